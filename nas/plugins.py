@@ -1,0 +1,33 @@
+"""Parts found by name. The ones of this repository are registered like a stranger's, as entry points of the groups
+`nas.spaces`, `nas.samplers`, `nas.metrics`, `nas.meters`, `nas.datasets` and `nas.workers`; `module:attribute` names
+anything importable, which runs that module's code."""
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+from nas.errors import UnknownNameError
+
+GROUPS = ("nas.spaces", "nas.samplers", "nas.metrics", "nas.meters", "nas.datasets", "nas.workers")
+
+
+def names(group: str) -> list[str]:
+    """The registered names, sorted."""
+    return sorted({entry.name for entry in entry_points(group=group)})
+
+
+def load(group: str, name: str) -> Any:
+    """The object registered under `name`, or the attribute that `module:attribute` names.
+
+    Raises `UnknownNameError`, which says what there is.
+    """
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UnknownNameError(f"{group} ({error})", name, names(group)) from error
+    found = entry_points(group=group, name=name)
+    if not found:
+        raise UnknownNameError(group, name, names(group))
+    return next(iter(found)).load()

@@ -1,0 +1,232 @@
+"""What a study asks: space, objectives, training, measurement, budget. Checked when built, SI units inside.
+
+All that a result depends on stands here and is stored with the study; `budget` and `workers` may change between two
+calls of the same study, everything else is its identity.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from nas.errors import InvalidValueError
+from nas.measurement import MeasurementPlan
+
+
+class Direction(StrEnum):
+    """Which way is better."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+
+def require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads as a sentence at every call
+    """Raise `InvalidValueError` with the message unless the condition holds."""
+    if not condition:
+        raise InvalidValueError(message)
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A metric that the study optimises, in the metric's SI unit.
+
+    `limit` is the worst value that is still feasible; `reference` is this objective's coordinate of the
+    hypervolume's reference point, `limit` where it is not given.
+    """
+
+    metric: str
+    direction: Direction = Direction.MINIMIZE
+    limit: float | None = None
+    reference: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "direction", Direction(self.direction))
+        for name in ("limit", "reference"):
+            value = getattr(self, name)
+            require(value is None or _finite(value), f"{name} must be a finite number, not {value!r}")
+        if self.reference is None:
+            object.__setattr__(self, "reference", self.limit)
+
+    def loss(self, value: float) -> float:
+        """The value turned so that smaller is better."""
+        return value if self.direction is Direction.MINIMIZE else -value
+
+    def violation(self, value: float) -> float:
+        """How far the value is beyond the limit, as a share of the limit (of 1 where it is 0); 0 where it is within."""
+        if self.limit is None:
+            return 0.0
+        return max(self.loss(value) - self.loss(self.limit), 0.0) / (abs(self.limit) or 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """Where the images come from.
+
+    `dataset` is a name in `nas.datasets`, `folder` the image folder of the data set `folder`; `fallback` is the data
+    set to use, loudly, where the first can be neither found nor downloaded. `validation_images` of the training
+    images, drawn class by class, judge the trials; `train_images` limits how many of the rest are used.
+    """
+
+    dataset: str = "cifar10"
+    folder: str | None = None
+    fallback: str | None = None
+    validation_images: int = 5000
+    train_images: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.validation_images > 0, f"validation_images must be at least 1, not {self.validation_images}")
+        require(self.train_images is None or self.train_images > 0,
+                f"train_images must be at least 1, not {self.train_images}")
+
+
+class AutoPrecision(StrEnum):
+    """Number formats of training; `auto` takes the fastest on the device, measured once per study."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec:
+    """The recipe of brief training: SGD with Nesterov momentum, one learning-rate cycle that ends at zero with the
+    rung, no weight decay on BatchNorm and biases.
+
+    `translate` is the largest shift in pixels of a random crop with reflected borders, `cutout` the side of the
+    erased square (0: off), `warmup` the share of the cycle in which the learning rate rises.
+    """
+
+    batch_size: int = 128
+    learning_rate: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    warmup: float = 0.25
+    flip: bool = True
+    translate: int = 2
+    cutout: int = 0
+    precision: AutoPrecision = AutoPrecision.AUTO
+    channels_last: bool | None = None
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "precision", AutoPrecision(self.precision))
+        require(self.batch_size > 0, f"batch_size must be at least 1, not {self.batch_size}")
+        require(_finite(self.learning_rate) and self.learning_rate > 0,
+                f"learning_rate must be positive, not {self.learning_rate}")
+        require(0 <= self.momentum < 1, f"momentum must be in [0, 1), not {self.momentum}")
+        require(_finite(self.weight_decay) and self.weight_decay >= 0,
+                f"weight_decay must not be negative, not {self.weight_decay}")
+        require(0 <= self.label_smoothing < 1, f"label_smoothing must be in [0, 1), not {self.label_smoothing}")
+        require(0 < self.warmup < 1, f"warmup must be in (0, 1), not {self.warmup}")
+        require(0 <= self.translate <= 16, f"translate must be 0 to 16 pixels, not {self.translate}")
+        require(self.cutout >= 0, f"cutout must not be negative, not {self.cutout}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RungSpec:
+    """The numbers of epochs at which a trial is judged, increasing, fractions allowed.
+
+    `keep`: at every rung but the last, a trial goes on where its non-dominated rank puts it in this share of the
+    trials that reached the rung; None (the default) stops nobody. The rule needs `min_trials` trials at the rung.
+    """
+
+    epochs: tuple[float, ...] = (1.0,)
+    keep: float | None = None
+    min_trials: int = 4
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "epochs", tuple(float(value) for value in self.epochs))
+        require(len(self.epochs) > 0 and self.epochs[0] > 0 and list(self.epochs) == sorted(set(self.epochs)),
+                f"epochs must be positive and increasing, not {list(self.epochs)}")
+        require(self.keep is None or 0 < self.keep <= 1, f"keep must be in (0, 1], not {self.keep}")
+        require(self.min_trials > 0, f"min_trials must be at least 1, not {self.min_trials}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """When the search ends: after this many different architectures, or when no new trial may start because this
+    many seconds of searching (all calls of the study together) are spent."""
+
+    trials: int = 100
+    wall_time_s: float | None = None
+
+    def __post_init__(self) -> None:
+        require(self.trials > 0, f"trials must be at least 1, not {self.trials}")
+        require(self.wall_time_s is None or (_finite(self.wall_time_s) and self.wall_time_s > 0),
+                f"wall_time must be positive, not {self.wall_time_s}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkersSpec:
+    """Who works: a name in `nas.workers`, how many at once, and what each one gets.
+
+    `cpus` is also the number of threads a worker trains with; `gpus` may be a fraction. A trial whose worker died is
+    tried again `retries` times, from its last rung.
+    """
+
+    kind: str = "local"
+    count: int = 1
+    cpus: int = 1
+    gpus: float = 0.0
+    retries: int = 2
+
+    def __post_init__(self) -> None:
+        require(self.count > 0, f"count must be at least 1, not {self.count}")
+        require(self.cpus > 0, f"cpus must be at least 1, not {self.cpus}")
+        require(_finite(self.gpus) and self.gpus >= 0, f"gpus must not be negative, not {self.gpus}")
+        require(self.retries >= 0, f"retries must not be negative, not {self.retries}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """One study. `space` and `sampler` are names of plugins or `module:attribute`."""
+
+    name: str
+    space: str
+    objectives: tuple[Objective, ...]
+    sampler: str = "tpe"
+    seed: int = 0
+    rungs: RungSpec = field(default_factory=RungSpec)
+    data: DataSpec = field(default_factory=DataSpec)
+    training: TrainingSpec = field(default_factory=TrainingSpec)
+    measurement: MeasurementPlan = field(default_factory=MeasurementPlan)
+    budget: Budget = field(default_factory=Budget)
+    workers: WorkersSpec = field(default_factory=WorkersSpec)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "objectives", tuple(self.objectives))
+        require(bool(self.name) and self.name.isprintable() and "/" not in self.name and ":" not in self.name,
+                f"name must be printable text without '/' and ':', not {self.name!r}")
+        metrics = [objective.metric for objective in self.objectives]
+        require(len(metrics) > 0, "objectives must name at least one metric")
+        require(len(set(metrics)) == len(metrics), f"objectives must name each metric once, not {metrics}")
+        require(0 <= self.seed < 2**31, f"seed must be from 0 to 2**31 - 1, not {self.seed}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "StudySpec":
+        """The study that `to_dict` wrote."""
+        parts = dict(values)
+        parts["objectives"] = tuple(Objective(**objective) for objective in parts["objectives"])
+        kinds = {"rungs": RungSpec, "data": DataSpec, "training": TrainingSpec, "measurement": MeasurementPlan,
+                 "budget": Budget, "workers": WorkersSpec}
+        for name, kind in kinds.items():
+            parts[name] = kind(**parts[name])
+        return StudySpec(**parts)
+
+    def identity(self) -> dict[str, Any]:
+        """What results depend on: all but budget and workers."""
+        values = self.to_dict()
+        del values["budget"], values["workers"]
+        return values

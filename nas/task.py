@@ -1,0 +1,44 @@
+"""What a worker is given and what it reports back: the messages between the search and whoever does the work."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from nas.architecture import Architecture
+from nas.measurement import Measurement
+from nas.trial import Evaluation, Rung
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A trial to work on. `evaluation` is what is known already, so that an interrupted trial goes on from there."""
+
+    number: int
+    architecture: Architecture
+    seed: int
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Figures that need no training; `seconds` is the time it took to get them."""
+
+    measurements: tuple[Measurement, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """One more rung reached."""
+
+    rung: Rung
+
+
+Event = Measured | Trained
+
+
+class Decision(StrEnum):
+    """The answer to an event."""
+
+    GO_ON = "go on"
+    END = "end"
+    """The trial is over and recorded: complete, beyond a limit, or behind the others."""

@@ -1,0 +1,123 @@
+"""One point of a study and what became of it. States move by one table and nowhere else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Self
+
+from nas.architecture import Architecture
+from nas.errors import InvalidValueError
+from nas.measurement import Measurement
+from nas.search_space import Params
+from nas.study import Objective
+
+
+class TrialState(StrEnum):
+    """Where a trial stands."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    """Every objective has a value; the trial may still be infeasible."""
+    STOPPED = "stopped"
+    """Ended early on purpose: beyond a limit before training, or behind the others at a rung."""
+    FAILED = "failed"
+
+
+MOVES: Mapping[TrialState, frozenset[TrialState]] = {
+    TrialState.RUNNING: frozenset({TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED}),
+    TrialState.COMPLETE: frozenset(),
+    TrialState.STOPPED: frozenset(),
+    TrialState.FAILED: frozenset({TrialState.RUNNING}),
+}
+"""The whole life of a trial; a failed one may be tried again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """A trained architecture judged: after `epochs` epochs its share of wrong validation answers is `error`.
+
+    `checkpoint` names its weights in the artifact store; `train_s` and `validation_s` are the seconds this rung took
+    beyond the one before; `images` were trained on in them.
+    """
+
+    epochs: float
+    error: float
+    train_loss: float
+    images: int
+    train_s: float
+    validation_s: float
+    numerics: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    finished_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.error <= 1:
+            message = f"error must be from 0 to 1, not {self.error!r}"
+            raise InvalidValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """All that is known of one architecture in a study: measurements by metric, and rungs in order of epochs."""
+
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    rungs: tuple[Rung, ...] = ()
+    measure_s: float = 0.0
+
+    def value(self, metric: str) -> float | None:
+        """The metric's value, None where there is none (yet). `error` is the last rung's."""
+        if metric == "error":
+            return self.rungs[-1].error if self.rungs else None
+        measurement = self.measurements.get(metric)
+        return measurement.value if measurement else None
+
+    def with_measurements(self, measurements: Sequence[Measurement], measure_s: float = 0.0) -> Self:
+        """With these measurements added; a metric measured again replaces its old figure."""
+        known = {**self.measurements, **{m.metric: m for m in measurements}}
+        return replace(self, measurements=known, measure_s=self.measure_s + measure_s)
+
+    def with_rung(self, rung: Rung) -> Self:
+        """With one more rung. Raises `InvalidValueError` unless it is beyond the last."""
+        if self.rungs and rung.epochs <= self.rungs[-1].epochs:
+            message = f"rung at {rung.epochs} epochs comes after one at {self.rungs[-1].epochs}"
+            raise InvalidValueError(message)
+        return replace(self, rungs=(*self.rungs, rung))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One point of a study. `duplicate_of` is the earlier trial of the same architecture whose evaluation this one
+    shares; `sampler_state` is what the sampler wants back when it is rebuilt from the record."""
+
+    number: int
+    params: Params
+    architecture: Architecture
+    seed: int
+    state: TrialState = TrialState.RUNNING
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    reason: str = ""
+    duplicate_of: int | None = None
+    worker: str = ""
+    sampler_state: Mapping[str, Any] = field(default_factory=dict)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    finished_at: datetime | None = None
+
+    def moved_to(self, state: TrialState, **changes: Any) -> Self:
+        """This trial in another state. Raises `InvalidValueError` for a move that is not in `MOVES`."""
+        if state not in MOVES[self.state]:
+            message = f"trial {self.number} cannot go from {self.state} to {state}"
+            raise InvalidValueError(message)
+        return replace(self, state=state, **changes)
+
+    def losses(self, objectives: Sequence[Objective]) -> tuple[float, ...] | None:
+        """One loss for each objective, or None where one has no value."""
+        values = [self.evaluation.value(objective.metric) for objective in objectives]
+        if any(value is None for value in values):
+            return None
+        return tuple(o.loss(v) for o, v in zip(objectives, values, strict=True) if v is not None)
+
+    def violation(self, objectives: Sequence[Objective]) -> float:
+        """Sum of the violated limits as shares of them, over the objectives that have a value; 0 is feasible."""
+        values = [(o, self.evaluation.value(o.metric)) for o in objectives]
+        return sum(o.violation(value) for o, value in values if value is not None)

@@ -1,0 +1,1 @@
+"""Where trials run: `local` in this process, `tune` on a Ray cluster."""

@@ -48,9 +48,9 @@ class PoolPadding(StrEnum):
     """Padding 1, as ResNet's stem."""
 
 
-def _check(where: str, name: str, value: object, low: int, high: int) -> None:
-    if type(value) is not int or not low <= value <= high:
-        message = f"{where}{name} must be a whole number from {low} to {high}, not {value!r}"
+def _check(name: str, value: object, high: int) -> None:
+    if type(value) is not int or not 1 <= value <= high:
+        message = f"{name} must be a whole number from 1 to {high}, not {value!r}"
         raise InvalidValueError(message)
 
 
@@ -64,8 +64,11 @@ def _enum(kind: type[StrEnum], name: str, value: object) -> StrEnum:
 
 @dataclass(frozen=True, kw_only=True)
 class OsaStage:
-    """One resolution: `num_blocks` OSA blocks, each of `num_layers` convolutions of `mid_channels` outputs that are
-    concatenated once with the block's input and aggregated to `out_channels` by a 1x1 convolution."""
+    """One resolution: `num_blocks` OSA blocks.
+
+    Each has `num_layers` convolutions of `mid_channels` outputs that are concatenated once with the block's input and
+    aggregated to `out_channels` by a 1x1 convolution. Raises `InvalidValueError` for what is not a stage.
+    """
 
     mid_channels: int
     out_channels: int
@@ -74,11 +77,11 @@ class OsaStage:
     kernel_size: int = 3
 
     def __post_init__(self) -> None:
-        _check("", "mid_channels", self.mid_channels, 1, MAX_CHANNELS)
-        _check("", "out_channels", self.out_channels, 1, MAX_CHANNELS)
-        _check("", "num_layers", self.num_layers, 1, MAX_REPEATS)
-        _check("", "num_blocks", self.num_blocks, 1, MAX_REPEATS)
-        if self.kernel_size not in (3, 5):
+        _check("mid_channels", self.mid_channels, MAX_CHANNELS)
+        _check("out_channels", self.out_channels, MAX_CHANNELS)
+        _check("num_layers", self.num_layers, MAX_REPEATS)
+        _check("num_blocks", self.num_blocks, MAX_REPEATS)
+        if type(self.kernel_size) is not int or self.kernel_size not in (3, 5):
             message = f"kernel_size must be 3 or 5, not {self.kernel_size!r}"
             raise InvalidValueError(message)
 
@@ -102,8 +105,12 @@ class Architecture:
     pool_padding: PoolPadding = PoolPadding.CEIL
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stem_channels", tuple(self.stem_channels))
-        object.__setattr__(self, "stages", tuple(self.stages))
+        for name in ("stem_channels", "stages"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple | list):
+                message = f"{name} must be a list, not {values!r}"
+                raise InvalidValueError(message)
+            object.__setattr__(self, name, tuple(values))
         object.__setattr__(self, "stem", _enum(Stem, "stem", self.stem))
         object.__setattr__(self, "attention", _enum(Attention, "attention", self.attention))
         object.__setattr__(self, "pool_padding", _enum(PoolPadding, "pool_padding", self.pool_padding))
@@ -111,10 +118,14 @@ class Architecture:
             message = f"stem_channels must be three widths, not {self.stem_channels!r}"
             raise InvalidValueError(message)
         for width in self.stem_channels:
-            _check("", "stem_channels", width, 1, MAX_CHANNELS)
+            _check("stem_channels", width, MAX_CHANNELS)
         if len(self.stages) not in (3, 4):
             message = f"there must be 3 or 4 stages, not {len(self.stages)}"
             raise InvalidValueError(message)
+        for stage in self.stages:
+            if not isinstance(stage, OsaStage):
+                message = f"stages must be OsaStage values, not {stage!r}"
+                raise InvalidValueError(message)
         for name in ("residual", "depthwise"):
             if not isinstance(getattr(self, name), bool):
                 message = f"{name} must be true or false, not {getattr(self, name)!r}"
@@ -143,7 +154,7 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The architecture that `to_dict` wrote. Raises `InvalidValueError` for missing or unknown keys."""
+        """Read the architecture that `to_dict` wrote. Raises `InvalidValueError` for missing or unknown keys."""
         try:
             stages = tuple(OsaStage(**stage) for stage in values["stages"])
             return cls(**{**values, "stages": stages})

@@ -69,12 +69,12 @@ class Complexity:
 
 
 def strided(size: Size, stride: int) -> Size:
-    """The size after a convolution with padding k//2: rounded up."""
+    """Give the size after a convolution with padding k//2: rounded up."""
     return (-(-size[0] // stride), -(-size[1] // stride))
 
 
 def pooled(size: Size, padding: PoolPadding) -> Size:
-    """The size after a 3x3 stride-2 max pool."""
+    """Give the size after a 3x3 stride-2 max pool; 0 where the window does not fit."""
 
     def one(pixels: int) -> int:
         if padding is PoolPadding.SAME:
@@ -85,7 +85,7 @@ def pooled(size: Size, padding: PoolPadding) -> Size:
 
 
 def _separable(layer: Layer) -> Iterator[Layer]:
-    """A depthwise convolution (no BatchNorm) and the 1x1 convolution after it."""
+    """Split into a depthwise convolution (no BatchNorm) and the 1x1 convolution after it."""
     yield replace(layer, name=f"{layer.name}.conv_dw", out_channels=layer.in_channels, groups=layer.in_channels,
                   normalised=False)
     yield replace(layer, name=f"{layer.name}.conv_pw", in_size=layer.out_size, kernel_size=1)
@@ -156,7 +156,7 @@ def layers(architecture: Architecture, image_size: int | Size = 224, num_classes
 
 
 def count(architecture: Architecture, image_size: int | Size = 224, num_classes: int = 1000) -> Complexity:
-    """The sums for one image of `image_size` pixels."""
+    """Sum up for one image of `image_size` pixels (height and width, or both alike)."""
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     every = list(layers(architecture, size, num_classes))
     convolutions = [layer for layer in every if layer.name != "head.fc"]

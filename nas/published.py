@@ -2,7 +2,7 @@
 
 V1: Lee et al. 2019, table 1. V2: Lee & Park 2020. The authors' V2 code puts eSE in every block, timm's in the last
 block of each stage; both are here. The PyTorch codes' stem (stride 2 in the third convolution) is the default; the
-paper's own stem (a max pool instead) is named with `-paper`.
+paper's own stem (a max pool instead) is named with `_paper`.
 """
 
 from dataclasses import replace
@@ -14,8 +14,11 @@ FULL = ((128, 256), (160, 512), (192, 768), (224, 1024))
 SLIM = ((64, 128), (80, 256), (96, 384), (112, 512))
 SLIM_V2 = ((64, 112), *SLIM[1:])
 
+Widths = tuple[tuple[int, int], ...]
+"""Of each stage: the outputs of its convolutions and of its aggregation."""
 
-def _vovnet(widths: tuple[tuple[int, int], ...], blocks: tuple[int, ...] = (1, 1, 1, 1), layers: int = 5) -> Architecture:
+
+def _vovnet(widths: Widths, blocks: tuple[int, ...] = (1, 1, 1, 1), layers: int = 5) -> Architecture:
     stages = tuple(
         OsaStage(mid_channels=mid, out_channels=out, num_layers=layers, num_blocks=repeats)
         for (mid, out), repeats in zip(widths, blocks, strict=True)
@@ -55,7 +58,7 @@ PUBLISHED = _published()
 
 
 def published(name: str) -> Architecture:
-    """The published architecture of this name. Raises `UnknownNameError` and says which there are."""
+    """Find the published architecture of this name. Raises `UnknownNameError`, which says what there is."""
     try:
         return PUBLISHED[name]
     except KeyError:

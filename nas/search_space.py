@@ -48,10 +48,10 @@ class SearchSpace(Protocol):
         """How many different networks (digests) there are."""
 
     def decode(self, params: Params) -> Architecture:
-        """The architecture that these values of all choices stand for."""
+        """Build the architecture that these values of all choices stand for."""
 
     def encode(self, architecture: Architecture) -> dict[str, Value]:
-        """The values that stand for this architecture. Raises `InvalidValueError` where it is not in the space."""
+        """Find the values that stand for this architecture. Raises `InvalidValueError` where it is not in the space."""
 
 
 PER_STAGE = ("mid_channels", "out_channels", "num_layers", "num_blocks", "kernel_size")
@@ -83,6 +83,9 @@ class OsaSpace:
 
     def __post_init__(self) -> None:
         stages = len(self.mid_channels)
+        if any(isinstance(values, int) for values in self.mid_channels):
+            message = f"mid_channels must be one tuple of widths for each stage, not {self.mid_channels!r}"
+            raise InvalidValueError(message)
         for name in PER_STAGE:
             values: Any = getattr(self, name)
             if all(isinstance(value, int) for value in values):
@@ -91,8 +94,15 @@ class OsaSpace:
                 message = f"{name} gives values for {len(values)} stages, mid_channels for {stages}"
                 raise InvalidValueError(message)
             object.__setattr__(self, name, tuple(tuple(value) for value in values))
+        for name, values in self._all.items():
+            if not values:
+                message = f"{name} needs at least one value"
+                raise InvalidValueError(message)
         smallest = {choice.name: choice.values[0] for choice in self.choices}
         self.decode(smallest)
+        for choice in self.choices:
+            for value in choice.values[1:]:
+                self.decode({**smallest, choice.name: value})
 
     @cached_property
     def _all(self) -> dict[str, tuple[Value, ...]]:
@@ -113,7 +123,7 @@ class OsaSpace:
         return tuple(Choice(name=name, values=values) for name, values in self._all.items() if len(values) > 1)
 
     def decode(self, params: Params) -> Architecture:
-        """The architecture with these values. Raises `InvalidValueError` for unknown names or values."""
+        """Build the architecture with these values. Raises `InvalidValueError` for unknown names or values."""
         unknown = sorted(set(params) - {choice.name for choice in self.choices})
         if unknown:
             message = f"no choice named {', '.join(unknown)} in this space"
@@ -135,7 +145,7 @@ class OsaSpace:
         return Architecture(stem_channels=stem_channels, stages=stages, **switches)
 
     def encode(self, architecture: Architecture) -> dict[str, Value]:
-        """The values that stand for this architecture."""
+        """Find the values that stand for this architecture. Raises `InvalidValueError` where it is not in the space."""
         first, second, third = architecture.stem_channels
         if first != second or len(architecture.stages) != len(self.mid_channels):
             message = "the architecture's stem or number of stages is not of this space"
@@ -162,9 +172,10 @@ class OsaSpace:
             for name, values in self._all.items()
             if name not in switches and not name.endswith("num_blocks")
         )
-        block_settings = math.prod(len(values) for values in self.num_blocks)  # type: ignore[arg-type]
-        single = int(all(1 in values for values in self.num_blocks))  # type: ignore[operator]
-        merged = {Attention.LAST if value is Attention.ALL else value for value in self.attention}
+        blocks = [values for name, values in self._all.items() if name.endswith("num_blocks")]
+        block_settings = math.prod(len(values) for values in blocks)
+        single = int(all(1 in values for values in blocks))
+        merged = {Attention.LAST if value == Attention.ALL else Attention(value) for value in self.attention}
         with_switches = (block_settings - single) * len(self.residual) * len(self.attention)
         return others * (with_switches + single * len(merged))
 

@@ -1,0 +1,37 @@
+"""Backbones for detectors: four stages, down to a 32nd of the image, with every published VoVNet as a point.
+
+Per stage, twelve widths of the layers in steps of 16 hold the slim and the full networks' (64/128, 80/160, 96/192,
+112/224); six outputs hold 112, 128 and 256, then 256/512, 384/768 and 512/1024. Block numbers reach VoVNet-99's 1, 3,
+9, 3; layers go from 2 to 7 (the authors use 3 and 5, PP-HGNet 5 to 7, HGNetV2 3 to 6). Both stems are here: the
+codes', whose third convolution has stride 2, and the paper's, which ends in a max pool and costs a third more in
+VoVNet-27-slim. 5x5 kernels are offered in the last two stages, as in HGNetV2. The padded pool rounds odd sizes as
+other backbones do (38, 19, 10 at 300 pixels, where the authors' pool gives 37, 18, 9).
+"""
+
+from nas.architecture import Attention, PoolPadding, Stem
+from nas.search_space import OsaSpace
+
+SPACE = OsaSpace(
+    stem=(Stem.CODE, Stem.PAPER),
+    stem_mid=(16, 24, 32, 48, 64),
+    stem_out=(32, 48, 64, 96, 128),
+    mid_channels=(
+        tuple(range(16, 193, 16)),
+        tuple(range(32, 209, 16)),
+        tuple(range(48, 225, 16)),
+        tuple(range(64, 241, 16)),
+    ),
+    out_channels=(
+        (64, 96, 112, 128, 192, 256),
+        (128, 192, 256, 320, 384, 512),
+        (192, 256, 384, 512, 640, 768),
+        (256, 384, 512, 640, 768, 1024),
+    ),
+    num_layers=(2, 3, 4, 5, 6, 7),
+    num_blocks=((1, 2), (1, 2, 3), (1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 4)),
+    kernel_size=((3,), (3,), (3, 5), (3, 5)),
+    residual=(False, True),
+    depthwise=(False, True),
+    attention=(Attention.NONE, Attention.LAST, Attention.ALL),
+    pool_padding=(PoolPadding.CEIL, PoolPadding.SAME),
+)

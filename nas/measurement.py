@@ -141,7 +141,8 @@ class Measurement:
     @classmethod
     def counted(cls, metric: str, unit: str, value: float) -> Self:
         """A figure that was counted exactly, so its interval is a point."""
-        return cls(metric=metric, unit=unit, value=value, ci_low=value, ci_high=value, kind=Kind.COUNTED,
+        exact = float(value)
+        return cls(metric=metric, unit=unit, value=exact, ci_low=exact, ci_high=exact, kind=Kind.COUNTED,
                    method="counted")
 
     @classmethod

@@ -22,7 +22,7 @@ class Direction(StrEnum):
     MAXIMIZE = "maximize"
 
 
-def require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads as a sentence at every call
+def require(condition: bool, message: str) -> None:
     """Raise `InvalidValueError` with the message unless the condition holds."""
     if not condition:
         raise InvalidValueError(message)

@@ -1,0 +1,105 @@
+"""One Optuna study in memory that mirrors the record: trial n there is trial n here.
+
+A proposal depends on nothing but the record, the study's seed and the number of the new trial: the sampler is made
+anew for each, with a seed of its own. So a search that was killed proposes what it would have proposed anyway.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.study import StudyDirection
+from optuna.trial import TrialState as OptunaState
+
+from nas.search_space import Choice, Params, SearchSpace
+from nas.study import Direction, Objective
+from nas.trial import Trial, TrialState
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+STATES = {
+    TrialState.RUNNING: OptunaState.RUNNING,
+    TrialState.COMPLETE: OptunaState.COMPLETE,
+    TrialState.STOPPED: OptunaState.PRUNED,
+    TrialState.FAILED: OptunaState.FAIL,
+}
+CONSTRAINT = "constraints:"
+"""Optuna 5 keeps the constraint `name` as the system attribute `constraints:name`; at most 0 is feasible."""
+
+
+def derived_seed(*parts: object) -> int:
+    """A 31-bit seed that depends on every part."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big") >> 1
+
+
+class Proposer:
+    """Proposes params for new trials and learns what became of them."""
+
+    def __init__(self, *, space: SearchSpace, objectives: Sequence[Objective],
+                 make_sampler: Callable[[int], optuna.samplers.BaseSampler], seed: int) -> None:
+        self._choices = {choice.name: choice for choice in space.choices}
+        self._distributions = {name: _distribution(choice) for name, choice in self._choices.items()}
+        self._objectives = objectives
+        self._make_sampler = make_sampler
+        self._seed = seed
+        directions = [StudyDirection.MINIMIZE if o.direction is Direction.MINIMIZE else StudyDirection.MAXIMIZE
+                      for o in objectives]
+        self._study = optuna.create_study(directions=directions, sampler=make_sampler(seed))
+
+    def rebuild(self, trials: Iterable[Trial]) -> None:
+        """Learn the record: all trials, in order of their numbers, from 0."""
+        for trial in trials:
+            values = trial.losses(self._objectives) if trial.state is TrialState.COMPLETE else None
+            self._study.add_trial(optuna.trial.create_trial(
+                state=STATES[trial.state],
+                params=self._indices(trial.params),
+                distributions=self._distributions,
+                values=self._values(trial) if values is not None else None,
+                system_attrs={**trial.sampler_state, **self._constraints(trial)},
+            ))
+
+    def ask(self) -> tuple[int, dict[str, Any], dict[str, Any]]:
+        """The number of a new trial, its params, and what the sampler wants kept with it."""
+        number = len(self._study.get_trials(deepcopy=False))
+        self._study.sampler = self._make_sampler(derived_seed("proposal", self._seed, number))
+        asked = self._study.ask(self._distributions)
+        params = {name: self._choices[name].values[asked.params[name]]
+                  if self._choices[name].ordered else asked.params[name] for name in self._choices}
+        state = self._study.get_trials(deepcopy=False)[asked.number].system_attrs
+        return asked.number, params, dict(state)
+
+    def tell(self, trial: Trial) -> None:
+        """Learn how a trial that was asked for, or rebuilt as running, ended."""
+        frozen = self._study.get_trials(deepcopy=False)[trial.number]
+        live = optuna.trial.Trial(self._study, frozen._trial_id)  # noqa: SLF001 - the way back from a rebuilt trial
+        for key, value in self._constraints(trial).items():
+            live.set_constraint(key.removeprefix(CONSTRAINT), value)
+        state = STATES[trial.state]
+        self._study.tell(trial.number, self._values(trial) if state is OptunaState.COMPLETE else None, state=state)
+
+    def _indices(self, params: Params) -> dict[str, Any]:
+        return {name: self._choices[name].values.index(value) if self._choices[name].ordered else value
+                for name, value in params.items()}
+
+    def _values(self, trial: Trial) -> list[float]:
+        values = [trial.evaluation.value(objective.metric) for objective in self._objectives]
+        return [float(value) for value in values if value is not None]
+
+    def _constraints(self, trial: Trial) -> Mapping[str, float]:
+        """How far each limited objective that has a value is beyond its limit, as a loss."""
+        if trial.state is TrialState.RUNNING:
+            return {}
+        known = [(o, trial.evaluation.value(o.metric)) for o in self._objectives if o.limit is not None]
+        return {f"{CONSTRAINT}{o.metric}": o.loss(value) - o.loss(o.limit)
+                for o, value in known if value is not None and o.limit is not None}
+
+
+def _distribution(choice: Choice) -> BaseDistribution:
+    """Ordered values by their position, so that neighbours stay neighbours whatever the step between them."""
+    if choice.ordered:
+        return IntDistribution(0, len(choice.values) - 1)
+    return CategoricalDistribution(choice.values)

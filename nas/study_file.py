@@ -1,0 +1,161 @@
+"""Study files: YAML in, `StudySpec` out, or every wrong key and value at once, each with its path.
+
+pydantic checks the core's own dataclasses, so a study file has exactly their fields. Limits and references may carry
+a unit (`4 ms`, `0.3 J`, `2 M`, `5 %`).
+"""
+
+import difflib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from nas import plugins
+from nas.errors import NasError, StudyFileError
+from nas.measurement import MeasurementPlan
+from nas.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec, WorkersSpec
+
+PARTS = {"rungs": RungSpec, "data": DataSpec, "training": TrainingSpec, "measurement": MeasurementPlan,
+         "budget": Budget, "workers": WorkersSpec}
+
+for _kind in (StudySpec, Objective, *PARTS.values()):
+    _kind.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+_ADAPTER = TypeAdapter(StudySpec)
+
+UNITS: Mapping[str, Mapping[str, float]] = {
+    "s": {"s": 1, "ms": 1e-3, "us": 1e-6, "min": 60},
+    "J": {"J": 1, "mJ": 1e-3, "uJ": 1e-6},
+    "B": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
+    "1": {"": 1, "%": 1e-2, "k": 1e3, "M": 1e6, "G": 1e9},
+}
+"""What may stand behind a number, by the metric's unit."""
+
+
+def quantity(text: str, unit: str) -> float:
+    """The number in SI units that `text` gives for a metric of this unit. Raises `ValueError` for anything else."""
+    known = UNITS.get(unit, {unit: 1})
+    number, _, suffix = text.strip().partition(" ")
+    if not suffix:
+        number = text.strip().rstrip("%abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        suffix = text.strip()[len(number):]
+    if suffix.strip() not in known:
+        message = f"{text!r} is no quantity in {', '.join(name for name in known if name)}"
+        raise ValueError(message)
+    return float(number) * known[suffix.strip()]
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, but a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As the parent's, keys checked."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        twice = {str(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.MarkedYAMLError(problem=f"given twice: {', '.join(sorted(twice))}",
+                                       problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_study(path: str | Path) -> StudySpec:
+    """The study of this file. Puts the file's folder on the import path, so that a study can carry its own space.
+
+    Raises `StudyFileError` with one line for every problem.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyFileError(str(path), [f"cannot be read: {error}"]) from error
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return parse_study(text, str(path))
+
+
+def parse_study(text: str, source: str = "study") -> StudySpec:
+    """The study that this YAML text describes; `source` names it in errors."""
+    try:
+        raw = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise StudyFileError(source, [" ".join(str(error).split())]) from error
+    if not isinstance(raw, dict):
+        raise StudyFileError(source, ["must be a mapping with at least name, space and objectives"])
+    problems = [*_unknown_names(raw), *_convert_quantities(raw)]
+    spec = None
+    try:
+        spec = _ADAPTER.validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        problems += [_problem(dict(each)) for each in error.errors()]
+    if problems or spec is None:
+        raise StudyFileError(source, list(dict.fromkeys(problems)))
+    return spec
+
+
+def _objectives(raw: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+    listed = raw.get("objectives")
+    for index, objective in enumerate(listed if isinstance(listed, list) else []):
+        if isinstance(objective, dict) and isinstance(objective.get("metric"), str):
+            yield index, objective
+
+
+def _unknown_names(raw: Mapping[str, Any]) -> Iterator[str]:
+    """One line for every plugin that is named and cannot be loaded."""
+    named = [("space", raw.get("space"), "nas.spaces"), ("sampler", raw.get("sampler"), "nas.samplers")]
+    for key, field, group in (("data", "dataset", "nas.datasets"), ("data", "fallback", "nas.datasets"),
+                              ("workers", "kind", "nas.workers")):
+        part = raw.get(key)
+        if isinstance(part, dict):
+            named.append((f"{key}.{field}", part.get(field), group))
+    named += [(f"objectives[{index}].metric", o["metric"], "nas.metrics") for index, o in _objectives(raw)]
+    for where, name, group in named:
+        if isinstance(name, str):
+            try:
+                plugins.load(group, name)
+            except NasError as error:
+                yield f"{where}: {error}"
+
+
+def _convert_quantities(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Turns `4 ms` into 0.004 in place; one line for every quantity that cannot be."""
+    for index, objective in _objectives(raw):
+        for key in ("limit", "reference"):
+            if isinstance(objective.get(key), str):
+                try:
+                    unit = plugins.load("nas.metrics", objective["metric"]).unit
+                    objective[key] = quantity(objective[key], unit)
+                except NasError:
+                    objective[key] = None  # the unknown metric has its own line
+                except ValueError as error:
+                    yield f"objectives[{index}].{key}: {error}"
+                    objective[key] = None
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    """One line for one of pydantic's errors."""
+    location = [part for part in error["loc"] if isinstance(part, int | str)]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    kind = error["type"]
+    if kind in {"unexpected_keyword_argument", "extra_forbidden"}:
+        known = _fields(location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+        return f"{where}: unknown key; {hint}"
+    if kind in {"missing", "missing_argument"}:
+        return f"{where}: missing"
+    message = error["msg"].removeprefix("Value error, ")
+    given = error.get("input")
+    shown = f", not {given!r}" if kind != "value_error" and not isinstance(given, dict | list) else ""
+    return f"{where}: {message}{shown}" if where else message
+
+
+def _fields(location: list[int | str]) -> list[str]:
+    """The keys that may stand at this place of a study file."""
+    kind: Any = StudySpec
+    if location:
+        kind = Objective if location[0] == "objectives" else PARTS.get(str(location[0]), StudySpec)
+    return list(kind.__dataclass_fields__)

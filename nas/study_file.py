@@ -23,7 +23,7 @@ PARTS = {"rungs": RungSpec, "data": DataSpec, "training": TrainingSpec, "measure
          "budget": Budget, "workers": WorkersSpec}
 
 for _kind in (StudySpec, Objective, *PARTS.values()):
-    _kind.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    setattr(_kind, "__pydantic_config__", ConfigDict(extra="forbid", strict=True))  # noqa: B010 - mypy knows no such name
 _ADAPTER = TypeAdapter(StudySpec)
 
 UNITS: Mapping[str, Mapping[str, float]] = {
@@ -53,7 +53,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """As the parent's, keys checked."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = {str(key) for key in keys if keys.count(key) > 1}
         if twice:
             raise yaml.MarkedYAMLError(problem=f"given twice: {', '.join(sorted(twice))}",

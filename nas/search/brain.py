@@ -1,0 +1,215 @@
+"""What to try next, when a trial ends, and what is known. Decides everything, stores and measures nothing.
+
+Theory of operation. A trial is proposed, measured, judged against the limits, trained rung by rung, judged at each,
+and ends; its evaluation belongs to its architecture, so a second trial of the same architecture (a duplicate) costs
+nothing: it ends when and as the first one does. Every method returns trials as they should become; whoever calls
+records them first and then calls `learn`, which alone changes what the brain knows and tells the sampler. So what the
+brain knows is always what the record holds, and a brain built from the record goes on where the last one was.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from nas.pareto import ParetoFront, front
+from nas.rungs import goes_on
+from nas.search_space import Params, SearchSpace
+from nas.study import StudySpec
+from nas.task import Event, Measured
+from nas.trial import Trial, TrialState
+
+MAX_REPEATS = 100
+"""After this many proposals in a row that are known already, a sampler has nothing new to say."""
+
+
+class Sampler(Protocol):
+    """Where proposals come from; `nas.sampling.Proposer` is one."""
+
+    def rebuild(self, trials: Iterable[Trial]) -> None:
+        """Learn the record."""
+
+    def ask(self) -> tuple[int, Params, Mapping[str, Any]]:
+        """The number of a new trial, its params, and what the sampler wants kept with it."""
+
+    def tell(self, trial: Trial) -> None:
+        """Learn how a trial ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """Nothing more will be proposed; `reason` says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing can be proposed until a running trial ends."""
+
+
+class Brain:
+    """The state machine of one study. `trials` is the record, in order of their numbers."""
+
+    def __init__(self, *, spec: StudySpec, space: SearchSpace, sampler: Sampler, trials: Sequence[Trial]) -> None:
+        self.spec = spec
+        self._space = space
+        self._sampler = sampler
+        self._trials: dict[int, Trial] = {}
+        self._first: dict[str, int] = {}
+        self._running: set[int] = set()
+        self._followers: dict[int, list[int]] = {}
+        self._repeats = 0
+        self._finished = 0
+        self.front = front([], spec.objectives)
+        sampler.rebuild(trials)
+        for trial in trials:
+            self._know(trial)
+
+    @property
+    def trials(self) -> Mapping[int, Trial]:
+        """All trials by number."""
+        return self._trials
+
+    @property
+    def running(self) -> list[Trial]:
+        """The trials that somebody works on, duplicates not among them."""
+        return [self._trials[number] for number in sorted(self._running)]
+
+    @property
+    def architectures(self) -> int:
+        """How many different architectures were proposed."""
+        return len(self._first)
+
+    def propose(self, now: datetime) -> Trial | Wait | Finished:
+        """A new trial (a duplicate may have ended already), or why there is none. Not known until `learn`."""
+        reason = self._spent()
+        if reason:
+            return Wait() if self._running else Finished(reason=reason)
+        if self._repeats >= MAX_REPEATS:
+            return Wait() if self._running else Finished(
+                reason=f"the sampler {self.spec.sampler} proposed nothing new {MAX_REPEATS} times in a row")
+        number, params, state = self._sampler.ask()
+        architecture = self._space.decode(params)
+        seed = trial_seed(self.spec.seed, architecture.digest)
+        trial = Trial(number=number, params=params, architecture=architecture, seed=seed, sampler_state=state,
+                      started_at=now)
+        known = self._first.get(architecture.digest)
+        if known is None:
+            return trial
+        original = self._trials[known]
+        trial = replace(trial, duplicate_of=known, evaluation=original.evaluation)
+        if original.state is TrialState.RUNNING:
+            return trial
+        return trial.moved_to(original.state, reason=original.reason, finished_at=now)
+
+    def judge(self, number: int, event: Event, now: datetime) -> Trial:
+        """The trial after this event: still running, or ended and why."""
+        trial = self._trials[number]
+        if isinstance(event, Measured):
+            evaluation = trial.evaluation.with_measurements(event.measurements, event.seconds)
+            return self._measured(replace(trial, evaluation=evaluation), now)
+        trial = replace(trial, evaluation=trial.evaluation.with_rung(event.rung))
+        if event.rung.epochs >= self.spec.rungs.epochs[-1]:
+            return trial.moved_to(TrialState.COMPLETE, finished_at=now)
+        if self.spec.rungs.keep is not None and not self._goes_on(trial, event.rung.epochs):
+            reason = f"behind the others after {event.rung.epochs:g} epochs"
+            return trial.moved_to(TrialState.STOPPED, reason=reason, finished_at=now)
+        return trial
+
+    def fail(self, number: int, reason: str, now: datetime) -> Trial:
+        """The trial as failed."""
+        return self._trials[number].moved_to(TrialState.FAILED, reason=reason, finished_at=now)
+
+    def followers(self, trial: Trial) -> list[Trial]:
+        """The duplicates that waited for this ended trial, ended like it."""
+        return [
+            replace(self._trials[number], evaluation=trial.evaluation).moved_to(
+                trial.state, reason=trial.reason, finished_at=trial.finished_at)
+            for number in self._followers.get(trial.number, [])
+        ]
+
+    def front_with(self, trial: Trial) -> ParetoFront:
+        """The front once this trial is known."""
+        if trial.state is TrialState.RUNNING or trial.duplicate_of is not None:
+            return self.front
+        candidates = [self._trials[number] for number in self.front.members]
+        return replace(front([*candidates, trial], self.spec.objectives), after=self._finished + 1)
+
+    def learn(self, trial: Trial) -> None:
+        """Take in a trial that is now recorded; the sampler is told if it ended."""
+        self._know(trial)
+        if trial.state is not TrialState.RUNNING:
+            self._sampler.tell(trial)
+
+    def _know(self, trial: Trial) -> None:
+        before = self._trials.get(trial.number)
+        self._trials[trial.number] = trial
+        original = trial.duplicate_of
+        if original is None:
+            self._first.setdefault(trial.architecture.digest, trial.number)
+        if before is None:
+            self._repeats = 0 if original is None else self._repeats + 1
+        running = trial.state is TrialState.RUNNING
+        if original is None:
+            (self._running.add if running else self._running.discard)(trial.number)
+            if not running and (before is None or before.state is TrialState.RUNNING):
+                self.front = self.front_with(trial)
+                self._finished += 1
+        elif running and before is None:
+            self._followers.setdefault(original, []).append(trial.number)
+        elif not running and original in self._followers:
+            self._followers[original] = [n for n in self._followers[original] if n != trial.number]
+
+    def _spent(self) -> str:
+        """Why no new architecture may be tried, or an empty string."""
+        budget = self.spec.budget
+        if self.architectures >= budget.trials:
+            return f"{budget.trials} architectures were tried, the study's budget"
+        if self.architectures >= self._space.cardinality:
+            return f"all {self._space.cardinality} architectures of the space were tried"
+        return ""
+
+    def _measured(self, trial: Trial, now: datetime) -> Trial:
+        """Ended where a limit is violated, a figure is missing, or nothing else is asked for."""
+        objectives = self.spec.objectives
+        for objective in objectives:
+            figure = trial.evaluation.measurements.get(objective.metric)
+            if figure is not None and figure.value is None:
+                reason = f"{objective.metric} is {figure.status}: {figure.reason}"
+                return trial.moved_to(TrialState.FAILED, reason=reason, finished_at=now)
+            if figure is not None and figure.value is not None and objective.violation(figure.value) > 0:
+                reason = f"{objective.metric} {figure.value:g} is beyond the limit {objective.limit:g} {figure.unit}"
+                return trial.moved_to(TrialState.STOPPED, reason=reason, finished_at=now)
+        if trial.losses(objectives) is not None and not needs_training(self.spec):
+            return trial.moved_to(TrialState.COMPLETE, finished_at=now)
+        return trial
+
+    def _goes_on(self, trial: Trial, epochs: float) -> bool:
+        """Whether the trial is among the best `keep` of the trials that reached this rung."""
+        others = [t for t in self._trials.values() if t.duplicate_of is None and t.number != trial.number]
+        losses = [self._losses_at(t, epochs) for t in (trial, *others)]
+        reached = [loss for loss in losses if loss is not None]
+        return goes_on(reached, 0, self.spec.rungs.keep or 1.0, self.spec.rungs.min_trials)
+
+    def _losses_at(self, trial: Trial, epochs: float) -> tuple[float, ...] | None:
+        rungs = tuple(rung for rung in trial.evaluation.rungs if rung.epochs <= epochs)
+        if not rungs or rungs[-1].epochs != epochs:
+            return None
+        return replace(trial, evaluation=replace(trial.evaluation, rungs=rungs)).losses(self.spec.objectives)
+
+
+def needs_training(spec: StudySpec) -> bool:
+    """Whether an objective can only be had by training."""
+    return any(objective.metric == "error" for objective in spec.objectives)
+
+
+def trial_seed(study_seed: int, digest: str) -> int:
+    """The seed that trains an architecture: the same however and whenever it was proposed."""
+    return int.from_bytes(hashlib.sha256(f"{study_seed}:{digest}".encode()).digest()[:4], "big") >> 1
+
+
+def utc_now() -> datetime:
+    """The current time, aware."""
+    return datetime.now(UTC)

@@ -1,0 +1,135 @@
+"""The brain joined to the record: every decision is committed before anybody acts on it.
+
+Workers call `propose`, `report` and `fail`; listeners are told after each commit. Not for several threads at once.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol
+
+from nas.measurement import Measurement
+from nas.pareto import ParetoFront
+from nas.search.brain import Brain, Finished, Wait, utc_now
+from nas.study import StudySpec
+from nas.task import Decision, Event, Measured, Task
+from nas.trial import Rung, Trial, TrialState
+
+
+class Record(Protocol):
+    """What the engine needs of the database; `nas.store.Store` is one."""
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """All that is written inside is kept together or not at all."""
+
+    def add_trial(self, study: str, trial: Trial) -> None:
+        """Keep a new trial."""
+
+    def add_measurements(self, study: str, number: int, measurements: Sequence[Measurement], seconds: float) -> None:
+        """Keep the figures of a trial."""
+
+    def add_rung(self, study: str, number: int, rung: Rung) -> None:
+        """Keep a rung that a trial reached."""
+
+    def finish_trial(self, study: str, trial: Trial) -> None:
+        """Keep how a trial ended."""
+
+    def add_front(self, study: str, front: ParetoFront) -> None:
+        """Keep the front as it is now."""
+
+
+Listener = Callable[[Trial], None]
+"""Called with every trial that has just been recorded."""
+
+
+class Engine:
+    """Runs one study: hands out tasks, records what comes back.
+
+    Trials that a former call left running are handed out first, with what is known of them.
+    """
+
+    def __init__(self, *, brain: Brain, record: Record, listener: Listener = lambda _: None,
+                 now: Callable[[], datetime] = utc_now) -> None:
+        self.brain = brain
+        self._record = record
+        self._listener = listener
+        self._now = now
+        self._interrupted = [trial.number for trial in brain.running]
+        self._spent_s = searched_s(list(brain.trials.values()))
+        self._started = now()
+
+    @property
+    def spec(self) -> StudySpec:
+        """The study."""
+        return self.brain.spec
+
+    def propose(self) -> Task | Wait | Finished:
+        """The next task, recorded as running; duplicates on the way to it are recorded too."""
+        if self._interrupted:
+            return self._task(self.brain.trials[self._interrupted.pop(0)])
+        while True:
+            limit = self.spec.budget.wall_time_s
+            if limit is not None and self.elapsed_s() >= limit:
+                return Wait() if self.brain.running else Finished(reason=f"{limit:g} s of searching are spent")
+            proposed = self.brain.propose(self._now())
+            if not isinstance(proposed, Trial):
+                return proposed
+            self._record.add_trial(self.spec.name, proposed)
+            self._learn(proposed)
+            if proposed.duplicate_of is None:
+                return self._task(proposed)
+
+    def report(self, number: int, event: Event) -> Decision:
+        """Record what a worker found; whether it should go on with the trial."""
+        trial = self.brain.judge(number, event, self._now())
+        self._commit(trial, event)
+        return Decision.GO_ON if trial.state is TrialState.RUNNING else Decision.END
+
+    def fail(self, number: int, reason: str) -> None:
+        """Record that a trial cannot be finished."""
+        self._commit(self.brain.fail(number, reason, self._now()))
+
+    def elapsed_s(self) -> float:
+        """Seconds of searching, all calls of the study together."""
+        return self._spent_s + (self._now() - self._started).total_seconds()
+
+    def _commit(self, trial: Trial, event: Event | None = None) -> None:
+        """Record the event, the trial if it ended, the duplicates that waited for it, and the front if it moved."""
+        study = self.spec.name
+        ended = [trial, *self.brain.followers(trial)] if trial.state is not TrialState.RUNNING else []
+        front = self.brain.front_with(trial)
+        with self._record.transaction():
+            if isinstance(event, Measured):
+                self._record.add_measurements(study, trial.number, event.measurements, event.seconds)
+            elif event is not None:
+                self._record.add_rung(study, trial.number, event.rung)
+            for each in ended:
+                self._record.finish_trial(study, each)
+            if (front.members, front.hypervolume) != (self.brain.front.members, self.brain.front.hypervolume):
+                self._record.add_front(study, front)
+        for each in ended or [trial]:
+            self._learn(each)
+
+    def _learn(self, trial: Trial) -> None:
+        self.brain.learn(trial)
+        self._listener(trial)
+
+    @staticmethod
+    def _task(trial: Trial) -> Task:
+        return Task(number=trial.number, architecture=trial.architecture, seed=trial.seed,
+                    evaluation=trial.evaluation)
+
+
+def searched_s(trials: Sequence[Trial]) -> float:
+    """Seconds during which at least one of these trials was being worked on, as far as the record knows."""
+    total, until = 0.0, None
+    for start, end in sorted((trial.started_at, _last_sign(trial)) for trial in trials):
+        begin = start if until is None else max(start, until)
+        total += max((end - begin).total_seconds(), 0.0)
+        until = end if until is None else max(until, end)
+    return total
+
+
+def _last_sign(trial: Trial) -> datetime:
+    rungs = trial.evaluation.rungs if trial.duplicate_of is None else ()
+    return trial.finished_at or (rungs[-1].finished_at if rungs else trial.started_at)

@@ -1,7 +1,7 @@
 """A space small enough to list: 192 combinations of choices, 128 different networks, for tests and first tries.
 
-Every network takes at most 5 million MACs at 32x32, so that one is built, measured and trained for some steps in
-about a second on one CPU core. Two depths of the last stage, identity and eSE are choices together because settings
+Every network takes at most 5 million MACs at 32x32, so that one is built, measured and trained for some steps in no
+time on one CPU core. Two depths of the last stage, identity and eSE are choices together because settings
 without effect merge there: with one block, 6 combinations of the two switches are 2 networks.
 """
 
@@ -10,12 +10,13 @@ from nas.search_space import OsaSpace
 
 SPACE = OsaSpace(
     stem=(Stem.CIFAR,),
-    stem_mid=(8,),
-    stem_out=(16,),
-    mid_channels=((8,), (8, 16), (16,)),
+    stem_mid=(4,),
+    stem_out=(8,),
+    mid_channels=((8,), (8, 12), (8,)),
     out_channels=((16,), (24,), (32,)),
     num_layers=((2,), (2, 3), (2,)),
     num_blocks=((1,), (1,), (1, 2)),
+    kernel_size=((3,), (3,), (3, 5)),
     residual=(False, True),
     depthwise=(False, True),
     attention=(Attention.NONE, Attention.LAST, Attention.ALL),

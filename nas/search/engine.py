@@ -80,14 +80,20 @@ class Engine:
                 return self._task(proposed)
 
     def report(self, number: int, event: Event) -> Decision:
-        """Record what a worker found; whether it should go on with the trial."""
+        """Record what a worker found; whether it should go on with the trial.
+
+        A trial that is over stays as it is: a worker may be late.
+        """
+        if self.brain.trials[number].state is not TrialState.RUNNING:
+            return Decision.END
         trial = self.brain.judge(number, event, self._now())
         self._commit(trial, event)
         return Decision.GO_ON if trial.state is TrialState.RUNNING else Decision.END
 
     def fail(self, number: int, reason: str) -> None:
-        """Record that a trial cannot be finished."""
-        self._commit(self.brain.fail(number, reason, self._now()))
+        """Record that a trial cannot be finished, unless it is over."""
+        if self.brain.trials[number].state is TrialState.RUNNING:
+            self._commit(self.brain.fail(number, reason, self._now()))
 
     def elapsed_s(self) -> float:
         """Seconds of searching, all calls of the study together."""

@@ -1,0 +1,73 @@
+"""Evaluators without data and training, for tests of engines and workers and for timing them.
+
+Their figures are arithmetic on the architecture, marked as modelled: they say nothing about any network.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from nas.complexity import count
+from nas.errors import TrialFailedError
+from nas.evaluation.job import Job, Preparation
+from nas.measurement import Kind, Measurement
+from nas.task import Event, Measured, Task, Trained
+from nas.trial import Rung
+
+
+class ArithmeticEvaluator:
+    """Ends every trial at once: counts, a latency from the MACs, an error that falls with parameters and epochs."""
+
+    @classmethod
+    def prepare(cls, job: Job) -> Preparation:  # noqa: ARG003 - the contract's signature
+        """Nothing is needed."""
+        return Preparation(dataset="none", classes=10)
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def steps(self, task: Task) -> Iterator[Event]:
+        """Counts and one figure, then every rung that is not done yet."""
+        counts = count(task.architecture, 32, 10)
+        if not task.evaluation.measurements:
+            latency = counts.memory_access_cost * 1e-9
+            yield Measured(measurements=(
+                Measurement.counted("parameters", "1", counts.parameters),
+                Measurement.counted("macs", "1", counts.macs),
+                Measurement(metric="latency", unit="s", value=latency, ci_low=latency, ci_high=latency,
+                            kind=Kind.MODELLED, method="arithmetic"),
+            ), seconds=0.0)
+        for epochs in self.job.spec.rungs.epochs:
+            if not task.evaluation.rungs or epochs > task.evaluation.rungs[-1].epochs:
+                yield self.train(task, epochs, counts.parameters)
+
+    def train(self, task: Task, epochs: float, parameters: int) -> Trained:  # noqa: ARG002 - for subclasses
+        """One rung."""
+        error = 0.9 / (1 + epochs * parameters**0.25)
+        return Trained(rung=Rung(epochs=epochs, error=error, train_loss=error, images=1, train_s=0.0, validation_s=0.0))
+
+
+class FailingEvaluator(ArithmeticEvaluator):
+    """Fails every trial whose number is a multiple of three while it trains."""
+
+    def train(self, task: Task, epochs: float, parameters: int) -> Trained:
+        """One rung, or a failure."""
+        if task.number % 3 == 0:
+            raise TrialFailedError("the loss is not finite after 7 steps")
+        return super().train(task, epochs, parameters)
+
+
+class DyingEvaluator(ArithmeticEvaluator):
+    """Kills its own process with SIGKILL the first time that trial 1 reaches its last rung, and logs every rung."""
+
+    def train(self, task: Task, epochs: float, parameters: int) -> Trained:
+        """One rung, or the end of the process."""
+        log = Path(self.job.artifacts) / "rungs.log"
+        marker = Path(self.job.artifacts) / "died"
+        if task.number == 1 and epochs == self.job.spec.rungs.epochs[-1] and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        with log.open("a") as file:
+            file.write(f"{task.number} {epochs:g}\n")
+        return super().train(task, epochs, parameters)

@@ -1,0 +1,56 @@
+"""Trials in this process, one after the other: for laptops, debugging and tests."""
+
+import sys
+
+from nas import plugins
+from nas.errors import NasError
+from nas.evaluation import Evaluates, Job, Preparation
+from nas.search.brain import Finished, Wait
+from nas.search.engine import Engine
+from nas.task import Decision, Task
+
+
+class LocalWorkers:
+    """Runs every task here. A task that fails with an error of this package fails its trial, any other error ends
+    the search with its traceback."""
+
+    def __init__(self, address: str | None = None) -> None:
+        if address:
+            raise NasError(f"local workers take no address, but {address!r} was given; use --workers tune")
+
+    def prepare(self, job: Job) -> Preparation:
+        """Prepare the study in this process."""
+        return evaluator_class(job).prepare(job)
+
+    def run(self, engine: Engine, job: Job) -> str:
+        """Work until the search is finished; returns why it is."""
+        evaluator = evaluator_class(job)(job)
+        while True:
+            task = engine.propose()
+            if isinstance(task, Finished):
+                return task.reason
+            if isinstance(task, Wait):
+                raise NasError("a trial is running elsewhere and none here: is another search at work on this study?")
+            self._work(engine, evaluator, task)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    @staticmethod
+    def _work(engine: Engine, evaluator: Evaluates, task: Task) -> None:
+        try:
+            for event in evaluator.steps(task):
+                if engine.report(task.number, event) is Decision.END:
+                    return
+        except NasError as error:
+            engine.fail(task.number, str(error))
+            return
+        raise NasError(f"trial {task.number}: the evaluator ended before the trial was over")
+
+
+def evaluator_class(job: Job) -> type[Evaluates]:
+    """The job's evaluator, with the study's folder on the import path."""
+    if job.folder not in sys.path:
+        sys.path.insert(0, job.folder)
+    found: type[Evaluates] = plugins.load("evaluators", job.evaluator)
+    return found

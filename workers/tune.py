@@ -1,0 +1,213 @@
+"""Trials on a Ray cluster, through Ray Tune. The only module that imports Ray.
+
+Tune runs trials, resources, retries and node loss; it decides and keeps nothing. Our Searcher hands out the engine's
+tasks, our TrialScheduler gives every result to the engine and answers with its decision, our Callback records trials
+that failed for good. A trial's config carries what is known of it, so a trial whose worker died goes on at its last
+rung. Tune's own snapshots are never read; its folder is temporary.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000000")
+os.environ.setdefault("TUNE_RESULT_BUFFER_LENGTH", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray import tune
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from nas.errors import ClusterError, NasError
+from nas.evaluation import Job, Preparation
+from nas.search.brain import Finished, Wait
+from nas.search.engine import Engine
+from nas.study import WorkersSpec
+from nas.task import Decision, Event, Task
+from workers.local import evaluator_class
+
+
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are recorded with their trials
+
+
+class TuneWorkers:
+    """Runs the tasks of one study on a Ray cluster: the one at `address`, or one of its own on this machine."""
+
+    def __init__(self, address: str | None = None) -> None:
+        self._address = address
+
+    def prepare(self, job: Job) -> Preparation:
+        """Prepare the study on a worker of the cluster, with the resources that trials get."""
+        self._connect(job)
+        workers = job.spec.workers
+        self._check_resources(workers)
+        remote = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_calls=1)(_prepare)
+        outcome: Preparation | NasError = ray.get(remote.remote(job))
+        if isinstance(outcome, NasError):
+            raise outcome
+        return outcome
+
+    def run(self, engine: Engine, job: Job) -> str:
+        """Work until the search is finished; returns why it is. Ctrl-C raises `KeyboardInterrupt` after a clean stop."""
+        self._connect(job)
+        workers = job.spec.workers
+        searcher = EngineSearcher(engine)
+        scheduler = EngineScheduler(engine)
+        folder = tempfile.mkdtemp(prefix="nas-tune-")
+        try:
+            tune.Tuner(
+                tune.with_resources(Worker, {"cpu": workers.cpus, "gpu": workers.gpus}),
+                param_space={"job": job},
+                tune_config=tune.TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=-1,
+                                            max_concurrent_trials=workers.count, reuse_actors=True),
+                run_config=tune.RunConfig(
+                    name="study", storage_path=folder, verbose=0, callbacks=[FailureRecorder(engine)],
+                    failure_config=tune.FailureConfig(max_failures=workers.retries),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)),
+            ).fit()
+        except tune.TuneError as error:
+            raise scheduler.error or ClusterError(f"Ray Tune: {str(error).strip().splitlines()[-1]}") from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if not searcher.finished:  # Tune answers Ctrl-C by stopping and returning
+            raise KeyboardInterrupt
+        return searcher.finished
+
+    def close(self) -> None:
+        """Leave the cluster; one of our own is shut down."""
+        ray.shutdown()
+
+    def _connect(self, job: Job) -> None:
+        if ray.is_initialized():
+            return
+        runtime_env: dict[str, Any] = {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}}
+        options: dict[str, Any] = {"include_dashboard": False}
+        if self._address:
+            runtime_env["working_dir"] = job.folder
+            options = {"address": self._address}
+        try:
+            ray.init(log_to_driver=False, logging_level="ERROR", configure_logging=True, runtime_env=runtime_env,
+                     **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            where = f"the Ray cluster at {self._address}" if self._address else "a Ray cluster on this machine"
+            raise ClusterError(f"cannot reach {where}: {str(error).splitlines()[0]}") from error
+
+    @staticmethod
+    def _check_resources(workers: WorkersSpec) -> None:
+        there = ray.cluster_resources()
+        for name, wanted in (("CPU", workers.cpus), ("GPU", workers.gpus)):
+            if wanted > there.get(name, 0):
+                raise ClusterError(f"a worker asks for {wanted:g} {name} and the whole cluster has {there.get(name, 0):g}; "
+                                   f"lower workers.{name.lower()}s")
+
+
+def _prepare(job: Job) -> Preparation | NasError:
+    """Runs on a worker. An error of ours comes back as a value, so that its message is not wrapped in Ray's."""
+    try:
+        return evaluator_class(job).prepare(job)
+    except NasError as error:
+        return error
+
+
+class Worker(tune.Trainable):  # type: ignore[misc]
+    """One warm process: keeps the evaluator (data, device, caches) and takes one task after the other."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Build the evaluator, take the first task."""
+        self._evaluator = evaluator_class(config["job"])(config["job"])
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next task."""
+        self._events: Iterator[Event] = self._evaluator.steps(new_config["task"])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One event, or the reason why the trial cannot be finished."""
+        try:
+            return {"event": next(self._events)}
+        except StopIteration:
+            return {"failure": "the evaluator ended before the trial was over"}
+        except NasError as error:
+            return {"failure": str(error)}
+
+    def cleanup(self) -> None:
+        """Let go of what a half-done task holds."""
+        self._events = iter(())
+
+
+class EngineSearcher(Searcher):  # type: ignore[misc]
+    """Gives Tune the engine's tasks."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+        self.finished = ""
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # noqa: ARG002 - Tune's signature
+        """The next task as a trial's config, None to wait, or Tune's word for the end."""
+        task = self._engine.propose()
+        if isinstance(task, Finished):
+            self.finished = task.reason
+            return str(Searcher.FINISHED)
+        return None if isinstance(task, Wait) else {"task": task}
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None,
+                          error: bool = False) -> None:
+        """The scheduler has recorded it."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """The database is the record."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """The database is the record."""
+
+
+class EngineScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Gives the engine every result and Tune the engine's decision.
+
+    Tune hides exceptions in its own; `error` is what went wrong in the engine.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+        self.error: NasError | None = None
+
+    def on_trial_result(self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]) -> str:  # noqa: ARG002
+        """Record the event; go on or stop."""
+        task: Task = trial.config["task"]
+        try:
+            if "failure" in result:
+                self._engine.fail(task.number, result["failure"])
+                return str(TrialScheduler.STOP)
+            if self._engine.report(task.number, result["event"]) is Decision.END:
+                return str(TrialScheduler.STOP)
+        except NasError as error:
+            self.error = error
+            raise
+        trial.config["task"] = replace(task, evaluation=self._engine.brain.trials[task.number].evaluation)
+        return str(TrialScheduler.CONTINUE)
+
+
+class FailureRecorder(tune.Callback):  # type: ignore[misc]
+    """Records trials whose worker died, or raised something unforeseen, more often than is retried."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
+        """Fail the trial with the last line of what went wrong."""
+        error = trial.get_error()
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        self._engine.fail(trial.config["task"].number, f"{trial.num_failures} attempts failed, the last with: {lines[-1]}")

@@ -36,7 +36,6 @@ from nas.study import WorkersSpec
 from nas.task import Decision, Event, Task
 from workers.local import evaluator_class
 
-
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are recorded with their trials
 
 
@@ -58,7 +57,7 @@ class TuneWorkers:
         return outcome
 
     def run(self, engine: Engine, job: Job) -> str:
-        """Work until the search is finished; returns why it is. Ctrl-C raises `KeyboardInterrupt` after a clean stop."""
+        """Work until the search is finished; returns why it is. Raises `KeyboardInterrupt` after Ctrl-C."""
         self._connect(job)
         workers = job.spec.workers
         searcher = EngineSearcher(engine)
@@ -96,7 +95,7 @@ class TuneWorkers:
             runtime_env["working_dir"] = job.folder
             options = {"address": self._address}
         try:
-            ray.init(log_to_driver=False, logging_level="ERROR", configure_logging=True, runtime_env=runtime_env,
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, runtime_env=runtime_env,
                      **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = f"the Ray cluster at {self._address}" if self._address else "a Ray cluster on this machine"
@@ -104,11 +103,11 @@ class TuneWorkers:
 
     @staticmethod
     def _check_resources(workers: WorkersSpec) -> None:
-        there = ray.cluster_resources()
+        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         for name, wanted in (("CPU", workers.cpus), ("GPU", workers.gpus)):
             if wanted > there.get(name, 0):
-                raise ClusterError(f"a worker asks for {wanted:g} {name} and the whole cluster has {there.get(name, 0):g}; "
-                                   f"lower workers.{name.lower()}s")
+                raise ClusterError(f"a worker asks for {wanted:g} {name} and the whole cluster has "
+                                   f"{there.get(name, 0):g}; lower workers.{name.lower()}s")
 
 
 def _prepare(job: Job) -> Preparation | NasError:
@@ -119,7 +118,7 @@ def _prepare(job: Job) -> Preparation | NasError:
         return error
 
 
-class Worker(tune.Trainable):  # type: ignore[misc]
+class Worker(tune.Trainable):
     """One warm process: keeps the evaluator (data, device, caches) and takes one task after the other."""
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -146,7 +145,7 @@ class Worker(tune.Trainable):  # type: ignore[misc]
         self._events = iter(())
 
 
-class EngineSearcher(Searcher):  # type: ignore[misc]
+class EngineSearcher(Searcher):
     """Gives Tune the engine's tasks."""
 
     def __init__(self, engine: Engine) -> None:
@@ -154,12 +153,12 @@ class EngineSearcher(Searcher):  # type: ignore[misc]
         self._engine = engine
         self.finished = ""
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # noqa: ARG002 - Tune's signature
+    def suggest(self, trial_id: str) -> Any:  # noqa: ARG002 - Tune's signature
         """The next task as a trial's config, None to wait, or Tune's word for the end."""
         task = self._engine.propose()
         if isinstance(task, Finished):
             self.finished = task.reason
-            return str(Searcher.FINISHED)
+            return Searcher.FINISHED
         return None if isinstance(task, Wait) else {"task": task}
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None,
@@ -173,14 +172,14 @@ class EngineSearcher(Searcher):  # type: ignore[misc]
         """The database is the record."""
 
 
-class EngineScheduler(FIFOScheduler):  # type: ignore[misc]
+class EngineScheduler(FIFOScheduler):
     """Gives the engine every result and Tune the engine's decision.
 
     Tune hides exceptions in its own; `error` is what went wrong in the engine.
     """
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._engine = engine
         self.error: NasError | None = None
 
@@ -200,7 +199,7 @@ class EngineScheduler(FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE)
 
 
-class FailureRecorder(tune.Callback):  # type: ignore[misc]
+class FailureRecorder(tune.Callback):
     """Records trials whose worker died, or raised something unforeseen, more often than is retried."""
 
     def __init__(self, engine: Engine) -> None:
@@ -210,4 +209,5 @@ class FailureRecorder(tune.Callback):  # type: ignore[misc]
         """Fail the trial with the last line of what went wrong."""
         error = trial.get_error()
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        self._engine.fail(trial.config["task"].number, f"{trial.num_failures} attempts failed, the last with: {lines[-1]}")
+        reason = f"{trial.num_failures} attempts failed, the last with: {lines[-1]}"
+        self._engine.fail(trial.config["task"].number, reason)

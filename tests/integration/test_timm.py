@@ -1,0 +1,105 @@
+"""Weights go to and from timm's VovNets, and the outputs are equal bit for bit."""
+
+import pytest
+import torch
+
+from nas.architecture import Architecture, Attention, OsaStage
+from nas.model import VoVNet, build
+from nas.published import PUBLISHED
+
+timm = pytest.importorskip("timm")
+from timm.models.vovnet import model_cfgs  # noqa: E402 - only where timm is
+
+# timm's name: ours. Left out: eca_vovnet39b (another attention) and ese_vovnet39b_evos (EvoNorm, no BatchNorm).
+NETWORKS = {
+    "vovnet39a": "vovnet39",
+    "vovnet57a": "vovnet57",
+    "ese_vovnet19b_slim_dw": "vovnet_v2_19_slim_dw",
+    "ese_vovnet19b_dw": "vovnet_v2_19_dw",
+    "ese_vovnet19b_slim": "vovnet_v2_19_slim",
+    "ese_vovnet39b": "vovnet_v2_39_timm",
+    "ese_vovnet57b": "vovnet_v2_57_timm",
+    "ese_vovnet99b": "vovnet_v2_99_timm",
+}
+
+
+def as_timm_configures(name: str) -> Architecture:
+    """Read our architecture off timm's own table."""
+    config = model_cfgs[name]
+    stages = tuple(
+        OsaStage(mid_channels=mid, out_channels=out, num_layers=config["layer_per_block"], num_blocks=blocks)
+        for mid, out, blocks in zip(config["stage_conv_chs"], config["stage_out_chs"], config["block_per_stage"],
+                                    strict=True)
+    )
+    return Architecture(
+        stem_channels=config["stem_chs"], stages=stages, residual=config["residual"], depthwise=config["depthwise"],
+        attention={"": Attention.NONE, "ese": Attention.LAST}[config["attn"]],
+    )
+
+
+def randomise_statistics(model: torch.nn.Module) -> None:
+    """Give every BatchNorm statistics and weights that hide no mistake."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2)
+            with torch.no_grad():
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.2)
+
+
+def loaded(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """Give a weightless model these weights, all of them and no others."""
+    model.load_state_dict(state, strict=True, assign=True)
+    return model
+
+
+def weightless(name: str) -> tuple[torch.nn.Module, VoVNet]:
+    """Build timm's network and ours without memory."""
+    with torch.device("meta"):
+        return timm.create_model(name), build(as_timm_configures(name), 1000)
+
+
+def test_every_registered_vovnet_is_covered():
+    """timm has no other VovNet that our space could express."""
+    others = {"eca_vovnet39b", "ese_vovnet39b_evos"}
+    assert set(timm.list_models(module="vovnet")) - others == set(NETWORKS)
+
+
+@pytest.mark.parametrize(("name", "ours"), NETWORKS.items())
+def test_our_published_networks_are_timms(name, ours):
+    """Settings read off timm's table have the digest of the network we name."""
+    assert as_timm_configures(name).digest == PUBLISHED[ours].digest
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_timms_weights_give_the_same_logits_bit_for_bit(name):
+    """timm's state dict loads strictly, ours loads back into timm strictly, and all three logits are equal."""
+    torch.manual_seed(0)
+    theirs = timm.create_model(name)
+    randomise_statistics(theirs)
+    fresh, ours = weightless(name)
+    loaded(ours, theirs.state_dict())
+    loaded(fresh, ours.state_dict())
+    batch = torch.randn(2, 3, 96, 96)
+    with torch.inference_mode():
+        logits = theirs.eval()(batch)
+        assert logits.std() > 0
+        assert torch.equal(ours.eval()(batch), logits)
+        assert torch.equal(fresh.eval()(batch), logits)
+
+
+@pytest.mark.parametrize("name", ["ese_vovnet19b_slim", "ese_vovnet19b_slim_dw"])
+def test_training_steps_are_equal_too(name):
+    """With batch statistics, gradients and running statistics agree bit for bit after one backward pass."""
+    torch.manual_seed(0)
+    theirs = timm.create_model(name)
+    ours = build(as_timm_configures(name), 1000)
+    ours.load_state_dict(theirs.state_dict())
+    batch = torch.randn(2, 3, 96, 96)
+    for model in (theirs, ours):
+        model.train()(batch).square().mean().backward()
+    gradients = {key: value.grad for key, value in theirs.named_parameters()}
+    assert all(torch.equal(value.grad, gradients[key]) for key, value in ours.named_parameters())
+    statistics = dict(theirs.named_buffers())
+    assert all(torch.equal(value, statistics[key]) for key, value in ours.named_buffers())

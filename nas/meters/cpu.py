@@ -1,0 +1,77 @@
+"""The processor of this machine: host clock, RAPL joules where they can be read, live tensor bytes."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+
+from nas.errors import UnavailableError
+from nas.measurement import Device
+from nas.meters import HostLoad, host
+from nas.meters.live_tensors import peak_live_bytes
+from nas.meters.rapl import POWERCAP, Rapl
+
+
+class CpuMeter:
+    """The meter of the processor. `powercap` is the folder of the RAPL counters.
+
+    The device class is processor model, cores and torch version; the number of threads is part of the plan.
+    """
+
+    torch_device = "cpu"
+    clock = "perf_counter"
+    energy_method = "rapl packages and dram"
+    memory_method = "live tensors, without scratch memory of kernels"
+
+    def __init__(self, powercap: Path = POWERCAP) -> None:
+        self.device = _device()
+        self._rapl = Rapl(powercap, host.hypervisor())
+
+    def synchronize(self) -> None:
+        """Nothing is queued on a CPU."""
+
+    def time_s(self) -> float:
+        """Seconds of the host's monotonic clock."""
+        return time.perf_counter()
+
+    def energy_j(self) -> float:
+        """Joules since the first reading. Raises `UnavailableError` with the reason."""
+        return self._rapl.energy_j()
+
+    def energy_unavailable_reason(self) -> str | None:
+        """Why the joules cannot be read, None where they can."""
+        try:
+            self.energy_j()
+        except UnavailableError as error:
+            return str(error)
+        return None
+
+    def host_load(self) -> HostLoad | None:
+        """What else runs on these cores."""
+        return host.host_load()
+
+    def peak_memory_bytes(self, run: Callable[[], object]) -> int:
+        """The most bytes of tensors made by `run` that are alive at once."""
+        return peak_live_bytes(run)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self.close()
+
+
+def _device() -> Device:
+    identity, source = host.machine_identity()
+    name, cores = host.cpu_name(), os.cpu_count()
+    return Device(kind="cpu", name=name, identity=f"cpu-{identity}",
+                  device_class=f"{name}, {cores} cores, torch {torch.__version__}",
+                  details={"identity_source": source, "cores": cores, **host.details()})

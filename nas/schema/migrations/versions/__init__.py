@@ -1,0 +1,1 @@
+"""One module for each revision. A published one never changes."""

@@ -1,0 +1,70 @@
+"""One driver for each study, held by the operating system or the server, so that `kill -9` frees it.
+
+SQLite: `flock` on a file beside the database. PostgreSQL: an advisory lock of a connection that does nothing else.
+"""
+
+import fcntl
+import hashlib
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine, text
+
+from nas.errors import DatabaseError, StudyConflictError
+
+HOLDER = text("""
+    SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND l.granted
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND (l.classid::bigint << 32) + l.objid::bigint = :key
+""")
+KEEPALIVE = ("SET tcp_keepalives_idle = 30", "SET tcp_keepalives_interval = 10", "SET tcp_keepalives_count = 3")
+"""Without them a server notices only after hours that a driver's machine lost its power."""
+
+
+def _me() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _taken(study: str, holder: str) -> StudyConflictError:
+    return StudyConflictError(f"study {study!r} is being searched already, by {holder or 'another process'}; "
+                              "wait for it or stop it")
+
+
+@contextmanager
+def claim_file(database: Path, study: str) -> Iterator[None]:
+    """Hold the study beside an SQLite file. Raises `StudyConflictError` where another process or store holds it."""
+    path = database.with_name(f"{database.name}.{study}.lock")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        message = f"{path} cannot be opened: {error.strerror}"
+        raise DatabaseError(message) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _taken(study, os.read(descriptor, 200).decode(errors="replace").strip()) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, _me().encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def claim_server(engine: Engine, study: str) -> Iterator[None]:
+    """Hold the study on a PostgreSQL server. Raises `StudyConflictError` where another session holds it."""
+    key = int.from_bytes(hashlib.sha256(f"osa-nas study {study}".encode()).digest()[:8], "big") >> 1
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.detach()
+        for setting in KEEPALIVE:
+            connection.execute(text(setting))
+        connection.execute(text("SELECT set_config('application_name', :me, false)"), {"me": f"nas, {_me()}"[:63]})
+        if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar_one():
+            holder = connection.execute(HOLDER, {"key": key}).scalars().first()
+            raise _taken(study, (holder or "").removeprefix("nas, "))
+        yield

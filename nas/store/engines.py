@@ -1,0 +1,87 @@
+"""Connections. SQLite in WAL mode, so that readers never wait for the writer nor it for them; PostgreSQL by psycopg.
+
+`synchronous=NORMAL`: in WAL mode a commit is in the operating system's hands when it returns, so `kill -9` loses
+nothing; a power cut may take back the last commits, but never damages the file. The disk is forced at checkpoints.
+
+A writing transaction starts with BEGIN IMMEDIATE: one that starts as a reader and then writes could be refused at
+once, without the waiting that `busy_timeout` gives.
+"""
+
+import json
+import os
+import sqlite3
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+
+from nas.errors import DatabaseError, MissingDependencyError
+from nas.store.address import Address
+
+to_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))
+"""Floats are written by `repr`, which keeps every bit; NaN is refused, it is no JSON."""
+
+
+def connect(address: Address, *, read_only: bool, busy_timeout_s: float) -> Engine:
+    """An engine for the address; nothing is opened yet."""
+    if address.url is not None:
+        return _postgresql(address.url)
+    if address.path is None:
+        raise DatabaseError("an address is a file or a server")
+    return _sqlite(address.path, read_only=read_only, busy_timeout_s=busy_timeout_s)
+
+
+def reader(engine: Engine) -> Engine:
+    """For transactions that see one state of the record, and change nothing."""
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    return engine
+
+
+def writer(engine: Engine) -> Engine:
+    """For transactions that write."""
+    return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+
+
+def _postgresql(url: URL) -> Engine:
+    if find_spec("psycopg") is None:
+        raise MissingDependencyError("psycopg", "postgresql")
+    timeout = {} if "connect_timeout" in url.query else {"connect_timeout": 10}
+    return create_engine(url, connect_args=timeout, pool_pre_ping=True, json_serializer=to_json)
+
+
+def _sqlite(path: Path, *, read_only: bool, busy_timeout_s: float) -> Engine:
+    def open_file() -> sqlite3.Connection:
+        mode = _read_only_mode(path) if read_only else "mode=rwc"
+        connection = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=busy_timeout_s,
+                                     isolation_level=None, check_same_thread=False)
+        try:
+            _set_up(connection, read_only=read_only)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    engine = create_engine("sqlite+pysqlite://", creator=open_file, poolclass=QueuePool, json_serializer=to_json)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: sqlite3.Connection, *, read_only: bool) -> None:
+    connection.execute("PRAGMA foreign_keys = ON")
+    if not read_only:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _begin(connection: Connection) -> None:
+    options: dict[str, Any] = dict(connection.get_execution_options())
+    connection.exec_driver_sql(options.get("sqlite_begin", "BEGIN"))
+
+
+def _read_only_mode(path: Path) -> str:
+    """Where no one may write the folder and no one has the record open, SQLite must be told that it will not change."""
+    nobody_writes = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+    return "mode=ro&immutable=1" if nobody_writes else "mode=ro"

@@ -1,0 +1,58 @@
+"""Trials with all that is known of them, in six queries however many there are."""
+
+from collections import defaultdict
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, select
+
+from nas.architecture import Architecture
+from nas.measurement import MeasurementPlan
+from nas.schema.tables import ARCHITECTURE, DEVICE, EVALUATION, MEASUREMENT, MEASUREMENT_PLAN, RUNG, TRIAL
+from nas.store.rows import to_device, to_measurement, to_rung
+from nas.trial import Evaluation, Trial, TrialState
+
+
+def load_trials(connection: Connection, study_id: int, number: int | None = None) -> list[Trial]:
+    """The trials of a study in order of their numbers, or only the one of this number."""
+    wanted = TRIAL.c.study_id == study_id
+    if number is not None:
+        wanted &= TRIAL.c.number == number
+    rows = connection.execute(
+        select(TRIAL, ARCHITECTURE.c.digest, ARCHITECTURE.c.spec)
+        .join_from(TRIAL, EVALUATION, TRIAL.c.evaluation_id == EVALUATION.c.id)
+        .join(ARCHITECTURE).where(wanted).order_by(TRIAL.c.number)).all()
+    evaluations = load_evaluations(connection, _same_evaluations(study_id, rows, number))
+    canonical = {row.digest: Architecture.from_dict(row.spec) for row in rows}
+    return [_trial(row, canonical[row.digest], evaluations[row.evaluation_id]) for row in rows]
+
+
+def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dict[int, Evaluation]:
+    """Evaluations by id. A metric measured more than once is given by its newest figure."""
+    devices = {row.id: to_device(row) for row in connection.execute(select(DEVICE))}
+    plans = {row.digest: MeasurementPlan(**row.spec) for row in connection.execute(select(MEASUREMENT_PLAN))}
+    measurements: dict[int, dict[str, Any]] = defaultdict(dict)
+    for row in connection.execute(select(MEASUREMENT).join(EVALUATION).where(wanted).order_by(MEASUREMENT.c.id)):
+        measurements[row.evaluation_id][row.metric] = row
+    rungs: dict[int, list[Any]] = defaultdict(list)
+    for row in connection.execute(select(RUNG).join(EVALUATION).where(wanted).order_by(RUNG.c.epochs)):
+        rungs[row.evaluation_id].append(to_rung(row))
+    return {
+        row.id: Evaluation(
+            measurements={metric: to_measurement(m, devices, plans) for metric, m in measurements[row.id].items()},
+            rungs=tuple(rungs[row.id]), measure_s=row.measure_s)
+        for row in connection.execute(select(EVALUATION).where(wanted))
+    }
+
+
+def _same_evaluations(study_id: int, rows: Any, number: int | None) -> ColumnElement[bool]:
+    if number is None:
+        return EVALUATION.c.study_id == study_id
+    return EVALUATION.c.id.in_([row.evaluation_id for row in rows])
+
+
+def _trial(row: Row[Any], canonical: Architecture, evaluation: Evaluation) -> Trial:
+    return Trial(
+        number=row.number, params=row.params, seed=row.seed, state=TrialState(row.state), evaluation=evaluation,
+        architecture=canonical if row.as_proposed is None else Architecture.from_dict(row.as_proposed),
+        reason=row.reason, duplicate_of=row.duplicate_of, worker=row.worker, sampler_state=row.sampler_state,
+        started_at=row.started_at, finished_at=row.finished_at)

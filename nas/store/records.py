@@ -1,0 +1,73 @@
+"""What the record says beyond trials: a study as a whole, and the files that belong to it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Any
+
+from nas.errors import InvalidValueError
+from nas.study import StudySpec
+from nas.trial import TrialState
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord:
+    """One study of the record.
+
+    `dataset` is the data set that was used, which may be the fallback of `spec.data`; `classes` its number of
+    classes; `artifacts` the folder of its files; `numerics` what was decided on the device; `searched_s` the seconds
+    of all searches so far; `version` the osa-nas that began it; `counts` its trials by state, zeros included.
+    """
+
+    spec: StudySpec
+    dataset: str
+    classes: int
+    artifacts: str
+    numerics: Mapping[str, Any]
+    searched_s: float
+    version: str
+    created_at: datetime
+    counts: Mapping[TrialState, int]
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.spec.name
+
+
+class ArtifactKind(StrEnum):
+    """What a file is for."""
+
+    CHECKPOINT = "checkpoint"
+    """Weights at a rung, to go on from."""
+    WEIGHTS = "weights"
+    """Weights of a finished network."""
+    EXPORT = "export"
+    """A file of an exported bundle."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """One file. `path` is relative to the study's artifact folder, with forward slashes; `sha256` is in hex."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+    kind: ArtifactKind
+    trial: int | None = None
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", ArtifactKind(self.kind))
+        path = PurePosixPath(self.path)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            message = f"an artifact's path must be inside the artifact folder, not {self.path!r}"
+            raise InvalidValueError(message)
+        if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
+            message = f"sha256 of {self.path} must be 64 hexadecimal digits, not {self.sha256!r}"
+            raise InvalidValueError(message)
+        if self.size_bytes < 0:
+            message = f"size_bytes of {self.path} must not be negative, not {self.size_bytes}"
+            raise InvalidValueError(message)

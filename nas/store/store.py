@@ -1,0 +1,320 @@
+"""The record of all studies: every call is one short transaction, and what was saved is what is loaded, bit for bit.
+
+SQLite and PostgreSQL run the same code and pass the same contract (`nas.testing.store_contract`). Nothing that was
+measured is ever changed or removed. All methods raise `DatabaseError` where the database fails, and `UnknownNameError`
+for a study that is not there.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import Connection, Engine, Row, Select, func, insert, select, update
+
+from nas.errors import DatabaseError, InvalidValueError, StudyConflictError, UnknownNameError
+from nas.measurement import Measurement
+from nas.pareto import ParetoFront
+from nas.schema import HEAD, revision, upgrade
+from nas.schema.tables import ARTIFACT, FRONT, FRONT_MEMBER, OBJECTIVE, STUDY, TRIAL
+from nas.store import writing
+from nas.store.address import Address
+from nas.store.claims import claim_file, claim_server
+from nas.store.differences import differences
+from nas.store.engines import connect, reader, writer
+from nas.store.faults import told_clearly
+from nas.store.loading import load_trials
+from nas.store.records import Artifact, ArtifactKind, StudyRecord
+from nas.store.rows import of_objectives, of_progress, to_artifact
+from nas.study import StudySpec
+from nas.trial import MOVES, Rung, Trial, TrialState
+
+
+class Store:
+    """An open record; `Store.open` makes one. May be used from several threads. Close it, or use it in a `with`."""
+
+    def __init__(self, address: Address, engine: Engine, *, read_only: bool) -> None:
+        self._address = address
+        self._engine = engine
+        self._read_only = read_only
+        self._ids: dict[str, int] = {}
+
+    @classmethod
+    def open(cls, url: str | Path, *, read_only: bool = False, busy_timeout_s: float = 30.0) -> Self:
+        """Open the record in an SQLite file or on a PostgreSQL server, see `nas.store.address`.
+
+        A new database gets its tables, an older one is upgraded; with `read_only` it is an error instead, and no file
+        is made. An SQLite file that another program is writing is waited for, `busy_timeout_s` seconds.
+        """
+        address = Address.parse(url)
+        if read_only and address.path is not None and not address.path.is_file():
+            message = f"there is no record at {address}; a search makes one"
+            raise DatabaseError(message)
+        if address.path is not None and not address.path.parent.is_dir():
+            message = f"{address}: there is no folder {address.path.parent}"
+            raise DatabaseError(message)
+        store = cls(address, connect(address, read_only=read_only, busy_timeout_s=busy_timeout_s), read_only=read_only)
+        try:
+            store._prepare()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __str__(self) -> str:
+        return str(self._address)
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._engine.dispose()
+
+    # Studies
+
+    def create_study(self, spec: StudySpec, *, dataset: str, classes: int, artifacts: str | Path = "") -> StudyRecord:
+        """Begin a study on a data set of so many classes. Raises `StudyConflictError` where there is one already."""
+        with self._writing() as connection:
+            if connection.execute(select(STUDY.c.id).where(STUDY.c.name == spec.name)).first():
+                message = f"{self} holds a study {spec.name!r} already"
+                raise StudyConflictError(message)
+            study_id = connection.execute(insert(STUDY).values(
+                name=spec.name, spec=spec.to_dict(), dataset=dataset, classes=classes, artifacts=str(artifacts),
+                numerics={}, searched_s=0.0, version=version("osa-nas"), created_at=datetime.now(UTC),
+            ).returning(STUDY.c.id)).scalar_one()
+            connection.execute(insert(OBJECTIVE), of_objectives(study_id, spec))
+        return self.study(spec.name)
+
+    def study(self, name: str) -> StudyRecord:
+        """The study of this name."""
+        with self._reading() as connection:
+            study_id = self._study_id(connection, name)
+            return self._studies(connection, select(STUDY).where(STUDY.c.id == study_id))[0]
+
+    def studies(self) -> list[StudyRecord]:
+        """All studies, the oldest first."""
+        with self._reading() as connection:
+            return self._studies(connection, select(STUDY).order_by(STUDY.c.id))
+
+    def update_study(self, spec: StudySpec) -> None:
+        """Take over another budget or other workers. Raises `StudyConflictError`, which names every key, where
+        anything else differs from the record."""
+        recorded = self.study(spec.name).spec
+        problems = [f"{path}: {old} in the database, {new} in the file"
+                    for path, old, new in differences(recorded.identity(), spec.identity())]
+        if problems:
+            message = (f"study {spec.name!r} was made from other settings: {'; '.join(problems)}; "
+                       "change them back or give the study another name")
+            raise StudyConflictError(message)
+        self._update_study(spec.name, spec=spec.to_dict())
+
+    def set_numerics(self, study: str, numerics: Mapping[str, Any]) -> None:
+        """Keep what was decided on the device for the whole study: number format, memory format."""
+        self._update_study(study, numerics=dict(numerics))
+
+    def add_search_time(self, study: str, seconds: float) -> None:
+        """Count seconds of searching towards the study's budget."""
+        self._update_study(study, searched_s=STUDY.c.searched_s + seconds)
+
+    def claim(self, study: str) -> AbstractContextManager[None]:
+        """Be the study's only driver while in the `with` block; the end of the process ends it too, `kill -9` as well.
+
+        Raises `StudyConflictError`, which names the other process, where there is one.
+        """
+        with self._reading() as connection:
+            self._study_id(connection, study)
+        if self._address.path is not None:
+            return claim_file(self._address.path, study)
+        return self._claim_server(study)
+
+    # Trials
+
+    def trials(self, study: str) -> list[Trial]:
+        """All trials in order of their numbers. Duplicates have the evaluation of their original."""
+        with self._reading() as connection:
+            return load_trials(connection, self._study_id(connection, study))
+
+    def trial(self, study: str, number: int) -> Trial:
+        """One trial. Raises `UnknownNameError` where there is none of this number."""
+        with self._reading() as connection:
+            study_id = self._study_id(connection, study)
+            found = load_trials(connection, study_id, number)
+            if not found:
+                count = connection.execute(select(func.count()).where(TRIAL.c.study_id == study_id)).scalar_one()
+                known = [f"0 to {count - 1}"] if count else []
+                raise UnknownNameError(f"the trials of study {study!r}", str(number), known)
+        return found[0]
+
+    def add_trial(self, study: str, trial: Trial) -> None:
+        """Record a new trial, with what its evaluation holds already; a duplicate's evaluation is the original's.
+
+        Raises `InvalidValueError` unless `duplicate_of` is the trial that evaluated this architecture first, or None
+        for a new architecture.
+        """
+        with self._writing() as connection:
+            study_id = self._study_id(connection, study)
+            evaluation = writing.write_trial(connection, study_id, trial)
+            if trial.duplicate_of is None:
+                known = trial.evaluation
+                writing.write_measurements(connection, study_id, evaluation, tuple(known.measurements.values()),
+                                           known.measure_s)
+                for rung in known.rungs:
+                    writing.write_rung(connection, evaluation, rung)
+
+    def add_measurements(self, study: str, number: int, measurements: Iterable[Measurement], seconds: float) -> None:
+        """Add figures to a trial's evaluation, and the seconds they took; figures without a value are kept as well.
+
+        Raises `StudyConflictError` where one cannot be compared with the study's other figures of its metric: another
+        unit, kind, device class or plan. Then nothing is recorded.
+        """
+        with self._writing() as connection:
+            study_id = self._study_id(connection, study)
+            evaluation = writing.evaluation_id(connection, study_id, number)
+            writing.write_measurements(connection, study_id, evaluation, tuple(measurements), seconds)
+
+    def add_rung(self, study: str, number: int, rung: Rung) -> None:
+        """Add a rung to a trial's evaluation. Raises `InvalidValueError` unless it is beyond the last one."""
+        with self._writing() as connection:
+            study_id = self._study_id(connection, study)
+            writing.write_rung(connection, writing.evaluation_id(connection, study_id, number), rung)
+
+    def finish_trial(self, study: str, trial: Trial) -> None:
+        """Record a trial's new state, reason, worker, sampler state and times; its evaluation is recorded already.
+
+        Also for a failed trial that runs again, and for a running one that gets another worker. Raises
+        `InvalidValueError` for a move from the recorded state that is not in `nas.trial.MOVES`.
+        """
+        before = [state for state, after in MOVES.items() if trial.state in after]
+        if trial.state is TrialState.RUNNING:
+            before.append(TrialState.RUNNING)
+        with self._writing() as connection:
+            here = (TRIAL.c.study_id == self._study_id(connection, study)) & (TRIAL.c.number == trial.number)
+            moved = connection.execute(update(TRIAL).where(here, TRIAL.c.state.in_(before)).values(of_progress(trial)))
+            if moved.rowcount != 1:
+                recorded = connection.execute(select(TRIAL.c.state).where(here)).scalar_one_or_none() or "not recorded"
+                message = f"trial {trial.number} cannot go from {recorded} to {trial.state}"
+                raise InvalidValueError(message)
+
+    # Fronts and files
+
+    def add_front(self, study: str, front: ParetoFront) -> None:
+        """Keep a snapshot of the front. One that equals the newest is not kept twice."""
+        with self._writing() as connection:
+            study_id = self._study_id(connection, study)
+            newest = connection.execute(select(func.max(FRONT.c.sequence)).where(
+                FRONT.c.study_id == study_id)).scalar_one()
+            if newest is not None and self._fronts(connection, study_id, newest) == [front]:
+                return
+            key = {"study_id": study_id, "sequence": 0 if newest is None else newest + 1}
+            connection.execute(insert(FRONT).values(
+                **key, finished_trials=front.after, hypervolume=front.hypervolume, feasible=front.feasible,
+                created_at=datetime.now(UTC)))
+            if front.members:
+                connection.execute(insert(FRONT_MEMBER), [
+                    {**key, "position": position, "trial": trial} for position, trial in enumerate(front.members)])
+
+    def fronts(self, study: str) -> list[ParetoFront]:
+        """All snapshots of the front, the oldest first."""
+        with self._reading() as connection:
+            return self._fronts(connection, self._study_id(connection, study))
+
+    def add_artifact(self, study: str, artifact: Artifact) -> None:
+        """Record a file that was written. A file written anew takes the place of the old one under its path."""
+        values = {"kind": artifact.kind, "trial": artifact.trial, "sha256": artifact.sha256,
+                  "size_bytes": artifact.size_bytes, "created_at": artifact.created_at}
+        with self._writing() as connection:
+            key = {"study_id": self._study_id(connection, study), "path": artifact.path}
+            here = (ARTIFACT.c.study_id == key["study_id"]) & (ARTIFACT.c.path == key["path"])
+            if connection.execute(update(ARTIFACT).where(here).values(values)).rowcount == 0:
+                connection.execute(insert(ARTIFACT).values(**key, **values))
+
+    def artifacts(self, study: str, *, trial: int | None = None, kind: ArtifactKind | None = None) -> list[Artifact]:
+        """The files of a study, or of one trial or kind only, in the order of their first writing."""
+        with self._reading() as connection:
+            wanted = select(ARTIFACT).where(ARTIFACT.c.study_id == self._study_id(connection, study))
+            if trial is not None:
+                wanted = wanted.where(ARTIFACT.c.trial == trial)
+            if kind is not None:
+                wanted = wanted.where(ARTIFACT.c.kind == kind)
+            return [to_artifact(row) for row in connection.execute(wanted.order_by(ARTIFACT.c.id))]
+
+    # Inside
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with told_clearly(self._address), reader(self._engine).begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        if self._read_only:
+            message = f"{self} was opened for reading only"
+            raise DatabaseError(message)
+        with told_clearly(self._address), writer(self._engine).begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _claim_server(self, study: str) -> Iterator[None]:
+        with told_clearly(self._address), claim_server(self._engine, study):
+            yield
+
+    def _prepare(self) -> None:
+        with self._reading() as connection:
+            found = revision(connection, str(self))
+        if found == HEAD:
+            return
+        if self._read_only and found is None:
+            message = f"{self} is empty; a search fills it"
+            raise DatabaseError(message)
+        if self._read_only:
+            message = f"{self} was made by an older osa-nas (schema revision {found}); any search in it upgrades it"
+            raise DatabaseError(message)
+        with self._writing() as connection:
+            upgrade(connection, str(self))
+
+    def _study_id(self, connection: Connection, name: str) -> int:
+        if name not in self._ids:
+            known = {row.name: row.id for row in connection.execute(select(STUDY.c.name, STUDY.c.id))}
+            if name not in known:
+                raise UnknownNameError(f"the studies of {self}", name, list(known))
+            self._ids[name] = known[name]
+        return self._ids[name]
+
+    def _studies(self, connection: Connection, wanted: Select[Any]) -> list[StudyRecord]:
+        rows = connection.execute(wanted).all()
+        counts: dict[int, dict[TrialState, int]] = defaultdict(lambda: dict.fromkeys(TrialState, 0))
+        for study_id, state, count in connection.execute(
+                select(TRIAL.c.study_id, TRIAL.c.state, func.count())
+                .where(TRIAL.c.study_id.in_([row.id for row in rows])).group_by(TRIAL.c.study_id, TRIAL.c.state)):
+            counts[study_id][TrialState(state)] = count
+        return [_record(row, counts[row.id]) for row in rows]
+
+    def _update_study(self, name: str, **values: Any) -> None:
+        with self._writing() as connection:
+            study_id = self._study_id(connection, name)
+            connection.execute(update(STUDY).where(STUDY.c.id == study_id).values(**values))
+
+    def _fronts(self, connection: Connection, study_id: int, sequence: int | None = None) -> list[ParetoFront]:
+        fronts, members = FRONT.c.study_id == study_id, FRONT_MEMBER.c.study_id == study_id
+        if sequence is not None:
+            fronts, members = fronts & (FRONT.c.sequence == sequence), members & (FRONT_MEMBER.c.sequence == sequence)
+        numbers: dict[int, list[int]] = defaultdict(list)
+        for row in connection.execute(select(FRONT_MEMBER).where(members).order_by(FRONT_MEMBER.c.position)):
+            numbers[row.sequence].append(row.trial)
+        return [ParetoFront(members=tuple(numbers[row.sequence]), hypervolume=row.hypervolume,
+                            after=row.finished_trials, feasible=row.feasible)
+                for row in connection.execute(select(FRONT).where(fronts).order_by(FRONT.c.sequence))]
+
+
+def _record(row: Row[Any], counts: Mapping[TrialState, int]) -> StudyRecord:
+    return StudyRecord(
+        spec=StudySpec.from_dict(row.spec), dataset=row.dataset, classes=row.classes, artifacts=row.artifacts,
+        numerics=row.numerics, searched_s=row.searched_s, version=row.version, created_at=row.created_at,
+        counts=counts)

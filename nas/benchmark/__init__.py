@@ -1,0 +1,17 @@
+"""From readings of a meter to figures: latency, energy, peak memory of a prepared network.
+
+    with DeviceLock(meter.device.identity).exclusive(), prepare(model, plan, meter) as run:
+        seconds_per_batch = latency(run, meter, plan)
+
+The device must be held alone; nobody here takes the lock, so that several figures can be taken under one. All clocks
+come from the meter. What is timed is any callable, so other runtimes need only another way to prepare one.
+"""
+
+from nas.benchmark.interval import median_interval
+from nas.benchmark.memory import peak_memory
+from nas.benchmark.preparation import PRECISIONS, RUNTIMES, Prepared, plan_problem, prepare
+from nas.benchmark.timing import latency
+from nas.benchmark.windows import energy
+
+__all__ = ["PRECISIONS", "RUNTIMES", "Prepared", "energy", "latency", "median_interval", "peak_memory", "plan_problem",
+           "prepare"]

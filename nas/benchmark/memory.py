@@ -1,0 +1,17 @@
+"""Peak memory: bytes that one forward pass needs on the device at once."""
+
+from nas.benchmark.preparation import Prepared
+from nas.measurement import Measurement, MeasurementPlan
+from nas.meters import Meter
+
+
+def peak_memory(run: Prepared, meter: Meter, plan: MeasurementPlan, *, metric: str = "peak_memory") -> Measurement:
+    """Bytes of weights, buffers, one input batch, and the most that one forward pass holds beyond them.
+
+    What "holds" means is the meter's `memory_method`, stored with the figure. One reading after one call to settle the
+    kernels' choices; it depends on no clock, so its interval is a point.
+    """
+    run()
+    value = float(run.resident_bytes + meter.peak_memory_bytes(run))
+    return Measurement(metric=metric, unit="B", value=value, ci_low=value, ci_high=value, samples=(value,),
+                       method=f"weights, input and {meter.memory_method}", device=meter.device, plan=plan)

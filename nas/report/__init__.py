@@ -1,0 +1,1 @@
+"""Looking at a study: drawings, tables, pages."""

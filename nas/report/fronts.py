@@ -1,0 +1,59 @@
+"""The front as rows: what stands in them is the same for terminals, CSV and JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nas.pareto import ParetoFront
+from nas.report.quantities import quantity, with_interval
+from nas.study import Objective, StudySpec
+from nas.trial import Trial
+
+
+def rows(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront) -> list[dict[str, Any]]:
+    """One mapping for each member: trial, every objective's value in SI units with its interval, counts, digest."""
+    return [_row(spec, trials[number]) for number in front.members]
+
+
+def as_json(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront) -> str:
+    """The front with its hypervolume and the architectures of its members."""
+    members = [{**_row(spec, trials[number]), "architecture": trials[number].architecture.to_dict()}
+               for number in front.members]
+    return json.dumps({"study": spec.name, "feasible": front.feasible, "hypervolume": front.hypervolume,
+                       "after": front.after, "members": members}, indent=2)
+
+
+def as_csv(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront) -> str:
+    """One line for each member under a line of names."""
+    lines = rows(spec, trials, front)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(lines[0]) if lines else ["trial"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def cells(objectives: Sequence[Objective], trial: Trial) -> list[str]:
+    """What a terminal shows of a trial: its objectives, with intervals where they were measured."""
+    return [_cell(objective.metric, trial) for objective in objectives]
+
+
+def _cell(metric: str, trial: Trial) -> str:
+    measurement = trial.evaluation.measurements.get(metric)
+    if measurement is not None:
+        return with_interval(measurement)
+    return quantity(trial.evaluation.value(metric), "1", metric=metric)
+
+
+def _row(spec: StudySpec, trial: Trial) -> dict[str, Any]:
+    row: dict[str, Any] = {"trial": trial.number}
+    for metric in (*(o.metric for o in spec.objectives), *trial.evaluation.measurements):
+        if metric in row:
+            continue
+        row[metric] = trial.evaluation.value(metric)
+        measurement = trial.evaluation.measurements.get(metric)
+        if measurement is not None and measurement.ci_low != measurement.ci_high:
+            row |= {f"{metric}_low": measurement.ci_low, f"{metric}_high": measurement.ci_high}
+    return row | {"violation": trial.violation(spec.objectives), "digest": trial.architecture.digest[:12]}

@@ -47,7 +47,7 @@ class Prepared:
         return sum(tensor.nbytes for tensor in held)
 
 
-def plan_problem(plan: MeasurementPlan, meter: Meter) -> str | None:
+def plan_problem(meter: Meter, plan: MeasurementPlan) -> str | None:
     """What of the plan cannot be done on this device, None where all can."""
     if plan.runtime not in RUNTIMES:
         return f"no {plan.runtime!r} among the runtimes; there are: {', '.join(RUNTIMES)}"
@@ -64,7 +64,7 @@ def prepare(model: nn.Module, plan: MeasurementPlan, meter: Meter) -> Iterator[P
     Threads and TF32 switches are put back at the end. Raises `InvalidValueError` for a plan the device cannot follow,
     `TrialFailedError` for a network that fails on such an input or returns numbers that are not finite.
     """
-    problem = plan_problem(plan, meter)
+    problem = plan_problem(meter, plan)
     if problem:
         raise InvalidValueError(problem)
     dtype = PRECISIONS[plan.precision]

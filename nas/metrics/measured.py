@@ -1,0 +1,38 @@
+"""Metrics that need the device: seconds per batch, joules per frame, bytes. The caller holds the device alone."""
+
+from nas import benchmark
+from nas.benchmark import plan_problem, prepare
+from nas.measurement import Kind, Measurement, MeasurementPlan
+from nas.meters import Meter
+from nas.metrics import Metric, Stage, Subject
+
+
+def _latency(subject: Subject) -> Measurement:
+    with prepare(subject.model, subject.plan, subject.meter) as run:
+        return benchmark.latency(run, subject.meter, subject.plan)
+
+
+def _energy(subject: Subject) -> Measurement:
+    with prepare(subject.model, subject.plan, subject.meter) as run:
+        return benchmark.energy(run, subject.meter, subject.plan)
+
+
+def _peak_memory(subject: Subject) -> Measurement:
+    with prepare(subject.model, subject.plan, subject.meter) as run:
+        return benchmark.peak_memory(run, subject.meter, subject.plan)
+
+
+def _energy_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
+    """The plan's problem or the sensor's, with a way out."""
+    reason = meter.energy_unavailable_reason()
+    if reason:
+        return f"{reason}; drop the objective, or use latency or memory_access_cost instead"
+    return plan_problem(meter, plan)
+
+
+LATENCY = Metric(name="latency", unit="s", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_latency,
+                 obstacle=plan_problem)
+ENERGY = Metric(name="energy", unit="J", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_energy,
+                obstacle=_energy_obstacle)
+PEAK_MEMORY = Metric(name="peak_memory", unit="B", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_peak_memory,
+                     obstacle=plan_problem)

@@ -65,7 +65,7 @@ class EffectiveSe(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale the maps, (N, C, H, W) to the same shape."""
-        gate = F.relu6(self.fc(x.mean((2, 3), keepdim=True)) + 3) / 6  # (N, C, 1, 1)
+        gate = F.hardsigmoid(self.fc(x.mean((2, 3), keepdim=True)))  # relu6(y + 3) / 6, (N, C, 1, 1)
         return x * gate
 
 
@@ -90,7 +90,7 @@ class OsaBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Aggregate, (N, in, H, W) to (N, out, H, W)."""
-        y = x if self.conv_reduction is None else self.conv_reduction(x)
+        y: Tensor = x if self.conv_reduction is None else self.conv_reduction(x)
         features = [x]
         for layer in self.conv_mid:
             y = layer(y)
@@ -131,7 +131,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify the mean of all positions."""
-        y = F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, C)
+        y: Tensor = x.mean((2, 3))  # (N, C)
         if self.fc is not None:
             y = self.fc(y)
         return y

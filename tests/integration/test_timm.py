@@ -61,7 +61,7 @@ def weightless(name: str) -> tuple[torch.nn.Module, VoVNet]:
 
 
 def test_every_registered_vovnet_is_covered():
-    """timm has no other VovNet that our space could express."""
+    """No other VovNet of timm's could be expressed by our space."""
     others = {"eca_vovnet39b", "ese_vovnet39b_evos"}
     assert set(timm.list_models(module="vovnet")) - others == set(NETWORKS)
 
@@ -74,7 +74,7 @@ def test_our_published_networks_are_timms(name, ours):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_timms_weights_give_the_same_logits_bit_for_bit(name):
-    """timm's state dict loads strictly, ours loads back into timm strictly, and all three logits are equal."""
+    """Its state dict loads strictly, ours loads back into timm strictly, and all three logits are equal."""
     torch.manual_seed(0)
     theirs = timm.create_model(name)
     randomise_statistics(theirs)

@@ -66,7 +66,7 @@ def test_hooks_and_numbers_agree_on_published_networks(name):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_hooks_and_numbers_agree_on_random_networks(name, data):
     """Any point of any space (5x5 kernels, both pools, all switches), any image, square or not, odd or even."""

@@ -71,6 +71,7 @@ class DataSpec:
     `dataset` is a name in `nas.datasets`, `folder` the image folder of the data set `folder`; `fallback` is the data
     set to use, loudly, where the first can be neither found nor downloaded. `validation_images` of the training
     images, drawn class by class, judge the trials; `train_images` limits how many of the rest are used.
+    `image_size` is the side in pixels that the images of `folder` are resized to, 32 where it is not given.
     """
 
     dataset: str = "cifar10"
@@ -78,8 +79,12 @@ class DataSpec:
     fallback: str | None = None
     validation_images: int = 5000
     train_images: int | None = None
+    image_size: int | None = None
 
     def __post_init__(self) -> None:
+        require(self.image_size is None or self.folder is not None, "image_size needs a folder")
+        require(self.image_size is None or 8 <= self.image_size <= 1024,
+                f"image_size must be from 8 to 1024 pixels, not {self.image_size}")
         require(self.validation_images > 0, f"validation_images must be at least 1, not {self.validation_images}")
         require(self.train_images is None or self.train_images > 0,
                 f"train_images must be at least 1, not {self.train_images}")
@@ -209,6 +214,11 @@ class StudySpec:
         require(len(metrics) > 0, "objectives must name at least one metric")
         require(len(set(metrics)) == len(metrics), f"objectives must name each metric once, not {metrics}")
         require(0 <= self.seed < 2**31, f"seed must be from 0 to 2**31 - 1, not {self.seed}")
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether an objective can only be had by training."""
+        return any(objective.metric == "error" for objective in self.objectives)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -1,10 +1,11 @@
 """What a worker has to know of a study, and the contract of whoever evaluates architectures."""
 
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, Self
 
-from nas.study import StudySpec
+from nas.study import DataSpec, StudySpec
 from nas.task import Event, Task
 
 
@@ -12,14 +13,24 @@ from nas.task import Event, Task
 class Preparation:
     """What was found where the trials will run, before the study starts; recorded with it and pinned.
 
-    `dataset` is the data set really used (the fallback's name where it had to be), `classes` how many it has,
-    `numerics` the number formats that training uses with the figures they were chosen by.
+    `data` is what is really used (the fallback where it had to be), `classes` how many there are, `numerics` the
+    number formats of training with the figures they were chosen by, `device` what measures.
     """
 
-    dataset: str
+    data: DataSpec
     classes: int
     numerics: Mapping[str, Any] = field(default_factory=dict)
+    device: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The preparation that `to_dict` wrote."""
+        return cls(**{**values, "data": DataSpec(**values["data"]), "warnings": tuple(values["warnings"])})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +53,8 @@ class Evaluates(Protocol):
 
     @classmethod
     def prepare(cls, job: Job) -> Preparation:
-        """Find the data, check what this machine can measure, choose the number formats.
+        """Find the data, check what this machine can measure, choose the number formats; where the job has a
+        preparation already (a study that goes on), keep to it and only check that it still holds.
 
         Raises a `NasError` that says what to change where the study cannot run here.
         """

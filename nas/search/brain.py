@@ -182,7 +182,7 @@ class Brain:
             if figure is not None and figure.value is not None and objective.violation(figure.value) > 0:
                 reason = f"{objective.metric} {figure.value:g} is beyond the limit {objective.limit:g} {figure.unit}"
                 return trial.moved_to(TrialState.STOPPED, reason=reason, finished_at=now)
-        if trial.losses(objectives) is not None and not needs_training(self.spec):
+        if trial.losses(objectives) is not None and not self.spec.needs_training:
             return trial.moved_to(TrialState.COMPLETE, finished_at=now)
         return trial
 
@@ -198,11 +198,6 @@ class Brain:
         if not rungs or rungs[-1].epochs != epochs:
             return None
         return replace(trial, evaluation=replace(trial.evaluation, rungs=rungs)).losses(self.spec.objectives)
-
-
-def needs_training(spec: StudySpec) -> bool:
-    """Whether an objective can only be had by training."""
-    return any(objective.metric == "error" for objective in spec.objectives)
 
 
 def trial_seed(study_seed: int, digest: str) -> int:

@@ -48,11 +48,10 @@ class Engine:
     Trials that a former call left running are handed out first, with what is known of them.
     """
 
-    def __init__(self, *, brain: Brain, record: Record, listener: Listener = lambda _: None,
-                 now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, *, brain: Brain, record: Record, now: Callable[[], datetime] = utc_now) -> None:
         self.brain = brain
         self._record = record
-        self._listener = listener
+        self.listeners: Sequence[Listener] = ()
         self._now = now
         self._interrupted = [trial.number for trial in brain.running]
         self._spent_s = searched_s(list(brain.trials.values()))
@@ -118,7 +117,8 @@ class Engine:
 
     def _learn(self, trial: Trial) -> None:
         self.brain.learn(trial)
-        self._listener(trial)
+        for listener in self.listeners:
+            listener(trial)
 
     @staticmethod
     def _task(trial: Trial) -> Task:

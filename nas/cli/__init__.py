@@ -1,0 +1,35 @@
+"""The command `nas`: parses, calls the library, prints. One line for every error, exit code 2."""
+
+import os
+import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads of two workers ruin each other
+
+import click
+
+from nas.errors import NasError
+
+
+class Group(click.Group):
+    """Turns errors of this package into one line each, Ctrl-C into exit code 130."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except NasError as error:
+            for line in str(error).splitlines():
+                click.echo(f"error: {line}", err=True)
+            ctx.exit(error.exit_code)
+        except BrokenPipeError:
+            sys.stderr.close()
+            ctx.exit(0)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="osa-nas", prog_name="nas")
+def main() -> None:
+    """Find OSA (VoVNet) backbones that are fast, frugal and accurate on your device."""
+
+
+from nas.cli import bench, export, look, search  # noqa: E402, F401 - each adds its commands

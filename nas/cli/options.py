@@ -1,0 +1,56 @@
+"""Options and arguments that several commands share, and the way from them to the record."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nas.errors import NasError, UnknownNameError
+from nas.store import Store, StudyRecord
+from nas.trial import Trial
+
+DATABASE = "nas.db"
+
+
+def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--database URL`."""
+    return click.option(
+        "--database", metavar="URL", envvar="NAS_DATABASE", default=DATABASE, show_default=True,
+        help="The record: a SQLite file, or postgresql://… [env: NAS_DATABASE]")(command)
+
+
+def open_record(database: str) -> Store:
+    """The record, read-only."""
+    return Store.open(database, read_only=True)
+
+
+def default_artifacts(database: str) -> Path:
+    """Where checkpoints go: $NAS_ARTIFACTS, or `nas-artifacts` beside a SQLite file, or in the current folder."""
+    given = os.environ.get("NAS_ARTIFACTS")
+    if given:
+        return Path(given)
+    path = database.removeprefix("sqlite:///")
+    return (Path() if "://" in path else Path(path).parent) / "nas-artifacts"
+
+
+def pick_study(store: Store, name: str | None) -> StudyRecord:
+    """The study of this name, or the only one there is."""
+    if name is not None:
+        return store.study(name)
+    studies = store.studies()
+    if len(studies) == 1:
+        return studies[0]
+    if not studies:
+        raise NasError("there is no study in this database yet; start one with: nas search STUDY.yaml")
+    raise NasError(f"there are several studies, name one of: {', '.join(record.name for record in studies)}")
+
+
+def pick_trial(store: Store, text: str) -> tuple[StudyRecord, Trial]:
+    """The trial that `STUDY:NUMBER`, or `NUMBER` where there is one study, names."""
+    study, _, number = text.rpartition(":")
+    record = pick_study(store, study or None)
+    if not number.isdigit():
+        raise UnknownNameError("trials", text, ["STUDY:NUMBER", "NUMBER"])
+    return record, store.trial(record.name, int(number))

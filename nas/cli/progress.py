@@ -1,0 +1,160 @@
+"""What a running search shows: a live view on a terminal, one line per trial elsewhere; the front at its end."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from nas.cli.tables import front_table
+from nas.report.fronts import cells
+from nas.report.quantities import duration, sparkline
+from nas.search.engine import Engine
+from nas.search.launch import Search
+from nas.study import StudySpec
+from nas.trial import Trial, TrialState
+
+SHOWN = 10
+"""Rows of the live front."""
+
+
+class SearchDisplay:
+    """Fed by the engine after every commit (`update`); draws from what it was fed, so that a redraw reads nothing
+    that the search is changing."""
+
+    def __init__(self, database: str) -> None:
+        self._console = Console(highlight=False)
+        self._database = database
+        self._engine: Engine | None = None
+        self._live: Live | None = None
+        self._volumes: list[float] = []
+
+    def preparing(self, spec: StudySpec) -> None:
+        """Say what is going to happen."""
+        objectives = ", ".join(o.metric for o in spec.objectives)
+        self._console.print(f"study {spec.name}: {objectives} over {spec.space} by {spec.sampler}, "
+                            f"{spec.workers.count} {spec.workers.kind} worker(s); record {shown_url(self._database)}")
+        self._console.print("preparing: data, device, number formats …")
+
+    @contextmanager
+    def live(self, search: Search) -> Iterator[None]:
+        """Show the search while it runs."""
+        self._engine = search.engine
+        preparation = search.job.preparation
+        if preparation is not None:
+            for warning in preparation.warnings:
+                self._console.print(Text(f"WARNING: {warning}", style="bold yellow"))
+            numerics = ", ".join(f"{key} {value}" for key, value in preparation.numerics.items()
+                                 if not isinstance(value, dict | list))
+            self._console.print(f"data {preparation.data.dataset} ({preparation.classes} classes); {numerics}")
+        known = len(search.engine.brain.trials)
+        if known:
+            self._console.print(f"going on after {known} trials, {len(search.engine.brain.running)} of them unfinished")
+        if not self._console.is_terminal:
+            yield
+            return
+        with Live(get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True) as live:
+            self._live = live
+            self._body: RenderableType = self._draw(search.engine)
+            try:
+                yield
+            finally:
+                self._live = None
+
+    def update(self, trial: Trial) -> None:
+        """A trial was recorded."""
+        engine = self._engine
+        if engine is None:
+            return
+        ended = trial.state is not TrialState.RUNNING and trial.duplicate_of is None
+        if ended:
+            self._volumes.append(engine.brain.front.hypervolume or 0.0)
+        if self._live is not None:
+            self._body = self._draw(engine)
+        elif ended:
+            self._console.print(self._line(engine, trial))
+
+    def interrupted(self, study_file: Path) -> None:
+        """After Ctrl-C."""
+        self._console.print(f"stopped; everything finished is kept. Go on with: nas search {study_file}")
+
+    def finished(self, reason: str) -> None:
+        """Show the front and what to do next."""
+        engine = self._engine
+        if engine is None:
+            return
+        spec, trials, front = engine.spec, engine.brain.trials, engine.brain.front
+        self._console.print(f"\nfinished: {reason}; {duration(engine.elapsed_s())} of searching")
+        self._console.print(front_table(spec, trials, front))
+        option = "" if self._database == "nas.db" else f" --database {shown_url(self._database)}"
+        if front.members:
+            best = front.members[len(front.members) // 2]
+            self._console.print(
+                "next:\n"
+                f"  nas front {spec.name}{option}\n"
+                f"  nas show {spec.name}:{best}{option}\n"
+                f"  nas export {spec.name} --trial {best} -o {spec.name}-{best}{option}", soft_wrap=True)
+
+    def _render(self) -> RenderableType:
+        engine = self._engine
+        clock = Text(f"searched {duration(engine.elapsed_s())}, {self._left}") if engine is not None else Text()
+        return Group(self._body, clock)
+
+    def _draw(self, engine: Engine) -> RenderableType:
+        brain, spec = engine.brain, engine.spec
+        finished = brain.front.after
+        self._left = time_left(engine)
+        bar = Table.grid(padding=(0, 1))
+        failed = sum(t.state is TrialState.FAILED for t in brain.trials.values())
+        bar.add_row(ProgressBar(total=spec.budget.trials, completed=finished, width=40),
+                    f"{finished} of {spec.budget.trials} trials",
+                    f"{len(brain.trials) - brain.architectures} repeated, {failed} failed")
+        volume = brain.front.hypervolume
+        history = Text("hypervolume: give every objective a reference" if volume is None else
+                       f"hypervolume {volume:.4g}  {sparkline(self._volumes)}")
+        running = [Text(f"trial {t.number}: {activity(t, spec)}", style="dim") for t in brain.running]
+        return Group(bar, history, front_table(spec, brain.trials, brain.front, limit=SHOWN), *running)
+
+    @staticmethod
+    def _line(engine: Engine, trial: Trial) -> str:
+        front = engine.brain.front
+        volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.4g}"
+        mark = " (front)" if trial.number in front.members else ""
+        found = trial.reason or ", ".join(
+            f"{o.metric} {cell}" for o, cell in zip(engine.spec.objectives, cells(engine.spec.objectives, trial),
+                                                    strict=True))
+        return (f"[{front.after}/{engine.spec.budget.trials}] trial {trial.number} {trial.state}{mark}: {found}"
+                f"{volume}, {time_left(engine)}")
+
+
+def activity(trial: Trial, spec: StudySpec) -> str:
+    """What is being done with a running trial."""
+    rungs: Sequence[float] = spec.rungs.epochs
+    if not trial.evaluation.measurements:
+        return "counting and measuring"
+    done = len(trial.evaluation.rungs)
+    return f"training to {rungs[done]:g} epochs (rung {done + 1} of {len(rungs)})" if done < len(rungs) else "ending"
+
+
+def time_left(engine: Engine) -> str:
+    """A guess from the trials so far."""
+    finished, budget = engine.brain.front.after, engine.spec.budget
+    if not finished:
+        return "time left unknown"
+    left = max(budget.trials - finished, 0) * engine.elapsed_s() / finished
+    if budget.wall_time_s is not None:
+        left = min(left, max(budget.wall_time_s - engine.elapsed_s(), 0.0))
+    return f"about {duration(left)} left"
+
+
+def shown_url(url: str) -> str:
+    """A database URL without its password."""
+    scheme, found, rest = url.partition("://")
+    if not found or "@" not in rest:
+        return url
+    login, _, host = rest.rpartition("@")
+    return f"{scheme}://{login.partition(':')[0]}@{host}"

@@ -1,0 +1,46 @@
+"""`nas search`: run a study, or go on with it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from nas import plugins
+from nas.cli import main
+from nas.cli.options import database_option, default_artifacts
+from nas.cli.progress import SearchDisplay
+from nas.search.launch import open_search
+from nas.store import Store
+from nas.study_file import read_study
+
+
+@main.command()
+@click.argument("study_file", type=click.Path(dir_okay=False, path_type=Path))
+@database_option
+@click.option("--workers", metavar="KIND", help="Who works, instead of the study file's workers.kind: local or tune.")
+@click.option("--address", metavar="ADDRESS", help="The Ray cluster to work on (tune only), as ray.init takes it.")
+@click.option("--artifacts", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Where checkpoints go. [default: nas-artifacts beside the database; env: NAS_ARTIFACTS]")
+def search(study_file: Path, database: str, workers: str | None, address: str | None, artifacts: Path | None) -> None:
+    """Search as STUDY_FILE asks: sample OSA networks, measure them, train them briefly.
+
+    Press Ctrl-C at any time: everything finished is kept, and the same command goes on. A study file that names
+    module:attribute runs that module's code.
+    """
+    spec = read_study(study_file)
+    if workers is not None:
+        spec = replace(spec, workers=replace(spec.workers, kind=workers))
+    pool = plugins.load("nas.workers", spec.workers.kind)(address)
+    display = SearchDisplay(database)
+    display.preparing(spec)
+    with Store.open(database) as store, open_search(
+        spec, store=store, workers=pool, folder=study_file.parent, listener=display.update,
+        artifacts=artifacts or default_artifacts(database),
+    ) as found:
+        try:
+            with display.live(found):
+                reason = found.run()
+        except KeyboardInterrupt:
+            display.interrupted(study_file)
+            raise click.exceptions.Exit(130) from None
+        display.finished(reason)

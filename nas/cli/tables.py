@@ -1,0 +1,31 @@
+"""Tables for a terminal."""
+
+from collections.abc import Mapping
+
+from rich import box
+from rich.table import Table
+
+from nas.pareto import ParetoFront
+from nas.report.fronts import cells
+from nas.study import StudySpec
+from nas.trial import Trial
+
+
+def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, limit: int | None = None) -> Table:
+    """The members of a front, best first objective first; at most `limit` of them."""
+    volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.5g}"
+    title = f"front of {spec.name} after {front.after} trials{volume}"
+    if not front.feasible:
+        title += "; NOTHING IS FEASIBLE YET, these are the least violating"
+    table = Table(title=title, box=box.SIMPLE, title_justify="left")
+    table.add_column("trial", justify="right")
+    for objective in spec.objectives:
+        table.add_column(objective.metric if objective.limit is None else f"{objective.metric} (limited)")
+    table.add_column("parameters", justify="right")
+    for number in front.members[:limit]:
+        trial = trials[number]
+        parameters = trial.evaluation.value("parameters")
+        table.add_row(str(number), *cells(spec.objectives, trial), "-" if parameters is None else f"{parameters:,.0f}")
+    if limit is not None and len(front.members) > limit:
+        table.caption = f"and {len(front.members) - limit} more"
+    return table

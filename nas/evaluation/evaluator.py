@@ -1,0 +1,150 @@
+"""The evaluator of real studies: counts, then measures with the device to itself, then trains rung by rung.
+
+Cheapest first, so that a limit ends a trial before it costs anything. Training shares the device with other trainers
+and steps aside whenever somebody measures.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from nas import plugins
+from nas.architecture import Architecture, OsaStage, Stem
+from nas.data import Dataset, Images, load, resolve, split
+from nas.errors import NasError, UnavailableError
+from nas.evaluation.job import Job, Preparation
+from nas.measurement import Measurement
+from nas.meters import find_meter
+from nas.meters.lock import DeviceLock
+from nas.metrics import Metric, Stage, Subject, check_available
+from nas.model import build
+from nas.task import Event, Measured, Task, Trained
+from nas.training import Numerics, Trainer, choose_numerics
+from nas.trial import Rung
+
+ALWAYS = ("parameters", "macs", "memory_access_cost")
+"""Counted for every trial, objectives or not: they cost nothing."""
+
+CLASSES_WITHOUT_DATA = 10
+"""Outputs of the classifier in a study that trains nothing."""
+
+REFERENCE = Architecture(
+    stem=Stem.CIFAR, stem_channels=(16, 16, 32),
+    stages=tuple(OsaStage(mid_channels=mid, out_channels=out, num_layers=3) for mid, out in
+                 ((16, 48), (32, 96), (48, 128))))
+"""The network on which the number formats of a study's training are timed, from the middle of the CIFAR space."""
+
+
+class Evaluator:
+    """Keeps data, meter and settings warm in one process; evaluates one task after the other."""
+
+    @classmethod
+    def prepare(cls, job: Job) -> Preparation:
+        """Find or download the data, check every metric, time the number formats; or check what was prepared before.
+
+        Raises `DataNotFoundError`, or `UnavailableError` with one line for each objective this machine cannot give.
+        """
+        spec, known = job.spec, job.preparation
+        with find_meter() as meter:
+            problems = check_available(metrics_of(job), meter, spec.measurement)
+            if problems:
+                raise UnavailableError("\n".join(problems))
+            device = {"class": meter.device.device_class, "name": meter.device.name}
+        if not spec.needs_training:
+            return known or Preparation(data=spec.data, classes=CLASSES_WITHOUT_DATA, device=device)
+        resolution = resolve(known.data if known else spec.data)
+        if known:
+            return known
+        classes = len(load(resolution.spec).classes)
+        torch.set_num_threads(spec.workers.cpus)
+        with DeviceLock(meter.device.identity).exclusive():
+            numerics, figures = choose_numerics(spec.training, meter.torch_device, lambda: build(REFERENCE, classes))
+        return Preparation(
+            data=resolution.spec, classes=classes, device=device, warnings=resolution.warnings,
+            numerics={**numerics.to_dict(), "figures": [figure.to_dict() for figure in figures]})
+
+    def __init__(self, job: Job) -> None:
+        if job.preparation is None:
+            raise NasError("the study is not prepared")
+        self._job, self._spec, self._prepared = job, job.spec, job.preparation
+        chosen = dict(self._prepared.numerics)
+        chosen.pop("figures", None)
+        self._numerics = Numerics(**chosen) if chosen else Numerics()
+        self._meter = find_meter()
+        self._lock = DeviceLock(self._meter.device.identity)
+
+    def steps(self, task: Task) -> Iterator[Event]:
+        """Measure, then train rung by rung, skipping what `task.evaluation` has."""
+        missing = [m for m in metrics_of(self._job) if m.name not in task.evaluation.measurements]
+        for stage in (Stage.COUNTED, Stage.MEASURED):
+            wanted = [metric for metric in missing if metric.stage is stage]
+            if wanted:
+                yield self._measured(task, wanted, alone=stage is Stage.MEASURED)
+        rungs = task.evaluation.rungs
+        if self._spec.needs_training and (not rungs or rungs[-1].epochs < self._spec.rungs.epochs[-1]):
+            yield from self._trained(task)
+
+    def _measured(self, task: Task, metrics: Sequence[Metric], *, alone: bool) -> Measured:
+        subject = Subject(architecture=task.architecture, plan=self._spec.measurement, meter=self._meter,
+                          num_classes=self._prepared.classes)
+        if not alone:
+            return Measured(measurements=tuple(metric.measure(subject) for metric in metrics), seconds=0.0)
+        with self._lock.exclusive():
+            started = time.perf_counter()
+            figures: tuple[Measurement, ...] = tuple(metric.measure(subject) for metric in metrics)
+            return Measured(measurements=figures, seconds=time.perf_counter() - started)
+
+    def _trained(self, task: Task) -> Iterator[Trained]:
+        torch.manual_seed(task.seed)
+        trainer = self._trainer(task)
+        digest = task.architecture.digest
+        done = 0.0
+        if task.evaluation.rungs:
+            last = task.evaluation.rungs[-1]
+            done = trainer.load(self._artifacts / str(last.checkpoint), digest)
+        for epochs in self._spec.rungs.epochs:
+            if epochs > done:
+                rung = self._rung(trainer, done, epochs)
+                name = f"{self._spec.name}/{digest[:16]}/rung-{epochs:g}.safetensors"
+                trainer.save(self._artifacts / name, digest)
+                yield Trained(rung=replace(rung, checkpoint=name))
+                done = epochs
+
+    def _rung(self, trainer: Trainer, start: float, end: float) -> Rung:
+        """One rung, sharing the device: the lock is held while training only, not between rungs."""
+        with self._lock.training(self._meter.synchronize) as share:
+            trainer.step_aside = share.step_aside
+            return trainer.run(start, end)
+
+    def _trainer(self, task: Task) -> Trainer:
+        dataset, train, validation = self._images
+        return Trainer(
+            model=build(task.architecture, self._prepared.classes), train=train, validation=validation,
+            mean=dataset.mean, std=dataset.std, spec=self._spec.training, numerics=self._numerics,
+            device=self._meter.torch_device, seed=task.seed, threads=self._spec.workers.cpus)
+
+    @property
+    def _artifacts(self) -> Path:
+        return Path(self._job.artifacts)
+
+    @cached_property
+    def _images(self) -> tuple[Dataset, Images, Images]:
+        """The data set with the images to train and to validate on, on the device."""
+        data = self._prepared.data
+        dataset = load(data)
+        train, validation = split(dataset.train.labels, data.validation_images, self._spec.seed, data.train_images)
+        device = self._meter.torch_device
+        return dataset, dataset.train.take(train).to(device), dataset.train.take(validation).to(device)
+
+
+def metrics_of(job: Job) -> list[Metric]:
+    """The metrics that are counted or measured for every trial of the study."""
+    names = dict.fromkeys((*ALWAYS, *(objective.metric for objective in job.spec.objectives)))
+    metrics: list[Metric] = [plugins.load("nas.metrics", name) for name in names]
+    return [metric for metric in metrics if metric.stage is not Stage.TRAINED]
+
+

@@ -1,0 +1,76 @@
+"""From a study and a record to a running search: prepare, record, go on where the last call stopped."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from nas import plugins
+from nas.evaluation import Job, Preparation
+from nas.sampling import Proposer
+from nas.search.brain import Brain
+from nas.search.checkpoints import CheckpointKeeper
+from nas.search.engine import Engine, Listener
+from nas.search_space import SearchSpace
+from nas.store import Store
+from nas.study import StudySpec
+
+
+class Workers(Protocol):
+    """Where trials run; found by name in `nas.workers`, built from an address or None."""
+
+    def prepare(self, job: Job) -> Preparation:
+        """Run the evaluator's `prepare` where the trials will run."""
+
+    def run(self, engine: Engine, job: Job) -> str:
+        """Work until the engine has nothing more to propose; returns its reason."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """A prepared search."""
+
+    engine: Engine
+    job: Job
+    workers: Workers
+
+    def run(self) -> str:
+        """Search until the budget is spent; returns why it ended. Ctrl-C loses nothing."""
+        return self.workers.run(self.engine, self.job)
+
+
+@contextmanager
+def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path, artifacts: Path,
+                listener: Listener = lambda _: None,
+                evaluator: str = "nas.evaluation.evaluator:Evaluator") -> Iterator[Search]:
+    """Everything between a study file and its first proposal. Nothing is written unless all of it works.
+
+    Raises `StudyConflictError` where the record holds another study of this name, and what `prepare` raises.
+    """
+    space: SearchSpace = plugins.load("nas.spaces", spec.space)
+    sampler = Proposer(space=space, objectives=spec.objectives, seed=spec.seed,
+                       make_sampler=plugins.load("nas.samplers", spec.sampler))
+    job = Job(spec=spec, artifacts=str(artifacts.resolve()), folder=str(folder.resolve()), evaluator=evaluator)
+    with ExitStack() as stack:
+        stack.callback(workers.close)
+        known = next((record for record in store.studies() if record.name == spec.name), None)
+        if known is not None:
+            stack.enter_context(store.claim(spec.name))
+            store.update_study(spec)
+            job = replace(job, preparation=Preparation.from_dict(known.numerics))
+        preparation = workers.prepare(job)
+        if known is None:
+            with store.transaction():
+                store.create_study(spec, dataset=preparation.data.dataset, classes=preparation.classes,
+                                   artifacts=job.artifacts)
+                store.set_numerics(spec.name, preparation.to_dict())
+            stack.enter_context(store.claim(spec.name))
+        brain = Brain(spec=spec, space=space, sampler=sampler, trials=store.trials(spec.name))
+        engine = Engine(brain=brain, record=store)
+        keeper = CheckpointKeeper(store, engine, Path(job.artifacts))
+        engine.listeners = [keeper, listener]
+        yield Search(engine=engine, job=replace(job, preparation=preparation), workers=workers)

@@ -87,3 +87,10 @@ def test_every_plugin_loads(bare: Path, tmp_path: Path) -> None:
     lines = run(bare / "bin/python", "-I", "-c", LOAD_ALL, *GROUPS, cwd=tmp_path).splitlines()
     assert {line.split()[0] for line in lines} == set(GROUPS)
     assert [line for line in lines if not line.endswith("True")] == []
+
+
+def test_a_new_database_is_made(bare: Path, tmp_path: Path) -> None:
+    """The migrations run from where the wheel put them."""
+    code = "from nas.store import Store\nwith Store.open('new.db') as store:\n    print(store.studies())"
+    assert run(bare / "bin/python", "-I", "-c", code, cwd=tmp_path) == "[]\n"
+    assert (tmp_path / "new.db").stat().st_size > 0

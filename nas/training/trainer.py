@@ -1,0 +1,224 @@
+"""The training loop of one network, rung by rung.
+
+Everything random in it is a function of (seed, epoch) or (seed, step), so that a training that goes on from a rung's
+checkpoint gives the same bits as one that was never interrupted, on the same device with the same number of threads.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own habit
+
+from nas.data import Channels, Images
+from nas.errors import CorruptFileError, InvalidValueError, TrialFailedError
+from nas.study import AutoPrecision, TrainingSpec
+from nas.training import augment
+from nas.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from nas.training.numerics import Numerics
+from nas.training.schedule import at_step
+from nas.trial import Rung
+
+VALIDATION_BATCH = 500
+CHECK_EVERY = 16
+"""Steps between two looks at the losses: on CUDA a look waits for the device."""
+ORDER, AUGMENTATION = 0, 1
+"""What a random stream is for."""
+
+
+class Trainer:
+    """Trains one model and judges it at each rung.
+
+    `model` maps (N, 3, H, W) to logits (N, classes) and is changed in place; `train` and `validation` lie on `device`.
+    `threads` is set for the time of each run, None leaves it. `step_aside` is called between steps and may take its
+    time, which does not count; on CUDA, kernels of the last step may still run when it is called. `clock` gives
+    seconds.
+    """
+
+    def __init__(self, *, model: nn.Module, train: Images, validation: Images, mean: Channels, std: Channels,
+                 spec: TrainingSpec, numerics: Numerics, device: torch.device | str = "cpu", seed: int = 0,
+                 threads: int | None = None, step_aside: Callable[[], None] | None = None,
+                 clock: Callable[[], float] = time.perf_counter) -> None:
+        self.device = torch.device(device)
+        self.spec, self.numerics, self.seed, self.threads = spec, numerics, seed, threads
+        self.train_images, self.validation_images, self.mean, self.std = train, validation, mean, std
+        self.model = numerics.prepared(model, self.device)
+        self.epochs = 0.0
+        self.batch_size = min(spec.batch_size, len(train))
+        self.steps_per_epoch = len(train) // self.batch_size
+        self._forward: Callable[[Tensor], Tensor] = torch.compile(self.model) if numerics.compile else self.model
+        self._optimizer = sgd(self.model, spec)
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=numerics.precision is AutoPrecision.FP16)
+        self._random = torch.Generator(self.device)
+        self._order = (-1, torch.empty(0))
+        self._step_aside, self._clock, self._aside_s = step_aside, clock, 0.0
+
+    def run(self, start_epochs: float, end_epochs: float) -> Rung:
+        """Train on from `start_epochs`, where the model must stand, to `end_epochs`, and validate.
+
+        An epoch is all whole batches of the training images in a fresh order. Raises `TrialFailedError` where the
+        loss or the validation outputs are not finite.
+        """
+        if start_epochs != self.epochs:
+            raise InvalidValueError(f"the model stands at {self.epochs} epochs, not at {start_epochs}")
+        steps = range(round(start_epochs * self.steps_per_epoch), round(end_epochs * self.steps_per_epoch))
+        if not steps:
+            raise InvalidValueError(f"there is no whole batch of {self.batch_size} images between {start_epochs} and "
+                                    f"{end_epochs} epochs of {len(self.train_images)} images")
+        with _settings(self.threads):
+            started_s = self._working_s()
+            train_loss = self._train(steps)
+            trained_s = self._working_s()
+            error = self._validate()
+            validated_s = self._working_s()
+            threads = torch.get_num_threads()
+        self.epochs = end_epochs
+        return Rung(epochs=end_epochs, error=error, train_loss=train_loss, images=len(steps) * self.batch_size,
+                    train_s=trained_s - started_s, validation_s=validated_s - trained_s,
+                    numerics={**self.numerics.to_dict(), "device": self.device.type, "threads": threads,
+                              "torch": torch.__version__})
+
+    def step(self, step: int, learning_rate: float) -> Tensor:
+        """Train on batch `step`, counted from the beginning of epoch 0; gives the loss, a scalar on the device."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        chosen = self._epoch_order(epoch)[place * self.batch_size:(place + 1) * self.batch_size]
+        inputs = self._augmented(self.train_images.images[chosen], step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        with self.numerics.autocast(self.device):
+            logits = self._forward(inputs)
+        loss = F.cross_entropy(logits.float(), self.train_images.labels[chosen],
+                               label_smoothing=self.spec.label_smoothing)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return loss.detach()
+
+    def save(self, path: Path, digest: str) -> None:
+        """Write weights, momentum and epochs to `path`, whole or not at all; `digest` names the architecture."""
+        buffers = {name: self._optimizer.state[parameter].get("momentum_buffer")
+                   for name, parameter in self.model.named_parameters()}
+        momentum = {name: buffer for name, buffer in buffers.items() if buffer is not None}
+        write_checkpoint(path, Checkpoint(epochs=self.epochs, digest=digest, weights=self.model.state_dict(),
+                                          momentum=momentum, scaler=self._scaler.state_dict()))
+
+    def load(self, path: Path, digest: str) -> float:
+        """Go on from what `save` wrote; gives its epochs. Raises `CorruptFileError` where it does not fit."""
+        checkpoint = read_checkpoint(path, digest)
+        try:
+            self.model.load_state_dict(dict(checkpoint.weights))
+            for name, value in checkpoint.momentum.items():
+                parameter = self.model.get_parameter(name)
+                buffer = torch.empty_like(parameter, requires_grad=False).copy_(value)
+                self._optimizer.state[parameter]["momentum_buffer"] = buffer
+        except (RuntimeError, AttributeError) as error:
+            raise CorruptFileError(f"{path} does not fit this network: {error}") from error
+        if checkpoint.scaler:
+            self._scaler.load_state_dict(dict(checkpoint.scaler))
+        self.epochs = checkpoint.epochs
+        return self.epochs
+
+    def _train(self, steps: range) -> float:
+        """All steps of a rung; gives the mean loss."""
+        self.model.train()
+        rates = [self.spec.learning_rate * at_step(k, len(steps), self.spec.warmup) for k in range(len(steps))]
+        losses = torch.zeros(len(steps), device=self.device)
+        for k, step in enumerate(steps):
+            losses[k] = self.step(step, rates[k])
+            if (k + 1) % CHECK_EVERY == 0 or k + 1 == len(steps):
+                _check(losses[:k + 1], steps, rates)
+            self._let_others()
+        return losses.mean().item()
+
+    @torch.inference_mode()
+    def _validate(self) -> float:
+        """Share of the validation images that are classified wrongly."""
+        self.model.eval()
+        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        finite = torch.ones((), dtype=torch.bool, device=self.device)
+        images, labels = self.validation_images.images, self.validation_images.labels
+        for batch, truth in zip(torch.split(images, VALIDATION_BATCH), torch.split(labels, VALIDATION_BATCH),
+                                strict=True):
+            with self.numerics.autocast(self.device):
+                logits = self._forward(self._normalised(batch))
+            right += (logits.argmax(1) == truth).sum()
+            finite &= logits.isfinite().all()
+            self._let_others()
+        if not finite:
+            raise TrialFailedError("the outputs for the validation images are not finite")
+        count = len(self.validation_images)
+        return (count - int(right)) / count
+
+    def _augmented(self, batch: Tensor, step: int) -> Tensor:
+        """The batch as the network sees it in this step, changed at random and normalised."""
+        random = self._stream(AUGMENTATION, step)
+        if self.spec.flip:
+            batch = augment.flip(batch, random)
+        if self.spec.translate:
+            batch = augment.translate(batch, self.spec.translate, random)
+        inputs = self._normalised(batch)
+        return augment.cutout(inputs, self.spec.cutout, random) if self.spec.cutout else inputs
+
+    def _normalised(self, batch: Tensor) -> Tensor:
+        return augment.normalise(batch, self.mean, self.std, self.numerics.dtype, self.numerics.memory_format)
+
+    def _epoch_order(self, epoch: int) -> Tensor:
+        """The indices of the training images in the order of this epoch."""
+        if self._order[0] != epoch:
+            stream = self._stream(ORDER, epoch)
+            self._order = epoch, torch.randperm(len(self.train_images), device=self.device, generator=stream)
+        return self._order[1]
+
+    def _stream(self, purpose: int, number: int) -> torch.Generator:
+        """The generator at the start of a stream of its own. torch's CPU generator keeps only 32 bits of a seed, so
+        they are mixed first."""
+        mixed = np.random.SeedSequence((self.seed, purpose, number)).generate_state(1)[0]
+        return self._random.manual_seed(int(mixed))
+
+    def _let_others(self) -> None:
+        if self._step_aside is not None:
+            started_s = self._clock()
+            self._step_aside()
+            self._aside_s += self._clock() - started_s
+
+    def _working_s(self) -> float:
+        """The clock without the time that others were let, when the device has done its work."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return self._clock() - self._aside_s
+
+
+def sgd(model: nn.Module, spec: TrainingSpec) -> torch.optim.SGD:
+    """Nesterov SGD in one fused kernel; weight decay on kernels and matrices, not on BatchNorm and biases."""
+    parameters = list(model.parameters())
+    groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": spec.weight_decay},
+              {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
+    return torch.optim.SGD([group for group in groups if group["params"]], lr=spec.learning_rate,
+                           momentum=spec.momentum, nesterov=spec.momentum > 0, fused=True)
+
+
+def _check(losses: Tensor, steps: range, rates: list[float]) -> None:
+    wrong = (~losses.isfinite()).nonzero()
+    if len(wrong):
+        k = int(wrong[0])
+        raise TrialFailedError(f"the training loss is {losses[k].item()} at step {steps[k]}, "
+                               f"{k + 1} of {len(steps)} in its rung, at learning rate {rates[k]:.4g}")
+
+
+@contextmanager
+def _settings(threads: int | None) -> Iterator[None]:
+    """The global settings of torch that results depend on, set back afterwards."""
+    cudnn = torch.backends.cudnn
+    before = torch.get_num_threads(), cudnn.deterministic, cudnn.benchmark
+    torch.set_num_threads(threads or before[0])
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cudnn.deterministic, cudnn.benchmark = before[1:]

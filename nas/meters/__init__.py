@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
-import torch
-
 from nas import plugins
 from nas.measurement import Device
 
@@ -78,6 +76,8 @@ def find_meter(kind: str | None = None) -> Meter:
 
     Raises `UnknownNameError` for an unregistered kind, `UnavailableError` where the machine has no such device.
     """
+    import torch  # noqa: PLC0415 - two seconds that nobody pays who only wants the lock
+
     make: Any = plugins.load("nas.meters", kind or ("cuda" if torch.cuda.is_available() else "cpu"))
     meter: Meter = make()
     return meter

@@ -35,6 +35,10 @@ class _Follow(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leave
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}
+        with self:  # inference mode hands over composite operations whole: see into them
+            parts = func.decompose(*args, **keywords)
+        if parts is not NotImplemented:
+            return parts
         self._before.update(_address(t) for t in _tensors((args, keywords)) if not self._holders[_address(t)])
         result = func(*args, **keywords)
         for tensor in _tensors(result):

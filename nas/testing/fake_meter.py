@@ -1,0 +1,72 @@
+"""A meter whose clock moves only when work is done, so that no test sleeps. Its figures say nothing about a machine."""
+
+import math
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from nas.errors import UnavailableError
+from nas.measurement import Device
+from nas.meters import HostLoad
+from nas.meters.live_tensors import peak_live_bytes
+
+
+class FakeMeter:
+    """Time passes by `work`; the device draws `power_w`, which its counter shows each `step_s`, first at `phase_s`.
+
+    Without `power_w` there is no energy counter. `waited_s` and `foreign_s` are the host's load and free to change.
+    """
+
+    torch_device = "cpu"
+    clock = "fake clock"
+    energy_method = "fake counter"
+    memory_method = "live tensors"
+
+    def __init__(self, *, power_w: float | None = None, step_s: float = 0.1, phase_s: float = 0.0) -> None:
+        self.device = Device(kind="fake", name="fake", identity="fake-0", device_class="fake")
+        self.now_s = 0.0
+        self.waited_s = 0.0
+        self.foreign_s = 0.0
+        self.cores = 2
+        self._power_w, self._step_s, self._phase_s = power_w, step_s, phase_s
+
+    def work(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_s += seconds
+
+    def synchronize(self) -> None:
+        """Nothing is queued."""
+
+    def time_s(self) -> float:
+        """The fake clock."""
+        return self.now_s
+
+    def energy_j(self) -> float:
+        """What the counter shows: the energy at its last step, from 1 J at the start."""
+        reason = self.energy_unavailable_reason()
+        if reason or self._power_w is None:
+            raise UnavailableError(reason or "")
+        steps = math.floor((self.now_s - self._phase_s) / self._step_s)
+        return 1 + self._power_w * (self._phase_s + steps * self._step_s)
+
+    def energy_unavailable_reason(self) -> str | None:
+        """That there is no counter, unless there is."""
+        return "the fake meter has no energy counter" if self._power_w is None else None
+
+    def host_load(self) -> HostLoad:
+        """What the test has set."""
+        return HostLoad(waited_s=self.waited_s, foreign_s=self.foreign_s, cores=self.cores)
+
+    def peak_memory_bytes(self, run: Callable[[], object]) -> int:
+        """Real bytes of real tensors."""
+        return peak_live_bytes(run)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,102 @@
+"""What every meter of the group `nas.meters` must do. Derive a test class, give it `make`, let pytest collect it."""
+# ruff: noqa: S101 - these are tests
+
+from abc import ABC, abstractmethod
+
+import torch
+
+from nas.errors import UnavailableError
+from nas.meters import Meter
+
+MEBIBYTE = 2**20
+
+
+class MeterContract(ABC):
+    """Tests for one kind of meter."""
+
+    @abstractmethod
+    def make(self) -> Meter:
+        """A new meter of the same physical device each time."""
+
+    def test_it_is_a_meter(self) -> None:
+        """It has the protocol's attributes, and says how it reads."""
+        with self.make() as meter:
+            assert isinstance(meter, Meter)
+            assert all((meter.clock, meter.energy_method, meter.memory_method))
+            assert torch.empty(1, device=meter.torch_device).device == torch.device(meter.torch_device)
+
+    def test_the_device_keeps_its_identity(self) -> None:
+        """Two meters of one device name the same device and class."""
+        with self.make() as one, self.make() as other:
+            assert one.device.identity
+            assert one.device.device_class
+            assert (one.device.identity, one.device.device_class) == (other.device.identity, other.device.device_class)
+
+    def test_the_clock_never_goes_back(self) -> None:
+        """A thousand readings are in order."""
+        with self.make() as meter:
+            readings = [meter.time_s() for _ in range(1000)]
+        assert readings == sorted(readings)
+
+    def test_energy_is_a_growing_number_or_a_reason(self) -> None:
+        """Where there is no reason against it, energy is positive and does not fall; else reading it raises the reason.
+
+        Zero joules are never an answer to a missing sensor.
+        """
+        with self.make() as meter:
+            reason = meter.energy_unavailable_reason()
+            if reason is None:
+                first_j, second_j = meter.energy_j(), meter.energy_j()
+                assert 0 <= first_j <= second_j
+            else:
+                self._assert_refused(meter, reason)
+
+    def _assert_refused(self, meter: Meter, reason: str) -> None:
+        try:
+            energy_j = meter.energy_j()
+        except UnavailableError as error:
+            assert str(error) == reason  # noqa: PT017 - pytest is no dependency of the package
+        else:
+            message = f"{energy_j} J were read although {reason}"
+            raise AssertionError(message)
+
+    def test_the_host_load_counts_up(self) -> None:
+        """Waiting never falls, but for the kernel's tick, and there is at least one core; or the load is unknown."""
+        with self.make() as meter:
+            first, second = meter.host_load(), meter.host_load()
+        if first is not None and second is not None:
+            assert second.waited_s >= first.waited_s - 0.02
+            assert second.cores >= 1
+
+    def test_peak_memory_is_that_of_live_tensors(self) -> None:
+        """Two tensors of 1 MiB held at once are 2 MiB, one after the other 1 MiB, and a second call finds the same."""
+        with self.make() as meter:
+
+            def one() -> None:
+                torch.empty(MEBIBYTE, dtype=torch.uint8, device=meter.torch_device)
+
+            def one_after_the_other() -> None:
+                one()
+                one()
+
+            def both() -> tuple[torch.Tensor, torch.Tensor]:
+                first = torch.empty(MEBIBYTE, dtype=torch.uint8, device=meter.torch_device)
+                return first, torch.ones_like(first)
+
+            peaks = [meter.peak_memory_bytes(run) for run in (both, one_after_the_other, both)]
+        assert peaks == [2 * MEBIBYTE, MEBIBYTE, 2 * MEBIBYTE]
+
+    def test_work_in_place_takes_no_memory(self) -> None:
+        """In-place operations and views add nothing to the tensor they work on."""
+        with self.make() as meter:
+
+            def in_place() -> torch.Tensor:
+                return torch.empty(MEBIBYTE, device=meter.torch_device).fill_(-1).relu_().view(2, -1)
+
+            assert meter.peak_memory_bytes(in_place) == 4 * MEBIBYTE
+
+    def test_closing_twice_is_harmless(self) -> None:
+        """A second close does nothing."""
+        meter = self.make()
+        meter.close()
+        meter.close()

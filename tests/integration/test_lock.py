@@ -1,0 +1,175 @@
+"""The device lock between real processes."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from nas.errors import UnavailableError
+from nas.meters.lock import DeviceLock, lock_folder
+
+TRAINER = """
+import sys, time
+from pathlib import Path
+from nas.meters.lock import DeviceLock
+with DeviceLock("GPU-1", Path(sys.argv[1])).training() as training:
+    print("in", flush=True)
+    while True:
+        step_end_s = time.monotonic() + 0.05
+        while time.monotonic() < step_end_s:
+            pass
+        if training.step_aside():
+            print("aside", flush=True)
+"""
+HOLDER = """
+import sys, time
+from pathlib import Path
+from nas.meters.lock import DeviceLock
+with DeviceLock("GPU-1", Path(sys.argv[1])).exclusive():
+    print("in", flush=True)
+    time.sleep(60)
+"""
+STRANGER = """
+import os
+from nas.meters.lock import DeviceLock
+if os.getuid() == 0:
+    os.setuid(65534)
+"""
+ASKING = """
+import sys
+from pathlib import Path
+try:
+    DeviceLock("GPU-1", Path(sys.argv[1])).exclusive().__enter__()
+except Exception as error:
+    print(error)
+"""
+COUNTER = """
+import sys, time
+from pathlib import Path
+from nas.meters.lock import DeviceLock
+counter = Path(sys.argv[2])
+for _ in range(50):
+    with DeviceLock("GPU-1", Path(sys.argv[1])).exclusive():
+        value = int(counter.read_text())
+        time.sleep(0.0005)
+        counter.write_text(str(value + 1))
+"""
+
+
+@contextlib.contextmanager
+def process(code, *arguments):
+    """A child that runs the code, killed at the end."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def test_measurements_exclude_each_other(tmp_path):
+    """Three processes that read, wait and write a number 50 times each lose no count."""
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    with contextlib.ExitStack() as stack:
+        children = [stack.enter_context(process(COUNTER, tmp_path, counter)) for _ in range(3)]
+        assert [child.wait(timeout=60) for child in children] == [0, 0, 0]
+    assert counter.read_text() == "150"
+
+
+def test_a_measurement_is_not_starved_by_two_busy_trainers(tmp_path):
+    """Two trainers with steps of 50 ms and no pause let ten measurements in one after the other, and go on after
+    each; all that takes a small part of the time that the trainers would have held the device."""
+    with process(TRAINER, tmp_path) as one, process(TRAINER, tmp_path) as other:
+        assert (one.stdout.readline(), other.stdout.readline()) == ("in\n", "in\n")
+        for _ in range(10):
+            start_s = time.monotonic()
+            with DeviceLock("GPU-1", tmp_path).exclusive():
+                waited_s = time.monotonic() - start_s
+            assert waited_s < 5  # one step of each is 0.05 s, on a crowded machine more
+            assert (one.stdout.readline(), other.stdout.readline()) == ("aside\n", "aside\n")
+
+
+def test_trainers_wait_outside_while_somebody_measures(tmp_path):
+    """A trainer that comes during a measurement is in only after it."""
+    with contextlib.ExitStack() as measuring:
+        measuring.enter_context(DeviceLock("GPU-1", tmp_path).exclusive())
+        with process(TRAINER, tmp_path) as child:
+            assert not select.select([child.stdout], [], [], 2)[0]
+            measuring.close()
+            assert child.stdout.readline() == "in\n"
+
+
+@pytest.mark.parametrize("code", [HOLDER, TRAINER])
+def test_a_killed_holder_frees_the_device(tmp_path, code):
+    """A `kill -9` of a measurement or of a trainer leaves nothing locked."""
+    with process(code, tmp_path) as child:
+        assert child.stdout.readline() == "in\n"
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        with DeviceLock("GPU-1", tmp_path).exclusive():
+            pass
+
+
+def test_devices_do_not_lock_each_other(tmp_path):
+    """Two devices can be measured at once."""
+    with DeviceLock("GPU-1", tmp_path).exclusive(), DeviceLock("GPU-2", tmp_path).exclusive():
+        pass
+
+
+def test_asking_costs_microseconds(tmp_path):
+    """Nobody waits: ten thousand questions take less than 50 us each, typically 1 us, even on a crowded machine."""
+    with DeviceLock("GPU-1", tmp_path).training() as training:
+        start_s = time.perf_counter()
+        assert not any(training.step_aside() for _ in range(10_000))
+        assert (time.perf_counter() - start_s) / 10_000 < 50e-6
+
+
+def test_queued_work_is_finished_before_stepping_aside(tmp_path):
+    """A trainer's queue is emptied before it lets go, and only then."""
+    emptied = []
+    with DeviceLock("GPU-1", tmp_path).training(before_leaving=lambda: emptied.append(1)) as training:
+        training.step_aside()
+        assert not emptied
+    assert emptied == [1]
+
+
+def test_an_unusable_folder_is_one_clear_line(tmp_path):
+    """A lock folder that cannot be made names the folder, the reason, and the variable that moves it."""
+    (tmp_path / "file").touch()
+    with pytest.raises(UnavailableError, match=r"file/locks cannot be used \(Not a directory\); set NAS_LOCK_DIR"):
+        DeviceLock("GPU-1", tmp_path / "file" / "locks").exclusive().__enter__()
+
+
+def test_a_closed_folder_is_one_clear_line():
+    """A user who may not write to the folder is told so (as another user where this is root)."""
+    told = subprocess.run([sys.executable, "-c", STRANGER + ASKING, "/"], capture_output=True, text=True, check=True)
+    assert told.stdout.startswith("the lock folder / cannot be used (")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
+def test_two_users_share_one_lock():
+    """What one user holds, another waits for: the folder and its files are open to all."""
+    with tempfile.TemporaryDirectory() as parent, contextlib.ExitStack() as measuring:
+        Path(parent).chmod(0o755)  # pytest's own folder is closed to others
+        folder = Path(parent) / "locks"
+        measuring.enter_context(DeviceLock("GPU-1", folder).exclusive())
+        with process(STRANGER + HOLDER, folder) as child:
+            assert not select.select([child.stdout], [], [], 2)[0]
+            measuring.close()
+            assert child.stdout.readline() == "in\n"
+
+
+def test_the_folder_is_the_same_for_all_users(monkeypatch):
+    """NAS_LOCK_DIR names it, else it is in the system's temporary folder."""
+    monkeypatch.setenv("NAS_LOCK_DIR", "/somewhere")
+    assert lock_folder() == Path("/somewhere")
+    monkeypatch.delenv("NAS_LOCK_DIR")
+    assert lock_folder().name == "osa-nas-locks"

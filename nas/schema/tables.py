@@ -44,7 +44,6 @@ STUDY = Table(
     Column("classes", Integer, nullable=False),
     Column("artifacts", Text, nullable=False),  # the folder that the paths of `artifact` start from
     Column("numerics", JSON, nullable=False),
-    Column("searched_s", Real, nullable=False),  # of all calls together, for the budget
     Column("version", Text, nullable=False),  # of this package, when the study began
     Column("created_at", UtcDateTime, nullable=False),
 )

@@ -22,6 +22,12 @@ from nas.store.address import Address
 
 to_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))
 """Floats are written by `repr`, which keeps every bit; NaN is refused, it is no JSON."""
+_DECODER = json.JSONDecoder()
+
+
+def from_json(text: str) -> Any:
+    """What `to_json` wrote. A microsecond faster than `json.loads`, which counts when a study is read."""
+    return _DECODER.raw_decode(text)[0]
 
 
 def connect(address: Address, *, read_only: bool, busy_timeout_s: float) -> Engine:
@@ -49,7 +55,8 @@ def _postgresql(url: URL) -> Engine:
     if find_spec("psycopg") is None:
         raise MissingDependencyError("psycopg", "postgresql")
     timeout = {} if "connect_timeout" in url.query else {"connect_timeout": 10}
-    return create_engine(url, connect_args=timeout, pool_pre_ping=True, json_serializer=to_json)
+    return create_engine(url, connect_args=timeout, pool_pre_ping=True, json_serializer=to_json,
+                         json_deserializer=from_json)
 
 
 def _sqlite(path: Path, *, read_only: bool, busy_timeout_s: float) -> Engine:
@@ -64,7 +71,8 @@ def _sqlite(path: Path, *, read_only: bool, busy_timeout_s: float) -> Engine:
             raise
         return connection
 
-    engine = create_engine("sqlite+pysqlite://", creator=open_file, poolclass=QueuePool, json_serializer=to_json)
+    engine = create_engine("sqlite+pysqlite://", creator=open_file, poolclass=QueuePool, json_serializer=to_json,
+                         json_deserializer=from_json)
     event.listen(engine, "begin", _begin)
     return engine
 

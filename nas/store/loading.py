@@ -31,10 +31,11 @@ def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dic
     devices = {row.id: to_device(row) for row in connection.execute(select(DEVICE))}
     plans = {row.digest: MeasurementPlan(**row.spec) for row in connection.execute(select(MEASUREMENT_PLAN))}
     measurements: dict[int, dict[str, Any]] = defaultdict(dict)
-    for row in connection.execute(select(MEASUREMENT).join(EVALUATION).where(wanted).order_by(MEASUREMENT.c.id)):
+    for row in connection.execute(
+            select(MEASUREMENT).join(EVALUATION).where(wanted).order_by(MEASUREMENT.c.id)).all():
         measurements[row.evaluation_id][row.metric] = row
     rungs: dict[int, list[Any]] = defaultdict(list)
-    for row in connection.execute(select(RUNG).join(EVALUATION).where(wanted).order_by(RUNG.c.epochs)):
+    for row in connection.execute(select(RUNG).join(EVALUATION).where(wanted).order_by(RUNG.c.epochs)).all():
         rungs[row.evaluation_id].append(to_rung(row))
     return {
         row.id: Evaluation(

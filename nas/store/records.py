@@ -17,8 +17,8 @@ class StudyRecord:
     """One study of the record.
 
     `dataset` is the data set that was used, which may be the fallback of `spec.data`; `classes` its number of
-    classes; `artifacts` the folder of its files; `numerics` what was decided on the device; `searched_s` the seconds
-    of all searches so far; `version` the osa-nas that began it; `counts` its trials by state, zeros included.
+    classes; `artifacts` the folder of its files; `numerics` what was decided on the device; `version` the osa-nas
+    that began it; `counts` its trials by state, zeros included.
     """
 
     spec: StudySpec
@@ -26,7 +26,6 @@ class StudyRecord:
     classes: int
     artifacts: str
     numerics: Mapping[str, Any]
-    searched_s: float
     version: str
     created_at: datetime
     counts: Mapping[TrialState, int]

@@ -1,10 +1,13 @@
-"""The record of all studies: every call is one short transaction, and what was saved is what is loaded, bit for bit.
+"""The record of all studies: what was saved is what is loaded, bit for bit.
+
+Every call is one short transaction, and `transaction()` makes several calls one.
 
 SQLite and PostgreSQL run the same code and pass the same contract (`nas.testing.store_contract`). Nothing that was
 measured is ever changed or removed. All methods raise `DatabaseError` where the database fails, and `UnknownNameError`
 for a study that is not there.
 """
 
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -41,6 +44,7 @@ class Store:
         self._engine = engine
         self._read_only = read_only
         self._ids: dict[str, int] = {}
+        self._current = threading.local()
 
     @classmethod
     def open(cls, url: str | Path, *, read_only: bool = False, busy_timeout_s: float = 30.0) -> Self:
@@ -77,6 +81,12 @@ class Store:
         """Let go of all connections."""
         self._engine.dispose()
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make all calls of this thread in the `with` block one transaction: kept together, or not at all."""
+        with self._writing():
+            yield
+
     # Studies
 
     def create_study(self, spec: StudySpec, *, dataset: str, classes: int, artifacts: str | Path = "") -> StudyRecord:
@@ -87,7 +97,7 @@ class Store:
                 raise StudyConflictError(message)
             study_id = connection.execute(insert(STUDY).values(
                 name=spec.name, spec=spec.to_dict(), dataset=dataset, classes=classes, artifacts=str(artifacts),
-                numerics={}, searched_s=0.0, version=version("osa-nas"), created_at=datetime.now(UTC),
+                numerics={}, version=version("osa-nas"), created_at=datetime.now(UTC),
             ).returning(STUDY.c.id)).scalar_one()
             connection.execute(insert(OBJECTIVE), of_objectives(study_id, spec))
         return self.study(spec.name)
@@ -118,10 +128,6 @@ class Store:
     def set_numerics(self, study: str, numerics: Mapping[str, Any]) -> None:
         """Keep what was decided on the device for the whole study: number format, memory format."""
         self._update_study(study, numerics=dict(numerics))
-
-    def add_search_time(self, study: str, seconds: float) -> None:
-        """Count seconds of searching towards the study's budget."""
-        self._update_study(study, searched_s=STUDY.c.searched_s + seconds)
 
     def claim(self, study: str) -> AbstractContextManager[None]:
         """Be the study's only driver while in the `with` block; the end of the process ends it too, `kill -9` as well.
@@ -249,6 +255,9 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
+        if self._open_connection is not None:
+            yield self._open_connection
+            return
         with told_clearly(self._address), reader(self._engine).begin() as connection:
             yield connection
 
@@ -257,8 +266,23 @@ class Store:
         if self._read_only:
             message = f"{self} was opened for reading only"
             raise DatabaseError(message)
-        with told_clearly(self._address), writer(self._engine).begin() as connection:
-            yield connection
+        if self._open_connection is not None:
+            yield self._open_connection
+            return
+        try:
+            with told_clearly(self._address), writer(self._engine).begin() as connection:
+                self._current.connection = connection
+                yield connection
+        except BaseException:
+            self._ids.clear()  # one may be of a study that is now not there
+            raise
+        finally:
+            self._current.connection = None
+
+    @property
+    def _open_connection(self) -> Connection | None:
+        """Of this thread's writing transaction, if it is in one."""
+        return getattr(self._current, "connection", None)
 
     @contextmanager
     def _claim_server(self, study: str) -> Iterator[None]:
@@ -316,5 +340,4 @@ class Store:
 def _record(row: Row[Any], counts: Mapping[TrialState, int]) -> StudyRecord:
     return StudyRecord(
         spec=StudySpec.from_dict(row.spec), dataset=row.dataset, classes=row.classes, artifacts=row.artifacts,
-        numerics=row.numerics, searched_s=row.searched_s, version=row.version, created_at=row.created_at,
-        counts=counts)
+        numerics=row.numerics, version=row.version, created_at=row.created_at, counts=counts)

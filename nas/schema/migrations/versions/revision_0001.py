@@ -112,7 +112,6 @@ def upgrade() -> None:
         sa.Column("classes", sa.Integer(), nullable=False),
         sa.Column("artifacts", sa.Text(), nullable=False),
         sa.Column("numerics", sa.JSON(), nullable=False),
-        sa.Column("searched_s", sa.Double(), nullable=False),
         sa.Column("version", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_study"),

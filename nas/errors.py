@@ -63,5 +63,9 @@ class CorruptFileError(NasError):
     """A checkpoint or exported file that does not hold what its name promises."""
 
 
+class ExportError(NasError):
+    """A network that could not be written as files, or whose files failed a check; nothing was left behind."""
+
+
 class TrialFailedError(NasError):
     """One trial cannot be finished; the study goes on without it."""

@@ -1,0 +1,173 @@
+"""One network as a folder of files: written beside its place, checked, and renamed into it when all is right.
+
+`architecture.json` (the network, its classes and how images are normalised), `model.safetensors`, `modeling.py`,
+`classifier.onnx`, `record.json`, `README.md`, `manifest.json` (checksums and checks).
+"""
+
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from nas.architecture import Architecture
+from nas.complexity import count
+from nas.errors import CorruptFileError, ExportError, InvalidValueError
+from nas.export.card import card
+from nas.export.manifest import BundleFile, Check, Manifest
+from nas.export.onnx_file import PACKAGES, check_onnx, require_packages, to_onnx
+from nas.export.standalone import check_standalone, modeling_source
+from nas.model import VoVNet, build
+
+FORMAT = 1
+"""Of `architecture.json`; a change that old loaders cannot read raises it."""
+RECORD = {"study": str, "trial": int, "params": Mapping, "measurements": list, "rungs": list, "dataset": str}
+"""What a record must hold."""
+PROBLEMS_SHOWN = 3
+
+
+def export_bundle(*, architecture: Architecture, weights: Mapping[str, Tensor], classes: Sequence[str],
+                  mean: Sequence[float], std: Sequence[float], image_size: int, record: Mapping[str, Any],
+                  destination: Path) -> Manifest:
+    """Write the trained network to the folder `destination`, which must not exist or be empty.
+
+    `weights` is the state dict of `nas.model.build(architecture, len(classes))`, on any device. `classes` are in the
+    order of the logits. `mean` and `std` are per colour, of pixels scaled to [0, 1]; images are `image_size` pixels
+    square. `record` holds JSON values: `study` (name), `trial` (number), `params`, `measurements` (list of the fields
+    of `Measurement`), `rungs` (list of the fields of `Rung`, in order), `dataset` (name).
+    Raises `InvalidValueError` for arguments that are none of this, `CorruptFileError` for weights of another network or
+    with values that are not finite, `MissingDependencyError` without the extra `export`, and `ExportError` for a
+    folder that cannot be written or a check that fails; the destination is then as it was.
+    """
+    require_packages()
+    facts = _facts(architecture, classes, tuple(mean), tuple(std), image_size)
+    texts = {"architecture.json": _json(facts), "record.json": _json(_checked_record(record)),
+             "modeling.py": modeling_source(),
+             "README.md": card(architecture, classes=classes, mean=mean, std=std, image_size=image_size,
+                               record=record)}
+    model = _network(architecture, weights, len(classes))
+    with _whole(destination) as folder:
+        for name, text in texts.items():
+            _write(folder / name, text.encode())
+        _write(folder / "model.safetensors", save(model.state_dict()))
+        _write(folder / "classifier.onnx", to_onnx(model, image_size))
+        passed = list(_checks(folder, model, architecture, image_size))
+        manifest = Manifest(
+            files=tuple(BundleFile.read(path) for path in sorted(folder.iterdir())),
+            checks={check.name: check for check in passed},
+            versions={package: version(package) for package in ("osa-nas", "torch", "safetensors", *PACKAGES)})
+        _write(folder / "manifest.json", _json(manifest.to_dict()).encode())
+    return manifest
+
+
+def _facts(architecture: Architecture, classes: Sequence[str], mean: tuple[float, ...], std: tuple[float, ...],
+           image_size: int) -> dict[str, Any]:
+    """What `architecture.json` holds."""
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise InvalidValueError(f"classes must be names, at least one, not {classes!r}")
+    if type(image_size) is not int or image_size < 1:
+        raise InvalidValueError(f"image_size must be a whole number of pixels, not {image_size!r}")
+    if len(mean) != 3 or not all(map(math.isfinite, mean)):
+        raise InvalidValueError(f"mean must be three numbers, not {mean!r}")
+    if len(std) != 3 or not all(map(math.isfinite, std)) or min(std) <= 0:
+        raise InvalidValueError(f"std must be three positive numbers, not {std!r}")
+    return {"format": FORMAT, "digest": architecture.digest, "architecture": architecture.to_dict(),
+            "classes": list(classes), "image_size": image_size, "mean": list(mean), "std": list(std)}
+
+
+def _checked_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name, kind in RECORD.items():
+        if not isinstance(record.get(name), kind):
+            raise InvalidValueError(f"record[{name!r}] must be of type {kind.__name__}, not {record.get(name)!r}")
+    return record
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise InvalidValueError(f"only JSON values can be exported: {error}") from error
+
+
+def _network(architecture: Architecture, weights: Mapping[str, Tensor], num_classes: int) -> VoVNet:
+    """The network with these weights, float32 on the CPU in eval mode; built on the meta device, it draws nothing."""
+    with torch.device("meta"):
+        model = build(architecture, num_classes)
+    problems = list(_problems(weights, model.state_dict()))
+    if problems:
+        more = f"; and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
+        raise CorruptFileError(f"these weights are not of this network: {'; '.join(problems[:PROBLEMS_SHOWN])}{more}")
+    model.to_empty(device="cpu").load_state_dict(weights)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    if any(_untouched(norm) for norm in norms):
+        raise CorruptFileError("these weights were never trained: the BatchNorm statistics are those of a new network")
+    return model.eval()
+
+
+def _problems(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Iterator[str]:
+    yield from (f"{name} is missing" for name in expected if name not in weights)
+    yield from (f"{name} is unknown" for name in weights if name not in expected)
+    for name in expected.keys() & weights.keys():
+        if weights[name].shape != expected[name].shape:
+            yield f"{name} is {tuple(weights[name].shape)}, not {tuple(expected[name].shape)}"
+        elif not weights[name].isfinite().all():
+            yield f"{name} has values that are not finite"
+
+
+def _untouched(norm: nn.BatchNorm2d) -> bool:
+    """Whether mean and variance are still 0 and 1; folding could not be seen to be right then."""
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    return bool((mean == 0).all() and (variance == 1).all())
+
+
+def _checks(folder: Path, model: VoVNet, architecture: Architecture, image_size: int) -> Iterator[Check]:
+    """Every check of the files as they lie in the folder."""
+    counted = count(architecture, image_size, model.num_classes).parameters
+    built = sum(parameter.numel() for parameter in model.parameters())
+    yield Check(name="parameters that differ from the count", found=abs(built - counted), allowed=0)
+    images = torch.randn(3, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        logits = model(images)
+    yield check_standalone(folder, images, logits)
+    yield from check_onnx((folder / "classifier.onnx").read_bytes(), model, images)
+
+
+@contextmanager
+def _whole(destination: Path) -> Iterator[Path]:
+    """A folder to fill, renamed to `destination` at the end; on any failure nothing of it stays.
+
+    It lies in the nearest folder that exists, so on the same file system. Raises `ExportError` where files cannot be
+    written or the destination is taken, now or when it is to be renamed.
+    """
+    place = destination.resolve()
+    try:
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise ExportError(f"{destination} exists and is not an empty folder; name a new one")
+        staging = next(parent for parent in place.parents if parent.exists()) / f".{place.name}.{uuid.uuid4().hex}"
+        try:
+            staging.mkdir()
+            yield staging
+            place.parent.mkdir(parents=True, exist_ok=True)
+            staging.rename(place)
+        finally:
+            if staging.exists():
+                shutil.rmtree(staging)
+    except OSError as error:
+        raise ExportError(f"{destination} cannot be written: {error.strerror or error}") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write the file through to the disk, so that what is renamed later survives a power failure."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -78,7 +78,7 @@ def host_load(proc: Path = PROC) -> HostLoad | None:
     """The counters now, None where the kernel does not keep them."""
     cores = affinity()
     try:
-        lines = [line.split() for line in (proc / "stat").read_text(encoding="ascii").splitlines()]
+        lines = [line.split() for line in (proc / "stat").read_text(encoding="utf-8").splitlines()]
         waited_ns = sum(_run_queue_ns(task) for task in (proc / "self/task").iterdir())
     except (OSError, ValueError, IndexError):
         return None
@@ -94,7 +94,7 @@ def host_load(proc: Path = PROC) -> HostLoad | None:
 def _run_queue_ns(task: Path) -> int:
     """How long one thread waited for a core; a thread that has just ended counts nothing."""
     try:
-        return int((task / "schedstat").read_text(encoding="ascii").split()[1])
+        return int((task / "schedstat").read_text(encoding="utf-8").split()[1])
     except ProcessLookupError:
         return 0
     except FileNotFoundError:

@@ -73,7 +73,7 @@ def _number(path: Path) -> int:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii").strip()
+        return path.read_text(encoding="utf-8").strip()
     except PermissionError as error:
         raise UnavailableError(f"permission denied: the RAPL energy counter {path} is readable by root alone; "
                                "give this user read access to it") from error

@@ -1,0 +1,44 @@
+"""Real measurements on this machine's processor, against a second way to the same figure."""
+
+import pytest
+from torch.utils.benchmark import Timer
+
+from nas.architecture import Architecture, OsaStage, Stem
+from nas.benchmark import latency, prepare
+from nas.measurement import USABLE, MeasurementPlan
+from nas.meters.cpu import CpuMeter
+from nas.meters.lock import DeviceLock
+from nas.metrics import Subject
+from nas.metrics.measured import LATENCY
+
+
+def subject(mid_channels, plan):
+    stage = OsaStage(mid_channels=mid_channels, out_channels=2 * mid_channels, num_layers=3)
+    return Subject(architecture=Architecture(stem_channels=(16, 16, 16), stem=Stem.CIFAR, stages=(stage,) * 3),
+                   plan=plan, num_classes=10, meter=CpuMeter())
+
+
+@pytest.mark.slow
+def test_latency_agrees_with_torchs_own_timer(tmp_path):
+    """Within a factor of 1.5 of `torch.utils.benchmark`, on a machine that is not quiet; with the plan's threads."""
+    plan = MeasurementPlan(max_time_s=4)
+    measured = subject(16, plan)
+    with DeviceLock("test", tmp_path).exclusive(), prepare(measured.model, plan, measured.meter) as run:
+        ours = latency(run, measured.meter, plan)
+        theirs = Timer("run()", globals={"run": run}, num_threads=plan.threads).adaptive_autorange()
+    if ours.status not in USABLE:
+        pytest.skip(f"the machine is too busy: {ours.reason}")
+    assert ours.ci_low <= ours.value <= ours.ci_high
+    assert ours.value == pytest.approx(theirs.median, rel=0.5)
+    assert all(sample > 0 for sample in ours.samples)
+
+
+@pytest.mark.slow
+def test_a_larger_network_is_slower(tmp_path):
+    """Four times the width, sixteen times the MACs: at least twice the latency."""
+    plan = MeasurementPlan(max_time_s=4)
+    with DeviceLock("test", tmp_path).exclusive():
+        small, large = (LATENCY.measure(subject(width, plan)) for width in (8, 32))
+    if not {small.status, large.status} <= USABLE:
+        pytest.skip(f"the machine is too busy: {small.reason or large.reason}")
+    assert large.value > 2 * small.value

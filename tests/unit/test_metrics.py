@@ -1,0 +1,99 @@
+"""Metrics: what is counted, what is measured, and what a machine cannot measure."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nas import plugins
+from nas.architecture import Architecture, OsaStage, Stem
+from nas.complexity import count
+from nas.errors import UnavailableError
+from nas.measurement import Kind, MeasurementPlan, Status
+from nas.metrics import Stage, Subject, check_available
+from nas.metrics.counted import MACS, MEMORY_ACCESS_COST, PARAMETERS
+from nas.metrics.measured import ENERGY, LATENCY, PEAK_MEMORY
+from nas.metrics.trained import ERROR
+from nas.published import published
+from nas.testing.fake_meter import FakeMeter
+
+PUBLISHED_PARAMETERS = 3_525_736
+TINY = Architecture(stem_channels=(8, 8, 8), stem=Stem.CIFAR,
+                    stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=2),) * 3)
+
+
+@pytest.fixture
+def subject():
+    """VoVNet-27-slim for ImageNet's classes at 64 pixels, on the fake meter."""
+    return Subject(architecture=published("vovnet27_slim"), plan=MeasurementPlan(image_size=64), num_classes=1000,
+                   meter=FakeMeter())
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_registered_metrics_carry_their_own_name(stage):
+    """Each entry point of nas.metrics is a metric of the name it is registered under; no stage is empty."""
+    metrics = {name: plugins.load("nas.metrics", name) for name in plugins.names("nas.metrics")}
+    assert {name: metric.name for name, metric in metrics.items()} == {name: name for name in metrics}
+    assert any(metric.stage is stage for metric in metrics.values())
+
+
+def test_counts_are_the_published_ones(subject):
+    """Parameters as in the authors' code at any image size; at twice the side four times the MACs, but for the
+    classifier's 512 * 1000; memory access cost from the plan's size."""
+    assert PARAMETERS.measure(subject).value == PUBLISHED_PARAMETERS
+    double = replace(subject, plan=MeasurementPlan(image_size=128))
+    assert 4 * MACS.measure(subject).value - MACS.measure(double).value == 3 * 512 * 1000
+    expected = count(subject.architecture, 64, 1000).memory_access_cost
+    found = MEMORY_ACCESS_COST.measure(subject)
+    assert (found.value, found.unit, found.kind) == (expected, "1", Kind.COUNTED)
+
+
+def test_energy_without_a_sensor_is_refused_before_the_start(subject):
+    """The reason and a way out, in one line; metrics that can be had are not mentioned."""
+    told = check_available([LATENCY, ENERGY, MACS, ERROR, PEAK_MEMORY], subject.meter, subject.plan)
+    way_out = "drop the objective, or use latency or memory_access_cost instead"
+    assert told == [f"energy: the fake meter has no energy counter; {way_out}"]
+
+
+def test_energy_with_a_sensor_is_available(subject):
+    """A counter is enough."""
+    assert check_available([ENERGY], FakeMeter(power_w=10), subject.plan) == []
+
+
+def test_an_unknown_runtime_is_refused_before_the_start(subject):
+    """Every measured metric says which runtimes there are."""
+    told = check_available([LATENCY, MACS, PEAK_MEMORY], subject.meter, MeasurementPlan(runtime="abacus"))
+    assert told == [f"{name}: no 'abacus' among the runtimes; there are: eager" for name in ("latency", "peak_memory")]
+
+
+def test_the_error_is_not_measured(subject):
+    """Asking for it says where it comes from."""
+    with pytest.raises(UnavailableError, match="comes from training"):
+        ERROR.measure(subject)
+
+
+def test_a_subject_is_the_same_network_every_time(subject):
+    """Weights and BatchNorm statistics are the same each time, and the caller's random state is untouched."""
+    tiny = replace(subject, architecture=TINY)
+    state = torch.random.get_rng_state()
+    one, other = tiny.model.state_dict(), replace(tiny).model.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_activations_of_a_subject_keep_their_size(subject):
+    """After calibration a normal image gives outputs of ordinary size, neither 0 nor huge."""
+    model = replace(subject, architecture=TINY).model
+    with torch.no_grad():
+        features = model.eval()(torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
+    assert 1e-3 < features.std() < 1e3
+
+
+def test_peak_memory_and_unavailable_energy_of_a_subject(subject):
+    """Peak memory is at least weights and input and is in bytes; energy without a sensor has a reason and no value."""
+    tiny = replace(subject, architecture=TINY)
+    found = PEAK_MEMORY.measure(tiny)
+    parameters = sum(p.numel() for p in tiny.model.parameters())
+    assert found.unit == "B"
+    assert found.value > 4 * (parameters + 3 * 64 * 64)
+    assert ENERGY.measure(tiny).status is Status.UNAVAILABLE

@@ -10,19 +10,27 @@ once, without the waiting that `busy_timeout` gives.
 import json
 import os
 import sqlite3
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 
-from nas.errors import DatabaseError, MissingDependencyError
+from nas.errors import DatabaseError, InvalidValueError, MissingDependencyError
 from nas.store.address import Address
 
-to_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))
-"""Floats are written by `repr`, which keeps every bit; NaN is refused, it is no JSON."""
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder()
+
+
+def to_json(value: Any) -> str:
+    """JSON text. Floats are written by `repr`, which keeps every bit. Raises `InvalidValueError` for what is no JSON,
+    NaN for one."""
+    try:
+        return _ENCODER.encode(value)
+    except (TypeError, ValueError) as error:
+        message = f"{str(value)[:80]} cannot be stored as JSON: {error}"
+        raise InvalidValueError(message) from None
 
 
 def from_json(text: str) -> Any:
@@ -55,8 +63,7 @@ def _postgresql(url: URL) -> Engine:
     if find_spec("psycopg") is None:
         raise MissingDependencyError("psycopg", "postgresql")
     timeout = {} if "connect_timeout" in url.query else {"connect_timeout": 10}
-    return create_engine(url, connect_args=timeout, pool_pre_ping=True, json_serializer=to_json,
-                         json_deserializer=from_json)
+    return create_engine(url, connect_args=timeout, pool_pre_ping=True, json_serializer=to_json)
 
 
 def _sqlite(path: Path, *, read_only: bool, busy_timeout_s: float) -> Engine:
@@ -72,7 +79,7 @@ def _sqlite(path: Path, *, read_only: bool, busy_timeout_s: float) -> Engine:
         return connection
 
     engine = create_engine("sqlite+pysqlite://", creator=open_file, poolclass=QueuePool, json_serializer=to_json,
-                         json_deserializer=from_json)
+                           json_deserializer=from_json)
     event.listen(engine, "begin", _begin)
     return engine
 

@@ -1,0 +1,496 @@
+"""What a record promises, whatever database is below: run it by a subclass whose fixture `url` gives a new one."""
+
+# ruff: noqa: S101 - these are tests
+
+import math
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import product
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from nas.architecture import Architecture, Attention, OsaStage
+from nas.errors import DatabaseError, InvalidValueError, StudyConflictError, UnknownNameError
+from nas.measurement import Device, Measurement, MeasurementPlan, Status
+from nas.pareto import ParetoFront
+from nas.store import Artifact, ArtifactKind, Store
+from nas.study import Budget, Direction, Objective, StudySpec, WorkersSpec
+from nas.trial import Rung, Trial, TrialState
+
+PLAN = MeasurementPlan()
+DEVICE = Device(kind="cpu", name="Two cores", identity="machine-1", device_class="two cores, 1 thread",
+                details={"cores": 2, "ghz": 2.1, "flags": ["avx2", "fma"]})
+AWKWARD = (0.1, 1 / 3, math.pi, 5e-324, 1.7976931348623157e308, 123456789.12345678, 2.0**53 + 2, 1e-7, 3.0)
+"""Floats that lose bits wherever somebody rounds, and a whole one that may come back as an integer."""
+
+
+def spec(name: str = "first", **changes: object) -> StudySpec:
+    """A study of two objectives."""
+    objectives = (Objective(metric="error", reference=0.5),
+                  Objective(metric="latency", direction=Direction.MINIMIZE, limit=0.004))
+    return replace(StudySpec(name=name, space="osa_tiny", objectives=objectives), **changes)  # type: ignore[arg-type]
+
+
+def architecture(width: int = 16) -> Architecture:
+    """A small network; another width is another network."""
+    stage = OsaStage(mid_channels=8, out_channels=width, num_layers=2)
+    return Architecture(stem_channels=(8, 8, 16), stages=(stage, stage, stage))
+
+
+def trial(number: int, width: int | None = None, **changes: object) -> Trial:
+    """A running trial; by default each number has its own architecture."""
+    network = architecture(16 + number if width is None else width)
+    return replace(Trial(number=number, params={"stage2.out_channels": 16, "stem": "cifar", "residual": False},
+                         architecture=network, seed=2**31 - 1 - number), **changes)  # type: ignore[arg-type]
+
+
+def latency(value: float = 0.001, **changes: object) -> Measurement:
+    """A measured figure with awkward numbers around it."""
+    return replace(Measurement(metric="latency", unit="s", value=value, ci_low=0.1, ci_high=1 / 3, samples=AWKWARD,
+                               method="blocks", device=DEVICE, plan=PLAN), **changes)  # type: ignore[arg-type]
+
+
+def rung(epochs: float = 1.0, **changes: object) -> Rung:
+    """A rung with numbers that are no round ones."""
+    return replace(Rung(epochs=epochs, error=1 / 3, train_loss=math.pi, images=2**40, train_s=0.1, validation_s=0.7,
+                        numerics={"precision": "bf16", "channels_last": True, "seconds": [0.1, 0.2]},
+                        checkpoint="abc/1.safetensors"), **changes)  # type: ignore[arg-type]
+
+
+def bits(value: float) -> bytes:
+    """All 64 of them."""
+    return struct.pack("<d", value)
+
+
+class StoreContract:
+    """Tests of a record at `url`, which every test finds new and empty."""
+
+    @pytest.fixture
+    def url(self) -> str:
+        """Where a new, empty database is or can be made."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, url: str) -> Iterator[Store]:
+        """An open record with one study."""
+        with Store.open(url) as opened:
+            opened.create_study(spec(), dataset="digits", classes=10, artifacts="kept")
+            yield opened
+
+    # Studies
+
+    def test_a_study_is_loaded_as_it_was_saved(self, store: Store, url: str) -> None:
+        """Spec, data set and numerics are equal after the database was closed and opened."""
+        store.set_numerics("first", {"precision": "bf16", "images_per_s": {"fp32": 0.1}})
+        with Store.open(url) as again:
+            record = again.study("first")
+        assert record.spec == spec()
+        assert (record.dataset, record.classes, record.artifacts) == ("digits", 10, "kept")
+        assert record.numerics == {"precision": "bf16", "images_per_s": {"fp32": 0.1}}
+        assert record.created_at.tzinfo is UTC
+        assert abs(datetime.now(UTC) - record.created_at) < timedelta(minutes=1)
+
+    def test_studies_are_counted_by_state(self, store: Store) -> None:
+        """Every state has a number, zero as well, and studies come in the order they were made."""
+        store.create_study(spec("second"), dataset="cifar10", classes=10)
+        store.add_trial("first", trial(0))
+        store.add_trial("first", trial(1))
+        store.finish_trial("first", trial(1).moved_to(TrialState.FAILED, reason="out of memory"))
+        first, second = store.studies()
+        assert (first.name, second.name) == ("first", "second")
+        assert first.counts == {TrialState.RUNNING: 1, TrialState.COMPLETE: 0, TrialState.STOPPED: 0,
+                                TrialState.FAILED: 1}
+        assert set(second.counts.values()) == {0}
+
+    def test_a_name_is_used_once(self, store: Store) -> None:
+        """A second study of the same name is refused, and the first stays as it was."""
+        with pytest.raises(StudyConflictError, match="'first' already"):
+            store.create_study(spec(seed=7), dataset="cifar10", classes=10)
+        assert store.study("first").spec == spec()
+
+    def test_an_unknown_study_is_answered_with_the_known_ones(self, store: Store) -> None:
+        """Whatever is asked of it."""
+        calls = (store.study, store.trials, store.fronts, store.artifacts, store.claim)
+        for call in calls:
+            with pytest.raises(UnknownNameError, match=r"no 'third' in .*there are: first"):
+                call("third")
+        with pytest.raises(UnknownNameError, match="there are: first"):
+            store.add_trial("third", trial(0))
+
+    def test_budget_and_workers_may_change(self, store: Store) -> None:
+        """Nothing that was found depends on them."""
+        changed = spec(budget=Budget(trials=7, wall_time_s=0.1), workers=WorkersSpec(kind="tune", count=3))
+        store.update_study(changed)
+        assert store.study("first").spec == changed
+
+    def test_other_settings_are_refused_by_path(self, store: Store) -> None:
+        """Every key that differs is named, with both values."""
+        error, slow = spec().objectives
+        with pytest.raises(StudyConflictError) as refused:
+            store.update_study(spec(seed=3, objectives=(error, replace(slow, limit=0.005))))
+        assert "objectives.1.limit: 0.004 in the database, 0.005 in the file" in str(refused.value)
+        assert "seed: 0 in the database, 3 in the file" in str(refused.value)
+        assert "\n" not in str(refused.value)
+        assert store.study("first").spec == spec()
+
+    # Trials
+
+    def test_a_trial_is_loaded_as_it_was_saved(self, store: Store, url: str) -> None:
+        """Params, architecture, sampler state, seed, worker and times."""
+        elsewhere = timezone(timedelta(hours=-7))
+        saved = trial(0, worker="node7:41", sampler_state={"nsga2:generation": 3, "parents": [1, 2], "x": 0.1},
+                      started_at=datetime(2026, 3, 29, 2, 30, 0, 123456, tzinfo=elsewhere))
+        store.add_trial("first", saved)
+        with Store.open(url) as again:
+            (loaded,) = again.trials("first")
+            assert again.trial("first", 0) == loaded
+        assert loaded == saved
+        assert loaded.started_at.tzinfo is UTC
+        assert {name: type(value) for name, value in loaded.params.items()} == {
+            "stage2.out_channels": int, "stem": str, "residual": bool}
+
+    def test_an_architecture_stays_as_proposed(self, store: Store) -> None:
+        """A setting without effect is part of the trial, although its digest is that of the plain network."""
+        plain = architecture()
+        proposed = replace(plain, residual=True, attention=Attention.ALL)
+        assert proposed.digest == replace(plain, attention=Attention.LAST).digest
+        store.add_trial("first", trial(0, architecture=proposed))
+        assert store.trial("first", 0).architecture == proposed
+
+    def test_an_evaluation_grows_as_in_memory(self, store: Store) -> None:
+        """The record after each step equals the value that the pure core builds by the same steps."""
+        known = trial(0)
+        store.add_trial("first", known)
+        steps = [[Measurement.counted("parameters", "1", 123456), latency()], [latency(0.002)],
+                 [Measurement.unavailable("energy", "J", "no sensor", device=DEVICE, plan=PLAN)]]
+        for seconds, figures in zip((0.1, 0.2, 0.3), steps, strict=True):
+            store.add_measurements("first", 0, figures, seconds)
+            known = replace(known, evaluation=known.evaluation.with_measurements(figures, seconds))
+            assert store.trial("first", 0) == known
+        for each in (rung(0.5), rung(1.0, checkpoint=None), rung(4.0, numerics={})):
+            store.add_rung("first", 0, each)
+            known = replace(known, evaluation=known.evaluation.with_rung(each))
+            assert store.trials("first") == [known]
+
+    def test_a_trial_may_come_with_an_evaluation(self, store: Store) -> None:
+        """As when a study is copied."""
+        evaluation = trial(0).evaluation.with_measurements([latency()], 0.1).with_rung(rung())
+        saved = trial(0, evaluation=evaluation).moved_to(TrialState.COMPLETE, finished_at=datetime.now(UTC))
+        store.add_trial("first", saved)
+        assert store.trials("first") == [saved]
+
+    def test_floats_keep_every_bit(self, store: Store) -> None:
+        """As value, as interval, as sample and in JSON, and they stay floats."""
+        for number, value in enumerate(AWKWARD):
+            store.add_trial("first", trial(number))
+            figure = latency(value, ci_low=value, ci_high=value, samples=(value,))
+            store.add_measurements("first", number, [figure], value)
+            store.add_rung("first", number, rung(train_loss=value, numerics={"number": value}))
+        for value, loaded in zip(AWKWARD, [t.evaluation for t in store.trials("first")], strict=True):
+            back, last = loaded.measurements["latency"], loaded.rungs[0]
+            found = (back.value, back.ci_low, back.ci_high, *back.samples, loaded.measure_s, last.train_loss,
+                     last.numerics["number"])
+            assert {bits(each) for each in found if each is not None} == {bits(value)}
+            assert {type(each) for each in found} == {float}
+
+    def test_a_loss_may_be_no_number(self, store: Store) -> None:
+        """Training that diverged has an error of validation all the same."""
+        store.add_trial("first", trial(0))
+        store.add_rung("first", 0, rung(1.0, train_loss=math.nan))
+        store.add_rung("first", 0, rung(2.0, train_loss=math.inf))
+        first, second = store.trial("first", 0).evaluation.rungs
+        assert math.isnan(first.train_loss)
+        assert second.train_loss == math.inf
+
+    def test_text_is_kept_as_written(self, store: Store) -> None:
+        """Quotes, new lines and other scripts."""
+        reason = "OOM: 'x' \"y\" \\ ; -- \n Ширина 宽度 🚀"
+        store.add_trial("first", trial(0))
+        failed = trial(0).moved_to(TrialState.FAILED, reason=reason)
+        store.finish_trial("first", failed)
+        assert store.trial("first", 0).reason == reason
+
+    def test_trials_come_by_number(self, store: Store) -> None:
+        """In whatever order they were added."""
+        for number in (3, 0, 2, 1):
+            store.add_trial("first", trial(number))
+        assert [t.number for t in store.trials("first")] == [0, 1, 2, 3]
+
+    def test_studies_do_not_mix(self, store: Store) -> None:
+        """The same numbers and architectures in two studies are two trials with an evaluation each."""
+        store.create_study(spec("second"), dataset="digits", classes=10)
+        for name in ("first", "second"):
+            store.add_trial(name, trial(0))
+        store.add_rung("second", 0, rung())
+        assert store.trial("first", 0).evaluation.rungs == ()
+        assert len(store.trial("second", 0).evaluation.rungs) == 1
+
+    def test_an_unknown_trial_is_answered_with_the_known_ones(self, store: Store) -> None:
+        """For reading and for writing."""
+        with pytest.raises(UnknownNameError, match="there are: none"):
+            store.trial("first", 0)
+        store.add_trial("first", trial(0))
+        store.add_trial("first", trial(1))
+        with pytest.raises(UnknownNameError, match="there are: 0 to 1"):
+            store.trial("first", 5)
+        with pytest.raises(InvalidValueError, match="no trial 5"):
+            store.add_rung("first", 5, rung())
+        with pytest.raises(InvalidValueError, match="trial 5 cannot go from not recorded"):
+            store.finish_trial("first", trial(5).moved_to(TrialState.COMPLETE))
+
+    def test_a_trial_number_is_used_once(self, store: Store) -> None:
+        """A second trial of the number is refused, and nothing of it is kept."""
+        store.add_trial("first", trial(0))
+        with pytest.raises(DatabaseError, match="breaks a rule"):
+            store.add_trial("first", trial(0, width=99))
+        assert store.trials("first") == [trial(0, started_at=store.trial("first", 0).started_at)]
+
+    def test_a_duplicate_shares_the_evaluation(self, store: Store) -> None:
+        """What is added to either is seen in both."""
+        store.add_trial("first", trial(0, width=16))
+        store.add_trial("first", trial(1, width=16, duplicate_of=0))
+        store.add_measurements("first", 0, [latency()], 0.1)
+        store.add_rung("first", 1, rung())
+        original, duplicate = store.trials("first")
+        assert original.evaluation == duplicate.evaluation
+        assert duplicate.duplicate_of == 0
+        assert len(duplicate.evaluation.rungs) == 1
+        assert store.trial("first", 1) == duplicate
+
+    def test_an_architecture_is_evaluated_once(self, store: Store) -> None:
+        """A trial that hides that it is a duplicate, or names the wrong original, is refused."""
+        store.add_trial("first", trial(0, width=16))
+        store.add_trial("first", trial(1, width=24))
+        for claimed in (None, 1):
+            with pytest.raises(InvalidValueError, match=rf"duplicate of {claimed}, but .* by 0"):
+                store.add_trial("first", trial(2, width=16, duplicate_of=claimed))
+        with pytest.raises(InvalidValueError, match=r"duplicate of 0, but .* by None"):
+            store.add_trial("first", trial(2, width=32, duplicate_of=0))
+
+    def test_states_move_by_the_table(self, store: Store) -> None:
+        """Only as `nas.trial` allows, and a running trial may be given to another worker."""
+        allowed = {(TrialState.RUNNING, state) for state in TrialState} | {(TrialState.FAILED, TrialState.RUNNING)}
+        for number, (before, after) in enumerate(product(TrialState, TrialState)):
+            saved = trial(number, state=before, finished_at=datetime.now(UTC), reason="so")
+            store.add_trial("first", saved)
+            moved = replace(saved, state=after, worker="other", reason="new", finished_at=None)
+            if (before, after) in allowed:
+                store.finish_trial("first", moved)
+            else:
+                with pytest.raises(InvalidValueError, match=f"from {before} to {after}"):
+                    store.finish_trial("first", moved)
+            assert store.trial("first", number) == (moved if (before, after) in allowed else saved)
+
+    # Figures
+
+    def test_nothing_measured_is_lost(self, store: Store) -> None:
+        """A metric measured again keeps the old figure below the new one."""
+        store.add_trial("first", trial(0))
+        for value in (0.001, 0.002):
+            store.add_measurements("first", 0, [latency(value)], 0.0)
+        with store._reading() as connection:  # noqa: SLF001 - the old figure is for people with an SQL prompt
+            rows = connection.exec_driver_sql("SELECT value FROM measurement ORDER BY id").scalars().all()
+            current = connection.exec_driver_sql("SELECT value FROM current_measurement").scalars().all()
+        assert rows == [0.001, 0.002]
+        assert current == [0.002]
+
+    def test_a_figure_is_recorded_once(self, store: Store) -> None:
+        """The same reading twice is a bug, and nothing of the second call is kept."""
+        store.add_trial("first", trial(0))
+        figure = latency()
+        store.add_measurements("first", 0, [figure], 0.1)
+        with pytest.raises(DatabaseError, match="breaks a rule"):
+            store.add_measurements("first", 0, [Measurement.counted("macs", "1", 5), figure], 0.1)
+        evaluation = store.trial("first", 0).evaluation
+        assert evaluation.measurements == {"latency": figure}
+        assert evaluation.measure_s == 0.1
+
+    @pytest.mark.parametrize(("other", "says"), [
+        ({"device": replace(DEVICE, device_class="a GPU")}, "device_class: two cores, 1 thread in the record, a GPU"),
+        ({"plan": replace(PLAN, batch_size=8)}, "plan.batch_size: 1 in the record, 8 here"),
+        ({"kind": "modelled"}, "kind: measured in the record, modelled here"),
+        ({"unit": "ms"}, "unit: s in the record, ms here"),
+        ({"device": None}, "device_class: two cores, 1 thread in the record, None here"),
+    ])
+    def test_figures_that_cannot_be_compared_do_not_mix(self, store: Store, other: dict[str, Any],
+                                                        says: str) -> None:
+        """Within a study, also between its trials, and after the record was opened anew."""
+        for number in (0, 1):
+            store.add_trial("first", trial(number))
+        store.add_measurements("first", 0, [latency()], 0.0)
+        with pytest.raises(StudyConflictError) as refused:
+            store.add_measurements("first", 1, [latency(**other)], 0.0)
+        assert says in str(refused.value)
+        assert store.trial("first", 1).evaluation.measurements == {}
+
+    def test_what_can_be_compared_is_taken(self, store: Store) -> None:
+        """Another device of the same class, another method, another metric; and figures of another study."""
+        store.add_trial("first", trial(0))
+        store.add_measurements("first", 0, [latency()], 0.0)
+        twin = replace(DEVICE, identity="machine-2", details={})
+        store.add_measurements("first", 0, [latency(device=twin, method="other"), latency(metric="energy", unit="J")],
+                               0.0)
+        store.create_study(spec("second"), dataset="digits", classes=10)
+        store.add_trial("second", trial(0))
+        store.add_measurements("second", 0, [latency(kind="modelled")], 0.0)
+        assert store.trial("first", 0).evaluation.measurements["latency"].device == twin
+
+    @pytest.mark.parametrize("status", [Status.UNAVAILABLE, Status.CONTENDED, Status.THROTTLED])
+    def test_a_figure_without_a_value_fixes_nothing(self, store: Store, status: Status) -> None:
+        """It is kept with its reason, and a figure under other conditions is welcome later."""
+        store.add_trial("first", trial(0))
+        missing = replace(Measurement.unavailable("latency", "s", "busy", samples=(0.1,)), status=status)
+        store.add_measurements("first", 0, [missing], 0.1)
+        assert store.trial("first", 0).evaluation.measurements == {"latency": missing}
+        store.add_measurements("first", 0, [latency()], 0.1)
+        assert store.trial("first", 0).evaluation.value("latency") == 0.001
+
+    @pytest.mark.parametrize("epochs", [1.0, 0.5])
+    def test_rungs_only_go_up(self, store: Store, epochs: float) -> None:
+        """A rung that was reached is not reached again."""
+        store.add_trial("first", trial(0))
+        store.add_rung("first", 0, rung(1.0))
+        with pytest.raises(InvalidValueError, match=f"rung at {epochs} epochs comes after one at 1.0"):
+            store.add_rung("first", 0, rung(epochs))
+        assert len(store.trial("first", 0).evaluation.rungs) == 1
+
+    def test_a_value_that_cannot_be_stored_is_named(self, store: Store) -> None:
+        """Naive times and things that are no JSON."""
+        with pytest.raises(InvalidValueError, match="time zone"):
+            store.add_trial("first", trial(0, started_at=datetime(2026, 1, 1)))  # noqa: DTZ001 - the point
+        for odd in ({"x": object()}, {"x": math.nan}):
+            with pytest.raises(InvalidValueError, match="cannot be stored"):
+                store.add_trial("first", trial(0, sampler_state=odd))
+        assert store.trials("first") == []
+
+    # Fronts and files
+
+    def test_fronts_are_kept_in_order(self, store: Store) -> None:
+        """With members, hypervolume to the bit or none, and whether they are feasible."""
+        for number in range(3):
+            store.add_trial("first", trial(number))
+        history = [ParetoFront(members=(), hypervolume=0.0, after=0, feasible=False),
+                   ParetoFront(members=(2, 0), hypervolume=1 / 3, after=2, feasible=True),
+                   ParetoFront(members=(2, 1, 0), hypervolume=None, after=3, feasible=True)]
+        for front in history:
+            store.add_front("first", front)
+        assert store.fronts("first") == history
+
+    def test_the_same_front_is_kept_once(self, store: Store) -> None:
+        """A search that goes on may say again what it said last; an old front that comes back is news."""
+        store.add_trial("first", trial(0))
+        one = ParetoFront(members=(0,), hypervolume=0.1, after=1, feasible=True)
+        none = ParetoFront(members=(), hypervolume=0.0, after=1, feasible=False)
+        for front in (one, one, none, one):
+            store.add_front("first", front)
+        assert store.fronts("first") == [one, none, one]
+
+    def test_a_front_has_trials_of_its_study(self, store: Store) -> None:
+        """Not others."""
+        with pytest.raises(DatabaseError, match="breaks a rule"):
+            store.add_front("first", ParetoFront(members=(9,), hypervolume=None, after=1, feasible=True))
+        assert store.fronts("first") == []
+
+    def test_files_are_found_by_trial_and_kind(self, store: Store) -> None:
+        """And a file written anew is one file."""
+        store.add_trial("first", trial(0))
+        old = Artifact(path="a/1.safetensors", sha256="0" * 64, size_bytes=2**40, kind=ArtifactKind.CHECKPOINT, trial=0)
+        new = replace(old, sha256="f" * 64, size_bytes=7)
+        other = Artifact(path="b.html", sha256="1" * 64, size_bytes=0, kind=ArtifactKind.EXPORT)
+        for artifact in (old, other, new):
+            store.add_artifact("first", artifact)
+        assert store.artifacts("first") == [new, other]
+        assert store.artifacts("first", trial=0) == [new]
+        assert store.artifacts("first", kind=ArtifactKind.EXPORT) == [other]
+
+    # Transactions and drivers
+
+    def test_a_transaction_is_kept_together(self, store: Store, url: str) -> None:
+        """Others see nothing of it before its end, and all of it then."""
+        with Store.open(url, read_only=True) as other:
+            with store.transaction():
+                store.add_trial("first", trial(0))
+                store.add_rung("first", 0, rung())
+                assert len(store.trial("first", 0).evaluation.rungs) == 1
+                assert other.trials("first") == []
+            assert len(other.trial("first", 0).evaluation.rungs) == 1
+
+    def test_a_transaction_that_fails_leaves_nothing(self, store: Store) -> None:
+        """Not even the study that was made in it, whose name is free again."""
+        with pytest.raises(UnknownNameError, match="third"), store.transaction():  # noqa: PT012 - all of it fails
+            store.create_study(spec("second"), dataset="digits", classes=10)
+            store.add_trial("second", trial(0))
+            store.study("third")
+        with pytest.raises(UnknownNameError):
+            store.trials("second")
+        store.create_study(spec("second"), dataset="digits", classes=10)
+        assert store.trials("second") == []
+
+    def test_threads_write_one_after_the_other(self, store: Store) -> None:
+        """Nothing is lost and nobody is turned away."""
+        def write(first: int) -> None:
+            for number in range(first, first + 10):
+                store.add_trial("first", trial(number))
+
+        threads = [Thread(target=write, args=(first,)) for first in range(0, 40, 10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [t.number for t in store.trials("first")] == list(range(40))
+
+    def test_a_reader_sees_one_state(self, store: Store, url: str) -> None:
+        """What is written while it reads comes with its next reading, and it does not keep the writer waiting."""
+        store.add_trial("first", trial(0))
+        with Store.open(url, read_only=True) as other, other._reading() as connection:  # noqa: SLF001
+            count = "SELECT count(*) FROM trial"
+            assert connection.exec_driver_sql(count).scalar_one() == 1
+            store.add_trial("first", trial(1))
+            assert connection.exec_driver_sql(count).scalar_one() == 1
+        assert len(store.trials("first")) == 2
+
+    def test_a_reader_writes_nothing(self, store: Store, url: str) -> None:
+        """It is refused with a clear line."""
+        with Store.open(url, read_only=True) as reader:
+            with pytest.raises(DatabaseError, match="reading only"):
+                reader.add_trial("first", trial(0))
+            assert reader.study("first") == store.study("first")
+
+    def test_a_study_has_one_driver(self, store: Store, url: str) -> None:
+        """A second is told who the first is; another study is free, and so is this one afterwards."""
+        store.create_study(spec("second"), dataset="digits", classes=10)
+        with Store.open(url) as other:
+            with store.claim("first"):
+                with pytest.raises(StudyConflictError, match="searched already, by process"), other.claim("first"):
+                    pass
+                with other.claim("second"):
+                    pass
+            with other.claim("first"):
+                pass
+
+    def test_a_killed_driver_lets_go(self, store: Store, url: str) -> None:
+        """`kill -9` frees the study, without a timeout."""
+        program = ("import sys, time; from nas.store import Store\n"
+                   "with Store.open(sys.argv[1]) as store, store.claim('first'):\n"
+                   "    print('claimed', flush=True); time.sleep(60)")
+        with subprocess.Popen(  # noqa: S603 - this Python
+                [sys.executable, "-c", program, url], stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "claimed\n"
+            with pytest.raises(StudyConflictError, match=f"process {child.pid} on"), store.claim("first"):
+                pass
+            child.kill()
+            child.wait()
+        for _ in range(50):
+            try:
+                with store.claim("first"):
+                    return
+            except StudyConflictError:  # a server needs a moment to see that its client is gone
+                subprocess.run(["sleep", "0.1"], check=True)  # noqa: S607
+        pytest.fail("the study was not let go")

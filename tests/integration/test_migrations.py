@@ -1,0 +1,168 @@
+"""A new database is made by the migrations, and they give exactly the tables that the code believes in."""
+
+import re
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect, select, table, text
+
+from nas.errors import DatabaseError
+from nas.schema import HEAD, METADATA, upgrade
+from nas.schema.upgrade import MIGRATIONS, REVISIONS, VERSION_TABLE
+from nas.store import Store
+
+RECORDS = Path(__file__).parent / "records"
+VIEWS = {"current_measurement", "hypervolume_history", "last_rung", "objective_value", "pareto", "trial_overview"}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_url(request, tmp_path):
+    """A function that gives addresses of new, empty databases for SQLAlchemy."""
+    if request.param == "sqlite":
+        numbers = iter(range(9))
+        return lambda: f"sqlite:///{tmp_path}/{next(numbers)}.db"
+    make = request.getfixturevalue("postgresql")
+    return lambda: make().replace("postgresql:", "postgresql+psycopg:")
+
+
+@pytest.fixture
+def connect():
+    """A function that opens a connection to an address; all are closed in the end."""
+    opened = []
+
+    def open_(url):
+        engine = create_engine(url)
+        opened.append((engine, connection := engine.connect()))
+        return connection
+
+    yield open_
+    for engine, connection in opened:
+        connection.close()
+        engine.dispose()
+
+
+def test_alembic_finds_no_difference(new_url, connect):
+    """Between the migrated database and the metadata: tables, columns, types, keys, uniqueness."""
+    url = new_url()
+    Store.open(url).close()
+    context = MigrationContext.configure(connect(url), opts={"version_table": VERSION_TABLE, "compare_type": True,
+                                                             "compare_server_default": True})
+    assert compare_metadata(context, METADATA) == []
+
+
+def test_migrations_and_metadata_build_the_same(new_url, connect):
+    """A second way: a database made from the metadata looks like a migrated one, with its names and its CHECKs."""
+    migrated, built = new_url(), new_url()
+    Store.open(migrated).close()
+    connection = connect(built)
+    METADATA.create_all(connection)
+    connection.commit()
+    left, right = inspect(connect(migrated)), inspect(connection)
+    assert set(left.get_table_names()) - {VERSION_TABLE} == set(right.get_table_names())
+    for name in right.get_table_names():
+        for look in ("get_check_constraints", "get_foreign_keys", "get_unique_constraints", "get_indexes"):
+            assert shown(getattr(left, look)(name)) == shown(getattr(right, look)(name)), (name, look)
+        assert left.get_pk_constraint(name) == right.get_pk_constraint(name)
+
+
+def shown(found):
+    """What was reflected, as text that can be compared; conditions of indexes come as objects."""
+    return sorted(re.sub(r"<.*?TextClause object at \w+>", "condition", str(each)) for each in found)
+
+
+def test_every_view_can_be_read(new_url, connect):
+    """All of them, on an empty record."""
+    url = new_url()
+    Store.open(url).close()
+    connection = connect(url)
+    assert set(inspect(connection).get_view_names()) == VIEWS
+    for view in VIEWS:
+        assert connection.execute(select(text("*")).select_from(table(view))).all() == []
+
+
+def test_the_list_of_revisions_is_complete():
+    """The code's short list is the chain of migration files."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    files = ScriptDirectory.from_config(config).walk_revisions()
+    assert [script.revision for script in files][::-1] == list(REVISIONS)
+    assert REVISIONS[-1] == HEAD
+
+
+def test_upgrading_twice_changes_nothing(new_url, connect):
+    """As when another program was quicker."""
+    url = new_url()
+    Store.open(url).close()
+    connection = connect(url)
+    upgrade(connection, url)
+    assert connection.execute(text("SELECT version_num FROM nas_schema_version")).scalars().all() == [HEAD]
+
+
+def test_several_may_open_a_new_database_at_once(new_url):
+    """One makes the tables, the others wait for it."""
+    url = new_url()
+    with ThreadPoolExecutor(4) as pool:
+        for store in [task.result() for task in [pool.submit(Store.open, url) for _ in range(4)]]:
+            assert store.studies() == []
+            store.close()
+
+
+def test_a_newer_record_is_left_alone(new_url, connect):
+    """Somebody with a newer version works on it; the error says so, for reading and for writing."""
+    url = new_url()
+    Store.open(url).close()
+    connection = connect(url)
+    connection.execute(text("UPDATE nas_schema_version SET version_num = '9999'"))
+    connection.commit()
+    for read_only in (True, False):
+        with pytest.raises(DatabaseError, match=r"newer osa-nas .*9999.*upgrade osa-nas"):
+            Store.open(url, read_only=read_only)
+
+
+def test_a_database_of_something_else_is_left_alone(new_url, connect):
+    """A mistyped name must not fill another program's database with our tables."""
+    url = new_url()
+    connection = connect(url)
+    connection.execute(text("CREATE TABLE places (id INTEGER)"))
+    connection.commit()
+    with pytest.raises(DatabaseError, match=r"other tables \(places\)"):
+        Store.open(url)
+    assert inspect(connection).get_table_names() == ["places"]
+
+
+def test_reading_makes_no_tables(new_url, connect):
+    """An empty database stays empty."""
+    url = new_url()
+    connection = connect(url)
+    connection.execute(text("SELECT 1"))
+    connection.rollback()
+    with pytest.raises(DatabaseError, match=r"no record|is empty"):
+        Store.open(url, read_only=True)
+    assert inspect(connection).get_table_names() == []
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_old_records_open(tmp_path, revision):
+    """A record as each published revision left it: the values that were put in then are read now."""
+    path = tmp_path / "old.db"
+    connection = sqlite3.connect(path)
+    connection.executescript((RECORDS / f"{revision}.sql").read_text())
+    connection.close()
+    with Store.open(path) as store:
+        record = store.study("old")
+        first, second = store.trials("old")
+        fronts = store.fronts("old")
+    assert (record.dataset, record.spec.seed, record.numerics) == ("digits", 11, {"precision": "fp32"})
+    assert second.duplicate_of == 0
+    assert second.evaluation == first.evaluation
+    assert first.evaluation.value("latency") == 1 / 3
+    assert first.evaluation.measurements["latency"].samples == (0.1, 1 / 3, 0.7)
+    assert first.evaluation.value("energy") is None
+    assert [(rung.epochs, rung.error) for rung in first.evaluation.rungs] == [(0.5, 0.7), (2.0, 0.1)]
+    assert [(front.members, front.hypervolume, front.after) for front in fronts] == [((0,), 0.1, 1)]

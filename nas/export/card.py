@@ -7,7 +7,7 @@ from nas.architecture import Architecture
 from nas.complexity import count
 from nas.errors import InvalidValueError
 
-READABLE = {"s": (1e3, "ms"), "J": (1e3, "mJ"), "B": (1 / 2**20, "MiB")}
+READABLE = {"s": (1e3, "ms"), "J": (1e3, "mJ"), "B": (1 / 2**20, "MiB"), "1": (1.0, "")}
 """Factor and name for the SI units that are unhandy here."""
 
 CARD = """\
@@ -99,7 +99,7 @@ def _figure(m: Mapping[str, Any]) -> str:
     if m["value"] is None:
         return f"{m['status']}: {m['reason']}"
     factor, unit = READABLE.get(m["unit"], (1.0, m["unit"]))
-    text = f"{m['value'] * factor:.4g} {unit}"
+    text = f"{m['value'] * factor:.4g} {unit}".rstrip()
     if m["ci_low"] is not None and m["ci_high"] is not None:
         text += f" (95 % interval {m['ci_low'] * factor:.4g} to {m['ci_high'] * factor:.4g})"
     return text if m["status"] == "ok" else f"{text}, {m['status']}"

@@ -1,5 +1,4 @@
 """What every meter of the group `nas.meters` must do. Derive a test class, give it `make`, let pytest collect it."""
-# ruff: noqa: S101 - these are tests
 
 from abc import ABC, abstractmethod
 

@@ -1,7 +1,5 @@
 """What a record promises, whatever database is below: run it by a subclass whose fixture `url` gives a new one."""
 
-# ruff: noqa: S101 - these are tests
-
 import math
 import struct
 import subprocess

@@ -55,7 +55,7 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=numerics.precision is AutoPrecision.FP16)
         self._random = torch.Generator(self.device)
         self._order = (-1, torch.empty(0))
-        self._step_aside, self._clock, self._aside_s = step_aside, clock, 0.0
+        self.step_aside, self._clock, self._aside_s = step_aside, clock, 0.0
 
     def run(self, start_epochs: float, end_epochs: float) -> Rung:
         """Train on from `start_epochs`, where the model must stand, to `end_epochs`, and validate.
@@ -181,9 +181,9 @@ class Trainer:
         return self._random.manual_seed(int(mixed))
 
     def _let_others(self) -> None:
-        if self._step_aside is not None:
+        if self.step_aside is not None:
             started_s = self._clock()
-            self._step_aside()
+            self.step_aside()
             self._aside_s += self._clock() - started_s
 
     def _working_s(self) -> float:

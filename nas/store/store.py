@@ -10,7 +10,7 @@ for a study that is not there.
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -83,7 +83,10 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make all calls of this thread in the `with` block one transaction: kept together, or not at all."""
+        """Make all calls of this thread in the `with` block one transaction: kept together, or not at all.
+
+        An error of one call has to leave the block.
+        """
         with self._writing():
             yield
 
@@ -219,9 +222,9 @@ class Store:
             if newest is not None and self._fronts(connection, study_id, newest) == [front]:
                 return
             key = {"study_id": study_id, "sequence": 0 if newest is None else newest + 1}
-            connection.execute(insert(FRONT).values(
-                **key, finished_trials=front.after, hypervolume=front.hypervolume, feasible=front.feasible,
-                created_at=datetime.now(UTC)))
+            connection.execute(insert(FRONT), {
+                **key, "finished_trials": front.after, "hypervolume": front.hypervolume, "feasible": front.feasible,
+                "created_at": datetime.now(UTC)})
             if front.members:
                 connection.execute(insert(FRONT_MEMBER), [
                     {**key, "position": position, "trial": trial} for position, trial in enumerate(front.members)])
@@ -255,10 +258,7 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        if self._open_connection is not None:
-            yield self._open_connection
-            return
-        with told_clearly(self._address), reader(self._engine).begin() as connection:
+        with told_clearly(self._address), self._joined() or reader(self._engine).begin() as connection:
             yield connection
 
     @contextmanager
@@ -266,11 +266,13 @@ class Store:
         if self._read_only:
             message = f"{self} was opened for reading only"
             raise DatabaseError(message)
-        if self._open_connection is not None:
-            yield self._open_connection
-            return
+        with told_clearly(self._address), self._joined() or self._transaction() as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
         try:
-            with told_clearly(self._address), writer(self._engine).begin() as connection:
+            with writer(self._engine).begin() as connection:
                 self._current.connection = connection
                 yield connection
         except BaseException:
@@ -279,10 +281,10 @@ class Store:
         finally:
             self._current.connection = None
 
-    @property
-    def _open_connection(self) -> Connection | None:
-        """Of this thread's writing transaction, if it is in one."""
-        return getattr(self._current, "connection", None)
+    def _joined(self) -> AbstractContextManager[Connection] | None:
+        """The connection of this thread's `transaction()`, if it is in one."""
+        connection: Connection | None = getattr(self._current, "connection", None)
+        return None if connection is None else nullcontext(connection)
 
     @contextmanager
     def _claim_server(self, study: str) -> Iterator[None]:

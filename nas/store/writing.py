@@ -56,9 +56,9 @@ def write_trial(connection: Connection, study_id: int, trial: Trial) -> int:
         evaluation = int(known.id)
     else:
         insert_once(connection, ARCHITECTURE, [{"digest": digest, "spec": trial.architecture.canonical.to_dict()}])
-        evaluation = connection.execute(insert(EVALUATION).values(
-            study_id=study_id, digest=digest, measure_s=0.0).returning(EVALUATION.c.id)).scalar_one()
-    connection.execute(insert(TRIAL).values(study_id=study_id, evaluation_id=evaluation, **of_trial(trial)))
+        evaluation = connection.execute(insert(EVALUATION).returning(EVALUATION.c.id), {
+            "study_id": study_id, "digest": digest, "measure_s": 0.0}).scalar_one()
+    connection.execute(insert(TRIAL), {"study_id": study_id, "evaluation_id": evaluation, **of_trial(trial)})
     return evaluation
 
 
@@ -84,7 +84,7 @@ def write_rung(connection: Connection, evaluation: int, rung: Rung) -> None:
     if last is not None and rung.epochs <= last:
         message = f"rung at {rung.epochs} epochs comes after one at {last}"
         raise InvalidValueError(message)
-    connection.execute(insert(RUNG).values(evaluation_id=evaluation, **of_rung(rung)))
+    connection.execute(insert(RUNG), {"evaluation_id": evaluation, **of_rung(rung)})
 
 
 def _device_ids(connection: Connection, measurements: Sequence[Measurement]) -> dict[str, int]:

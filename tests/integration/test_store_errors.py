@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -199,6 +200,7 @@ def test_a_disk_that_may_not_be_written(disk):
 
 WRITER = """
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from nas.store import Store
 from nas.testing.store_contract import latency, rung, trial
@@ -243,8 +245,9 @@ def test_a_killed_server_loses_nothing(start_postgresql):
     """`kill -9` of every process of PostgreSQL: a clear line; started again, the same store goes on."""
     psutil = pytest.importorskip("psutil")
     with start_postgresql() as server:
-        with Store.open(server.get_uri()) as store:
+        with Store.open(server.get_uri()) as store, ExitStack() as stack:
             store.create_study(spec(), dataset="digits", classes=10)
+            stack.enter_context(store.claim("first"))
             store.add_trial("first", trial(0))
             saved = store.trials("first")
             postmaster = psutil.Process(server.get_pid())

@@ -1,0 +1,27 @@
+"""Where two study files differ is said by path."""
+
+from nas.store.differences import differences
+
+
+def test_equal_values_do_not_differ():
+    """Whatever is nested in them."""
+    value = {"a": [1, {"b": None}], "c": 0.1}
+    assert list(differences(value, {"a": [1, {"b": None}], "c": 0.1})) == []
+
+
+def test_leaves_are_named_by_path():
+    """Keys of mappings and positions in lists, joined by dots."""
+    left = {"objectives": [{"limit": 1}, {"limit": 2}], "seed": 0}
+    right = {"objectives": [{"limit": 1}, {"limit": 3}], "seed": 0}
+    assert list(differences(left, right)) == [("objectives.1.limit", 2, 3)]
+
+
+def test_what_is_on_one_side_only_is_there_against_nothing():
+    """Both ways, also at the end of a list."""
+    assert list(differences({"a": 1, "l": [1]}, {"b": 2, "l": [1, 2]})) == [
+        ("a", 1, "nothing"), ("l.1", "nothing", 2), ("b", "nothing", 2)]
+
+
+def test_a_whole_that_became_a_part_is_one_difference():
+    """And is not taken apart."""
+    assert list(differences({"a": {"b": 1}}, {"a": 5})) == [("a", {"b": 1}, 5)]

@@ -51,7 +51,7 @@ def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dic
 
 @contextmanager
 def _collecting_later() -> Iterator[None]:
-    """No search for cyclic garbage while a hundred thousand values are built that all stay: about a quarter less time."""
+    """No search for cyclic garbage while 100,000 values are built that all stay: about a quarter less time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -7,6 +7,7 @@ runs no code.
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         save_file(tensors, part, metadata)
         part.replace(path)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise NasError(f"{path} cannot be written: {error}") from error
 
 

@@ -117,7 +117,8 @@ class Trainer:
                 buffer = torch.empty_like(parameter, requires_grad=False).copy_(value)
                 self._optimizer.state[parameter]["momentum_buffer"] = buffer
         except (RuntimeError, AttributeError) as error:
-            raise CorruptFileError(f"{path} does not fit this network: {error}") from error
+            reason = " ".join(str(error).split())
+            raise CorruptFileError(f"{path} does not fit this network: {reason}") from error
         if checkpoint.scaler:
             self._scaler.load_state_dict(dict(checkpoint.scaler))
         self.epochs = checkpoint.epochs

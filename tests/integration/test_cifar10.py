@@ -1,0 +1,55 @@
+"""The real CIFAR-10, where `NAS_DATA_DIR` has it."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nas.data import Dataset, load, split
+from nas.data.cifar10 import LAYOUT
+from nas.data.statistics import channel_statistics
+from nas.study import DataSpec
+
+FOLDER = Path(os.environ.get("NAS_DATA_DIR", "")) / LAYOUT
+pytestmark = pytest.mark.skipif("NAS_DATA_DIR" not in os.environ or not FOLDER.is_dir(),
+                                reason=f"NAS_DATA_DIR does not name a folder with {LAYOUT}")
+
+
+@pytest.fixture(scope="module")
+def cifar10() -> Dataset:
+    return load(DataSpec())
+
+
+def test_counts_and_classes_are_the_published_ones(cifar10):
+    """50,000 and 10,000 images, 5,000 and 1,000 of each of ten classes (Krizhevsky, 2009)."""
+    assert cifar10.train.labels.bincount().tolist() == [5000] * 10
+    assert cifar10.test().labels.bincount().tolist() == [1000] * 10
+    assert cifar10.classes == ("airplane", "automobile", "bird", "cat", "deer",
+                               "dog", "frog", "horse", "ship", "truck")
+
+
+def test_the_restricted_reader_reads_what_pickle_reads(cifar10):
+    """The second way: the reading code that the data set's home page gives."""
+    for number in (1, 5):
+        with (FOLDER / f"data_batch_{number}").open("rb") as file:
+            batch = pickle.load(file, encoding="bytes")  # noqa: S301 - what this test compares with
+        rows = slice(10_000 * (number - 1), 10_000 * number)
+        pixels = torch.from_numpy(np.asarray(batch[b"data"])).view(-1, 3, 32, 32)
+        assert torch.equal(cifar10.train.images[rows], pixels)
+        assert cifar10.train.labels[rows].tolist() == batch[b"labels"]
+
+
+def test_mean_and_deviation_are_those_of_the_pixels(cifar10):
+    """To within 0.003: the published constants are of the original pixels, copies may be compressed."""
+    mean, std = channel_statistics(cifar10.train.images[::10])
+    assert cifar10.mean == pytest.approx(mean, abs=0.003)
+    assert cifar10.std == pytest.approx(std, abs=0.003)
+
+
+def test_the_validation_split_has_500_images_of_each_class(cifar10):
+    train, validation = split(cifar10.train.labels, 5000, 0)
+    assert cifar10.train.labels[validation].bincount().tolist() == [500] * 10
+    assert cifar10.train.labels[train].bincount().tolist() == [4500] * 10

@@ -1,0 +1,293 @@
+"""Brief training of real networks: reproducible to the bit, resumable, honest about failure; and it learns."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from nas.architecture import Architecture, Attention, OsaStage, Stem
+from nas.data import Dataset, Images, load, split
+from nas.data.cifar10 import LAYOUT
+from nas.errors import CorruptFileError, InvalidValueError, NasError, TrialFailedError
+from nas.model import build
+from nas.study import AutoPrecision, DataSpec, TrainingSpec
+from nas.training import Numerics, Trainer, choose_numerics, read_checkpoint
+from nas.training.throughput import bench_training
+from nas.training.trainer import sgd
+
+SPEC = TrainingSpec(batch_size=64, learning_rate=0.1, cutout=8)
+DIGEST = "0123456789abcdef"
+
+
+def architecture(*stages: tuple[int, int], attention: Attention = Attention.NONE) -> Architecture:
+    return Architecture(stem=Stem.CIFAR, stem_channels=(8, 8, 8), attention=attention, stages=tuple(
+        OsaStage(mid_channels=mid, out_channels=out, num_layers=2) for mid, out in stages))
+
+
+NETWORK = architecture((8, 8), (8, 16), (8, 16), attention=Attention.ALL)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load(DataSpec(dataset="digits", validation_images=200))
+
+
+def trainer(dataset: Dataset, *, spec: TrainingSpec = SPEC, numerics: Numerics | None = None, seed: int = 3,
+            network: Architecture = NETWORK, validation_images: int = 200, **settings: object) -> Trainer:
+    train, validation = split(dataset.train.labels, validation_images, 0)
+    torch.manual_seed(seed)
+    return Trainer(model=build(network, len(dataset.classes)), train=dataset.train.take(train),
+                   validation=dataset.train.take(validation), mean=dataset.mean, std=dataset.std, spec=spec,
+                   numerics=numerics or Numerics(), seed=seed, threads=1, **settings)
+
+
+def weights(trained: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trained.model.state_dict().items()}
+
+
+def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+LAYOUTS = [Numerics(channels_last=True), Numerics(channels_last=False), Numerics(precision=AutoPrecision.BF16)]
+
+
+@pytest.mark.parametrize("numerics", LAYOUTS, ids=["fp32 nhwc", "fp32 nchw", "bf16 nhwc"])
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(digits, numerics):
+    first, again, other = (trainer(digits, numerics=numerics, seed=seed) for seed in (3, 3, 4))
+    rungs = [one.run(0, 0.5) for one in (first, again, other)]
+    assert_equal(weights(first), weights(again))
+    assert (rungs[0].error, rungs[0].train_loss) == (rungs[1].error, rungs[1].train_loss)
+    assert rungs[0].train_loss != rungs[2].train_loss
+
+
+def test_going_on_from_a_checkpoint_gives_the_bits_of_never_having_stopped(digits, tmp_path):
+    """Rungs in the middle of epochs, and a checkpoint that another process would read."""
+    whole = trainer(digits)
+    for start, end in ((0, 0.4), (0.4, 1.3)):
+        expected = whole.run(start, end)
+    stopped = trainer(digits)
+    stopped.run(0, 0.4)
+    stopped.save(tmp_path / "rung", DIGEST)
+    resumed = trainer(digits, seed=3)
+    resumed.model.apply(lambda module: module.reset_parameters() if isinstance(module, nn.Conv2d) else None)
+    assert resumed.load(tmp_path / "rung", DIGEST) == 0.4
+    rung = resumed.run(0.4, 1.3)
+    assert (rung.error, rung.train_loss) == (expected.error, expected.train_loss)
+    assert_equal(weights(resumed), weights(whole))
+
+
+def test_an_epoch_uses_every_image_once_in_an_order_of_its_own(digits):
+    one = trainer(digits)
+    orders = [one._epoch_order(epoch).clone() for epoch in (0, 1, 0)]
+    assert torch.equal(orders[0], orders[2])
+    assert not torch.equal(orders[0], orders[1])
+    assert torch.equal(orders[1].sort().values, torch.arange(len(one.train_images)))
+
+
+def test_a_rung_says_how_many_images_it_used_and_how_it_computed(digits):
+    """1,237 images make 19 batches of 64; half of them, rounded to even, are 10."""
+    rung = trainer(digits).run(0, 0.5)
+    assert rung.images == 10 * 64
+    assert rung.numerics["precision"] == "fp32"
+    assert rung.numerics["threads"] == 1
+    assert rung.train_s > 0
+    assert rung.validation_s > 0
+
+
+def test_time_spent_aside_does_not_count(digits):
+    """A clock that only moves while others are let: the trainer has then taken no time at all."""
+    now = [0.0]
+
+    def step_aside() -> None:
+        now[0] += 5.0
+
+    rung = trainer(digits, step_aside=step_aside, clock=lambda: now[0]).run(0, 0.25)
+    assert now[0] == 5.0 * (5 + 1)  # after each of five steps and after one batch of validation
+    assert (rung.train_s, rung.validation_s) == (0.0, 0.0)
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_the_learning_rate(digits):
+    spec = replace(SPEC, learning_rate=1e30)
+    with pytest.raises(TrialFailedError, match=r"loss is (nan|inf) at step \d+, \d+ of 19 in its rung, at learning r"):
+        trainer(digits, spec=spec).run(0, 1)
+
+
+def test_outputs_that_are_not_finite_are_no_error_rate(digits):
+    one = trainer(digits)
+    one.model.get_buffer("stem.0.bn.running_var").fill_(float("nan"))
+    with pytest.raises(TrialFailedError, match="outputs for the validation images are not finite"):
+        one._validate()
+
+
+def test_a_rung_starts_where_the_model_stands_and_has_at_least_one_step(digits):
+    one = trainer(digits)
+    with pytest.raises(InvalidValueError, match=r"stands at 0\.0 epochs, not at 1"):
+        one.run(1, 2)
+    with pytest.raises(InvalidValueError, match="no whole batch of 64 images"):
+        one.run(0, 0.001)
+
+
+def test_weight_decay_leaves_batchnorm_and_biases_alone():
+    model = build(NETWORK, 10)
+    groups = sgd(model, SPEC).param_groups
+    decayed = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
+    expected = {id(module.weight) for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    assert decayed == expected
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def test_one_step_is_nesterov_sgd_on_the_smoothed_loss(digits):
+    """The second way: the formulas, with momentum buffers that start as the gradient (Sutskever et al., 2013)."""
+    spec = replace(SPEC, flip=False, translate=0, cutout=0)
+    one = trainer(digits, spec=spec)
+    before = weights(one)
+    chosen = one._epoch_order(0)[:64]
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (digits.mean, digits.std))
+    inputs = (one.train_images.images[chosen] / 255 - mean) / std
+    twin = build(NETWORK, 10)
+    twin.load_state_dict(before)
+    log_shares = twin(inputs).log_softmax(1)
+    targets = nn.functional.one_hot(one.train_images.labels[chosen], 10) * 0.9 + 0.01
+    (-(targets * log_shares).sum(1).mean()).backward()
+    one.step(0, 0.05)
+    name = "head.fc.weight"
+    gradient = twin.get_parameter(name).grad + spec.weight_decay * before[name]
+    torch.testing.assert_close(weights(one)[name], before[name] - 0.05 * (1 + spec.momentum) * gradient,
+                               rtol=1e-4, atol=1e-6)
+
+
+def test_labels_stay_with_their_images(digits):
+    """Images that say their own label, one grey for each class: a network that trains on wrong ones cannot be right."""
+    labels = torch.arange(640) % 10
+    grey = Images((labels * 25).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32).contiguous(), labels)
+    spec = replace(SPEC, learning_rate=0.05, cutout=0)
+    rung = trainer(replace(digits, train=grey), spec=spec, validation_images=100).run(0, 12)
+    assert rung.error < 0.2
+
+
+# checkpoints
+
+
+@pytest.fixture
+def checkpoint(digits, tmp_path) -> Path:
+    one = trainer(digits)
+    one.run(0, 0.25)
+    path = tmp_path / "study" / "rung.safetensors"
+    one.save(path, DIGEST)
+    return path
+
+
+def test_a_checkpoint_holds_epochs_digest_weights_and_momentum(digits, checkpoint):
+    found = read_checkpoint(checkpoint, DIGEST)
+    assert (found.epochs, found.digest) == (0.25, DIGEST)
+    model = trainer(digits).model
+    assert found.weights.keys() == model.state_dict().keys()
+    assert found.momentum.keys() == dict(model.named_parameters()).keys()
+    assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
+
+
+def damage_end(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def damage_header(path: Path) -> None:
+    path.write_bytes(b"\xff" * 200)
+
+
+def replace_by_foreign_file(path: Path) -> None:
+    save_file({"weights.x": torch.zeros(1)}, path)
+
+
+@pytest.mark.parametrize("damage", [damage_end, damage_header, replace_by_foreign_file, Path.unlink])
+def test_a_damaged_foreign_or_missing_checkpoint_gives_one_line_with_its_path(digits, checkpoint, damage):
+    damage(checkpoint)
+    with pytest.raises(CorruptFileError) as caught:
+        trainer(digits).load(checkpoint, DIGEST)
+    assert str(checkpoint) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(digits, checkpoint):
+    with pytest.raises(CorruptFileError, match="holds architecture 0123456789ab instead of fedc"):
+        trainer(digits).load(checkpoint, "fedcba9876543210")
+
+
+def test_a_checkpoint_whose_shapes_do_not_fit_is_refused(digits, checkpoint):
+    other = trainer(digits, network=architecture((8, 8), (8, 16), (8, 24)))
+    with pytest.raises(CorruptFileError, match="does not fit this network") as caught:
+        other.load(checkpoint, DIGEST)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_that_cannot_be_written_says_so_and_leaves_nothing(digits):
+    with pytest.raises(NasError, match=r"/dev/full/rung cannot be written"):
+        trainer(digits).save(Path("/dev/full/rung"), DIGEST)
+
+
+# numerics
+
+
+def test_the_fastest_candidate_is_chosen_and_all_figures_are_given():
+    """A clock that charges each call of a turn in order: the third candidate is made the cheapest."""
+    costs = iter([9.0, 9.0, 9.0, 9.0, *[4.0, 3.0, 2.0, 5.0] * 2])
+    now, calls = [0.0], [0]
+
+    def clock() -> float:
+        calls[0] += 1
+        if calls[0] % 2 == 0:
+            now[0] += next(costs)
+        return now[0]
+
+    chosen, figures = choose_numerics(replace(SPEC, batch_size=8), "cpu", lambda: build(NETWORK, 10), rounds=2,
+                                      clock=clock)
+    assert [figure.images_per_s for figure in figures] == [8 / 4, 8 / 3, 8 / 2, 8 / 5]
+    assert chosen == figures[2].numerics == Numerics(precision=AutoPrecision.BF16, channels_last=True)
+
+
+def test_nothing_is_measured_where_the_spec_leaves_nothing_open():
+    spec = replace(SPEC, precision=AutoPrecision.FP32, channels_last=False)
+    assert choose_numerics(spec, "cpu", pytest.fail) == (Numerics(channels_last=False), ())
+
+
+def test_fp16_on_a_cpu_is_refused_with_what_to_take_instead():
+    with pytest.raises(InvalidValueError, match="needs a CUDA device, not cpu; take bf16"):
+        choose_numerics(replace(SPEC, precision=AutoPrecision.FP16), "cpu", pytest.fail)
+
+
+def test_numerics_survive_the_record():
+    numerics = Numerics(precision=AutoPrecision.BF16, channels_last=False)
+    assert Numerics.from_dict(numerics.to_dict()) == numerics
+
+
+def test_the_benchmark_times_our_loop_the_bare_steps_and_the_plain_loop(digits):
+    pytest.importorskip("torchvision")
+    threads = torch.get_num_threads()
+    [row] = bench_training(seconds=0.01, rounds=2, data=digits, networks={"tiny": NETWORK})
+    torch.set_num_threads(threads)
+    for figure in (row.ours, row.bare, row.plain, row.ours_to_bare, row.ours_to_plain):
+        assert 0 < figure.low <= figure.median <= figure.high
+    assert len(row.cells()) == 7
+
+
+# the real data set
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (Path(os.environ.get("NAS_DATA_DIR", "")) / LAYOUT).is_dir(),
+                    reason=f"NAS_DATA_DIR does not name a folder with {LAYOUT}")
+def test_a_small_network_gets_most_of_cifar10_right_in_half_an_epoch():
+    """10 % is chance; half an epoch of the default recipe gets more than half of 1,000 unseen images right."""
+    cifar10 = load(DataSpec())
+    network = architecture((16, 32), (24, 64), (32, 96))
+    train, validation = split(cifar10.train.labels, 5000, 0)
+    torch.manual_seed(0)
+    one = Trainer(model=build(network, 10), train=cifar10.train.take(train),
+                  validation=cifar10.train.take(validation[::5]), mean=cifar10.mean, std=cifar10.std,
+                  spec=TrainingSpec(), numerics=Numerics(), threads=1)
+    assert one.run(0, 0.5).error < 0.5

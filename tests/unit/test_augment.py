@@ -1,0 +1,81 @@
+"""Augmentation: pure functions of a batch and a generator, checked against the definition written pixel by pixel."""
+
+import pytest
+import torch
+
+from nas.training import augment
+
+
+def random(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def images(count: int = 16, height: int = 6, width: int = 9) -> torch.Tensor:
+    return torch.randint(256, (count, 3, height, width), dtype=torch.uint8, generator=random(1))
+
+
+AUGMENTATIONS = {
+    "flip": augment.flip,
+    "translate": lambda batch, generator: augment.translate(batch, 3, generator),
+    "cutout": lambda batch, generator: augment.cutout(batch, 4, generator),
+}
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_the_same_generator_state_gives_the_same_batch_and_leaves_the_input_alone(name):
+    batch = images()
+    before = batch.clone()
+    first = AUGMENTATIONS[name](batch, random())
+    assert torch.equal(first, AUGMENTATIONS[name](batch, random()))
+    assert not torch.equal(first, AUGMENTATIONS[name](batch, random(5)))
+    assert torch.equal(batch, before)
+    assert first.shape == batch.shape
+    assert first.dtype == batch.dtype
+
+
+def test_shift_is_padding_by_reflection_and_cropping_each_image_at_its_own_place():
+    """The slow way: pad every image with torch's reflection, then cut it out where its shift says."""
+    batch, most = images(), 3
+    down, right = torch.randint(-most, most + 1, (2, len(batch)), generator=random())
+    padded = torch.nn.functional.pad(batch.float(), (most,) * 4, mode="reflect").to(torch.uint8)
+    expected = torch.stack([
+        image[:, most - dy:most - dy + 6, most - dx:most - dx + 9]
+        for image, dy, dx in zip(padded, down.tolist(), right.tolist(), strict=True)])
+    assert torch.equal(augment.shift(batch, down, right), expected)
+
+
+def test_translate_uses_every_shift_equally_often():
+    """One bright pixel in the middle shows each image's shift; 25 shifts share 25,000 images to within 5 sigma."""
+    batch = torch.zeros(25_000, 1, 9, 9)
+    batch[:, :, 4, 4] = 1
+    counts = augment.translate(batch, 2, random()).sum((0, 1))
+    assert counts[2:7, 2:7].sum() == 25_000
+    assert (counts[2:7, 2:7] - 1000).abs().max() < 5 * 31
+
+
+def test_flip_mirrors_some_images_and_leaves_the_others():
+    batch = images(64)
+    flipped = augment.flip(batch, random())
+    mirrored = [torch.equal(a, b.flip(-1)) for a, b in zip(flipped, batch, strict=True)]
+    same = [torch.equal(a, b) for a, b in zip(flipped, batch, strict=True)]
+    assert all(m != s for m, s in zip(mirrored, same, strict=True))
+    assert 16 < sum(mirrored) < 48
+
+
+def test_cutout_erases_one_square_around_its_centre_or_the_part_of_it_inside():
+    erased = augment.cutout(torch.ones(200, 3, 8, 8), 4, random()) == 0
+    rows, columns = erased.any(3).sum(2), erased.any(2).sum(2)  # (N, C): height and width of what is erased
+    assert torch.equal(erased.sum((2, 3)), rows * columns)  # a rectangle
+    assert (erased[:, :1] == erased).all()  # the same in every channel
+    assert rows.max() == columns.max() == 4
+    assert rows.min() >= 2
+
+
+def test_normalise_gives_the_data_set_mean_0_and_deviation_1_in_the_asked_layout():
+    batch = images(32).contiguous()
+    scaled = batch.double() / 255
+    mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3), correction=0)
+    normal = augment.normalise(batch, tuple(mean.tolist()), tuple(std.tolist()), torch.float32, torch.channels_last)
+    assert normal.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(normal.double(), (scaled - mean[:, None, None]) / std[:, None, None],
+                               rtol=1e-5, atol=1e-5)

@@ -1,0 +1,353 @@
+"""Data sets on synthetic files: found, read, refused; the split; the fallback."""
+
+import hashlib
+import http.server
+import pickle
+import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.data import Images, load, resolve, split
+from nas.data.cifar10 import CIFAR10, LAYOUT, Cifar10
+from nas.data.pickles import read_pickle
+from nas.data.statistics import channel_statistics
+from nas.errors import CorruptFileError, DataNotFoundError, InvalidValueError, NasError
+from nas.study import DataSpec
+
+SPEC = DataSpec(validation_images=10)
+NOWHERE = "http://127.0.0.1:1/cifar-10-python.tar.gz"
+dumps = partial(pickle.dumps, protocol=4)
+"""Protocol 2 of Python 3 writes bytes as a call; the official files, from Python 2, have no such call."""
+BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
+
+
+def write_layout(folder: Path, per_batch: int = 20) -> Path:
+    """A tiny data set in the official layout; pixel values tell batch, image and channel."""
+    target = folder / LAYOUT
+    target.mkdir(parents=True)
+    for number, name in enumerate(BATCHES):
+        rows = np.array([[50 * channel + number + image for channel in range(3)] for image in range(per_batch)])
+        batch = {b"data": rows.repeat(1024, axis=1).astype(np.uint8), b"labels": [i % 10 for i in range(per_batch)]}
+        (target / name).write_bytes(dumps(batch))
+    meta = {b"num_cases_per_batch": per_batch, b"label_names": [f"class {i}".encode() for i in range(10)]}
+    (target / "batches.meta").write_bytes(dumps(meta))
+    return target
+
+
+@pytest.fixture
+def data_dir(tmp_path, monkeypatch):
+    """An empty `$NAS_DATA_DIR`, with an empty current folder beside it."""
+    monkeypatch.setenv("NAS_DATA_DIR", str(tmp_path / "sets"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "sets"
+
+
+@pytest.fixture
+def published(tmp_path):
+    """The data set as an archive on a real web server: (`Cifar10` with its address and MD5, the file)."""
+    served = tmp_path / "served"
+    write_layout(served)
+    archive = served / "cifar.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(served / LAYOUT, LAYOUT)
+    handler = partial(QuietHandler, directory=served)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        digest = hashlib.md5(archive.read_bytes()).hexdigest()  # noqa: S324 - the official checksum is an MD5
+        yield Cifar10(address=f"http://127.0.0.1:{server.server_port}/cifar.tar.gz", md5=digest), archive
+        server.shutdown()
+        thread.join()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+# the split
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=3, max_size=300), st.data(), st.integers(0, 2**31 - 1))
+def test_the_split_is_disjoint_exact_and_keeps_the_shares_of_the_classes(labels, data, seed):
+    labels = torch.tensor(labels)
+    count = data.draw(st.integers(1, len(labels) - 1))
+    train, validation = split(labels, count, seed)
+    assert len(validation) == count
+    assert sorted([*train.tolist(), *validation.tolist()]) == list(range(len(labels)))
+    for label in range(6):
+        share = (labels == label).sum().item() * count / len(labels)
+        assert abs((labels[validation] == label).sum().item() - share) <= 1 + 1e-9
+
+
+def test_the_split_depends_on_the_seed_and_on_nothing_else():
+    """The golden indices make a change of the split visible: it would change what every recorded error means."""
+    labels = torch.arange(1000) % 10
+    first, again, other = (split(labels, 100, seed)[1] for seed in (7, 7, 8))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first[:6].tolist() == GOLDEN
+
+
+GOLDEN = [35, 37, 39, 49, 65, 71]
+
+
+def test_train_images_limits_the_rest_class_by_class():
+    labels = torch.arange(1000) % 10
+    train, validation = split(labels, 100, 0, train_images=200)
+    assert labels[train].bincount().tolist() == [20] * 10
+    assert not set(train.tolist()) & set(validation.tolist())
+
+
+def test_a_split_without_training_images_is_refused():
+    with pytest.raises(InvalidValueError, match="from 1 to 9, not 10"):
+        split(torch.arange(10), 10, 0)
+
+
+# CIFAR-10
+
+
+def test_pixels_labels_and_classes_come_out_of_the_official_layout(data_dir):
+    write_layout(data_dir)
+    dataset = load(SPEC)
+    assert dataset.classes[3] == "class 3"
+    assert dataset.train.images.shape == (100, 3, 32, 32)
+    assert dataset.train.images[43, :, 5, 6].tolist() == [2 + 3, 50 + 2 + 3, 100 + 2 + 3]  # third batch, fourth image
+    assert dataset.train.labels[43] == 3
+    assert dataset.test().images[0, 0, 0, 0] == 5
+
+
+def test_the_test_images_are_not_read_before_they_are_asked_for(data_dir):
+    (write_layout(data_dir) / "test_batch").unlink()
+    dataset = load(SPEC)
+    with pytest.raises(CorruptFileError, match="test_batch"):
+        dataset.test()
+
+
+def test_the_current_folder_s_data_is_the_second_place(data_dir):
+    write_layout(Path("data"))
+    assert not data_dir.exists()
+    assert len(load(SPEC).train) == 100
+
+
+def test_a_missing_data_set_is_downloaded_checked_and_put_in_place(data_dir, published):
+    source, archive = published
+    told: list[tuple[int, int | None]] = []
+    assert source.prepare(SPEC, lambda done, total: told.append((done, total))) == 100
+    assert told[-1] == (archive.stat().st_size, archive.stat().st_size)
+    assert [path.name for path in data_dir.iterdir()] == [LAYOUT]
+    assert len(source.load(SPEC).train) == 100
+
+
+def test_two_downloads_at_once_give_one_whole_data_set(data_dir, published):
+    source, _ = published
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(lambda _: source.prepare(SPEC, None), range(4))) == [100] * 4
+    assert [path.name for path in data_dir.iterdir()] == [LAYOUT]
+
+
+def test_a_download_with_another_checksum_leaves_nothing(data_dir, published):
+    source = replace(published[0], md5="0" * 32)
+    with pytest.raises(DataNotFoundError, match=f"MD5 is {published[0].md5} instead of 0000"):
+        source.prepare(SPEC, None)
+    assert list(data_dir.iterdir()) == []
+
+
+def test_a_data_set_that_cannot_be_had_names_the_variable_the_folders_and_the_reason(data_dir):
+    with pytest.raises(DataNotFoundError) as caught:
+        Cifar10(address=NOWHERE).prepare(SPEC, None)
+    message = str(caught.value)
+    for part in ("NAS_DATA_DIR", str(data_dir), str(Path("data").absolute()), NOWHERE, "refused"):
+        assert part in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("data_batch_2", b""),
+    ("data_batch_2", b"no pickle"),
+    ("data_batch_2", dumps({b"data": np.zeros((20, 3072)), b"labels": [0] * 20})),
+    ("data_batch_2", dumps({b"data": np.zeros((20, 3072), np.uint8), b"labels": [10] * 20})),
+    ("data_batch_2", dumps({b"data": np.zeros((19, 3072), np.uint8), b"labels": [0] * 19})),
+    ("data_batch_2", dumps([1, 2, 3])),
+    ("batches.meta", dumps({b"num_cases_per_batch": 20})),
+])
+def test_a_wrong_file_gives_one_line_with_its_path(data_dir, name, content):
+    path = write_layout(data_dir) / name
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError) as caught:
+        load(SPEC)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
+def test_a_file_cut_off_anywhere_is_refused(data_dir, share):
+    path = write_layout(data_dir) / "data_batch_5"
+    content = path.read_bytes()
+    path.write_bytes(content[:int(share * len(content))])
+    with pytest.raises(CorruptFileError, match="data_batch_5"):
+        load(SPEC)
+
+
+class Malicious:
+    """A pickle that makes a file when it is read."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+def test_a_pickle_that_runs_code_is_refused_before_it_runs(tmp_path):
+    path = tmp_path / "evil"
+    path.write_bytes(dumps({b"data": Malicious(tmp_path / "pwned")}))
+    with pytest.raises(CorruptFileError, match=r"it names .*, which no data file needs"):
+        read_pickle(path)
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("name", ["os\nsystem", "builtins\neval", "numpy\nload", "numpy.core.multiarray\nscalar"])
+def test_no_name_but_the_three_of_arrays_is_let_through(tmp_path, name):
+    path = tmp_path / "evil"
+    path.write_bytes(f"c{name}\n.".encode())
+    with pytest.raises(CorruptFileError, match="no data file needs"):
+        read_pickle(path)
+
+
+def test_strings_of_python_2_are_read_as_bytes(tmp_path):
+    path = tmp_path / "old"
+    path.write_bytes(b"\x80\x02U\x03abc.")  # SHORT_BINSTRING, what Python 2 wrote for 'abc'
+    assert read_pickle(path) == b"abc"
+
+
+# digits and the fallback
+
+
+def test_digits_are_the_published_ones_enlarged():
+    """1,797 images as scikit-learn documents, and 16 grey levels at 8x8 where four pixels are averaged back."""
+    dataset = load(DataSpec(dataset="digits", validation_images=300))
+    test = dataset.test()
+    assert len(dataset.train) + len(test) == 1797
+    assert dataset.train.images.shape[1:] == (3, 32, 32)
+    assert dataset.train.images.max() == 255
+    assert (dataset.train.images[:, :1] == dataset.train.images).all()
+    shares = test.labels.bincount() / len(test) - dataset.train.labels.bincount() / len(dataset.train)
+    assert shares.abs().max() < 0.005
+
+
+def test_the_fallback_is_said_recorded_and_validates_on_what_it_has(data_dir, monkeypatch):
+    monkeypatch.setattr("nas.data.cifar10.CIFAR10", Cifar10(address=NOWHERE))
+    found = resolve(DataSpec(fallback="digits", validation_images=5000))
+    assert found.spec == DataSpec(dataset="digits", validation_images=287)  # a fifth of 1,437
+    assert "using the fallback 'digits' instead of 'cifar10'" in found.warnings[0]
+    assert "287, instead of 5000" in found.warnings[1]
+    assert not data_dir.exists() or not list(data_dir.iterdir())
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_a_fallback_with_enough_images_validates_on_what_was_asked(monkeypatch):
+    monkeypatch.setattr("nas.data.cifar10.CIFAR10", Cifar10(address=NOWHERE))
+    found = resolve(DataSpec(fallback="digits", validation_images=500))
+    assert found.spec.validation_images == 500
+    assert len(found.warnings) == 1
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_without_a_fallback_nothing_replaces_the_data_set(monkeypatch):
+    monkeypatch.setattr("nas.data.cifar10.CIFAR10", Cifar10(address=NOWHERE))
+    with pytest.raises(DataNotFoundError, match="NAS_DATA_DIR"):
+        load(SPEC)
+
+
+def test_a_data_set_that_is_found_is_what_the_study_uses(data_dir):
+    write_layout(data_dir)
+    found = resolve(replace(SPEC, fallback="digits"))
+    assert found.spec == SPEC
+    assert found.warnings == ()
+
+
+def test_a_corrupt_data_set_is_not_replaced_by_the_fallback(data_dir):
+    (write_layout(data_dir) / "batches.meta").write_bytes(b"")
+    with pytest.raises(CorruptFileError, match=r"batches\.meta"):
+        resolve(replace(SPEC, fallback="digits"))
+
+
+def test_more_validation_images_than_there_are_is_an_error_where_the_data_set_was_asked_for():
+    with pytest.raises(InvalidValueError, match="less than the 1437 training images of digits, not 5000"):
+        resolve(DataSpec(dataset="digits"))
+
+
+# image folders
+
+
+def write_images(root: Path) -> DataSpec:
+    image = pytest.importorskip("PIL.Image")
+    for part, count in (("train", 6), ("test", 2)):
+        for label, name in enumerate(("cat", "dog")):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                image.new("RGB", (20 + number, 30), (100 * label, number, 7)).save(folder / f"{number}.png")
+            (folder / ".hidden").touch()
+    return DataSpec(dataset="folder", folder=str(root), validation_images=4, image_size=16)
+
+
+def test_an_image_folder_is_read_in_order_of_class_and_name(tmp_path):
+    dataset = load(write_images(tmp_path))
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.train.images.shape == (12, 3, 16, 16)
+    assert dataset.train.images[8, :, 3, 4].tolist() == [100, 2, 7]
+    assert dataset.train.labels.tolist() == [0] * 6 + [1] * 6
+    assert len(dataset.test()) == 4
+
+
+def test_a_broken_image_gives_one_line_with_its_path(tmp_path):
+    spec = write_images(tmp_path)
+    (tmp_path / "train" / "cat" / "3.png").write_bytes(b"no image")
+    with pytest.raises(CorruptFileError, match=r"cat/3\.png is not a readable image"):
+        load(spec)
+
+
+@pytest.mark.parametrize("spec", [DataSpec(dataset="folder"), DataSpec(dataset="folder", folder="/nowhere")])
+def test_a_folder_that_is_missing_says_what_is_expected(spec):
+    with pytest.raises(NasError, match="train"):
+        load(spec)
+
+
+# values
+
+
+def test_statistics_of_the_histogram_are_those_of_the_pixels():
+    pixels = torch.randint(256, (50, 3, 7, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = channel_statistics(pixels)
+    scaled = pixels.double() / 255
+    assert mean == pytest.approx(scaled.mean((0, 2, 3)).tolist())
+    assert std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist())
+
+
+@pytest.mark.parametrize(("images", "labels"), [
+    (torch.zeros(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64)),
+    (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)),
+    (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)),
+    (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(2)),
+])
+def test_images_of_another_shape_or_type_are_refused(images, labels):
+    with pytest.raises(InvalidValueError, match="must be"):
+        Images(images, labels)
+
+
+def test_the_official_address_and_checksum_are_the_published_ones():
+    assert CIFAR10.address == "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+    assert CIFAR10.md5 == "c58f30108f718f92721af3b95e74349a"

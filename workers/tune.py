@@ -9,6 +9,7 @@ rung. Tune's own snapshots are never read; its folder is temporary.
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -37,6 +38,10 @@ from nas.task import Decision, Event, Task
 from workers.local import evaluator_class
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are recorded with their trials
+
+
+NOT_CODE = ["*.db", "*.db-*", "*.lock", "*.safetensors", "*.onnx", "__pycache__"]
+"""What of a study's folder is not sent to the nodes."""
 
 
 class TuneWorkers:
@@ -92,7 +97,8 @@ class TuneWorkers:
         runtime_env: dict[str, Any] = {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}}
         options: dict[str, Any] = {"include_dashboard": False}
         if self._address:
-            runtime_env["working_dir"] = job.folder
+            _check_answers(self._address)
+            runtime_env |= {"working_dir": job.folder, "excludes": NOT_CODE}
             options = {"address": self._address}
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, runtime_env=runtime_env,
@@ -108,6 +114,16 @@ class TuneWorkers:
             if wanted > there.get(name, 0):
                 raise ClusterError(f"a worker asks for {wanted:g} {name} and the whole cluster has "
                                    f"{there.get(name, 0):g}; lower workers.{name.lower()}s")
+
+
+def _check_answers(address: str) -> None:
+    """Ray tries for minutes where nobody listens; five seconds are enough to find out."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError as error:
+            raise ClusterError(f"cannot reach the Ray cluster at {address}: {error.strerror or error}") from error
 
 
 def _prepare(job: Job) -> Preparation | NasError:
@@ -145,7 +161,14 @@ class Worker(tune.Trainable):
         self._events = iter(())
 
 
-class EngineSearcher(Searcher):
+class _StaysHere:
+    """Tune writes its parts into a snapshot that nobody reads; what holds the engine goes there empty."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class EngineSearcher(_StaysHere, Searcher):
     """Gives Tune the engine's tasks."""
 
     def __init__(self, engine: Engine) -> None:
@@ -172,7 +195,7 @@ class EngineSearcher(Searcher):
         """The database is the record."""
 
 
-class EngineScheduler(FIFOScheduler):
+class EngineScheduler(_StaysHere, FIFOScheduler):
     """Gives the engine every result and Tune the engine's decision.
 
     Tune hides exceptions in its own; `error` is what went wrong in the engine.
@@ -199,7 +222,7 @@ class EngineScheduler(FIFOScheduler):
         return str(TrialScheduler.CONTINUE)
 
 
-class FailureRecorder(tune.Callback):
+class FailureRecorder(_StaysHere, tune.Callback):
     """Records trials whose worker died, or raised something unforeseen, more often than is retried."""
 
     def __init__(self, engine: Engine) -> None:

@@ -94,7 +94,8 @@ def _study_status(console: Console, store: Store, record: StudyRecord) -> None:
     distinct = [t for t in trials if t.duplicate_of is None]
     volumes = [snapshot.hypervolume for snapshot in store.fronts(record.name) if snapshot.hypervolume is not None]
     objectives = ", ".join(o.metric for o in record.spec.objectives)
-    console.print(f"{record.name}: {objectives} over {record.spec.space} by {record.spec.sampler}, data {record.dataset}")
+    spec = record.spec
+    console.print(f"{record.name}: {objectives} over {spec.space} by {spec.sampler}, data {record.dataset}")
     states = ", ".join(f"{sum(t.state is state for t in distinct)} {state}" for state in TrialState)
     console.print(f"{len(distinct)} of {record.spec.budget.trials} architectures ({states}), "
                   f"{len(trials) - len(distinct)} repeated proposals")

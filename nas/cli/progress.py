@@ -50,7 +50,7 @@ class SearchDisplay:
                 self._console.print(Text(f"WARNING: {warning}", style="bold yellow"))
             numerics = ", ".join(f"{key} {value}" for key, value in preparation.numerics.items()
                                  if not isinstance(value, dict | list))
-            self._console.print(f"data {preparation.data.dataset} ({preparation.classes} classes); {numerics}")
+            self._console.print(f"data {preparation.data.dataset} ({len(preparation.classes)} classes); {numerics}")
         known = len(search.engine.brain.trials)
         if known:
             self._console.print(f"going on after {known} trials, {len(search.engine.brain.running)} of them unfinished")

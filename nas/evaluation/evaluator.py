@@ -17,7 +17,7 @@ from nas.architecture import Architecture, OsaStage, Stem
 from nas.data import Dataset, Images, load, resolve, split
 from nas.errors import NasError, UnavailableError
 from nas.evaluation.job import Job, Preparation
-from nas.measurement import Measurement
+from nas.measurement import Measurement, Status
 from nas.meters import find_meter
 from nas.meters.lock import DeviceLock
 from nas.metrics import Metric, Stage, Subject, check_available
@@ -29,8 +29,11 @@ from nas.trial import Rung
 ALWAYS = ("parameters", "macs", "memory_access_cost")
 """Counted for every trial, objectives or not: they cost nothing."""
 
-CLASSES_WITHOUT_DATA = 10
+CLASSES_WITHOUT_DATA = tuple(str(number) for number in range(10))
 """Outputs of the classifier in a study that trains nothing."""
+
+PATIENCE_S = (2.0, 8.0, 30.0)
+"""Pauses before a contended measurement is tried again."""
 
 REFERENCE = Architecture(
     stem=Stem.CIFAR, stem_channels=(16, 16, 32),
@@ -59,12 +62,14 @@ class Evaluator:
         resolution = resolve(known.data if known else spec.data)
         if known:
             return known
-        classes = len(load(resolution.spec).classes)
+        dataset = load(resolution.spec)
         torch.set_num_threads(spec.workers.cpus)
         with DeviceLock(meter.device.identity).exclusive():
-            numerics, figures = choose_numerics(spec.training, meter.torch_device, lambda: build(REFERENCE, classes))
+            numerics, figures = choose_numerics(spec.training, meter.torch_device,
+                                                lambda: build(REFERENCE, len(dataset.classes)))
         return Preparation(
-            data=resolution.spec, classes=classes, device=device, warnings=resolution.warnings,
+            data=resolution.spec, classes=dataset.classes, mean=dataset.mean, std=dataset.std,
+            image_size=dataset.train.images.shape[-1], device=device, warnings=resolution.warnings,
             numerics={**numerics.to_dict(), "figures": [figure.to_dict() for figure in figures]})
 
     def __init__(self, job: Job) -> None:
@@ -90,13 +95,20 @@ class Evaluator:
 
     def _measured(self, task: Task, metrics: Sequence[Metric], *, alone: bool) -> Measured:
         subject = Subject(architecture=task.architecture, plan=self._spec.measurement, meter=self._meter,
-                          num_classes=self._prepared.classes)
+                          num_classes=len(self._prepared.classes))
         if not alone:
             return Measured(measurements=tuple(metric.measure(subject) for metric in metrics), seconds=0.0)
-        with self._lock.exclusive():
-            started = time.perf_counter()
-            figures: tuple[Measurement, ...] = tuple(metric.measure(subject) for metric in metrics)
-            return Measured(measurements=figures, seconds=time.perf_counter() - started)
+        _ = subject.model  # built and calibrated before others have to wait
+        seconds = 0.0
+        for pause_s in (*PATIENCE_S, None):
+            with self._lock.exclusive():
+                started = time.perf_counter()
+                figures: tuple[Measurement, ...] = tuple(metric.measure(subject) for metric in metrics)
+                seconds += time.perf_counter() - started
+            if pause_s is None or all(figure.status is not Status.CONTENDED for figure in figures):
+                break
+            time.sleep(pause_s)
+        return Measured(measurements=figures, seconds=seconds)
 
     def _trained(self, task: Task) -> Iterator[Trained]:
         torch.manual_seed(task.seed)
@@ -123,7 +135,7 @@ class Evaluator:
     def _trainer(self, task: Task) -> Trainer:
         dataset, train, validation = self._images
         return Trainer(
-            model=build(task.architecture, self._prepared.classes), train=train, validation=validation,
+            model=build(task.architecture, len(self._prepared.classes)), train=train, validation=validation,
             mean=dataset.mean, std=dataset.std, spec=self._spec.training, numerics=self._numerics,
             device=self._meter.torch_device, seed=task.seed, threads=self._spec.workers.cpus)
 

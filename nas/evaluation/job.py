@@ -13,12 +13,16 @@ from nas.task import Event, Task
 class Preparation:
     """What was found where the trials will run, before the study starts; recorded with it and pinned.
 
-    `data` is what is really used (the fallback where it had to be), `classes` how many there are, `numerics` the
-    number formats of training with the figures they were chosen by, `device` what measures.
+    `data` is what is really used (the fallback where it had to be); `classes` are its names in the order of the
+    labels, `mean` and `std` its training pixels' per channel, scaled to [0, 1], `image_size` their size; `numerics`
+    are the number formats of training with the figures they were chosen by, `device` is what measures.
     """
 
     data: DataSpec
-    classes: int
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    image_size: int = 32
     numerics: Mapping[str, Any] = field(default_factory=dict)
     device: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -30,7 +34,8 @@ class Preparation:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The preparation that `to_dict` wrote."""
-        return cls(**{**values, "data": DataSpec(**values["data"]), "warnings": tuple(values["warnings"])})
+        lists = {name: tuple(values[name]) for name in ("classes", "mean", "std", "warnings")}
+        return cls(**{**values, **lists, "data": DataSpec(**values["data"])})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,5 +2,6 @@
 
 from nas.export.bundle import export_bundle
 from nas.export.manifest import BundleFile, Check, Manifest
+from nas.export.trial import export_trial
 
-__all__ = ["BundleFile", "Check", "Manifest", "export_bundle"]
+__all__ = ["BundleFile", "Check", "Manifest", "export_bundle", "export_trial"]

@@ -65,7 +65,7 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
         preparation = workers.prepare(job)
         if known is None:
             with store.transaction():
-                store.create_study(spec, dataset=preparation.data.dataset, classes=preparation.classes,
+                store.create_study(spec, dataset=preparation.data.dataset, classes=len(preparation.classes),
                                    artifacts=job.artifacts)
                 store.set_numerics(spec.name, preparation.to_dict())
             stack.enter_context(store.claim(spec.name))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nas.complexity import count
-from nas.errors import TrialFailedError
+from nas.errors import TrialFailedError, UnavailableError
 from nas.evaluation.job import Job, Preparation
 from nas.measurement import Kind, Measurement
 from nas.task import Event, Measured, Task, Trained
@@ -22,7 +22,7 @@ class ArithmeticEvaluator:
     @classmethod
     def prepare(cls, job: Job) -> Preparation:
         """Nothing is needed."""
-        return Preparation(data=job.spec.data, classes=10)
+        return Preparation(data=job.spec.data, classes=tuple("0123456789"))
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -71,3 +71,22 @@ class DyingEvaluator(ArithmeticEvaluator):
         with log.open("a") as file:
             file.write(f"{task.number} {epochs:g}\n")
         return super().train(task, epochs, parameters)
+
+
+class DoomedEvaluator(ArithmeticEvaluator):
+    """Kills its own process whenever it trains trial 1."""
+
+    def train(self, task: Task, epochs: float, parameters: int) -> Trained:
+        """One rung, or the end of the process."""
+        if task.number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().train(task, epochs, parameters)
+
+
+class UnpreparedEvaluator(ArithmeticEvaluator):
+    """Cannot be prepared."""
+
+    @classmethod
+    def prepare(cls, job: Job) -> Preparation:
+        """Never succeeds."""
+        raise UnavailableError(f"this machine cannot do it, nor can it do {job.spec.name}")

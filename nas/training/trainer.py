@@ -41,7 +41,7 @@ class Trainer:
 
     def __init__(self, *, model: nn.Module, train: Images, validation: Images, mean: Channels, std: Channels,
                  spec: TrainingSpec, numerics: Numerics, device: torch.device | str = "cpu", seed: int = 0,
-                 threads: int | None = None, step_aside: Callable[[], None] | None = None,
+                 threads: int | None = None, step_aside: Callable[[], object] | None = None,
                  clock: Callable[[], float] = time.perf_counter) -> None:
         self.device = torch.device(device)
         self.spec, self.numerics, self.seed, self.threads = spec, numerics, seed, threads

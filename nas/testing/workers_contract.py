@@ -1,0 +1,116 @@
+"""What every kind of workers has to do; subclass `WorkersContract` and give it your class."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from nas.errors import NasError
+from nas.search.engine import Engine
+from nas.search.launch import Workers, open_search
+from nas.store import Store
+from nas.study import Budget, Objective, RungSpec, StudySpec, WorkersSpec
+from nas.task import Task
+from nas.testing.evaluators import ArithmeticEvaluator
+from nas.trial import TrialState
+
+TRIALS = 8
+EPOCHS = (1.0, 2.0)
+
+
+class WorkersContract:
+    """Behaviour tests; `kind` is the name in `nas.workers`."""
+
+    kind = ""
+
+    def workers(self) -> Workers:
+        """New workers, on this machine."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def spec(self) -> StudySpec:
+        """A study of a few trials that cost nothing, by one worker."""
+        return StudySpec(
+            name="contract", space="osa_tiny", sampler="tpe", seed=5, rungs=RungSpec(epochs=EPOCHS),
+            objectives=(Objective(metric="error", reference=1.0), Objective(metric="latency", reference=1.0)),
+            budget=Budget(trials=TRIALS), workers=WorkersSpec(kind=self.kind))
+
+    def search(self, spec: StudySpec, folder: Path, evaluator: str) -> Engine:
+        """Run the study with an evaluator of `nas.testing.evaluators`; gives its engine at the end."""
+        with Store.open(folder / "nas.db") as store, open_search(
+            spec, store=store, workers=self.workers(), folder=folder, artifacts=folder,
+            evaluator=f"nas.testing.evaluators:{evaluator}",
+        ) as search:
+            assert search.run()
+            return search.engine
+
+    def test_every_task_ends_once_and_is_recorded(self, spec: StudySpec, tmp_path: Path) -> None:
+        """As many architectures as the budget says are complete, in the record as in the brain."""
+        engine = self.search(spec, tmp_path, "ArithmeticEvaluator")
+        with Store.open(tmp_path / "nas.db", read_only=True) as store:
+            recorded = store.trials(spec.name)
+            assert recorded == list(engine.brain.trials.values())
+            assert store.fronts(spec.name)[-1].members == engine.brain.front.members
+        assert all(trial.state is TrialState.COMPLETE for trial in recorded)
+        assert len({trial.architecture.digest for trial in recorded}) == TRIALS
+        assert all(tuple(rung.epochs for rung in trial.evaluation.rungs) == EPOCHS for trial in recorded)
+
+    def test_one_worker_tries_the_same_architectures_as_any_other_kind(self, spec: StudySpec, tmp_path: Path) -> None:
+        """The proposals are those of an engine that is driven by hand."""
+        engine = self.search(spec, tmp_path, "ArithmeticEvaluator")
+        other = tmp_path / "by hand"
+        other.mkdir()
+        assert [t.architecture.digest for t in engine.brain.trials.values()] == _by_hand(spec, other)
+
+    def test_a_failure_fails_its_trial_with_the_reason_and_the_search_goes_on(
+            self, spec: StudySpec, tmp_path: Path) -> None:
+        """Every third trial fails."""
+        engine = self.search(spec, tmp_path, "FailingEvaluator")
+        for trial in engine.brain.trials.values():
+            original = trial.number if trial.duplicate_of is None else trial.duplicate_of
+            assert trial.state is (TrialState.FAILED if original % 3 == 0 else TrialState.COMPLETE)
+            assert ("the loss is not finite" in trial.reason) == (original % 3 == 0)
+
+    def test_the_same_call_goes_on_where_the_last_one_ended(self, spec: StudySpec, tmp_path: Path) -> None:
+        """A larger budget adds trials and repeats none; what a smaller budget found stays."""
+        first = self.search(spec, tmp_path, "ArithmeticEvaluator")
+        more = StudySpec.from_dict({**spec.to_dict(), "budget": {"trials": TRIALS + 4}})
+        second = self.search(more, tmp_path, "ArithmeticEvaluator")
+        before, after = first.brain.trials, second.brain.trials
+        assert [after[number] for number in before] == list(before.values())
+        digests = Counter(t.architecture.digest for t in after.values() if t.duplicate_of is None)
+        assert len(digests) == TRIALS + 4
+        assert set(digests.values()) == {1}
+
+    def test_an_error_while_preparing_comes_back_as_it_is_and_nothing_is_recorded(
+            self, spec: StudySpec, tmp_path: Path) -> None:
+        """The message is that of the evaluator."""
+        with pytest.raises(NasError, match="this machine cannot do it"):
+            self.search(spec, tmp_path, "UnpreparedEvaluator")
+        with Store.open(tmp_path / "nas.db", read_only=True) as store:
+            assert store.studies() == []
+
+
+def _by_hand(spec: StudySpec, folder: Path) -> list[str]:
+    """The digests that an engine proposes when its tasks are done here, one after the other."""
+    class Hand:
+        """Does nothing by itself."""
+
+        prepare = staticmethod(ArithmeticEvaluator.prepare)
+
+        def run(self, engine: Engine, job: object) -> str:
+            """Not called."""
+            raise NotImplementedError
+
+        def close(self) -> None:
+            """Nothing to close."""
+
+    with Store.open(folder / "nas.db") as store, open_search(
+        spec, store=store, workers=Hand(), folder=folder, artifacts=folder,
+        evaluator="nas.testing.evaluators:ArithmeticEvaluator",
+    ) as search:
+        evaluator = ArithmeticEvaluator(search.job)
+        while isinstance(task := search.engine.propose(), Task):
+            for event in evaluator.steps(task):
+                search.engine.report(task.number, event)
+        return [trial.architecture.digest for trial in search.engine.brain.trials.values()]

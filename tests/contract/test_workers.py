@@ -1,0 +1,82 @@
+"""The contract of workers, and what is special about each kind."""
+
+import warnings
+from dataclasses import replace
+
+import pytest
+
+from nas import plugins
+from nas.errors import ClusterError, NasError
+from nas.study import WorkersSpec
+from nas.testing.workers_contract import EPOCHS, WorkersContract
+
+
+class TestLocalWorkers(WorkersContract):
+    kind = "local"
+
+    def workers(self):
+        return plugins.load("nas.workers", "local")()
+
+    def test_an_address_is_refused(self):
+        with pytest.raises(NasError, match="local workers take no address"):
+            plugins.load("nas.workers", "local")("ray://somewhere")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster of one node with two processors, for all tests of this file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own
+        from ray.cluster_utils import Cluster  # noqa: PLC0415 - Ray warns while it is imported
+
+        ray_cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    yield ray_cluster.address
+    ray_cluster.shutdown()
+
+
+@pytest.mark.slow
+class TestTuneWorkers(WorkersContract):
+    kind = "tune"
+    address = None
+
+    @pytest.fixture(autouse=True)
+    def _on_the_cluster(self, cluster):
+        self.address = cluster
+
+    def workers(self):
+        return plugins.load("nas.workers", "tune")(self.address)
+
+    def test_without_an_address_it_makes_a_cluster_of_its_own(self, spec, tmp_path):
+        self.address = None
+        self.search(spec, tmp_path, "ArithmeticEvaluator")
+
+    def test_a_killed_worker_costs_no_finished_rung_and_no_trial(self, spec, tmp_path):
+        """Trial 1's process is killed at its last rung: it goes on there, in a new process, no rung is done twice."""
+        engine = self.search(spec, tmp_path, "DyingEvaluator")
+        done = [line.split() for line in (tmp_path / "rungs.log").read_text().splitlines()]
+        assert (tmp_path / "died").exists()
+        assert len(done) == len({tuple(line) for line in done}) == len(EPOCHS) * engine.brain.architectures
+        assert all(trial.state == "complete" for trial in engine.brain.trials.values())
+
+    def test_a_worker_that_dies_every_time_fails_its_trial_with_the_reason(self, spec, tmp_path):
+        spec = replace(spec, workers=WorkersSpec(kind="tune", retries=1))
+        engine = self.search(spec, tmp_path, "DoomedEvaluator")
+        states = [trial.state for trial in engine.brain.trials.values() if trial.duplicate_of is None]
+        assert states[1] == "failed"
+        assert states.count("failed") == 1
+        assert "2 attempts failed" in engine.brain.trials[1].reason
+
+    def test_two_workers_at_once_share_the_trials(self, spec, tmp_path):
+        spec = replace(spec, workers=WorkersSpec(kind="tune", count=2))
+        engine = self.search(spec, tmp_path, "ArithmeticEvaluator")
+        assert len({t.architecture.digest for t in engine.brain.trials.values()}) == spec.budget.trials
+
+    def test_more_than_the_cluster_has_is_refused_clearly(self, spec, tmp_path):
+        spec = replace(spec, workers=WorkersSpec(kind="tune", cpus=10_000))
+        with pytest.raises(ClusterError, match=r"asks for 10000 CPU and the whole cluster has .*lower workers\.cpus"):
+            self.search(spec, tmp_path, "ArithmeticEvaluator")
+
+    def test_a_cluster_that_is_not_there_is_named(self, spec, tmp_path):
+        self.address = "127.0.0.1:1"
+        with pytest.raises(ClusterError, match=r"cannot reach the Ray cluster at 127\.0\.0\.1:1"):
+            self.search(spec, tmp_path, "ArithmeticEvaluator")

@@ -1,0 +1,120 @@
+"""Study files: what is right is read, what is wrong is named, all of it at once."""
+
+import textwrap
+
+import pytest
+
+from nas.errors import StudyFileError
+from nas.study import AutoPrecision, Direction, Objective
+from nas.study_file import parse_study, quantity, read_study
+
+GOOD = """
+name: first
+space: osa_tiny
+sampler: nsga2
+seed: 3
+objectives:
+  - metric: error
+    reference: 90 %
+  - {metric: latency, limit: 4 ms}
+  - {metric: parameters, reference: 2 M}
+rungs: {epochs: [0.5, 2]}
+data: {dataset: cifar10, fallback: digits}
+training: {precision: bf16, batch_size: 64}
+measurement: {batch_size: 8, image_size: 224}
+budget: {trials: 12, wall_time_s: 240}
+workers: {kind: tune, count: 2}
+"""
+
+
+def problems(text):
+    with pytest.raises(StudyFileError) as caught:
+        parse_study(textwrap.dedent(text), "s.yaml")
+    return caught.value.problems
+
+
+def test_a_study_file_becomes_a_study_in_si_units():
+    spec = parse_study(GOOD)
+    assert spec.objectives == (Objective(metric="error", reference=0.9), Objective(metric="latency", limit=0.004),
+                               Objective(metric="parameters", reference=2e6))
+    assert spec.objectives[1].reference == 0.004
+    assert spec.objectives[0].direction is Direction.MINIMIZE
+    assert spec.training.precision is AutoPrecision.BF16
+    assert spec.rungs.epochs == (0.5, 2.0)
+    assert (spec.budget.trials, spec.workers.count, spec.measurement.image_size) == (12, 2, 224)
+
+
+def test_a_study_survives_json():
+    spec = parse_study(GOOD)
+    assert type(spec).from_dict(spec.to_dict()) == spec
+
+
+def test_every_wrong_key_and_value_is_named_at_once_with_its_path():
+    found = problems("""
+        name: first
+        space: osa_huge
+        sampler: magic
+        objectives:
+          - {metric: error, limt: 3}
+          - {metric: latency, limit: 4 J}
+          - {metric: speed}
+        rungs: {epochs: [2, 1]}
+        training: {precision: fp64, batch_size: 3.5}
+        data: {validation_images: many}
+        budgt: 1
+        seed: "1"
+    """)
+    expected = [
+        ("space:", "no 'osa_huge' in nas.spaces; there are: osa_cifar, osa_detection, osa_tiny"),
+        ("sampler:", "no 'magic' in nas.samplers; there are: gp, nsga2, nsga3, random, tpe"),
+        ("objectives[0].limt:", "unknown key; did you mean limit?"),
+        ("objectives[1].limit:", "'4 J' is no quantity in s, ms, us, min"),
+        ("objectives[2].metric:", "no 'speed' in nas.metrics"),
+        ("rungs:", "epochs must be positive and increasing, not [2.0, 1.0]"),
+        ("training.precision:", "'fp32'"),
+        ("training.batch_size:", "3.5"),
+        ("data.validation_images:", "'many'"),
+        ("budgt:", "unknown key; did you mean budget?"),
+        ("seed:", "'1'"),
+    ]
+    for where, what in expected:
+        assert any(line.startswith(where) and what in line for line in found), (where, what, found)
+    assert len(found) == len(expected), found
+
+
+@pytest.mark.parametrize(("text", "what"), [
+    ("[1, 2]", "must be a mapping"),
+    ("name: [", "line 1"),
+    ("name: a\nname: b", "given twice: name"),
+    ("name: a\nspace: osa_tiny\nobjectives: []", "objectives must name at least one metric"),
+    ("name: a/b\nspace: osa_tiny\nobjectives: [{metric: error}]", "name must be printable text without"),
+    ("space: osa_tiny\nobjectives: [{metric: error}]", "name: missing"),
+    ("name: a\nspace: osa_tiny\nobjectives: [{metric: error}, {metric: error}]", "each metric once"),
+])
+def test_a_file_that_is_no_study_is_refused_with_the_reason(text, what):
+    assert any(what in line for line in problems(text))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(StudyFileError, match=r"nowhere\.yaml: cannot be read"):
+        read_study(tmp_path / "nowhere.yaml")
+
+
+def test_a_study_folder_carries_its_own_space(tmp_path):
+    (tmp_path / "my_own_space.py").write_text(
+        "from dataclasses import replace\nfrom search_spaces import osa_tiny\n"
+        "SPACE = replace(osa_tiny.SPACE, residual=(False,))\n")
+    (tmp_path / "study.yaml").write_text("name: own\nspace: my_own_space:SPACE\nobjectives: [{metric: error}]\n")
+    assert read_study(tmp_path / "study.yaml").space == "my_own_space:SPACE"
+
+
+@pytest.mark.parametrize(("text", "unit", "value"), [
+    ("4 ms", "s", 0.004), ("4ms", "s", 0.004), ("0.3 J", "J", 0.3), ("5 %", "1", 0.05), ("2.5M", "1", 2.5e6),
+    ("1e-3", "s", None), ("64 MiB", "B", 64 * 2**20), ("7", "1", 7.0),
+])
+def test_quantities_carry_units(text, unit, value):
+    if value is None:
+        with pytest.raises(ValueError, match="no quantity"):
+            quantity(text, unit)
+    else:
+        assert quantity(text, unit) == pytest.approx(value)

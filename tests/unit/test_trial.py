@@ -1,0 +1,74 @@
+"""Trials: their states, their losses, their evaluations."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from nas.architecture import Architecture, OsaStage
+from nas.errors import InvalidValueError
+from nas.measurement import Measurement, Status
+from nas.study import Direction, Objective
+from nas.trial import Evaluation, Rung, Trial, TrialState
+
+STAGE = OsaStage(mid_channels=4, out_channels=8, num_layers=1)
+ARCHITECTURE = Architecture(stem_channels=(4, 4, 8), stages=(STAGE,) * 3)
+TRIAL = Trial(number=7, params={}, architecture=ARCHITECTURE, seed=0)
+ALLOWED = {("running", "complete"), ("running", "stopped"), ("running", "failed"), ("failed", "running")}
+
+
+@pytest.mark.parametrize(("before", "after"), list(product(TrialState, TrialState)))
+def test_a_trial_moves_from_state_to_state_by_the_table_and_not_otherwise(before, after):
+    trial = replace(TRIAL, state=before)
+    if (before.value, after.value) in ALLOWED:
+        assert trial.moved_to(after).state is after
+    else:
+        with pytest.raises(InvalidValueError, match=f"trial 7 cannot go from {before} to {after}"):
+            trial.moved_to(after)
+
+
+def rung(epochs, error):
+    return Rung(epochs=epochs, error=error, train_loss=1.0, images=1, train_s=0.0, validation_s=0.0)
+
+
+def test_the_error_of_a_trial_is_that_of_its_last_rung():
+    evaluation = Evaluation().with_rung(rung(1, 0.5)).with_rung(rung(2, 0.25))
+    assert evaluation.value("error") == 0.25
+    assert Evaluation().value("error") is None
+
+
+@pytest.mark.parametrize("epochs", [1, 0.5])
+def test_rungs_only_go_up(epochs):
+    with pytest.raises(InvalidValueError, match="comes after"):
+        Evaluation().with_rung(rung(1, 0.5)).with_rung(rung(epochs, 0.25))
+
+
+def test_losses_are_values_with_maximised_ones_negated_and_none_where_one_is_missing():
+    objectives = (Objective(metric="error"), Objective(metric="rate", direction=Direction.MAXIMIZE))
+    half = replace(TRIAL, evaluation=Evaluation().with_rung(rung(1, 0.5)))
+    assert half.losses(objectives) is None
+    figure = Measurement(metric="rate", unit="1/s", value=30.0, method="given")
+    assert replace(half, evaluation=half.evaluation.with_measurements([figure])).losses(objectives) == (0.5, -30.0)
+
+
+def test_violation_is_the_share_of_the_limit_that_is_exceeded():
+    objectives = (Objective(metric="latency", limit=4.0),
+                  Objective(metric="rate", direction=Direction.MAXIMIZE, limit=10.0))
+    figures = [Measurement(metric="latency", unit="s", value=5.0, method="given"),
+               Measurement(metric="rate", unit="1/s", value=8.0, method="given")]
+    trial = replace(TRIAL, evaluation=Evaluation().with_measurements(figures))
+    assert trial.violation(objectives) == pytest.approx(0.25 + 0.2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_measurement_is_finite(value):
+    with pytest.raises(InvalidValueError, match="finite"):
+        Measurement(metric="latency", unit="s", value=value, method="given")
+
+
+def test_a_figure_without_value_needs_a_status_and_a_reason_and_one_with_value_a_usable_status():
+    for wrong in ({"value": None}, {"value": 1.0, "status": Status.UNAVAILABLE, "reason": "why"},
+                  {"value": None, "status": Status.CONTENDED}):
+        with pytest.raises(InvalidValueError):
+            Measurement(metric="latency", unit="s", method="given", **wrong)
+    assert Measurement.unavailable("energy", "J", "no sensor").value is None

@@ -1,15 +1,27 @@
 """Every error a user can cause or meet. The command line prints the message as one line and exits with `exit_code`.
 
-A message says what was wrong, where, and what would be right.
+A message says what was wrong, where, and what would be right. Inside a trial, `TrialFailedError` fails this one trial
+and every other error ends the search: what is wrong with the machine would be wrong with every trial.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class NasError(Exception):
     """Base of all errors of this package; anything else that escapes is a bug."""
 
     exit_code = 2
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Between processes it stays what it is, whatever its class takes to be made."""
+        return _remade, (type(self), self.args, self.__dict__)
+
+
+def _remade(kind: type[NasError], args: tuple[Any, ...], state: Mapping[str, Any]) -> NasError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class InvalidValueError(NasError, ValueError):
@@ -59,6 +71,15 @@ class UnavailableError(NasError):
     """This machine cannot measure what was asked; the message gives the reason."""
 
 
+class WriteError(NasError):
+    """A file that cannot be written: a full disk, a folder that is closed."""
+
+    def __init__(self, path: object, error: Exception) -> None:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        super().__init__(f"{path} cannot be written: {reason}; make room, or open the folder, and run the same "
+                         "command again: nothing recorded is lost")
+
+
 class CorruptFileError(NasError):
     """A checkpoint or exported file that does not hold what its name promises."""
 
@@ -68,4 +89,4 @@ class ExportError(NasError):
 
 
 class TrialFailedError(NasError):
-    """One trial cannot be finished; the study goes on without it."""
+    """One trial cannot be finished, for a reason of its own; the study goes on without it."""

@@ -3,7 +3,7 @@
 import sys
 
 from nas import plugins
-from nas.errors import NasError
+from nas.errors import NasError, TrialFailedError
 from nas.evaluation import Evaluates, Job, Preparation
 from nas.search.brain import Finished, Wait
 from nas.search.engine import Engine
@@ -11,8 +11,8 @@ from nas.task import Decision, Task
 
 
 class LocalWorkers:
-    """Runs every task here. A task that fails with an error of this package fails its trial, any other error ends
-    the search with its traceback."""
+    """Runs every task here. `TrialFailedError` fails its trial; any other error ends the search, and the trial goes on
+    with the next call."""
 
     def __init__(self, address: str | None = None) -> None:
         if address:
@@ -42,7 +42,7 @@ class LocalWorkers:
             for event in evaluator.steps(task):
                 if engine.report(task.number, event) is Decision.END:
                     return
-        except NasError as error:
+        except TrialFailedError as error:
             engine.fail(task.number, str(error))
             return
         raise NasError(f"trial {task.number}: the evaluator ended before the trial was over")

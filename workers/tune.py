@@ -12,6 +12,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -29,8 +30,8 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from nas.errors import ClusterError, NasError
-from nas.evaluation import Job, Preparation
+from nas.errors import ClusterError, NasError, TrialFailedError
+from nas.evaluation import Evaluates, Job, Preparation
 from nas.search.brain import Finished, Wait
 from nas.search.engine import Engine
 from nas.study import WorkersSpec
@@ -65,22 +66,23 @@ class TuneWorkers:
         """Work until the search is finished; returns why it is. Raises `KeyboardInterrupt` after Ctrl-C."""
         self._connect(job)
         workers = job.spec.workers
-        searcher = EngineSearcher(engine)
-        scheduler = EngineScheduler(engine)
+        errors = FirstError()
+        searcher = EngineSearcher(engine, errors)
         folder = tempfile.mkdtemp(prefix="nas-tune-")
         try:
             tune.Tuner(
                 tune.with_resources(Worker, {"cpu": workers.cpus, "gpu": workers.gpus}),
                 param_space={"job": job},
-                tune_config=tune.TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=-1,
-                                            max_concurrent_trials=workers.count, reuse_actors=True),
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher, scheduler=EngineScheduler(engine, errors), num_samples=-1,
+                    max_concurrent_trials=workers.count, reuse_actors=True),
                 run_config=tune.RunConfig(
-                    name="study", storage_path=folder, verbose=0, callbacks=[FailureRecorder(engine)],
+                    name="study", storage_path=folder, verbose=0, callbacks=[FailureRecorder(engine, errors)],
                     failure_config=tune.FailureConfig(max_failures=workers.retries),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)),
             ).fit()
-        except tune.TuneError as error:
-            raise scheduler.error or ClusterError(f"Ray Tune: {str(error).strip().splitlines()[-1]}") from error
+        except (tune.TuneError, NasError) as error:
+            raise errors.first or ClusterError(f"Ray Tune: {str(error).strip().splitlines()[-1]}") from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         if not searcher.finished:  # Tune answers Ctrl-C by stopping and returning
@@ -138,27 +140,33 @@ class Worker(tune.Trainable):
     """One warm process: keeps the evaluator (data, device, caches) and takes one task after the other."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Build the evaluator, take the first task."""
-        self._evaluator = evaluator_class(config["job"])(config["job"])
+        """Take the first task."""
+        self._evaluator: Evaluates | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next task."""
-        self._events: Iterator[Event] = self._evaluator.steps(new_config["task"])
+        self._events = self._work(**new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """One event, or the reason why the trial cannot be finished."""
+        """One event, or the error that ended the work: as a value, so that its message is not wrapped in Ray's."""
         try:
             return {"event": next(self._events)}
         except StopIteration:
-            return {"failure": "the evaluator ended before the trial was over"}
+            return {"error": NasError("the evaluator ended before the trial was over")}
         except NasError as error:
-            return {"failure": str(error)}
+            return {"error": error}
 
     def cleanup(self) -> None:
         """Let go of what a half-done task holds."""
         self._events = iter(())
+
+    def _work(self, job: Job, task: Task) -> Iterator[Event]:
+        """The events of a task; the evaluator is built for the first one."""
+        if self._evaluator is None:
+            self._evaluator = evaluator_class(job)(job)
+        yield from self._evaluator.steps(task)
 
 
 class _StaysHere:
@@ -168,17 +176,33 @@ class _StaysHere:
         return {}
 
 
+class FirstError:
+    """Tune hides exceptions in its own, so the first one of ours is kept here."""
+
+    first: NasError | None = None
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep what is raised inside."""
+        try:
+            yield
+        except NasError as error:
+            self.first = self.first or error
+            raise
+
+
 class EngineSearcher(_StaysHere, Searcher):
     """Gives Tune the engine's tasks."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, errors: FirstError) -> None:
         super().__init__()
-        self._engine = engine
+        self._engine, self._errors = engine, errors
         self.finished = ""
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002 - Tune's signature
         """The next task as a trial's config, None to wait, or Tune's word for the end."""
-        task = self._engine.propose()
+        with self._errors.kept():
+            task = self._engine.propose()
         if isinstance(task, Finished):
             self.finished = task.reason
             return Searcher.FINISHED
@@ -196,41 +220,42 @@ class EngineSearcher(_StaysHere, Searcher):
 
 
 class EngineScheduler(_StaysHere, FIFOScheduler):
-    """Gives the engine every result and Tune the engine's decision.
+    """Gives the engine every result and Tune the engine's decision. `TrialFailedError` fails the trial, any other error
+    ends the search."""
 
-    Tune hides exceptions in its own; `error` is what went wrong in the engine.
-    """
-
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, errors: FirstError) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._engine = engine
-        self.error: NasError | None = None
+        self._engine, self._errors = engine, errors
 
     def on_trial_result(self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]) -> str:  # noqa: ARG002
         """Record the event; go on or stop."""
         task: Task = trial.config["task"]
-        try:
-            if "failure" in result:
-                self._engine.fail(task.number, result["failure"])
+        with self._errors.kept():
+            if self._decide(task, result) is Decision.END:
                 return str(TrialScheduler.STOP)
-            if self._engine.report(task.number, result["event"]) is Decision.END:
-                return str(TrialScheduler.STOP)
-        except NasError as error:
-            self.error = error
-            raise
         trial.config["task"] = replace(task, evaluation=self._engine.brain.trials[task.number].evaluation)
         return str(TrialScheduler.CONTINUE)
+
+    def _decide(self, task: Task, result: Mapping[str, Any]) -> Decision:
+        error: NasError | None = result.get("error")
+        if isinstance(error, TrialFailedError):
+            self._engine.fail(task.number, str(error))
+            return Decision.END
+        if error is not None:
+            raise error
+        return self._engine.report(task.number, result["event"])
 
 
 class FailureRecorder(_StaysHere, tune.Callback):
     """Records trials whose worker died, or raised something unforeseen, more often than is retried."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, errors: FirstError) -> None:
+        self._engine, self._errors = engine, errors
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
         """Fail the trial with the last line of what went wrong."""
         error = trial.get_error()
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = f"{trial.num_failures} attempts failed, the last with: {lines[-1]}"
-        self._engine.fail(trial.config["task"].number, reason)
+        with self._errors.kept():
+            self._engine.fail(trial.config["task"].number, reason)

@@ -6,6 +6,7 @@ and steps aside whenever somebody measures.
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from nas import plugins
 from nas.architecture import Architecture, OsaStage, Stem
 from nas.data import Dataset, Images, load, resolve, split
-from nas.errors import NasError, UnavailableError
+from nas.errors import CorruptFileError, InvalidValueError, NasError, TrialFailedError, UnavailableError
 from nas.evaluation.job import Job, Preparation
 from nas.measurement import Measurement, Status
 from nas.meters import find_meter
@@ -96,12 +97,13 @@ class Evaluator:
     def _measured(self, task: Task, metrics: Sequence[Metric], *, alone: bool) -> Measured:
         subject = Subject(architecture=task.architecture, plan=self._spec.measurement, meter=self._meter,
                           num_classes=len(self._prepared.classes))
-        if not alone:
-            return Measured(measurements=tuple(metric.measure(subject) for metric in metrics), seconds=0.0)
-        _ = subject.model  # built and calibrated before others have to wait
+        with failing_the_trial():
+            if not alone:
+                return Measured(measurements=tuple(metric.measure(subject) for metric in metrics), seconds=0.0)
+            _ = subject.model  # built and calibrated before others have to wait
         seconds = 0.0
         for pause_s in (*PATIENCE_S, None):
-            with self._lock.exclusive():
+            with self._lock.exclusive(), failing_the_trial():
                 started = time.perf_counter()
                 figures: tuple[Measurement, ...] = tuple(metric.measure(subject) for metric in metrics)
                 seconds += time.perf_counter() - started
@@ -117,7 +119,8 @@ class Evaluator:
         done = 0.0
         if task.evaluation.rungs:
             last = task.evaluation.rungs[-1]
-            done = trainer.load(self._artifacts / str(last.checkpoint), digest)
+            with failing_the_trial():
+                done = trainer.load(self._artifacts / str(last.checkpoint), digest)
         for epochs in self._spec.rungs.epochs:
             if epochs > done:
                 rung = self._rung(trainer, done, epochs)
@@ -128,7 +131,7 @@ class Evaluator:
 
     def _rung(self, trainer: Trainer, start: float, end: float) -> Rung:
         """One rung, sharing the device: the lock is held while training only, not between rungs."""
-        with self._lock.training(self._meter.synchronize) as share:
+        with self._lock.training(self._meter.synchronize) as share, out_of_memory_told():
             trainer.step_aside = share.step_aside
             return trainer.run(start, end)
 
@@ -151,6 +154,25 @@ class Evaluator:
         train, validation = split(dataset.train.labels, data.validation_images, self._spec.seed, data.train_images)
         device = self._meter.torch_device
         return dataset, dataset.train.take(train).to(device), dataset.train.take(validation).to(device)
+
+
+@contextmanager
+def failing_the_trial() -> Iterator[None]:
+    """For work whose mistakes are this architecture's: no image is left for it, its checkpoint is damaged."""
+    try:
+        with out_of_memory_told():
+            yield
+    except (CorruptFileError, InvalidValueError) as error:
+        raise TrialFailedError(str(error)) from error
+
+
+@contextmanager
+def out_of_memory_told() -> Iterator[None]:
+    """A network too large for the device fails its trial."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrialFailedError(f"the device has too little memory for this network: {error}") from error
 
 
 def metrics_of(job: Job) -> list[Metric]:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nas.errors import CorruptFileError, NasError
+from nas.errors import CorruptFileError, WriteError
 
 FORMAT = "osa-nas training 1"
 
@@ -36,7 +36,7 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write it to `path`, whole or not at all. Raises `NasError` where that fails (a full disk)."""
+    """Write it to `path`, whole or not at all. Raises `WriteError` where that fails (a full disk)."""
     tensors = {f"weights.{name}": value.contiguous() for name, value in checkpoint.weights.items()}
     tensors |= {f"momentum.{name}": value.contiguous() for name, value in checkpoint.momentum.items()}
     metadata = {"format": FORMAT, "epochs": repr(float(checkpoint.epochs)), "digest": checkpoint.digest,
@@ -49,7 +49,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
             part.unlink()
-        raise NasError(f"{path} cannot be written: {error}") from error
+        raise WriteError(path, error) from error
 
 
 def read_checkpoint(path: Path, digest: str | None = None) -> Checkpoint:

@@ -106,7 +106,8 @@ class Measurement:
     """One figure with its 95 % interval, in the metric's SI unit.
 
     `value`, `ci_low` and `ci_high` are None exactly where `status` is not usable; then `reason` says why.
-    `samples` are the accepted readings, in order. Raises `InvalidValueError` for a value that is not finite.
+    `samples` are the accepted readings, in order; `details` are JSON values that say more of how the figure came about
+    (protocol, load before and after, clocks). Raises `InvalidValueError` for a value that is not finite.
     """
 
     metric: str
@@ -121,6 +122,7 @@ class Measurement:
     reason: str = ""
     device: Device | None = None
     plan: MeasurementPlan | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:

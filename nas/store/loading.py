@@ -9,8 +9,17 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, select
 
 from nas.architecture import Architecture
-from nas.measurement import MeasurementPlan
-from nas.schema.tables import ARCHITECTURE, DEVICE, EVALUATION, MEASUREMENT, MEASUREMENT_PLAN, RUNG, TRIAL
+from nas.measurement import Device, Measurement, MeasurementPlan
+from nas.schema.tables import (
+    ARCHITECTURE,
+    DEVICE,
+    EVALUATION,
+    MEASUREMENT,
+    MEASUREMENT_PLAN,
+    RUNG,
+    SINGLE_MEASUREMENT,
+    TRIAL,
+)
 from nas.store.rows import to_device, to_measurement, to_rung
 from nas.trial import Evaluation, Trial, TrialState
 
@@ -32,8 +41,7 @@ def load_trials(connection: Connection, study_id: int, number: int | None = None
 
 def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dict[int, Evaluation]:
     """Evaluations by id. A metric measured more than once is given by its newest figure."""
-    devices = {row.id: to_device(row) for row in connection.execute(select(DEVICE))}
-    plans = {row.digest: MeasurementPlan(**row.spec) for row in connection.execute(select(MEASUREMENT_PLAN))}
+    devices, plans = _contexts(connection)
     measurements: dict[int, dict[str, Any]] = defaultdict(dict)
     for row in connection.execute(
             select(MEASUREMENT).join(EVALUATION).where(wanted).order_by(MEASUREMENT.c.id)).all():
@@ -47,6 +55,22 @@ def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dic
             rungs=tuple(rungs[row.id]), measure_s=row.measure_s)
         for row in connection.execute(select(EVALUATION).where(wanted))
     }
+
+
+def load_single(connection: Connection, target: str | None) -> list[tuple[str, Measurement]]:
+    """Figures outside any study with what they are of, the oldest first; of one target only, or of all."""
+    devices, plans = _contexts(connection)
+    wanted = select(SINGLE_MEASUREMENT).order_by(SINGLE_MEASUREMENT.c.id)
+    if target is not None:
+        wanted = wanted.where(SINGLE_MEASUREMENT.c.target == target)
+    return [(row.target, to_measurement(row, devices, plans)) for row in connection.execute(wanted)]
+
+
+def _contexts(connection: Connection) -> tuple[dict[int, Device], dict[str, MeasurementPlan]]:
+    """Devices and plans by their keys."""
+    devices = {row.id: to_device(row) for row in connection.execute(select(DEVICE))}
+    plans = {row.digest: MeasurementPlan(**row.spec) for row in connection.execute(select(MEASUREMENT_PLAN))}
+    return devices, plans
 
 
 @contextmanager

@@ -53,7 +53,8 @@ def of_measurement(measurement: Measurement) -> Values:
     m = measurement
     return {"metric": m.metric, "unit": m.unit, "value": m.value, "ci_low": m.ci_low, "ci_high": m.ci_high,
             "samples": [float(sample) for sample in m.samples], "kind": m.kind, "method": m.method,
-            "status": m.status, "reason": m.reason, "plan": m.plan and plan_key(m.plan), "started_at": m.started_at}
+            "status": m.status, "reason": _storable(m.reason), "plan": m.plan and plan_key(m.plan),
+            "started_at": m.started_at, "details": dict(m.details)}
 
 
 def of_device(device: Device) -> Values:
@@ -82,6 +83,7 @@ def to_measurement(row: Row[Any], devices: Mapping[int, Device], plans: Mapping[
         samples=tuple(row.samples), kind=row.kind, method=row.method, status=row.status, reason=row.reason,
         device=None if row.device_id is None else devices[row.device_id],
         plan=None if row.plan is None else plans[row.plan], started_at=row.started_at,
+        details=row.details or {},
     )
 
 

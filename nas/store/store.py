@@ -29,7 +29,7 @@ from nas.store.claims import claim_file, claim_server
 from nas.store.differences import differences
 from nas.store.engines import connect, reader, writer
 from nas.store.faults import told_clearly
-from nas.store.loading import load_trials
+from nas.store.loading import load_single, load_trials
 from nas.store.records import Artifact, ArtifactKind, StudyRecord
 from nas.store.rows import of_objectives, of_progress, to_artifact
 from nas.study import StudySpec
@@ -187,6 +187,19 @@ class Store:
             study_id = self._study_id(connection, study)
             evaluation = writing.evaluation_id(connection, study_id, number)
             writing.write_measurements(connection, study_id, evaluation, tuple(measurements), seconds)
+
+    def add_single(self, target: str, measurements: Iterable[Measurement], *, digest: str | None = None) -> None:
+        """Keep figures outside any study. `target` names what was measured, `digest` its architecture where it is one.
+
+        They are never on a front, so any may stand beside any other.
+        """
+        with self._writing() as connection:
+            writing.write_single(connection, target, digest, tuple(measurements))
+
+    def singles(self, target: str | None = None) -> list[tuple[str, Measurement]]:
+        """Figures outside any study with their targets, the oldest first; those of one target, or all."""
+        with self._reading() as connection:
+            return load_single(connection, target)
 
     def add_rung(self, study: str, number: int, rung: Rung) -> None:
         """Add a rung to a trial's evaluation. Raises `InvalidValueError` unless it is beyond the last one."""

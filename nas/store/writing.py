@@ -16,6 +16,7 @@ from nas.schema.tables import (
     MEASUREMENT_PLAN,
     METRIC_CONTEXT,
     RUNG,
+    SINGLE_MEASUREMENT,
     TRIAL,
 )
 from nas.store.differences import differences
@@ -66,8 +67,7 @@ def write_measurements(connection: Connection, study_id: int, evaluation: int, m
                        seconds: float) -> None:
     """Add figures, and the seconds they took. Raises `StudyConflictError` for ones that others cannot be compared
     with."""
-    plans = {row["digest"]: row for row in (of_plan(m.plan) for m in measurements if m.plan)}
-    insert_once(connection, MEASUREMENT_PLAN, list(plans.values()))
+    _write_plans(connection, measurements)
     _hold_context(connection, study_id, [m for m in measurements if m.value is not None])
     devices = _device_ids(connection, measurements)
     if measurements:
@@ -78,6 +78,17 @@ def write_measurements(connection: Connection, study_id: int, evaluation: int, m
                        .values(measure_s=EVALUATION.c.measure_s + seconds))
 
 
+def write_single(connection: Connection, target: str, digest: str | None, measurements: Sequence[Measurement]) -> None:
+    """Add figures outside any study."""
+    _write_plans(connection, measurements)
+    devices = _device_ids(connection, measurements)
+    if measurements:
+        connection.execute(insert(SINGLE_MEASUREMENT), [
+            {"target": target, "digest": digest,
+             "device_id": m.device and devices[of_device(m.device)["digest"]], **of_measurement(m)}
+            for m in measurements])
+
+
 def write_rung(connection: Connection, evaluation: int, rung: Rung) -> None:
     """Add a rung. Raises `InvalidValueError` unless it is beyond the last one."""
     last = connection.execute(select(func.max(RUNG.c.epochs)).where(RUNG.c.evaluation_id == evaluation)).scalar_one()
@@ -85,6 +96,11 @@ def write_rung(connection: Connection, evaluation: int, rung: Rung) -> None:
         message = f"rung at {rung.epochs} epochs comes after one at {last}"
         raise InvalidValueError(message)
     connection.execute(insert(RUNG), {"evaluation_id": evaluation, **of_rung(rung)})
+
+
+def _write_plans(connection: Connection, measurements: Sequence[Measurement]) -> None:
+    plans = {row["digest"]: row for row in (of_plan(m.plan) for m in measurements if m.plan)}
+    insert_once(connection, MEASUREMENT_PLAN, list(plans.values()))
 
 
 def _device_ids(connection: Connection, measurements: Sequence[Measurement]) -> dict[str, int]:

@@ -15,7 +15,7 @@ import pytest
 
 from nas.architecture import Architecture, Attention, OsaStage
 from nas.errors import DatabaseError, InvalidValueError, StudyConflictError, UnknownNameError
-from nas.measurement import Device, Measurement, MeasurementPlan, Status
+from nas.measurement import Device, Kind, Measurement, MeasurementPlan, Status
 from nas.pareto import ParetoFront
 from nas.store import Artifact, ArtifactKind, Store
 from nas.study import Budget, Direction, Objective, StudySpec, WorkersSpec
@@ -303,6 +303,16 @@ class StoreContract:
             current = connection.exec_driver_sql("SELECT value FROM current_measurement").scalars().all()
         assert rows == [0.001, 0.002]
         assert current == [0.002]
+
+    def test_figures_outside_studies_are_loaded_as_they_were_saved(self, store: Store, url: str) -> None:
+        """With all details, in order, of one target or of all; what could not stand in one study may stand here."""
+        first = latency(details={"protocol": 2, "clocks_mhz": [1980.0, 1 / 3], "load": {"before": 0.5}})
+        second = latency(kind=Kind.MODELLED)
+        store.add_single("vovnet39", [first], digest="0" * 64)
+        store.add_single("other", [second])
+        with Store.open(url) as again:
+            assert again.singles() == [("vovnet39", first), ("other", second)]
+            assert again.singles("other") == [("other", second)]
 
     def test_a_figure_is_recorded_once(self, store: Store) -> None:
         """The same reading twice is a bug, and nothing of the second call is kept."""

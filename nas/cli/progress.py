@@ -32,6 +32,8 @@ class SearchDisplay:
         self._engine: Engine | None = None
         self._live: Live | None = None
         self._volumes: list[float] = []
+        self._body: RenderableType = ""
+        self._left = ""
 
     def preparing(self, spec: StudySpec) -> None:
         """Say what is going to happen."""
@@ -57,9 +59,9 @@ class SearchDisplay:
         if not self._console.is_terminal:
             yield
             return
+        self._body = self._draw(search.engine)  # before `Live` is made, which draws at once
         with Live(get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True) as live:
             self._live = live
-            self._body: RenderableType = self._draw(search.engine)
             try:
                 yield
             finally:

@@ -39,7 +39,8 @@ class SearchDisplay:
         """Say what is going to happen."""
         objectives = ", ".join(o.metric for o in spec.objectives)
         self._console.print(f"study {spec.name}: {objectives} over {spec.space} by {spec.sampler}, "
-                            f"{spec.workers.count} {spec.workers.kind} worker(s); record {shown_url(self._database)}")
+                            f"{spec.workers.count} {spec.workers.kind} worker(s); record {shown_url(self._database)}",
+                            soft_wrap=True)
         self._console.print("preparing: data, device, number formats …")
 
     @contextmanager
@@ -78,7 +79,7 @@ class SearchDisplay:
         if self._live is not None:
             self._body = self._draw(engine)
         elif ended:
-            self._console.print(self._line(engine, trial))
+            self._console.print(self._line(engine, trial), soft_wrap=True)
 
     def interrupted(self, study_file: Path) -> None:
         """After Ctrl-C."""
@@ -90,7 +91,7 @@ class SearchDisplay:
         if engine is None:
             return
         spec, trials, front = engine.spec, engine.brain.trials, engine.brain.front
-        self._console.print(f"\nfinished: {reason}; {duration(engine.elapsed_s())} of searching")
+        self._console.print(f"\nfinished: {reason}; {duration(engine.elapsed_s())} of searching", soft_wrap=True)
         self._console.print(front_table(spec, trials, front))
         option = "" if self._database == "nas.db" else f" --database {shown_url(self._database)}"
         if front.members:

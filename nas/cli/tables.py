@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from nas.pareto import ParetoFront
 from nas.report.fronts import cells
@@ -15,17 +16,20 @@ def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront
     """The members of a front, best first objective first; at most `limit` of them."""
     volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.5g}"
     title = f"front of {spec.name} after {front.after} trials{volume}"
-    if not front.feasible:
+    if front.members and not front.feasible:
         title += "; NOTHING IS FEASIBLE YET, these are the least violating"
-    table = Table(title=title, box=box.SIMPLE, title_justify="left")
+    table = Table(title=Text(title, no_wrap=True), box=box.SIMPLE, title_justify="left", min_width=len(title) + 2)
     table.add_column("trial", justify="right")
     for objective in spec.objectives:
         table.add_column(objective.metric if objective.limit is None else f"{objective.metric} (limited)")
-    table.add_column("parameters", justify="right")
+    counted = all(objective.metric != "parameters" for objective in spec.objectives)
+    if counted:
+        table.add_column("parameters", justify="right")
     for number in front.members[:limit]:
         trial = trials[number]
         parameters = trial.evaluation.value("parameters")
-        table.add_row(str(number), *cells(spec.objectives, trial), "-" if parameters is None else f"{parameters:,.0f}")
+        shown = ["-" if parameters is None else f"{parameters:,.0f}"] if counted else []
+        table.add_row(str(number), *cells(spec.objectives, trial), *shown)
     if limit is not None and len(front.members) > limit:
         table.caption = f"and {len(front.members) - limit} more"
     return table

@@ -1,0 +1,136 @@
+"""`nas search` as a user types it: real processes, a real record, real (tiny) trainings on the digits."""
+
+import csv
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+
+from nas.store import Store
+from nas.trial import TrialState
+
+STUDY = """
+name: tiny
+space: osa_tiny
+sampler: random
+objectives:
+  - {metric: error, reference: 95 %}
+  - {metric: parameters, reference: 100 k}
+rungs: {epochs: [0.5, 1]}
+data: {dataset: digits, validation_images: 200}
+training: {batch_size: 64, precision: fp32, channels_last: false}
+budget: {trials: 3}
+workers: {kind: local}
+"""
+COMMAND = [sys.executable, "-c", "from nas.cli import main; main()"]
+
+
+@pytest.fixture
+def nas(tmp_path):
+    """Runs `nas ARGS` in a folder of its own; gives the finished process."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+
+    def call(*arguments, **environment):
+        return subprocess.run([*COMMAND, *arguments], cwd=tmp_path, env={**os.environ, **environment},
+                              capture_output=True, text=True, check=False, timeout=120)
+
+    return call
+
+
+def digests(folder):
+    """The architectures of the record that are complete."""
+    with Store.open(folder / "nas.db", read_only=True) as store:
+        return [t.architecture.digest for t in store.trials("tiny")
+                if t.state is TrialState.COMPLETE and t.duplicate_of is None]
+
+
+def finished(folder, count):
+    """Whether so many trials have ended."""
+    with suppress(Exception):  # the record is being made
+        return len(digests(folder)) >= count
+    return False
+
+
+def refused(outcome, *words):
+    """Exit code 2 and one line that says all of these words."""
+    assert outcome.returncode == 2, outcome.stderr
+    lines = [line for line in outcome.stderr.splitlines() if line]
+    assert [line for line in lines if not line.startswith("error: ")] == []
+    assert all(word in outcome.stderr for word in words), outcome.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_an_interrupted_search_ends_as_one_that_was_not(nas, tmp_path, sign, code):
+    """The same command goes on and finds the architectures of an uninterrupted search; all commands can look."""
+    whole = nas("search", "study.yaml", "--database", str(tmp_path / "whole.db"))
+    assert whole.returncode == 0, whole.stderr
+    with subprocess.Popen([*COMMAND, "search", "study.yaml"], cwd=tmp_path, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT) as process:
+        deadline = time.monotonic() + 90
+        while not finished(tmp_path, 1) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(sign)
+        process.communicate(timeout=60)
+    assert process.returncode == code
+    kept = digests(tmp_path)
+    assert kept
+    again = nas("search", "study.yaml")
+    assert again.returncode == 0, again.stderr
+    with Store.open(tmp_path / "whole.db", read_only=True) as store:
+        expected = [t.architecture.digest for t in store.trials("tiny") if t.duplicate_of is None]
+    assert digests(tmp_path)[:len(kept)] == kept
+    assert sorted(digests(tmp_path)) == sorted(expected)
+    assert "finished: 3 architectures were tried" in again.stdout
+    assert "nas export tiny --trial" in again.stdout
+    assert [line[:6] for line in whole.stdout.splitlines() if line.startswith("[")] == ["[1/3] ", "[2/3] ", "[3/3] "]
+
+
+@pytest.mark.slow
+def test_what_was_found_can_be_looked_at(nas):
+    """CSV and JSON hold the same front; a trial of it and the study's state are shown."""
+    assert nas("search", "study.yaml").returncode == 0
+    members = json.loads(nas("front", "--format", "json").stdout)["members"]
+    table = list(csv.DictReader(io.StringIO(nas("front", "--format", "csv").stdout)))
+    assert [int(row["trial"]) for row in table] == [member["trial"] for member in members]
+    assert [float(row["error"]) for row in table] == [member["error"] for member in members]
+    shown = nas("show", f"tiny:{members[0]['trial']}").stdout
+    assert f"{members[0]['parameters']:,.0f} parameters" in shown
+    assert "3 of 3 architectures" in nas("status", "tiny").stdout
+    refused(nas("show", "tiny:99"), "trials of study 'tiny'", "99")
+    refused(nas("status", "none"), "none", "tiny")
+
+
+def test_wrong_study_files_are_refused_whole_and_nothing_is_written(nas, tmp_path):
+    """Every problem has its line."""
+    (tmp_path / "study.yaml").write_text(STUDY.replace("osa_tiny", "huge").replace("random", "magic"))
+    refused(nas("search", "study.yaml"), "no 'huge' in nas.spaces", "no 'magic' in nas.samplers")
+    assert not (tmp_path / "nas.db").exists()
+
+
+def test_missing_data_names_the_variable(nas, tmp_path):
+    """Without a fallback and without a network the search does not start."""
+    (tmp_path / "study.yaml").write_text(STUDY.replace("digits", "cifar10"))
+    proxy = "http://127.0.0.1:1"
+    refused(nas("search", "study.yaml", NAS_DATA_DIR=str(tmp_path), https_proxy=proxy), "NAS_DATA_DIR")
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["search", "study.yaml", "--database", "postgresql://u:secret@127.0.0.1:{port}/x"], ["cannot be reached"]),
+    (["search", "study.yaml", "--workers", "nobody"], ["no 'nobody' in nas.workers", "local, tune"]),
+    (["front", "--database", "missing.db"], ["there is no record"]),
+])
+def test_what_cannot_be_reached_or_found_is_one_line(nas, arguments, words):
+    """And exit code 2."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        outcome = nas(*(argument.format(port=reserved.getsockname()[1]) for argument in arguments))
+    refused(outcome, *words)
+    assert "secret" not in outcome.stderr

@@ -19,7 +19,6 @@ from nas.study import Direction, Objective
 from nas.trial import Trial, TrialState
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 STATES = {
     TrialState.RUNNING: OptunaState.RUNNING,
@@ -29,6 +28,9 @@ STATES = {
 }
 CONSTRAINT = "constraints:"
 """Optuna 5 keeps the constraint `name` as the system attribute `constraints:name`; at most 0 is feasible."""
+OF_STUDY = "study:"
+"""Some samplers keep something with the study, as NSGA-II does the parents of a generation. The record keeps it under
+this prefix with the trial in whose proposal it arose."""
 
 
 def derived_seed(*parts: object) -> int:
@@ -42,35 +44,41 @@ class Proposer:
     def __init__(self, *, space: SearchSpace, objectives: Sequence[Objective],
                  make_sampler: Callable[[int], optuna.samplers.BaseSampler], seed: int) -> None:
         self._choices = {choice.name: choice for choice in space.choices}
-        self._distributions = {name: _distribution(choice) for name, choice in self._choices.items()}
+        self._distributions = {name: distribution(choice) for name, choice in self._choices.items()}
         self._objectives = objectives
         self._make_sampler = make_sampler
         self._seed = seed
         directions = [StudyDirection.MINIMIZE if o.direction is Direction.MINIMIZE else StudyDirection.MAXIMIZE
                       for o in objectives]
-        self._study = optuna.create_study(directions=directions, sampler=make_sampler(seed))
+        self._study = optuna.create_study(directions=directions, sampler=self._sampler(seed))
 
     def rebuild(self, trials: Iterable[Trial]) -> None:
         """Learn the record: all trials, in order of their numbers, from 0."""
         for trial in trials:
-            values = trial.losses(self._objectives) if trial.state is TrialState.COMPLETE else None
+            for key, value in trial.sampler_state.items():
+                if key.startswith(OF_STUDY):
+                    self._storage.set_study_system_attr(self._id, key.removeprefix(OF_STUDY), value)
+            own = {key: value for key, value in trial.sampler_state.items() if not key.startswith(OF_STUDY)}
             self._study.add_trial(optuna.trial.create_trial(
                 state=STATES[trial.state],
                 params=self._indices(trial.params),
                 distributions=self._distributions,
-                values=self._values(trial) if values is not None else None,
-                system_attrs={**trial.sampler_state, **self._constraints(trial)},
+                values=self._values(trial) if trial.state is TrialState.COMPLETE else None,
+                system_attrs={**own, **self._constraints(trial)},
             ))
 
     def ask(self) -> tuple[int, dict[str, Any], dict[str, Any]]:
         """The number of a new trial, its params, and what the sampler wants kept with it."""
         number = len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = self._make_sampler(derived_seed("proposal", self._seed, number))
+        before = set(self._storage.get_study_system_attrs(self._id))
+        self._study.sampler = self._sampler(derived_seed("proposal", self._seed, number))
         asked = self._study.ask(self._distributions)
         params = {name: self._choices[name].values[asked.params[name]]
                   if self._choices[name].ordered else asked.params[name] for name in self._choices}
-        state = self._study.get_trials(deepcopy=False)[asked.number].system_attrs
-        return asked.number, params, dict(state)
+        own = self._study.get_trials(deepcopy=False)[asked.number].system_attrs
+        of_study = {f"{OF_STUDY}{key}": value for key, value in self._storage.get_study_system_attrs(self._id).items()
+                    if key not in before}
+        return asked.number, params, {**own, **of_study}
 
     def tell(self, trial: Trial) -> None:
         """Learn how a trial that was asked for, or rebuilt as running, ended."""
@@ -80,6 +88,19 @@ class Proposer:
             live.set_constraint(key.removeprefix(CONSTRAINT), value)
         state = STATES[trial.state]
         self._study.tell(trial.number, self._values(trial) if state is OptunaState.COMPLETE else None, state=state)
+
+    def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return self._make_sampler(seed)
+
+    @property
+    def _storage(self) -> optuna.storages.BaseStorage:
+        return self._study._storage  # noqa: SLF001 - where samplers themselves keep what they keep
+
+    @property
+    def _id(self) -> int:
+        return self._study._study_id  # noqa: SLF001 - as above
 
     def _indices(self, params: Params) -> dict[str, Any]:
         return {name: self._choices[name].values.index(value) if self._choices[name].ordered else value
@@ -98,7 +119,7 @@ class Proposer:
                 for o, value in known if value is not None and o.limit is not None}
 
 
-def _distribution(choice: Choice) -> BaseDistribution:
+def distribution(choice: Choice) -> BaseDistribution:
     """Ordered values by their position, so that neighbours stay neighbours whatever the step between them."""
     if choice.ordered:
         return IntDistribution(0, len(choice.values) - 1)

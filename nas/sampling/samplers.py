@@ -12,23 +12,21 @@ POPULATION = 20
 smaller generations do better."""
 
 
-class _RebuildableNsga2(NSGAIISampler):
-    """Optuna hands parents over in one order when it selects them and in another when it remembers them; a study
-    rebuilt from the record remembers nothing, so here the order is always that of their numbers."""
+class _InOrder:
+    """Optuna hands parents over in one order when it selects them and in another when it remembers them; here the order
+    is always that of their numbers."""
 
     def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
-        return sorted(super().get_parent_population(study, generation), key=lambda trial: trial.number)
+        found: list[FrozenTrial] = super().get_parent_population(study, generation)  # type: ignore[misc]
+        return sorted(found, key=lambda trial: trial.number)
 
 
-class _RebuildableNsga3(NSGAIIISampler):
-    """As NSGA-II's; its selection also draws random numbers, which here depend on the generation alone."""
+class _Nsga2(_InOrder, NSGAIISampler):
+    """NSGA-II whose proposals do not depend on whether the study was rebuilt."""
 
-    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
-        return sorted(super().get_parent_population(study, generation), key=lambda trial: trial.number)
 
-    def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
-        self.get_parent_population(study, generation - 1)  # now remembered by the study
-        return NSGAIIISampler(seed=generation, population_size=POPULATION).select_parent(study, generation)
+class _Nsga3(_InOrder, NSGAIIISampler):
+    """NSGA-III whose proposals do not depend on whether the study was rebuilt."""
 
 
 def random(seed: int) -> BaseSampler:
@@ -43,12 +41,12 @@ def tpe(seed: int) -> BaseSampler:
 
 def nsga2(seed: int) -> BaseSampler:
     """NSGA-II in generations of 20."""
-    return _RebuildableNsga2(seed=seed, population_size=POPULATION)
+    return _Nsga2(seed=seed, population_size=POPULATION)
 
 
 def nsga3(seed: int) -> BaseSampler:
     """NSGA-III in generations of 20."""
-    return _RebuildableNsga3(seed=seed, population_size=POPULATION)
+    return _Nsga3(seed=seed, population_size=POPULATION)
 
 
 def gp(seed: int) -> BaseSampler:

@@ -1,0 +1,136 @@
+"""Proposals depend on the record alone: a sampler rebuilt from it proposes what an uninterrupted one does."""
+
+import json
+import random
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from nas import plugins
+from nas.complexity import count
+from nas.measurement import Measurement
+from nas.sampling import Proposer
+from nas.search.brain import Brain, Finished, Wait
+from nas.study import Budget, Direction, Objective, RungSpec, StudySpec
+from nas.task import Measured, Trained
+from nas.trial import Rung, TrialState
+from search_spaces.osa_tiny import SPACE
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LENGTHS = {"random": 60, "tpe": 60, "nsga2": 130, "nsga3": 130, "gp": 16}
+"""Trials of a study: past the samplers' random beginnings, three generations of the genetic ones."""
+OBJECTIVES = (
+    Objective(metric="error", limit=0.4),
+    Objective(metric="macs", limit=2_500_000),
+    Objective(metric="parameters", direction=Direction.MAXIMIZE, reference=0),
+)
+
+
+def new_proposer(spec):
+    return Proposer(space=SPACE, objectives=spec.objectives, seed=spec.seed,
+                    make_sampler=plugins.load("nas.samplers", spec.sampler))
+
+
+def recorded(trials):
+    """What a database gives back: the sampler's state went through JSON."""
+    return [replace(t, sampler_state=json.loads(json.dumps(dict(t.sampler_state)))) for t in trials]
+
+
+class Study:
+    """A study by three workers of unequal speed whose trials end in every way there is. `proposals` has the
+    params of every trial together with the record as it was before it was proposed."""
+
+    def __init__(self, sampler, length):
+        self.spec = StudySpec(name="s", space="osa_tiny", sampler=sampler, seed=11, objectives=OBJECTIVES,
+                              rungs=RungSpec(epochs=(1, 2), keep=0.6), budget=Budget(trials=10_000))
+        self.proposer = new_proposer(self.spec)
+        self.brain = Brain(spec=self.spec, space=SPACE, sampler=self.proposer, trials=[])
+        self.proposals = []
+        chance = random.Random(5)
+        while len(self.proposals) < length:
+            if len(self.brain.running) < chance.choice((1, 3)):
+                self._propose()
+            else:
+                self._work(chance.choice(self.brain.running))
+
+    def _propose(self):
+        before = recorded(self.brain.trials.values())
+        trial = self.brain.propose(NOW)
+        assert not isinstance(trial, Wait | Finished)
+        self.proposals.append((before, trial.params))
+        self.brain.learn(trial)
+
+    def _work(self, trial):
+        network, number = trial.architecture, trial.number
+        if number % 7 == 3:
+            self._learn(self.brain.fail(number, "out of memory", NOW))
+        elif not trial.evaluation.measurements:
+            counts = count(network, 32, 10)
+            self._learn(self.brain.judge(number, Measured(measurements=(
+                Measurement.counted("macs", "1", counts.macs),
+                Measurement.counted("parameters", "1", counts.parameters)), seconds=0.0), NOW))
+        else:
+            epochs = len(trial.evaluation.rungs) + 1
+            error = int(network.digest[:4], 16) / 2**16
+            self._learn(self.brain.judge(number, Trained(rung=Rung(
+                epochs=epochs, error=error / epochs, train_loss=1.0, images=1, train_s=0, validation_s=0)), NOW))
+
+    def _learn(self, trial):
+        ended = trial.state is not TrialState.RUNNING
+        for each in (trial, *(self.brain.followers(trial) if ended else ())):
+            self.brain.learn(each)
+
+
+@pytest.fixture(scope="module", params=LENGTHS)
+def study(request):
+    """The study by each sampler."""
+    return Study(request.param, LENGTHS[request.param])
+
+
+def test_the_study_has_trials_of_every_kind(study):
+    """Otherwise the other tests would say less than they seem to."""
+    trials = list(study.brain.trials.values())
+    assert {t.state for t in trials if t.duplicate_of is None} >= {
+        TrialState.COMPLETE, TrialState.FAILED, TrialState.STOPPED}
+    if study.spec.sampler == "gp":
+        return
+    reasons = " ".join(t.reason for t in trials)
+    assert "beyond the limit" in reasons
+    assert "behind the others" in reasons
+    assert any(t.state is TrialState.COMPLETE and t.violation(OBJECTIVES) > 0 for t in trials)
+    assert any(t.duplicate_of is not None for t in trials)
+    assert study.spec.sampler == "random" or any(
+        t.state is TrialState.RUNNING and t.duplicate_of is not None for record, _ in study.proposals for t in record)
+
+
+def test_a_sampler_rebuilt_at_any_point_proposes_the_same(study):
+    """Whatever was running, repeated, stopped, failed or infeasible at that point."""
+    step = 8 if study.spec.sampler == "gp" else 1
+    for number, (record, params) in list(enumerate(study.proposals))[::step]:
+        proposer = new_proposer(study.spec)
+        proposer.rebuild(record)
+        assert proposer.ask()[:2] == (number, params)
+
+
+def test_optuna_knows_the_same_front(study):
+    """Values and constraints reach Optuna: its feasible best trials are those of our own front."""
+    feasible = study.brain.front.members if study.brain.front.feasible else ()
+    best = [t.number for t in study.proposer._study.best_trials]
+    assert {n for n in best if study.brain.trials[n].duplicate_of is None} == set(feasible)
+
+
+def test_constraints_are_how_far_a_limit_is_exceeded(study):
+    """In the objective's unit, also for trials that ended before they had all values."""
+    for trial in study.proposer._study.get_trials():
+        ours = study.brain.trials[trial.number]
+        if ours.state is not TrialState.RUNNING and ours.evaluation.measurements:
+            assert trial.constraints["macs"] == ours.evaluation.value("macs") - 2_500_000
+            assert ("error" in trial.constraints) == bool(ours.evaluation.rungs)
+
+
+def test_another_seed_proposes_otherwise():
+    """And the first proposal is no constant."""
+    specs = [StudySpec(name="s", space="osa_tiny", sampler="random", seed=seed, objectives=OBJECTIVES)
+             for seed in range(8)]
+    assert len({json.dumps(new_proposer(spec).ask()[1]) for spec in specs}) > 4

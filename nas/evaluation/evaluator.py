@@ -24,7 +24,7 @@ from nas.meters.lock import DeviceLock
 from nas.metrics import Metric, Stage, Subject, check_available
 from nas.model import build
 from nas.task import Event, Measured, Task, Trained
-from nas.training import Numerics, Trainer, choose_numerics
+from nas.training import Numerics, Trainer, choose_numerics, keep_memory
 from nas.trial import Rung
 
 ALWAYS = ("parameters", "macs", "memory_access_cost")
@@ -82,6 +82,7 @@ class Evaluator:
         self._numerics = Numerics(**chosen) if chosen else Numerics()
         self._meter = find_meter()
         self._lock = DeviceLock(self._meter.device.identity)
+        keep_memory()
 
     def steps(self, task: Task) -> Iterator[Event]:
         """Measure, then train rung by rung, skipping what `task.evaluation` has."""

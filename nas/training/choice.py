@@ -15,6 +15,8 @@ from nas.training.numerics import Numerics, candidates
 from nas.training.trainer import Trainer
 
 ROUNDS = 5
+HOPELESS = 1.5
+"""A candidate that took this many times the fastest one's time in the first round is not timed again."""
 STEPS_PER_ROUND = {"cpu": 1, "cuda": 20}
 
 
@@ -36,7 +38,7 @@ def choose_numerics(spec: TrainingSpec, device: torch.device | str, build: Calla
     """The fastest numerics that `spec` leaves open, and the figures of all, in images per second.
 
     `build` makes the reference network, with any number of classes. All candidates train it in turns on random
-    images, so that a busy moment of the machine hits all alike. With a single candidate nothing is measured.
+    images, so that a busy moment of the machine hits all alike; hopeless ones once. With a single candidate nothing is measured.
     """
     device = torch.device(device)
     found = candidates(spec, device)
@@ -50,6 +52,8 @@ def choose_numerics(spec: TrainingSpec, device: torch.device | str, build: Calla
     for _ in range(rounds):
         for trainer in trainers:
             seconds[trainer.numerics].append(_timed(trainer, clock))
+        best = min(times[0] for times in seconds.values())
+        trainers = [trainer for trainer in trainers if seconds[trainer.numerics][0] <= HOPELESS * best]
     images_per_round = spec.batch_size * STEPS_PER_ROUND.get(device.type, 1)
     figures = tuple(NumericsFigure(numerics=numerics, images_per_s=images_per_round / statistics.median(times))
                     for numerics, times in seconds.items())

@@ -38,7 +38,8 @@ def choose_numerics(spec: TrainingSpec, device: torch.device | str, build: Calla
     """The fastest numerics that `spec` leaves open, and the figures of all, in images per second.
 
     `build` makes the reference network, with any number of classes. All candidates train it in turns on random
-    images, so that a busy moment of the machine hits all alike; hopeless ones once. With a single candidate nothing is measured.
+    images, so that a busy moment of the machine hits all alike; hopeless ones once. With a single candidate nothing
+    is measured.
     """
     device = torch.device(device)
     found = candidates(spec, device)

@@ -90,7 +90,7 @@ def _convolution(kernel_size: int, channels: int, *, separable: bool) -> str:
 
 def _blocks(architecture: Architecture, stage: OsaStage, channels: int) -> Iterator[str]:
     """The first block as a picture, then a line for each run of others that are alike."""
-    first, *others = [_ends(architecture, stage, block) for block in range(stage.num_blocks)]
+    first, *others = [block_ends(architecture, stage, block) for block in range(stage.num_blocks)]
     reduction = _reduction(architecture, stage, channels)
     convolution = _convolution(stage.kernel_size, stage.mid_channels, separable=architecture.depthwise)
     yield from _picture([str(channels), *reduction], [convolution] * stage.num_layers)
@@ -111,7 +111,7 @@ def _reduction(architecture: Architecture, stage: OsaStage, channels: int) -> li
     return [f"1x1 {stage.mid_channels}"] if needed else []
 
 
-def _ends(architecture: Architecture, stage: OsaStage, block: int) -> tuple[str, ...]:
+def block_ends(architecture: Architecture, stage: OsaStage, block: int) -> tuple[str, ...]:
     """What comes after a block's aggregation."""
     last = block == stage.num_blocks - 1
     attended = architecture.attention is Attention.ALL or (architecture.attention is Attention.LAST and last)
@@ -142,34 +142,35 @@ def _picture(start: Sequence[str], chain: Sequence[str]) -> Iterator[str]:
 
 def _table(every: Sequence[Layer]) -> Iterator[str]:
     """Parameters, MACs and memory access cost of each part with its share of the sum."""
-    totals = _costs(every)
+    totals = costs(every)
     yield f"{'':12}{'output':>16}{'parameters':>16}{'MACs':>16}{'memory access':>18}"
-    for part, members in groupby(every, key=_part):
+    for name, members in groupby(every, key=part):
         own = list(members)
-        shape = "x".join(map(str, _shape(own)))
-        shares = (f"{_si(cost):>8} {cost / total:>6.1%}" for cost, total in zip(_costs(own), totals, strict=True))
-        yield f"{part:12}{shape:>16} " + "  ".join(shares)
-    yield f"{'total':28} " + "  ".join(f"{_si(total):>8}{'':7}" for total in totals).rstrip()
+        shape = "x".join(map(str, shape_of(own)))
+        shares = (f"{shortened(cost):>8} {cost / total:>6.1%}" for cost, total in zip(costs(own), totals, strict=True))
+        yield f"{name:12}{shape:>16} " + "  ".join(shares)
+    yield f"{'total':28} " + "  ".join(f"{shortened(total):>8}{'':7}" for total in totals).rstrip()
 
 
-def _part(layer: Layer) -> str:
+def part(layer: Layer) -> str:
     """The box a layer stands in."""
     kind, index, *_ = layer.name.split(".")
     return {"stem": "stem", "head": "classifier"}.get(kind) or f"stage {int(index) + 2}"
 
 
-def _costs(some: Sequence[Layer]) -> tuple[int, int, int]:
+def costs(some: Sequence[Layer]) -> tuple[int, int, int]:
+    """Parameters, MACs and memory access cost of these layers together."""
     return (sum(layer.parameters for layer in some), sum(layer.macs for layer in some),
             sum(layer.memory_access_cost for layer in some))
 
 
-def _shape(some: Sequence[Layer]) -> tuple[int, ...]:
+def shape_of(some: Sequence[Layer]) -> tuple[int, ...]:
     """What a box gives: eSE's convolution works on means, so the last before it tells the size."""
     last = [layer for layer in some if not layer.name.endswith(".attn.fc")][-1]
     return (last.out_channels,) if last.name == "head.fc" else (last.out_channels, *last.out_size)
 
 
-def _si(value: int) -> str:
+def shortened(value: int) -> str:
     """Three significant digits and a prefix: 22.6 M; whole numbers below a thousand as they are."""
     if value < 1000:
         return str(value)

@@ -14,6 +14,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 
+from nas.architecture import Architecture
+from nas.sampling.problem import FIGURES, InformedSampler, Problem
 from nas.search_space import Choice, Params, SearchSpace
 from nas.study import Direction, Objective
 from nas.trial import Trial, TrialState
@@ -39,15 +41,22 @@ def derived_seed(*parts: object) -> int:
 
 
 class Proposer:
-    """Proposes params for new trials and learns what became of them."""
+    """Proposes params for new trials and learns what became of them.
+
+    `counts` is what arithmetic knows of an architecture, by metric, for samplers that want to be informed.
+    """
 
     def __init__(self, *, space: SearchSpace, objectives: Sequence[Objective],
-                 make_sampler: Callable[[int], optuna.samplers.BaseSampler], seed: int) -> None:
+                 make_sampler: Callable[[int], optuna.samplers.BaseSampler], seed: int,
+                 counts: Callable[[Architecture], Mapping[str, float]] = lambda _: {}) -> None:
         self._choices = {choice.name: choice for choice in space.choices}
         self._distributions = {name: distribution(choice) for name, choice in self._choices.items()}
         self._objectives = objectives
         self._make_sampler = make_sampler
         self._seed = seed
+        self._problem = Problem(
+            choices=space.choices, objectives=objectives, distributions=self._distributions,
+            identify=lambda params: space.decode(params).digest, counts=lambda params: counts(space.decode(params)))
         directions = [StudyDirection.MINIMIZE if o.direction is Direction.MINIMIZE else StudyDirection.MAXIMIZE
                       for o in objectives]
         self._study = optuna.create_study(directions=directions, sampler=self._sampler(seed))
@@ -64,6 +73,7 @@ class Proposer:
                 params=self._indices(trial.params),
                 distributions=self._distributions,
                 values=self._values(trial) if trial.state is TrialState.COMPLETE else None,
+                user_attrs=self._figures(trial),
                 system_attrs={**own, **self._constraints(trial)},
             ))
 
@@ -86,13 +96,18 @@ class Proposer:
         live = optuna.trial.Trial(self._study, frozen._trial_id)  # noqa: SLF001 - the way back from a rebuilt trial
         for key, value in self._constraints(trial).items():
             live.set_constraint(key.removeprefix(CONSTRAINT), value)
+        for key, value in self._figures(trial).items():
+            live.set_user_attr(key, value)
         state = STATES[trial.state]
         self._study.tell(trial.number, self._values(trial) if state is OptunaState.COMPLETE else None, state=state)
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return self._make_sampler(seed)
+            sampler = self._make_sampler(seed)
+        if isinstance(sampler, InformedSampler):
+            sampler.problem = self._problem
+        return sampler
 
     @property
     def _storage(self) -> optuna.storages.BaseStorage:
@@ -109,6 +124,13 @@ class Proposer:
     def _values(self, trial: Trial) -> list[float]:
         values = [trial.evaluation.value(objective.metric) for objective in self._objectives]
         return [float(value) for value in values if value is not None]
+
+    def _figures(self, trial: Trial) -> dict[str, dict[str, float]]:
+        """What was measured of a trial that ended early; a running one tells nothing yet."""
+        if trial.state is not TrialState.STOPPED:
+            return {}
+        known = {o.metric: trial.evaluation.value(o.metric) for o in self._objectives}
+        return {FIGURES: {metric: value for metric, value in known.items() if value is not None}}
 
     def _constraints(self, trial: Trial) -> Mapping[str, float]:
         """How far each limited objective that has a value is beyond its limit, as a loss."""

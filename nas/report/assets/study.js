@@ -1,0 +1,475 @@
+/* The page of one study. Reads the JSON that nas.report.contents wrote, and draws; asks nobody for anything, unless
+   the page is live (`data-live`): then it asks its own server whether trials have finished. */
+"use strict";
+(() => {
+  const $ = (id) => document.getElementById(id);
+  const source = $("contents");
+  let data = JSON.parse(source.textContent), T, metrics, metricOf, choiceOf;
+  const chosen = { index: null, sort: null, falling: false };
+  let shown = [], where = () => true;
+
+  function take(next) {
+    data = next; T = data.trials; metrics = data.metrics;
+    metricOf = Object.fromEntries(metrics.map((m) => [m.name, m]));
+    choiceOf = Object.fromEntries(data.choices.map((c, i) => [c.name, { ...c, place: i }]));
+  }
+
+  // Small pieces
+
+  function make(tag, properties = {}, ...children) {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(properties)) {
+      if (name in element && name !== "style") element[name] = value; else element.setAttribute(name, value);
+    }
+    element.append(...children.filter((child) => child !== null));
+    return element;
+  }
+  const fill = (id, ...children) => $(id).replaceChildren(...children.filter((child) => child !== null));
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const PREFIXES = { "-3": "n", "-2": "µ", "-1": "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T" };
+
+  function quantity(value, metric) {
+    if (value === null || value === undefined) return "–";
+    if (metric.share) return `${(100 * value).toFixed(2)} %`;
+    let power = value === 0 ? 0 : Math.floor(Math.log10(Math.abs(value)) / 3 + 1e-12);
+    power = Math.max(Math.min(power, 4), -3);
+    const scaled = value / 1000 ** power;
+    const digits = Math.abs(scaled) < 999.5 ? Number(scaled.toPrecision(3)) : Number(scaled.toPrecision(4));
+    return `${digits} ${PREFIXES[power]}${metric.unit === "1" ? "" : metric.unit}`.trim();
+  }
+  function duration(seconds) {
+    const whole = Math.round(seconds), two = (n) => String(n).padStart(2, "0");
+    if (whole < 60) return `${whole} s`;
+    if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+    return `${Math.floor(whole / 3600)} h ${two(Math.floor(whole % 3600 / 60))} min`;
+  }
+  const value = (index, name) => T.values[name][index];
+  function withInterval(index, name) {
+    const low = T.low[name]?.[index], high = T.high[name]?.[index], metric = metricOf[name];
+    const text = quantity(value(index, name), metric);
+    return low === null || low === undefined || low === high ? text
+      : `${text}  [${quantity(low, metric)} to ${quantity(high, metric)}]`;
+  }
+  const valueOfChoice = (index, choice) => choice.values[T.params[index][choice.place]];
+  function standing(index) {
+    if (T.front[index]) return data.summary.feasible ? "front" : "beyond";
+    if (T.violation[index] > 0) return "beyond";
+    if (T.state[index] !== "complete") return T.state[index];
+    return T.certainty[index] === "possible" ? "possible" : "dominated";
+  }
+  const STANDINGS = {
+    front: ["on the front", "front", "circle", 10], possible: ["perhaps on the front", "possible", "circle-open", 9],
+    dominated: ["dominated", "other", "circle", 5], beyond: ["beyond a limit", "beyond", "x-thin", 6],
+    stopped: ["stopped early", "other", "triangle-down-open", 6], failed: ["failed", "beyond", "square-open", 6],
+  };
+
+  // The filter: `metric < 4 ms and choice >= 3`
+
+  const UNITS = { "": 1, "%": 1e-2, n: 1e-9, u: 1e-6, "µ": 1e-6, m: 1e-3, k: 1e3, M: 1e6, G: 1e9 };
+  const OPERATORS = { "<": (a, b) => a < b, "<=": (a, b) => a <= b, ">": (a, b) => a > b, ">=": (a, b) => a >= b,
+    "=": (a, b) => String(a) === String(b) || Number(a) === Number(b), "!=": (a, b) => String(a) !== String(b) };
+  function number(text, unit) {
+    const parts = /^([-+\d.eE]+)\s*(.*)$/.exec(text);
+    if (!parts || Number.isNaN(Number(parts[1]))) throw new Error(`“${text}” is no number`);
+    let suffix = parts[2];
+    if (unit !== "1" && suffix.endsWith(unit)) suffix = suffix.slice(0, -unit.length);
+    if (!(suffix in UNITS)) throw new Error(`“${parts[2]}” is no unit of this`);
+    return Number(parts[1]) * UNITS[suffix];
+  }
+  function condition(text) {
+    const parts = /^\s*([\w.]+)\s*(<=|>=|!=|<|>|=)\s*(.+?)\s*$/.exec(text);
+    if (!parts) throw new Error(`“${text.trim()}” is not like “latency < 4 ms”`);
+    const [, name, sign, given] = parts, compare = OPERATORS[sign];
+    if (name in metricOf) {
+      const bound = number(given, metricOf[name].unit);
+      return (i) => value(i, name) !== null && compare(value(i, name), bound);
+    }
+    if (name in choiceOf) {
+      const bound = choiceOf[name].ordered ? number(given, "1") : given;
+      return (i) => compare(valueOfChoice(i, choiceOf[name]), bound);
+    }
+    if (name === "trial") return (i) => compare(T.number[i], number(given, "1"));
+    if (name === "state") return (i) => compare(T.state[i], given);
+    throw new Error(`there is no “${name}”; there are: ${[...Object.keys(metricOf), ...Object.keys(choiceOf), "trial", "state"].join(", ")}`);
+  }
+  function readFilter() {
+    const text = $("filter").value.trim(), says = $("filter-says");
+    try {
+      const all = text ? text.split(/\s+and\s+/i).map(condition) : [];
+      where = (i) => all.every((holds) => holds(i));
+      shown = T.number.map((_, i) => i).filter(where);
+      says.textContent = text ? `${shown.length} of ${T.number.length} trials` : `${shown.length} finished trials`;
+      says.classList.remove("wrong");
+      return true;
+    } catch (error) {
+      says.textContent = error.message; says.classList.add("wrong");
+      return false;
+    }
+  }
+  function narrow(name, low, high, text) {  // replaces the conditions on one name
+    const others = $("filter").value.split(/\s+and\s+/i).filter((part) => part.trim() && !new RegExp(`^\\s*${name.replace(/\./g, "\\.")}\\s*[<>=!]`).test(part));
+    $("filter").value = [...others.map((part) => part.trim()), ...(text ?? [`${name} >= ${low}`, `${name} <= ${high}`])].join(" and ");
+    refilter();
+  }
+
+  // Plots
+
+  const SETTINGS = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+  function axis(metric, log) {
+    return { title: { text: metric.name.replaceAll("_", " ") }, ticksuffix: metric.unit === "1" ? "" : metric.unit,
+      type: log ? "log" : "linear", tickformat: metric.share ? ".0%" : "~s", gridcolor: colour("edge"),
+      zeroline: false, linecolor: colour("edge"), automargin: true };
+  }
+  function layout(more) {
+    return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 60, r: 16, t: 12, b: 50 },
+      font: { family: "system-ui, sans-serif", color: colour("ink"), size: 13 }, hovermode: "closest", uirevision: "stay",
+      legend: { orientation: "h", y: 1.08 }, hoverlabel: { bgcolor: colour("card"), bordercolor: colour("edge"), font: { color: colour("ink") } }, ...more };
+  }
+  const hover = (i) => [`trial ${T.number[i]}, ${STANDINGS[standing(i)][0]}`,
+    ...metrics.slice(0, 6).map((m) => `${m.name.replaceAll("_", " ")} ${withInterval(i, m.name)}`)].join("<br>");
+  function bars(indices, name) {
+    if (!(name in T.low)) return undefined;
+    const v = (i) => value(i, name);
+    return { type: "data", symmetric: false, thickness: 1.2, width: 3, array: indices.map((i) => (T.high[name][i] ?? v(i)) - v(i)),
+      arrayminus: indices.map((i) => v(i) - (T.low[name][i] ?? v(i))) };
+  }
+  function trace(kind, indices, x, y) {
+    const [name, tint, symbol, size] = STANDINGS[kind], line = kind === "front";
+    const objectives = data.objectives.map((o) => o.metric);
+    const connect = line && objectives.length === 2 && objectives.includes(x) && objectives.includes(y) && x !== y;
+    const order = line ? [...indices].sort((a, b) => value(a, x) - value(b, x)) : indices;
+    return { type: "scatter", mode: connect ? "lines+markers" : "markers", name: `${name} (${indices.length})`, line: { shape: "linear", width: 1.4, color: colour(tint) },
+      x: order.map((i) => value(i, x)), y: order.map((i) => value(i, y)), customdata: order, hoverinfo: "text",
+      hovertext: order.map(hover), error_x: line ? { ...bars(order, x), color: colour(tint) } : undefined, error_y: line ? { ...bars(order, y), color: colour(tint) } : undefined,
+      marker: { color: colour(tint), symbol, size, opacity: kind === "dominated" ? 0.65 : 1, line: { width: kind === "front" ? 1 : 1.4, color: kind === "front" ? colour("card") : colour(tint) } } };
+  }
+  function coloured(indices, x, y, name) {
+    const metric = metricOf[name], some = indices.filter((i) => value(i, name) !== null);
+    const order = [...some].sort((a, b) => T.front[a] - T.front[b]);
+    return { type: "scatter", mode: "markers", name: "trials", showlegend: false, x: order.map((i) => value(i, x)), y: order.map((i) => value(i, y)),
+      customdata: order, hoverinfo: "text", hovertext: order.map(hover),
+      marker: { color: order.map((i) => value(i, name)), colorscale: "Cividis", size: order.map((i) => T.front[i] ? 12 : 6),
+        symbol: order.map((i) => T.front[i] ? "diamond" : "circle"), line: { width: order.map((i) => T.front[i] ? 1.5 : 0), color: colour("ink") },
+        colorbar: { title: { text: name.replaceAll("_", " "), side: "right" }, tickformat: metric.share ? ".0%" : "~s", thickness: 12, outlinewidth: 0 } } };
+  }
+  function references(x, y, points) {
+    const says = [], shapes = [], annotations = [], traces = [];
+    const nets = $("published").checked ? data.published : [];
+    const cost = (name) => metricOf[name].counted;
+    if (nets.length && cost(x) && cost(y)) {
+      traces.push({ type: "scatter", mode: "markers+text", name: "published VoVNets", x: nets.map((n) => n[x]), y: nets.map((n) => n[y]),
+        text: nets.map((n) => n.name), textposition: "top left", textfont: { size: 10, color: colour("dim") }, hoverinfo: "text",
+        hovertext: nets.map((n) => `${n.name}, counted, not trained here`), marker: { symbol: "diamond-open", size: 9, color: colour("known"), line: { width: 2 } } });
+      says.push(`Published VoVNets are counted for this study's ${data.summary.image_size} px images and ${data.summary.classes} classes.`);
+    } else if (nets.length && (cost(x) || cost(y))) {
+      const name = cost(x) ? x : y, inside = points.map((i) => value(i, name));
+      const top = Math.max(...inside) * 1.05, near = nets.filter((n) => n[name] <= top);
+      for (const net of near) {
+        const at = $("log").checked ? Math.log10(net[name]) : net[name];
+        shapes.push({ type: "line", [name === x ? "xref" : "yref"]: name === x ? "x" : "y", [name === x ? "yref" : "xref"]: "paper",
+          ...(name === x ? { x0: net[name], x1: net[name], y0: 0, y1: 1 } : { y0: net[name], y1: net[name], x0: 0, x1: 1 }), line: { color: colour("known"), dash: "dot", width: 1.4 } });
+        annotations.push({ text: net.name, showarrow: false, font: { size: 10, color: colour("known") },
+          ...(name === x ? { x: at, yref: "paper", y: 1, textangle: -90, xanchor: "right", yanchor: "top" } : { y: at, xref: "paper", x: 1, xanchor: "right", yanchor: "bottom" }) });
+      }
+      const smallest = nets.reduce((a, b) => (a[name] < b[name] ? a : b));
+      says.push(`Lines are published VoVNets at their counted ${name.replaceAll("_", " ")}; they were not trained here, so they have no other coordinate.`);
+      if (!near.length) says.push(`None is in this view: the smallest, ${smallest.name}, has ${quantity(smallest[name], metricOf[name])}.`);
+    } else if (nets.length) {
+      says.push("Published VoVNets were neither trained nor measured here: choose parameters, macs or memory access cost as an axis to see what they cost.");
+    }
+    return { says, shapes, annotations, traces };
+  }
+  function ring() {  // around the chosen point; a shape, because moving one costs no redrawing of five thousand points
+    const at = ["x", "y"].map((id) => chosen.index === null ? null : value(chosen.index, $(id).value)), here = at.every((v) => v !== null);
+    return { type: "circle", visible: here, xref: "x", yref: "y", xsizemode: "pixel", ysizemode: "pixel", xanchor: here ? at[0] : 0, yanchor: here ? at[1] : 0,
+      x0: -10, x1: 10, y0: -10, y1: 10, line: { color: colour("ring"), width: 2.5 } };
+  }
+  function drawScatter() {
+    const x = $("x").value, y = $("y").value, tint = $("colour").value;
+    const points = shown.filter((i) => value(i, x) !== null && value(i, y) !== null);
+    const reference = references(x, y, points);
+    const traces = tint ? [coloured(points, x, y, tint)]
+      : ["dominated", "stopped", "failed", "beyond", "possible", "front"].map((kind) => [kind, points.filter((i) => standing(i) === kind)])
+        .filter(([, some]) => some.length).map(([kind, some]) => trace(kind, some, x, y));
+    traces.push(...reference.traces);
+    const log = $("log").checked;
+    Plotly.react("scatter", traces, layout({ xaxis: axis(metricOf[x], log), yaxis: axis(metricOf[y], log), shapes: [ring(), ...reference.shapes],
+      annotations: reference.annotations, uirevision: `${x} ${y} ${log}` }), SETTINGS);
+    const missing = shown.length - points.length;
+    $("scatter-says").textContent = [missing ? `${missing} trials lack one of these two figures and are not drawn.` : "", ...reference.says].join(" ");
+  }
+  function drawHistory() {
+    const H = data.history, clock = $("clock").value, known = H.hypervolume.some((v) => v !== null);
+    fill("history-says", known ? "The volume between the front and the reference point, in the objectives' own units; more is better."
+      : "No hypervolume: give every objective a reference (or a limit) in the study file.");
+    $("history").hidden = !known;
+    if (!known) return;
+    const last = { after: T.number.length, device_s: data.summary.device_s, searched_s: data.summary.searched_s }[clock];
+    const x = [...H[clock], last], y = [...H.hypervolume, H.hypervolume.at(-1)];
+    Plotly.react("history", [{ type: "scatter", mode: "lines", line: { shape: "hv", color: colour("front"), width: 2.2 }, fill: "tozeroy", fillcolor: `${colour("front")}22`,
+      x, y, hovertemplate: "%{y:.4g}<extra></extra>" }],
+    layout({ showlegend: false, hovermode: "x", xaxis: { title: { text: $("clock").selectedOptions[0].text + (clock === "after" ? "" : " [s]") }, gridcolor: colour("edge"), zeroline: false, automargin: true },
+      yaxis: { title: { text: "hypervolume" }, tickformat: "~g", exponentformat: "power", gridcolor: colour("edge"), zeroline: false, rangemode: "tozero", automargin: true }, uirevision: clock }), SETTINGS);
+  }
+
+  // Parallel coordinates, on a canvas: five thousand lines in some milliseconds, without a graphics card
+
+  const CIVIDIS = [[0, 34, 78], [50, 64, 107], [86, 92, 108], [117, 118, 118], [150, 143, 118], [185, 170, 108], [221, 199, 87], [254, 232, 56]];
+  function cividis(share) {
+    const at = Math.min(Math.max(share, 0), 1) * (CIVIDIS.length - 1), low = Math.floor(at), rest = at - low;
+    const [a, b] = [CIVIDIS[low], CIVIDIS[Math.min(low + 1, CIVIDIS.length - 1)]];
+    return `rgb(${a.map((v, i) => Math.round(v + (b[i] - v) * rest)).join(",")})`;
+  }
+  function axes() {
+    const own = data.choices.filter((c) => c.values.length > 1).map((c) => ({ name: c.name, choice: choiceOf[c.name],
+      at: (i) => c.values.length === 1 ? 0.5 : T.params[i][choiceOf[c.name].place] / (c.values.length - 1) }));
+    const found = data.objectives.map(({ metric }) => {
+      const known = T.values[metric].filter((v) => v !== null), low = Math.min(...known), high = Math.max(...known);
+      return { name: metric, metric: metricOf[metric], low, high, at: (i) => value(i, metric) === null ? null : high === low ? 0.5 : (value(i, metric) - low) / (high - low) };
+    });
+    return [...own, ...found.filter((one) => Number.isFinite(one.low))];
+  }
+  let parallel = null;
+  function drawParallel() {
+    const canvas = $("parallel"), all = axes(), scale = devicePixelRatio || 1, width = canvas.clientWidth, height = 360;
+    canvas.width = width * scale; canvas.height = height * scale; canvas.style.height = `${height}px`;
+    const draw = canvas.getContext("2d"), top = 74, bottom = height - 24, left = 34, right = width - 60;
+    draw.scale(scale, scale);
+    const across = (k) => all.length === 1 ? left : left + (right - left) * k / (all.length - 1), down = (share) => bottom - (bottom - top) * share;
+    parallel = { all, across, top, bottom };
+    const tint = metricOf[$("parallel-colour").value], known = shown.map((i) => value(i, tint.name)).filter((v) => v !== null);
+    const low = Math.min(...known), high = Math.max(...known);
+    const jitter = (i, k) => ((Math.imul(i + 1, 2654435761) ^ Math.imul(k + 7, 40503)) >>> 16) % 100 / 100 - 0.5;
+    const line = (i) => {
+      draw.beginPath();
+      let pen = false;
+      all.forEach((one, k) => {
+        const share = one.at(i);
+        if (share === null) { pen = false; return; }
+        const y = down(share) + (one.choice ? jitter(i, k) * 8 : 0);
+        if (pen) draw.lineTo(across(k), y); else draw.moveTo(across(k), y);
+        pen = true;
+      });
+      draw.stroke();
+    };
+    const rest = shown.filter((i) => !T.front[i] && value(i, tint.name) !== null), best = shown.filter((i) => T.front[i] && value(i, tint.name) !== null);
+    draw.globalAlpha = Math.max(Math.min(60 / Math.max(rest.length, 1), 0.5), 0.06); draw.lineWidth = 1;
+    const shade = (i) => cividis(high === low ? 0.5 : (value(i, tint.name) - low) / (high - low));
+    rest.forEach((i) => { draw.strokeStyle = shade(i); line(i); });
+    draw.globalAlpha = 0.95; draw.lineWidth = 1.8;
+    best.forEach((i) => { draw.strokeStyle = colour("front"); line(i); });
+    if (chosen.index !== null) { draw.strokeStyle = colour("ring"); draw.lineWidth = 3; line(chosen.index); }
+    draw.globalAlpha = 1; draw.font = "12px system-ui, sans-serif"; draw.lineWidth = 1;
+    all.forEach((one, k) => {
+      const x = across(k);
+      draw.strokeStyle = colour("dim"); draw.beginPath(); draw.moveTo(x, top); draw.lineTo(x, bottom); draw.stroke();
+      draw.fillStyle = colour("ink"); draw.save(); draw.translate(x - 4, top - 10); draw.rotate(-0.5); draw.fillText(one.name, 0, 0); draw.restore();
+      const marks = one.choice ? one.choice.values.map((v, j) => [String(v), one.choice.values.length === 1 ? 0.5 : j / (one.choice.values.length - 1)])
+        : [[quantity(one.low, one.metric), 0], [quantity(one.high, one.metric), 1]];
+      for (const [text, share] of marks) {
+        const wide = draw.measureText(text).width;
+        draw.globalAlpha = 0.75; draw.fillStyle = colour("card"); draw.fillRect(x + 3, down(share) - 8, wide + 4, 15);
+        draw.globalAlpha = 1; draw.fillStyle = colour("dim"); draw.fillText(text, x + 5, down(share) + 4);
+      }
+    });
+  }
+  function brush() {
+    let from = null;
+    const canvas = $("parallel"), place = (event) => [event.clientX - canvas.getBoundingClientRect().left, event.clientY - canvas.getBoundingClientRect().top];
+    canvas.addEventListener("pointerdown", (event) => { from = place(event); canvas.setPointerCapture(event.pointerId); });
+    canvas.addEventListener("pointerup", (event) => {
+      if (!from || !parallel) return;
+      const to = place(event), { all, across, top, bottom } = parallel;
+      const [a, b] = [from[1], to[1]].map((y) => Math.min(Math.max((bottom - y) / (bottom - top), 0), 1)).sort((p, q) => p - q);
+      const k = all.reduce((best, _, j) => Math.abs(across(j) - from[0]) < Math.abs(across(best) - from[0]) ? j : best, 0), one = all[k];
+      from = null;
+      if (b - a < 0.02) return;
+      if (one.metric) { narrow(one.name, Number((one.low + a * (one.high - one.low)).toPrecision(4)), Number((one.low + b * (one.high - one.low)).toPrecision(4))); return; }
+      const kept = one.choice.values.filter((_, j) => { const s = one.choice.values.length === 1 ? 0.5 : j / (one.choice.values.length - 1); return s >= a - 0.04 && s <= b + 0.04; });
+      if (!kept.length) return;
+      if (one.choice.ordered) narrow(one.name, kept[0], kept.at(-1));
+      else narrow(one.name, null, null, one.choice.values.filter((v) => !kept.includes(v)).map((v) => `${one.name} != ${v}`));
+    });
+  }
+
+  // Tables
+
+  const trialLink = (index) => make("button", { type: "button", className: "link", onclick: () => choose(index, true) }, String(T.number[index]));
+  function drawMembers() {
+    const names = metrics.map((m) => m.name), only = $("rows").value === "front";
+    const by = chosen.sort ?? data.objectives[0].metric, key = (i) => by === "trial" ? T.number[i] : value(i, by) ?? Infinity;
+    const rows = shown.filter((i) => !only || T.front[i]).sort((a, b) => (key(a) - key(b)) * (chosen.falling ? -1 : 1));
+    const head = (name, text) => make("th", { className: "number", scope: "col", "aria-sort": by === name ? (chosen.falling ? "descending" : "ascending") : "none" },
+      make("button", { type: "button", onclick: () => { chosen.falling = by === name && !chosen.falling; chosen.sort = name; drawMembers(); } }, text + (by === name ? (chosen.falling ? " ▼" : " ▲") : "")));
+    fill("members", make("thead", {}, make("tr", {}, head("trial", "trial"), make("th", { scope: "col" }, "standing"), ...names.map((n) => head(n, n.replaceAll("_", " "))))),
+      make("tbody", {}, ...rows.slice(0, 500).map((i) => {
+        const row = make("tr", { className: i === chosen.index ? "chosen" : "", "data-trial": T.number[i], onclick: () => choose(i) },
+          make("td", { className: "number" }, trialLink(i)), make("td", {}, STANDINGS[standing(i)][0] + (T.front[i] && T.certainty[i] === "certain" && "latency" in T.low ? ", certain" : "")),
+          ...names.map((n) => make("td", { className: "number" }, withInterval(i, n))));
+        return row;
+      })));
+    if (rows.length > 500) $("members").append(make("caption", {}, `The first 500 of ${rows.length}; filter for fewer.`));
+    if (!rows.length) $("members").append(make("caption", {}, "No trial passes the filter."));
+  }
+  function drawTiles() {
+    const s = data.summary, states = Object.entries(s.states).filter(([, n]) => n).map(([state, n]) => `${n} ${state}`).join(", ");
+    const tile = (big, small) => make("div", { className: "tile" }, make("b", {}, big), make("span", {}, small));
+    const tried = Object.values(s.states).reduce((a, b) => a + b, 0);
+    fill("tiles", tile(`${tried} of ${s.budget}`, `architectures: ${states || "none yet"}`), tile(String(s.front), s.feasible ? "on the front" : "least violating; nothing is feasible yet"),
+      tile(s.hypervolume === null ? "–" : s.hypervolume.toPrecision(4), "hypervolume"),
+      ...data.objectives.map(({ metric, direction }) => {
+        const of = T.number.map((_, i) => i).filter((i) => T.front[i] && value(i, metric) !== null), sign = direction === "maximize" ? -1 : 1;
+        const best = of.length ? of.reduce((a, b) => sign * value(a, metric) <= sign * value(b, metric) ? a : b) : null;
+        return tile(best === null ? "–" : quantity(value(best, metric), metricOf[metric]), `best ${metric.replaceAll("_", " ")} on the front`);
+      }), tile(duration(s.searched_s), `searched, ${s.repeated} repeated proposals cost nothing`));
+  }
+  function drawImportance() {
+    const able = data.importance.filter((one) => Object.keys(one.shares).length);
+    if (!able.length) { fill("importance-body", make("p", { className: "note" }, `Needs at least ${data.importance_needs} trials with different values.`)); return; }
+    const total = (name) => able.reduce((sum, one) => sum + (one.shares[name] ?? 0), 0);
+    const names = data.choices.map((c) => c.name).filter((n) => total(n) > 0).sort((a, b) => total(b) - total(a));
+    fill("importance-body", make("p", { className: "note" }, "PED-ANOVA: how far the best tenth of the trials differ from all of them in one choice; shares of 1 for each objective. It says what the best networks have in common, not how much a choice changes the average one."),
+      make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "choice"), ...able.map((one) => make("th", { scope: "col" }, `${one.metric.replaceAll("_", " ")} (${one.trials} trials)`)))),
+        make("tbody", {}, ...names.map((name) => make("tr", {}, make("td", {}, name), ...able.map((one) => {
+          const share = one.shares[name] ?? 0, bar = make("span", { className: "bar" });
+          bar.style.width = `${Math.max(share * 70, 0.3)}%`;
+          return make("td", {}, bar, ` ${(100 * share).toFixed(0)} %`);
+        }))))));
+  }
+  function drawRungs() {
+    if (!data.agreement.length) { fill("rungs-body", make("p", { className: "note" }, "Needs several rungs, and at least three trials that reached two of them.")); return; }
+    fill("rungs-body", make("p", { className: "note" }, "Kendall's tau between the errors at two rungs: 1 is the same order, 0 none. Where rungs stop trials, only the survivors are compared, which lowers it."),
+      make("table", {}, make("thead", {}, make("tr", {}, ...["epochs", "and", "tau", "trials"].map((h) => make("th", { scope: "col" }, h)))),
+        make("tbody", {}, ...data.agreement.map((a) => {
+          const bar = make("span", { className: "bar" });
+          bar.style.width = `${Math.max(a.tau, 0) * 120}px`;
+          return make("tr", {}, make("td", {}, String(a.first)), make("td", {}, String(a.second)), make("td", {}, `${a.tau.toFixed(2)} `, bar), make("td", {}, String(a.trials)));
+        }))));
+  }
+  function drawCost() {
+    const kinds = [["measuring", "a"], ["training", "b"], ["validation", "c"], ["other", "d"]];
+    const sum = (row) => kinds.reduce((total, [kind]) => total + row[kind], 0), most = Math.max(...data.ledger.map(sum), 1e-9);
+    const key = make("p", { className: "note key" }, "Seconds of all workers together:");
+    for (const [kind, tint] of kinds) { const mark = make("i"); mark.style.background = `var(--${tint})`; key.append(mark, kind); }
+    const rows = data.ledger.filter((row) => row.trials).map((row) => {
+      const stack = make("div", { className: "stack", title: kinds.map(([kind]) => `${kind} ${duration(row[kind])}`).join(", ") });
+      for (const [kind, tint] of kinds) { const part = make("i"); part.style.width = `${100 * row[kind] / most}%`; part.style.background = `var(--${tint})`; stack.append(part); }
+      return make("tr", {}, make("td", {}, `${row.trials} ${row.state}`), ...kinds.map(([kind]) => make("td", { className: "number" }, duration(row[kind]))), make("td", { style: "width:40%" }, stack));
+    });
+    fill("cost-body", key, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "trials"), ...kinds.map(([kind]) => make("th", { className: "number", scope: "col" }, kind)), make("th", {}, ""))), make("tbody", {}, ...rows)),
+      make("p", { className: "note" }, "Other is what is left between a trial's start and end: waiting for the device, building networks, the engine, interruptions."));
+  }
+  function drawQuality() {
+    const percent = (share) => share === null ? "–" : `${(100 * share).toFixed(2)} %`;
+    const heads = ["metric", "figures by status", "median half width", "largest", "readings", "method", "device class", "plan"];
+    if (!data.quality.length) { fill("quality-body", make("p", { className: "note" }, "Nothing was measured; every figure was counted.")); return; }
+    fill("quality-body", make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((h) => make("th", { scope: "col" }, h)))), make("tbody", {}, ...data.quality.map((q) => make("tr", {},
+      make("td", {}, `${q.metric.replaceAll("_", " ")} (${q.kinds})`), make("td", {}, Object.entries(q.statuses).filter(([, n]) => n).map(([s, n]) => `${n} ${s}`).join(", "),
+        ...Object.entries(q.reasons).map(([reason, n]) => make("div", { className: "dim" }, `${n} × ${reason}`))),
+      make("td", { className: "number" }, percent(q.median_half_width)), make("td", { className: "number" }, percent(q.largest_half_width)), make("td", { className: "number" }, String(q.samples)),
+      make("td", {}, q.methods.slice(0, 3).join("; ") + (q.methods.length > 3 ? `; and ${q.methods.length - 3} more` : "")), make("td", {}, q.devices.join("; ") || "–"),
+      make("td", {}, q.plan ? `batch ${q.plan.batch_size} at ${q.plan.image_size} px, ${q.plan.precision}, ${q.plan.threads} thread(s), ${q.plan.runtime}` : "–"))))));
+  }
+  const drawProvenance = () => fill("provenance-body", make("tbody", {}, ...data.provenance.map(([name, text]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, text)))));
+
+  // The chosen trial
+
+  const unpacked = new Map();
+  async function drawing(index) {
+    if (source.dataset.live) {
+      const answer = await fetch(`/api/drawing?study=${encodeURIComponent(data.study)}&trial=${T.number[index]}`);
+      return answer.ok ? answer.text() : "";
+    }
+    const { size, chunks } = JSON.parse($("drawings").textContent), chunk = Math.floor(index / size);
+    if (!unpacked.has(chunk)) {
+      const bytes = Uint8Array.from(atob(chunks[chunk]), (c) => c.charCodeAt(0));
+      unpacked.set(chunk, new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).json());
+    }
+    return (await unpacked.get(chunk))[index % size];
+  }
+  function differences(a, b) {
+    return data.choices.filter((c) => T.params[a][choiceOf[c.name].place] !== T.params[b][choiceOf[c.name].place])
+      .map((c) => `${c.name} ${valueOfChoice(b, choiceOf[c.name])}`).join(", ");
+  }
+  async function drawDetails() {
+    const i = chosen.index;
+    if (i === null) { fill("details", make("h2", {}, "The chosen trial"), make("p", { className: "note" }, "Choose a point or a row to see its network, figures and export command.")); return; }
+    const command = data.command.replaceAll("NUMBER", T.number[i]), kind = standing(i);
+    const copy = make("button", { type: "button", onclick: async () => {
+      try { await navigator.clipboard.writeText(command); copy.textContent = "copied"; } catch { getSelection().selectAllChildren(copy.previousSibling); copy.textContent = "selected"; }
+    } }, "copy");
+    const picture = make("div", { id: "drawing", "data-trial": T.number[i] });
+    const facts = [[`${STANDINGS[kind][0]}${T.certainty[i] === "certain" ? ", whatever the true values within the intervals are" : T.certainty[i] === "possible" && kind === "front" ? ", but within the intervals others may be better" : ""}`],
+      T.rank[i] === null ? [] : [`rank ${T.rank[i]}, dominated by ${T.dominated_by[i]}, dominates ${T.dominates[i]}`], T.reason[T.number[i]] ? [T.reason[T.number[i]]] : []].flat();
+    fill("details", make("div", { className: "heading" }, make("h2", {}, `Trial ${T.number[i]} `, make("span", { className: `badge ${kind}` }, T.state[i])),
+      make("button", { type: "button", onclick: () => walk(-1), "aria-label": "Previous on the front" }, "←"), make("button", { type: "button", onclick: () => walk(1), "aria-label": "Next on the front" }, "→")),
+    make("p", { className: "note" }, facts.join("; ") + "."), picture,
+    make("table", { id: "figures" }, make("tbody", {}, ...metrics.map((m) => make("tr", {}, make("th", { scope: "row" }, m.name.replaceAll("_", " ")), make("td", { className: "number" }, withInterval(i, m.name)),
+      make("td", { className: "dim" }, [m.kind, T.status[m.name]?.[i]].filter((s) => s && s !== "ok").join(", ")))),
+    ...T.rungs[i].map(([epochs, error, seconds]) => make("tr", {}, make("th", { scope: "row" }, `error after ${epochs} epochs`), make("td", { className: "number" }, `${(100 * error).toFixed(2)} %`), make("td", { className: "dim" }, `${duration(seconds)} of training`))))),
+    make("h3", {}, "Take it away"), make("div", { className: "command" }, make("code", { id: "command" }, command), copy),
+    T.kept[i] ? null : make("p", { className: "note" }, "Its weights are not in the record: they are kept of networks that were on the front when they ended."),
+    make("h3", {}, "Most alike"), make("table", {}, make("tbody", {}, ...T.nearest[i].map((n) => make("tr", {}, make("td", {}, trialLink(n)),
+      make("td", {}, data.objectives.map(({ metric }) => quantity(value(n, metric), metricOf[metric])).join(", ")), make("td", { className: "dim" }, differences(i, n)))))),
+    make("h3", {}, "Choices"), make("p", { className: "note" }, data.choices.map((c) => `${c.name} ${valueOfChoice(i, choiceOf[c.name])}`).join(", ")),
+    make("p", { className: "dim" }, `digest ${T.digest[i]}`));
+    const text = await drawing(i);
+    if (chosen.index === i) picture.replaceChildren(...new DOMParser().parseFromString(text, "text/html").body.childNodes);
+  }
+  function choose(index, focus = false) {
+    chosen.index = index;
+    drawDetails(); Plotly.relayout("scatter", { "shapes[0]": ring() }); drawMembers(); drawParallel();
+    if (focus) $("scatter").focus({ preventScroll: true });
+  }
+  function along() {  // the front from left to right
+    const x = $("x").value;
+    return T.number.map((_, i) => i).filter((i) => T.front[i] && value(i, x) !== null).sort((a, b) => value(a, x) - value(b, x));
+  }
+  function walk(step) {
+    const front = along(), at = front.indexOf(chosen.index);
+    if (front.length) choose(front[at < 0 ? 0 : (at + step + front.length) % front.length]);
+  }
+
+  // Joining it all
+
+  function options(id, entries, selected) {
+    const before = $(id).value;
+    fill(id, ...entries.map(([key, text]) => make("option", { value: key }, text)));
+    $(id).value = entries.some(([key]) => key === before) && before ? before : selected;
+  }
+  function refilter() { if (readFilter()) { drawScatter(); drawMembers(); drawParallel(); } }
+  function drawAll() {
+    const entries = metrics.map((m) => [m.name, m.name.replaceAll("_", " ")]), objectives = data.objectives.map((o) => o.metric);
+    const second = objectives[1] ?? metrics.find((m) => m.name !== objectives[0])?.name ?? objectives[0];
+    options("x", entries, second); options("y", entries, objectives[0]);
+    options("colour", [["", "by standing"], ...entries], ""); options("parallel-colour", entries, objectives[0]);
+    if (chosen.index === null) chosen.index = along()[Math.floor(along().length / 2)] ?? null;
+    readFilter(); drawTiles(); drawDetails(); drawScatter(); drawMembers();
+    setTimeout(() => { drawHistory(); drawImportance(); drawRungs(); drawCost(); drawQuality(); drawProvenance(); drawParallel(); });
+  }
+  function listen() {
+    for (const id of ["x", "y"]) $(id).addEventListener("change", () => { $("log").checked = metricOf[$("x").value].counted && metricOf[$("y").value].counted; drawScatter(); });
+    for (const id of ["colour", "log", "published"]) $(id).addEventListener("change", drawScatter);
+    $("filter").addEventListener("input", refilter);
+    $("clear").addEventListener("click", () => { $("filter").value = ""; refilter(); });
+    $("rows").addEventListener("change", drawMembers); $("clock").addEventListener("change", drawHistory); $("parallel-colour").addEventListener("change", drawParallel);
+    $("scatter").addEventListener("keydown", (event) => { const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key]; if (step) { event.preventDefault(); walk(step); } });
+    $("scatter").on("plotly_click", (event) => { const index = event.points.find((p) => typeof p.customdata === "number")?.customdata; if (index !== undefined) choose(index); });
+    document.addEventListener("theme", () => { drawScatter(); drawHistory(); drawParallel(); });
+    addEventListener("resize", drawParallel);
+    brush();
+  }
+  async function watch() {
+    const answer = await fetch(source.dataset.live).catch(() => null);
+    if (answer?.ok) {
+      const next = await answer.json(), number = chosen.index === null ? null : T.number[chosen.index];
+      if (JSON.stringify(next.summary) !== JSON.stringify(data.summary)) {
+        take(next); chosen.index = number === null ? null : T.number.indexOf(number); drawAll();
+      }
+    }
+    setTimeout(watch, 5000);
+  }
+  take(data); drawAll(); listen();
+  if (source.dataset.live) setTimeout(watch, 5000);
+  document.documentElement.dataset.ready = String(Math.round(performance.now()));
+})();

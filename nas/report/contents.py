@@ -1,0 +1,216 @@
+"""Everything a page shows of a study, as plain JSON values: the one source of the report and of the live page.
+
+Trials are columns (one list for each quantity, all in the same order), because five thousand of them are small so.
+Numbers are SI; what is not known is None.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nas.complexity import count
+from nas.pareto import ParetoFront, ranks
+from nas.published import PUBLISHED
+from nas.report import quality
+from nas.report.history import SearchClock, finished, ledger, steps
+from nas.report.relations import certainty, choices_seen, dominators, neighbours, positions
+from nas.sampling.importance import MIN_TRIALS, importances
+from nas.store import Store, StudyRecord
+from nas.study import Objective
+from nas.trial import Trial, TrialState
+
+COUNTED = ("parameters", "macs", "memory_access_cost")
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study as it is read from the record.
+
+    `database` is how commands name it, without a password; `kept` are the trials whose weights were kept.
+    """
+
+    record: StudyRecord
+    trials: Sequence[Trial]
+    fronts: Sequence[ParetoFront]
+    database: str = "nas.db"
+    kept: frozenset[int] = frozenset()
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What it optimises."""
+        return self.record.spec.objectives
+
+
+def read(store: Store, name: str, database: str) -> Study:
+    """The study of this name as the record holds it now. Raises `UnknownNameError`."""
+    kept = frozenset(a.trial for a in store.artifacts(name) if a.trial is not None)
+    return Study(record=store.study(name), trials=store.trials(name), fronts=store.fronts(name), database=database,
+                 kept=kept)
+
+
+def contents(study: Study) -> dict[str, Any]:
+    """All that the pages need."""
+    spec, record = study.record.spec, study.record
+    ended = sorted(finished(study.trials), key=lambda trial: trial.number)
+    choices = choices_seen(ended)
+    return {
+        "study": record.name,
+        "command": export_command(study),
+        "objectives": [{"metric": o.metric, "direction": o.direction, "limit": o.limit, "reference": o.reference}
+                       for o in spec.objectives],
+        "metrics": _metrics(study, ended),
+        "choices": [{"name": c.name, "values": c.values, "ordered": c.ordered} for c in choices],
+        "trials": {**_columns(study, ended), "params": positions(ended, choices).tolist(),
+                   **_relations(study.objectives, ended),
+                   "nearest": neighbours(positions(ended, choices), choices, NEIGHBOURS).tolist()},
+        "history": _history(study),
+        "published": _published(spec.measurement.image_size, record.classes),
+        "importance": _importance(study.objectives, ended),
+        "importance_needs": MIN_TRIALS,
+        "agreement": [{"first": a.first, "second": a.second, "tau": a.tau, "trials": a.trials}
+                      for a in quality.agreements(ended)],
+        "quality": quality.measured(ended),
+        "ledger": ledger(ended),
+        "summary": _summary(study, ended),
+        "provenance": _provenance(record),
+    }
+
+
+def export_command(study: Study) -> str:
+    """What to type for a trial: `NUMBER` stands for its number, all else is quoted for a shell."""
+    name = study.record.name
+    database = "" if study.database == "nas.db" else f" --database {shlex.quote(study.database)}"
+    return f"nas export {shlex.quote(name)} --trial NUMBER -o {shlex.quote(f'{name}-NUMBER')}{database}"
+
+
+def _metrics(study: Study, ended: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Objectives first, then whatever else was measured or counted."""
+    figures = {m.metric: m for t in ended for m in t.evaluation.measurements.values()}
+    trained = ["error"] if any(t.evaluation.rungs for t in ended) else []
+    names = dict.fromkeys([*(o.metric for o in study.objectives), *trained, *figures])
+    maximized = {o.metric for o in study.objectives if o.direction == "maximize"}
+    return [{"name": name, "unit": figures[name].unit if name in figures else "1",
+             "kind": figures[name].kind.value if name in figures else "trained",
+             "share": name == "error", "maximize": name in maximized,
+             "counted": name in COUNTED} for name in names]
+
+
+def _columns(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
+    names = [metric["name"] for metric in _metrics(study, ended)]
+    front = set(study.fronts[-1].members) if study.fronts else set()
+    bounds: dict[str, tuple[list[float | None], list[float | None]]] = {}
+    for name in names:
+        found = [t.evaluation.measurements.get(name) for t in ended]
+        if any(m is not None and m.ci_low != m.ci_high for m in found):
+            bounds[name] = ([m.ci_low if m else None for m in found], [m.ci_high if m else None for m in found])
+    return {
+        "number": [t.number for t in ended],
+        "state": [t.state.value for t in ended],
+        "front": [t.number in front for t in ended],
+        "violation": [t.violation(study.objectives) for t in ended],
+        "values": {name: [t.evaluation.value(name) for t in ended] for name in names},
+        "low": {name: low for name, (low, _) in bounds.items()},
+        "high": {name: high for name, (_, high) in bounds.items()},
+        "status": {name: [(m.status.value if (m := t.evaluation.measurements.get(name)) else None) for t in ended]
+                   for name in names if name not in COUNTED and name != "error"},
+        "rungs": [[[r.epochs, r.error, r.train_s] for r in t.evaluation.rungs] for t in ended],
+        "kept": [t.number in study.kept for t in ended],
+        "reason": {t.number: t.reason for t in ended if t.reason},
+        "digest": [t.architecture.digest[:12] for t in ended],
+    }
+
+
+def _relations(objectives: Sequence[Objective], ended: Sequence[Trial]) -> dict[str, Any]:
+    """Rank, certainty, and by how many each is dominated, of the complete and feasible trials; None of others."""
+    able = [index for index, t in enumerate(ended) if t.state is TrialState.COMPLETE
+            and t.losses(objectives) is not None and t.violation(objectives) == 0]
+    losses = np.asarray([ended[index].losses(objectives) for index in able], dtype=float)
+    columns: dict[str, list[Any]] = {name: [None] * len(ended) for name in
+                                     ("rank", "certainty", "dominated_by", "dominates")}
+    if not able:
+        return columns
+    bounds = np.asarray([[interval(objective, ended[index]) for objective in objectives] for index in able])
+    certain, possible = certainty(bounds[:, :, 0], bounds[:, :, 1])
+    beaten, beats = dominators(losses), dominators(-losses)
+    for place, (index, rank) in enumerate(zip(able, ranks(losses).tolist(), strict=True)):
+        columns["rank"][index] = rank
+        columns["certainty"][index] = "certain" if certain[place] else "possible" if possible[place] else "dominated"
+        columns["dominated_by"][index] = int(beaten[place])
+        columns["dominates"][index] = int(beats[place])
+    return columns
+
+
+def interval(objective: Objective, trial: Trial) -> tuple[float, float]:
+    """The loss at its best and at its worst within the measured interval; the value itself where there is none."""
+    figure = trial.evaluation.measurements.get(objective.metric)
+    value = trial.evaluation.value(objective.metric)
+    low, high = (figure.ci_low, figure.ci_high) if figure else (None, None)
+    bounds = [objective.loss(bound) for bound in (low, high, value) if bound is not None]
+    return (min(bounds), max(bounds))
+
+
+def _history(study: Study) -> dict[str, list[Any]]:
+    taken = steps(study.trials, study.fronts)
+    return {
+        "after": [step.front.after for step in taken],
+        "device_s": [step.device_s for step in taken],
+        "searched_s": [step.searched_s for step in taken],
+        "hypervolume": [step.front.hypervolume for step in taken],
+        "members": [step.front.members for step in taken],
+        "feasible": [step.front.feasible for step in taken],
+    }
+
+
+def _published(image_size: int, classes: int) -> list[dict[str, Any]]:
+    """The published VoVNets with what they cost at the study's image size; nobody trained or measured them here."""
+    counted = {name: count(PUBLISHED[name], image_size, classes) for name in PUBLISHED if "_paper" not in name}
+    return [{"name": name, **{cost: getattr(counts, cost) for cost in COUNTED}} for name, counts in counted.items()]
+
+
+def _importance(objectives: Sequence[Objective], ended: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Of each objective every choice's share, over the trials that have a final value of it."""
+    found = []
+    for objective in objectives:
+        judged = [t for t in ended if t.state is TrialState.COMPLETE or objective.metric != "error"]
+        known = [(t, value) for t in judged if (value := t.evaluation.value(objective.metric)) is not None]
+        found.append({"metric": objective.metric, "trials": len(known),
+                      "shares": importances(choices_seen([t for t, _ in known]), [t.params for t, _ in known],
+                                            [objective.loss(value) for _, value in known])})
+    return found
+
+
+def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
+    newest = study.fronts[-1] if study.fronts else None
+    spent = [t.evaluation.measure_s + sum(r.train_s + r.validation_s for r in t.evaluation.rungs) for t in ended]
+    return {
+        "states": {state.value: sum(t.state is state and t.duplicate_of is None for t in study.trials)
+                   for state in TrialState},
+        "repeated": sum(t.duplicate_of is not None for t in study.trials),
+        "budget": study.record.spec.budget.trials,
+        "front": len(newest.members) if newest else 0,
+        "feasible": newest.feasible if newest else False,
+        "hypervolume": newest.hypervolume if newest else None,
+        "searched_s": SearchClock(study.trials).total_s,
+        "device_s": sum(spent),
+        "image_size": study.record.spec.measurement.image_size,
+        "classes": study.record.classes,
+    }
+
+
+def _provenance(record: StudyRecord) -> list[tuple[str, str]]:
+    """What the study was made from, as dotted names and their values."""
+    facts: dict[str, Any] = {
+        "begun": f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC", "osa-nas": record.version, "data set": record.dataset,
+        "classes": record.classes, **_flat("study", record.spec.to_dict()), **_flat("found", dict(record.numerics))}
+    return [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in facts.items()]
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    return {name: leaf for key, inner in value.items() for name, leaf in _flat(f"{prefix}.{key}", inner).items()}

@@ -9,9 +9,10 @@ come from the meter. What is timed is any callable, so other runtimes need only 
 
 from nas.benchmark.interval import median_interval
 from nas.benchmark.memory import peak_memory
-from nas.benchmark.preparation import PRECISIONS, RUNTIMES, Prepared, plan_problem, prepare
+from nas.benchmark.preparation import PRECISIONS, Prepared, plan_problem, prepare
+from nas.benchmark.runtimes import RUNTIMES, Network, OnnxFile
 from nas.benchmark.timing import latency
 from nas.benchmark.windows import energy
 
-__all__ = ["PRECISIONS", "RUNTIMES", "Prepared", "energy", "latency", "median_interval", "peak_memory", "plan_problem",
-           "prepare"]
+__all__ = ["PRECISIONS", "RUNTIMES", "Network", "OnnxFile", "Prepared", "energy", "latency", "median_interval",
+           "peak_memory", "plan_problem", "prepare"]

@@ -11,6 +11,9 @@ def peak_memory(run: Prepared, meter: Meter, plan: MeasurementPlan, *, metric: s
     What "holds" means is the meter's `memory_method`, stored with the figure. One reading after one call to settle the
     kernels' choices; it depends on no clock, so its interval is a point.
     """
+    if plan.runtime != "eager":
+        reason = f"what one pass holds can be followed with runtime eager, not inside {plan.runtime}"
+        return Measurement.unavailable(metric, "B", reason, device=meter.device, plan=plan)
     run()
     value = float(run.resident_bytes + meter.peak_memory_bytes(run))
     return Measurement(metric=metric, unit="B", value=value, ci_low=value, ci_high=value, samples=(value,),

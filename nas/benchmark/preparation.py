@@ -5,16 +5,16 @@ import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from nas.benchmark.runtimes import RUNTIMES, Forward, Network, OnnxFile, faults_of, is_finite, runtime_problem
 from nas.errors import InvalidValueError, TrialFailedError
 from nas.measurement import MeasurementPlan, Precision
 from nas.meters import Meter
-
-RUNTIMES = ("eager",)
-"""What can execute a network."""
+from nas.model.onnx_file import to_onnx
 
 PRECISIONS = {Precision.FP32: torch.float32, Precision.TF32: torch.float32, Precision.FP16: torch.float16,
               Precision.BF16: torch.bfloat16}
@@ -26,68 +26,83 @@ INPUTS = 8
 
 @dataclass
 class Prepared:
-    """A network and its inputs; each call runs one batch on the next input and returns the output."""
+    """A network on its runtime with its inputs; each call runs one batch on the next input and returns the output."""
 
-    model: nn.Module
+    forward: Forward
     inputs: Sequence[Tensor]  # each (B, 3, H, W)
-    _turn: Iterator[Tensor] = field(init=False)
+    resident_bytes: int
+    """Bytes of weights, buffers and one input."""
+    _turn: Iterator[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._turn = itertools.cycle(self.inputs)
+        self._turn = itertools.cycle(range(len(self.inputs)))
 
-    def __call__(self) -> Tensor:
+    def __call__(self) -> Any:
         """The output for the next input."""
-        output: Tensor = self.model(next(self._turn))
-        return output
-
-    @property
-    def resident_bytes(self) -> int:
-        """Bytes of weights, buffers and one input."""
-        held = [*self.model.parameters(), *self.model.buffers(), self.inputs[0]]
-        return sum(tensor.nbytes for tensor in held)
+        return self.forward(next(self._turn))
 
 
 def plan_problem(meter: Meter, plan: MeasurementPlan) -> str | None:
     """What of the plan cannot be done on this device, None where all can."""
-    if plan.runtime not in RUNTIMES:
-        return f"no {plan.runtime!r} among the runtimes; there are: {', '.join(RUNTIMES)}"
     if plan.precision is Precision.TF32 and meter.device.kind != "cuda":
         return f"precision tf32 is a mode of NVIDIA GPUs; {meter.device.name} has: fp32, fp16, bf16"
-    return None
+    return runtime_problem(meter.device.kind, plan)
 
 
 @contextlib.contextmanager
-def prepare(model: nn.Module, plan: MeasurementPlan, meter: Meter) -> Iterator[Prepared]:
+def prepare(network: Network, plan: MeasurementPlan, meter: Meter) -> Iterator[Prepared]:
     """A copy of the network in evaluation mode on the meter's device, in the plan's precision and the default memory
-    layout, with the plan's threads, under `inference_mode`, and eight different normal inputs (zeros would be faster).
+    layout, on the plan's runtime with its threads, under `inference_mode`, and eight different normal inputs (zeros
+    would be faster). An ONNX file runs on ONNX Runtime only.
 
-    Threads and TF32 switches are put back at the end. Raises `InvalidValueError` for a plan the device cannot follow,
-    `TrialFailedError` for a network that fails on such an input or returns numbers that are not finite.
+    Threads, TF32 and cuDNN switches are put back at the end. Raises `InvalidValueError` for a plan that the device or
+    the network cannot follow, `TrialFailedError` for a network that fails on such an input or returns numbers that are
+    not finite.
     """
     problem = plan_problem(meter, plan)
+    if not problem and isinstance(network, OnnxFile) and plan.runtime != "onnxruntime":
+        problem = f"{network.name} is an ONNX file: measure it with runtime onnxruntime, not {plan.runtime}"
     if problem:
         raise InvalidValueError(problem)
     dtype = PRECISIONS[plan.precision]
-    with _threads(plan.threads), _tf32(plan.precision), torch.inference_mode():
-        ready = copy.deepcopy(model).eval().to(meter.torch_device, dtype)
+    where = f"batch {plan.batch_size} of {plan.image_size} pixels in {plan.precision}"
+    ready = _ready(network, plan, meter.torch_device)
+    with _threads(plan.threads), _tf32(plan.precision), _cudnn_choice(), torch.inference_mode(), faults_of(where):
         shape = (plan.batch_size, 3, plan.image_size, plan.image_size)
         generator = torch.Generator().manual_seed(0)
         inputs = [torch.randn(shape, generator=generator).to(meter.torch_device, dtype) for _ in range(INPUTS)]
-        prepared = Prepared(ready, inputs)
-        _try(prepared, plan)
+        prepared = Prepared(RUNTIMES[plan.runtime](ready, inputs, plan), inputs, _resident_bytes(ready, inputs[0]))
+        if not is_finite(prepared()):
+            raise TrialFailedError(f"the network returns numbers that are not finite on a {where}")
+    with _threads(plan.threads), _tf32(plan.precision), _cudnn_choice(), torch.inference_mode():
         yield prepared
 
 
-def _try(run: Prepared, plan: MeasurementPlan) -> None:
-    """One call, whose faults are the network's or the plan's."""
-    where = f"batch {plan.batch_size} of {plan.image_size} pixels in {plan.precision}"
+def _ready(network: Network, plan: MeasurementPlan, device: str) -> Network:
+    """The network as its runtime takes it. Exported outside `inference_mode`, which the exporter cannot trace in."""
+    if isinstance(network, OnnxFile):
+        return network
+    model = copy.deepcopy(network).eval()
+    if plan.runtime == "onnxruntime":
+        return OnnxFile(data=to_onnx(model.float().cpu(), plan.image_size), name="the network")
+    return model.to(device, PRECISIONS[plan.precision])
+
+
+def _resident_bytes(network: Network, one_input: Tensor) -> int:
+    if isinstance(network, OnnxFile):
+        return len(network.data) + one_input.nbytes
+    return sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers(), one_input))
+
+
+@contextlib.contextmanager
+def _cudnn_choice() -> Iterator[None]:
+    """Let cuDNN time its algorithms at the first call of a shape, that is before the samples, and keep the choice."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
     try:
-        output = run()
-        finite = bool(output.isfinite().all())
-    except RuntimeError as error:  # torch's only kind, out of memory included
-        raise TrialFailedError(f"the network fails on a {where}: {str(error).splitlines()[0]}") from error
-    if not finite:
-        raise TrialFailedError(f"the network returns numbers that are not finite on a {where}")
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 @contextlib.contextmanager

@@ -30,9 +30,15 @@ def _energy_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
     return plan_problem(meter, plan)
 
 
+def _memory_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
+    if plan.runtime != "eager":
+        return plan_problem(meter, plan) or f"it is followed with runtime eager, not {plan.runtime}; drop the objective"
+    return plan_problem(meter, plan)
+
+
 LATENCY = Metric(name="latency", unit="s", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_latency,
                  obstacle=plan_problem)
 ENERGY = Metric(name="energy", unit="J", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_energy,
                 obstacle=_energy_obstacle)
 PEAK_MEMORY = Metric(name="peak_memory", unit="B", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_peak_memory,
-                     obstacle=plan_problem)
+                     obstacle=_memory_obstacle)

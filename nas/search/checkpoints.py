@@ -1,11 +1,14 @@
 """Which checkpoints stay: the last rung of every trial that was on the front when it ended; the rest is deleted.
 
-A kept file is in the record with its SHA-256. Files of a trial that still runs are left alone.
+A kept file is in the record with its SHA-256. Files of a trial that still runs are left alone. What a killed call left
+to do, the next one does first.
 """
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
+from nas.errors import CorruptFileError
 from nas.search.engine import Engine
 from nas.store import Artifact, ArtifactKind, Store
 from nas.trial import Trial, TrialState
@@ -18,28 +21,52 @@ class CheckpointKeeper:
         self._store, self._engine, self._artifacts = store, engine, artifacts
         self._study = engine.spec.name
         kept = {artifact.path for artifact in store.artifacts(self._study)}
-        for number in engine.brain.front.members:  # a former call may have been killed before it got here
-            self._keep(engine.brain.trials[number], kept)
+        trials = engine.brain.trials
+        for number in engine.brain.front.members:
+            name = _last(trials[number])
+            if name and name not in kept:
+                self._keep(number, name)
+                kept.add(name)
+        there = {path.relative_to(artifacts).as_posix() for path in (artifacts / self._study).rglob("*.*")}
+        self._delete(name for trial in trials.values() if _ended(trial)
+                     for name in _names(trial) if name in there and name not in kept)
 
     def __call__(self, trial: Trial) -> None:
         """Keep or delete the checkpoints of a trial that has ended."""
-        if trial.state is TrialState.RUNNING or trial.duplicate_of is not None:
+        if not _ended(trial):
             return
-        names = [rung.checkpoint for rung in trial.evaluation.rungs if rung.checkpoint]
-        if trial.number in self._engine.brain.front.members:
-            self._keep(trial, set())
-            names = names[:-1]
+        last = _last(trial) if trial.number in self._engine.brain.front.members else None
+        if last:
+            self._keep(trial.number, last)
+        self._delete(name for name in _names(trial) if name != last)
+
+    def _keep(self, number: int, name: str) -> None:
+        path = self._artifacts / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            message = f"{path} holds the weights of trial {number}, and cannot be read: {error.strerror}"
+            raise CorruptFileError(message) from error
+        self._store.add_artifact(self._study, Artifact(
+            path=name, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content),
+            kind=ArtifactKind.CHECKPOINT, trial=number))
+
+    def _delete(self, names: Iterable[str]) -> None:
         for name in names:
             path = self._artifacts / name
             path.unlink(missing_ok=True)
             if path.parent.is_dir() and not any(path.parent.iterdir()):
                 path.parent.rmdir()
 
-    def _keep(self, trial: Trial, kept: set[str]) -> None:
-        name = trial.evaluation.rungs[-1].checkpoint if trial.evaluation.rungs else None
-        if name is None or name in kept:
-            return
-        content = (self._artifacts / name).read_bytes()
-        self._store.add_artifact(self._study, Artifact(
-            path=name, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content),
-            kind=ArtifactKind.CHECKPOINT, trial=trial.number))
+
+def _ended(trial: Trial) -> bool:
+    """Whether its files are nobody's any more; a duplicate has none of its own."""
+    return trial.state is not TrialState.RUNNING and trial.duplicate_of is None
+
+
+def _names(trial: Trial) -> list[str]:
+    return [rung.checkpoint for rung in trial.evaluation.rungs if rung.checkpoint]
+
+
+def _last(trial: Trial) -> str | None:
+    return trial.evaluation.rungs[-1].checkpoint if trial.evaluation.rungs else None

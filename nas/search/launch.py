@@ -1,15 +1,18 @@
 """From a study and a record to a running search: prepare, record, go on where the last call stopped."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from nas import plugins
+from nas.complexity import totals
 from nas.evaluation import Job, Preparation
 from nas.sampling import Proposer
-from nas.search.brain import Brain
+from nas.search.brain import Brain, utc_now
 from nas.search.checkpoints import CheckpointKeeper
 from nas.search.engine import Engine, Listener
 from nas.search_space import SearchSpace
@@ -46,14 +49,14 @@ class Search:
 @contextmanager
 def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path, artifacts: Path,
                 listener: Listener = lambda _: None,
-                evaluator: str = "nas.evaluation.evaluator:Evaluator") -> Iterator[Search]:
+                evaluator: str = "nas.evaluation.evaluator:Evaluator",
+                now: Callable[[], datetime] = utc_now) -> Iterator[Search]:
     """Everything between a study file and its first proposal. Nothing is written unless all of it works.
 
     Raises `StudyConflictError` where the record holds another study of this name, and what `prepare` raises.
     """
     space: SearchSpace = plugins.load("nas.spaces", spec.space)
-    sampler = Proposer(space=space, objectives=spec.objectives, seed=spec.seed,
-                       make_sampler=plugins.load("nas.samplers", spec.sampler))
+    make_sampler = plugins.load("nas.samplers", spec.sampler)
     job = Job(spec=spec, artifacts=str(artifacts.resolve()), folder=str(folder.resolve()), evaluator=evaluator)
     with ExitStack() as stack:
         stack.callback(workers.close)
@@ -69,8 +72,11 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
                                    artifacts=job.artifacts)
                 store.set_numerics(spec.name, preparation.to_dict())
             stack.enter_context(store.claim(spec.name))
+        sampler = Proposer(
+            space=space, objectives=spec.objectives, seed=spec.seed, make_sampler=make_sampler,
+            counts=partial(totals, image_size=spec.measurement.image_size, num_classes=len(preparation.classes)))
         brain = Brain(spec=spec, space=space, sampler=sampler, trials=store.trials(spec.name))
-        engine = Engine(brain=brain, record=store)
+        engine = Engine(brain=brain, record=store, now=now)
         keeper = CheckpointKeeper(store, engine, Path(job.artifacts))
         engine.listeners = [keeper, listener]
         yield Search(engine=engine, job=replace(job, preparation=preparation), workers=workers)

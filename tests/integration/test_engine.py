@@ -1,0 +1,310 @@
+"""The engine on a real record: killed at any point, the same call goes on and nothing is lost or done twice."""
+
+import dataclasses
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from nas.complexity import count
+from nas.errors import StudyConflictError
+from nas.pareto import front
+from nas.search.brain import Finished, Wait
+from nas.search.launch import open_search
+from nas.store import Store
+from nas.study import Budget, Objective, RungSpec, StudySpec
+from nas.task import Decision, Measured, Task
+from nas.testing.evaluators import ArithmeticEvaluator
+from nas.trial import TrialState
+from search_spaces.osa_tiny import SPACE
+
+SPEC = StudySpec(
+    name="s", space="osa_tiny", sampler="tpe", seed=3, rungs=RungSpec(epochs=(1, 2)), budget=Budget(trials=4),
+    objectives=(Objective(metric="error", reference=1.0), Objective(metric="macs", limit=3_000_000)))
+
+
+class Killed(BaseException):
+    """In the place of SIGKILL: nothing catches it, locks and transactions end as the system ends them."""
+
+
+class MortalStore(Store):
+    """A record whose process is killed at one of its writing steps, before or after it took effect."""
+
+    left = 10**9
+
+    def step(self):
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+
+    @contextmanager
+    def transaction(self):
+        self.step()
+        with super().transaction():
+            yield
+        self.step()
+
+
+def _mortal(name):
+    def call(self, *args, **kwargs):
+        self.step()
+        getattr(Store, name)(self, *args, **kwargs)
+        self.step()
+    return call
+
+
+for _name in ("create_study", "set_numerics", "add_trial", "add_measurements", "add_rung", "finish_trial", "add_front",
+              "add_artifact"):
+    setattr(MortalStore, _name, _mortal(_name))
+
+
+class Hands:
+    """Workers that do up to `count` tasks in turns, here, and keep every checkpoint as a file.
+
+    `done` has every rung that was reported and answered; `tasks` what was handed out.
+    """
+
+    def __init__(self, folder, count=1):
+        self.folder, self.count = folder, count
+        self.done, self.tasks = [], []
+
+    prepare = staticmethod(ArithmeticEvaluator.prepare)
+
+    def close(self):
+        pass
+
+    def run(self, engine, job):
+        at_work, reason = {}, None
+        while at_work or reason is None:
+            if reason is None and len(at_work) < self.count:
+                task = engine.propose()
+                if isinstance(task, Task):
+                    self.tasks.append(task)
+                    at_work[task.number] = self.steps(job, task)
+                elif isinstance(task, Finished):
+                    reason = task.reason
+                else:
+                    assert isinstance(task, Wait)
+                    assert at_work
+            for number, steps in list(at_work.items()):
+                event = next(steps)
+                if engine.report(number, event) is Decision.END:
+                    del at_work[number]
+                if not isinstance(event, Measured):
+                    self.done.append((engine.brain.trials[number].architecture.digest, event.rung.epochs))
+        return reason
+
+    def steps(self, job, task):
+        """As the evaluator's, with a checkpoint for every rung; the last one has to be there to go on from."""
+        if task.evaluation.rungs:
+            assert (self.folder / task.evaluation.rungs[-1].checkpoint).is_file()
+        for event in ArithmeticEvaluator(job).steps(task):
+            if isinstance(event, Measured):
+                yield event
+            else:
+                name = f"s/{task.architecture.digest[:16]}/rung-{event.rung.epochs:g}.safetensors"
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (self.folder / name).write_text(f"{task.seed}")
+                yield replace(event, rung=replace(event.rung, checkpoint=name))
+
+
+def search(spec, folder, hands, store_class=Store, life=None):
+    """Run the study in `folder` with these hands; gives the engine, or None where it was killed."""
+    with store_class.open(folder / "nas.db") as store:
+        if life is not None:
+            store.left = life
+        try:
+            with open_search(spec, store=store, workers=hands, folder=folder, artifacts=folder) as found:
+                found.run()
+                return found.engine
+        except Killed:
+            return None
+
+
+def story(trials):
+    """What became of the trials, without times."""
+    return [(t.number, t.params, t.state, t.reason, t.duplicate_of, t.seed,
+             [(r.epochs, r.error, r.checkpoint) for r in t.evaluation.rungs]) for t in trials.values()]
+
+
+def check(spec, folder, engine):
+    """The record is whole: the brain's truth, each architecture once, no trial stuck, files as they are recorded."""
+    with Store.open(folder / "nas.db", read_only=True) as store:
+        trials, artifacts, fronts = store.trials("s"), store.artifacts("s"), store.fronts("s")
+    assert trials == list(engine.brain.trials.values())
+    assert all(trial.state is not TrialState.RUNNING for trial in trials)
+    digests = Counter(t.architecture.digest for t in trials if t.duplicate_of is None)
+    assert len(digests) == spec.budget.trials
+    assert set(digests.values()) == {1}
+    assert fronts[-1].members == front(trials, spec.objectives).members
+    assert [f.after for f in fronts] == sorted(f.after for f in fronts)
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors")}
+    assert files == {artifact.path for artifact in artifacts}
+    best = [trials[number].evaluation.rungs for number in fronts[-1].members]
+    assert {rungs[-1].checkpoint for rungs in best if rungs} <= files
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_any_point_the_same_call_goes_on(tmp_path, workers):
+    """Before and after every write of a small study: no answered rung is lost or done again, and with one worker the
+    study becomes what it would have become anyway."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    undisturbed = search(SPEC, whole, Hands(whole, workers))
+    check(SPEC, whole, undisturbed)
+    kills = 0
+    while True:
+        folder = tmp_path / str(kills)
+        folder.mkdir()
+        first, second = Hands(folder, workers), Hands(folder, workers)
+        if search(SPEC, folder, first, MortalStore, life=kills) is not None:
+            break
+        engine = search(SPEC, folder, second)
+        check(SPEC, folder, engine)
+        rungs = Counter([*first.done, *second.done])
+        assert not [rung for rung, times in rungs.items() if times > 1]
+        if workers == 1:
+            assert story(engine.brain.trials) == story(undisturbed.brain.trials)
+        kills += 1
+    assert kills > 60
+
+
+def test_repeated_proposals_of_a_running_trial_end_with_it(tmp_path):
+    """As it does, with its figures, and not before."""
+    seen = []
+
+    class Watching(Hands):
+        def run(self, engine, job):
+            engine.listeners = [*engine.listeners, seen.append]
+            return super().run(engine, job)
+
+    spec = replace(SPEC, sampler="random", budget=Budget(trials=60))
+    engine = search(spec, tmp_path, Watching(tmp_path, 8))
+    check(spec, tmp_path, engine)
+    waited = {t.number for t in seen if t.duplicate_of is not None and t.state is TrialState.RUNNING}
+    assert waited
+    for number in waited:
+        trial = engine.brain.trials[number]
+        original = engine.brain.trials[trial.duplicate_of]
+        assert (trial.state, trial.reason, trial.evaluation, trial.finished_at) == (
+            original.state, original.reason, original.evaluation, original.finished_at)
+        ends = [t.number for t in seen if t.state is not TrialState.RUNNING and t.number in {number, original.number}]
+        assert ends == [original.number, number]
+
+
+def test_a_trial_behind_the_others_is_stopped_at_its_rung(tmp_path):
+    """And never trained to the next one; the front is not touched by it."""
+    spec = replace(SPEC, objectives=SPEC.objectives[:1], budget=Budget(trials=20),
+                   rungs=RungSpec(epochs=(1, 2, 3), keep=0.3, min_trials=3))
+    engine = search(spec, tmp_path, Hands(tmp_path))
+    check(spec, tmp_path, engine)
+    stopped = [t for t in engine.brain.trials.values() if "behind the others" in t.reason]
+    assert stopped
+    assert all(len(t.evaluation.rungs) < 3 and t.reason.endswith(f"after {len(t.evaluation.rungs)} epochs")
+               for t in stopped)
+    assert not {t.number for t in stopped} & set(engine.brain.front.members)
+
+
+def test_a_network_beyond_a_limit_costs_no_training(tmp_path):
+    """It ends when it is counted, with the limit in its reason."""
+    error, macs = SPEC.objectives
+    spec = replace(SPEC, objectives=(error, replace(macs, limit=1_500_000)), budget=Budget(trials=20))
+    engine = search(spec, tmp_path, Hands(tmp_path))
+    ended = {TrialState.STOPPED: 0, TrialState.COMPLETE: 0}
+    for trial in engine.brain.trials.values():
+        beyond = count(trial.architecture, 32, 10).macs > 1_500_000
+        ended[trial.state] += trial.duplicate_of is None
+        assert trial.state is (TrialState.STOPPED if beyond else TrialState.COMPLETE)
+        assert len(trial.evaluation.rungs) == (0 if beyond else 2)
+        assert ("is beyond the limit 1.5e+06" in trial.reason) == beyond
+    assert min(ended.values()) > 0
+
+
+def test_a_space_is_searched_to_its_end(tmp_path):
+    """With more budget than the space has networks, the search tries all of them if its sampler finds them, and in
+    any case ends with a reason."""
+    spec = replace(SPEC, sampler="random", budget=Budget(trials=1000))
+    hands = Hands(tmp_path)
+    with Store.open(tmp_path / "nas.db") as store, open_search(
+            spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path) as found:
+        reason = found.run()
+    tried = len({task.architecture.digest for task in hands.tasks})
+    assert len(hands.tasks) == tried
+    assert reason == ("all 128 architectures of the space were tried" if tried == SPACE.cardinality
+                      else "the sampler random proposed nothing new 100 times in a row")
+
+
+def test_when_the_time_is_spent_no_new_trial_begins(tmp_path):
+    """The one at work is finished; a second call finds the time of the first spent."""
+    clock = [datetime(2026, 1, 1, tzinfo=UTC)]
+
+    class Slow(Hands):
+        def steps(self, job, task):
+            for event in super().steps(job, task):
+                clock[0] += timedelta(seconds=30)
+                yield event
+
+    spec = replace(SPEC, objectives=SPEC.objectives[:1], budget=Budget(trials=1000, wall_time_s=300))
+    tried = []
+    for _ in range(2):
+        with Store.open(tmp_path / "nas.db") as store, open_search(
+                spec, store=store, workers=Slow(tmp_path), folder=tmp_path, artifacts=tmp_path,
+                now=lambda: clock[0]) as found:
+            assert found.run() == "300 s of searching are spent"
+        tried.append(found.engine.brain.architectures)
+        assert not found.engine.brain.running
+        clock[0] += timedelta(days=1)
+    assert tried == [4, 4]
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=-30), timedelta(days=30)])
+def test_a_clock_that_jumps_disturbs_nothing(tmp_path, jump):
+    """Neither the trials nor the order of fronts; the other trials are those of a quiet clock."""
+    clock = [datetime(2026, 1, 1, tzinfo=UTC)]
+
+    class Jumping(Hands):
+        def steps(self, job, task):
+            for event in super().steps(job, task):
+                clock[0] += jump if task.number == 2 else timedelta(seconds=1)
+                yield event
+
+    with Store.open(tmp_path / "nas.db") as store, open_search(
+            SPEC, store=store, workers=Jumping(tmp_path), folder=tmp_path, artifacts=tmp_path,
+            now=lambda: clock[0]) as found:
+        found.run()
+    check(SPEC, tmp_path, found.engine)
+    quiet = tmp_path / "quiet"
+    quiet.mkdir()
+    assert story(found.engine.brain.trials) == story(search(SPEC, quiet, Hands(quiet)).brain.trials)
+
+
+def test_two_searches_of_one_study_do_not_mix(tmp_path):
+    """The second is refused with the first one's process, and writes nothing."""
+    with Store.open(tmp_path / "nas.db") as store, open_search(
+            SPEC, store=store, workers=Hands(tmp_path), folder=tmp_path, artifacts=tmp_path):
+        with pytest.raises(StudyConflictError, match="searched already, by process"):
+            search(SPEC, tmp_path, Hands(tmp_path))
+        assert store.trials("s") == []
+    check(SPEC, tmp_path, search(SPEC, tmp_path, Hands(tmp_path)))
+
+
+def test_a_task_knows_what_its_trial_has(tmp_path):
+    """A trial that a killed call left at its first rung is handed out first, with that rung."""
+    life = 0
+    while True:
+        folder = tmp_path / str(life)
+        folder.mkdir()
+        search(SPEC, folder, Hands(folder), MortalStore, life=life)
+        with Store.open(folder / "nas.db", read_only=True) as store:
+            trials = store.trials("s") if store.studies() else []
+        if trials and trials[-1].evaluation.rungs and trials[-1].state is TrialState.RUNNING:
+            break
+        life += 1
+    hands = Hands(folder)
+    search(SPEC, folder, hands)
+    assert dataclasses.asdict(hands.tasks[0]) == {
+        "number": trials[-1].number, "architecture": dataclasses.asdict(trials[-1].architecture),
+        "seed": trials[-1].seed, "evaluation": dataclasses.asdict(trials[-1].evaluation)}

@@ -106,10 +106,15 @@ class TrainingSpec:
 
     `translate` is the largest shift in pixels of a random crop with reflected borders, `cutout` the side of the
     erased square (0: off), `warmup` the share of the cycle in which the learning rate rises.
+
+    Batch size and learning rate were measured on CIFAR-10 (JPEG copies, one seed, 5,000 validation images), as
+    validation error of batches of 64 at 0.4 / of 128 at the best rate tried / of 128 at 0.2: half an epoch of 5 MMACs
+    42.3 / 43.7 (0.6) / 48.7 %, of 24 MMACs 38.7 / 43.9 (0.6) / 44.6 %; two epochs of 5 MMACs 30.7 / - / 34.2 %. The
+    other settings made less than one and a half points of difference at half an epoch, too little to tell by one seed.
     """
 
-    batch_size: int = 128
-    learning_rate: float = 0.2
+    batch_size: int = 64
+    learning_rate: float = 0.4
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1

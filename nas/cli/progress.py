@@ -36,11 +36,11 @@ class SearchDisplay:
         self._left = ""
 
     def preparing(self, spec: StudySpec) -> None:
-        """Say what is going to happen."""
+        """Say what is going to happen. Sentences are wrapped at words on a terminal, and stay whole lines elsewhere."""
         objectives = ", ".join(o.metric for o in spec.objectives)
         self._console.print(f"study {spec.name}: {objectives} over {spec.space} by {spec.sampler}, "
                             f"{spec.workers.count} {spec.workers.kind} worker(s); record {shown_url(self._database)}",
-                            soft_wrap=True)
+                            soft_wrap=not self._console.is_terminal)
         self._console.print("preparing: data, device, number formats …")
 
     @contextmanager
@@ -91,7 +91,8 @@ class SearchDisplay:
         if engine is None:
             return
         spec, trials, front = engine.spec, engine.brain.trials, engine.brain.front
-        self._console.print(f"\nfinished: {reason}; {duration(engine.elapsed_s())} of searching", soft_wrap=True)
+        self._console.print(f"\nfinished: {reason}; {duration(engine.elapsed_s())} of searching",
+                            soft_wrap=not self._console.is_terminal)
         self._console.print(front_table(spec, trials, front))
         option = "" if self._database == "nas.db" else f" --database {shown_url(self._database)}"
         if front.members:
@@ -105,7 +106,7 @@ class SearchDisplay:
     def _render(self) -> RenderableType:
         engine = self._engine
         clock = Text(f"searched {duration(engine.elapsed_s())}, {self._left}") if engine is not None else Text()
-        return Group(self._body, clock)
+        return Group(clock, self._body)
 
     def _draw(self, engine: Engine) -> RenderableType:
         brain, spec = engine.brain, engine.spec
@@ -113,7 +114,7 @@ class SearchDisplay:
         self._left = time_left(engine)
         bar = Table.grid(padding=(0, 1))
         failed = sum(t.state is TrialState.FAILED for t in brain.trials.values())
-        bar.add_row(ProgressBar(total=spec.budget.trials, completed=finished, width=40),
+        bar.add_row(ProgressBar(total=spec.budget.trials, completed=finished, width=30),
                     f"{finished} of {spec.budget.trials} trials",
                     f"{len(brain.trials) - brain.architectures} repeated, {failed} failed")
         volume = brain.front.hypervolume

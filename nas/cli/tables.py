@@ -17,8 +17,9 @@ def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront
     volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.5g}"
     title = f"front of {spec.name} after {front.after} trials{volume}"
     if front.members and not front.feasible:
-        title += "; NOTHING IS FEASIBLE YET, these are the least violating"
-    table = Table(title=Text(title, no_wrap=True), box=box.SIMPLE, title_justify="left", min_width=len(title) + 2)
+        title += "\nNOTHING IS FEASIBLE YET, these are the least violating"
+    table = Table(title=Text(title, no_wrap=True), box=box.SIMPLE, title_justify="left",
+                  min_width=max(map(len, title.splitlines())) + 2)
     table.add_column("trial", justify="right")
     for objective in spec.objectives:
         table.add_column(objective.metric if objective.limit is None else f"{objective.metric} (limited)")

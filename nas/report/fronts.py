@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nas.measurement import Kind
 from nas.pareto import ParetoFront
 from nas.report.quantities import quantity, with_interval
 from nas.study import Objective, StudySpec
@@ -29,7 +30,8 @@ def as_csv(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront) -> 
     """One line for each member under a line of names."""
     lines = rows(spec, trials, front)
     out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(lines[0]) if lines else ["trial"], lineterminator="\n")
+    names = list(dict.fromkeys(name for line in lines for name in line)) or ["trial"]
+    writer = csv.DictWriter(out, fieldnames=names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()
@@ -54,6 +56,6 @@ def _row(spec: StudySpec, trial: Trial) -> dict[str, Any]:
             continue
         row[metric] = trial.evaluation.value(metric)
         measurement = trial.evaluation.measurements.get(metric)
-        if measurement is not None and measurement.ci_low != measurement.ci_high:
+        if measurement is not None and measurement.kind is not Kind.COUNTED:
             row |= {f"{metric}_low": measurement.ci_low, f"{metric}_high": measurement.ci_high}
     return row | {"violation": trial.violation(spec.objectives), "digest": trial.architecture.digest[:12]}

@@ -16,9 +16,11 @@ def quantity(value: float | None, unit: str, *, metric: str = "") -> str:
         return "-"
     if metric in SHARES:
         return f"{100 * value:.2f} %"
-    power = 0 if value == 0 else math.floor(math.log10(abs(value)) / 3 + 1e-12)
+    rounded = float(f"{value:.4g}")
+    power = 0 if rounded == 0 else math.floor(math.log10(abs(rounded)) / 3 + 1e-12)
     power = max(min(power, max(PREFIXES)), min(PREFIXES))
-    shown = f"{value / 1000.0**power:.3g}" if abs(value) < 1000.0 ** (power + 1) * 0.9995 else f"{value:.4g}"
+    scaled = value / 1000.0**power
+    shown = f"{scaled:.3g}" if abs(scaled) < 999.5 else f"{scaled:.4g}"
     suffix = PREFIXES[power] + ("" if unit == "1" else unit)
     return f"{shown} {suffix}".rstrip()
 

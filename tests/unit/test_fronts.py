@@ -1,0 +1,97 @@
+"""The front as rows, CSV and JSON, against three trials whose figures were chosen by hand."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from nas.architecture import Architecture, OsaStage
+from nas.measurement import Measurement, Status
+from nas.pareto import ParetoFront
+from nas.report.fronts import as_csv, as_json, cells, rows
+from nas.study import Objective, StudySpec
+from nas.trial import Evaluation, Rung, Trial, TrialState
+
+SPEC = StudySpec(name="hand", space="osa_tiny", objectives=(
+    Objective(metric="error", reference=1.0), Objective(metric="latency", limit=0.004)))
+FRONT = ParetoFront(members=(2, 0), hypervolume=0.002, after=3, feasible=True)
+
+
+def latency(value, low, high, **others):
+    """A measured latency in seconds."""
+    return Measurement(metric="latency", unit="s", value=value, ci_low=low, ci_high=high, method="clock", **others)
+
+
+def trial(number, error, figure):
+    """A complete trial of the network whose stages are `16 + number` channels wide."""
+    stage = OsaStage(mid_channels=8, out_channels=16 + number, num_layers=2, num_blocks=1)
+    rung = Rung(epochs=1, error=error, train_loss=1.0, images=100, train_s=1.0, validation_s=0.1)
+    evaluation = Evaluation(measurements={m.metric: m for m in (Measurement.counted("parameters", "1", 1000), figure)},
+                            rungs=(rung,))
+    return Trial(number=number, params={}, architecture=Architecture(stem_channels=(8, 8, 8), stages=(stage,) * 3), seed=1,
+                 evaluation=evaluation, state=TrialState.COMPLETE, started_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+TRIALS = {
+    0: trial(0, 0.5, latency(0.001, 0.0009, 0.0011, status=Status.NOISY)),
+    1: trial(1, 0.6, latency(0.002, 0.0019, 0.0021)),
+    2: trial(2, 0.25, latency(0.003, 0.003, 0.003)),
+}
+"""Trial 1 is beaten by trial 0; all readings of trial 2 were the same."""
+
+
+def test_a_row_is_a_member_in_si_units():
+    """In the order of the front; counts have no interval, measurements have, even where it is a point."""
+    assert rows(SPEC, TRIALS, FRONT) == [
+        {"trial": 2, "error": 0.25, "latency": 0.003, "latency_low": 0.003, "latency_high": 0.003,
+         "parameters": 1000.0, "violation": 0.0, "digest": TRIALS[2].architecture.digest[:12]},
+        {"trial": 0, "error": 0.5, "latency": 0.001, "latency_low": 0.0009, "latency_high": 0.0011,
+         "parameters": 1000.0, "violation": 0.0, "digest": TRIALS[0].architecture.digest[:12]},
+    ]
+
+
+def test_a_violation_is_the_share_beyond_the_limit():
+    """5 ms are a quarter more than the 4 ms that are allowed."""
+    slow = {0: trial(0, 0.5, latency(0.005, 0.005, 0.005))}
+    front = ParetoFront(members=(0,), hypervolume=0.0, after=1, feasible=False)
+    assert rows(SPEC, slow, front)[0]["violation"] == pytest.approx(0.25)
+
+
+def test_csv_is_the_rows_under_their_names():
+    """Read back with a reader that did not write it."""
+    table = list(csv.DictReader(io.StringIO(as_csv(SPEC, TRIALS, FRONT))))
+    assert table == [{key: str(value) for key, value in row.items()} for row in rows(SPEC, TRIALS, FRONT)]
+    assert as_csv(SPEC, TRIALS, FRONT).splitlines()[0] == (
+        "trial,error,latency,latency_low,latency_high,parameters,violation,digest")
+
+
+def test_csv_holds_figures_that_only_some_members_have():
+    """The others' places stay empty."""
+    memory = Measurement(metric="peak_memory", unit="B", value=64.0, ci_low=60.0, ci_high=70.0, method="counter")
+    more = replace(TRIALS[0], evaluation=TRIALS[0].evaluation.with_measurements([memory]))
+    table = list(csv.DictReader(io.StringIO(as_csv(SPEC, TRIALS | {0: more}, FRONT))))
+    assert [(row["peak_memory_low"], row["peak_memory_high"]) for row in table] == [("", ""), ("60.0", "70.0")]
+
+
+def test_csv_of_an_empty_front_is_one_line():
+    """So that what reads it finds a heading."""
+    assert as_csv(SPEC, {}, ParetoFront(members=(), hypervolume=None, after=0, feasible=False)) == "trial\n"
+
+
+def test_json_is_the_rows_with_their_architectures():
+    """From which the same networks are built again."""
+    found = json.loads(as_json(SPEC, TRIALS, FRONT))
+    members = found.pop("members")
+    assert found == {"study": "hand", "feasible": True, "hypervolume": 0.002, "after": 3}
+    assert [Architecture.from_dict(member.pop("architecture")) for member in members] == [
+        TRIALS[number].architecture for number in FRONT.members]
+    assert members == rows(SPEC, TRIALS, FRONT)
+
+
+def test_a_terminal_shows_objectives_with_intervals():
+    """An error in per cent; what is not known yet is a dash."""
+    assert cells(SPEC.objectives, TRIALS[0]) == ["50.00 %", "1 ms  [900 µs to 1.1 ms, noisy]"]
+    assert cells(SPEC.objectives, replace(TRIALS[0], evaluation=Evaluation())) == ["-", "-"]

@@ -11,8 +11,8 @@ from nas.benchmark.interval import median_interval
 from nas.benchmark.memory import peak_memory
 from nas.benchmark.preparation import PRECISIONS, Prepared, plan_problem, prepare
 from nas.benchmark.runtimes import RUNTIMES, Network, OnnxFile
-from nas.benchmark.timing import latency
+from nas.benchmark.timing import latency, single_calls
 from nas.benchmark.windows import energy
 
 __all__ = ["PRECISIONS", "RUNTIMES", "Network", "OnnxFile", "Prepared", "energy", "latency", "median_interval",
-           "peak_memory", "plan_problem", "prepare"]
+           "peak_memory", "plan_problem", "prepare", "single_calls"]

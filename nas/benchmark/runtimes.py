@@ -51,7 +51,7 @@ def compiled(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan)
 
 def graph(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan) -> Forward:
     """One CUDA graph for each input, all in one memory pool, so that a call is a replay and nothing is copied."""
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch leaves it untyped
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(WARM_CALLS):

@@ -20,6 +20,7 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from nas.benchmark.interval import Interval, median_interval, median_rank
 from nas.measurement import Measurement, MeasurementPlan, Status
@@ -131,6 +132,35 @@ def latency(run: Run, meter: Meter, plan: MeasurementPlan, *, metric: str = "lat
                        ci_low=interval.low if interval else None, ci_high=interval.high if interval else None,
                        samples=tuple(attempt.samples), method=method, status=Status.NOISY if doubts else Status.OK,
                        reason="; ".join(doubts), device=meter.device, plan=plan)
+
+
+SINGLE_CALLS = 1000
+"""The least calls of which a 99th percentile means something: it rests on the ten slowest."""
+
+
+def single_calls(run: Run, meter: Meter, plan: MeasurementPlan, *, metric: str = "single_call") -> Measurement:
+    """Seconds of single calls, each from an idle device to an idle device: at most 1000, as the plan's time allows.
+
+    The value is their median; `details` has p50 and p90, and p99 where there are 1000. Nothing is left out, so that
+    the tail is real; so where this process waited for cores more than 5 % of the time there is no value, `contended`.
+    """
+    for _ in range(3):
+        run()
+    samples: list[float] = []
+    start_s, first = meter.time_s(), meter.host_load()
+    while len(samples) < SINGLE_CALLS and (meter.time_s() - start_s < plan.max_time_s or len(samples) < 2):
+        samples.append(time_block(run, meter, 1))
+    share = _waiting(first, meter.host_load()) / max(meter.time_s() - start_s, 1e-9)
+    context: dict[str, Any] = {"metric": metric, "unit": "s", "samples": tuple(samples), "device": meter.device,
+                               "plan": plan, "method": f"median of single calls, {meter.clock}, {plan.runtime}"}
+    if share > MAX_WAITING_SHARE:
+        return Measurement(**context, value=None, status=Status.CONTENDED, details={"percentiles": {}},
+                           reason=f"this process waited for a core {share:.0%} of the time; stop the others")
+    cuts = statistics.quantiles(samples, n=100, method="inclusive")
+    percentiles = {"p50": cuts[49], "p90": cuts[89]} | ({"p99": cuts[98]} if len(samples) >= SINGLE_CALLS else {})
+    interval = median_interval(samples)
+    return Measurement(**context, value=statistics.median(samples), ci_low=interval.low if interval else None,
+                       ci_high=interval.high if interval else None, details={"percentiles": percentiles})
 
 
 def _attempt(run: Run, meter: Meter, plan: MeasurementPlan, calls: int) -> Attempt:

@@ -80,3 +80,13 @@ class NvmlDevice:
             self._open = False
             pynvml.nvmlShutdown()
 
+
+@translated
+def gpu_uuids() -> list[str]:
+    """All GPUs that the driver knows, in NVML's order. Raises `UnavailableError` where it cannot be asked."""
+    pynvml.nvmlInit()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return [str(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+    finally:
+        pynvml.nvmlShutdown()

@@ -46,12 +46,16 @@ class Subject:
         Time and memory do not depend on the weights' values as long as activations keep their size; energy does a
         little, and dead ReLUs would make it look better. On the CPU.
         """
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(0)
-            model = build(self.architecture, self.num_classes)
-            size = self.plan.image_size
-            calibrate(model, torch.randn(CALIBRATION_IMAGES, 3, size, size))
-        return model
+        return seeded_network(self.architecture, self.num_classes, self.plan.image_size)
+
+
+def seeded_network(architecture: Architecture, num_classes: int, image_size: int) -> nn.Module:
+    """The network with the same random weights every time, its BatchNorm calibrated on normal images, on the CPU."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = build(architecture, num_classes)
+        calibrate(model, torch.randn(CALIBRATION_IMAGES, 3, image_size, image_size))
+    return model
 
 
 def calibrate(model: nn.Module, images: torch.Tensor) -> None:

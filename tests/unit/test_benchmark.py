@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas.benchmark import energy, latency, median_interval, peak_memory, prepare
+from nas.benchmark import energy, latency, median_interval, peak_memory, prepare, single_calls
 from nas.benchmark.interval import median_rank
 from nas.benchmark.timing import warm_up
 from nas.errors import InvalidValueError, TrialFailedError
@@ -124,6 +124,36 @@ def test_a_crowded_machine_is_noisy():
     assert "1.0 of 1 free cores" in found.reason
 
 
+def test_percentiles_of_single_calls_are_those_of_the_distribution():
+    """1000 calls of 1.001, 1.002, … 2.000 ms in random order: p50, p90 and p99 are 1.5, 1.9 and 1.99 ms."""
+    meter, times = FakeMeter(), [0.001 + 1e-6 * (n + 1) for n in range(1000)]
+    random.Random(5).shuffle(times)
+    turn = iter([0.001] * 3 + times)
+    found = single_calls(lambda: meter.work(next(turn)), meter, PLAN)
+    assert found.details["percentiles"] == pytest.approx({"p50": 0.0015, "p90": 0.0019, "p99": 0.00199}, rel=1e-3)
+    assert len(found.samples) == 1000
+
+
+def test_a_tail_needs_a_thousand_calls():
+    """Calls of 10 ms leave 200 in the plan's two seconds: no p99, and no more time."""
+    meter = FakeMeter()
+    found = single_calls(runner(meter, lambda _: 0.01), meter, PLAN)
+    assert set(found.details["percentiles"]) == {"p50", "p90"}
+    assert meter.now_s < 2.1
+
+
+def test_a_tail_beside_others_is_no_tail():
+    """Where a tenth of the time was waiting for a core there are no percentiles and no value."""
+    meter = FakeMeter()
+
+    def beside():
+        meter.work(0.001)
+        meter.waited_s += 0.0001
+
+    found = single_calls(beside, meter, PLAN)
+    assert (found.status, found.value, found.details) == (Status.CONTENDED, None, {"percentiles": {}})
+
+
 def test_order_statistics_have_their_published_ranks():
     """Ranks of the 95 % interval of a median as tabulated for the sign test (n = 6: 1, 10: 2, 20: 6, 50: 18)."""
     assert [median_rank(n) for n in (5, 6, 10, 20, 50)] == [0, 1, 2, 6, 18]
@@ -221,7 +251,7 @@ def test_preparing_leaves_no_trace():
 
 
 @pytest.mark.parametrize(("plan", "message"), [
-    (MeasurementPlan(runtime="abacus"), "no 'abacus' among the runtimes; there are: eager, graph, compile, onnxruntime"),
+    (MeasurementPlan(runtime="abacus"), "among the runtimes; there are: eager, graph, compile, onnxruntime"),
     (MeasurementPlan(precision=Precision.TF32), "tf32 is a mode of NVIDIA GPUs"),
 ])
 def test_a_plan_that_cannot_be_followed_is_refused(plan, message):

@@ -1,0 +1,128 @@
+"""`nas measure` and `nas doctor`: the instrument alone."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from nas.architecture import Architecture
+from nas.cli import main
+from nas.cli.options import database_option, open_record, pick_trial
+from nas.errors import NasError
+from nas.measurement import Measurement, MeasurementPlan, Precision
+from nas.meters import find_meter
+from nas.report.quantities import quantity, with_interval
+from nas.store import Store
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON list instead of a table.")
+def doctor(as_json: bool) -> None:
+    """What this machine can measure, and why not the rest."""
+    from nas.instrument import findings  # noqa: PLC0415 - torch takes seconds to import
+
+    found = list(findings())
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in found], indent=2))
+        return
+    for each in found:
+        click.echo(f"{'yes' if each.available else 'no ':3}  {each.what:20} {each.detail}")
+
+
+@main.command()
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@database_option
+@click.option("--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a batch.")
+@click.option("--size", type=click.IntRange(min=1), default=224, show_default=True, help="Pixels of a side.")
+@click.option("--precision", type=click.Choice(list(Precision)), default=Precision.FP32, show_default=True,
+              help="Number formats.")
+@click.option("--runtime", default="eager", show_default=True, metavar="NAME",
+              help="eager, graph (CUDA), compile or onnxruntime.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+@click.option("--json", "as_json", is_flag=True, help="Every figure with all samples as JSON.")
+def measure(*, targets: Sequence[str], database: str, kind: str | None, batch: int, size: int, precision: str,
+            runtime: str, threads: int, as_json: bool) -> None:
+    """Measure networks: latency, joules per frame, peak memory, with intervals and a status; kept in the record.
+
+    TARGET is a published VoVNet (vovnet39), an architecture.json, STUDY:TRIAL, a folder of nas export, a .onnx file,
+    timm:NAME, torchvision:NAME, or module:callable (which runs that module's code).
+    """
+    from nas import instrument  # noqa: PLC0415 - torch takes seconds to import
+
+    def find_trial(text: str) -> tuple[Architecture, int]:
+        with open_record(database) as store:
+            record, trial = pick_trial(store, text)
+        return trial.architecture, record.classes
+
+    plan = MeasurementPlan(batch_size=batch, image_size=size, precision=Precision(precision), runtime=runtime,
+                           threads=threads)
+    loaded = [instrument.load_target(text, plan, find_trial) for text in targets]
+    shown: list[dict[str, Any]] = []
+    without: list[str] = []
+    with find_meter(kind) as meter, Store.open(database) as store:
+        if not as_json:
+            click.echo(f"{meter.device.name}: batch {batch} at {size} px, {precision}, {runtime}, {threads} thread(s)")
+        for target in loaded:
+            figures = instrument.measure(target, plan, meter)
+            digest = target.architecture.digest if target.architecture else None
+            store.add_single(target.name, figures, digest=digest)
+            without += [f"{target.name}: no latency, {figure.status}: {figure.reason}" for figure in figures
+                        if figure.metric == "latency" and figure.value is None]
+            macs = target.macs(size)
+            if as_json:
+                shown += [{"target": target.name, "macs": macs, **asdict(figure)} for figure in figures]
+            else:
+                Console(highlight=False, soft_wrap=True).print(_table(target.name, figures, macs, batch))
+    if as_json:
+        click.echo(json.dumps(shown, indent=2, default=_plain))
+    if without:
+        raise NasError("\n".join(without))
+
+
+def _table(name: str, figures: Sequence[Measurement], macs: int | None, batch: int) -> Table:
+    """What one measured target looks like."""
+    by_metric = {figure.metric: figure for figure in figures}
+    table = Table(title=name, box=box.SIMPLE, title_justify="left")
+    for heading in ("figure", "value  [95 % interval]", "status"):
+        table.add_column(heading)
+    seconds, joules = by_metric["latency"].value, by_metric["energy"].value
+    labels = {"latency": f"latency, batch {batch}", "energy": "energy per frame", "peak_memory": "peak memory"}
+    for metric, label in labels.items():
+        table.add_row(label, *_cells(by_metric[metric]))
+    single = by_metric["single_call"]
+    table.add_row("single calls, batch 1", _percentiles(single), _cells(single)[1])
+    if seconds is not None:
+        table.add_row("throughput", f"{batch / seconds:.4g} frames/s", "derived")
+        if macs is not None:
+            rate = quantity(macs * batch / seconds, "1")
+            table.add_row("MACs", f"{quantity(macs, '1')} per frame, {rate}/s", "counted")
+    if seconds is not None and joules is not None:
+        table.add_row("mean power", quantity(joules * batch / seconds, "W"), "derived")
+    return table
+
+
+def _percentiles(single: Measurement) -> str:
+    """Those that there are; why there is no p99."""
+    found = single.details["percentiles"]
+    shown = [f"{name} {quantity(value, 's')}" for name, value in found.items()]
+    if found and "p99" not in found:
+        shown.append(f"p99 needs 1000 calls, there are {len(single.samples)}")
+    return ", ".join(shown) or "-"
+
+
+def _cells(figure: Measurement) -> tuple[str, str]:
+    """Value and status, the reason with it."""
+    if figure.value is None:
+        return "-", f"{figure.status}: {figure.reason}"
+    return with_interval(figure), f"{figure.status}{f': {figure.reason}' if figure.reason else ''}"
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,0 +1,97 @@
+"""What this machine can measure, and why not the rest. Asks and reads; changes nothing."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nas.errors import NasError
+from nas.meters import Meter, find_meter, host
+from nas.meters.lock import DeviceLock, lock_folder
+from nas.meters.nvml import gpu_uuids
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Whether something can be had here, and what was found or why not."""
+
+    what: str
+    available: bool
+    detail: str
+
+
+def findings() -> Iterator[Finding]:
+    """One by one: host, lock, processor, GPUs, runtimes."""
+    yield _host()
+    yield _load()
+    yield _lock()
+    with find_meter("cpu") as meter:
+        yield from _meter("CPU", meter)
+    yield from _gpus()
+    yield from _runtimes()
+
+
+def _host() -> Finding:
+    cores, hypervisor = host.affinity(), host.hypervisor()
+    inside = f"virtual machine ({hypervisor}): clocks and neighbours of the host are out of sight" if hypervisor else \
+        "bare metal"
+    return Finding(what="host", available=True, detail=f"{host.cpu_name()}, {len(cores)} of {os.cpu_count()} cores, "
+                                                       f"{inside}")
+
+
+def _load() -> Finding:
+    load = os.getloadavg()[0]
+    quiet = load < max(len(host.affinity()) / 2, 0.5)
+    return Finding(what="quiet", available=quiet, detail=f"load average {load:.2f} over the last minute"
+                   + ("" if quiet else "; others are busy here, figures will be noisy or contended"))
+
+
+def _lock() -> Finding:
+    try:
+        with DeviceLock("doctor").training():
+            return Finding(what="device lock", available=True, detail=f"{lock_folder()} can be used")
+    except NasError as error:
+        return Finding(what="device lock", available=False, detail=str(error))
+
+
+def _meter(name: str, meter: Meter) -> Iterator[Finding]:
+    yield Finding(what=f"{name} latency", available=True, detail=f"{meter.device.name}, {meter.clock}")
+    load = meter.host_load()
+    yield Finding(what=f"{name} neighbours", available=load is not None,
+                  detail="waiting for cores and other processes' time are seen" if load is not None else
+                  "this system does not tell how busy others are; contention goes unnoticed")
+    reason = meter.energy_unavailable_reason()
+    yield Finding(what=f"{name} energy", available=reason is None, detail=reason or meter.energy_method)
+    yield Finding(what=f"{name} peak memory", available=True, detail=meter.memory_method)
+
+
+def _gpus() -> Iterator[Finding]:
+    try:
+        uuids = gpu_uuids()
+        yield Finding(what="NVML", available=bool(uuids), detail=f"GPUs: {', '.join(uuids) or 'none'}")
+    except NasError as error:
+        yield Finding(what="NVML", available=False, detail=str(error))
+    try:
+        with find_meter("cuda") as meter:
+            yield Finding(what="GPU class", available=True, detail=meter.device.device_class)
+            yield from _meter("GPU", meter)
+    except NasError as error:
+        yield Finding(what="GPU", available=False, detail=str(error))
+
+
+def _runtimes() -> Iterator[Finding]:
+    yield Finding(what="runtime eager", available=True, detail="PyTorch")
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    yield Finding(what="runtime compile", available=compiler is not None,
+                  detail=compiler or "torch.compile on a CPU needs a C++ compiler: install g++")
+    packages = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    yield Finding(what="runtime onnxruntime", available=not packages,
+                  detail=f"not installed: {', '.join(packages)}; pip install 'osa-nas[export]'" if packages
+                  else "CPU" + (", CUDA" if _onnx_cuda() else ""))
+
+
+def _onnx_cuda() -> bool:
+    import onnxruntime  # noqa: PLC0415 - of an extra
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()

@@ -1,0 +1,33 @@
+"""One target measured with the device to itself: latency, single calls, energy, peak memory."""
+
+from dataclasses import replace
+from typing import Any
+
+from nas.benchmark import energy, latency, peak_memory, prepare, single_calls
+from nas.instrument.targets import Target
+from nas.measurement import Measurement, MeasurementPlan
+from nas.meters import Meter
+from nas.meters.host import details
+from nas.meters.lock import DeviceLock
+
+PROTOCOL = "screen/1"
+"""Stored with every figure; another number says that figures may not be compared."""
+
+
+def measure(target: Target, plan: MeasurementPlan, meter: Meter) -> tuple[Measurement, ...]:
+    """Latency, energy and peak memory of a batch, and latency of single calls with one image.
+
+    A figure that cannot be had is there with its status and reason. Raises what `nas.benchmark.prepare` and the lock
+    raise.
+    """
+    with DeviceLock(meter.device.identity).exclusive():
+        before = details()
+        with prepare(target.network, plan, meter) as run:
+            figures = [latency(run, meter, plan), energy(run, meter, plan), peak_memory(run, meter, plan)]
+            single = single_calls(run, meter, plan) if plan.batch_size == 1 else None
+        if single is None:
+            one = replace(plan, batch_size=1)
+            with prepare(target.network, one, meter) as run:
+                single = single_calls(run, meter, one)
+    shared: dict[str, Any] = {"protocol": PROTOCOL, "host_before": before, "host_after": details()}
+    return tuple(replace(figure, details={**shared, **figure.details}) for figure in (*figures, single))

@@ -1,0 +1,143 @@
+"""`nas measure` and `nas doctor` as a user types them."""
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from nas.architecture import Architecture, OsaStage, Stem
+from nas.cli import main
+from nas.complexity import count
+from nas.errors import CorruptFileError, InvalidValueError, UnknownNameError
+from nas.instrument import Target, load_target
+from nas.measurement import MeasurementPlan, Status
+from nas.store import Store
+
+TINY = Architecture(stem_channels=(8, 8, 8), stem=Stem.CIFAR,
+                    stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=2),) * 3)
+PLAN = MeasurementPlan()
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Types a command in a folder of its own, with its own locks; `tiny.json` is there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY.to_dict()))
+    return lambda *arguments: CliRunner().invoke(main, arguments)
+
+
+@pytest.mark.slow
+def test_a_network_is_measured_and_kept(run, tmp_path):
+    """Four figures in JSON, each with its protocol, the host before and after and the plan asked for; the same are in
+    the record. What the machine cannot measure has a reason."""
+    told = run("measure", "tiny.json", "--size", "32", "--batch", "2", "--json")
+    figures = {each["metric"]: each for each in json.loads(told.stdout)}
+    assert set(figures) == {"latency", "energy", "peak_memory", "single_call"}
+    assert all(each["value"] is not None or each["reason"] for each in figures.values())
+    assert figures["latency"]["plan"]["batch_size"] == 2
+    assert figures["single_call"]["plan"]["batch_size"] == 1
+    assert figures["peak_memory"]["value"] > 4 * count(TINY, 32, 1000).parameters
+    assert figures["latency"]["macs"] == count(TINY, 32, 1000).macs
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        kept = store.singles("tiny.json")
+    assert [(m.metric, m.value) for _, m in kept] == [(m["metric"], m["value"]) for m in figures.values()]
+    assert all({"protocol", "host_before", "host_after"} <= set(m.details) for _, m in kept)
+    assert told.exit_code == (2 if kept[0][1].status is Status.CONTENDED else 0)
+
+
+@pytest.mark.slow
+def test_a_table_for_people(run):
+    """Percentiles of single calls, throughput and MACs stand beside the figures."""
+    told = run("measure", "tiny.json", "--size", "32")
+    for expected in ("tiny.json", "latency, batch 1", "energy per frame", "peak memory", "single calls"):
+        assert expected in told.stdout
+    assert "p90" in told.stdout or "contended" in told.stdout
+    assert ("frames/s" in told.stdout) == (told.exit_code == 0)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("nothing",), "no 'nothing' in targets; there are: "),
+    (("missing.json",), "missing.json: No such file or directory"),
+    (("missing.onnx",), "missing.onnx: No such file or directory"),
+    (("tiny.json", "--runtime", "abacus"), "no 'abacus' among the runtimes; there are: eager, graph, compile"),
+    (("tiny.json", "--size", "1"), "tiny.json takes no images of 1 pixels"),
+    (("no_such_module:net",), "no 'no_such_module:net' in targets"),
+    (("study:7",), "there is no record at"),
+])
+def test_what_cannot_be_measured_is_one_clear_line(run, arguments, message):
+    """Unknown names, missing files, an unknown runtime, an image size that the network cannot take."""
+    told = run("measure", *arguments)
+    assert told.exit_code == 2
+    assert told.stderr.startswith("error: ")
+    assert message in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+
+
+def test_a_closed_lock_folder_is_one_clear_line(run, tmp_path, monkeypatch):
+    """With the variable that moves it; the doctor says the same."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "file" / "locks"))
+    assert "set NAS_LOCK_DIR" in run("measure", "tiny.json", "--size", "32").stderr
+    lock = next(each for each in json.loads(run("doctor", "--json").stdout) if each["what"] == "device lock")
+    assert not lock["available"]
+    assert "set NAS_LOCK_DIR" in lock["detail"]
+
+
+def test_the_doctor_gives_a_reason_for_all_that_is_missing(run):
+    """Everything is named with whether it can be had, and each line says what or why not."""
+    found = {each["what"]: each for each in json.loads(run("doctor", "--json").stdout)}
+    assert {"host", "quiet", "device lock", "CPU latency", "CPU energy", "NVML", "runtime onnxruntime"} <= set(found)
+    assert all(each["detail"] for each in found.values())
+    assert found["NVML"]["available"] or "NVML" in found["NVML"]["detail"]
+    assert ("GPU class" in found) == torch.cuda.is_available()
+
+
+def never(_):
+    raise AssertionError("no trial was asked for")
+
+
+def test_counts_of_a_foreign_network_are_torchs_own():
+    """A 3x3 convolution to 4 channels on 8 pixels: 3 * 9 * 4 * 64 multiply-accumulates, found by torch's counter."""
+    target = Target(name="net", network=nn.Conv2d(3, 4, 3, padding=1))
+    assert target.macs(8) == 3 * 9 * 4 * 64
+
+
+def test_models_of_timm_and_torchvision_are_found():
+    """By their own names, without pretrained weights; an unknown one is said."""
+    pytest.importorskip("timm")
+    pytest.importorskip("torchvision")
+    assert isinstance(load_target("timm:resnet10t", PLAN, never).network, nn.Module)
+    assert isinstance(load_target("torchvision:squeezenet1_1", PLAN, never).network, nn.Module)
+    with pytest.raises(InvalidValueError, match="timm has no model 'nonesuch'"):
+        load_target("timm:nonesuch", PLAN, never)
+
+
+def test_a_callable_must_give_a_module():
+    """`collections:OrderedDict` is importable and no network."""
+    with pytest.raises(InvalidValueError, match="gives a OrderedDict, not a torch module"):
+        load_target("collections:OrderedDict", PLAN, never)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
+    """Without architecture.json, or with broken weights."""
+    with pytest.raises(InvalidValueError, match="no folder of nas export"):
+        load_target(str(tmp_path), PLAN, never)
+    (tmp_path / "architecture.json").write_text(json.dumps({"architecture": TINY.to_dict(), "classes": ["a", "b"]}))
+    (tmp_path / "model.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(CorruptFileError, match=r"model\.safetensors"):
+        load_target(str(tmp_path), PLAN, never)
+
+
+def test_a_trial_is_found_by_its_name():
+    """The caller looks it up; the architecture and its classes are the trial's."""
+    target = load_target("study:3", PLAN, lambda text: {"study:3": (TINY, 7)}[text])
+    assert (target.architecture, target.num_classes) == (TINY, 7)
+
+
+def test_an_unknown_target_lists_what_there_may_be():
+    """One line with all kinds."""
+    with pytest.raises(UnknownNameError, match=r"timm:NAME, torchvision:NAME"):
+        load_target("foo", PLAN, never)

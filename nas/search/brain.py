@@ -112,6 +112,10 @@ class Brain:
             return self._measured(replace(trial, evaluation=evaluation), now)
         trial = replace(trial, evaluation=trial.evaluation.with_rung(event.rung))
         if event.rung.epochs >= self.spec.rungs.epochs[-1]:
+            missing = [o.metric for o in self.spec.objectives if trial.evaluation.value(o.metric) is None]
+            if missing:
+                reason = f"nobody gave a figure for {', '.join(missing)}"
+                return trial.moved_to(TrialState.FAILED, reason=reason, finished_at=now)
             return trial.moved_to(TrialState.COMPLETE, finished_at=now)
         if self.spec.rungs.keep is not None and not self._goes_on(trial, event.rung.epochs):
             reason = f"behind the others after {event.rung.epochs:g} epochs"

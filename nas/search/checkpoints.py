@@ -1,7 +1,8 @@
-"""Which checkpoints stay: the last rung of every trial that was on the front when it ended; the rest is deleted.
+"""Which checkpoints stay: the last rung of every trial that was on the front when it ended, and of every failed one,
+which may be tried again; the rest is deleted.
 
-A kept file is in the record with its SHA-256. Files of a trial that still runs are left alone. What a killed call left
-to do, the next one does first.
+A file of a front is in the record with its SHA-256. Files of a trial that still runs are left alone. What a killed
+call left to do, the next one does first.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ class CheckpointKeeper:
                 kept.add(name)
         there = {path.relative_to(artifacts).as_posix() for path in (artifacts / self._study).rglob("*.*")}
         self._delete(name for trial in trials.values() if _ended(trial)
-                     for name in _names(trial) if name in there and name not in kept)
+                     for name in _unneeded(trial) if name in there and name not in kept)
 
     def __call__(self, trial: Trial) -> None:
         """Keep or delete the checkpoints of a trial that has ended."""
@@ -38,7 +39,7 @@ class CheckpointKeeper:
         last = _last(trial) if trial.number in self._engine.brain.front.members else None
         if last:
             self._keep(trial.number, last)
-        self._delete(name for name in _names(trial) if name != last)
+        self._delete(name for name in _unneeded(trial) if name != last)
 
     def _keep(self, number: int, name: str) -> None:
         path = self._artifacts / name
@@ -64,8 +65,10 @@ def _ended(trial: Trial) -> bool:
     return trial.state is not TrialState.RUNNING and trial.duplicate_of is None
 
 
-def _names(trial: Trial) -> list[str]:
-    return [rung.checkpoint for rung in trial.evaluation.rungs if rung.checkpoint]
+def _unneeded(trial: Trial) -> list[str]:
+    """The files of an ended trial that is not on the front."""
+    rungs = trial.evaluation.rungs[:-1] if trial.state is TrialState.FAILED else trial.evaluation.rungs
+    return [rung.checkpoint for rung in rungs if rung.checkpoint]
 
 
 def _last(trial: Trial) -> str | None:

@@ -5,6 +5,7 @@ Workers call `propose`, `report` and `fail`; listeners are told after each commi
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -122,8 +123,10 @@ class Engine:
 
     @staticmethod
     def _task(trial: Trial) -> Task:
+        """Figures without a value, for which the trial failed once, are to be measured again."""
+        known = {name: figure for name, figure in trial.evaluation.measurements.items() if figure.value is not None}
         return Task(number=trial.number, architecture=trial.architecture, seed=trial.seed,
-                    evaluation=trial.evaluation)
+                    evaluation=replace(trial.evaluation, measurements=known))
 
 
 def searched_s(trials: Sequence[Trial]) -> float:

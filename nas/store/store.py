@@ -25,7 +25,9 @@ from nas.schema import HEAD, revision, upgrade
 from nas.schema.tables import ARTIFACT, FRONT, FRONT_MEMBER, OBJECTIVE, STUDY, TRIAL
 from nas.store import writing
 from nas.store.address import Address
+from nas.store.check import database_problems, file_problems, study_problems
 from nas.store.claims import claim_file, claim_server
+from nas.store.copying import copy_rows
 from nas.store.differences import differences
 from nas.store.engines import connect, reader, writer
 from nas.store.faults import told_clearly
@@ -266,6 +268,31 @@ class Store:
             if kind is not None:
                 wanted = wanted.where(ARTIFACT.c.kind == kind)
             return [to_artifact(row) for row in connection.execute(wanted.order_by(ARTIFACT.c.id))]
+
+    # The record as a whole
+
+    def problems(self) -> list[str]:
+        """One line for each thing that is wrong with the record, none where it is sound. See `nas.store.check`."""
+        with self._reading() as connection:
+            found = list(database_problems(connection))
+            for record in self._studies(connection, select(STUDY).order_by(STUDY.c.id)):
+                trials = load_trials(connection, self._study_id(connection, record.name))
+                fronts = self._fronts(connection, self._study_id(connection, record.name))
+                found += [f"study {record.name}: {line}" for line in study_problems(record, trials, fronts)]
+        for record in self.studies():
+            found += [f"study {record.name}: {line}" for line in file_problems(record, self.artifacts(record.name))]
+        return found
+
+    def copy_to(self, target: "Store") -> dict[str, int]:
+        """Copy everything into another record, which must be empty; gives the rows copied by table.
+
+        Raises `DatabaseError` where there are studies in the target; then, or after any other error, it is as it was.
+        """
+        if target.studies() or target.singles():
+            message = f"{target} is not empty; name a new database"
+            raise DatabaseError(message)
+        with self._reading() as source, target._writing() as connection:  # noqa: SLF001
+            return copy_rows(source, connection)
 
     # Inside
 

@@ -1,0 +1,66 @@
+"""A study of the record as an Optuna study in a database of Optuna's, for its dashboard and its plots. One way only."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial
+
+from nas.errors import DatabaseError, StudyConflictError
+from nas.sampling.proposer import CONSTRAINT, STATES
+from nas.search_space import SearchSpace
+from nas.study import StudySpec
+from nas.trial import Trial, TrialState
+
+
+def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], url: str) -> None:
+    """Write the trials as Optuna study `spec.name` at `url` (SQLAlchemy's). Parameters are the choices' own values,
+    objectives the values of complete trials in SI units, limits Optuna's constraints; digest, reason, duplicate_of
+    and every figure are user attributes.
+
+    Raises `StudyConflictError` where there is a study of this name, `DatabaseError` where Optuna cannot write there.
+    """
+    distributions = {choice.name: CategoricalDistribution(choice.values) for choice in space.choices}
+    try:
+        storage = optuna.storages.RDBStorage(url.replace("postgresql://", "postgresql+psycopg://", 1))
+        study = optuna.create_study(storage=storage, study_name=spec.name,
+                                    directions=[objective.direction.value for objective in spec.objectives])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([objective.metric for objective in spec.objectives])
+        study.add_trials(_frozen(spec, distributions, trial) for trial in trials)
+    except optuna.exceptions.DuplicatedStudyError as error:
+        raise StudyConflictError(f"there is an Optuna study {spec.name!r} already; name another database") from error
+    except Exception as error:  # whatever SQLAlchemy raises, which only nas.store knows
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise DatabaseError(f"Optuna cannot write to this database: {reason[0]}") from error
+
+
+def _frozen(spec: StudySpec, distributions: Mapping[str, CategoricalDistribution], trial: Trial) -> FrozenTrial:
+    values = [trial.evaluation.value(objective.metric) for objective in spec.objectives]
+    limited = [(o, value) for o, value in zip(spec.objectives, values, strict=True)
+               if o.limit is not None and value is not None]
+    frozen = optuna.trial.create_trial(
+        state=STATES[trial.state], params=dict(trial.params), distributions=dict(distributions),
+        values=[float(value) for value in values if value is not None] if trial.state is TrialState.COMPLETE else None,
+        user_attrs=_attributes(trial),
+        system_attrs={f"{CONSTRAINT}{o.metric}": o.loss(value) - o.loss(o.limit)
+                      for o, value in limited if o.limit is not None})
+    frozen.datetime_start = _local(trial.started_at)
+    frozen.datetime_complete = trial.finished_at and _local(trial.finished_at)
+    return frozen
+
+
+def _attributes(trial: Trial) -> dict[str, Any]:
+    figures = {name: figure.value for name, figure in trial.evaluation.measurements.items()}
+    errors = {f"error after {rung.epochs:g} epochs": rung.error for rung in trial.evaluation.rungs}
+    return {"digest": trial.architecture.digest, "reason": trial.reason, "duplicate_of": trial.duplicate_of,
+            **figures, **errors}
+
+
+def _local(moment: datetime) -> datetime:
+    """As Optuna keeps times: of this machine's zone, without saying so."""
+    return moment.astimezone().replace(tzinfo=None)

@@ -6,16 +6,18 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from nas.cli.tables import front_table
+from nas.data import resolve
 from nas.report.fronts import cells
 from nas.report.quantities import duration, sparkline
 from nas.search.engine import Engine
 from nas.search.launch import Search
-from nas.study import StudySpec
+from nas.study import DataSpec, StudySpec
 from nas.trial import Trial, TrialState
 
 SHOWN = 10
@@ -42,6 +44,13 @@ class SearchDisplay:
                             f"{spec.workers.count} {spec.workers.kind} worker(s); record {shown_url(self._database)}",
                             soft_wrap=not self._console.is_terminal)
         self._console.print("preparing: data, device, number formats …")
+
+    def fetch(self, data: DataSpec) -> None:
+        """Find the data set on this machine, or download it under a progress bar."""
+        with Progress(TextColumn("downloading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+                      TimeRemainingColumn(), console=self._console, transient=True) as bar:
+            task = bar.add_task("", visible=False)
+            resolve(data, progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True))
 
     @contextmanager
     def live(self, search: Search) -> Iterator[None]:

@@ -36,6 +36,7 @@ def search(study_file: Path, database: str, workers: str | None, address: str | 
     with Store.open(database) as store, open_search(
         spec, store=store, workers=pool, folder=study_file.parent, listener=display.update,
         artifacts=artifacts or default_artifacts(database),
+        fetch=display.fetch if address is None else lambda _: None,
     ) as found:
         try:
             with display.live(found):

@@ -17,7 +17,7 @@ from nas.search.checkpoints import CheckpointKeeper
 from nas.search.engine import Engine, Listener
 from nas.search_space import SearchSpace
 from nas.store import Store
-from nas.study import StudySpec
+from nas.study import DataSpec, StudySpec
 
 
 class Workers(Protocol):
@@ -50,8 +50,11 @@ class Search:
 def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path, artifacts: Path,
                 listener: Listener = lambda _: None,
                 evaluator: str = "nas.evaluation.evaluator:Evaluator",
+                fetch: Callable[[DataSpec], object] = lambda _: None,
                 now: Callable[[], datetime] = utc_now) -> Iterator[Search]:
     """Everything between a study file and its first proposal. Nothing is written unless all of it works.
+
+    `fetch` is called with the data of a study that trains, before the workers look for it themselves.
 
     Raises `StudyConflictError` where the record holds another study of this name, and what `prepare` raises.
     """
@@ -65,6 +68,8 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
             stack.enter_context(store.claim(spec.name))
             store.update_study(spec)
             job = replace(job, preparation=Preparation.from_dict(known.numerics))
+        if spec.needs_training:
+            fetch(job.preparation.data if job.preparation else spec.data)
         preparation = workers.prepare(job)
         if known is None:
             with store.transaction():

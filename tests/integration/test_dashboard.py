@@ -1,0 +1,150 @@
+"""The live page: it only reads, escapes whatever the record holds, and follows a search."""
+
+import json
+import sqlite3
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from html.parser import HTMLParser
+from urllib.parse import quote
+
+import pytest
+
+from nas.report.fronts import as_json
+from nas.store import Store
+
+pytest.importorskip("fastapi")
+uvicorn = pytest.importorskip("uvicorn")
+from fastapi.testclient import TestClient  # noqa: E402
+
+from nas.dashboard import create_app  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def store(record):
+    with Store.open(record, read_only=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def client(store):
+    with TestClient(create_app(store, database="nas.db"), base_url="http://127.0.0.1") as opened:
+        yield opened
+
+
+class Elements(HTMLParser):
+    """Counts the elements of a page, and keeps their attributes' names."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.attributes = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+
+def pages(name):
+    """Every page of a study."""
+    study = quote(name, safe="")
+    return [f"/study?study={study}", f"/trial?study={study}&trial=0", f"/compare?study={study}&a=0&b=1"]
+
+
+def test_hostile_names_are_text_and_nothing_else(client, store):
+    """Each page of each study has the elements of the harmless study's page, and no event handlers."""
+    hostile = [record.name for record in store.studies() if record.name != "pages"]
+    assert len(hostile) > 5
+    for name in hostile:
+        for page, harmless in zip(pages(name), pages("pages"), strict=True):
+            answer, expected = client.get(page), Elements(client.get(harmless).text)
+            assert answer.status_code == 200, (name, page)
+            found = Elements(answer.text)
+            assert set(found.found) == set(expected.found)
+            assert not [attribute for attribute in found.attributes if attribute.startswith("on")]
+    listed = Elements(client.get("/").text)
+    assert {"img", "svg", "script"} & set(listed.found) == {"script"}
+
+
+def test_nothing_hostile_runs_in_a_browser(tab, server, store):
+    for record in store.studies():
+        for page in pages(record.name):
+            tab.on("dialog", lambda dialog: pytest.fail(dialog.message))
+            tab.goto(server + page)
+            assert record.name in tab.title()
+    assert tab.errors == []
+    assert [url for url in tab.asked if not url.startswith((server, "data:"))] == []
+
+
+def test_the_api_gives_the_front_of_the_command_line(client, store):
+    """The same members with the same figures, whether the newest front is asked for or the one after 60 trials."""
+    record = store.study("pages")
+    trials = {trial.number: trial for trial in store.trials("pages")}
+    members = json.loads(as_json(record.spec, trials, store.fronts("pages")[-1]))["members"]
+    assert client.get("/api/front?study=pages").json()["members"] == members
+    assert client.get("/api/front?study=pages&at=60").json()["members"] == members
+
+
+def test_an_earlier_front_holds_only_trials_of_then(client):
+    early = client.get("/api/front?study=pages&at=5").json()
+    assert early["after"] <= 5
+    assert {member["trial"] for member in early["members"]} <= set(range(10))
+    assert client.get("/api/front?study=pages&at=0").status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/study?study=nobody", "/trial?study=pages&trial=10000", "/api/front?study=nobody"])
+def test_what_is_not_there_is_a_404_of_one_line(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert len(answer.text.splitlines()) == 1
+
+
+def test_nothing_can_be_changed(client):
+    """Every path of the schema is read by GET, and no other method is answered."""
+    schema = client.get("/openapi.json").json()
+    assert len(schema["paths"]) >= 5
+    assert {method for path in schema["paths"].values() for method in path} == {"get"}
+    assert client.post("/api/studies").status_code == 405
+
+
+def test_another_host_name_is_refused(client):
+    """A page elsewhere could point its own name at 127.0.0.1 and read the record through the visitor's browser."""
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 400
+
+
+@contextmanager
+def served(store):
+    """The address of a running server of this record."""
+    config = uvicorn.Config(create_app(store, database="nas.db"), host="127.0.0.1", port=0, log_level="error")
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    running.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def server(store):
+    with served(store) as address:
+        yield address
+
+
+def test_a_finished_trial_appears_without_a_reload(tab, record, tmp_path):
+    """Somebody else writes into the record while the page is open."""
+    copy = tmp_path / "nas.db"
+    with sqlite3.connect(record) as source, sqlite3.connect(copy) as target:
+        source.backup(target)
+    with Store.open(copy) as writing, Store.open(copy, read_only=True) as reading, served(reading) as address:
+        tab.goto(f"{address}/study?study=pages")
+        tab.wait_for_selector("#drawing svg.net")
+        last = writing.trials("pages")[-1]
+        original = last.number if last.duplicate_of is None else last.duplicate_of
+        writing.add_trial("pages", replace(last, number=last.number + 1, duplicate_of=original))
+        tab.wait_for_selector("#tiles >> text=1 repeated", timeout=30000)
+    assert tab.errors == []

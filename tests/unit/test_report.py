@@ -1,0 +1,132 @@
+"""What the pages say, in numbers that are counted by hand."""
+
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.architecture import Attention, OsaStage
+from nas.errors import InvalidValueError
+from nas.measurement import Measurement, Status
+from nas.pareto import ParetoFront
+from nas.published import PUBLISHED
+from nas.report.history import SearchClock, device_seconds, front_at, ledger, steps
+from nas.report.page import embedded
+from nas.report.quality import agreements, measured
+from nas.report.svg import as_file, draw_svg
+from nas.sampling.importance import importances
+from nas.search_space import Choice
+from nas.trial import Evaluation, Rung, Trial, TrialState
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+NET = PUBLISHED["vovnet27_slim"]
+
+
+def trial(number, start, end, *rungs, measure_s=0.0):
+    """A complete trial from `start` to `end` seconds, with (epochs, error, train_s) for each rung."""
+    known = Evaluation(measure_s=measure_s, rungs=tuple(
+        Rung(epochs=epochs, error=error, train_loss=1.0, images=1, train_s=seconds, validation_s=0.5)
+        for epochs, error, seconds in rungs))
+    begun = Trial(number=number, params={}, architecture=NET, seed=0, evaluation=known,
+                  started_at=START + timedelta(seconds=start))
+    return begun.moved_to(TrialState.COMPLETE, finished_at=START + timedelta(seconds=end))
+
+
+def snapshot(after, *members):
+    return ParetoFront(members=members, hypervolume=float(after), after=after, feasible=True)
+
+
+def test_the_clock_stands_while_nobody_works():
+    """Two trials side by side from 0 to 10 and 5 to 20, a pause, one more from 100 to 130: 50 seconds."""
+    clock = SearchClock([trial(0, 0, 10), trial(1, 5, 20), trial(2, 100, 130)])
+    assert clock.total_s == 50
+    assert [clock.seconds_at(START + timedelta(seconds=s)) for s in (-5, 10, 50, 110, 999)] == [0, 10, 20, 30, 50]
+
+
+def test_snapshots_know_what_was_spent_by_then():
+    """Trial 1 ended first: 3 s of measuring, 4 of training, 0.5 of validation."""
+    trials = [trial(0, 0, 30, (1, 0.5, 6.0)), trial(1, 0, 10, (1, 0.4, 4.0), measure_s=3.0)]
+    first, second = steps(trials, [snapshot(1, 1), snapshot(2, 1)])
+    assert (first.device_s, first.searched_s) == (7.5, 10)
+    assert (second.device_s, second.searched_s) == (14.0, 30)
+
+
+def test_the_front_of_then_is_the_last_one_before():
+    fronts = [snapshot(1, 0), snapshot(4, 3), snapshot(9, 3, 8)]
+    assert [front_at(fronts, after).after for after in (1, 3, 4, 8, 9, 100)] == [1, 1, 4, 4, 9, 9]
+    with pytest.raises(InvalidValueError, match="no front after 0 trials; the first was after 1"):
+        front_at(fronts, 0)
+
+
+def test_the_ledger_adds_up_to_the_time_between_start_and_end():
+    rows = ledger([trial(0, 0, 30, (1, 0.5, 6.0), (2, 0.4, 7.0), measure_s=2.0)])
+    (complete,) = [row for row in rows if row["trials"]]
+    assert complete == {"state": "complete", "trials": 1, "measuring": 2.0, "training": 13.0, "validation": 1.0,
+                        "other": 14.0}
+    assert device_seconds(trial(0, 0, 30, (1, 0.5, 6.0), measure_s=2.0)) == 8.5
+
+
+def test_taus_of_the_same_and_the_opposite_order():
+    same = [trial(n, 0, 1, (1, 0.1 * n, 1.0), (2, 0.05 * n, 1.0)) for n in range(4)]
+    opposite = [trial(n, 0, 1, (1, 0.1 * n, 1.0), (2, 0.9 - 0.1 * n, 1.0)) for n in range(4)]
+    assert [(a.tau, a.trials) for a in agreements(same)] == [(pytest.approx(1.0), 4)]
+    assert [a.tau for a in agreements(opposite)] == [pytest.approx(-1.0)]
+    assert agreements(same[:2]) == []
+
+
+def test_half_widths_and_statuses_of_measurements():
+    """2 ms with an interval of 1.9 to 2.1 ms: 5 %. A figure that was refused is counted and has no width."""
+    good = Measurement(metric="latency", unit="s", value=0.002, ci_low=0.0019, ci_high=0.0021, method="clock")
+    bad = Measurement(metric="latency", unit="s", value=None, status=Status.CONTENDED, reason="busy", method="clock")
+    trials = [replace(trial(n, 0, 1), evaluation=Evaluation(measurements={"latency": m}))
+              for n, m in enumerate((good, bad))]
+    (row,) = measured(trials)
+    assert row["median_half_width"] == pytest.approx(0.05)
+    assert {name: count for name, count in row["statuses"].items() if count} == {"ok": 1, "contended": 1}
+    assert row["reasons"] == {"busy": 1}
+
+
+def test_the_choice_that_makes_the_loss_has_nearly_all_the_importance():
+    choices = (Choice(name="depth", values=tuple(range(10))), Choice(name="other", values=("a", "b")))
+    params = [{"depth": depth, "other": other} for depth in range(10) for other in "ab" for _ in range(3)]
+    shares = importances(choices, params, [float(each["depth"]) for each in params])
+    assert shares["depth"] > 0.95
+    assert sum(shares.values()) == pytest.approx(1)
+    assert importances(choices, params[:19], [float(each["depth"]) for each in params[:19]]) == {}
+
+
+@given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5))
+def test_embedded_json_is_equal_and_cannot_end_its_element(value):
+    import json  # noqa: PLC0415 - only here
+
+    text = str(embedded(value))
+    assert json.loads(text) == value
+    assert not set(text) & set("<>&\u2028\u2029")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_drawing_is_well_formed_and_tells_every_width(name):
+    """Read back as XML; the widths are those of the architecture, the image 224 pixels square."""
+    text = "\n".join(ET.fromstring(as_file(draw_svg(PUBLISHED[name], 224, 1000))).itertext())  # noqa: S314
+    for stage in PUBLISHED[name].stages:
+        assert f"{stage.num_layers} x" in text
+        assert f"{stage.mid_channels} ch." in text
+        assert f"1x1 → {stage.out_channels}" in text
+    assert "7 x 7" in text
+    assert ("eSE" in text) == (PUBLISHED[name].attention is not Attention.NONE)
+
+
+@settings(deadline=None)
+@given(layers=st.integers(1, 64), kernel=st.sampled_from((3, 5)), classes=st.sampled_from((0, 10)),
+       widths=st.tuples(st.integers(1, 8192), st.integers(1, 8192)))
+def test_every_network_can_be_drawn_inside_its_frame(layers, kernel, classes, widths):
+    stage = OsaStage(mid_channels=widths[0], out_channels=widths[1], num_layers=layers, kernel_size=kernel)
+    root = ET.fromstring(draw_svg(replace(NET, stages=(stage,) * 3), 64, classes))  # noqa: S314
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    for box in root.iter("{http://www.w3.org/2000/svg}rect"):
+        x, y, wide, tall = (float(box.attrib[key]) for key in ("x", "y", "width", "height"))
+        assert 0 <= x <= x + wide <= width
+        assert 0 <= y <= y + tall <= height

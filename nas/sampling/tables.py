@@ -1,0 +1,151 @@
+"""Tables of trained networks, on which a search can be run without training, and the truth about it.
+
+Formats: `nas-bench-macro` (xiusu/NAS-Bench-Macro, JSON), `channel-bench` (xiusu/Channel-Bench-Macro, JSON) and `csv`: a
+header and one row for each network, columns `choice:NAME`, `accuracy:SEED` (percent) and `cost:NAME`.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.errors import InvalidValueError, NasError
+from nas.pareto import hypervolume, ranks
+from nas.sampling.problem import TRAINED, Problem
+from nas.sampling.proposer import distribution
+from nas.search_space import Choice, Params
+from nas.study import Objective
+
+Array = NDArray[np.float64]
+FLOORS = {"nas-bench-macro": 85.0, "channel-bench": 88.0}
+"""Accuracy in percent that a network needs to be of interest."""
+BEYOND = 1.1
+"""Where the reference lies, when the true front spans 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Table:
+    """`networks` (n, d) hold the position of each choice's value, `errors` (n, seeds) percent, `costs` (n, m) > 0.
+
+    `floor` is the accuracy in percent that a network of the true front must have.
+    """
+
+    choices: tuple[Choice, ...]
+    cost_names: tuple[str, ...]
+    networks: NDArray[np.int64]
+    errors: Array
+    costs: Array
+    floor: float
+
+    @cached_property
+    def losses(self) -> Array:
+        """Mean error and costs, (n, 1 + m)."""
+        return np.column_stack([self.errors.mean(axis=1), self.costs])
+
+    @cached_property
+    def _front(self) -> Array:
+        good = self.losses[self.losses[:, 0] <= 100 - self.floor]
+        if len(good) < 2:
+            message = f"the table has {len(good)} networks of at least {self.floor:g} % accuracy; lower the floor"
+            raise InvalidValueError(message)
+        return np.asarray(good[ranks(good) == 0])
+
+    @cached_property
+    def reference(self) -> Array:
+        """A tenth of the true front's span beyond it."""
+        low, high = self._front.min(axis=0), self._front.max(axis=0)
+        return np.asarray(low + BEYOND * (high - low))
+
+    def hypervolume(self, rows: NDArray[np.int64]) -> float:
+        """Of these networks, as a share of the true front's."""
+        return hypervolume(self.losses[rows], self.reference.tolist()) / self._whole
+
+    @cached_property
+    def _whole(self) -> float:
+        return hypervolume(self._front, self.reference.tolist())
+
+    @cached_property
+    def row(self) -> Mapping[tuple[int, ...], int]:
+        """Where a network stands."""
+        return {tuple(network): i for i, network in enumerate(self.networks.tolist())}
+
+    def problem(self, *, tell_reference: bool) -> Problem:
+        """What a sampler is told: choices, costs as counts, and the reference as a study file would have it."""
+        names = (TRAINED, *self.cost_names)
+        references = self.reference.tolist() if tell_reference else [None] * len(names)
+        positions = [{value: i for i, value in enumerate(choice.values)} for choice in self.choices]
+
+        def key(params: Params) -> tuple[int, ...]:
+            return tuple(where[params[c.name]] for where, c in zip(positions, self.choices, strict=True))
+
+        return Problem(
+            choices=self.choices, distributions={c.name: distribution(c) for c in self.choices}, identify=key,
+            objectives=[Objective(metric=n, reference=r) for n, r in zip(names, references, strict=True)],
+            counts=lambda params: dict(zip(self.cost_names, self.costs[self.row[key(params)]].tolist(), strict=True)))
+
+
+def _from_digits(path: Path, form: str) -> Table:
+    """The two JSON formats: a network is a string of digits."""
+    accuracy = "test_acc" if form == "nas-bench-macro" else "acc"
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    keys = sorted(entries)
+    digits = np.array([[int(digit) for digit in key] for key in keys])
+    choices = tuple(Choice(name=f"layer{i}", values=tuple(int(v) for v in np.unique(column)))
+                    for i, column in enumerate(digits.T))
+    return Table(
+        choices=choices, cost_names=("macs", "parameters"), networks=digits - digits.min(axis=0),
+        errors=100 - np.array([entries[key][accuracy] for key in keys]),
+        costs=np.array([[entries[key]["flops"] / 1e6, entries[key]["params"] / 1e6] for key in keys]),
+        floor=FLOORS[form])
+
+
+def _from_csv(path: Path, form: str) -> Table:  # noqa: ARG001 - the readers' contract
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = {kind: [name for name in (rows[0] if rows else ()) if name.startswith(f"{kind}:")]
+               for kind in ("choice", "accuracy", "cost")}
+    missing = [f"{kind}:…" for kind, names in columns.items() if not names]
+    if missing:
+        message = f"needs rows, and columns named {', '.join(missing)}"
+        raise InvalidValueError(message)
+    values = {name: sorted({row[name] for row in rows}, key=_number_or_text) for name in columns["choice"]}
+    choices = tuple(Choice(name=name.partition(":")[2],
+                           values=tuple(int(v) for v in found) if all(map(_whole, found)) else tuple(found))
+                    for name, found in values.items())
+    figures = {kind: np.array([[float(row[name]) for name in columns[kind]] for row in rows])
+               for kind in ("accuracy", "cost")}
+    return Table(
+        choices=choices, cost_names=tuple(name.partition(":")[2] for name in columns["cost"]),
+        networks=np.array([[values[name].index(row[name]) for name in values] for row in rows]),
+        errors=100 - figures["accuracy"], costs=figures["cost"], floor=0.0)
+
+
+def _whole(text: str) -> bool:
+    return text.removeprefix("-").isdigit()
+
+
+def _number_or_text(text: str) -> tuple[bool, int, str]:
+    return (False, int(text), "") if _whole(text) else (True, 0, text)
+
+
+FORMATS: Mapping[str, Callable[[Path, str], Table]] = {
+    "nas-bench-macro": _from_digits, "channel-bench": _from_digits, "csv": _from_csv}
+
+
+def read_table(path: Path, form: str) -> Table:
+    """The table in this file. Raises `NasError` where it is not one, or does not hold every combination of values."""
+    try:
+        table = FORMATS[form](path, form)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NasError(f"{path} is no {form} table: {type(error).__name__}: {error}") from error
+    size = int(np.prod([len(choice.values) for choice in table.choices]))
+    if len(table.row) != size or len(table.networks) != size:
+        raise NasError(f"{path}: {len(table.networks)} rows, but its choices have {size} combinations")
+    if not (np.isfinite(table.losses).all() and (table.costs > 0).all()):
+        raise NasError(f"{path}: accuracies and costs must be finite and costs positive")
+    return table

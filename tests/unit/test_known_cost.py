@@ -1,0 +1,195 @@
+"""The samplers that know the problem: limits, repeats, running trials, speed, and tables of trained networks."""
+
+import os
+import random
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas.complexity import count, totals
+from nas.errors import NasError
+from nas.measurement import Kind, Measurement
+from nas.sampling import Proposer, contest
+from nas.sampling.known_cost import known_cost
+from nas.sampling.mutation import mutants, mutate_front
+from nas.sampling.tables import read_table
+from nas.study import Objective
+from nas.trial import Evaluation, Rung, Trial, TrialState
+from search_spaces.osa_detection import SPACE
+
+ERROR = Objective(metric="error", reference=0.9)
+MACS = Objective(metric="macs", reference=2e10)
+LATENCY = Objective(metric="latency", reference=1.0)
+
+
+def proposer(*objectives, make=known_cost, seed=0, informed=True):
+    counts = {"counts": partial(totals, image_size=224, num_classes=10)} if informed else {}
+    return Proposer(space=SPACE, objectives=objectives, make_sampler=make, seed=seed, **counts)
+
+
+def trained(number, params, state=TrialState.COMPLETE):
+    """A trial with an error that falls with the MACs and a latency of a nanosecond per element moved."""
+    network = SPACE.decode(params)
+    counts = totals(network, 224, 10)
+    error = min(0.95, 0.1 + 2.0 / (counts["macs"] / 1e6) ** 0.35)
+    latency = counts["memory_access_cost"] * 1e-9
+    figures = {"macs": Measurement.counted("macs", "1", counts["macs"]),
+               "latency": Measurement(metric="latency", unit="s", value=latency, ci_low=latency, ci_high=latency,
+                                      kind=Kind.MODELLED, method="arithmetic")}
+    rung = Rung(epochs=1, error=error, train_loss=1.0, images=1, train_s=0, validation_s=0)
+    evaluation = Evaluation() if state is TrialState.RUNNING else Evaluation(measurements=figures, rungs=(rung,))
+    return Trial(number=number, params=params, architecture=network, seed=0, state=state, evaluation=evaluation)
+
+
+def records(length, seed=0):
+    chance = random.Random(seed)
+    return [trained(n, {c.name: chance.choice(c.values) for c in SPACE.choices}) for n in range(length)]
+
+
+def searched(found, length):
+    """The architectures of a search of this length."""
+    trials = []
+    for _ in range(length):
+        number, params, _ = found.ask()
+        trials.append(trained(number, params))
+        found.tell(trials[-1])
+    return trials
+
+
+def test_totals_are_counts():
+    """Block by block from memory, or layer by layer: the same integers."""
+    for trial in records(40):
+        whole = count(trial.architecture, 224, 10)
+        assert totals(trial.architecture, 224, 10) == {
+            "parameters": whole.parameters, "macs": whole.macs, "memory_access_cost": whole.memory_access_cost}
+
+
+def test_the_first_trials_are_spread_over_the_costs():
+    """Each eighth of the MACs of random networks, more or less, has one of the first eight."""
+    macs = sorted(totals(t.architecture, 224, 10)["macs"] for t in records(400))
+    first = [totals(t.architecture, 224, 10)["macs"] for t in searched(proposer(ERROR, MACS), 8)]
+    shares = np.searchsorted(macs, first) / len(macs)
+    assert shares.min() < 0.25
+    assert shares.max() > 0.75
+    assert np.diff(np.sort(shares)).max() < 0.4
+
+
+@pytest.mark.parametrize("done", [0, 20])
+def test_no_proposal_is_beyond_a_limit_that_can_be_counted(done):
+    """From the first trial on."""
+    limited = replace(MACS, limit=1.0e9)
+    found = proposer(ERROR, limited)
+    found.rebuild(records(done))
+    proposed = [found.ask()[1] for _ in range(6)]
+    assert max(totals(SPACE.decode(params), 224, 10)["macs"] for params in proposed) <= 1.0e9
+
+
+def test_no_proposal_repeats_a_network_that_is_known_or_running():
+    """Six proposals at once after thirty trials."""
+    found = proposer(ERROR, MACS)
+    done = records(30)
+    found.rebuild(done)
+    digests = [SPACE.decode(found.ask()[1]).digest for _ in range(6)]
+    assert len({*digests, *(t.architecture.digest for t in done)}) == 36
+
+
+@pytest.mark.parametrize("objectives", [(ERROR, MACS), (ERROR, LATENCY), (ERROR, MACS, LATENCY), (ERROR,), (MACS,)])
+def test_a_sampler_rebuilt_from_the_record_proposes_the_same(objectives):
+    """With counted, measured and no costs; with two trials running."""
+    found = proposer(*objectives)
+    trials = searched(found, 14)
+    running = [trained(number, params, TrialState.RUNNING) for number, params, _ in (found.ask(), found.ask())]
+    other = proposer(*objectives)
+    other.rebuild([*trials, *running])
+    assert other.ask()[:2] == found.ask()[:2]
+
+
+def test_measured_costs_are_learned():
+    """After 40 trials nearly all proposals keep a latency limit that half of all networks break."""
+    latencies = sorted(t.evaluation.value("latency") for t in records(200, seed=1))
+    limited = replace(LATENCY, limit=latencies[100])
+    found = proposer(ERROR, limited)
+    found.rebuild(records(40))
+    within = [t for t in searched(found, 10) if t.evaluation.value("latency") <= limited.limit]
+    assert len(within) >= 9
+
+
+def test_mutants_differ_in_one_to_three_choices():
+    """Never in none."""
+    problem = proposer(ERROR, MACS)._problem
+    parent = problem.sample[:1]
+    changed = (mutants(problem, parent, 300, np.random.default_rng(0)) != parent).sum(axis=1)
+    assert set(changed.tolist()) == {1, 2, 3}
+
+
+def test_mutate_front_proposes_neighbours_of_the_front():
+    """At most three choices away from one of its members."""
+    found = proposer(ERROR, MACS, make=mutate_front, informed=False)
+    trials = records(30)
+    found.rebuild(trials)
+    _, params, _ = found.ask()
+    assert min(sum(params[name] != t.params[name] for name in params) for t in trials) <= 3
+
+
+@pytest.mark.slow
+def test_a_proposal_after_500_trials_takes_a_tenth_of_a_second():
+    """Processor time of the best of five, so that a busy machine does not decide; the first one counts networks."""
+    found = proposer(ERROR, MACS, replace(MACS, metric="parameters", reference=4e7))
+    done = [replace(t, evaluation=t.evaluation.with_measurements(
+        [Measurement.counted("parameters", "1", totals(t.architecture, 224, 10)["parameters"])])) for t in records(500)]
+    found.rebuild(done)
+    spent = []
+    for _ in range(6):
+        started = time.process_time()
+        found.ask()
+        spent.append(time.process_time() - started)
+    assert min(spent[1:]) < 0.15
+
+
+CSV = "choice:width,choice:kind,accuracy:0,accuracy:1,cost:ms\n" + "".join(
+    f"{width},{kind},{60 + width + bonus},{61 + width + bonus},{width * price}\n"
+    for width in (4, 8, 16, 32) for kind, bonus, price in (("plain", 0, 1), ("wide", 3, 2)))
+
+
+def test_a_csv_table_is_read_and_searched_to_its_front(tmp_path):
+    """All eight networks are proposed once, and the whole front has hypervolume 1."""
+    (tmp_path / "t.csv").write_text(CSV)
+    table = read_table(tmp_path / "t.csv", "csv")
+    assert [(c.name, c.values) for c in table.choices] == [("width", (4, 8, 16, 32)), ("kind", ("plain", "wide"))]
+    assert table.losses[table.row[(3, 1)]].tolist() == [100 - 95.5, 64.0]
+    found = contest.run(table, "known-cost", seed=0, budget=8)
+    assert len(set(found.rows.tolist())) == 8
+    assert found.volumes[-1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("a,b\n1,2\n", "choice:"), (CSV.rsplit("\n", 2)[0] + "\n", "7 rows, but its choices have 8"), ("", "choice:"),
+    (CSV.replace("64,65", "64,nan"), "finite")])
+def test_a_wrong_table_is_one_clear_error(tmp_path, text, message):
+    """Naming the file."""
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(NasError, match=message):
+        read_table(tmp_path / "t.csv", "csv")
+
+
+def test_holm_multiplies_the_smallest_most_and_never_falls():
+    """The textbook example of 0.01, 0.04, 0.03: 0.03, 0.06, 0.06."""
+    assert contest.holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "form", "floor"), [
+    ("nas-bench-macro_cifar10.json", "nas-bench-macro", 0.930),
+    ("channel-bench-resnet_cifar10.json", "channel-bench", 0.875)])
+def test_fifty_evaluations_are_worth_hundreds_of_tpe(file, form, floor):
+    """Mean of three seeds. TPE's 200 reach 0.930 and 0.894 on the means of ten; few seeds scatter by 0.01."""
+    folder = os.environ.get("NAS_TEST_BENCH_TABLES")
+    if not folder:
+        pytest.skip("NAS_TEST_BENCH_TABLES names no folder of tables")
+    table = read_table(Path(folder) / file, form)
+    runs = [contest.run(table, "known-cost", seed=seed, budget=50) for seed in range(3)]
+    assert contest.mean_curve(runs)[-1] >= floor

@@ -150,7 +150,7 @@ def single_calls(run: Run, meter: Meter, plan: MeasurementPlan, *, metric: str =
     start_s, first = meter.time_s(), meter.host_load()
     while len(samples) < SINGLE_CALLS and (meter.time_s() - start_s < plan.max_time_s or len(samples) < 2):
         samples.append(time_block(run, meter, 1))
-    share = _waiting(first, meter.host_load()) / max(meter.time_s() - start_s, 1e-9)
+    share = waiting_s(first, meter.host_load()) / max(meter.time_s() - start_s, 1e-9)
     context: dict[str, Any] = {"metric": metric, "unit": "s", "samples": tuple(samples), "device": meter.device,
                                "plan": plan, "method": f"median of single calls, {meter.clock}, {plan.runtime}"}
     if share > MAX_WAITING_SHARE:
@@ -171,7 +171,7 @@ def _attempt(run: Run, meter: Meter, plan: MeasurementPlan, calls: int) -> Attem
     while True:
         block_s = time_block(run, meter, calls)
         after = meter.host_load()
-        if _waiting(before, after) <= MAX_WAITING_SHARE * block_s:
+        if waiting_s(before, after) <= MAX_WAITING_SHARE * block_s:
             attempt.samples.append(block_s / calls)
         else:
             attempt.rejected += 1
@@ -188,7 +188,7 @@ def _attempt(run: Run, meter: Meter, plan: MeasurementPlan, calls: int) -> Attem
     return attempt
 
 
-def _waiting(before: HostLoad | None, after: HostLoad | None) -> float:
+def waiting_s(before: HostLoad | None, after: HostLoad | None) -> float:
     """Seconds that threads of this process waited for a core; 0 where the system does not tell."""
     return after.waited_s - before.waited_s if before and after else 0.0
 

@@ -46,9 +46,11 @@ def doctor(as_json: bool) -> None:
 @click.option("--runtime", default="eager", show_default=True, metavar="NAME",
               help="eager, graph (CUDA), compile or onnxruntime.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+@click.option("--tier", type=click.Choice(["screen", "certify"]), default="screen", show_default=True,
+              help="certify: latency in turns with a reference network, all targets in one session.")
 @click.option("--json", "as_json", is_flag=True, help="Every figure with all samples as JSON.")
 def measure(*, targets: Sequence[str], database: str, kind: str | None, batch: int, size: int, precision: str,
-            runtime: str, threads: int, as_json: bool) -> None:
+            runtime: str, threads: int, tier: str, as_json: bool) -> None:
     """Measure networks: latency, joules per frame, peak memory, with intervals and a status; kept in the record.
 
     TARGET is a published VoVNet (vovnet39), an architecture.json, STUDY:TRIAL, a folder of nas export, a .onnx file,
@@ -69,8 +71,9 @@ def measure(*, targets: Sequence[str], database: str, kind: str | None, batch: i
     with find_meter(kind) as meter, Store.open(database) as store:
         if not as_json:
             click.echo(f"{meter.device.name}: batch {batch} at {size} px, {precision}, {runtime}, {threads} thread(s)")
+        checked = instrument.certified(loaded, plan, meter) if tier == "certify" else None
         for target in loaded:
-            figures = instrument.measure(target, plan, meter)
+            figures = (checked[target.name],) if checked is not None else instrument.measure(target, plan, meter)
             digest = target.architecture.digest if target.architecture else None
             store.add_single(target.name, figures, digest=digest)
             without += [f"{target.name}: no latency, {figure.status}: {figure.reason}" for figure in figures
@@ -92,12 +95,18 @@ def _table(name: str, figures: Sequence[Measurement], macs: int | None, batch: i
     table = Table(title=name, box=box.SIMPLE, title_justify="left")
     for heading in ("figure", "value  [95 % interval]", "status"):
         table.add_column(heading)
-    seconds, joules = by_metric["latency"].value, by_metric["energy"].value
+    seconds = by_metric["latency"].value
+    joules = by_metric["energy"].value if "energy" in by_metric else None
     labels = {"latency": f"latency, batch {batch}", "energy": "energy per frame", "peak_memory": "peak memory"}
-    for metric, label in labels.items():
-        table.add_row(label, *_cells(by_metric[metric]))
-    single = by_metric["single_call"]
-    table.add_row("single calls, batch 1", _percentiles(single), _cells(single)[1])
+    for metric in [metric for metric in labels if metric in by_metric]:
+        table.add_row(labels[metric], *_cells(by_metric[metric]))
+    if (ratio := by_metric["latency"].details.get("ratio")) is not None:
+        found = by_metric["latency"].details
+        between = f"  [{found['ratio_low']:.4g} to {found['ratio_high']:.4g}]" if "ratio_low" in found else ""
+        table.add_row(f"ratio to {found['reference']}", f"{ratio:.4g}{between}", f"{len(found['ratios'])} cycles")
+    if "single_call" in by_metric:
+        single = by_metric["single_call"]
+        table.add_row("single calls, batch 1", _percentiles(single), _cells(single)[1])
     if seconds is not None:
         table.add_row("throughput", f"{batch / seconds:.4g} frames/s", "derived")
         if macs is not None:

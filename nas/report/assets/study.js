@@ -117,13 +117,13 @@
   const SETTINGS = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
   function axis(metric, log) {
     return { title: { text: metric.name.replaceAll("_", " ") }, ticksuffix: metric.unit === "1" ? "" : metric.unit,
-      type: log ? "log" : "linear", tickformat: metric.share ? ".0%" : "~s", gridcolor: colour("edge"),
+      type: log ? "log" : "linear", dtick: log ? "D2" : undefined, tickformat: metric.share ? ".0%" : "~s", gridcolor: colour("edge"),
       zeroline: false, linecolor: colour("edge"), automargin: true };
   }
   function layout(more) {
     return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 60, r: 16, t: 12, b: 50 },
       font: { family: "system-ui, sans-serif", color: colour("ink"), size: 13 }, hovermode: "closest", uirevision: "stay",
-      legend: { orientation: "h", y: 1.08 }, hoverlabel: { bgcolor: colour("card"), bordercolor: colour("edge"), font: { color: colour("ink") } }, ...more };
+      legend: { orientation: "h", yanchor: "bottom", y: 1.01 }, hoverlabel: { bgcolor: colour("card"), bordercolor: colour("edge"), font: { color: colour("ink") } }, ...more };
   }
   const hover = (i) => [`trial ${T.number[i]}, ${STANDINGS[standing(i)][0]}`,
     ...metrics.slice(0, 6).map((m) => `${m.name.replaceAll("_", " ")} ${withInterval(i, m.name)}`)].join("<br>");
@@ -152,37 +152,53 @@
         symbol: order.map((i) => T.front[i] ? "diamond" : "circle"), line: { width: order.map((i) => T.front[i] ? 1.5 : 0), color: colour("ink") },
         colorbar: { title: { text: name.replaceAll("_", " "), side: "right" }, tickformat: metric.share ? ".0%" : "~s", thickness: 12, outlinewidth: 0 } } };
   }
+  const short = (net) => net.name.replace("vovnet_v2_", "V2-").replace("vovnet", "V1-").replaceAll("_", "-");
+  function grouped(nets, name, apart) {  // neighbours share one label
+    const groups = [];
+    for (const net of [...nets].sort((a, b) => a[name] - b[name])) {
+      const last = groups.at(-1);
+      if (last && apart(last[0][name], net[name])) last.push(net); else groups.push([net]);
+    }
+    return groups;
+  }
   function references(x, y, points) {
     const says = [], shapes = [], annotations = [], traces = [];
     const nets = $("published").checked ? data.published : [];
     const cost = (name) => metricOf[name].counted;
     if (nets.length && cost(x) && cost(y)) {
+      const labels = new Map(grouped(nets, x, (a, b) => b < 1.25 * a).map((group) => [group[0], group.map(short).join(", ")]));
       traces.push({ type: "scatter", mode: "markers+text", name: "published VoVNets", x: nets.map((n) => n[x]), y: nets.map((n) => n[y]),
-        text: nets.map((n) => n.name), textposition: "top left", textfont: { size: 10, color: colour("dim") }, hoverinfo: "text",
+        text: nets.map((n) => labels.get(n) ?? ""), textposition: "top left", textfont: { size: 10, color: colour("dim") }, hoverinfo: "text",
         hovertext: nets.map((n) => `${n.name}, counted, not trained here`), marker: { symbol: "diamond-open", size: 9, color: colour("known"), line: { width: 2 } } });
       says.push(`Published VoVNets are counted for this study's ${data.summary.image_size} px images and ${data.summary.classes} classes.`);
     } else if (nets.length && (cost(x) || cost(y))) {
       const name = cost(x) ? x : y, inside = points.map((i) => value(i, name));
       const top = Math.max(...inside) * 1.05, near = nets.filter((n) => n[name] <= top);
-      for (const net of near) {
-        const at = $("log").checked ? Math.log10(net[name]) : net[name];
-        shapes.push({ type: "line", [name === x ? "xref" : "yref"]: name === x ? "x" : "y", [name === x ? "yref" : "xref"]: "paper",
-          ...(name === x ? { x0: net[name], x1: net[name], y0: 0, y1: 1 } : { y0: net[name], y1: net[name], x0: 0, x1: 1 }), line: { color: colour("known"), dash: "dot", width: 1.4 } });
-        annotations.push({ text: net.name, showarrow: false, font: { size: 10, color: colour("known") },
+      for (const group of grouped(near, name, (a, b) => b - a < 0.035 * top)) {
+        const net = group[0], at = $("log").checked ? Math.log10(net[name]) : net[name];
+        for (const { [name]: here } of group) {
+          shapes.push({ type: "line", [name === x ? "xref" : "yref"]: name === x ? "x" : "y", [name === x ? "yref" : "xref"]: "paper", layer: "below",
+            ...(name === x ? { x0: here, x1: here, y0: 0, y1: 1 } : { y0: here, y1: here, x0: 0, x1: 1 }), line: { color: colour("known"), dash: "dot", width: 1 } });
+        }
+        annotations.push({ text: group.map(short).join(", "), showarrow: false, font: { size: 10, color: colour("known") },
           ...(name === x ? { x: at, yref: "paper", y: 1, textangle: -90, xanchor: "right", yanchor: "top" } : { y: at, xref: "paper", x: 1, xanchor: "right", yanchor: "bottom" }) });
       }
       const smallest = nets.reduce((a, b) => (a[name] < b[name] ? a : b));
       says.push(`Lines are published VoVNets at their counted ${name.replaceAll("_", " ")}; they were not trained here, so they have no other coordinate.`);
-      if (!near.length) says.push(`None is in this view: the smallest, ${smallest.name}, has ${quantity(smallest[name], metricOf[name])}.`);
+      if (!near.length) says.push(`None is in this view: the smallest, ${short(smallest)}, has ${quantity(smallest[name], metricOf[name])}.`);
     } else if (nets.length) {
       says.push("Published VoVNets were neither trained nor measured here: choose parameters, macs or memory access cost as an axis to see what they cost.");
     }
     return { says, shapes, annotations, traces };
   }
-  function ring() {  // around the chosen point; a shape, because moving one costs no redrawing of five thousand points
-    const at = ["x", "y"].map((id) => chosen.index === null ? null : value(chosen.index, $(id).value)), here = at.every((v) => v !== null);
-    return { type: "circle", visible: here, xref: "x", yref: "y", xsizemode: "pixel", ysizemode: "pixel", xanchor: here ? at[0] : 0, yanchor: here ? at[1] : 0,
-      x0: -10, x1: 10, y0: -10, y1: 10, line: { color: colour("ring"), width: 2.5 } };
+  function ring() {  // around the chosen point, over the plot: moving it costs no redrawing of five thousand points
+    const plot = $("scatter"), mark = $("ring"), i = chosen.index, { xaxis, yaxis } = plot._fullLayout ?? {};
+    const [x, y] = ["x", "y"].map((id) => i === null ? null : value(i, $(id).value));
+    mark.hidden = !xaxis || x === null || y === null || !shown.includes(i);
+    if (mark.hidden) return;
+    const [left, top] = [xaxis.d2p(x), yaxis.d2p(y)];
+    mark.hidden = left < 0 || left > xaxis._length || top < 0 || top > yaxis._length;
+    mark.style.transform = `translate(${xaxis._offset + left}px, ${yaxis._offset + top}px)`;
   }
   function drawScatter() {
     const x = $("x").value, y = $("y").value, tint = $("colour").value;
@@ -193,7 +209,7 @@
         .filter(([, some]) => some.length).map(([kind, some]) => trace(kind, some, x, y));
     traces.push(...reference.traces);
     const log = $("log").checked;
-    Plotly.react("scatter", traces, layout({ xaxis: axis(metricOf[x], log), yaxis: axis(metricOf[y], log), shapes: [ring(), ...reference.shapes],
+    Plotly.react("scatter", traces, layout({ xaxis: axis(metricOf[x], log), yaxis: axis(metricOf[y], log), shapes: reference.shapes,
       annotations: reference.annotations, uirevision: `${x} ${y} ${log}` }), SETTINGS);
     const missing = shown.length - points.length;
     $("scatter-says").textContent = [missing ? `${missing} trials lack one of these two figures and are not drawn.` : "", ...reference.says].join(" ");
@@ -418,7 +434,7 @@
   }
   function choose(index, focus = false) {
     chosen.index = index;
-    drawDetails(); Plotly.relayout("scatter", { "shapes[0]": ring() }); drawMembers(); drawParallel();
+    drawDetails(); ring(); drawMembers(); drawParallel();
     if (focus) $("scatter").focus({ preventScroll: true });
   }
   function along() {  // the front from left to right
@@ -444,7 +460,7 @@
     options("x", entries, second); options("y", entries, objectives[0]);
     options("colour", [["", "by standing"], ...entries], ""); options("parallel-colour", entries, objectives[0]);
     if (chosen.index === null) chosen.index = along()[Math.floor(along().length / 2)] ?? null;
-    readFilter(); drawTiles(); drawDetails(); drawScatter(); drawMembers();
+    readFilter(); drawTiles(); drawDetails(); drawScatter(); ring(); drawMembers();
     setTimeout(() => { drawHistory(); drawImportance(); drawRungs(); drawCost(); drawQuality(); drawProvenance(); drawParallel(); });
   }
   function listen() {
@@ -454,6 +470,7 @@
     $("clear").addEventListener("click", () => { $("filter").value = ""; refilter(); });
     $("rows").addEventListener("change", drawMembers); $("clock").addEventListener("change", drawHistory); $("parallel-colour").addEventListener("change", drawParallel);
     $("scatter").addEventListener("keydown", (event) => { const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key]; if (step) { event.preventDefault(); walk(step); } });
+    $("scatter").on("plotly_afterplot", ring);
     $("scatter").on("plotly_click", (event) => { const index = event.points.find((p) => typeof p.customdata === "number")?.customdata; if (index !== undefined) choose(index); });
     document.addEventListener("theme", () => { drawScatter(); drawHistory(); drawParallel(); });
     addEventListener("resize", drawParallel);

@@ -1,9 +1,12 @@
 """`nas status`, `nas front`, `nas show`: what the record says."""
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -12,12 +15,17 @@ from nas.architecture import Architecture
 from nas.cli import main
 from nas.cli.options import database_option, open_record, pick_study, pick_trial
 from nas.cli.tables import front_table
-from nas.errors import InvalidValueError
+from nas.errors import InvalidValueError, NasError
+from nas.pareto import ParetoFront
 from nas.pareto import front as front_of
+from nas.pareto import knee as knee_of
 from nas.published import PUBLISHED, published
 from nas.report import fronts
 from nas.report.drawing import draw
+from nas.report.history import front_at
 from nas.report.quantities import duration, quantity, sparkline, with_interval
+from nas.report.relations import choices_seen, dominators, neighbours, positions
+from nas.report.selection import condition, ordered
 from nas.search.engine import searched_s
 from nas.store import Store, StudyRecord
 from nas.trial import Trial, TrialState
@@ -48,18 +56,59 @@ def status(study: str | None, database: str) -> None:
 @main.command()
 @click.argument("study", required=False)
 @database_option
-@click.option("--format", "form", type=click.Choice(["text", "csv", "json"]), default="text", show_default=True)
-def front(study: str | None, database: str, form: str) -> None:
+@click.option("--format", "form", type=click.Choice(["text", "md", "csv", "json"]), default="text", show_default=True,
+              help="A table, or SI units for other programs (csv, json).")
+@click.option("--at", type=click.IntRange(min=1), metavar="N", help="The front as it was after N finished trials.")
+@click.option("--where", "conditions", multiple=True, metavar="CONDITION",
+              help="Only members such as 'latency < 4 ms'; may be given again.")
+@click.option("--sort", metavar="METRIC", help="By this figure, the smallest first. [default: the first objective]")
+@click.option("--knee", is_flag=True, help="Only the best compromise of what is left.")
+def front(*, study: str | None, database: str, form: str, at: int | None, conditions: tuple[str, ...],
+          sort: str | None, knee: bool) -> None:
     """The Pareto front of STUDY (or of the only one there is)."""
     with open_record(database) as store:
         record = pick_study(store, study)
         trials = {trial.number: trial for trial in store.trials(record.name)}
-    found = front_of(list(trials.values()), record.spec.objectives)
+        found = (front_of(list(trials.values()), record.spec.objectives) if at is None
+                 else front_at(store.fronts(record.name), at))
+    members = _selected(trials, found, conditions, sort)
+    if knee:
+        if members and not found.feasible:
+            raise NasError("nothing is feasible yet, so there is no compromise to choose")
+        members = [knee_of(members, record.spec.objectives)]
+    found = replace(found, members=tuple(trial.number for trial in members))
     if form == "text":
         Console(highlight=False).print(front_table(record.spec, trials, found))
     else:
-        write = fronts.as_json if form == "json" else fronts.as_csv
+        write = {"json": fronts.as_json, "csv": fronts.as_csv, "md": fronts.as_markdown}[form]
         click.echo(write(record.spec, trials, found).rstrip("\n"))
+
+
+@main.command()
+@click.argument("first", metavar="TRIAL")
+@click.argument("second", metavar="TRIAL")
+@database_option
+def compare(first: str, second: str, database: str) -> None:
+    """Two trials side by side: figures, rungs, and the choices that differ.
+
+    TRIAL is STUDY:NUMBER, or NUMBER where there is one study.
+    """
+    with open_record(database) as store:
+        pairs = [pick_trial(store, text) for text in (first, second)]
+    table = Table(box=box.SIMPLE)
+    table.add_column("")
+    for record, trial in pairs:
+        table.add_column(f"{record.name}:{trial.number}")
+    left, right = (trial for _, trial in pairs)
+    for name, *shown in figures_of(left, right):
+        table.add_row(name, *shown)
+    for name in dict.fromkeys([*left.params, *right.params]):
+        values = [str(trial.params.get(name, "-")) for trial in (left, right)]
+        if values[0] != values[1]:
+            table.add_row(name, *values)
+    Console(highlight=False).print(table)
+    if left.architecture.digest == right.architecture.digest:
+        click.echo("the same network")
 
 
 @main.command()
@@ -78,7 +127,10 @@ def show(target: str, database: str, size: int | None) -> None:
     else:
         with open_record(database) as store:
             record, trial = pick_trial(store, target)
+            others = store.trials(record.name)
         _show_trial(record, trial, size or record.spec.measurement.image_size)
+        for line in _standing(record, trial, others):
+            click.echo(line)
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -87,6 +139,40 @@ def read_architecture(path: Path) -> Architecture:
         return Architecture.from_dict(json.loads(path.read_text()))
     except (OSError, ValueError, AttributeError) as error:
         raise InvalidValueError(f"{path}: {error}") from error
+
+
+def figures_of(*trials: Trial) -> Iterator[list[str]]:
+    """A row for every figure that one of the trials has: its name, then each trial's."""
+    for metric in dict.fromkeys(name for trial in trials for name in trial.evaluation.measurements):
+        known = [trial.evaluation.measurements.get(metric) for trial in trials]
+        yield [metric, *("-" if figure is None else with_interval(figure) for figure in known)]
+    for epochs in sorted({rung.epochs for trial in trials for rung in trial.evaluation.rungs}):
+        errors = [next((r.error for r in trial.evaluation.rungs if r.epochs == epochs), None) for trial in trials]
+        yield [f"error after {epochs:g} epochs", *(quantity(error, "1", metric="error") for error in errors)]
+
+
+def _standing(record: StudyRecord, trial: Trial, others: Sequence[Trial]) -> Iterator[str]:
+    """Whom it dominates, who dominates it, and which networks are most alike."""
+    objectives = record.spec.objectives
+    distinct = [t for t in others if t.duplicate_of is None or t.number == trial.number]
+    rivals = [t for t in distinct if t.state is TrialState.COMPLETE and t.violation(objectives) == 0]
+    if trial.number in {t.number for t in rivals}:
+        losses = np.asarray([t.losses(objectives) for t in rivals], dtype=float)
+        own = np.asarray([trial.losses(objectives)], dtype=float)
+        yield (f"dominates {int(dominators(-own, -losses)[0])} of {len(rivals)} feasible trials, "
+               f"dominated by {int(dominators(own, losses)[0])}")
+    choices = choices_seen(distinct)
+    nearest = neighbours(positions(distinct, choices), choices, 3)[[t.number for t in distinct].index(trial.number)]
+    if len(nearest):
+        yield f"most alike: {', '.join(f'trial {distinct[index].number}' for index in nearest)}"
+
+
+def _selected(trials: Mapping[int, Trial], found: ParetoFront, conditions: Sequence[str],
+              sort: str | None) -> list[Trial]:
+    """The members that fulfil every condition, in the order that was asked for."""
+    tests = [condition(text, list(trials.values())) for text in conditions]
+    members = [trial for trial in (trials[number] for number in found.members) if all(test(trial) for test in tests)]
+    return members if sort is None else ordered(members, sort)
 
 
 def _study_status(console: Console, store: Store, record: StudyRecord) -> None:

@@ -37,6 +37,14 @@ def as_csv(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront) -> 
     return out.getvalue()
 
 
+def as_markdown(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront) -> str:
+    """A table of Markdown with the figures as people read them."""
+    names = ["trial", *(objective.metric for objective in spec.objectives)]
+    lines = [names, ["---"] * len(names),
+             *([str(number), *cells(spec.objectives, trials[number])] for number in front.members)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def cells(objectives: Sequence[Objective], trial: Trial) -> list[str]:
     """What a terminal shows of a trial: its objectives, with intervals where they were measured."""
     return [_cell(objective.metric, trial) for objective in objectives]

@@ -1,0 +1,94 @@
+"""`nas front`, `nas compare` and `nas show` on a study that was really searched."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from nas.cli import main
+from nas.pareto import front
+from nas.report.history import finished
+from nas.store import Store
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def nas(record):
+    """Runs a command on the record; the output."""
+
+    def run(*words, code=0):
+        done = CliRunner().invoke(main, [*words, "--database", str(record)])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    return run
+
+
+@pytest.fixture
+def trials(record):
+    with Store.open(record, read_only=True) as store:
+        yield store.trials("pages")
+
+
+def members(text):
+    return [member["trial"] for member in json.loads(text)["members"]]
+
+
+def test_where_keeps_the_members_that_fulfil_every_condition(nas, trials):
+    """Counted in a second way, on the values themselves."""
+    fast = members(nas("front", "pages", "--format", "json", "--where", "latency < 1 ms", "--where", "error<1.2%"))
+    value = {t.number: t.evaluation.value for t in trials}
+    every = members(nas("front", "pages", "--format", "json"))
+    assert fast == [n for n in every if value[n]("latency") < 1e-3 and value[n]("error") < 0.012]
+    assert 0 < len(fast) < len(every)
+
+
+def test_sort_orders_by_the_figure(nas, trials):
+    parameters = {t.number: t.evaluation.value("parameters") for t in trials}
+    shown = [parameters[n] for n in members(nas("front", "pages", "--format", "json", "--sort", "parameters"))]
+    assert shown == sorted(shown)
+
+
+def test_the_knee_is_one_member_as_markdown(nas):
+    """A heading, a rule, and one row for each objective's figure."""
+    heading, rule, row = nas("front", "pages", "--knee", "--format", "md").splitlines()
+    assert heading == "| trial | error | latency |"
+    assert rule == "| --- | --- | --- |"
+    assert int(row.split("|")[1]) in members(nas("front", "pages", "--format", "json"))
+
+
+def test_the_front_of_then_is_the_front_of_the_trials_that_had_ended(nas, trials, record):
+    """Computed again from the trials that were finished by then."""
+    with Store.open(record, read_only=True) as store:
+        objectives = store.study("pages").spec.objectives
+    for after in (1, 7, 30, 60):
+        expected = front(finished(trials)[:after], objectives)
+        assert members(nas("front", "pages", "--format", "json", "--at", str(after))) == list(expected.members)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("--where", "speed > 3"), "no 'speed' in the figures of these trials; there are: error, latency, macs, param"),
+    (("--where", "latency about 3"), "'latency about 3' is no condition; write one as in 'latency < 4 ms'"),
+    (("--where", "latency < 3 J"), "'3 J' is no quantity in s, ms, us, min"),
+    (("--sort", "speed"), "no 'speed' in the figures"),
+])
+def test_a_wrong_question_says_what_would_be_right(nas, words, message):
+    assert message in nas("front", "pages", *words, code=2)
+
+
+def test_compare_shows_figures_and_only_the_choices_that_differ(nas, trials):
+    text = nas("compare", "pages:0", "pages:1")
+    differing = [name for name in trials[0].params if trials[0].params[name] != trials[1].params[name]]
+    assert differing
+    assert [name for name in trials[0].params if f"  {name} " in text] == differing
+    assert "error after 1 epochs" in text
+    assert "the same network" in nas("compare", "pages:0", "pages:0")
+
+
+def test_show_says_how_the_trial_stands(nas):
+    """No member of the front is dominated, and the best one dominates somebody."""
+    number = members(nas("front", "pages", "--knee", "--format", "json"))[0]
+    text = nas("show", f"pages:{number}")
+    assert "feasible trials, dominated by 0" in text
+    assert text.count("most alike: trial") == 1

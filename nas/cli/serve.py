@@ -13,7 +13,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 @database_option
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
               help="Where to listen; anything but this machine shows the record to whoever can reach it.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True,
+              help="0 takes any free one.")
 def serve(database: str, host: str, port: int) -> None:
     """Show the record in a browser, and go on showing it while a search runs. The record is only read.
 

@@ -1,7 +1,7 @@
 """Who is certainly on a front, who beats whom, and who is alike: small cases counted by hand."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.pareto import ranks
@@ -20,12 +20,14 @@ def test_equal_points_do_not_dominate_each_other():
     assert dominators([(1, 1), (1, 1)]).tolist() == [0, 0]
 
 
+@settings(deadline=None)
 @given(points)
 def test_nobody_dominates_the_front_and_somebody_everybody_else(losses):
     """The second way: ranks by moocore."""
     assert (dominators(losses) == 0).tolist() == (ranks(losses) == 0).tolist()
 
 
+@settings(deadline=None)
 @given(points)
 def test_without_intervals_certain_and_possible_are_the_front(losses):
     certain, possible = certainty(losses, losses)

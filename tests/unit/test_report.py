@@ -98,6 +98,7 @@ def test_the_choice_that_makes_the_loss_has_nearly_all_the_importance():
     assert importances(choices, params[:19], [float(each["depth"]) for each in params[:19]]) == {}
 
 
+@settings(deadline=None)
 @given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5))
 def test_embedded_json_is_equal_and_cannot_end_its_element(value):
     import json  # noqa: PLC0415 - only here

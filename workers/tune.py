@@ -121,6 +121,9 @@ class TuneWorkers:
 
 def _check_answers(address: str) -> None:
     """Ray tries for minutes where nobody listens; five seconds are enough to find out."""
+    if address.startswith("ray://"):
+        raise ClusterError(f"{address} is for Ray's client; run nas search on a machine of the cluster, with --address "
+                           "HOST:PORT of its head (6379 where nobody chose another) or auto")
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if port.isdigit():
         try:

@@ -7,7 +7,8 @@ import pytest
 
 from nas import plugins
 from nas.errors import ClusterError, NasError
-from nas.study import WorkersSpec
+from nas.evaluation import Job
+from nas.study import Objective, StudySpec, WorkersSpec
 from nas.testing.workers_contract import EPOCHS, WorkersContract
 
 
@@ -80,3 +81,11 @@ class TestTuneWorkers(WorkersContract):
         self.address = "127.0.0.1:1"
         with pytest.raises(ClusterError, match=r"cannot reach the Ray cluster at 127\.0\.0\.1:1"):
             self.search(spec, tmp_path, "ArithmeticEvaluator")
+
+
+def test_an_address_for_rays_client_is_refused_with_what_would_be_right(tmp_path):
+    """The driver holds the record, so it has to run on the cluster itself."""
+    job = Job(spec=StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),)),
+              artifacts=str(tmp_path), folder=str(tmp_path))
+    with pytest.raises(ClusterError, match="run nas search on a machine of the cluster"):
+        plugins.load("nas.workers", "tune")("ray://head:10001").prepare(job)

@@ -1,0 +1,142 @@
+"""Real processes killed with SIGKILL at seeded random moments: the same command goes on and nothing is lost.
+
+NAS_TEST_KILLS sets the kills of each study, 3 where it is not set.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from nas.errors import DatabaseError
+from nas.search.launch import open_search
+from nas.store import Store
+from nas.study import Budget, Objective, RungSpec, StudySpec
+from nas.trial import TrialState
+from workers.local import LocalWorkers
+
+KILLS = int(os.environ.get("NAS_TEST_KILLS", "3"))
+TRIALS = 10 + 4 * KILLS
+SPEC = StudySpec(
+    name="s", space="osa_cifar", sampler="random", seed=3, rungs=RungSpec(epochs=(1, 2)), budget=Budget(trials=TRIALS),
+    objectives=(Objective(metric="error", reference=1.0), Objective(metric="latency", reference=1.0)))
+
+DRIVER = """
+import json, sys
+from pathlib import Path
+from nas.search.launch import open_search
+from nas.store import Store
+from nas.study import StudySpec
+from nas.testing.evaluators import ArithmeticEvaluator
+from workers.local import LocalWorkers
+
+spec, folder = StudySpec.from_dict(json.loads(sys.argv[2])), Path(sys.argv[3])
+
+class Telling(ArithmeticEvaluator):
+    def train(self, task, epochs, parameters):
+        with (folder / "trained").open("a") as file:
+            file.write(f"{task.number} {epochs:g}\\n")
+        return super().train(task, epochs, parameters)
+
+sys.modules["driver"] = sys.modules["__main__"]
+with Store.open(sys.argv[1]) as store, open_search(
+        spec, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder, evaluator="driver:Telling",
+        listener=lambda t: print(t.number, len(t.evaluation.rungs), t.state, flush=True)) as found:
+    found.run()
+print("finished")
+"""
+
+
+def start(url, folder):
+    return subprocess.Popen([sys.executable, "-c", DRIVER, url, json.dumps(SPEC.to_dict()), str(folder)],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def follow(driver, count=10**9):
+    """The next `count` acknowledged writes of a driver as (trial, rungs, state), or all until it ends."""
+    found = []
+    for line in driver.stdout:
+        words = line.split()
+        if len(words) == 3:
+            found.append((int(words[0]), int(words[1]), words[2]))
+        if len(found) == count:
+            break
+    return found
+
+
+def check(url, acknowledged):
+    """The record is sound and has everything that was acknowledged."""
+    with Store.open(url, read_only=True) as store:
+        assert store.problems() == []
+        trials = store.trials("s")
+    for number, rungs, state in acknowledged:
+        assert len(trials[number].evaluation.rungs) >= rungs
+        assert state == "running" or trials[number].state == state
+    return trials
+
+
+def check_end(url, folder, acknowledged, kills):
+    """All is complete, each architecture once; at most the rung that was at work is trained again after a kill."""
+    trials = check(url, acknowledged)
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    assert len({t.architecture.digest for t in trials if t.duplicate_of is None}) == TRIALS
+    trained = Counter((folder / "trained").read_text().splitlines())
+    assert len(trained) == 2 * TRIALS
+    assert sum(trained.values()) - len(trained) <= kills
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_a_driver_killed_at_random_moments(engine, tmp_path, request):
+    """After every kill the record is sound; the study ends as if nothing had happened."""
+    url = str(tmp_path / "nas.db") if engine == "sqlite" else request.getfixturevalue("postgresql")()
+    chance, acknowledged = random.Random(7), []
+    for _ in range(KILLS):
+        driver = start(url, tmp_path)
+        acknowledged += follow(driver, chance.randrange(1, 12))
+        time.sleep(chance.uniform(0, 0.02))
+        driver.kill()
+        acknowledged += follow(driver)
+        assert driver.communicate()[1] == ""
+        check(url, acknowledged)
+        if engine == "postgresql":
+            time.sleep(0.5)  # a server needs a moment to see that its client is gone
+    last = start(url, tmp_path)
+    acknowledged += follow(last)
+    assert (last.wait(), last.communicate()[1]) == (0, "")
+    check_end(url, tmp_path, acknowledged, KILLS)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_while_searching(tmp_path):
+    """The search ends with one clear line; with room again it goes on to its end."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only a user who may mount can fill a disk")
+    acknowledged = []
+    try:
+        for room in (120_000, None):
+            with Store.open(disk / "nas.db") as store, open_search(
+                    SPEC, store=store, workers=LocalWorkers(), folder=tmp_path, artifacts=tmp_path,
+                    evaluator="nas.testing.evaluators:ArithmeticEvaluator",
+                    listener=lambda t: acknowledged.append((t.number, len(t.evaluation.rungs), t.state))) as found:
+                if room is None:
+                    found.run()
+                    break
+                free = os.statvfs(disk)
+                (disk / "filler").write_bytes(b"x" * (free.f_bavail * free.f_frsize - room))
+                with pytest.raises(DatabaseError, match=r"full.*; make room|the disk fails or is full"):
+                    found.run()
+            (disk / "filler").unlink()
+            check(disk / "nas.db", acknowledged)
+        trials = check(disk / "nas.db", acknowledged)
+        assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -10,6 +10,7 @@ import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nas.errors import InvalidValueError
 from nas.study import Objective
 from nas.trial import Trial, TrialState
 
@@ -66,6 +67,20 @@ def front(trials: Sequence[Trial], objectives: Sequence[Objective]) -> ParetoFro
         after=len(finished),
         feasible=True,
     )
+
+
+def knee(members: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
+    """The best compromise among the members of a front: the least sum of losses, each scaled to [0, 1] over them.
+
+    With two objectives it is the point farthest from the line through the two extremes. Raises `InvalidValueError`
+    where there are no members.
+    """
+    if not members:
+        raise InvalidValueError("an empty front has no knee")
+    losses = np.asarray([trial.losses(objectives) for trial in members], dtype=float)
+    low, high = losses.min(axis=0), losses.max(axis=0)
+    scaled = (losses - low) / np.where(high > low, high - low, 1.0)
+    return members[int(scaled.sum(axis=1).argmin())]
 
 
 def _volume(losses: Sequence[Sequence[float]], objectives: Sequence[Objective]) -> float | None:

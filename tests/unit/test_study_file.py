@@ -66,7 +66,7 @@ def test_every_wrong_key_and_value_is_named_at_once_with_its_path():
     """)
     expected = [
         ("space:", "no 'osa_huge' in nas.spaces; there are: osa_cifar, osa_detection, osa_tiny"),
-        ("sampler:", "no 'magic' in nas.samplers; there are: gp, nsga2, nsga3, random, tpe"),
+        ("sampler:", "no 'magic' in nas.samplers; there are: gp, known-cost, mutate_front, nsga2, nsga3, random, tpe"),
         ("objectives[0].limt:", "unknown key; did you mean limit?"),
         ("objectives[1].limit:", "'4 J' is no quantity in s, ms, us, min"),
         ("objectives[2].metric:", "no 'speed' in nas.metrics"),

@@ -288,5 +288,5 @@ class _Knowledge:
 
 
 def known_cost(seed: int) -> KnownCost:
-    """Trains the network with the largest expected gain in hypervolume, all costs known; some 0.05 s per proposal."""
+    """Trains the network with the largest expected gain in hypervolume, all costs known."""
     return KnownCost(seed)

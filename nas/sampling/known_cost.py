@@ -248,8 +248,8 @@ class _Knowledge:
     def front(self) -> tuple[Vectors, Array]:
         """The networks of the front and their losses; a running one's error is the posterior mean.
 
-        With one training each the observed errors of finished ones serve better than smoothed ones on the tables whose
-        seed noise is as large as their signal, and no worse on the others.
+        Observed errors, not smoothed ones, with one training shown: on Channel-Bench ResNet .892 against .880 at 50
+        evaluations, but on NAS-Bench-Macro .959 against .968 (8 seeds each). Which is better depends on the noise.
         """
         done, error, costs = self._observed
         if self._running:

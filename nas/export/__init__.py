@@ -3,5 +3,6 @@
 from nas.export.bundle import export_bundle
 from nas.export.manifest import BundleFile, Check, Manifest
 from nas.export.trial import export_trial
+from nas.export.verify import Verification, verify_bundle
 
-__all__ = ["BundleFile", "Check", "Manifest", "export_bundle", "export_trial"]
+__all__ = ["BundleFile", "Check", "Manifest", "Verification", "export_bundle", "export_trial", "verify_bundle"]

@@ -1,7 +1,9 @@
 """One network as a folder of files: written beside its place, checked, and renamed into it when all is right.
 
-`architecture.json` (the network, its classes and how images are normalised), `model.safetensors`, `modeling.py`,
-`classifier.onnx`, `record.json`, `README.md`, `manifest.json` (checksums and checks).
+The folder is a Hugging Face repository too: `config.json` and `model.safetensors` in timm's form, `osa_nas_timm.py`
+where timm needs it, `modeling.py`, `backbone.onnx`, `backbone_fp16.onnx`, `classifier.onnx`, `backbone.pt2`,
+`architecture.json` (the network, its classes and how images are normalised) and `.txt` (drawn), `record.json`,
+`README.md`, `LICENSE`, `manifest.json` (checksums, checks, latency of the files).
 """
 
 import json
@@ -11,7 +13,10 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +25,16 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from nas.architecture import Architecture
-from nas.complexity import count
-from nas.errors import CorruptFileError, ExportError, InvalidValueError
+from nas.errors import CorruptFileError, ExportError, InvalidValueError, MissingDependencyError
 from nas.export.card import card
-from nas.export.manifest import BundleFile, Check, Manifest
-from nas.export.onnx_file import PACKAGES, check_onnx, require_packages, to_onnx
-from nas.export.standalone import check_standalone, modeling_source
+from nas.export.manifest import BundleFile, Manifest
+from nas.export.programs import backbone_onnx, classifier_onnx, exported, folded, to_pt2
+from nas.export.standalone import modeling_source, registry_source, template
+from nas.export.timm_config import REGISTRY, timm_config, timm_support
+from nas.export.verify import FORMAT, Bundle, check_files, compare_latency, measure_latency
 from nas.model import VoVNet, build
+from nas.model.onnx_file import PACKAGES, require_packages
 
-FORMAT = 1
-"""Of `architecture.json`; a change that old loaders cannot read raises it."""
 RECORD = {"study": str, "trial": int, "params": Mapping, "measurements": list, "rungs": list, "dataset": str}
 """What a record must hold."""
 PROBLEMS_SHOWN = 3
@@ -37,36 +42,69 @@ PROBLEMS_SHOWN = 3
 
 def export_bundle(*, architecture: Architecture, weights: Mapping[str, Tensor], classes: Sequence[str],
                   mean: Sequence[float], std: Sequence[float], image_size: int, record: Mapping[str, Any],
-                  destination: Path) -> Manifest:
+                  destination: Path, drawing: str = "", measure: bool = True) -> Manifest:
     """Write the trained network to the folder `destination`, which must not exist or be empty.
 
     `weights` is the state dict of `nas.model.build(architecture, len(classes))`, on any device. `classes` are in the
     order of the logits. `mean` and `std` are per colour, of pixels scaled to [0, 1]; images are `image_size` pixels
     square. `record` holds JSON values: `study` (name), `trial` (number), `params`, `measurements` (list of the fields
-    of `Measurement`), `rungs` (list of the fields of `Rung`, in order), `dataset` (name).
+    of `Measurement`), `rungs` (list of the fields of `Rung`, in order), `dataset` (name), and may hold `recipe` (the
+    study as `StudySpec.to_dict` gives it). `drawing` is the text of `architecture.txt`; `measure` takes the latency of
+    the written files on this machine.
     Raises `InvalidValueError` for arguments that are none of this, `CorruptFileError` for weights of another network or
     with values that are not finite, `MissingDependencyError` without the extra `export`, and `ExportError` for a
-    folder that cannot be written or a check that fails; the destination is then as it was.
+    folder that cannot be written or checks that fail; the destination is then as it was.
     """
     require_packages()
+    if find_spec("timm") is None:
+        raise MissingDependencyError("timm", "export")
     facts = _facts(architecture, classes, tuple(mean), tuple(std), image_size)
+    common: dict[str, Any] = {"classes": classes, "mean": mean, "std": std, "image_size": image_size}
     texts = {"architecture.json": _json(facts), "record.json": _json(_checked_record(record)),
-             "modeling.py": modeling_source(),
-             "README.md": card(architecture, classes=classes, mean=mean, std=std, image_size=image_size,
-                               record=record)}
+             "modeling.py": modeling_source(), "LICENSE": template("LICENSE"),
+             "config.json": _json(timm_config(architecture, **common)),
+             "README.md": card(architecture, **common, record=record)}
+    support = timm_support(architecture)
+    if support.kind == "registered":
+        texts[f"{REGISTRY}.py"] = registry_source()
+    if drawing:
+        texts["architecture.txt"] = f"{drawing}\n"
     model = _network(architecture, weights, len(classes))
     with _whole(destination) as folder:
         for name, text in texts.items():
             _write(folder / name, text.encode())
         _write(folder / "model.safetensors", save(model.state_dict()))
-        _write(folder / "classifier.onnx", to_onnx(model, image_size))
-        passed = list(_checks(folder, model, architecture, image_size))
+        for name, data in _programs(model):
+            _write(folder / name, data)
+        bundle = Bundle(folder)
+        checks = list(check_files(bundle))
+        failed = [str(check) for check in checks if not check.passed]
+        if failed:
+            raise ExportError("\n".join(failed))
+        figures = measure_latency(bundle) if measure else ()
         manifest = Manifest(
             files=tuple(BundleFile.read(path) for path in sorted(folder.iterdir())),
-            checks={check.name: check for check in passed},
-            versions={package: version(package) for package in ("osa-nas", "torch", "safetensors", *PACKAGES)})
+            checks={check.name: check for check in checks}, timm=support.to_dict(),
+            versions={package: version(package) for package in ("osa-nas", "torch", "safetensors", "timm", *PACKAGES)},
+            figures=tuple(plain(figure) for figure in figures), warnings=compare_latency(bundle, figures))
         _write(folder / "manifest.json", _json(manifest.to_dict()).encode())
     return manifest
+
+
+def plain(value: Any) -> Any:
+    """The fields of a dataclass as JSON values; times in ISO format."""
+    return json.loads(json.dumps(asdict(value), default=lambda other: other.isoformat()
+                                 if isinstance(other, datetime) else str(other)))
+
+
+def _programs(model: VoVNet) -> Iterator[tuple[str, bytes]]:
+    """The files of other runtimes, one at a time."""
+    stages = len(model.feature_info)
+    program = exported(model)
+    yield "backbone.pt2", to_pt2(program)
+    yield "backbone.onnx", backbone_onnx(program, stages)
+    yield "backbone_fp16.onnx", backbone_onnx(exported(folded(model).half()), stages)
+    yield "classifier.onnx", classifier_onnx(model)
 
 
 def _facts(architecture: Architecture, classes: Sequence[str], mean: tuple[float, ...], std: tuple[float, ...],
@@ -127,18 +165,6 @@ def _untouched(norm: nn.BatchNorm2d) -> bool:
     """Whether mean and variance are still 0 and 1; folding could not be seen to be right then."""
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     return bool((mean == 0).all() and (variance == 1).all())
-
-
-def _checks(folder: Path, model: VoVNet, architecture: Architecture, image_size: int) -> Iterator[Check]:
-    """Every check of the files as they lie in the folder."""
-    counted = count(architecture, image_size, model.num_classes).parameters
-    built = sum(parameter.numel() for parameter in model.parameters())
-    yield Check(name="parameters that differ from the count", found=abs(built - counted), allowed=0)
-    images = torch.randn(3, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        logits = model(images)
-    yield check_standalone(folder, images, logits)
-    yield from check_onnx((folder / "classifier.onnx").read_bytes(), model, images)
 
 
 @contextmanager

@@ -6,15 +6,20 @@ from typing import Any
 from nas.architecture import Architecture
 from nas.complexity import count
 from nas.errors import InvalidValueError
+from nas.export.programs import feature_names
+from nas.export.timm_config import REGISTRY, reductions, timm_support
 
 READABLE = {"s": (1e3, "ms"), "J": (1e3, "mJ"), "B": (1 / 2**20, "MiB"), "1": (1.0, "")}
 """Factor and name for the SI units that are unhandy here."""
 
 CARD = """\
 ---
-library_name: pytorch
+license: apache-2.0
+library_name: timm
 pipeline_tag: image-classification
-tags: [vovnet, osa, neural-architecture-search]
+tags: [timm, vovnet, osa, neural-architecture-search, backbone]
+datasets: [{dataset}]
+metrics: [accuracy]
 ---
 # VoVNet {digest}
 
@@ -31,7 +36,8 @@ Stages (channels x height x width): {stages}. All that fixes the network is in `
 | MACs | {macs:,} | counted, one image |
 | memory access cost | {memory_access_cost:,} elements | counted, one image |
 {figures}
-Every reading, every rung and the params are in `record.json`.
+Every reading, every rung, the params and the study's recipe are in `record.json`; the latency of these files, measured
+after they were written, is in `manifest.json`. Numbers hold for the device and the conditions named beside them.
 
 ## Load
 
@@ -55,13 +61,78 @@ session = onnxruntime.InferenceSession("classifier.onnx", providers=["CPUExecuti
 (logits,) = session.run(None, {{"images": (np.random.rand(1, 3, {size}, {size}).astype("float32") - mean) / std}})
 ```
 
+With timm ({timm}: {why}):
+
+```python
+import timm
+import torch{register}
+model = timm.create_model("local-dir:.", pretrained=True).eval()  # or "hf-hub:OWNER/NAME"
+backbone = timm.create_model("local-dir:.", pretrained=True, features_only=True, out_indices={indices}).eval()
+features = backbone(torch.rand(1, 3, {large}, {large}))  # channels {channels}, strides {strides}
+logits = model(torch.rand(1, 3, {size}, {size}))
+```
+
 The classes, in the order of the logits, are in `architecture.json`; the checksums of the files and the checks they
 passed in `manifest.json`.
 
+## Backbone of a detector
+
+`backbone.onnx` gives {names} for any batch, height and width, `backbone_fp16.onnx` the same in half precision (TensorRT
+11: `trtexec --onnx=backbone_fp16.onnx --stronglyTyped`, without that flag from 11 on), `backbone.pt2` is for
+`torch.export.load`. Sizes that are multiples of {stride} have features of exactly size / stride.
+
+torchvision (Mask R-CNN, Faster R-CNN, RetinaNet, FCOS):
+
+```python
+import timm
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN{register}
+f = timm.create_model("local-dir:.", pretrained=True, features_only=True, out_indices={indices})
+layers = {{name.replace(".", "_"): str(i) for i, name in enumerate(f.feature_info.module_name())}}
+fpn = BackboneWithFPN(f, layers, f.feature_info.channels(), 256)
+levels = len(layers) + 1  # and one pooled
+anchors = AnchorGenerator(tuple((8 * 2**i,) for i in range(levels)), ((1.0,),) * levels)
+detector = FCOS(fpn, num_classes=91, anchor_generator=anchors)
+```
+
+transformers (RT-DETR, D-FINE) takes three levels; the detector's backbone starts with random weights, so copy them:
+
+```text
+from transformers import RTDetrConfig, RTDetrForObjectDetection, TimmBackboneConfig
+config = RTDetrConfig(backbone_config=TimmBackboneConfig(backbone="hf-hub:OWNER/NAME", out_indices={last_indices}),
+                      encoder_in_channels={last_channels}, feat_strides={last_strides})
+detector = RTDetrForObjectDetection(config)
+detector.model.backbone.model._backbone.load_state_dict(f.state_dict())  # f as above, out_indices={last_indices}
+```
+
+detectron2 (written from its documentation, not run):
+
+```text
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone, ShapeSpec
+@BACKBONE_REGISTRY.register()
+class Osa(Backbone):
+    def __init__(self, cfg, input_shape):
+        super().__init__()
+        self.body = timm.create_model("local-dir:DIR", pretrained=True, features_only=True, out_indices={indices})
+        self._out_features = {names}
+    def forward(self, x): return dict(zip(self._out_features, self.body(x)))
+    def output_shape(self):
+        return {{n: ShapeSpec(channels=c, stride=s) for n, c, s in zip({names}, {channels}, {strides})}}
+```
+
+MMDetection 3 (written from its documentation, not run):
+
+```text
+backbone=dict(type="mmpretrain.TIMMBackbone", model_name="local-dir:DIR", pretrained=True, features_only=True,
+              out_indices={indices}),
+neck=dict(type="FPN", in_channels={channels}, out_channels=256, num_outs=5)
+```
+
 ## Licence
 
-`modeling.py` is under Apache-2.0. The weights are their trainer's to license, within the terms of the data they were
-trained on (`{dataset}`).
+The code is under Apache-2.0 (`LICENSE`). The weights are their trainer's to license, within the terms of the data
+they were trained on (`{dataset}`).
 """
 
 
@@ -76,12 +147,22 @@ def card(architecture: Architecture, *, classes: Sequence[str], mean: Sequence[f
         figures = [*map(_rung_row, record["rungs"][-1:]), *_measured_rows(record["measurements"])]
     except (KeyError, TypeError) as error:
         raise InvalidValueError(f"a measurement or rung of the record is not complete: {error}") from error
+    support, widths, strides = timm_support(architecture).to_dict(), _channels(architecture), reductions(architecture)
+    indices = tuple(range(1, len(widths) + 1))
     return CARD.format(
+        timm=support["timm"], why=support["why"], indices=indices, channels=list(widths), strides=list(strides),
+        register=f"\nimport {REGISTRY}  # registers the architecture" if support["timm"] == "registered" else "",
+        names=feature_names(len(widths)), stride=strides[-1], large=8 * strides[-1], last_indices=list(indices[-3:]),
+        last_channels=list(widths[-3:]), last_strides=list(strides[-3:]),
         digest=architecture.digest[:12], classes=len(classes), size=image_size, trial=record["trial"],
         study=record["study"], dataset=record["dataset"], mean=list(mean), std=list(std),
         parameters=counts.parameters, macs=counts.macs, memory_access_cost=counts.memory_access_cost,
         figures="".join(f"{row}\n" for row in figures),
         stages=", ".join(f"{channels} x {height} x {width}" for channels, height, width in counts.stages))
+
+
+def _channels(architecture: Architecture) -> list[int]:
+    return [stage.out_channels for stage in architecture.stages]
 
 
 def _rung_row(rung: Mapping[str, Any]) -> str:

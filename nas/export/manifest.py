@@ -6,23 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from nas.errors import ExportError
-
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A check that was passed: `found` is at most `allowed`. Raises `ExportError` for one that is not."""
+    """One thing that was checked: it passes where `found` is at most `allowed`."""
 
     name: str
     found: float
-    allowed: float
+    allowed: float = 0.0
 
-    def __post_init__(self) -> None:
-        if not self.found <= self.allowed:  # so that a NaN fails too
-            raise ExportError(f"{self.name}: found {self.found:.3g}, allowed is {self.allowed:.3g}")
+    @property
+    def passed(self) -> bool:
+        """Whether it holds; a NaN never does."""
+        return self.found <= self.allowed
 
     def __str__(self) -> str:
-        return f"{self.found:.2g} (at most {self.allowed:.2g})"
+        return f"{self.name}: found {self.found:.3g}, allowed is {self.allowed:.3g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +41,23 @@ class BundleFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The files of a bundle but its own `manifest.json`, the checks by name, and the versions that wrote it."""
+    """The files of a bundle but its own `manifest.json`, the checks by name, the versions that wrote it, how timm loads
+    it and why so (`timm`), and the latency of the files beside the search's (`figures`, fields of `Measurement`)."""
 
     files: tuple[BundleFile, ...]
     checks: Mapping[str, Check]
     versions: Mapping[str, str]
+    timm: Mapping[str, str]
+    figures: tuple[Mapping[str, Any], ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
+            **self.timm,
             "files": {file.name: {"size_bytes": file.size_bytes, "sha256": file.sha256} for file in self.files},
             "checks": {name: {"found": check.found, "allowed": check.allowed} for name, check in self.checks.items()},
             "versions": dict(self.versions),
+            "figures": list(self.figures),
+            "warnings": list(self.warnings),
         }

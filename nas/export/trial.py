@@ -1,26 +1,27 @@
 """A recorded trial as a bundle: its checkpoint, its figures, and what its study knows of the data."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nas.errors import ExportError
-from nas.export.bundle import export_bundle
+from nas.export.bundle import export_bundle, plain
 from nas.export.manifest import Manifest
+from nas.study import StudySpec
 from nas.training import read_checkpoint
 from nas.trial import Trial
 
 
-def export_trial(trial: Trial, *, study: str, dataset: str, classes: Sequence[str], mean: Sequence[float],
-                 std: Sequence[float], image_size: int, artifacts: Path, destination: Path) -> Manifest:
+def export_trial(trial: Trial, *, spec: StudySpec, dataset: str, classes: Sequence[str], mean: Sequence[float],
+                 std: Sequence[float], image_size: int, artifacts: Path, destination: Path, drawing: str = "",
+                 measure: bool = True) -> Manifest:
     """Write the weights of the trial's last rung, and all that is known of it, to the new folder `destination`.
 
-    `classes`, `mean`, `std` and `image_size` are those it was trained with; `artifacts` is where checkpoints lie.
+    `spec` is its study's; `classes`, `mean`, `std` and `image_size` are those it was trained with; `artifacts` is where
+    checkpoints lie; `drawing` and `measure` are those of `export_bundle`.
     Raises `ExportError` where the trial has no kept checkpoint, and what `export_bundle` raises.
     """
+    study = spec.name
     name = trial.evaluation.rungs[-1].checkpoint if trial.evaluation.rungs else None
     if name is None:
         raise ExportError(f"trial {trial.number} of {study} was not trained ({trial.state}"
@@ -33,14 +34,16 @@ def export_trial(trial: Trial, *, study: str, dataset: str, classes: Sequence[st
     checkpoint = read_checkpoint(path, trial.architecture.digest)
     record = {
         "study": study, "trial": trial.number, "params": dict(trial.params), "dataset": dataset,
-        "measurements": [_plain(measurement) for measurement in trial.evaluation.measurements.values()],
-        "rungs": [{**_plain(rung), "checkpoint": None} for rung in trial.evaluation.rungs],
+        "measurements": [plain(measurement) for measurement in trial.evaluation.measurements.values()],
+        "rungs": [{**plain(rung), "checkpoint": None} for rung in trial.evaluation.rungs],
+        "recipe": _recipe(spec),
     }
     return export_bundle(architecture=trial.architecture, weights=checkpoint.weights, classes=classes, mean=mean,
-                         std=std, image_size=image_size, record=record, destination=destination)
+                         std=std, image_size=image_size, record=record, destination=destination, drawing=drawing,
+                         measure=measure)
 
 
-def _plain(value: Any) -> Any:
-    """The fields of a dataclass as JSON values; times in ISO format."""
-    return json.loads(json.dumps(asdict(value), default=lambda other: other.isoformat()
-                                 if isinstance(other, datetime) else str(other)))
+def _recipe(spec: StudySpec) -> dict[str, object]:
+    """The study without the folder of its images, which is a path of this machine."""
+    folder = spec.data.folder and Path(spec.data.folder).name
+    return replace(spec, data=replace(spec.data, folder=folder)).to_dict()

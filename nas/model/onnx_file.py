@@ -6,10 +6,11 @@ The exporter notes the source lines of every node, with paths of this machine: t
 
 import importlib
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nas.errors import ExportError, MissingDependencyError
 
@@ -20,6 +21,8 @@ MAX_BYTES = 2**31 - 1
 """A protobuf message, and so an ONNX file without another one beside it, is not longer."""
 UNTOLD = ("metadata_props", "doc_string")
 """Fields with the exporter's notes."""
+AXES = {0: "batch", 2: "height", 3: "width"}
+"""The axes of the images that a file may leave free."""
 
 
 def require_packages() -> None:
@@ -36,21 +39,40 @@ def to_onnx(model: nn.Module, image_size: int) -> bytes:
 
     Input and output are named `images` and `logits`, float32. Raises `ExportError` where the file would be too large.
     """
-    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-    if weights > MAX_BYTES:
-        raise ExportError(f"one ONNX file holds at most {MAX_BYTES:,} bytes, and the weights are {weights:,}")
     example = torch.zeros(2, 3, image_size, image_size)  # with a batch of 1 the exporter would fix it at 1
+    return onnx_bytes(model, (example,), model.state_dict(), ["logits"],
+                      dynamic_shapes=({0: torch.export.Dim("batch")},))
+
+
+def onnx_bytes(network: Any, example: tuple[Tensor, ...], weights: Mapping[str, Any], outputs: Sequence[str],
+               **options: Any) -> bytes:
+    """A module (with an example input) or an exported program as ONNX, its one input named `images`; `options` are
+    `torch.onnx.export`'s. Raises `ExportError` where the file would be too large."""
+    size = sum(value.numel() * value.element_size() for value in weights.values())
+    if size > MAX_BYTES:
+        raise ExportError(f"one ONNX file holds at most {MAX_BYTES:,} bytes, and the weights are {size:,}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the exporter's own insides
         program = torch.onnx.export(
-            model, (example,), None, dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
-            input_names=["images"], output_names=["logits"], dynamic_shapes=({0: torch.export.Dim("batch")},))
+            network, example, None, dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
+            input_names=["images"], output_names=outputs, **options)
     if program is None:
         raise ExportError("torch gave no ONNX program")
     proto = program.model_proto
     _forget_origin(proto)
+    _name_axes(proto.graph)
     data: bytes = proto.SerializeToString(deterministic=True)
     return data
+
+
+def _name_axes(graph: Any) -> None:
+    """Names instead of torch's symbols for the free axes of the input, wherever they stand alone."""
+    dims = graph.input[0].type.tensor_type.shape.dim
+    names = {dims[axis].dim_param: name for axis, name in AXES.items() if dims[axis].dim_param}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
 
 
 def _forget_origin(message: Any) -> None:

@@ -99,7 +99,7 @@ def trained(architecture: Architecture) -> VoVNet:
 def arguments(architecture: Architecture, **changes: Any) -> dict[str, Any]:
     return {"architecture": architecture, "weights": trained(architecture).state_dict(), "classes": CLASSES,
             "mean": (0.49, 0.48, 0.45), "std": (0.25, 0.24, 0.26), "image_size": IMAGE_SIZE, "record": RECORD,
-            **changes}
+            "measure": False, **changes}
 
 
 def images(count: int) -> Tensor:
@@ -140,12 +140,15 @@ class TestBundle:
         _, folder, manifest = bundle
         found = {path.name: path.read_bytes() for path in folder.iterdir()}
         written = json.loads(found.pop("manifest.json"))
-        assert set(found) == {"architecture.json", "model.safetensors", "modeling.py", "classifier.onnx",
-                              "record.json", "README.md"}
+        assert set(found) - {"osa_nas_timm.py"} == {
+            "architecture.json", "model.safetensors", "modeling.py", "classifier.onnx", "backbone.onnx",
+            "backbone_fp16.onnx", "backbone.pt2", "config.json", "record.json", "README.md", "LICENSE"}
+        assert ("osa_nas_timm.py" in found) == (written["timm"] == "registered")
         assert {file.name: (file.size_bytes, file.sha256) for file in manifest.files} == {
             name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in found.items()}
         assert written == manifest.to_dict()
-        assert len(manifest.checks) == 5
+        assert len(manifest.checks) > 15
+        assert all(check.passed for check in manifest.checks.values())
         assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
 
     def test_two_loaders_give_the_same_logits(self, bundle: tuple[int, Path, Manifest], tmp_path: Path) -> None:
@@ -192,12 +195,15 @@ class TestBundle:
         assert json.loads((folder / "record.json").read_text(encoding="utf-8")) == RECORD
 
     def test_readme_runs(self, bundle: tuple[int, Path, Manifest]) -> None:
-        """Both examples of the card run in the folder as they stand and give one logit for each class."""
+        """The examples of the card run in the folder as they stand, with one logit for each class; the last makes a
+        detector."""
         _, folder, _ = bundle
         examples = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-        assert len(examples) == 2
-        for example in examples:
+        assert len(examples) == 4
+        for example in examples[:2]:
             assert child("-B", "-c", f"{example}\nprint(tuple(logits.shape))", cwd=folder).strip() == "(1, 3)"
+        path = "import sys; sys.path.insert(0, '.')\n"
+        child("-B", "-c", f"{path}{examples[2]}\n{examples[3]}\nprint(len(features))", cwd=folder)
 
     def test_readme_tells_figures_with_their_origin(self, bundle: tuple[int, Path, Manifest]) -> None:
         """A measured figure has its interval and device, the last rung counts, what was not measured says why."""
@@ -291,7 +297,7 @@ class TestRefusals:
         """Finite weights whose logits are not: ONNX Runtime cannot be said to agree, the whole folder goes."""
         weights = trained(network(0)).state_dict()
         weights["head.fc.weight"].fill_(3e38)
-        self.refused(ExportError, "difference of classifier.onnx from torch, batch 1: found nan", tmp_path,
+        self.refused(ExportError, "classifier.onnx, three sizes: relative difference from torch: found nan", tmp_path,
                      weights=weights)
 
     @pytest.mark.parametrize(("changes", "match"), [

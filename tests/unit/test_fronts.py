@@ -31,7 +31,8 @@ def trial(number, error, figure):
     rung = Rung(epochs=1, error=error, train_loss=1.0, images=100, train_s=1.0, validation_s=0.1)
     evaluation = Evaluation(measurements={m.metric: m for m in (Measurement.counted("parameters", "1", 1000), figure)},
                             rungs=(rung,))
-    return Trial(number=number, params={}, architecture=Architecture(stem_channels=(8, 8, 8), stages=(stage,) * 3), seed=1,
+    architecture = Architecture(stem_channels=(8, 8, 8), stages=(stage,) * 3)
+    return Trial(number=number, params={}, architecture=architecture, seed=1,
                  evaluation=evaluation, state=TrialState.COMPLETE, started_at=datetime(2026, 1, 1, tzinfo=UTC))
 
 

@@ -63,7 +63,8 @@ def test_energy_with_a_sensor_is_available(subject):
 def test_an_unknown_runtime_is_refused_before_the_start(subject):
     """Every measured metric says which runtimes there are."""
     told = check_available([LATENCY, MACS, PEAK_MEMORY], subject.meter, MeasurementPlan(runtime="abacus"))
-    assert told == [f"{name}: no 'abacus' among the runtimes; there are: eager, graph, compile, onnxruntime" for name in ("latency", "peak_memory")]
+    reason = "no 'abacus' among the runtimes; there are: eager, graph, compile, onnxruntime"
+    assert told == [f"{name}: {reason}" for name in ("latency", "peak_memory")]
 
 
 def test_the_error_is_not_measured(subject):

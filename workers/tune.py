@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -98,7 +99,7 @@ class TuneWorkers:
         if ray.is_initialized():
             return
         runtime_env: dict[str, Any] = {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}}
-        options: dict[str, Any] = {"include_dashboard": False}
+        options: dict[str, Any] = {"address": "local", "include_dashboard": False}  # else Ray joins any that it finds
         if self._address:
             _check_answers(self._address)
             runtime_env |= {"working_dir": job.folder, "excludes": NOT_CODE}
@@ -257,9 +258,20 @@ class FailureRecorder(_StaysHere, tune.Callback):
         self._engine, self._errors = engine, errors
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """Fail the trial with the last line of what went wrong."""
-        error = trial.get_error()
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = f"{trial.num_failures} attempts failed, the last with: {lines[-1]}"
+        """Fail the trial with the last line of what went wrong; end the search where no worker came to life."""
+        last = _last_error(trial)
         with self._errors.kept():
+            if NEVER_RAN in last:
+                raise ClusterError(f"Ray started no worker in {trial.num_failures} attempts: {last}")
+            reason = f"{trial.num_failures} attempts failed, the last with: {last}"
             self._engine.fail(trial.config["task"].number, reason)
+
+
+NEVER_RAN = "The actor never ran"
+"""Ray's words for a worker that died before it was one: no fault of the trial's."""
+
+
+def _last_error(trial: TuneTrial) -> str:
+    """The last line that Tune wrote about a trial's failures. `trial.get_error` reads a copy that comes too late."""
+    written = Path(trial.error_file).read_text().strip() if trial.error_file else ""
+    return written.splitlines()[-1] if written else "no message of Ray's"

@@ -26,6 +26,12 @@ def open_record(database: str) -> Store:
     return Store.open(database, read_only=True)
 
 
+def artifacts_of(store: Store, study: str, database: str) -> Path:
+    """Where the study's checkpoints are; for a new one, where they will go."""
+    known = next((Path(record.artifacts) for record in store.studies() if record.name == study), None)
+    return known or default_artifacts(database)
+
+
 def default_artifacts(database: str) -> Path:
     """Where checkpoints go: $NAS_ARTIFACTS, or `nas-artifacts` beside a SQLite file, or in the current folder."""
     given = os.environ.get("NAS_ARTIFACTS")

@@ -7,7 +7,7 @@ import click
 
 from nas import plugins
 from nas.cli import main
-from nas.cli.options import database_option, default_artifacts
+from nas.cli.options import artifacts_of, database_option
 from nas.cli.progress import SearchDisplay
 from nas.search.launch import open_search
 from nas.store import Store
@@ -20,7 +20,8 @@ from nas.study_file import read_study
 @click.option("--workers", metavar="KIND", help="Who works, instead of the study file's workers.kind: local or tune.")
 @click.option("--address", metavar="ADDRESS", help="The Ray cluster to work on (tune only), as ray.init takes it.")
 @click.option("--artifacts", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Where checkpoints go. [default: nas-artifacts beside the database; env: NAS_ARTIFACTS]")
+              help="Where checkpoints go. [default: where the study's are; for a new study nas-artifacts beside the "
+                   "database; env: NAS_ARTIFACTS]")
 def search(study_file: Path, database: str, workers: str | None, address: str | None, artifacts: Path | None) -> None:
     """Search as STUDY_FILE asks: sample OSA networks, measure them, train them briefly.
 
@@ -35,9 +36,11 @@ def search(study_file: Path, database: str, workers: str | None, address: str | 
     display.preparing(spec)
     with Store.open(database) as store, open_search(
         spec, store=store, workers=pool, folder=study_file.parent, listener=display.update,
-        artifacts=artifacts or default_artifacts(database),
+        artifacts=artifacts or artifacts_of(store, spec.name, database),
         fetch=display.fetch if address is None else lambda _: None,
     ) as found:
+        if artifacts is not None:
+            click.echo(f"checkpoints go to {found.job.artifacts}, and are looked for there")
         try:
             with display.live(found):
                 reason = found.run()

@@ -2,14 +2,15 @@
 which may be tried again; the rest is deleted.
 
 A file of a front is in the record with its SHA-256. Files of a trial that still runs are left alone. What a killed
-call left to do, the next one does first.
+call left to do, and what its writers left half written, the next one removes first. Raises `WriteError` where a file
+cannot be removed.
 """
 
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from nas.errors import CorruptFileError
+from nas.errors import CorruptFileError, WriteError
 from nas.search.engine import Engine
 from nas.store import Artifact, ArtifactKind, Store
 from nas.trial import Trial, TrialState
@@ -29,6 +30,7 @@ class CheckpointKeeper:
                 self._keep(number, name)
                 kept.add(name)
         there = {path.relative_to(artifacts).as_posix() for path in (artifacts / self._study).rglob("*.*")}
+        self._delete(name for name in there if ".safetensors.part" in name)  # only this process drives the study
         self._delete(name for trial in trials.values() if _ended(trial)
                      for name in _unneeded(trial) if name in there and name not in kept)
 
@@ -55,9 +57,12 @@ class CheckpointKeeper:
     def _delete(self, names: Iterable[str]) -> None:
         for name in names:
             path = self._artifacts / name
-            path.unlink(missing_ok=True)
-            if path.parent.is_dir() and not any(path.parent.iterdir()):
-                path.parent.rmdir()
+            try:
+                path.unlink(missing_ok=True)
+                if path.parent.is_dir() and not any(path.parent.iterdir()):
+                    path.parent.rmdir()
+            except OSError as error:
+                raise WriteError(path, error) from error
 
 
 def _ended(trial: Trial) -> bool:

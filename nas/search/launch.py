@@ -10,14 +10,16 @@ from typing import Protocol
 
 from nas import plugins
 from nas.complexity import totals
+from nas.errors import InvalidValueError
 from nas.evaluation import Job, Preparation
 from nas.sampling import Proposer
 from nas.search.brain import Brain, utc_now
 from nas.search.checkpoints import CheckpointKeeper
 from nas.search.engine import Engine, Listener
 from nas.search_space import SearchSpace
-from nas.store import Store
+from nas.store import Store, StudyRecord
 from nas.study import DataSpec, StudySpec
+from nas.trial import TrialState
 
 
 class Workers(Protocol):
@@ -56,7 +58,10 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
 
     `fetch` is called with the data of a study that trains, before the workers look for it themselves.
 
-    Raises `StudyConflictError` where the record holds another study of this name, and what `prepare` raises.
+    `artifacts` is the folder of checkpoints; a study that goes on may have been moved to it, files and all.
+
+    Raises `StudyConflictError` where the record holds another study of this name, `InvalidValueError` where `artifacts`
+    lacks its checkpoints, and what `prepare` raises.
     """
     space: SearchSpace = plugins.load("nas.spaces", spec.space)
     make_sampler = plugins.load("nas.samplers", spec.sampler)
@@ -67,6 +72,8 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
         if known is not None:
             stack.enter_context(store.claim(spec.name))
             store.update_study(spec)
+            if job.artifacts != known.artifacts:
+                _move(store, known, job.artifacts)
             job = replace(job, preparation=Preparation.from_dict(known.numerics))
         if spec.needs_training:
             fetch(job.preparation.data if job.preparation else spec.data)
@@ -85,3 +92,17 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
         keeper = CheckpointKeeper(store, engine, Path(job.artifacts))
         engine.listeners = [keeper, listener]
         yield Search(engine=engine, job=replace(job, preparation=preparation), workers=workers)
+
+
+def _move(store: Store, known: StudyRecord, artifacts: str) -> None:
+    """Go on with checkpoints in another folder, which has to hold those that are needed."""
+    going = [trial.evaluation.rungs for trial in store.trials(known.name)
+             if trial.state is TrialState.RUNNING and trial.duplicate_of is None]
+    needed = [*(artifact.path for artifact in store.artifacts(known.name)), *(
+        rungs[-1].checkpoint for rungs in going if rungs and rungs[-1].checkpoint)]
+    missing = [name for name in needed if not (Path(artifacts) / name).exists()]
+    if missing:
+        raise InvalidValueError(f"{artifacts} lacks {len(missing)} checkpoints of study {known.name!r}, such as "
+                                f"{missing[0]}: move the folder {Path(known.artifacts) / known.name} there, or leave "
+                                "the study where it is, without --artifacts")
+    store.set_artifacts(known.name, artifacts)

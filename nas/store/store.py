@@ -134,6 +134,10 @@ class Store:
         """Keep what was decided on the device for the whole study: number format, memory format."""
         self._update_study(study, numerics=dict(numerics))
 
+    def set_artifacts(self, study: str, artifacts: str | Path) -> None:
+        """Keep where the study's files lie from now on."""
+        self._update_study(study, artifacts=str(artifacts))
+
     def claim(self, study: str) -> AbstractContextManager[None]:
         """Be the study's only driver while in the `with` block; the end of the process ends it too, `kill -9` as well.
 

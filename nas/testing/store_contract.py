@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import product
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -93,6 +94,11 @@ class StoreContract:
         assert record.numerics == {"precision": "bf16", "images_per_s": {"fp32": 0.1}}
         assert record.created_at.tzinfo is UTC
         assert abs(datetime.now(UTC) - record.created_at) < timedelta(minutes=1)
+
+    def test_a_study_knows_where_its_files_lie_now(self, store: Store) -> None:
+        """They can be moved."""
+        store.set_artifacts("first", Path("elsewhere"))
+        assert store.study("first").artifacts == "elsewhere"
 
     def test_studies_are_counted_by_state(self, store: Store) -> None:
         """Every state has a number, zero as well, and studies come in the order they were made."""

@@ -1,0 +1,186 @@
+"""What is wrong with the machine ends a search with one line, nothing is lost, and the same command goes on.
+
+Only a trial's own failure fails it. Everything here is real: processes, the record, damaged files, tiny trainings on
+the digits.
+"""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from nas.evaluation.evaluator import Evaluator
+from nas.meters import find_meter
+from nas.search.launch import open_search
+from nas.store import Store
+from nas.study_file import read_study
+from nas.task import Measured
+from nas.trial import TrialState
+from workers.local import LocalWorkers
+
+STUDY = """
+name: tiny
+space: osa_tiny
+sampler: random
+objectives:
+  - {metric: error, reference: 95 %}
+  - {metric: parameters, reference: 100 k}
+rungs: {epochs: [0.25, 0.5]}
+data: {dataset: digits, validation_images: 200}
+training: {batch_size: 64, precision: fp32, channels_last: false}
+budget: {trials: 3}
+"""
+COMMAND = [sys.executable, "-c", "from nas.cli import main; main()"]
+
+
+@pytest.fixture
+def nas(tmp_path, monkeypatch):
+    """Runs `nas ARGS` in a folder of its own, with locks of its own; gives the finished process."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
+
+    def call(*arguments, **environment):
+        return subprocess.run([*COMMAND, *arguments], cwd=tmp_path, env={**os.environ, **environment},
+                              capture_output=True, text=True, check=False, timeout=300)
+
+    return call
+
+
+def refused(outcome, *words):
+    """Exit code 2, and one line that says all of these words."""
+    assert outcome.returncode == 2, outcome.stdout + outcome.stderr
+    lines = [line for line in outcome.stderr.splitlines() if line]
+    assert len(lines) == 1, outcome.stderr
+    assert lines[0].startswith("error: ")
+    assert all(word in lines[0] for word in words), lines[0]
+
+
+def trials(folder, database="nas.db"):
+    """The trials of the record, duplicates not among them."""
+    with Store.open(folder / database, read_only=True) as store:
+        return [trial for trial in store.trials("tiny") if trial.duplicate_of is None]
+
+
+def interrupted(folder):
+    """A study whose first trial has reached its first rung when the search ended; gives the rung's checkpoint."""
+    spec = read_study(folder / "study.yaml")
+    with Store.open(folder / "nas.db") as store, open_search(
+            spec, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder / "nas-artifacts") as search:
+        task = search.engine.propose()
+        for event in Evaluator(search.job).steps(task):
+            search.engine.report(task.number, event)
+            if not isinstance(event, Measured):
+                return folder / "nas-artifacts" / event.rung.checkpoint
+    raise AssertionError
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_fails_its_trial_and_the_search_goes_on(nas, tmp_path):
+    """A half-written file of a killed writer is gone afterwards."""
+    checkpoint = interrupted(tmp_path)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    part = checkpoint.with_name("rung-0.5.safetensors.part4711")
+    part.write_bytes(b"half")
+    outcome = nas("search", "study.yaml")
+    assert outcome.returncode == 0, outcome.stderr
+    first, *others = trials(tmp_path)
+    assert first.state is TrialState.FAILED
+    assert f"{checkpoint} is not a readable checkpoint" in first.reason
+    assert [trial.state for trial in others] == [TrialState.COMPLETE] * 2
+    assert not part.exists()
+    refused(nas("export", "tiny", "--trial", "0", "-o", "bundle"), "checkpoint")
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.slow
+def test_a_lock_folder_that_cannot_be_used_ends_the_search(nas, tmp_path):
+    """A new study is not begun; of an old one no trial fails, and it goes on."""
+    (tmp_path / "file").touch()
+    closed = {"NAS_LOCK_DIR": str(tmp_path / "file")}
+    interrupted(tmp_path)
+    refused(nas("search", "study.yaml", **closed), "lock folder", "Not a directory", "set NAS_LOCK_DIR")
+    assert [trial.state for trial in trials(tmp_path)] == ["running"]
+    refused(nas("search", "study.yaml", "--database", "new.db", **closed), "set NAS_LOCK_DIR")
+    with Store.open(tmp_path / "new.db", read_only=True) as store:
+        assert store.studies() == []
+
+
+@pytest.mark.slow
+def test_data_that_is_gone_ends_the_search_and_back_again_it_goes_on(nas, tmp_path):
+    """No trial fails for it."""
+    image = pytest.importorskip("PIL.Image")
+    pictures, random = tmp_path / "pictures", np.random.default_rng(0)
+    for number in range(80):
+        path = pictures / "train" / f"class{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.fromarray(random.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(path)
+    (tmp_path / "study.yaml").write_text(STUDY.replace(
+        "dataset: digits, validation_images: 200", f"dataset: folder, folder: {pictures}, validation_images: 16")
+        .replace("batch_size: 64", "batch_size: 16").replace("trials: 3", "trials: 1"))
+    interrupted(tmp_path)
+    pictures.rename(tmp_path / "away")
+    refused(nas("search", "study.yaml"), str(pictures))
+    assert [trial.state for trial in trials(tmp_path)] == ["running"]
+    (tmp_path / "away").rename(pictures)
+    assert nas("search", "study.yaml").returncode == 0
+    assert [trial.state for trial in trials(tmp_path)] == ["complete"]
+
+
+def test_an_objective_that_this_machine_cannot_measure_is_refused_before_the_start(nas, tmp_path):
+    """The line says what to change."""
+    with find_meter() as meter:
+        if meter.energy_unavailable_reason() is None:
+            pytest.skip("this machine measures energy")
+    (tmp_path / "study.yaml").write_text(STUDY.replace("parameters, reference: 100 k", "energy, reference: 1 J"))
+    refused(nas("search", "study.yaml"), "energy: ", "drop the objective")
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        assert store.studies() == []
+    assert not (tmp_path / "nas-artifacts").exists()
+
+
+def test_another_study_file_of_the_same_name_is_refused_with_every_key(nas, tmp_path):
+    """The record stays as it is."""
+    interrupted(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY.replace("[0.25, 0.5]", "[0.25, 1]").replace("size: 64", "size: 32")
+                                         .replace("random", "tpe").replace("trials: 3", "trials: 4") + "seed: 7\n")
+    refused(nas("search", "study.yaml"), "seed: 0 in the database, 7 in the file", "rungs.epochs.1", "batch_size",
+            "sampler", "another name")
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        assert (store.study("tiny").spec.seed, store.study("tiny").spec.budget.trials) == (0, 3)
+
+
+def test_two_searches_at_once_on_one_study_are_refused(nas, tmp_path):
+    """The second one names the first."""
+    interrupted(tmp_path)
+    with Store.open(tmp_path / "nas.db") as store, store.claim("tiny"):
+        refused(nas("search", "study.yaml"), "is being searched already", f"process {os.getpid()} on")
+
+
+@pytest.mark.slow
+def test_a_study_finds_its_checkpoints_again(nas, tmp_path):
+    """In the folder of its first call, whatever is set now; in another one only where they were moved there."""
+    checkpoint = interrupted(tmp_path)
+    refused(nas("search", "study.yaml", "--artifacts", "other"), "other lacks 1 checkpoints", "nas-artifacts/tiny")
+    assert nas("search", "study.yaml", NAS_ARTIFACTS=str(tmp_path / "third")).returncode == 0
+    assert not (tmp_path / "third").exists()
+    first = trials(tmp_path)[0]
+    assert first.state is TrialState.COMPLETE
+    assert tmp_path / "nas-artifacts" / first.evaluation.rungs[0].checkpoint == checkpoint
+    (tmp_path / "nas-artifacts").rename(tmp_path / "other")
+    moved = nas("search", "study.yaml", "--artifacts", "other")
+    assert moved.returncode == 0, moved.stderr
+    assert f"checkpoints go to {tmp_path / 'other'}" in moved.stdout
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        assert store.study("tiny").artifacts == str(tmp_path / "other")
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--workers", "tune", "--address", "127.0.0.1:1"], ["cannot reach the Ray cluster at 127.0.0.1:1", "refused"]),
+    (["--address", "127.0.0.1:1"], ["local workers take no address"]),
+])
+def test_a_cluster_that_cannot_be_reached_is_named(nas, tmp_path, arguments, words):
+    """And no study is begun."""
+    refused(nas("search", "study.yaml", *arguments), *words)
+    assert not (tmp_path / "nas-artifacts").exists()

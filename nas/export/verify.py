@@ -224,11 +224,15 @@ def _loaders(bundle: Bundle) -> Iterator[Check]:
 
 
 def _images(bundle: Bundle) -> dict[str, Tensor]:
-    """Normal images: the bundle's size, an even multiple of every stride, and an odd oblong."""
+    """Normal images: the bundle's size, an even multiple of every stride, and an odd oblong.
+
+    All leave more than one pixel in the last stage: `torch.export` takes a size of 1 for another program.
+    """
     reduction, size = reductions(bundle.architecture)[-1], bundle.facts["image_size"]
     side = max(2 * reduction, 32)
     random = torch.Generator().manual_seed(0)
-    shapes = {"own": (1, size, size), "even": (3, side, side + reduction), "odd": (2, side + 5, side + reduction + 3)}
+    own = max(size, 2 * reduction)
+    shapes = {"own": (1, own, own), "even": (3, side, side + reduction), "odd": (2, side + 5, side + reduction + 3)}
     return {name: torch.randn(batch, 3, height, width, generator=random)
             for name, (batch, height, width) in shapes.items()}
 

@@ -107,7 +107,9 @@ def images(count: int) -> Tensor:
 
 
 def child(*arguments: str | Path, cwd: Path) -> str:
-    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False)
+    """Run Python with as many threads as here: equal bits need equal threads."""
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False,
+                          env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

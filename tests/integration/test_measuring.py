@@ -35,10 +35,10 @@ def test_latency_agrees_with_torchs_own_timer(tmp_path):
 
 @pytest.mark.slow
 def test_a_larger_network_is_slower(tmp_path):
-    """Four times the width, sixteen times the MACs: at least twice the latency."""
+    """Eight times the width, 64 times the MACs: at least twice the latency (4.5 to 7 times in three tries)."""
     plan = MeasurementPlan(max_time_s=4)
     with DeviceLock("test", tmp_path).exclusive():
-        small, large = (LATENCY.measure(subject(width, plan)) for width in (8, 32))
+        small, large = (LATENCY.measure(subject(width, plan)) for width in (8, 64))
     unusable = [figure.reason for figure in (small, large) if figure.status not in USABLE]
     if unusable:
         pytest.skip(f"the machine is too busy: {unusable[0]}")

@@ -10,6 +10,7 @@ once, without the waiting that `busy_timeout` gives.
 import json
 import os
 import sqlite3
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def _sqlite(path: Path, *, read_only: bool, busy_timeout_s: float) -> Engine:
         connection = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=busy_timeout_s,
                                      isolation_level=None, check_same_thread=False)
         try:
-            _set_up(connection, read_only=read_only)
+            _set_up(connection, read_only=read_only, busy_timeout_s=busy_timeout_s)
         except sqlite3.Error:
             connection.close()
             raise
@@ -84,11 +85,25 @@ def _sqlite(path: Path, *, read_only: bool, busy_timeout_s: float) -> Engine:
     return engine
 
 
-def _set_up(connection: sqlite3.Connection, *, read_only: bool) -> None:
+def _set_up(connection: sqlite3.Connection, *, read_only: bool, busy_timeout_s: float) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     if not read_only:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection, busy_timeout_s)
         connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _write_ahead(connection: sqlite3.Connection, busy_timeout_s: float) -> None:
+    """Switch a new file to WAL. SQLite does not wait for another program that does the same, so this does."""
+    until = time.monotonic() + busy_timeout_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin(connection: Connection) -> None:

@@ -96,7 +96,8 @@ anchors = AnchorGenerator(tuple((8 * 2**i,) for i in range(levels)), ((1.0,),) *
 detector = FCOS(fpn, num_classes=91, anchor_generator=anchors)
 ```
 
-transformers (RT-DETR, D-FINE) takes three levels; the detector's backbone starts with random weights, so copy them:
+transformers (RT-DETR, D-FINE; written from its documentation, not run) takes three levels; the detector's backbone
+starts with random weights, so copy them:
 
 ```text
 from transformers import RTDetrConfig, RTDetrForObjectDetection, TimmBackboneConfig

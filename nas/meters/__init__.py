@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
 from nas import plugins
+from nas.errors import UnavailableError
 from nas.measurement import Device
 
 
@@ -69,6 +70,32 @@ class Meter(Protocol):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None: ...
+
+
+class ClosingMeter:
+    """What meters share: a `with` block closes them, and asking for energy tells why there is none."""
+
+    def energy_j(self) -> float:
+        """Joules used by the device since a fixed moment. Raises `UnavailableError` with the reason."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def energy_unavailable_reason(self) -> str | None:
+        """Why the joules cannot be read, None where they can."""
+        try:
+            self.energy_j()
+        except UnavailableError as error:
+            return str(error)
+        return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self.close()
 
 
 def find_meter(kind: str | None = None) -> Meter:

@@ -4,19 +4,16 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import torch
 
-from nas.errors import UnavailableError
 from nas.measurement import Device
-from nas.meters import HostLoad, host
+from nas.meters import ClosingMeter, HostLoad, host
 from nas.meters.live_tensors import peak_live_bytes
 from nas.meters.rapl import POWERCAP, Rapl
 
 
-class CpuMeter:
+class CpuMeter(ClosingMeter):
     """The meter of the processor. `powercap` is the folder of the RAPL counters.
 
     The device class is processor model, cores and torch version; the number of threads is part of the plan.
@@ -42,14 +39,6 @@ class CpuMeter:
         """Joules since the first reading. Raises `UnavailableError` with the reason."""
         return self._rapl.energy_j()
 
-    def energy_unavailable_reason(self) -> str | None:
-        """Why the joules cannot be read, None where they can."""
-        try:
-            self.energy_j()
-        except UnavailableError as error:
-            return str(error)
-        return None
-
     def host_load(self) -> HostLoad | None:
         """What else runs on these cores."""
         return host.host_load()
@@ -57,16 +46,6 @@ class CpuMeter:
     def peak_memory_bytes(self, run: Callable[[], object]) -> int:
         """The most bytes of tensors made by `run` that are alive at once."""
         return peak_live_bytes(run)
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
-        self.close()
 
 
 def _device() -> Device:

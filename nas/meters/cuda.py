@@ -5,18 +5,16 @@ The device is known by its UUID. Other processes on the GPU are not looked for i
 
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 import torch
 
 from nas.errors import UnavailableError
 from nas.measurement import Device
-from nas.meters import HostLoad, host
+from nas.meters import ClosingMeter, HostLoad, host
 from nas.meters.nvml import NvmlDevice
 
 
-class CudaMeter:
+class CudaMeter(ClosingMeter):
     """The meter of CUDA device `index`, torch's current one where it is not given.
 
     Raises `UnavailableError` without a CUDA device. Without NVML everything but energy works.
@@ -49,14 +47,6 @@ class CudaMeter:
             raise UnavailableError(str(self._nvml))
         return self._nvml.energy_j()
 
-    def energy_unavailable_reason(self) -> str | None:
-        """Why the joules cannot be read, None where they can."""
-        try:
-            self.energy_j()
-        except UnavailableError as error:
-            return str(error)
-        return None
-
     def host_load(self) -> HostLoad | None:
         """What else runs on the host's cores: small networks are bound by the host that launches them."""
         return host.host_load()
@@ -76,13 +66,6 @@ class CudaMeter:
         if isinstance(self._nvml, NvmlDevice):
             self._nvml.close()
             self._nvml = UnavailableError("the meter is closed")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
-        self.close()
 
 
 def _nvml(uuid: str) -> NvmlDevice | UnavailableError:

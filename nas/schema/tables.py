@@ -21,6 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.schema import SchemaItem
 
 from nas.measurement import Kind, Status
 from nas.schema.types import Real, UtcDateTime, one_of
@@ -131,52 +132,44 @@ MEASUREMENT_PLAN = Table(
     Column("spec", JSON, nullable=False),
 )
 
+
+def _figure() -> list[SchemaItem]:
+    """The columns of one measurement, wherever it belongs, and what must hold of them."""
+    return [
+        Column("metric", Text, nullable=False),
+        Column("unit", Text, nullable=False),
+        Column("value", Real),
+        Column("ci_low", Real),
+        Column("ci_high", Real),
+        Column("samples", JSON, nullable=False),
+        Column("kind", Text, nullable=False),
+        Column("method", Text, nullable=False),
+        Column("status", Text, nullable=False),
+        Column("reason", Text, nullable=False),
+        Column("device_id", ForeignKey("device.id")),
+        Column("plan", ForeignKey("measurement_plan.digest")),
+        Column("started_at", UtcDateTime, nullable=False),
+        Column("details", JSON(none_as_null=True)),  # NULL in rows older than the column
+        one_of("kind", Kind),
+        one_of("status", Status),
+        CheckConstraint("(value IS NULL) = (status NOT IN ('ok', 'noisy'))", name="value"),
+    ]
+
+
 MEASUREMENT = Table(
     "measurement", METADATA,
     Column("id", Integer, primary_key=True),
     Column("evaluation_id", ForeignKey("evaluation.id"), nullable=False),
-    Column("metric", Text, nullable=False),
-    Column("unit", Text, nullable=False),
-    Column("value", Real),
-    Column("ci_low", Real),
-    Column("ci_high", Real),
-    Column("samples", JSON, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("method", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("device_id", ForeignKey("device.id")),
-    Column("plan", ForeignKey("measurement_plan.digest")),
-    Column("started_at", UtcDateTime, nullable=False),
-    Column("details", JSON(none_as_null=True)),  # NULL in rows older than the column
+    *_figure(),
     UniqueConstraint("evaluation_id", "metric", "started_at"),
-    one_of("kind", Kind),
-    one_of("status", Status),
-    CheckConstraint("(value IS NULL) = (status NOT IN ('ok', 'noisy'))", name="value"),
 )
 
-SINGLE_MEASUREMENT = Table(  # figures outside any study: of `nas measure` and `nas remeasure`
+SINGLE_MEASUREMENT = Table(  # figures outside any study, of `nas measure`
     "single_measurement", METADATA,
     Column("id", Integer, primary_key=True),
     Column("target", Text, nullable=False),  # what was measured, as it was named
     Column("digest", Text),  # of the architecture, where it is one
-    Column("metric", Text, nullable=False),
-    Column("unit", Text, nullable=False),
-    Column("value", Real),
-    Column("ci_low", Real),
-    Column("ci_high", Real),
-    Column("samples", JSON, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("method", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("device_id", ForeignKey("device.id")),
-    Column("plan", ForeignKey("measurement_plan.digest")),
-    Column("started_at", UtcDateTime, nullable=False),
-    Column("details", JSON(none_as_null=True)),
-    one_of("kind", Kind),
-    one_of("status", Status),
-    CheckConstraint("(value IS NULL) = (status NOT IN ('ok', 'noisy'))", name="value"),
+    *_figure(),
     Index(None, "target"),
 )
 

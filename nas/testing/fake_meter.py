@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from nas.errors import UnavailableError
 from nas.measurement import Device
-from nas.meters import HostLoad
+from nas.meters import ClosingMeter, HostLoad
 from nas.meters.live_tensors import peak_live_bytes
 
 
-class FakeMeter:
+class FakeMeter(ClosingMeter):
     """Time passes by `work`; the device draws `power_w`, which its counter shows each `step_s`, first at `phase_s`.
 
     Without `power_w` there is no energy counter. `waited_s` and `foreign_s` are the host's load and free to change.
@@ -60,13 +58,3 @@ class FakeMeter:
     def peak_memory_bytes(self, run: Callable[[], object]) -> int:
         """Real bytes of real tensors."""
         return peak_live_bytes(run)
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
-        self.close()

@@ -25,8 +25,8 @@ def load(group: str, name: str) -> Any:
         module, _, attribute = name.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise UnknownNameError(f"{group} ({error})", name, names(group)) from error
+        except Exception as error:  # a stranger's module may raise anything while it is imported
+            raise UnknownNameError(f"{group} ({type(error).__name__}: {error})", name, names(group)) from error
     found = entry_points(group=group, name=name)
     if not found:
         raise UnknownNameError(group, name, names(group))

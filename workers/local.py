@@ -11,8 +11,9 @@ from nas.task import Decision, Task
 
 
 class LocalWorkers:
-    """Runs every task here. `TrialFailedError` fails its trial; any other error ends the search, and the trial goes on
-    with the next call."""
+    """Runs every task here. `TrialFailedError` fails its trial; any other error of ours ends the search, and the trial
+    goes on with the next call. What is unforeseen, as a mistake in a plugin, fails its trial after
+    `workers.retries`."""
 
     def __init__(self, address: str | None = None) -> None:
         if address:
@@ -31,7 +32,7 @@ class LocalWorkers:
                 return task.reason
             if isinstance(task, Wait):
                 raise NasError("a trial is running elsewhere and none here: is another search at work on this study?")
-            self._work(engine, evaluator, task)
+            self._retried(engine, evaluator, task)
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -46,6 +47,19 @@ class LocalWorkers:
             engine.fail(task.number, str(error))
             return
         raise NasError(f"trial {task.number}: the evaluator ended before the trial was over")
+
+    def _retried(self, engine: Engine, evaluator: Evaluates, task: Task) -> None:
+        for attempt in range(1, engine.spec.workers.retries + 2):
+            try:
+                self._work(engine, evaluator, task)
+            except NasError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a plugin does wrong
+                failed = f"{attempt} attempts failed, the last with: {type(error).__name__}: {error}"
+                task = engine.task(task.number)
+            else:
+                return
+        engine.fail(task.number, failed)
 
 
 def evaluator_class(job: Job) -> type[Evaluates]:

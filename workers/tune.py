@@ -13,7 +13,6 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +237,7 @@ class EngineScheduler(_StaysHere, FIFOScheduler):
         with self._errors.kept():
             if self._decide(task, result) is Decision.END:
                 return str(TrialScheduler.STOP)
-        trial.config["task"] = replace(task, evaluation=self._engine.brain.trials[task.number].evaluation)
+        trial.config["task"] = self._engine.task(task.number)
         return str(TrialScheduler.CONTINUE)
 
     def _decide(self, task: Task, result: Mapping[str, Any]) -> Decision:

@@ -66,7 +66,7 @@ class Engine:
     def propose(self) -> Task | Wait | Finished:
         """The next task, recorded as running; duplicates on the way to it are recorded too."""
         if self._interrupted:
-            return self._task(self.brain.trials[self._interrupted.pop(0)])
+            return self.task(self._interrupted.pop(0))
         while True:
             limit = self.spec.budget.wall_time_s
             if limit is not None and self.elapsed_s() >= limit:
@@ -77,7 +77,15 @@ class Engine:
             self._record.add_trial(self.spec.name, proposed)
             self._learn(proposed)
             if proposed.duplicate_of is None:
-                return self._task(proposed)
+                return self.task(proposed.number)
+
+    def task(self, number: int) -> Task:
+        """What is left to do of a running trial. Figures without a value, for which it once failed, are measured
+        again."""
+        trial = self.brain.trials[number]
+        known = {name: figure for name, figure in trial.evaluation.measurements.items() if figure.value is not None}
+        return Task(number=number, architecture=trial.architecture, seed=trial.seed,
+                    evaluation=replace(trial.evaluation, measurements=known))
 
     def report(self, number: int, event: Event) -> Decision:
         """Record what a worker found; whether it should go on with the trial.
@@ -120,13 +128,6 @@ class Engine:
         self.brain.learn(trial)
         for listener in self.listeners:
             listener(trial)
-
-    @staticmethod
-    def _task(trial: Trial) -> Task:
-        """Figures without a value, for which the trial failed once, are to be measured again."""
-        known = {name: figure for name, figure in trial.evaluation.measurements.items() if figure.value is not None}
-        return Task(number=trial.number, architecture=trial.architecture, seed=trial.seed,
-                    evaluation=replace(trial.evaluation, measurements=known))
 
 
 def searched_s(trials: Sequence[Trial]) -> float:

@@ -58,6 +58,19 @@ class FailingEvaluator(ArithmeticEvaluator):
         return super().train(task, epochs, parameters)
 
 
+class MistakenEvaluator(ArithmeticEvaluator):
+    """Has a mistake that shows with trial 1 after its first rung, and logs every attempt."""
+
+    def train(self, task: Task, epochs: float, parameters: int) -> Trained:
+        """One rung, or an error that is none of ours."""
+        if task.number == 1:
+            with (Path(self.job.artifacts) / "attempts.log").open("a") as file:
+                file.write(f"{epochs:g}\n")
+            if epochs > self.job.spec.rungs.epochs[0]:
+                raise KeyError("no such layer")
+        return super().train(task, epochs, parameters)
+
+
 class DyingEvaluator(ArithmeticEvaluator):
     """Kills its own process with SIGKILL the first time that trial 1 reaches its last rung, and logs every rung."""
 

@@ -1,6 +1,7 @@
 """What every kind of workers has to do; subclass `WorkersContract` and give it your class."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,16 @@ class WorkersContract:
             original = trial.number if trial.duplicate_of is None else trial.duplicate_of
             assert trial.state is (TrialState.FAILED if original % 3 == 0 else TrialState.COMPLETE)
             assert ("the loss is not finite" in trial.reason) == (original % 3 == 0)
+
+    def test_a_mistake_in_a_plugin_fails_its_trial_after_its_retries(self, spec: StudySpec, tmp_path: Path) -> None:
+        """It goes on at its last rung each time; the reason is the mistake, and the search goes on."""
+        engine = self.search(replace(spec, workers=replace(spec.workers, retries=1)), tmp_path, "MistakenEvaluator")
+        failed = engine.brain.trials[1]
+        assert failed.state is TrialState.FAILED
+        assert failed.reason == "2 attempts failed, the last with: KeyError: 'no such layer'"
+        assert (tmp_path / "attempts.log").read_text().split() == ["1", "2", "2"]
+        assert all(t.state is TrialState.COMPLETE for t in engine.brain.trials.values() if t.number != 1
+                   and t.duplicate_of != 1)
 
     def test_the_same_call_goes_on_where_the_last_one_ended(self, spec: StudySpec, tmp_path: Path) -> None:
         """A larger budget adds trials and repeats none; what a smaller budget found stays."""

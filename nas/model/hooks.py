@@ -4,7 +4,7 @@ A second way to the numbers of `nas.complexity`, sharing no arithmetic with it: 
 really pass. A network on the meta device is counted without being computed.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +14,17 @@ from nas.model.vovnet import VoVNet
 
 
 @dataclass
-class _Sums:
-    """What the hooks add up."""
+class Tally:
+    """Sums over any network's convolutions and dense layers for one image, defined as in `nas.complexity`."""
 
+    parameters: int
     macs: int = 0
     memory_access_cost: int = 0
     activations: int = 0
     convolutions: int = 0
-    stages: list[tuple[int, int, int]] = field(default_factory=list)
 
-    def layer(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Add a convolution or the classifier."""
+    def add(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Add a convolution or a dense layer, as a forward hook."""
         weight: Tensor = module.get_parameter("weight")  # (out, in / groups, height, width), or (out, in)
         self.macs += output.numel() * weight[0].numel()
         self.memory_access_cost += inputs[0].numel() + output.numel() + weight.numel()
@@ -32,22 +32,17 @@ class _Sums:
             self.activations += output.numel()
             self.convolutions += 1
 
-    def stage(self, _: nn.Module, __: tuple[Tensor], output: Tensor) -> None:
-        """Note a stage's output shape."""
-        channels, height, width = output.shape[1:]
-        self.stages.append((channels, height, width))
 
+def tally(model: nn.Module, image_size: int | Size = 224) -> Tally:
+    """Count any network for one image of `image_size` pixels (height and width, or both alike).
 
-def count_by_hooks(model: VoVNet, image_size: int | Size = 224) -> Complexity:
-    """Count the model for one image of `image_size` pixels (height and width, or both alike).
-
-    The model's weights, statistics and mode stay as they are. Definitions are those of `nas.complexity`.
+    The model's weights, statistics and mode stay as they are.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    image = torch.zeros(1, 3, height, width, device=next(model.parameters()).device)
-    sums = _Sums()
-    handles = [m.register_forward_hook(sums.layer) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    handles += [stage.register_forward_hook(sums.stage) for stage in model.stages]
+    parameters = list(model.parameters())
+    image = torch.zeros(1, 3, height, width, device=parameters[0].device)
+    sums = Tally(parameters=sum(parameter.numel() for parameter in parameters))
+    handles = [m.register_forward_hook(sums.add) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     was_training = model.training
     try:
         with torch.no_grad():
@@ -56,14 +51,30 @@ def count_by_hooks(model: VoVNet, image_size: int | Size = 224) -> Complexity:
         model.train(was_training)
         for handle in handles:
             handle.remove()
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return sums
+
+
+def count_by_hooks(model: VoVNet, image_size: int | Size = 224) -> Complexity:
+    """Count a VoVNet as `tally` does, with the shapes of its stages' outputs."""
+    shapes: list[tuple[int, int, int]] = []
+
+    def note(_: nn.Module, __: tuple[Tensor], output: Tensor) -> None:
+        channels, height, width = output.shape[1:]
+        shapes.append((channels, height, width))
+
+    handles = [stage.register_forward_hook(note) for stage in model.stages]
+    try:
+        sums = tally(model, image_size)
+    finally:
+        for handle in handles:
+            handle.remove()
     classifier = sum(parameter.numel() for parameter in model.head.parameters())
     return Complexity(
-        parameters=parameters,
-        backbone_parameters=parameters - classifier,
+        parameters=sums.parameters,
+        backbone_parameters=sums.parameters - classifier,
         macs=sums.macs,
         memory_access_cost=sums.memory_access_cost,
         activations=sums.activations,
         convolutions=sums.convolutions,
-        stages=tuple(sums.stages),
+        stages=tuple(shapes),
     )

@@ -1,10 +1,12 @@
 """Dominance, ranks and hypervolume on arrays of losses of shape (n, m), smaller is better. moocore does the maths.
 
-Ranks start at 0, the front. Points of equal losses share their rank.
+Ranks start at 0, the front. Points of equal losses share their rank. Values decide who is on the front; `standings`
+says how sure that is, counting a difference only where it is beyond the intervals (docs/decisions/0008).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import moocore
 import numpy as np
@@ -22,6 +24,32 @@ def ranks(losses: ArrayLike) -> NDArray[np.int64]:
         return np.zeros(0, dtype=np.int64)
     distinct, index = np.unique(points, axis=0, return_inverse=True)
     return np.asarray(moocore.pareto_rank(distinct), dtype=np.int64)[index.reshape(-1)]
+
+
+CHUNK = 256
+"""Rows of the n x n comparison that are in memory at once."""
+
+
+def dominators(losses: ArrayLike, others: ArrayLike | None = None) -> NDArray[np.int64]:
+    """By how many of `others` (n', m) each of the losses (n, m) is dominated, shape (n,)."""
+    points = np.asarray(losses, dtype=float)
+    rivals = points if others is None else np.asarray(others, dtype=float)
+    count = np.zeros(len(points), dtype=np.int64)
+    for start in range(0, len(points), CHUNK):
+        here = points[start:start + CHUNK, None, :]  # (chunk, 1, m) against (1, n', m)
+        count[start:start + CHUNK] = ((rivals <= here).all(axis=2) & (rivals < here).any(axis=2)).sum(axis=1)
+    return count
+
+
+def certainty(low: ArrayLike, high: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Who is on the front whatever the true values within the intervals are, and who may be; each of shape (n,).
+
+    A point is certain where no other one at its best dominates it at its worst, and possible where no other one at
+    its worst dominates it at its best.
+    """
+    best, worst = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+    own = ((best <= worst).all(axis=1) & (best < worst).any(axis=1)).astype(np.int64)  # a point does not rival itself
+    return dominators(worst, best) - own == 0, dominators(best, worst) == 0
 
 
 def hypervolume(losses: ArrayLike, reference: Sequence[float]) -> float:
@@ -67,6 +95,35 @@ def front(trials: Sequence[Trial], objectives: Sequence[Objective]) -> ParetoFro
         after=len(finished),
         feasible=True,
     )
+
+
+class Standing(StrEnum):
+    """How sure it is that a trial is on the front, given the intervals of all."""
+
+    CERTAIN = "certain"
+    """Whatever the true values within the intervals are."""
+    PROBABLE = "probable"
+    """By its values; within the intervals another may dominate it."""
+    POSSIBLE = "possible"
+    """Another dominates it by its values, none beyond the intervals."""
+    DOMINATED = "dominated"
+
+
+def standings(trials: Sequence[Trial], objectives: Sequence[Objective]) -> dict[int, Standing]:
+    """Of every complete and feasible trial its standing, by number; duplicates are left out."""
+    able = [t for t in trials if t.state is TrialState.COMPLETE and t.duplicate_of is None]
+    rivals = {t.number: (t.losses(objectives) or (), bounds) for t in able
+              if t.violation(objectives) == 0 and (bounds := t.bounds(objectives)) is not None}
+    if not rivals:
+        return {}
+    losses, within = zip(*rivals.values(), strict=True)
+    ends = np.asarray(within, dtype=float)  # (n, m, best and worst)
+    certain, possible = certainty(ends[:, :, 0], ends[:, :, 1])
+    found = {}
+    for number, sure, rank, may in zip(rivals, certain, ranks(losses), possible, strict=True):
+        by_value = Standing.PROBABLE if rank == 0 else Standing.POSSIBLE if may else Standing.DOMINATED
+        found[number] = Standing.CERTAIN if sure else by_value
+    return found
 
 
 def knee(members: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:

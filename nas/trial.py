@@ -1,5 +1,6 @@
 """One point of a study and what became of it. States move by one table and nowhere else."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from typing import Any, Self
 
 from nas.architecture import Architecture
 from nas.errors import InvalidValueError
-from nas.measurement import Measurement
+from nas.measurement import Measurement, Status
 from nas.search_space import Params
 from nas.study import Objective
 
@@ -58,12 +59,29 @@ class Rung:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Replicate:
+    """The same network trained again by the search's recipe with another seed, judged on the same images."""
+
+    seed: int
+    rungs: tuple[Rung, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """All that is known of one architecture in a study: measurements by metric, and rungs in order of epochs."""
+    """All that is known of one architecture in a study: measurements by metric, and rungs in order of epochs.
+
+    `replicates` say how far a rung's error depends on the seed; no decision of the search depends on them.
+    """
 
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     rungs: tuple[Rung, ...] = ()
     measure_s: float = 0.0
+    replicates: tuple[Replicate, ...] = ()
+
+    def fresh_errors(self) -> tuple[float, ...]:
+        """The errors of the replicates that reached the last rung: of seeds that nothing was chosen by."""
+        return tuple(replicate.rungs[-1].error for replicate in self.replicates
+                     if self.rungs and replicate.rungs and replicate.rungs[-1].epochs == self.rungs[-1].epochs)
 
     def value(self, metric: str) -> float | None:
         """The metric's value, None where there is none (yet). `error` is the last rung's."""
@@ -116,6 +134,25 @@ class Trial:
         if any(value is None for value in values):
             return None
         return tuple(o.loss(v) for o, v in zip(objectives, values, strict=True) if v is not None)
+
+    def bounds(self, objectives: Sequence[Objective]) -> tuple[tuple[float, float], ...] | None:
+        """Of each loss its best and its worst within the 95 % interval, or None where one has no value.
+
+        The value itself where nothing was measured; a measured value without interval may be anything.
+        """
+        losses = self.losses(objectives)
+        if losses is None:
+            return None
+        return tuple(self._bounds(objective, loss) for objective, loss in zip(objectives, losses, strict=True))
+
+    def _bounds(self, objective: Objective, loss: float) -> tuple[float, float]:
+        figure = self.evaluation.measurements.get(objective.metric)
+        if figure is None or (figure.status is Status.OK and figure.ci_low is None):
+            return loss, loss
+        if figure.ci_low is None or figure.ci_high is None:
+            return -math.inf, math.inf
+        ends = objective.loss(figure.ci_low), objective.loss(figure.ci_high)
+        return min(*ends, loss), max(*ends, loss)
 
     def violation(self, objectives: Sequence[Objective]) -> float:
         """Sum of the violated limits as shares of them, over the objectives that have a value; 0 is feasible."""

@@ -16,15 +16,15 @@ from nas.cli import main
 from nas.cli.options import database_option, open_record, pick_study, pick_trial
 from nas.cli.tables import front_table
 from nas.errors import InvalidValueError, NasError
-from nas.pareto import ParetoFront
+from nas.pareto import ParetoFront, dominators
 from nas.pareto import front as front_of
 from nas.pareto import knee as knee_of
 from nas.published import PUBLISHED, published
 from nas.report import fronts
 from nas.report.drawing import draw
-from nas.report.history import front_at
+from nas.report.history import finished, front_at
 from nas.report.quantities import duration, quantity, sparkline, with_interval
-from nas.report.relations import choices_seen, dominators, neighbours, positions
+from nas.report.relations import choices_seen, neighbours, positions
 from nas.report.selection import condition, ordered
 from nas.search.engine import searched_s
 from nas.store import Store, StudyRecord
@@ -68,9 +68,12 @@ def front(*, study: str | None, database: str, form: str, at: int | None, condit
     """The Pareto front of STUDY (or of the only one there is)."""
     with open_record(database) as store:
         record = pick_study(store, study)
-        trials = {trial.number: trial for trial in store.trials(record.name)}
-        found = (front_of(list(trials.values()), record.spec.objectives) if at is None
-                 else front_at(store.fronts(record.name), at))
+        seen = store.trials(record.name)
+        if at is None:
+            found = front_of(seen, record.spec.objectives)
+        else:
+            found, seen = front_at(store.fronts(record.name), at), finished(seen)[:at]
+    trials = {trial.number: trial for trial in seen}
     members = _selected(trials, found, conditions, sort)
     if knee:
         if members and not found.feasible:

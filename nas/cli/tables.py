@@ -6,14 +6,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from nas.pareto import ParetoFront
+from nas.pareto import ParetoFront, Standing, standings
 from nas.report.fronts import cells
 from nas.study import StudySpec
 from nas.trial import Trial
 
+SURE = {Standing.CERTAIN: "certainly", Standing.PROBABLE: "probably", Standing.POSSIBLE: "perhaps",
+        Standing.DOMINATED: "no longer"}
+
 
 def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, limit: int | None = None) -> Table:
-    """The members of a front, best first objective first; at most `limit` of them."""
+    """The members of a front, best first objective first; at most `limit` of them, without telling how sure it is that
+    they are on it, which takes long for many trials."""
     volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.5g}"
     title = f"front of {spec.name} after {front.after} trials{volume}"
     if front.members and not front.feasible:
@@ -26,11 +30,18 @@ def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront
     counted = all(objective.metric != "parameters" for objective in spec.objectives)
     if counted:
         table.add_column("parameters", justify="right")
+    sure = standings(list(trials.values()), spec.objectives) if limit is None and front.feasible else {}
+    if sure:
+        table.add_column("on the front")
     for number in front.members[:limit]:
         trial = trials[number]
         parameters = trial.evaluation.value("parameters")
         shown = ["-" if parameters is None else f"{parameters:,.0f}"] if counted else []
-        table.add_row(str(number), *cells(spec.objectives, trial), *shown)
+        table.add_row(str(number), *cells(spec.objectives, trial), *shown,
+                      *([SURE[sure[number]]] if sure else []))
+    perhaps = [str(number) for number, standing in sure.items() if standing is Standing.POSSIBLE]
+    if perhaps:
+        table.caption = f"within the intervals perhaps too: {', '.join(perhaps)}"
     if limit is not None and len(front.members) > limit:
         table.caption = f"and {len(front.members) - limit} more"
     return table

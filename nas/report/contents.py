@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from nas.complexity import count
-from nas.pareto import ParetoFront, ranks
+from nas.pareto import ParetoFront, dominators, ranks, standings
 from nas.published import PUBLISHED
 from nas.report import quality
 from nas.report.history import SearchClock, finished, ledger, steps
-from nas.report.relations import certainty, choices_seen, dominators, neighbours, positions
+from nas.report.relations import choices_seen, neighbours, positions
 from nas.sampling.importance import MIN_TRIALS, importances
 from nas.store import Store, StudyRecord
 from nas.study import Objective
@@ -134,24 +134,14 @@ def _relations(objectives: Sequence[Objective], ended: Sequence[Trial]) -> dict[
                                      ("rank", "certainty", "dominated_by", "dominates")}
     if not able:
         return columns
-    bounds = np.asarray([[interval(objective, ended[index]) for objective in objectives] for index in able])
-    certain, possible = certainty(bounds[:, :, 0], bounds[:, :, 1])
+    known = standings([ended[index] for index in able], objectives)
     beaten, beats = dominators(losses), dominators(-losses)
     for place, (index, rank) in enumerate(zip(able, ranks(losses).tolist(), strict=True)):
         columns["rank"][index] = rank
-        columns["certainty"][index] = "certain" if certain[place] else "possible" if possible[place] else "dominated"
+        columns["certainty"][index] = known[ended[index].number].value
         columns["dominated_by"][index] = int(beaten[place])
         columns["dominates"][index] = int(beats[place])
     return columns
-
-
-def interval(objective: Objective, trial: Trial) -> tuple[float, float]:
-    """The loss at its best and at its worst within the measured interval; the value itself where there is none."""
-    figure = trial.evaluation.measurements.get(objective.metric)
-    value = trial.evaluation.value(objective.metric)
-    low, high = (figure.ci_low, figure.ci_high) if figure else (None, None)
-    bounds = [objective.loss(bound) for bound in (low, high, value) if bound is not None]
-    return (min(bounds), max(bounds))
 
 
 def _history(study: Study) -> dict[str, list[Any]]:

@@ -7,23 +7,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nas.measurement import Kind
-from nas.pareto import ParetoFront
+from nas.pareto import ParetoFront, Standing, standings
 from nas.report.quantities import quantity, with_interval
 from nas.study import Objective, StudySpec
 from nas.trial import Trial
 
 
 def rows(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront) -> list[dict[str, Any]]:
-    """One mapping for each member: trial, every objective's value in SI units with its interval, counts, digest."""
-    return [_row(spec, trials[number]) for number in front.members]
+    """One mapping for each member: trial, every objective's value in SI units with its interval, counts, how sure it is
+    that the trial is a member, digest."""
+    sure = standings(list(trials.values()), spec.objectives)
+    return [_row(spec, trials[number], sure) for number in front.members]
 
 
 def as_json(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront) -> str:
-    """The front with its hypervolume and the architectures of its members."""
-    members = [{**_row(spec, trials[number]), "architecture": trials[number].architecture.to_dict()}
-               for number in front.members]
+    """The front with its hypervolume and the architectures of its members, and who may be on it too."""
+    members = [{**row, "architecture": trials[row["trial"]].architecture.to_dict()}
+               for row in rows(spec, trials, front)]
     return json.dumps({"study": spec.name, "feasible": front.feasible, "hypervolume": front.hypervolume,
-                       "after": front.after, "members": members}, indent=2)
+                       "after": front.after, "members": members, "possible": possible(spec, trials)}, indent=2)
+
+
+def possible(spec: StudySpec, trials: Mapping[int, Trial]) -> list[int]:
+    """Trials that others dominate by their values, but none beyond the intervals."""
+    sure = standings(list(trials.values()), spec.objectives)
+    return [number for number, standing in sure.items() if standing is Standing.POSSIBLE]
 
 
 def as_csv(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront) -> str:
@@ -57,7 +65,7 @@ def _cell(metric: str, trial: Trial) -> str:
     return quantity(trial.evaluation.value(metric), "1", metric=metric)
 
 
-def _row(spec: StudySpec, trial: Trial) -> dict[str, Any]:
+def _row(spec: StudySpec, trial: Trial, sure: Mapping[int, Standing]) -> dict[str, Any]:
     row: dict[str, Any] = {"trial": trial.number}
     for metric in (*(o.metric for o in spec.objectives), *trial.evaluation.measurements):
         if metric in row:
@@ -66,4 +74,5 @@ def _row(spec: StudySpec, trial: Trial) -> dict[str, Any]:
         measurement = trial.evaluation.measurements.get(metric)
         if measurement is not None and measurement.kind is not Kind.COUNTED:
             row |= {f"{metric}_low": measurement.ci_low, f"{metric}_high": measurement.ci_high}
-    return row | {"violation": trial.violation(spec.objectives), "digest": trial.architecture.digest[:12]}
+    standing = {"standing": sure[trial.number].value} if trial.number in sure else {}
+    return row | {"violation": trial.violation(spec.objectives), **standing, "digest": trial.architecture.digest[:12]}

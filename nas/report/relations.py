@@ -1,40 +1,12 @@
-"""How trials stand to each other: certain and possible members of the front, who beats whom, who is most alike.
-
-Pure arithmetic on arrays. Losses have shape (n, m), smaller is better; `low` and `high` bound them.
-"""
+"""Which trials are most alike, by the choices that the record knows. Pure arithmetic on arrays."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from nas.search_space import Choice
 from nas.trial import Trial
-
-CHUNK = 256
-"""Rows of the n x n comparison that are in memory at once."""
-
-
-def dominators(losses: ArrayLike, others: ArrayLike | None = None) -> NDArray[np.int64]:
-    """By how many of `others` (n', m) each of the losses (n, m) is dominated, shape (n,)."""
-    points = np.asarray(losses, dtype=float)
-    rivals = points if others is None else np.asarray(others, dtype=float)
-    count = np.zeros(len(points), dtype=np.int64)
-    for start in range(0, len(points), CHUNK):
-        here = points[start:start + CHUNK, None, :]  # (chunk, 1, m) against (1, n', m)
-        count[start:start + CHUNK] = ((rivals <= here).all(axis=2) & (rivals < here).any(axis=2)).sum(axis=1)
-    return count
-
-
-def certainty(low: ArrayLike, high: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Who is on the front whatever the true values within the intervals are, and who may be; each of shape (n,).
-
-    A point is certain where no other one at its best dominates it at its worst, and possible where no other one at
-    its worst dominates it at its best.
-    """
-    best, worst = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
-    own = ((best <= worst).all(axis=1) & (best < worst).any(axis=1)).astype(np.int64)  # a point does not rival itself
-    return dominators(worst, best) - own == 0, dominators(best, worst) == 0
 
 
 def choices_seen(trials: Sequence[Trial]) -> tuple[Choice, ...]:

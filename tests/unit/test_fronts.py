@@ -48,9 +48,9 @@ def test_a_row_is_a_member_in_si_units():
     """In the order of the front; counts have no interval, measurements have, even where it is a point."""
     assert rows(SPEC, TRIALS, FRONT) == [
         {"trial": 2, "error": 0.25, "latency": 0.003, "latency_low": 0.003, "latency_high": 0.003,
-         "parameters": 1000.0, "violation": 0.0, "digest": TRIALS[2].architecture.digest[:12]},
+         "parameters": 1000.0, "violation": 0.0, "standing": "certain", "digest": TRIALS[2].architecture.digest[:12]},
         {"trial": 0, "error": 0.5, "latency": 0.001, "latency_low": 0.0009, "latency_high": 0.0011,
-         "parameters": 1000.0, "violation": 0.0, "digest": TRIALS[0].architecture.digest[:12]},
+         "parameters": 1000.0, "violation": 0.0, "standing": "certain", "digest": TRIALS[0].architecture.digest[:12]},
     ]
 
 
@@ -66,7 +66,7 @@ def test_csv_is_the_rows_under_their_names():
     table = list(csv.DictReader(io.StringIO(as_csv(SPEC, TRIALS, FRONT))))
     assert table == [{key: str(value) for key, value in row.items()} for row in rows(SPEC, TRIALS, FRONT)]
     assert as_csv(SPEC, TRIALS, FRONT).splitlines()[0] == (
-        "trial,error,latency,latency_low,latency_high,parameters,violation,digest")
+        "trial,error,latency,latency_low,latency_high,parameters,violation,standing,digest")
 
 
 def test_csv_holds_figures_that_only_some_members_have():
@@ -86,7 +86,7 @@ def test_json_is_the_rows_with_their_architectures():
     """From which the same networks are built again."""
     found = json.loads(as_json(SPEC, TRIALS, FRONT))
     members = found.pop("members")
-    assert found == {"study": "hand", "feasible": True, "hypervolume": 0.002, "after": 3}
+    assert found == {"study": "hand", "feasible": True, "hypervolume": 0.002, "after": 3, "possible": []}
     assert [Architecture.from_dict(member.pop("architecture")) for member in members] == [
         TRIALS[number].architecture for number in FRONT.members]
     assert members == rows(SPEC, TRIALS, FRONT)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.architecture import Architecture, OsaStage
-from nas.measurement import Measurement
-from nas.pareto import front, hypervolume, ranks
+from nas.measurement import Measurement, Status
+from nas.pareto import Standing, certainty, dominators, front, hypervolume, ranks, standings
 from nas.study import Direction, Objective
 from nas.trial import Evaluation, Rung, Trial, TrialState
 
@@ -110,3 +110,69 @@ def test_every_feasible_trial_is_on_the_front_or_dominated_by_a_member(values):
         beaten = any(dominates(losses[m], loss) for m in members)
         assert (number in members) != beaten
     assert np.isfinite(front(trials, OBJECTIVES).hypervolume)
+
+
+def test_counts_who_dominates():
+    """(0, 0) beats all; (1, 2) and (2, 1) do not beat each other; (2, 2) is beaten by the three."""
+    assert dominators([(0, 0), (1, 2), (2, 1), (2, 2)]).tolist() == [0, 1, 1, 3]
+
+
+def test_equal_points_do_not_dominate_each_other():
+    assert dominators([(1, 1), (1, 1)]).tolist() == [0, 0]
+
+
+@given(points)
+def test_nobody_dominates_the_front_and_somebody_everybody_else(losses):
+    """The second way: ranks by moocore."""
+    assert (dominators(losses) == 0).tolist() == (ranks(losses) == 0).tolist()
+
+
+@given(points)
+def test_without_intervals_certain_and_possible_are_the_front(losses):
+    certain, possible = certainty(losses, losses)
+    assert certain.tolist() == possible.tolist() == (ranks(losses) == 0).tolist()
+
+
+def test_overlapping_intervals_make_members_doubtful():
+    """The second is better in the error; in latency, 1.0 to 1.2 and 0.9 to 1.1, either may be. The third is beaten
+    whatever is true."""
+    low = [(0.3, 1.0), (0.2, 0.9), (0.4, 2.0)]
+    high = [(0.3, 1.2), (0.2, 1.1), (0.4, 2.2)]
+    certain, possible = certainty(low, high)
+    assert certain.tolist() == [False, True, False]
+    assert possible.tolist() == [True, True, False]
+
+
+def test_a_wide_interval_is_no_rival_of_itself():
+    certain, possible = certainty([(0.1, 1.0)], [(0.1, 9.0)])
+    assert certain.tolist() == possible.tolist() == [True]
+
+
+def measured(number, error, low, value, high, **others):
+    """A trial whose latency has an interval."""
+    figure = Measurement(metric="latency", unit="s", value=value, ci_low=low, ci_high=high, method="given", **others)
+    there = trial(number, error, value)
+    return replace(there, evaluation=there.evaluation.with_measurements([figure]))
+
+
+def test_a_difference_counts_only_beyond_the_intervals():
+    """0 is best in the error. 1 is faster by value but within the interval of 0; 2 is slower than 0 and worse, but
+    within the interval of 1; 3 is far behind; 4 is fast beyond doubt."""
+    trials = [measured(0, 0.2, 0.9, 1.0, 1.1), measured(1, 0.3, 0.8, 0.95, 1.1), measured(2, 0.4, 1.0, 1.05, 1.2),
+              measured(3, 0.5, 2.0, 2.1, 2.2), measured(4, 0.6, 0.1, 0.2, 0.3)]
+    assert standings(trials, OBJECTIVES) == {
+        0: Standing.CERTAIN, 1: Standing.PROBABLE, 2: Standing.POSSIBLE, 3: Standing.DOMINATED, 4: Standing.CERTAIN}
+
+
+def test_a_measured_value_without_an_interval_is_certain_of_nothing():
+    """A noisy median of too few blocks: it may be anything, so it makes the other doubtful too."""
+    unknown = measured(0, 0.3, None, 1.0, None, status=Status.NOISY)
+    assert standings([unknown, measured(1, 0.4, 0.5, 0.5, 0.5)], OBJECTIVES) == {
+        0: Standing.CERTAIN, 1: Standing.PROBABLE}
+
+
+def test_only_what_can_be_a_member_has_a_standing():
+    """Not the stopped, the infeasible and the duplicates."""
+    trials = [trial(0, 0.5, 2.0), trial(1, 0.1, 11.0), trial(2, 0.0, 1.0, TrialState.STOPPED),
+              trial(3, 0.5, 2.0, duplicate_of=0)]
+    assert standings(trials, OBJECTIVES) == {0: Standing.CERTAIN}

@@ -415,7 +415,7 @@
       try { await navigator.clipboard.writeText(command); copy.textContent = "copied"; } catch { getSelection().selectAllChildren(copy.previousSibling); copy.textContent = "selected"; }
     } }, "copy");
     const picture = make("div", { id: "drawing", "data-trial": T.number[i] });
-    const facts = [[`${STANDINGS[kind][0]}${T.certainty[i] === "certain" ? ", whatever the true values within the measured intervals are (how training spreads is not in them)" : T.certainty[i] === "possible" && kind === "front" ? ", but within the measured intervals others may be better" : ""}`],
+    const facts = [[`${STANDINGS[kind][0]}${T.certainty[i] === "certain" ? ", whatever the true values within the measured intervals are (how training spreads is not in them)" : T.certainty[i] === "probable" ? ", but within the measured intervals others may be better" : ""}`],
       T.rank[i] === null ? [] : [`rank ${T.rank[i]}, dominated by ${T.dominated_by[i]}, dominates ${T.dominates[i]}`], T.reason[T.number[i]] ? [T.reason[T.number[i]]] : []].flat();
     fill("details", make("div", { className: "heading" }, make("h2", {}, `Trial ${T.number[i]} `, make("span", { className: `badge ${kind}` }, T.state[i])),
       make("button", { type: "button", onclick: () => walk(-1), "aria-label": "Previous on the front" }, "←"), make("button", { type: "button", onclick: () => walk(1), "aria-label": "Next on the front" }, "→")),

@@ -7,9 +7,9 @@ Several candidates take turns, in an order drawn anew each round.
 
 * Segments: 5 s of a candidate, 2 s of the reference, the first 0.5 s of each dropped; a segment's figure is the median
   of its blocks that did not wait for a core (`nas.benchmark.timing`), and it needs three.
-* A cycle is rejected where a segment of it had too few blocks, or where the two R differ by more than 2 %. Rejected
-  ones are run again after 1, 2, 4, … at most 16 s; more than 6, or more than 180 s for a candidate, and
-  there is no value.
+* A cycle is rejected where a segment of it had too few blocks, where the two R differ by more than 2 %, or where the
+  device slowed itself down, moved its clock or worked for others (`nas.meters.watch`). Rejected ones are run again
+  after 1, 2, 4, … at most 16 s; more than 6, or more than 180 s for a candidate, and there is no value.
 * Stop for a candidate with K >= 4 cycles where h = 1.3 t(0.975, K - 1) s / sqrt(K) is at most 1 % of the mean ratio, or
   at K = 12, then `noisy`. The 1.3 pays for the shared R and for looking more than once: without it the interval covers
   83 to 94 % in simulation, with it 92 to 97 %.
@@ -28,10 +28,12 @@ from scipy.stats import t as student_t
 from nas.benchmark.timing import MAX_WAITING_SHARE, Run, time_block, waiting_s, warm_up
 from nas.measurement import Measurement, MeasurementPlan, Status
 from nas.meters import Meter
+from nas.meters.watch import Problem
 
 PROTOCOL = "certify/1"
 MIN_BLOCKS = 3
 WIDENING = 1.3
+UNTIMED = Problem(status=Status.CONTENDED, reason="other processes held the cores")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class _Candidate:
     calls: int
     ratios: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    rejected: list[str] = field(default_factory=list)
+    rejected: list[Problem] = field(default_factory=list)
     spent_s: float = 0.0
 
     @property
@@ -97,6 +99,7 @@ def certify(candidates: Mapping[str, Run], reference: Run, meter: Meter, plan: M
     reference_calls = warm_up(reference, meter, plan).calls
     references: list[float] = []
     pause_s = 1.0
+    meter.watch.begin()
     before = _segment(reference, meter, reference_calls, rule.reference_s, rule)
     while waiting := [name for name, each in known.items() if not each.over(rule)]:
         rng.shuffle(waiting)
@@ -105,9 +108,9 @@ def certify(candidates: Mapping[str, Run], reference: Run, meter: Meter, plan: M
             each, start_s = known[name], meter.time_s()
             middle = _segment(each.run, meter, each.calls, rule.candidate_s, rule)
             after = _segment(reference, meter, reference_calls, rule.reference_s, rule)
-            problem = _problem(before, middle, after, rule)
+            problem = meter.watch.problem(start_s) or _problem(before, middle, after, rule)
             if problem or before is None or middle is None or after is None:
-                each.rejected.append(problem)
+                each.rejected.append(problem or UNTIMED)
                 rejected = True
             else:
                 each.ratios.append(middle / ((before + after) / 2))
@@ -135,24 +138,26 @@ def _segment(run: Run, meter: Meter, calls: int, seconds: float, rule: Cycles) -
     return statistics.median(times) if len(times) >= MIN_BLOCKS else None
 
 
-def _problem(before: float | None, middle: float | None, after: float | None, rule: Cycles) -> str:
-    """Why a cycle does not count; empty where it does."""
+def _problem(before: float | None, middle: float | None, after: float | None, rule: Cycles) -> Problem | None:
+    """Why a cycle does not count; None where it does."""
     if before is None or middle is None or after is None:
-        return "other processes held the cores"
+        return UNTIMED
     change = abs(after - before) / ((after + before) / 2)
-    return f"the reference changed by {change:.1%}" if change > rule.max_reference_change else ""
+    if change <= rule.max_reference_change:
+        return None
+    return Problem(status=Status.THROTTLED, reason=f"the reference changed by {change:.1%}")
 
 
 def _figure(each: _Candidate, references: Sequence[float], meter: Meter, plan: MeasurementPlan,
             rule: Cycles) -> Measurement:
     details: dict[str, Any] = {"protocol": PROTOCOL, "ratios": each.ratios, "candidate_s": each.seconds,
                                "reference_s": list(references),
-                               "rejected": each.rejected}
+                               "rejected": [problem.reason for problem in each.rejected]}
     method = f"cycles against a reference network, {meter.clock}, {plan.runtime}"
     if each.given_up(rule) or not each.ratios:
-        held = sum("cores" in reason for reason in each.rejected)
+        held = sum(problem.status is Status.CONTENDED for problem in each.rejected)
         status = Status.CONTENDED if held * 2 >= len(each.rejected) else Status.THROTTLED
-        last = each.rejected[-1] if each.rejected else "time ran out"
+        last = each.rejected[-1].reason if each.rejected else "time ran out"
         reason = f"{len(each.rejected)} cycles were rejected, the last because {last}"
         return Measurement(metric="latency", unit="s", value=None, method=method, status=status, reason=reason,
                            device=meter.device, plan=plan, details=details)

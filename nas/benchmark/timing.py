@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from nas.benchmark.guard import watched
 from nas.benchmark.interval import Interval, median_interval, median_rank
 from nas.measurement import Measurement, MeasurementPlan, Status
 from nas.meters import HostLoad, Meter
@@ -36,7 +37,8 @@ ATTEMPTS = 2
 
 
 def time_block(run: Run, meter: Meter, calls: int) -> float:
-    """Seconds for this many calls, from an idle device to an idle device."""
+    """Seconds for this many calls, from an idle device to an idle device. Before it, the device may be looked at."""
+    meter.watch.look()
     meter.synchronize()
     start_s = meter.time_s()
     for _ in range(calls):
@@ -109,13 +111,16 @@ class Attempt:
         return self.free_cores > 0 and self.neighbour_cores > MAX_NEIGHBOUR_SHARE * self.free_cores
 
 
+@watched
 def latency(run: Run, meter: Meter, plan: MeasurementPlan, *, metric: str = "latency") -> Measurement:
     """Seconds per call of `run`, one batch of the plan. The device must be held alone (`nas.meters.lock`).
 
     `samples` are the accepted blocks in order, in seconds per call. Status `ok`; `noisy` with the reason; `contended`
-    without a value. Fewer than 6 blocks in the plan's time give a `noisy` median without an interval.
+    or, where the device slowed itself down, `throttled` without a value. Fewer than 6 blocks in the plan's time give a
+    `noisy` median without an interval.
     """
     warmth = warm_up(run, meter, plan)
+    meter.watch.begin()
     attempt = _attempt(run, meter, plan, warmth.calls)
     for _ in range(ATTEMPTS - 1):
         if attempt.contended:
@@ -138,6 +143,7 @@ SINGLE_CALLS = 1000
 """The least calls of which a 99th percentile means something: it rests on the ten slowest."""
 
 
+@watched
 def single_calls(run: Run, meter: Meter, plan: MeasurementPlan, *, metric: str = "single_call") -> Measurement:
     """Seconds of single calls, each from an idle device to an idle device: at most 1000, as the plan's time allows.
 
@@ -146,6 +152,7 @@ def single_calls(run: Run, meter: Meter, plan: MeasurementPlan, *, metric: str =
     """
     for _ in range(3):
         run()
+    meter.watch.begin()
     samples: list[float] = []
     start_s, first = meter.time_s(), meter.host_load()
     while len(samples) < SINGLE_CALLS and (meter.time_s() - start_s < plan.max_time_s or len(samples) < 2):

@@ -4,14 +4,18 @@ A meter reads clocks, counters and memory of one physical device and decides not
 an interval is the business of `nas.benchmark`. A new device needs one class that passes `nas.testing.meter_contract`.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
 from nas import plugins
 from nas.errors import UnavailableError
 from nas.measurement import Device
+from nas.meters.energy import EnergyReader
+from nas.meters.watch import DeviceState, Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,9 @@ class Meter(Protocol):
     """The instrument of one physical device; a context manager that closes itself.
 
     `torch_device` is the device's name for torch ("cpu", "cuda:0"). `clock`, `energy_method` and `memory_method` say
-    how the readings are taken and are stored with every figure. Not to be shared between threads.
+    how the readings are taken and are stored with every figure. `power_kinds` are those of "instant" and "average" that
+    the device may know. `energy` turns its sensors into joules, `watch` sees what it does meanwhile. Not to be shared
+    between threads.
     """
 
     @property
@@ -44,6 +50,15 @@ class Meter(Protocol):
     clock: str
     energy_method: str
     memory_method: str
+    power_kinds: tuple[str, ...]
+
+    @property
+    def energy(self) -> EnergyReader:
+        """Windows of joules under load, by the best way that the device offers."""
+
+    @property
+    def watch(self) -> Watch:
+        """Slowdowns, clocks and other processes during a measurement."""
 
     def synchronize(self) -> None:
         """Return once all work queued on the device is done."""
@@ -51,11 +66,26 @@ class Meter(Protocol):
     def time_s(self) -> float:
         """A monotonic clock in seconds."""
 
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, with nothing to do for the device."""
+
     def energy_j(self) -> float:
-        """Joules used by the device since a fixed moment. Raises `UnavailableError` with the reason."""
+        """What the energy counter shows: joules since a fixed moment. Raises `UnavailableError` with the reason."""
+
+    def power_w(self, kind: str) -> float:
+        """Watts now, of one of `power_kinds`. Raises `UnavailableError` with the reason."""
+
+    def max_power_w(self) -> float | None:
+        """What the device may draw at most, None where that is unknown."""
 
     def energy_unavailable_reason(self) -> str | None:
-        """Why `energy_j` cannot be read here, None where it can. Takes a reading to find out."""
+        """Why neither counter nor power can be read here, None where one can. Takes readings to find out."""
+
+    def device_state(self) -> DeviceState | None:
+        """Clocks, slowdowns and other processes on the device, None where it tells nothing."""
+
+    def busy_percent(self) -> int | None:
+        """How busy the device was over the last moments, None where it does not tell."""
 
     def host_load(self) -> HostLoad | None:
         """What else runs on the host, None where the system does not tell."""
@@ -72,23 +102,60 @@ class Meter(Protocol):
                  traceback: TracebackType | None) -> None: ...
 
 
-class ClosingMeter:
-    """What meters share: a `with` block closes them, and asking for energy tells why there is none."""
+class CommonMeter:
+    """What meters share: the host's clock, a `with` block that closes them, and a device that tells nothing of itself
+    but, at best, joules."""
+
+    energy_method: str
+    power_kinds: tuple[str, ...] = ()
+
+    @cached_property
+    def energy(self) -> EnergyReader:
+        """Windows of joules under load, by the best way that the device offers."""
+        return EnergyReader(self)
+
+    @cached_property
+    def watch(self) -> Watch:
+        """Slowdowns, clocks and other processes during a measurement."""
+        return Watch(self)
+
+    def synchronize(self) -> None:
+        """Nothing is queued."""
+
+    def time_s(self) -> float:
+        """Seconds of the host's monotonic clock."""
+        return time.perf_counter()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep in earnest."""
+        time.sleep(seconds)
 
     def energy_j(self) -> float:
-        """Joules used by the device since a fixed moment. Raises `UnavailableError` with the reason."""
+        """What the energy counter shows: joules since a fixed moment. Raises `UnavailableError` with the reason."""
         raise NotImplementedError
 
-    def close(self) -> None:
-        """Nothing is held open."""
+    def power_w(self, kind: str) -> float:
+        """There is no such sensor."""
+        raise UnavailableError(f"no sensor of {kind} power")
+
+    def max_power_w(self) -> float | None:
+        """Unknown."""
+        return None
 
     def energy_unavailable_reason(self) -> str | None:
         """Why the joules cannot be read, None where they can."""
-        try:
-            self.energy_j()
-        except UnavailableError as error:
-            return str(error)
+        return self.energy.unavailable_reason()
+
+    def device_state(self) -> DeviceState | None:
+        """It tells nothing."""
         return None
+
+    def busy_percent(self) -> int | None:
+        """It does not tell."""
+        return None
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,19 +1,18 @@
 """The processor of this machine: host clock, RAPL joules where they can be read, live tensor bytes."""
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from nas.measurement import Device
-from nas.meters import ClosingMeter, HostLoad, host
+from nas.meters import CommonMeter, HostLoad, host
 from nas.meters.live_tensors import peak_live_bytes
 from nas.meters.rapl import POWERCAP, Rapl
 
 
-class CpuMeter(ClosingMeter):
+class CpuMeter(CommonMeter):
     """The meter of the processor. `powercap` is the folder of the RAPL counters.
 
     The device class is processor model, cores and torch version; the number of threads is part of the plan.
@@ -27,13 +26,6 @@ class CpuMeter(ClosingMeter):
     def __init__(self, powercap: Path = POWERCAP) -> None:
         self.device = _device()
         self._rapl = Rapl(powercap, host.hypervisor())
-
-    def synchronize(self) -> None:
-        """Nothing is queued on a CPU."""
-
-    def time_s(self) -> float:
-        """Seconds of the host's monotonic clock."""
-        return time.perf_counter()
 
     def energy_j(self) -> float:
         """Joules since the first reading. Raises `UnavailableError` with the reason."""

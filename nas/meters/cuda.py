@@ -1,27 +1,29 @@
 """One NVIDIA GPU: host clock around synchronised work, NVML's energy counter, torch's caching allocator.
 
-The device is known by its UUID. Other processes on the GPU are not looked for in this version; waiting on the host is.
+The device is known by its UUID. Without NVML everything but energy, slowdowns and other processes works, and the device
+class says so.
 """
 
-import time
 from collections.abc import Callable
 
 import torch
 
 from nas.errors import UnavailableError
 from nas.measurement import Device
-from nas.meters import ClosingMeter, HostLoad, host
+from nas.meters import CommonMeter, HostLoad, host
 from nas.meters.nvml import NvmlDevice
+from nas.meters.watch import DeviceState
 
 
-class CudaMeter(ClosingMeter):
+class CudaMeter(CommonMeter):
     """The meter of CUDA device `index`, torch's current one where it is not given.
 
-    Raises `UnavailableError` without a CUDA device. Without NVML everything but energy works.
+    Raises `UnavailableError` without a CUDA device.
     """
 
     clock = "perf_counter around torch.cuda.synchronize"
-    energy_method = "nvml counter, board"
+    energy_method = NvmlDevice.energy_method
+    power_kinds = NvmlDevice.power_kinds
     memory_method = "torch.cuda.max_memory_allocated"
 
     def __init__(self, index: int | None = None) -> None:
@@ -37,15 +39,25 @@ class CudaMeter(ClosingMeter):
         """Wait for all streams of the device."""
         torch.cuda.synchronize(self._index)
 
-    def time_s(self) -> float:
-        """Seconds of the host's monotonic clock."""
-        return time.perf_counter()
-
     def energy_j(self) -> float:
         """Joules of the board since the driver was loaded. Raises `UnavailableError` with the reason."""
-        if isinstance(self._nvml, UnavailableError):
-            raise UnavailableError(str(self._nvml))
-        return self._nvml.energy_j()
+        return self._driver().energy_j()
+
+    def power_w(self, kind: str) -> float:
+        """Watts of the board: "instant", or "average" over a second. Raises `UnavailableError` with the reason."""
+        return self._driver().power_w(kind)
+
+    def max_power_w(self) -> float | None:
+        """The board's power limit in force."""
+        return self._nvml.max_power_w() if isinstance(self._nvml, NvmlDevice) else None
+
+    def device_state(self) -> DeviceState | None:
+        """What the driver tells of clocks, slowdowns and other processes."""
+        return self._nvml.device_state() if isinstance(self._nvml, NvmlDevice) else None
+
+    def busy_percent(self) -> int | None:
+        """How busy the GPU was over the driver's last sampling period."""
+        return self._nvml.busy_percent() if isinstance(self._nvml, NvmlDevice) else None
 
     def host_load(self) -> HostLoad | None:
         """What else runs on the host's cores: small networks are bound by the host that launches them."""
@@ -60,6 +72,11 @@ class CudaMeter(ClosingMeter):
         self.synchronize()
         del result
         return torch.cuda.max_memory_allocated(self._index) - before
+
+    def _driver(self) -> NvmlDevice:
+        if isinstance(self._nvml, UnavailableError):
+            raise UnavailableError(str(self._nvml))
+        return self._nvml
 
     def close(self) -> None:
         """Give NVML's handle back."""

@@ -5,14 +5,16 @@ from collections.abc import Callable
 
 from nas.errors import UnavailableError
 from nas.measurement import Device
-from nas.meters import ClosingMeter, HostLoad
+from nas.meters import CommonMeter, HostLoad
 from nas.meters.live_tensors import peak_live_bytes
+from nas.meters.watch import DeviceState
 
 
-class FakeMeter(ClosingMeter):
+class FakeMeter(CommonMeter):
     """Time passes by `work`; the device draws `power_w`, which its counter shows each `step_s`, first at `phase_s`.
 
-    Without `power_w` there is no energy counter. `waited_s` and `foreign_s` are the host's load and free to change.
+    Without `power_w` there is no energy counter. `waited_s` and `foreign_s` are the host's load, `tells` what a look at
+    the device sees at a moment; both are free to change.
     """
 
     torch_device = "cpu"
@@ -26,30 +28,31 @@ class FakeMeter(ClosingMeter):
         self.waited_s = 0.0
         self.foreign_s = 0.0
         self.cores = 2
+        self.tells: Callable[[float], DeviceState | None] = lambda _: None
         self._power_w, self._step_s, self._phase_s = power_w, step_s, phase_s
 
     def work(self, seconds: float) -> None:
         """Let time pass."""
         self.now_s += seconds
 
-    def synchronize(self) -> None:
-        """Nothing is queued."""
-
     def time_s(self) -> float:
         """The fake clock."""
         return self.now_s
 
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_s += seconds
+
+    def device_state(self) -> DeviceState | None:
+        """What `tells` says."""
+        return self.tells(self.now_s)
+
     def energy_j(self) -> float:
         """What the counter shows: the energy at its last step, from 1 J at the start."""
-        reason = self.energy_unavailable_reason()
-        if reason or self._power_w is None:
-            raise UnavailableError(reason or "")
+        if self._power_w is None:
+            raise UnavailableError("the fake meter has no energy counter")
         steps = math.floor((self.now_s - self._phase_s) / self._step_s)
         return 1 + self._power_w * (self._phase_s + steps * self._step_s)
-
-    def energy_unavailable_reason(self) -> str | None:
-        """That there is no counter, unless there is."""
-        return "the fake meter has no energy counter" if self._power_w is None else None
 
     def host_load(self) -> HostLoad:
         """What the test has set."""

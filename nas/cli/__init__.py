@@ -32,4 +32,14 @@ def main() -> None:
     """Find OSA (VoVNet) backbones that are fast, frugal and accurate on your device."""
 
 
-from nas.cli import bench, db, export, look, measure, report, search, serve  # noqa: E402, F401 - each adds its commands
+from nas.cli import (  # noqa: E402, F401 - each adds its commands
+    bench,
+    db,
+    export,
+    look,
+    measure,
+    peers,
+    report,
+    search,
+    serve,
+)

@@ -57,10 +57,10 @@ def draw_svg(architecture: Architecture, image_size: int, num_classes: int) -> s
             f'aria-label="{escape(label)}"><title>{escape(label)}</title>{body}</svg>')
 
 
-def as_file(drawing: str) -> str:
+def as_file(drawing: str, style: str = STYLE) -> str:
     """The drawing as the text of a file of its own, on white."""
     opening, _, rest = drawing.partition("<title>")
-    return f'{opening}<style>{STYLE}</style><rect width="100%" height="100%" fill="#fff"/><title>{rest}\n'
+    return f'{opening}<style>{style}</style><rect width="100%" height="100%" fill="#fff"/><title>{rest}\n'
 
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:

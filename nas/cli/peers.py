@@ -1,0 +1,165 @@
+"""`nas peers`: the networks of the VoVNet paper on this device."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich import box
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from nas.architecture import Architecture
+from nas.cli import main
+from nas.cli.options import database_option, open_record, pick_trial
+from nas.errors import WriteError
+from nas.measurement import Device, MeasurementPlan, Precision
+from nas.meters import Meter, find_meter
+from nas.peers import HARDWARE, Peer, chosen
+from nas.store import Store
+
+if TYPE_CHECKING:
+    from nas.instrument import Target
+    from nas.report.comparison import Row
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@database_option
+@click.option("--beside", multiple=True, metavar="TARGET", help="A network of yours, as nas measure takes it.")
+@click.option("--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a batch.")
+@click.option("--size", type=click.IntRange(min=1), default=224, show_default=True,
+              help="Pixels of a side; DenseNet-40 always has 32.")
+@click.option("--precision", type=click.Choice(list(Precision)), default=Precision.FP32, show_default=True,
+              help="Number formats.")
+@click.option("--runtime", default="eager", show_default=True, metavar="NAME",
+              help="eager, graph (CUDA), compile or onnxruntime.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+@click.option("--rounds", type=click.IntRange(min=0), default=1, show_default=True,
+              help="How often each is measured, in an order drawn anew; 0 shows what the record holds.")
+@click.option("--tier", type=click.Choice(["screen", "certify"]), default="screen", show_default=True,
+              help="certify: latency in turns with a reference network besides; half a minute or more for each.")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+              help="Write peers.csv, peers.html and the drawings there.")
+def peers(*, names: Sequence[str], database: str, beside: Sequence[str], kind: str | None, batch: int, size: int,
+          precision: str, runtime: str, threads: int, rounds: int, tier: str, output: Path | None) -> None:
+    """Compare the VoVNet paper's networks on this device: counts, memory, latency, power, joules per frame.
+
+    NAME is one of them (VoVNet-39, DenseNet-121); without a name all thirty are measured, in one session. Figures go to
+    the record, and rounds kept there under the same conditions count too, so a comparison can be made in parts.
+    Needs torchvision and timm (extra detection).
+    """
+    from nas.instrument.rounds import in_cycles, in_rounds  # noqa: PLC0415 - torch takes seconds to import
+
+    plan = MeasurementPlan(batch_size=batch, image_size=size, precision=Precision(precision), runtime=runtime,
+                           threads=threads, max_time_s=5.0)
+    listed = [*chosen(names), *(Peer(name=text, family="yours", target=text) for text in beside)]
+    with find_meter(kind) as meter:
+        plans = {peer.name: replace(plan, image_size=peer.image_size or size) for peer in listed}
+        networks = {peer.name: (_load(peer, plans[peer.name], database), plans[peer.name]) for peer in listed}
+        with Store.open(database) as store, _progress() as bar:
+            certify = tier == "certify"
+            task = bar.add_task("measuring", total=len(networks) * (rounds + certify))
+            sessions = [in_rounds(networks, meter, rounds, random.SystemRandom().randrange(2**31))]
+            sessions += [in_cycles(networks, meter)] if certify and rounds else []
+            for name, figures in (each for session in sessions for each in session):
+                store.add_single(name, figures, digest=_digest(networks[name][0]))
+                bar.advance(task)
+        rows = _rows(listed, networks, database, meter, certified=certify)
+    conditions = (f"{meter.device.name}, {meter.device.device_class}: batch {batch}, {precision}, {runtime}, "
+                  f"{threads} thread(s), {tier}, {datetime.now(UTC):%Y-%m-%d}")
+    _show(rows, conditions)
+    if output is not None:
+        _write(rows, conditions, output)
+
+
+def _progress() -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                    console=Console(stderr=True), transient=True)
+
+
+def _load(peer: Peer, plan: MeasurementPlan, database: str) -> "Target":
+    from nas.instrument import load_target  # noqa: PLC0415 - as above
+
+    def find_trial(text: str) -> tuple[Architecture, int]:
+        with open_record(database) as store:
+            record, trial = pick_trial(store, text)
+        return trial.architecture, record.classes
+
+    return replace(load_target(peer.target, plan, find_trial), name=peer.name)
+
+
+def _digest(target: "Target") -> str | None:
+    return target.architecture.digest if target.architecture else None
+
+
+def _rows(listed: Sequence[Peer], networks: "dict[str, tuple[Target, MeasurementPlan]]", database: str, meter: Meter,
+          *, certified: bool) -> "list[Row]":
+    """From the record: all that was measured of them on this device under these conditions."""
+    from nas.instrument.rounds import counted  # noqa: PLC0415 - as above
+    from nas.report.comparison import row  # noqa: PLC0415
+
+    rows = []
+    with open_record(database) as store:
+        for peer in listed:
+            target, plan = networks[peer.name]
+            counts = counted(target, plan.image_size)
+            kept = [figure for _, figure in store.singles(peer.name) if _same(figure.device, meter.device)]
+            rows.append(row(name=peer.name, family=peer.family, target=peer.target, plan=plan, measurements=kept,
+                            counts=asdict(counts) if counts else {}, certified=certified))
+    return rows
+
+
+def _same(one: Device | None, other: Device) -> bool:
+    """Whether figures of the two may stand in one table."""
+    return one is not None and (one.identity, one.device_class) == (other.identity, other.device_class)
+
+
+def _show(rows: "Sequence[Row]", conditions: str) -> None:
+    from nas.report.comparison import cells, missing, paper_cells  # noqa: PLC0415 - as above
+
+    _echo(conditions)
+    _echo(_table(list(cells(rows))))
+    for name, reason in missing(rows).items():
+        _echo(f"no {name}: {reason}")
+    printed = list(paper_cells(rows))
+    if len(printed) > 1:
+        _echo(f"\nprinted in the paper, of whole detectors at 300 to 320 pixels on a {HARDWARE}:")
+        _echo(_table(printed))
+
+
+def _echo(shown: RenderableType) -> None:
+    """Tables in their whole width, however wide the terminal says it is."""
+    console = Console(highlight=False)
+    widest = console.measure(shown, options=console.options.update(width=1000)).maximum
+    Console(highlight=False, width=max(widest, console.width)).print(shown)
+
+
+def _table(lines: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=box.SIMPLE)
+    for heading in lines[0]:
+        table.add_column(heading, no_wrap=True)
+    for line in lines[1:]:
+        table.add_row(*line)
+    return table
+
+
+def _write(rows: "Sequence[Row]", conditions: str, folder: Path) -> None:
+    from nas.report.comparison import as_csv, as_page, drawings  # noqa: PLC0415 - as above
+    from nas.report.scatter import STYLE  # noqa: PLC0415
+    from nas.report.svg import as_file  # noqa: PLC0415
+
+    texts = {"peers.csv": as_csv(rows, conditions), "peers.html": as_page(rows, conditions, datetime.now(UTC)),
+             **{f"{name}.svg": as_file(drawing, STYLE) for name, drawing in drawings(rows).items()}}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WriteError(folder, error) from error
+    click.echo(f"{folder}: {', '.join(texts)}")

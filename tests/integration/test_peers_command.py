@@ -1,0 +1,53 @@
+"""`nas peers` as a user types it."""
+
+import csv
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from nas.architecture import Architecture, OsaStage, Stem
+from nas.cli import main
+from nas.store import Store
+
+TINY = Architecture(stem_channels=(8, 8, 8), stem=Stem.CIFAR,
+                    stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=2),) * 3)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Types a command in a folder of its own, with its own locks; `tiny.json` is there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY.to_dict()))
+    return lambda *arguments: CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+@pytest.mark.slow
+def test_rounds_are_kept_and_add_up(run, tmp_path):
+    """A second call counts the first one's rounds too; what was written holds both networks, each at its own size."""
+    for _ in range(2):
+        told = run("peers", "densenet-40", "--beside", "tiny.json", "--size", "48", "-o", "out")
+        assert told.exit_code == 0, told.output
+    with (tmp_path / "out" / "peers.csv").open(newline="") as file:
+        dense, tiny = csv.DictReader(file)
+    assert (dense["network"], dense["image_size"], dense["macs"]) == ("DenseNet-40", "32", "264812928")
+    assert (tiny["network"], tiny["family"], tiny["image_size"]) == ("tiny.json", "yours", "48")
+    assert (dense["peak_memory_rounds"], tiny["peak_memory_rounds"]) == ("2", "2")
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        kept = [figure for _, figure in store.singles("DenseNet-40") if figure.metric == "latency"]
+    usable = [figure.value for figure in kept if figure.value is not None]
+    assert len(kept) == 2
+    assert dense["latency_rounds"] == str(len(usable))
+    assert "DenseNet-40" in (tmp_path / "out" / "peers.html").read_text()
+
+
+def test_nothing_is_measured_in_no_rounds(run):
+    """Then the counts stand alone, and a wrong name is one line."""
+    told = run("peers", "densenet-40", "--rounds", "0")
+    assert told.exit_code == 0
+    assert "265 M" in told.output
+    assert "no latency: not measured" in told.output
+    wrong = run("peers", "densenet-41")
+    assert wrong.exit_code == 2
+    assert "DenseNet-40" in wrong.output

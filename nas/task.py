@@ -2,10 +2,19 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from nas.architecture import Architecture
 from nas.measurement import Measurement
 from nas.trial import Evaluation, Rung
+
+
+class Numbered(Protocol):
+    """Any task, whatever has to be done for it."""
+
+    @property
+    def number(self) -> int:
+        """What its worker calls it by."""
 
 
 @dataclass(frozen=True, kw_only=True)

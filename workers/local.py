@@ -6,8 +6,8 @@ from nas import plugins
 from nas.errors import NasError, TrialFailedError
 from nas.evaluation import Evaluates, Job, Preparation
 from nas.search.brain import Finished, Wait
-from nas.search.engine import Engine
-from nas.task import Decision, Task
+from nas.search.engine import Director
+from nas.task import Decision, Numbered
 
 
 class LocalWorkers:
@@ -23,7 +23,7 @@ class LocalWorkers:
         """Prepare the study in this process."""
         return evaluator_class(job).prepare(job)
 
-    def run(self, engine: Engine, job: Job) -> str:
+    def run(self, engine: Director, job: Job) -> str:
         """Work until the search is finished; returns why it is."""
         evaluator = evaluator_class(job)(job)
         while True:
@@ -38,7 +38,7 @@ class LocalWorkers:
         """Nothing to let go of."""
 
     @staticmethod
-    def _work(engine: Engine, evaluator: Evaluates, task: Task) -> None:
+    def _work(engine: Director, evaluator: Evaluates, task: Numbered) -> None:
         try:
             for event in evaluator.steps(task):
                 if engine.report(task.number, event) is Decision.END:
@@ -48,7 +48,7 @@ class LocalWorkers:
             return
         raise NasError(f"trial {task.number}: the evaluator ended before the trial was over")
 
-    def _retried(self, engine: Engine, evaluator: Evaluates, task: Task) -> None:
+    def _retried(self, engine: Director, evaluator: Evaluates, task: Numbered) -> None:
         for attempt in range(1, engine.spec.workers.retries + 2):
             try:
                 self._work(engine, evaluator, task)

@@ -13,6 +13,7 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,15 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nas.errors import ClusterError, NasError, TrialFailedError
 from nas.evaluation import Evaluates, Job, Preparation
 from nas.search.brain import Finished, Wait
-from nas.search.engine import Engine
+from nas.search.engine import Director
 from nas.study import WorkersSpec
-from nas.task import Decision, Event, Task
+from nas.task import Decision, Event, Numbered
+from workers.depot import Carrier, Depot
 from workers.local import evaluator_class
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are recorded with their trials
@@ -63,7 +66,7 @@ class TuneWorkers:
             raise outcome
         return outcome
 
-    def run(self, engine: Engine, job: Job) -> str:
+    def run(self, engine: Director, job: Job) -> str:
         """Work until the search is finished; returns why it is. Raises `KeyboardInterrupt` after Ctrl-C."""
         self._connect(job)
         workers = job.spec.workers
@@ -73,7 +76,7 @@ class TuneWorkers:
         try:
             tune.Tuner(
                 tune.with_resources(Worker, {"cpu": workers.cpus, "gpu": workers.gpus}),
-                param_space={"job": job},
+                param_space={"job": job, "depot": self._depot(job)},
                 tune_config=tune.TuneConfig(
                     search_alg=searcher, scheduler=EngineScheduler(engine, errors), num_samples=-1,
                     max_concurrent_trials=workers.count, reuse_actors=True),
@@ -109,6 +112,13 @@ class TuneWorkers:
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = f"the Ray cluster at {self._address}" if self._address else "a Ray cluster on this machine"
             raise ClusterError(f"cannot reach {where}: {str(error).splitlines()[0]}") from error
+
+    def _depot(self, job: Job) -> Any:
+        """Takes checkpoints from nodes that do not see the driver's folder; a cluster of our own has none."""
+        if self._address is None or not job.spec.needs_training:
+            return None
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        return ray.remote(Depot).options(num_cpus=0, scheduling_strategy=here).remote(job.artifacts)
 
     @staticmethod
     def _check_resources(workers: WorkersSpec) -> None:
@@ -146,6 +156,7 @@ class Worker(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Take the first task."""
         self._evaluator: Evaluates | None = None
+        self._carrier: Carrier | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -166,11 +177,19 @@ class Worker(tune.Trainable):
         """Let go of what a half-done task holds."""
         self._events = iter(())
 
-    def _work(self, job: Job, task: Task) -> Iterator[Event]:
+    def _work(self, job: Job, depot: Any, task: Numbered) -> Iterator[Event]:
         """The events of a task; the evaluator is built for the first one."""
-        if self._evaluator is None:
-            self._evaluator = evaluator_class(job)(job)
-        yield from self._evaluator.steps(task)
+        if self._evaluator is None or self._carrier is None:
+            self._carrier = Carrier(job, None if depot is None else partial(_ask, depot))
+            self._evaluator = evaluator_class(job)(self._carrier.job)
+        self._carrier.fetch(task)
+        for event in self._evaluator.steps(task):
+            self._carrier.deliver(event)
+            yield event
+
+
+def _ask(depot: Any, method: str, *arguments: Any) -> Any:
+    return ray.get(getattr(depot, method).remote(*arguments))
 
 
 class _StaysHere:
@@ -198,7 +217,7 @@ class FirstError:
 class EngineSearcher(_StaysHere, Searcher):
     """Gives Tune the engine's tasks."""
 
-    def __init__(self, engine: Engine, errors: FirstError) -> None:
+    def __init__(self, engine: Director, errors: FirstError) -> None:
         super().__init__()
         self._engine, self._errors = engine, errors
         self.finished = ""
@@ -227,20 +246,26 @@ class EngineScheduler(_StaysHere, FIFOScheduler):
     """Gives the engine every result and Tune the engine's decision. `TrialFailedError` fails the trial, any other error
     ends the search."""
 
-    def __init__(self, engine: Engine, errors: FirstError) -> None:
+    def __init__(self, engine: Director, errors: FirstError) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._engine, self._errors = engine, errors
 
+    def choose_trial_to_run(self, tune_controller: TuneController) -> TuneTrial | None:
+        """The first that waits. Tune's own way looks at all trials there ever were, twice, at every step."""
+        waiting = [trial for trial in tune_controller.get_live_trials()  # type: ignore[no-untyped-call]
+                   if trial.status == TuneTrial.PENDING]
+        return min(waiting, key=lambda trial: trial.config["task"].number, default=None)
+
     def on_trial_result(self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]) -> str:  # noqa: ARG002
         """Record the event; go on or stop."""
-        task: Task = trial.config["task"]
+        task: Numbered = trial.config["task"]
         with self._errors.kept():
             if self._decide(task, result) is Decision.END:
                 return str(TrialScheduler.STOP)
         trial.config["task"] = self._engine.task(task.number)
         return str(TrialScheduler.CONTINUE)
 
-    def _decide(self, task: Task, result: Mapping[str, Any]) -> Decision:
+    def _decide(self, task: Numbered, result: Mapping[str, Any]) -> Decision:
         error: NasError | None = result.get("error")
         if isinstance(error, TrialFailedError):
             self._engine.fail(task.number, str(error))
@@ -253,7 +278,7 @@ class EngineScheduler(_StaysHere, FIFOScheduler):
 class FailureRecorder(_StaysHere, tune.Callback):
     """Records trials whose worker died, or raised something unforeseen, more often than is retried."""
 
-    def __init__(self, engine: Engine, errors: FirstError) -> None:
+    def __init__(self, engine: Director, errors: FirstError) -> None:
         self._engine, self._errors = engine, errors
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from nas.architecture import Architecture
 from nas.cli import main
+from nas.cli.db import check
 from nas.cli.options import database_option, open_record, pick_trial
 from nas.errors import NasError
 from nas.measurement import Measurement, MeasurementPlan, Precision
@@ -23,8 +24,14 @@ from nas.store import Store
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON list instead of a table.")
-def doctor(as_json: bool) -> None:
+@click.option("--db", "of_record", is_flag=True, help="Whether the record is sound instead, as nas db check.")
+@database_option
+@click.pass_context
+def doctor(context: click.Context, *, as_json: bool, of_record: bool, database: str) -> None:
     """What this machine can measure, and why not the rest."""
+    if of_record:
+        context.invoke(check, database=database)
+        return
     from nas.instrument import findings  # noqa: PLC0415 - torch takes seconds to import
 
     found = list(findings())

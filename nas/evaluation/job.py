@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, Self
 
 from nas.study import DataSpec, StudySpec
-from nas.task import Event, Task
+from nas.task import Event
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,5 +66,6 @@ class Evaluates(Protocol):
 
     def __init__(self, job: Job) -> None: ...
 
-    def steps(self, task: Task) -> Iterator[Event]:
-        """Measure, then train rung by rung, skipping what `task.evaluation` has. Raises `TrialFailedError`."""
+    def steps(self, task: Any) -> Iterator[Event]:
+        """Do a task; the search's are `Task`: measure, then train rung by rung, skipping what `task.evaluation` has.
+        Raises `TrialFailedError`."""

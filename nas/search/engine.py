@@ -13,7 +13,7 @@ from nas.measurement import Measurement
 from nas.pareto import ParetoFront
 from nas.search.brain import Brain, Finished, Wait, utc_now
 from nas.study import StudySpec
-from nas.task import Decision, Event, Measured, Task
+from nas.task import Decision, Event, Measured, Numbered, Task
 from nas.trial import Rung, Trial, TrialState
 
 
@@ -37,6 +37,26 @@ class Record(Protocol):
 
     def add_front(self, study: str, front: ParetoFront) -> None:
         """Keep the front as it is now."""
+
+
+class Director(Protocol):
+    """Who tells workers what to do; `Engine` is one, a fixed `nas.search.plan.Plan` another."""
+
+    @property
+    def spec(self) -> StudySpec:
+        """The study."""
+
+    def propose(self) -> Numbered | Wait | Finished:
+        """The next task for a worker."""
+
+    def task(self, number: int) -> Numbered:
+        """What is left to do of a task."""
+
+    def report(self, number: int, event: Event) -> Decision:
+        """Take what a worker found; whether it should go on."""
+
+    def fail(self, number: int, reason: str) -> None:
+        """Take that a task cannot be finished."""
 
 
 Listener = Callable[[Trial], None]

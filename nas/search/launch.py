@@ -15,7 +15,7 @@ from nas.evaluation import Job, Preparation
 from nas.sampling import Proposer
 from nas.search.brain import Brain, utc_now
 from nas.search.checkpoints import CheckpointKeeper
-from nas.search.engine import Engine, Listener
+from nas.search.engine import Director, Engine, Listener
 from nas.search_space import SearchSpace
 from nas.store import Store, StudyRecord
 from nas.study import DataSpec, StudySpec
@@ -28,7 +28,7 @@ class Workers(Protocol):
     def prepare(self, job: Job) -> Preparation:
         """Run the evaluator's `prepare` where the trials will run."""
 
-    def run(self, engine: Engine, job: Job) -> str:
+    def run(self, engine: Director, job: Job) -> str:
         """Work until the engine has nothing more to propose; returns its reason."""
 
     def close(self) -> None:

@@ -1,17 +1,19 @@
 """One driver for each study, held by the operating system or the server, so that `kill -9` frees it.
 
-SQLite: `flock` on a file beside the database. PostgreSQL: an advisory lock of a connection that does nothing else.
+SQLite: `flock` on a file beside the database. PostgreSQL: an advisory lock of a connection that does nothing else. A
+server that restarts ends the connection and the lock with it, so every writing transaction asks whether it still holds.
 """
 
 import fcntl
 import hashlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from nas.errors import DatabaseError, StudyConflictError
 
@@ -56,8 +58,11 @@ def claim_file(database: Path, study: str) -> Iterator[None]:
 
 
 @contextmanager
-def claim_server(engine: Engine, study: str) -> Iterator[None]:
-    """Hold the study on a PostgreSQL server. Raises `StudyConflictError` where another session holds it."""
+def claim_server(engine: Engine, study: str, where: str) -> Iterator[Callable[[], None]]:
+    """Hold the study on a PostgreSQL server. Raises `StudyConflictError` where another session holds it.
+
+    Gives a function that raises `DatabaseError` once the server has let go of it; `where` is its name there.
+    """
     key = int.from_bytes(hashlib.sha256(f"osa-nas study {study}".encode()).digest()[:8], "big") >> 1
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.detach()
@@ -67,4 +72,12 @@ def claim_server(engine: Engine, study: str) -> Iterator[None]:
         if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar_one():
             holder = connection.execute(HOLDER, {"key": key}).scalars().first()
             raise _taken(study, (holder or "").removeprefix("nas, "))
-        yield
+
+        def still_held() -> None:
+            try:
+                connection.execute(text("SELECT 1"))
+            except SQLAlchemyError as error:
+                raise DatabaseError(f"{where} has cut the connection that held study {study!r} for this search; run "
+                                    "the same command again: nothing recorded is lost") from error
+
+        yield still_held

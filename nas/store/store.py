@@ -9,7 +9,7 @@ for a study that is not there.
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -47,6 +47,7 @@ class Store:
         self._read_only = read_only
         self._ids: dict[str, int] = {}
         self._current = threading.local()
+        self._claims: dict[str, Callable[[], None]] = {}
 
     @classmethod
     def open(cls, url: str | Path, *, read_only: bool = False, busy_timeout_s: float = 30.0) -> Self:
@@ -141,7 +142,8 @@ class Store:
     def claim(self, study: str) -> AbstractContextManager[None]:
         """Be the study's only driver while in the `with` block; the end of the process ends it too, `kill -9` as well.
 
-        Raises `StudyConflictError`, which names the other process, where there is one.
+        Raises `StudyConflictError`, which names the other process, where there is one. Where a server ends the claim
+        by a restart, the next write raises `DatabaseError`.
         """
         with self._reading() as connection:
             self._study_id(connection, study)
@@ -317,6 +319,8 @@ class Store:
     def _transaction(self) -> Iterator[Connection]:
         try:
             with writer(self._engine).begin() as connection:
+                for still_held in self._claims.values():
+                    still_held()
                 self._current.connection = connection
                 yield connection
         except BaseException:
@@ -332,8 +336,12 @@ class Store:
 
     @contextmanager
     def _claim_server(self, study: str) -> Iterator[None]:
-        with told_clearly(self._address), claim_server(self._engine, study):
-            yield
+        with told_clearly(self._address), claim_server(self._engine, study, str(self)) as still_held:
+            self._claims[study] = still_held
+            try:
+                yield
+            finally:
+                del self._claims[study]
 
     def _prepare(self) -> None:
         with self._reading() as connection:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nas.errors import NasError
-from nas.search.engine import Engine
+from nas.search.engine import Director, Engine
 from nas.search.launch import Workers, open_search
 from nas.store import Store
 from nas.study import Budget, Objective, RungSpec, StudySpec, WorkersSpec
@@ -109,7 +109,7 @@ def _by_hand(spec: StudySpec, folder: Path) -> list[str]:
 
         prepare = staticmethod(ArithmeticEvaluator.prepare)
 
-        def run(self, engine: Engine, job: object) -> str:
+        def run(self, engine: Director, job: object) -> str:
             """Not called."""
             raise NotImplementedError
 

@@ -29,6 +29,7 @@ SPEC = StudySpec(
 DRIVER = """
 import json, sys
 from pathlib import Path
+from nas.errors import NasError
 from nas.search.launch import open_search
 from nas.store import Store
 from nas.study import StudySpec
@@ -44,10 +45,13 @@ class Telling(ArithmeticEvaluator):
         return super().train(task, epochs, parameters)
 
 sys.modules["driver"] = sys.modules["__main__"]
-with Store.open(sys.argv[1]) as store, open_search(
-        spec, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder, evaluator="driver:Telling",
-        listener=lambda t: print(t.number, len(t.evaluation.rungs), t.state, flush=True)) as found:
-    found.run()
+try:
+    with Store.open(sys.argv[1]) as store, open_search(
+            spec, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder, evaluator="driver:Telling",
+            listener=lambda t: print(t.number, len(t.evaluation.rungs), t.state, flush=True)) as found:
+        found.run()
+except NasError as error:
+    sys.exit(f"error: {error}")
 print("finished")
 """
 
@@ -110,6 +114,49 @@ def test_a_driver_killed_at_random_moments(engine, tmp_path, request):
     acknowledged += follow(last)
     assert (last.wait(), last.communicate()[1]) == (0, "")
     check_end(url, tmp_path, acknowledged, KILLS)
+
+
+def kill_server(server):
+    """SIGKILL for the server and all its processes at once, as a power cut, and a new start on its files."""
+    family = [server.get_postmaster_info().process]
+    family += family[0].children(recursive=True)
+    for process in family:
+        process.kill()
+    for process in family:
+        process.wait()
+    server.ensure_postgres_running()
+
+
+@pytest.mark.slow
+def test_a_database_server_killed_at_random_moments(start_postgresql, tmp_path):
+    """The search ends with one line, however soon the server is back; the same command goes on, and nothing is lost.
+
+    A search whose server was away for a moment no longer holds its study, so it may not write any more.
+    """
+    chance, acknowledged = random.Random(11), []
+    with start_postgresql() as server:
+        url = server.get_uri()
+        for _ in range(KILLS):
+            driver = start(url, tmp_path)
+            acknowledged += follow(driver, chance.randrange(1, 12))
+            time.sleep(chance.uniform(0, 0.02))
+            kill_server(server)
+            acknowledged += follow(driver)
+            lines = driver.communicate()[1].splitlines()
+            assert driver.returncode == 1
+            assert len(lines) == 1, lines
+            assert lines[0].startswith("error: postgresql://"), lines
+            check(url, acknowledged)
+        with Store.open(url) as first, Store.open(url) as second, first.claim("s"):
+            kill_server(server)
+            with second.claim("s"):
+                with pytest.raises(DatabaseError, match=r"has cut the connection that held study 's' for this search"):
+                    first.set_artifacts("s", "elsewhere")
+                second.set_artifacts("s", str(tmp_path))
+        last = start(url, tmp_path)
+        acknowledged += follow(last)
+        assert (last.wait(), last.communicate()[1]) == (0, "")
+        check_end(url, tmp_path, acknowledged, KILLS)
 
 
 @pytest.mark.slow

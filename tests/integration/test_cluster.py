@@ -1,0 +1,245 @@
+"""A Ray cluster of several nodes: they come and go, one of them sees no folder of the driver's, a disk is full.
+
+All nodes are on this machine. The one apart has a mount namespace of its own, in which the driver's folders are empty;
+only root may make that.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nas import plugins
+from nas.errors import WriteError
+from nas.search.launch import open_search
+from nas.store import Store
+from nas.study import AutoPrecision, Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec, WorkersSpec
+from nas.trial import TrialState
+from workers.local import LocalWorkers
+
+pytestmark = pytest.mark.slow
+
+SPEC = StudySpec(
+    name="s", space="osa_cifar", sampler="random", seed=3, rungs=RungSpec(epochs=(1, 2)), budget=Budget(trials=10),
+    objectives=(Objective(metric="error", reference=1.0), Objective(metric="latency", reference=1.0)),
+    workers=WorkersSpec(kind="tune", count=3))
+PACED = """
+import time
+from pathlib import Path
+import ray
+from nas.testing.evaluators import ArithmeticEvaluator
+
+class Paced(ArithmeticEvaluator):
+    def train(self, task, epochs, parameters):
+        self.log = Path(self.job.artifacts) / "log"
+        self.tell("begin", task, epochs)
+        time.sleep(0.4)
+        while task.number > 6 and len({line.split()[3] for line in self.log.open()}) < 4:
+            time.sleep(0.1)  # for the fourth node to come to work
+        self.tell("end", task, epochs)
+        return super().train(task, epochs, parameters)
+
+    def tell(self, what, task, epochs):
+        with self.log.open("a") as file:
+            file.write(f"{what} {task.number} {epochs:g} {ray.get_runtime_context().get_node_id()}\\n")
+"""
+
+KEEPING = """
+import os, signal
+from pathlib import Path
+from nas.errors import TrialFailedError
+from nas.task import Trained
+from nas.testing.evaluators import ArithmeticEvaluator
+from dataclasses import replace
+
+class Keeping(ArithmeticEvaluator):
+    def steps(self, task):
+        artifacts, marker = Path(self.job.artifacts), Path(FOLDER) / "died"
+        known = [(artifacts / rung.checkpoint).read_text() for rung in task.evaluation.rungs[-1:]]
+        if known != [task.architecture.digest for _ in known]:
+            raise TrialFailedError("this is not what was kept")
+        for event in super().steps(task):
+            if isinstance(event, Trained):
+                name = f"s/{task.architecture.digest[:16]}/rung-{event.rung.epochs:g}.safetensors"
+                (artifacts / name).parent.mkdir(parents=True, exist_ok=True)
+                (artifacts / name).write_text(task.architecture.digest)
+                event = replace(event, rung=replace(event.rung, checkpoint=name))
+            yield event
+            if isinstance(event, Trained) and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+TRAINED = StudySpec(
+    name="s", space="osa_tiny", sampler="random", seed=0, rungs=RungSpec(epochs=(0.25, 0.5)), budget=Budget(trials=3),
+    data=DataSpec(dataset="digits", validation_images=200), workers=WorkersSpec(kind="tune"),
+    training=TrainingSpec(batch_size=64, precision=AutoPrecision.FP32, channels_last=False),
+    objectives=(Objective(metric="error", reference=0.95), Objective(metric="parameters", reference=100_000)))
+ROOM_KIB = {"too small": 260, "enough": 4096}
+"""The checkpoints of the first trials have 54 and 132 KiB."""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster of one node with one processor."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own
+        from ray.cluster_utils import Cluster  # noqa: PLC0415 - Ray warns while it is imported
+
+        ray_cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    yield ray_cluster
+    ray_cluster.shutdown()
+
+
+@pytest.fixture
+def node_apart(cluster, tmp_path):
+    """A node on which `tmp_path` is another, empty folder. It alone has a GPU, or so it says, so that it gets work."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("only a user who may mount can hide a folder from a node")
+    ray = Path(sys.executable).with_name("ray")
+    start = (f"mount -t tmpfs none {tmp_path} && "
+             f"exec {ray} start --address {cluster.address} --num-cpus 1 --num-gpus 1 --block")
+    before = cluster.global_state._live_node_ids()
+    process = subprocess.Popen(["unshare", "-m", "sh", "-c", start], stdout=subprocess.DEVNULL, cwd="/")
+    until = time.monotonic() + 60
+    while not cluster.global_state._live_node_ids() - before:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    yield
+    process.terminate()
+    process.wait()
+
+
+def tune(cluster):
+    return plugins.load("nas.workers", "tune")(cluster.address)
+
+
+@contextlib.contextmanager
+def opened(spec, folder, workers, evaluator="nas.evaluation.evaluator:Evaluator", listener=lambda _: None):
+    """The study in `folder`, ready to run, its checkpoints in `folder`/kept."""
+    with Store.open(folder / "nas.db") as store, open_search(
+            spec, store=store, workers=workers, folder=folder, artifacts=folder / "kept", evaluator=evaluator,
+            listener=listener) as found:
+        yield found
+
+
+def recorded(folder):
+    """The trials of a record that is sound, its files too."""
+    with Store.open(folder / "nas.db", read_only=True) as store:
+        assert store.problems() == []
+        return [trial for trial in store.trials("s") if trial.duplicate_of is None]
+
+
+def kill(cluster, node):
+    """End a node at once, its workers too."""
+    raylet = pytest.importorskip("psutil").Process(node.all_processes["raylet"][0].process.pid)
+    for process in raylet.children(recursive=True):
+        process.kill()
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def test_a_node_dies_in_the_middle_of_a_rung_and_another_joins(cluster, tmp_path):
+    """No finished rung is done twice, every trial ends once, no node does more than it can, the new one works too."""
+    (tmp_path / "paced.py").write_text(PACED)
+    (tmp_path / "kept").mkdir()
+    nodes = [cluster.head_node, *(cluster.add_node(num_cpus=1) for _ in range(2))]
+    victim = nodes[2].node_id
+    lines, told = [], Counter()
+
+    def working():
+        """The rungs that have begun and not ended, as (trial, epochs, node)."""
+        lines[:] = [line.split() for line in (tmp_path / "kept" / "log").read_text().splitlines()]
+        return [line[1:] for line in lines if line[0] == "begin" and ["end", *line[1:]] not in lines]
+
+    def disturb(trial):
+        told.update([trial.state])
+        if len(nodes) == 3 and told.total() >= 8 and any(rung[2] == victim for rung in working()):
+            kill(cluster, nodes[2])
+            nodes.append(cluster.add_node(num_cpus=1))
+
+    with opened(SPEC, tmp_path, tune(cluster), "paced:Paced", disturb) as found:
+        found.run()
+    broken = working()
+    for added in (nodes[1], nodes[3]):
+        cluster.remove_node(added)
+    trials = recorded(tmp_path)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 10
+    assert len({trial.architecture.digest for trial in trials}) == 10
+    assert len(nodes) == 4
+    assert [rung[2] for rung in broken] == [victim]
+    assert Counter((line[1], line[2]) for line in lines if line[0] == "end") == {
+        (str(number), epochs): 1 for number in range(10) for epochs in ("1", "2")}
+    assert {line[3] for line in lines} == {node.node_id for node in nodes}
+    busy = Counter()
+    for what, _, _, where in lines:
+        busy[where] += 1 if what == "begin" else -1
+        assert busy[where] <= 1
+
+
+@pytest.mark.usefixtures("node_apart")
+def test_a_node_that_sees_no_folder_of_the_drivers(cluster, tmp_path):
+    """The study's code reaches it; its checkpoints come to the driver, and back to the worker that goes on."""
+    (tmp_path / "keeping.py").write_text(KEEPING.replace("FOLDER", repr(str(tmp_path))))
+    spec = replace(SPEC, workers=WorkersSpec(kind="tune", gpus=1))
+    with opened(spec, tmp_path, tune(cluster), "keeping:Keeping") as found:
+        found.run()
+    assert not (tmp_path / "died").exists()
+    trials = recorded(tmp_path)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 10
+    kept = {path.relative_to(tmp_path / "kept").as_posix() for path in (tmp_path / "kept").rglob("*.*")}
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        assert kept == {artifact.path for artifact in store.artifacts("s")}
+
+
+@contextlib.contextmanager
+def disk(folder, kib):
+    """A disk of this size mounted at `folder`; gives a function that gives it another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only a user who may mount can fill a disk")
+    try:
+        yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}k", str(folder)], check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def stop_after_a_rung(trial):
+    if trial.evaluation.rungs:
+        raise KeyboardInterrupt
+
+
+def test_a_damaged_checkpoint_fails_its_trial_and_a_full_disk_ends_the_search(cluster, tmp_path):
+    """Each with one line; with room again the same call goes on, with every finished rung."""
+    local = replace(TRAINED, workers=WorkersSpec())
+    with disk(tmp_path / "kept", ROOM_KIB["too small"]) as resize:
+        with pytest.raises(KeyboardInterrupt), opened(local, tmp_path, LocalWorkers(),
+                                                      listener=stop_after_a_rung) as found:
+            found.run()
+        checkpoint = tmp_path / "kept" / recorded(tmp_path)[0].evaluation.rungs[0].checkpoint
+        checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+        with pytest.raises(WriteError) as full, opened(TRAINED, tmp_path, tune(cluster)) as found:
+            found.run()
+        assert str(full.value).startswith(f"{tmp_path / 'kept'}")
+        assert "cannot be written: " in str(full.value)
+        assert "No space left" in str(full.value)
+        assert "\n" not in str(full.value)
+        damaged, *before = recorded(tmp_path)
+        assert damaged.state is TrialState.FAILED
+        assert f"{checkpoint} is not a readable checkpoint" in damaged.reason
+        assert before[-1].state is TrialState.RUNNING
+        assert list((tmp_path / "kept").rglob("*.part*")) == []
+        resize(ROOM_KIB["enough"])
+        with opened(TRAINED, tmp_path, tune(cluster)) as found:
+            found.run()
+        _, *after = recorded(tmp_path)
+        assert [trial.state for trial in after] == [TrialState.COMPLETE] * 2
+        for old, new in zip(before, after, strict=False):
+            assert new.evaluation.rungs[:len(old.evaluation.rungs)] == old.evaluation.rungs

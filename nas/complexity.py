@@ -14,6 +14,8 @@ from nas.errors import InvalidValueError
 
 Size = tuple[int, int]
 """Height and width in pixels."""
+Totals = tuple[int, int, int]
+"""Parameters, MACs, memory access cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,16 +177,20 @@ def count(architecture: Architecture, image_size: int | Size = 224, num_classes:
 
 def totals(architecture: Architecture, image_size: int, num_classes: int) -> dict[str, float]:
     """`parameters`, `macs` and `memory_access_cost` as `count` gives them, many times faster once most blocks were seen
-    before, for a sampler that counts a thousand networks at every step."""
+    before, for a sampler that counts a thousand networks at every step.
+
+    Each further layer of a block adds the same, so blocks of one and of two layers tell all others.
+    """
     size = (image_size, image_size)
     parts = [_stem_totals(architecture.stem, architecture.stem_channels, architecture.depthwise, size)]
     channels = architecture.stem_channels[-1]
     for stage, here in zip(architecture.stages, stage_sizes(architecture, size), strict=True):
-        shape = (stage.mid_channels, stage.out_channels, stage.num_layers, stage.kernel_size)
+        shape = (stage.mid_channels, stage.out_channels, stage.kernel_size)
         for block in range(stage.num_blocks):
             last = block == stage.num_blocks - 1
             attention = architecture.attention is Attention.ALL or (architecture.attention is Attention.LAST and last)
-            parts.append(_block_totals(shape, channels, here, architecture.depthwise, attention))
+            one, further = _block_totals(shape, channels, here, architecture.depthwise, attention)
+            parts += [one, *[further] * (stage.num_layers - 1)]
             channels = stage.out_channels
     if num_classes:
         head = Layer(name="head.fc", in_channels=channels, out_channels=num_classes, in_size=(1, 1), out_size=(1, 1),
@@ -194,23 +200,29 @@ def totals(architecture: Architecture, image_size: int, num_classes: int) -> dic
                     strict=True))
 
 
-def _sums(every: Iterable[Layer]) -> tuple[int, int, int]:
+def _sums(every: Iterable[Layer]) -> Totals:
     listed = list(every)
     return (sum(layer.parameters for layer in listed), sum(layer.macs for layer in listed),
             sum(layer.memory_access_cost for layer in listed))
 
 
 @lru_cache(maxsize=10_000)
-def _stem_totals(stem: Stem, channels: tuple[int, int, int], depthwise: bool, size: Size) -> tuple[int, int, int]:
+def _stem_totals(stem: Stem, channels: tuple[int, int, int], depthwise: bool, size: Size) -> Totals:
     smallest = OsaStage(mid_channels=1, out_channels=1, num_layers=1)
     network = Architecture(stem_channels=channels, stages=(smallest,) * 3, stem=stem, depthwise=depthwise)
     return _sums(_stem(network, size))
 
 
 @lru_cache(maxsize=200_000)
-def _block_totals(shape: tuple[int, int, int, int], channels: int, size: Size, depthwise: bool,
-                  attention: bool) -> tuple[int, int, int]:
-    stage = OsaStage(mid_channels=shape[0], out_channels=shape[1], num_layers=shape[2], kernel_size=shape[3])
-    network = Architecture(stem_channels=(1, 1, 1), stages=(stage,) * 3, depthwise=depthwise,
-                           attention=Attention.ALL if attention else Attention.NONE)
-    return _sums(_block(network, stage, "block", channels, size, last=True))
+def _block_totals(shape: tuple[int, int, int], channels: int, size: Size, depthwise: bool,
+                  attention: bool) -> tuple[Totals, Totals]:
+    """Of a block of one layer, and of each further one."""
+    mid, out, kernel = shape
+    found = []
+    for depth in (1, 2):
+        stage = OsaStage(mid_channels=mid, out_channels=out, num_layers=depth, kernel_size=kernel)
+        network = Architecture(stem_channels=(1, 1, 1), stages=(stage,) * 3, depthwise=depthwise,
+                               attention=Attention.ALL if attention else Attention.NONE)
+        found.append(_sums(_block(network, stage, "block", channels, size, last=True)))
+    one, two = found
+    return one, (two[0] - one[0], two[1] - one[1], two[2] - one[2])

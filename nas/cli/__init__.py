@@ -34,11 +34,14 @@ def main() -> None:
 
 from nas.cli import (  # noqa: E402, F401 - each adds its commands
     bench,
+    contest,
     db,
     export,
     look,
     measure,
     peers,
+    remeasure,
+    replicate,
     report,
     search,
     serve,

@@ -1,14 +1,15 @@
-"""Samplers run against each other on a table of trained networks: hypervolume by evaluations, and who is first.
+"""Samplers run against each other where the truth is known: hypervolume by evaluations, and who is first.
 
 Every sampler is made anew for each proposal, as in a search. A repeated proposal is charged as an evaluation, unless
 said otherwise. Runs of one seed are pairs: the Wilcoxon signed-rank test compares two samplers' final values over the
-seeds, corrected by Holm for all comparisons.
+seeds they have in common, corrected by Holm for all comparisons.
 """
 
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import optuna
@@ -17,30 +18,60 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from scipy.stats import wilcoxon
 
 from nas import plugins
-from nas.sampling.problem import InformedSampler
+from nas.sampling.problem import InformedSampler, Problem
 from nas.sampling.proposer import derived_seed
-from nas.sampling.tables import Table
+
+Array = NDArray[np.float64]
+Network = tuple[int, ...]
+"""The position of each choice's value."""
 
 BASELINES: Mapping[str, Callable[[int], BaseSampler]] = {
     "tpe-multivariate": lambda seed: TPESampler(seed=seed, multivariate=True, constant_liar=True),
     "nsga2-p50": lambda seed: NSGAIISampler(seed=seed, population_size=50),
 }
 """Settings of Optuna's samplers that no study needs and every comparison should have; `nsga2` has populations of 20."""
+FEWEST_PAIRS = 6
+"""With fewer the signed-rank test cannot fall below 0.05, whatever the values."""
+
+
+class Landscape(Protocol):
+    """Networks whose errors and costs are known without training."""
+
+    @property
+    def name(self) -> str:
+        """What results are kept under."""
+
+    def problem(self, *, tell_reference: bool) -> Problem:
+        """What a sampler is told: choices, costs as counts, and the reference if asked for."""
+
+    def errors_of(self, network: Network) -> Array:
+        """In percent, one for each training seed."""
+
+    def costs_of(self, network: Network) -> Array:
+        """Positive, in the order of the problem's objectives."""
+
+    def hypervolume(self, networks: Sequence[Network]) -> float:
+        """Of these networks by their mean errors, as a share of the best known front's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One sampler, one seed: `rows` of the table in the order of their proposal, `volumes` after each."""
+    """One sampler, one seed: the networks in the order of their proposal, the hypervolume after each, and the seconds
+    that proposing each took."""
 
-    rows: NDArray[np.int64]
-    volumes: NDArray[np.float64]
-    seconds: float
+    networks: Sequence[Network]
+    volumes: Array
+    seconds: Array
 
     @property
-    def fresh(self) -> NDArray[np.float64]:
+    def distinct(self) -> int:
+        """How many different networks were proposed."""
+        return len(set(self.networks))
+
+    @property
+    def fresh(self) -> Array:
         """The hypervolume after each evaluation that was no repeat."""
-        _, first = np.unique(self.rows, return_index=True)
-        return self.volumes[np.sort(first)]
+        return self.volumes[[self.networks.index(network) == i for i, network in enumerate(self.networks)]]
 
 
 def sampler_named(name: str) -> Callable[[int], BaseSampler]:
@@ -49,16 +80,16 @@ def sampler_named(name: str) -> Callable[[int], BaseSampler]:
     return found
 
 
-def run(table: Table, name: str, *, seed: int, budget: int, noisy: bool = False, tell_reference: bool = True) -> Run:
-    """Search the table. `noisy` shows the search the accuracy of one seed, drawn for each network; the volume is that
-    of the means."""
-    make, problem = sampler_named(name), table.problem(tell_reference=tell_reference)
-    shown = np.random.default_rng(seed).integers(0, table.errors.shape[1], len(table.networks))
+def run(landscape: Landscape, name: str, *, seed: int, budget: int, noisy: bool = False,
+        tell_reference: bool = True) -> Run:
+    """Search. `noisy` shows the search the error of one training seed, drawn for each network; the volume is that of
+    the means."""
+    make, problem = sampler_named(name), landscape.problem(tell_reference=tell_reference)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(directions=["minimize"] * (1 + len(table.cost_names)))
-    rows: list[int] = []
+    study = optuna.create_study(directions=["minimize"] * len(problem.objectives))
+    networks: list[Network] = []
     volumes: list[float] = []
-    seconds = 0.0
+    seconds: list[float] = []
     for number in range(budget):
         started = time.perf_counter()
         with warnings.catch_warnings():
@@ -67,37 +98,50 @@ def run(table: Table, name: str, *, seed: int, budget: int, noisy: bool = False,
         if isinstance(study.sampler, InformedSampler):
             study.sampler.problem = problem
         trial = study.ask(dict(problem.distributions))
-        seconds += time.perf_counter() - started
-        row = table.row[problem.vector(trial.params)]
-        error = table.errors[row, shown[row]] if noisy else table.losses[row, 0]
-        study.tell(trial, [float(error), *table.costs[row].tolist()])
-        repeated = row in rows
-        rows.append(row)
-        volumes.append(volumes[-1] if repeated else table.hypervolume(np.array(rows)))
-    return Run(rows=np.array(rows), volumes=np.array(volumes), seconds=seconds / budget)
+        seconds.append(time.perf_counter() - started)
+        network = problem.vector(trial.params)
+        errors = landscape.errors_of(network)
+        shown = errors[derived_seed("shown", seed, network) % len(errors)] if noisy else errors.mean()
+        study.tell(trial, [float(shown), *landscape.costs_of(network).tolist()])
+        repeated = network in networks
+        networks.append(network)
+        volumes.append(volumes[-1] if repeated else landscape.hypervolume(networks))
+    return Run(networks=networks, volumes=np.array(volumes), seconds=np.array(seconds))
 
 
-def evaluations_to(curve: NDArray[np.float64], value: float) -> int | None:
+def evaluations_to(curve: Array, value: float) -> int | None:
     """How many evaluations the mean curve needs to reach the value, None where it does not."""
     reached = np.flatnonzero(curve >= value)
     return int(reached[0]) + 1 if len(reached) else None
 
 
-def mean_curve(runs: Sequence[Run], *, charged: bool = True) -> NDArray[np.float64]:
+def mean_curve(runs: Sequence[Run], *, charged: bool = True) -> Array:
     """The mean hypervolume over the seeds by evaluations; without repeats, as far as the shortest run goes."""
     curves = [run.volumes if charged else run.fresh for run in runs]
     shortest = min(map(len, curves))
     return np.mean([curve[:shortest] for curve in curves], axis=0)  # type: ignore[no-any-return]
 
 
-def p_values(runs: Mapping[str, Sequence[Run]], best: str) -> dict[str, float]:
-    """Of `best` against every other: paired final values, two-sided, Holm-corrected."""
-    finals = {name: np.array([run.volumes[-1] for run in each]) for name, each in runs.items()}
-    raw = {name: _wilcoxon(finals[best] - value) for name, value in finals.items() if name != best}
-    return holm(raw)
+def behind(curve: Array, other: Array) -> str:
+    """After which evaluations the mean curve is below the other one, as text: "never", "1 to 3, 7"."""
+    below = np.flatnonzero(curve < other) + 1
+    groups = np.split(below, np.flatnonzero(np.diff(below) > 1) + 1) if len(below) else []
+    return ", ".join(f"{g[0]}" if len(g) == 1 else f"{g[0]} to {g[-1]}" for g in groups) or "never"
 
 
-def _wilcoxon(differences: NDArray[np.float64]) -> float:
+def p_values(runs: Mapping[str, Mapping[int, Run]], best: str) -> dict[str, float | None]:
+    """Of `best` against every other, runs by seed: paired final values, two-sided, Holm-corrected; None where there
+    are too few pairs."""
+    raw = {}
+    for name in runs:
+        pairs = runs[best].keys() & runs[name].keys()
+        if name != best and len(pairs) >= FEWEST_PAIRS:
+            raw[name] = _wilcoxon(np.array([runs[best][s].volumes[-1] - runs[name][s].volumes[-1] for s in pairs]))
+    corrected = holm(raw)
+    return {name: corrected.get(name) for name in runs if name != best}
+
+
+def _wilcoxon(differences: Array) -> float:
     return 1.0 if not differences.any() else float(wilcoxon(differences).pvalue)
 
 

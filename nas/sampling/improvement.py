@@ -1,22 +1,30 @@
 """Expected hypervolume improvement of a candidate whose costs are known and whose error is Gaussian: exact.
 
-For a front of errors e_1 <= ... <= e_K and a reference (r, r_c), a candidate of costs c whose error comes out as e
-improves the hypervolume by the sum over k of A_k(c) times the length of what [e, r] and [e_k, e_(k+1)) share, with
-e_0 = -inf, e_(K+1) = r and A_k(c) the volume of the cost box [c, r_c] that the first k members leave undominated. With
-G(x) = E[max(x - e, 0)] the expectation is the sum of A_k(c) * (G(e_(k+1)) - G(e_k)), G(e_0) = 0: without sampling.
+Above every point of the space of costs stands the least error e of the front members that reach it, the reference's
+where none does. A candidate of costs c whose error comes out as y adds, at each point of the box from c to the
+reference, max(e - y, 0). So the expectation is the integral of G(e) over that box, with G(x) = E[max(x - y, 0)]. The
+space falls into boxes of one e each, once for all candidates; what each shares with a candidate's box is a product.
+
+Two costs: the front is inserted by increasing error into a staircase, which makes at most 2 K boxes of K members.
+Three: slabs along the last cost, with boxes that stay the same through several slabs joined.
 """
 
-from itertools import pairwise
+from bisect import bisect_right, insort
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
 Array = NDArray[np.float64]
+Box = tuple[tuple[float, ...], tuple[float, ...], float]
+"""Lower and upper corner, and the error there."""
+AT_ONCE = 2048
+"""Boxes that all candidates are compared with in one array."""
 
 
 def expected_shortfall(level: Array, mean: Array, deviation: Array) -> Array:
-    """E[max(level - e, 0)] for e ~ N(mean, deviation**2); the arguments broadcast."""
+    """E[max(level - y, 0)] for y ~ N(mean, deviation**2); the arguments broadcast."""
     z = (level - mean) / deviation
     return (level - mean) * ndtr(z) + deviation * np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)  # type: ignore[no-any-return]
 
@@ -28,53 +36,76 @@ def expected_improvement(*, mean: Array, deviation: Array, costs: Array, front: 
     harm; `reference` (1 + m,).
     """
     inside = front[(front < reference).all(axis=1)]
-    inside = inside[np.argsort(inside[:, 0], kind="stable")]
-    levels = np.append(inside[:, 0], reference[0])
-    shortfall = expected_shortfall(levels, mean[:, None], deviation[:, None])
-    gains = np.diff(shortfall, axis=1, prepend=0.0)
-    return (volumes(costs, inside[:, 1:], reference[1:]) * gains).sum(axis=1)  # type: ignore[no-any-return]
+    members = [tuple(member) for member in inside[np.argsort(inside[:, 0], kind="stable")].tolist()]
+    most = expected_shortfall(reference[0], mean, deviation)
+    total = most * np.maximum(reference[1:] - costs, 0.0).prod(axis=1)
+    found = list(boxes(members, tuple(reference[1:].tolist())))
+    levels = np.array(sorted({level for _, _, level in found}))
+    less = most[:, None] - expected_shortfall(levels, mean[:, None], deviation[:, None])  # by how much G falls there
+    for start in range(0, len(found), AT_ONCE):
+        low, high, level = (np.array(part) for part in zip(*found[start:start + AT_ONCE], strict=True))
+        shared = np.ones((len(costs), len(low)))
+        for i in range(costs.shape[1]):
+            shared *= np.maximum(high[:, i] - np.maximum(low[:, i], costs[:, [i]]), 0.0)
+        total -= (shared * less[:, np.searchsorted(levels, level)]).sum(axis=1)
+    return total  # type: ignore[no-any-return]
 
 
-def volumes(costs: Array, members: Array, reference: Array) -> Array:
-    """The volume of each box [costs, reference] that the first k members do not dominate, k = 0..K: (n, K + 1)."""
-    dimensions = len(reference)
-    if dimensions == 1:
-        least = np.minimum.accumulate(np.append(reference, members[:, 0]))
-        return np.maximum(least - costs, 0.0)
-    if dimensions == 2:
-        return _areas(costs, members, reference)
-    edges = np.append(np.unique(members[:, -1]), reference[-1])
-    last = costs[:, -1:]
-    total = np.maximum(edges[0] - last, 0.0) * np.maximum(reference[:-1] - costs[:, :-1], 0.0).prod(axis=1)[:, None]
-    total = np.repeat(total, len(members) + 1, axis=1)
-    for low, high in pairwise(edges):  # a slab, in which some members reach
-        here = np.where(members[:, -1:] <= low, members[:, :-1], reference[:-1])
-        total += np.maximum(high - np.maximum(low, last), 0.0) * volumes(costs[:, :-1], here, reference[:-1])
-    return total
+def boxes(members: list[tuple[float, ...]], reference: tuple[float, ...]) -> Iterator[Box]:
+    """Disjoint boxes that make up what the members reach of the space of 1 to 3 costs.
+
+    Members are (error, cost, ...), by increasing error, each better than the reference, which is of costs alone.
+    """
+    if len(reference) == 1:
+        right = reference[0]
+        for error, x in members:
+            if x < right:
+                yield (x,), (right,), error
+                right = x
+    elif len(reference) == 2:
+        yield from _staircase(members, reference)
+    else:
+        yield from _slabs(members, reference)
 
 
-def _areas(costs: Array, members: Array, reference: Array) -> Array:
-    """`volumes` for two costs: the members' coordinates make a grid, the area is bilinear within its cells."""
-    costs = np.minimum(costs, reference)
-    lowest = costs.min(axis=0)
-    x, y = (np.unique(np.concatenate([[lowest[i]], np.clip(members[:, i], lowest[i], reference[i]), [reference[i]]]))
-            for i in (0, 1))
-    if len(x) == 1 or len(y) == 1:
-        return np.zeros((len(costs), len(members) + 1))
-    dominated = (members[:, 0] <= x[:-1, None])[:, None, :] & (members[:, 1] <= y[:-1, None])[None, :, :]
-    free = np.ones((len(x) - 1, len(y) - 1, len(members) + 1))
-    free[..., 1:] = ~np.logical_or.accumulate(dominated, axis=2)
-    free *= (np.diff(x)[:, None] * np.diff(y))[..., None]
-    table = np.zeros((len(x), len(y), len(members) + 1))  # from this corner to the reference
-    table[:-1, :-1] = free[::-1, ::-1].cumsum(axis=0).cumsum(axis=1)[::-1, ::-1]
-    i, s = _cell(x, costs[:, 0])
-    j, t = _cell(y, costs[:, 1])
-    low = (1 - s) * table[i, j] + s * table[i + 1, j]
-    high = (1 - s) * table[i, j + 1] + s * table[i + 1, j + 1]
-    return (1 - t) * low + t * high
+def _staircase(members: list[tuple[float, ...]], reference: tuple[float, ...]) -> Iterator[Box]:
+    """What each member reaches and those before it do not: a box for each stair that it hides, and one more."""
+    xs, ys = [-np.inf, reference[0]], [reference[1], -np.inf]  # x rises, y falls
+    for error, x, y in members:
+        first = bisect_right(xs, x)
+        top = ys[first - 1]
+        if top <= y:
+            continue
+        left = x
+        while True:
+            right = xs[first]
+            yield (left, y), (right, top), error
+            top, left = ys[first], right
+            if top <= y:
+                break
+            del xs[first], ys[first]
+        if xs[first - 1] == x:
+            ys[first - 1] = y
+        else:
+            xs.insert(first, x)
+            ys.insert(first, y)
 
 
-def _cell(edges: Array, values: Array) -> tuple[NDArray[np.int64], Array]:
-    """In which cell each value lies, and how far in it from 0 to 1, as a column."""
-    index = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-    return index, ((values - edges[index]) / (edges[index + 1] - edges[index]))[:, None]
+def _slabs(members: list[tuple[float, ...]], reference: tuple[float, ...]) -> Iterator[Box]:
+    """Of the space of three costs."""
+    edges = sorted({member[-1] for member in members})
+    begun: dict[Box, float] = {}
+    reaching: list[tuple[float, ...]] = []
+    for low in edges:
+        for error, *costs, last in members:
+            if last == low:
+                insort(reaching, (error, *costs))
+        here = dict.fromkeys(_staircase(reaching, reference[:-1]), low)
+        yield from (_up(box, since, low) for box, since in begun.items() if box not in here)
+        begun = here | {box: since for box, since in begun.items() if box in here}
+    yield from (_up(box, low, reference[-1]) for box, low in begun.items())
+
+
+def _up(box: Box, low: float, high: float) -> Box:
+    """With one more cost."""
+    return (*box[0], low), (*box[1], high), box[2]

@@ -6,8 +6,8 @@ header and one row for each network, columns `choice:NAME`, `accuracy:SEED` (per
 
 import csv
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -32,9 +32,10 @@ BEYOND = 1.1
 class Table:
     """`networks` (n, d) hold the position of each choice's value, `errors` (n, seeds) percent, `costs` (n, m) > 0.
 
-    `floor` is the accuracy in percent that a network of the true front must have.
+    `floor` is the accuracy in percent that a network of the true front must have. A `Landscape` for contests.
     """
 
+    name: str
     choices: tuple[Choice, ...]
     cost_names: tuple[str, ...]
     networks: NDArray[np.int64]
@@ -61,8 +62,17 @@ class Table:
         low, high = self._front.min(axis=0), self._front.max(axis=0)
         return np.asarray(low + BEYOND * (high - low))
 
-    def hypervolume(self, rows: NDArray[np.int64]) -> float:
+    def errors_of(self, network: tuple[int, ...]) -> Array:
+        """Percent by seed."""
+        return np.asarray(self.errors[self.row[network]])
+
+    def costs_of(self, network: tuple[int, ...]) -> Array:
+        """In the order of `cost_names`."""
+        return np.asarray(self.costs[self.row[network]])
+
+    def hypervolume(self, networks: Sequence[tuple[int, ...]]) -> float:
         """Of these networks, as a share of the true front's."""
+        rows = [self.row[network] for network in networks]
         return hypervolume(self.losses[rows], self.reference.tolist()) / self._whole
 
     @cached_property
@@ -98,7 +108,7 @@ def _from_digits(path: Path, form: str) -> Table:
     choices = tuple(Choice(name=f"layer{i}", values=tuple(int(v) for v in np.unique(column)))
                     for i, column in enumerate(digits.T))
     return Table(
-        choices=choices, cost_names=("macs", "parameters"), networks=digits - digits.min(axis=0),
+        name=path.stem, choices=choices, cost_names=("macs", "parameters"), networks=digits - digits.min(axis=0),
         errors=100 - np.array([entries[key][accuracy] for key in keys]),
         costs=np.array([[entries[key]["flops"] / 1e6, entries[key]["params"] / 1e6] for key in keys]),
         floor=FLOORS[form])
@@ -120,7 +130,7 @@ def _from_csv(path: Path, form: str) -> Table:  # noqa: ARG001 - the readers' co
     figures = {kind: np.array([[float(row[name]) for name in columns[kind]] for row in rows])
                for kind in ("accuracy", "cost")}
     return Table(
-        choices=choices, cost_names=tuple(name.partition(":")[2] for name in columns["cost"]),
+        name=path.stem, choices=choices, cost_names=tuple(name.partition(":")[2] for name in columns["cost"]),
         networks=np.array([[values[name].index(row[name]) for name in values] for row in rows]),
         errors=100 - figures["accuracy"], costs=figures["cost"], floor=0.0)
 
@@ -137,8 +147,11 @@ FORMATS: Mapping[str, Callable[[Path, str], Table]] = {
     "nas-bench-macro": _from_digits, "channel-bench": _from_digits, "csv": _from_csv}
 
 
-def read_table(path: Path, form: str) -> Table:
-    """The table in this file. Raises `NasError` where it is not one, or does not hold every combination of values."""
+def read_table(path: Path, form: str, *, floor: float | None = None, costs: Sequence[str] = ()) -> Table:
+    """The table in this file; `floor` in place of its format's, and of its costs only these.
+
+    Raises `NasError` where it is no table, does not hold every combination of values, or has no such cost.
+    """
     try:
         table = FORMATS[form](path, form)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -148,4 +161,10 @@ def read_table(path: Path, form: str) -> Table:
         raise NasError(f"{path}: {len(table.networks)} rows, but its choices have {size} combinations")
     if not (np.isfinite(table.losses).all() and (table.costs > 0).all()):
         raise NasError(f"{path}: accuracies and costs must be finite and costs positive")
-    return table
+    unknown = sorted(set(costs) - set(table.cost_names))
+    if unknown:
+        raise NasError(f"{path} has no cost {', '.join(unknown)}; there are: {', '.join(table.cost_names)}")
+    if costs:
+        kept = [table.cost_names.index(name) for name in costs]
+        table = replace(table, cost_names=tuple(costs), costs=table.costs[:, kept])
+    return table if floor is None else replace(table, floor=floor)

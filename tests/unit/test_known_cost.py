@@ -1,21 +1,17 @@
-"""The samplers that know the problem: limits, repeats, running trials, speed, and tables of trained networks."""
+"""The samplers that know the problem: limits, repeats, running trials."""
 
-import os
 import random
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nas.complexity import count, totals
-from nas.errors import NasError
 from nas.measurement import Kind, Measurement
-from nas.sampling import Proposer, contest
+from nas.sampling import Proposer
 from nas.sampling.known_cost import known_cost
 from nas.sampling.mutation import mutants, mutate_front
-from nas.sampling.tables import read_table
 from nas.study import Objective
 from nas.trial import Evaluation, Rung, Trial, TrialState
 from search_spaces.osa_detection import SPACE
@@ -132,48 +128,3 @@ def test_mutate_front_proposes_neighbours_of_the_front():
     found.rebuild(trials)
     _, params, _ = found.ask()
     assert min(sum(params[name] != t.params[name] for name in params) for t in trials) <= 3
-
-
-CSV = "choice:width,choice:kind,accuracy:0,accuracy:1,cost:ms\n" + "".join(
-    f"{width},{kind},{60 + width + bonus},{61 + width + bonus},{width * price}\n"
-    for width in (4, 8, 16, 32) for kind, bonus, price in (("plain", 0, 1), ("wide", 3, 2)))
-
-
-def test_a_csv_table_is_read_and_searched_to_its_front(tmp_path):
-    """All eight networks are proposed once, and the whole front has hypervolume 1."""
-    (tmp_path / "t.csv").write_text(CSV)
-    table = read_table(tmp_path / "t.csv", "csv")
-    assert [(c.name, c.values) for c in table.choices] == [("width", (4, 8, 16, 32)), ("kind", ("plain", "wide"))]
-    assert table.losses[table.row[(3, 1)]].tolist() == [100 - 95.5, 64.0]
-    found = contest.run(table, "known-cost", seed=0, budget=8)
-    assert len(set(found.rows.tolist())) == 8
-    assert found.volumes[-1] == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize(("text", "message"), [
-    ("a,b\n1,2\n", "choice:"), (CSV.rsplit("\n", 2)[0] + "\n", "7 rows, but its choices have 8"), ("", "choice:"),
-    (CSV.replace("64,65", "64,nan"), "finite")])
-def test_a_wrong_table_is_one_clear_error(tmp_path, text, message):
-    """Naming the file."""
-    (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(NasError, match=message):
-        read_table(tmp_path / "t.csv", "csv")
-
-
-def test_holm_multiplies_the_smallest_most_and_never_falls():
-    """The textbook example of 0.01, 0.04, 0.03: 0.03, 0.06, 0.06."""
-    assert contest.holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("file", "form", "floor"), [
-    ("nas-bench-macro_cifar10.json", "nas-bench-macro", 0.930),
-    ("channel-bench-resnet_cifar10.json", "channel-bench", 0.875)])
-def test_fifty_evaluations_on_a_table_of_trained_networks(file, form, floor):
-    """A bound for the mean of three seeds: on ResNet below the 0.894 of TPE's 200, as seeds scatter by 0.016."""
-    folder = os.environ.get("NAS_TEST_BENCH_TABLES")
-    if not folder:
-        pytest.skip("NAS_TEST_BENCH_TABLES names no folder of tables")
-    table = read_table(Path(folder) / file, form)
-    runs = [contest.run(table, "known-cost", seed=seed, budget=50) for seed in range(3)]
-    assert contest.mean_curve(runs)[-1] >= floor

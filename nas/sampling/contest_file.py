@@ -1,0 +1,77 @@
+"""Results of contests as a CSV file, one row for each sampler, seed and evaluation; gzipped where its name ends so.
+
+Runs are appended whole and under a lock, so several programs may fill one file, and one that was killed goes on.
+"""
+
+import csv
+import fcntl
+import gzip
+import io
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nas.errors import NasError
+from nas.sampling.contest import Run
+
+COLUMNS = ("contest", "sampler", "seed", "evaluation", "network", "hypervolume", "seconds")
+"""`contest` says on what and how; `network` holds the position of each choice's value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContestFile:
+    """The runs that `path` holds of contests with one budget; no file is an empty one."""
+
+    path: Path
+
+    def runs(self, contest: str, budget: int) -> dict[str, dict[int, Run]]:
+        """Of this contest, by sampler and seed, cut to the budget; shorter ones are left out.
+
+        Raises `NasError` where the file is something else.
+        """
+        rows: dict[tuple[str, int], list[dict[str, str]]] = defaultdict(list)
+        for row in self._rows():
+            if row["contest"] == contest:
+                rows[row["sampler"], int(row["seed"])].append(row)
+        found: dict[str, dict[int, Run]] = {}
+        for (sampler, seed), each in rows.items():
+            if len(each) >= budget:
+                found.setdefault(sampler, {})[seed] = Run(
+                    networks=[tuple(map(int, row["network"].split("-"))) for row in each[:budget]],
+                    volumes=np.array([float(row["hypervolume"]) for row in each[:budget]]),
+                    seconds=np.array([float(row["seconds"]) for row in each[:budget]]))
+        return found
+
+    def append(self, contest: str, sampler: str, seed: int, run: Run) -> None:
+        """Keep a run."""
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        with self.path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_size == 0:
+                rows.writerow(COLUMNS)
+            for i, (network, volume, seconds) in enumerate(zip(run.networks, run.volumes, run.seconds, strict=True)):
+                rows.writerow((contest, sampler, seed, i + 1, "-".join(map(str, network)), f"{volume:.5f}",
+                               f"{seconds:.2g}"))
+            written = text.getvalue().encode()
+            file.write(gzip.compress(written, mtime=0) if self._zipped else written)
+
+    @property
+    def _zipped(self) -> bool:
+        return self.path.suffix == ".gz"
+
+    def _rows(self) -> Iterator[dict[str, str]]:
+        if not self.path.exists() or self.path.stat().st_size == 0:
+            return
+        try:
+            with (gzip.open(self.path, "rt") if self._zipped else self.path.open()) as file:
+                rows = csv.DictReader(file)
+                if tuple(rows.fieldnames or ()) != COLUMNS:
+                    raise NasError(f"{self.path} holds no contests; its columns must be {', '.join(COLUMNS)}")
+                yield from rows
+        except (OSError, EOFError, UnicodeDecodeError) as error:
+            raise NasError(f"{self.path} cannot be read: {error}") from error

@@ -21,6 +21,7 @@ import statistics
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Protocol
 
@@ -28,6 +29,9 @@ from nas.errors import UnavailableError
 
 Work = Callable[[], float]
 """Keeps the device busy for a moment, to its end, and gives the frames done."""
+
+Mark = tuple[float, float]
+"""A time in seconds and the joules that were drawn by then."""
 
 STEP_TO_STEP, PHASE_LOCKED = "windows from step to step", "phase-locked"
 INSTANT, AVERAGE = "instant", "average"
@@ -38,13 +42,17 @@ POWER_WINDOW_S = 2.5
 SETTLE_S = {INSTANT: 0.2, AVERAGE: 1.2}
 """Dropped before power is summed: what the sensor still remembers of the time before."""
 
-STEPS = 11
+STEPS, WATCHED_S = 11, 1.0
+"""At least so many steps and seconds fix the rhythm: the period to 0.06 % with steps of 100 ms."""
+
 MAX_STEP_S = 0.5
 """A counter that does not move for so long under load is broken; known ones step each 1 to 200 ms."""
 
 MAX_JITTER = 0.1
 MAX_PIECE_S = 0.005
 """Longer pieces of work leave the moment of a step too uncertain: half of this is 0.25 % of a window."""
+
+LOCK_TRIES = 100
 
 MAX_LOSS = 0.05
 """A counter that shows so much less power while it is read often than while it is not, is disturbed by reading."""
@@ -133,12 +141,16 @@ class Load:
         return before + (done - before) * (moment_s - before_s) / (after_s - before_s)
 
 
+Way = Callable[[Load, int, float], list[Window]]
+"""From a load, a number of windows and their seconds to the windows."""
+
+
 class EnergyReader:
     """Windows of joules from one sensor, all by the same way."""
 
     def __init__(self, sensor: Sensor) -> None:
         self._sensor = sensor
-        self._way: Callable[[Load, int], list[Window]] | None = None
+        self._way: Way | None = None
         self._short = True
         self._steps: Steps | None = None
         self.method = sensor.energy_method
@@ -157,16 +169,15 @@ class EnergyReader:
                 return None
         return "; ".join(dict.fromkeys(reasons))
 
-    def windows(self, work: Work, count: int) -> list[Window]:
-        """That many windows, one after another, of 1 s or more (2.5 s where power is summed). The device must be warm.
-
-        Raises `UnavailableError` with the reason, and then the way stays chosen.
+    def windows(self, work: Work, count: int, seconds: float = WINDOW_S) -> list[Window]:
+        """That many windows of so many seconds or a little more, one after another; 2.5 s at least where power is
+        summed. The device must be warm. Raises `UnavailableError` with the reason, and then the way stays chosen.
         """
         load = Load(self._sensor, work)
         if self._way is None:
             self._way = self._choose(load)
         limit_w = self._sensor.max_power_w()
-        windows = self._way(load, count)
+        windows = self._way(load, count, seconds)
         for window in windows:
             _check(window, limit_w)
         return windows
@@ -176,7 +187,7 @@ class EnergyReader:
         period = {"counter_period_s": self._steps.period_s} if self._steps else {}
         return {"energy_method": self.method, "passed_over": list(self.passed_over), **period}
 
-    def _choose(self, load: Load) -> Callable[[Load, int], list[Window]]:
+    def _choose(self, load: Load) -> Way:
         self.passed_over.clear()
         try:
             return self._counter(load)
@@ -189,22 +200,22 @@ class EnergyReader:
                 self.passed_over.append(str(error))
             else:
                 self.method = POWER_WAYS[kind]
-                return lambda load, count: self._summed(load, count, kind)
+                return partial(self._summed, _power(self._sensor, kind), SETTLE_S[kind])
         raise UnavailableError("; ".join(dict.fromkeys(self.passed_over)))
 
-    def _counter(self, load: Load) -> Callable[[Load, int], list[Window]]:
+    def _counter(self, load: Load) -> Way:
         """One of the counter's ways. Raises `UnavailableError` for a counter that cannot be trusted."""
         self._short = load.piece_s() <= MAX_PIECE_S
         self._steps = steps = self._rhythm(load)
         if steps.period_s <= 2 * steps.poll_s:
             self.method = f"{self._sensor.energy_method}, {STEP_TO_STEP}"
-            return lambda load, count: self._marked(load, count, self._reading)
+            return partial(self._marked, self._reading)
         if steps.spread > MAX_JITTER:
             raise UnavailableError(f"the energy counter has no rhythm: its steps of {steps.period_s * 1e3:.0f} ms vary "
                                    f"by {steps.spread:.0%}")
         if self._short and not self._disturbed(load, steps.shown_w):
             self.method = f"{self._sensor.energy_method}, {STEP_TO_STEP}"
-            return lambda load, count: self._marked(load, count, self._next_step)
+            return partial(self._marked, self._next_step)
         self.method = f"{self._sensor.energy_method}, {PHASE_LOCKED}"
         return self._phase_locked
 
@@ -214,26 +225,26 @@ class EnergyReader:
 
     def _disturbed(self, load: Load, watched_w: float) -> bool:
         """Whether the counter shows more power now, left alone, than while it was watched."""
-        window = self._phase_locked(load, 1)[0]
+        window = self._phase_locked(load, 1, WINDOW_S)[0]
         disturbed = watched_w < (1 - MAX_LOSS) * window.energy_j / window.seconds
         if disturbed:
             self.passed_over.append("the energy counter loses energy when it is read often")
         return disturbed
 
-    def _marked(self, load: Load, count: int, mark: Callable[[Load], tuple[float, float]]) -> list[Window]:
-        """Windows between marks, each a time and what the counter had then."""
+    def _marked(self, mark: Callable[[Load], Mark], load: Load, count: int, seconds: float) -> list[Window]:
+        """Windows between marks."""
         marks = [mark(load)]
         for _ in range(count):
-            load.until(marks[-1][0] + WINDOW_S)
+            load.until(marks[-1][0] + seconds)
             marks.append(mark(load))
         load.piece()
         return _between(load, marks)
 
-    def _reading(self, load: Load) -> tuple[float, float]:
+    def _reading(self, load: Load) -> Mark:
         """What a counter shows that moves at every reading."""
         return load.piece(), self._sensor.energy_j()
 
-    def _next_step(self, load: Load) -> tuple[float, float]:
+    def _next_step(self, load: Load) -> Mark:
         """The counter's next step."""
         first_j, before_s = self._sensor.energy_j(), self._sensor.time_s()
         end_s = before_s + MAX_STEP_S
@@ -247,25 +258,26 @@ class EnergyReader:
         load.piece()
         return self._sensor.energy_j()
 
-    def _phase_locked(self, load: Load, count: int) -> list[Window]:
+    def _phase_locked(self, load: Load, count: int, seconds: float) -> list[Window]:
         """Windows between readings of which each is worth what the counter had at its last step. The rhythm is found
         anew, since its phase is lost within minutes."""
         self._steps = steps = self._rhythm(load)
         load.until(self._sensor.time_s() + SETTLE_S[INSTANT])
 
-        def mark(load: Load) -> tuple[float, float]:
-            end_s = self._sensor.time_s() + MAX_STEP_S + 20 * steps.period_s
-            while not 0.25 <= steps.before(now_s := load.piece())[1] <= 0.75:
-                if now_s > end_s:
-                    raise UnavailableError("the work never ended well between two steps of the energy counter")
-            return steps.before(now_s)[0], self._sensor.energy_j()
+        def mark(load: Load) -> Mark:
+            for _ in range(LOCK_TRIES):
+                step_s, phase = steps.before(load.piece())
+                if 0.25 <= phase <= 0.75:
+                    return step_s, self._sensor.energy_j()
+            raise UnavailableError("the work never ended well between two steps of the energy counter")
 
-        return self._marked(load, count, mark)
+        return self._marked(mark, load, count, seconds)
 
-    def _summed(self, load: Load, count: int, kind: str) -> list[Window]:
+    def _summed(self, read: Callable[[], float], settle_s: float, load: Load, count: int,
+                seconds: float) -> list[Window]:
         """Watts summed by trapezoids."""
-        read, rng = _power(self._sensor, kind), random.Random(0)
-        load.until(self._sensor.time_s() + SETTLE_S[kind])
+        rng = random.Random(0)
+        load.until(self._sensor.time_s() + settle_s)
         energy_j, (time_s, power_w) = 0.0, (self._sensor.time_s(), read())
         marks = [(time_s, energy_j)]
         while len(marks) <= count:
@@ -273,7 +285,7 @@ class EnergyReader:
             now_s, now_w = self._sensor.time_s(), read()
             energy_j += (now_s - time_s) * (now_w + power_w) / 2
             time_s, power_w = now_s, now_w
-            if time_s >= marks[-1][0] + POWER_WINDOW_S:
+            if time_s >= marks[-1][0] + max(seconds, POWER_WINDOW_S):
                 marks.append((time_s, energy_j))
         load.piece()
         return _between(load, marks)
@@ -288,7 +300,7 @@ def find_steps(sensor: Sensor, wait: Callable[[], object]) -> Steps:
     shown_j = [sensor.energy_j()]
     begin_s = before_s = last_s = sensor.time_s()
     readings = 0
-    while len(moments) < STEPS:
+    while len(moments) < STEPS or before_s - begin_s < WATCHED_S:
         wait()
         now_s, now_j = sensor.time_s(), sensor.energy_j()
         readings += 1
@@ -301,7 +313,7 @@ def find_steps(sensor: Sensor, wait: Callable[[], object]) -> Steps:
         elif now_s - last_s > MAX_STEP_S:
             raise UnavailableError(f"the energy counter stood still for {MAX_STEP_S} s")
         before_s = now_s
-    period_s, origin_s = statistics.linear_regression(range(STEPS), moments)
+    period_s, origin_s = statistics.linear_regression(range(len(moments)), moments)
     poll_s = (before_s - begin_s) / readings
     off_s = max(abs(moment - origin_s - count * period_s) for count, moment in enumerate(moments))
     return Steps(period_s=period_s, origin_s=origin_s, spread=max(0.0, off_s - poll_s) / period_s, poll_s=poll_s,
@@ -324,7 +336,7 @@ def _power(sensor: Sensor, kind: str) -> Callable[[], float]:
     return read
 
 
-def _between(load: Load, marks: list[tuple[float, float]]) -> list[Window]:
+def _between(load: Load, marks: list[Mark]) -> list[Window]:
     return [Window(energy_j=end_j - begin_j, seconds=end_s - begin_s,
                    frames=load.frames_at(end_s) - load.frames_at(begin_s))
             for (begin_s, begin_j), (end_s, end_j) in pairwise(marks)]

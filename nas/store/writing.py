@@ -68,7 +68,9 @@ def write_measurements(connection: Connection, study_id: int, evaluation: int, m
     """Add figures, and the seconds they took. Raises `StudyConflictError` for ones that others cannot be compared
     with."""
     _write_plans(connection, measurements)
-    _hold_context(connection, study_id, [m for m in measurements if m.value is not None])
+    usable = [m for m in measurements if m.value is not None]
+    _hold_context(connection, study_id, usable)
+    _hold_method(connection, study_id, usable)
     devices = _device_ids(connection, measurements)
     if measurements:
         connection.execute(insert(MEASUREMENT), [
@@ -123,6 +125,19 @@ def _hold_context(connection: Connection, study_id: int, figures: Sequence[Measu
             problems = _mismatch(connection, fixed[measurement.metric], measurement)
             message = f"{measurement.metric} cannot be compared with the study's: {'; '.join(problems)}"
             raise StudyConflictError(message)
+
+
+def _hold_method(connection: Connection, study_id: int, figures: Sequence[Measurement]) -> None:
+    """Joules come about by one method in a study: methods differ by more than networks do."""
+    for figure in figures:
+        if figure.unit != "J":
+            continue
+        other = connection.execute(select(MEASUREMENT.c.method).join(EVALUATION).where(
+            EVALUATION.c.study_id == study_id, MEASUREMENT.c.metric == figure.metric, MEASUREMENT.c.value.is_not(None),
+            MEASUREMENT.c.method != figure.method).limit(1)).scalar()
+        if other is not None:
+            raise StudyConflictError(f"{figure.metric} cannot be compared with the study's: method: {other} in the "
+                                     f"record, {figure.method} here")
 
 
 def _context(measurement: Measurement) -> dict[str, Any]:

@@ -349,6 +349,16 @@ class StoreContract:
         assert says in str(refused.value)
         assert store.trial("first", 1).evaluation.measurements == {}
 
+    def test_joules_of_two_methods_do_not_mix(self, store: Store) -> None:
+        """A counter and a power sensor differ by more than networks do; the same method is welcome."""
+        for number in (0, 1):
+            store.add_trial("first", trial(number))
+        store.add_measurements("first", 0, [latency(metric="energy", unit="J", method="counter")], 0.0)
+        store.add_measurements("first", 0, [latency(metric="energy", unit="J", method="counter", value=2.0)], 0.0)
+        with pytest.raises(StudyConflictError, match="method: counter in the record, power here"):
+            store.add_measurements("first", 1, [latency(metric="energy", unit="J", method="power")], 0.0)
+        assert store.trial("first", 1).evaluation.measurements == {}
+
     def test_what_can_be_compared_is_taken(self, store: Store) -> None:
         """Another device of the same class, another method, another metric; and figures of another study."""
         store.add_trial("first", trial(0))

@@ -1,7 +1,7 @@
 """Run by test_nvml in a process of its own: figures of a board that is nvidia-ml-py on the stub, for many settings.
 
-Reads a JSON list of scenarios, each the stub's settings by name and the arguments of `figure`, and prints what became of
-each. The clock is virtual, so that minutes pass at once.
+Reads a JSON list of scenarios, each the stub's settings by name and the arguments of `figure`, and writes what became
+of each. The clock is virtual, so that minutes pass at once.
 """
 
 import ctypes
@@ -65,4 +65,4 @@ def figure(metric="energy", piece_s=0.002, uuid="GPU-stub", errors_of_w=None, li
             "details": found.details, "driver": board.nvml.driver}
 
 
-print(json.dumps([figure(**scenario) for scenario in json.load(sys.stdin)]))
+json.dump([figure(**scenario) for scenario in json.load(sys.stdin)], sys.stdout)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any, Self
 
 from nas.errors import InvalidValueError
@@ -154,6 +155,7 @@ class Measurement:
                    **context)
 
 
+@cache
 def plan_key(plan: MeasurementPlan) -> str:
     """A short stable name of a plan, for keys and file names."""
     return hashlib.sha256(json.dumps(plan.to_dict(), sort_keys=True).encode()).hexdigest()[:16]

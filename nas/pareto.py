@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nas.errors import InvalidValueError
 from nas.study import Objective
-from nas.trial import Trial, TrialState
+from nas.trial import CERTIFIED, Trial, TrialState
 
 
 def ranks(losses: ArrayLike) -> NDArray[np.int64]:
@@ -110,20 +110,40 @@ class Standing(StrEnum):
 
 
 def standings(trials: Sequence[Trial], objectives: Sequence[Objective]) -> dict[int, Standing]:
-    """Of every complete and feasible trial its standing, by number; duplicates are left out."""
-    able = [t for t in trials if t.state is TrialState.COMPLETE and t.duplicate_of is None]
-    rivals = {t.number: (t.losses(objectives) or (), bounds) for t in able
-              if t.violation(objectives) == 0 and (bounds := t.bounds(objectives)) is not None}
-    if not rivals:
+    """Of every complete and feasible trial its standing, by number; duplicates are left out.
+
+    Whom a member dominates beyond the intervals is not compared with the rest: wherever it could make a member
+    uncertain or another trial impossible, that member does it too. Trials that were certified together are compared
+    with each other by those figures, with all others by the screened ones.
+    """
+    able = [t for t in trials if t.state is TrialState.COMPLETE and t.duplicate_of is None
+            and t.violation(objectives) == 0 and t.losses(objectives) is not None]
+    if not able:
         return {}
-    losses, within = zip(*rivals.values(), strict=True)
-    ends = np.asarray(within, dtype=float)  # (n, m, best and worst)
-    certain, possible = certainty(ends[:, :, 0], ends[:, :, 1])
+    ends = np.asarray([t.bounds(objectives) for t in able], dtype=float)  # (n, m, best and worst)
+    rank_of = ranks([t.losses(objectives) or () for t in able])
+    near = dominators(ends[:, :, 0], ends[rank_of == 0, :, 1]) == 0
+    certain, possible = np.zeros((2, len(able)), dtype=bool)
+    certain[near], possible[near] = certainty(ends[near, :, 0], ends[near, :, 1])
+    alike = _certified_together(able)
+    if alike.any():
+        again = np.asarray([t.bounds(objectives, certified=True) for t in able], dtype=float)[alike]
+        certain[alike], possible[alike] = certainty(again[:, :, 0], again[:, :, 1])
+        certain[alike] &= dominators(ends[alike, :, 1], ends[~alike, :, 0]) == 0
+        possible[alike] &= dominators(ends[alike, :, 0], ends[~alike, :, 1]) == 0
     found = {}
-    for number, sure, rank, may in zip(rivals, certain, ranks(losses), possible, strict=True):
-        by_value = Standing.PROBABLE if rank == 0 else Standing.POSSIBLE if may else Standing.DOMINATED
-        found[number] = Standing.CERTAIN if sure else by_value
+    for trial, sure, rank, may in zip(able, certain, rank_of, possible, strict=True):
+        by_value = Standing.DOMINATED if not may else Standing.PROBABLE if rank == 0 else Standing.POSSIBLE
+        found[trial.number] = Standing.CERTAIN if sure else by_value
     return found
+
+
+def _certified_together(trials: Sequence[Trial]) -> NDArray[np.bool_]:
+    """Which trials were certified in the newest session; others cannot be compared with them in its seconds."""
+    figures = [t.evaluation.measurements.get(CERTIFIED) for t in trials]
+    sessions = [str(m.details.get("session", "")) if m is not None and m.value is not None else "" for m in figures]
+    newest = max(sessions)
+    return np.asarray([bool(newest) and session == newest for session in sessions])
 
 
 def knee(members: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:

@@ -46,3 +46,4 @@ from nas.cli import (  # noqa: E402, F401 - each adds its commands
     search,
     serve,
 )
+    storage,

@@ -1,7 +1,9 @@
 """`nas bench`: how fast the parts of osa-nas are on this machine."""
 
+import os
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -15,6 +17,7 @@ from nas.report.quantities import duration
 from nas.search.launch import open_search
 from nas.store import Store
 from nas.study import Budget, Objective, RungSpec, StudySpec, WorkersSpec
+from nas.trial import Trial, TrialState
 
 
 @main.group()
@@ -34,18 +37,37 @@ def engine(trials: int, kind: str, count: int, sampler: str, database: str | Non
     spec = StudySpec(name="bench-engine", space="osa_cifar", sampler=sampler, objectives=objectives,
                      rungs=RungSpec(epochs=(1, 2)), budget=Budget(trials=trials),
                      workers=WorkersSpec(kind=kind, count=count))
+    marks: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory(prefix="nas-bench-") as folder:
         started = time.perf_counter()
         with Store.open(database or str(Path(folder) / "bench.db")) as store, open_search(
             spec, store=store, workers=plugins.load("nas.workers", kind)(None), folder=Path(folder),
             artifacts=Path(folder), evaluator="nas.testing.evaluators:ArithmeticEvaluator",
+            listener=lambda trial: marks.append((time.perf_counter(), memory_mb())) if _ended(trial) else None,
         ) as found:
-            ready = time.perf_counter()
+            before = found.engine.brain.architectures
+            marks.append((time.perf_counter(), memory_mb()))
             found.run()
-            ended = time.perf_counter()
-    done = found.engine.brain.architectures
-    click.echo(f"{kind}, {count} worker(s), {sampler}: {done} trials of 3 events; start {ready - started:.1f} s, "
-               f"run {duration(ended - ready)}, {1000 * (ended - ready) / done:.1f} ms per trial")
+    (ready, at_first), (ended, at_last) = marks[0], marks[-1]
+    done = len(marks) - 1
+    click.echo(f"{kind}, {count} worker(s), {sampler}, {before} trials before: start {ready - started:.1f} s, "
+               f"{at_first:.0f} MB")
+    if done:
+        click.echo(f"{done} trials of 3 events: {duration(ended - ready)}, {1000 * (ended - ready) / done:.1f} ms per "
+                   f"trial; driver {at_last:.0f} MB at the end")
+        tenths = [marks[round(done * tenth / 10)] for tenth in range(11)] if done >= 10 else []
+        click.echo("".join(f"  tenth {tenth}: {10_000 * (until - since) / done:.1f} ms per trial, {mb:.0f} MB\n"
+                           for tenth, ((since, _), (until, mb)) in enumerate(pairwise(tenths), 1)), nl=False)
+
+
+def memory_mb() -> float:
+    """Memory of this process, in MB of 10^6 bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _ended(trial: Trial) -> bool:
+    return trial.duplicate_of is None and trial.state is not TrialState.RUNNING
 
 
 @bench.command()

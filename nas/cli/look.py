@@ -26,9 +26,11 @@ from nas.report.history import finished, front_at
 from nas.report.quantities import duration, quantity, sparkline, with_interval
 from nas.report.relations import choices_seen, neighbours, positions
 from nas.report.selection import condition, ordered
-from nas.search.engine import searched_s
 from nas.store import Store, StudyRecord
 from nas.trial import Trial, TrialState
+
+MANY = 5000
+"""Trials of a study beyond which `nas front` shows the last recorded front, and how sure it is only where asked."""
 
 
 @main.command()
@@ -63,16 +65,15 @@ def status(study: str | None, database: str) -> None:
               help="Only members such as 'latency < 4 ms'; may be given again.")
 @click.option("--sort", metavar="METRIC", help="By this figure, the smallest first. [default: the first objective]")
 @click.option("--knee", is_flag=True, help="Only the best compromise of what is left.")
+@click.option("--sure", is_flag=True,
+              help=f"How sure each membership is, of more than {MANY:,} trials too, which takes its time.")
 def front(*, study: str | None, database: str, form: str, at: int | None, conditions: tuple[str, ...],
-          sort: str | None, knee: bool) -> None:
+          sort: str | None, knee: bool, sure: bool) -> None:
     """The Pareto front of STUDY (or of the only one there is)."""
     with open_record(database) as store:
         record = pick_study(store, study)
-        seen = store.trials(record.name)
-        if at is None:
-            found = front_of(seen, record.spec.objectives)
-        else:
-            found, seen = front_at(store.fronts(record.name), at), finished(seen)[:at]
+        sure = sure or sum(record.counts.values()) <= MANY
+        found, seen = _front(store, record, at, sure=sure)
     trials = {trial.number: trial for trial in seen}
     members = _selected(trials, found, conditions, sort)
     if knee:
@@ -81,10 +82,10 @@ def front(*, study: str | None, database: str, form: str, at: int | None, condit
         members = [knee_of(members, record.spec.objectives)]
     found = replace(found, members=tuple(trial.number for trial in members))
     if form == "text":
-        Console(highlight=False).print(front_table(record.spec, trials, found))
+        Console(highlight=False).print(front_table(record.spec, trials, found, sure=sure))
     else:
         write = {"json": fronts.as_json, "csv": fronts.as_csv, "md": fronts.as_markdown}[form]
-        click.echo(write(record.spec, trials, found).rstrip("\n"))
+        click.echo(write(record.spec, trials, found, sure=sure).rstrip("\n"))
 
 
 @main.command()
@@ -170,6 +171,17 @@ def _standing(record: StudyRecord, trial: Trial, others: Sequence[Trial]) -> Ite
         yield f"most alike: {', '.join(f'trial {distinct[index].number}' for index in nearest)}"
 
 
+def _front(store: Store, record: StudyRecord, at: int | None, *, sure: bool) -> tuple[ParetoFront, Sequence[Trial]]:
+    """The front, now or after so many trials, and all trials it was chosen from; its members alone unless `sure`."""
+    objectives = record.spec.objectives
+    if at is None and sure:
+        seen = store.trials(record.name)
+        return front_of(seen, objectives), seen
+    found = (store.newest_front(record.name) or front_of([], objectives) if at is None
+             else front_at(store.fronts(record.name), at))
+    return found, finished(store.trials(record.name))[:at] if sure else store.trials(record.name, found.members)
+
+
 def _selected(trials: Mapping[int, Trial], found: ParetoFront, conditions: Sequence[str],
               sort: str | None) -> list[Trial]:
     """The members that fulfil every condition, in the order that was asked for."""
@@ -179,25 +191,19 @@ def _selected(trials: Mapping[int, Trial], found: ParetoFront, conditions: Seque
 
 
 def _study_status(console: Console, store: Store, record: StudyRecord) -> None:
-    trials = store.trials(record.name)
-    distinct = [t for t in trials if t.duplicate_of is None]
-    volumes = [snapshot.hypervolume for snapshot in store.fronts(record.name) if snapshot.hypervolume is not None]
-    objectives = ", ".join(o.metric for o in record.spec.objectives)
-    spec = record.spec
+    spec, known = record.spec, store.summary(record.name)
+    volumes = [volume for _, volume in store.hypervolumes(record.name)]
+    objectives = ", ".join(o.metric for o in spec.objectives)
     console.print(f"{record.name}: {objectives} over {spec.space} by {spec.sampler}, data {record.dataset}")
-    states = ", ".join(f"{sum(t.state is state for t in distinct)} {state}" for state in TrialState)
-    console.print(f"{len(distinct)} of {record.spec.budget.trials} architectures ({states}), "
-                  f"{len(trials) - len(distinct)} repeated proposals")
-    measuring = sum(t.evaluation.measure_s for t in distinct)
-    rungs = [rung for t in distinct for rung in t.evaluation.rungs]
-    training = sum(r.train_s + r.validation_s for r in rungs)
-    console.print(f"{duration(searched_s(trials))} of searching: {duration(measuring)} measuring and "
-                  f"{duration(training)} training on all workers together")
+    states = ", ".join(f"{count} {state}" for state, count in known.counts.items())
+    console.print(f"{sum(known.counts.values())} of {spec.budget.trials} architectures ({states}), "
+                  f"{known.repeated} repeated proposals")
+    console.print(f"{duration(known.searched_s)} of searching: {duration(known.measuring_s)} measuring and "
+                  f"{duration(known.training_s)} training on all workers together")
     if volumes:
         console.print(f"hypervolume {volumes[-1]:.5g}  {sparkline(volumes)}")
-    for t in trials:
-        if t.state is TrialState.FAILED and t.duplicate_of is None:
-            console.print(f"trial {t.number} failed: {t.reason}")
+    for number, reason in known.failed:
+        console.print(f"trial {number} failed: {reason}")
 
 
 def _show_trial(record: StudyRecord, trial: Trial, size: int) -> None:

@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.cli.tables import front_table
-from nas.data import resolve
 from nas.report.fronts import cells
 from nas.report.quantities import duration, sparkline
 from nas.search.engine import Engine
@@ -47,6 +46,8 @@ class SearchDisplay:
 
     def fetch(self, data: DataSpec) -> None:
         """Find the data set on this machine, or download it under a progress bar."""
+        from nas.data import resolve  # noqa: PLC0415 - torch takes seconds to import
+
         with Progress(TextColumn("downloading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
                       TimeRemainingColumn(), console=self._console, transient=True) as bar:
             task = bar.add_task("", visible=False)
@@ -130,7 +131,7 @@ class SearchDisplay:
         history = Text("hypervolume: give every objective a reference" if volume is None else
                        f"hypervolume {volume:.4g}  {sparkline(self._volumes)}")
         running = [Text(f"trial {t.number}: {activity(t, spec)}", style="dim") for t in brain.running]
-        return Group(bar, history, front_table(spec, brain.trials, brain.front, limit=SHOWN), *running)
+        return Group(bar, history, front_table(spec, brain.trials, brain.front, limit=SHOWN, sure=False), *running)
 
     @staticmethod
     def _line(engine: Engine, trial: Trial) -> str:

@@ -15,9 +15,10 @@ SURE = {Standing.CERTAIN: "certainly", Standing.PROBABLE: "probably", Standing.P
         Standing.DOMINATED: "no longer"}
 
 
-def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, limit: int | None = None) -> Table:
-    """The members of a front, best first objective first; at most `limit` of them, without telling how sure it is that
-    they are on it, which takes long for many trials."""
+def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, limit: int | None = None,
+                sure: bool = True) -> Table:
+    """The members of a front, best first objective first, at most `limit` of them; `sure` tells how sure it is that
+    they are on it, for which all trials must be given."""
     volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.5g}"
     title = f"front of {spec.name} after {front.after} trials{volume}"
     if front.members and not front.feasible:
@@ -30,16 +31,16 @@ def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront
     counted = all(objective.metric != "parameters" for objective in spec.objectives)
     if counted:
         table.add_column("parameters", justify="right")
-    sure = standings(list(trials.values()), spec.objectives) if limit is None and front.feasible else {}
-    if sure:
+    known = standings(list(trials.values()), spec.objectives) if sure and front.feasible else {}
+    if known:
         table.add_column("on the front")
     for number in front.members[:limit]:
         trial = trials[number]
         parameters = trial.evaluation.value("parameters")
         shown = ["-" if parameters is None else f"{parameters:,.0f}"] if counted else []
         table.add_row(str(number), *cells(spec.objectives, trial), *shown,
-                      *([SURE[sure[number]]] if sure else []))
-    perhaps = [str(number) for number, standing in sure.items() if standing is Standing.POSSIBLE]
+                      *([SURE[known[number]]] if known else []))
+    perhaps = [str(number) for number, standing in known.items() if standing is Standing.POSSIBLE]
     if perhaps:
         table.caption = f"within the intervals perhaps too: {', '.join(perhaps)}"
     if limit is not None and len(front.members) > limit:

@@ -13,19 +13,21 @@ from nas.study import Objective, StudySpec
 from nas.trial import Trial
 
 
-def rows(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront) -> list[dict[str, Any]]:
+def rows(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *,
+         sure: bool = True) -> list[dict[str, Any]]:
     """One mapping for each member: trial, every objective's value in SI units with its interval, counts, how sure it is
-    that the trial is a member, digest."""
-    sure = standings(list(trials.values()), spec.objectives)
-    return [_row(spec, trials[number], sure) for number in front.members]
+    that the trial is a member (for which all trials must be given), digest."""
+    known = standings(list(trials.values()), spec.objectives) if sure else {}
+    return [_row(spec, trials[number], known) for number in front.members]
 
 
-def as_json(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront) -> str:
+def as_json(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool = True) -> str:
     """The front with its hypervolume and the architectures of its members, and who may be on it too."""
     members = [{**row, "architecture": trials[row["trial"]].architecture.to_dict()}
-               for row in rows(spec, trials, front)]
+               for row in rows(spec, trials, front, sure=sure)]
+    others = {"possible": possible(spec, trials)} if sure else {}
     return json.dumps({"study": spec.name, "feasible": front.feasible, "hypervolume": front.hypervolume,
-                       "after": front.after, "members": members, "possible": possible(spec, trials)}, indent=2)
+                       "after": front.after, "members": members, **others}, indent=2)
 
 
 def possible(spec: StudySpec, trials: Mapping[int, Trial]) -> list[int]:
@@ -34,9 +36,9 @@ def possible(spec: StudySpec, trials: Mapping[int, Trial]) -> list[int]:
     return [number for number, standing in sure.items() if standing is Standing.POSSIBLE]
 
 
-def as_csv(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront) -> str:
+def as_csv(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool = True) -> str:
     """One line for each member under a line of names."""
-    lines = rows(spec, trials, front)
+    lines = rows(spec, trials, front, sure=sure)
     out = io.StringIO()
     names = list(dict.fromkeys(name for line in lines for name in line)) or ["trial"]
     writer = csv.DictWriter(out, fieldnames=names, lineterminator="\n")
@@ -45,7 +47,7 @@ def as_csv(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront) -> 
     return out.getvalue()
 
 
-def as_markdown(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront) -> str:
+def as_markdown(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool = True) -> str:  # noqa: ARG001 - as the others
     """A table of Markdown with the figures as people read them."""
     names = ["trial", *(objective.metric for objective in spec.objectives)]
     lines = [names, ["---"] * len(names),

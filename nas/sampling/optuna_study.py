@@ -1,7 +1,8 @@
-"""A study of the record as an Optuna study in a database of Optuna's, for its dashboard and its plots. One way only."""
+"""A study of the record as an Optuna study in a database of Optuna's, for its dashboard and its plots; one way only.
+And the yardstick of `nas bench store`: the same work in Optuna's storage."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +26,7 @@ def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], u
     """
     distributions = {choice.name: CategoricalDistribution(choice.values) for choice in space.choices}
     try:
-        storage = optuna.storages.RDBStorage(url.replace("postgresql://", "postgresql+psycopg://", 1))
+        storage = _storage(url)
         study = optuna.create_study(storage=storage, study_name=spec.name,
                                     directions=[objective.direction.value for objective in spec.objectives])
         with warnings.catch_warnings():
@@ -37,6 +38,25 @@ def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], u
     except Exception as error:  # whatever SQLAlchemy raises, which only nas.store knows
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DatabaseError(f"Optuna cannot write to this database: {reason[0]}") from error
+
+
+def write_trials(url: str, numbers: Iterable[int], ready: Callable[[], object]) -> None:
+    """Write as many trials of 12 params, 5 attributes and 3 values into a study of Optuna's at `url`; `ready` is called
+    when all is open."""
+    study = optuna.create_study(storage=_storage(url), study_name="bench-store", load_if_exists=True,
+                                directions=["minimize"] * 3, sampler=optuna.samplers.RandomSampler(seed=0))
+    ready()
+    for number in numbers:
+        trial = study.ask()
+        for index in range(12):
+            trial.suggest_categorical(f"choice{index}", range(32))
+        for index in range(5):
+            trial.set_user_attr(f"figure{index}", number)
+        study.tell(trial, [1.0, 2.0, 3.0])
+
+
+def _storage(url: str) -> optuna.storages.RDBStorage:
+    return optuna.storages.RDBStorage(url.replace("postgresql://", "postgresql+psycopg://", 1))
 
 
 def _frozen(spec: StudySpec, distributions: Mapping[str, CategoricalDistribution], trial: Trial) -> FrozenTrial:

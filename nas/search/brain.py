@@ -8,6 +8,7 @@ brain knows is always what the record holds, and a brain built from the record g
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -60,6 +61,7 @@ class Brain:
         self._first: dict[str, int] = {}
         self._running: set[int] = set()
         self._followers: dict[int, list[int]] = {}
+        self._reached: defaultdict[float, dict[int, tuple[float, ...]]] = defaultdict(dict)
         self._repeats = 0
         self._finished = 0
         self.front = front([], spec.objectives)
@@ -147,6 +149,10 @@ class Brain:
         if trial.state is not TrialState.RUNNING:
             self._sampler.tell(trial)
 
+    def amend(self, trial: Trial) -> None:
+        """Take in what was added to an ended trial; nothing was decided by it, so the sampler is not told."""
+        self._know(trial)
+
     def _know(self, trial: Trial) -> None:
         before = self._trials.get(trial.number)
         self._trials[trial.number] = trial
@@ -158,6 +164,7 @@ class Brain:
         running = trial.state is TrialState.RUNNING
         if original is None:
             (self._running.add if running else self._running.discard)(trial.number)
+            self._note_rungs(trial, 0 if before is None else len(before.evaluation.rungs))
             if not running and (before is None or before.state is TrialState.RUNNING):
                 self.front = self.front_with(trial)
                 self._finished += 1
@@ -192,16 +199,19 @@ class Brain:
 
     def _goes_on(self, trial: Trial, epochs: float) -> bool:
         """Whether the trial is among the best `keep` of the trials that reached this rung."""
-        others = [t for t in self._trials.values() if t.duplicate_of is None and t.number != trial.number]
-        losses = [self._losses_at(t, epochs) for t in (trial, *others)]
-        reached = [loss for loss in losses if loss is not None]
-        return goes_on(reached, 0, self.spec.rungs.keep or 1.0, self.spec.rungs.min_trials)
+        own = trial.losses(self.spec.objectives)
+        others = [losses for number, losses in self._reached[epochs].items() if number != trial.number]
+        return own is None or goes_on([own, *others], 0, self.spec.rungs.keep or 1.0, self.spec.rungs.min_trials)
 
-    def _losses_at(self, trial: Trial, epochs: float) -> tuple[float, ...] | None:
-        rungs = tuple(rung for rung in trial.evaluation.rungs if rung.epochs <= epochs)
-        if not rungs or rungs[-1].epochs != epochs:
-            return None
-        return replace(trial, evaluation=replace(trial.evaluation, rungs=rungs)).losses(self.spec.objectives)
+    def _note_rungs(self, trial: Trial, known: int) -> None:
+        """Keep the losses at the rungs beyond the first `known`, so that a decision need not look at every trial."""
+        if self.spec.rungs.keep is None:
+            return
+        for count in range(known + 1, len(trial.evaluation.rungs) + 1):
+            rungs = trial.evaluation.rungs[:count]
+            losses = replace(trial, evaluation=replace(trial.evaluation, rungs=rungs)).losses(self.spec.objectives)
+            if losses is not None:
+                self._reached[rungs[-1].epochs][trial.number] = losses
 
 
 def trial_seed(study_seed: int, digest: str) -> int:

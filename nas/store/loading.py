@@ -2,7 +2,7 @@
 
 import gc
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,17 +24,17 @@ from nas.store.rows import to_device, to_measurement, to_rung
 from nas.trial import Evaluation, Trial, TrialState
 
 
-def load_trials(connection: Connection, study_id: int, number: int | None = None) -> list[Trial]:
-    """The trials of a study in order of their numbers, or only the one of this number."""
+def load_trials(connection: Connection, study_id: int, numbers: Collection[int] | None = None) -> list[Trial]:
+    """The trials of a study in order of their numbers, or only those of these numbers."""
     wanted = TRIAL.c.study_id == study_id
-    if number is not None:
-        wanted &= TRIAL.c.number == number
+    if numbers is not None:
+        wanted &= TRIAL.c.number.in_(numbers)
     rows = connection.execute(
         select(TRIAL, ARCHITECTURE.c.digest, ARCHITECTURE.c.spec)
         .join_from(TRIAL, EVALUATION, TRIAL.c.evaluation_id == EVALUATION.c.id)
         .join(ARCHITECTURE).where(wanted).order_by(TRIAL.c.number)).all()
     with _collecting_later():
-        evaluations = load_evaluations(connection, _same_evaluations(study_id, rows, number))
+        evaluations = load_evaluations(connection, _same_evaluations(study_id, rows, numbers))
         canonical = {row.digest: Architecture.from_dict(row.spec) for row in rows}
         return [_trial(row, canonical[row.digest], evaluations[row.evaluation_id]) for row in rows]
 
@@ -85,8 +85,8 @@ def _collecting_later() -> Iterator[None]:
             gc.enable()
 
 
-def _same_evaluations(study_id: int, rows: Any, number: int | None) -> ColumnElement[bool]:
-    if number is None:
+def _same_evaluations(study_id: int, rows: Any, numbers: Collection[int] | None) -> ColumnElement[bool]:
+    if numbers is None:
         return EVALUATION.c.study_id == study_id
     return EVALUATION.c.id.in_([row.evaluation_id for row in rows])
 

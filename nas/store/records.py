@@ -36,6 +36,20 @@ class StudyRecord:
         return self.spec.name
 
 
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a study's trials come to: `counts` of different architectures by state, zeros included, and of `repeated`
+    proposals; seconds that workers were `measuring_s` and `training_s`, validation included, all together, and
+    `searched_s` in which at least one trial was being worked on; `failed` are numbers and reasons."""
+
+    counts: Mapping[TrialState, int]
+    repeated: int
+    searched_s: float
+    measuring_s: float
+    training_s: float
+    failed: tuple[tuple[int, str], ...]
+
+
 class ArtifactKind(StrEnum):
     """What a file is for."""
 

@@ -9,7 +9,7 @@ for a study that is not there.
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -32,8 +32,9 @@ from nas.store.differences import differences
 from nas.store.engines import connect, reader, writer
 from nas.store.faults import told_clearly
 from nas.store.loading import load_single, load_trials
-from nas.store.records import Artifact, ArtifactKind, StudyRecord
+from nas.store.records import Artifact, ArtifactKind, StudyRecord, Summary
 from nas.store.rows import of_objectives, of_progress, to_artifact
+from nas.store.summary import summarize
 from nas.study import StudySpec
 from nas.trial import MOVES, Rung, Trial, TrialState
 
@@ -153,16 +154,17 @@ class Store:
 
     # Trials
 
-    def trials(self, study: str) -> list[Trial]:
-        """All trials in order of their numbers. Duplicates have the evaluation of their original."""
+    def trials(self, study: str, numbers: Collection[int] | None = None) -> list[Trial]:
+        """All trials in order of their numbers, or those of these numbers. Duplicates have the evaluation of their
+        original."""
         with self._reading() as connection:
-            return load_trials(connection, self._study_id(connection, study))
+            return load_trials(connection, self._study_id(connection, study), numbers)
 
     def trial(self, study: str, number: int) -> Trial:
         """One trial. Raises `UnknownNameError` where there is none of this number."""
         with self._reading() as connection:
             study_id = self._study_id(connection, study)
-            found = load_trials(connection, study_id, number)
+            found = load_trials(connection, study_id, [number])
             if not found:
                 count = connection.execute(select(func.count()).where(TRIAL.c.study_id == study_id)).scalar_one()
                 known = [f"0 to {count - 1}"] if count else []
@@ -238,8 +240,7 @@ class Store:
         """Keep a snapshot of the front. One that equals the newest is not kept twice."""
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
-            newest = connection.execute(select(func.max(FRONT.c.sequence)).where(
-                FRONT.c.study_id == study_id)).scalar_one()
+            newest = self._newest(connection, study_id)
             if newest is not None and self._fronts(connection, study_id, newest) == [front]:
                 return
             key = {"study_id": study_id, "sequence": 0 if newest is None else newest + 1}
@@ -261,6 +262,28 @@ class Store:
                   "size_bytes": artifact.size_bytes, "created_at": artifact.created_at}
         with self._writing() as connection:
             key = {"study_id": self._study_id(connection, study), "path": artifact.path}
+    def newest_front(self, study: str) -> ParetoFront | None:
+        """The last snapshot of the front, None where there is none yet."""
+        with self._reading() as connection:
+            study_id = self._study_id(connection, study)
+            newest = self._newest(connection, study_id)
+            return None if newest is None else self._fronts(connection, study_id, newest)[0]
+
+    def hypervolumes(self, study: str) -> list[tuple[int, float]]:
+        """After how many finished trials the front moved, and its hypervolume from then on, the oldest first; without
+        those of a front that has none."""
+        with self._reading() as connection:
+            found = connection.execute(
+                select(FRONT.c.finished_trials, FRONT.c.hypervolume)
+                .where(FRONT.c.study_id == self._study_id(connection, study), FRONT.c.hypervolume.is_not(None))
+                .order_by(FRONT.c.sequence))
+            return [(row.finished_trials, row.hypervolume) for row in found]
+
+    def summary(self, study: str) -> Summary:
+        """Counts and times of a study, without reading its trials one by one."""
+        with self._reading() as connection:
+            return summarize(connection, self._study_id(connection, study))
+
             here = (ARTIFACT.c.study_id == key["study_id"]) & (ARTIFACT.c.path == key["path"])
             if connection.execute(update(ARTIFACT).where(here).values(values)).rowcount == 0:
                 connection.execute(insert(ARTIFACT).values(**key, **values))
@@ -385,6 +408,13 @@ class Store:
             fronts, members = fronts & (FRONT.c.sequence == sequence), members & (FRONT_MEMBER.c.sequence == sequence)
         numbers: dict[int, list[int]] = defaultdict(list)
         for row in connection.execute(select(FRONT_MEMBER).where(members).order_by(FRONT_MEMBER.c.position)):
+    @staticmethod
+    def _newest(connection: Connection, study_id: int) -> int | None:
+        """The sequence number of the last front."""
+        found: int | None = connection.execute(
+            select(func.max(FRONT.c.sequence)).where(FRONT.c.study_id == study_id)).scalar_one()
+        return found
+
             numbers[row.sequence].append(row.trial)
         return [ParetoFront(members=tuple(numbers[row.sequence]), hypervolume=row.hypervolume,
                             after=row.finished_trials, feasible=row.feasible)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nas.errors import InvalidValueError, StudyConflictError
-from nas.measurement import Measurement
+from nas.measurement import Measurement, plan_key
 from nas.schema.tables import (
     ARCHITECTURE,
     DEVICE,
@@ -101,8 +101,8 @@ def write_rung(connection: Connection, evaluation: int, rung: Rung) -> None:
 
 
 def _write_plans(connection: Connection, measurements: Sequence[Measurement]) -> None:
-    plans = {row["digest"]: row for row in (of_plan(m.plan) for m in measurements if m.plan)}
-    insert_once(connection, MEASUREMENT_PLAN, list(plans.values()))
+    insert_once(connection, MEASUREMENT_PLAN, [of_plan(plan) for plan in dict.fromkeys(
+        m.plan for m in measurements if m.plan)])
 
 
 def _device_ids(connection: Connection, measurements: Sequence[Measurement]) -> dict[str, int]:
@@ -143,7 +143,7 @@ def _hold_method(connection: Connection, study_id: int, figures: Sequence[Measur
 def _context(measurement: Measurement) -> dict[str, Any]:
     return {"unit": measurement.unit, "kind": measurement.kind,
             "device_class": measurement.device and measurement.device.device_class,
-            "plan": measurement.plan and of_plan(measurement.plan)["digest"]}
+            "plan": measurement.plan and plan_key(measurement.plan)}
 
 
 def _mismatch(connection: Connection, fixed: dict[str, Any], measurement: Measurement) -> list[str]:

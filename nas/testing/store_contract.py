@@ -256,6 +256,34 @@ class StoreContract:
 
     def test_a_trial_number_is_used_once(self, store: Store) -> None:
         """A second trial of the number is refused, and nothing of it is kept."""
+    def test_a_summary_says_what_the_trials_come_to(self, store: Store) -> None:
+        """Without reading them. 1 begins while 0 is at work, 2 repeats 0, then nothing is done for an hour; 3 was last
+        heard of at its rung, 4 not at all."""
+        begin = datetime(2026, 3, 1, tzinfo=UTC)
+        at = [begin + timedelta(seconds=seconds) for seconds in (0, 5.25, 10, 20.5, 3600, 3607)]
+        assert store.summary("first").searched_s == 0
+        for number, start in enumerate((at[0], at[1], at[2], at[4], at[5])):
+            store.add_trial("first", trial(number, started_at=start, **(
+                {"architecture": architecture(16), "duplicate_of": 0} if number == 2 else {})))
+        store.add_measurements("first", 0, [latency()], 0.5)
+        store.add_rung("first", 3, rung(1.0, finished_at=at[5], train_s=2.0, validation_s=0.25))
+        store.finish_trial("first", trial(0, started_at=at[0]).moved_to(TrialState.COMPLETE, finished_at=at[3]))
+        store.finish_trial("first", trial(1, started_at=at[1]).moved_to(
+            TrialState.FAILED, reason="out of memory", finished_at=at[2]))
+        found = store.summary("first")
+        assert found.counts == {TrialState.RUNNING: 2, TrialState.COMPLETE: 1, TrialState.STOPPED: 0,
+                                TrialState.FAILED: 1}
+        assert (found.repeated, found.failed) == (1, ((1, "out of memory"),))
+        assert (found.measuring_s, found.training_s) == (0.5, 2.25)
+        assert found.searched_s == pytest.approx(20.5 + 7, abs=0.002)
+
+    def test_trials_are_read_by_number(self, store: Store) -> None:
+        """Those that are asked for, in order."""
+        for number in range(4):
+            store.add_trial("first", trial(number))
+        assert [each.number for each in store.trials("first", [3, 1])] == [1, 3]
+        assert store.trials("first", []) == []
+
         store.add_trial("first", trial(0))
         with pytest.raises(DatabaseError, match="breaks a rule"):
             store.add_trial("first", trial(0, width=99))
@@ -426,6 +454,8 @@ class StoreContract:
         with pytest.raises(DatabaseError, match="breaks a rule"):
             store.add_front("first", ParetoFront(members=(9,), hypervolume=None, after=1, feasible=True))
         assert store.fronts("first") == []
+        assert store.newest_front("first") == history[-1]
+        assert store.hypervolumes("first") == [(0, 0.0), (2, 1 / 3)]
 
     def test_files_are_found_by_trial_and_kind(self, store: Store) -> None:
         """And a file written anew is one file."""

@@ -164,6 +164,27 @@ def test_a_difference_counts_only_beyond_the_intervals():
         0: Standing.CERTAIN, 1: Standing.PROBABLE, 2: Standing.POSSIBLE, 3: Standing.DOMINATED, 4: Standing.CERTAIN}
 
 
+@given(st.lists(st.tuples(*[st.integers(0, 6)] * 4), min_size=1, max_size=12))
+def test_standings_are_what_every_pair_says(rows):
+    """Of many trials most are never compared; the outcome is that of comparing all of them."""
+    trials = [measured(number, error / 10, value - below, value, value + above)
+              for number, (error, value, below, above) in enumerate(rows)]
+
+    def dominated(trial, end_of_trial, end_of_other):
+        """Whether another trial at one end of its interval dominates this one at one of its own."""
+        error, latency = trial.bounds(OBJECTIVES)
+        mine = (error[0], latency[end_of_trial])
+        rivals = [(e[0], each[end_of_other]) for other in trials if other is not trial
+                  for e, each in [other.bounds(OBJECTIVES)]]
+        return any(rival != mine and rival[0] <= mine[0] and rival[1] <= mine[1] for rival in rivals)
+
+    found = standings(trials, OBJECTIVES)
+    for trial in trials:
+        possible = found[trial.number] is not Standing.DOMINATED
+        assert (found[trial.number] is Standing.CERTAIN) == (not dominated(trial, 1, 0))
+        assert possible or dominated(trial, 0, 1)
+
+
 def test_a_measured_value_without_an_interval_is_certain_of_nothing():
     """A noisy median of too few blocks: it may be anything, so it makes the other doubtful too."""
     unknown = measured(0, 0.3, None, 1.0, None, status=Status.NOISY)

@@ -1,0 +1,83 @@
+"""How fast the record is: made-up trials, written as a search writes them, by as many processes as one likes."""
+
+import math
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from nas.architecture import Architecture, OsaStage, Stem
+from nas.measurement import Device, Kind, Measurement, MeasurementPlan
+from nas.pareto import front
+from nas.store.store import Store
+from nas.study import Budget, Objective, RungSpec, StudySpec
+from nas.trial import Evaluation, Rung, Trial, TrialState
+
+NAME = "bench-store"
+OBJECTIVES = (Objective(metric="error", reference=1.0), Objective(metric="latency", reference=0.1),
+              Objective(metric="energy", reference=1.0))
+SAMPLES = 30
+"""Readings of each measured figure."""
+DEVICE = Device(kind="cpu", name="made up", identity="made up", device_class="made up")
+PLAN = MeasurementPlan()
+
+
+def begin(store: Store, count: int) -> StudySpec:
+    """Create the study of `count` made-up trials."""
+    spec = StudySpec(name=NAME, space="osa_cifar", sampler="random", objectives=OBJECTIVES, rungs=RungSpec(epochs=(1,)),
+                     budget=Budget(trials=count))
+    store.create_study(spec, dataset="none", classes=10)
+    return spec
+
+
+def made_up(number: int) -> Trial:
+    """The finished trial of this number: 12 params, 5 figures and one rung; each an architecture of its own."""
+    chance = random.Random(number)
+    digits = [number // 32**place % 32 for place in range(4)]
+    stages = tuple(OsaStage(mid_channels=8 * (digit + 1), out_channels=64, num_layers=3) for digit in digits[:3])
+    architecture = Architecture(stem=Stem.CIFAR, stem_channels=(8 * (digits[3] + 1), 16, 32), stages=stages)
+    size = chance.random()
+    latency, energy = (scale * (0.1 + size) * chance.uniform(0.8, 1.2) for scale in (0.01, 0.1))
+    error = 0.5 - 0.4 * math.sqrt(size) + chance.uniform(0.0, 0.1)
+    figures = (*(Measurement.counted(metric, "1", number) for metric in ("parameters", "macs", "memory_access_cost")),
+               _measured("latency", "s", latency), _measured("energy", "J", energy))
+    rung = Rung(epochs=1, error=error, train_loss=error, images=45_000, train_s=20.0, validation_s=1.0)
+    trial = Trial(number=number, params={f"choice{index}": digits[index % 4] for index in range(12)}, seed=number,
+                  architecture=architecture,
+                  evaluation=Evaluation(measurements={each.metric: each for each in figures}, rungs=(rung,)))
+    return trial.moved_to(TrialState.COMPLETE, finished_at=rung.finished_at)
+
+
+def _measured(metric: str, unit: str, value: float) -> Measurement:
+    return Measurement(metric=metric, unit=unit, value=value, ci_low=0.99 * value, ci_high=1.01 * value,
+                       samples=(value,) * SAMPLES, kind=Kind.MEASURED, method="made up", device=DEVICE, plan=PLAN)
+
+
+def write_trials(url: str, numbers: Iterable[int], ready: Callable[[], object]) -> None:
+    """Write these made-up trials in the three transactions of a search; `ready` is called when all is open."""
+    trials = [made_up(number) for number in numbers]
+    with Store.open(url) as store:
+        ready()
+        for trial in trials:
+            begun = replace(trial, state=TrialState.RUNNING, finished_at=None, evaluation=Evaluation())
+            store.add_trial(NAME, begun)
+            store.add_measurements(NAME, trial.number, trial.evaluation.measurements.values(), 1.0)
+            with store.transaction():
+                store.add_rung(NAME, trial.number, trial.evaluation.rungs[0])
+                store.finish_trial(NAME, trial)
+
+
+def add_fronts(store: Store, count: int) -> None:
+    """Keep a snapshot for every one of the trials that changed the front, as the search would have done."""
+    losses = np.empty((0, len(OBJECTIVES)))
+    members: list[Trial] = []
+    with store.transaction():
+        for number in range(count):
+            trial = made_up(number)
+            point = np.asarray(trial.losses(OBJECTIVES))
+            if not (losses <= point).all(axis=1).any():
+                found = replace(front([*members, trial], OBJECTIVES), after=number + 1)
+                members = [each for each in (*members, trial) if each.number in found.members]
+                losses = np.asarray([each.losses(OBJECTIVES) for each in members])
+                store.add_front(NAME, found)

@@ -163,10 +163,15 @@ class RungSpec:
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """When the search ends: after this many different architectures, or when no new trial may start because this
-    many seconds of searching (all calls of the study together) are spent."""
+    many seconds of searching (all calls of the study together) are spent.
+
+    `certify`: then the members of the front are measured again together, in turns with a reference network, which takes
+    half a minute or more for each.
+    """
 
     trials: int = 100
     wall_time_s: float | None = None
+    certify: bool = False
 
     def __post_init__(self) -> None:
         require(self.trials > 0, f"trials must be at least 1, not {self.trials}")
@@ -218,6 +223,7 @@ class StudySpec:
         metrics = [objective.metric for objective in self.objectives]
         require(len(metrics) > 0, "objectives must name at least one metric")
         require(len(set(metrics)) == len(metrics), f"objectives must name each metric once, not {metrics}")
+        require(not self.budget.certify or "latency" in metrics, "budget.certify needs the objective latency")
         require(0 <= self.seed < 2**31, f"seed must be from 0 to 2**31 - 1, not {self.seed}")
 
     @property

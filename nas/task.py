@@ -28,6 +28,14 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Together:
+    """Networks to measure in one session; one `Measured` event answers it, a figure for each in their order."""
+
+    number: int
+    architectures: tuple[Architecture, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """Figures that need no training; `seconds` is the time it took to get them."""
 

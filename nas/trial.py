@@ -25,6 +25,9 @@ class TrialState(StrEnum):
     FAILED = "failed"
 
 
+CERTIFIED = "certified_latency"
+"""The metric of latency that was measured together with the other members of a front: beside `latency`, not instead."""
+
 MOVES: Mapping[TrialState, frozenset[TrialState]] = {
     TrialState.RUNNING: frozenset({TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED}),
     TrialState.COMPLETE: frozenset(),
@@ -90,6 +93,11 @@ class Evaluation:
         measurement = self.measurements.get(metric)
         return measurement.value if measurement else None
 
+    def shown(self, metric: str) -> Measurement | None:
+        """The best figure there is: of latency the certified one, where it has a value."""
+        certified = self.measurements.get(CERTIFIED) if metric == "latency" else None
+        return certified if certified and certified.value is not None else self.measurements.get(metric)
+
     def with_measurements(self, measurements: Sequence[Measurement], measure_s: float = 0.0) -> Self:
         """With these measurements added; a metric measured again replaces its old figure."""
         known = {**self.measurements, **{m.metric: m for m in measurements}}
@@ -135,26 +143,30 @@ class Trial:
             return None
         return tuple(o.loss(v) for o, v in zip(objectives, values, strict=True) if v is not None)
 
-    def bounds(self, objectives: Sequence[Objective]) -> tuple[tuple[float, float], ...] | None:
+    def bounds(self, objectives: Sequence[Objective], *,
+               certified: bool = False) -> tuple[tuple[float, float], ...] | None:
         """Of each loss its best and its worst within the 95 % interval, or None where one has no value.
 
-        The value itself where nothing was measured; a measured value without interval may be anything.
+        The value itself where nothing was measured; a measured value without interval may be anything. `certified`
+        takes the certified figure of latency.
         """
-        losses = self.losses(objectives)
-        if losses is None:
+        if self.losses(objectives) is None:
             return None
-        return tuple(self._bounds(objective, loss) for objective, loss in zip(objectives, losses, strict=True))
-
-    def _bounds(self, objective: Objective, loss: float) -> tuple[float, float]:
-        figure = self.evaluation.measurements.get(objective.metric)
-        if figure is None or (figure.status is Status.OK and figure.ci_low is None):
-            return loss, loss
-        if figure.ci_low is None or figure.ci_high is None:
-            return -math.inf, math.inf
-        ends = objective.loss(figure.ci_low), objective.loss(figure.ci_high)
-        return min(*ends, loss), max(*ends, loss)
+        known = self.evaluation
+        figures = [known.shown(o.metric) if certified else known.measurements.get(o.metric) for o in objectives]
+        return tuple(_bounds(objective, figure, known.value(objective.metric))
+                     for objective, figure in zip(objectives, figures, strict=True))
 
     def violation(self, objectives: Sequence[Objective]) -> float:
         """Sum of the violated limits as shares of them, over the objectives that have a value; 0 is feasible."""
         values = [(o, self.evaluation.value(o.metric)) for o in objectives]
         return sum(o.violation(value) for o, value in values if value is not None)
+
+
+def _bounds(objective: Objective, figure: Measurement | None, value: float | None) -> tuple[float, float]:
+    """Of one loss."""
+    if figure is not None and figure.status is Status.NOISY and figure.ci_low is None:
+        return -math.inf, math.inf
+    ends = (figure.value, figure.ci_low, figure.ci_high) if figure else (value,)
+    losses = [objective.loss(end) for end in ends if end is not None]
+    return min(losses), max(losses)

@@ -37,6 +37,7 @@ from nas.cli import (  # noqa: E402, F401 - each adds its commands
     contest,
     db,
     export,
+    instrument,
     look,
     measure,
     peers,
@@ -45,5 +46,5 @@ from nas.cli import (  # noqa: E402, F401 - each adds its commands
     report,
     search,
     serve,
-)
     storage,
+)

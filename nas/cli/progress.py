@@ -91,6 +91,11 @@ class SearchDisplay:
         elif ended:
             self._console.print(self._line(engine, trial), soft_wrap=True)
 
+    def certifying(self, members: Sequence[Trial]) -> None:
+        """Say what takes so long."""
+        self._console.print(f"certifying the {len(members)} members of the front together: half a minute or more each",
+                            soft_wrap=not self._console.is_terminal)
+
     def interrupted(self, study_file: Path) -> None:
         """After Ctrl-C."""
         self._console.print(f"stopped; everything finished is kept. Go on with: nas search {study_file}")

@@ -9,6 +9,7 @@ from nas import plugins
 from nas.cli import main
 from nas.cli.options import artifacts_of, database_option
 from nas.cli.progress import SearchDisplay
+from nas.search.closing import uncertified
 from nas.search.launch import open_search
 from nas.store import Store
 from nas.study_file import read_study
@@ -44,6 +45,10 @@ def search(study_file: Path, database: str, workers: str | None, address: str | 
         try:
             with display.live(found):
                 reason = found.run()
+            members = uncertified(found.engine)
+            if members:
+                display.certifying(members)
+                found.certify(members)
         except KeyboardInterrupt:
             display.interrupted(study_file)
             raise click.exceptions.Exit(130) from None

@@ -1,20 +1,17 @@
 """One target measured with the device to itself: latency, single calls, energy, peak memory."""
 
-import random
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from nas.benchmark import certify, energy, latency, peak_memory, prepare, single_calls
-from nas.instrument.targets import NUM_CLASSES, Target
+from nas.benchmark import energy, latency, peak_memory, prepare, single_calls
+from nas.benchmark.certify import Cycles
+from nas.instrument.targets import Target
 from nas.measurement import Measurement, MeasurementPlan
 from nas.meters import Meter
 from nas.meters.host import details
 from nas.meters.lock import DeviceLock
-from nas.metrics import seeded_network
-from nas.published import PUBLISHED
+from nas.metrics.certified import certified as in_cycles
 
 PROTOCOL = "screen/1"
 """Stored with every figure; another number says that figures may not be compared."""
@@ -39,20 +36,11 @@ def measure(target: Target, plan: MeasurementPlan, meter: Meter) -> tuple[Measur
     return tuple(replace(figure, details={**shared, **figure.details}) for figure in (*figures, single))
 
 
-REFERENCE = "vovnet27_slim"
-"""The pinned network that candidates are measured against: published, with the same weights every time."""
-
-
-def certified(targets: Sequence[Target], plan: MeasurementPlan, meter: Meter) -> dict[str, Measurement]:
+def certified(targets: Sequence[Target], plan: MeasurementPlan, meter: Meter, *,
+              cycles: Cycles | None = None) -> dict[str, Measurement]:
     """Latency of every target by name, in cycles against the reference network, all in one session.
 
     Raises what `measure` raises, and `TrialFailedError` where the reference takes no such images.
     """
-    reference = seeded_network(PUBLISHED[REFERENCE], NUM_CLASSES, plan.image_size)
-    with DeviceLock(meter.device.identity).exclusive(), ExitStack() as prepared:
-        before = details()
-        runs = {target.name: prepared.enter_context(prepare(target.network, plan, meter)) for target in targets}
-        found = certify(runs, prepared.enter_context(prepare(reference, plan, meter)), meter, plan, sleep=time.sleep,
-                        seed=random.SystemRandom().randrange(2**31))
-    shared = {"reference": REFERENCE, "host_before": before, "host_after": details()}
-    return {name: replace(figure, details={**figure.details, **shared}) for name, figure in found.items()}
+    with DeviceLock(meter.device.identity).exclusive():
+        return in_cycles({target.name: target.network for target in targets}, plan, meter, cycles=cycles)

@@ -10,7 +10,7 @@ from nas.measurement import Kind
 from nas.pareto import ParetoFront, Standing, standings
 from nas.report.quantities import quantity, with_interval
 from nas.study import Objective, StudySpec
-from nas.trial import Trial
+from nas.trial import CERTIFIED, Trial
 
 
 def rows(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *,
@@ -57,13 +57,14 @@ def as_markdown(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront
 
 def cells(objectives: Sequence[Objective], trial: Trial) -> list[str]:
     """What a terminal shows of a trial: its objectives, with intervals where they were measured."""
-    return [_cell(objective.metric, trial) for objective in objectives]
+    return [cell(objective.metric, trial) for objective in objectives]
 
 
-def _cell(metric: str, trial: Trial) -> str:
-    measurement = trial.evaluation.measurements.get(metric)
+def cell(metric: str, trial: Trial) -> str:
+    """One figure of a trial, with its interval where it was measured."""
+    measurement = trial.evaluation.shown(metric)
     if measurement is not None:
-        return with_interval(measurement)
+        return with_interval(measurement) + (", certified" if measurement.metric == CERTIFIED else "")
     return quantity(trial.evaluation.value(metric), "1", metric=metric)
 
 

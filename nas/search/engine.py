@@ -3,7 +3,7 @@
 Workers call `propose`, `report` and `fail`; listeners are told after each commit. Not for several threads at once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -122,6 +122,16 @@ class Engine:
         """Record that a trial cannot be finished, unless it is over."""
         if self.brain.trials[number].state is TrialState.RUNNING:
             self._commit(self.brain.fail(number, reason, self._now()))
+
+    def add_figures(self, found: Mapping[int, Measured]) -> None:
+        """Record figures of ended trials, by number, on which no decision depends."""
+        with self._record.transaction():
+            for number, event in found.items():
+                self._record.add_measurements(self.spec.name, number, event.measurements, event.seconds)
+        for number, event in found.items():
+            trial = self.brain.trials[number]
+            self.brain.amend(replace(trial, evaluation=trial.evaluation.with_measurements(
+                event.measurements, event.seconds)))
 
     def elapsed_s(self) -> float:
         """Seconds of searching, all calls of the study together."""

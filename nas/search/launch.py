@@ -1,6 +1,6 @@
 """From a study and a record to a running search: prepare, record, go on where the last call stopped."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,16 +10,17 @@ from typing import Protocol
 
 from nas import plugins
 from nas.complexity import totals
-from nas.errors import InvalidValueError
+from nas.errors import InvalidValueError, TrialFailedError
 from nas.evaluation import Job, Preparation
 from nas.sampling import Proposer
 from nas.search.brain import Brain, utc_now
 from nas.search.checkpoints import CheckpointKeeper
+from nas.search.closing import certification
 from nas.search.engine import Director, Engine, Listener
 from nas.search_space import SearchSpace
 from nas.store import Store, StudyRecord
 from nas.study import DataSpec, StudySpec
-from nas.trial import TrialState
+from nas.trial import Trial, TrialState
 
 
 class Workers(Protocol):
@@ -46,6 +47,13 @@ class Search:
     def run(self) -> str:
         """Search until the budget is spent; returns why it ended. Ctrl-C loses nothing."""
         return self.workers.run(self.engine, self.job)
+
+    def certify(self, members: Sequence[Trial]) -> None:
+        """Measure these members of the front together. Raises `TrialFailedError` where one of them cannot be."""
+        plan, evaluator = certification(self.engine, members)
+        self.workers.run(plan, replace(self.job, evaluator=evaluator))
+        if plan.failures:
+            raise TrialFailedError("\n".join(plan.failures.values()))
 
 
 @contextmanager

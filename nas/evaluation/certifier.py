@@ -1,0 +1,40 @@
+"""The evaluator of a finished front: its networks measured in turns against the reference, all in one session."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from nas.errors import NasError
+from nas.evaluation.evaluator import failing_the_trial
+from nas.evaluation.job import Job, Preparation
+from nas.meters import find_meter
+from nas.meters.lock import DeviceLock
+from nas.metrics import seeded_network
+from nas.metrics.certified import certified
+from nas.task import Measured, Together
+from nas.trial import CERTIFIED
+
+
+class Certifier:
+    """The same networks under the same plan as in the search, longer and together."""
+
+    @classmethod
+    def prepare(cls, job: Job) -> Preparation:
+        """Nothing more than the study needed."""
+        if job.preparation is None:
+            raise NasError(f"study {job.spec.name!r} was never prepared, so there is nothing to certify")
+        return job.preparation
+
+    def __init__(self, job: Job) -> None:
+        self._plan, self._classes = job.spec.measurement, len(self.prepare(job).classes)
+
+    def steps(self, task: Together) -> Iterator[Measured]:
+        """One figure for each network."""
+        networks = {each.digest: seeded_network(each, self._classes, self._plan.image_size)
+                    for each in task.architectures}
+        with find_meter() as meter, DeviceLock(meter.device.identity).exclusive(), failing_the_trial():
+            started = time.perf_counter()
+            found = certified(networks, self._plan, meter)
+            seconds = time.perf_counter() - started
+        yield Measured(seconds=seconds, measurements=tuple(
+            replace(found[each.digest], metric=CERTIFIED) for each in task.architectures))

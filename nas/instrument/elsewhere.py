@@ -1,0 +1,46 @@
+"""Networks of a study measured under other conditions than the study's, all in one session."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from nas import plugins
+from nas.architecture import Architecture
+from nas.errors import UnavailableError
+from nas.instrument.session import PROTOCOL, certified
+from nas.instrument.targets import Target
+from nas.measurement import Measurement, MeasurementPlan
+from nas.meters import Meter
+from nas.meters.host import details
+from nas.meters.lock import DeviceLock
+from nas.metrics import Metric, Stage, Subject, check_available
+
+
+def measure_again(networks: Mapping[str, Architecture], metrics: Sequence[str], plan: MeasurementPlan, meter: Meter, *,
+                  classes: int, certify: bool) -> dict[str, tuple[Measurement, ...]]:
+    """Of every network, by name, all of these metrics that are not trained: those of one front are taken together, so
+    that no two devices or conditions meet on it. With `certify` latency is measured in turns with the reference.
+
+    Raises `UnavailableError` with one line for each metric that this machine cannot give, and what `measure` raises.
+    """
+    known: list[Metric] = [plugins.load("nas.metrics", name) for name in metrics]
+    wanted = [metric for metric in known if metric.stage is not Stage.TRAINED]
+    problems = check_available(wanted, meter, plan)
+    if problems:
+        raise UnavailableError("\n".join(problems))
+    subjects = {name: Subject(architecture=architecture, plan=plan, num_classes=classes, meter=meter)
+                for name, architecture in networks.items()}
+    together: dict[str, Measurement] = {}
+    if certify and any(metric.name == "latency" for metric in wanted):
+        together = certified([Target(name=name, network=each.model) for name, each in subjects.items()], plan, meter)
+        wanted = [metric for metric in wanted if metric.name != "latency"]
+    found: dict[str, tuple[Measurement, ...]] = {}
+    for name in random.SystemRandom().sample(list(subjects), len(subjects)):
+        with DeviceLock(meter.device.identity).exclusive():
+            before = details()
+            figures = [metric.measure(subjects[name]) for metric in wanted]
+        shared: dict[str, Any] = {"protocol": PROTOCOL, "host_before": before, "host_after": details()}
+        found[name] = (*(replace(figure, details={**shared, **figure.details}) for figure in figures),
+                       *((together[name],) if together else ()))
+    return found

@@ -1,0 +1,39 @@
+"""The end of a search: the members of the front certified together, where the study asks for it.
+
+The search compares screened figures, each taken at its own time. Here the members are measured again in one session, in
+turns with a pinned reference network, on the workers' machine. The figures are a metric of their own: nothing that the
+search decided changes, a sampler is rebuilt from what it was told, and the front shows both.
+"""
+
+from collections.abc import Sequence
+
+from nas.search.engine import Engine
+from nas.search.plan import Plan
+from nas.task import Event, Measured, Together
+from nas.trial import CERTIFIED, Trial
+
+
+def uncertified(engine: Engine) -> list[Trial]:
+    """The members that are to be certified together: all, unless the study does not ask for it, nothing is feasible, or
+    the same ones were certified in one session already."""
+    front = engine.brain.front
+    members = [engine.brain.trials[number] for number in front.members]
+    if not engine.spec.budget.certify or not front.feasible:
+        return []
+    sessions = {figure.details.get("session") if (figure := trial.evaluation.measurements.get(CERTIFIED)) else None
+                for trial in members}
+    return members if len(sessions) > 1 or None in sessions else []
+
+
+def certification(engine: Engine, members: Sequence[Trial]) -> tuple[Plan[Together], str]:
+    """What workers do to certify these members, with the evaluator for it; what they find is recorded at once."""
+
+    def keep(task: Together, event: Event) -> Together | None:
+        if isinstance(event, Measured):
+            engine.add_figures({trial.number: Measured(measurements=(figure,), seconds=event.seconds / len(members))
+                                for trial, figure in zip(members, event.measurements, strict=True)})
+            return None
+        return task
+
+    task = Together(number=0, architectures=tuple(trial.architecture for trial in members))
+    return Plan(spec=engine.spec, tasks=[task], record=keep), "nas.evaluation.certifier:Certifier"

@@ -1,15 +1,18 @@
 """What this machine can measure, and why not the rest. Asks and reads; changes nothing."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nas.errors import NasError
+from nas.errors import NasError, UnavailableError
 from nas.meters import Meter, find_meter, host
+from nas.meters.energy import POLL_S, find_steps
 from nas.meters.lock import DeviceLock, lock_folder
-from nas.meters.nvml import gpu_uuids
+from nas.meters.nvml import NvmlDevice, gpu_uuids
+from nas.meters.watch import DeviceState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,9 @@ def _gpus() -> Iterator[Finding]:
     try:
         uuids = gpu_uuids()
         yield Finding(what="NVML", available=bool(uuids), detail=f"GPUs: {', '.join(uuids) or 'none'}")
+        for number, uuid in enumerate(uuids):
+            with contextlib.closing(NvmlDevice(uuid)) as board:
+                yield from board_findings(f"GPU {number}", board)
     except NasError as error:
         yield Finding(what="NVML", available=False, detail=str(error))
     try:
@@ -78,6 +84,59 @@ def _gpus() -> Iterator[Finding]:
             yield from _meter("GPU", meter)
     except NasError as error:
         yield Finding(what="GPU", available=False, detail=str(error))
+
+
+def board_findings(name: str, board: NvmlDevice) -> Iterator[Finding]:
+    """What the driver tells of one GPU; the counter's rhythm takes a second to find."""
+    partitioned = board.partitioned()
+    yield Finding(what=f"{name} whole", available=not partitioned, detail="split by MIG: its sensors cover all "
+                  "partitions, so there are no joules; the administrator can turn MIG off" if partitioned else
+                  "not split by MIG")
+    yield _counter(name, board)
+    for kind in board.power_kinds:
+        yield _power(name, board, kind)
+    state = board.device_state()
+    yield _slowdown(name, state)
+    yield _others(name, board, state)
+
+
+def _counter(name: str, board: NvmlDevice) -> Finding:
+    what = f"{name} energy counter"
+    try:
+        steps = find_steps(board, lambda: board.sleep(POLL_S))
+    except UnavailableError as error:
+        return Finding(what=what, available=False, detail=str(error))
+    return Finding(what=what, available=True, detail=f"steps each {steps.period_s * 1e3:.1f} ms, give or take "
+                   f"{steps.spread:.0%} (seen idle, in readings each {steps.poll_s * 1e3:.1f} ms)")
+
+
+def _power(name: str, board: NvmlDevice, kind: str) -> Finding:
+    try:
+        now, limit_w = f"{board.power_w(kind):.0f} W now", board.max_power_w()
+    except UnavailableError as error:
+        return Finding(what=f"{name} {kind} power", available=False, detail=str(error))
+    return Finding(what=f"{name} {kind} power", available=True,
+                   detail=f"{now}, at most {limit_w:.0f} W" if limit_w else f"{now}, the limit is not told")
+
+
+def _slowdown(name: str, state: DeviceState) -> Finding:
+    what = f"{name} full speed"
+    if state.slowed is None:
+        return Finding(what=what, available=False, detail="the driver does not tell whether the GPU slows itself down; "
+                                                          "throttling goes unnoticed but for its clock")
+    return Finding(what=what, available=not state.slowed, detail=f"{', '.join(state.slowed) or 'no slowdown'} now, "
+                   f"{state.sm_clock_mhz} MHz, {state.temperature_c} °C{', at its power limit' * state.power_capped}")
+
+
+def _others(name: str, board: NvmlDevice, state: DeviceState) -> Finding:
+    """This program has no context on the GPU yet, so all processes there are others."""
+    what, busy = f"{name} to itself", board.busy_percent()
+    load = "how busy it is is not told" if busy is None else f"{busy} % busy"
+    if state.programs is None:
+        return Finding(what=what, available=not busy, detail=f"the driver hides processes; {load}")
+    there = ", ".join(f"{program} ({host.program_name(program) or 'of another container or user'})"
+                      for program in sorted(state.programs))
+    return Finding(what=what, available=not (there or busy), detail=f"other processes: {there or 'none'}; {load}")
 
 
 def _runtimes() -> Iterator[Finding]:

@@ -67,6 +67,11 @@ def affinity() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def program_name(number: int, proc: Path = PROC) -> str | None:
+    """What the process of this number is called, None where it is not to be seen."""
+    return text(proc / str(number) / "comm")
+
+
 def details() -> dict[str, Any]:
     """What may move a figure and is worth keeping with it."""
     governor = text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))

@@ -72,12 +72,12 @@ class NvmlDevice:
     """
 
     energy_method = "nvml counter, board"
-    power_kinds = (INSTANT, AVERAGE)
+    power_kinds: tuple[str, ...] = (INSTANT, AVERAGE)
 
     @translated
     def __init__(self, uuid: str, time_s: Callable[[], float] = time.perf_counter,
                  sleep: Callable[[float], object] = time.sleep) -> None:
-        self.time_s, self.sleep = time_s, sleep
+        self._time_s, self._sleep = time_s, sleep
         pynvml.nvmlInit()
         try:
             self._handle: Any = pynvml.nvmlDeviceGetHandleByUUID(uuid)
@@ -87,6 +87,14 @@ class NvmlDevice:
             raise
         self._open = True
         self._seen_us = 0
+
+    def time_s(self) -> float:
+        """The clock that was given, in seconds."""
+        return self._time_s()
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self._sleep(seconds)
 
     @translated
     def energy_j(self) -> float:
@@ -120,7 +128,8 @@ class NvmlDevice:
 
     def device_state(self) -> DeviceState:
         """Clocks, temperature, slowdowns and other processes now; what the device does not offer is None."""
-        reasons = self._clock_reasons() or 0
+        told = self._clock_reasons()
+        reasons = told or 0
         programs = self._programs()
         own = os.getpid()
         return DeviceState(
@@ -128,7 +137,7 @@ class NvmlDevice:
             sm_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_SM),
             memory_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_MEM),
             temperature_c=_told(pynvml.nvmlDeviceGetTemperature, self._handle, pynvml.NVML_TEMPERATURE_GPU),
-            slowed=tuple(name for bit, name in SLOWDOWNS.items() if reasons & bit),
+            slowed=None if told is None else tuple(name for bit, name in SLOWDOWNS.items() if told & bit),
             power_capped=bool(reasons & POWER_CAP), idle=bool(reasons & IDLE),
             programs=None if programs is None else programs - {own},
             busy=self._busy(own) if programs and own in programs else None)

@@ -35,7 +35,7 @@ class DeviceState:
     sm_clock_mhz: int | None = None
     memory_clock_mhz: int | None = None
     temperature_c: int | None = None
-    slowed: tuple[str, ...] = ()
+    slowed: tuple[str, ...] | None = None
     power_capped: bool = False
     idle: bool = False
     programs: frozenset[int] | None = None
@@ -102,7 +102,7 @@ class Watch:
         clocks = [look.sm_clock_mhz for look in looks if look.sm_clock_mhz is not None]
         warmest = max((look.temperature_c for look in looks if look.temperature_c is not None), default=None)
         return {"watch": {"looks": len(looks), "sm_clock_mhz": clocks, "temperature_c": warmest,
-                          "slowed": dict(Counter(name for look in looks for name in look.slowed)),
+                          "slowed": dict(Counter(name for look in looks for name in look.slowed or ())),
                           "power_capped": sum(look.power_capped for look in looks),
                           "other_programs": sorted(frozenset().union(*(look.programs or () for look in looks)))}}
 
@@ -140,7 +140,7 @@ class Watch:
 
 
 def _slowdown(looks: list[DeviceState]) -> Problem | None:
-    slowed = Counter(name for look in looks for name in look.slowed)
+    slowed = Counter(name for look in looks for name in look.slowed or ())
     if slowed:
         name, count = slowed.most_common(1)[0]
         return Problem(status=Status.THROTTLED, reason=f"the device slowed itself down: {name} in {count} of "

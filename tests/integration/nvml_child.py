@@ -13,6 +13,7 @@ import pynvml
 
 from nas.benchmark import energy, latency
 from nas.errors import UnavailableError
+from nas.instrument.doctor import board_findings
 from nas.instrument.energy_proof import energy_errors
 from nas.measurement import MeasurementPlan
 from nas.meters.nvml import NvmlDevice
@@ -33,6 +34,7 @@ class Board(FakeMeter):
         self.nvml = NvmlDevice(uuid, self.time_s, self.sleep)
         self.energy_j, self.power_w, self.max_power_w = self.nvml.energy_j, self.nvml.power_w, self.nvml.max_power_w
         self.device_state, self.busy_percent = self.nvml.device_state, self.nvml.busy_percent
+        self.partitioned = self.nvml.partitioned
 
     def work(self, seconds):
         super().work(seconds)
@@ -44,7 +46,7 @@ class Board(FakeMeter):
 def figure(metric="energy", piece_s=0.002, uuid="GPU-stub", errors_of_w=None, library=None, **settings):
     """What a benchmark says under these settings; with `errors_of_w`, the reader's errors on a board that draws so.
 
-    `library` is another one than that of the first scenario.
+    The metric "doctor" gives its findings. `library` is another one than that of the first scenario.
     """
     if library:
         pynvml.nvmlLib = ctypes.CDLL(library)
@@ -57,6 +59,8 @@ def figure(metric="energy", piece_s=0.002, uuid="GPU-stub", errors_of_w=None, li
             if errors_of_w:
                 found = energy_errors(board, errors_of_w, piece_s=piece_s)
                 return {"method": found.method, "reader": found.reader, "naive": found.naive}
+            if metric == "doctor":
+                return {each.what: (each.available, each.detail) for each in board_findings("GPU 0", board)}
             take = {"energy": energy, "latency": latency}[metric]
             found = take(lambda: board.work(piece_s), board, PLAN)
     except UnavailableError as error:

@@ -211,7 +211,8 @@ int nvmlDeviceGetProcessUtilization(void *device, struct sample *samples, unsign
     if (room < there || !samples) return INSUFFICIENT_SIZE;
     for (unsigned index = 0; index < there; index++) {
         char *percent = strchr(found[index], '=');
-        samples[index] = (struct sample){pid_of(found[index]), end_us, percent ? (unsigned)atoi(percent + 1) : 0, 0, 0, 0};
+        unsigned share = percent ? (unsigned)atoi(percent + 1) : 0;
+        samples[index] = (struct sample){pid_of(found[index]), end_us, share, 0, 0, 0};
     }
     return OK;
 }

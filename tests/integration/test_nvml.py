@@ -70,6 +70,22 @@ FINE = {  # settings that spoil nothing in the end
     "a neighbour that ends": {"PROGRAMS": "self+7", "BUSY": "0:7=90,103:self=90"},
     "one program that starts": {"PROGRAMS": "0:self,100.7:self+7"},
 }
+DOCTOR = {  # settings, and what nas doctor finds: whether it can be had, and a part of what is said
+    "sound": ({}, {"whole": (True, "not split"), "energy counter": (True, "steps each 100.0 ms"),
+                   "instant power": (True, "250 W now, at most 700 W"), "average power": (True, "250 W now"),
+                   "full speed": (True, "no slowdown now, 1980 MHz, 55 °C"),
+                   "to itself": (True, "other processes: none; 0 % busy")}),
+    "faulty": ({"MIG": "1", "REASONS": "0x44", "PROGRAMS": "4194999", "UTILISATION": "12"},
+               {"whole": (False, "split by MIG"), "energy counter": (False, "partitioned (MIG)"),
+                "instant power": (False, "partitioned (MIG)"), "average power": (False, "partitioned (MIG)"),
+                "full speed": (False, "hardware thermal slowdown now, 1980 MHz, 55 °C, at its power limit"),
+                "to itself": (False, "other processes: 4194999 (of another container or user); 12 % busy")}),
+    "silent": ({**COUNTER, "REASONS_ERROR": "3", "PROGRAMS_ERROR": "3", "UTILISATION_ERROR": "3", "AVERAGE_ERROR": "4"},
+               {"energy counter": (False, "does not offer it"), "instant power": (True, "250 W"),
+                "average power": (False, "permission denied"), "full speed": (False, "does not tell"),
+                "to itself": (True, "the driver hides processes; how busy it is is not told")}),
+    "stuck": ({"STUCK_AT_S": "50"}, {"energy counter": (False, "stood still for 0.5 s")}),
+}
 WITHOUT = {  # functions that an old driver's library lacks, the way then taken, and what is said
     "counter": (["nvmlDeviceGetTotalEnergyConsumption"], "nvml instant power, board, summed", "too old"),
     "counter and fields": (["nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetFieldValues"],
@@ -116,6 +132,7 @@ def found(tmp_path_factory):
               for name, settings in ({name: row[0] for name, row in SPOILED.items()} | FINE).items()}
     named |= {("errors", piece_s): {"errors_of_w": 250, "piece_s": piece_s, "PHASE_MS": "37"} for piece_s in WAYS}
     named |= {rhythm: {"PERIOD_MS": rhythm[0], "PHASE_MS": rhythm[1]} for rhythm in RHYTHMS}
+    named |= {("doctor", name): {**settings, "metric": "doctor"} for name, (settings, _) in DOCTOR.items()}
     named["sound"] = {}
     for name, (missing, *_) in WITHOUT.items():  # last, since they change the library
         named["without", name] = {"library": compiled(tmp_path_factory.mktemp("old"), missing)}
@@ -200,6 +217,15 @@ def test_what_was_watched_is_kept(found):
     assert set(watched["sm_clock_mhz"]) <= {1980, 1600}
     assert watched["power_capped"] == watched["looks"] >= 10
     assert watched["temperature_c"] == 55
+
+
+@pytest.mark.parametrize("name", DOCTOR)
+def test_doctor_says_what_can_be_had_and_why_not_the_rest(found, name):
+    """The counter's rhythm, MIG, power, slowdowns and other processes now."""
+    findings = found["doctor", name]
+    for what, (available, told) in DOCTOR[name][1].items():
+        assert findings[f"GPU 0 {what}"][0] is available
+        assert told in findings[f"GPU 0 {what}"][1]
 
 
 @pytest.mark.parametrize("name", WITHOUT)

@@ -125,7 +125,7 @@ class Evaluator:
         for epochs in self._spec.rungs.epochs:
             if epochs > done:
                 rung = self._rung(trainer, done, epochs)
-                name = f"{self._spec.name}/{digest[:16]}/rung-{epochs:g}.safetensors"
+                name = f"{self._place(task)}/rung-{epochs:g}.safetensors"
                 trainer.save(self._artifacts / name, digest)
                 yield Trained(rung=replace(rung, checkpoint=name))
                 done = epochs
@@ -142,6 +142,10 @@ class Evaluator:
             model=build(task.architecture, len(self._prepared.classes)), train=train, validation=validation,
             mean=dataset.mean, std=dataset.std, spec=self._spec.training, numerics=self._numerics,
             device=self._meter.torch_device, seed=task.seed, threads=self._spec.workers.cpus)
+
+    def _place(self, task: Task) -> str:
+        """The folder of a task's checkpoints, among the artifacts."""
+        return f"{self._spec.name}/{task.architecture.digest[:16]}"
 
     @property
     def _artifacts(self) -> Path:

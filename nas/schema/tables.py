@@ -100,19 +100,50 @@ TRIAL = Table(
 Index("uq_trial_original", TRIAL.c.evaluation_id, unique=True,
       sqlite_where=text("duplicate_of IS NULL"), postgresql_where=text("duplicate_of IS NULL"))
 
+
+def _reached() -> list[SchemaItem]:
+    """What is known of a network that was trained and judged, wherever it belongs, but for the epochs."""
+    return [
+        Column("error", Real, nullable=False),
+        Column("train_loss", Real),  # NULL where it was not a number
+        Column("images", BigInteger, nullable=False),
+        Column("train_s", Real, nullable=False),
+        Column("validation_s", Real, nullable=False),
+        Column("numerics", JSON, nullable=False),
+        Column("checkpoint", Text),
+        Column("finished_at", UtcDateTime, nullable=False),
+        CheckConstraint("error >= 0 AND error <= 1", name="error"),
+    ]
+
+
 RUNG = Table(
     "rung", METADATA,
     Column("evaluation_id", ForeignKey("evaluation.id"), primary_key=True),
     Column("epochs", Real, primary_key=True),
-    Column("error", Real, nullable=False),
-    Column("train_loss", Real),  # NULL where it was not a number
-    Column("images", BigInteger, nullable=False),
-    Column("train_s", Real, nullable=False),
-    Column("validation_s", Real, nullable=False),
-    Column("numerics", JSON, nullable=False),
-    Column("checkpoint", Text),
-    Column("finished_at", UtcDateTime, nullable=False),
-    CheckConstraint("error >= 0 AND error <= 1", name="error"),
+    *_reached(),
+)
+
+REPLICATE_RUNG = Table(  # the same network trained by the same recipe with another seed
+    "replicate_rung", METADATA,
+    Column("evaluation_id", ForeignKey("evaluation.id"), primary_key=True),
+    Column("seed", BigInteger, primary_key=True, autoincrement=False),
+    Column("epochs", Real, primary_key=True),
+    *_reached(),
+)
+
+FINAL_TRAINING = Table(  # a network trained by a full recipe on all training images; `error` is on the test images
+    "final_training", METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False),
+    Column("network", Text, nullable=False),  # a trial's as its digest, others by their names
+    Column("digest", ForeignKey("architecture.digest")),  # NULL for networks of other families
+    Column("recipe_digest", Text, nullable=False),  # SHA-256 of the recipe
+    Column("recipe", JSON, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("test_images", BigInteger, nullable=False),
+    Column("epochs", Real, nullable=False),
+    *_reached(),
+    UniqueConstraint("study_id", "network", "recipe_digest", "seed"),
 )
 
 DEVICE = Table(

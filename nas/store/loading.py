@@ -1,4 +1,4 @@
-"""Trials with all that is known of them, in six queries however many there are."""
+"""Trials with all that is known of them, in seven queries however many there are."""
 
 import gc
 from collections import defaultdict
@@ -16,12 +16,13 @@ from nas.schema.tables import (
     EVALUATION,
     MEASUREMENT,
     MEASUREMENT_PLAN,
+    REPLICATE_RUNG,
     RUNG,
     SINGLE_MEASUREMENT,
     TRIAL,
 )
 from nas.store.rows import to_device, to_measurement, to_rung
-from nas.trial import Evaluation, Trial, TrialState
+from nas.trial import Evaluation, Replicate, Rung, Trial, TrialState
 
 
 def load_trials(connection: Connection, study_id: int, numbers: Collection[int] | None = None) -> list[Trial]:
@@ -49,12 +50,24 @@ def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dic
     rungs: dict[int, list[Any]] = defaultdict(list)
     for row in connection.execute(select(RUNG).join(EVALUATION).where(wanted).order_by(RUNG.c.epochs)).all():
         rungs[row.evaluation_id].append(to_rung(row))
+    replicates = _replicates(connection, wanted)
     return {
         row.id: Evaluation(
             measurements={metric: to_measurement(m, devices, plans) for metric, m in measurements[row.id].items()},
-            rungs=tuple(rungs[row.id]), measure_s=row.measure_s)
+            rungs=tuple(rungs[row.id]), measure_s=row.measure_s, replicates=replicates.get(row.id, ()))
         for row in connection.execute(select(EVALUATION).where(wanted))
     }
+
+
+def _replicates(connection: Connection, wanted: ColumnElement[bool]) -> dict[int, tuple[Replicate, ...]]:
+    """By evaluation, in the order in which their seeds began."""
+    found: dict[int, dict[int, tuple[Rung, ...]]] = defaultdict(lambda: defaultdict(tuple))
+    for row in connection.execute(
+            select(REPLICATE_RUNG).join(EVALUATION).where(wanted)
+            .order_by(REPLICATE_RUNG.c.epochs, REPLICATE_RUNG.c.finished_at, REPLICATE_RUNG.c.seed)).all():
+        found[row.evaluation_id][row.seed] += (to_rung(row),)
+    return {evaluation: tuple(Replicate(seed=seed, rungs=rungs) for seed, rungs in seeds.items())
+            for evaluation, seeds in found.items()}
 
 
 def load_single(connection: Connection, target: str | None) -> list[tuple[str, Measurement]]:

@@ -42,7 +42,7 @@ def _storable(text: str) -> str:
 
 
 def of_rung(rung: Rung) -> Values:
-    """All but the key of the evaluation."""
+    """All but the keys of what was trained."""
     return {"epochs": rung.epochs, "error": rung.error, "train_loss": rung.train_loss, "images": rung.images,
             "train_s": rung.train_s, "validation_s": rung.validation_s, "numerics": dict(rung.numerics),
             "checkpoint": rung.checkpoint, "finished_at": rung.finished_at}
@@ -88,7 +88,7 @@ def to_measurement(row: Row[Any], devices: Mapping[int, Device], plans: Mapping[
 
 
 def to_rung(row: Row[Any]) -> Rung:
-    """The rung of a row of `rung`."""
+    """The rung of a row of `rung`, `replicate_rung` or `final_training`."""
     loss = math.nan if row.train_loss is None else row.train_loss
     return Rung(epochs=row.epochs, error=row.error, train_loss=loss, images=row.images, train_s=row.train_s,
                 validation_s=row.validation_s, numerics=row.numerics, checkpoint=row.checkpoint,

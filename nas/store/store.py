@@ -217,6 +217,12 @@ class Store:
             study_id = self._study_id(connection, study)
             writing.write_rung(connection, writing.evaluation_id(connection, study_id, number), rung)
 
+    def add_replicate(self, study: str, number: int, seed: int, rung: Rung) -> None:
+        """Add a rung of a replicate of a trial's network. Raises `InvalidValueError` unless it is beyond its last."""
+        with self._writing() as connection:
+            study_id = self._study_id(connection, study)
+            writing.write_rung(connection, writing.evaluation_id(connection, study_id, number), rung, seed)
+
     def finish_trial(self, study: str, trial: Trial) -> None:
         """Record a trial's new state, reason, worker, sampler state and times; its evaluation is recorded already.
 
@@ -256,12 +262,6 @@ class Store:
         with self._reading() as connection:
             return self._fronts(connection, self._study_id(connection, study))
 
-    def add_artifact(self, study: str, artifact: Artifact) -> None:
-        """Record a file that was written. A file written anew takes the place of the old one under its path."""
-        values = {"kind": artifact.kind, "trial": artifact.trial, "sha256": artifact.sha256,
-                  "size_bytes": artifact.size_bytes, "created_at": artifact.created_at}
-        with self._writing() as connection:
-            key = {"study_id": self._study_id(connection, study), "path": artifact.path}
     def newest_front(self, study: str) -> ParetoFront | None:
         """The last snapshot of the front, None where there is none yet."""
         with self._reading() as connection:
@@ -284,6 +284,12 @@ class Store:
         with self._reading() as connection:
             return summarize(connection, self._study_id(connection, study))
 
+    def add_artifact(self, study: str, artifact: Artifact) -> None:
+        """Record a file that was written. A file written anew takes the place of the old one under its path."""
+        values = {"kind": artifact.kind, "trial": artifact.trial, "sha256": artifact.sha256,
+                  "size_bytes": artifact.size_bytes, "created_at": artifact.created_at}
+        with self._writing() as connection:
+            key = {"study_id": self._study_id(connection, study), "path": artifact.path}
             here = (ARTIFACT.c.study_id == key["study_id"]) & (ARTIFACT.c.path == key["path"])
             if connection.execute(update(ARTIFACT).where(here).values(values)).rowcount == 0:
                 connection.execute(insert(ARTIFACT).values(**key, **values))
@@ -402,12 +408,6 @@ class Store:
             study_id = self._study_id(connection, name)
             connection.execute(update(STUDY).where(STUDY.c.id == study_id).values(**values))
 
-    def _fronts(self, connection: Connection, study_id: int, sequence: int | None = None) -> list[ParetoFront]:
-        fronts, members = FRONT.c.study_id == study_id, FRONT_MEMBER.c.study_id == study_id
-        if sequence is not None:
-            fronts, members = fronts & (FRONT.c.sequence == sequence), members & (FRONT_MEMBER.c.sequence == sequence)
-        numbers: dict[int, list[int]] = defaultdict(list)
-        for row in connection.execute(select(FRONT_MEMBER).where(members).order_by(FRONT_MEMBER.c.position)):
     @staticmethod
     def _newest(connection: Connection, study_id: int) -> int | None:
         """The sequence number of the last front."""
@@ -415,6 +415,12 @@ class Store:
             select(func.max(FRONT.c.sequence)).where(FRONT.c.study_id == study_id)).scalar_one()
         return found
 
+    def _fronts(self, connection: Connection, study_id: int, sequence: int | None = None) -> list[ParetoFront]:
+        fronts, members = FRONT.c.study_id == study_id, FRONT_MEMBER.c.study_id == study_id
+        if sequence is not None:
+            fronts, members = fronts & (FRONT.c.sequence == sequence), members & (FRONT_MEMBER.c.sequence == sequence)
+        numbers: dict[int, list[int]] = defaultdict(list)
+        for row in connection.execute(select(FRONT_MEMBER).where(members).order_by(FRONT_MEMBER.c.position)):
             numbers[row.sequence].append(row.trial)
         return [ParetoFront(members=tuple(numbers[row.sequence]), hypervolume=row.hypervolume,
                             after=row.finished_trials, feasible=row.feasible)

@@ -15,6 +15,7 @@ from nas.schema.tables import (
     MEASUREMENT,
     MEASUREMENT_PLAN,
     METRIC_CONTEXT,
+    REPLICATE_RUNG,
     RUNG,
     SINGLE_MEASUREMENT,
     TRIAL,
@@ -91,13 +92,17 @@ def write_single(connection: Connection, target: str, digest: str | None, measur
             for m in measurements])
 
 
-def write_rung(connection: Connection, evaluation: int, rung: Rung) -> None:
-    """Add a rung. Raises `InvalidValueError` unless it is beyond the last one."""
-    last = connection.execute(select(func.max(RUNG.c.epochs)).where(RUNG.c.evaluation_id == evaluation)).scalar_one()
+def write_rung(connection: Connection, evaluation: int, rung: Rung, seed: int | None = None) -> None:
+    """Add a rung, of the replicate with this seed where there is one. Raises `InvalidValueError` unless it is beyond
+    the last one."""
+    table, key = RUNG, {"evaluation_id": evaluation}
+    if seed is not None:
+        table, key = REPLICATE_RUNG, {**key, "seed": seed}
+    last = connection.execute(select(func.max(table.c.epochs)).filter_by(**key)).scalar_one()
     if last is not None and rung.epochs <= last:
         message = f"rung at {rung.epochs} epochs comes after one at {last}"
         raise InvalidValueError(message)
-    connection.execute(insert(RUNG), {"evaluation_id": evaluation, **of_rung(rung)})
+    connection.execute(insert(table), {**key, **of_rung(rung)})
 
 
 def _write_plans(connection: Connection, measurements: Sequence[Measurement]) -> None:

@@ -20,7 +20,7 @@ from nas.measurement import Device, Kind, Measurement, MeasurementPlan, Status
 from nas.pareto import ParetoFront
 from nas.store import Artifact, ArtifactKind, Store
 from nas.study import Budget, Direction, Objective, StudySpec, WorkersSpec
-from nas.trial import Rung, Trial, TrialState
+from nas.trial import Evaluation, Replicate, Rung, Trial, TrialState
 
 PLAN = MeasurementPlan()
 DEVICE = Device(kind="cpu", name="Two cores", identity="machine-1", device_class="two cores, 1 thread",
@@ -182,6 +182,20 @@ class StoreContract:
             known = replace(known, evaluation=known.evaluation.with_rung(each))
             assert store.trials("first") == [known]
 
+    def test_replicates_are_loaded_as_they_were_saved(self, store: Store) -> None:
+        """By seed, rungs in order, whatever the order they came in; the trial's own rungs are none of them."""
+        own, later = rung(2.0), datetime.now(UTC) + timedelta(hours=1)
+        store.add_trial("first", trial(0, evaluation=Evaluation(rungs=(own,))))
+        known = [Replicate(seed=seed, rungs=(rung(1.0, error=1 / seed), rung(2.0, error=1 / seed, finished_at=later)))
+                 for seed in (2**31 - 1, 5)]
+        for each, index in ((known[0], 0), (known[1], 0), (known[1], 1), (known[0], 1)):
+            store.add_replicate("first", 0, each.seed, each.rungs[index])
+        with pytest.raises(InvalidValueError, match="comes after"):
+            store.add_replicate("first", 0, 5, rung(1.5))
+        (found,) = store.trials("first")
+        assert found.evaluation == Evaluation(rungs=(own,), replicates=tuple(known))
+        assert found.evaluation.fresh_errors() == (1 / (2**31 - 1), 1 / 5)
+
     def test_a_trial_may_come_with_an_evaluation(self, store: Store) -> None:
         """As when a study is copied."""
         evaluation = trial(0).evaluation.with_measurements([latency()], 0.1).with_rung(rung())
@@ -241,21 +255,6 @@ class StoreContract:
         assert store.trial("first", 0).evaluation.rungs == ()
         assert len(store.trial("second", 0).evaluation.rungs) == 1
 
-    def test_an_unknown_trial_is_answered_with_the_known_ones(self, store: Store) -> None:
-        """For reading and for writing."""
-        with pytest.raises(UnknownNameError, match="there are: none"):
-            store.trial("first", 0)
-        store.add_trial("first", trial(0))
-        store.add_trial("first", trial(1))
-        with pytest.raises(UnknownNameError, match="there are: 0 to 1"):
-            store.trial("first", 5)
-        with pytest.raises(InvalidValueError, match="no trial 5"):
-            store.add_rung("first", 5, rung())
-        with pytest.raises(InvalidValueError, match="trial 5 cannot go from not recorded"):
-            store.finish_trial("first", trial(5).moved_to(TrialState.COMPLETE))
-
-    def test_a_trial_number_is_used_once(self, store: Store) -> None:
-        """A second trial of the number is refused, and nothing of it is kept."""
     def test_a_summary_says_what_the_trials_come_to(self, store: Store) -> None:
         """Without reading them. 1 begins while 0 is at work, 2 repeats 0, then nothing is done for an hour; 3 was last
         heard of at its rung, 4 not at all."""
@@ -263,8 +262,9 @@ class StoreContract:
         at = [begin + timedelta(seconds=seconds) for seconds in (0, 5.25, 10, 20.5, 3600, 3607)]
         assert store.summary("first").searched_s == 0
         for number, start in enumerate((at[0], at[1], at[2], at[4], at[5])):
-            store.add_trial("first", trial(number, started_at=start, **(
-                {"architecture": architecture(16), "duplicate_of": 0} if number == 2 else {})))
+            original = 0 if number == 2 else None
+            store.add_trial("first", trial(number, 16 if number == 2 else None, started_at=start,
+                                           duplicate_of=original))
         store.add_measurements("first", 0, [latency()], 0.5)
         store.add_rung("first", 3, rung(1.0, finished_at=at[5], train_s=2.0, validation_s=0.25))
         store.finish_trial("first", trial(0, started_at=at[0]).moved_to(TrialState.COMPLETE, finished_at=at[3]))
@@ -284,6 +284,21 @@ class StoreContract:
         assert [each.number for each in store.trials("first", [3, 1])] == [1, 3]
         assert store.trials("first", []) == []
 
+    def test_an_unknown_trial_is_answered_with_the_known_ones(self, store: Store) -> None:
+        """For reading and for writing."""
+        with pytest.raises(UnknownNameError, match="there are: none"):
+            store.trial("first", 0)
+        store.add_trial("first", trial(0))
+        store.add_trial("first", trial(1))
+        with pytest.raises(UnknownNameError, match="there are: 0 to 1"):
+            store.trial("first", 5)
+        with pytest.raises(InvalidValueError, match="no trial 5"):
+            store.add_rung("first", 5, rung())
+        with pytest.raises(InvalidValueError, match="trial 5 cannot go from not recorded"):
+            store.finish_trial("first", trial(5).moved_to(TrialState.COMPLETE))
+
+    def test_a_trial_number_is_used_once(self, store: Store) -> None:
+        """A second trial of the number is refused, and nothing of it is kept."""
         store.add_trial("first", trial(0))
         with pytest.raises(DatabaseError, match="breaks a rule"):
             store.add_trial("first", trial(0, width=99))
@@ -439,6 +454,8 @@ class StoreContract:
         for front in history:
             store.add_front("first", front)
         assert store.fronts("first") == history
+        assert store.newest_front("first") == history[-1]
+        assert store.hypervolumes("first") == [(0, 0.0), (2, 1 / 3)]
 
     def test_the_same_front_is_kept_once(self, store: Store) -> None:
         """A search that goes on may say again what it said last; an old front that comes back is news."""
@@ -454,8 +471,6 @@ class StoreContract:
         with pytest.raises(DatabaseError, match="breaks a rule"):
             store.add_front("first", ParetoFront(members=(9,), hypervolume=None, after=1, feasible=True))
         assert store.fronts("first") == []
-        assert store.newest_front("first") == history[-1]
-        assert store.hypervolumes("first") == [(0, 0.0), (2, 1 / 3)]
 
     def test_files_are_found_by_trial_and_kind(self, store: Store) -> None:
         """And a file written anew is one file."""

@@ -1,0 +1,121 @@
+"""Trials' networks trained again with other seeds, by the search's own recipe and judged on its validation images.
+
+What is on a front was chosen by one training each, so it looks better than it is; fresh seeds say how much. Test
+images are not read. Every rung is recorded as it is reached, so the same call goes on after any interruption.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nas.errors import InvalidValueError, TrialFailedError
+from nas.evaluation import Job, Preparation
+from nas.search.launch import Workers
+from nas.search.plan import Plan
+from nas.store import Store
+from nas.study import StudySpec
+from nas.task import Event, Task, Trained
+from nas.trial import Evaluation, Trial, TrialState
+
+Listener = Callable[[Trial, Task], None]
+"""Told of every rung that was recorded: the trial, and the task as it stands now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replication:
+    """Prepared replicates; `trials` are those whose networks the plan's tasks train, by task number."""
+
+    plan: Plan[Task]
+    trials: Sequence[Trial]
+    job: Job
+    workers: Workers
+
+    def run(self) -> None:
+        """Train. Ctrl-C loses nothing but the rungs in work. Raises `TrialFailedError` where trainings failed."""
+        self.workers.run(self.plan, self.job)
+        if self.plan.failures:
+            raise TrialFailedError("\n".join(
+                f"trial {self.trials[number].number} with seed {self.plan.tasks[number].seed}: {reason}"
+                for number, reason in sorted(self.plan.failures.items())))
+
+
+def replicate_seed(study_seed: int, digest: str, count: int) -> int:
+    """The seed of an architecture's replicate, `count` from 1: the same however and whenever it is trained."""
+    return int.from_bytes(hashlib.sha256(f"{study_seed}:{digest}:{count}".encode()).digest()[:4], "big") >> 1
+
+
+def chosen(trials: Sequence[Trial], numbers: Collection[int] | None = None) -> list[Trial]:
+    """The trials that can be replicated: complete originals, all or those of these numbers.
+
+    Raises `InvalidValueError` for a number of any other trial.
+    """
+    able = {trial.number: trial for trial in trials
+            if trial.state is TrialState.COMPLETE and trial.duplicate_of is None and trial.evaluation.rungs}
+    if numbers is None:
+        return list(able.values())
+    wrong = sorted(set(numbers) - set(able))
+    if wrong:
+        raise InvalidValueError(f"trial {', '.join(map(str, wrong))} cannot be trained again: only complete trials "
+                                "can, and of equal networks the first")
+    return [able[number] for number in sorted(set(numbers))]
+
+
+def left_to_do(spec: StudySpec, trials: Sequence[Trial], seeds: int) -> list[tuple[Trial, Task]]:
+    """What is missing of `seeds` replicates of each trial: first one of each, then the second ones, and so on."""
+    found: list[tuple[Trial, Task]] = []
+    for count in range(1, seeds + 1):
+        for trial in trials:
+            seed = replicate_seed(spec.seed, trial.architecture.digest, count)
+            rungs = next((r.rungs for r in trial.evaluation.replicates if r.seed == seed), ())
+            if not rungs or rungs[-1].epochs < spec.rungs.epochs[-1]:
+                found.append((trial, Task(number=len(found), architecture=trial.architecture, seed=seed,
+                                          evaluation=Evaluation(rungs=rungs))))
+    return found
+
+
+@contextmanager
+def open_replicates(store: Store, study: str, todo: Sequence[tuple[Trial, Task]], *, workers: Workers, folder: Path,
+                    listener: Listener = lambda *_: None, kind: str | None = None,
+                    evaluator: str = "nas.evaluation.replicator:Replicator") -> Iterator[Replication]:
+    """Everything before the first training. `todo` is what `left_to_do` gave; `folder` goes on the import path.
+
+    Raises `StudyConflictError` while the study is searched, and what the evaluator's `prepare` raises.
+    """
+    record = store.study(study)
+    trials = [trial for trial, _ in todo]
+    artifacts = Path(record.artifacts)
+
+    def keep(task: Task, event: Event) -> Task | None:
+        if not isinstance(event, Trained):
+            return task
+        trial = trials[task.number]
+        store.add_replicate(study, trial.number, task.seed, event.rung)
+        task = replace(task, evaluation=task.evaluation.with_rung(event.rung))
+        _forget(artifacts, task, over=event.rung.epochs >= record.spec.rungs.epochs[-1])
+        listener(trial, task)
+        return None if event.rung.epochs >= record.spec.rungs.epochs[-1] else task
+
+    spec = record.spec
+    if kind is not None:
+        spec = replace(spec, workers=replace(spec.workers, kind=kind))
+    job = Job(spec=spec, artifacts=record.artifacts, folder=str(folder.resolve()), evaluator=evaluator,
+              preparation=Preparation.from_dict(record.numerics))
+    try:
+        with store.claim(study):
+            workers.prepare(job)
+            plan = Plan(spec=spec, tasks=[task for _, task in todo], record=keep)
+            yield Replication(plan=plan, trials=trials, job=job, workers=workers)
+    finally:
+        workers.close()
+
+
+def _forget(artifacts: Path, task: Task, *, over: bool) -> None:
+    """Delete the checkpoints that nobody needs any more: all but the newest, and that too in the end."""
+    names = [rung.checkpoint for rung in task.evaluation.rungs if rung.checkpoint]
+    for name in names if over else names[:-1]:
+        (artifacts / name).unlink(missing_ok=True)
+    if over and names:
+        with suppress(OSError):  # what a killed writer left half written may still be in it
+            (artifacts / names[-1]).parent.rmdir()

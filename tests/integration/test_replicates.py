@@ -1,0 +1,152 @@
+"""Networks trained again with other seeds: as the search did, every rung kept, nothing else touched."""
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nas.cli import main
+from nas.errors import InvalidValueError, StudyConflictError, TrialFailedError
+from nas.pareto import front
+from nas.search.launch import open_search
+from nas.search.replicates import chosen, left_to_do, open_replicates, replicate_seed
+from nas.store import Store
+from nas.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec
+from nas.trial import TrialState
+from workers.local import LocalWorkers
+
+ARITHMETIC = "nas.testing.evaluators:ArithmeticEvaluator"
+SPEC = StudySpec(name="again", space="osa_tiny", sampler="random", seed=1, rungs=RungSpec(epochs=(1, 2)),
+                 budget=Budget(trials=6), objectives=(Objective(metric="error", reference=1.0),
+                                                      Objective(metric="macs", reference=4e6, limit=2_000_000)))
+TRAINED = replace(SPEC, name="trained", rungs=RungSpec(epochs=(0.5, 1)), budget=Budget(trials=2),
+                  objectives=(Objective(metric="error", reference=1.0),),
+                  data=DataSpec(dataset="digits", validation_images=100, train_images=256),
+                  training=TrainingSpec(precision="fp32", channels_last=False))
+
+
+def search(folder: Path, spec: StudySpec, evaluator: str) -> None:
+    with Store.open(folder / "nas.db") as store, open_search(
+            spec, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder, evaluator=evaluator) as found:
+        found.run()
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A study without real training."""
+    folder = tmp_path_factory.mktemp("searched")
+    search(folder, SPEC, ARITHMETIC)
+    return folder
+
+
+@pytest.fixture
+def store(searched, tmp_path):
+    """The record of a copy of it."""
+    shutil.copytree(searched, tmp_path / "copy")
+    with Store.open(tmp_path / "copy" / "nas.db") as opened:
+        yield opened
+
+
+def replicate(store: Store, todo, study: str = "again", evaluator: str = ARITHMETIC):
+    with open_replicates(store, study, todo, workers=LocalWorkers(), folder=Path(), evaluator=evaluator) as found:
+        found.run()
+
+
+def test_every_chosen_network_gets_its_seeds_once(store):
+    """First one for each, then the second ones; the next call has only more seeds to do."""
+    trials = chosen(store.trials("again"))
+    todo = left_to_do(SPEC, trials, 2)
+    assert [trial.number for trial, _ in todo] == [t.number for t in trials] * 2
+    replicate(store, todo)
+    after = chosen(store.trials("again"))
+    assert left_to_do(SPEC, after, 2) == []
+    assert len(left_to_do(SPEC, after, 3)) == len(trials)
+    for trial in after:
+        seeds = {replicate.seed for replicate in trial.evaluation.replicates}
+        assert len(seeds - {trial.seed}) == 2
+        assert [[rung.epochs for rung in each.rungs] for each in trial.evaluation.replicates] == [[1, 2]] * 2
+        assert trial.evaluation.fresh_errors() == (trial.evaluation.value("error"),) * 2  # arithmetic knows no seeds
+
+
+def test_the_search_goes_on_as_if_there_were_none(store):
+    """The front that decisions are made by, the trials' own rungs and the soundness of the record stay."""
+    before = store.trials("again")
+    replicate(store, left_to_do(SPEC, chosen(before), 1))
+    after = store.trials("again")
+    assert front(after, SPEC.objectives) == front(before, SPEC.objectives)
+    assert [t.evaluation.rungs for t in after] == [t.evaluation.rungs for t in before]
+    assert store.problems() == []
+
+
+def test_an_unfinished_replicate_goes_on_at_its_last_rung(store):
+    """A rung that is recorded is not trained again."""
+    trial = chosen(store.trials("again"))[0]
+    ((_, task),) = left_to_do(SPEC, [trial], 1)
+    store.add_replicate("again", trial.number, task.seed, replace(trial.evaluation.rungs[0], error=0.125))
+    ((_, task),) = left_to_do(SPEC, [store.trial("again", trial.number)], 1)
+    assert [rung.error for rung in task.evaluation.rungs] == [0.125]
+    replicate(store, left_to_do(SPEC, [store.trial("again", trial.number)], 1))
+    (found,) = store.trial("again", trial.number).evaluation.replicates
+    assert [rung.epochs for rung in found.rungs] == [1, 2]
+    assert found.rungs[0].error == 0.125
+    with pytest.raises(InvalidValueError, match="comes after"):
+        store.add_replicate("again", trial.number, task.seed, found.rungs[0])
+
+
+def test_only_complete_originals_can_be_trained_again(store):
+    """A stopped trial and an unknown number are refused by name."""
+    trials = store.trials("again")
+    stopped = next(t.number for t in trials if t.state is TrialState.STOPPED)
+    with pytest.raises(InvalidValueError, match=f"trial {stopped}, 99 cannot be trained again"):
+        chosen(trials, {stopped, 99})
+
+
+def test_a_search_and_its_replicates_do_not_run_at_once(store):
+    """They would train on the same device, and the one would not know of the other."""
+    with store.claim("again"), pytest.raises(StudyConflictError, match="is being searched already"):
+        replicate(store, left_to_do(SPEC, chosen(store.trials("again")), 1))
+
+
+def test_a_replicate_that_fails_is_told_and_not_recorded(store):
+    """The others are; the same call tries it again."""
+    trials = chosen(store.trials("again"))[:2]
+    with pytest.raises(TrialFailedError, match=rf"trial {trials[0].number} with seed \d+: the loss is not finite"):
+        replicate(store, left_to_do(SPEC, trials, 1), evaluator="nas.testing.evaluators:FailingEvaluator")
+    assert [len(store.trial("again", trial.number).evaluation.replicates) for trial in trials] == [0, 1]
+
+
+def test_the_seeds_of_replicates_are_pinned():
+    """By `sha256sum`: the first 31 bits for '7:ab:1'. Replicates of old records must stay known."""
+    assert replicate_seed(7, "ab", 1) == 0x44F9345B
+
+
+def test_a_replicate_with_the_searchs_seed_is_the_searchs_training(tmp_path):
+    """Bit for bit: same images, recipe and number formats. Afterwards no checkpoint of it is left."""
+    search(tmp_path, TRAINED, "nas.evaluation.evaluator:Evaluator")
+    with Store.open(tmp_path / "nas.db") as store:
+        trial = chosen(store.trials("trained"))[0]
+        kept = {path for path in tmp_path.rglob("*.safetensors") if path.exists()}
+        ((_, task),) = left_to_do(TRAINED, [trial], 1)
+        replicate(store, [(trial, replace(task, seed=trial.seed))], "trained",
+                  "nas.evaluation.replicator:Replicator")
+        (found,) = store.trial("trained", trial.number).evaluation.replicates
+    assert [(r.error, r.train_loss, r.images) for r in found.rungs] == [
+        (r.error, r.train_loss, r.images) for r in trial.evaluation.rungs]
+    assert {path for path in tmp_path.rglob("*.safetensors") if path.exists()} == kept
+
+
+def test_the_command_trains_real_networks_again(tmp_path, monkeypatch):
+    """Every replicate has its line; the same command finds nothing to do."""
+    search(tmp_path, TRAINED, "nas.evaluation.evaluator:Evaluator")
+    monkeypatch.chdir(tmp_path)
+    call = ["replicate", "trained", "--all", "--seeds", "1"]
+    first = CliRunner().invoke(main, call, catch_exceptions=False)
+    assert first.exit_code == 0
+    lines = re.findall(r"\[(\d)/2\] trial \d+: error [\d.]+ % with seed \d+, [\d.]+ % in the search", first.output)
+    assert lines == ["1", "2"]
+    again = CliRunner().invoke(main, call, catch_exceptions=False)
+    assert "2 networks have 1 replicates each already" in again.output
+    assert "say what to train again" in CliRunner().invoke(main, ["replicate", "--all", "--front"]).output

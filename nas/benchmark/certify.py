@@ -25,9 +25,9 @@ from typing import Any
 
 from scipy.stats import t as student_t
 
-from nas.benchmark.timing import MAX_WAITING_SHARE, Run, time_block, waiting_s, warm_up
+from nas.benchmark.timing import MAX_NEIGHBOUR_SHARE, MAX_WAITING_SHARE, Run, time_block, waiting_s, warm_up
 from nas.measurement import Measurement, MeasurementPlan, Status
-from nas.meters import Meter
+from nas.meters import HostLoad, Meter
 from nas.meters.watch import Problem
 
 PROTOCOL = "certify/1"
@@ -105,10 +105,11 @@ def certify(candidates: Mapping[str, Run], reference: Run, meter: Meter, plan: M
         rng.shuffle(waiting)
         rejected = False
         for name in waiting:
-            each, start_s = known[name], meter.time_s()
+            each, start_s, load = known[name], meter.time_s(), meter.host_load()
             middle = _segment(each.run, meter, each.calls, rule.candidate_s, rule)
             after = _segment(reference, meter, reference_calls, rule.reference_s, rule)
-            problem = meter.watch.problem(start_s) or _problem(before, middle, after, rule)
+            busy = _neighbours(load, meter.host_load(), meter.time_s() - start_s, plan)
+            problem = meter.watch.problem(start_s) or _problem(before, middle, after, rule, busy)
             if problem or before is None or middle is None or after is None:
                 each.rejected.append(problem or UNTIMED)
                 rejected = True
@@ -138,14 +139,26 @@ def _segment(run: Run, meter: Meter, calls: int, seconds: float, rule: Cycles) -
     return statistics.median(times) if len(times) >= MIN_BLOCKS else None
 
 
-def _problem(before: float | None, middle: float | None, after: float | None, rule: Cycles) -> Problem | None:
-    """Why a cycle does not count; None where it does."""
+def _problem(before: float | None, middle: float | None, after: float | None, rule: Cycles,
+             neighbours: str) -> Problem | None:
+    """Why a cycle does not count; None where it does. A change of pace is put down to busy neighbours."""
     if before is None or middle is None or after is None:
         return UNTIMED
     change = abs(after - before) / ((after + before) / 2)
     if change <= rule.max_reference_change:
         return None
-    return Problem(status=Status.THROTTLED, reason=f"the reference changed by {change:.1%}")
+    reason = f"the reference changed by {change:.1%}"
+    if neighbours:
+        return Problem(status=Status.CONTENDED, reason=f"{reason} while {neighbours}")
+    return Problem(status=Status.THROTTLED, reason=reason)
+
+
+def _neighbours(before: HostLoad | None, after: HostLoad | None, seconds: float, plan: MeasurementPlan) -> str:
+    """What other processes did meanwhile, where they used most of the cores left free; empty where they did not."""
+    if before is None or after is None:
+        return ""
+    busy, free = (after.foreign_s - before.foreign_s) / seconds, after.cores - plan.threads
+    return f"other processes used {busy:.1f} of {free} free cores" if busy > MAX_NEIGHBOUR_SHARE * free else ""
 
 
 def _figure(each: _Candidate, references: Sequence[float], meter: Meter, plan: MeasurementPlan,

@@ -1,6 +1,5 @@
 """Cycles against a reference on a fake clock: what drifts cancels, the interval holds what it says."""
 
-import math
 import random
 from itertools import pairwise
 
@@ -8,38 +7,18 @@ import pytest
 
 from nas.benchmark.certify import Cycles, certify
 from nas.benchmark.interval import median_interval
+from nas.instrument.simulated import DriftingDevice
 from nas.measurement import MeasurementPlan, Status
+from nas.meters.watch import DeviceState
 from nas.testing.fake_meter import FakeMeter
 
 PLAN = MeasurementPlan(block_s=0.1)
 RATIO = 1.7
 
 
-class Machine(FakeMeter):
-    """A device whose pace drifts: it warms up, its clock steps, and AR(1) noise is on top of it all."""
-
-    def __init__(self, seed: int, noise: float) -> None:
-        super().__init__()
-        self._rng, self._noise = random.Random(seed), noise
-        self._error, self._step, self._next_step_s = 0.0, 0.0, 0.0
-        self._amplitude = self._rng.uniform(0.01, 0.04)
-        self._tau_s = self._rng.uniform(20, 90)
-
-    def network(self, seconds: float):
-        """A network that takes so long on an ideal device."""
-        return lambda: self.work(seconds * self._pace())
-
-    def _pace(self) -> float:
-        if self.now_s >= self._next_step_s:
-            self._step = 0.0076 * self._rng.randint(-1, 1)
-            self._next_step_s = self.now_s + self._rng.expovariate(1 / 30)
-        self._error = 0.5 * self._error + self._rng.gauss(0, self._noise)
-        return 1 + self._amplitude * (1 - math.exp(-self.now_s / self._tau_s)) + self._step + self._error
-
-
 def run(meter, candidates, **changes):
     return certify({name: meter.network(seconds) for name, seconds in candidates.items()}, meter.network(0.1), meter,
-                   PLAN, sleep=meter.work, **changes)
+                   PLAN, sleep=meter.sleep, **changes)
 
 
 @pytest.mark.slow
@@ -49,16 +28,16 @@ def test_the_interval_holds_the_true_ratio(noise):
     least 92 %, and the plain interval on one run's blocks holds its true time far less often."""
     covered = plain = 0
     for seed in range(300):
-        details = run(Machine(seed, noise), {"net": RATIO * 0.1}, seed=seed)["net"].details
+        details = run(DriftingDevice(seed, noise), {"net": RATIO * 0.1}, seed=seed)["net"].details
         covered += details["ratio_low"] <= RATIO <= details["ratio_high"]
-        meter = Machine(seed, noise)
+        meter = DriftingDevice(seed, noise)
         alone, blocks = meter.network(0.1), []
         for _ in range(60):
             start_s = meter.now_s
             alone()
             blocks.append(meter.now_s - start_s)
         interval = median_interval(blocks)
-        late = Machine(seed, 0)  # the same network ten minutes later, warm and with no noise
+        late = DriftingDevice(seed, 0)  # the same network ten minutes later, warm and with no noise
         late.now_s = 600.0
         start_s = late.now_s
         late.network(0.1)()
@@ -72,7 +51,7 @@ def test_a_copy_of_the_reference_is_as_fast():
     0.3 % noise."""
     close = 0
     for seed in range(60):
-        meter = Machine(seed, 0.003)
+        meter = DriftingDevice(seed, 0.003)
         found = run(meter, {"copy": 0.1}, seed=seed)["copy"]
         close += abs(found.details["ratio"] - 1) <= 0.01
         assert len(found.details["ratios"]) * 7 + 2 <= 45
@@ -81,7 +60,7 @@ def test_a_copy_of_the_reference_is_as_fast():
 
 def test_candidates_take_turns_in_changing_order():
     """Three candidates in one session: each ratio is right, and the order is not the same in every round."""
-    meter, order = Machine(1, 0.002), []
+    meter, order = DriftingDevice(1, 0.002), []
 
     def noted(name, seconds):
         network = meter.network(seconds)
@@ -94,7 +73,7 @@ def test_candidates_take_turns_in_changing_order():
         return call
 
     found = certify({"a": noted("a", 0.05), "b": noted("b", 0.1), "c": noted("c", 0.2)}, noted("R", 0.1), meter, PLAN,
-                    sleep=meter.work, seed=3)
+                    sleep=meter.sleep, seed=3)
     assert [found[name].details["ratio"] for name in "abc"] == pytest.approx([0.5, 1, 2], rel=0.01)
     turns = [name for name in order[5:] if name != "R"]  # after the warm-ups
     rounds = {tuple(turns[index:index + 3]) for index in range(0, len(turns) - 2, 3)}
@@ -109,7 +88,7 @@ def test_a_reference_that_jumps_gives_no_value():
     def jumping():
         meter.work(0.1 * (1.1 if int(meter.now_s / 3) % 2 else 1.0))
 
-    found = certify({"net": jumping}, jumping, meter, PLAN, sleep=meter.work)["net"]
+    found = certify({"net": jumping}, jumping, meter, PLAN, sleep=meter.sleep)["net"]
     if found.value is None:
         assert found.status is Status.THROTTLED
         assert "the reference changed by" in found.reason
@@ -125,7 +104,7 @@ def test_neighbours_give_no_value():
         meter.work(0.1)
         meter.waited_s += 0.01
 
-    found = certify({"net": beside}, beside, meter, PLAN, sleep=meter.work)["net"]
+    found = certify({"net": beside}, beside, meter, PLAN, sleep=meter.sleep)["net"]
     assert (found.status, found.value) == (Status.CONTENDED, None)
     assert "other processes held the cores" in found.reason
 
@@ -137,7 +116,50 @@ def test_noise_ends_at_the_cap():
     def noisy():
         meter.work(0.1 * (1 + rng.uniform(-0.1, 0.1)))
 
-    found = certify({"net": noisy}, noisy, meter, PLAN, sleep=meter.work,
+    found = certify({"net": noisy}, noisy, meter, PLAN, sleep=meter.sleep,
                     cycles=Cycles(max_reference_change=1, max_half_width=1e-4))["net"]
     assert (found.status, len(found.samples)) == (Status.NOISY, 12)
     assert found.ci_low < found.value < found.ci_high
+
+
+def test_cycles_in_which_the_device_slowed_down_are_run_again():
+    """A device that is too hot for 8 s in the middle and slower then: its cycles are rejected, the ratio is right."""
+    meter = FakeMeter()
+
+    def hot():
+        return 20 < meter.now_s < 28
+
+    meter.tells = lambda now_s: DeviceState(time_s=now_s, sm_clock_mhz=1980,
+                                            slowed=("hardware thermal slowdown",) * hot())
+    found = certify({"net": lambda: meter.work(0.17 * (1 + hot()))}, lambda: meter.work(0.1 * (1 + hot())), meter, PLAN,
+                    sleep=meter.sleep)["net"]
+    assert found.status is Status.OK
+    assert found.details["ratio"] == pytest.approx(RATIO)
+    assert any("hardware thermal slowdown" in reason for reason in found.details["rejected"])
+
+
+@pytest.mark.parametrize(("change", "status", "reason"), [
+    ({"slowed": ("power brake",)}, Status.THROTTLED, "power brake"),
+    ({"busy": {7: 30}}, Status.CONTENDED, "process 7 used up to 30 %"),
+])
+def test_a_device_that_is_never_itself_certifies_nothing(change, status, reason):
+    """There are a status, a reason and no value, after seven rejected cycles."""
+    meter = FakeMeter()
+    meter.tells = lambda now_s: DeviceState(time_s=now_s, **change)
+    found = certify({"net": lambda: meter.work(0.17)}, lambda: meter.work(0.1), meter, PLAN, sleep=meter.sleep)["net"]
+    assert (found.status, found.value, len(found.details["rejected"])) == (status, None, 7)
+    assert reason in found.reason
+
+
+def test_a_reference_that_jumps_beside_busy_neighbours_is_contended():
+    """The same jumps while others use the one core that is left free: the reason says so."""
+    meter = FakeMeter()
+
+    def jumping():
+        meter.work(0.1 * (1.3 if int(meter.now_s / 3) % 2 else 1.0))
+        meter.foreign_s += 0.1
+
+    found = certify({"net": jumping}, jumping, meter, PLAN, sleep=meter.sleep)["net"]
+    assert any("while other processes used" in reason and "of 1 free cores" in reason
+               for reason in found.details["rejected"])
+    assert found.value is not None or found.status is Status.CONTENDED

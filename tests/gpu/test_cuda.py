@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 import threading
 import time
 
@@ -17,6 +18,15 @@ from nas.published import published
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
+BURNER = """
+import torch
+matrix = torch.randn(4096, 4096, device="cuda")
+torch.cuda.synchronize()
+print("burning", flush=True)
+while True:
+    matrix @ matrix
+    torch.cuda.synchronize()
+"""
 PLAN = MeasurementPlan(batch_size=64, image_size=128, max_time_s=5)
 
 
@@ -95,3 +105,49 @@ def test_peak_memory_holds_weights_input_and_activations(meter, run):
     """At least weights, input and the stem's largest activation (64 channels at half the side, float32)."""
     found = peak_memory(run, meter, PLAN)
     assert found.value >= run.resident_bytes + 4 * PLAN.batch_size * 64 * 64 * 64
+
+
+@pytest.mark.slow
+def test_counter_and_power_agree(meter, run):
+    """Mean watts of four windows by the counter within 5 % of the driver's instant power meanwhile."""
+    reason = meter.energy_unavailable_reason()
+    if reason:
+        pytest.skip(reason)
+    watts = []
+
+    def work():
+        run()
+        meter.synchronize()
+        watts.append(meter.power_w("instant"))
+        return PLAN.batch_size
+
+    latency(run, meter, PLAN)
+    windows = meter.energy.windows(work, 4)
+    if "counter" not in meter.energy.method:
+        pytest.skip("; ".join(meter.energy.passed_over))
+    counted_w = sum(window.energy_j for window in windows) / sum(window.seconds for window in windows)
+    assert counted_w == pytest.approx(sum(watts) / len(watts), rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_neighbour_costs_the_value(meter, run):
+    """While another process keeps the GPU busy there is a status and no number; on its own again there is one."""
+    with subprocess.Popen([sys.executable, "-c", BURNER], stdout=subprocess.PIPE, text=True) as neighbour:
+        try:
+            neighbour.stdout.readline()
+            beside = latency(run, meter, PLAN)
+        finally:
+            neighbour.kill()
+    assert (beside.status, beside.value) == (Status.CONTENDED, None)
+    assert latency(run, meter, PLAN).status in USABLE
+
+
+def test_the_device_tells_its_state(meter, run):
+    """Clock, temperature and slowdowns are told, or the driver hides them, and then the figure has none of them."""
+    found = latency(run, meter, PLAN)
+    state = meter.device_state()
+    if state is None or state.sm_clock_mhz is None:
+        assert not found.details.get("watch", {}).get("sm_clock_mhz")
+        pytest.skip("the driver does not tell clocks")
+    assert smi(meter, "clocks.max.sm") >= state.sm_clock_mhz > 0
+    assert found.details["watch"]["looks"] >= 1

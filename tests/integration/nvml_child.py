@@ -8,6 +8,8 @@ import ctypes
 import json
 import os
 import sys
+from functools import partial
+from pathlib import Path
 
 import pynvml
 
@@ -18,6 +20,9 @@ from nas.instrument.energy_proof import energy_errors
 from nas.measurement import MeasurementPlan
 from nas.meters.nvml import NvmlDevice
 from nas.testing.fake_meter import FakeMeter
+
+sys.path.append(str(Path(__file__).parents[1] / "gpu"))
+from survey import Survey
 
 PLAN = MeasurementPlan(batch_size=4)
 
@@ -46,7 +51,7 @@ class Board(FakeMeter):
 def figure(metric="energy", piece_s=0.002, uuid="GPU-stub", errors_of_w=None, library=None, **settings):
     """What a benchmark says under these settings; with `errors_of_w`, the reader's errors on a board that draws so.
 
-    The metric "doctor" gives its findings. `library` is another one than that of the first scenario.
+    The metrics "doctor" and "survey" give what these find. `library` is another one than that of the first scenario.
     """
     if library:
         pynvml.nvmlLib = ctypes.CDLL(library)
@@ -61,6 +66,9 @@ def figure(metric="energy", piece_s=0.002, uuid="GPU-stub", errors_of_w=None, li
                 return {"method": found.method, "reader": found.reader, "naive": found.naive}
             if metric == "doctor":
                 return {each.what: (each.available, each.detail) for each in board_findings("GPU 0", board)}
+            if metric == "survey":
+                run = partial(board.work, piece_s)
+                return Survey(board, run, run, PLAN, None).answers()
             take = {"energy": energy, "latency": latency}[metric]
             found = take(lambda: board.work(piece_s), board, PLAN)
     except UnavailableError as error:

@@ -8,8 +8,8 @@
  *   LOSS_MJ                    what the counter's next step loses for every reading (0)
  *   LIMIT_W, CLOCK_MHZ, TEMPERATURE_C, REASONS (clock event bits), UTILISATION, MIG
  *   PROGRAMS, BUSY             processes on the GPU: "7+self", and their percent: "7=40+self=50"
- *   X_ERROR                    an nvmlReturn_t for X in INIT, ENERGY, INSTANT (inside the field), AVERAGE, CLOCK, REASONS,
- *                              PROGRAMS, BUSY, UTILISATION, MIG
+ *   X_ERROR                    an nvmlReturn_t for X in INIT, ENERGY, INSTANT (inside the field), AVERAGE, CLOCK,
+ *                              REASONS, PROGRAMS, BUSY, UTILISATION, MIG
  * A function is left out by compiling with -DnvmlName=nowhere, as an old driver's library leaves it out. */
 #include <math.h>
 #include <stdio.h>
@@ -94,8 +94,15 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {
     *device = &gpu;
     return strcmp(uuid, "GPU-stub") ? NOT_FOUND : OK;
 }
-int nvmlDeviceGetUUID(void *device, char *uuid, unsigned length) { (void)device; snprintf(uuid, length, "GPU-stub"); return OK; }
-int nvmlSystemGetDriverVersion(char *version, unsigned length) { snprintf(version, length, "999.1"); return OK; }
+int nvmlDeviceGetUUID(void *device, char *uuid, unsigned length) {
+    (void)device;
+    snprintf(uuid, length, "GPU-stub");
+    return OK;
+}
+int nvmlSystemGetDriverVersion(char *version, unsigned length) {
+    snprintf(version, length, "999.1");
+    return OK;
+}
 
 int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending) {
     (void)device;
@@ -173,7 +180,9 @@ int nvmlDeviceGetUtilizationRates(void *device, struct utilisation *rates) {
     return error("UTILISATION");
 }
 
-static unsigned pid_of(const char *text) { return strncmp(text, "self", 4) ? (unsigned)atoi(text) : (unsigned)getpid(); }
+static unsigned pid_of(const char *text) {
+    return strncmp(text, "self", 4) ? (unsigned)atoi(text) : (unsigned)getpid();
+}
 
 /* The parts of a setting between plus signs; how many there are. */
 static unsigned parts(const char *name, char *value, char **found) {

@@ -133,6 +133,7 @@ def found(tmp_path_factory):
     named |= {("errors", piece_s): {"errors_of_w": 250, "piece_s": piece_s, "PHASE_MS": "37"} for piece_s in WAYS}
     named |= {rhythm: {"PERIOD_MS": rhythm[0], "PHASE_MS": rhythm[1]} for rhythm in RHYTHMS}
     named |= {("doctor", name): {**settings, "metric": "doctor"} for name, (settings, _) in DOCTOR.items()}
+    named["survey"] = {"metric": "survey"}
     named["sound"] = {}
     for name, (missing, *_) in WITHOUT.items():  # last, since they change the library
         named["without", name] = {"library": compiled(tmp_path_factory.mktemp("old"), missing)}
@@ -226,6 +227,22 @@ def test_doctor_says_what_can_be_had_and_why_not_the_rest(found, name):
     for what, (available, told) in DOCTOR[name][1].items():
         assert findings[f"GPU 0 {what}"][0] is available
         assert told in findings[f"GPU 0 {what}"][1]
+
+
+def test_the_survey_of_a_gpu_finds_what_the_stub_is(found):
+    """A counter of 100 ms, 250 W by every sensor at every rate, and a copy that is the network, in 20 cycles."""
+    survey = found["survey"]
+    assert survey["rhythm"]["idle"]["period_s"] == pytest.approx(0.1, rel=0.01)
+    assert survey["rhythm"]["under_load"]["period_s"] == pytest.approx(0.1, rel=0.01)
+    watts = [*survey["reading_disturbs"].values()][:3] + [
+        value for row in list(survey["agreement"].values())[:3] for value in row.values()]
+    assert len(watts) == 3 + 9
+    assert watts == pytest.approx([250] * 12, rel=0.03)  # read by chance within a step, over 5 and 10 s
+    for name in ("latency_copy", "energy_copy"):
+        assert len(survey[name]["ratios"]) == 20
+        assert survey[name]["furthest"] < 0.005
+    assert survey["states"]["alone"]["problem"] is None
+    assert sum(part["took_s"] for part in survey.values()) < 400
 
 
 @pytest.mark.parametrize("name", WITHOUT)

@@ -137,6 +137,7 @@ class NvmlDevice:
             sm_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_SM),
             memory_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_MEM),
             temperature_c=_told(pynvml.nvmlDeviceGetTemperature, self._handle, pynvml.NVML_TEMPERATURE_GPU),
+            power_w=self._instant_w(),
             slowed=None if told is None else tuple(name for bit, name in SLOWDOWNS.items() if told & bit),
             power_capped=bool(reasons & POWER_CAP), idle=bool(reasons & IDLE),
             programs=None if programs is None else programs - {own},
@@ -146,6 +147,12 @@ class NvmlDevice:
         """How busy the GPU was over the driver's last sampling period, whoever it worked for."""
         rates = _told(pynvml.nvmlDeviceGetUtilizationRates, self._handle)
         return None if rates is None else int(rates.gpu)
+
+    def _instant_w(self) -> float | None:
+        try:
+            return self.power_w(INSTANT)
+        except UnavailableError:
+            return None
 
     def _clock_reasons(self) -> int | None:
         found = _told(pynvml.nvmlDeviceGetCurrentClocksEventReasons, self._handle)

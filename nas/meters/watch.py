@@ -35,6 +35,7 @@ class DeviceState:
     sm_clock_mhz: int | None = None
     memory_clock_mhz: int | None = None
     temperature_c: int | None = None
+    power_w: float | None = None
     slowed: tuple[str, ...] | None = None
     power_capped: bool = False
     idle: bool = False
@@ -79,7 +80,7 @@ class Watch:
         self._begin_s = 0.0
 
     def look(self) -> None:
-        """Look at the device, unless that was done within the last 0.2 s. Takes a millisecond on a GPU."""
+        """Look at the device, unless that was done within the last 0.2 s: some ten questions to the driver."""
         if self._device.time_s() >= self._next_s:
             self._look()
 
@@ -93,6 +94,11 @@ class Watch:
         self._look()
         looks = self._since(since_s)
         return _contention(looks, self._before(looks)) or _slowdown(looks)
+
+    def mean_power_w(self) -> float | None:
+        """The mean of the power that the looks since `begin` saw, None where the device does not tell."""
+        watts = [look.power_w for look in self._since(None) if look.power_w is not None]
+        return sum(watts) / len(watts) if watts else None
 
     def details(self) -> dict[str, Any]:
         """What was seen since `begin`, for the record; empty where the device tells nothing."""

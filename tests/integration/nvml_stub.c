@@ -5,6 +5,7 @@
  * A setting is one value, or values that hold from a moment on: "250" or "0:250,12.5:180".
  *   POWER_W                    what the board draws (250); every sensor derives from its integral
  *   PERIOD_MS, PHASE_MS        the energy counter's steps (100, 0); STUCK_AT_S, RESET_AT_S, JUMP_AT_S: its faults
+ *   GAIN                       of the counter (1)
  *   LOSS_MJ                    what the counter's next step loses for every reading (0)
  *   LIMIT_W, CLOCK_MHZ, TEMPERATURE_C, REASONS (clock event bits), UTILISATION, MIG
  *   PROGRAMS, BUSY             processes on the GPU: "7+self", and their percent: "7=40+self=50"
@@ -120,7 +121,7 @@ int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *energy
     if (step_s != last_s) lost_mj += pending_mj, pending_mj = 0, last_s = step_s;
     pending_mj += number("LOSS_MJ", 0);
     if (!set("LOSS_MJ")) lost_mj = pending_mj = 0;
-    *energy_mj = (unsigned long long)fmax(drawn_mj - lost_mj, 0);
+    *energy_mj = (unsigned long long)fmax(drawn_mj * number("GAIN", 1) - lost_mj, 0);
     return error("ENERGY");
 }
 

@@ -133,6 +133,7 @@ def found(tmp_path_factory):
     named |= {("errors", piece_s): {"errors_of_w": 250, "piece_s": piece_s, "PHASE_MS": "37"} for piece_s in WAYS}
     named |= {rhythm: {"PERIOD_MS": rhythm[0], "PHASE_MS": rhythm[1]} for rhythm in RHYTHMS}
     named |= {("doctor", name): {**settings, "metric": "doctor"} for name, (settings, _) in DOCTOR.items()}
+    named["gain"] = {"GAIN": "0.57"}
     named["survey"] = {"metric": "survey"}
     named["sound"] = {}
     for name, (missing, *_) in WITHOUT.items():  # last, since they change the library
@@ -163,6 +164,14 @@ def test_a_sound_board_has_a_sound_figure(found):
     figure = found["sound"]
     assert (figure["status"], figure["driver"], figure["details"]["passed_over"]) == ("ok", "999.1", [])
     assert figure["value"] == pytest.approx(J_PER_FRAME, rel=0.005)
+
+
+def test_a_counter_that_power_contradicts_is_doubted(found):
+    """A counter that shows 57 % of the power has a noisy figure that says so; one that agrees is not doubted."""
+    figure = found["gain"]
+    assert figure["status"] == "noisy"
+    assert re.search("14[23] W by this method, 250 W by instant power", figure["reason"])
+    assert found["sound"]["details"]["instant_power_w"] == pytest.approx(250)
 
 
 @pytest.mark.parametrize("name", UNAVAILABLE)

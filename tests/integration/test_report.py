@@ -1,6 +1,7 @@
 """The report as a person uses it: in a real browser, from a file, with no network."""
 
 import random
+import struct
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,7 @@ from nas.cli import main
 from nas.evaluation import Job
 from nas.pareto import front
 from nas.plugins import load
+from nas.report import pictures
 from nas.report.contents import Study, read
 from nas.report.page import report
 from nas.store import Store
@@ -174,3 +176,22 @@ def test_a_study_without_trials_has_a_page_too(tab, record, tmp_path):
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-ready]")
     assert tab.errors == []
+
+
+def test_the_main_plots_are_pictures_large_enough_to_print(record, tmp_path):
+    pytest.importorskip("matplotlib")
+    done = CliRunner().invoke(main, ["report", "pages", "--database", str(record), "--png", str(tmp_path / "pictures")])
+    assert done.exit_code == 0, done.output
+    names = {"front-latency-error", "hypervolume", "importance-error", "importance-latency"}
+    written = {path.stem: path.read_bytes() for path in (tmp_path / "pictures").iterdir()}
+    assert written.keys() == names
+    for picture in written.values():
+        assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+        assert min(struct.unpack(">II", picture[16:24])) >= 1000  # width and height of the header chunk
+
+
+def test_bars_of_a_picture_reach_to_the_ends_of_the_interval():
+    trials = {"values": {"latency": [3.0, 5.0, 7.0]}, "low": {"latency": [2.5, None, 7.0]},
+              "high": {"latency": [4.0, None, 9.0]}}
+    assert pictures._bars(trials, "latency", [0, 1, 2]) == [[0.5, 0.0, 0.0], [1.0, 0.0, 2.0]]
+    assert pictures._bars(trials, "error", [0]) is None

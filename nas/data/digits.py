@@ -33,7 +33,11 @@ class Digits:
         train, _ = _halves()
         mean, std = channel_statistics(train.images)
         return Dataset(name="digits", classes=tuple("0123456789"), train=train, mean=mean, std=std,
-                       read_test=lambda: _halves()[1])
+                       read_test=_test)
+
+
+def _test() -> Images:
+    return _halves()[1]
 
 
 @cache

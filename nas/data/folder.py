@@ -3,7 +3,9 @@
 All images become RGB squares of `DataSpec.image_size` pixels; the whole folder is one tensor, so it must fit in memory.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -29,10 +31,10 @@ class ImageFolder:
         """Read the training images."""
         root, size = _root(spec), spec.image_size or 32
         classes = _classes(root)
-        train = _read(_files(root, "train", classes), size)
+        train = _part(root, "train", classes, size)
         mean, std = channel_statistics(train.images)
         return Dataset(name=f"folder {root}", classes=classes, train=train, mean=mean, std=std,
-                       read_test=lambda: _read(_files(root, "test", classes), size))
+                       read_test=partial(_part, root, "test", classes, size))
 
 
 def _root(spec: DataSpec) -> Path:
@@ -46,6 +48,10 @@ def _classes(root: Path) -> tuple[str, ...]:
     if len(names) < 2:
         raise DataNotFoundError(f"{root / 'train'} must have a folder of images for each of two or more classes")
     return tuple(names)
+
+
+def _part(root: Path, part: str, classes: tuple[str, ...], size: int) -> Images:
+    return _read(_files(root, part, classes), size)
 
 
 def _files(root: Path, part: str, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
@@ -76,6 +82,33 @@ def _read(files: list[tuple[Path, int]], size: int) -> Images:
             raise CorruptFileError(f"{path} is not a readable image: {error}") from error
     labels = torch.tensor([label for _, label in files])
     return Images(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), labels)
+
+
+def center_crops(root: Path, *, shorter: int = 256, size: int = 224, batch: int = 32) -> Iterator[Images]:
+    """The images of `root/<class>/*` by the batch, as ImageNet's validation shows them: scaled so that the shorter side
+    has `shorter` pixels, then the middle square of `size`. Only one batch is in memory.
+
+    Raises `DataNotFoundError` for a folder without classes, `CorruptFileError` for a file that is no image.
+    """
+    pillow = _pillow()
+    classes = tuple(sorted(path.name for path in root.glob("[!.]*/")))
+    files = _files(root.parent, root.name, classes)
+    for start in range(0, len(files), batch):
+        some = files[start:start + batch]
+        pixels = np.stack([_center_crop(pillow, path, shorter, size) for path, _ in some])
+        labels = torch.tensor([label for _, label in some])
+        yield Images(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), labels)
+
+
+def _center_crop(pillow: ModuleType, path: Path, shorter: int, size: int) -> np.ndarray:
+    try:
+        with pillow.open(path) as image:
+            scale = shorter / min(image.size)
+            scaled = image.convert("RGB").resize((round(image.width * scale), round(image.height * scale)))
+            left, top = (scaled.width - size) // 2, (scaled.height - size) // 2
+            return np.asarray(scaled.crop((left, top, left + size, top + size)))
+    except (OSError, ValueError) as error:
+        raise CorruptFileError(f"{path} is not a readable image: {error}") from error
 
 
 FOLDER = ImageFolder()

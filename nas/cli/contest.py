@@ -136,7 +136,7 @@ def _curves(runs: Runs, budget: int) -> Table:
     """How good each sampler is when."""
     marks = [mark for mark in MARKS if mark <= budget] or [budget]
     table = Table(box=box.SIMPLE)
-    for heading in ("sampler", "seeds", *(f"at {mark}" for mark in marks), "distinct", "s/proposal"):
+    for heading in ("sampler", "seeds", *(f"at {mark}" for mark in marks), "distinct", "CPU s/proposal"):
         table.add_column(heading, justify="left" if heading == "sampler" else "right")
     for name, each in runs.items():
         volumes = [[run.volumes[mark - 1] for run in each.values()] for mark in marks]

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.pareto import ranks
 from nas.sampling.gaussian_process import GaussianProcess, Hyperparameters, fit
 from nas.sampling.improvement import expected_improvement
-from nas.sampling.mutation import INITIAL, MutateFront, first_new, mutants, vectors_of
+from nas.sampling.mutation import MutateFront, first_new, mutants, vectors_of
 from nas.sampling.problem import FIGURES, TRAINED, InformedSampler, Problem, Vectors
 from nas.study import Direction
 
@@ -29,6 +29,12 @@ Array = NDArray[np.float64]
 NEIGHBOURS, NEAR, FRESH = 40, 400, 100
 """Mutants of each front member, the same ones as long as it is one, so that their counts are remembered; of all of them
 together; and new ones for each proposal."""
+SHARES = (1, 4, 0, 6, 2, 5, 3, 7)
+"""From which eighth of the costs the first trials come. The cheapest network alone may be a useless one, the second
+eighth hardly; two cheap ones and two others make a front."""
+FIRST = 4
+"""Trials before the model proposes. Over four landscapes (16 seeds) four beat eight until the 14th evaluation, by up to
+0.25 of the hypervolume, and were equal at the 25th."""
 REFIT = 5
 FITTED = 200
 """At most so many points choose the hyperparameters; the posterior uses all."""
@@ -50,7 +56,7 @@ def _remembered(inputs: bytes, outputs: bytes, groups: bytes) -> Hyperparameters
 def _process(inputs: Array, outputs: Array, groups: NDArray[np.int64]) -> GaussianProcess:
     """The posterior; its hyperparameters change only every few points, later ever more rarely."""
     step = max(REFIT, len(outputs) // 10)
-    used = max(len(outputs) // step * step, min(len(outputs), INITIAL))
+    used = max(len(outputs) // step * step, min(len(outputs), 2 * FIRST))
     chosen = np.unique(np.linspace(0, used - 1, min(used, FITTED)).round().astype(int))
     found = _remembered(inputs[chosen].tobytes(), outputs[chosen].tobytes(), groups.tobytes())
     return GaussianProcess(inputs=inputs, outputs=outputs, groups=groups, hyperparameters=found)
@@ -164,7 +170,7 @@ class _Knowledge:
     def enough(self) -> bool:
         """Whether the first trials are over and all models can be made."""
         needed = [TRAINED, *(o.metric for o in self._costs if o.metric not in self._counted)]
-        return len(self._first) >= INITIAL and all(len(self._with(metric)) >= ENOUGH for metric in needed)
+        return len(self._first) >= FIRST and all(len(self._with(metric)) >= ENOUGH for metric in needed)
 
     def spread(self, candidates: Vectors) -> Vectors:
         """The feasible candidates in an order that puts this trial's share of the costs first."""
@@ -172,9 +178,9 @@ class _Knowledge:
         ranking = [values.argsort(kind="stable").argsort() for values in counts.values()]
         level = np.sum([np.zeros(len(candidates)), *ranking], axis=0)
         over = self._violations(counts)
-        allowed = np.flatnonzero(over == 0) if (over == 0).any() else over.argsort(kind="stable")[:INITIAL]
-        share = int(f"{len(self._first) % INITIAL:03b}"[::-1], 2)  # 0 4 2 6 1 5 3 7: halves, then quarters
-        place = level[allowed].argsort(kind="stable").argsort() - (share + 0.5) / INITIAL * len(allowed)
+        allowed = np.flatnonzero(over == 0) if (over == 0).any() else over.argsort(kind="stable")[:len(SHARES)]
+        share = (SHARES[len(self._first) % len(SHARES)] + 0.5) / len(SHARES)
+        place = level[allowed].argsort(kind="stable").argsort() - share * len(allowed)
         order: Vectors = allowed[np.abs(place).argsort(kind="stable")]
         return candidates[order]
 

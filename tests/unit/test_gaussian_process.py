@@ -9,7 +9,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern
 from nas.pareto import hypervolume
 from nas.sampling import gaussian_process
 from nas.sampling.gaussian_process import JITTER, GaussianProcess, Hyperparameters, fit, matern, scaled
-from nas.sampling.improvement import expected_improvement, expected_shortfall
+from nas.sampling.improvement import boxes, expected_improvement, expected_shortfall
 
 GROUPS = np.array([0, 1, 1, 2])
 
@@ -87,6 +87,19 @@ def test_a_certain_error_improves_by_the_difference_of_hypervolumes():
                                  reference=np.ones(3))
     whole = [hypervolume(np.vstack([front, [0.4, *c]]), [1.0] * 3) - hypervolume(front, [1.0] * 3) for c in at]
     assert exact == pytest.approx(whole, abs=1e-8)
+
+
+@pytest.mark.parametrize("costs", [1, 2, 3])
+def test_boxes_make_up_what_the_front_dominates(costs):
+    """Volume times (reference - error) sums to moocore's hypervolume, with ties in every coordinate; for two costs
+    there are at most two boxes for each member."""
+    rng = np.random.default_rng(costs)
+    front = rng.integers(0, 20, (80, 1 + costs)) / 20
+    members = [tuple(member) for member in front[np.argsort(front[:, 0], kind="stable")].tolist()]
+    found = list(boxes(members, (1.0,) * costs))
+    whole = sum(np.prod(np.subtract(high, low)) * (1.0 - level) for low, high, level in found)
+    assert whole == pytest.approx(hypervolume(front, [1.0] * (1 + costs)))
+    assert costs == 3 or len(found) <= 2 * len(front)
 
 
 def test_without_a_front_the_improvement_is_the_box_times_the_shortfall():

@@ -56,8 +56,8 @@ class Landscape(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One sampler, one seed: the networks in the order of their proposal, the hypervolume after each, and the seconds of
-    CPU time that proposing each took."""
+    """One sampler, one seed: the networks in the order of their proposal, the hypervolume after each, and the CPU time
+    that proposing each took."""
 
     networks: Sequence[Network]
     volumes: Array

@@ -26,6 +26,7 @@ from nas.report.history import finished, front_at
 from nas.report.quantities import duration, quantity, sparkline, with_interval
 from nas.report.relations import choices_seen, neighbours, positions
 from nas.report.selection import condition, ordered
+from nas.report.spread import Honest, averaged, honest
 from nas.store import Store, StudyRecord
 from nas.trial import Trial, TrialState
 
@@ -73,7 +74,7 @@ def front(*, study: str | None, database: str, form: str, at: int | None, condit
     with open_record(database) as store:
         record = pick_study(store, study)
         sure = sure or sum(record.counts.values()) <= MANY
-        found, seen = _front(store, record, at, sure=sure)
+        found, seen, fresh = _front(store, record, at, sure=sure)
     trials = {trial.number: trial for trial in seen}
     members = _selected(trials, found, conditions, sort)
     if knee:
@@ -82,7 +83,10 @@ def front(*, study: str | None, database: str, form: str, at: int | None, condit
         members = [knee_of(members, record.spec.objectives)]
     found = replace(found, members=tuple(trial.number for trial in members))
     if form == "text":
-        Console(highlight=False).print(front_table(record.spec, trials, found, sure=sure))
+        console = Console(highlight=False)
+        console.print(front_table(record.spec, trials, found, sure=sure))
+        if fresh is not None:
+            console.print(f"errors are means over seeds; {fresh}", soft_wrap=not console.is_terminal)
     else:
         write = {"json": fronts.as_json, "csv": fronts.as_csv, "md": fronts.as_markdown}[form]
         click.echo(write(record.spec, trials, found, sure=sure).rstrip("\n"))
@@ -171,15 +175,18 @@ def _standing(record: StudyRecord, trial: Trial, others: Sequence[Trial]) -> Ite
         yield f"most alike: {', '.join(f'trial {distinct[index].number}' for index in nearest)}"
 
 
-def _front(store: Store, record: StudyRecord, at: int | None, *, sure: bool) -> tuple[ParetoFront, Sequence[Trial]]:
-    """The front, now or after so many trials, and all trials it was chosen from; its members alone unless `sure`."""
+def _front(store: Store, record: StudyRecord, at: int | None, *,
+           sure: bool) -> tuple[ParetoFront, Sequence[Trial], Honest | None]:
+    """The front, now (by the means where networks were replicated) or after so many trials, all trials it was chosen
+    from, its members alone unless `sure`, and what fresh seeds say."""
     objectives = record.spec.objectives
     if at is None and sure:
         seen = store.trials(record.name)
-        return front_of(seen, objectives), seen
+        means = averaged(seen)
+        return front_of(means, objectives), means, honest(seen, objectives)
     found = (store.newest_front(record.name) or front_of([], objectives) if at is None
              else front_at(store.fronts(record.name), at))
-    return found, finished(store.trials(record.name))[:at] if sure else store.trials(record.name, found.members)
+    return found, finished(store.trials(record.name))[:at] if sure else store.trials(record.name, found.members), None
 
 
 def _selected(trials: Mapping[int, Trial], found: ParetoFront, conditions: Sequence[str],
@@ -220,4 +227,7 @@ def _show_trial(record: StudyRecord, trial: Trial, size: int) -> None:
     for rung in trial.evaluation.rungs:
         console.print(f"error after {rung.epochs:g} epochs: {quantity(rung.error, '1', metric='error')} "
                       f"({duration(rung.train_s)} of training)")
+    fresh = [quantity(error, "1", metric="error") for error in trial.evaluation.fresh_errors()]
+    if fresh:
+        console.print(f"error with other seeds: {', '.join(fresh)}")
     console.print(f"digest {trial.architecture.digest}")

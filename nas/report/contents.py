@@ -14,10 +14,12 @@ import numpy as np
 
 from nas.complexity import count
 from nas.pareto import ParetoFront, dominators, ranks, standings
+from nas.pareto import front as front_of
 from nas.published import PUBLISHED
 from nas.report import quality
 from nas.report.history import SearchClock, finished, ledger, steps
 from nas.report.relations import choices_seen, neighbours, positions
+from nas.report.spread import averaged, honest
 from nas.sampling.importance import MIN_TRIALS, importances
 from nas.store import Store, StudyRecord
 from nas.study import Objective
@@ -57,16 +59,16 @@ def contents(study: Study) -> dict[str, Any]:
     """All that the pages need."""
     spec, record = study.record.spec, study.record
     ended = sorted(finished(study.trials), key=lambda trial: trial.number)
-    choices = choices_seen(ended)
+    choices, means = choices_seen(ended), averaged(ended)
     return {
         "study": record.name,
         "command": export_command(study),
         "objectives": [{"metric": o.metric, "direction": o.direction, "limit": o.limit, "reference": o.reference}
                        for o in spec.objectives],
-        "metrics": _metrics(study, ended),
+        "metrics": _metrics(study, means),
         "choices": [{"name": c.name, "values": c.values, "ordered": c.ordered} for c in choices],
-        "trials": {**_columns(study, ended), "params": positions(ended, choices).tolist(),
-                   **_relations(study.objectives, ended),
+        "trials": {**_columns(study, means), "params": positions(ended, choices).tolist(),
+                   **_relations(study.objectives, means),
                    "nearest": neighbours(positions(ended, choices), choices, NEIGHBOURS).tolist()},
         "history": _history(study),
         "published": _published(spec.measurement.image_size, record.classes),
@@ -76,7 +78,7 @@ def contents(study: Study) -> dict[str, Any]:
                       for a in quality.agreements(ended)],
         "quality": quality.measured(ended),
         "ledger": ledger(ended),
-        "summary": _summary(study, ended),
+        "summary": {**_summary(study, ended), "front": len(_members(study, means))},
         "provenance": _provenance(record),
     }
 
@@ -100,9 +102,16 @@ def _metrics(study: Study, ended: Sequence[Trial]) -> list[dict[str, Any]]:
              "counted": name in COUNTED} for name in names]
 
 
+def _members(study: Study, ended: Sequence[Trial]) -> set[int]:
+    """Who is on the front: as it was searched, or by the means of the seeds where networks were replicated."""
+    if any(t.evaluation.replicates for t in ended):
+        return set(front_of(ended, study.objectives).members)
+    return set(study.fronts[-1].members) if study.fronts else set()
+
+
 def _columns(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
     names = [metric["name"] for metric in _metrics(study, ended)]
-    front = set(study.fronts[-1].members) if study.fronts else set()
+    front = _members(study, ended)
     bounds: dict[str, tuple[list[float | None], list[float | None]]] = {}
     for name in names:
         found = [t.evaluation.measurements.get(name) for t in ended]
@@ -119,6 +128,7 @@ def _columns(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
         "status": {name: [(m.status.value if (m := t.evaluation.measurements.get(name)) else None) for t in ended]
                    for name in names if name not in COUNTED and name != "error"},
         "rungs": [[[r.epochs, r.error, r.train_s] for r in t.evaluation.rungs] for t in ended],
+        "seeds": [1 + len(t.evaluation.fresh_errors()) for t in ended],
         "kept": [t.number in study.kept for t in ended],
         "reason": {t.number: t.reason for t in ended if t.reason},
         "digest": [t.architecture.digest[:12] for t in ended],
@@ -183,9 +193,9 @@ def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
                    for state in TrialState},
         "repeated": sum(t.duplicate_of is not None for t in study.trials),
         "budget": study.record.spec.budget.trials,
-        "front": len(newest.members) if newest else 0,
         "feasible": newest.feasible if newest else False,
         "hypervolume": newest.hypervolume if newest else None,
+        "honest": str(fresh) if (fresh := honest(ended, study.objectives)) else "",
         "searched_s": SearchClock(study.trials).total_s,
         "device_s": sum(spent),
         "image_size": study.record.spec.measurement.image_size,

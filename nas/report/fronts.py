@@ -64,7 +64,8 @@ def cell(metric: str, trial: Trial) -> str:
     """One figure of a trial, with its interval where it was measured."""
     measurement = trial.evaluation.shown(metric)
     if measurement is not None:
-        return with_interval(measurement) + (", certified" if measurement.metric == CERTIFIED else "")
+        seeds = f", {len(measurement.samples)} seeds" if metric == "error" and len(measurement.samples) > 1 else ""
+        return with_interval(measurement) + seeds + (", certified" if measurement.metric == CERTIFIED else "")
     return quantity(trial.evaluation.value(metric), "1", metric=metric)
 
 

@@ -29,10 +29,11 @@ def with_interval(measurement: Measurement) -> str:
     """A figure with its 95 % interval, or the reason why there is none."""
     if measurement.value is None:
         return f"{measurement.status}: {measurement.reason}"
-    text = quantity(measurement.value, measurement.unit)
+    text = quantity(measurement.value, measurement.unit, metric=measurement.metric)
     if measurement.ci_low is None or measurement.ci_high is None or measurement.ci_low == measurement.ci_high:
         return text
-    low, high = (quantity(bound, measurement.unit) for bound in (measurement.ci_low, measurement.ci_high))
+    low, high = (quantity(bound, measurement.unit, metric=measurement.metric)
+                 for bound in (measurement.ci_low, measurement.ci_high))
     noisy = f", {measurement.status}" if measurement.status != "ok" else ""
     return f"{text}  [{low} to {high}{noisy}]"
 

@@ -332,7 +332,7 @@
     const tile = (big, small) => make("div", { className: "tile" }, make("b", {}, big), make("span", {}, small));
     const tried = Object.values(s.states).reduce((a, b) => a + b, 0);
     fill("tiles", tile(`${tried} of ${s.budget}`, `architectures: ${states || "none yet"}`), tile(String(s.front), s.feasible ? "on the front" : "least violating; nothing is feasible yet"),
-      tile(s.hypervolume === null ? "–" : s.hypervolume.toPrecision(4), "hypervolume"),
+      tile(s.hypervolume === null ? "–" : s.hypervolume.toPrecision(4), s.honest ? `hypervolume as it was searched; ${s.honest}` : "hypervolume"),
       ...data.objectives.map(({ metric, direction }) => {
         const of = T.number.map((_, i) => i).filter((i) => T.front[i] && value(i, metric) !== null), sign = direction === "maximize" ? -1 : 1;
         const best = of.length ? of.reduce((a, b) => sign * value(a, metric) <= sign * value(b, metric) ? a : b) : null;

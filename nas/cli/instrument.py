@@ -13,7 +13,7 @@ from nas.cli.bench import bench
 from nas.measurement import MeasurementPlan
 from nas.meters import find_meter
 
-NAMES = ("coverage", "copy", "repeat", "rank", "neighbour")
+NAMES = ("coverage", "energy", "copy", "repeat", "rank", "neighbour")
 
 
 @bench.command("instrument")
@@ -27,9 +27,9 @@ NAMES = ("coverage", "copy", "repeat", "rank", "neighbour")
 @click.option("--json", "as_json", is_flag=True, help="With all samples, as one line of JSON for each figure.")
 def instrument(*, parts: Sequence[str], sessions: int | None, kind: str | None, runtime: str, threads: int,
                as_json: bool) -> None:
-    """What the instrument is worth: coverage of its interval, A/A, spread, ranks, and what a neighbour does to it.
+    """What the instrument is worth: coverage of its interval, energy, A/A, spread, ranks, and what a neighbour does.
 
-    All parts but coverage, which is simulated, need a machine that does nothing else.
+    All parts but coverage and energy, which are simulated, need a machine that does nothing else.
     """
     from nas.instrument import proof  # noqa: PLC0415 - torch takes seconds to import
 

@@ -1,8 +1,8 @@
 """What the instrument is worth on this machine, as figures that were agreed beforehand: `nas bench instrument`.
 
-Every part measures with the real tiers. `coverage` is simulated and needs no idle machine; all others do. Sessions of
-the tier `certify` are shortened (1 s of a candidate, 0.4 s of the reference), so that forty fit a few minutes; the
-protocol's are five times as long, and at least as good.
+Every part measures with the real tiers. `coverage` and `energy` are simulated and need no idle machine; all others do.
+Sessions of the tier `certify` are shortened (1 s of a candidate, 0.4 s of the reference), so that forty fit a few
+minutes; the protocol's are five times as long, and at least as good.
 """
 
 import random
@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 from scipy.stats import kendalltau
@@ -22,6 +22,7 @@ from nas import plugins
 from nas.architecture import Architecture
 from nas.benchmark import certify, latency, prepare
 from nas.benchmark.certify import Cycles
+from nas.instrument.energy_proof import SESSIONS, CountingBoard, energy_errors, rms
 from nas.instrument.session import certified
 from nas.instrument.simulated import DriftingDevice
 from nas.instrument.targets import NUM_CLASSES, Target
@@ -39,6 +40,7 @@ SPACE = "osa_cifar"
 TRUE_RATIO = 1.7
 COPY_WITHIN = 0.02
 SHIFT_WITHIN = 0.02
+ENERGY_WITHIN = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,18 @@ def coverage(bench: Bench) -> Iterator[Proof]:
             widths.append((details["ratio_high"] - details["ratio_low"]) / 2 / TRUE_RATIO)
         yield Proof(what=f"simulated coverage, noise {noise:.1%}", asked=">= 92 %", holds=held >= 0.92 * sessions,
                     found=f"{held / sessions:.1%} of {sessions}, ± {statistics.median(widths):.2%}")
+
+
+def energy(bench: Bench) -> Iterator[Proof]:
+    """How far joules per frame are off on a simulated board whose counter steps each 100 ms, in windows of 1.0 to 1.1 s
+    at random; beside them the error of two bare readings."""
+    for piece_s in (0.002, 0.03):
+        found = energy_errors(CountingBoard(250), 250, piece_s=piece_s, sessions=bench.sessions or SESSIONS)
+        furthest = max(map(abs, found.reader))
+        yield Proof(what=f"simulated energy, {found.method.partition(', ')[2]}", asked="<= 0.5 % each",
+                    holds=furthest <= ENERGY_WITHIN, details=asdict(found),
+                    found=f"{rms(found.reader):.2%} rms, {furthest:.2%} at most; two bare readings "
+                          f"{rms(found.naive):.1%} rms")
 
 
 def copy(bench: Bench) -> Iterator[Proof]:
@@ -183,7 +197,7 @@ def neighbour(bench: Bench) -> Iterator[Proof]:
 
 
 PARTS: Mapping[str, Callable[[Bench], Iterator[Proof]]] = {
-    "coverage": coverage, "copy": copy, "repeat": repeat, "rank": rank, "neighbour": neighbour}
+    "coverage": coverage, "energy": energy, "copy": copy, "repeat": repeat, "rank": rank, "neighbour": neighbour}
 """What can be shown, by name."""
 
 

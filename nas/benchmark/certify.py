@@ -94,7 +94,7 @@ def certify(candidates: Mapping[str, Run], reference: Run, meter: Meter, plan: M
     `samples` are the cycle ratios times the session's median R, so that they are seconds too. Status `ok`, `noisy`, or
     without a value `contended` (others held the cores) or `throttled` (the reference itself changed its pace).
     """
-    rule, rng = cycles or Cycles(), random.Random(seed)
+    rule, rng, neighbour = cycles or Cycles(), random.Random(seed), meter.watch.neighbour()
     known = {name: _Candidate(run, warm_up(run, meter, plan).calls) for name, run in candidates.items()}
     reference_calls = warm_up(reference, meter, plan).calls
     references: list[float] = []
@@ -109,7 +109,7 @@ def certify(candidates: Mapping[str, Run], reference: Run, meter: Meter, plan: M
             middle = _segment(each.run, meter, each.calls, rule.candidate_s, rule)
             after = _segment(reference, meter, reference_calls, rule.reference_s, rule)
             busy = _neighbours(load, meter.host_load(), meter.time_s() - start_s, plan)
-            problem = meter.watch.problem(start_s) or _problem(before, middle, after, rule, busy)
+            problem = neighbour or meter.watch.problem(start_s) or _problem(before, middle, after, rule, busy)
             if problem or before is None or middle is None or after is None:
                 each.rejected.append(problem or UNTIMED)
                 rejected = True
@@ -121,7 +121,7 @@ def certify(candidates: Mapping[str, Run], reference: Run, meter: Meter, plan: M
             each.spent_s += meter.time_s() - start_s
         if rejected:
             sleep(pause_s)
-            pause_s = min(2 * pause_s, 16.0)
+            pause_s, neighbour = min(2 * pause_s, 16.0), meter.watch.neighbour()
             before = _segment(reference, meter, reference_calls, rule.reference_s, rule)
     return {name: _figure(each, references, meter, plan, rule) for name, each in known.items()}
 

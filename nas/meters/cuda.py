@@ -94,10 +94,11 @@ def _nvml(uuid: str) -> NvmlDevice | UnavailableError:
 
 def _device(index: int, uuid: str, nvml: NvmlDevice | UnavailableError) -> Device:
     found = torch.cuda.get_device_properties(index)
-    driver = nvml.driver if isinstance(nvml, NvmlDevice) else "unknown"
+    driver, limit_w = (nvml.driver, nvml.max_power_w()) if isinstance(nvml, NvmlDevice) else ("unknown", None)
     name, memory_gib = found.name, round(found.total_memory / 2**30)
     cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
-    parts = (name, f"{memory_gib} GiB", f"driver {driver}", f"CUDA {torch.version.cuda}", f"cuDNN {cudnn}",
+    limit = f"{limit_w:.0f} W" if limit_w else "unknown power limit"
+    parts = (name, f"{memory_gib} GiB", limit, f"driver {driver}", f"CUDA {torch.version.cuda}", f"cuDNN {cudnn}",
              f"torch {torch.__version__}")
     return Device(kind="cuda", name=name, identity=uuid, device_class=", ".join(parts),
                   details={"index": index, "host": host.cpu_name(), **host.details()})

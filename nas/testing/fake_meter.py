@@ -14,7 +14,7 @@ class FakeMeter(CommonMeter):
     """Time passes by `work`; the device draws `power_w`, which its counter shows each `step_s`, first at `phase_s`.
 
     Without `power_w` there is no energy counter. `waited_s` and `foreign_s` are the host's load, `tells` what a look at
-    the device sees at a moment; both are free to change.
+    the device sees at a moment, `busy` how busy it was then in percent; all are free to change.
     """
 
     torch_device = "cpu"
@@ -29,6 +29,7 @@ class FakeMeter(CommonMeter):
         self.foreign_s = 0.0
         self.cores = 2
         self.tells: Callable[[float], DeviceState | None] = lambda _: None
+        self.busy: Callable[[float], int | None] = lambda _: None
         self._power_w, self._step_s, self._phase_s = power_w, step_s, phase_s
 
     def work(self, seconds: float) -> None:
@@ -46,6 +47,10 @@ class FakeMeter(CommonMeter):
     def device_state(self) -> DeviceState | None:
         """What `tells` says."""
         return self.tells(self.now_s)
+
+    def busy_percent(self) -> int | None:
+        """What `busy` says."""
+        return self.busy(self.now_s)
 
     def energy_j(self) -> float:
         """What the counter shows: the energy at its last step, from 1 J at the start."""

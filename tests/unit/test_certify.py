@@ -163,3 +163,15 @@ def test_a_reference_that_jumps_beside_busy_neighbours_is_contended():
     assert any("while other processes used" in reason and "of 1 free cores" in reason
                for reason in found.details["rejected"])
     assert found.value is not None or found.status is Status.CONTENDED
+
+
+@pytest.mark.parametrize("until_s", [3.0, 1e9])
+def test_a_neighbour_whose_process_is_hidden_is_seen_while_this_one_idles(until_s):
+    """A device that is 40 % busy while nothing of this program runs certifies nothing until that ends."""
+    meter = FakeMeter()
+    meter.tells = lambda now_s: DeviceState(time_s=now_s)
+    meter.busy = lambda now_s: 40 if now_s < until_s else 0
+    found = certify({"net": lambda: meter.work(0.17)}, lambda: meter.work(0.1), meter, PLAN, sleep=meter.work)["net"]
+    assert any("40 % busy" in reason for reason in found.details["rejected"])
+    assert (found.status is Status.OK) == (until_s < 1e9)
+    assert (found.value is None) == (found.status is Status.CONTENDED)

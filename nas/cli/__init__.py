@@ -34,6 +34,7 @@ def main() -> None:
 
 from nas.cli import (  # noqa: E402, F401 - each adds its commands
     bench,
+    connections,
     contest,
     db,
     export,

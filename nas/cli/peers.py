@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from nas.architecture import Architecture
 from nas.cli import main
+from nas.cli.files import write_files
 from nas.cli.options import database_option, open_record, pick_trial
-from nas.errors import WriteError
+from nas.cli.tables import echo_wide, plain_table
 from nas.measurement import Device, MeasurementPlan, Precision
 from nas.meters import Meter, find_meter
 from nas.peers import HARDWARE, Peer, chosen
@@ -57,7 +56,7 @@ def peers(*, names: Sequence[str], database: str, beside: Sequence[str], kind: s
     from nas.instrument.rounds import in_cycles, in_rounds  # noqa: PLC0415 - torch takes seconds to import
 
     plan = MeasurementPlan(batch_size=batch, image_size=size, precision=Precision(precision), runtime=runtime,
-                           threads=threads, max_time_s=5.0)
+                           threads=threads, max_time_s=3.0)
     listed = [*chosen(names), *(Peer(name=text, family="yours", target=text) for text in beside)]
     with find_meter(kind) as meter:
         plans = {peer.name: replace(plan, image_size=peer.image_size or size) for peer in listed}
@@ -123,30 +122,14 @@ def _same(one: Device | None, other: Device) -> bool:
 def _show(rows: "Sequence[Row]", conditions: str) -> None:
     from nas.report.comparison import cells, missing, paper_cells  # noqa: PLC0415 - as above
 
-    _echo(conditions)
-    _echo(_table(list(cells(rows))))
+    echo_wide(conditions)
+    echo_wide(plain_table(list(cells(rows))))
     for name, reason in missing(rows).items():
-        _echo(f"no {name}: {reason}")
+        echo_wide(f"no {name}: {reason}")
     printed = list(paper_cells(rows))
     if len(printed) > 1:
-        _echo(f"\nprinted in the paper, of whole detectors at 300 to 320 pixels on a {HARDWARE}:")
-        _echo(_table(printed))
-
-
-def _echo(shown: RenderableType) -> None:
-    """Tables in their whole width, however wide the terminal says it is."""
-    console = Console(highlight=False)
-    widest = console.measure(shown, options=console.options.update(width=1000)).maximum
-    Console(highlight=False, width=max(widest, console.width)).print(shown)
-
-
-def _table(lines: Sequence[Sequence[str]]) -> Table:
-    table = Table(box=box.SIMPLE)
-    for heading in lines[0]:
-        table.add_column(heading, no_wrap=True)
-    for line in lines[1:]:
-        table.add_row(*line)
-    return table
+        echo_wide(f"\nprinted in the paper, of whole detectors at 300 to 320 pixels on a {HARDWARE}:")
+        echo_wide(plain_table(printed))
 
 
 def _write(rows: "Sequence[Row]", conditions: str, folder: Path) -> None:
@@ -154,12 +137,6 @@ def _write(rows: "Sequence[Row]", conditions: str, folder: Path) -> None:
     from nas.report.scatter import STYLE  # noqa: PLC0415
     from nas.report.svg import as_file  # noqa: PLC0415
 
-    texts = {"peers.csv": as_csv(rows, conditions), "peers.html": as_page(rows, conditions, datetime.now(UTC)),
-             **{f"{name}.svg": as_file(drawing, STYLE) for name, drawing in drawings(rows).items()}}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise WriteError(folder, error) from error
-    click.echo(f"{folder}: {', '.join(texts)}")
+    write_files(folder, {
+        "peers.csv": as_csv(rows, conditions), "peers.html": as_page(rows, conditions, datetime.now(UTC)),
+        **{f"{name}.svg": as_file(drawing, STYLE) for name, drawing in drawings(rows).items()}})

@@ -1,8 +1,9 @@
 """Tables for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich import box
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -46,3 +47,20 @@ def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront
     if limit is not None and len(front.members) > limit:
         table.caption = f"and {len(front.members) - limit} more"
     return table
+
+
+def plain_table(lines: Sequence[Sequence[str]]) -> Table:
+    """A table of texts, its headings first."""
+    table = Table(box=box.SIMPLE)
+    for heading in lines[0]:
+        table.add_column(heading, no_wrap=True)
+    for line in lines[1:]:
+        table.add_row(*line)
+    return table
+
+
+def echo_wide(shown: RenderableType) -> None:
+    """Print in its whole width, however wide the terminal says it is."""
+    console = Console(highlight=False)
+    widest = console.measure(shown, options=console.options.update(width=1000)).maximum
+    Console(highlight=False, width=max(widest, console.width)).print(shown)

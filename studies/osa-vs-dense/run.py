@@ -1,0 +1,215 @@
+"""One-shot against dense aggregation on CIFAR-10 at equal MACs: trains five networks with several seeds and compares.
+
+    python studies/osa-vs-dense/run.py full --seeds 3 -o results      300 epochs each, for owners of a GPU
+    python studies/osa-vs-dense/run.py short --seeds 2 -o results     a tenth of an epoch, for a CPU
+
+What is trained already in the folder is not trained again, so the same command goes on after Ctrl-C. Test images are
+read once for each finished network. Needs CIFAR-10 (see the README of the project for where it lies).
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from nas.connections.strength import BlockMap
+from nas.connections.strength import statistics as connection_statistics
+from nas.connections.weights import block_maps
+from nas.data import Dataset, Images, load
+from nas.instrument import Target
+from nas.instrument.rounds import counted, in_rounds
+from nas.measurement import MeasurementPlan
+from nas.meters import find_meter
+from nas.model import build
+from nas.model.cifar_osa import osa_5_43, osa_12_20, with_bottleneck
+from nas.model.densenet import densenet40
+from nas.published import PUBLISHED
+from nas.report.comparison import Figure
+from nas.report.connections import as_page
+from nas.report.heat_map import as_png
+from nas.study import AutoPrecision, DataSpec, TrainingSpec
+from nas.training import Numerics, Trainer, read_checkpoint
+
+SLIM = PUBLISHED["vovnet27_slim"]
+NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
+    "densenet40": densenet40,
+    "osa_12_20": osa_12_20,
+    "osa_5_43": osa_5_43,
+    "vovnet27_slim": lambda: build(SLIM, 10),
+    "vovnet27_slim_bottleneck": lambda: with_bottleneck(SLIM, 10),
+}
+PLAN = MeasurementPlan(batch_size=1, image_size=32, max_time_s=3.0)
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long, how, and how many test images judge."""
+
+    epochs: float
+    test_images: int
+    training: TrainingSpec
+
+
+RECIPES = {
+    # DenseNet's own (Huang et al. 2017) but for the learning rate, which here rises and falls in one cycle
+    "full": Recipe(300, 10_000, TrainingSpec(batch_size=64, learning_rate=0.1, weight_decay=1e-4, label_smoothing=0.0,
+                                             translate=4)),
+    "short": Recipe(0.1, 2_000, TrainingSpec(batch_size=64, learning_rate=0.2, weight_decay=1e-4)),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One network trained with one seed: its maps before and after, and what `result.json` holds."""
+
+    before: list[BlockMap]
+    after: list[BlockMap]
+    result: Mapping[str, Any]
+
+
+def seeded(name: str, seed: int) -> nn.Module:
+    """The network as it is before training with this seed."""
+    torch.manual_seed(seed)
+    return NETWORKS[name]()
+
+
+def train(name: str, seed: int, *, recipe: Recipe, data: Dataset, test: Images, folder: Path, bar: Progress) -> None:
+    """Train it and keep weights and result, unless they are there."""
+    weights, result = folder / f"{name}-{seed}.safetensors", folder / f"{name}-{seed}.json"
+    if result.exists():
+        return
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = AutoPrecision.BF16 if device == "cuda" else AutoPrecision.FP32
+    task = bar.add_task(f"{name}, seed {seed}", total=None)
+    trainer = Trainer(model=seeded(name, seed), train=data.train.to(device), validation=test.to(device), mean=data.mean,
+                      std=data.std, spec=recipe.training, numerics=Numerics(precision=precision), device=device,
+                      seed=seed, step_aside=lambda: bar.advance(task))
+    bar.update(task, total=round(recipe.epochs * trainer.steps_per_epoch) + -(-len(test) // 500))
+    rung = trainer.run(0, recipe.epochs)
+    trainer.save(weights, digest=name)
+    result.write_text(json.dumps({"network": name, "seed": seed, "error": rung.error, "train_loss": rung.train_loss,
+                                  "epochs": rung.epochs, "images": rung.images, "train_s": rung.train_s,
+                                  "test_images": len(test), "recipe": asdict(recipe.training),
+                                  "numerics": dict(rung.numerics),
+                                  "finished_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M}"}) + "\n")
+
+
+def trained(name: str, seed: int, folder: Path) -> Run:
+    """What `train` kept."""
+    after = read_checkpoint(folder / f"{name}-{seed}.safetensors").weights
+    return Run(before=block_maps(seeded(name, seed).state_dict()), after=block_maps(after),
+               result=json.loads((folder / f"{name}-{seed}.json").read_text()))
+
+
+def measured() -> dict[str, dict[str, Figure]]:
+    """Latency, joules per frame and peak memory of each network, in turns."""
+    targets = {name: (Target(name=name, network=seeded(name, 0)), PLAN) for name in NETWORKS}
+    found: dict[str, list[Any]] = {name: [] for name in targets}
+    with find_meter(None) as meter:
+        for name, figures in in_rounds(targets, meter, ROUNDS, seed=0):
+            found[name] += figures
+    return {name: {metric: Figure.of(m for m in figures if m.metric == metric)
+                   for metric in ("latency", "energy", "peak_memory")} for name, figures in found.items()}
+
+
+def rows(runs: Mapping[str, list[Run]], figures: Mapping[str, Mapping[str, Figure]]) -> Iterator[dict[str, object]]:
+    """One line for each network: accuracy over seeds, counts, figures."""
+    for name, each in runs.items():
+        accuracies = [100 * (1 - run.result["error"]) for run in each]
+        counts = counted(Target(name=name, network=NETWORKS[name]()), 32)
+        assert counts is not None  # noqa: S101 - a torch network
+        yield {"network": name, "accuracy %": f"{statistics.mean(accuracies):.2f}",
+               "seeds": " ".join(f"{accuracy:.2f}" for accuracy in accuracies),
+               "parameters": counts.parameters, "MACs": counts.macs, "memory access": counts.memory_access_cost,
+               "latency": figures[name]["latency"].text("s"), "energy/frame": figures[name]["energy"].text("J"),
+               "peak memory": figures[name]["peak_memory"].text("B"),
+               "train img/s": f"{statistics.mean(run.result['images'] / run.result['train_s'] for run in each):.1f}",
+               "reason": figures[name]["latency"].reason or figures[name]["energy"].reason}
+
+
+def hypothesis(runs: Mapping[str, list[Run]]) -> Iterator[dict[str, object]]:
+    """"Strong between intermediate layers means weak to the final layer", block by block, before and after."""
+    for name, each in runs.items():
+        for run in each:
+            for when, maps in (("before", run.before), ("after", run.after)):
+                for block in maps:
+                    found = connection_statistics(block)
+                    yield {"network": name, "seed": run.result["seed"], "training": when, "block": block.name,
+                           "weak share": found.weak_share, "evenness of the end": found.evenness,
+                           "correlation": found.correlation, "sources": found.sources}
+
+
+def write(path: Path, lines: list[dict[str, object]]) -> None:
+    """As CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def main() -> None:
+    """Parse, train what is missing, compare what there is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", choices=RECIPES)
+    parser.add_argument("--seeds", type=int, default=3, help="of each network")
+    parser.add_argument("--only", choices=NETWORKS, action="append", help="train only this one now, compare nothing")
+    parser.add_argument("--epochs", type=float, help="instead of the recipe's")
+    parser.add_argument("--data", default="cifar10", help="another data set of 32x32 pixels and ten classes")
+    parser.add_argument("-o", "--output", type=Path, default=Path("osa-vs-dense"))
+    given = parser.parse_args()
+    recipe = RECIPES[given.recipe]
+    recipe = Recipe(given.epochs or recipe.epochs, recipe.test_images, recipe.training)
+    given.output.mkdir(parents=True, exist_ok=True)
+    data = load(DataSpec(dataset=given.data, validation_images=1))
+    test = data.test()
+    test = test.take(torch.arange(min(recipe.test_images, len(test))))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        for seed in range(given.seeds):
+            for name in given.only or NETWORKS:
+                train(name, seed, recipe=recipe, data=data, test=test, folder=given.output, bar=bar)
+    if not given.only:
+        compare(given.output, given.seeds)
+
+
+def compare(folder: Path, seeds: int) -> None:
+    """Print and write what was found."""
+    runs = {name: [trained(name, seed, folder) for seed in range(seeds)] for name in NETWORKS}
+    table, claims = list(rows(runs, measured())), list(hypothesis(runs))
+    write(folder / "networks.csv", table)
+    write(folder / "hypothesis.csv", claims)
+    maps = {f"{name}, {when} training": getattr(each[0], when) for name, each in runs.items()
+            for when in ("before", "after")}
+    (folder / "connections.html").write_text(as_page(maps, datetime.now(UTC)))
+    for name, blocks in maps.items():
+        network, when = name.split(",")[0], name.split()[1]
+        (folder / f"{network}-{when}.png").write_bytes(as_png(blocks))
+    first = runs["densenet40"][0].result
+    out = sys.stdout
+    out.write(f"{seeds} seeds, {first['epochs']:g} epochs, {first['images']:,} images, judged on "
+              f"{first['test_images']:,} test images, {first['numerics']}\n")
+    for line in table:
+        out.write(", ".join(f"{key} {value}" if key != "network" else f"\n{value}:\n  " for key, value in line.items()
+                            if value != "") + "\n")
+    for when in ("before", "after"):
+        found = [line["correlation"] for line in claims if line["training"] == when and line["correlation"] is not None]
+        values = [float(str(value)) for value in found]
+        out.write(f"\ncorrelation of strength between layers with strength to the end, {when} training: mean "
+                  f"{statistics.mean(values):+.2f} of {len(values)} blocks, "
+                  f"{sum(value < 0 for value in values)} of them negative\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,9 @@
 anything importable, which runs that module's code."""
 
 import importlib
+from collections.abc import Iterable
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from nas.errors import UnknownNameError
@@ -31,3 +33,10 @@ def load(group: str, name: str) -> Any:
     if not found:
         raise UnknownNameError(group, name, names(group))
     return next(iter(found)).load()
+
+
+def code_outside(names: Iterable[str], folder: Path) -> list[Path]:
+    """The files of the modules that `module:attribute` names, as far as they lie outside the folder."""
+    modules = [importlib.import_module(name.partition(":")[0]) for name in names if ":" in name]
+    files = dict.fromkeys(Path(module.__file__).resolve() for module in modules if module.__file__)
+    return [file for file in files if not file.is_relative_to(folder.resolve())]

@@ -1,9 +1,10 @@
 """Trials on a Ray cluster, through Ray Tune. The only module that imports Ray.
 
 Tune runs trials, resources, retries and node loss; it decides and keeps nothing. Our Searcher hands out the engine's
-tasks, our TrialScheduler gives every result to the engine and answers with its decision, our Callback records trials
-that failed for good. A trial's config carries what is known of it, so a trial whose worker died goes on at its last
-rung. Tune's own snapshots are never read; its folder is temporary.
+tasks, our TrialScheduler gives every result to the engine and answers with its decision, our Callback hands a task out
+again whose worker died, with what is known of it, so that it goes on at its last rung, and records trials that failed
+for good. Tune's own snapshots are never read; its folder is temporary. Its own retries are off: a death that it hears
+of twice, as happens, ends them early (Ray 2.60).
 """
 
 import logging
@@ -11,6 +12,7 @@ import os
 import shutil
 import socket
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -81,8 +83,8 @@ class TuneWorkers:
                     search_alg=searcher, scheduler=EngineScheduler(engine, errors), num_samples=-1,
                     max_concurrent_trials=workers.count, reuse_actors=True),
                 run_config=tune.RunConfig(
-                    name="study", storage_path=folder, verbose=0, callbacks=[FailureRecorder(engine, errors)],
-                    failure_config=tune.FailureConfig(max_failures=workers.retries),
+                    name="study", storage_path=folder, verbose=0, callbacks=[Undertaker(engine, searcher, errors)],
+                    failure_config=tune.FailureConfig(max_failures=0),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)),
             ).fit()
         except (tune.TuneError, NasError) as error:
@@ -221,11 +223,12 @@ class EngineSearcher(_StaysHere, Searcher):
         super().__init__()
         self._engine, self._errors = engine, errors
         self.finished = ""
+        self.again: list[int] = []  # tasks whose worker died
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002 - Tune's signature
         """The next task as a trial's config, None to wait, or Tune's word for the end."""
         with self._errors.kept():
-            task = self._engine.propose()
+            task = self._engine.task(self.again.pop(0)) if self.again else self._engine.propose()
         if isinstance(task, Finished):
             self.finished = task.reason
             return Searcher.FINISHED
@@ -258,12 +261,9 @@ class EngineScheduler(_StaysHere, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]) -> str:  # noqa: ARG002
         """Record the event; go on or stop."""
-        task: Numbered = trial.config["task"]
         with self._errors.kept():
-            if self._decide(task, result) is Decision.END:
-                return str(TrialScheduler.STOP)
-        trial.config["task"] = self._engine.task(task.number)
-        return str(TrialScheduler.CONTINUE)
+            decision = self._decide(trial.config["task"], result)
+        return str(TrialScheduler.STOP if decision is Decision.END else TrialScheduler.CONTINUE)
 
     def _decide(self, task: Numbered, result: Mapping[str, Any]) -> Decision:
         error: NasError | None = result.get("error")
@@ -275,20 +275,27 @@ class EngineScheduler(_StaysHere, FIFOScheduler):
         return self._engine.report(task.number, result["event"])
 
 
-class FailureRecorder(_StaysHere, tune.Callback):
-    """Records trials whose worker died, or raised something unforeseen, more often than is retried."""
+class Undertaker(_StaysHere, tune.Callback):
+    """Has the task of a worker that died, or raised something unforeseen, done again; records it as failed once that
+    has happened more often than is retried."""
 
-    def __init__(self, engine: Director, errors: FirstError) -> None:
-        self._engine, self._errors = engine, errors
+    def __init__(self, engine: Director, searcher: EngineSearcher, errors: FirstError) -> None:
+        self._engine, self._searcher, self._errors = engine, searcher, errors
+        self._attempts: Counter[int] = Counter()
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:  # noqa: ARG002
-        """Fail the trial with the last line of what went wrong; end the search where no worker came to life."""
-        last = _last_error(trial)
+        """Once more, or fail the trial with the last line of what went wrong; end the search where no worker came to
+        life."""
+        number = trial.config["task"].number
+        self._attempts[number] += 1
+        attempts, last = self._attempts[number], _last_error(trial)
+        if attempts <= self._engine.spec.workers.retries:
+            self._searcher.again.append(number)
+            return
         with self._errors.kept():
             if NEVER_RAN in last:
-                raise ClusterError(f"Ray started no worker in {trial.num_failures} attempts: {last}")
-            reason = f"{trial.num_failures} attempts failed, the last with: {last}"
-            self._engine.fail(trial.config["task"].number, reason)
+                raise ClusterError(f"Ray started no worker in {attempts} attempts: {last}")
+            self._engine.fail(number, f"{attempts} attempts failed, the last with: {last}")
 
 
 NEVER_RAN = "The actor never ran"

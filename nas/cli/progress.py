@@ -11,11 +11,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nas import plugins
 from nas.cli.tables import front_table
 from nas.report.fronts import cells
 from nas.report.quantities import duration, sparkline
 from nas.search.engine import Engine
 from nas.search.launch import Search
+from nas.store import Address
 from nas.study import DataSpec, StudySpec
 from nas.trial import Trial, TrialState
 
@@ -42,6 +44,10 @@ class SearchDisplay:
         self._console.print(f"study {spec.name}: {objectives} over {spec.space} by {spec.sampler}, "
                             f"{spec.workers.count} {spec.workers.kind} worker(s); record {shown_url(self._database)}",
                             soft_wrap=not self._console.is_terminal)
+        named = (spec.space, spec.sampler, spec.data.dataset, spec.data.fallback or "", spec.workers.kind,
+                 *(objective.metric for objective in spec.objectives))
+        for file in plugins.code_outside(named, Path()):
+            self._console.print(f"this study runs code from outside the current folder: {file}", soft_wrap=True)
         self._console.print("preparing: data, device, number formats …")
 
     def fetch(self, data: DataSpec) -> None:
@@ -171,9 +177,6 @@ def time_left(engine: Engine) -> str:
 
 
 def shown_url(url: str) -> str:
-    """A database URL without its password."""
-    scheme, found, rest = url.partition("://")
-    if not found or "@" not in rest:
-        return url
-    login, _, host = rest.rpartition("@")
-    return f"{scheme}://{login.partition(':')[0]}@{host}"
+    """A database's address as it was given, without its password. Raises `DatabaseError` for what is no address."""
+    address = Address.parse(url)
+    return url if address.path is not None else str(address)

@@ -1,5 +1,6 @@
 """Where a record is: a file name, `sqlite:///file` or `postgresql://user:password@host/name`."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -23,8 +24,12 @@ class Address:
     @classmethod
     def parse(cls, text: str | Path) -> Self:
         """Understand what a user wrote. Raises `DatabaseError`, without the text where it may hold a password."""
-        if isinstance(text, Path) or "://" not in text:
+        if isinstance(text, Path):
             return cls._file(str(text))
+        if "://" not in text:
+            if re.search(":.*@", text):
+                raise _unreadable("this")  # a server's, misspelt
+            return cls._file(text)
         try:
             url = make_url(text)
         except (ArgumentError, ValueError):

@@ -1,11 +1,12 @@
 """A Ray cluster of several nodes: they come and go, one of them sees no folder of the driver's, a disk is full.
 
 All nodes are on this machine. The one apart has a mount namespace of its own, in which the driver's folders are empty;
-only root may make that.
+only root may make that. NAS_TEST_KILLS sets how often workers and nodes are killed in a longer run.
 """
 
 import contextlib
 import os
+import random
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from nas.trial import TrialState
 from workers.local import LocalWorkers
 
 pytestmark = pytest.mark.slow
+psutil = pytest.importorskip("psutil")
 
 SPEC = StudySpec(
     name="s", space="osa_cifar", sampler="random", seed=3, rungs=RungSpec(epochs=(1, 2)), budget=Budget(trials=10),
@@ -139,7 +141,7 @@ def recorded(folder):
 
 def kill(cluster, node):
     """End a node at once, its workers too."""
-    raylet = pytest.importorskip("psutil").Process(node.all_processes["raylet"][0].process.pid)
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     for process in raylet.children(recursive=True):
         process.kill()
     cluster.remove_node(node, allow_graceful=False)
@@ -181,6 +183,46 @@ def test_a_node_dies_in_the_middle_of_a_rung_and_another_joins(cluster, tmp_path
     for what, _, _, where in lines:
         busy[where] += 1 if what == "begin" else -1
         assert busy[where] <= 1
+
+
+@pytest.mark.skipif("NAS_TEST_KILLS" not in os.environ, reason="a longer run: set NAS_TEST_KILLS, say to 60")
+def test_workers_and_nodes_killed_at_random_moments(cluster, tmp_path):
+    """Every sixth kill is a node's, for which another joins; the others are workers'. Nothing is done twice or lost."""
+    kills = int(os.environ["NAS_TEST_KILLS"])
+    (tmp_path / "paced.py").write_text(PACED.replace("task.number > 6", "False").replace("0.4", "0.1"))
+    (tmp_path / "kept").mkdir()
+    nodes, chance, killed = [cluster.add_node(num_cpus=1)], random.Random(5), Counter()
+    spec = replace(SPEC, budget=Budget(trials=10 + 2 * kills), workers=WorkersSpec(kind="tune", count=2, retries=9))
+
+    def disturb(trial):
+        """Once in a while after an event, at a random moment of what others are at."""
+        if killed.total() == kills or trial.state is TrialState.RUNNING or chance.random() < 0.3:
+            return
+        time.sleep(chance.uniform(0, 0.1))
+        if killed.total() % 6 == 0:
+            kill(cluster, nodes.pop())
+            nodes.append(cluster.add_node(num_cpus=1))
+            killed["node"] += 1
+        else:
+            workers = [each for each in psutil.process_iter(["cmdline"])
+                       if each.info["cmdline"] and each.info["cmdline"][0].startswith("ray::Worker")]
+            for worker in workers[:1]:
+                worker.kill()
+                killed["worker"] += 1
+
+    with opened(spec, tmp_path, tune(cluster), "paced:Paced", disturb) as found:
+        found.run()
+    cluster.remove_node(nodes.pop())
+    trials = recorded(tmp_path)
+    assert killed.total() == kills
+    assert [trial.reason for trial in trials] == [""] * spec.budget.trials
+    assert len({trial.architecture.digest for trial in trials}) == spec.budget.trials
+    done = Counter(tuple(line.split()[1:3]) for line in (tmp_path / "kept" / "log").read_text().splitlines()
+                   if line.startswith("end"))
+    assert len(done) == 2 * spec.budget.trials
+    assert done.total() - len(done) <= kills
+    sys.stdout.write(f"\n{dict(killed)} killed: {len(done)} rungs, {done.total() - len(done)} of them trained again; "
+                     f"{spec.budget.trials} architectures, 0 twice, 0 trials stuck, record sound\n")
 
 
 @pytest.mark.usefixtures("node_apart")

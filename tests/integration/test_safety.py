@@ -1,0 +1,95 @@
+"""No command prints the password of a database's address, whatever goes wrong; a search says whose code it runs."""
+
+import socket
+import traceback
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from nas.cli import main
+from nas.errors import NasError
+from nas.sampling.optuna_study import export_study
+from nas.study import Objective, StudySpec
+from search_spaces import osa_tiny
+
+STUDY = """
+name: s
+space: osa_tiny
+objectives: [{metric: macs}]
+"""
+SECRET = "s3cret"  # noqa: S105 - of nobody
+
+
+def commands(group, words=()):
+    """All commands that take the address of a database, as the words that call them."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*words, name))
+        elif any(SECRET in word for word in addressed(command, SECRET)):
+            yield (*words, name), command
+
+
+def addressed(command, address):
+    """The arguments that let a command open this database; other arguments are anything."""
+    given = []
+    for parameter in command.params:
+        if parameter.name == "database":
+            given += ["--database", address]
+        elif isinstance(parameter, click.Argument):
+            takes_address = parameter.metavar in {"URL", "SRC", "DST"}
+            given.append(address if takes_address else "study.yaml" if parameter.name == "study_file" else "s:0")
+    return given
+
+
+ADDRESSES = pytest.mark.parametrize("address", [
+    "postgresql://me:s3cret@127.0.0.1:{port}/nas", "postgresql://me@127.0.0.1:{port}/nas?password=s3cret",
+    "postgres:/me:s3cret@127.0.0.1:{port}/nas", "me:s3cret@127.0.0.1/nas", "mysql://me:s3cret@127.0.0.1/nas",
+    "postgresql://me:s3cret@127.0.0.1:port/nas"])
+
+
+@ADDRESSES
+def test_a_password_is_never_printed(address, tmp_path, monkeypatch):
+    """Nor is it in the exception that a caller of the library sees."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        url = address.format(port=reserved.getsockname()[1])  # nobody listens there
+        tried = list(commands(main))
+        for words, command in tried:
+            options = ["--db"] if words == ("doctor",) else ["--json"] if words == ("measure",) else []
+            result = CliRunner().invoke(main, [*words, *options, *addressed(command, url)])
+            told = result.output + "".join(traceback.format_exception(result.exception))
+            assert result.exit_code != 0, words
+            assert SECRET not in told, (words, told)
+    assert len(tried) > 15
+
+
+@ADDRESSES
+def test_optunas_own_errors_tell_none(address):
+    """They come in one line of ours."""
+    spec = StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),))
+    with pytest.raises(NasError) as error:
+        export_study(spec, osa_tiny.SPACE, [], address.format(port=1))
+    assert SECRET not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_search_says_so_where_it_runs_code_from_outside_the_current_folder(tmp_path, monkeypatch):
+    """Code beside the study in this folder, and parts known by name, are not worth a word."""
+    outside, here = tmp_path / "outside", tmp_path / "here"
+    for folder in (outside, here):
+        folder.mkdir()
+        (folder / f"{folder.name}_space.py").write_text("from search_spaces.osa_tiny import SPACE\n")
+        (folder / "study.yaml").write_text(STUDY.replace("osa_tiny", f"{folder.name}_space:SPACE"))
+    (here / "known.yaml").write_text(STUDY)
+    monkeypatch.chdir(here)
+
+    def told(study):
+        return CliRunner().invoke(main, ["search", study, "--database", "postgresql://127.0.0.1:1/nas"]).output
+
+    where = outside / "outside_space.py"
+    assert f"runs code from outside the current folder: {where}\n" in told("../outside/study.yaml")
+    assert "runs code" not in told("study.yaml")
+    assert "runs code" not in told("known.yaml")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -14,7 +15,9 @@ from rich.table import Table
 from nas.architecture import Architecture
 from nas.cli import main
 from nas.cli.options import database_option, open_record, pick_study, pick_trial
+from nas.cli.progress import activity
 from nas.cli.tables import front_table
+from nas.cli.watch import watch
 from nas.errors import InvalidValueError, NasError
 from nas.pareto import ParetoFront, dominators
 from nas.pareto import front as front_of
@@ -37,23 +40,22 @@ MANY = 5000
 @main.command()
 @click.argument("study", required=False)
 @database_option
-def status(study: str | None, database: str) -> None:
-    """Studies with their trials by state; with STUDY, its hypervolume and time too."""
+@click.option("--watch", "stay", is_flag=True, help="Stay, and show it anew every two seconds until Ctrl-C.")
+def status(study: str | None, database: str, *, stay: bool) -> None:
+    """Studies with their trials by state; with STUDY, its hypervolume, its time and what is being done now."""
     console = Console(highlight=False)
     with open_record(database) as store:
-        if study is not None:
-            _study_status(console, store, store.study(study))
-            return
-        table = Table(box=box.SIMPLE)
-        table.add_column("study")
-        for state in TrialState:
-            table.add_column(state, justify="right")
-        table.add_column("data")
-        table.add_column("begun")
-        for record in store.studies():
-            table.add_row(record.name, *(str(record.counts.get(state, 0)) for state in TrialState), record.dataset,
-                          f"{record.created_at:%Y-%m-%d %H:%M} UTC")
-        console.print(table)
+
+        def draw(console: Console) -> None:
+            if study is None:
+                console.print(_studies(store))
+            else:
+                _study_status(console, store, store.study(study))
+
+        if stay:
+            watch(console, draw)
+        else:
+            draw(console)
 
 
 @main.command()
@@ -197,18 +199,34 @@ def _selected(trials: Mapping[int, Trial], found: ParetoFront, conditions: Seque
     return members if sort is None else ordered(members, sort)
 
 
+def _studies(store: Store) -> Table:
+    table = Table(box=box.SIMPLE)
+    table.add_column("study", overflow="fold")
+    for heading in ("trials", "hypervolume", "data", "begun (UTC)"):
+        table.add_column(heading, no_wrap=True)
+    for record in store.studies():
+        states = ", ".join(f"{count} {state}" for state, count in record.counts.items() if count)
+        volumes = [volume for _, volume in store.hypervolumes(record.name)]
+        table.add_row(record.name, states, sparkline(volumes, 11), record.dataset,
+                      f"{record.created_at:%Y-%m-%d %H:%M}")
+    return table
+
+
 def _study_status(console: Console, store: Store, record: StudyRecord) -> None:
     spec, known = record.spec, store.summary(record.name)
     volumes = [volume for _, volume in store.hypervolumes(record.name)]
     objectives = ", ".join(o.metric for o in spec.objectives)
     console.print(f"{record.name}: {objectives} over {spec.space} by {spec.sampler}, data {record.dataset}")
-    states = ", ".join(f"{count} {state}" for state, count in known.counts.items())
+    states = ", ".join(f"{count} {state}" for state, count in known.counts.items() if count)
     console.print(f"{sum(known.counts.values())} of {spec.budget.trials} architectures ({states}), "
                   f"{known.repeated} repeated proposals")
     console.print(f"{duration(known.searched_s)} of searching: {duration(known.measuring_s)} measuring and "
                   f"{duration(known.training_s)} training on all workers together")
     if volumes:
         console.print(f"hypervolume {volumes[-1]:.5g}  {sparkline(volumes)}")
+    for trial in store.trials(record.name, known.running):
+        console.print(f"trial {trial.number}: {activity(trial, spec)}, "
+                      f"begun {duration((datetime.now(UTC) - trial.started_at).total_seconds())} ago")
     for number, reason in known.failed:
         console.print(f"trial {number} failed: {reason}")
 

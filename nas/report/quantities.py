@@ -48,10 +48,10 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def sparkline(values: list[float]) -> str:
-    """The course of the values in one line of blocks, at most 40 wide, from 0 to their maximum."""
+def sparkline(values: list[float], width: int = 40) -> str:
+    """The course of the values in one line of blocks, at most `width`, from 0 to their maximum."""
     blocks = "▁▂▃▄▅▆▇█"
-    step = max(len(values) / 40, 1)
+    step = max(len(values) / width, 1)
     shown = [values[int(index * step)] for index in range(int(len(values) / step))][:-1] + values[-1:]
     top = max(shown, default=0.0)
     return "".join(blocks[min(int(value / top * len(blocks)), len(blocks) - 1)] if top > 0 else blocks[0]

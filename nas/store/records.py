@@ -40,7 +40,8 @@ class StudyRecord:
 class Summary:
     """What a study's trials come to: `counts` of different architectures by state, zeros included, and of `repeated`
     proposals; seconds that workers were `measuring_s` and `training_s`, validation included, all together, and
-    `searched_s` in which at least one trial was being worked on; `failed` are numbers and reasons."""
+    `searched_s` in which at least one trial was being worked on; numbers and reasons of the `failed`, numbers of the
+    `running` ones."""
 
     counts: Mapping[TrialState, int]
     repeated: int
@@ -48,6 +49,7 @@ class Summary:
     measuring_s: float
     training_s: float
     failed: tuple[tuple[int, str], ...]
+    running: tuple[int, ...]
 
 
 class ArtifactKind(StrEnum):

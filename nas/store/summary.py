@@ -25,12 +25,14 @@ def summarize(connection: Connection, study_id: int) -> Summary:
     measuring = connection.execute(select(func.sum(EVALUATION.c.measure_s)).where(here)).scalar_one()
     training = connection.execute(select(func.sum(RUNG.c.train_s + RUNG.c.validation_s)).join_from(
         RUNG, EVALUATION).where(here)).scalar_one()
-    failed = connection.execute(
-        select(TRIAL.c.number, TRIAL.c.reason).where(ours, TRIAL.c.state == TrialState.FAILED.value,
-                                                     TRIAL.c.duplicate_of.is_(None)).order_by(TRIAL.c.number))
+    wanted = TrialState.FAILED.value, TrialState.RUNNING.value
+    told = connection.execute(
+        select(TRIAL.c.number, TRIAL.c.state, TRIAL.c.reason)
+        .where(ours, TRIAL.c.state.in_(wanted), TRIAL.c.duplicate_of.is_(None)).order_by(TRIAL.c.number)).all()
     return Summary(counts=counts, repeated=repeated, searched_s=_searched_s(connection, study_id),
                    measuring_s=measuring or 0.0, training_s=training or 0.0,
-                   failed=tuple((row.number, row.reason) for row in failed))
+                   failed=tuple((row.number, row.reason) for row in told if row.state == TrialState.FAILED),
+                   running=tuple(row.number for row in told if row.state == TrialState.RUNNING))
 
 
 def _searched_s(connection: Connection, study_id: int) -> float:

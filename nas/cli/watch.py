@@ -1,0 +1,24 @@
+"""A view that stays on the terminal, drawn anew every few seconds until Ctrl-C."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from nas.errors import NasError
+
+
+def watch(console: Console, draw: Callable[[Console], None], *, every_s: float = 2.0,
+          sleep: Callable[[float], object] = time.sleep) -> None:
+    """Show what `draw` prints, again and again. Raises `NasError` where the output is no terminal."""
+    if not console.is_terminal:
+        raise NasError("--watch needs a terminal; without --watch the same is printed once")
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            with console.capture() as captured:
+                draw(console)
+            live.update(Text.from_ansi(captured.get()), refresh=True)
+            sleep(every_s)

@@ -1,0 +1,90 @@
+"""The terminal views as a person sees them, in a real terminal (tmux) of 80 and of 160 columns."""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here")]
+PROMPT = "[ready]"
+PATIENCE_S = 60
+
+
+class Terminal:
+    """A tmux session of its own server with one window and a shell without colours of its own."""
+
+    def __init__(self, columns, folder):
+        self._socket, self.columns = f"nas-{uuid4().hex[:8]}", columns
+        self._tmux("new-session", "-d", "-x", str(columns), "-y", "60", "-c", str(folder), f"PS1='{PROMPT} ' sh")
+
+    def type(self, line):
+        """Type a line and press Enter."""
+        self._tmux("send-keys", line, "Enter")
+
+    def press(self, key):
+        """Press one key, such as C-c."""
+        self._tmux("send-keys", key)
+
+    def screen(self):
+        """What is on the screen, line by line."""
+        return self._tmux("capture-pane", "-p").rstrip().splitlines()
+
+    def when(self, condition):
+        """The screen as soon as it fulfils the condition."""
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            if condition(lines := self.screen()):
+                return lines
+            time.sleep(0.1)
+        pytest.fail("this is still on the screen:\n" + "\n".join(self.screen()))
+
+    def run(self, command):
+        """A command's output, once the prompt has come back; the shell's line is left out."""
+        self.type(f"clear; {command}")
+        return self.when(lambda lines: len(lines) > 1 and lines[-1].strip() == PROMPT)[:-1]
+
+    def close(self):
+        self._tmux("kill-server")
+
+    def _tmux(self, *words):
+        done = subprocess.run(["tmux", "-L", self._socket, *words], capture_output=True, text=True, check=True)
+        return done.stdout
+
+
+@pytest.fixture(params=[80, 160])
+def terminal(request, record):
+    made = Terminal(request.param, record.parent)
+    made.when(lambda lines: lines and lines[-1].strip() == PROMPT)
+    yield made
+    made.close()
+
+
+NAS = Path(sys.executable).with_name("nas")
+
+
+def test_status_front_and_show_fit_the_terminal(terminal):
+    """Every column is whole at 80 columns: no word is cut or broken over two lines, nothing runs over the edge."""
+    status = terminal.run(f"{NAS} status")
+    assert any(line.split()[:1] == ["pages"] for line in status)
+    front = terminal.run(f"{NAS} front pages")
+    heading = next(line for line in front if "latency" in line)
+    assert heading.split()[:3] == ["trial", "error", "latency"]
+    shown = terminal.run(f"{NAS} show pages:0")
+    assert any("stage2" in line or "stage 2" in line for line in shown)
+    assert "…" not in "".join([*status, *front, *shown])
+    assert max(len(line) for line in [*status, *front, *shown]) <= terminal.columns
+
+
+def test_watch_stays_until_ctrl_c(terminal):
+    """It shows the study, is there a few seconds later, and gives the prompt back at once."""
+    terminal.type(f"clear; {NAS} status pages --watch")
+    terminal.when(lambda lines: any("hypervolume" in line for line in lines))
+    time.sleep(2.5)
+    assert any("hypervolume" in line for line in terminal.screen())
+    terminal.press("C-c")
+    screen = terminal.when(lambda lines: lines and lines[-1].strip() == PROMPT)
+    assert "Traceback" not in "".join(screen)

@@ -10,7 +10,7 @@ import pytest
 from nas.complexity import count, totals
 from nas.measurement import Kind, Measurement
 from nas.sampling import Proposer
-from nas.sampling.known_cost import known_cost
+from nas.sampling.known_cost import _Knowledge, known_cost
 from nas.sampling.mutation import mutants, mutate_front
 from nas.study import Objective
 from nas.trial import Evaluation, Rung, Trial, TrialState
@@ -91,6 +91,22 @@ def test_no_proposal_repeats_a_network_that_is_known_or_running():
     found.rebuild(done)
     digests = [SPACE.decode(found.ask()[1]).digest for _ in range(6)]
     assert len({*digests, *(t.architecture.digest for t in done)}) == 36
+
+
+def test_a_running_trial_makes_the_model_surer_but_not_better():
+    """At its network the mean stays, the deviation falls, and its predicted losses count for the front."""
+    found = proposer(ERROR, MACS)
+    found.rebuild(records(30))
+    before = _Knowledge(found._problem, found._study.get_trials())
+    params = found.ask()[1]
+    after = _Knowledge(found._problem, found._study.get_trials())
+    here = after._vectors[-1:]
+    assert found._problem.params(here[0]) == params
+    at = after.encode(here)
+    (mean, deviation), (mean_then, deviation_then) = before._model.predict(at), after._model.predict(at)
+    assert mean_then == pytest.approx(mean, rel=1e-3)
+    assert deviation_then < 0.8 * deviation
+    assert here[0].tolist() in after.front[0].tolist()
 
 
 @pytest.mark.parametrize("objectives", [(ERROR, MACS), (ERROR, LATENCY), (ERROR, MACS, LATENCY), (ERROR,), (MACS,)])

@@ -2,7 +2,8 @@
 
 V1: Lee et al. 2019, table 1. V2: Lee & Park 2020. The authors' V2 code puts eSE in every block, timm's in the last
 block of each stage; both are here. The PyTorch codes' stem (stride 2 in the third convolution) is the default; the
-paper's own stem (a max pool instead) is named with `_paper`.
+paper's own stem (a max pool instead) is named with `_paper`; `_cifar` keeps the size of 32x32 images in its stem and
+is no paper's.
 """
 
 from dataclasses import replace
@@ -50,7 +51,8 @@ def _published() -> dict[str, Architecture]:
     paper = {f"{name}_paper": replace(net, stem=Stem.PAPER) for name, net in first.items()}
     timm = {f"{name}_timm": replace(second[name], attention=Attention.LAST)
             for name in ("vovnet_v2_39", "vovnet_v2_57", "vovnet_v2_99")}
-    return first | paper | second | depthwise | timm
+    cifar = {f"{name}_cifar": replace(net, stem=Stem.CIFAR) for name, net in (first | second | depthwise).items()}
+    return first | paper | second | depthwise | timm | cifar
 
 
 PUBLISHED = _published()

@@ -17,14 +17,16 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from nas import plugins
 from nas.errors import NasError, StudyFileError
 from nas.measurement import MeasurementPlan
+from nas.recipe import Recipe
 from nas.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec, WorkersSpec
 
 PARTS = {"rungs": RungSpec, "data": DataSpec, "training": TrainingSpec, "measurement": MeasurementPlan,
          "budget": Budget, "workers": WorkersSpec}
 
-for _kind in (StudySpec, Objective, *PARTS.values()):
+for _kind in (StudySpec, Recipe, Objective, *PARTS.values()):
     setattr(_kind, "__pydantic_config__", ConfigDict(extra="forbid", strict=True))  # noqa: B010 - mypy knows no such name
 _ADAPTER = TypeAdapter(StudySpec)
+_RECIPE = TypeAdapter(Recipe)
 
 UNITS: Mapping[str, Mapping[str, float]] = {
     "s": {"s": 1, "ms": 1e-3, "us": 1e-6, "min": 60},
@@ -96,6 +98,20 @@ def parse_study(text: str, source: str = "study") -> StudySpec:
     return spec
 
 
+def read_recipe(path: str | Path) -> Recipe:
+    """The recipe of this YAML file; what it leaves out has its default. Raises `StudyFileError` as `read_study`."""
+    source = str(path)
+    try:
+        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise StudyFileError(source, [f"cannot be read: {' '.join(str(error).split())}"]) from error
+    try:
+        return _RECIPE.validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        problems = [_problem(dict(each), Recipe) for each in error.errors()]
+        raise StudyFileError(source, list(dict.fromkeys(problems))) from error
+
+
 def _objectives(raw: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
     listed = raw.get("objectives")
     for index, objective in enumerate(listed if isinstance(listed, list) else []):
@@ -135,13 +151,13 @@ def _convert_quantities(raw: Mapping[str, Any]) -> Iterator[str]:
                     objective[key] = None
 
 
-def _problem(error: Mapping[str, Any]) -> str:
+def _problem(error: Mapping[str, Any], kind_of_file: Any = StudySpec) -> str:
     """One line for one of pydantic's errors."""
     location = [part for part in error["loc"] if isinstance(part, int | str)]
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     kind = error["type"]
     if kind in {"unexpected_keyword_argument", "extra_forbidden"}:
-        known = _fields(location[:-1])
+        known = _fields(location[:-1], kind_of_file)
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
         return f"{where}: unknown key; {hint}"
@@ -153,9 +169,9 @@ def _problem(error: Mapping[str, Any]) -> str:
     return f"{where}: {message}{shown}" if where else message
 
 
-def _fields(location: list[int | str]) -> list[str]:
-    """The keys that may stand at this place of a study file."""
-    kind: Any = StudySpec
+def _fields(location: list[int | str], kind_of_file: Any) -> list[str]:
+    """The keys that may stand at this place of a file."""
+    kind: Any = kind_of_file
     if location:
-        kind = Objective if location[0] == "objectives" else PARTS.get(str(location[0]), StudySpec)
+        kind = Objective if location[0] == "objectives" else PARTS.get(str(location[0]), kind_of_file)
     return list(kind.__dataclass_fields__)

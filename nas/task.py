@@ -6,6 +6,7 @@ from typing import Protocol
 
 from nas.architecture import Architecture
 from nas.measurement import Measurement
+from nas.recipe import Recipe
 from nas.trial import Evaluation, Rung
 
 
@@ -36,6 +37,38 @@ class Together:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A trained network of ours: its architecture, and the path of its weights among the artifacts."""
+
+    architecture: Architecture
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalTask:
+    """A network to train fully: `architecture`, or where it is None the one that `network` (`module:callable`) makes.
+
+    `place` is the folder among the artifacts for its weights, and for what it goes on from after an interruption.
+    """
+
+    number: int
+    network: str
+    architecture: Architecture | None
+    recipe: Recipe
+    seed: int
+    place: str
+    teacher: Weights | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advanced:
+    """So many epochs of a final training are done; nothing to record, `loss` is the mean of the last of them."""
+
+    epochs: float
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """Figures that need no training; `seconds` is the time it took to get them."""
 
@@ -48,6 +81,13 @@ class Trained:
     """One more rung reached."""
 
     rung: Rung
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged(Trained):
+    """A final training is finished: the rung's error is on so many test images."""
+
+    test_images: int
 
 
 Event = Measured | Trained

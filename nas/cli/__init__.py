@@ -48,4 +48,5 @@ from nas.cli import (  # noqa: E402, F401 - each adds its commands
     search,
     serve,
     storage,
+    train,
 )

@@ -169,7 +169,7 @@ def _history(study: Study) -> dict[str, list[Any]]:
 def _published(image_size: int, classes: int) -> list[dict[str, Any]]:
     """The published VoVNets with what they cost at the study's image size; nobody trained or measured them here."""
     counted = {name: count(PUBLISHED[name], image_size, classes) for name in PUBLISHED
-               if not name.endswith(("_paper", "_timm"))}
+               if not name.endswith(("_paper", "_timm", "_cifar"))}
     return [{"name": name, **{cost: getattr(counts, cost) for cost in COUNTED}} for name, counts in counted.items()]
 
 

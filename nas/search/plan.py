@@ -1,7 +1,7 @@
 """A fixed list of tasks in the place of a search: for networks that are trained again after it."""
 
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from nas.search.brain import Finished, Wait
 from nas.study import StudySpec
@@ -9,7 +9,7 @@ from nas.task import Decision, Event, Numbered
 
 T = TypeVar("T", bound=Numbered)
 
-Recorder = Callable[[T, Event], T | None]
+Recorder = Callable[[T, Any], T | None]
 """Keeps what a worker found; gives what is left to do of the task, None where it is done."""
 
 

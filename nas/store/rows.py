@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from nas.measurement import Device, Measurement, MeasurementPlan, plan_key
+from nas.recipe import FinalTraining, Recipe
 from nas.store.engines import to_json
 from nas.store.records import Artifact
 from nas.study import StudySpec
@@ -46,6 +47,19 @@ def of_rung(rung: Rung) -> Values:
     return {"epochs": rung.epochs, "error": rung.error, "train_loss": rung.train_loss, "images": rung.images,
             "train_s": rung.train_s, "validation_s": rung.validation_s, "numerics": dict(rung.numerics),
             "checkpoint": rung.checkpoint, "finished_at": rung.finished_at}
+
+
+def of_final(final: FinalTraining) -> Values:
+    """All but the key of the study."""
+    return {"network": final.network, "digest": final.digest, "recipe_digest": final.recipe.digest,
+            "recipe": final.recipe.to_dict(), "seed": final.seed, "test_images": final.test_images,
+            **of_rung(final.reached)}
+
+
+def to_final(row: Row[Any]) -> FinalTraining:
+    """The training of a row of `final_training`."""
+    return FinalTraining(network=row.network, digest=row.digest, recipe=Recipe.from_dict(row.recipe), seed=row.seed,
+                         test_images=row.test_images, reached=to_rung(row))
 
 
 def of_measurement(measurement: Measurement) -> Values:

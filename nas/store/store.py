@@ -18,11 +18,13 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Engine, Row, Select, func, insert, select, update
 
+from nas.architecture import Architecture
 from nas.errors import DatabaseError, InvalidValueError, StudyConflictError, UnknownNameError
 from nas.measurement import Measurement
 from nas.pareto import ParetoFront
+from nas.recipe import FinalTraining
 from nas.schema import HEAD, revision, upgrade
-from nas.schema.tables import ARTIFACT, FRONT, FRONT_MEMBER, OBJECTIVE, STUDY, TRIAL
+from nas.schema.tables import ARTIFACT, FINAL_TRAINING, FRONT, FRONT_MEMBER, OBJECTIVE, STUDY, TRIAL
 from nas.store import writing
 from nas.store.address import Address
 from nas.store.check import database_problems, file_problems, study_problems
@@ -33,7 +35,7 @@ from nas.store.engines import connect, reader, writer
 from nas.store.faults import told_clearly
 from nas.store.loading import load_single, load_trials
 from nas.store.records import Artifact, ArtifactKind, StudyRecord, Summary
-from nas.store.rows import of_objectives, of_progress, to_artifact
+from nas.store.rows import of_final, of_objectives, of_progress, to_artifact, to_final
 from nas.store.summary import summarize
 from nas.study import StudySpec
 from nas.trial import MOVES, Rung, Trial, TrialState
@@ -222,6 +224,24 @@ class Store:
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
             writing.write_rung(connection, writing.evaluation_id(connection, study_id, number), rung, seed)
+
+    def add_final(self, study: str, final: FinalTraining, architecture: Architecture | None = None) -> None:
+        """Keep a finished final training; `architecture` is that of a network which is no trial's.
+
+        Raises `DatabaseError` where this network was trained by this recipe with this seed already.
+        """
+        with self._writing() as connection:
+            study_id = self._study_id(connection, study)
+            if architecture is not None:
+                writing.write_architecture(connection, architecture)
+            connection.execute(insert(FINAL_TRAINING), {"study_id": study_id, **of_final(final)})
+
+    def finals(self, study: str) -> list[FinalTraining]:
+        """The study's final trainings in the order in which they ended."""
+        with self._reading() as connection:
+            study_id = self._study_id(connection, study)
+            return [to_final(row) for row in connection.execute(
+                select(FINAL_TRAINING).where(FINAL_TRAINING.c.study_id == study_id).order_by(FINAL_TRAINING.c.id))]
 
     def finish_trial(self, study: str, trial: Trial) -> None:
         """Record a trial's new state, reason, worker, sampler state and times; its evaluation is recorded already.

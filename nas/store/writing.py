@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from nas.architecture import Architecture
 from nas.errors import InvalidValueError, StudyConflictError
 from nas.measurement import Measurement, plan_key
 from nas.schema.tables import (
@@ -42,6 +43,11 @@ def evaluation_id(connection: Connection, study_id: int, number: int) -> int:
     return int(found)
 
 
+def write_architecture(connection: Connection, architecture: Architecture) -> None:
+    """Insert an architecture unless it is there."""
+    insert_once(connection, ARCHITECTURE, [{"digest": architecture.digest, "spec": architecture.canonical.to_dict()}])
+
+
 def write_trial(connection: Connection, study_id: int, trial: Trial) -> int:
     """Insert a trial and return the key of its evaluation: a new one, or the original's of a duplicate."""
     digest = trial.architecture.digest
@@ -57,7 +63,7 @@ def write_trial(connection: Connection, study_id: int, trial: Trial) -> int:
     if known:
         evaluation = int(known.id)
     else:
-        insert_once(connection, ARCHITECTURE, [{"digest": digest, "spec": trial.architecture.canonical.to_dict()}])
+        write_architecture(connection, trial.architecture)
         evaluation = connection.execute(insert(EVALUATION).returning(EVALUATION.c.id), {
             "study_id": study_id, "digest": digest, "measure_s": 0.0}).scalar_one()
     connection.execute(insert(TRIAL), {"study_id": study_id, "evaluation_id": evaluation, **of_trial(trial)})

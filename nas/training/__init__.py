@@ -7,8 +7,9 @@ augmentation as a pure function of a batch, one learning-rate cycle that ends at
 from nas.training.allocator import keep_memory
 from nas.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from nas.training.choice import NumericsFigure, choose_numerics
+from nas.training.full import FullTrainer
 from nas.training.numerics import Numerics
 from nas.training.trainer import Trainer
 
-__all__ = ["Checkpoint", "Numerics", "NumericsFigure", "Trainer", "choose_numerics", "keep_memory", "read_checkpoint",
-           "write_checkpoint"]
+__all__ = ["Checkpoint", "FullTrainer", "Numerics", "NumericsFigure", "Trainer", "choose_numerics", "keep_memory",
+           "read_checkpoint", "write_checkpoint"]

@@ -25,7 +25,8 @@ FORMAT = "osa-nas training 1"
 class Checkpoint:
     """A network after `epochs`: `weights` is its state dict, `momentum` one buffer for each parameter that has one.
 
-    `digest` names the architecture; `scaler` is the state of fp16's loss scaler, empty without.
+    `digest` names the architecture; `scaler` is the state of fp16's loss scaler, empty without. `average` is the
+    running mean of the state dict where there is one; `train_s` are the seconds that training took so far.
     """
 
     epochs: float
@@ -33,14 +34,17 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     momentum: Mapping[str, Tensor] = field(default_factory=dict)
     scaler: Mapping[str, Any] = field(default_factory=dict)
+    average: Mapping[str, Tensor] = field(default_factory=dict)
+    train_s: float = 0.0
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write it to `path`, whole or not at all. Raises `WriteError` where that fails (a full disk)."""
     tensors = {f"weights.{name}": value.contiguous() for name, value in checkpoint.weights.items()}
     tensors |= {f"momentum.{name}": value.contiguous() for name, value in checkpoint.momentum.items()}
+    tensors |= {f"average.{name}": value.contiguous() for name, value in checkpoint.average.items()}
     metadata = {"format": FORMAT, "epochs": repr(float(checkpoint.epochs)), "digest": checkpoint.digest,
-                "scaler": json.dumps(dict(checkpoint.scaler))}
+                "scaler": json.dumps(dict(checkpoint.scaler)), "train_s": repr(float(checkpoint.train_s))}
     part = path.with_name(f"{path.name}.part{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +75,8 @@ def read_checkpoint(path: Path, digest: str | None = None) -> Checkpoint:
         raise CorruptFileError(f"{path} holds architecture {metadata['digest'][:12]} instead of {digest[:12]}")
     return Checkpoint(epochs=float(metadata["epochs"]), digest=metadata["digest"],
                       weights=_under("weights.", tensors), momentum=_under("momentum.", tensors),
-                      scaler=json.loads(metadata["scaler"]))
+                      scaler=json.loads(metadata["scaler"]), average=_under("average.", tensors),
+                      train_s=float(metadata.get("train_s", 0.0)))
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ checkpoint gives the same bits as one that was never interrupted, on the same de
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -69,11 +69,11 @@ class Trainer:
         if not steps:
             raise InvalidValueError(f"there is no whole batch of {self.batch_size} images between {start_epochs} and "
                                     f"{end_epochs} epochs of {len(self.train_images)} images")
-        with _settings(self.threads):
+        with global_settings(self.threads):
             started_s = self._working_s()
-            train_loss = self._train(steps)
+            train_loss = self._train(steps, [at_step(k, len(steps), self.spec.warmup) for k in range(len(steps))])
             trained_s = self._working_s()
-            error = self._validate()
+            error = self._judge(self.validation_images)
             validated_s = self._working_s()
             threads = torch.get_num_threads()
         self.epochs = end_epochs
@@ -91,8 +91,7 @@ class Trainer:
             group["lr"] = learning_rate
         with self.numerics.autocast(self.device):
             logits = self._forward(inputs)
-        loss = F.cross_entropy(logits.float(), self.train_images.labels[chosen],
-                               label_smoothing=self.spec.label_smoothing)
+        loss = self._loss(logits.float(), self.train_images.labels[chosen], inputs)
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.step(self._optimizer)
@@ -101,33 +100,44 @@ class Trainer:
 
     def save(self, path: Path, digest: str) -> None:
         """Write weights, momentum and epochs to `path`, whole or not at all; `digest` names the architecture."""
-        buffers = {name: self._optimizer.state[parameter].get("momentum_buffer")
-                   for name, parameter in self.model.named_parameters()}
-        momentum = {name: buffer for name, buffer in buffers.items() if buffer is not None}
-        write_checkpoint(path, Checkpoint(epochs=self.epochs, digest=digest, weights=self.model.state_dict(),
-                                          momentum=momentum, scaler=self._scaler.state_dict()))
+        write_checkpoint(path, self._checkpoint(digest))
 
     def load(self, path: Path, digest: str) -> float:
         """Go on from what `save` wrote; gives its epochs. Raises `CorruptFileError` where it does not fit."""
-        checkpoint = read_checkpoint(path, digest)
         try:
-            self.model.load_state_dict(dict(checkpoint.weights))
-            for name, value in checkpoint.momentum.items():
-                parameter = self.model.get_parameter(name)
-                buffer = torch.empty_like(parameter, requires_grad=False).copy_(value)
-                self._optimizer.state[parameter]["momentum_buffer"] = buffer
+            self._restore(read_checkpoint(path, digest))
         except (RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise CorruptFileError(f"{path} does not fit this network: {reason}") from error
+        return self.epochs
+
+    def _checkpoint(self, digest: str) -> Checkpoint:
+        """All that the training goes on from."""
+        buffers = {name: self._optimizer.state[parameter].get("momentum_buffer")
+                   for name, parameter in self.model.named_parameters()}
+        momentum = {name: buffer for name, buffer in buffers.items() if buffer is not None}
+        return Checkpoint(epochs=self.epochs, digest=digest, weights=self.model.state_dict(), momentum=momentum,
+                          scaler=self._scaler.state_dict())
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Stand where the checkpoint was made."""
+        self.model.load_state_dict(dict(checkpoint.weights))
+        for name, value in checkpoint.momentum.items():
+            parameter = self.model.get_parameter(name)
+            buffer = torch.empty_like(parameter, requires_grad=False).copy_(value)
+            self._optimizer.state[parameter]["momentum_buffer"] = buffer
         if checkpoint.scaler:
             self._scaler.load_state_dict(dict(checkpoint.scaler))
         self.epochs = checkpoint.epochs
-        return self.epochs
 
-    def _train(self, steps: range) -> float:
-        """All steps of a rung; gives the mean loss."""
+    def _loss(self, logits: Tensor, labels: Tensor, inputs: Tensor) -> Tensor:  # noqa: ARG002 - for those who compare
+        """The loss of one batch, a scalar; `inputs` are what the network saw."""
+        return F.cross_entropy(logits, labels, label_smoothing=self.spec.label_smoothing)
+
+    def _train(self, steps: range, shares: Sequence[float]) -> float:
+        """These steps, each at its share of the highest learning rate; gives the mean loss."""
         self.model.train()
-        rates = [self.spec.learning_rate * at_step(k, len(steps), self.spec.warmup) for k in range(len(steps))]
+        rates = [self.spec.learning_rate * share for share in shares]
         losses = torch.zeros(len(steps), device=self.device)
         for k, step in enumerate(steps):
             losses[k] = self.step(step, rates[k])
@@ -137,12 +147,12 @@ class Trainer:
         return losses.mean().item()
 
     @torch.inference_mode()
-    def _validate(self) -> float:
-        """Share of the validation images that are classified wrongly."""
+    def _judge(self, judges: Images) -> float:
+        """Share of these images that are classified wrongly."""
         self.model.eval()
         right = torch.zeros((), dtype=torch.int64, device=self.device)
         finite = torch.ones((), dtype=torch.bool, device=self.device)
-        images, labels = self.validation_images.images, self.validation_images.labels
+        images, labels = judges.images, judges.labels
         for batch, truth in zip(torch.split(images, VALIDATION_BATCH), torch.split(labels, VALIDATION_BATCH),
                                 strict=True):
             with self.numerics.autocast(self.device):
@@ -152,7 +162,7 @@ class Trainer:
             self._let_others()
         if not finite:
             raise TrialFailedError("the outputs for the validation images are not finite")
-        count = len(self.validation_images)
+        count = len(judges)
         return (count - int(right)) / count
 
     def _augmented(self, batch: Tensor, step: int) -> Tensor:
@@ -212,7 +222,7 @@ def _check(losses: Tensor, steps: range, rates: list[float]) -> None:
 
 
 @contextmanager
-def _settings(threads: int | None) -> Iterator[None]:
+def global_settings(threads: int | None) -> Iterator[None]:
     """The global settings of torch that results depend on, set back afterwards."""
     cudnn = torch.backends.cudnn
     before = torch.get_num_threads(), cudnn.deterministic, cudnn.benchmark

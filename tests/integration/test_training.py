@@ -122,7 +122,7 @@ def test_outputs_that_are_not_finite_are_no_error_rate(digits):
     one = trainer(digits)
     one.model.get_buffer("stem.0.bn.running_var").fill_(float("nan"))
     with pytest.raises(TrialFailedError, match="outputs for the validation images are not finite"):
-        one._validate()
+        one._judge(one.validation_images)
 
 
 def test_a_rung_starts_where_the_model_stands_and_has_at_least_one_step(digits):

@@ -1,0 +1,274 @@
+"""Full training of real (tiny) networks on the digits: resumable to the bit, test images once, results recorded."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from nas.architecture import Architecture, OsaStage, Stem
+from nas.cli import main
+from nas.data import Dataset, load
+from nas.errors import DatabaseError, InvalidValueError, NasError
+from nas.evaluation.full import network_of
+from nas.model import build
+from nas.recipe import FinalTraining, Recipe
+from nas.search.final import Candidate, left_to_do, teacher_of
+from nas.search.launch import open_search
+from nas.store import ArtifactKind, Store
+from nas.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec
+from nas.task import FinalTask
+from nas.training import FullTrainer, Numerics, read_checkpoint
+from workers.local import LocalWorkers
+
+SPEC = StudySpec(name="full", space="osa_tiny", sampler="random", budget=Budget(trials=2), seed=3,
+                 objectives=(Objective(metric="error", reference=1.0), Objective(metric="macs", reference=1e7)),
+                 data=DataSpec(dataset="digits", validation_images=100, train_images=128),
+                 training=TrainingSpec(precision="fp32", channels_last=False))
+RECIPE = Recipe(epochs=1.5, training=TrainingSpec(batch_size=64, learning_rate=0.05, translate=3, cutout=6),
+                average=0.9)
+NETWORK = Architecture(stem=Stem.CODE, stem_channels=(8, 8, 8), stages=tuple(
+    OsaStage(mid_channels=8, out_channels=out, num_layers=2) for out in (8, 16, 16)))
+COMMAND = [sys.executable, "-c", "from nas.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load(SPEC.data)
+
+
+def trainer(digits: Dataset, recipe: Recipe = RECIPE, **settings: object) -> FullTrainer:
+    torch.manual_seed(5)
+    return FullTrainer(recipe=recipe, model=build(NETWORK, 10), train=digits.train.take(torch.arange(640)), seed=5,
+                       mean=digits.mean, std=digits.std, numerics=Numerics(), threads=1, **settings)
+
+
+def weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_going_on_gives_the_bits_of_never_having_stopped(digits, tmp_path):
+    """Weights and their mean, in parts that end inside epochs, through the file that another process would read."""
+    whole = trainer(digits)
+    whole.advance(1.5)
+    whole.finish(tmp_path / "whole", "d")
+    first = trainer(digits)
+    first.advance(0.4)
+    first.save(tmp_path / "going", "d")
+    second = trainer(digits)
+    second.load(tmp_path / "going", "d")
+    second.advance(1.5)
+    second.finish(tmp_path / "parts", "d")
+    assert_equal(dict(read_checkpoint(tmp_path / "whole").weights), dict(read_checkpoint(tmp_path / "parts").weights))
+    assert second.images_seen == whole.images_seen == 15 * 64
+    assert second.train_s > 0
+
+
+def test_parts_share_one_learning_rate_cycle(digits):
+    """The rates of all parts together are those of one rung of brief training of the same length."""
+    rates = []
+
+    class Noting(FullTrainer):
+        def step(self, _: int, learning_rate: float) -> torch.Tensor:
+            rates.append(learning_rate)
+            return torch.zeros(())
+
+    noting = Noting(recipe=RECIPE, model=build(NETWORK, 10), train=digits.train.take(torch.arange(640)),
+                    mean=digits.mean, std=digits.std, numerics=Numerics())
+    for end in (0.4, 1.0, 1.5):
+        noting.advance(end)
+    steps, peak = 15, 0.05
+    shares = [(k + 0.5) / steps for k in range(steps)]
+    assert rates == pytest.approx([peak * (s / 0.25 if s < 0.25 else (1 - s) / 0.75) for s in shares])
+
+
+def test_the_mean_of_the_weights_is_what_is_kept(digits, tmp_path):
+    """By the rule w <- d w + (1 - d) v, done here step by step with NumPy's arithmetic; without it the weights stay."""
+    seen = []
+
+    class Noting(FullTrainer):
+        def step(self, step: int, learning_rate: float) -> torch.Tensor:
+            loss = super().step(step, learning_rate)
+            seen.append(self.model.state_dict()["head.fc.weight"].double().numpy(force=True).copy())
+            return loss
+
+    torch.manual_seed(5)
+    noting = Noting(recipe=RECIPE, model=build(NETWORK, 10), train=digits.train.take(torch.arange(640)), seed=5,
+                    mean=digits.mean, std=digits.std, numerics=Numerics(), threads=1)
+    expected = noting.model.state_dict()["head.fc.weight"].double().numpy(force=True).copy()
+    noting.advance(1.5)
+    for step, value in enumerate(seen):
+        decay = min(0.9, 1 - 10 / 15, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    noting.finish(tmp_path / "mean", "d")
+    kept = read_checkpoint(tmp_path / "mean").weights["head.fc.weight"].double().numpy()
+    assert kept == pytest.approx(expected, abs=1e-6)
+    assert abs(kept - seen[-1]).max() > 1e-5
+    plain = trainer(digits, replace(RECIPE, average=0.0))
+    plain.advance(1.5)
+    plain.finish(tmp_path / "plain", "d")
+    assert read_checkpoint(tmp_path / "plain").weights["head.fc.weight"].numpy() == pytest.approx(seen[-1], abs=1e-6)
+
+
+def test_a_teacher_draws_the_answers_towards_its_own(digits):
+    """With the whole loss from the teacher, the student of a fixed teacher that always says class 3 says so too."""
+
+    class Three(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.eye(10)[3].repeat(len(x), 1) * 20
+
+    taught = trainer(digits, replace(RECIPE, epochs=3.0, distillation=1.0), teacher=Three())
+    taught.advance(3.0)
+    images = digits.test()
+    error, _ = taught.judge(images)
+    assert error == pytest.approx(1 - float((images.labels == 3).float().mean()))
+
+
+def search(folder: Path) -> None:
+    with Store.open(folder / "nas.db") as store, open_search(
+            SPEC, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder / "kept") as found:
+        found.run()
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("searched")
+    search(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(searched, tmp_path, monkeypatch):
+    """A copy of a searched study as the current folder, with a small recipe; the study's files are in the copy."""
+    shutil.copytree(searched, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    with Store.open("nas.db") as store:
+        store.set_artifacts("full", tmp_path / "copy" / "kept")
+    Path("recipe.yaml").write_text("epochs: 0.3\ntraining: {batch_size: 64, learning_rate: 0.05}\naverage: 0.9\n")
+    return tmp_path / "copy"
+
+
+def nas(*arguments: str) -> str:
+    found = CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    return found.output
+
+
+def finals(folder: Path) -> list[FinalTraining]:
+    with Store.open(folder / "nas.db", read_only=True) as store:
+        return store.finals("full")
+
+
+def test_training_is_recorded_shown_and_done_once(folder):
+    """Two seeds of two trials and of another family's network; weights are artifacts that the record checks."""
+    Path("other.py").write_text("from torch import nn\n"
+                                "def tiny(num_classes):\n"
+                                "    return nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.BatchNorm2d(8), nn.ReLU(),\n"
+                                "                         nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+                                "                         nn.Linear(8, num_classes))\n")
+    call = ("train", "full", "--trial", "0", "--trial", "1", "--network", "other:tiny", "--seeds", "2", "--recipe",
+            "recipe.yaml")
+    output = nas(*call)
+    assert re.findall(r"\[(\d)/6\] ", output) == list("123456")
+    found = finals(folder)
+    assert [final.test_images for final in found] == [360] * 6
+    assert {final.reached.images for final in found} == {round(0.3 * (1437 // 64)) * 64}
+    assert len({(final.network, final.seed) for final in found}) == 6
+    assert {final.digest for final in found if final.network == "other:tiny"} == {None}
+    assert "6 of them recorded" in nas(*call)
+    assert len(finals(folder)) == 6
+    with Store.open("nas.db") as store:
+        assert len(store.artifacts("full", kind=ArtifactKind.WEIGHTS)) == 6
+        assert store.problems() == []
+        with pytest.raises(DatabaseError, match="breaks a rule"):
+            store.add_final("full", found[0])
+        best = store.trial("full", 0)
+    assert not list((folder / "kept").rglob("going.safetensors"))
+    error = next(final.reached.error for final in found if final.network == best.architecture.digest)
+    model = build(best.architecture, 10)
+    path = next(final.reached.checkpoint for final in found if final.network == best.architecture.digest)
+    model.load_state_dict(dict(read_checkpoint(folder / "kept" / path).weights))
+    digits = load(SPEC.data)
+    images = (digits.test().images / 255 - torch.tensor(digits.mean).view(3, 1, 1)) / torch.tensor(digits.std).view(
+        3, 1, 1)
+    with torch.inference_mode():
+        wrong = (model.eval()(images).argmax(1) != digits.test().labels).sum()
+    assert int(wrong) == round(error * 360)
+
+
+@pytest.mark.slow
+def test_killed_training_goes_on_at_its_last_epoch(folder):
+    """`kill -9` after the first checkpoint; the same command gives the error of a training that was never killed."""
+    call = ["train", "full", "--trial", "0", "--seeds", "1", "--recipe", "recipe.yaml", "--epochs", "3"]
+    shutil.copytree(folder, folder.parent / "whole")
+    with subprocess.Popen([*COMMAND, *call], cwd=folder, env={**os.environ}, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not list((folder / "kept").rglob("going.safetensors")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert finals(folder) == []
+    (going,) = (folder / "kept").rglob("going.safetensors")
+    assert 1 <= read_checkpoint(going).epochs < 3
+    nas(*call)
+    with Store.open(folder.parent / "whole" / "nas.db") as store:
+        store.set_artifacts("full", folder.parent / "whole" / "kept")
+    nas(*call, "--database", str(folder.parent / "whole" / "nas.db"))
+    (resumed,), (whole,) = finals(folder), finals(folder.parent / "whole")
+    assert (resumed.reached.error, resumed.reached.images) == (whole.reached.error, whole.reached.images)
+    assert resumed.seed == whole.seed
+
+
+def test_a_teacher_must_have_been_trained(folder):
+    """The first training of its network without a teacher teaches, whatever its test error."""
+    with Store.open("nas.db") as store:
+        trials = store.trials("full")
+    recipe = replace(RECIPE, teacher=1)
+    with pytest.raises(InvalidValueError, match="nas train --trial 1"):
+        teacher_of(recipe, trials, [])
+    nas("train", "full", "--trial", "1", "--seeds", "1", "--recipe", "recipe.yaml", "--epochs", "0.2")
+    with Store.open("nas.db") as store:
+        taught = teacher_of(recipe, trials, store.finals("full"))
+        assert taught.architecture == trials[1].architecture
+        assert taught.path == store.finals("full")[0].reached.checkpoint
+    output = nas("train", "full", "--trial", "0", "--seeds", "1", "--epochs", "0.2", "--teacher", "1")
+    assert "[1/1] trial 0" in output
+    assert finals(folder)[-1].recipe.teacher == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_is_asked_for_wrongly_is_told():
+    """No selection, an unknown trial, a network that nobody makes."""
+    for arguments, words in (((), "say what to train"), (("--trial", "9"), "there is no trial 9"),
+                             (("--network", "vovnet"), "published architectures")):
+        found = CliRunner().invoke(main, ["train", "full", *arguments])
+        assert found.exit_code == 2
+        assert words in found.output
+    with pytest.raises(NasError, match="makes no network of 10 classes"):
+        network_of(FinalTask(number=0, network="torch:nothing", architecture=None, recipe=RECIPE, seed=0, place="x"),
+                   10)
+
+
+def test_seeds_come_in_turns_and_what_is_recorded_is_left_out():
+    """First one of each network, then the second ones; another recipe is another training."""
+    candidates = [Candidate(name=name, architecture=None) for name in ("a:b", "c:d")]
+    todo = left_to_do(SPEC, candidates, RECIPE, 2, [])
+    assert [candidate.name for candidate, _ in todo] == ["a:b", "c:d"] * 2
+    assert len({task.place for _, task in todo}) == len({task.seed for _, task in todo}) == 4
+    done = FinalTraining(network="a:b", digest=None, recipe=RECIPE, seed=todo[0][1].seed, test_images=1, reached=None)
+    assert [c.name for c, _ in left_to_do(SPEC, candidates, RECIPE, 2, [done])] == ["c:d", "a:b", "c:d"]
+    assert len(left_to_do(SPEC, candidates, replace(RECIPE, epochs=2.0), 2, [done])) == 4

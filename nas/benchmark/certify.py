@@ -48,6 +48,8 @@ class Cycles:
     max_half_width: float = 0.01
     max_reference_change: float = 0.02
     max_rejected: int = 6
+    pause_s: float = 1.0
+    max_pause_s: float = 16.0
     max_s: float = 180.0
 
 
@@ -98,7 +100,7 @@ def certify(candidates: Mapping[str, Run], reference: Run, meter: Meter, plan: M
     known = {name: _Candidate(run, warm_up(run, meter, plan).calls) for name, run in candidates.items()}
     reference_calls = warm_up(reference, meter, plan).calls
     references: list[float] = []
-    pause_s = 1.0
+    pause_s = rule.pause_s
     meter.watch.begin()
     before = _segment(reference, meter, reference_calls, rule.reference_s, rule)
     while waiting := [name for name, each in known.items() if not each.over(rule)]:

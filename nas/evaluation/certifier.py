@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+from nas.benchmark.certify import Cycles
 from nas.errors import NasError
 from nas.evaluation.evaluator import failing_the_trial
 from nas.evaluation.job import Job, Preparation
@@ -16,7 +17,9 @@ from nas.trial import CERTIFIED
 
 
 class Certifier:
-    """The same networks under the same plan as in the search, longer and together."""
+    """The same networks under the same plan as in the search, longer and together; `cycles` says how long."""
+
+    cycles = Cycles()
 
     @classmethod
     def prepare(cls, job: Job) -> Preparation:
@@ -34,7 +37,7 @@ class Certifier:
                     for each in task.architectures}
         with find_meter() as meter, DeviceLock(meter.device.identity).exclusive(), failing_the_trial():
             started = time.perf_counter()
-            found = certified(networks, self._plan, meter)
+            found = certified(networks, self._plan, meter, cycles=self.cycles)
             seconds = time.perf_counter() - started
         yield Measured(seconds=seconds, measurements=tuple(
             replace(found[each.digest], metric=CERTIFIED) for each in task.architectures))

@@ -20,13 +20,13 @@ def uncertified(engine: Engine) -> list[Trial]:
     members = [engine.brain.trials[number] for number in front.members]
     if not engine.spec.budget.certify or not front.feasible:
         return []
-    sessions = {figure.details.get("session") if (figure := trial.evaluation.measurements.get(CERTIFIED)) else None
-                for trial in members}
+    figures = [trial.evaluation.measurements.get(CERTIFIED) for trial in members]
+    sessions = {None if figure is None or figure.value is None else figure.details.get("session") for figure in figures}
     return members if len(sessions) > 1 or None in sessions else []
 
 
-def certification(engine: Engine, members: Sequence[Trial]) -> tuple[Plan[Together], str]:
-    """What workers do to certify these members, with the evaluator for it; what they find is recorded at once."""
+def certification(engine: Engine, members: Sequence[Trial]) -> Plan[Together]:
+    """What workers do to certify these members; what they find is recorded at once."""
 
     def keep(task: Together, event: Event) -> Together | None:
         if isinstance(event, Measured):
@@ -36,4 +36,4 @@ def certification(engine: Engine, members: Sequence[Trial]) -> tuple[Plan[Togeth
         return task
 
     task = Together(number=0, architectures=tuple(trial.architecture for trial in members))
-    return Plan(spec=engine.spec, tasks=[task], record=keep), "nas.evaluation.certifier:Certifier"
+    return Plan(spec=engine.spec, tasks=[task], record=keep)

@@ -48,9 +48,9 @@ class Search:
         """Search until the budget is spent; returns why it ended. Ctrl-C loses nothing."""
         return self.workers.run(self.engine, self.job)
 
-    def certify(self, members: Sequence[Trial]) -> None:
+    def certify(self, members: Sequence[Trial], *, evaluator: str = "nas.evaluation.certifier:Certifier") -> None:
         """Measure these members of the front together. Raises `TrialFailedError` where one of them cannot be."""
-        plan, evaluator = certification(self.engine, members)
+        plan = certification(self.engine, members)
         self.workers.run(plan, replace(self.job, evaluator=evaluator))
         if plan.failures:
             raise TrialFailedError("\n".join(plan.failures.values()))

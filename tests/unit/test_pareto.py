@@ -12,7 +12,7 @@ from nas.architecture import Architecture, OsaStage
 from nas.measurement import Measurement, Status
 from nas.pareto import Standing, certainty, dominators, front, hypervolume, ranks, standings
 from nas.study import Direction, Objective
-from nas.trial import Evaluation, Rung, Trial, TrialState
+from nas.trial import CERTIFIED, Evaluation, Rung, Trial, TrialState
 
 points = st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=12)
 
@@ -197,3 +197,21 @@ def test_only_what_can_be_a_member_has_a_standing():
     trials = [trial(0, 0.5, 2.0), trial(1, 0.1, 11.0), trial(2, 0.0, 1.0, TrialState.STOPPED),
               trial(3, 0.5, 2.0, duplicate_of=0)]
     assert standings(trials, OBJECTIVES) == {0: Standing.CERTAIN}
+
+
+def certified(there, low, high, session="2026-01-02"):
+    """The trial with a certified latency besides."""
+    figure = Measurement(metric=CERTIFIED, unit="s", value=(low + high) / 2, ci_low=low, ci_high=high, method="given",
+                         details={"session": session})
+    return replace(there, evaluation=there.evaluation.with_measurements([figure]))
+
+
+def test_what_was_certified_together_is_compared_by_those_figures():
+    """Screened, 0 and 1 overlap; certified, 1 is slower than 0 beyond doubt and worse in the error. 2 was not
+    certified: it is compared by the screened figures. Figures of another session do not count."""
+    zero, one = measured(0, 0.2, 0.9, 1.0, 1.1), measured(1, 0.3, 0.8, 0.95, 1.1)
+    two = measured(2, 0.4, 0.7, 0.74, 0.78)
+    assert standings([certified(zero, 2.0, 2.1), certified(one, 2.2, 2.3), two], OBJECTIVES) == {
+        0: Standing.CERTAIN, 1: Standing.DOMINATED, 2: Standing.CERTAIN}
+    assert standings([certified(zero, 2.0, 2.1), certified(one, 2.2, 2.3, "2026-01-01"), two],
+                     OBJECTIVES)[1] is Standing.PROBABLE

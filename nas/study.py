@@ -146,11 +146,14 @@ class RungSpec:
 
     `keep`: at every rung but the last, a trial goes on where its non-dominated rank puts it in this share of the
     trials that reached the rung; None (the default) stops nobody. The rule needs `min_trials` trials at the rung.
+    `futility` stops a trial whose final error, even if it became better than nearly all such predictions did, would be
+    dominated (`nas.rungs.Futility`). Either lets one trial in ten run through, so that it can be judged itself.
     """
 
     epochs: tuple[float, ...] = (1.0,)
     keep: float | None = None
     min_trials: int = 4
+    futility: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "epochs", tuple(float(value) for value in self.epochs))
@@ -162,21 +165,37 @@ class RungSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """When the search ends: after this many different architectures, or when no new trial may start because this
-    many seconds of searching (all calls of the study together) are spent.
+    """When no new trial may start; trials that run go on to their ends. All calls of the study count together.
 
-    `certify`: then the members of the front are measured again together, in turns with a reference network, which takes
-    half a minute or more for each.
+    `trials` are different architectures, without those that were beyond a limit before any training; with them at most
+    `proposals`, 20 times `trials` where not given, so that a search ends where little or nothing is feasible.
+    `epochs` are of all trials together, `device_s` seconds of measuring, training and validating on all workers
+    together, `energy_j` joules drawn meanwhile, `wall_time_s` seconds of searching.
+
+    `certify`: in the end the members of the front are measured again together, in turns with a reference network, which
+    takes half a minute or more for each.
     """
 
     trials: int = 100
     wall_time_s: float | None = None
+    proposals: int | None = None
+    epochs: float | None = None
+    device_s: float | None = None
+    energy_j: float | None = None
     certify: bool = False
 
     def __post_init__(self) -> None:
         require(self.trials > 0, f"trials must be at least 1, not {self.trials}")
-        require(self.wall_time_s is None or (_finite(self.wall_time_s) and self.wall_time_s > 0),
-                f"wall_time must be positive, not {self.wall_time_s}")
+        require(self.proposals is None or self.proposals >= self.trials,
+                f"proposals must be at least trials, {self.trials}, not {self.proposals}")
+        for name in ("wall_time_s", "epochs", "device_s", "energy_j"):
+            value = getattr(self, name)
+            require(value is None or (_finite(value) and value > 0), f"{name} must be positive, not {value}")
+
+    @property
+    def most_proposals(self) -> int:
+        """`proposals`, or what it is where it is not given."""
+        return 20 * self.trials if self.proposals is None else self.proposals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +242,8 @@ class StudySpec:
         metrics = [objective.metric for objective in self.objectives]
         require(len(metrics) > 0, "objectives must name at least one metric")
         require(len(set(metrics)) == len(metrics), f"objectives must name each metric once, not {metrics}")
+        minimized = [o.metric for o in self.objectives if o.direction is Direction.MINIMIZE]
+        require(not self.rungs.futility or "error" in minimized, "rungs.futility needs the objective error, minimized")
         require(not self.budget.certify or "latency" in metrics, "budget.certify needs the objective latency")
         require(0 <= self.seed < 2**31, f"seed must be from 0 to 2**31 - 1, not {self.seed}")
 

@@ -10,6 +10,15 @@ from nas.recipe import Recipe
 from nas.trial import Evaluation, Rung
 
 
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """What an event took besides its own seconds: `waiting_s` until the worker got the device, and the joules that the
+    device drew for it, None where nobody can tell."""
+
+    waiting_s: float = 0.0
+    energy_j: float | None = None
+
+
 class Numbered(Protocol):
     """Any task, whatever has to be done for it."""
 
@@ -69,7 +78,7 @@ class Advanced:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measured(Effort):
     """Figures that need no training; `seconds` is the time it took to get them."""
 
     measurements: tuple[Measurement, ...]
@@ -77,7 +86,7 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class Trained(Effort):
     """One more rung reached."""
 
     rung: Rung

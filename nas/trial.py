@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -70,16 +70,53 @@ class Replicate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What work took on all workers together: epochs, seconds, and joules where they were measured, else None.
+
+    `waiting_s` are seconds until a worker got the device, to itself or shared; they are no device time.
+    """
+
+    epochs: float = 0.0
+    measuring_s: float = 0.0
+    training_s: float = 0.0
+    validation_s: float = 0.0
+    waiting_s: float = 0.0
+    energy_j: float | None = None
+
+    @property
+    def device_s(self) -> float:
+        """Seconds of measuring, training and validating."""
+        return self.measuring_s + self.training_s + self.validation_s
+
+    def __add__(self, other: Self) -> Self:
+        sums = {each.name: getattr(self, each.name) + getattr(other, each.name)
+                for each in fields(self) if each.name != "energy_j"}
+        known = [energy for energy in (self.energy_j, other.energy_j) if energy is not None]
+        return replace(self, **sums, energy_j=sum(known) if known else None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """All that is known of one architecture in a study: measurements by metric, and rungs in order of epochs.
 
-    `replicates` say how far a rung's error depends on the seed; no decision of the search depends on them.
+    `replicates` say how far a rung's error depends on the seed; no decision of the search depends on them. `waiting_s`
+    and `energy_j` are what its work took besides, see `Spent`.
     """
 
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     rungs: tuple[Rung, ...] = ()
     measure_s: float = 0.0
     replicates: tuple[Replicate, ...] = ()
+    waiting_s: float = 0.0
+    energy_j: float | None = None
+
+    @property
+    def spent(self) -> Spent:
+        """What the work so far took, replicates left out."""
+        return Spent(epochs=self.rungs[-1].epochs if self.rungs else 0.0, measuring_s=self.measure_s,
+                     training_s=sum(rung.train_s for rung in self.rungs),
+                     validation_s=sum(rung.validation_s for rung in self.rungs),
+                     waiting_s=self.waiting_s, energy_j=self.energy_j)
 
     def fresh_errors(self) -> tuple[float, ...]:
         """The errors of the replicates that reached the last rung: of seeds that nothing was chosen by."""
@@ -102,6 +139,11 @@ class Evaluation:
         """With these measurements added; a metric measured again replaces its old figure."""
         known = {**self.measurements, **{m.metric: m for m in measurements}}
         return replace(self, measurements=known, measure_s=self.measure_s + measure_s)
+
+    def with_effort(self, waiting_s: float, energy_j: float | None) -> Self:
+        """With more seconds waited and, where they were measured, joules drawn."""
+        known = self.energy_j if energy_j is None else (self.energy_j or 0.0) + energy_j
+        return replace(self, waiting_s=self.waiting_s + waiting_s, energy_j=known)
 
     def with_rung(self, rung: Rung) -> Self:
         """With one more rung. Raises `InvalidValueError` unless it is beyond the last."""
@@ -128,6 +170,11 @@ class Trial:
     sampler_state: Mapping[str, Any] = field(default_factory=dict)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     finished_at: datetime | None = None
+
+    @property
+    def beyond_limits(self) -> bool:
+        """Whether it ended before any training because a cost was beyond its limit."""
+        return self.state is TrialState.STOPPED and not self.evaluation.rungs
 
     def moved_to(self, state: TrialState, **changes: Any) -> Self:
         """This trial in another state. Raises `InvalidValueError` for a move that is not in `MOVES`."""

@@ -47,6 +47,7 @@ from nas.cli import (  # noqa: E402, F401 - each adds its commands
     report,
     search,
     serve,
+    stopping,
     storage,
     train,
 )

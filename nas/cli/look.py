@@ -30,7 +30,9 @@ from nas.report.quantities import duration, quantity, sparkline, with_interval
 from nas.report.relations import choices_seen, neighbours, positions
 from nas.report.selection import condition, ordered
 from nas.report.spread import Honest, averaged, honest
-from nas.store import Store, StudyRecord
+from nas.rungs import Curves, Futility
+from nas.store import Store, StudyRecord, Summary
+from nas.study import Budget
 from nas.trial import Trial, TrialState
 
 MANY = 5000
@@ -218,17 +220,56 @@ def _study_status(console: Console, store: Store, record: StudyRecord) -> None:
     objectives = ", ".join(o.metric for o in spec.objectives)
     console.print(f"{record.name}: {objectives} over {spec.space} by {spec.sampler}, data {record.dataset}")
     states = ", ".join(f"{count} {state}" for state, count in known.counts.items() if count)
-    console.print(f"{sum(known.counts.values())} of {spec.budget.trials} architectures ({states}), "
+    console.print(f"{sum(known.counts.values()) - known.beyond} of {spec.budget.trials} architectures ({states}), "
                   f"{known.repeated} repeated proposals")
-    console.print(f"{duration(known.searched_s)} of searching: {duration(known.measuring_s)} measuring and "
-                  f"{duration(known.training_s)} training on all workers together")
+    if known.beyond:
+        console.print(f"{known.beyond} more were beyond the limits and cost no training")
+    for line in spending(spec.budget, known):
+        console.print(line)
     if volumes:
         console.print(f"hypervolume {volumes[-1]:.5g}  {sparkline(volumes)}")
+    for line in _rungs(store, record):
+        console.print(line)
     for trial in store.trials(record.name, known.running):
         console.print(f"trial {trial.number}: {activity(trial, spec)}, "
                       f"begun {duration((datetime.now(UTC) - trial.started_at).total_seconds())} ago")
     for number, reason in known.failed:
         console.print(f"trial {number} failed: {reason}")
+
+
+def spending(budget: Budget, known: Summary) -> Iterator[str]:
+    """What was spent, and of limited means how much is left."""
+    spent = known.spent
+    yield (f"{duration(known.searched_s)} of searching; on all workers together {duration(spent.measuring_s)} "
+           f"measuring, {duration(spent.training_s)} training, {duration(spent.validation_s)} validating, "
+           f"{duration(spent.waiting_s)} waiting for the device")
+    energy = "energy not measured" if spent.energy_j is None else quantity(spent.energy_j, "J")
+    yield f"{spent.epochs:g} epochs, {duration(spent.device_s)} of device time, {energy}"
+    for what, limit, used, shown in (("searching", budget.wall_time_s, known.searched_s, duration),
+                                     ("epochs", budget.epochs, spent.epochs, "{:g}".format),
+                                     ("device time", budget.device_s, spent.device_s, duration),
+                                     ("energy", budget.energy_j, spent.energy_j or 0.0, "{:.4g} J".format)):
+        if limit is not None:
+            yield f"budget of {what}: {shown(used)} of {shown(limit)} spent, {shown(max(limit - used, 0.0))} left"
+
+
+def _rungs(store: Store, record: StudyRecord) -> Iterator[str]:
+    """How rungs agree with the last one, and whether futility stops anybody."""
+    spec = record.spec
+    last = spec.rungs.epochs[-1]
+    if len(spec.rungs.epochs) == 1:
+        return
+    from nas.report.quality import agreements_of  # noqa: PLC0415 - SciPy's statistics take a second to import
+
+    for found in agreements_of(store.rung_errors(record.name)):
+        if found.second == last:
+            top = "" if found.top_tau is None else f", {found.top_tau:.2f} among the best {found.top}"
+            yield (f"rung {found.first:g} against {last:g} epochs: Kendall's tau {found.tau:.2f} over {found.trials} "
+                   f"trials{top}")
+    if spec.rungs.futility:
+        curves = Curves.of(store.trials(record.name), spec.objectives)
+        for rung, epochs in enumerate(spec.rungs.epochs[:-1], start=1):
+            yield f"futility after {epochs:g} epochs: {Futility(curves, rung).state}"
 
 
 def _show_trial(record: StudyRecord, trial: Trial, size: int) -> None:

@@ -131,13 +131,14 @@ class SearchDisplay:
 
     def _draw(self, engine: Engine) -> RenderableType:
         brain, spec = engine.brain, engine.spec
-        finished = brain.front.after
         self._left = time_left(engine)
         bar = Table.grid(padding=(0, 1))
         failed = sum(t.state is TrialState.FAILED for t in brain.trials.values())
-        bar.add_row(ProgressBar(total=spec.budget.trials, completed=finished, width=30),
-                    f"{finished} of {spec.budget.trials} trials",
-                    f"{len(brain.trials) - brain.architectures} repeated, {failed} failed")
+        beyond = brain.architectures - brain.counted
+        bar.add_row(ProgressBar(total=spec.budget.trials, completed=brain.done, width=30),
+                    f"{brain.done} of {spec.budget.trials} trials",
+                    f"{len(brain.trials) - brain.architectures} repeated, {failed} failed"
+                    f"{f', {beyond} beyond the limits' if beyond else ''}")
         volume = brain.front.hypervolume
         history = Text("hypervolume: give every objective a reference" if volume is None else
                        f"hypervolume {volume:.4g}  {sparkline(self._volumes)}")
@@ -148,11 +149,11 @@ class SearchDisplay:
     def _line(engine: Engine, trial: Trial) -> str:
         front = engine.brain.front
         volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.4g}"
-        mark = " (front)" if trial.number in front.members else ""
+        mark = "" if trial.number not in front.members else " (front)" if front.feasible else " (nearest to the limits)"
         found = trial.reason or ", ".join(
             f"{o.metric} {cell}" for o, cell in zip(engine.spec.objectives, cells(engine.spec.objectives, trial),
                                                     strict=True))
-        return (f"[{front.after}/{engine.spec.budget.trials}] trial {trial.number} {trial.state}{mark}: {found}"
+        return (f"[{engine.brain.done}/{engine.spec.budget.trials}] trial {trial.number} {trial.state}{mark}: {found}"
                 f"{volume}, {time_left(engine)}")
 
 
@@ -166,14 +167,15 @@ def activity(trial: Trial, spec: StudySpec) -> str:
 
 
 def time_left(engine: Engine) -> str:
-    """A guess from the trials so far."""
-    finished, budget = engine.brain.front.after, engine.spec.budget
-    if not finished:
+    """A guess from the trials so far, those beyond a limit left out, and from each budget's share that is spent."""
+    elapsed, brain, budget = engine.elapsed_s(), engine.brain, engine.spec.budget
+    if not brain.done:
         return "time left unknown"
-    left = max(budget.trials - finished, 0) * engine.elapsed_s() / finished
-    if budget.wall_time_s is not None:
-        left = min(left, max(budget.wall_time_s - engine.elapsed_s(), 0.0))
-    return f"about {duration(left)} left"
+    spent = brain.spent
+    shares = [used / limit for used, limit in (
+        (brain.done, budget.trials), (elapsed, budget.wall_time_s), (spent.epochs, budget.epochs),
+        (spent.device_s, budget.device_s), (spent.energy_j or 0.0, budget.energy_j)) if limit is not None]
+    return f"about {duration(elapsed * max(1 / max(shares) - 1, 0.0))} left"
 
 
 def shown_url(url: str) -> str:

@@ -8,6 +8,7 @@ import click
 from nas import plugins
 from nas.cli import main
 from nas.cli.options import artifacts_of, database_option
+from nas.cli.profile import show_profile
 from nas.cli.progress import SearchDisplay
 from nas.search.closing import uncertified
 from nas.search.launch import open_search
@@ -23,13 +24,20 @@ from nas.study_file import read_study
 @click.option("--artifacts", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Where checkpoints go. [default: where the study's are; for a new study nas-artifacts beside the "
                    "database; env: NAS_ARTIFACTS]")
-def search(study_file: Path, database: str, workers: str | None, address: str | None, artifacts: Path | None) -> None:
+@click.option("--dry-run", is_flag=True,
+              help="Only show what 64 random networks of the space, and the published ones it holds, cost on this "
+                   "machine, and how many are within the limits. Writes nothing.")
+def search(*, study_file: Path, database: str, workers: str | None, address: str | None, artifacts: Path | None,
+           dry_run: bool) -> None:
     """Search as STUDY_FILE asks: sample OSA networks, measure them, train them briefly.
 
     Press Ctrl-C at any time: everything finished is kept, and the same command goes on. A study file that names
     module:attribute runs that module's code.
     """
     spec = read_study(study_file)
+    if dry_run:
+        show_profile(spec, study_file.parent)
+        return
     if workers is not None:
         spec = replace(spec, workers=replace(spec.workers, kind=workers))
     pool = plugins.load("nas.workers", spec.workers.kind)(address)

@@ -19,10 +19,11 @@ from nas.data import Dataset, Images, load, resolve, split
 from nas.errors import CorruptFileError, InvalidValueError, NasError, TrialFailedError, UnavailableError
 from nas.evaluation.job import Job, Preparation
 from nas.measurement import Measurement, Status
-from nas.meters import find_meter
+from nas.meters import Meter, find_meter
 from nas.meters.lock import DeviceLock
 from nas.metrics import Metric, Stage, Subject, check_available
 from nas.model import build
+from nas.study import StudySpec
 from nas.task import Event, Measured, Task, Trained
 from nas.training import Numerics, Trainer, choose_numerics, keep_memory
 from nas.trial import Rung
@@ -55,6 +56,8 @@ class Evaluator:
         spec, known = job.spec, job.preparation
         with find_meter() as meter:
             problems = check_available(metrics_of(job), meter, spec.measurement)
+            untold = joules_problem(meter, spec) if spec.budget.energy_j is not None else None
+            problems += [f"budget.energy_j: {untold}"] if untold else []
             if problems:
                 raise UnavailableError("\n".join(problems))
             device = {"class": meter.device.device_class, "name": meter.device.name}
@@ -102,7 +105,7 @@ class Evaluator:
             if not alone:
                 return Measured(measurements=tuple(metric.measure(subject) for metric in metrics), seconds=0.0)
             _ = subject.model  # built and calibrated before others have to wait
-        seconds = 0.0
+        seconds, asked, energy = 0.0, time.perf_counter(), Joules(self._meter, self._spec)
         for pause_s in (*PATIENCE_S, None):
             with self._lock.exclusive(), failing_the_trial():
                 started = time.perf_counter()
@@ -111,7 +114,8 @@ class Evaluator:
             if pause_s is None or all(figure.status is not Status.CONTENDED for figure in figures):
                 break
             time.sleep(pause_s)
-        return Measured(measurements=figures, seconds=seconds)
+        return Measured(measurements=figures, seconds=seconds, energy_j=energy.drawn(),
+                        waiting_s=max(time.perf_counter() - asked - seconds, 0.0))
 
     def _trained(self, task: Task) -> Iterator[Trained]:
         torch.manual_seed(task.seed)
@@ -124,10 +128,13 @@ class Evaluator:
                 done = trainer.load(self._artifacts / str(last.checkpoint), digest)
         for epochs in self._spec.rungs.epochs:
             if epochs > done:
+                asked, energy = time.perf_counter(), Joules(self._meter, self._spec)
                 rung = self._rung(trainer, done, epochs)
+                waited_s = time.perf_counter() - asked - rung.train_s - rung.validation_s
+                energy_j = energy.drawn()
                 name = f"{self._place(task)}/rung-{epochs:g}.safetensors"
                 trainer.save(self._artifacts / name, digest)
-                yield Trained(rung=replace(rung, checkpoint=name))
+                yield Trained(rung=replace(rung, checkpoint=name), waiting_s=max(waited_s, 0.0), energy_j=energy_j)
                 done = epochs
 
     def _rung(self, trainer: Trainer, start: float, end: float) -> Rung:
@@ -159,6 +166,33 @@ class Evaluator:
         train, validation = split(dataset.train.labels, data.validation_images, self._spec.seed, data.train_images)
         device = self._meter.torch_device
         return dataset, dataset.train.take(train).to(device), dataset.train.take(validation).to(device)
+
+
+class Joules:
+    """What the device draws from now on. None where its counter cannot be read, or where several workers share what it
+    counts: then nobody can tell whose the joules are."""
+
+    def __init__(self, meter: Meter, spec: StudySpec) -> None:
+        self._meter, self._start = meter, None if joules_problem(meter, spec) else meter.energy_j()
+
+    def drawn(self) -> float | None:
+        """Joules until now."""
+        if self._start is None:
+            return None
+        self._meter.synchronize()
+        return self._meter.energy_j() - self._start
+
+
+def joules_problem(meter: Meter, spec: StudySpec) -> str | None:
+    """Why the joules of the work cannot be told here, None where they can."""
+    workers = spec.workers
+    if workers.kind != "local" and workers.count > 1 and workers.gpus < 1:
+        return "several workers share a device, and nobody can tell whose its joules are"
+    try:
+        meter.energy_j()
+    except UnavailableError as error:
+        return str(error)
+    return None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ Numbers are SI; what is not known is None.
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from nas.report.spread import averaged, honest
 from nas.sampling.importance import MIN_TRIALS, importances
 from nas.store import Store, StudyRecord
 from nas.study import Objective
-from nas.trial import Trial, TrialState
+from nas.trial import Spent, Trial, TrialState
 
 COUNTED = ("parameters", "macs", "memory_access_cost")
 NEIGHBOURS = 5
@@ -74,8 +74,7 @@ def contents(study: Study) -> dict[str, Any]:
         "published": _published(spec.measurement.image_size, record.classes),
         "importance": _importance(study.objectives, ended),
         "importance_needs": MIN_TRIALS,
-        "agreement": [{"first": a.first, "second": a.second, "tau": a.tau, "trials": a.trials}
-                      for a in quality.agreements(ended)],
+        "agreement": [asdict(found) for found in quality.agreements(ended)],
         "quality": quality.measured(ended),
         "ledger": ledger(ended),
         "summary": {**_summary(study, ended), "front": len(_members(study, means))},
@@ -187,7 +186,7 @@ def _importance(objectives: Sequence[Objective], ended: Sequence[Trial]) -> list
 
 def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
     newest = study.fronts[-1] if study.fronts else None
-    spent = [t.evaluation.measure_s + sum(r.train_s + r.validation_s for r in t.evaluation.rungs) for t in ended]
+    spent = sum((t.evaluation.spent for t in ended), Spent())
     return {
         "states": {state.value: sum(t.state is state and t.duplicate_of is None for t in study.trials)
                    for state in TrialState},
@@ -197,7 +196,7 @@ def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
         "hypervolume": newest.hypervolume if newest else None,
         "honest": str(fresh) if (fresh := honest(ended, study.objectives)) else "",
         "searched_s": SearchClock(study.trials).total_s,
-        "device_s": sum(spent),
+        "device_s": spent.device_s,
         "image_size": study.record.spec.measurement.image_size,
         "classes": study.record.classes,
     }

@@ -11,7 +11,7 @@ import numpy as np
 
 from nas.errors import InvalidValueError
 from nas.pareto import ParetoFront
-from nas.trial import Trial, TrialState
+from nas.trial import Spent, Trial, TrialState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def steps(trials: Sequence[Trial], fronts: Sequence[ParetoFront]) -> list[Step]:
 
 def device_seconds(trial: Trial) -> float:
     """Seconds that workers measured, trained and validated this trial's network."""
-    return trial.evaluation.measure_s + sum(r.train_s + r.validation_s for r in trial.evaluation.rungs)
+    return trial.evaluation.spent.device_s
 
 
 class SearchClock:
@@ -92,19 +92,19 @@ class SearchClock:
         return float(self._before[index]) + min(now, end) - start
 
 
-def ledger(trials: Sequence[Trial]) -> list[Mapping[str, float | str]]:
+def ledger(trials: Sequence[Trial]) -> list[Mapping[str, float | str | None]]:
     """What the seconds of all workers went into, one mapping for each state that trials ended in.
 
-    `other` is the time between a trial's start and end that was none of the rest: waiting for the device, building
-    networks, the engine itself; it may hold interruptions of the search.
+    `waiting` is for the device; `other` the time between a trial's start and end that was none of the rest: building
+    and saving networks, the engine itself; it may hold interruptions of the search. `energy` are joules, where known.
     """
-    found: list[Mapping[str, float | str]] = []
+    found: list[Mapping[str, float | str | None]] = []
     for state in (TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED):
         ended = [t for t in finished(trials) if t.state is state]
         lasted = sum((t.finished_at - t.started_at).total_seconds() for t in ended if t.finished_at)
-        rungs = [rung for t in ended for rung in t.evaluation.rungs]
-        known = {"measuring": sum(t.evaluation.measure_s for t in ended), "training": sum(r.train_s for r in rungs),
-                 "validation": sum(r.validation_s for r in rungs)}
+        spent = sum((t.evaluation.spent for t in ended), Spent())
+        known = {"measuring": spent.measuring_s, "training": spent.training_s, "validation": spent.validation_s,
+                 "waiting": spent.waiting_s}
         found.append({"state": state.value, "trials": len(ended), **known,
-                      "other": max(lasted - sum(known.values()), 0.0)})
+                      "other": max(lasted - sum(known.values()), 0.0), "energy": spent.energy_j})
     return found

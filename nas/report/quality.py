@@ -1,11 +1,12 @@
 """How far the figures of a study can be trusted: statuses, widths of intervals, and whether rungs agree."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from nas.measurement import Kind, Status
@@ -14,26 +15,49 @@ from nas.trial import Trial
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Kendall's tau (b) between the errors at two rungs, over the `trials` that reached both."""
+    """Kendall's tau (b) between the errors at two rungs, over the `trials` that reached both; `top_tau` over the `top`
+    trials that are the best quarter at the second one, None where there are fewer than `FEWEST_TOP` or no order."""
 
     first: float
     second: float
     tau: float
     trials: int
+    top_tau: float | None
+    top: int
+
+
+FEWEST_TOP = 5
+
+
+def agreement(first: float, second: float, errors: NDArray[np.float64]) -> Agreement | None:
+    """Of the errors (n, 2) at two rungs; None for fewer than three trials or errors that are all the same."""
+    tau = _tau(errors)
+    if len(errors) < 3 or tau is None:
+        return None
+    best = errors[np.argsort(errors[:, 1], kind="stable")[:-(-len(errors) // 4)]]
+    return Agreement(first=first, second=second, tau=tau, trials=len(errors), top=len(best),
+                     top_tau=_tau(best) if len(best) >= FEWEST_TOP else None)
+
+
+def _tau(errors: NDArray[np.float64]) -> float | None:
+    return float(kendalltau(*errors.T).statistic) if len(errors) and (np.ptp(errors, axis=0) > 0).all() else None
 
 
 def agreements(trials: Sequence[Trial]) -> list[Agreement]:
     """Every pair of rungs that at least three trials reached, and whose errors are not all the same."""
-    errors = [{rung.epochs: rung.error for rung in t.evaluation.rungs} for t in trials if t.duplicate_of is None]
+    return agreements_of([{rung.epochs: rung.error for rung in t.evaluation.rungs}
+                          for t in trials if t.duplicate_of is None])
+
+
+def agreements_of(errors: Sequence[Mapping[float, float]]) -> list[Agreement]:
+    """The same, of each network's errors by epochs."""
     epochs = sorted({epoch for known in errors for epoch in known})
     found = []
     for index, first in enumerate(epochs):
         for second in epochs[index + 1:]:
-            both = np.asarray([(known[first], known[second]) for known in errors if {first, second} <= set(known)])
-            if len(both) >= 3 and (np.ptp(both, axis=0) > 0).all():
-                tau = float(kendalltau(both[:, 0], both[:, 1]).statistic)
-                found.append(Agreement(first=first, second=second, tau=tau, trials=len(both)))
-    return found
+            both = np.array([(known[first], known[second]) for known in errors if {first, second} <= set(known)])
+            found.append(agreement(first, second, both.reshape(-1, 2)))
+    return [each for each in found if each is not None]
 
 
 def half_width(low: float | None, high: float | None, value: float | None) -> float | None:

@@ -73,6 +73,8 @@ EVALUATION = Table(
     Column("study_id", ForeignKey("study.id"), nullable=False),
     Column("digest", ForeignKey("architecture.digest"), nullable=False),
     Column("measure_s", Real, nullable=False),
+    Column("waiting_s", Real),  # until workers got the device; NULL in rows older than the column
+    Column("energy_j", Real),  # of measuring, training and validating; NULL where nobody could tell
     UniqueConstraint("study_id", "digest"),
 )
 

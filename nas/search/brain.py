@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from nas.pareto import ParetoFront, front
-from nas.rungs import goes_on
+from nas.rungs import Curves, Futility, costs_of, goes_on, runs_through, sizes_of
 from nas.search_space import Params, SearchSpace
 from nas.study import StudySpec
 from nas.task import Event, Measured
-from nas.trial import Trial, TrialState
+from nas.trial import Spent, Trial, TrialState
 
 MAX_REPEATS = 100
 """After this many proposals in a row that are known already, a sampler has nothing new to say."""
@@ -64,6 +64,8 @@ class Brain:
         self._reached: defaultdict[float, dict[int, tuple[float, ...]]] = defaultdict(dict)
         self._repeats = 0
         self._finished = 0
+        self._beyond = 0
+        self._ended = Spent()
         self.front = front([], spec.objectives)
         sampler.rebuild(trials)
         for trial in trials:
@@ -83,6 +85,21 @@ class Brain:
     def architectures(self) -> int:
         """How many different architectures were proposed."""
         return len(self._first)
+
+    @property
+    def counted(self) -> int:
+        """How many of them `budget.trials` counts: all but those that were beyond a limit before any training."""
+        return self.architectures - self._beyond
+
+    @property
+    def done(self) -> int:
+        """How many of the counted ones have ended."""
+        return self._finished - self._beyond
+
+    @property
+    def spent(self) -> Spent:
+        """What all trials took."""
+        return sum((trial.evaluation.spent for trial in self.running), self._ended)
 
     def propose(self, now: datetime) -> Trial | Wait | Finished:
         """A new trial (a duplicate may have ended already), or why there is none. Not known until `learn`."""
@@ -109,6 +126,7 @@ class Brain:
     def judge(self, number: int, event: Event, now: datetime) -> Trial:
         """The trial after this event: still running, or ended and why."""
         trial = self._trials[number]
+        trial = replace(trial, evaluation=trial.evaluation.with_effort(event.waiting_s, event.energy_j))
         if isinstance(event, Measured):
             evaluation = trial.evaluation.with_measurements(event.measurements, event.seconds)
             return self._measured(replace(trial, evaluation=evaluation), now)
@@ -119,10 +137,8 @@ class Brain:
                 reason = f"nobody gave a figure for {', '.join(missing)}"
                 return trial.moved_to(TrialState.FAILED, reason=reason, finished_at=now)
             return trial.moved_to(TrialState.COMPLETE, finished_at=now)
-        if self.spec.rungs.keep is not None and not self._goes_on(trial, event.rung.epochs):
-            reason = f"behind the others after {event.rung.epochs:g} epochs"
-            return trial.moved_to(TrialState.STOPPED, reason=reason, finished_at=now)
-        return trial
+        reason = self._hopeless(trial)
+        return trial.moved_to(TrialState.STOPPED, reason=reason, finished_at=now) if reason else trial
 
     def fail(self, number: int, reason: str, now: datetime) -> Trial:
         """The trial as failed."""
@@ -168,6 +184,8 @@ class Brain:
             if not running and (before is None or before.state is TrialState.RUNNING):
                 self.front = self.front_with(trial)
                 self._finished += 1
+                self._beyond += trial.beyond_limits
+                self._ended += trial.evaluation.spent
         elif running and before is None:
             self._followers.setdefault(original, []).append(trial.number)
         elif not running and original in self._followers:
@@ -175,11 +193,19 @@ class Brain:
 
     def _spent(self) -> str:
         """Why no new architecture may be tried, or an empty string."""
-        budget = self.spec.budget
-        if self.architectures >= budget.trials:
+        budget, spent = self.spec.budget, self.spent
+        if self.counted >= budget.trials:
             return f"{budget.trials} architectures were tried, the study's budget"
         if self.architectures >= self._space.cardinality:
             return f"all {self._space.cardinality} architectures of the space were tried"
+        if self.architectures >= budget.most_proposals:
+            return (f"{self.counted} of {self.architectures} proposed architectures are within the limits; widen them, "
+                    "or raise budget.proposals")
+        for limit, used, unit in ((budget.epochs, spent.epochs, "epochs of training"),
+                                  (budget.device_s, spent.device_s, "s of device time"),
+                                  (budget.energy_j, spent.energy_j or 0.0, "J")):
+            if limit is not None and used >= limit:
+                return f"{used:.4g} of {limit:g} {unit} are spent, the study's budget"
         return ""
 
     def _measured(self, trial: Trial, now: datetime) -> Trial:
@@ -196,6 +222,19 @@ class Brain:
         if trial.losses(objectives) is not None and not self.spec.needs_training:
             return trial.moved_to(TrialState.COMPLETE, finished_at=now)
         return trial
+
+    def _hopeless(self, trial: Trial) -> str:
+        """Why the trial is stopped at the rung that it has reached, or an empty string."""
+        rules, reached = self.spec.rungs, trial.evaluation.rungs
+        if runs_through(trial.seed):
+            return ""
+        if rules.keep is not None and not self._goes_on(trial, reached[-1].epochs):
+            return f"behind the others after {reached[-1].epochs:g} epochs"
+        if rules.futility:
+            rule = Futility(Curves.of(list(self._trials.values()), self.spec.objectives), len(reached))
+            if rule.stops([rung.error for rung in reached], costs_of(trial, self.spec.objectives), sizes_of(trial)):
+                return f"even at best dominated after {reached[-1].epochs:g} epochs"
+        return ""
 
     def _goes_on(self, trial: Trial, epochs: float) -> bool:
         """Whether the trial is among the best `keep` of the trials that reached this rung."""

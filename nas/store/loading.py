@@ -54,7 +54,8 @@ def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dic
     return {
         row.id: Evaluation(
             measurements={metric: to_measurement(m, devices, plans) for metric, m in measurements[row.id].items()},
-            rungs=tuple(rungs[row.id]), measure_s=row.measure_s, replicates=replicates.get(row.id, ()))
+            rungs=tuple(rungs[row.id]), measure_s=row.measure_s, replicates=replicates.get(row.id, ()),
+            waiting_s=row.waiting_s or 0.0, energy_j=row.energy_j)
         for row in connection.execute(select(EVALUATION).where(wanted))
     }
 
@@ -68,6 +69,15 @@ def _replicates(connection: Connection, wanted: ColumnElement[bool]) -> dict[int
         found[row.evaluation_id][row.seed] += (to_rung(row),)
     return {evaluation: tuple(Replicate(seed=seed, rungs=rungs) for seed, rungs in seeds.items())
             for evaluation, seeds in found.items()}
+
+
+def load_rung_errors(connection: Connection, study_id: int) -> list[dict[float, float]]:
+    """Of each evaluation with rungs the errors by epochs."""
+    found: dict[int, dict[float, float]] = defaultdict(dict)
+    for row in connection.execute(select(RUNG.c.evaluation_id, RUNG.c.epochs, RUNG.c.error).join(EVALUATION)
+                                  .where(EVALUATION.c.study_id == study_id)):
+        found[row.evaluation_id][row.epochs] = row.error
+    return list(found.values())
 
 
 def load_single(connection: Connection, target: str | None) -> list[tuple[str, Measurement]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nas.errors import InvalidValueError
 from nas.study import StudySpec
-from nas.trial import TrialState
+from nas.trial import Spent, TrialState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +39,15 @@ class StudyRecord:
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """What a study's trials come to: `counts` of different architectures by state, zeros included, and of `repeated`
-    proposals; seconds that workers were `measuring_s` and `training_s`, validation included, all together, and
-    `searched_s` in which at least one trial was being worked on; numbers and reasons of the `failed`, numbers of the
+    proposals, `beyond` of architectures that were beyond a limit before any training; `searched_s` are seconds in which
+    at least one trial was being worked on, `spent` what all took; numbers and reasons of the `failed`, numbers of the
     `running` ones."""
 
     counts: Mapping[TrialState, int]
     repeated: int
+    beyond: int
     searched_s: float
-    measuring_s: float
-    training_s: float
+    spent: Spent
     failed: tuple[tuple[int, str], ...]
     running: tuple[int, ...]
 

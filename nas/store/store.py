@@ -33,7 +33,7 @@ from nas.store.copying import copy_rows
 from nas.store.differences import differences
 from nas.store.engines import connect, reader, writer
 from nas.store.faults import told_clearly
-from nas.store.loading import load_single, load_trials
+from nas.store.loading import load_rung_errors, load_single, load_trials
 from nas.store.records import Artifact, ArtifactKind, StudyRecord, Summary
 from nas.store.rows import of_final, of_objectives, of_progress, to_artifact, to_final
 from nas.store.summary import summarize
@@ -186,6 +186,8 @@ class Store:
                 known = trial.evaluation
                 writing.write_measurements(connection, study_id, evaluation, tuple(known.measurements.values()),
                                            known.measure_s)
+                if known.waiting_s or known.energy_j is not None:
+                    writing.write_effort(connection, evaluation, known.waiting_s, known.energy_j)
                 for rung in known.rungs:
                     writing.write_rung(connection, evaluation, rung)
 
@@ -199,6 +201,17 @@ class Store:
             study_id = self._study_id(connection, study)
             evaluation = writing.evaluation_id(connection, study_id, number)
             writing.write_measurements(connection, study_id, evaluation, tuple(measurements), seconds)
+
+    def add_effort(self, study: str, number: int, waiting_s: float, energy_j: float | None) -> None:
+        """Add to a trial's evaluation seconds that a worker waited and, where they were measured, joules."""
+        with self._writing() as connection:
+            study_id = self._study_id(connection, study)
+            writing.write_effort(connection, writing.evaluation_id(connection, study_id, number), waiting_s, energy_j)
+
+    def rung_errors(self, study: str) -> list[dict[float, float]]:
+        """Of each architecture that reached a rung its errors by epochs."""
+        with self._reading() as connection:
+            return load_rung_errors(connection, self._study_id(connection, study))
 
     def add_single(self, target: str, measurements: Iterable[Measurement], *, digest: str | None = None) -> None:
         """Keep figures outside any study. `target` names what was measured, `digest` its architecture where it is one.

@@ -7,11 +7,11 @@ from sqlalchemy import ColumnElement, Connection, Double, cast, func, select
 
 from nas.schema.tables import EVALUATION, RUNG, TRIAL
 from nas.store.records import Summary
-from nas.trial import TrialState
+from nas.trial import Spent, TrialState
 
 
 def summarize(connection: Connection, study_id: int) -> Summary:
-    """Five short queries: 0.1 s for 100,000 trials on SQLite."""
+    """Six short queries: a few tenths of a second for 100,000 trials on SQLite."""
     ours = TRIAL.c.study_id == study_id
     counts, repeated = dict.fromkeys(TrialState, 0), 0
     for state, original, count in connection.execute(
@@ -22,15 +22,24 @@ def summarize(connection: Connection, study_id: int) -> Summary:
         else:
             repeated += count
     here = EVALUATION.c.study_id == study_id
-    measuring = connection.execute(select(func.sum(EVALUATION.c.measure_s)).where(here)).scalar_one()
-    training = connection.execute(select(func.sum(RUNG.c.train_s + RUNG.c.validation_s)).join_from(
-        RUNG, EVALUATION).where(here)).scalar_one()
+    around = connection.execute(select(
+        func.sum(EVALUATION.c.measure_s).label("measuring"), func.sum(EVALUATION.c.waiting_s).label("waiting"),
+        func.sum(EVALUATION.c.energy_j).label("energy_j")).where(here)).one()
+    reached = (select(func.max(RUNG.c.epochs).label("epochs"), func.sum(RUNG.c.train_s).label("training"),
+                      func.sum(RUNG.c.validation_s).label("validation")).join_from(RUNG, EVALUATION).where(here)
+               .group_by(RUNG.c.evaluation_id).subquery())
+    rungs = connection.execute(select(*(func.sum(column).label(column.name) for column in reached.c))).one()
+    spent = Spent(epochs=rungs.epochs or 0.0, measuring_s=around.measuring or 0.0, training_s=rungs.training or 0.0,
+                  validation_s=rungs.validation or 0.0, waiting_s=around.waiting or 0.0, energy_j=around.energy_j)
+    untrained = ~select(RUNG.c.epochs).where(RUNG.c.evaluation_id == TRIAL.c.evaluation_id).exists()
+    beyond = connection.execute(select(func.count()).select_from(TRIAL).where(
+        ours, TRIAL.c.state == TrialState.STOPPED.value, TRIAL.c.duplicate_of.is_(None), untrained)).scalar_one()
     wanted = TrialState.FAILED.value, TrialState.RUNNING.value
     told = connection.execute(
         select(TRIAL.c.number, TRIAL.c.state, TRIAL.c.reason)
         .where(ours, TRIAL.c.state.in_(wanted), TRIAL.c.duplicate_of.is_(None)).order_by(TRIAL.c.number)).all()
     return Summary(counts=counts, repeated=repeated, searched_s=_searched_s(connection, study_id),
-                   measuring_s=measuring or 0.0, training_s=training or 0.0,
+                   beyond=beyond, spent=spent,
                    failed=tuple((row.number, row.reason) for row in told if row.state == TrialState.FAILED),
                    running=tuple(row.number for row in told if row.state == TrialState.RUNNING))
 

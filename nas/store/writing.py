@@ -87,6 +87,14 @@ def write_measurements(connection: Connection, study_id: int, evaluation: int, m
                        .values(measure_s=EVALUATION.c.measure_s + seconds))
 
 
+def write_effort(connection: Connection, evaluation: int, waiting_s: float, energy_j: float | None) -> None:
+    """Add seconds waited and joules, where they are known."""
+    values: dict[str, Any] = {"waiting_s": func.coalesce(EVALUATION.c.waiting_s, 0.0) + waiting_s}
+    if energy_j is not None:
+        values["energy_j"] = func.coalesce(EVALUATION.c.energy_j, 0.0) + energy_j
+    connection.execute(update(EVALUATION).where(EVALUATION.c.id == evaluation).values(values))
+
+
 def write_single(connection: Connection, target: str, digest: str | None, measurements: Sequence[Measurement]) -> None:
     """Add figures outside any study."""
     _write_plans(connection, measurements)

@@ -20,7 +20,7 @@ from nas.measurement import Device, Kind, Measurement, MeasurementPlan, Status
 from nas.pareto import ParetoFront
 from nas.store import Artifact, ArtifactKind, Store
 from nas.study import Budget, Direction, Objective, StudySpec, WorkersSpec
-from nas.trial import Evaluation, Replicate, Rung, Trial, TrialState
+from nas.trial import Evaluation, Replicate, Rung, Spent, Trial, TrialState
 
 PLAN = MeasurementPlan()
 DEVICE = Device(kind="cpu", name="Two cores", identity="machine-1", device_class="two cores, 1 thread",
@@ -255,6 +255,33 @@ class StoreContract:
         assert store.trial("first", 0).evaluation.rungs == ()
         assert len(store.trial("second", 0).evaluation.rungs) == 1
 
+    def test_efforts_add_up(self, store: Store) -> None:
+        """Waiting and joules of a trial, whose joules are unknown until somebody measured some."""
+        store.add_trial("first", trial(0))
+        store.add_trial("first", trial(1))
+        store.add_effort("first", 0, 0.25, None)
+        assert store.trial("first", 0).evaluation.spent == Spent(waiting_s=0.25)
+        assert store.summary("first").spent.energy_j is None
+        store.add_effort("first", 0, 0.5, 3.5)
+        store.add_effort("first", 1, 0.0, 1.0)
+        assert store.trial("first", 0).evaluation.spent == Spent(waiting_s=0.75, energy_j=3.5)
+        assert store.summary("first").spent == Spent(waiting_s=0.75, energy_j=4.5)
+
+    def test_a_summary_counts_who_was_beyond_a_limit(self, store: Store) -> None:
+        """Those that were stopped without a rung, each architecture once; and epochs by the last rungs."""
+        for number in range(3):
+            store.add_trial("first", trial(number))
+        store.add_rung("first", 1, rung(1.0))
+        store.add_rung("first", 1, rung(2.0))
+        store.add_rung("first", 2, rung(0.5))
+        for number in (0, 1):
+            store.finish_trial("first", trial(number).moved_to(TrialState.STOPPED, reason="beyond"))
+        repeat = trial(3, 16, duplicate_of=0)
+        store.add_trial("first", repeat)
+        store.finish_trial("first", repeat.moved_to(TrialState.STOPPED, reason="beyond"))
+        assert (store.summary("first").beyond, store.summary("first").spent.epochs) == (1, 2.5)
+        assert store.rung_errors("first") == [{1.0: 1 / 3, 2.0: 1 / 3}, {0.5: 1 / 3}]
+
     def test_a_summary_says_what_the_trials_come_to(self, store: Store) -> None:
         """Without reading them. 1 begins while 0 is at work, 2 repeats 0, then nothing is done for an hour; 3 was last
         heard of at its rung, 4 not at all."""
@@ -274,7 +301,7 @@ class StoreContract:
         assert found.counts == {TrialState.RUNNING: 2, TrialState.COMPLETE: 1, TrialState.STOPPED: 0,
                                 TrialState.FAILED: 1}
         assert (found.repeated, found.failed) == (1, ((1, "out of memory"),))
-        assert (found.measuring_s, found.training_s) == (0.5, 2.25)
+        assert (found.spent.measuring_s, found.spent.training_s + found.spent.validation_s) == (0.5, 2.25)
         assert found.searched_s == pytest.approx(20.5 + 7, abs=0.002)
 
     def test_trials_are_read_by_number(self, store: Store) -> None:

@@ -17,7 +17,7 @@ from nas.store import Store
 from nas.study import Budget, Objective, RungSpec, StudySpec
 from nas.task import Decision, Measured, Task
 from nas.testing.evaluators import ArithmeticEvaluator
-from nas.trial import TrialState
+from nas.trial import Spent, TrialState
 from search_spaces.osa_tiny import SPACE
 
 SPEC = StudySpec(
@@ -136,7 +136,7 @@ def check(spec, folder, engine):
     assert trials == list(engine.brain.trials.values())
     assert all(trial.state is not TrialState.RUNNING for trial in trials)
     digests = Counter(t.architecture.digest for t in trials if t.duplicate_of is None)
-    assert len(digests) == spec.budget.trials
+    assert sum(not t.beyond_limits for t in trials if t.duplicate_of is None) == spec.budget.trials
     assert set(digests.values()) == {1}
     assert fronts[-1].members == front(trials, spec.objectives).members
     assert [f.after for f in fronts] == sorted(f.after for f in fronts)
@@ -221,6 +221,58 @@ def test_a_network_beyond_a_limit_costs_no_training(tmp_path):
         assert len(trial.evaluation.rungs) == (0 if beyond else 2)
         assert ("is beyond the limit 1.5e+06" in trial.reason) == beyond
     assert min(ended.values()) > 0
+
+
+def test_networks_beyond_a_limit_are_not_of_the_budget(tmp_path):
+    """Whoever asks for 20 trials gets 20 trained networks, however many others were proposed on the way."""
+    error, macs = SPEC.objectives
+    spec = replace(SPEC, sampler="random", objectives=(error, replace(macs, limit=1_500_000)), budget=Budget(trials=6))
+    hands = Hands(tmp_path)
+    engine = search(spec, tmp_path, hands)
+    check(spec, tmp_path, engine)
+    assert len({digest for digest, _ in hands.done}) == 6
+    assert engine.brain.architectures > 6
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        assert store.summary("s").beyond == engine.brain.architectures - 6
+
+
+def test_a_search_ends_where_nothing_is_feasible(tmp_path):
+    """After so many proposals, with the least violating one as its front and no training at all."""
+    error, macs = SPEC.objectives
+    spec = replace(SPEC, sampler="random", objectives=(error, replace(macs, limit=1)), budget=Budget(trials=2))
+    hands = Hands(tmp_path)
+    with Store.open(tmp_path / "nas.db") as store, open_search(
+            spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path) as found:
+        assert found.run().startswith("0 of 40 proposed architectures are within the limits")
+    brain = found.engine.brain
+    least = min((t.evaluation.value("macs"), t.number) for t in brain.trials.values() if t.duplicate_of is None)
+    assert not brain.front.feasible
+    assert brain.trials[brain.front.members[0]].evaluation.value("macs") == least[0]
+    assert hands.done == []
+
+
+@pytest.mark.parametrize(("budget", "trials", "reason"), [
+    (Budget(trials=1000, epochs=5), 3, "6 of 5 epochs of training are spent, the study's budget"),
+    (Budget(trials=1000, device_s=25), 2, "40 of 25 s of device time are spent, the study's budget"),
+    (Budget(trials=1000, energy_j=15), 4, "16 of 15 J are spent, the study's budget"),
+])
+def test_a_spent_budget_ends_the_search(tmp_path, budget, trials, reason):
+    """The trial at work is finished; a second call finds what the first has spent in the record."""
+
+    class Costly(Hands):
+        def steps(self, job, task):
+            for event in super().steps(job, task):
+                yield event if isinstance(event, Measured) else replace(
+                    event, energy_j=2.0, waiting_s=1.0, rung=replace(event.rung, train_s=9.0, validation_s=1.0))
+
+    spec = replace(SPEC, objectives=SPEC.objectives[:1], budget=budget)
+    for _ in range(2):
+        with Store.open(tmp_path / "nas.db") as store, open_search(
+                spec, store=store, workers=Costly(tmp_path), folder=tmp_path, artifacts=tmp_path) as found:
+            assert found.run() == reason
+            assert store.summary("s").spent == found.engine.brain.spent == Spent(
+                epochs=2 * trials, training_s=18 * trials, validation_s=2 * trials, waiting_s=2 * trials,
+                energy_j=4 * trials)
 
 
 def test_a_space_is_searched_to_its_end(tmp_path):

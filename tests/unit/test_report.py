@@ -65,7 +65,7 @@ def test_the_ledger_adds_up_to_the_time_between_start_and_end():
     rows = ledger([trial(0, 0, 30, (1, 0.5, 6.0), (2, 0.4, 7.0), measure_s=2.0)])
     (complete,) = [row for row in rows if row["trials"]]
     assert complete == {"state": "complete", "trials": 1, "measuring": 2.0, "training": 13.0, "validation": 1.0,
-                        "other": 14.0}
+                        "waiting": 0.0, "other": 14.0, "energy": None}
     assert device_seconds(trial(0, 0, 30, (1, 0.5, 6.0), measure_s=2.0)) == 8.5
 
 
@@ -75,6 +75,17 @@ def test_taus_of_the_same_and_the_opposite_order():
     assert [(a.tau, a.trials) for a in agreements(same)] == [(pytest.approx(1.0), 4)]
     assert [a.tau for a in agreements(opposite)] == [pytest.approx(-1.0)]
     assert agreements(same[:2]) == []
+
+
+def test_the_best_quarter_may_disagree_where_all_agree():
+    """Twenty trials in the same order at both rungs, but for the best five, which are reversed at the second; with
+    fewer trials a quarter is too little to tell."""
+    errors = [(0.5 + 0.01 * n, 0.3 + 0.01 * (4 - n if n < 5 else n)) for n in range(20)]
+    trials = [trial(n, 0, 1, (1, first, 1.0), (2, last, 1.0)) for n, (first, last) in enumerate(errors)]
+    (found,) = agreements(trials)
+    pairs = 20 * 19 / 2
+    assert (found.tau, found.top_tau, found.top) == (pytest.approx((pairs - 2 * 10) / pairs), pytest.approx(-1), 5)
+    assert agreements(trials[:16])[0].top_tau is None
 
 
 def test_half_widths_and_statuses_of_measurements():

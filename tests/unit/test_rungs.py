@@ -1,16 +1,18 @@
-"""The stopping rule over several objectives."""
+"""The stopping rules over several objectives."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.pareto import ranks
-from nas.rungs import goes_on
+from nas.rungs import FEWEST, Curves, Futility, goes_on, runs_through
 
 losses = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20)
 
 
 def test_the_case_in_which_order_and_rank_differ():
     points = [[1, 1], [2, 2], [0, 0]]
+    assert ranks(points).tolist() == [1, 2, 0]
     assert [goes_on(points, i, keep=1 / 3, min_trials=1) for i in range(3)] == [False, False, True]
     assert [goes_on(points, i, keep=2 / 3, min_trials=1) for i in range(3)] == [True, False, True]
 
@@ -32,3 +34,54 @@ def test_whoever_is_stopped_has_enough_strictly_better_ranks(points, keep):
     for i in range(len(points)):
         if not goes_on(points, i, keep, 1):
             assert (order < order[i]).sum() >= keep * len(points)
+
+
+def curves(noise=0.0, count=40, seed=0):
+    """Networks whose final error is half the one at the first rung, but for a factor of e^noise; the first is cheapest
+    and best, costs rise with numbers."""
+    rng = np.random.default_rng(seed)
+    first = np.linspace(0.4, 0.8, count)
+    errors = np.column_stack([first, first / 2 * np.exp(noise * rng.standard_normal(count))])
+    costs = np.arange(1.0, count + 1)[:, None]
+    return Curves(numbers=np.arange(count), errors=errors, costs=costs, sizes=rng.uniform(1e3, 1e6, (count, 2)))
+
+
+def test_a_trial_is_stopped_only_where_even_its_best_is_dominated():
+    """Without noise the guess is exact: half the error. The best network has 0.2 at cost 1."""
+    rule = Futility(curves(), 1)
+    assert rule.on
+    assert rule.state == "on"
+    assert rule.stops([0.41], [1.0], [1e4, 1e4])
+    assert not rule.stops([0.404], [1.0], [1e4, 1e4])  # worse by 1 %, less than the margin
+    assert not rule.stops([0.8], [0.9], [1e4, 1e4])  # nobody is as cheap
+
+
+def test_what_others_became_makes_the_guess_optimistic():
+    """With a spread of 10 % a trial must be predicted about 1.64 * 10 % worse than the best, not only 2 %."""
+    rule = Futility(curves(noise=0.1), 1)
+    best = curves(noise=0.1).errors[:, 1].min()
+    stopped = [ratio for ratio in np.arange(1.0, 2.0, 0.01) if rule.stops([2 * best * ratio], [100.0], [1e4, 1e4])]
+    assert rule.on
+    assert 1.08 < stopped[0] < 1.45
+    assert stopped[-1] == max(stopped) > 1.9
+
+
+def test_futility_waits_for_enough_curves():
+    assert not Futility(curves(count=FEWEST - 1), 1).ready
+    assert not Futility(curves(count=FEWEST - 1), 1).stops([0.9], [1e9], [1e4, 1e4])
+    assert Futility(curves(count=FEWEST), 1).on
+    assert Futility(Curves.of([], []), 1).state == f"waits for {FEWEST} trials at the last rung"
+
+
+def test_a_rule_that_would_have_stopped_a_member_of_the_front_stops_nobody():
+    """Network 30 looks as bad as its neighbours at the first rung and becomes the best of all."""
+    late = curves()
+    late.errors[30, 1] = 0.1
+    rule = Futility(late, 1)
+    assert rule.mistakes == [30]
+    assert rule.state == "off: it would have stopped trial 30 of the front"
+    assert not rule.stops([0.8], [1e9], [1e4, 1e4])
+
+
+def test_one_trial_in_ten_runs_through():
+    assert sum(runs_through(seed) for seed in range(1000)) == 100

@@ -354,16 +354,16 @@
   }
   function drawRungs() {
     if (!data.agreement.length) { fill("rungs-body", make("p", { className: "note" }, "Needs several rungs, and at least three trials that reached two of them.")); return; }
-    fill("rungs-body", make("p", { className: "note" }, "Kendall's tau between the errors at two rungs: 1 is the same order, 0 none. Where rungs stop trials, only the survivors are compared, which lowers it."),
-      make("table", {}, make("thead", {}, make("tr", {}, ...["epochs", "and", "tau", "trials"].map((h) => make("th", { scope: "col" }, h)))),
+    fill("rungs-body", make("p", { className: "note" }, "Kendall's tau between the errors at two rungs: 1 is the same order, 0 none. Where rungs stop trials, the survivors are compared with the one in ten that runs through, which lowers it."),
+      make("table", {}, make("thead", {}, make("tr", {}, ...["epochs", "and", "tau", "trials", "tau of the best quarter", "trials"].map((h) => make("th", { scope: "col" }, h)))),
         make("tbody", {}, ...data.agreement.map((a) => {
           const bar = make("span", { className: "bar" });
           bar.style.width = `${Math.max(a.tau, 0) * 120}px`;
-          return make("tr", {}, make("td", {}, String(a.first)), make("td", {}, String(a.second)), make("td", {}, `${a.tau.toFixed(2)} `, bar), make("td", {}, String(a.trials)));
+          return make("tr", {}, make("td", {}, String(a.first)), make("td", {}, String(a.second)), make("td", {}, `${a.tau.toFixed(2)} `, bar), make("td", {}, String(a.trials)), make("td", {}, a.top_tau === null ? "-" : a.top_tau.toFixed(2)), make("td", {}, String(a.top)));
         }))));
   }
   function drawCost() {
-    const kinds = [["measuring", "a"], ["training", "b"], ["validation", "c"], ["other", "d"]];
+    const kinds = [["measuring", "a"], ["training", "b"], ["validation", "c"], ["waiting", "dim"], ["other", "d"]];
     const sum = (row) => kinds.reduce((total, [kind]) => total + row[kind], 0), most = Math.max(...data.ledger.map(sum), 1e-9);
     const key = make("p", { className: "note key" }, "Seconds of all workers together:");
     for (const [kind, tint] of kinds) { const mark = make("i"); mark.style.background = `var(--${tint})`; key.append(mark, kind); }
@@ -373,7 +373,7 @@
       return make("tr", {}, make("td", {}, `${row.trials} ${row.state}`), ...kinds.map(([kind]) => make("td", { className: "number" }, duration(row[kind]))), make("td", { style: "width:40%" }, stack));
     });
     fill("cost-body", key, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "trials"), ...kinds.map(([kind]) => make("th", { className: "number", scope: "col" }, kind)), make("th", {}, ""))), make("tbody", {}, ...rows)),
-      make("p", { className: "note" }, "Other is what is left between a trial's start and end: waiting for the device, building networks, the engine, interruptions."));
+      make("p", { className: "note" }, "Waiting is for the device. Other is what is left between a trial's start and end: building and saving networks, the engine, interruptions."));
   }
   function drawQuality() {
     const percent = (share) => share === null ? "–" : `${(100 * share).toFixed(2)} %`;

@@ -1,0 +1,102 @@
+"""What the networks of a space cost before anything is trained or recorded: random members, and the published VoVNets
+that the space holds. So a user sees whether limits make sense."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nas import plugins
+from nas.architecture import Architecture
+from nas.errors import InvalidValueError, TrialFailedError
+from nas.evaluation import Job
+from nas.published import PUBLISHED
+from nas.search_space import SearchSpace
+from nas.study import Budget, Objective, RungSpec, StudySpec
+from nas.task import Measured, Task
+from nas.trial import Evaluation
+
+MEMBERS = 64
+TRIES = 100
+"""Random draws for each member that is wanted, after which a space is taken to have no more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A network of the space. `name` is a published one's, empty for random ones; `failure` why it lacks figures."""
+
+    name: str
+    architecture: Architecture
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    failure: str = ""
+
+    def violation(self, objectives: Sequence[Objective]) -> float | None:
+        """Sum of the violated limits as shares of them, None where a figure is missing."""
+        values = [(o, self.evaluation.value(o.metric)) for o in objectives]
+        return None if any(value is None for _, value in values) else sum(
+            o.violation(value) for o, value in values if value is not None)
+
+
+def members(space: SearchSpace, count: int, seed: int) -> list[Member]:
+    """Up to `count` different random networks, then the published ones, each under one name."""
+    chance, found = random.Random(seed), dict[str, Member]()
+    for _ in range(TRIES * count):
+        drawn = space.decode({choice.name: chance.choice(choice.values) for choice in space.choices})
+        found.setdefault(drawn.digest, Member(name="", architecture=drawn))
+        if len(found) == min(count, space.cardinality):
+            break
+    known = {network.digest: Member(name=name, architecture=network)
+             for name, network in reversed(PUBLISHED.items()) if _holds(space, network)}
+    return [*found.values(), *reversed(known.values())]
+
+
+def costs_only(spec: StudySpec) -> StudySpec:
+    """The study without what only training gives."""
+    costs = tuple(o for o in spec.objectives if o.metric != "error")
+    return replace(spec, objectives=costs or (Objective(metric="parameters"), Objective(metric="macs")),
+                   rungs=RungSpec(), budget=Budget())
+
+
+def profile(spec: StudySpec, wanted: Sequence[Member], folder: Path) -> Iterator[Member]:
+    """These members with what they cost on this machine, in their order. `folder` is the study file's.
+
+    Raises `UnavailableError` where this machine cannot measure an objective.
+    """
+    from nas.evaluation.evaluator import CLASSES_WITHOUT_DATA, Evaluator  # noqa: PLC0415 - torch takes seconds
+
+    job = Job(spec=costs_only(spec), artifacts="", folder=str(folder))
+    prepared = replace(Evaluator.prepare(job), classes=classes_of(spec) or CLASSES_WITHOUT_DATA)
+    evaluator = Evaluator(replace(job, preparation=prepared))
+    for number, member in enumerate(wanted):
+        known = Evaluation()
+        try:
+            for event in evaluator.steps(Task(number=number, architecture=member.architecture, seed=spec.seed)):
+                if isinstance(event, Measured):
+                    known = known.with_measurements(event.measurements, event.seconds)
+        except TrialFailedError as error:
+            yield replace(member, evaluation=known, failure=str(error))
+            continue
+        reasons = [f"{m.metric} is {m.status}: {m.reason}" for m in known.measurements.values() if m.value is None]
+        yield replace(member, evaluation=known, failure="; ".join(reasons))
+
+
+def classes_of(spec: StudySpec) -> tuple[str, ...]:
+    """The classes of an image folder, which is on this machine already; none of other data, which may not be."""
+    if spec.data.folder is None:
+        return ()
+    from nas.data import load  # noqa: PLC0415 - as above
+
+    return load(spec.data).classes
+
+
+def space_of(spec: StudySpec) -> SearchSpace:
+    """The study's space."""
+    found: SearchSpace = plugins.load("nas.spaces", spec.space)
+    return found
+
+
+def _holds(space: SearchSpace, network: Architecture) -> bool:
+    try:
+        return space.decode(space.encode(network)).digest == network.digest
+    except InvalidValueError:
+        return False

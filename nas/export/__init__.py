@@ -2,7 +2,9 @@
 
 from nas.export.bundle import export_bundle
 from nas.export.manifest import BundleFile, Check, Manifest
+from nas.export.programs import feature_names
 from nas.export.trial import export_trial
-from nas.export.verify import Verification, verify_bundle
+from nas.export.verify import Bundle, Verification, verify_bundle
 
-__all__ = ["BundleFile", "Check", "Manifest", "Verification", "export_bundle", "export_trial", "verify_bundle"]
+__all__ = ["Bundle", "BundleFile", "Check", "Manifest", "Verification", "export_bundle", "export_trial",
+           "feature_names", "verify_bundle"]

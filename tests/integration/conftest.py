@@ -1,11 +1,18 @@
-"""A real browser, and studies that were really searched, for the tests of pages."""
+"""A real browser and studies that were really searched, for the tests of pages; exported networks, made once."""
 
+import os
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from nas import plugins
+from nas.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
+from nas.export import Manifest, export_bundle
+from nas.model import build
 from nas.search.launch import open_search
 from nas.store import Store
 from nas.study import Budget, Objective, RungSpec, StudySpec
@@ -32,8 +39,11 @@ def chromium():
 
 
 @pytest.fixture
-def tab(chromium):
-    """A new tab of 1440 x 1000 pixels; `tab.asked` are all URLs it asked for, `tab.errors` what went wrong in it."""
+def tab(chromium, request):
+    """A new tab of 1440 x 1000 pixels; `tab.asked` are all URLs it asked for, `tab.errors` what went wrong in it.
+
+    Where $NAS_TEST_PICTURES names a folder, what it shows at the end of the test is kept there as a picture.
+    """
     context = chromium.new_context(viewport={"width": 1440, "height": 1000}, color_scheme="light")
     page = context.new_page()
     page.asked, page.errors = [], []
@@ -41,6 +51,8 @@ def tab(chromium):
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
     yield page
+    if folder := os.environ.get("NAS_TEST_PICTURES"):
+        page.screenshot(path=Path(folder) / f"{request.node.name}.png")
     context.close()
 
 
@@ -65,3 +77,98 @@ def record(tmp_path_factory):
 
 HOSTILE = ("<img src=x onerror=alert(1)>", "'\"><svg onload=alert(1)>", "{{7*7}}{% if", "..", "%2e%2e&a=1#b",
            "</script><script>alert(1)<".replace("/", "\\"), "$(touch pwned) `id`;")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A network and the folder it was exported to."""
+
+    architecture: Architecture
+    folder: Path
+    manifest: Manifest
+
+
+NETWORKS = {
+    # small, because exporting takes about 0.1 s per convolution; one that stock timm builds, one that it does not
+    "stock": Architecture(
+        stem_channels=(8, 6, 12), attention=Attention.LAST, residual=False, depthwise=False, stem=Stem.CODE,
+        pool_padding=PoolPadding.CEIL, stages=tuple(
+            OsaStage(mid_channels=mid, out_channels=out, num_layers=1)
+            for mid, out in ((8, 16), (9, 20), (10, 24), (12, 36)))),
+    "registered": Architecture(
+        stem_channels=(5, 7, 4), attention=Attention.ALL, residual=True, depthwise=True, stem=Stem.CIFAR,
+        pool_padding=PoolPadding.SAME, stages=(
+            OsaStage(mid_channels=6, out_channels=12, num_layers=1),
+            OsaStage(mid_channels=8, out_channels=16, num_layers=2, num_blocks=2),
+            OsaStage(mid_channels=7, out_channels=13, num_layers=1, kernel_size=5))),
+    "paper": Architecture(
+        stem_channels=(4, 6, 8), attention=Attention.NONE, residual=True, depthwise=False, stem=Stem.PAPER,
+        pool_padding=PoolPadding.CEIL, stages=(
+            OsaStage(mid_channels=6, out_channels=12, num_layers=1, num_blocks=2),
+            OsaStage(mid_channels=7, out_channels=13, num_layers=2, kernel_size=5),
+            OsaStage(mid_channels=5, out_channels=11, num_layers=1))),
+}
+CLASSES = ("cat", "dog", "ñandú")
+IMAGE_SIZE = 33  # odd, so that both paddings of the pool round
+RECORD = {
+    "study": "tiny", "trial": 7, "params": {"stem_mid": 8}, "dataset": "digits",
+    "rungs": [{"epochs": 1.0, "error": 0.5}, {"epochs": 3.0, "error": 0.125}],
+    "measurements": [
+        {"metric": "latency", "unit": "s", "value": 0.0031, "ci_low": 0.003, "ci_high": 0.0032, "kind": "measured",
+         "method": "wall clock", "status": "ok", "reason": "", "samples": [0.003, 0.0031, 0.0032],
+         "device": {"name": "A CPU", "device_class": "A CPU, 1 thread"},
+         "plan": {"batch_size": 1, "image_size": IMAGE_SIZE, "precision": "fp32", "runtime": "eager",
+                  "max_time_s": 0.5}},
+        {"metric": "energy", "unit": "J", "value": None, "ci_low": None, "ci_high": None, "kind": "measured",
+         "method": "none", "status": "unavailable", "reason": "no energy sensor"},
+    ],
+}
+
+
+@torch.no_grad()
+def trained(architecture):
+    """The network with BatchNorms that are far from the identity."""
+    torch.manual_seed(1)
+    model = build(architecture, len(CLASSES)).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.get_buffer("running_mean").normal_()
+            module.get_buffer("running_var").uniform_(0.3, 3)
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.normal_()
+    return model
+
+
+def arguments_of(network, **changes):
+    architecture = NETWORKS[network]
+    model = trained(architecture)
+    counted = {"metric": "parameters", "unit": "1", "kind": "counted", "method": "arithmetic", "status": "ok",
+               "value": sum(p.numel() for p in model.parameters())}
+    return {"architecture": architecture, "weights": model.state_dict(), "classes": CLASSES,
+            "mean": (0.49, 0.48, 0.45), "std": (0.25, 0.24, 0.26), "image_size": IMAGE_SIZE,
+            "record": {**RECORD, "measurements": [*RECORD["measurements"], counted]}, "measure": False, **changes}
+
+
+@pytest.fixture(scope="session")
+def export_arguments():
+    """A function from the name of a network and changes to the arguments of `export_bundle` without a destination."""
+    return arguments_of
+
+
+@pytest.fixture(scope="session")
+def bundle_of(tmp_path_factory):
+    """A function from the name of a network to its bundle, which nobody changes, exported at the first call."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("timm")
+    made = {}
+
+    def exported(network):
+        if network not in made:
+            folder = tmp_path_factory.mktemp("export") / "parent" / "bundle"
+            arguments = arguments_of(network)
+            made[network] = Exported(arguments["architecture"], folder, export_bundle(**arguments, destination=folder))
+        return made[network]
+
+    return exported

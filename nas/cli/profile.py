@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from nas.cli.tables import echo_wide
 from nas.report.quantities import quantity
 from nas.search.profile import MEMBERS, Member, classes_of, costs_only, members, profile, space_of
 from nas.study import Objective, StudySpec
@@ -27,11 +28,11 @@ def show_profile(spec: StudySpec, folder: Path) -> None:
     console = Console(highlight=False)
     console.print(f"{len(drawn)} random networks of {spec.space} (seed {spec.seed}), {len(classes_of(spec)) or 10} "
                   "classes; nothing is written")
-    console.print(_distribution(objectives, drawn))
+    echo_wide(_distribution(objectives, drawn))
     for line in _shares(objectives, drawn):
         console.print(line)
     if known:
-        console.print(_published(objectives, known))
+        echo_wide(_published(objectives, known))
     else:
         console.print("the space holds none of the published VoVNets")
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from nas.cli.bench import bench
 from nas.cli.options import database_option, open_record, pick_study
+from nas.cli.tables import echo_wide
 from nas.errors import NasError
 from nas.report.quality import agreement
 from nas.rungs import SIZES, Curves, Futility
@@ -46,8 +47,8 @@ def stopping(*, study: str | None, database: str, path: Path | None, keep: Path 
     console = Console(highlight=False)
     console.print(f"{len(table.curves)} networks, rungs at {', '.join(f'{e:g}' for e in table.epochs)} epochs, "
                   f"{len(table.front)} on the front; means ± deviations of {seeds} orders")
-    console.print(_rungs(table))
-    console.print(_comparison(table, runs))
+    echo_wide(_rungs(table))
+    echo_wide(_comparison(table, runs))
     if plot:
         from nas.report.curves import curves_svg  # noqa: PLC0415 - seldom
 
@@ -100,4 +101,4 @@ def _comparison(table: ReplayTable, runs: dict[str, list[Replay]]) -> Table:
 
 
 def _spread(values: list[float] | list[int], digits: int) -> str:
-    return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}"
+    return f"{np.mean(values):.{digits}f} ±{np.std(values):.{digits}f}"

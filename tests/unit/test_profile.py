@@ -1,0 +1,91 @@
+"""What a space costs before it is searched."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from nas.cli import main
+from nas.complexity import count
+from nas.errors import UnavailableError
+from nas.evaluation import Job
+from nas.evaluation.evaluator import Evaluator, Joules, joules_problem
+from nas.published import PUBLISHED
+from nas.search.profile import costs_only, members, profile
+from nas.study import Budget, Objective, StudySpec, WorkersSpec
+from nas.testing.fake_meter import FakeMeter
+from search_spaces.osa_detection import SPACE as DETECTION
+from search_spaces.osa_tiny import SPACE as TINY
+
+SPEC = StudySpec(name="s", space="osa_tiny", objectives=(
+    Objective(metric="error"), Objective(metric="macs", limit=1_500_000), Objective(metric="parameters")))
+STUDY = """
+name: dry
+space: osa_tiny
+objectives:
+  - {metric: error}
+  - {metric: macs, limit: 1.5 M}
+"""
+
+
+def test_members_are_different_networks_of_the_space_and_the_published_ones_in_it():
+    """The same for the same seed; a small space gives what it has; a published network has one name."""
+    found = members(DETECTION, 64, 3)
+    drawn, known = ([m for m in found if bool(m.name) is named] for named in (False, True))
+    assert len({m.architecture.digest for m in drawn}) == 64
+    assert [m.architecture for m in members(DETECTION, 64, 3)] == [m.architecture for m in found]
+    assert {"vovnet39", "vovnet_v2_19_slim"} <= {m.name for m in known}
+    assert all(PUBLISHED[m.name].digest == m.architecture.digest for m in known)
+    assert len({m.architecture.digest for m in known}) == len(known)
+    few = members(TINY, 1000, 0)
+    assert len({m.architecture.digest for m in few}) == len(few) <= TINY.cardinality
+
+
+def test_costs_are_the_networks_own_and_only_they_are_judged(tmp_path):
+    """Counted a second way; a network is beyond the limits by the share that it is too large."""
+    found = list(profile(SPEC, members(TINY, 8, 0), tmp_path))
+    assert len(found) == 8
+    for member in found:
+        macs = count(member.architecture, 32, 10).macs
+        assert member.evaluation.value("macs") == macs
+        assert member.evaluation.rungs == ()
+        assert member.violation(costs_only(SPEC).objectives) == pytest.approx(max(macs / 1_500_000 - 1, 0))
+
+
+def test_a_dry_run_tells_shares_and_writes_nothing(tmp_path, monkeypatch):
+    """Minimum, median and share of the limit are those of the members."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    ran = CliRunner().invoke(main, ["search", "study.yaml", "--dry-run"])
+    assert ran.exit_code == 0, ran.output
+    drawn = [m for m in members(TINY, 64, 0) if not m.name]
+    macs = np.array([count(m.architecture, 32, 10).macs for m in drawn])
+    within = int((macs <= 1_500_000).sum())
+    assert f"{within} of {len(drawn)} are within all limits of costs" in ran.output
+    (row,) = [line.split() for line in ran.output.splitlines() if line.strip().startswith("macs")]
+    assert row[1] == f"{macs.min() / 1e6:.3g}" or row[1] == f"{macs.min() / 1e3:.3g}"
+    assert row[-1] == f"{within / len(drawn):.0%}"
+    assert "none of the published VoVNets" in ran.output
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+def test_joules_are_counted_where_one_worker_has_the_device():
+    """At 50 W for 2 s they are 100 J; several workers on one device cannot tell whose they are, and without a counter
+    nobody can."""
+    meter = FakeMeter(power_w=50.0, step_s=0.1)
+    joules = Joules(meter, SPEC)
+    meter.work(2.0)
+    assert joules.drawn() == pytest.approx(100.0)
+    shared = replace(SPEC, workers=WorkersSpec(kind="tune", count=2))
+    assert Joules(meter, shared).drawn() is None
+    assert Joules(meter, replace(shared, workers=WorkersSpec(kind="tune", count=2, gpus=1))).drawn() == 0.0
+    assert "no energy counter" in (joules_problem(FakeMeter(), SPEC) or "")
+
+
+def test_a_budget_of_joules_is_refused_where_they_cannot_be_told(monkeypatch):
+    """Before the study begins."""
+    monkeypatch.setattr("nas.evaluation.evaluator.find_meter", FakeMeter)
+    spec = replace(costs_only(SPEC), budget=Budget(energy_j=5.0))
+    with pytest.raises(UnavailableError, match=r"budget.energy_j: the fake meter has no energy counter"):
+        Evaluator.prepare(Job(spec=spec, artifacts="", folder=""))

@@ -226,7 +226,7 @@ class StudySpec:
     name: str
     space: str
     objectives: tuple[Objective, ...]
-    sampler: str = "tpe"
+    sampler: str = "known-cost"
     seed: int = 0
     rungs: RungSpec = field(default_factory=RungSpec)
     data: DataSpec = field(default_factory=DataSpec)

@@ -1,5 +1,6 @@
 """`nas export`: trials as files; `nas verify`: such files checked again, here and now."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -11,8 +12,11 @@ from nas.errors import InvalidValueError, NasError
 from nas.evaluation import Preparation
 from nas.pareto import front as front_of
 from nas.pareto import knee as knee_of
+from nas.recipe import FinalTraining
 from nas.report.drawing import draw
+from nas.report.finals import newest
 from nas.report.quantities import with_interval
+from nas.report.spread import averaged
 from nas.store import StudyRecord
 from nas.trial import Trial
 
@@ -33,13 +37,14 @@ def export(study: str | None, database: str, number: int | None, front: bool, kn
         trials = {trial.number: trial for trial in store.trials(record.name)}
         if number is not None:
             trials[number] = store.trial(record.name, number)
+        finals = store.finals(record.name)
     chosen = _chosen(record, trials, number, front=front, knee=knee)
     for trial in chosen:
         destination = output / f"trial-{trial.number}" if front else output
         if front and (destination / "manifest.json").exists():
             click.echo(f"{destination} is there already")
             continue
-        _export(record, trial, destination, measure=not no_latency)
+        _export(record, trial, destination, finals, measure=not no_latency)
 
 
 @main.command()
@@ -76,23 +81,32 @@ def _chosen(record: StudyRecord, trials: dict[int, Trial], number: int | None, *
     if number is not None:
         return [trials[number]]
     objectives = record.spec.objectives
-    found = front_of(list(trials.values()), objectives)
+    means = {trial.number: trial for trial in averaged(list(trials.values()))}
+    found = front_of(list(means.values()), objectives)
     if not found.feasible:
         raise NasError(f"nothing of {record.name} is within every limit yet; see nas front {record.name}")
-    members = [trials[member] for member in found.members]
-    return members if front else [knee_of(members, objectives)]
+    if front:
+        return [trials[member] for member in found.members]
+    return [trials[knee_of([means[member] for member in found.members], objectives).number]]
 
 
-def _export(record: StudyRecord, trial: Trial, destination: Path, *, measure: bool) -> None:
+def _export(record: StudyRecord, trial: Trial, destination: Path, finals: Sequence[FinalTraining], *,
+            measure: bool) -> None:
     from nas.export import export_trial  # noqa: PLC0415 - torch and ONNX take seconds to import
 
     prepared = Preparation.from_dict(record.numerics)
+    result = newest(finals, [trial]).get(trial.number)
+    final = next((f for f in finals if result and f.reached.checkpoint == result.weights), None)
     manifest = export_trial(trial, spec=record.spec, dataset=record.dataset, classes=prepared.classes,
                             mean=prepared.mean, std=prepared.std, image_size=prepared.image_size,
                             artifacts=Path(record.artifacts), destination=destination, measure=measure,
+                            final=final, final_errors=result.errors if result else (),
                             drawing=draw(trial.architecture, prepared.image_size, len(prepared.classes)))
     click.echo(f"{destination}: trial {trial.number}, {len(manifest.files)} files, {len(manifest.checks)} checks "
                f"passed, timm: {manifest.timm['timm']}")
+    click.echo("  weights of the search's brief training; nas train gives better ones" if final is None else
+               f"  weights of the final training with seed {final.seed}: error {100 * final.reached.error:.2f} % on "
+               f"{final.test_images:,} test images ({result})")
     for file in manifest.files:
         click.echo(f"  {file.name:24} {file.size_bytes:>12,} bytes")
     for check in manifest.checks.values():

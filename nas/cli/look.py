@@ -25,6 +25,7 @@ from nas.pareto import knee as knee_of
 from nas.published import PUBLISHED, published
 from nas.report import fronts
 from nas.report.drawing import draw
+from nas.report.finals import newest, results
 from nas.report.history import finished, front_at
 from nas.report.quantities import duration, quantity, sparkline, with_interval
 from nas.report.relations import choices_seen, neighbours, positions
@@ -79,6 +80,7 @@ def front(*, study: str | None, database: str, form: str, at: int | None, condit
         record = pick_study(store, study)
         sure = sure or sum(record.counts.values()) <= MANY
         found, seen, fresh = _front(store, record, at, sure=sure)
+        finals = newest(store.finals(record.name), seen)
     trials = {trial.number: trial for trial in seen}
     members = _selected(trials, found, conditions, sort)
     if knee:
@@ -88,12 +90,12 @@ def front(*, study: str | None, database: str, form: str, at: int | None, condit
     found = replace(found, members=tuple(trial.number for trial in members))
     if form == "text":
         console = Console(highlight=False)
-        console.print(front_table(record.spec, trials, found, sure=sure))
+        console.print(front_table(record.spec, trials, found, sure=sure, finals=finals))
         if fresh is not None:
             console.print(f"errors are means over seeds; {fresh}", soft_wrap=not console.is_terminal)
     else:
         write = {"json": fronts.as_json, "csv": fronts.as_csv, "md": fronts.as_markdown}[form]
-        click.echo(write(record.spec, trials, found, sure=sure).rstrip("\n"))
+        click.echo(write(record.spec, trials, found, sure=sure, finals=finals).rstrip("\n"))
 
 
 @main.command()
@@ -139,8 +141,11 @@ def show(target: str, database: str, size: int | None) -> None:
     else:
         with open_record(database) as store:
             record, trial = pick_trial(store, target)
-            others = store.trials(record.name)
+            others, finals = store.trials(record.name), store.finals(record.name)
         _show_trial(record, trial, size or record.spec.measurement.image_size)
+        for result in results(finals):
+            if result.network == trial.architecture.digest:
+                click.echo(f"trained fully, {result.recipe.epochs:g} epochs: error {result} on the test images")
         for line in _standing(record, trial, others):
             click.echo(line)
 

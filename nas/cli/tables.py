@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.pareto import ParetoFront, Standing, standings
-from nas.report.fronts import cells
+from nas.report.finals import FinalResult
+from nas.report.fronts import NO_FINALS, cells
 from nas.study import StudySpec
 from nas.trial import Trial
 
@@ -17,9 +18,9 @@ SURE = {Standing.CERTAIN: "certainly", Standing.PROBABLE: "probably", Standing.P
 
 
 def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, limit: int | None = None,
-                sure: bool = True) -> Table:
+                sure: bool = True, finals: Mapping[int, FinalResult] = NO_FINALS) -> Table:
     """The members of a front, best first objective first, at most `limit` of them; `sure` tells how sure it is that
-    they are on it, for which all trials must be given."""
+    they are on it, for which all trials must be given; `finals` are what final trainings gave, by trial."""
     volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.5g}"
     title = f"front of {spec.name} after {front.after} trials{volume}"
     if front.members and not front.feasible:
@@ -35,12 +36,16 @@ def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront
     known = standings(list(trials.values()), spec.objectives) if sure and front.feasible else {}
     if known:
         table.add_column("on the front")
+    trained = any(number in finals for number in front.members)
+    if trained:
+        table.add_column("test error, trained fully")
     for number in front.members[:limit]:
         trial = trials[number]
         parameters = trial.evaluation.value("parameters")
         shown = ["-" if parameters is None else f"{parameters:,.0f}"] if counted else []
         table.add_row(str(number), *cells(spec.objectives, trial), *shown,
-                      *([SURE[known[number]]] if known else []))
+                      *([SURE[known[number]]] if known else []),
+                      *([str(finals.get(number, "-"))] if trained else []))
     perhaps = [str(number) for number, standing in known.items() if standing is Standing.POSSIBLE]
     if perhaps:
         table.caption = f"within the intervals perhaps too: {', '.join(perhaps)}"

@@ -145,7 +145,8 @@ def card(architecture: Architecture, *, classes: Sequence[str], mean: Sequence[f
     """
     counts = count(architecture, image_size, len(classes))
     try:
-        figures = [*map(_rung_row, record["rungs"][-1:]), *_measured_rows(record["measurements"])]
+        figures = [*map(_rung_row, record["rungs"][-1:]), *_final_rows(record.get("final")),
+                   *_measured_rows(record["measurements"])]
     except (KeyError, TypeError) as error:
         raise InvalidValueError(f"a measurement or rung of the record is not complete: {error}") from error
     support, widths, strides = timm_support(architecture).to_dict(), _channels(architecture), reductions(architecture)
@@ -164,6 +165,20 @@ def card(architecture: Architecture, *, classes: Sequence[str], mean: Sequence[f
 
 def _channels(architecture: Architecture) -> list[int]:
     return [stage.out_channels for stage in architecture.stages]
+
+
+def _final_rows(final: Mapping[str, Any] | None) -> Iterator[str]:
+    """Which training the weights are of, and what it gave."""
+    if final is None:
+        yield "| weights | of the search's brief training | see the error above; not trained fully |"
+        return
+    reached, errors = final["reached"], final["errors"]
+    shown = f"{100 * reached['error']:.2f} %"
+    if len(errors) > 1:
+        shown += f" (all {len(errors)} seeds: {', '.join(f'{100 * error:.2f}' for error in errors)} %)"
+    yield (f"| weights | of the final training with seed {final['seed']} | {reached['epochs']:g} epochs on all "
+           "training images; the recipe is in `record.json` |")
+    yield f"| error on the test images | {shown} | {final['test_images']:,} images, read once at its end |"
 
 
 def _rung_row(rung: Mapping[str, Any]) -> str:

@@ -4,27 +4,32 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from nas.measurement import Kind
 from nas.pareto import ParetoFront, Standing, standings
+from nas.report.finals import FinalResult
 from nas.report.quantities import quantity, with_interval
 from nas.study import Objective, StudySpec
 from nas.trial import CERTIFIED, Trial
 
+NO_FINALS: Mapping[int, FinalResult] = MappingProxyType({})
 
-def rows(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *,
-         sure: bool = True) -> list[dict[str, Any]]:
-    """One mapping for each member: trial, every objective's value in SI units with its interval, counts, how sure it is
-    that the trial is a member (for which all trials must be given), digest."""
+
+def rows(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool = True,
+         finals: Mapping[int, FinalResult] = NO_FINALS) -> list[dict[str, Any]]:
+    """One mapping for each member: trial, every objective's value in SI units with its interval, counts, what final
+    training gave, how sure it is that the trial is a member (for which all trials must be given), digest."""
     known = standings(list(trials.values()), spec.objectives) if sure else {}
-    return [_row(spec, trials[number], known) for number in front.members]
+    return [_row(spec, trials[number], known, finals.get(number)) for number in front.members]
 
 
-def as_json(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool = True) -> str:
+def as_json(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool = True,
+            finals: Mapping[int, FinalResult] = NO_FINALS) -> str:
     """The front with its hypervolume and the architectures of its members, and who may be on it too."""
     members = [{**row, "architecture": trials[row["trial"]].architecture.to_dict()}
-               for row in rows(spec, trials, front, sure=sure)]
+               for row in rows(spec, trials, front, sure=sure, finals=finals)]
     others = {"possible": possible(spec, trials)} if sure else {}
     return json.dumps({"study": spec.name, "feasible": front.feasible, "hypervolume": front.hypervolume,
                        "after": front.after, "members": members, **others}, indent=2)
@@ -36,9 +41,10 @@ def possible(spec: StudySpec, trials: Mapping[int, Trial]) -> list[int]:
     return [number for number, standing in sure.items() if standing is Standing.POSSIBLE]
 
 
-def as_csv(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool = True) -> str:
+def as_csv(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool = True,
+           finals: Mapping[int, FinalResult] = NO_FINALS) -> str:
     """One line for each member under a line of names."""
-    lines = rows(spec, trials, front, sure=sure)
+    lines = rows(spec, trials, front, sure=sure, finals=finals)
     out = io.StringIO()
     names = list(dict.fromkeys(name for line in lines for name in line)) or ["trial"]
     writer = csv.DictWriter(out, fieldnames=names, lineterminator="\n")
@@ -47,11 +53,16 @@ def as_csv(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, 
     return out.getvalue()
 
 
-def as_markdown(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool = True) -> str:  # noqa: ARG001 - as the others
+def as_markdown(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool = True,  # noqa: ARG001 - as the others
+                finals: Mapping[int, FinalResult] = NO_FINALS) -> str:
     """A table of Markdown with the figures as people read them."""
     names = ["trial", *(objective.metric for objective in spec.objectives)]
-    lines = [names, ["---"] * len(names),
-             *([str(number), *cells(spec.objectives, trials[number])] for number in front.members)]
+    if trained := any(number in finals for number in front.members):
+        names.append("test error, trained fully")
+    lines = [names, ["---"] * len(names)]
+    for number in front.members:
+        final = [str(finals.get(number, "-"))] if trained else []
+        lines.append([str(number), *cells(spec.objectives, trials[number]), *final])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -69,7 +80,7 @@ def cell(metric: str, trial: Trial) -> str:
     return quantity(trial.evaluation.value(metric), "1", metric=metric)
 
 
-def _row(spec: StudySpec, trial: Trial, sure: Mapping[int, Standing]) -> dict[str, Any]:
+def _row(spec: StudySpec, trial: Trial, sure: Mapping[int, Standing], final: FinalResult | None) -> dict[str, Any]:
     row: dict[str, Any] = {"trial": trial.number}
     for metric in (*(o.metric for o in spec.objectives), *trial.evaluation.measurements):
         if metric in row:
@@ -78,5 +89,7 @@ def _row(spec: StudySpec, trial: Trial, sure: Mapping[int, Standing]) -> dict[st
         measurement = trial.evaluation.measurements.get(metric)
         if measurement is not None and measurement.kind is not Kind.COUNTED:
             row |= {f"{metric}_low": measurement.ci_low, f"{metric}_high": measurement.ci_high}
+    if final is not None:
+        row |= {"final_error": final.mean, "final_deviation": final.deviation, "final_seeds": len(final.errors)}
     standing = {"standing": sure[trial.number].value} if trial.number in sure else {}
     return row | {"violation": trial.violation(spec.objectives), **standing, "digest": trial.architecture.digest[:12]}

@@ -1,0 +1,132 @@
+"""Final trainings summed up, and whether the search ranked right: against figures worked out by hand."""
+
+import csv
+import io
+
+import pytest
+
+from nas.architecture import Architecture, OsaStage
+from nas.errors import InvalidValueError, StudyFileError
+from nas.measurement import Measurement
+from nas.pareto import ParetoFront
+from nas.recipe import FinalTraining, Recipe, final_seed
+from nas.report.finals import newest, ranking, results
+from nas.report.fronts import as_csv, as_markdown
+from nas.study import Objective, StudySpec
+from nas.study_file import read_recipe
+from nas.trial import Evaluation, Rung, Trial, TrialState
+
+SHORT, LONG = Recipe(epochs=10.0), Recipe(epochs=20.0)
+
+
+def rung(error: float) -> Rung:
+    return Rung(epochs=1, error=error, train_loss=1.0, images=1, train_s=0.0, validation_s=0.0, checkpoint=f"w{error}")
+
+
+def trial(number: int, error: float) -> Trial:
+    stage = OsaStage(mid_channels=8, out_channels=16 + number, num_layers=2)
+    return Trial(number=number, params={}, architecture=Architecture(stem_channels=(8, 8, 8), stages=(stage,) * 3),
+                 seed=1, state=TrialState.COMPLETE,
+                 evaluation=Evaluation(measurements={"macs": Measurement.counted("macs", "1", 1.0 + number)},
+                                       rungs=(rung(error),)))
+
+
+TRIALS = [trial(0, 0.30), trial(1, 0.20), trial(2, 0.25)]
+
+
+def final(number: int | str, *errors: float, recipe: Recipe = LONG) -> list[FinalTraining]:
+    network = number if isinstance(number, str) else TRIALS[number].architecture.digest
+    return [FinalTraining(network=network, digest=None, recipe=recipe, seed=seed, test_images=100, reached=rung(error))
+            for seed, error in enumerate(errors)]
+
+
+def test_a_result_is_mean_and_deviation_over_seeds():
+    """The sample deviation (n - 1): 1, 2, 3 % have mean 2 and deviation 1. The weights are the first seed's."""
+    (found,) = results(final(0, 0.03, 0.01, 0.02))
+    assert found.mean == pytest.approx(0.02)
+    assert found.deviation == pytest.approx(0.01)
+    assert (found.weights, str(found)) == ("w0.03", "2.00 % ± 1.00, 3 seeds")
+    (single,) = results(final("x:y", 0.125))
+    assert (single.deviation, str(single)) == (None, "12.50 %, 1 seed")
+
+
+def test_recipes_are_not_mixed():
+    """Two recipes of one network are two results; the last used one stands for the trial."""
+    finals = [*final(0, 0.1, recipe=SHORT), *final(0, 0.05), *final(1, 0.2, recipe=SHORT)]
+    assert len(results(finals)) == 3
+    found = newest(finals, TRIALS)
+    assert (found[0].mean, found[1].mean) == (0.05, 0.2)
+    assert 2 not in found
+    assert ranking(TRIALS, found) is None
+
+
+def test_kendalls_tau_by_hand():
+    """Search: 1 < 2 < 0. Final: 1 < 0 < 2. Of three pairs one is turned: tau = (2 - 1) / 3."""
+    found = newest([*final(0, 0.06), *final(1, 0.05), *final(2, 0.08)], TRIALS)
+    compared = ranking(TRIALS, found)
+    assert compared.tau == pytest.approx(1 / 3)
+    assert compared.wrong == ((0, 2),)
+    assert not compared.sure
+    assert [("WARNING" in line, "one seed each" in line) for line in compared.lines()] == [(False, False), (True, True)]
+
+
+def test_the_spread_of_the_seeds_decides_whether_the_search_misled():
+    """Pooled deviation 0.01 with 3 degrees of freedom (t 3.182): means of two seeds differ beyond 3.18 points only."""
+    def wrong(error: float) -> tuple[tuple[int, int], ...]:
+        pairs = [*final(0, 0.06 - 0.5**0.5 / 100, 0.06 + 0.5**0.5 / 100),
+                 *final(1, 0.02 - 0.5**0.5 / 100, 0.02 + 0.5**0.5 / 100),
+                 *final(2, error - 0.5**0.5 / 100, error + 0.5**0.5 / 100)]
+        compared = ranking(TRIALS, newest(pairs, TRIALS))
+        assert compared.sure
+        return compared.wrong
+
+    assert wrong(0.06 + 0.0317) == ()
+    assert wrong(0.06 + 0.0320) == ((0, 2),)
+
+
+def test_networks_that_rank_alike_mislead_nobody():
+    """Tau is 1, and there is no warning."""
+    compared = ranking(TRIALS, newest([*final(0, 0.3), *final(1, 0.1), *final(2, 0.2)], TRIALS))
+    assert (compared.tau, compared.wrong) == (1.0, ())
+    assert len(list(compared.lines())) == 1
+
+
+def test_the_front_shows_what_final_training_gave():
+    """As columns for programs and as one for people; members without it have an empty place."""
+    spec = StudySpec(name="f", space="osa_tiny", objectives=(Objective(metric="error"), Objective(metric="macs")))
+    front = ParetoFront(members=(1, 0), hypervolume=None, after=3, feasible=True)
+    known = {t.number: t for t in TRIALS}
+    found = newest(final(1, 0.03, 0.01), TRIALS)
+    table = list(csv.DictReader(io.StringIO(as_csv(spec, known, front, finals=found))))
+    assert [(row["final_error"], row["final_seeds"]) for row in table] == [("0.02", "2"), ("", "")]
+    assert as_markdown(spec, known, front, finals=found).splitlines()[2].endswith("| 2.00 % ± 1.41, 2 seeds |")
+    assert "test error" not in as_markdown(spec, known, front)
+
+
+def test_a_recipe_file_is_checked_like_a_study_file(tmp_path):
+    """What it leaves out has its default; every wrong key and value is named."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text("epochs: 12\ntraining: {batch_size: 128, cutout: 6}\n")
+    recipe = read_recipe(path)
+    assert (recipe.epochs, recipe.training.batch_size, recipe.training.translate, recipe.average) == (12, 128, 2, 0.999)
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    path.write_text("epochs: -1\ntraining: {batchsize: 1}\naverag: 0.9\n")
+    with pytest.raises(StudyFileError) as caught:
+        read_recipe(path)
+    assert any("did you mean batch_size?" in problem for problem in caught.value.problems)
+    assert any("did you mean average?" in problem for problem in caught.value.problems)
+
+
+def test_recipes_refuse_what_is_none():
+    """Nothing is repaired in silence."""
+    for wrong in ({"epochs": 0.0}, {"average": 1.0}, {"distillation": 0.0}, {"temperature": 0.0}):
+        with pytest.raises(InvalidValueError):
+            Recipe(**wrong)
+
+
+def test_recipes_of_other_values_have_other_digests_and_seeds_are_pinned():
+    """By `sha256sum`: the first 31 bits for '0:final:a:1'."""
+    assert SHORT.digest != LONG.digest
+    assert Recipe(epochs=20.0).digest == LONG.digest
+    assert final_seed(0, "a", 1) == 0x6C8BA651
+

@@ -167,5 +167,7 @@ def faults_of(where: str) -> Iterator[None]:
     except (RuntimeError, TypeError, ValueError) as error:  # torch's, out of memory included, and ONNX Runtime's
         if isinstance(error, InvalidValueError | TrialFailedError):
             raise
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise TrialFailedError(f"a {where} takes more memory than there is; choose a smaller batch") from error
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise TrialFailedError(f"the network fails on a {where}: {line}") from error

@@ -14,7 +14,7 @@ from rich.table import Table
 from nas.architecture import Architecture
 from nas.cli import main
 from nas.cli.db import check
-from nas.cli.options import database_option, open_record, pick_trial
+from nas.cli.options import PRECISIONS, database_option, open_record, pick_trial
 from nas.errors import NasError
 from nas.measurement import Measurement, MeasurementPlan, Precision
 from nas.meters import find_meter
@@ -48,7 +48,7 @@ def doctor(context: click.Context, *, as_json: bool, of_record: bool, database: 
 @click.option("--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a batch.")
 @click.option("--size", type=click.IntRange(min=1), default=224, show_default=True, help="Pixels of a side.")
-@click.option("--precision", type=click.Choice(list(Precision)), default=Precision.FP32, show_default=True,
+@click.option("--precision", type=PRECISIONS, default="fp32", show_default=True,
               help="Number formats.")
 @click.option("--runtime", default="eager", show_default=True, metavar="NAME",
               help="eager, graph (CUDA), compile or onnxruntime.")

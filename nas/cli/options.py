@@ -8,10 +8,13 @@ from typing import Any
 import click
 
 from nas.errors import NasError, UnknownNameError
+from nas.measurement import Precision
 from nas.store import Store, StudyRecord
 from nas.trial import Trial
 
 DATABASE = "nas.db"
+PRECISIONS = click.Choice([each.value for each in Precision])
+"""Given the enumeration itself, click would ask for the names of its members."""
 
 
 def database_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nas.architecture import Architecture
 from nas.cli import main
 from nas.cli.files import write_files
-from nas.cli.options import database_option, open_record, pick_trial
+from nas.cli.options import PRECISIONS, database_option, open_record, pick_trial
 from nas.cli.tables import echo_wide, plain_table
 from nas.measurement import Device, MeasurementPlan, Precision
 from nas.meters import Meter, find_meter
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a batch.")
 @click.option("--size", type=click.IntRange(min=1), default=224, show_default=True,
               help="Pixels of a side; DenseNet-40 always has 32.")
-@click.option("--precision", type=click.Choice(list(Precision)), default=Precision.FP32, show_default=True,
+@click.option("--precision", type=PRECISIONS, default="fp32", show_default=True,
               help="Number formats.")
 @click.option("--runtime", default="eager", show_default=True, metavar="NAME",
               help="eager, graph (CUDA), compile or onnxruntime.")

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from nas.cli import main
-from nas.cli.options import database_option, open_record, pick_study
+from nas.cli.options import PRECISIONS, database_option, open_record, pick_study
 from nas.cli.tables import SURE
 from nas.errors import InvalidValueError
-from nas.measurement import Kind, MeasurementPlan, Precision
+from nas.measurement import Kind, MeasurementPlan
 from nas.meters import find_meter
 from nas.pareto import Standing
 from nas.pareto import front as front_of
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--device", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]")
 @click.option("--batch", "batch_size", type=click.IntRange(min=1), help="Images in a batch.")
 @click.option("--size", "image_size", type=click.IntRange(min=1), help="Pixels of a side.")
-@click.option("--precision", type=click.Choice(list(Precision)), help="Number formats.")
+@click.option("--precision", type=PRECISIONS, help="Number formats.")
 @click.option("--runtime", metavar="NAME", help="eager, graph (CUDA), compile or onnxruntime.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
 @click.option("--tier", type=click.Choice(["screen", "certify"]), default="certify", show_default=True,

@@ -10,8 +10,9 @@ from nas.cli import main
 from nas.cli.options import artifacts_of, database_option
 from nas.cli.profile import show_profile
 from nas.cli.progress import SearchDisplay
+from nas.errors import NasError
 from nas.search.closing import uncertified
-from nas.search.launch import open_search
+from nas.search.launch import Search, open_search
 from nas.store import Store
 from nas.study_file import read_study
 
@@ -53,11 +54,22 @@ def search(*, study_file: Path, database: str, workers: str | None, address: str
         try:
             with display.live(found):
                 reason = found.run()
-            members = uncertified(found.engine)
-            if members:
-                display.certifying(members)
-                found.certify(members)
+            failure = _certify(found, display)
         except KeyboardInterrupt:
             display.interrupted(study_file)
             raise click.exceptions.Exit(130) from None
         display.finished(reason)
+        if failure is not None:
+            raise failure
+
+
+def _certify(found: Search, display: SearchDisplay) -> NasError | None:
+    """Certify the front where the study asks for it; why it failed, to be told after the front has been shown."""
+    members = uncertified(found.engine)
+    try:
+        if members:
+            display.certifying(members)
+            found.certify(members)
+    except NasError as error:
+        return error
+    return None

@@ -35,7 +35,8 @@ from nas.metrics.certified import REFERENCE
 from nas.published import PUBLISHED
 from nas.search_space import SearchSpace
 
-SHORT = Cycles(candidate_s=1.0, reference_s=0.4, dropped_s=0.1, pause_s=0.2, max_pause_s=3.2)
+SHORT = Cycles(candidate_s=1.0, reference_s=0.4, dropped_s=0.1, pause_s=0.2, max_pause_s=3.2,
+               patience_s=12.0)
 SPACE = "osa_cifar"
 TRUE_RATIO = 1.7
 COPY_WITHIN = 0.02
@@ -109,7 +110,7 @@ def energy(bench: Bench) -> Iterator[Proof]:
     for piece_s in (0.002, 0.03):
         found = energy_errors(CountingBoard(250), 250, piece_s=piece_s, sessions=bench.sessions or SESSIONS)
         furthest = max(map(abs, found.reader))
-        yield Proof(what=f"simulated energy, {found.method.partition(', ')[2]}", asked="<= 0.5 % each",
+        yield Proof(what=f"simulated energy, {found.alignment}", asked="<= 0.5 % each",
                     holds=furthest <= ENERGY_WITHIN, details=asdict(found),
                     found=f"{rms(found.reader):.2%} rms, {furthest:.2%} at most; two bare readings "
                           f"{rms(found.naive):.1%} rms")

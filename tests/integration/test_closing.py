@@ -19,7 +19,7 @@ from nas.evaluation.certifier import Certifier
 
 class Quick(Certifier):
     cycles = Cycles(candidate_s=0.2, reference_s=0.1, dropped_s=0.02, least=2, most=3, max_rejected=1,
-                    max_reference_change=1.0, max_half_width=1.0)
+                    max_reference_change=1.0, max_half_width=1.0, patience_s=1.0)
 """
 
 

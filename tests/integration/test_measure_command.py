@@ -20,10 +20,29 @@ TINY = Architecture(stem_channels=(8, 8, 8), stem=Stem.CIFAR,
 PLAN = MeasurementPlan()
 
 
+BROKEN = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.answer, self.weight = answer, nn.Linear(1, 1)
+    def forward(self, images):
+        return self.answer(images)
+
+def fail(images):
+    raise RuntimeError("no such layer")
+
+raising, not_finite, a_text = Net(fail), Net(lambda images: images / 0), Net(str)
+"""
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Types a command in a folder of its own, with its own locks; `tiny.json` is there."""
+    """Types a command in a folder of its own, with its own locks; `tiny.json` is there, and networks that fail."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_networks.py").write_text(BROKEN)
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
     (tmp_path / "tiny.json").write_text(json.dumps(TINY.to_dict()))
     return lambda *arguments: CliRunner().invoke(main, arguments)
@@ -66,6 +85,12 @@ def test_a_table_for_people(run):
     (("tiny.json", "--size", "1"), "tiny.json takes no images of 1 pixels"),
     (("no_such_module:net",), "no 'no_such_module:net' in targets"),
     (("study:7",), "there is no record at"),
+    (("tiny.json", "--size", "32", "--precision", "tf32"), "precision tf32 is a mode of NVIDIA GPUs"),
+    (("tiny.json", "--size", "32", "--batch", "100000000"), "a batch 100000000 of 32 pixels in fp32 takes more memory"),
+    (("broken_networks:raising", "--size", "32"), "the network fails on a batch 1 of 32 pixels in fp32: no such layer"),
+    (("broken_networks:not_finite", "--size", "32"), "the network returns numbers that are not finite on a batch 1"),
+    (("broken_networks:a_text", "--size", "32"), "the network returns a str, not tensors"),
+    (("tiny.json", "--size", "32", "--meter", "abacus"), "no 'abacus' in nas.meters; there are: "),
 ])
 def test_what_cannot_be_measured_is_one_clear_line(run, arguments, message):
     """Unknown names, missing files, an unknown runtime, an image size that the network cannot take."""

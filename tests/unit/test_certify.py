@@ -1,5 +1,6 @@
 """Cycles against a reference on a fake clock: what drifts cancels, the interval holds what it says."""
 
+import math
 import random
 from itertools import pairwise
 
@@ -175,3 +176,19 @@ def test_a_neighbour_whose_process_is_hidden_is_seen_while_this_one_idles(until_
     assert any("40 % busy" in reason for reason in found.details["rejected"])
     assert (found.status is Status.OK) == (until_s < 1e9)
     assert (found.value is None) == (found.status is Status.CONTENDED)
+
+
+@pytest.mark.parametrize(("ends_s", "waited_s"), [(20, 20.5), (math.inf, 60)])
+def test_busy_neighbours_are_waited_for(ends_s, waited_s):
+    """A neighbour uses the free core for 20 s: nothing is timed until a look of half a second finds it gone. One that
+    never ends is waited for 60 s, no longer."""
+    meter, slept = FakeMeter(), []
+
+    def sleep(seconds):
+        meter.foreign_s += seconds if sum(slept) < ends_s else 0
+        meter.work(seconds)
+        slept.append(seconds)
+
+    found = certify({"net": lambda: meter.work(0.1)}, lambda: meter.work(0.1), meter, PLAN, sleep=sleep)["net"]
+    assert found.status is Status.OK
+    assert sum(slept) == pytest.approx(waited_s)

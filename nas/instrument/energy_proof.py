@@ -40,9 +40,9 @@ class CountingBoard(CommonMeter):
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyErrors:
-    """Errors of joules per frame as shares of the truth, one for each window, and the method that the reader took."""
+    """Errors of joules per frame as shares of the truth, one for each window, and how the reader aligned them."""
 
-    method: str
+    alignment: str
     reader: tuple[float, ...]
     naive: tuple[float, ...]
     """Of two readings of the counter at the ends of a window that falls anywhere, as others take them."""
@@ -70,7 +70,7 @@ def energy_errors(sensor: Sensor, draws_w: float, *, piece_s: float = 0.002, win
         naive.append((sensor.energy_j() - begin_j) / frames / truth_j - 1)
         reader = EnergyReader(sensor)
         ours += [window.energy_j / window.frames / truth_j - 1 for window in reader.windows(work, 1, seconds)]
-    return EnergyErrors(method=reader.method, reader=tuple(ours), naive=tuple(naive))
+    return EnergyErrors(alignment=reader.alignment, reader=tuple(ours), naive=tuple(naive))
 
 
 def rms(errors: tuple[float, ...]) -> float:

@@ -3,11 +3,10 @@
 Theory of operation. A GPU's energy counter moves only each 20 to 100 ms, so a window cut anywhere has an error of
 T / (sqrt(6) W): 4.1 % rms at 1 s. The ways, best first, each with its own name, stored with the figure:
 
-* *windows from step to step*: the counter is watched until it moves, and joules and frames are counted from one step
-  to another. Asks for work in pieces of a few milliseconds.
-* *phase-locked*: the counter's period and phase are found once, then one reading half a period after a step, which is
-  worth what the counter had at that step. For work in long pieces, and for counters that lose energy when they are
-  read often (an RTX 4090's: 75 % at a reading each 10 ms, Dauner et al., HotCarbon 2026).
+* *windows from step to step* of the counter. It is *watched* until it moves where the work comes in pieces of a few
+  milliseconds. Else, and for counters that lose energy when they are read often (an RTX 4090's: 75 % at a reading each
+  10 ms, Dauner et al., HotCarbon 2026), windows are *phase-locked*: the counter's period and phase are found first,
+  then a reading well between two steps is worth what the counter had at the last one.
 * *instant power*, then *power averaged over 1 s*, summed by trapezoids over 10 s. On an A100 or H100 the instant sensor
   sees 25 ms of each 100 ms, so the load must be steady (Yang et al., SC'24).
 
@@ -33,7 +32,7 @@ Work = Callable[[], float]
 Mark = tuple[float, float]
 """A time in seconds and the joules that were drawn by then."""
 
-STEP_TO_STEP, PHASE_LOCKED = "windows from step to step", "phase-locked"
+EVERY_READING, WATCHED, PHASE_LOCKED = "every reading", "watched", "phase-locked"
 INSTANT, AVERAGE = "instant", "average"
 POWER_WAYS = {INSTANT: "nvml instant power, board, summed", AVERAGE: "nvml power averaged over 1 s, board, summed"}
 
@@ -104,6 +103,11 @@ class Steps:
     poll_s: float
     shown_w: float
 
+    @property
+    def continuous(self) -> bool:
+        """Whether the counter moves at every reading or two."""
+        return self.period_s <= 2 * self.poll_s
+
     def before(self, now_s: float) -> tuple[float, float]:
         """The last step's time and how far into its period the moment is, from 0 to 1."""
         count, phase = divmod((now_s - self.origin_s) / self.period_s, 1)
@@ -129,10 +133,10 @@ class Load:
         while self._sensor.time_s() < end_s:
             self.piece()
 
-    def piece_s(self) -> float:
-        """How long a piece takes, the median of three."""
-        times = [self._times_s[-1], *(self.piece() for _ in range(3))]
-        return statistics.median(b - a for a, b in pairwise(times))
+    def short(self) -> bool:
+        """Whether its pieces are short enough to watch a counter between them, by the median of three."""
+        times = [self._sensor.time_s(), *(self.piece() for _ in range(3))]
+        return statistics.median(b - a for a, b in pairwise(times)) <= MAX_PIECE_S
 
     def frames_at(self, moment_s: float) -> float:
         """Frames done by then, linear within a piece."""
@@ -151,9 +155,9 @@ class EnergyReader:
     def __init__(self, sensor: Sensor) -> None:
         self._sensor = sensor
         self._way: Way | None = None
-        self._short = True
         self._steps: Steps | None = None
-        self.method = sensor.energy_method
+        self._disturbed: bool | None = None
+        self.method, self.alignment = sensor.energy_method, ""
         self.passed_over: list[str] = []
         """Why better ways were not taken."""
 
@@ -185,7 +189,7 @@ class EnergyReader:
     def details(self) -> dict[str, object]:
         """How the joules come about, for the record."""
         period = {"counter_period_s": self._steps.period_s} if self._steps else {}
-        return {"energy_method": self.method, "passed_over": list(self.passed_over), **period}
+        return {"alignment": self.alignment, "passed_over": list(self.passed_over), **period}
 
     def _choose(self, load: Load) -> Way:
         self.passed_over.clear()
@@ -204,32 +208,38 @@ class EnergyReader:
         raise UnavailableError("; ".join(dict.fromkeys(self.passed_over)))
 
     def _counter(self, load: Load) -> Way:
-        """One of the counter's ways. Raises `UnavailableError` for a counter that cannot be trusted."""
-        self._short = load.piece_s() <= MAX_PIECE_S
+        """Windows by the counter. Raises `UnavailableError` for one that cannot be trusted."""
         self._steps = steps = self._rhythm(load)
-        if steps.period_s <= 2 * steps.poll_s:
-            self.method = f"{self._sensor.energy_method}, {STEP_TO_STEP}"
-            return partial(self._marked, self._reading)
-        if steps.spread > MAX_JITTER:
+        if not steps.continuous and steps.spread > MAX_JITTER:
             raise UnavailableError(f"the energy counter has no rhythm: its steps of {steps.period_s * 1e3:.0f} ms vary "
                                    f"by {steps.spread:.0%}")
-        if self._short and not self._disturbed(load, steps.shown_w):
-            self.method = f"{self._sensor.energy_method}, {STEP_TO_STEP}"
-            return partial(self._marked, self._next_step)
-        self.method = f"{self._sensor.energy_method}, {PHASE_LOCKED}"
-        return self._phase_locked
+        self.method = f"{self._sensor.energy_method}, windows from step to step"
+        return partial(self._aligned, steps)
+
+    def _aligned(self, steps: Steps, load: Load, count: int, seconds: float) -> list[Window]:
+        """By the alignment that suits this load."""
+        if steps.continuous:
+            self.alignment = EVERY_READING
+            return self._marked(self._reading, load, count, seconds)
+        if load.short() and not self._loses(load):
+            self.alignment = WATCHED
+            return self._marked(self._next_step, load, count, seconds)
+        self.alignment = PHASE_LOCKED
+        return self._phase_locked(load, count, seconds)
 
     def _rhythm(self, load: Load) -> Steps:
         """Watched under load where its pieces are short, else on the idle device."""
-        return find_steps(self._sensor, load.piece if self._short else lambda: self._sensor.sleep(POLL_S))
+        return find_steps(self._sensor, load.piece if load.short() else lambda: self._sensor.sleep(POLL_S))
 
-    def _disturbed(self, load: Load, watched_w: float) -> bool:
-        """Whether the counter shows more power now, left alone, than while it was watched."""
-        window = self._phase_locked(load, 1, WINDOW_S)[0]
-        disturbed = watched_w < (1 - MAX_LOSS) * window.energy_j / window.seconds
-        if disturbed:
-            self.passed_over.append("the energy counter loses energy when it is read often")
-        return disturbed
+    def _loses(self, load: Load) -> bool:
+        """Whether the counter shows more power left alone than while it was watched. Asked once, under a load."""
+        if self._disturbed is None:
+            watched_w = self._rhythm(load).shown_w
+            window = self._phase_locked(load, 1, WINDOW_S)[0]
+            self._disturbed = watched_w < (1 - MAX_LOSS) * window.energy_j / window.seconds
+            if self._disturbed:
+                self.passed_over.append("the energy counter loses energy when it is read often")
+        return self._disturbed
 
     def _marked(self, mark: Callable[[Load], Mark], load: Load, count: int, seconds: float) -> list[Window]:
         """Windows between marks."""

@@ -1,0 +1,64 @@
+"""What was spent of a budget, as `nas status` and the progress line tell it."""
+
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from nas.cli import main
+from nas.cli.look import spending
+from nas.store import Summary
+from nas.study import Budget
+from nas.trial import Spent, TrialState
+
+FOLDER = Path(__file__).parents[2]
+
+SPENT = Spent(epochs=12.5, measuring_s=30, training_s=3600, validation_s=120, waiting_s=45, energy_j=None)
+
+
+def summary(spent):
+    return Summary(counts=dict.fromkeys(TrialState, 1), repeated=0, beyond=0, searched_s=4000, spent=spent, failed=(),
+                   running=())
+
+
+def test_what_is_spent_is_told_without_limits():
+    """Waiting is no device time, and joules that nobody measured are not zero."""
+    first, second = spending(Budget(trials=10), summary(SPENT))
+    assert first.startswith("1 h 06 min of searching")
+    assert "45 s waiting for the device" in first
+    assert second == "12.5 epochs, 1 h 02 min of device time, energy not measured"
+
+
+def test_what_is_left_is_told_of_each_limited_mean():
+    """A budget that is passed has nothing left."""
+    budget = Budget(trials=10, epochs=20, device_s=3000, energy_j=100, wall_time_s=4600)
+    lines = list(spending(budget, summary(SPENT + Spent(energy_j=25.0))))[1:]
+    assert lines == [
+        "12.5 epochs, 1 h 02 min of device time, 25 J",
+        "budget of searching: 1 h 06 min of 1 h 16 min spent, 10 min 00 s left",
+        "budget of epochs: 12.5 of 20 spent, 7.5 left",
+        "budget of device time: 1 h 02 min of 50 min 00 s spent, 0 s left",
+        "budget of energy: 25 J of 100 J spent, 75 J left",
+    ]
+
+
+def test_spent_adds_up():
+    """Joules of some and of nobody are those of some."""
+    assert (SPENT + Spent(energy_j=2.0) + Spent(energy_j=1.5)).energy_j == 3.5
+    assert (SPENT + SPENT).energy_j is None
+    assert (SPENT + SPENT).device_s == 2 * 3750
+
+
+def test_bench_stopping_tells_every_rule(tmp_path):
+    """From a file of curves, with a plot; a study with too few networks is refused."""
+    table = "studies/cifar10-replay/curves.csv"
+    ran = CliRunner().invoke(main, ["bench", "stopping", "--table", str(FOLDER / table), "--seeds", "2", "--plot",
+                                    str(tmp_path / "plot.svg")])
+    assert ran.exit_code == 0, ran.output
+    for words in ("no stopping", "futility", "keep 0.5", "keep 0.33", "halving", "of the best quarter"):
+        assert words in ran.output
+    assert (tmp_path / "plot.svg").read_text().startswith("<svg")
+    few = tmp_path / "few.csv"
+    few.write_text("".join((FOLDER / table).read_text().splitlines(keepends=True)[:4]))
+    refused = CliRunner().invoke(main, ["bench", "stopping", "--table", str(few)])
+    assert refused.exit_code == 2
+    assert "3 networks reached the last rung; a replay needs 8" in refused.output

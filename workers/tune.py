@@ -29,6 +29,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -111,9 +112,10 @@ class TuneWorkers:
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, runtime_env=runtime_env,
                      **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
             where = f"the Ray cluster at {self._address}" if self._address else "a Ray cluster on this machine"
-            raise ClusterError(f"cannot reach {where}: {str(error).splitlines()[0]}") from error
+            hint = "; has this machine its token (ray get-auth-token)?" if isinstance(error, ConnectionError) else ""
+            raise ClusterError(f"cannot reach {where}: {str(error).splitlines()[0]}{hint}") from error
 
     def _depot(self, job: Job) -> Any:
         """Takes checkpoints from nodes that do not see the driver's folder; a cluster of our own has none."""

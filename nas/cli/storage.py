@@ -4,10 +4,12 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stdout, suppress
 from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
+from threading import BrokenBarrierError
 
 import click
 from rich import box
@@ -17,7 +19,6 @@ from rich.table import Table
 from nas.cli import main
 from nas.cli.bench import bench
 from nas.errors import DatabaseError
-from nas.report.quantities import duration
 from nas.store import Store, throughput
 
 Write = Callable[[str, Iterable[int], Callable[[], object]], None]
@@ -26,7 +27,7 @@ REPEATS = 5
 
 
 @bench.command("store")
-@click.option("--evaluations", type=click.IntRange(min=1), default=2000, show_default=True,
+@click.option("--evaluations", type=click.IntRange(min=2), default=2000, show_default=True,
               help="Made-up trials to write, each with 12 params, 5 figures and a rung.")
 @click.option("--processes", type=click.IntRange(min=1), default=8, show_default=True, help="Writers at once.")
 @click.option("--compared", type=click.IntRange(min=0), default=200, show_default=True,
@@ -43,49 +44,62 @@ def store(evaluations: int, processes: int, compared: int, database: str | None)
         table = Table(box=box.SIMPLE)
         for heading in ("", "osa-nas", "Optuna"):
             table.add_column(heading, justify="right" if heading else "left")
-        ours = evaluations / seconds(throughput.write_trials, url, evaluations, processes)
-        theirs = "-"
+        ours = list(_rates(throughput.write_trials, url, evaluations, processes))
+        theirs = ["-"] * len(ours)
         if compared:
             from nas.sampling.optuna_study import write_trials  # noqa: PLC0415 - Optuna takes a second to import
 
-            beside = database or f"sqlite:///{folder}/optuna.db"
+            beside = database if database and "postgres" in database else f"sqlite:///{folder}/optuna.db"
             write_trials(beside, [], lambda: None)  # its tables
-            theirs = f"{compared / seconds(write_trials, beside, compared, processes):,.0f}"
-        table.add_row(f"trials written per second by {processes} processes", f"{ours:,.0f}", theirs)
+            theirs = list(_rates(write_trials, beside, compared, processes))
+        for count, *rates in zip((1, processes), ours, theirs, strict=True):
+            table.add_row(f"trials written per second by {count} process{'es' if count > 1 else ''}", *rates)
         with Store.open(url) as record:
             throughput.add_fronts(record, evaluations)
             history = _median(lambda: record.hypervolumes(throughput.NAME))
         for words in ("front", f"status {throughput.NAME}", "status"):
             taken = _median(lambda words=words: _command(*words.split(), "--database", url))  # type: ignore[misc]
-            table.add_row(f"nas {words}, of {evaluations:,} trials", duration(taken), "")
-        table.add_row("hypervolume history", duration(history), "")
+            table.add_row(f"nas {words}, of {evaluations:,} trials", f"{1000 * taken:.0f} ms", "")
+        table.add_row("hypervolume history", f"{1000 * history:.0f} ms", "")
         Console(highlight=False).print(table)
 
 
-def seconds(write: Write, url: str, count: int, processes: int) -> float:
+def _rates(write: Write, url: str, count: int, processes: int) -> Iterator[str]:
+    """Trials per second: the first half by one process, the rest by all; or why a process failed."""
+    half = count // 2
+    for numbers, writers in ((range(half), 1), (range(half, count), processes)):
+        try:
+            yield f"{len(numbers) / _seconds(write, url, numbers, writers):,.0f}"
+        except DatabaseError as error:
+            yield str(error)
+
+
+def _seconds(write: Write, url: str, numbers: Sequence[int], processes: int) -> float:
     """From when all processes are ready until the last one has written its share."""
     context = get_context("spawn")
-    barrier = context.Barrier(processes + 1)
-    writers = [context.Process(target=_write, args=(write, url, range(start, count, processes), barrier))
+    barrier, failures = context.Barrier(processes + 1), context.SimpleQueue()
+    writers = [context.Process(target=_write, args=(write, url, numbers[start::processes], barrier, failures))
                for start in range(processes)]
     for writer in writers:
         writer.start()
-    barrier.wait()
+    with suppress(BrokenBarrierError):
+        barrier.wait()
     started = time.perf_counter()
     for writer in writers:
         writer.join()
     taken = time.perf_counter() - started
-    if any(writer.exitcode for writer in writers):
-        raise DatabaseError("a writer failed")
+    if not failures.empty():
+        raise DatabaseError(failures.get())
     return taken
 
 
-def _write(write: Write, url: str, numbers: Iterable[int], barrier: Barrier) -> None:
+def _write(write: Write, url: str, numbers: Iterable[int], barrier: Barrier, failures: "SimpleQueue[str]") -> None:
     try:
         write(url, numbers, barrier.wait)
-    except BaseException:
+    except Exception as error:  # noqa: BLE001 - whatever a storage raises is its result
+        reason = error.__cause__ or error
+        failures.put(f"failed: {str(reason).splitlines()[0]}")
         barrier.abort()
-        raise
 
 
 def _median(call: Callable[[], object]) -> float:

@@ -4,12 +4,15 @@ Read from the official Python layout `cifar-10-batches-py` in `$NAS_DATA_DIR` or
 downloaded from its official address, checked against its official MD5, and put there in one step.
 """
 
+import fcntl
 import hashlib
 import http.client
 import os
 import tarfile
 import tempfile
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,12 +66,15 @@ class Cifar10:
         target = folders()[0]
         try:
             target.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f"{LAYOUT}.part", dir=target) as part:
+            with _alone(target), tempfile.TemporaryDirectory(prefix=f"{LAYOUT}.part", dir=target) as part:
+                found = self._find()  # by now, where another worker of this machine was faster
+                if found is not None:
+                    return found
                 archive = Path(part) / "archive.tar.gz"
                 self._fetch(archive, progress)
                 with tarfile.open(archive) as tar:
                     tar.extractall(part, filter="data")
-                return _put(Path(part) / LAYOUT, target / LAYOUT)
+                return (Path(part) / LAYOUT).rename(target / LAYOUT)
         except (OSError, http.client.HTTPException, tarfile.TarError) as error:
             looked = " nor in ".join(str(folder.absolute()) for folder in folders())
             raise DataNotFoundError(f"no {LAYOUT} in {looked}, and downloading {self.address} to {target.absolute()} "
@@ -98,14 +104,15 @@ def folders() -> list[Path]:
     return [*([Path(given)] if given else []), Path("data")]
 
 
-def _put(source: Path, target: Path) -> Path:
-    """Rename `source`; where another process was faster, what it put there is as good."""
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process is here."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        return source.rename(target)
-    except OSError:
-        if target.is_dir():
-            return target
-        raise
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _meta(folder: Path) -> tuple[int, tuple[str, ...]]:

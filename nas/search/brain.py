@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import le
 from typing import Any, Protocol
 
 from nas.pareto import ParetoFront, front
@@ -62,6 +63,7 @@ class Brain:
         self._running: set[int] = set()
         self._followers: dict[int, list[int]] = {}
         self._reached: defaultdict[float, dict[int, tuple[float, ...]]] = defaultdict(dict)
+        self._best: tuple[tuple[int, ...], list[tuple[float, ...]]] = (), []  # the front's members and their losses
         self._repeats = 0
         self._finished = 0
         self._beyond = 0
@@ -156,6 +158,8 @@ class Brain:
         """The front once this trial is known."""
         if trial.state is TrialState.RUNNING or trial.duplicate_of is not None:
             return self.front
+        if self._beaten(trial):
+            return replace(self.front, after=self._finished + 1)
         candidates = [self._trials[number] for number in self.front.members]
         return replace(front([*candidates, trial], self.spec.objectives), after=self._finished + 1)
 
@@ -190,6 +194,19 @@ class Brain:
             self._followers.setdefault(original, []).append(trial.number)
         elif not running and original in self._followers:
             self._followers[original] = [n for n in self._followers[original] if n != trial.number]
+
+    def _beaten(self, trial: Trial) -> bool:
+        """Whether an ended trial leaves a feasible front as it is, as most do; told without computing a front."""
+        if not self.front.feasible:
+            return False
+        objectives = self.spec.objectives
+        losses = trial.losses(objectives)
+        if trial.state is not TrialState.COMPLETE or losses is None or trial.violation(objectives) > 0:
+            return True
+        if self._best[0] != self.front.members:
+            members = [self._trials[number].losses(objectives) or () for number in self.front.members]
+            self._best = self.front.members, members
+        return any(best != losses and all(map(le, best, losses)) for best in self._best[1])
 
     def _spent(self) -> str:
         """Why no new architecture may be tried, or an empty string."""

@@ -7,6 +7,7 @@ only root may make that. NAS_TEST_KILLS sets how often workers and nodes are kil
 import contextlib
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -285,3 +286,49 @@ def test_a_damaged_checkpoint_fails_its_trial_and_a_full_disk_ends_the_search(cl
         assert [trial.state for trial in after] == [TrialState.COMPLETE] * 2
         for old, new in zip(before, after, strict=False):
             assert new.evaluation.rungs[:len(old.evaluation.rungs)] == old.evaluation.rungs
+
+
+CALLER = """
+import sys
+from nas import plugins
+from nas.errors import ClusterError
+from nas.evaluation import Job
+from nas.study import Objective, StudySpec
+
+spec = StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),))
+job = Job(spec=spec, artifacts=".", folder=sys.argv[2], evaluator="nas.testing.evaluators:ArithmeticEvaluator")
+try:
+    print(len(plugins.load("nas.workers", "tune")(sys.argv[1]).prepare(job).classes))
+except ClusterError as error:
+    print(error)
+"""
+
+
+def test_a_cluster_with_a_token_takes_only_those_who_have_it(tmp_path):
+    """All in other processes: who has once used a token uses it with every cluster. A wrong one takes Ray longer."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    homes = {name: {**os.environ, "RAY_AUTH_MODE": "token", "HOME": str(tmp_path / name)}
+             for name in ("owner", "other")}
+    for name in homes:
+        (tmp_path / name).mkdir()
+    subprocess.run([ray, "get-auth-token", "--generate"], env=homes["owner"], check=True, capture_output=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start = [ray, "start", "--head", "--port", str(port), "--num-cpus", "1", "--include-dashboard", "false", "--block"]
+    head = subprocess.Popen(start, env=homes["owner"], stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 60
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        said = {name: subprocess.run([sys.executable, "-c", CALLER, f"127.0.0.1:{port}", str(tmp_path)], env=home,
+                                     capture_output=True, text=True, check=True).stdout.splitlines()
+                for name, home in homes.items()}
+    finally:
+        head.terminate()
+        head.wait()
+    assert said["owner"] == ["10"]
+    assert len(said["other"]) == 1
+    assert f"cannot reach the Ray cluster at 127.0.0.1:{port}: " in said["other"][0]
+    assert "no authentication token was found" in said["other"][0]

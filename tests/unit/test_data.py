@@ -150,10 +150,12 @@ def test_a_missing_data_set_is_downloaded_checked_and_put_in_place(data_dir, pub
     assert len(source.load(SPEC).train) == 100
 
 
-def test_two_downloads_at_once_give_one_whole_data_set(data_dir, published):
-    source, _ = published
+def test_workers_that_need_it_at_once_download_it_once(data_dir, published):
+    source, archive = published
+    told = []
     with ThreadPoolExecutor() as pool:
-        assert list(pool.map(lambda _: source.prepare(SPEC, None), range(4))) == [100] * 4
+        assert list(pool.map(lambda _: source.prepare(SPEC, lambda done, _: told.append(done)), range(4))) == [100] * 4
+    assert told.count(archive.stat().st_size) == 1
     assert [path.name for path in data_dir.iterdir()] == [LAYOUT]
 
 

@@ -1,0 +1,32 @@
+"""`nas bench store` writes what a search would write, and says how long people wait."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from nas.pareto import front
+from nas.store import Store
+from nas.store.throughput import NAME, OBJECTIVES
+
+COMMAND = [sys.executable, "-c", "from nas.cli import main; main()", "bench", "store"]
+
+
+@pytest.mark.slow
+def test_several_processes_write_one_sound_study(tmp_path):
+    """Every trial of it, complete, with the front that a search would have kept; Optuna's storage is beside it."""
+    database = tmp_path / "nas.db"
+    command = [*COMMAND, "--evaluations", "60", "--processes", "3", "--compared", "4", "--database", str(database)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    with Store.open(database, read_only=True) as store:
+        trials = store.trials(NAME)
+        assert store.problems() == []
+        assert store.newest_front(NAME).members == front(trials, OBJECTIVES).members
+        assert store.hypervolumes(NAME)[-1][1] == pytest.approx(front(trials, OBJECTIVES).hypervolume)
+    assert len({trial.architecture.digest for trial in trials}) == len(trials) == 60
+    assert {len(trial.params) for trial in trials} == {12}
+    assert re.search(r"trials written per second by 1 process +[\d,]+ +[\d,]+", told)
+    assert re.search(r"trials written per second by 3 processes +[\d,]+ ", told)
+    for command in ("nas front", "nas status bench-store", "nas status", "hypervolume history"):
+        assert re.search(rf"{command}.* \d+ ms", told)

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 import torch
@@ -37,21 +38,25 @@ class FullEvaluator(Replicator):
             if going.exists():
                 trainer.load(going, identity)
         while trainer.epochs < task.recipe.epochs:
-            loss = self._advance(trainer, min(math.floor(trainer.epochs) + 1.0, task.recipe.epochs))
+            with self._shared(trainer):
+                trainer.advance(min(math.floor(trainer.epochs) + 1.0, task.recipe.epochs))
             trainer.save(going, identity)
-            yield Advanced(epochs=trainer.epochs, loss=loss)
+            yield Advanced(epochs=trainer.epochs, loss=trainer.last_loss)
         weights = f"{task.place}/{WEIGHTS}"
         trainer.finish(self._artifacts / weights, identity)
-        error, seconds = trainer.judge(self._test_images)
+        with self._shared(trainer):
+            error, seconds = trainer.judge(self._test_images)
         yield Judged(test_images=len(self._test_images), rung=Rung(
             epochs=trainer.epochs, error=error, train_loss=trainer.last_loss, images=trainer.images_seen,
             train_s=trainer.train_s, validation_s=seconds, checkpoint=weights,
             numerics={**self._numerics.to_dict(), "device": trainer.device.type, "torch": torch.__version__}))
 
-    def _advance(self, trainer: FullTrainer, epochs: float) -> float:
+    @contextmanager
+    def _shared(self, trainer: FullTrainer) -> Iterator[None]:
+        """Work that steps aside whenever somebody measures."""
         with self._lock.training(self._meter.synchronize) as share, out_of_memory_told():
             trainer.step_aside = share.step_aside
-            return trainer.advance(epochs)
+            yield
 
     def _full_trainer(self, task: FinalTask) -> FullTrainer:
         dataset, train = self._all_images

@@ -43,9 +43,9 @@ class FullTrainer(Trainer):
         self._average = {name: value.clone() for name, value in self.model.state_dict().items()
                          } if recipe.average else {}
 
-    def advance(self, end_epochs: float) -> float:
-        """Train on to `end_epochs` of the recipe's; gives the mean loss of this part. Raises `TrialFailedError` where
-        it is not finite."""
+    def advance(self, end_epochs: float) -> None:
+        """Train on to `end_epochs` of the recipe's; `last_loss` is the mean loss of this part. Raises
+        `TrialFailedError` where it is not finite."""
         steps = range(round(self.epochs * self.steps_per_epoch), round(end_epochs * self.steps_per_epoch))
         if steps:
             with global_settings(self.threads):
@@ -53,7 +53,6 @@ class FullTrainer(Trainer):
                 self.last_loss = self._train(steps, [at_step(step, self._steps, self.spec.warmup) for step in steps])
                 self.train_s += self._working_s() - started_s
         self.epochs = end_epochs
-        return self.last_loss
 
     def step(self, step: int, learning_rate: float) -> Tensor:
         """As in brief training, and take the weights into the mean."""
@@ -101,11 +100,12 @@ class FullTrainer(Trainer):
         return (1 - share) * own + share * heat**2 * apart
 
     def _checkpoint(self, digest: str) -> Checkpoint:
-        return replace(super()._checkpoint(digest), average=self._average, train_s=self.train_s)
+        return replace(super()._checkpoint(digest), average=self._average, train_s=self.train_s,
+                       loss=self.last_loss)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         super()._restore(checkpoint)
-        self.train_s = checkpoint.train_s
+        self.train_s, self.last_loss = checkpoint.train_s, checkpoint.loss
         self._average = _like(self._average, checkpoint.average)
 
 

@@ -187,6 +187,7 @@ def test_training_is_recorded_shown_and_done_once(folder):
     found = finals(folder)
     assert [final.test_images for final in found] == [360] * 6
     assert {final.reached.images for final in found} == {round(0.3 * (1437 // 64)) * 64}
+    assert all(1.0 < final.reached.train_loss < 3.0 for final in found)  # NaN after a hidden second attempt
     assert len({(final.network, final.seed) for final in found}) == 6
     assert {final.digest for final in found if final.network == "other:tiny"} == {None}
     assert "6 of them recorded" in nas(*call)
@@ -229,7 +230,8 @@ def test_killed_training_goes_on_at_its_last_epoch(folder):
         store.set_artifacts("full", folder.parent / "whole" / "kept")
     nas(*call, "--database", str(folder.parent / "whole" / "nas.db"))
     (resumed,), (whole,) = finals(folder), finals(folder.parent / "whole")
-    assert (resumed.reached.error, resumed.reached.images) == (whole.reached.error, whole.reached.images)
+    assert (resumed.reached.error, resumed.reached.images, resumed.reached.train_loss) == (
+        whole.reached.error, whole.reached.images, whole.reached.train_loss)
     assert resumed.seed == whole.seed
 
 

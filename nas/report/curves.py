@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-WIDTH, HEIGHT = 760, 430
+WIDTH, HEIGHT = 800, 430
 LEFT, TOP, RIGHT, BOTTOM = 52, 34, 560, 380
 """Edges of the plot; names are right of it."""
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b8794", "#1c2430", "#8b5a2b")

@@ -8,9 +8,9 @@ import fcntl
 import gzip
 import io
 import os
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -33,17 +33,14 @@ class ContestFile:
 
         Raises `NasError` where the file is something else.
         """
-        rows: dict[tuple[str, int], list[dict[str, str]]] = defaultdict(list)
-        for row in self._rows():
-            if row["contest"] == contest:
-                rows[row["sampler"], int(row["seed"])].append(row)
         found: dict[str, dict[int, Run]] = {}
-        for (sampler, seed), each in rows.items():
-            if len(each) >= budget:
-                found.setdefault(sampler, {})[seed] = Run(
-                    networks=[tuple(map(int, row["network"].split("-"))) for row in each[:budget]],
-                    volumes=np.array([float(row["hypervolume"]) for row in each[:budget]]),
-                    seconds=np.array([float(row["seconds"]) for row in each[:budget]]))
+        for (_, sampler, seed), each in groupby(self._rows(contest), self._begun()):
+            rows = list(each)
+            if len(rows) >= budget:
+                found.setdefault(sampler, {})[int(seed)] = Run(
+                    networks=[tuple(map(int, row["network"].split("-"))) for row in rows[:budget]],
+                    volumes=np.array([float(row["hypervolume"]) for row in rows[:budget]]),
+                    seconds=np.array([float(row["seconds"]) for row in rows[:budget]]))
         return found
 
     def append(self, contest: str, sampler: str, seed: int, run: Run) -> None:
@@ -60,11 +57,23 @@ class ContestFile:
             written = text.getvalue().encode()
             file.write(gzip.compress(written, mtime=0) if self._zipped else written)
 
+    @staticmethod
+    def _begun() -> Callable[[Mapping[str, str]], tuple[int, str, str]]:
+        """Tells the runs of a file apart: each begins with evaluation 1, also where one seed was run twice."""
+        count = 0
+
+        def key(row: Mapping[str, str]) -> tuple[int, str, str]:
+            nonlocal count
+            count += row["evaluation"] == "1"
+            return count, row["sampler"], row["seed"]
+
+        return key
+
     @property
     def _zipped(self) -> bool:
         return self.path.suffix == ".gz"
 
-    def _rows(self) -> Iterator[dict[str, str]]:
+    def _rows(self, contest: str) -> Iterator[dict[str, str]]:
         if not self.path.exists() or self.path.stat().st_size == 0:
             return
         try:
@@ -72,6 +81,6 @@ class ContestFile:
                 rows = csv.DictReader(file)
                 if tuple(rows.fieldnames or ()) != COLUMNS:
                     raise NasError(f"{self.path} holds no contests; its columns must be {', '.join(COLUMNS)}")
-                yield from rows
+                yield from (row for row in rows if row["contest"] == contest)
         except (OSError, EOFError, UnicodeDecodeError) as error:
             raise NasError(f"{self.path} cannot be read: {error}") from error

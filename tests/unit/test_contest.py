@@ -109,6 +109,7 @@ def test_kept_results_come_back_by_contest_sampler_and_seed(tmp_path, name):
     first.append("a", "random", 3, run_of([0.1, 0.2, 0.3], [(0, 1), (2, 11), (0, 1)]))
     second.append("b", "random", 3, run_of([0.5], [(0,)]))
     second.append("a", "tpe", 3, run_of([0.5], [(0, 0)]))
+    first.append("a", "random", 3, run_of([0.7], [(9, 9)]))  # a shorter run of the same seed
     found = first.runs("a", 2)
     assert list(found) == ["random"]
     assert found["random"][3].networks == [(0, 1), (2, 11)]

@@ -3,16 +3,18 @@
 import random
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nas import plugins
 from nas.complexity import count, totals
 from nas.measurement import Kind, Measurement
 from nas.sampling import Proposer
 from nas.sampling.known_cost import _Knowledge, known_cost
 from nas.sampling.mutation import mutants, mutate_front
-from nas.study import Objective
+from nas.study import Objective, StudySpec
 from nas.trial import Evaluation, Rung, Trial, TrialState
 from search_spaces.osa_detection import SPACE
 
@@ -53,6 +55,12 @@ def searched(found, length):
         trials.append(trained(number, params))
         found.tell(trials[-1])
     return trials
+
+
+def test_a_study_that_names_no_sampler_has_this_one():
+    """And as the page of the study file says."""
+    assert plugins.load("nas.samplers", StudySpec(name="s", space="osa_tiny", objectives=(ERROR,)).sampler) is known_cost
+    assert "| `sampler` | `known-cost` |" in (Path(__file__).parents[2] / "docs" / "study-file.md").read_text()
 
 
 def test_totals_are_counts():

@@ -59,7 +59,8 @@ def searched(found, length):
 
 def test_a_study_that_names_no_sampler_has_this_one():
     """And as the page of the study file says."""
-    assert plugins.load("nas.samplers", StudySpec(name="s", space="osa_tiny", objectives=(ERROR,)).sampler) is known_cost
+    spec = StudySpec(name="s", space="osa_tiny", objectives=(ERROR,))
+    assert plugins.load("nas.samplers", spec.sampler) is known_cost
     assert "| `sampler` | `known-cost` |" in (Path(__file__).parents[2] / "docs" / "study-file.md").read_text()
 
 

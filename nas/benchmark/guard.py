@@ -21,13 +21,14 @@ PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 def watched(take: Take[P]) -> Take[P]:
-    """The way to take a figure with the device watched, from where `take` calls `meter.watch.begin()`."""
+    """The way to take a figure with the device watched; `take` begins the watch again after its warm-up."""
 
     @functools.wraps(take)
     def taken(run: Run, meter: Meter, plan: MeasurementPlan, /, *args: P.args, **kwargs: P.kwargs) -> Measurement:
         spoiled: list[str] = []
         while True:
             neighbour = meter.watch.neighbour()
+            meter.watch.begin()
             figure = take(run, meter, plan, *args, **kwargs)
             problem = neighbour or meter.watch.problem()
             figure = replace(figure, details={**figure.details, **meter.watch.details()}

@@ -4,9 +4,10 @@ import random
 
 import pytest
 
-from nas.benchmark import energy
+from nas.benchmark import energy, latency
 from nas.instrument.energy_proof import CountingBoard, energy_errors, rms
 from nas.measurement import MeasurementPlan, Status
+from nas.meters.watch import DeviceState
 from nas.testing.fake_meter import FakeMeter
 
 PLAN = MeasurementPlan(batch_size=4)
@@ -67,6 +68,15 @@ def test_power_is_summed_where_there_is_no_counter(watts, method):
     assert method in found.method
     assert "the fake meter has no energy counter" in found.details["passed_over"]
     assert ("no sensor of instant power" in found.details["passed_over"]) == ("instant" not in watts)
+
+
+def test_a_figure_without_a_sensor_has_no_looks_of_another():
+    """What was seen during latency is not kept with energy that could not be measured after it."""
+    meter = FakeMeter()
+    meter.tells = lambda now_s: DeviceState(time_s=now_s, sm_clock_mhz=1000 + int(now_s))
+    taken = latency(lambda: meter.work(0.002), meter, PLAN)
+    assert taken.details["watch"]["looks"] >= 1
+    assert joules(meter).details.get("watch", {}).get("sm_clock_mhz", []) == []
 
 
 def test_no_watts_are_no_joules():

@@ -185,13 +185,8 @@ def totals(architecture: Architecture, image_size: int, num_classes: int) -> dic
     parts = [_stem_totals(architecture.stem, architecture.stem_channels, architecture.depthwise, size)]
     channels = architecture.stem_channels[-1]
     for stage, here in zip(architecture.stages, stage_sizes(architecture, size), strict=True):
-        shape = (stage.mid_channels, stage.out_channels, stage.kernel_size)
-        for block in range(stage.num_blocks):
-            last = block == stage.num_blocks - 1
-            attention = architecture.attention is Attention.ALL or (architecture.attention is Attention.LAST and last)
-            one, further = _block_totals(shape, channels, here, architecture.depthwise, attention)
-            parts += [one, *[further] * (stage.num_layers - 1)]
-            channels = stage.out_channels
+        parts.append(_stage_totals(stage, channels, here, architecture.depthwise, architecture.attention))
+        channels = stage.out_channels
     if num_classes:
         head = Layer(name="head.fc", in_channels=channels, out_channels=num_classes, in_size=(1, 1), out_size=(1, 1),
                      bias=True, normalised=False)
@@ -211,6 +206,20 @@ def _stem_totals(stem: Stem, channels: tuple[int, int, int], depthwise: bool, si
     smallest = OsaStage(mid_channels=1, out_channels=1, num_layers=1)
     network = Architecture(stem_channels=channels, stages=(smallest,) * 3, stem=stem, depthwise=depthwise)
     return _sums(_stem(network, size))
+
+
+@lru_cache(maxsize=200_000)
+def _stage_totals(stage: OsaStage, channels: int, size: Size, depthwise: bool, attention: Attention) -> Totals:
+    shape = (stage.mid_channels, stage.out_channels, stage.kernel_size)
+    parts = []
+    for block in range(stage.num_blocks):
+        last = block == stage.num_blocks - 1
+        attended = attention is Attention.ALL or (attention is Attention.LAST and last)
+        one, further = _block_totals(shape, channels, size, depthwise, attended)
+        parts += [one, *[further] * (stage.num_layers - 1)]
+        channels = stage.out_channels
+    parameters, macs, moved = map(sum, zip(*parts, strict=True))
+    return parameters, macs, moved
 
 
 @lru_cache(maxsize=200_000)

@@ -70,7 +70,7 @@ def peers(*, names: Sequence[str], database: str, beside: Sequence[str], kind: s
                 store.add_single(name, figures, digest=_digest(networks[name][0]))
                 bar.advance(task)
         rows = _rows(listed, networks, database, meter, certified=certify)
-    conditions = (f"{meter.device.name}, {meter.device.device_class}: batch {batch}, {precision}, {runtime}, "
+    conditions = (f"{meter.device.device_class}: batch {batch}, {precision}, {runtime}, "
                   f"{threads} thread(s), {tier}, {datetime.now(UTC):%Y-%m-%d}")
     _show(rows, conditions)
     if output is not None:

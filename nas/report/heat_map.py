@@ -111,7 +111,7 @@ def _labels(block: BlockMap, left: int) -> Iterator[_Label]:
     for target, name in enumerate(block.targets[:-1]):
         if target == 0 or (target + 1) % 4 == 0:
             yield _Label(x=left + CELL * target + CELL // 2, y=TOP - 5, text=name, kind="dim", anchor="middle")
-    yield _Label(x=left + CELL * len(block.targets), y=down + 14, text=f"{block.targets[-1]} ↑", kind="dim",
+    yield _Label(x=left + CELL * len(block.targets), y=down + 14, text=block.targets[-1], kind="dim",
                  anchor="end")
     for source in range(block.strengths.shape[1]):
         if source % 4 == 0:

@@ -1,26 +1,27 @@
 """One-shot against dense aggregation on CIFAR-10 at equal MACs: trains five networks with several seeds and compares.
 
     python studies/osa-vs-dense/run.py full --seeds 3 -o results      300 epochs each, for owners of a GPU
-    python studies/osa-vs-dense/run.py short --seeds 2 -o results     a tenth of an epoch, for a CPU
+    python studies/osa-vs-dense/run.py short --seeds 2 -o results     1,600 images each: shows that it runs
 
-What is trained already in the folder is not trained again, so the same command goes on after Ctrl-C. Test images are
-read once for each finished network. Needs CIFAR-10 (see the README of the project for where it lies).
+The same command goes on after Ctrl-C, at the last whole epoch. Test images are read once for each finished network.
+Needs CIFAR-10 (see the README of the project for where it lies).
 """
 
 import argparse
 import csv
 import json
+import math
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from nas.connections.strength import BlockMap
@@ -35,11 +36,12 @@ from nas.model import build
 from nas.model.cifar_osa import osa_5_43, osa_12_20, with_bottleneck
 from nas.model.densenet import densenet40
 from nas.published import PUBLISHED
+from nas.recipe import Recipe
 from nas.report.comparison import Figure
 from nas.report.connections import as_page
 from nas.report.heat_map import as_png
 from nas.study import AutoPrecision, DataSpec, TrainingSpec
-from nas.training import Numerics, Trainer, read_checkpoint
+from nas.training import FullTrainer, Numerics, read_checkpoint
 
 SLIM = PUBLISHED["vovnet27_slim"]
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
@@ -53,21 +55,14 @@ PLAN = MeasurementPlan(batch_size=1, image_size=32, max_time_s=3.0)
 ROUNDS = 3
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How long, how, and how many test images judge."""
-
-    epochs: float
-    test_images: int
-    training: TrainingSpec
-
-
 RECIPES = {
     # DenseNet's own (Huang et al. 2017) but for the learning rate, which here rises and falls in one cycle
-    "full": Recipe(300, 10_000, TrainingSpec(batch_size=64, learning_rate=0.1, weight_decay=1e-4, label_smoothing=0.0,
-                                             translate=4)),
-    "short": Recipe(0.1, 2_000, TrainingSpec(batch_size=64, learning_rate=0.2, weight_decay=1e-4)),
+    "full": Recipe(epochs=300, average=0.0, training=TrainingSpec(
+        batch_size=64, learning_rate=0.1, weight_decay=1e-4, label_smoothing=0.0, translate=4)),
+    "short": Recipe(epochs=0.032, average=0.0, training=TrainingSpec(
+        batch_size=64, learning_rate=0.2, weight_decay=1e-4)),
 }
+TEST_IMAGES = {"full": 10_000, "short": 500}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,23 +82,28 @@ def seeded(name: str, seed: int) -> nn.Module:
 
 def train(name: str, seed: int, *, recipe: Recipe, data: Dataset, test: Images, folder: Path, bar: Progress) -> None:
     """Train it and keep weights and result, unless they are there."""
-    weights, result = folder / f"{name}-{seed}.safetensors", folder / f"{name}-{seed}.json"
+    weights, result, going = (folder / f"{name}-{seed}{end}" for end in (".safetensors", ".json", ".going.safetensors"))
     if result.exists():
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    precision = AutoPrecision.BF16 if device == "cuda" else AutoPrecision.FP32
-    task = bar.add_task(f"{name}, seed {seed}", total=None)
-    trainer = Trainer(model=seeded(name, seed), train=data.train.to(device), validation=test.to(device), mean=data.mean,
-                      std=data.std, spec=recipe.training, numerics=Numerics(precision=precision), device=device,
-                      seed=seed, step_aside=lambda: bar.advance(task))
-    bar.update(task, total=round(recipe.epochs * trainer.steps_per_epoch) + -(-len(test) // 500))
-    rung = trainer.run(0, recipe.epochs)
-    trainer.save(weights, digest=name)
-    result.write_text(json.dumps({"network": name, "seed": seed, "error": rung.error, "train_loss": rung.train_loss,
-                                  "epochs": rung.epochs, "images": rung.images, "train_s": rung.train_s,
-                                  "test_images": len(test), "recipe": asdict(recipe.training),
-                                  "numerics": dict(rung.numerics),
+    numerics = Numerics(precision=AutoPrecision.BF16 if device == "cuda" else AutoPrecision.FP32)
+    trainer = FullTrainer(recipe=recipe, model=seeded(name, seed), train=data.train.to(device), mean=data.mean,
+                          std=data.std, numerics=numerics, device=device, seed=seed)
+    if going.exists():
+        trainer.load(going, name)
+    task = bar.add_task(f"{name}, seed {seed}", total=recipe.epochs, completed=trainer.epochs)
+    while trainer.epochs < recipe.epochs:
+        trainer.advance(min(math.floor(trainer.epochs) + 1.0, recipe.epochs))
+        trainer.save(going, name)
+        bar.update(task, completed=trainer.epochs)
+    trainer.finish(weights, name)
+    error, _ = trainer.judge(test.to(device))
+    result.write_text(json.dumps({"network": name, "seed": seed, "error": error, "train_loss": trainer.last_loss,
+                                  "epochs": trainer.epochs, "images": trainer.images_seen,
+                                  "train_s": trainer.train_s, "test_images": len(test), "recipe": recipe.to_dict(),
+                                  "numerics": {**numerics.to_dict(), "device": device, "torch": torch.__version__},
                                   "finished_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M}"}) + "\n")
+    going.unlink()
 
 
 def trained(name: str, seed: int, folder: Path) -> Run:
@@ -164,29 +164,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", choices=RECIPES)
     parser.add_argument("--seeds", type=int, default=3, help="of each network")
+    parser.add_argument("--first-seed", type=int, default=0, help="so that seeds can be trained beside each other")
     parser.add_argument("--only", choices=NETWORKS, action="append", help="train only this one now, compare nothing")
     parser.add_argument("--epochs", type=float, help="instead of the recipe's")
     parser.add_argument("--data", default="cifar10", help="another data set of 32x32 pixels and ten classes")
     parser.add_argument("-o", "--output", type=Path, default=Path("osa-vs-dense"))
     given = parser.parse_args()
     recipe = RECIPES[given.recipe]
-    recipe = Recipe(given.epochs or recipe.epochs, recipe.test_images, recipe.training)
+    recipe = replace(recipe, epochs=given.epochs or recipe.epochs)
     given.output.mkdir(parents=True, exist_ok=True)
     data = load(DataSpec(dataset=given.data, validation_images=1))
     test = data.test()
-    test = test.take(torch.arange(min(recipe.test_images, len(test))))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    test = test.take(torch.arange(min(TEST_IMAGES[given.recipe], len(test))))
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:g} of {task.total:g} epochs"),
+               TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        for seed in range(given.seeds):
+        for seed in range(given.first_seed, given.first_seed + given.seeds):
             for name in given.only or NETWORKS:
                 train(name, seed, recipe=recipe, data=data, test=test, folder=given.output, bar=bar)
     if not given.only:
-        compare(given.output, given.seeds)
+        compare(given.output, range(given.first_seed, given.first_seed + given.seeds))
 
 
-def compare(folder: Path, seeds: int) -> None:
+def compare(folder: Path, seeds: range) -> None:
     """Print and write what was found."""
-    runs = {name: [trained(name, seed, folder) for seed in range(seeds)] for name in NETWORKS}
+    runs = {name: [trained(name, seed, folder) for seed in seeds] for name in NETWORKS}
     table, claims = list(rows(runs, measured())), list(hypothesis(runs))
     write(folder / "networks.csv", table)
     write(folder / "hypothesis.csv", claims)
@@ -198,7 +200,7 @@ def compare(folder: Path, seeds: int) -> None:
         (folder / f"{network}-{when}.png").write_bytes(as_png(blocks))
     first = runs["densenet40"][0].result
     out = sys.stdout
-    out.write(f"{seeds} seeds, {first['epochs']:g} epochs, {first['images']:,} images, judged on "
+    out.write(f"{len(seeds)} seeds, {first['epochs']:g} epochs, {first['images']:,} images, judged on "
               f"{first['test_images']:,} test images, {first['numerics']}\n")
     for line in table:
         out.write(", ".join(f"{key} {value}" if key != "network" else f"\n{value}:\n  " for key, value in line.items()

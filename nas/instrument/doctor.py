@@ -65,8 +65,17 @@ def _meter(name: str, meter: Meter) -> Iterator[Finding]:
                   detail="waiting for cores and other processes' time are seen" if load is not None else
                   "this system does not tell how busy others are; contention goes unnoticed")
     reason = meter.energy_unavailable_reason()
-    yield Finding(what=f"{name} energy", available=reason is None, detail=reason or meter.energy_method)
+    yield Finding(what=f"{name} energy", available=reason is None, detail=reason or _best_sensor(meter))
     yield Finding(what=f"{name} peak memory", available=True, detail=meter.memory_method)
+
+
+def _best_sensor(meter: Meter) -> str:
+    """What joules would come from; the first load may find it wanting."""
+    try:
+        meter.energy_j()
+    except UnavailableError as error:
+        return f"by power sensors, since there is no counter: {error}"
+    return meter.energy_method
 
 
 def _gpus() -> Iterator[Finding]:

@@ -38,7 +38,8 @@ def made_up(number: int) -> Trial:
     stages = tuple(OsaStage(mid_channels=8 * (digit + 1), out_channels=64, num_layers=3) for digit in digits[:3])
     architecture = Architecture(stem=Stem.CIFAR, stem_channels=(8 * (digits[3] + 1), 16, 32), stages=stages)
     size = chance.random()
-    latency, energy = (scale * (0.1 + size) * chance.uniform(0.8, 1.2) for scale in (0.01, 0.1))
+    latency = 0.01 * (0.1 + size) * chance.uniform(0.8, 1.2)
+    energy = 10 * latency * chance.uniform(0.99, 1.01)
     error = 0.5 - 0.4 * math.sqrt(size) + chance.uniform(0.0, 0.1)
     figures = (*(Measurement.counted(metric, "1", number) for metric in ("parameters", "macs", "memory_access_cost")),
                _measured("latency", "s", latency), _measured("energy", "J", energy))

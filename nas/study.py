@@ -7,9 +7,9 @@ calls of the same study, everything else is its identity.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from nas.errors import InvalidValueError
 from nas.measurement import MeasurementPlan
@@ -174,6 +174,9 @@ class Budget:
 
     `certify`: in the end the members of the front are measured again together, in turns with a reference network, which
     takes half a minute or more for each.
+
+    `fresh` is the share of all this that the search leaves for fresh seeds: then the members of the front are trained
+    again, so that the hypervolume can be told without the luck that it was chosen by.
     """
 
     trials: int = 100
@@ -183,6 +186,7 @@ class Budget:
     device_s: float | None = None
     energy_j: float | None = None
     certify: bool = False
+    fresh: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.trials > 0, f"trials must be at least 1, not {self.trials}")
@@ -191,6 +195,17 @@ class Budget:
         for name in ("wall_time_s", "epochs", "device_s", "energy_j"):
             value = getattr(self, name)
             require(value is None or (_finite(value) and value > 0), f"{name} must be positive, not {value}")
+        require(0 <= self.fresh <= 0.5, f"fresh must be from 0 to 0.5, not {self.fresh}")
+
+    @property
+    def searching(self) -> Self:
+        """What is left of it for the search."""
+        if not self.fresh:
+            return self
+        shares: dict[str, Any] = {
+            name: None if (value := getattr(self, name)) is None else value * (1 - self.fresh)
+            for name in ("wall_time_s", "epochs", "device_s", "energy_j")}
+        return replace(self, trials=max(round(self.trials * (1 - self.fresh)), 1), **shares)
 
     @property
     def most_proposals(self) -> int:

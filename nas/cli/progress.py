@@ -135,8 +135,8 @@ class SearchDisplay:
         bar = Table.grid(padding=(0, 1))
         failed = sum(t.state is TrialState.FAILED for t in brain.trials.values())
         beyond = brain.architectures - brain.counted
-        bar.add_row(ProgressBar(total=spec.budget.trials, completed=brain.done, width=30),
-                    f"{brain.done} of {spec.budget.trials} trials",
+        bar.add_row(ProgressBar(total=spec.budget.searching.trials, completed=brain.done, width=30),
+                    f"{brain.done} of {spec.budget.searching.trials} trials",
                     f"{len(brain.trials) - brain.architectures} repeated, {failed} failed"
                     f"{f', {beyond} beyond the limits' if beyond else ''}")
         volume = brain.front.hypervolume
@@ -153,8 +153,9 @@ class SearchDisplay:
         found = trial.reason or ", ".join(
             f"{o.metric} {cell}" for o, cell in zip(engine.spec.objectives, cells(engine.spec.objectives, trial),
                                                     strict=True))
-        return (f"[{engine.brain.done}/{engine.spec.budget.trials}] trial {trial.number} {trial.state}{mark}: {found}"
-                f"{volume}, {time_left(engine)}")
+        budget = engine.spec.budget.searching
+        return (f"[{engine.brain.done}/{budget.trials}] trial {trial.number} {trial.state}{mark}: {found}{volume}, "
+                f"{time_left(engine)}")
 
 
 def activity(trial: Trial, spec: StudySpec) -> str:
@@ -168,7 +169,7 @@ def activity(trial: Trial, spec: StudySpec) -> str:
 
 def time_left(engine: Engine) -> str:
     """A guess from the trials so far, those beyond a limit left out, and from each budget's share that is spent."""
-    elapsed, brain, budget = engine.elapsed_s(), engine.brain, engine.spec.budget
+    elapsed, brain, budget = engine.elapsed_s(), engine.brain, engine.spec.budget.searching
     if not brain.done:
         return "time left unknown"
     spent = brain.spent

@@ -10,9 +10,12 @@ from nas.cli import main
 from nas.cli.options import artifacts_of, database_option
 from nas.cli.profile import show_profile
 from nas.cli.progress import SearchDisplay
+from nas.cli.replicate import Display
 from nas.errors import NasError
+from nas.report.spread import honest
 from nas.search.closing import uncertified
 from nas.search.launch import Search, open_search
+from nas.search.replicates import kept_for_the_end, open_replicates
 from nas.store import Store
 from nas.study_file import read_study
 
@@ -61,6 +64,23 @@ def search(*, study_file: Path, database: str, workers: str | None, address: str
         display.finished(reason)
         if failure is not None:
             raise failure
+    if spec.budget.fresh:
+        _fresh_seeds(study_file, database, address)
+
+
+def _fresh_seeds(study_file: Path, database: str, address: str | None) -> None:
+    """Spend the share of the budget that was kept for training the front's members again."""
+    with Store.open(database) as store:
+        spec = store.study(read_study(study_file).name).spec
+        todo = kept_for_the_end(spec, store.trials(spec.name))
+        if todo:
+            display, pool = Display(len(todo), 0), plugins.load("nas.workers", spec.workers.kind)(address)
+            with open_replicates(store, spec.name, todo, workers=pool,
+                                 folder=study_file.parent, listener=display.update) as found:
+                display.run(found)
+        fresh = honest(store.trials(spec.name), spec.objectives)
+    if fresh is not None:
+        click.echo(str(fresh))
 
 
 def _certify(found: Search, display: SearchDisplay) -> NasError | None:

@@ -210,7 +210,7 @@ class Brain:
 
     def _spent(self) -> str:
         """Why no new architecture may be tried, or an empty string."""
-        budget, spent = self.spec.budget, self.spent
+        budget, spent = self.spec.budget.searching, self.spent
         if self.counted >= budget.trials:
             return f"{budget.trials} architectures were tried, the study's budget"
         if self.architectures >= self._space.cardinality:

@@ -5,6 +5,7 @@ images are not read. Every rung is recorded as it is reached, so the same call g
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from nas.errors import InvalidValueError, TrialFailedError
 from nas.evaluation import Job, Preparation
+from nas.pareto import front
 from nas.search.launch import Workers
 from nas.search.plan import Plan
 from nas.store import Store
@@ -73,6 +75,20 @@ def left_to_do(spec: StudySpec, trials: Sequence[Trial], seeds: int) -> list[tup
                 found.append((trial, Task(number=len(found), architecture=trial.architecture, seed=seed,
                                           evaluation=Evaluation(rungs=rungs))))
     return found
+
+
+def kept_for_the_end(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Trial, Task]]:
+    """What `budget.fresh` leaves to do after the search: as many trainings of the front's members as that share of all
+    trainings is, those of the search being the rest; nothing where nothing is feasible."""
+    found = front(trials, spec.objectives)
+    members = chosen(trials, found.members) if found.feasible and spec.needs_training else []
+    done = len(chosen(trials))
+    wanted = round(done * spec.budget.fresh / (1 - spec.budget.fresh))
+    if not members or not wanted:
+        return []
+    seeds = math.ceil(wanted / len(members))
+    todo = left_to_do(spec, members, seeds)
+    return todo[:max(wanted - (len(members) * seeds - len(todo)), 0)]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from nas.cli import main
 from nas.errors import InvalidValueError, StudyConflictError, TrialFailedError
 from nas.pareto import front
 from nas.search.launch import open_search
-from nas.search.replicates import chosen, left_to_do, open_replicates, replicate_seed
+from nas.search.replicates import chosen, kept_for_the_end, left_to_do, open_replicates, replicate_seed
 from nas.store import Store
 from nas.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec
 from nas.trial import TrialState
@@ -96,6 +96,22 @@ def test_an_unfinished_replicate_goes_on_at_its_last_rung(store):
         store.add_replicate("again", trial.number, task.seed, found.rungs[0])
 
 
+def test_a_share_of_the_budget_is_kept_for_fresh_seeds(store):
+    """A search of 20 trials with a fifth kept ends after 16; of so many finished trainings a fourth is fresh."""
+    assert Budget(trials=20, fresh=0.2, epochs=10).searching == Budget(trials=16, fresh=0.2, epochs=8)
+    assert Budget(trials=20).searching == Budget(trials=20)
+    spec = replace(SPEC, budget=Budget(trials=20, fresh=0.5))
+    trials = store.trials("again")
+    members, done = front(trials, SPEC.objectives).members, len(chosen(trials))
+    todo = kept_for_the_end(spec, trials)
+    assert len(todo) == done
+    assert {trial.number for trial, _ in todo[:len(members)]} == set(members)
+    replicate(store, todo[:1])
+    assert [task.seed for _, task in kept_for_the_end(spec, store.trials("again"))] == [
+        task.seed for _, task in todo[1:]]
+    assert kept_for_the_end(SPEC, trials) == []
+
+
 def test_only_complete_originals_can_be_trained_again(store):
     """A stopped trial and an unknown number are refused by name."""
     trials = store.trials("again")
@@ -136,6 +152,22 @@ def test_a_replicate_with_the_searchs_seed_is_the_searchs_training(tmp_path):
     assert [(r.error, r.train_loss, r.images) for r in found.rungs] == [
         (r.error, r.train_loss, r.images) for r in trial.evaluation.rungs]
     assert {path for path in tmp_path.rglob("*.safetensors") if path.exists()} == kept
+
+
+def test_a_search_ends_with_fresh_seeds_where_the_study_asks_for_them(tmp_path, monkeypatch):
+    """Three of four trainings are the search's; the honest hypervolume is told, and the same command does nothing."""
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_text(
+        "{name: kept, space: osa_tiny, sampler: random, objectives: [{metric: error, reference: 1.0}],"
+        " rungs: {epochs: [0.2]}, data: {dataset: digits, validation_images: 100, train_images: 320},"
+        " training: {precision: fp32, channels_last: false}, budget: {trials: 4, fresh: 0.25}}")
+    first = CliRunner().invoke(main, ["search", "study.yaml"], catch_exceptions=False).output
+    assert "[3/3] trial 2" in first
+    assert "[1/1] trial" in first
+    again = CliRunner().invoke(main, ["search", "study.yaml"], catch_exceptions=False).output
+    for output in (first, again):
+        assert re.search(r"hypervolume of 1 of 1 members .*: [\d.]+ as searched, [\d.]+ by fresh seeds", output)
+    assert "[1/1]" not in again
 
 
 def test_the_command_trains_real_networks_again(tmp_path, monkeypatch):

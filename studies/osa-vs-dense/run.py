@@ -12,7 +12,6 @@ import csv
 import json
 import math
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
+from nas.cli.tables import echo_wide, plain_table
 from nas.connections.strength import BlockMap
 from nas.connections.strength import statistics as connection_statistics
 from nas.connections.weights import block_maps
@@ -199,18 +199,15 @@ def compare(folder: Path, seeds: range) -> None:
         network, when = name.split(",")[0], name.split()[1]
         (folder / f"{network}-{when}.png").write_bytes(as_png(blocks))
     first = runs["densenet40"][0].result
-    out = sys.stdout
-    out.write(f"{len(seeds)} seeds, {first['epochs']:g} epochs, {first['images']:,} images, judged on "
-              f"{first['test_images']:,} test images, {first['numerics']}\n")
-    for line in table:
-        out.write(", ".join(f"{key} {value}" if key != "network" else f"\n{value}:\n  " for key, value in line.items()
-                            if value != "") + "\n")
+    echo_wide(f"{len(seeds)} seeds, {first['epochs']:g} epochs, {first['images']:,} images, judged on "
+              f"{first['test_images']:,} test images; {first['numerics']}")
+    echo_wide(plain_table([list(table[0]), *([str(value) for value in line.values()] for line in table)]))
     for when in ("before", "after"):
         found = [line["correlation"] for line in claims if line["training"] == when and line["correlation"] is not None]
         values = [float(str(value)) for value in found]
-        out.write(f"\ncorrelation of strength between layers with strength to the end, {when} training: mean "
-                  f"{statistics.mean(values):+.2f} of {len(values)} blocks, "
-                  f"{sum(value < 0 for value in values)} of them negative\n")
+        echo_wide(f"correlation of strength between layers with strength to the end, {when} training: mean "
+                  f"{statistics.mean(values):+.2f} of {len(values)} blocks, {sum(each < 0 for each in values)} of them "
+                  "negative")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def figure(metric="energy", piece_s=0.002, uuid="GPU-stub", errors_of_w=None, li
         with Board(uuid) as board:
             if errors_of_w:
                 found = energy_errors(board, errors_of_w, piece_s=piece_s)
-                return {"method": found.method, "reader": found.reader, "naive": found.naive}
+                return {"alignment": found.alignment, "reader": found.reader, "naive": found.naive}
             if metric == "doctor":
                 return {each.what: (each.available, each.detail) for each in board_findings("GPU 0", board)}
             if metric == "survey":

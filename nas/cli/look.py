@@ -224,8 +224,9 @@ def _study_status(console: Console, store: Store, record: StudyRecord) -> None:
     volumes = [volume for _, volume in store.hypervolumes(record.name)]
     objectives = ", ".join(o.metric for o in spec.objectives)
     console.print(f"{record.name}: {objectives} over {spec.space} by {spec.sampler}, data {record.dataset}")
-    states = ", ".join(f"{count} {state}" for state, count in known.counts.items() if count)
-    console.print(f"{sum(known.counts.values()) - known.beyond} of {spec.budget.trials} architectures ({states}), "
+    counts = {**known.counts, TrialState.STOPPED: known.counts[TrialState.STOPPED] - known.beyond}
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    console.print(f"{sum(counts.values())} of {spec.budget.trials} architectures ({states}), "
                   f"{known.repeated} repeated proposals")
     if known.beyond:
         console.print(f"{known.beyond} more were beyond the limits and cost no training")

@@ -234,7 +234,8 @@ class Brain:
                 reason = f"{objective.metric} is {figure.status}: {figure.reason}"
                 return trial.moved_to(TrialState.FAILED, reason=reason, finished_at=now)
             if figure is not None and figure.value is not None and objective.violation(figure.value) > 0:
-                reason = f"{objective.metric} {figure.value:g} is beyond the limit {objective.limit:g} {figure.unit}"
+                unit = "" if figure.unit == "1" else f" {figure.unit}"
+                reason = f"{objective.metric} {figure.value:g}{unit} is beyond the limit {objective.limit:g}{unit}"
                 return trial.moved_to(TrialState.STOPPED, reason=reason, finished_at=now)
         if trial.losses(objectives) is not None and not self.spec.needs_training:
             return trial.moved_to(TrialState.COMPLETE, finished_at=now)

@@ -7,7 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from click.testing import CliRunner
 
+from nas.cli import main
 from nas.complexity import count
 from nas.errors import StudyConflictError
 from nas.pareto import front
@@ -232,8 +234,11 @@ def test_networks_beyond_a_limit_are_not_of_the_budget(tmp_path):
     check(spec, tmp_path, engine)
     assert len({digest for digest, _ in hands.done}) == 6
     assert engine.brain.architectures > 6
-    with Store.open(tmp_path / "nas.db", read_only=True) as store:
-        assert store.summary("s").beyond == engine.brain.architectures - 6
+    told = CliRunner().invoke(main, ["status", "s", "--database", str(tmp_path / "nas.db")]).output
+    assert "6 of 6 architectures (6 complete)" in told
+    assert f"{engine.brain.architectures - 6} more were beyond the limits" in told
+    assert "12 epochs, " in told
+    assert "Kendall's tau 1.00 over 6 trials" in " ".join(told.split())
 
 
 def test_a_search_ends_where_nothing_is_feasible(tmp_path):

@@ -330,8 +330,9 @@
   function drawTiles() {
     const s = data.summary, states = Object.entries(s.states).filter(([, n]) => n).map(([state, n]) => `${n} ${state}`).join(", ");
     const tile = (big, small) => make("div", { className: "tile" }, make("b", {}, big), make("span", {}, small));
-    const tried = Object.values(s.states).reduce((a, b) => a + b, 0);
-    fill("tiles", tile(`${tried} of ${s.budget}`, `architectures: ${states || "none yet"}`), tile(String(s.front), s.feasible ? "on the front" : "least violating; nothing is feasible yet"),
+    const tried = Object.values(s.states).reduce((a, b) => a + b, 0) - s.beyond;
+    const beyond = s.beyond ? `; ${s.beyond} of them beyond the limits, not counted` : "";
+    fill("tiles", tile(`${tried} of ${s.budget}`, `architectures: ${states || "none yet"}${beyond}`), tile(String(s.front), s.feasible ? "on the front" : "least violating; nothing is feasible yet"),
       tile(s.hypervolume === null ? "–" : s.hypervolume.toPrecision(4), s.honest ? `hypervolume as it was searched; ${s.honest}` : "hypervolume"),
       ...data.objectives.map(({ metric, direction }) => {
         const of = T.number.map((_, i) => i).filter((i) => T.front[i] && value(i, metric) !== null), sign = direction === "maximize" ? -1 : 1;

@@ -7,6 +7,7 @@ import pytest
 
 from nas.architecture import Architecture, OsaStage
 from nas.errors import InvalidValueError, StudyFileError
+from nas.export.card import card
 from nas.measurement import Measurement
 from nas.pareto import ParetoFront
 from nas.recipe import FinalTraining, Recipe, final_seed
@@ -115,6 +116,19 @@ def test_a_recipe_file_is_checked_like_a_study_file(tmp_path):
         read_recipe(path)
     assert any("did you mean batch_size?" in problem for problem in caught.value.problems)
     assert any("did you mean average?" in problem for problem in caught.value.problems)
+
+
+def test_a_card_says_which_weights_a_bundle_holds():
+    """The final training's with its seed and the errors of all seeds, or the search's brief ones."""
+    record = {"study": "s", "trial": 0, "dataset": "digits", "measurements": [], "rungs": [{"error": 0.5, "epochs": 1}]}
+    known = {"classes": ["a", "b"], "mean": (0.5,) * 3, "std": (0.2,) * 3, "image_size": 32}
+    brief = card(TRIALS[0].architecture, **known, record=record)
+    assert "| weights | of the search's brief training |" in brief
+    final = {"seed": 7, "test_images": 360, "errors": [0.25, 0.5], "reached": {"error": 0.25, "epochs": 30.0}}
+    full = card(TRIALS[0].architecture, **known, record=record | {"final": final})
+    assert "| weights | of the final training with seed 7 | 30 epochs on all training images;" in full
+    assert "| error on the test images | 25.00 % (all 2 seeds: 25.00, 50.00 %) | 360 images" in full
+    assert "brief training" not in full
 
 
 def test_recipes_refuse_what_is_none():

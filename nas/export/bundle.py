@@ -18,7 +18,7 @@ from datetime import datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save
@@ -28,7 +28,7 @@ from nas.architecture import Architecture
 from nas.errors import CorruptFileError, ExportError, InvalidValueError, MissingDependencyError
 from nas.export.card import card
 from nas.export.manifest import BundleFile, Manifest
-from nas.export.programs import backbone_onnx, classifier_onnx, exported, folded, to_pt2
+from nas.export.programs import backbone_onnx, classifier_onnx, exported, half_precision, to_pt2
 from nas.export.standalone import modeling_source, registry_source, template
 from nas.export.timm_config import REGISTRY, timm_config, timm_support
 from nas.export.verify import FORMAT, Bundle, check_files, compare_latency, measure_latency
@@ -102,9 +102,10 @@ def _programs(model: VoVNet) -> Iterator[tuple[str, bytes]]:
     stages = len(model.feature_info)
     program = exported(model)
     yield "backbone.pt2", to_pt2(program)
-    yield "backbone.onnx", backbone_onnx(program, stages)
-    yield "backbone_fp16.onnx", backbone_onnx(exported(folded(model).half()), stages)
-    yield "classifier.onnx", classifier_onnx(model)
+    backbone = backbone_onnx(program, stages)
+    yield "backbone.onnx", backbone
+    yield "backbone_fp16.onnx", half_precision(backbone)
+    yield "classifier.onnx", classifier_onnx(backbone, cast("nn.Linear", model.head.fc))
 
 
 def _facts(architecture: Architecture, classes: Sequence[str], mean: tuple[float, ...], std: tuple[float, ...],

@@ -93,18 +93,24 @@ layers = {{name.replace(".", "_"): str(i) for i, name in enumerate(f.feature_inf
 fpn = BackboneWithFPN(f, layers, f.feature_info.channels(), 256)
 levels = len(layers) + 1  # and one pooled
 anchors = AnchorGenerator(tuple((8 * 2**i,) for i in range(levels)), ((1.0,),) * levels)
-detector = FCOS(fpn, num_classes=91, anchor_generator=anchors)
+detector = FCOS(fpn, num_classes=91, anchor_generator=anchors, image_mean={mean}, image_std={std})
 ```
 
-transformers (RT-DETR, D-FINE; written from its documentation, not run) takes three levels; the detector's backbone
-starts with random weights, so copy them:
+With `osa-nas[detection]` the same in one call: `nas.detection.fcos(".", 91, levels={names})`; `mask_rcnn`, `retinanet`
+and `ssd` likewise.
 
-```text
+transformers (RT-DETR; RT-DETRv2 and D-FINE likewise) takes three levels. The detector's backbone starts with random
+weights, so copy them. Its BatchNorms must be frozen by timm: `freeze_backbone_batch_norms` puts others in the place of
+timm's and loses the activations that are part of them, without a word.
+
+```python
 from transformers import RTDetrConfig, RTDetrForObjectDetection, TimmBackboneConfig
-config = RTDetrConfig(backbone_config=TimmBackboneConfig(backbone="hf-hub:OWNER/NAME", out_indices={last_indices}),
+backbone = TimmBackboneConfig(backbone="local-dir:.", out_indices={last_indices}, freeze_batch_norm_2d=True)
+config = RTDetrConfig(backbone_config=backbone, freeze_backbone_batch_norms=False, num_labels=80,
                       encoder_in_channels={last_channels}, feat_strides={last_strides})
-detector = RTDetrForObjectDetection(config)
-detector.model.backbone.model._backbone.load_state_dict(f.state_dict())  # f as above, out_indices={last_indices}
+detr = RTDetrForObjectDetection(config)
+trained = timm.create_model("local-dir:.", pretrained=True, features_only=True, out_indices={last_indices})
+detr.model.backbone.model._backbone.load_state_dict(trained.state_dict())
 ```
 
 detectron2 (written from its documentation, not run):

@@ -1,19 +1,20 @@
 """A network as programs of other runtimes: `torch.export`'s .pt2, and ONNX in float32 and float16.
 
-All take any batch, height and width. BatchNorms are folded into the convolutions: by the ONNX exporter in float32, by
-hand before the conversion to half precision. The .pt2 keeps them, so its outputs are the network's to the bit.
+All take any batch, height and width. The network is traced once, and converted once: the ONNX exporter folds the
+BatchNorms into the convolutions, and the other ONNX files are that one with other numbers or a classifier behind it.
+The .pt2 keeps the BatchNorms, so its outputs are the network's to the bit.
 """
 
-import copy
 import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nas.model import VoVNet
 from nas.model.onnx_file import AXES, onnx_bytes
@@ -55,27 +56,49 @@ def to_pt2(program: ExportedProgram) -> bytes:
 
 
 def backbone_onnx(program: ExportedProgram, stages: int) -> bytes:
-    """`images` to `c2`, `c3`, …, in the program's number format. Raises `ExportError` where it would be too large."""
+    """`images` to `c2`, `c3`, …, float32. Raises `ExportError` where it would be too large."""
     with _quiet():
         return onnx_bytes(program, (), program.state_dict, feature_names(stages))
 
 
-def classifier_onnx(model: VoVNet) -> bytes:
-    """`images` to `logits`, float32. Raises `ExportError` where the file would be too large."""
-    with _quiet():
-        return onnx_bytes(model, (_example(model),), model.state_dict(), ["logits"], dynamic_shapes=(FREE,))
+def half_precision(backbone: bytes) -> bytes:
+    """The same file with weights, input and outputs in float16."""
+    from onnx import TensorProto, load_from_string, numpy_helper  # noqa: PLC0415 - of an extra
+
+    proto = load_from_string(backbone)
+    graph = proto.graph
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float16"), tensor.name))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    return _bytes(proto)
 
 
-def folded(model: VoVNet) -> VoVNet:
-    """A copy in eval mode whose BatchNorms are part of the convolutions before them."""
-    result = copy.deepcopy(model).eval()
-    for module in list(result.modules()):
-        norm = getattr(module, "bn", None)
-        if isinstance(norm, nn.BatchNorm2d):
-            name = "conv_pw" if hasattr(module, "conv_pw") else "conv"
-            setattr(module, name, fuse_conv_bn_eval(getattr(module, name), norm))
-            setattr(module, "bn", nn.Identity())  # noqa: B010 - the type of the attribute is a BatchNorm's
-    return result
+def classifier_onnx(backbone: bytes, head: nn.Linear) -> bytes:
+    """The network of `backbone_onnx` with its classifier: `images` to `logits`, float32."""
+    from onnx import TensorProto, helper, load_from_string, numpy_helper  # noqa: PLC0415 - of an extra
+
+    proto = load_from_string(backbone)
+    graph = proto.graph
+    features = list(graph.output)
+    del graph.output[:]
+    graph.value_info.extend(features)
+    values = {"head.axes": np.array([2, 3]), "head.fc.weight": head.weight.detach().numpy(),
+              "head.fc.bias": head.bias.detach().numpy()}
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
+    graph.node.extend((
+        helper.make_node("ReduceMean", [features[-1].name, "head.axes"], ["pooled"], "head.mean", keepdims=0),
+        helper.make_node("Gemm", ["pooled", "head.fc.weight", "head.fc.bias"], ["logits"], "head.fc", transB=1)))
+    batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, head.out_features]))
+    return _bytes(proto)
+
+
+def _bytes(proto: Any) -> bytes:
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
 
 
 def _example(model: VoVNet) -> Tensor:

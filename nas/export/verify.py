@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -197,9 +198,12 @@ def _loaders(bundle: Bundle) -> Iterator[Check]:
     expected = dict(_expected(bundle, images))
     support, stages = timm_support(bundle.architecture), len(bundle.architecture.stages)
     found: dict[str, Tensor] = {}
-    for probe in PROBES:
+    with ThreadPoolExecutor() as side_by_side:  # most of their time is imports
+        probes = [side_by_side.submit(_probe, bundle.folder, probe, images, support.kind, str(stages))
+                  for probe in PROBES]
+    for probe in probes:
         try:
-            found |= _probe(bundle.folder, probe, images, support.kind, str(stages))
+            found |= probe.result()
         except ExportError as error:
             yield Check(name=str(error), found=1.0)
     widths, strides = found.pop("timm channels", None), found.pop("timm reductions", None)

@@ -1,4 +1,6 @@
-"""Weights go to and from timm's VovNets, and the outputs are equal bit for bit."""
+"""Weights go to and from timm's VovNets, and the outputs are equal bit for bit; timm loads exported networks."""
+
+import importlib
 
 import pytest
 import torch
@@ -103,3 +105,60 @@ def test_training_steps_are_equal_too(name):
     assert all(torch.equal(value.grad, gradients[key]) for key, value in ours.named_parameters())
     statistics = dict(theirs.named_buffers())
     assert all(torch.equal(value, statistics[key]) for key, value in ours.named_buffers())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["stock", "registered"])
+class TestBundles:
+    """What users of timm do with a model of its own works with a bundle, whichever way timm builds it."""
+
+    @pytest.fixture
+    def bundle(self, network, bundle_of):
+        """The bundle, its architecture registered where stock timm has none."""
+        importlib.import_module("nas.export.timm_registry")
+        found = bundle_of(network)
+        assert found.manifest.timm["timm"] == network
+        return found
+
+    @pytest.fixture
+    def features(self, bundle, export_arguments, network):
+        """Two images and the features that this package's network gives for them, all stages'."""
+        model = build(bundle.architecture, 3).eval()
+        model.load_state_dict(export_arguments(network)["weights"])
+        batch = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            return batch, model.forward_features(batch)
+
+    def test_some_features(self, bundle, features):
+        """`features_only` with two indices gives these two stages, with their channels and reductions."""
+        batch, expected = features
+        backbone = timm.create_model(f"local-dir:{bundle.folder}", pretrained=True, features_only=True,
+                                     out_indices=(2, 3)).eval()
+        with torch.inference_mode():
+            found = backbone(batch)
+        assert all(torch.equal(one, other) for one, other in zip(found, expected[1:3], strict=True))
+        assert backbone.feature_info.channels() == [value.shape[1] for value in found]
+        assert backbone.feature_info.reduction() == [64 // value.shape[2] for value in found]
+
+    def test_other_classes(self, bundle, features):
+        """With five classes in place of three only the classifier is new: the features stay, and all of it learns."""
+        batch, expected = features
+        model = timm.create_model(f"local-dir:{bundle.folder}", pretrained=True, num_classes=5).eval()
+        with torch.inference_mode():
+            assert torch.equal(model.forward_features(batch), expected[-1])
+            assert torch.equal(model.forward_head(expected[-1], pre_logits=True), expected[-1].mean((2, 3)))
+        logits = model.train()(batch)
+        assert logits.shape == (2, 5)
+        logits.square().mean().backward()
+        assert [name for name, value in model.named_parameters() if value.grad is None] == []
+
+    def test_intermediates(self, bundle, features):
+        """`forward_intermediates` gives the last output and the stages asked for; a pruned network stops there."""
+        batch, expected = features
+        model = timm.create_model(f"local-dir:{bundle.folder}", pretrained=True).eval()
+        with torch.inference_mode():
+            last, found = model.forward_intermediates(batch, indices=[1, 2])
+            assert torch.equal(last, expected[-1])
+            assert all(torch.equal(one, other) for one, other in zip(found, expected[:2], strict=True))
+            model.prune_intermediate_layers([2])
+            assert torch.equal(model.forward_features(batch), expected[1])

@@ -8,6 +8,7 @@ once, without the waiting that `busy_timeout` gives.
 """
 
 import json
+import logging
 import os
 import sqlite3
 import time
@@ -58,6 +59,9 @@ def reader(engine: Engine) -> Engine:
 def writer(engine: Engine) -> Engine:
     """For transactions that write."""
     return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+
+
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # else it tells users twice what an error of ours says
 
 
 def _postgresql(url: URL) -> Engine:

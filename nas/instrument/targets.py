@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nas.architecture import Architecture
 from nas.benchmark import Network, OnnxFile
 from nas.complexity import count
-from nas.errors import CorruptFileError, InvalidValueError, MissingDependencyError, TrialFailedError, UnknownNameError
+from nas.errors import CorruptFileError, InvalidValueError, MissingDependencyError, UnknownNameError
 from nas.measurement import MeasurementPlan
 from nas.metrics import seeded_network
 from nas.model import build
@@ -79,11 +79,7 @@ def load_target(text: str, plan: MeasurementPlan, find_trial: Find) -> Target:  
 
 
 def _of_architecture(name: str, architecture: Architecture, num_classes: int, plan: MeasurementPlan) -> Target:
-    try:
-        network = seeded_network(architecture, num_classes, plan.image_size)
-    except (RuntimeError, ValueError) as error:
-        raise TrialFailedError(f"{name} takes no images of {plan.image_size} pixels: "
-                               f"{str(error).splitlines()[0]}") from error
+    network = seeded_network(architecture, num_classes, plan.image_size, name)
     return Target(name=name, network=network, architecture=architecture, num_classes=num_classes)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nas.architecture import Architecture
-from nas.errors import UnavailableError
+from nas.errors import TrialFailedError, UnavailableError
 from nas.measurement import Kind, Measurement, MeasurementPlan
 from nas.meters import Meter
 from nas.model import build
@@ -49,12 +49,21 @@ class Subject:
         return seeded_network(self.architecture, self.num_classes, self.plan.image_size)
 
 
-def seeded_network(architecture: Architecture, num_classes: int, image_size: int) -> nn.Module:
-    """The network with the same random weights every time, its BatchNorm calibrated on normal images, on the CPU."""
+def seeded_network(architecture: Architecture, num_classes: int, image_size: int,
+                   name: str = "the network") -> nn.Module:
+    """The network with the same random weights every time, its BatchNorm calibrated on normal images, on the CPU.
+
+    Raises `TrialFailedError`, with the name, for images of a size that it cannot take.
+    """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         model = build(architecture, num_classes)
-        calibrate(model, torch.randn(CALIBRATION_IMAGES, 3, image_size, image_size))
+        images = torch.randn(CALIBRATION_IMAGES, 3, image_size, image_size)
+        try:
+            calibrate(model, images)
+        except (RuntimeError, ValueError) as error:
+            line = str(error).splitlines()[0]
+            raise TrialFailedError(f"{name} takes no images of {image_size} pixels: {line}") from error
     return model
 
 

@@ -25,7 +25,8 @@ def certified(networks: Mapping[str, Network], plan: MeasurementPlan, meter: Met
 
     Raises what `nas.benchmark.prepare` raises, and `TrialFailedError` where the reference takes no such images.
     """
-    reference = seeded_network(PUBLISHED[REFERENCE], NUM_CLASSES, plan.image_size)
+    reference = seeded_network(PUBLISHED[REFERENCE], NUM_CLASSES, plan.image_size,
+                               f"the reference {REFERENCE}")
     with ExitStack() as prepared:
         before = details()
         runs = {name: prepared.enter_context(prepare(network, plan, meter)) for name, network in networks.items()}

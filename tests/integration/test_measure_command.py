@@ -90,6 +90,7 @@ def test_a_table_for_people(run):
     (("broken_networks:raising", "--size", "32"), "the network fails on a batch 1 of 32 pixels in fp32: no such layer"),
     (("broken_networks:not_finite", "--size", "32"), "the network returns numbers that are not finite on a batch 1"),
     (("broken_networks:a_text", "--size", "32"), "the network returns a str, not tensors"),
+    (("tiny.json", "--size", "4", "--tier", "certify"), "the reference vovnet27_slim takes no images of 4 pixels"),
     (("tiny.json", "--size", "32", "--meter", "abacus"), "no 'abacus' in nas.meters; there are: "),
 ])
 def test_what_cannot_be_measured_is_one_clear_line(run, arguments, message):

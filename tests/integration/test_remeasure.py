@@ -13,7 +13,7 @@ from nas.store import Store
 from nas.study import Budget, Objective, StudySpec
 
 SPEC = StudySpec(name="small", space="osa_tiny", sampler="random", budget=Budget(trials=4), objectives=(
-    Objective(metric="latency"), Objective(metric="memory_access_cost")))
+    Objective(metric="error"), Objective(metric="latency")))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_the_front_is_measured_elsewhere_and_kept_outside_the_study(nas, tmp_pat
     (("small", "--precision", "tf32"), "precision tf32 is a mode of NVIDIA GPUs"),
     (("small", "--runtime", "graph"), "runtime graph is a CUDA graph and needs an NVIDIA GPU"),
     (("small", "--device", "abacus"), "no 'abacus' in nas.meters"),
-    (("other",), "no 'other' in studies"),
+    (("other",), "no 'other' in the studies of "),
 ])
 def test_wrong_conditions_are_one_clear_line(nas, words, message):
     told = nas("remeasure", *words)

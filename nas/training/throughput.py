@@ -1,24 +1,29 @@
 """How fast the training loop is, against what bounds it and against what people usually write.
 
-For three networks, images per second of our loop, of the bare forward, backward and step on one resident batch with
-the same numerics, and of a plain fp32 loop over torchvision's CIFAR10 with its transforms and a DataLoader. The three
-take turns in short rounds within one process, so that a busy moment of the machine hits all alike: trust the ratios.
+For three networks, images per second of our loop as a search's worker runs it, of the bare forward, backward and step
+on one resident batch with the same settings, and of a plain fp32 loop over torchvision's CIFAR10 with its transforms
+and a DataLoader, as torch comes. Each runs in a process of its own and they take turns in short rounds, so that a busy
+moment of the machine hits all alike: trust the ratios. The crew is the whole machine: our loop in as many processes as
+it has cores, and the plain loop with torch's own number of threads.
 
-One thread of a Xeon with AVX-512 but no bf16 instructions, busy with other work, torch 2.14, 10 rounds: 1.02, 0.98
-and 0.98 of bare, and 1.62, 1.69 and 1.59 times plain (small, middle, large). Bare itself is no more than that ahead of
-plain there: channels_last gains 1.6, bf16 loses without its instructions, and torch.compile gained nothing (it took
-100 s a network).
+FIGURES
 """
 
 import itertools
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing import get_context
 from torch.nn import functional as F  # noqa: N812 - torch's own habit
 from torch.utils.data import DataLoader
 
@@ -28,6 +33,7 @@ from nas.data import Dataset, Images, load
 from nas.errors import MissingDependencyError
 from nas.model import build
 from nas.study import DataSpec, TrainingSpec
+from nas.training.allocator import keep_memory
 from nas.training.choice import choose_numerics
 from nas.training.numerics import Numerics
 from nas.training.trainer import Trainer, sgd
@@ -68,10 +74,26 @@ class Figure:
         """The figure of these values, at least one."""
         return cls(median=statistics.median(values), low=min(values), high=max(values))
 
+    def __format__(self, form: str) -> str:
+        """Each of the three in this format: `median (low to high)`."""
+        return f"{self.median:{form}} ({self.low:{form}} to {self.high:{form}})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """A training loop in `processes` processes at once, each with `threads` threads (0 leaves torch's own number)."""
+
+    loop: str
+    threads: int = 0
+    processes: int = 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """Training speed of one network in images per second, and ratios; the ratios are taken round by round."""
+    """Training speed of one network in images per second; the ratios are taken round by round.
+
+    `crew` and `crew_plain` are the whole machine's: our loop on every core, and the plain loop as torch comes.
+    """
 
     network: str
     macs: int
@@ -79,48 +101,114 @@ class Throughput:
     ours: Figure
     bare: Figure
     plain: Figure
+    crew: Figure
+    crew_plain: Figure
     ours_to_bare: Figure
     ours_to_plain: Figure
-
-    def cells(self) -> tuple[str, ...]:
-        """Network, MMACs, the three speeds and the two ratios as text."""
-        speeds = (f"{f.median:,.0f} ({f.low:,.0f} to {f.high:,.0f})" for f in (self.ours, self.bare, self.plain))
-        ratios = (f"{f.median:.2f} ({f.low:.2f} to {f.high:.2f})" for f in (self.ours_to_bare, self.ours_to_plain))
-        return self.network, f"{self.macs / 1e6:.1f}", *speeds, *ratios
+    crew_to_plain: Figure
 
 
 def bench_training(*, seconds: float = 20.0, threads: int = 1, data: Dataset | None = None,
                    device: torch.device | str = "cpu", networks: Mapping[str, Architecture] = NETWORKS,
-                   plain_workers: int = 0, rounds: int = ROUNDS,
-                   clock: Callable[[], float] = time.perf_counter) -> Iterator[Throughput]:
-    """One result for each network, each as soon as it is there; each of its three figures takes about `seconds`.
+                   plain_workers: int = 0, rounds: int = ROUNDS) -> Iterator[Throughput]:
+    """One result for each network, each as soon as it is there; each of its five figures takes about `seconds`.
 
-    `data` is CIFAR-10 where it is not given, as `nas.data.load` finds it. `plain_workers` are the processes of the
-    plain loop's DataLoader; 0 is what a worker with one CPU of its own can use. Sets torch's number of threads.
-    Raises `MissingDependencyError` without torchvision.
+    `threads` are those of one worker. `data` is CIFAR-10 where it is not given, as `nas.data.load` finds it.
+    `plain_workers` are the processes of the plain loop's DataLoader. Raises `MissingDependencyError` without
+    torchvision.
     """
     device = torch.device(device)
-    torch.set_num_threads(threads)
     data = data or load(DataSpec())
-    batches = _plain_batches(data, plain_workers)
+    _torchvision()
+    torch.set_num_threads(threads)
+    workers = max(1, (os.cpu_count() or 1) // threads) if device.type == "cpu" else 1
+    contestants = (Contestant(loop="ours", threads=threads), Contestant(loop="bare", threads=threads),
+                   Contestant(loop="plain", threads=threads),
+                   Contestant(loop="ours", threads=threads, processes=workers), Contestant(loop="plain"))
     for name, architecture in networks.items():
-        yield _throughput(name, architecture, data=data, batches=batches, device=device, turn_s=seconds / rounds,
-                          rounds=rounds, clock=clock)
+        numerics, _ = choose_numerics(SPEC, device, partial(build, architecture, len(data.classes)))
+        task = LoopTask(architecture=architecture, data=data, numerics=numerics, device=device,
+                        plain_workers=plain_workers)
+        ours, bare, plain, crew, crew_plain = _in_turns(contestants, task, seconds / rounds, rounds)
+        yield Throughput(
+            network=name, macs=count(architecture, image_size=32, num_classes=len(data.classes)).macs,
+            numerics=numerics, ours=Figure.of(ours), bare=Figure.of(bare), plain=Figure.of(plain),
+            crew=Figure.of(crew), crew_plain=Figure.of(crew_plain), ours_to_bare=_ratio(ours, bare),
+            ours_to_plain=_ratio(ours, plain), crew_to_plain=_ratio(crew, crew_plain))
 
 
-def _throughput(name: str, architecture: Architecture, *, data: Dataset, batches: Iterator[tuple[Tensor, Tensor]],
-                device: torch.device, turn_s: float, rounds: int, clock: Callable[[], float]) -> Throughput:
-    classes, train = len(data.classes), data.train.to(device)
-    numerics, _ = choose_numerics(SPEC, device, lambda: build(architecture, classes), clock=clock)
-    trainer = Trainer(model=build(architecture, classes).train(), train=train, validation=train, mean=data.mean,
-                      std=data.std, spec=SPEC, numerics=numerics, device=device)
-    loops = (_ours(trainer), _bare(build(architecture, classes), trainer),
-             _plain(build(architecture, classes), batches, device))
-    ours, bare, plain = _in_turns(loops, turn_s, rounds, clock)
-    return Throughput(network=name, macs=count(architecture, image_size=32, num_classes=classes).macs,
-                      numerics=numerics, ours=Figure.of(ours), bare=Figure.of(bare), plain=Figure.of(plain),
-                      ours_to_bare=Figure.of([a / b for a, b in zip(ours, bare, strict=True)]),
-                      ours_to_plain=Figure.of([a / b for a, b in zip(ours, plain, strict=True)]))
+def _ratio(first: Sequence[float], second: Sequence[float]) -> Figure:
+    return Figure.of([a / b for a, b in zip(first, second, strict=True)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopTask:
+    """What all loops train and how."""
+
+    architecture: Architecture
+    data: Dataset
+    numerics: Numerics
+    device: torch.device
+    plain_workers: int
+
+    def model(self) -> nn.Module:
+        """A new network."""
+        return build(self.architecture, len(self.data.classes))
+
+    def step(self, loop: str) -> Step:
+        """The loop of this name, ready to make steps."""
+        if loop == "plain":
+            return _plain(self.model(), _plain_batches(self.data, self.plain_workers), self.device)
+        keep_memory()
+        train = self.data.train.to(self.device)
+        trainer = Trainer(model=self.model().train(), train=train, validation=train, mean=self.data.mean,
+                          std=self.data.std, spec=SPEC, numerics=self.numerics, device=self.device)
+        return _ours(trainer) if loop == "ours" else _bare(self.model(), trainer)
+
+
+def _in_turns(contestants: Sequence[Contestant], task: LoopTask, turn_s: float, rounds: int) -> list[list[float]]:
+    """Images per second of each contestant in each round; every turn goes on for `turn_s`, at least one step."""
+    speeds: list[list[float]] = [[] for _ in contestants]
+    with ExitStack() as stack:
+        crews = [[stack.enter_context(_started(contestant, task)) for _ in range(contestant.processes)]
+                 for contestant in contestants]
+        for _ in range(rounds):
+            for crew, figures in zip(crews, speeds, strict=True):
+                for pipe in crew:
+                    pipe.send(turn_s)
+                figures.append(sum(pipe.recv() for pipe in crew))
+    return speeds
+
+
+@contextmanager
+def _started(contestant: Contestant, task: LoopTask) -> Iterator[Connection]:
+    """A process that makes this loop's steps; send it seconds, and it answers with images per second."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, contestant, task), daemon=not task.plain_workers)
+    process.start()
+    theirs.close()
+    try:
+        ours.recv()  # it has made its first step
+        yield ours
+    finally:
+        ours.close()
+        process.join()
+
+
+def _serve(pipe: Connection, contestant: Contestant, task: LoopTask) -> None:
+    if contestant.threads:
+        torch.set_num_threads(contestant.threads)
+    step = task.step(contestant.loop)
+    pipe.send(step().item())
+    with suppress(EOFError):  # the other end was closed: that is all
+        while True:
+            turn_s, started_s, steps = pipe.recv(), time.perf_counter(), 0
+            while not steps or time.perf_counter() - started_s < turn_s:
+                loss = step()
+                steps += 1
+            loss.item()  # waits for the device
+            pipe.send(steps * SPEC.batch_size / (time.perf_counter() - started_s))
 
 
 def _ours(trainer: Trainer) -> Step:
@@ -171,11 +259,8 @@ def _plain(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], device: t
 
 def _plain_batches(data: Dataset, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches without end of torchvision's CIFAR10 on these images, with the usual transforms and a DataLoader."""
-    try:
-        from torchvision import transforms  # noqa: PLC0415 - optional
-        from torchvision.datasets import CIFAR10, VisionDataset  # noqa: PLC0415 - optional
-    except ImportError as error:
-        raise MissingDependencyError("torchvision", "bench") from error
+    from torchvision import transforms  # noqa: PLC0415 - optional
+    from torchvision.datasets import CIFAR10, VisionDataset  # noqa: PLC0415 - optional
 
     class Resident(CIFAR10):  # type: ignore[misc]
         """Torchvision's data set, its arrays handed over instead of read from files."""
@@ -192,17 +277,6 @@ def _plain_batches(data: Dataset, workers: int) -> Iterator[tuple[Tensor, Tensor
     return itertools.chain.from_iterable(itertools.repeat(loader))
 
 
-def _in_turns(loops: Sequence[Step], turn_s: float, rounds: int, clock: Callable[[], float]) -> list[list[float]]:
-    """Images per second of each loop in each round; every turn goes on for `turn_s`, at least one step."""
-    speeds: list[list[float]] = [[] for _ in loops]
-    for loop in loops:
-        loop().item()
-    for _ in range(rounds):
-        for loop, figures in zip(loops, speeds, strict=True):
-            started_s, steps = clock(), 0
-            while not steps or clock() - started_s < turn_s:
-                loss = loop()
-                steps += 1
-            loss.item()  # waits for the device
-            figures.append(steps * SPEC.batch_size / (clock() - started_s))
-    return speeds
+def _torchvision() -> None:
+    if find_spec("torchvision") is None:
+        raise MissingDependencyError("torchvision", "bench")

@@ -7,9 +7,9 @@ from nas.published import PUBLISHED, published
 from search_spaces import osa_detection
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.endswith("_cifar")])
 def test_every_published_network_is_a_point_of_the_detection_space(name):
-    """Encoding and decoding it gives it back."""
+    """Encoding and decoding it gives it back; those with a stem for 32x32 images are not for detection."""
     space = osa_detection.SPACE
     assert space.decode(space.encode(PUBLISHED[name])) == PUBLISHED[name]
 

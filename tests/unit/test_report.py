@@ -121,13 +121,14 @@ def test_embedded_json_is_equal_and_cannot_end_its_element(value):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_drawing_is_well_formed_and_tells_every_width(name):
-    """Read back as XML; the widths are those of the architecture, the image 224 pixels square."""
+    """Read back as XML; the widths are those of the architecture, the image 224 pixels square, the last stage's maps an
+    eighth or a thirty-second of that."""
     text = "\n".join(ET.fromstring(as_file(draw_svg(PUBLISHED[name], 224, 1000))).itertext())  # noqa: S314
     for stage in PUBLISHED[name].stages:
         assert f"{stage.num_layers} x" in text
         assert f"{stage.mid_channels} ch." in text
         assert f"1x1 → {stage.out_channels}" in text
-    assert ("28 x 28" if name.endswith("_cifar") else "7 x 7") in text  # the last stage: three poolings, or strides of 32
+    assert ("28 x 28" if name.endswith("_cifar") else "7 x 7") in text
     assert ("eSE" in text) == (PUBLISHED[name].attention is not Attention.NONE)
 
 

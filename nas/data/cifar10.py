@@ -105,7 +105,7 @@ def folders() -> list[Path]:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Its files by their last names, so that nothing is written elsewhere. (Debian's Python 3.11.2 has no filters.)"""
+    """Write its files by their last names, so that nothing lands elsewhere; Python 3.11.2 (Debian's) has no filters."""
     folder.mkdir()
     with tarfile.open(archive) as tar:
         for member in tar:

@@ -34,4 +34,4 @@ def test_reading_takes_as_many_statements_for_many_trials_as_for_one(tmp_path):
                                statements(store, lambda: store.trial("first", 0)),
                                statements(store, store.studies)))
     assert counts[0] == counts[1]
-    assert max(counts[0]) <= 6
+    assert max(counts[0]) <= 7  # about one for each table that trials are made of

@@ -242,7 +242,7 @@ def test_a_killed_writer_loses_nothing(engine, tmp_path, request):
 
 @pytest.mark.slow
 def test_a_killed_server_loses_nothing(start_postgresql):
-    """`kill -9` of every process of PostgreSQL: a clear line; started again, the same store goes on."""
+    """`kill -9` of every process of PostgreSQL: a clear line; started again, whoever held the study must ask anew."""
     psutil = pytest.importorskip("psutil")
     with start_postgresql() as server:
         with Store.open(server.get_uri()) as store, ExitStack() as stack:
@@ -260,4 +260,8 @@ def test_a_killed_server_loses_nothing(start_postgresql):
             assert "cannot be reached" in one_line(error)
             server.ensure_postgres_running()
             assert store.trials("first") == saved
+            with pytest.raises(DatabaseError) as error:  # another search may hold the study by now
+                store.add_trial("first", trial(1))
+            assert "run the same command again" in one_line(error)
+        with Store.open(server.get_uri()) as store, store.claim("first"):
             store.add_trial("first", trial(1))

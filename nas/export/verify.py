@@ -222,7 +222,7 @@ def _loaders(bundle: Bundle) -> Iterator[Check]:
         loader, _, output = name.partition(" ")
         difference = _difference(value, expected[output], exact=loader not in TOLERANCE)
         worst[loader] = difference if difference != difference else max(worst.get(loader, 0.0), difference)  # noqa: PLR0124 - NaN
-    for loader, difference in worst.items():
+    for loader, difference in sorted(worst.items()):
         what = "relative difference from torch" if loader in TOLERANCE else "values that differ in a bit"
         yield Check(name=f"{loader}, three sizes: {what}", found=difference, allowed=TOLERANCE.get(loader, 0.0))
 

@@ -304,6 +304,11 @@ except ClusterError as error:
 """
 
 
+def listens(port):
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_a_cluster_with_a_token_takes_only_those_who_have_it(tmp_path):
     """All in other processes: who has once used a token uses it with every cluster. A wrong one takes Ray longer."""
     ray = str(Path(sys.executable).with_name("ray"))
@@ -319,7 +324,7 @@ def test_a_cluster_with_a_token_takes_only_those_who_have_it(tmp_path):
     head = subprocess.Popen(start, env=homes["owner"], stdout=subprocess.DEVNULL)
     try:
         until = time.monotonic() + 60
-        while socket.socket().connect_ex(("127.0.0.1", port)):
+        while not listens(port):
             assert time.monotonic() < until
             time.sleep(0.2)
         said = {name: subprocess.run([sys.executable, "-c", CALLER, f"127.0.0.1:{port}", str(tmp_path)], env=home,

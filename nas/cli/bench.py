@@ -7,9 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from nas import plugins
 from nas.cli import main
@@ -78,17 +75,10 @@ def training(seconds: float, threads: int) -> None:
     """Images per second of our training loop, of bare steps on a resident batch, and of a plain DataLoader loop."""
     from nas.training.throughput import bench_training  # noqa: PLC0415 - torch takes seconds to import
 
-    worker = _table("network", "MMACs", "ours img/s", "bare img/s", "plain img/s", "ours/bare", "ours/plain")
-    machine = _table("network", "ours on each core", "plain, torch's threads", "ours/plain")
     for row in bench_training(seconds=seconds, threads=threads):
-        worker.add_row(row.network, f"{row.macs / 1e6:.1f}", f"{row.ours:,.0f}", f"{row.bare:,.0f}",
-                       f"{row.plain:,.0f}", f"{row.ours_to_bare:.2f}", f"{row.ours_to_plain:.2f}")
-        machine.add_row(row.network, f"{row.crew:,.0f}", f"{row.crew_plain:,.0f}", f"{row.crew_to_plain:.2f}")
-    Console(highlight=False).print("one worker", worker, "the whole machine, img/s", machine)
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=box.SIMPLE)
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    return table
+        click.echo(f"{row.network}, {row.macs / 1e6:.1f} MMACs: images per second, median (lowest to highest round)\n"
+                   f"  one worker         ours {row.ours:,.0f}, bare {row.bare:,.0f}, plain {row.plain:,.0f}\n"
+                   f"                     ours/bare {row.ours_to_bare:.2f}, ours/plain {row.ours_to_plain:.2f}\n"
+                   f"  the whole machine  ours on each core {row.crew:,.0f}, plain with torch's threads "
+                   f"{row.crew_plain:,.0f}\n"
+                   f"                     ours/plain {row.crew_to_plain:.2f}")

@@ -6,7 +6,10 @@ and a DataLoader, as torch comes. Each runs in a process of its own and they tak
 moment of the machine hits all alike: trust the ratios. The crew is the whole machine: our loop in as many processes as
 it has cores, and the plain loop with torch's own number of threads.
 
-FIGURES
+An idle Xeon VM with two cores, AVX-512 but no bf16 instructions, torch 2.14, `--seconds 5`, one run of 10 rounds;
+small, middle, large: 875, 400 and 145 images per second, 0.95, 0.97 and 0.98 of bare, 1.59, 1.71 and 1.66 times plain;
+the whole machine 2.79, 2.04 and 1.92 times plain. One worker can hardly do better there: bare itself is no faster,
+bf16 loses without its instructions, and torch.compile, huge pages and smaller batches gain nothing.
 """
 
 import itertools

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,20 @@ import torch
 from nas.data import Dataset, load, split
 from nas.data.cifar10 import LAYOUT
 from nas.data.statistics import channel_statistics
+from nas.store import Store
 from nas.study import DataSpec
 
+STUDY = """
+name: here
+space: osa_tiny
+sampler: random
+objectives: [{metric: error, reference: 95 %}, {metric: parameters, reference: 100 k}]
+rungs: {epochs: [0.01]}
+data: {dataset: cifar10, validation_images: 500}
+training: {precision: fp32, channels_last: true}
+budget: {trials: 1}
+workers: {kind: tune}
+"""
 FOLDER = Path(os.environ.get("NAS_DATA_DIR", "")) / LAYOUT
 pytestmark = pytest.mark.skipif("NAS_DATA_DIR" not in os.environ or not FOLDER.is_dir(),
                                 reason=f"NAS_DATA_DIR does not name a folder with {LAYOUT}")
@@ -53,3 +67,18 @@ def test_the_validation_split_has_500_images_of_each_class(cifar10):
     train, validation = split(cifar10.train.labels, 5000, 0)
     assert cifar10.train.labels[validation].bincount().tolist() == [500] * 10
     assert cifar10.train.labels[train].bincount().tolist() == [4500] * 10
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_of_ones_own_find_the_data_where_the_search_was_started(tmp_path):
+    """In ./data, as on a machine where nothing is set."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / LAYOUT).symlink_to(FOLDER.resolve())
+    (tmp_path / "study.yaml").write_text(STUDY)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NAS_")}
+    done = subprocess.run([sys.executable, "-c", "from nas.cli import main; main()", "search", "study.yaml"],
+                          check=False, cwd=tmp_path, env=environment, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        assert [trial.state for trial in store.trials("here")] == ["complete"]

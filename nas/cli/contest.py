@@ -16,6 +16,7 @@ from rich.table import Table
 
 from nas import plugins
 from nas.cli.bench import bench
+from nas.cli.files import write_file
 from nas.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ def search(*, path: Path | None, form: str, costs: str, floor: float | None, mad
         from nas.report.curves import curves_svg  # noqa: PLC0415 - seldom
 
         curves = {name: np.array([run.volumes for run in each.values()]) for name, each in runs.items()}
-        plot.write_text(curves_svg(curves, title=name, across="evaluations", up="share of the front's hypervolume"),
-                        encoding="utf-8")
+        write_file(plot, curves_svg(curves, title=name, across="evaluations", up="share of the front's hypervolume"))
 
 
 def _split(names: str) -> list[str]:

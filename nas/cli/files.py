@@ -1,4 +1,4 @@
-"""Several files that a command writes into one folder."""
+"""Files that a command writes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +8,17 @@ import click
 from nas.errors import WriteError
 
 
-def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
-    """Write them by their names, older ones are replaced, and say so. Raises `WriteError`."""
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write it, folders included; an older one is replaced. Raises `WriteError`."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        raise WriteError(folder, error) from error
+        raise WriteError(path, error) from error
+
+
+def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    """Write them by their names into one folder, and say so. Raises `WriteError`."""
+    for name, content in files.items():
+        write_file(folder / name, content)
     click.echo(f"{folder}: {', '.join(files)}")

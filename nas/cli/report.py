@@ -6,10 +6,9 @@ from pathlib import Path
 import click
 
 from nas.cli import main
-from nas.cli.files import write_files
+from nas.cli.files import write_file, write_files
 from nas.cli.options import database_option, open_record, pick_study
 from nas.cli.progress import shown_url
-from nas.errors import WriteError
 
 
 @main.command()
@@ -33,8 +32,5 @@ def report(study: str | None, database: str, output: Path, folder: Path | None) 
     from nas.report.page import report as page  # noqa: PLC0415 - as above
 
     text = page(known, datetime.now(UTC))
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise WriteError(output, error) from error
+    write_file(output, text)
     click.echo(f"{output}: {len(text.encode()) / 1e6:.1f} MB, open it in a browser")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nas.cli.bench import bench
+from nas.cli.files import write_file
 from nas.cli.options import database_option, open_record, pick_study
 from nas.cli.tables import echo_wide
 from nas.errors import NasError
@@ -56,8 +57,8 @@ def stopping(*, study: str | None, database: str, path: Path | None, keep: Path 
         steps = np.arange(1, int(whole) + 1)
         curves = {name: np.array([[run.volume_at(float(step)) for step in steps] for run in each])
                   for name, each in runs.items()}
-        plot.write_text(curves_svg(curves, title="what stopping saves", across="epochs",
-                                   up="share of all networks' hypervolume"), encoding="utf-8")
+        write_file(plot, curves_svg(curves, title="what stopping saves", across="epochs",
+                                    up="share of all networks' hypervolume"))
 
 
 def _from_record(database: str, study: str | None) -> ReplayTable:

@@ -23,7 +23,8 @@ from scipy.optimize import minimize
 Array = NDArray[np.float64]
 
 JITTER = 1e-6
-ITERATIONS = 60
+ITERATIONS, FURTHER = 60, 12
+"""At most, from the priors and from where a fit to half of the points ended."""
 SIGNAL, LINEAR, NOISE = (0.0, 1.0), (-1.0, 1.0), (-5.0, 1.5)
 """Prior mean and standard deviation of the logarithm of each variance."""
 LENGTH_SD = 1.0
@@ -43,6 +44,11 @@ class Hyperparameters:
         """From one vector: lengths, signal, linear, noise."""
         return cls(lengths=vector[:-3], signal=float(vector[-3]), linear=float(vector[-2]), noise=float(vector[-1]))
 
+    @property
+    def vector(self) -> Array:
+        """What `of` takes."""
+        return np.concatenate([self.lengths, [self.signal, self.linear, self.noise]])
+
 
 def prior(groups: int) -> tuple[Array, Array]:
     """Means and standard deviations of the logarithms of all hyperparameters."""
@@ -61,19 +67,29 @@ def scaled(values: Array) -> tuple[Array, float, float]:
 
 def squared_distances(first: Array, second: Array) -> Array:
     """Between all rows of (n, d) and (m, d): (n, m)."""
-    squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)[None, :] - 2 * first @ second.T
-    return np.asarray(np.maximum(squares, 0.0))
+    squares = first @ (-2 * second.T)
+    squares += (first**2).sum(axis=1)[:, None]
+    squares += (second**2).sum(axis=1)
+    return np.asarray(np.maximum(squares, 0.0, out=squares))
 
 
 def matern(squares: Array) -> tuple[Array, Array]:
-    """Matern-5/2 of squared distances, and its derivative by them."""
-    root = np.sqrt(5 * squares)
+    """Matern-5/2 of squared distances; and what its derivative by them is -5/6 of."""
+    squares = squares * 5
+    root = np.sqrt(squares)
     decay = np.exp(-root)
-    return (1 + root + root**2 / 3) * decay, -5 / 6 * (1 + root) * decay
+    root += 1
+    squares /= 3
+    squares += root
+    squares *= decay
+    root *= decay
+    return squares, root
 
 
-def fit(inputs: Array, outputs: Array, groups: NDArray[np.int64]) -> Hyperparameters:
-    """The most probable hyperparameters for (n, d) inputs whose columns belong to `groups`, and (n,) outputs."""
+def fit(inputs: Array, outputs: Array, groups: NDArray[np.int64],
+        near: Hyperparameters | None = None) -> Hyperparameters:
+    """The most probable hyperparameters for (n, d) inputs whose columns belong to `groups`, and (n,) outputs; found
+    sooner where some that are `near` them are known."""
     count = int(groups.max()) + 1
     means, deviations = prior(count)
     target, _, _ = scaled(outputs)
@@ -91,7 +107,7 @@ def fit(inputs: Array, outputs: Array, groups: NDArray[np.int64]) -> Hyperparame
         inverse, _ = dpotri(factor, lower=1)
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
         outer = inverse - np.outer(weights, weights)  # d loss / d covariance, times 2
-        pull = outer * slope * signal
+        pull = outer * slope * (-5 / 6 * signal)
         moved = 2 * ((at**2).T @ pull.sum(axis=1) - ((pull @ at) * at).sum(axis=0))  # sum of pull * (x - x')^2
         away = (vector - means) / deviations
         gradient = np.concatenate([
@@ -103,7 +119,8 @@ def fit(inputs: Array, outputs: Array, groups: NDArray[np.int64]) -> Hyperparame
         return float(value), gradient
 
     bounds = [(mean - 4 * sd, mean + 4 * sd) for mean, sd in zip(means, deviations, strict=True)]
-    found = minimize(loss, means, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": ITERATIONS})
+    start, most = (means, ITERATIONS) if near is None else (near.vector, FURTHER)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": most})
     return Hyperparameters.of(np.asarray(found.x))
 
 
@@ -124,6 +141,11 @@ class GaussianProcess:
         factor = cholesky(covariance, lower=True, check_finite=False)
         return factor, cho_solve((factor, True), target, check_finite=False), mean, deviation
 
+    def mean(self, inputs: Array) -> Array:
+        """Posterior mean at (m, d) inputs, (m,): sooner than with its deviation."""
+        _, weights, mean, deviation = self._posterior
+        return np.asarray(self._covariance(inputs, self.inputs) @ weights * deviation + mean)
+
     def predict(self, inputs: Array) -> tuple[Array, Array]:
         """Posterior mean and standard deviation, noise excluded, at (m, d) inputs: two of shape (m,)."""
         factor, weights, mean, deviation = self._posterior
@@ -135,8 +157,10 @@ class GaussianProcess:
     def _covariance(self, first: Array, second: Array) -> Array:
         known = self.hyperparameters
         scale = np.exp(-known.lengths[self.groups])
-        correlation, _ = matern(squared_distances(first * scale, second * scale))
-        return math.exp(known.signal) * correlation + math.exp(known.linear) / len(known.lengths) * (first @ second.T)
+        covariance, _ = matern(squared_distances(first * scale, second * scale))
+        covariance *= math.exp(known.signal)
+        covariance += first @ (math.exp(known.linear) / len(known.lengths) * second.T)
+        return covariance
 
     def _variance(self, inputs: Array) -> Array:
         known = self.hyperparameters

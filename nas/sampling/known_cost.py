@@ -5,8 +5,9 @@ predicted from what was measured; the limits; a Gaussian process on the logarith
 with the largest expected hypervolume improvement, which is exact because nothing but the error is uncertain. Running
 trials count as if they had ended at their posterior mean.
 
-The first trials are spread over the costs. A study without a cost, or without the error, mutates its front instead.
-A proposal is a function of the trials and the seed: fits are remembered only by the very data that they were made of.
+The first trials are those of `random` with the same seed. A study without a cost, or without the error, mutates its
+front instead. A proposal is a function of the trials and the seed: fits are remembered only by the very data that they
+were made of.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.pareto import ranks
@@ -29,14 +31,11 @@ Array = NDArray[np.float64]
 NEIGHBOURS, NEAR, FRESH = 40, 400, 100
 """Mutants of each front member, the same ones as long as it is one, so that their counts are remembered; of all of them
 together; and new ones for each proposal."""
-SHARES = (1, 4, 0, 6, 2, 5, 3, 7)
-"""From which eighth of the costs the first trials come. The cheapest network alone may be a useless one, the second
-eighth hardly; two cheap ones and two others make a front."""
 FIRST = 4
-"""Trials before the model proposes. Over four landscapes (16 seeds) four beat eight until the 14th evaluation, by up to
-0.25 of the hypervolume, and were equal at the 25th."""
+"""Random trials before the model proposes. Spread over the costs instead they are better on some landscapes and worse
+than random on others; from the eighth on it makes no difference (four landscapes, 16 seeds)."""
 REFIT = 5
-FITTED = 200
+FITTED = 120
 """At most so many points choose the hyperparameters; the posterior uses all."""
 ENOUGH = 4
 """Figures that a model needs."""
@@ -48,18 +47,24 @@ COST_SCALE = 0.5
 
 
 @lru_cache(maxsize=64)
-def _remembered(inputs: bytes, outputs: bytes, groups: bytes) -> Hyperparameters:
+def _remembered(inputs: bytes, outputs: bytes, groups: bytes, near: bytes) -> Hyperparameters:
     y, g = np.frombuffer(outputs), np.frombuffer(groups, dtype=np.int64)
-    return fit(np.frombuffer(inputs).reshape(len(y), -1), y, g)
+    known = Hyperparameters.of(np.frombuffer(near)) if near else None
+    return fit(np.frombuffer(inputs).reshape(len(y), -1), y, g, known)
+
+
+def _hyperparameters(inputs: Array, outputs: Array, groups: NDArray[np.int64], count: int) -> Hyperparameters:
+    """For the first `count` points. They change only every few points, later ever more rarely."""
+    step = max(REFIT, count // 10)
+    used = max(count // step * step, min(count, 2 * FIRST))
+    near = _hyperparameters(inputs, outputs, groups, used // 2).vector.tobytes() if used >= 4 * REFIT else b""
+    chosen = np.unique(np.linspace(0, used - 1, min(used, FITTED)).round().astype(int))
+    return _remembered(inputs[chosen].tobytes(), outputs[chosen].tobytes(), groups.tobytes(), near)
 
 
 def _process(inputs: Array, outputs: Array, groups: NDArray[np.int64]) -> GaussianProcess:
-    """The posterior; its hyperparameters change only every few points, later ever more rarely."""
-    step = max(REFIT, len(outputs) // 10)
-    used = max(len(outputs) // step * step, min(len(outputs), 2 * FIRST))
-    chosen = np.unique(np.linspace(0, used - 1, min(used, FITTED)).round().astype(int))
-    found = _remembered(inputs[chosen].tobytes(), outputs[chosen].tobytes(), groups.tobytes())
-    return GaussianProcess(inputs=inputs, outputs=outputs, groups=groups, hyperparameters=found)
+    return GaussianProcess(inputs=inputs, outputs=outputs, groups=groups,
+                           hyperparameters=_hyperparameters(inputs, outputs, groups, len(outputs)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +134,15 @@ class KnownCost(InformedSampler):
         if known.enough:
             candidates = known.best(known.pool(self.rng))
         else:
-            candidates = known.spread(np.concatenate([problem.random(200, self.rng), problem.sample[:200]]))
-        found = first_new(problem, candidates, trials)
+            candidates = known.allowed(np.concatenate([[self._uniform()], problem.random(200, self.rng)]))
+        found = first_new(problem, candidates, known.vectors)
         return problem.random(1, self.rng)[0] if found is None else found
+
+    def _uniform(self) -> tuple[int, ...]:
+        """What `random` proposes."""
+        other = RandomSampler(self._seed)
+        return self.problem.vector({name: other.sample_independent(None, None, name, each)  # type: ignore[arg-type]
+                                    for name, each in self.problem.distributions.items()})
 
 
 class _Knowledge:
@@ -140,12 +151,12 @@ class _Knowledge:
     def __init__(self, problem: Problem, trials: Sequence[FrozenTrial]) -> None:
         self.problem = problem
         self.encode = _encoder(problem)
-        self._vectors = vectors_of(problem, trials)
+        self.vectors = vectors_of(problem, trials)
         self._trials = trials
         self._costs = [o for o in problem.objectives if o.metric != TRAINED]
         self._error = next(o for o in problem.objectives if o.metric == TRAINED)
         self._figures = [self._figures_of(trial) for trial in trials]
-        distinct = {tuple(v): i for i, v in reversed(list(enumerate(self._vectors.tolist())))}
+        distinct = {tuple(v): i for i, v in reversed(list(enumerate(self.vectors.tolist())))}
         self._first = sorted(distinct.values())
 
     def _figures_of(self, trial: FrozenTrial) -> dict[str, float]:
@@ -172,17 +183,11 @@ class _Knowledge:
         needed = [TRAINED, *(o.metric for o in self._costs if o.metric not in self._counted)]
         return len(self._first) >= FIRST and all(len(self._with(metric)) >= ENOUGH for metric in needed)
 
-    def spread(self, candidates: Vectors) -> Vectors:
-        """The feasible candidates in an order that puts this trial's share of the costs first."""
-        counts = self.problem.counted(candidates)
-        ranking = [values.argsort(kind="stable").argsort() for values in counts.values()]
-        level = np.sum([np.zeros(len(candidates)), *ranking], axis=0)
-        over = self._violations(counts)
-        allowed = np.flatnonzero(over == 0) if (over == 0).any() else over.argsort(kind="stable")[:len(SHARES)]
-        share = (SHARES[len(self._first) % len(SHARES)] + 0.5) / len(SHARES)
-        place = level[allowed].argsort(kind="stable").argsort() - share * len(allowed)
-        order: Vectors = allowed[np.abs(place).argsort(kind="stable")]
-        return candidates[order]
+    def allowed(self, candidates: Vectors) -> Vectors:
+        """The candidates by how much their counts break the limits, otherwise as they are."""
+        over = self._violations(self.problem.counted(candidates))
+        order = over.argsort(kind="stable")
+        return candidates[order] if over.any() else candidates
 
     def _violations(self, costs: dict[str, Array]) -> Array:
         """By how much each network breaks the limits of these costs, (n,), as shares of them."""
@@ -200,14 +205,13 @@ class _Knowledge:
                 for o in self._costs}
 
     def _predicted(self, metric: str, vectors: Vectors) -> Array:
-        logarithm, _ = self._model_of(metric).predict(self.encode(vectors))
-        return np.exp(logarithm)
+        return np.exp(self._model_of(metric).mean(self.encode(vectors)))
 
     @lru_cache(maxsize=8)  # noqa: B019 - lives as long as one proposal
     def _model_of(self, metric: str) -> GaussianProcess:
         measured = self._with(metric)
         values = np.array([self._figures[i][metric] for i in measured])
-        return _process(self.encode(self._vectors[measured]), np.log(np.maximum(values, values.max() * 1e-9)),
+        return _process(self.encode(self.vectors[measured]), np.log(np.maximum(values, values.max() * 1e-9)),
                         self.encode.groups)
 
     def _losses(self, costs: dict[str, Array]) -> Array:
@@ -240,14 +244,14 @@ class _Knowledge:
     def _model(self) -> GaussianProcess:
         """Of the log-error; running trials make it surer, not better."""
         done, errors, _ = self._observed
-        inputs = self.encode(self._vectors[done])
+        inputs = self.encode(self.vectors[done])
         process = _process(inputs, np.minimum(errors, self.reference[0] + np.log(WORST)), self.encode.groups)
         if not self._running:
             return process
-        waiting = self.encode(self._vectors[self._running])
+        waiting = self.encode(self.vectors[self._running])
         return GaussianProcess(
             inputs=np.concatenate([inputs, waiting]), groups=process.groups,
-            outputs=np.concatenate([process.outputs, process.predict(waiting)[0]]),
+            outputs=np.concatenate([process.outputs, process.mean(waiting)]),
             hyperparameters=process.hyperparameters)
 
     @cached_property
@@ -259,10 +263,10 @@ class _Knowledge:
         """
         done, error, costs = self._observed
         if self._running:
-            waiting = self._vectors[self._running]
+            waiting = self.vectors[self._running]
             costs = np.concatenate([costs, self._losses(self._cost_values(waiting))])
-            error = np.concatenate([error, self._model.predict(self.encode(waiting))[0]])
-        vectors = self._vectors[[*done, *self._running]]
+            error = np.concatenate([error, self._model.mean(self.encode(waiting))])
+        vectors = self.vectors[[*done, *self._running]]
         points = np.column_stack([error, costs])
         inside = (points < self.reference).all(axis=1)
         kept = inside if inside.any() else np.ones(len(points), dtype=bool)
@@ -276,7 +280,7 @@ class _Knowledge:
         near = rng.permutation(around)[:NEAR]
         candidates = np.concatenate([self.problem.sample, near, mutants(self.problem, members, FRESH, rng)])
         candidates = np.unique(candidates, axis=0)
-        tried = set(map(tuple, self._vectors.tolist()))
+        tried = set(map(tuple, self.vectors.tolist()))
         fresh = candidates[[tuple(candidate) not in tried for candidate in candidates.tolist()]]
         return fresh if len(fresh) else candidates
 

@@ -29,9 +29,9 @@ def vectors_of(problem: Problem, trials: Sequence[FrozenTrial]) -> Vectors:
     return np.array([problem.vector(t.params) for t in trials], dtype=np.int64).reshape(-1, len(problem.sizes))
 
 
-def first_new(problem: Problem, candidates: Vectors, trials: Sequence[FrozenTrial]) -> Vectors | None:
-    """The first candidate whose network no trial has, finished or running; None where all are known."""
-    seen = {problem.identity(problem.vector(t.params)) for t in trials}
+def first_new(problem: Problem, candidates: Vectors, tried: Vectors) -> Vectors | None:
+    """The first candidate whose network is not among those tried, finished or running; None where all are."""
+    seen = {problem.identity(tuple(vector)) for vector in tried.tolist()}
     for candidate in candidates:
         if problem.identity(tuple(candidate.tolist())) not in seen:
             return candidate  # type: ignore[no-any-return]
@@ -57,7 +57,7 @@ class MutateFront(InformedSampler):
             front = vectors_of(self.problem, kept)[ranks(losses_of(self.problem, kept)) == 0]
             candidates = mutants(self.problem, front, ATTEMPTS, self.rng)
         candidates = np.concatenate([candidates, self.problem.sample])
-        found = first_new(self.problem, candidates, trials)
+        found = first_new(self.problem, candidates, vectors_of(self.problem, trials))
         return candidates[0] if found is None else found
 
 

@@ -88,9 +88,9 @@ def front(trials: Sequence[Trial], objectives: Sequence[Objective]) -> ParetoFro
         members = tuple(t.number for t in beyond if t.violation(objectives) == least)
         return ParetoFront(members=members, hypervolume=_volume([], objectives), after=len(finished), feasible=False)
     losses = [t.losses(objectives) or () for t in feasible]
-    best = [(loss, t.number) for loss, t, rank in zip(losses, feasible, ranks(losses), strict=True) if rank == 0]
+    best = sorted((loss, t.number) for loss, t, rank in zip(losses, feasible, ranks(losses), strict=True) if rank == 0)
     return ParetoFront(
-        members=tuple(number for _, number in sorted(best)),
+        members=tuple(number for _, number in best),
         hypervolume=_volume([loss for loss, _ in best], objectives),
         after=len(finished),
         feasible=True,

@@ -10,7 +10,7 @@ stops nobody where it would have stopped a member of the front (docs/stopping.md
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -54,6 +54,19 @@ def runs_through(seed: int) -> bool:
     return seed % 10 == 0
 
 
+Curve = tuple[int, Sequence[float], Sequence[float], Sequence[float]]
+"""A trial's number, its errors at every rung, its costs and its sizes."""
+
+
+def curve_of(trial: Trial, objectives: Sequence[Objective]) -> Curve | None:
+    """What futility learns from a trial; None unless it is complete and no duplicate."""
+    known = trial.evaluation
+    if trial.state is not TrialState.COMPLETE or trial.duplicate_of is not None or not known.rungs or not all(
+            known.value(size) for size in SIZES):
+        return None
+    return trial.number, [rung.error for rung in known.rungs], costs_of(trial, objectives), sizes_of(trial)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curves:
     """Networks that were trained to the last rung: `errors` (n, r) at every rung, `costs` (n, m), the losses of the
@@ -65,14 +78,17 @@ class Curves:
     sizes: Array
 
     @classmethod
-    def of(cls, trials: Sequence[Trial], objectives: Sequence[Objective]) -> Self:
+    def of(cls, trials: Iterable[Trial], objectives: Sequence[Objective]) -> Self:
         """Of the complete trials, duplicates left out."""
-        able = [t for t in trials if t.state is TrialState.COMPLETE and t.duplicate_of is None and t.evaluation.rungs
-                and all(t.evaluation.value(size) for size in SIZES)]
-        return cls(numbers=np.array([t.number for t in able], dtype=np.int64),
-                   errors=_table([[rung.error for rung in t.evaluation.rungs] for t in able]),
-                   costs=_table([costs_of(t, objectives) for t in able]),
-                   sizes=_table([sizes_of(t) for t in able]))
+        return cls.of_curves([curve for trial in trials if (curve := curve_of(trial, objectives)) is not None])
+
+    @classmethod
+    def of_curves(cls, curves: Sequence[Curve]) -> Self:
+        """Of these, in their order."""
+        return cls(numbers=np.array([number for number, *_ in curves], dtype=np.int64),
+                   errors=_table([errors for _, errors, _, _ in curves]),
+                   costs=_table([costs for _, _, costs, _ in curves]),
+                   sizes=_table([sizes for *_, sizes in curves]))
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -268,6 +268,10 @@ class EngineScheduler(_StaysHere, FIFOScheduler):
             decision = self._decide(trial.config["task"], result)
         return str(TrialScheduler.STOP if decision is Decision.END else TrialScheduler.CONTINUE)
 
+    def on_trial_complete(self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]) -> None:  # noqa: ARG002
+        """It is recorded; Tune need not keep those that ended before it."""
+        _forget(tune_controller)
+
     def _decide(self, task: Numbered, result: Mapping[str, Any]) -> Decision:
         error: NasError | None = result.get("error")
         if isinstance(error, TrialFailedError):
@@ -276,6 +280,15 @@ class EngineScheduler(_StaysHere, FIFOScheduler):
         if error is not None:
             raise error
         return self._engine.report(task.number, result["event"])
+
+
+def _forget(controller: TuneController) -> None:
+    """Have Tune let go of the trials that are over. It keeps 40 kB of each, and writes them all down at its end."""
+    over = controller._stopped_trials | controller._failed_trials  # noqa: SLF001 - Tune has no way to forget
+    controller._trials[:] = [trial for trial in controller._trials if trial not in over]  # noqa: SLF001
+    for kept in (controller._live_trials, controller._trials_to_cache, controller._stopped_trials,  # noqa: SLF001
+                 controller._failed_trials):  # noqa: SLF001
+        kept.difference_update(over)
 
 
 class Undertaker(_StaysHere, tune.Callback):

@@ -3,6 +3,7 @@
 import os
 import tempfile
 import time
+from array import array
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,27 +35,34 @@ def engine(trials: int, kind: str, count: int, sampler: str, database: str | Non
     spec = StudySpec(name="bench-engine", space="osa_cifar", sampler=sampler, objectives=objectives,
                      rungs=RungSpec(epochs=(1, 2)), budget=Budget(trials=trials),
                      workers=WorkersSpec(kind=kind, count=count))
-    marks: list[tuple[float, float]] = []
+    times, memory = array("d"), array("d")  # of 16 bytes per trial, so that they do not show in what they measure
+
+    def mark() -> None:
+        times.append(time.perf_counter())
+        memory.append(memory_mb())
+
     with tempfile.TemporaryDirectory(prefix="nas-bench-") as folder:
         started = time.perf_counter()
         with Store.open(database or str(Path(folder) / "bench.db")) as store, open_search(
             spec, store=store, workers=plugins.load("nas.workers", kind)(None), folder=Path(folder),
             artifacts=Path(folder), evaluator="nas.testing.evaluators:ArithmeticEvaluator",
-            listener=lambda trial: marks.append((time.perf_counter(), memory_mb())) if _ended(trial) else None,
+            listener=lambda trial: mark() if _ended(trial) else None,
         ) as found:
             before = found.engine.brain.architectures
-            marks.append((time.perf_counter(), memory_mb()))
+            mark()
             found.run()
-    (ready, at_first), (ended, at_last) = marks[0], marks[-1]
-    done = len(marks) - 1
-    click.echo(f"{kind}, {count} worker(s), {sampler}, {before} trials before: start {ready - started:.1f} s, "
-               f"{at_first:.0f} MB")
+    done, taken = len(times) - 1, times[-1] - times[0]
+    click.echo(f"{kind}, {count} worker(s), {sampler}, {before} trials before: start {times[0] - started:.1f} s, "
+               f"{memory[0]:.0f} MB")
     if done:
-        click.echo(f"{done} trials of 3 events: {duration(ended - ready)}, {1000 * (ended - ready) / done:.1f} ms per "
-                   f"trial; driver {at_last:.0f} MB at the end")
-        tenths = [marks[round(done * tenth / 10)] for tenth in range(11)] if done >= 10 else []
-        click.echo("".join(f"  tenth {tenth}: {10_000 * (until - since) / done:.1f} ms per trial, {mb:.0f} MB\n"
-                           for tenth, ((since, _), (until, mb)) in enumerate(pairwise(tenths), 1)), nl=False)
+        click.echo(f"{done} trials of 3 events: {duration(taken)}, {1000 * taken / done:.1f} ms per trial; driver "
+                   f"{memory[-1]:.0f} MB at the end")
+    if done >= 10:
+        ends = [round(done * tenth / 10) for tenth in range(11)]
+        click.echo("\n".join(f"  tenth {tenth}: {10_000 * (times[end] - times[start]) / done:.1f} ms per trial, "
+                             f"{memory[end]:.1f} MB" for tenth, (start, end) in enumerate(pairwise(ends), 1)))
+        grown = 1000 * (memory[-1] - memory[ends[5]]) / (done - ends[5])
+        click.echo(f"in the second half the driver grew by {grown:.2f} kB per trial")
 
 
 def memory_mb() -> float:

@@ -16,7 +16,7 @@ from nas.architecture import Architecture
 from nas.cli import main
 from nas.cli.options import database_option, open_record, pick_study, pick_trial
 from nas.cli.progress import activity
-from nas.cli.tables import front_table
+from nas.cli.tables import MANY, PAGE, front_table
 from nas.cli.watch import watch
 from nas.errors import InvalidValueError, NasError
 from nas.pareto import ParetoFront, dominators
@@ -35,9 +35,6 @@ from nas.rungs import Curves, Futility
 from nas.store import Store, StudyRecord, Summary
 from nas.study import Budget
 from nas.trial import Trial, TrialState
-
-MANY = 5000
-"""Trials of a study beyond which `nas front` shows the last recorded front, and how sure it is only where asked."""
 
 
 @main.command()
@@ -73,24 +70,25 @@ def status(study: str | None, database: str, *, stay: bool) -> None:
 @click.option("--knee", is_flag=True, help="Only the best compromise of what is left.")
 @click.option("--sure", is_flag=True,
               help=f"How sure each membership is, of more than {MANY:,} trials too, which takes its time.")
+@click.option("--all", "every", is_flag=True, help=f"Every row of the table, not the first {PAGE}.")
 def front(*, study: str | None, database: str, form: str, at: int | None, conditions: tuple[str, ...],
-          sort: str | None, knee: bool, sure: bool) -> None:
+          sort: str | None, knee: bool, sure: bool, every: bool) -> None:
     """The Pareto front of STUDY (or of the only one there is)."""
+    selecting = bool(conditions or sort or knee)
+    limit = None if every or form != "text" else PAGE
     with open_record(database) as store:
         record = pick_study(store, study)
         sure = sure or sum(record.counts.values()) <= MANY
-        found, seen, fresh = _front(store, record, at, sure=sure)
+        found, seen, fresh = _front(store, record, at, sure=sure, limit=None if selecting else limit)
         finals = newest(store.finals(record.name), seen)
     trials = {trial.number: trial for trial in seen}
-    members = _selected(trials, found, conditions, sort)
-    if knee:
-        if members and not found.feasible:
-            raise NasError("nothing is feasible yet, so there is no compromise to choose")
-        members = [knee_of(members, record.spec.objectives)]
-    found = replace(found, members=tuple(trial.number for trial in members))
+    if selecting:
+        found = _selected(record, trials, found, conditions, sort, knee=knee)
     if form == "text":
         console = Console(highlight=False)
-        console.print(front_table(record.spec, trials, found, sure=sure, finals=finals))
+        console.print(front_table(record.spec, trials, found, limit=limit, sure=sure, finals=finals))
+        if limit is not None and len(found.members) > limit:
+            console.print("all of them: --all, or --format csv; others first: --sort; some: --where, --knee")
         if fresh is not None:
             console.print(f"errors are means over seeds; {fresh}", soft_wrap=not console.is_terminal)
     else:
@@ -184,10 +182,10 @@ def _standing(record: StudyRecord, trial: Trial, others: Sequence[Trial]) -> Ite
         yield f"most alike: {', '.join(f'trial {distinct[index].number}' for index in nearest)}"
 
 
-def _front(store: Store, record: StudyRecord, at: int | None, *,
-           sure: bool) -> tuple[ParetoFront, Sequence[Trial], Honest | None]:
+def _front(store: Store, record: StudyRecord, at: int | None, *, sure: bool,
+           limit: int | None) -> tuple[ParetoFront, Sequence[Trial], Honest | None]:
     """The front, now (by the means where networks were replicated) or after so many trials, all trials it was chosen
-    from, its members alone unless `sure`, and what fresh seeds say."""
+    from, unless `sure` only its first `limit` members, and what fresh seeds say."""
     objectives = record.spec.objectives
     if at is None and sure:
         seen = store.trials(record.name)
@@ -195,15 +193,22 @@ def _front(store: Store, record: StudyRecord, at: int | None, *,
         return front_of(means, objectives), means, honest(seen, objectives)
     found = (store.newest_front(record.name) or front_of([], objectives) if at is None
              else front_at(store.fronts(record.name), at))
-    return found, finished(store.trials(record.name))[:at] if sure else store.trials(record.name, found.members), None
+    seen = finished(store.trials(record.name))[:at] if sure else store.trials(record.name, found.members[:limit])
+    return found, seen, None
 
 
-def _selected(trials: Mapping[int, Trial], found: ParetoFront, conditions: Sequence[str],
-              sort: str | None) -> list[Trial]:
-    """The members that fulfil every condition, in the order that was asked for."""
+def _selected(record: StudyRecord, trials: Mapping[int, Trial], found: ParetoFront, conditions: Sequence[str],
+              sort: str | None, *, knee: bool) -> ParetoFront:
+    """The members that fulfil every condition, in the order that was asked for, or only the best compromise of them."""
     tests = [condition(text, list(trials.values())) for text in conditions]
     members = [trial for trial in (trials[number] for number in found.members) if all(test(trial) for test in tests)]
-    return members if sort is None else ordered(members, sort)
+    if sort is not None:
+        members = ordered(members, sort)
+    if knee:
+        if members and not found.feasible:
+            raise NasError("nothing is feasible yet, so there is no compromise to choose")
+        members = [knee_of(members, record.spec.objectives)]
+    return replace(found, members=tuple(trial.number for trial in members))
 
 
 def _studies(store: Store) -> Table:

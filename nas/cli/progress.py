@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from nas import plugins
-from nas.cli.tables import front_table
+from nas.cli.tables import MANY, PAGE, front_table
 from nas.report.fronts import cells
 from nas.report.quantities import duration, sparkline
 from nas.search.engine import Engine
 from nas.search.launch import Search
-from nas.store import Address
+from nas.store import Address, Store
 from nas.study import DataSpec, StudySpec
 from nas.trial import Trial, TrialState
 
@@ -70,7 +70,7 @@ class SearchDisplay:
             numerics = ", ".join(f"{key} {value}" for key, value in preparation.numerics.items()
                                  if not isinstance(value, dict | list))
             self._console.print(f"data {preparation.data.dataset} ({len(preparation.classes)} classes); {numerics}")
-        known = len(search.engine.brain.trials)
+        known = search.engine.brain.known
         if known:
             self._console.print(f"going on after {known} trials, {len(search.engine.brain.running)} of them unfinished")
         if not self._console.is_terminal:
@@ -106,15 +106,16 @@ class SearchDisplay:
         """After Ctrl-C."""
         self._console.print(f"stopped; everything finished is kept. Go on with: nas search {study_file}")
 
-    def finished(self, reason: str) -> None:
-        """Show the front and what to do next."""
+    def finished(self, reason: str, store: Store) -> None:
+        """Show the front and what to do next. Of many trials only the members are read, and not how sure each is."""
         engine = self._engine
         if engine is None:
             return
-        spec, trials, front = engine.spec, engine.brain.trials, engine.brain.front
+        spec, front, sure = engine.spec, engine.brain.front, engine.brain.known <= MANY
+        trials = {trial.number: trial for trial in (store.trials(spec.name) if sure else engine.brain.members())}
         self._console.print(f"\nfinished: {reason}; {duration(engine.elapsed_s())} of searching",
                             soft_wrap=not self._console.is_terminal)
-        self._console.print(front_table(spec, trials, front))
+        self._console.print(front_table(spec, trials, front, limit=PAGE, sure=sure))
         option = "" if self._database == "nas.db" else f" --database {shown_url(self._database)}"
         if front.members:
             best = front.members[len(front.members) // 2]
@@ -133,17 +134,17 @@ class SearchDisplay:
         brain, spec = engine.brain, engine.spec
         self._left = time_left(engine)
         bar = Table.grid(padding=(0, 1))
-        failed = sum(t.state is TrialState.FAILED for t in brain.trials.values())
         beyond = brain.architectures - brain.counted
         bar.add_row(ProgressBar(total=spec.budget.searching.trials, completed=brain.done, width=30),
                     f"{brain.done} of {spec.budget.searching.trials} trials",
-                    f"{len(brain.trials) - brain.architectures} repeated, {failed} failed"
+                    f"{brain.known - brain.architectures} repeated, {brain.failed} failed"
                     f"{f', {beyond} beyond the limits' if beyond else ''}")
         volume = brain.front.hypervolume
         history = Text("hypervolume: give every objective a reference" if volume is None else
                        f"hypervolume {volume:.4g}  {sparkline(self._volumes)}")
         running = [Text(f"trial {t.number}: {activity(t, spec)}", style="dim") for t in brain.running]
-        return Group(bar, history, front_table(spec, brain.trials, brain.front, limit=SHOWN, sure=False), *running)
+        members = {member.number: member for member in brain.members()}
+        return Group(bar, history, front_table(spec, members, brain.front, limit=SHOWN, sure=False), *running)
 
     @staticmethod
     def _line(engine: Engine, trial: Trial) -> str:

@@ -61,7 +61,7 @@ def search(*, study_file: Path, database: str, workers: str | None, address: str
         except KeyboardInterrupt:
             display.interrupted(study_file)
             raise click.exceptions.Exit(130) from None
-        display.finished(reason)
+        display.finished(reason, store)
         if failure is not None:
             raise failure
     if spec.budget.fresh:

@@ -27,49 +27,50 @@ REPEATS = 5
 
 
 @bench.command("store")
-@click.option("--evaluations", type=click.IntRange(min=2), default=2000, show_default=True,
-              help="Made-up trials to write, each with 12 params, 5 figures and a rung.")
+@click.option("--evaluations", type=click.IntRange(min=10), default=2000, show_default=True,
+              help="Made-up trials to write, each with 12 params, 5 figures and a rung; a tenth by one process.")
 @click.option("--processes", type=click.IntRange(min=1), default=8, show_default=True, help="Writers at once.")
 @click.option("--compared", type=click.IntRange(min=0), default=200, show_default=True,
-              help="Trials of the same work that Optuna's storage writes, in as many processes.")
-@click.option("--database", metavar="URL", help="An empty database. [default: a temporary SQLite file]")
+              help="Trials of the same work that Optuna's storage writes, half of them by one process, the rest by as "
+                   "many processes.")
+@click.option("--database", metavar="URL",
+              help="A new database, or one that this command has made: its trials become more. [default: a temporary "
+                   "SQLite file]")
 def store(evaluations: int, processes: int, compared: int, database: str | None) -> None:
     """How many trials the record takes per second, and how long people wait who look at them."""
     with tempfile.TemporaryDirectory(prefix="nas-bench-") as folder:
         url = database or f"sqlite:///{folder}/nas.db"
         with Store.open(url) as record:
-            if record.studies():
-                raise DatabaseError(f"{record} is not empty; name a new database")
-            throughput.begin(record, evaluations)
+            before = throughput.begin(record, evaluations)
+        numbers = range(before, before + evaluations)
         table = Table(box=box.SIMPLE)
         for heading in ("", "osa-nas", "Optuna"):
             table.add_column(heading, justify="right" if heading else "left")
-        ours = list(_rates(throughput.write_trials, url, evaluations, processes))
+        ours = list(_rates(throughput.write_trials, url, numbers, evaluations // 10, processes))
         theirs = ["-"] * len(ours)
         if compared:
             from nas.sampling.optuna_study import write_trials  # noqa: PLC0415 - Optuna takes a second to import
 
             beside = database if database and "postgres" in database else f"sqlite:///{folder}/optuna.db"
             write_trials(beside, [], lambda: None)  # its tables
-            theirs = list(_rates(write_trials, beside, compared, processes))
+            theirs = list(_rates(write_trials, beside, range(compared), compared // 2, processes))
         for count, *rates in zip((1, processes), ours, theirs, strict=True):
             table.add_row(f"trials written per second by {count} process{'es' if count > 1 else ''}", *rates)
         with Store.open(url) as record:
-            throughput.add_fronts(record, evaluations)
+            throughput.add_fronts(record, numbers)
             history = _median(lambda: record.hypervolumes(throughput.NAME))
         for words in ("front", f"status {throughput.NAME}", "status"):
             taken = _median(lambda words=words: _command(*words.split(), "--database", url))  # type: ignore[misc]
-            table.add_row(f"nas {words}, of {evaluations:,} trials", f"{1000 * taken:.0f} ms", "")
+            table.add_row(f"nas {words}, of {numbers.stop:,} trials", f"{1000 * taken:.0f} ms", "")
         table.add_row("hypervolume history", f"{1000 * history:.0f} ms", "")
         Console(highlight=False).print(table)
 
 
-def _rates(write: Write, url: str, count: int, processes: int) -> Iterator[str]:
-    """Trials per second: the first half by one process, the rest by all; or why a process failed."""
-    half = count // 2
-    for numbers, writers in ((range(half), 1), (range(half, count), processes)):
+def _rates(write: Write, url: str, numbers: range, alone: int, processes: int) -> Iterator[str]:
+    """Trials per second: the first ones by one process alone, the rest by all; or why a process failed."""
+    for part, writers in ((numbers[:alone], 1), (numbers[alone:], processes)):
         try:
-            yield f"{len(numbers) / _seconds(write, url, numbers, writers):,.0f}"
+            yield f"{len(part) / _seconds(write, url, part, writers):,.0f}"
         except DatabaseError as error:
             yield str(error)
 

@@ -13,6 +13,10 @@ from nas.report.fronts import NO_FINALS, cells
 from nas.study import StudySpec
 from nas.trial import Trial
 
+MANY = 5000
+"""Trials of a study beyond which how sure a front is, for which all are compared, is told only where asked."""
+PAGE = 50
+"""Rows of a front that are shown unless all are asked for."""
 SURE = {Standing.CERTAIN: "certainly", Standing.PROBABLE: "probably", Standing.POSSIBLE: "perhaps",
         Standing.DOMINATED: "no longer"}
 

@@ -2,16 +2,19 @@
 
 A proposal depends on nothing but the record, the study's seed and the number of the new trial: the sampler is made
 anew for each, with a seed of its own. So a search that was killed proposes what it would have proposed anyway.
+A sampler that looks at no trial is shown none, and nothing is kept for it.
 """
 
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Self
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from nas.architecture import Architecture
@@ -33,6 +36,14 @@ CONSTRAINT = "constraints:"
 OF_STUDY = "study:"
 """Some samplers keep something with the study, as NSGA-II does the parents of a generation. The record keeps it under
 this prefix with the trial in whose proposal it arose."""
+
+
+class Rebuilt(FrozenTrial):
+    """A trial that nobody else holds: Optuna's storage keeps it as it is. A deep copy of each takes most of the time
+    of rebuilding, and each would have distributions of its own."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
 
 def derived_seed(*parts: object) -> int:
@@ -57,29 +68,41 @@ class Proposer:
         self._problem = Problem(
             choices=space.choices, objectives=objectives, distributions=self._distributions,
             identify=lambda params: space.decode(params).digest, counts=lambda params: counts(space.decode(params)))
-        directions = [StudyDirection.MINIMIZE if o.direction is Direction.MINIMIZE else StudyDirection.MAXIMIZE
-                      for o in objectives]
-        self._study = optuna.create_study(directions=directions, sampler=self._sampler(seed))
+        self._directions = [StudyDirection.MINIMIZE if o.direction is Direction.MINIMIZE else StudyDirection.MAXIMIZE
+                            for o in objectives]
+        self._forgets = isinstance(self._sampler(seed), optuna.samplers.RandomSampler)
+        self._study = self._new_study()
+        self._known = 0
 
     def rebuild(self, trials: Iterable[Trial]) -> None:
-        """Learn the record: all trials, in order of their numbers, from 0."""
+        """Learn the record, or its next part, in order of the trials' numbers, from 0."""
+        now = datetime.now()  # noqa: DTZ005 - as Optuna keeps times
         for trial in trials:
+            self._known += 1
+            if self._forgets:
+                continue
             for key, value in trial.sampler_state.items():
                 if key.startswith(OF_STUDY):
                     self._storage.set_study_system_attr(self._id, key.removeprefix(OF_STUDY), value)
             own = {key: value for key, value in trial.sampler_state.items() if not key.startswith(OF_STUDY)}
-            self._study.add_trial(optuna.trial.create_trial(
+            self._study.add_trial(Rebuilt(
+                number=trial.number, trial_id=trial.number,
                 state=STATES[trial.state],
                 params=self._indices(trial.params),
                 distributions=self._distributions,
-                values=self._values(trial) if trial.state is TrialState.COMPLETE else None,
+                value=None, values=self._values(trial) if trial.state is TrialState.COMPLETE else None,
                 user_attrs=self._figures(trial),
                 system_attrs={**own, **self._constraints(trial)},
+                intermediate_values={},
+                datetime_start=now, datetime_complete=None if trial.state is TrialState.RUNNING else now,
             ))
 
     def ask(self) -> tuple[int, dict[str, Any], dict[str, Any]]:
         """The number of a new trial, its params, and what the sampler wants kept with it."""
-        number = len(self._study.get_trials(deepcopy=False))
+        number = self._known
+        self._known += 1
+        if self._forgets:
+            self._study = self._new_study()
         before = set(self._storage.get_study_system_attrs(self._id))
         self._study.sampler = self._sampler(derived_seed("proposal", self._seed, number))
         asked = self._study.ask(self._distributions)
@@ -88,10 +111,12 @@ class Proposer:
         own = self._study.get_trials(deepcopy=False)[asked.number].system_attrs
         of_study = {f"{OF_STUDY}{key}": value for key, value in self._storage.get_study_system_attrs(self._id).items()
                     if key not in before}
-        return asked.number, params, {**own, **of_study}
+        return number, params, {**own, **of_study}
 
     def tell(self, trial: Trial) -> None:
         """Learn how a trial that was asked for, or rebuilt as running, ended."""
+        if self._forgets:
+            return
         frozen = self._study.get_trials(deepcopy=False)[trial.number]
         live = optuna.trial.Trial(self._study, frozen._trial_id)  # noqa: SLF001 - the way back from a rebuilt trial
         for key, value in self._constraints(trial).items():
@@ -100,6 +125,9 @@ class Proposer:
             live.set_user_attr(key, figures)
         state = STATES[trial.state]
         self._study.tell(trial.number, self._values(trial) if state is OptunaState.COMPLETE else None, state=state)
+
+    def _new_study(self) -> optuna.Study:
+        return optuna.create_study(directions=self._directions, sampler=self._sampler(self._seed))
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         with warnings.catch_warnings():

@@ -5,18 +5,24 @@ and ends; its evaluation belongs to its architecture, so a second trial of the s
 nothing: it ends when and as the first one does. Every method returns trials as they should become; whoever calls
 records them first and then calls `learn`, which alone changes what the brain knows and tells the sampler. So what the
 brain knows is always what the record holds, and a brain built from the record goes on where the last one was.
+
+Of a trial that has ended and is not on the front only its architecture's digest stays here, some 0.2 kB; the rest is in
+the record, and is recalled from there for a duplicate. What the rules at rungs compare is kept where a study has them.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from operator import le
+from itertools import islice
 from typing import Any, Protocol
 
-from nas.pareto import ParetoFront, front
-from nas.rungs import Curves, Futility, costs_of, goes_on, runs_through, sizes_of
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.pareto import ParetoFront, dominators, front
+from nas.rungs import Curve, Curves, Futility, costs_of, curve_of, goes_on, runs_through, sizes_of
 from nas.search_space import Params, SearchSpace
 from nas.study import StudySpec
 from nas.task import Event, Measured
@@ -24,13 +30,15 @@ from nas.trial import Spent, Trial, TrialState
 
 MAX_REPEATS = 100
 """After this many proposals in a row that are known already, a sampler has nothing new to say."""
+PART = 500
+"""Trials of the record that are learned at once: their front is computed once."""
 
 
 class Sampler(Protocol):
     """Where proposals come from; `nas.sampling.Proposer` is one."""
 
     def rebuild(self, trials: Iterable[Trial]) -> None:
-        """Learn the record."""
+        """Learn the next part of the record."""
 
     def ask(self) -> tuple[int, Params, Mapping[str, Any]]:
         """The number of a new trial, its params, and what the sampler wants kept with it."""
@@ -52,36 +60,50 @@ class Wait:
 
 
 class Brain:
-    """The state machine of one study. `trials` is the record, in order of their numbers."""
+    """The state machine of one study. `trials` is the record, in order of their numbers; `recall` reads from it one
+    that has ended."""
 
-    def __init__(self, *, spec: StudySpec, space: SearchSpace, sampler: Sampler, trials: Sequence[Trial]) -> None:
+    def __init__(self, *, spec: StudySpec, space: SearchSpace, sampler: Sampler, trials: Iterable[Trial],
+                 recall: Callable[[int], Trial]) -> None:
         self.spec = spec
         self._space = space
         self._sampler = sampler
-        self._trials: dict[int, Trial] = {}
-        self._first: dict[str, int] = {}
+        self._recall = recall
+        self._kept: dict[int, Trial] = {}  # running ones, and the members of the front
+        self._first: dict[bytes, int] = {}
         self._running: set[int] = set()
         self._followers: dict[int, list[int]] = {}
         self._reached: defaultdict[float, dict[int, tuple[float, ...]]] = defaultdict(dict)
-        self._best: tuple[tuple[int, ...], list[tuple[float, ...]]] = (), []  # the front's members and their losses
+        self._curves: dict[int, Curve] = {}
+        self._best: tuple[tuple[int, ...], NDArray[np.float64]] = (), np.empty((0, 0))  # front's members, their losses
         self._repeats = 0
         self._finished = 0
         self._beyond = 0
         self._ended = Spent()
+        self.known = 0
+        self.failed = 0
         self.front = front([], spec.objectives)
-        sampler.rebuild(trials)
-        for trial in trials:
-            self._know(trial)
+        remaining = iter(trials)
+        while part := list(islice(remaining, PART)):
+            sampler.rebuild(part)
+            self._settle([trial for trial in part if self._know(trial)])
 
-    @property
-    def trials(self) -> Mapping[int, Trial]:
-        """All trials by number."""
-        return self._trials
+    def trial(self, number: int) -> Trial:
+        """A trial as it is recorded; one that has ended and is not on the front is read from the record."""
+        return self._kept.get(number) or self._recall(number)
+
+    def members(self) -> list[Trial]:
+        """The members of the front in its order."""
+        return [self._kept[number] for number in self.front.members]
 
     @property
     def running(self) -> list[Trial]:
         """The trials that somebody works on, duplicates not among them."""
-        return [self._trials[number] for number in sorted(self._running)]
+        return [self._kept[number] for number in sorted(self._running)]
+
+    def is_running(self, number: int) -> bool:
+        """Whether somebody works on this trial, which is no duplicate."""
+        return number in self._running
 
     @property
     def architectures(self) -> int:
@@ -116,10 +138,10 @@ class Brain:
         seed = trial_seed(self.spec.seed, architecture.digest)
         trial = Trial(number=number, params=params, architecture=architecture, seed=seed, sampler_state=state,
                       started_at=now)
-        known = self._first.get(architecture.digest)
+        known = self._first.get(bytes.fromhex(architecture.digest))
         if known is None:
             return trial
-        original = self._trials[known]
+        original = self.trial(known)
         trial = replace(trial, duplicate_of=known, evaluation=original.evaluation)
         if original.state is TrialState.RUNNING:
             return trial
@@ -127,7 +149,7 @@ class Brain:
 
     def judge(self, number: int, event: Event, now: datetime) -> Trial:
         """The trial after this event: still running, or ended and why."""
-        trial = self._trials[number]
+        trial = self._kept[number]
         trial = replace(trial, evaluation=trial.evaluation.with_effort(event.waiting_s, event.energy_j))
         if isinstance(event, Measured):
             evaluation = trial.evaluation.with_measurements(event.measurements, event.seconds)
@@ -144,12 +166,12 @@ class Brain:
 
     def fail(self, number: int, reason: str, now: datetime) -> Trial:
         """The trial as failed."""
-        return self._trials[number].moved_to(TrialState.FAILED, reason=reason, finished_at=now)
+        return self._kept[number].moved_to(TrialState.FAILED, reason=reason, finished_at=now)
 
     def followers(self, trial: Trial) -> list[Trial]:
         """The duplicates that waited for this ended trial, ended like it."""
         return [
-            replace(self._trials[number], evaluation=trial.evaluation).moved_to(
+            replace(self._kept[number], evaluation=trial.evaluation).moved_to(
                 trial.state, reason=trial.reason, finished_at=trial.finished_at)
             for number in self._followers.get(trial.number, [])
         ]
@@ -158,42 +180,58 @@ class Brain:
         """The front once this trial is known."""
         if trial.state is TrialState.RUNNING or trial.duplicate_of is not None:
             return self.front
-        if self._beaten(trial):
-            return replace(self.front, after=self._finished + 1)
-        candidates = [self._trials[number] for number in self.front.members]
-        return replace(front([*candidates, trial], self.spec.objectives), after=self._finished + 1)
+        return self._front_of([trial])
 
     def learn(self, trial: Trial) -> None:
         """Take in a trial that is now recorded; the sampler is told if it ended."""
-        self._know(trial)
+        if self._know(trial):
+            self._settle([trial])
         if trial.state is not TrialState.RUNNING:
             self._sampler.tell(trial)
 
     def amend(self, trial: Trial) -> None:
-        """Take in what was added to an ended trial; nothing was decided by it, so the sampler is not told."""
-        self._know(trial)
+        """Take in what was added to a member of the front; nothing was decided by it, so the sampler is not told."""
+        self._kept[trial.number] = trial
 
-    def _know(self, trial: Trial) -> None:
-        before = self._trials.get(trial.number)
-        self._trials[trial.number] = trial
-        original = trial.duplicate_of
-        if original is None:
-            self._first.setdefault(trial.architecture.digest, trial.number)
-        if before is None:
-            self._repeats = 0 if original is None else self._repeats + 1
+    def _know(self, trial: Trial) -> bool:
+        """Take in a trial; whether it is one that has to be settled, since it has ended and is no duplicate."""
+        number, original, before = trial.number, trial.duplicate_of, self._kept.get(trial.number)
         running = trial.state is TrialState.RUNNING
+        if before is None:
+            self.known += 1
+            self._repeats = 0 if original is None else self._repeats + 1
+        self.failed += trial.state is TrialState.FAILED
+        if running or original is None:
+            self._kept[number] = trial
+        else:
+            self._kept.pop(number, None)
         if original is None:
-            (self._running.add if running else self._running.discard)(trial.number)
+            self._first.setdefault(bytes.fromhex(trial.architecture.digest), number)
+            (self._running.add if running else self._running.discard)(number)
             self._note_rungs(trial, 0 if before is None else len(before.evaluation.rungs))
-            if not running and (before is None or before.state is TrialState.RUNNING):
-                self.front = self.front_with(trial)
-                self._finished += 1
-                self._beyond += trial.beyond_limits
-                self._ended += trial.evaluation.spent
         elif running and before is None:
-            self._followers.setdefault(original, []).append(trial.number)
-        elif not running and original in self._followers:
-            self._followers[original] = [n for n in self._followers[original] if n != trial.number]
+            self._followers.setdefault(original, []).append(number)
+        elif not running:
+            self._followers.pop(original, None)  # all of them end at once
+        return original is None and not running
+
+    def _settle(self, ended: Sequence[Trial]) -> None:
+        """Count trials that have just ended, and forget those that are not on the front."""
+        left, self.front = self.front.members, self._front_of(ended)
+        for trial in ended:
+            self._finished += 1
+            self._beyond += trial.beyond_limits
+            self._ended += trial.evaluation.spent
+        for number in {*left, *(trial.number for trial in ended)}.difference(self.front.members):
+            del self._kept[number]
+
+    def _front_of(self, ended: Sequence[Trial]) -> ParetoFront:
+        """The front with these ended trials."""
+        after = self._finished + len(ended)
+        candidates = [trial for trial in ended if not self._beaten(trial)]
+        if not candidates:
+            return replace(self.front, after=after)
+        return replace(front([*self.members(), *candidates], self.spec.objectives), after=after)
 
     def _beaten(self, trial: Trial) -> bool:
         """Whether an ended trial leaves a feasible front as it is, as most do; told without computing a front."""
@@ -204,9 +242,8 @@ class Brain:
         if trial.state is not TrialState.COMPLETE or losses is None or trial.violation(objectives) > 0:
             return True
         if self._best[0] != self.front.members:
-            members = [self._trials[number].losses(objectives) or () for number in self.front.members]
-            self._best = self.front.members, members
-        return any(best != losses and all(map(le, best, losses)) for best in self._best[1])
+            self._best = self.front.members, np.asarray([member.losses(objectives) for member in self.members()])
+        return bool(dominators([losses], self._best[1])[0])
 
     def _spent(self) -> str:
         """Why no new architecture may be tried, or an empty string."""
@@ -249,7 +286,7 @@ class Brain:
         if rules.keep is not None and not self._goes_on(trial, reached[-1].epochs):
             return f"behind the others after {reached[-1].epochs:g} epochs"
         if rules.futility:
-            rule = Futility(Curves.of(list(self._trials.values()), self.spec.objectives), len(reached))
+            rule = Futility(Curves.of_curves([self._curves[n] for n in sorted(self._curves)]), len(reached))
             if rule.stops([rung.error for rung in reached], costs_of(trial, self.spec.objectives), sizes_of(trial)):
                 return f"even at best dominated after {reached[-1].epochs:g} epochs"
         return ""
@@ -261,7 +298,9 @@ class Brain:
         return own is None or goes_on([own, *others], 0, self.spec.rungs.keep or 1.0, self.spec.rungs.min_trials)
 
     def _note_rungs(self, trial: Trial, known: int) -> None:
-        """Keep the losses at the rungs beyond the first `known`, so that a decision need not look at every trial."""
+        """Keep what the rules compare: the losses at the rungs beyond the first `known`, and the curve at the end."""
+        if self.spec.rungs.futility and (curve := curve_of(trial, self.spec.objectives)) is not None:
+            self._curves[trial.number] = curve
         if self.spec.rungs.keep is None:
             return
         for count in range(known + 1, len(trial.evaluation.rungs) + 1):

@@ -23,16 +23,17 @@ class CheckpointKeeper:
         self._store, self._engine, self._artifacts = store, engine, artifacts
         self._study = engine.spec.name
         kept = {artifact.path for artifact in store.artifacts(self._study)}
-        trials = engine.brain.trials
-        for number in engine.brain.front.members:
-            name = _last(trials[number])
+        for member in engine.brain.members():
+            name = _last(member)
             if name and name not in kept:
-                self._keep(number, name)
+                self._keep(member.number, name)
                 kept.add(name)
         there = {path.relative_to(artifacts).as_posix() for path in (artifacts / self._study).rglob("*.*")}
-        self._delete(name for name in there if ".safetensors.part" in name)  # only this process drives the study
-        self._delete(name for trial in trials.values() if _ended(trial)
-                     for name in _unneeded(trial) if name in there and name not in kept)
+        parts = {name for name in there if ".safetensors.part" in name}
+        self._delete(parts)  # only this process drives the study
+        left = there - parts - kept
+        self._delete(name for trial in (store.each_trial(self._study) if left else ()) if _ended(trial)
+                     for name in _unneeded(trial) if name in left)
 
     def __call__(self, trial: Trial) -> None:
         """Keep or delete the checkpoints of a trial that has ended."""

@@ -17,7 +17,7 @@ def uncertified(engine: Engine) -> list[Trial]:
     """The members that are to be certified together: all, unless the study does not ask for it, nothing is feasible, or
     the same ones were certified in one session already."""
     front = engine.brain.front
-    members = [engine.brain.trials[number] for number in front.members]
+    members = engine.brain.members()
     if not engine.spec.budget.certify or not front.feasible:
         return []
     figures = [trial.evaluation.measurements.get(CERTIFIED) for trial in members]

@@ -69,16 +69,18 @@ Listener = Callable[[Trial], None]
 class Engine:
     """Runs one study: hands out tasks, records what comes back.
 
-    Trials that a former call left running are handed out first, with what is known of them.
+    Trials that a former call left running are handed out first, with what is known of them. `spent_s` are the seconds
+    of searching of former calls.
     """
 
-    def __init__(self, *, brain: Brain, record: Record, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, *, brain: Brain, record: Record, spent_s: float = 0.0,
+                 now: Callable[[], datetime] = utc_now) -> None:
         self.brain = brain
         self._record = record
         self.listeners: Sequence[Listener] = ()
         self._now = now
         self._interrupted = [trial.number for trial in brain.running]
-        self._spent_s = searched_s(list(brain.trials.values()))
+        self._spent_s = spent_s
         self._started = now()
 
     @property
@@ -105,7 +107,7 @@ class Engine:
     def task(self, number: int) -> Task:
         """What is left to do of a running trial. Figures without a value, for which it once failed, are measured
         again."""
-        trial = self.brain.trials[number]
+        trial = self.brain.trial(number)
         known = {name: figure for name, figure in trial.evaluation.measurements.items() if figure.value is not None}
         return Task(number=number, architecture=trial.architecture, seed=trial.seed,
                     evaluation=replace(trial.evaluation, measurements=known))
@@ -115,7 +117,7 @@ class Engine:
 
         A trial that is over stays as it is: a worker may be late.
         """
-        if self.brain.trials[number].state is not TrialState.RUNNING:
+        if not self.brain.is_running(number):
             return Decision.END
         trial = self.brain.judge(number, event, self._now())
         self._commit(trial, event)
@@ -123,16 +125,16 @@ class Engine:
 
     def fail(self, number: int, reason: str) -> None:
         """Record that a trial cannot be finished, unless it is over."""
-        if self.brain.trials[number].state is TrialState.RUNNING:
+        if self.brain.is_running(number):
             self._commit(self.brain.fail(number, reason, self._now()))
 
     def add_figures(self, found: Mapping[int, Measured]) -> None:
-        """Record figures of ended trials, by number, on which no decision depends."""
+        """Record figures of members of the front, by number, on which no decision depends."""
         with self._record.transaction():
             for number, event in found.items():
                 self._record.add_measurements(self.spec.name, number, event.measurements, event.seconds)
         for number, event in found.items():
-            trial = self.brain.trials[number]
+            trial = self.brain.trial(number)
             self.brain.amend(replace(trial, evaluation=trial.evaluation.with_measurements(
                 event.measurements, event.seconds)))
 
@@ -163,18 +165,3 @@ class Engine:
         self.brain.learn(trial)
         for listener in self.listeners:
             listener(trial)
-
-
-def searched_s(trials: Sequence[Trial]) -> float:
-    """Seconds during which at least one of these trials was being worked on, as far as the record knows."""
-    total, until = 0.0, None
-    for start, end in sorted((trial.started_at, _last_sign(trial)) for trial in trials):
-        begin = start if until is None else max(start, until)
-        total += max((end - begin).total_seconds(), 0.0)
-        until = end if until is None else max(until, end)
-    return total
-
-
-def _last_sign(trial: Trial) -> datetime:
-    rungs = trial.evaluation.rungs if trial.duplicate_of is None else ()
-    return trial.finished_at or (rungs[-1].finished_at if rungs else trial.started_at)

@@ -20,7 +20,7 @@ from nas.search.engine import Director, Engine, Listener
 from nas.search_space import SearchSpace
 from nas.store import Store, StudyRecord
 from nas.study import DataSpec, StudySpec
-from nas.trial import Trial, TrialState
+from nas.trial import Trial
 
 
 class Workers(Protocol):
@@ -95,8 +95,9 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
         sampler = Proposer(
             space=space, objectives=spec.objectives, seed=spec.seed, make_sampler=make_sampler,
             counts=partial(totals, image_size=spec.measurement.image_size, num_classes=len(preparation.classes)))
-        brain = Brain(spec=spec, space=space, sampler=sampler, trials=store.trials(spec.name))
-        engine = Engine(brain=brain, record=store, now=now)
+        brain = Brain(spec=spec, space=space, sampler=sampler, trials=store.each_trial(spec.name),
+                      recall=partial(store.trial, spec.name))
+        engine = Engine(brain=brain, record=store, spent_s=store.summary(spec.name).searched_s, now=now)
         keeper = CheckpointKeeper(store, engine, Path(job.artifacts))
         engine.listeners = [keeper, listener]
         yield Search(engine=engine, job=replace(job, preparation=preparation), workers=workers)
@@ -104,8 +105,7 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
 
 def _move(store: Store, known: StudyRecord, artifacts: str) -> None:
     """Go on with checkpoints in another folder, which has to hold those that are needed."""
-    going = [trial.evaluation.rungs for trial in store.trials(known.name)
-             if trial.state is TrialState.RUNNING and trial.duplicate_of is None]
+    going = [trial.evaluation.rungs for trial in store.trials(known.name, store.summary(known.name).running)]
     needed = [*(artifact.path for artifact in store.artifacts(known.name)), *(
         rungs[-1].checkpoint for rungs in going if rungs and rungs[-1].checkpoint)]
     missing = [name for name in needed if not (Path(artifacts) / name).exists()]

@@ -28,14 +28,17 @@ from nas.trial import Evaluation, Replicate, Rung, Trial, TrialState
 def load_trials(connection: Connection, study_id: int, numbers: Collection[int] | None = None) -> list[Trial]:
     """The trials of a study in order of their numbers, or only those of these numbers."""
     wanted = TRIAL.c.study_id == study_id
-    if numbers is not None:
+    if isinstance(numbers, range):
+        wanted &= TRIAL.c.number.between(numbers.start, numbers.stop - 1)
+    elif numbers is not None:
         wanted &= TRIAL.c.number.in_(numbers)
     rows = connection.execute(
         select(TRIAL, ARCHITECTURE.c.digest, ARCHITECTURE.c.spec)
         .join_from(TRIAL, EVALUATION, TRIAL.c.evaluation_id == EVALUATION.c.id)
         .join(ARCHITECTURE).where(wanted).order_by(TRIAL.c.number)).all()
     with _collecting_later():
-        evaluations = load_evaluations(connection, _same_evaluations(study_id, rows, numbers))
+        evaluations = load_evaluations(connection, EVALUATION.c.study_id == study_id if numbers is None else
+                                       EVALUATION.c.id.in_(select(TRIAL.c.evaluation_id).where(wanted)))
         canonical = {row.digest: Architecture.from_dict(row.spec) for row in rows}
         return [_trial(row, canonical[row.digest], evaluations[row.evaluation_id]) for row in rows]
 
@@ -106,12 +109,6 @@ def _collecting_later() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _same_evaluations(study_id: int, rows: Any, numbers: Collection[int] | None) -> ColumnElement[bool]:
-    if numbers is None:
-        return EVALUATION.c.study_id == study_id
-    return EVALUATION.c.id.in_([row.evaluation_id for row in rows])
 
 
 def _trial(row: Row[Any], canonical: Architecture, evaluation: Evaluation) -> Trial:

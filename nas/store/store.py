@@ -40,6 +40,9 @@ from nas.store.summary import summarize
 from nas.study import StudySpec
 from nas.trial import MOVES, Rung, Trial, TrialState
 
+PART = 1000
+"""Trials read at once by `each_trial`."""
+
 
 class Store:
     """An open record; `Store.open` makes one. May be used from several threads. Close it, or use it in a `with`."""
@@ -161,6 +164,14 @@ class Store:
         original."""
         with self._reading() as connection:
             return load_trials(connection, self._study_id(connection, study), numbers)
+
+    def each_trial(self, study: str) -> Iterator[Trial]:
+        """All trials in order of their numbers, read in parts, so that memory stays small however many there are. For a
+        study that nobody else writes meanwhile."""
+        start = 0
+        while found := self.trials(study, range(start, start + PART)):
+            yield from found
+            start += PART
 
     def trial(self, study: str, number: int) -> Trial:
         """One trial. Raises `UnknownNameError` where there is none of this number."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from nas.architecture import Architecture, OsaStage, Stem
+from nas.errors import DatabaseError
 from nas.measurement import Device, Kind, Measurement, MeasurementPlan
 from nas.pareto import front
 from nas.store.store import Store
@@ -23,12 +24,20 @@ DEVICE = Device(kind="cpu", name="made up", identity="made up", device_class="ma
 PLAN = MeasurementPlan()
 
 
-def begin(store: Store, count: int) -> StudySpec:
-    """Create the study of `count` made-up trials."""
-    spec = StudySpec(name=NAME, space="osa_cifar", sampler="random", objectives=OBJECTIVES, rungs=RungSpec(epochs=(1,)),
-                     budget=Budget(trials=count))
-    store.create_study(spec, dataset="none", classes=10)
-    return spec
+def begin(store: Store, count: int) -> int:
+    """Create the study, or go on with it, so that it gets `count` made-up trials more; gives how many it has.
+
+    Raises `DatabaseError` for a record of other studies.
+    """
+    spec = StudySpec(name=NAME, space="osa_cifar", sampler="random", objectives=OBJECTIVES, rungs=RungSpec(epochs=(1,)))
+    known = store.studies()
+    if [record.name for record in known] not in ([], [NAME]):
+        raise DatabaseError(f"{store} holds studies; name a new database")
+    if not known:
+        known = [store.create_study(spec, dataset="none", classes=10)]
+    before = sum(known[0].counts.values())
+    store.update_study(replace(spec, budget=Budget(trials=before + count)))
+    return before
 
 
 def made_up(number: int) -> Trial:
@@ -69,12 +78,13 @@ def write_trials(url: str, numbers: Iterable[int], ready: Callable[[], object]) 
                 store.finish_trial(NAME, trial)
 
 
-def add_fronts(store: Store, count: int) -> None:
-    """Keep a snapshot for every one of the trials that changed the front, as the search would have done."""
-    losses = np.empty((0, len(OBJECTIVES)))
-    members: list[Trial] = []
+def add_fronts(store: Store, numbers: Iterable[int]) -> None:
+    """Keep a snapshot for every one of these trials that changed the front, as the search would have done."""
+    newest = store.newest_front(NAME)
+    members = [made_up(number) for number in newest.members] if newest else []
+    losses = np.asarray([each.losses(OBJECTIVES) for each in members]).reshape(-1, len(OBJECTIVES))
     with store.transaction():
-        for number in range(count):
+        for number in numbers:
             trial = made_up(number)
             point = np.asarray(trial.losses(OBJECTIVES))
             if not (losses <= point).all(axis=1).any():

@@ -1,5 +1,6 @@
 """What every kind of workers has to do; subclass `WorkersContract` and give it your class."""
 
+import socket
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -7,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from nas.errors import NasError
-from nas.search.engine import Director, Engine
+from nas.pareto import front
+from nas.search.engine import Director
 from nas.search.launch import Workers, open_search
 from nas.store import Store
 from nas.study import Budget, Objective, RungSpec, StudySpec, WorkersSpec
 from nas.task import Task
 from nas.testing.evaluators import ArithmeticEvaluator
-from nas.trial import TrialState
+from nas.trial import Trial, TrialState
 
 TRIALS = 8
 EPOCHS = (1.0, 2.0)
@@ -36,60 +38,57 @@ class WorkersContract:
             objectives=(Objective(metric="error", reference=1.0), Objective(metric="latency", reference=1.0)),
             budget=Budget(trials=TRIALS), workers=WorkersSpec(kind=self.kind))
 
-    def search(self, spec: StudySpec, folder: Path, evaluator: str) -> Engine:
-        """Run the study with an evaluator of `nas.testing.evaluators`; gives its engine at the end."""
+    def search(self, spec: StudySpec, folder: Path, evaluator: str) -> list[Trial]:
+        """Run the study with an evaluator of `nas.testing.evaluators`; gives the record's trials at the end."""
         with Store.open(folder / "nas.db") as store, open_search(
             spec, store=store, workers=self.workers(), folder=folder, artifacts=folder,
             evaluator=f"nas.testing.evaluators:{evaluator}",
         ) as search:
             assert search.run()
-            return search.engine
+            return store.trials(spec.name)
 
     def test_every_task_ends_once_and_is_recorded(self, spec: StudySpec, tmp_path: Path) -> None:
-        """As many architectures as the budget says are complete, in the record as in the brain."""
-        engine = self.search(spec, tmp_path, "ArithmeticEvaluator")
+        """As many architectures as the budget says are complete, and the front recorded last is theirs."""
+        recorded = self.search(spec, tmp_path, "ArithmeticEvaluator")
         with Store.open(tmp_path / "nas.db", read_only=True) as store:
-            recorded = store.trials(spec.name)
-            assert recorded == list(engine.brain.trials.values())
-            assert store.fronts(spec.name)[-1].members == engine.brain.front.members
+            assert store.fronts(spec.name)[-1].members == front(recorded, spec.objectives).members
         assert all(trial.state is TrialState.COMPLETE for trial in recorded)
+        assert {trial.worker.partition(":")[0] for trial in recorded if trial.duplicate_of is None} == {
+            socket.gethostname()}
         assert len({trial.architecture.digest for trial in recorded}) == TRIALS
         assert all(tuple(rung.epochs for rung in trial.evaluation.rungs) == EPOCHS for trial in recorded)
 
     def test_one_worker_tries_the_same_architectures_as_any_other_kind(self, spec: StudySpec, tmp_path: Path) -> None:
         """The proposals are those of an engine that is driven by hand."""
-        engine = self.search(spec, tmp_path, "ArithmeticEvaluator")
+        trials = self.search(spec, tmp_path, "ArithmeticEvaluator")
         other = tmp_path / "by hand"
         other.mkdir()
-        assert [t.architecture.digest for t in engine.brain.trials.values()] == _by_hand(spec, other)
+        assert [trial.architecture.digest for trial in trials] == _by_hand(spec, other)
 
     def test_a_failure_fails_its_trial_with_the_reason_and_the_search_goes_on(
             self, spec: StudySpec, tmp_path: Path) -> None:
         """Every third trial fails."""
-        engine = self.search(spec, tmp_path, "FailingEvaluator")
-        for trial in engine.brain.trials.values():
+        for trial in self.search(spec, tmp_path, "FailingEvaluator"):
             original = trial.number if trial.duplicate_of is None else trial.duplicate_of
             assert trial.state is (TrialState.FAILED if original % 3 == 0 else TrialState.COMPLETE)
             assert ("the loss is not finite" in trial.reason) == (original % 3 == 0)
 
     def test_a_mistake_in_a_plugin_fails_its_trial_after_its_retries(self, spec: StudySpec, tmp_path: Path) -> None:
         """It goes on at its last rung each time; the reason is the mistake, and the search goes on."""
-        engine = self.search(replace(spec, workers=replace(spec.workers, retries=1)), tmp_path, "MistakenEvaluator")
-        failed = engine.brain.trials[1]
+        trials = self.search(replace(spec, workers=replace(spec.workers, retries=1)), tmp_path, "MistakenEvaluator")
+        failed = trials[1]
         assert failed.state is TrialState.FAILED
         assert failed.reason == "2 attempts failed, the last with: KeyError: 'no such layer'"
         assert (tmp_path / "attempts.log").read_text().split() == ["1", "2", "2"]
-        assert all(t.state is TrialState.COMPLETE for t in engine.brain.trials.values() if t.number != 1
-                   and t.duplicate_of != 1)
+        assert all(t.state is TrialState.COMPLETE for t in trials if t.number != 1 and t.duplicate_of != 1)
 
     def test_the_same_call_goes_on_where_the_last_one_ended(self, spec: StudySpec, tmp_path: Path) -> None:
         """A larger budget adds trials and repeats none; what a smaller budget found stays."""
-        first = self.search(spec, tmp_path, "ArithmeticEvaluator")
+        before = self.search(spec, tmp_path, "ArithmeticEvaluator")
         more = StudySpec.from_dict({**spec.to_dict(), "budget": {"trials": TRIALS + 4}})
-        second = self.search(more, tmp_path, "ArithmeticEvaluator")
-        before, after = first.brain.trials, second.brain.trials
-        assert [after[number] for number in before] == list(before.values())
-        digests = Counter(t.architecture.digest for t in after.values() if t.duplicate_of is None)
+        after = self.search(more, tmp_path, "ArithmeticEvaluator")
+        assert after[:len(before)] == before
+        digests = Counter(t.architecture.digest for t in after if t.duplicate_of is None)
         assert len(digests) == TRIALS + 4
         assert set(digests.values()) == {1}
 
@@ -124,4 +123,4 @@ def _by_hand(spec: StudySpec, folder: Path) -> list[str]:
         while isinstance(task := search.engine.propose(), Task):
             for event in evaluator.steps(task):
                 search.engine.report(task.number, event)
-        return [trial.architecture.digest for trial in search.engine.brain.trials.values()]
+        return [trial.architecture.digest for trial in store.trials(spec.name)]

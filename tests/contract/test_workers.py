@@ -60,24 +60,24 @@ class TestTuneWorkers(WorkersContract):
 
     def test_a_killed_worker_costs_no_finished_rung_and_no_trial(self, spec, tmp_path):
         """Trial 1's process is killed at its last rung: it goes on there, in a new process, no rung is done twice."""
-        engine = self.search(spec, tmp_path, "DyingEvaluator")
+        trials = self.search(spec, tmp_path, "DyingEvaluator")
         done = [line.split() for line in (tmp_path / "rungs.log").read_text().splitlines()]
         assert (tmp_path / "died").exists()
-        assert len(done) == len({tuple(line) for line in done}) == len(EPOCHS) * engine.brain.architectures
-        assert all(trial.state == "complete" for trial in engine.brain.trials.values())
+        assert len(done) == len({tuple(line) for line in done}) == len(EPOCHS) * spec.budget.trials
+        assert all(trial.state == "complete" for trial in trials)
 
     def test_a_worker_that_dies_every_time_fails_its_trial_with_the_reason(self, spec, tmp_path):
         spec = replace(spec, workers=WorkersSpec(kind="tune", retries=1))
-        engine = self.search(spec, tmp_path, "DoomedEvaluator")
-        states = [trial.state for trial in engine.brain.trials.values() if trial.duplicate_of is None]
+        trials = self.search(spec, tmp_path, "DoomedEvaluator")
+        states = [trial.state for trial in trials if trial.duplicate_of is None]
         assert states[1] == "failed"
         assert states.count("failed") == 1
-        assert "2 attempts failed" in engine.brain.trials[1].reason
+        assert "2 attempts failed" in trials[1].reason
 
     def test_two_workers_at_once_share_the_trials(self, spec, tmp_path):
         spec = replace(spec, workers=WorkersSpec(kind="tune", count=2))
-        engine = self.search(spec, tmp_path, "ArithmeticEvaluator")
-        assert len({t.architecture.digest for t in engine.brain.trials.values()}) == spec.budget.trials
+        trials = self.search(spec, tmp_path, "ArithmeticEvaluator")
+        assert len({trial.architecture.digest for trial in trials}) == spec.budget.trials
 
     def test_more_than_the_cluster_has_is_refused_clearly(self, spec, tmp_path):
         spec = replace(spec, workers=WorkersSpec(kind="tune", cpus=10_000))

@@ -95,7 +95,7 @@ class Hands:
                 if engine.report(number, event) is Decision.END:
                     del at_work[number]
                 if not isinstance(event, Measured):
-                    self.done.append((engine.brain.trials[number].architecture.digest, event.rung.epochs))
+                    self.done.append((engine.brain.trial(number).architecture.digest, event.rung.epochs))
         return reason
 
     def steps(self, job, task):
@@ -125,17 +125,27 @@ def search(spec, folder, hands, store_class=Store, life=None):
             return None
 
 
-def story(trials):
+def recorded(folder):
+    """The trials of the record."""
+    with Store.open(folder / "nas.db", read_only=True) as store:
+        return store.trials("s")
+
+
+def story(folder):
     """What became of the trials, without times."""
     return [(t.number, t.params, t.state, t.reason, t.duplicate_of, t.seed,
-             [(r.epochs, r.error, r.checkpoint) for r in t.evaluation.rungs]) for t in trials.values()]
+             [(r.epochs, r.error, r.checkpoint) for r in t.evaluation.rungs]) for t in recorded(folder)]
 
 
 def check(spec, folder, engine):
     """The record is whole: the brain's truth, each architecture once, no trial stuck, files as they are recorded."""
     with Store.open(folder / "nas.db", read_only=True) as store:
         trials, artifacts, fronts = store.trials("s"), store.artifacts("s"), store.fronts("s")
-    assert trials == list(engine.brain.trials.values())
+    brain = engine.brain
+    assert brain.members() == [trials[number] for number in brain.front.members]
+    assert (brain.known, brain.running) == (len(trials), [])
+    assert brain.trial(len(trials) - 1) == trials[-1]
+    assert (brain.front.members, brain.front.hypervolume) == (fronts[-1].members, fronts[-1].hypervolume)
     assert all(trial.state is not TrialState.RUNNING for trial in trials)
     digests = Counter(t.architecture.digest for t in trials if t.duplicate_of is None)
     assert sum(not t.beyond_limits for t in trials if t.duplicate_of is None) == spec.budget.trials
@@ -155,8 +165,7 @@ def test_killed_at_any_point_the_same_call_goes_on(tmp_path, workers):
     study becomes what it would have become anyway."""
     whole = tmp_path / "whole"
     whole.mkdir()
-    undisturbed = search(SPEC, whole, Hands(whole, workers))
-    check(SPEC, whole, undisturbed)
+    check(SPEC, whole, search(SPEC, whole, Hands(whole, workers)))
     kills = 0
     while True:
         folder = tmp_path / str(kills)
@@ -169,7 +178,7 @@ def test_killed_at_any_point_the_same_call_goes_on(tmp_path, workers):
         rungs = Counter([*first.done, *second.done])
         assert not [rung for rung, times in rungs.items() if times > 1]
         if workers == 1:
-            assert story(engine.brain.trials) == story(undisturbed.brain.trials)
+            assert story(folder) == story(whole)
         kills += 1
     assert kills > 60
 
@@ -188,9 +197,10 @@ def test_repeated_proposals_of_a_running_trial_end_with_it(tmp_path):
     check(spec, tmp_path, engine)
     waited = {t.number for t in seen if t.duplicate_of is not None and t.state is TrialState.RUNNING}
     assert waited
+    trials = recorded(tmp_path)
     for number in waited:
-        trial = engine.brain.trials[number]
-        original = engine.brain.trials[trial.duplicate_of]
+        trial = trials[number]
+        original = trials[trial.duplicate_of]
         assert (trial.state, trial.reason, trial.evaluation, trial.finished_at) == (
             original.state, original.reason, original.evaluation, original.finished_at)
         ends = [t.number for t in seen if t.state is not TrialState.RUNNING and t.number in {number, original.number}]
@@ -203,7 +213,7 @@ def test_a_trial_behind_the_others_is_stopped_at_its_rung(tmp_path):
                    rungs=RungSpec(epochs=(1, 2, 3), keep=0.3, min_trials=3))
     engine = search(spec, tmp_path, Hands(tmp_path))
     check(spec, tmp_path, engine)
-    stopped = [t for t in engine.brain.trials.values() if "behind the others" in t.reason]
+    stopped = [t for t in recorded(tmp_path) if "behind the others" in t.reason]
     assert stopped
     assert all(len(t.evaluation.rungs) < 3 and t.reason.endswith(f"after {len(t.evaluation.rungs)} epochs")
                for t in stopped)
@@ -214,9 +224,9 @@ def test_a_network_beyond_a_limit_costs_no_training(tmp_path):
     """It ends when it is counted, with the limit in its reason."""
     error, macs = SPEC.objectives
     spec = replace(SPEC, objectives=(error, replace(macs, limit=1_500_000)), budget=Budget(trials=20))
-    engine = search(spec, tmp_path, Hands(tmp_path))
+    search(spec, tmp_path, Hands(tmp_path))
     ended = {TrialState.STOPPED: 0, TrialState.COMPLETE: 0}
-    for trial in engine.brain.trials.values():
+    for trial in recorded(tmp_path):
         beyond = count(trial.architecture, 32, 10).macs > 1_500_000
         ended[trial.state] += trial.duplicate_of is None
         assert trial.state is (TrialState.STOPPED if beyond else TrialState.COMPLETE)
@@ -250,9 +260,9 @@ def test_a_search_ends_where_nothing_is_feasible(tmp_path):
             spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path) as found:
         assert found.run().startswith("0 of 40 proposed architectures are within the limits")
     brain = found.engine.brain
-    least = min((t.evaluation.value("macs"), t.number) for t in brain.trials.values() if t.duplicate_of is None)
+    least = min((t.evaluation.value("macs"), t.number) for t in recorded(tmp_path) if t.duplicate_of is None)
     assert not brain.front.feasible
-    assert brain.trials[brain.front.members[0]].evaluation.value("macs") == least[0]
+    assert brain.members()[0].evaluation.value("macs") == least[0]
     assert hands.done == []
 
 
@@ -335,7 +345,8 @@ def test_a_clock_that_jumps_disturbs_nothing(tmp_path, jump):
     check(SPEC, tmp_path, found.engine)
     quiet = tmp_path / "quiet"
     quiet.mkdir()
-    assert story(found.engine.brain.trials) == story(search(SPEC, quiet, Hands(quiet)).brain.trials)
+    search(SPEC, quiet, Hands(quiet))
+    assert story(tmp_path) == story(quiet)
 
 
 def test_two_searches_of_one_study_do_not_mix(tmp_path):

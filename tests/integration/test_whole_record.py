@@ -33,7 +33,7 @@ def search(folder, spec=SPEC, evaluator="FailingEvaluator"):
             spec, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder,
             evaluator=f"nas.testing.evaluators:{evaluator}") as found:
         found.run()
-        return found.engine
+        return store.trials("s")
 
 
 def nas(*args):
@@ -44,9 +44,7 @@ def nas(*args):
 def finished(tmp_path_factory):
     """The folder of a finished study with failed, stopped and repeated trials."""
     folder = tmp_path_factory.mktemp("finished")
-    engine = search(folder)
-    states = {t.state for t in engine.brain.trials.values()}
-    assert states == {TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED}
+    assert {trial.state for trial in search(folder)} == {TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED}
     return folder
 
 
@@ -63,8 +61,9 @@ def rows(store):
             table.select().order_by(*table.primary_key))] for table in METADATA.sorted_tables}
 
 
-def test_a_finished_study_is_sound(folder):
-    result = nas("db", "check", "--database", folder / "nas.db")
+@pytest.mark.parametrize("command", [("db", "check"), ("doctor", "--db")])
+def test_a_finished_study_is_sound(folder, command):
+    result = nas(*command, "--database", folder / "nas.db")
     assert result.exit_code == 0, result.output
     assert "is sound: 1 studies" in result.output
 
@@ -82,9 +81,10 @@ def test_what_is_wrong_is_said(folder, statement, says):
     connection = sqlite3.connect(folder / "nas.db", isolation_level=None)
     connection.execute(statement)
     connection.close()
-    result = nas("db", "check", "--database", folder / "nas.db")
-    assert result.exit_code == 2
-    assert says in result.output
+    for command in (("db", "check"), ("doctor", "--db")):
+        result = nas(*command, "--database", folder / "nas.db")
+        assert result.exit_code == 2
+        assert says in result.output
 
 
 @pytest.mark.parametrize("engines", ["sqlite postgresql sqlite", "sqlite sqlite"])
@@ -153,7 +153,7 @@ def test_failed_trials_are_tried_again(folder):
     result = nas("retry", "--database", folder / "nas.db")
     assert result.exit_code == 0, result.output
     assert "the loss is not finite after 7 steps" in result.output
-    after = search(folder, evaluator="ArithmeticEvaluator").brain.trials
+    after = search(folder, evaluator="ArithmeticEvaluator")
     assert {after[number].state for number in failed} == {TrialState.COMPLETE}
     assert [after[t.number] for t in before if t.number not in failed] == [
         t for t in before if t.number not in failed]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from nas.data import Dataset, load, split
-from nas.data.cifar10 import LAYOUT
+from nas.data.cifar import CIFAR10
 from nas.data.statistics import channel_statistics
 from nas.store import Store
 from nas.study import DataSpec
@@ -27,9 +27,9 @@ training: {precision: fp32, channels_last: true}
 budget: {trials: 1}
 workers: {kind: tune}
 """
-FOLDER = Path(os.environ.get("NAS_DATA_DIR", "")) / LAYOUT
+FOLDER = Path(os.environ.get("NAS_DATA_DIR", "")) / CIFAR10.layout
 pytestmark = pytest.mark.skipif("NAS_DATA_DIR" not in os.environ or not FOLDER.is_dir(),
-                                reason=f"NAS_DATA_DIR does not name a folder with {LAYOUT}")
+                                reason=f"NAS_DATA_DIR does not name a folder with {CIFAR10.layout}")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_the_validation_split_has_500_images_of_each_class(cifar10):
 def test_workers_of_a_cluster_of_ones_own_find_the_data_where_the_search_was_started(tmp_path):
     """In ./data, as on a machine where nothing is set."""
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / LAYOUT).symlink_to(FOLDER.resolve())
+    (tmp_path / "data" / CIFAR10.layout).symlink_to(FOLDER.resolve())
     (tmp_path / "study.yaml").write_text(STUDY)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NAS_")}
     done = subprocess.run([sys.executable, "-c", "from nas.cli import main; main()", "search", "study.yaml"],

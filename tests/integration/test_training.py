@@ -11,7 +11,7 @@ from torch import nn
 
 from nas.architecture import Architecture, Attention, OsaStage, Stem
 from nas.data import Dataset, Images, load, split
-from nas.data.cifar10 import LAYOUT
+from nas.data.cifar import CIFAR10
 from nas.errors import CorruptFileError, InvalidValueError, NasError, TrialFailedError
 from nas.model import build
 from nas.study import AutoPrecision, DataSpec, TrainingSpec
@@ -295,8 +295,8 @@ def test_the_benchmark_times_our_loop_the_bare_steps_and_the_plain_loop(digits):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (Path(os.environ.get("NAS_DATA_DIR", "")) / LAYOUT).is_dir(),
-                    reason=f"NAS_DATA_DIR does not name a folder with {LAYOUT}")
+@pytest.mark.skipif(not (Path(os.environ.get("NAS_DATA_DIR", "")) / CIFAR10.layout).is_dir(),
+                    reason=f"NAS_DATA_DIR does not name a folder with {CIFAR10.layout}")
 def test_a_small_network_gets_most_of_cifar10_right_in_half_an_epoch():
     """10 % is chance; half an epoch of the default recipe gets more than half of 1,000 unseen images right."""
     cifar10 = load(DataSpec())

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.data import Images, load, resolve, split
-from nas.data.cifar10 import CIFAR10, LAYOUT, Cifar10
+from nas.data.cifar import CIFAR10, CIFAR100
 from nas.data.pickles import read_pickle
 from nas.data.statistics import channel_statistics
 from nas.errors import CorruptFileError, DataNotFoundError, InvalidValueError, NasError
@@ -32,7 +32,7 @@ BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 
 def write_layout(folder: Path, per_batch: int = 20) -> Path:
     """A tiny data set in the official layout; pixel values tell batch, image and channel."""
-    target = folder / LAYOUT
+    target = folder / CIFAR10.layout
     target.mkdir(parents=True)
     for number, name in enumerate(BATCHES):
         rows = np.array([[50 * channel + number + image for channel in range(3)] for image in range(per_batch)])
@@ -54,18 +54,18 @@ def data_dir(tmp_path, monkeypatch):
 
 @pytest.fixture
 def published(tmp_path):
-    """The data set as an archive on a real web server: (`Cifar10` with its address and MD5, the file)."""
+    """The data set as an archive on a real web server: (`Cifar` with its address and MD5, the file)."""
     served = tmp_path / "served"
     write_layout(served)
     archive = served / "cifar.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(served / LAYOUT, LAYOUT)
+        tar.add(served / CIFAR10.layout, CIFAR10.layout)
     handler = partial(QuietHandler, directory=served)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         digest = hashlib.md5(archive.read_bytes()).hexdigest()  # noqa: S324 - the official checksum is an MD5
-        yield Cifar10(address=f"http://127.0.0.1:{server.server_port}/cifar.tar.gz", md5=digest), archive
+        yield replace(CIFAR10, address=f"http://127.0.0.1:{server.server_port}/cifar.tar.gz", md5=digest), archive
         server.shutdown()
         thread.join()
 
@@ -146,7 +146,7 @@ def test_a_missing_data_set_is_downloaded_checked_and_put_in_place(data_dir, pub
     told: list[tuple[int, int | None]] = []
     assert source.prepare(SPEC, lambda done, total: told.append((done, total))) == 100
     assert told[-1] == (archive.stat().st_size, archive.stat().st_size)
-    assert [path.name for path in data_dir.iterdir()] == [LAYOUT]
+    assert [path.name for path in data_dir.iterdir()] == [CIFAR10.layout]
     assert len(source.load(SPEC).train) == 100
 
 
@@ -156,7 +156,7 @@ def test_workers_that_need_it_at_once_download_it_once(data_dir, published):
     with ThreadPoolExecutor() as pool:
         assert list(pool.map(lambda _: source.prepare(SPEC, lambda done, _: told.append(done)), range(4))) == [100] * 4
     assert told.count(archive.stat().st_size) == 1
-    assert [path.name for path in data_dir.iterdir()] == [LAYOUT]
+    assert [path.name for path in data_dir.iterdir()] == [CIFAR10.layout]
 
 
 def test_a_download_with_another_checksum_leaves_nothing(data_dir, published):
@@ -168,7 +168,7 @@ def test_a_download_with_another_checksum_leaves_nothing(data_dir, published):
 
 def test_a_data_set_that_cannot_be_had_names_the_variable_the_folders_and_the_reason(data_dir):
     with pytest.raises(DataNotFoundError) as caught:
-        Cifar10(address=NOWHERE).prepare(SPEC, None)
+        replace(CIFAR10, address=NOWHERE).prepare(SPEC, None)
     message = str(caught.value)
     for part in ("NAS_DATA_DIR", str(data_dir), str(Path("data").absolute()), NOWHERE, "refused"):
         assert part in message
@@ -250,7 +250,7 @@ def test_digits_are_the_published_ones_enlarged():
 
 
 def test_the_fallback_is_said_recorded_and_validates_on_what_it_has(data_dir, monkeypatch):
-    monkeypatch.setattr("nas.data.cifar10.CIFAR10", Cifar10(address=NOWHERE))
+    monkeypatch.setattr("nas.data.cifar.CIFAR10", replace(CIFAR10, address=NOWHERE))
     found = resolve(DataSpec(fallback="digits", validation_images=5000))
     assert found.spec == DataSpec(dataset="digits", validation_images=287)  # a fifth of 1,437
     assert "using the fallback 'digits' instead of 'cifar10'" in found.warnings[0]
@@ -260,7 +260,7 @@ def test_the_fallback_is_said_recorded_and_validates_on_what_it_has(data_dir, mo
 
 @pytest.mark.usefixtures("data_dir")
 def test_a_fallback_with_enough_images_validates_on_what_was_asked(monkeypatch):
-    monkeypatch.setattr("nas.data.cifar10.CIFAR10", Cifar10(address=NOWHERE))
+    monkeypatch.setattr("nas.data.cifar.CIFAR10", replace(CIFAR10, address=NOWHERE))
     found = resolve(DataSpec(fallback="digits", validation_images=500))
     assert found.spec.validation_images == 500
     assert len(found.warnings) == 1
@@ -268,7 +268,7 @@ def test_a_fallback_with_enough_images_validates_on_what_was_asked(monkeypatch):
 
 @pytest.mark.usefixtures("data_dir")
 def test_without_a_fallback_nothing_replaces_the_data_set(monkeypatch):
-    monkeypatch.setattr("nas.data.cifar10.CIFAR10", Cifar10(address=NOWHERE))
+    monkeypatch.setattr("nas.data.cifar.CIFAR10", replace(CIFAR10, address=NOWHERE))
     with pytest.raises(DataNotFoundError, match="NAS_DATA_DIR"):
         load(SPEC)
 
@@ -350,6 +350,27 @@ def test_images_of_another_shape_or_type_are_refused(images, labels):
         Images(images, labels)
 
 
-def test_the_official_address_and_checksum_are_the_published_ones():
-    assert CIFAR10.address == "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-    assert CIFAR10.md5 == "c58f30108f718f92721af3b95e74349a"
+def test_cifar_100_is_read_from_its_own_layout(data_dir, monkeypatch):
+    """The twenty coarse classes, which are in its files as well, are not taken for the hundred."""
+    folder = data_dir / "cifar-100-python"
+    folder.mkdir(parents=True)
+    for name, images in (("train", 200), ("test", 100)):
+        rows = np.arange(images, dtype=np.uint8)[:, None].repeat(3072, axis=1)
+        batch = {b"data": rows, b"fine_labels": [i % 100 for i in range(images)], b"coarse_labels": [3] * images}
+        (folder / name).write_bytes(dumps(batch))
+    names = [f"fine {i}".encode() for i in range(100)]
+    (folder / "meta").write_bytes(dumps({b"fine_label_names": names, b"coarse_label_names": names[:20]}))
+    monkeypatch.setattr("nas.data.cifar.CIFAR100", replace(CIFAR100, per_file=(200, 100)))
+    dataset = load(DataSpec(dataset="cifar100", validation_images=50))
+    assert (dataset.name, len(dataset.classes), dataset.classes[99]) == ("cifar100", 100, "fine 99")
+    assert dataset.train.labels.bincount().tolist() == [2] * 100
+    assert dataset.test().images[42].unique().tolist() == [42]
+
+
+@pytest.mark.parametrize(("source", "file", "md5"), [
+    (CIFAR10, "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
+    (CIFAR100, "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
+])
+def test_the_official_address_and_checksum_are_the_published_ones(source, file, md5):
+    assert source.address == f"https://www.cs.toronto.edu/~kriz/{file}"
+    assert source.md5 == md5

@@ -18,6 +18,7 @@ from nas import plugins
 from nas.cli.bench import bench
 from nas.cli.files import write_file
 from nas.errors import InvalidValueError
+from nas.measurement import MeasurementPlan
 
 if TYPE_CHECKING:
     from nas.sampling.contest import Landscape, Run
@@ -37,6 +38,9 @@ MARKS = (25, 50, 100, 200)
               help="Accuracy that a network of the true front must have. [default: the format's, csv 0]")
 @click.option("--made-up", metavar="SPACE",
               help="Instead of a table: an OSA space with counted costs and a made-up error.")
+@click.option("--measure", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Instead of the table's costs: latency measured here, kept in this CSV file. Of channel-bench's "
+                   "ResNets, which are built with random weights.")
 @click.option("--samplers", default=SAMPLERS, show_default=True, metavar="NAMES",
               help="The first is compared with the others. NAME:N is run with N seeds: gp takes a second per proposal.")
 @click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True, help="Runs of each sampler.")
@@ -49,13 +53,15 @@ MARKS = (25, 50, 100, 200)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at once.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Draw the curves with bands as SVG.")
-def search(*, path: Path | None, form: str, costs: str, floor: float | None, made_up: str | None, samplers: str,
-           seeds: int, first_seed: int, budget: int, noisy: bool, hide_reference: bool, kept: Path | None,
-           workers: int, plot: Path | None) -> None:
+def search(*, path: Path | None, form: str, costs: str, floor: float | None, made_up: str | None,
+           measure: Path | None, samplers: str, seeds: int, first_seed: int, budget: int, noisy: bool,
+           hide_reference: bool, kept: Path | None, workers: int, plot: Path | None) -> None:
     """Samplers on a table: hypervolume as a share of the true front's, mean and deviation over seeds."""
     from nas.sampling import contest  # noqa: PLC0415 - SciPy's statistics take a second to import
 
     landscape = _landscape(path, form, _split(costs), floor, made_up)
+    if measure is not None:
+        landscape = _measured(landscape, measure, workers)
     wanted = _wanted(samplers, range(first_seed, first_seed + seeds))
     for name in wanted:
         contest.sampler_named(name)
@@ -100,6 +106,18 @@ def _landscape(path: Path | None, form: str, costs: Sequence[str], floor: float 
 
     assert path is not None  # noqa: S101 - for mypy
     return read_table(path, form, floor=floor, costs=costs)
+
+
+def _measured(landscape: "Landscape", kept: Path, workers: int) -> "Landscape":
+    """With our own latencies for costs."""
+    from nas.meters import find_meter  # noqa: PLC0415 - torch takes seconds to import
+    from nas.sampling.tables import Table as Trained  # noqa: PLC0415 - as above
+    from nas.search.measured_widths import MeasuredWidths  # noqa: PLC0415 - as above
+
+    if not isinstance(landscape, Trained) or workers > 1:
+        message = "--measure needs a --table of channel-bench, and one worker, so that it is alone"
+        raise InvalidValueError(message)
+    return MeasuredWidths(table=landscape, meter=find_meter(), plan=MeasurementPlan(), kept=kept)
 
 
 def _run(landscape: "Landscape", contest_name: str, wanted: Mapping[str, Sequence[int]], kept: Path | None,

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,18 @@ from click.testing import CliRunner
 
 from nas.cli import main
 from nas.errors import NasError
+from nas.measurement import MeasurementPlan
+from nas.model.hooks import tally
+from nas.model.width_resnet import WidthResNet
 from nas.report.curves import curves_svg
 from nas.sampling import contest
 from nas.sampling.contest import Run
 from nas.sampling.contest_file import COLUMNS, ContestFile
 from nas.sampling.made_up import MadeUp
-from nas.sampling.tables import read_table
+from nas.sampling.tables import Table, read_table
+from nas.search.measured_widths import MeasuredWidths
+from nas.search_space import Choice
+from nas.testing.fake_meter import FakeMeter
 from search_spaces.osa_detection import SPACE as DETECTION
 from search_spaces.osa_tiny import SPACE as TINY
 
@@ -193,3 +200,42 @@ def test_fifty_evaluations_on_a_table_of_trained_networks(file, form, floor):
     table = read_table(Path(folder) / file, form)
     runs = [contest.run(table, "known-cost", seed=seed, budget=50) for seed in range(3)]
     assert contest.mean_curve(runs)[-1] >= floor
+
+
+def test_channel_benchs_resnets_have_the_counts_of_its_table():
+    """Parameters and MACs of three networks as published; the layers are the benchmark's."""
+    for quarters, parameters, macs in (((4,) * 7, 15356170, 1436226560), ((1,) * 7, 963658, 90096896),
+                                       ((4, 4, 3, 2, 2, 1, 4), 6208394, 794495488)):
+        counts = tally(WidthResNet(quarters), 32)
+        assert (counts.parameters, counts.macs) == (parameters, macs)
+
+
+def test_latencies_are_measured_once_and_kept(tmp_path):
+    """A second landscape of the same file measures nothing; samplers are told no latency before it is measured."""
+    made = [MeasuredWidths(table=width_table(), meter=Undisturbed(), kept=tmp_path / "latency.csv",
+                           plan=MeasurementPlan(warmup_s=0.01, block_s=0.01, min_time_s=0.05, max_time_s=0.2))
+            for _ in range(2)]
+    assert set(made[0].problem(tell_reference=False).counts({f"layer{i}": 1 for i in range(7)})) == {"macs"}
+    found = contest.run(made[0], "random", seed=0, budget=2)
+    lines = (tmp_path / "latency.csv").read_text().splitlines()
+    assert len(lines) == 4
+    again = contest.run(made[1], "random", seed=0, budget=2)
+    assert (tmp_path / "latency.csv").read_text().splitlines() == lines
+    assert again.volumes.tolist() == found.volumes.tolist()
+    assert 0 < found.volumes[-1] < 1
+
+
+class Undisturbed(FakeMeter):
+    """The machine's own clock, and nobody else on it."""
+
+    def time_s(self):
+        return time.perf_counter()
+
+
+def width_table():
+    """Stands for Channel-Bench's, with accuracies that rise with the widths."""
+    networks = np.indices((4,) * 7).reshape(7, -1).T
+    size = networks.sum(axis=1)
+    return Table(name="widths", choices=tuple(Choice(name=f"layer{i}", values=(1, 2, 3, 4)) for i in range(7)),
+                 cost_names=("macs",), networks=networks, errors=12.0 - size[:, None] / 5 - np.zeros((1, 3)),
+                 costs=1.0 + size[:, None], floor=88.0)

@@ -8,6 +8,7 @@ import difflib
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def quantity(text: str, unit: str) -> float:
     if suffix.strip() not in known:
         message = f"{text!r} is no quantity in {', '.join(name for name in known if name)}"
         raise ValueError(message)
-    return float(number) * known[suffix.strip()]
+    float(number)  # raises what Decimal would raise otherwise
+    return float(Decimal(number) * Decimal(repr(known[suffix.strip()])))  # 95 % is 0.95, to the last bit
 
 
 class _Loader(yaml.SafeLoader):

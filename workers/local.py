@@ -1,5 +1,7 @@
 """Trials in this process, one after the other: for laptops, debugging and tests."""
 
+import os
+import socket
 import sys
 
 from nas import plugins
@@ -32,6 +34,7 @@ class LocalWorkers:
                 return task.reason
             if isinstance(task, Wait):
                 raise NasError("a trial is running elsewhere and none here: is another search at work on this study?")
+            engine.begin(task.number, worker_name())
             self._retried(engine, evaluator, task)
 
     def close(self) -> None:
@@ -60,6 +63,11 @@ class LocalWorkers:
             else:
                 return
         engine.fail(task.number, failed)
+
+
+def worker_name() -> str:
+    """This process as the record names it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def evaluator_class(job: Job) -> type[Evaluates]:

@@ -42,9 +42,9 @@ from nas.evaluation import Evaluates, Job, Preparation
 from nas.search.brain import Finished, Wait
 from nas.search.engine import Director
 from nas.study import WorkersSpec
-from nas.task import Decision, Event, Numbered
+from nas.task import Decision, Numbered
 from workers.depot import Carrier, Depot
-from workers.local import evaluator_class
+from workers.local import evaluator_class, worker_name
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are recorded with their trials
 
@@ -166,13 +166,14 @@ class Worker(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next task."""
-        self._events = self._work(**new_config)
+        self._steps = self._work(**new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """One event, or the error that ended the work: as a value, so that its message is not wrapped in Ray's."""
+        """Who works, then one event, or the error that ended the work: as a value, so that its message is not wrapped
+        in Ray's."""
         try:
-            return {"event": next(self._events)}
+            return next(self._steps)
         except StopIteration:
             return {"error": NasError("the evaluator ended before the trial was over")}
         except NasError as error:
@@ -180,17 +181,18 @@ class Worker(tune.Trainable):
 
     def cleanup(self) -> None:
         """Let go of what a half-done task holds."""
-        self._events = iter(())
+        self._steps = iter(())
 
-    def _work(self, job: Job, depot: Any, task: Numbered) -> Iterator[Event]:
-        """The events of a task; the evaluator is built for the first one."""
+    def _work(self, job: Job, depot: Any, task: Numbered) -> Iterator[dict[str, Any]]:
+        """The results of a task; the evaluator is built for the first one."""
+        yield {"worker": worker_name()}
         if self._evaluator is None or self._carrier is None:
             self._carrier = Carrier(job, None if depot is None else partial(_ask, depot))
             self._evaluator = evaluator_class(job)(self._carrier.job)
         self._carrier.fetch(task)
         for event in self._evaluator.steps(task):
             self._carrier.deliver(event)
-            yield event
+            yield {"event": event}
 
 
 def _ask(depot: Any, method: str, *arguments: Any) -> Any:
@@ -279,6 +281,9 @@ class EngineScheduler(_StaysHere, FIFOScheduler):
             return Decision.END
         if error is not None:
             raise error
+        if "worker" in result:
+            self._engine.begin(task.number, result["worker"])
+            return Decision.GO_ON
         return self._engine.report(task.number, result["event"])
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -15,16 +14,19 @@ from rich.table import Table
 from nas.architecture import Architecture
 from nas.cli import main
 from nas.cli.options import database_option, open_record, pick_study, pick_trial
-from nas.cli.progress import activity
+from nas.cli.progress import shown_url
 from nas.cli.tables import MANY, PAGE, front_table
 from nas.cli.watch import watch
 from nas.errors import InvalidValueError, NasError
+from nas.measurement import MeasurementPlan
 from nas.pareto import ParetoFront, dominators
 from nas.pareto import front as front_of
 from nas.pareto import knee as knee_of
 from nas.published import PUBLISHED, published
 from nas.report import fronts
+from nas.report.at_work import AtWork, at_work
 from nas.report.drawing import draw
+from nas.report.export_command import export_command
 from nas.report.finals import newest, results
 from nas.report.history import finished, front_at
 from nas.report.quantities import duration, quantity, sparkline, with_interval
@@ -49,6 +51,10 @@ def status(study: str | None, database: str, *, stay: bool) -> None:
         def draw(console: Console) -> None:
             if study is None:
                 console.print(_studies(store))
+                for record in store.studies():
+                    if store.driver(record.name) is not None:
+                        console.print(f"{record.name}:")
+                        _at_work(console, at_work(store, record, store.summary(record.name).running))
             else:
                 _study_status(console, store, store.study(study))
 
@@ -127,15 +133,17 @@ def compare(first: str, second: str, database: str) -> None:
 @click.argument("target", metavar="TRIAL")
 @database_option
 @click.option("--size", type=click.IntRange(min=1), help="Image size for the counts. [default: the study's, or 224]")
-def show(target: str, database: str, size: int | None) -> None:
-    """One network drawn and counted, with its measurements and rungs.
+@click.option("--latency", "timed", is_flag=True,
+              help="Also time here which share of the latency each part takes, with random weights.")
+def show(target: str, database: str, size: int | None, *, timed: bool) -> None:
+    """One network drawn and counted, with its measurements and rungs, and how to take it away.
 
     TRIAL is STUDY:NUMBER (or NUMBER), the name of a published VoVNet such as vovnet39, or an architecture.json.
     """
-    if target in PUBLISHED:
-        click.echo(draw(published(target), size or 224, 1000))
-    elif target.endswith(".json"):
-        click.echo(draw(read_architecture(Path(target)), size or 224, 1000))
+    if target in PUBLISHED or target.endswith(".json"):
+        network = published(target) if target in PUBLISHED else read_architecture(Path(target))
+        click.echo(draw(network, size or 224, 1000))
+        plan, classes = MeasurementPlan(image_size=size or 224), 1000
     else:
         with open_record(database) as store:
             record, trial = pick_trial(store, target)
@@ -146,6 +154,24 @@ def show(target: str, database: str, size: int | None) -> None:
                 click.echo(f"trained fully, {result.recipe.epochs:g} epochs: error {result} on the test images")
         for line in _standing(record, trial, others):
             click.echo(line)
+        click.echo(f"take it away: {export_command(record.name, trial.number, shown_url(database))}")
+        network, classes = trial.architecture, record.classes
+        plan = replace(record.spec.measurement, image_size=size or record.spec.measurement.image_size)
+    if timed:
+        for line in _latency_shares(network, classes, plan):
+            click.echo(line)
+
+
+def _latency_shares(network: Architecture, classes: int, plan: MeasurementPlan) -> Iterator[str]:
+    from nas.instrument.shares import latency_shares  # noqa: PLC0415 - torch takes seconds to import
+    from nas.meters import find_meter  # noqa: PLC0415
+
+    with find_meter() as meter:
+        shares, runs = latency_shares(network, classes, replace(plan, runtime="eager"), meter)
+        yield (f"share of the latency here, on {meter.device.name}, batch {plan.batch_size} at {plan.image_size} px, "
+               f"{plan.precision}, eager: median of {runs} runs [nine of ten are within]")
+    for name, share in shares.items():
+        yield f"{name:12}{share.median:>7.1%}  [{share.low:.1%} to {share.high:.1%}]"
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -241,11 +267,21 @@ def _study_status(console: Console, store: Store, record: StudyRecord) -> None:
         console.print(f"hypervolume {volumes[-1]:.5g}  {sparkline(volumes)}")
     for line in _rungs(store, record):
         console.print(line)
-    for trial in store.trials(record.name, known.running):
-        console.print(f"trial {trial.number}: {activity(trial, spec)}, "
-                      f"begun {duration((datetime.now(UTC) - trial.started_at).total_seconds())} ago")
+    _at_work(console, at_work(store, record, known.running))
     for number, reason in known.failed:
         console.print(f"trial {number} failed: {reason}")
+
+
+def _at_work(console: Console, found: AtWork) -> None:
+    """Who does what."""
+    console.print(found.heading)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for each in found.works:
+        table.add_row(f"  {each.worker or 'no worker yet'}", f"trial {each.trial}", each.doing, duration(each.lasted_s))
+    if found.works:
+        console.print(table)
+    for line in found.device:
+        console.print(line)
 
 
 def spending(budget: Budget, known: Summary) -> Iterator[str]:

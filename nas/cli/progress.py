@@ -13,6 +13,8 @@ from rich.text import Text
 
 from nas import plugins
 from nas.cli.tables import MANY, PAGE, front_table
+from nas.report.at_work import activity
+from nas.report.export_command import export_command
 from nas.report.fronts import cells
 from nas.report.quantities import duration, sparkline
 from nas.search.engine import Engine
@@ -94,6 +96,10 @@ class SearchDisplay:
             self._volumes.append(engine.brain.front.hypervolume or 0.0)
         if self._live is not None:
             self._body = self._draw(engine)
+        elif ended and trial.beyond_limits:
+            beyond = engine.brain.architectures - engine.brain.counted
+            if beyond & (beyond - 1) == 0:  # at 1, 2, 4, 8, … of them: a tight limit is beyond nearly all networks
+                self._console.print(f"{beyond} beyond the limits so far, the last: {trial.reason}", soft_wrap=True)
         elif ended:
             self._console.print(self._line(engine, trial), soft_wrap=True)
 
@@ -123,7 +129,7 @@ class SearchDisplay:
                 "next:\n"
                 f"  nas front {spec.name}{option}\n"
                 f"  nas show {spec.name}:{best}{option}\n"
-                f"  nas export {spec.name} --trial {best} -o {spec.name}-{best}{option}", soft_wrap=True)
+                f"  {export_command(spec.name, best, shown_url(self._database))}", soft_wrap=True)
 
     def _render(self) -> RenderableType:
         engine = self._engine
@@ -142,7 +148,8 @@ class SearchDisplay:
         volume = brain.front.hypervolume
         history = Text("hypervolume: give every objective a reference" if volume is None else
                        f"hypervolume {volume:.4g}  {sparkline(self._volumes)}")
-        running = [Text(f"trial {t.number}: {activity(t, spec)}", style="dim") for t in brain.running]
+        running = [Text(f"trial {t.number}: {activity(t, spec)}{f', {t.worker}' * bool(t.worker)}", style="dim")
+                   for t in brain.running]
         members = {member.number: member for member in brain.members()}
         return Group(bar, history, front_table(spec, members, brain.front, limit=SHOWN, sure=False), *running)
 
@@ -157,15 +164,6 @@ class SearchDisplay:
         budget = engine.spec.budget.searching
         return (f"[{engine.brain.done}/{budget.trials}] trial {trial.number} {trial.state}{mark}: {found}{volume}, "
                 f"{time_left(engine)}")
-
-
-def activity(trial: Trial, spec: StudySpec) -> str:
-    """What is being done with a running trial."""
-    rungs: Sequence[float] = spec.rungs.epochs
-    if not trial.evaluation.measurements:
-        return "counting and measuring"
-    done = len(trial.evaluation.rungs)
-    return f"training to {rungs[done]:g} epochs (rung {done + 1} of {len(rungs)})" if done < len(rungs) else "ending"
 
 
 def time_left(engine: Engine) -> str:

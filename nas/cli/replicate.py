@@ -22,7 +22,8 @@ from nas.cli.options import database_option, pick_study
 from nas.errors import InvalidValueError, NasError
 from nas.pareto import front as front_of
 from nas.report.quantities import quantity
-from nas.search.replicates import Replication, chosen, left_to_do, open_replicates
+from nas.search.launch import Trainings
+from nas.search.replicates import chosen, left_to_do, open_replicates
 from nas.store import Store, StudyRecord
 from nas.task import Task
 from nas.trial import Trial
@@ -87,7 +88,7 @@ class Display:
         self._total, self._done = total, done
         self._bar: tuple[Progress, TaskID] | None = None
 
-    def run(self, replication: Replication) -> None:
+    def run(self, replication: Trainings[Task]) -> None:
         """Train, and show it."""
         self._console.print(f"{self._total} replicates, {self._done} of them recorded; "
                             f"{replication.job.spec.workers.count} {replication.job.spec.workers.kind} worker(s)")

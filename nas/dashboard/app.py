@@ -23,6 +23,7 @@ except ImportError as error:  # pragma: no cover - depends on what is installed
 from nas.dashboard.pages import compare_page, list_page, study_page, trial_page
 from nas.pareto import front as front_of
 from nas.report import fronts
+from nas.report.at_work import at_work
 from nas.report.contents import Study, contents, read
 from nas.report.history import front_at
 from nas.report.page import asset, plotly
@@ -55,7 +56,8 @@ def create_app(store: Store, *, database: str, hosts: Sequence[str] = ("127.0.0.
 
 
 class _Latest:
-    """Contents of the studies that were asked for, made anew only when a trial has begun or ended since."""
+    """Contents of the studies that were asked for, made anew only when a trial has begun or ended since, but for what
+    is being done now."""
 
     def __init__(self, store: Store, database: str) -> None:
         self._store, self._database = store, database
@@ -64,11 +66,14 @@ class _Latest:
 
     def __call__(self, name: str) -> dict[str, Any]:
         """As `nas.report.contents.contents`."""
-        state = (self._store.study(name).counts, len(self._store.fronts(name)))
+        record = self._store.study(name)
+        state = (record.counts, len(self._store.fronts(name)))
         with self._lock:
             if name not in self._known or self._known[name][0] != state:
                 self._known[name] = (state, contents(read(self._store, name, self._database)))
-            return self._known[name][1]
+            known = self._known[name][1]
+        working = at_work(self._store, record, self._store.summary(name).running)
+        return {**known, "at_work": working.to_dict()}
 
 
 def _add_pages(app: FastAPI, store: Store, database: str) -> None:

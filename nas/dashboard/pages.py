@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from nas.report.contents import Study, export_command
+from nas.report.contents import Study
+from nas.report.export_command import export_command
 from nas.report.page import embedded, page, trusted
 from nas.report.quantities import duration, quantity, with_interval
 from nas.report.svg import draw_svg
@@ -27,7 +28,7 @@ def trial_page(study: Study, trial: Trial) -> str:
     """One trial: its network, figures, rungs, params and how to export it."""
     return page("trial.html", title=f"Trial {trial.number} of {study.record.name}", record=study.record, trial=trial,
                 drawing=_drawing(study.record, trial), figures=_figures(trial), quote=quote,
-                command=export_command(study).replace("NUMBER", str(trial.number)),
+                command=export_command(study.record.name, trial.number, study.database),
                 kept=trial.number in study.kept)
 
 

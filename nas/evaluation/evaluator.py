@@ -60,7 +60,7 @@ class Evaluator:
             problems += [f"budget.energy_j: {untold}"] if untold else []
             if problems:
                 raise UnavailableError("\n".join(problems))
-            device = {"class": meter.device.device_class, "name": meter.device.name}
+            device = {"class": meter.device.device_class, "name": meter.device.name, "identity": meter.device.identity}
         if not spec.needs_training:
             return known or Preparation(data=spec.data, classes=CLASSES_WITHOUT_DATA, device=device)
         resolution = resolve(known.data if known else spec.data)

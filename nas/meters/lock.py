@@ -18,15 +18,36 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from nas.errors import UnavailableError
+
+LOCKS = Path("/proc/locks")
 
 
 def lock_folder() -> Path:
     """Where the lock files lie."""
     chosen = os.environ.get("NAS_LOCK_DIR")
     return Path(chosen) if chosen else Path(tempfile.gettempdir()) / "osa-nas-locks"
+
+
+class Use(StrEnum):
+    """What a device is held for."""
+
+    NOBODY = "free"
+    MEASURING = "being measured"
+    """Or somebody waits for trainers to step aside."""
+    TRAINING = "shared"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holders:
+    """Who holds a device now: the numbers of the processes that this system shows, perhaps not of all there are."""
+
+    use: Use
+    processes: tuple[int, ...] = ()
 
 
 class DeviceLock:
@@ -58,6 +79,20 @@ class DeviceLock:
             training.enter()
             yield training
             before_leaving()
+
+    def holders(self) -> Holders | None:
+        """Who holds the device now, found out without disturbing anybody; None where it was never used on this
+        machine."""
+        if not self._device_file.exists() or not self._turnstile_file.exists():
+            return None
+        with self._opened(self._turnstile_file) as turnstile, self._opened(self._device_file) as device:
+            for use, descriptor, wish in ((Use.MEASURING, turnstile, fcntl.LOCK_SH),
+                                          (Use.TRAINING, device, fcntl.LOCK_EX)):
+                try:
+                    fcntl.flock(descriptor, wish | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return Holders(use=use, processes=_processes(descriptor))
+        return Holders(use=Use.NOBODY)
 
     @contextlib.contextmanager
     def _opened(self, path: Path) -> Iterator[int]:
@@ -99,6 +134,16 @@ class Training:
             return True
         fcntl.flock(self._turnstile, fcntl.LOCK_UN)
         return False
+
+
+def _processes(descriptor: int) -> tuple[int, ...]:
+    """The numbers of the processes that hold a lock on this open file, as far as the kernel shows them to us."""
+    file = os.fstat(descriptor)
+    name = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+    with contextlib.suppress(OSError):
+        lines = [line.split() for line in LOCKS.read_text().splitlines()]
+        return tuple(sorted({int(words[4]) for words in lines if words[1] == "FLOCK" and words[5] == name}))
+    return ()
 
 
 def _make_folder(folder: Path) -> None:

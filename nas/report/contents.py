@@ -5,7 +5,6 @@ Numbers are SI; what is not known is None.
 """
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +16,8 @@ from nas.pareto import ParetoFront, dominators, ranks, standings
 from nas.pareto import front as front_of
 from nas.published import PUBLISHED
 from nas.report import quality
+from nas.report.at_work import AtWork, at_work
+from nas.report.export_command import export_command
 from nas.report.history import SearchClock, finished, ledger, steps
 from nas.report.relations import choices_seen, neighbours, positions
 from nas.report.spread import averaged, honest
@@ -33,7 +34,8 @@ NEIGHBOURS = 5
 class Study:
     """A study as it is read from the record.
 
-    `database` is how commands name it, without a password; `kept` are the trials whose weights were kept.
+    `database` is how commands name it, without a password; `kept` are the trials whose weights were kept; `at_work` is
+    what was being done when it was read.
     """
 
     record: StudyRecord
@@ -41,6 +43,7 @@ class Study:
     fronts: Sequence[ParetoFront]
     database: str = "nas.db"
     kept: frozenset[int] = frozenset()
+    at_work: AtWork | None = None
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -51,8 +54,10 @@ class Study:
 def read(store: Store, name: str, database: str) -> Study:
     """The study of this name as the record holds it now. Raises `UnknownNameError`."""
     kept = frozenset(a.trial for a in store.artifacts(name) if a.trial is not None)
-    return Study(record=store.study(name), trials=store.trials(name), fronts=store.fronts(name), database=database,
-                 kept=kept)
+    record, trials = store.study(name), store.trials(name)
+    running = [t.number for t in trials if t.state is TrialState.RUNNING and t.duplicate_of is None]
+    return Study(record=record, trials=trials, fronts=store.fronts(name), database=database, kept=kept,
+                 at_work=at_work(store, record, running))
 
 
 def contents(study: Study) -> dict[str, Any]:
@@ -62,7 +67,8 @@ def contents(study: Study) -> dict[str, Any]:
     choices, means = choices_seen(ended), averaged(ended)
     return {
         "study": record.name,
-        "command": export_command(study),
+        "command": export_command(record.name, "NUMBER", study.database),
+        "at_work": study.at_work and study.at_work.to_dict(),
         "objectives": [{"metric": o.metric, "direction": o.direction, "limit": o.limit, "reference": o.reference}
                        for o in spec.objectives],
         "metrics": _metrics(study, means),
@@ -80,13 +86,6 @@ def contents(study: Study) -> dict[str, Any]:
         "summary": {**_summary(study, ended), "front": len(_members(study, means))},
         "provenance": _provenance(record),
     }
-
-
-def export_command(study: Study) -> str:
-    """What to type for a trial: `NUMBER` stands for its number, all else is quoted for a shell."""
-    name = study.record.name
-    database = "" if study.database == "nas.db" else f" --database {shlex.quote(study.database)}"
-    return f"nas export {shlex.quote(name)} --trial NUMBER -o {shlex.quote(f'{name}-NUMBER')}{database}"
 
 
 def _metrics(study: Study, ended: Sequence[Trial]) -> list[dict[str, Any]]:

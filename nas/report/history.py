@@ -96,7 +96,7 @@ def ledger(trials: Sequence[Trial]) -> list[Mapping[str, float | str | None]]:
     """What the seconds of all workers went into, one mapping for each state that trials ended in.
 
     `waiting` is for the device; `other` the time between a trial's start and end that was none of the rest: building
-    and saving networks, the engine itself; it may hold interruptions of the search. `energy` are joules, where known.
+    and saving networks, the engine itself. `energy` are joules, where known.
     """
     found: list[Mapping[str, float | str | None]] = []
     for state in (TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED):

@@ -66,7 +66,8 @@ def half_width(low: float | None, high: float | None, value: float | None) -> fl
 
 
 def measured(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Of each metric that is not counted: statuses, readings, relative half widths, method, devices, plan."""
+    """Of each metric that is not counted: statuses, readings, relative half widths, rejected cycles of certified
+    latencies, method, devices, plan."""
     figures = [m for t in trials if t.duplicate_of is None for m in t.evaluation.measurements.values()
                if m.kind is not Kind.COUNTED]
     rows = []
@@ -83,6 +84,7 @@ def measured(trials: Sequence[Trial]) -> list[dict[str, Any]]:
             "methods": sorted({m.method for m in own if m.value is not None}),
             "devices": sorted({m.device.device_class for m in own if m.device}),
             "plan": next((m.plan.to_dict() for m in own if m.plan), None),
+            "rejected": sum(len(m.details.get("rejected", ())) for m in own),
             "reasons": dict(Counter(m.reason for m in own if m.reason).most_common(5)),
         })
     return rows

@@ -6,7 +6,7 @@ Workers call `propose`, `report` and `fail`; listeners are told after each commi
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from nas.measurement import Measurement
@@ -36,7 +36,7 @@ class Record(Protocol):
         """Keep a rung that a trial reached."""
 
     def finish_trial(self, study: str, trial: Trial) -> None:
-        """Keep how a trial ended."""
+        """Keep how a trial ended, or of a running one who works on it and since when."""
 
     def add_front(self, study: str, front: ParetoFront) -> None:
         """Keep the front as it is now."""
@@ -54,6 +54,9 @@ class Director(Protocol):
 
     def task(self, number: int) -> Numbered:
         """What is left to do of a task."""
+
+    def begin(self, number: int, worker: str) -> None:
+        """Take that this worker works on a task from now on."""
 
     def report(self, number: int, event: Event) -> Decision:
         """Take what a worker found; whether it should go on."""
@@ -91,7 +94,7 @@ class Engine:
     def propose(self) -> Task | Wait | Finished:
         """The next task, recorded as running; duplicates on the way to it are recorded too."""
         if self._interrupted:
-            return self.task(self._interrupted.pop(0))
+            return self._resumed(self._interrupted.pop(0))
         while True:
             limit = self.spec.budget.searching.wall_time_s
             if limit is not None and self.elapsed_s() >= limit:
@@ -111,6 +114,11 @@ class Engine:
         known = {name: figure for name, figure in trial.evaluation.measurements.items() if figure.value is not None}
         return Task(number=number, architecture=trial.architecture, seed=trial.seed,
                     evaluation=replace(trial.evaluation, measurements=known))
+
+    def begin(self, number: int, worker: str) -> None:
+        """Record who works on a running trial."""
+        if self.brain.is_running(number):
+            self._note(replace(self.brain.trial(number), worker=worker))
 
     def report(self, number: int, event: Event) -> Decision:
         """Record what a worker found; whether it should go on with the trial.
@@ -141,6 +149,19 @@ class Engine:
     def elapsed_s(self) -> float:
         """Seconds of searching, all calls of the study together."""
         return self._spent_s + (self._now() - self._started).total_seconds()
+
+    def _resumed(self, number: int) -> Task:
+        """A trial that a former call left running, as if it had begun later: the pause is no time of searching."""
+        trial = self.brain.trial(number)
+        spent = trial.evaluation.spent
+        worked = timedelta(seconds=spent.device_s + spent.waiting_s)
+        self._note(replace(trial, worker="", started_at=self._now() - worked))
+        return self.task(number)
+
+    def _note(self, trial: Trial) -> None:
+        """Record what changed of a running trial besides its evaluation."""
+        self._record.finish_trial(self.spec.name, trial)
+        self._learn(trial)
 
     def _commit(self, trial: Trial, event: Event | None = None) -> None:
         """Record the event, the trial if it ended, the duplicates that waited for it, and the front if it moved."""

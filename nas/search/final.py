@@ -5,18 +5,16 @@ at its last whole epoch when the same call comes again.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from nas.architecture import Architecture
-from nas.errors import InvalidValueError, TrialFailedError
-from nas.evaluation import Job, Preparation
+from nas.errors import InvalidValueError
 from nas.evaluation.full import GOING
 from nas.recipe import FinalTraining, Recipe, final_seed
-from nas.search.launch import Workers
-from nas.search.plan import Plan
+from nas.search.launch import Trainings, Workers, open_trainings
 from nas.store import Artifact, ArtifactKind, Store
 from nas.study import StudySpec
 from nas.task import Advanced, Event, FinalTask, Judged, Weights
@@ -39,24 +37,6 @@ class Candidate:
 
 Listener = Callable[[Candidate, FinalTask, Advanced | FinalTraining], None]
 """Told of every epoch and of every finished training."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinalSearch:
-    """Prepared trainings; `candidates` are those of the plan's tasks, by task number."""
-
-    plan: Plan[FinalTask]
-    candidates: Sequence[Candidate]
-    job: Job
-    workers: Workers
-
-    def run(self) -> None:
-        """Train. Ctrl-C loses nothing but the epochs in work. Raises `TrialFailedError` where trainings failed."""
-        self.workers.run(self.plan, self.job)
-        if self.plan.failures:
-            raise TrialFailedError("\n".join(
-                f"{self.candidates[number].name} with seed {self.plan.tasks[number].seed}: {reason}"
-                for number, reason in sorted(self.plan.failures.items())))
 
 
 def teacher_of(recipe: Recipe, trials: Sequence[Trial], finals: Sequence[FinalTraining]) -> Weights | None:
@@ -91,16 +71,12 @@ def left_to_do(spec: StudySpec, candidates: Sequence[Candidate], recipe: Recipe,
     return found
 
 
-@contextmanager
 def open_final(store: Store, study: str, todo: Sequence[tuple[Candidate, FinalTask]], *, workers: Workers, folder: Path,
-               listener: Listener = lambda *_: None, kind: str | None = None) -> Iterator[FinalSearch]:
-    """Everything before the first training. `todo` is what `left_to_do` gave; `folder` goes on the import path.
-
-    Raises `StudyConflictError` while the study is searched, `DataNotFoundError` without its data.
-    """
-    record = store.study(study)
+               listener: Listener = lambda *_: None,
+               kind: str | None = None) -> AbstractContextManager[Trainings[FinalTask]]:
+    """What `left_to_do` gave, ready to run; raises as `open_trainings`."""
     candidates = [candidate for candidate, _ in todo]
-    artifacts = Path(record.artifacts)
+    artifacts = Path(store.study(study).artifacts)
 
     def keep(task: FinalTask, event: Event | Advanced) -> FinalTask | None:
         candidate = candidates[task.number]
@@ -123,13 +99,6 @@ def open_final(store: Store, study: str, todo: Sequence[tuple[Candidate, FinalTa
         listener(candidate, task, final)
         return None
 
-    spec = record.spec if kind is None else replace(record.spec, workers=replace(record.spec.workers, kind=kind))
-    job = Job(spec=spec, artifacts=record.artifacts, folder=str(folder.resolve()),
-              preparation=Preparation.from_dict(record.numerics), evaluator="nas.evaluation.full:FullEvaluator")
-    try:
-        with store.claim(study):
-            workers.prepare(job)
-            plan = Plan(spec=spec, tasks=[task for _, task in todo], record=keep)
-            yield FinalSearch(plan=plan, candidates=candidates, job=job, workers=workers)
-    finally:
-        workers.close()
+    names = [f"{candidate.name} with seed {task.seed}" for candidate, task in todo]
+    return open_trainings(store, study, [task for _, task in todo], names, keep, workers=workers, folder=folder,
+                          kind=kind, evaluator="nas.evaluation.full:FullEvaluator")

@@ -1,4 +1,5 @@
-"""From a study and a record to a running search: prepare, record, go on where the last call stopped."""
+"""From a study and a record to running work: a search, or networks of its trials that are trained again. Prepare,
+record, go on where the last call stopped."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -6,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol
 
 from nas import plugins
 from nas.complexity import totals
@@ -17,6 +18,7 @@ from nas.search.brain import Brain, utc_now
 from nas.search.checkpoints import CheckpointKeeper
 from nas.search.closing import certification
 from nas.search.engine import Director, Engine, Listener
+from nas.search.plan import Plan, Recorder, T
 from nas.search_space import SearchSpace
 from nas.store import Store, StudyRecord
 from nas.study import DataSpec, StudySpec
@@ -68,17 +70,17 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
 
     `artifacts` is the folder of checkpoints; a study that goes on may have been moved to it, files and all.
 
-    Raises `StudyConflictError` where the record holds another study of this name, `InvalidValueError` where `artifacts`
-    lacks its checkpoints, and what `prepare` raises.
+    Raises `StudyConflictError` where another process drives a study of this name or the record holds another one,
+    `InvalidValueError` where `artifacts` lacks its checkpoints, and what `prepare` raises.
     """
     space: SearchSpace = plugins.load("nas.spaces", spec.space)
     make_sampler = plugins.load("nas.samplers", spec.sampler)
     job = Job(spec=spec, artifacts=str(artifacts.resolve()), folder=str(folder.resolve()), evaluator=evaluator)
     with ExitStack() as stack:
         stack.callback(workers.close)
+        stack.enter_context(store.claim(spec.name))  # before anything is known, so that of two new drivers one goes on
         known = next((record for record in store.studies() if record.name == spec.name), None)
         if known is not None:
-            stack.enter_context(store.claim(spec.name))
             store.update_study(spec)
             if job.artifacts != known.artifacts:
                 _move(store, known, job.artifacts)
@@ -91,7 +93,6 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
                 store.create_study(spec, dataset=preparation.data.dataset, classes=len(preparation.classes),
                                    artifacts=job.artifacts)
                 store.set_numerics(spec.name, preparation.to_dict())
-            stack.enter_context(store.claim(spec.name))
         sampler = Proposer(
             space=space, objectives=spec.objectives, seed=spec.seed, make_sampler=make_sampler,
             counts=partial(totals, image_size=spec.measurement.image_size, num_classes=len(preparation.classes)))
@@ -101,6 +102,44 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
         keeper = CheckpointKeeper(store, engine, Path(job.artifacts))
         engine.listeners = [keeper, listener]
         yield Search(engine=engine, job=replace(job, preparation=preparation), workers=workers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainings(Generic[T]):
+    """Prepared trainings of a plan's tasks; `names` are what they are called in errors, by task number."""
+
+    plan: Plan[T]
+    names: Sequence[str]
+    job: Job
+    workers: Workers
+
+    def run(self) -> None:
+        """Train. Ctrl-C loses nothing but what was at work. Raises `TrialFailedError` where trainings failed."""
+        self.workers.run(self.plan, self.job)
+        if self.plan.failures:
+            raise TrialFailedError("\n".join(f"{self.names[number]}: {reason}"
+                                             for number, reason in sorted(self.plan.failures.items())))
+
+
+@contextmanager
+def open_trainings(store: Store, study: str, tasks: Sequence[T], names: Sequence[str], record: Recorder[T], *,
+                   evaluator: str, workers: Workers, folder: Path, kind: str | None = None) -> Iterator[Trainings[T]]:
+    """Everything before the first training, as its study's only driver. `folder` goes on the import path, `kind` stands
+    in the place of the study's workers.
+
+    Raises `StudyConflictError` while the study is searched, and what the evaluator's `prepare` raises.
+    """
+    known = store.study(study)
+    spec = known.spec if kind is None else replace(known.spec, workers=replace(known.spec.workers, kind=kind))
+    job = Job(spec=spec, artifacts=known.artifacts, folder=str(folder.resolve()), evaluator=evaluator,
+              preparation=Preparation.from_dict(known.numerics))
+    try:
+        with store.claim(study):
+            workers.prepare(job)
+            plan = Plan(spec=spec, tasks=tasks, record=record)
+            yield Trainings(plan=plan, names=names, job=job, workers=workers)
+    finally:
+        workers.close()
 
 
 def _move(store: Store, known: StudyRecord, artifacts: str) -> None:

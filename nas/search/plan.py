@@ -44,6 +44,9 @@ class Plan(Generic[T]):
         """What is left to do of a task."""
         return self._tasks[number]
 
+    def begin(self, number: int, worker: str) -> None:
+        """Nobody asks who works on a plan's tasks."""
+
     def report(self, number: int, event: Event) -> Decision:
         """Record what a worker found; whether it should go on. A worker may be late for a task that is over."""
         if number not in self._running:

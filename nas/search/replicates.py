@@ -6,16 +6,14 @@ images are not read. Every rung is recorded as it is reached, so the same call g
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 
-from nas.errors import InvalidValueError, TrialFailedError
-from nas.evaluation import Job, Preparation
+from nas.errors import InvalidValueError
 from nas.pareto import front
-from nas.search.launch import Workers
-from nas.search.plan import Plan
+from nas.search.launch import Trainings, Workers, open_trainings
 from nas.store import Store
 from nas.study import StudySpec
 from nas.task import Event, Task, Trained
@@ -23,24 +21,6 @@ from nas.trial import Evaluation, Trial, TrialState
 
 Listener = Callable[[Trial, Task], None]
 """Told of every rung that was recorded: the trial, and the task as it stands now."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Replication:
-    """Prepared replicates; `trials` are those whose networks the plan's tasks train, by task number."""
-
-    plan: Plan[Task]
-    trials: Sequence[Trial]
-    job: Job
-    workers: Workers
-
-    def run(self) -> None:
-        """Train. Ctrl-C loses nothing but the rungs in work. Raises `TrialFailedError` where trainings failed."""
-        self.workers.run(self.plan, self.job)
-        if self.plan.failures:
-            raise TrialFailedError("\n".join(
-                f"trial {self.trials[number].number} with seed {self.plan.tasks[number].seed}: {reason}"
-                for number, reason in sorted(self.plan.failures.items())))
 
 
 def replicate_seed(study_seed: int, digest: str, count: int) -> int:
@@ -91,14 +71,11 @@ def kept_for_the_end(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Tri
     return todo[:max(wanted - (len(members) * seeds - len(todo)), 0)]
 
 
-@contextmanager
 def open_replicates(store: Store, study: str, todo: Sequence[tuple[Trial, Task]], *, workers: Workers, folder: Path,
                     listener: Listener = lambda *_: None, kind: str | None = None,
-                    evaluator: str = "nas.evaluation.replicator:Replicator") -> Iterator[Replication]:
-    """Everything before the first training. `todo` is what `left_to_do` gave; `folder` goes on the import path.
-
-    Raises `StudyConflictError` while the study is searched, and what the evaluator's `prepare` raises.
-    """
+                    evaluator: str = "nas.evaluation.replicator:Replicator",
+                    ) -> AbstractContextManager[Trainings[Task]]:
+    """What `left_to_do` gave, ready to run; raises as `open_trainings`."""
     record = store.study(study)
     trials = [trial for trial, _ in todo]
     artifacts = Path(record.artifacts)
@@ -113,18 +90,9 @@ def open_replicates(store: Store, study: str, todo: Sequence[tuple[Trial, Task]]
         listener(trial, task)
         return None if event.rung.epochs >= record.spec.rungs.epochs[-1] else task
 
-    spec = record.spec
-    if kind is not None:
-        spec = replace(spec, workers=replace(spec.workers, kind=kind))
-    job = Job(spec=spec, artifacts=record.artifacts, folder=str(folder.resolve()), evaluator=evaluator,
-              preparation=Preparation.from_dict(record.numerics))
-    try:
-        with store.claim(study):
-            workers.prepare(job)
-            plan = Plan(spec=spec, tasks=[task for _, task in todo], record=keep)
-            yield Replication(plan=plan, trials=trials, job=job, workers=workers)
-    finally:
-        workers.close()
+    names = [f"trial {trial.number} with seed {task.seed}" for trial, task in todo]
+    return open_trainings(store, study, [task for _, task in todo], names, keep, workers=workers, folder=folder,
+                          kind=kind, evaluator=evaluator)
 
 
 def _forget(artifacts: Path, task: Task, *, over: bool) -> None:

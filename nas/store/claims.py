@@ -8,11 +8,12 @@ import fcntl
 import hashlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.errors import DatabaseError, StudyConflictError
@@ -27,19 +28,23 @@ KEEPALIVE = ("SET tcp_keepalives_idle = 30", "SET tcp_keepalives_interval = 10",
 """Without them a server notices only after hours that a driver's machine lost its power."""
 
 
+UNNAMED = "another process"
+LOOK_S = 0.02
+
+
 def _me() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def _taken(study: str, holder: str) -> StudyConflictError:
-    return StudyConflictError(f"study {study!r} is being searched already, by {holder or 'another process'}; "
+    return StudyConflictError(f"study {study!r} is being searched already, by {holder or UNNAMED}; "
                               "wait for it or stop it")
 
 
 @contextmanager
 def claim_file(database: Path, study: str) -> Iterator[None]:
     """Hold the study beside an SQLite file. Raises `StudyConflictError` where another process or store holds it."""
-    path = database.with_name(f"{database.name}.{study}.lock")
+    path = _lock_file(database, study)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -47,7 +52,7 @@ def claim_file(database: Path, study: str) -> Iterator[None]:
         raise DatabaseError(message) from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError:
             raise _taken(study, os.read(descriptor, 200).decode(errors="replace").strip()) from None
         os.ftruncate(descriptor, 0)
@@ -57,21 +62,49 @@ def claim_file(database: Path, study: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def holder_of_file(database: Path, study: str) -> str | None:
+    """Who holds the study beside an SQLite file, None where nobody does."""
+    try:
+        descriptor = os.open(_lock_file(database, study), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(descriptor, 200).decode(errors="replace").strip() or UNNAMED
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _lock_file(database: Path, study: str) -> Path:
+    return database.with_name(f"{database.name}.{study}.lock")
+
+
+def _lock(descriptor: int) -> None:
+    """Take the lock; once more after a moment, because who only looks holds it for some microseconds."""
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    time.sleep(LOOK_S)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 @contextmanager
 def claim_server(engine: Engine, study: str, where: str) -> Iterator[Callable[[], None]]:
     """Hold the study on a PostgreSQL server. Raises `StudyConflictError` where another session holds it.
 
     Gives a function that raises `DatabaseError` once the server has let go of it; `where` is its name there.
     """
-    key = int.from_bytes(hashlib.sha256(f"osa-nas study {study}".encode()).digest()[:8], "big") >> 1
+    key = _key(study)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.detach()
         for setting in KEEPALIVE:
             connection.execute(text(setting))
         connection.execute(text("SELECT set_config('application_name', :me, false)"), {"me": f"nas, {_me()}"[:63]})
         if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar_one():
-            holder = connection.execute(HOLDER, {"key": key}).scalars().first()
-            raise _taken(study, (holder or "").removeprefix("nas, "))
+            raise _taken(study, holder_on_server(connection, study) or "")
 
         def still_held() -> None:
             try:
@@ -81,3 +114,13 @@ def claim_server(engine: Engine, study: str, where: str) -> Iterator[Callable[[]
                                     "the same command again: nothing recorded is lost") from error
 
         yield still_held
+
+
+def holder_on_server(connection: Connection, study: str) -> str | None:
+    """Who holds the study on a PostgreSQL server, None where nobody does."""
+    names = connection.execute(HOLDER, {"key": _key(study)}).scalars().all()
+    return (names[0] or UNNAMED).removeprefix("nas, ") if names else None
+
+
+def _key(study: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"osa-nas study {study}".encode()).digest()[:8], "big") >> 1

@@ -92,6 +92,17 @@ def load_single(connection: Connection, target: str | None) -> list[tuple[str, M
     return [(row.target, to_measurement(row, devices, plans)) for row in connection.execute(wanted)]
 
 
+def load_last_measured(connection: Connection, study_id: int) -> tuple[int, Measurement] | None:
+    """The newest figure with a device, and the number of its trial."""
+    row = connection.execute(
+        select(MEASUREMENT, TRIAL.c.number).join(EVALUATION, MEASUREMENT.c.evaluation_id == EVALUATION.c.id)
+        .join(TRIAL, TRIAL.c.evaluation_id == EVALUATION.c.id)
+        .where(EVALUATION.c.study_id + 0 == study_id,  # else SQLite sorts all figures of the study
+               MEASUREMENT.c.device_id.is_not(None), TRIAL.c.duplicate_of.is_(None))
+        .order_by(MEASUREMENT.c.id.desc()).limit(1)).one_or_none()
+    return None if row is None else (row.number, to_measurement(row, *_contexts(connection)))
+
+
 def _contexts(connection: Connection) -> tuple[dict[int, Device], dict[str, MeasurementPlan]]:
     """Devices and plans by their keys."""
     devices = {row.id: to_device(row) for row in connection.execute(select(DEVICE))}

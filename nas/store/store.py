@@ -28,12 +28,12 @@ from nas.schema.tables import ARTIFACT, FINAL_TRAINING, FRONT, FRONT_MEMBER, OBJ
 from nas.store import writing
 from nas.store.address import Address
 from nas.store.check import database_problems, file_problems, study_problems
-from nas.store.claims import claim_file, claim_server
+from nas.store.claims import claim_file, claim_server, holder_of_file, holder_on_server
 from nas.store.copying import copy_rows
 from nas.store.differences import differences
 from nas.store.engines import connect, reader, writer
 from nas.store.faults import told_clearly
-from nas.store.loading import load_rung_errors, load_single, load_trials
+from nas.store.loading import load_last_measured, load_rung_errors, load_single, load_trials
 from nas.store.records import Artifact, ArtifactKind, StudyRecord, Summary
 from nas.store.rows import of_final, of_objectives, of_progress, to_artifact, to_final
 from nas.store.summary import summarize
@@ -147,15 +147,21 @@ class Store:
 
     def claim(self, study: str) -> AbstractContextManager[None]:
         """Be the study's only driver while in the `with` block; the end of the process ends it too, `kill -9` as well.
+        The study need not be there yet.
 
         Raises `StudyConflictError`, which names the other process, where there is one. Where a server ends the claim
         by a restart, the next write raises `DatabaseError`.
         """
-        with self._reading() as connection:
-            self._study_id(connection, study)
         if self._address.path is not None:
             return claim_file(self._address.path, study)
         return self._claim_server(study)
+
+    def driver(self, study: str) -> str | None:
+        """Who drives the study now, None where nobody does. For an SQLite file it is known on its own machine only."""
+        if self._address.path is not None:
+            return holder_of_file(self._address.path, study)
+        with self._reading() as connection:
+            return holder_on_server(connection, study)
 
     # Trials
 
@@ -164,6 +170,11 @@ class Store:
         original."""
         with self._reading() as connection:
             return load_trials(connection, self._study_id(connection, study), numbers)
+
+    def last_measured(self, study: str) -> tuple[int, Measurement] | None:
+        """The newest figure that a device gave, with its trial; None where there is none."""
+        with self._reading() as connection:
+            return load_last_measured(connection, self._study_id(connection, study))
 
     def each_trial(self, study: str) -> Iterator[Trial]:
         """All trials in order of their numbers, read in parts, so that memory stays small however many there are. For a

@@ -1,6 +1,7 @@
 """The live page: it only reads, escapes whatever the record holds, and follows a search."""
 
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -136,7 +137,7 @@ def server(store):
 
 
 def test_a_finished_trial_appears_without_a_reload(tab, record, tmp_path):
-    """Somebody else writes into the record while the page is open."""
+    """And who is at work: somebody else writes into the record while the page is open."""
     copy = tmp_path / "nas.db"
     with sqlite3.connect(record) as source, sqlite3.connect(copy) as target:
         source.backup(target)
@@ -147,4 +148,7 @@ def test_a_finished_trial_appears_without_a_reload(tab, record, tmp_path):
         original = last.number if last.duplicate_of is None else last.duplicate_of
         writing.add_trial("pages", replace(last, number=last.number + 1, duplicate_of=original))
         tab.wait_for_selector("#tiles >> text=1 repeated", timeout=30000)
+        assert tab.inner_text("#at-work-body p") == "nobody is at work"
+        with writing.claim("pages"):
+            tab.wait_for_selector(f"#at-work-body >> text=at work: process {os.getpid()} on", timeout=30000)
     assert tab.errors == []

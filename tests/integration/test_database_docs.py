@@ -18,6 +18,7 @@ from nas.testing.store_contract import architecture, latency, rung, spec, trial
 from nas.trial import TrialState
 
 PAGE = Path(__file__).parents[2] / "docs" / "database.md"
+PANDAS, DUCKDB = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 TABLE, HISTORY, FASTEST = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 FIGURES = [(0.5, 0.004), (0.3, 0.003), (0.2, 0.002), (0.1, 0.009), (0.35, 0.001)]
 """Error and latency of trials 0 to 4; the limit of latency is 0.004, and 2 and 4 are the front."""
@@ -73,6 +74,26 @@ def test_the_fastest_networks(store):
     assert [(row.trial, row.error, row.latency_s) for row in found] == [
         (4, 0.35, 0.001), (2, 0.2, 0.002), (1, 0.3, 0.003), (3, 0.1, 0.009)]
     assert {(row.measure_s, row.train_s) for row in found} == {(0.75, 0.2)}
+
+
+def test_the_examples_for_pandas_and_duckdb(store, tmp_path, monkeypatch):
+    """One after the other, as they stand; with the connection that the page names where the record is on a server."""
+    pytest.importorskip("pandas")
+    pytest.importorskip("duckdb")
+    monkeypatch.chdir(tmp_path)
+    example, known = PANDAS, {}
+    if not (tmp_path / "nas.db").exists():
+        known["server"] = store._engine
+        example = example.replace('sqlite3.connect("file:nas.db?mode=ro", uri=True)', "server.connect()")
+    exec(example, known)  # noqa: S102 - what a reader would type
+    assert known["front"]["error"].tolist() == [0.2, 0.35]
+    assert known["front"]["latency"].tolist() == [0.002, 0.001]
+    assert len(known["trials"]) == 6
+    assert known["trials"]["started_at"].dtype.kind == "M"
+    assert known["per_state"]["cifar10"]["complete"] == pytest.approx(5 * 0.2)
+    exec(DUCKDB, known)  # noqa: S102
+    assert known["fastest"].to_dict("list") == {
+        "trial": [4, 2], "error": [0.35, 0.2], "latency_ms": [1.0, 2.0], "train_s": pytest.approx([0.2, 0.2])}
 
 
 def test_pareto_is_the_newest_front(store):

@@ -7,6 +7,7 @@ and nodes of Ray are killed in `test_cluster.py`.
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -59,10 +60,10 @@ print("finished")
 """
 
 
-def start(url, folder, clock_h=0.0):
+def start(url, folder, clock_h=0.0, code=DRIVER):
     """A driver whose clock is so many hours ahead."""
-    return subprocess.Popen([sys.executable, "-c", DRIVER, url, json.dumps(SPEC.to_dict()), str(folder), str(clock_h)],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", code, url, json.dumps(SPEC.to_dict()), str(folder), str(clock_h)],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def follow(driver, count=10**9):
@@ -126,6 +127,26 @@ def test_a_driver_killed_at_random_moments(engine, tmp_path, request):
     acknowledged += follow(last)
     assert (last.wait(), last.communicate()[1]) == (0, "")
     check_end(url, tmp_path, acknowledged, f"a driver on {engine} killed and its clock changed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_two_drivers_begin_the_same_new_study_at_the_same_moment(engine, tmp_path, request):
+    """One searches, the other is refused with one line that names the first; each architecture is evaluated once."""
+    url = str(tmp_path / "nas.db") if engine == "sqlite" else request.getfixturevalue("postgresql")()
+    waiting = DRIVER.replace("\ntry:\n", "\nprint('ready', flush=True)\nsys.stdin.readline()\ntry:\n")
+    drivers = [start(url, tmp_path, code=waiting) for _ in range(2)]
+    assert [driver.stdout.readline() for driver in drivers] == ["ready\n"] * 2
+    for driver in drivers:
+        driver.stdin.write("\n")
+        driver.stdin.flush()
+    said = [driver.communicate() for driver in drivers]
+    assert sorted(driver.returncode for driver in drivers) == [0, 1]
+    second = 1 if drivers[0].returncode == 0 else 0
+    assert said[1 - second][0].endswith("finished\n")
+    first = f"process {drivers[1 - second].pid} on {socket.gethostname()}"
+    assert said[second] == ("", f"error: study 's' is being searched already, by {first}; wait for it or stop it\n")
+    check_end(url, tmp_path, [], f"two drivers at once on {engine}")
 
 
 def kill_server(server):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nas.errors import UnavailableError
-from nas.meters.lock import DeviceLock, lock_folder
+from nas.meters.lock import DeviceLock, Holders, Use, lock_folder
 
 TRAINER = """
 import sys, time
@@ -116,6 +116,22 @@ def test_a_killed_holder_frees_the_device(tmp_path, code):
         child.wait()
         with DeviceLock("GPU-1", tmp_path).exclusive():
             pass
+
+
+def test_who_holds_a_device_is_told_without_disturbing_them(tmp_path):
+    """Nobody, two trainers, then a measurement before which they step aside: each by the numbers of its processes."""
+    lock = DeviceLock("GPU-1", tmp_path)
+    assert lock.holders() is None
+    with lock.training():
+        pass
+    assert lock.holders() == Holders(use=Use.NOBODY)
+    with process(TRAINER, tmp_path) as one, process(TRAINER, tmp_path) as other:
+        assert (one.stdout.readline(), other.stdout.readline()) == ("in\n", "in\n")
+        assert lock.holders() == Holders(use=Use.TRAINING, processes=tuple(sorted([one.pid, other.pid])))
+        assert not select.select([one.stdout, other.stdout], [], [], 0.3)[0]  # nobody had to step aside for it
+        with process(HOLDER, tmp_path) as measuring:
+            assert measuring.stdout.readline() == "in\n"
+            assert lock.holders() == Holders(use=Use.MEASURING, processes=(measuring.pid,))
 
 
 def test_devices_do_not_lock_each_other(tmp_path):

@@ -4,10 +4,15 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+
+from nas.store import Store
+from nas.testing.store_contract import architecture
+from nas.trial import Evaluation, TrialState
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here")]
 PROMPT = "[ready]"
@@ -79,12 +84,22 @@ def test_status_front_and_show_fit_the_terminal(terminal):
     assert max(len(line) for line in [*status, *front, *shown]) <= terminal.columns
 
 
-def test_watch_stays_until_ctrl_c(terminal):
-    """It shows the study, is there a few seconds later, and gives the prompt back at once."""
-    terminal.type(f"clear; {NAS} status pages --watch")
-    terminal.when(lambda lines: any("hypervolume" in line for line in lines))
-    time.sleep(2.5)
-    assert any("hypervolume" in line for line in terminal.screen())
+def test_watch_stays_until_ctrl_c(terminal, record, tmp_path):
+    """It shows the study, and who begins to work on it while it stays, by name; the prompt is back at once."""
+    database = shutil.copy(record, tmp_path)
+    terminal.type(f"clear; {NAS} status pages --watch --database {database}")
+    terminal.when(lambda lines: any("nobody is at work" in line for line in lines))
+    with Store.open(database) as store, store.claim("pages"):
+        last = store.trials("pages")[-1]
+        worker = "a-machine-with-a-long-name-in-a-rack:1234567"
+        store.add_trial("pages", replace(last, number=last.number + 1, state=TrialState.RUNNING, worker=worker,
+                                         architecture=architecture(), evaluation=Evaluation(), finished_at=None))
+        screen = terminal.when(lambda lines: any("at work: process" in line for line in lines))
+    shown = " ".join(" ".join(screen).split())
+    assert f"trial {last.number + 1}" in shown
+    assert "counting" in shown
+    assert worker in shown.replace(" ", "") if terminal.columns == 80 else worker in shown
+    assert max(map(len, screen)) <= terminal.columns
     terminal.press("C-c")
     screen = terminal.when(lambda lines: lines and lines[-1].strip() == PROMPT)
     assert "Traceback" not in "".join(screen)

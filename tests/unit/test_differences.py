@@ -16,6 +16,12 @@ def test_leaves_are_named_by_path():
     assert list(differences(left, right)) == [("objectives.1.limit", 2, 3)]
 
 
+def test_a_number_written_in_two_ways_is_the_same():
+    """95 x 0.01 and 0.95 are; a millionth apart are not."""
+    assert list(differences({"limit": 95 * 0.01}, {"limit": 0.95})) == []
+    assert list(differences({"limit": 0.95}, {"limit": 0.950001})) == [("limit", 0.95, 0.950001)]
+
+
 def test_what_is_on_one_side_only_is_there_against_nothing():
     """Both ways, also at the end of a list."""
     assert list(differences({"a": 1, "l": [1]}, {"b": 2, "l": [1, 2]})) == [

@@ -340,6 +340,15 @@
         return tile(best === null ? "–" : quantity(value(best, metric), metricOf[metric]), `best ${metric.replaceAll("_", " ")} on the front`);
       }), tile(duration(s.searched_s), `searched, ${s.repeated} repeated proposals cost nothing`));
   }
+  function drawAtWork() {
+    const now = data.at_work;
+    $("at-work").hidden = !now;
+    if (!now) return;
+    fill("at-work-body", make("p", {}, now.heading),
+      now.works.length ? make("table", {}, make("thead", {}, make("tr", {}, ...["worker", "trial", "what it does", "for"].map((h) => make("th", { scope: "col" }, h)))),
+        make("tbody", {}, ...now.works.map((one) => make("tr", {}, ...[one.worker, String(one.trial), one.doing, one.lasted].map((text) => make("td", {}, text)))))) : null,
+      ...now.device.map((line) => make("p", { className: "note" }, line)));
+  }
   function drawImportance() {
     const able = data.importance.filter((one) => Object.keys(one.shares).length);
     if (!able.length) { fill("importance-body", make("p", { className: "note" }, `Needs at least ${data.importance_needs} trials with different values.`)); return; }
@@ -374,7 +383,7 @@
       return make("tr", {}, make("td", {}, `${row.trials} ${row.state}`), ...kinds.map(([kind]) => make("td", { className: "number" }, duration(row[kind]))), make("td", { style: "width:40%" }, stack));
     });
     fill("cost-body", key, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "trials"), ...kinds.map(([kind]) => make("th", { className: "number", scope: "col" }, kind)), make("th", {}, ""))), make("tbody", {}, ...rows)),
-      make("p", { className: "note" }, "Waiting is for the device. Other is what is left between a trial's start and end: building and saving networks, the engine, interruptions."));
+      make("p", { className: "note" }, "Waiting is for the device. Other is what is left between a trial's start and end: building and saving networks, the engine."));
   }
   function drawQuality() {
     const percent = (share) => share === null ? "–" : `${(100 * share).toFixed(2)} %`;
@@ -382,7 +391,7 @@
     if (!data.quality.length) { fill("quality-body", make("p", { className: "note" }, "Nothing was measured; every figure was counted.")); return; }
     fill("quality-body", make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((h) => make("th", { scope: "col" }, h)))), make("tbody", {}, ...data.quality.map((q) => make("tr", {},
       make("td", {}, `${q.metric.replaceAll("_", " ")} (${q.kinds})`), make("td", {}, Object.entries(q.statuses).filter(([, n]) => n).map(([s, n]) => `${n} ${s}`).join(", "),
-        ...Object.entries(q.reasons).map(([reason, n]) => make("div", { className: "dim" }, `${n} × ${reason}`))),
+        q.rejected ? make("div", { className: "dim" }, `${q.rejected} cycles were rejected and measured again`) : "", ...Object.entries(q.reasons).map(([reason, n]) => make("div", { className: "dim" }, `${n} × ${reason}`))),
       make("td", { className: "number" }, percent(q.median_half_width)), make("td", { className: "number" }, percent(q.largest_half_width)), make("td", { className: "number" }, String(q.samples)),
       make("td", {}, q.methods.slice(0, 3).join("; ") + (q.methods.length > 3 ? `; and ${q.methods.length - 3} more` : "")), make("td", {}, q.devices.join("; ") || "–"),
       make("td", {}, q.plan ? `batch ${q.plan.batch_size} at ${q.plan.image_size} px, ${q.plan.precision}, ${q.plan.threads} thread(s), ${q.plan.runtime}` : "–"))))));
@@ -461,7 +470,7 @@
     options("x", entries, second); options("y", entries, objectives[0]);
     options("colour", [["", "by standing"], ...entries], ""); options("parallel-colour", entries, objectives[0]);
     if (chosen.index === null) chosen.index = along()[Math.floor(along().length / 2)] ?? null;
-    readFilter(); drawTiles(); drawDetails(); drawScatter(); ring(); drawMembers();
+    readFilter(); drawTiles(); drawAtWork(); drawDetails(); drawScatter(); ring(); drawMembers();
     setTimeout(() => { drawHistory(); drawImportance(); drawRungs(); drawCost(); drawQuality(); drawProvenance(); drawParallel(); });
   }
   function listen() {
@@ -483,7 +492,7 @@
       const next = await answer.json(), number = chosen.index === null ? null : T.number[chosen.index];
       if (JSON.stringify(next.summary) !== JSON.stringify(data.summary)) {
         take(next); chosen.index = number === null ? null : T.number.indexOf(number); drawAll();
-      }
+      } else { data.at_work = next.at_work; drawAtWork(); }
     }
     setTimeout(watch, 5000);
   }

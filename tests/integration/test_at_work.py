@@ -1,0 +1,128 @@
+"""Who does what now, as `nas status` tells it: from a real record, a real claim and the locks of real processes."""
+
+import os
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from nas.cli import main
+from nas.measurement import Status
+from nas.meters.lock import DeviceLock
+from nas.report.at_work import activity, at_work
+from nas.search.launch import open_search
+from nas.store import Store
+from nas.study import Budget, Objective, RungSpec, StudySpec
+from nas.testing.store_contract import DEVICE, latency, rung, spec, trial
+from workers.local import LocalWorkers
+
+HOST = socket.gethostname()
+HOLDER = """
+import sys
+from nas.meters.lock import DeviceLock
+lock = DeviceLock(sys.argv[1])
+with (lock.exclusive() if sys.argv[2] == "measure" else lock.training()):
+    print("in", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def database(tmp_path, monkeypatch):
+    """A record with one study and two running trials, and a folder of locks of its own."""
+    monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
+    with Store.open(tmp_path / "nas.db") as store:
+        store.create_study(spec(), dataset="digits", classes=10)
+        for number in range(2):
+            store.add_trial("first", trial(number))
+    return tmp_path / "nas.db"
+
+
+@contextmanager
+def holding(what):
+    """Another process that holds the device for this."""
+    with subprocess.Popen([sys.executable, "-c", HOLDER, DEVICE.identity, what], text=True, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == "in\n"
+        yield child
+        child.stdin.close()
+
+
+def status(database, *arguments):
+    """What the command prints, by lines."""
+    done = CliRunner().invoke(main, ["status", *arguments, "--database", str(database)], catch_exceptions=False)
+    return done.output.splitlines()
+
+
+def test_a_search_says_who_works_while_it_runs(tmp_path):
+    """The driver is this process, and with local workers the worker too; afterwards nobody is at work."""
+    study = StudySpec(name="s", space="osa_tiny", sampler="random", rungs=RungSpec(epochs=(1, 2)),
+                      budget=Budget(trials=2), objectives=(Objective(metric="error"), Objective(metric="latency")))
+    seen = []
+
+    def look(_):
+        with Store.open(tmp_path / "nas.db", read_only=True) as reading:
+            found = at_work(reading, reading.study("s"), reading.summary("s").running)
+        seen.extend((found.driver, each.worker, each.trial, each.doing) for each in found.works)
+
+    with Store.open(tmp_path / "nas.db") as store, open_search(
+            study, store=store, workers=LocalWorkers(), folder=tmp_path, artifacts=tmp_path, listener=look,
+            evaluator="nas.testing.evaluators:ArithmeticEvaluator") as found:
+        found.run()
+    driver, me = f"process {os.getpid()} on {HOST}", f"{HOST}:{os.getpid()}"
+    assert seen == [(driver, worker, number, doing) for number in range(2) for worker, doing in (
+        ("", "counting"), (me, "counting"), (me, "training to 1 epochs (rung 1 of 2)"),
+        (me, "training to 2 epochs (rung 2 of 2)"))]
+    assert "nobody is at work" in status(tmp_path / "nas.db", "s")
+
+
+def test_what_is_left_undone_is_not_shown_as_being_done(database):
+    """A driver that is gone left two trials running in the record."""
+    assert "nobody is at work; what is unfinished goes on with the next nas search" in status(database, "first")
+    assert not [line for line in status(database) if "at work" in line]
+    with Store.open(database) as store, store.claim("first"):
+        assert f"at work: process {os.getpid()} on {HOST}, 2 of 1 workers busy" in status(database)
+
+
+def test_who_has_the_device_is_told_by_name(database):
+    """A worker of the study by its trial, a stranger by its program, nobody at all; and how the last figure was."""
+    with Store.open(database) as store, holding("measure") as child:
+        store.add_measurements("first", 0, [latency()], 0.5)
+        stranger = f"device: Two cores, being measured by process {child.pid} ("
+        assert [line for line in status(database, "first") if line.startswith(stranger)]
+        store.finish_trial("first", trial(1, worker=f"{HOST}:{child.pid}"))
+        lines = status(database, "first")
+        assert f"device: Two cores, being measured by {HOST}:{child.pid} (trial 1)" in lines
+        assert any(line.split() == [f"{HOST}:{child.pid}", "trial", "1", "counting", "0", "s"] for line in lines)
+        assert any(line.startswith("last figure: latency of trial 0, ok, ") for line in lines)
+    assert "device: Two cores, free" in status(database, "first")
+    with holding("train") as child:
+        shared = f"device: Two cores, shared by process {child.pid} ("
+        assert [line for line in status(database, "first") if line.startswith(shared)]
+
+
+def test_a_device_of_another_machine_is_not_said_to_be_free(database):
+    """Nothing is known of it here; what its last figure was is in the record."""
+    hot = replace(latency(), value=None, ci_low=None, ci_high=None, samples=(), status=Status.THROTTLED,
+                  reason="too hot")
+    with Store.open(database) as store:
+        store.add_measurements("first", 0, [hot], 0.5)
+    assert DeviceLock(DEVICE.identity).holders() is None
+    lines = status(database, "first")
+    assert "device: Two cores, which is not known here to be in use or free" in lines
+    assert any(line.startswith("last figure: latency of trial 0, throttled (too hot), ") for line in lines)
+
+
+def test_what_is_done_with_a_trial_follows_from_what_it_has():
+    """Counted, then measured, then trained to its rungs."""
+    started, study = trial(0), spec(rungs=RungSpec(epochs=(0.5, 2)))
+    known = started.evaluation
+    macs = latency(metric="macs")
+    steps = [known, known.with_measurements([macs]), known.with_measurements([macs, latency()])]
+    steps.append(steps[-1].with_rung(rung(0.5)))
+    assert [activity(trial(0, evaluation=step), study) for step in steps] == [
+        "counting", "measuring latency", "training to 0.5 epochs (rung 1 of 2)", "training to 2 epochs (rung 2 of 2)"]

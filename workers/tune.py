@@ -33,6 +33,7 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -85,7 +86,8 @@ class TuneWorkers:
                     search_alg=searcher, scheduler=EngineScheduler(engine, errors), num_samples=-1,
                     max_concurrent_trials=workers.count, reuse_actors=True),
                 run_config=tune.RunConfig(
-                    name="study", storage_path=folder, verbose=0, callbacks=[Undertaker(engine, searcher, errors)],
+                    name="study", storage_path=folder, verbose=0,
+                    callbacks=[Undertaker(engine, searcher, errors), Silence()],
                     failure_config=tune.FailureConfig(max_failures=0),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)),
             ).fit()
@@ -294,6 +296,15 @@ def _forget(controller: TuneController) -> None:
     for kept in (controller._live_trials, controller._trials_to_cache, controller._stopped_trials,  # noqa: SLF001
                  controller._failed_trials):  # noqa: SLF001
         kept.difference_update(over)
+
+
+class Silence(_StaysHere, TrialProgressCallback):
+    """In the place of Tune's own callback, which prints nothing here and keeps every trial for it."""
+
+    def on_trial_result(self, *args: Any, **info: Any) -> None:
+        """Nothing to print."""
+
+    on_trial_error = on_trial_complete = on_trial_result
 
 
 class Undertaker(_StaysHere, tune.Callback):

@@ -55,7 +55,7 @@ def newest(finals: Sequence[FinalTraining], trials: Sequence[Trial]) -> dict[int
     """Of each trial that was finally trained the result of the recipe that was used last in the study, else of the
     last one for this network. Duplicates share their network's."""
     latest = {result.network: result for result in results(finals)}
-    return {trial.number: latest[trial.architecture.digest] for trial in trials
+    return {trial.number: latest[trial.architecture.digest] for trial in (trials if latest else ())
             if trial.architecture.digest in latest}
 
 

@@ -101,6 +101,8 @@ TRIAL = Table(
 
 Index("uq_trial_original", TRIAL.c.evaluation_id, unique=True,
       sqlite_where=text("duplicate_of IS NULL"), postgresql_where=text("duplicate_of IS NULL"))
+Index("ix_trial_progress", *(TRIAL.c[name] for name in (  # all that a status asks of trials, whose rows are long
+    "study_id", "state", "duplicate_of", "started_at", "finished_at")))
 
 
 def _reached() -> list[SchemaItem]:

@@ -1,26 +1,25 @@
 """What a study's trials come to, counted and summed by the database."""
 
-from typing import Any
-
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Double, cast, func, select
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, Double, case, cast, func, select
 
 from nas.schema.tables import EVALUATION, RUNG, TRIAL
 from nas.store.records import Summary
 from nas.trial import Spent, TrialState
 
+MOMENT = len("2026-01-31 23:59:59.000000")
+"""Every time in SQLite is a text of this length."""
+
 
 def summarize(connection: Connection, study_id: int) -> Summary:
-    """Six short queries: some 0.3 s of CPU time for 100,000 trials on SQLite."""
+    """Seven short queries: some 0.15 s of CPU time for 100,000 trials on SQLite."""
     ours = TRIAL.c.study_id == study_id
     counts, repeated = dict.fromkeys(TrialState, 0), 0
-    for state, original, count in connection.execute(
-            select(TRIAL.c.state, TRIAL.c.duplicate_of.is_(None), func.count()).where(ours)
-            .group_by(TRIAL.c.state, TRIAL.c.duplicate_of.is_(None))):
-        if original:
-            counts[TrialState(state)] += count
-        else:
-            repeated += count
+    for state, count, duplicates in connection.execute(
+            select(TRIAL.c.state, func.count(), func.count(TRIAL.c.duplicate_of)).where(ours).group_by(TRIAL.c.state)):
+        counts[TrialState(state)] = count - duplicates
+        repeated += duplicates
     here = EVALUATION.c.study_id + 0 == study_id  # read in the order of the file, ten times as fast as by the index
     around = connection.execute(select(
         func.sum(EVALUATION.c.measure_s).label("measuring"), func.sum(EVALUATION.c.waiting_s).label("waiting"),
@@ -35,9 +34,9 @@ def summarize(connection: Connection, study_id: int) -> Summary:
     beyond = connection.execute(select(func.count()).select_from(TRIAL).where(
         ours, TRIAL.c.state == TrialState.STOPPED.value, TRIAL.c.duplicate_of.is_(None), untrained)).scalar_one()
     wanted = TrialState.FAILED.value, TrialState.RUNNING.value
-    told = connection.execute(
+    told = sorted(connection.execute(  # here, else SQLite reads the whole table in order
         select(TRIAL.c.number, TRIAL.c.state, TRIAL.c.reason)
-        .where(ours, TRIAL.c.state.in_(wanted), TRIAL.c.duplicate_of.is_(None)).order_by(TRIAL.c.number)).all()
+        .where(ours, TRIAL.c.state.in_(wanted), TRIAL.c.duplicate_of.is_(None))))
     return Summary(counts=counts, repeated=repeated, searched_s=_searched_s(connection, study_id),
                    beyond=beyond, spent=spent,
                    failed=tuple((row.number, row.reason) for row in told if row.state == TrialState.FAILED),
@@ -45,20 +44,29 @@ def summarize(connection: Connection, study_id: int) -> Summary:
 
 
 def _searched_s(connection: Connection, study_id: int) -> float:
-    """As `nas.search.engine.searched_s`: a running trial lasts until its last rung, as far as the record knows."""
-    last_rung = (select(func.max(RUNG.c.finished_at)).where(
-        RUNG.c.evaluation_id == TRIAL.c.evaluation_id, TRIAL.c.duplicate_of.is_(None)).scalar_subquery())
-    end = func.coalesce(TRIAL.c.finished_at, last_rung, TRIAL.c.started_at)
-    rows = connection.execute(
-        select(_seconds(connection, TRIAL.c.started_at), _seconds(connection, end))
-        .where(TRIAL.c.study_id == study_id).order_by(TRIAL.c.started_at))
-    starts, ends = np.asarray([tuple(row) for row in rows], dtype=float).reshape(-1, 2).T  # (n,), (n,)
+    """Seconds in which at least one trial was worked on; of a running one those that its figures and rungs took, as far
+    as the record knows."""
+    ours = TRIAL.c.study_id == study_id
+    around = select(EVALUATION.c.measure_s + func.coalesce(EVALUATION.c.waiting_s, 0.0)).where(
+        EVALUATION.c.id == TRIAL.c.evaluation_id).scalar_subquery()
+    rungs = select(func.sum(RUNG.c.train_s + RUNG.c.validation_s)).where(
+        RUNG.c.evaluation_id == TRIAL.c.evaluation_id).scalar_subquery()
+    worked = case((TRIAL.c.duplicate_of.is_(None), around + func.coalesce(rungs, 0.0)), else_=0.0)
+    going = [(begin.timestamp(), begin.timestamp() + seconds) for begin, seconds in connection.execute(
+        select(TRIAL.c.started_at, worked).where(ours, TRIAL.c.finished_at.is_(None)))]
+    spans = np.concatenate([_ended(connection, ours), np.asarray(going, dtype=float).reshape(-1, 2)])
+    starts, ends = spans[spans[:, 0].argsort()].T  # (n,), (n,)
     busy_until = np.maximum.accumulate(np.concatenate([[-np.inf], ends]))[:-1]
     return float(np.clip(ends - np.maximum(starts, busy_until), 0.0, None).sum())
 
 
-def _seconds(connection: Connection, moment: ColumnElement[Any]) -> ColumnElement[float]:
-    """A time as seconds since some moment."""
+def _ended(connection: Connection, ours: ColumnElement[bool]) -> NDArray[np.float64]:
+    """When the ended trials began and ended, in seconds since 1970, (n, 2). SQLite gives all of them as one long text:
+    a row of Python's for each takes three times as long."""
+    moments, ended = (TRIAL.c.started_at, TRIAL.c.finished_at), ours & TRIAL.c.finished_at.is_not(None)
     if connection.dialect.name == "sqlite":
-        return func.julianday(moment, type_=Double()) * 86_400.0
-    return cast(func.extract("epoch", moment), Double)
+        texts = connection.execute(select(*(func.group_concat(moment, "") for moment in moments)).where(ended)).one()
+        return np.stack([np.frombuffer((text or "").encode(), dtype=f"S{MOMENT}").astype("datetime64[us]").astype(float)
+                         for text in texts], axis=1) / 1e6
+    rows = connection.execute(select(*(cast(func.extract("epoch", moment), Double) for moment in moments)).where(ended))
+    return np.asarray([tuple(row) for row in rows], dtype=float).reshape(-1, 2)

@@ -1,6 +1,7 @@
 """What a record promises, whatever database is below: run it by a subclass whose fixture `url` gives a new one."""
 
 import math
+import os
 import struct
 import subprocess
 import sys
@@ -120,7 +121,7 @@ class StoreContract:
 
     def test_an_unknown_study_is_answered_with_the_known_ones(self, store: Store) -> None:
         """Whatever is asked of it."""
-        calls = (store.study, store.trials, store.fronts, store.artifacts, store.claim)
+        calls = (store.study, store.trials, store.fronts, store.artifacts, store.last_measured)
         for call in calls:
             with pytest.raises(UnknownNameError, match=r"no 'third' in .*there are: first"):
                 call("third")
@@ -283,8 +284,8 @@ class StoreContract:
         assert store.rung_errors("first") == [{1.0: 1 / 3, 2.0: 1 / 3}, {0.5: 1 / 3}]
 
     def test_a_summary_says_what_the_trials_come_to(self, store: Store) -> None:
-        """Without reading them. 1 begins while 0 is at work, 2 repeats 0, then nothing is done for an hour; 3 was last
-        heard of at its rung, 4 not at all."""
+        """Without reading them. 1 begins while 0 is at work, 2 repeats 0, then nothing is done for an hour; 3 counts
+        with the seconds that its figures and its rung took, 4 has not been heard of."""
         begin = datetime(2026, 3, 1, tzinfo=UTC)
         at = [begin + timedelta(seconds=seconds) for seconds in (0, 5.25, 10, 20.5, 3600, 3607)]
         assert store.summary("first").searched_s == 0
@@ -302,7 +303,7 @@ class StoreContract:
                                 TrialState.FAILED: 1}
         assert (found.repeated, found.failed) == (1, ((1, "out of memory"),))
         assert (found.spent.measuring_s, found.spent.training_s + found.spent.validation_s) == (0.5, 2.25)
-        assert found.searched_s == pytest.approx(20.5 + 7, abs=0.002)
+        assert found.searched_s == pytest.approx(20.5 + 2.25, abs=0.002)
 
     def test_trials_are_read_by_number(self, store: Store) -> None:
         """Those that are asked for, in order."""
@@ -389,6 +390,19 @@ class StoreContract:
         with Store.open(url) as again:
             assert again.singles() == [("vovnet39", first), ("other", second)]
             assert again.singles("other") == [("other", second)]
+
+    def test_the_last_figure_of_a_device_is_known(self, store: Store) -> None:
+        """With its trial; counts are none, and one without a value counts."""
+        store.create_study(spec("second"), dataset="digits", classes=10)
+        for study, number in (("first", 0), ("first", 1), ("second", 0)):
+            store.add_trial(study, trial(number))
+        assert store.last_measured("first") is None
+        hot = replace(latency(), value=None, ci_low=None, ci_high=None, samples=(), status=Status.THROTTLED,
+                      reason="too hot")
+        store.add_measurements("first", 1, [latency()], 0.5)
+        store.add_measurements("first", 0, [hot, Measurement.counted("macs", "1", 7)], 0.5)
+        store.add_measurements("second", 0, [latency()], 0.5)
+        assert store.last_measured("first") == (0, hot)
 
     def test_a_figure_is_recorded_once(self, store: Store) -> None:
         """The same reading twice is a bug, and nothing of the second call is kept."""
@@ -565,14 +579,18 @@ class StoreContract:
             assert reader.study("first") == store.study("first")
 
     def test_a_study_has_one_driver(self, store: Store, url: str) -> None:
-        """A second is told who the first is; another study is free, and so is this one afterwards."""
-        store.create_study(spec("second"), dataset="digits", classes=10)
-        with Store.open(url) as other:
+        """A second is told who the first is, and so is whoever only looks; another study is free, and so is this one
+        afterwards. One that is not there yet can be claimed too."""
+        with Store.open(url) as other, Store.open(url, read_only=True) as reader:
+            assert reader.driver("first") is None
             with store.claim("first"):
+                assert str(reader.driver("first")).startswith(f"process {os.getpid()} on ")
+                assert reader.driver("second") is None
                 with pytest.raises(StudyConflictError, match="searched already, by process"), other.claim("first"):
                     pass
                 with other.claim("second"):
                     pass
+            assert reader.driver("first") is None
             with other.claim("first"):
                 pass
 

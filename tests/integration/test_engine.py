@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +13,7 @@ from nas.cli import main
 from nas.complexity import count
 from nas.errors import StudyConflictError
 from nas.pareto import front
+from nas.report.history import SearchClock
 from nas.search.brain import Finished, Wait
 from nas.search.launch import open_search
 from nas.store import Store
@@ -325,6 +326,35 @@ def test_when_the_time_is_spent_no_new_trial_begins(tmp_path):
         assert not found.engine.brain.running
         clock[0] += timedelta(days=1)
     assert tried == [4, 4]
+
+
+def test_the_pause_of_an_interrupted_trial_is_no_time_of_searching(tmp_path):
+    """Stopped after a rung of 20 s, gone on with a day later for 10 s more, interrupted once more, and ended: 40 s."""
+    clock = [datetime(2026, 1, 1, tzinfo=UTC)]
+
+    class Timed(Hands):
+        left = 1
+
+        def steps(self, job, task):
+            for event in super().steps(job, task):
+                if not isinstance(event, Measured):
+                    if self.left == 0:
+                        raise Killed
+                    self.left -= 1
+                    clock[0] += timedelta(seconds=20)
+                yield event if isinstance(event, Measured) else replace(
+                    event, rung=replace(event.rung, train_s=18.0, validation_s=2.0))
+
+    spec, hands = replace(SPEC, objectives=SPEC.objectives[:1], budget=Budget(trials=1)), Timed(tmp_path)
+    for left, searched_s in ((1, 20), (0, 20), (9, 40)):
+        hands.left = left
+        with Store.open(tmp_path / "nas.db") as store, suppress(Killed), open_search(
+                spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path, now=lambda: clock[0]) as found:
+            found.run()
+        with Store.open(tmp_path / "nas.db", read_only=True) as store:
+            assert store.summary("s").searched_s == pytest.approx(searched_s, abs=0.002)
+        clock[0] += timedelta(days=1)
+    assert SearchClock(recorded(tmp_path)).total_s == pytest.approx(40)
 
 
 @pytest.mark.parametrize("jump", [timedelta(days=-30), timedelta(days=30)])

@@ -23,7 +23,7 @@ from scipy.optimize import minimize
 Array = NDArray[np.float64]
 
 JITTER = 1e-6
-ITERATIONS, FURTHER = 60, 12
+ITERATIONS, FURTHER = 60, 10
 """At most, from the priors and from where a fit to half of the points ended."""
 SIGNAL, LINEAR, NOISE = (0.0, 1.0), (-1.0, 1.0), (-5.0, 1.5)
 """Prior mean and standard deviation of the logarithm of each variance."""

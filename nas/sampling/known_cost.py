@@ -11,7 +11,6 @@ were made of.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -20,94 +19,27 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.pareto import ranks
-from nas.sampling.gaussian_process import GaussianProcess, Hyperparameters, fit
+from nas.sampling.gaussian_process import GaussianProcess
 from nas.sampling.improvement import expected_improvement
 from nas.sampling.mutation import MutateFront, first_new, mutants, vectors_of
 from nas.sampling.problem import FIGURES, TRAINED, InformedSampler, Problem, Vectors
+from nas.sampling.surrogate import ENOUGH, encoder, posterior
 from nas.study import Direction
 
 Array = NDArray[np.float64]
 
-NEIGHBOURS, NEAR, FRESH = 40, 400, 100
+NEIGHBOURS, NEAR, FRESH = 40, 400, 50
 """Mutants of each front member, the same ones as long as it is one, so that their counts are remembered; of all of them
 together; and new ones for each proposal."""
 FIRST = 4
 """Random trials before the model proposes. Spread over the costs instead they are better on some landscapes and worse
 than random on others; from the eighth on it makes no difference (four landscapes, 16 seeds)."""
-REFIT = 5
-FITTED = 120
-"""At most so many points choose the hyperparameters; the posterior uses all."""
-ENOUGH = 4
-"""Figures that a model needs."""
+NEWEST = 200
+"""The model of a cost rests on at most so many: costs scatter little, and the newest networks are most like the next
+one."""
 WORST = 1.5
 """Errors beyond so many times the reference tell the model nothing more."""
 SMALLEST = 1e-4
-COST_SCALE = 0.5
-"""Standard deviation of a log-cost among the inputs, where a choice's two values are 1 apart."""
-
-
-@lru_cache(maxsize=64)
-def _remembered(inputs: bytes, outputs: bytes, groups: bytes, near: bytes) -> Hyperparameters:
-    y, g = np.frombuffer(outputs), np.frombuffer(groups, dtype=np.int64)
-    known = Hyperparameters.of(np.frombuffer(near)) if near else None
-    return fit(np.frombuffer(inputs).reshape(len(y), -1), y, g, known)
-
-
-def _hyperparameters(inputs: Array, outputs: Array, groups: NDArray[np.int64], count: int) -> Hyperparameters:
-    """For the first `count` points. They change only every few points, later ever more rarely."""
-    step = max(REFIT, count // 10)
-    used = max(count // step * step, min(count, 2 * FIRST))
-    near = _hyperparameters(inputs, outputs, groups, used // 2).vector.tobytes() if used >= 4 * REFIT else b""
-    chosen = np.unique(np.linspace(0, used - 1, min(used, FITTED)).round().astype(int))
-    return _remembered(inputs[chosen].tobytes(), outputs[chosen].tobytes(), groups.tobytes(), near)
-
-
-def _process(inputs: Array, outputs: Array, groups: NDArray[np.int64]) -> GaussianProcess:
-    return GaussianProcess(inputs=inputs, outputs=outputs, groups=groups,
-                           hyperparameters=_hyperparameters(inputs, outputs, groups, len(outputs)))
-
-
-@dataclass(frozen=True, eq=False)
-class Encoder:
-    """Networks as inputs of a model: every value of a choice its own column, ordered choices also by position, and
-    the logarithms of the counts."""
-
-    problem: Problem
-
-    def __call__(self, vectors: Vectors) -> Array:
-        """(n, d) to (n, columns)."""
-        columns = [np.eye(size)[vectors[:, i]] / np.sqrt(2) for i, size in enumerate(self.problem.sizes)]
-        columns += [vectors[:, [i]] / (self.problem.sizes[i] - 1) for i in self._ordered]
-        mean, deviation = self._counts
-        columns.append((self._logarithms(vectors) - mean) / deviation * COST_SCALE)
-        return np.concatenate(columns, axis=1)
-
-    @cached_property
-    def groups(self) -> NDArray[np.int64]:
-        """The length scale of each column."""
-        sizes = self.problem.sizes
-        single = len(self._ordered) + self._logarithms(self.problem.sample[:1]).shape[1]
-        return np.concatenate([np.repeat(np.arange(len(sizes)), sizes), len(sizes) + np.arange(single)])
-
-    @cached_property
-    def _ordered(self) -> list[int]:
-        """Choices whose values have neighbours, where there are so many that it matters."""
-        return [i for i, choice in enumerate(self.problem.choices) if choice.ordered and len(choice.values) > 4]
-
-    @cached_property
-    def _counts(self) -> tuple[Array, Array]:
-        known = self._logarithms(self.problem.sample)
-        deviation = known.std(axis=0)
-        return known.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
-
-    def _logarithms(self, vectors: Vectors) -> Array:
-        counts = self.problem.counted(vectors)
-        return np.log(np.column_stack(list(counts.values()))) if counts else np.zeros((len(vectors), 0))
-
-
-@lru_cache(maxsize=8)
-def _encoder(problem: Problem) -> Encoder:
-    return Encoder(problem)
 
 
 @lru_cache(maxsize=10_000)
@@ -150,7 +82,7 @@ class _Knowledge:
 
     def __init__(self, problem: Problem, trials: Sequence[FrozenTrial]) -> None:
         self.problem = problem
-        self.encode = _encoder(problem)
+        self.encode = encoder(problem)
         self.vectors = vectors_of(problem, trials)
         self._trials = trials
         self._costs = [o for o in problem.objectives if o.metric != TRAINED]
@@ -211,8 +143,8 @@ class _Knowledge:
     def _model_of(self, metric: str) -> GaussianProcess:
         measured = self._with(metric)
         values = np.array([self._figures[i][metric] for i in measured])
-        return _process(self.encode(self.vectors[measured]), np.log(np.maximum(values, values.max() * 1e-9)),
-                        self.encode.groups)
+        return posterior(self.encode(self.vectors[measured]), np.log(np.maximum(values, values.max() * 1e-9)),
+                        self.encode.groups, NEWEST)
 
     def _losses(self, costs: dict[str, Array]) -> Array:
         return np.column_stack([costs[o.metric] if o.direction is Direction.MINIMIZE else -costs[o.metric]
@@ -245,7 +177,7 @@ class _Knowledge:
         """Of the log-error; running trials make it surer, not better."""
         done, errors, _ = self._observed
         inputs = self.encode(self.vectors[done])
-        process = _process(inputs, np.minimum(errors, self.reference[0] + np.log(WORST)), self.encode.groups)
+        process = posterior(inputs, np.minimum(errors, self.reference[0] + np.log(WORST)), self.encode.groups)
         if not self._running:
             return process
         waiting = self.encode(self.vectors[self._running])

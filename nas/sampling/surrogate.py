@@ -1,0 +1,102 @@
+"""Networks as inputs of Gaussian processes, and processes whose hyperparameters are not chosen anew for every point.
+
+What is remembered is a function of the very data it was made of, so a search that goes on chooses as it would have.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.sampling.gaussian_process import GaussianProcess, Hyperparameters, fit
+from nas.sampling.problem import Problem, Vectors
+
+Array = NDArray[np.float64]
+
+ENOUGH = 4
+"""Points that a model needs."""
+REFITS = (*range(ENOUGH, 10), *range(10, 50, 5), *(round(50 * 1.1**i) for i in range(100)))
+"""Numbers of points at which hyperparameters are chosen anew."""
+FITTED = 100
+"""At most so many points choose the hyperparameters; the posterior uses all."""
+FEW = 4
+"""Values of an ordered choice whose steps are inputs."""
+COST_SCALE = 0.5
+"""Standard deviation of a log-cost among the inputs, where a choice's two values are 1 apart."""
+
+
+@lru_cache(maxsize=128)
+def _remembered(inputs: bytes, outputs: bytes, groups: bytes, near: bytes) -> Hyperparameters:
+    y, g = np.frombuffer(outputs), np.frombuffer(groups, dtype=np.int64)
+    known = Hyperparameters.of(np.frombuffer(near)) if near else None
+    return fit(np.frombuffer(inputs).reshape(len(y), -1), y, g, known)
+
+
+def _hyperparameters(inputs: Array, outputs: Array, groups: NDArray[np.int64], count: int) -> Hyperparameters:
+    """For the first `count` points, or a few less."""
+    used = REFITS[bisect_right(REFITS, count) - 1]
+    near = _hyperparameters(inputs, outputs, groups, used // 2).vector.tobytes() if used >= 20 else b""
+    chosen = np.unique(np.linspace(0, used - 1, min(used, FITTED)).round().astype(int))
+    return _remembered(inputs[chosen].tobytes(), outputs[chosen].tobytes(), groups.tobytes(), near)
+
+
+def posterior(inputs: Array, outputs: Array, groups: NDArray[np.int64], newest: int = 0) -> GaussianProcess:
+    """The posterior given all points, or only the newest of them."""
+    return GaussianProcess(inputs=inputs[-newest:], outputs=outputs[-newest:], groups=groups,
+                           hyperparameters=_hyperparameters(inputs, outputs, groups, len(outputs)))
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """Networks as inputs of a model: the choices, and the logarithms of the counts.
+
+    Of a choice with order and few values each step is a column, so that values are the more alike the fewer steps lie
+    between them; with many values, or without order, each value is a column, and the position is one more.
+    """
+
+    problem: Problem
+
+    def __call__(self, vectors: Vectors) -> Array:
+        """(n, d) to (n, columns)."""
+        columns = [table[vectors[:, i]] for i, table in enumerate(self._tables)]
+        columns += [vectors[:, [i]] / (self.problem.sizes[i] - 1) for i in self._long]
+        mean, deviation = self._counts
+        columns.append((self._logarithms(vectors) - mean) / deviation * COST_SCALE)
+        return np.concatenate(columns, axis=1)
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """The length scale of each column."""
+        widths = [table.shape[1] for table in self._tables]
+        single = len(self._long) + self._logarithms(self.problem.sample[:1]).shape[1]
+        return np.concatenate([np.repeat(np.arange(len(widths)), widths), len(widths) + np.arange(single)])
+
+    @cached_property
+    def _tables(self) -> list[Array]:
+        """Of each choice the columns of its values, scaled so that the farthest are 1 apart."""
+        return [np.tri(size, size - 1, -1) / np.sqrt(size - 1) if choice.ordered and size <= FEW
+                else np.eye(size) / np.sqrt(2)
+                for choice, size in zip(self.problem.choices, self.problem.sizes.tolist(), strict=True)]
+
+    @cached_property
+    def _long(self) -> list[int]:
+        """Choices with order and many values."""
+        return [i for i, choice in enumerate(self.problem.choices) if choice.ordered and len(choice.values) > FEW]
+
+    @cached_property
+    def _counts(self) -> tuple[Array, Array]:
+        known = self._logarithms(self.problem.sample)
+        deviation = known.std(axis=0)
+        return known.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
+
+    def _logarithms(self, vectors: Vectors) -> Array:
+        counts = self.problem.counted(vectors)
+        return np.log(np.column_stack(list(counts.values()))) if counts else np.zeros((len(vectors), 0))
+
+
+@lru_cache(maxsize=8)
+def encoder(problem: Problem) -> Encoder:
+    """The same one every time: it remembers the scale of the counts."""
+    return Encoder(problem)

@@ -96,7 +96,7 @@ def front(*, study: str | None, database: str, form: str, at: int | None, condit
         if limit is not None and len(found.members) > limit:
             console.print("all of them: --all, or --format csv; others first: --sort; some: --where, --knee")
         if fresh is not None:
-            console.print(f"errors are means over seeds; {fresh}", soft_wrap=not console.is_terminal)
+            console.print(f"errors are posterior means over seeds; {fresh}", soft_wrap=not console.is_terminal)
     else:
         write = {"json": fronts.as_json, "csv": fronts.as_csv, "md": fronts.as_markdown}[form]
         click.echo(write(record.spec, trials, found, sure=sure, finals=finals).rstrip("\n"))

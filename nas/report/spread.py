@@ -4,18 +4,23 @@ A front is chosen by one training of each network, so it holds those that were l
 Replicates say by how much, because nothing was chosen by them.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas.measurement import Measurement
 from nas.pareto import front
+from nas.rungs import SIZES
 from nas.study import Objective
 from nas.trial import Trial
 
+Array = NDArray[np.float64]
+
 CONFIDENCE = 0.95
+FEWEST = 10
+"""Networks from which what others of a size have can be told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,25 +41,49 @@ class Honest:
 
 
 def averaged(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials with the mean over all their seeds as the error of their last rung, and the figure `error` with its
-    95 % interval.
+    """The trials with the posterior mean over all their seeds as the error of their last rung, and the figure `error`
+    with its 95 % interval.
 
     How much one training deviates is pooled over all replicated networks of the trials (Student's t with their degrees
-    of freedom), so a network that was trained once has an interval too, a wide one. Trials come back as they are where
-    none was replicated.
+    of freedom), so a network that was trained once has an interval too, a wide one. From `FEWEST` networks on the mean
+    of a network's seeds is drawn towards the error that networks of its size have, by the share that seeds have in the
+    scatter around it (empirical Bayes): what was chosen for being lucky is so taken for less lucky. Trials come back as
+    they are where none was replicated.
     """
-    groups = [_errors(trial) for trial in trials]
-    freedom = sum(len(group) - 1 for group, trial in zip(groups, trials, strict=True)
-                  if group and trial.duplicate_of is None)
+    own = [trial for trial in trials if trial.evaluation.rungs and trial.duplicate_of is None]
+    groups = [np.array(_errors(trial)) for trial in own]
+    freedom = sum(len(group) - 1 for group in groups)
     if freedom == 0:
         return list(trials)
     from scipy.stats import t as student  # noqa: PLC0415 - takes a second to import
 
-    squares = sum(float(np.var(group)) * len(group) for group, trial in zip(groups, trials, strict=True)
-                  if group and trial.duplicate_of is None)
-    half = float(student.ppf(0.5 + CONFIDENCE / 2, freedom)) * math.sqrt(squares / freedom)
-    return [_averaged(trial, group, half / math.sqrt(len(group))) if group else trial
-            for trial, group in zip(trials, groups, strict=True)]
+    noise = sum(float(group.var()) * len(group) for group in groups) / freedom
+    means, variances = _posterior(own, np.array([group.mean() for group in groups]),
+                                  noise / np.array([len(group) for group in groups]))
+    halves = student.ppf(0.5 + CONFIDENCE / 2, freedom) * np.sqrt(variances)
+    found = {trial.number: (float(mean), float(half)) for trial, mean, half in zip(own, means, halves, strict=True)}
+    first = [trial.number if trial.duplicate_of is None else trial.duplicate_of for trial in trials]
+    return [_averaged(trial, *found[number]) if number in found and trial.evaluation.rungs else trial
+            for trial, number in zip(trials, first, strict=True)]
+
+
+def _posterior(trials: Sequence[Trial], means: Array, variances: Array) -> tuple[Array, Array]:
+    """Mean and variance of each network's error (n,), given the means over its seeds and how sure they are.
+
+    The prior is a regression on the logarithms of the sizes, with the scatter that seeds do not explain.
+    """
+    sizes = [[trial.evaluation.value(name) for name in SIZES] for trial in trials]
+    if len(trials) < FEWEST or not all(all(row) for row in sizes) or not variances.all():
+        return means, variances
+    design = np.column_stack([np.ones(len(trials)), np.log(np.array(sizes, dtype=float))])
+    basis, strength, _ = np.linalg.svd(design, full_matrices=False)
+    basis = basis[:, strength > strength[0] * 1e-9]
+    expected = basis @ (basis.T @ means)
+    squares = float(((means - expected) ** 2).sum()) / (len(trials) - basis.shape[1])
+    scatter = max(squares - float(variances.mean()), 0.0)
+    own = scatter / (scatter + variances)
+    unsure = (basis**2).sum(axis=1) * (scatter + variances)  # of what is expected
+    return expected + own * (means - expected), own * variances + (1 - own) ** 2 * unsure
 
 
 def honest(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Honest | None:
@@ -74,10 +103,11 @@ def _errors(trial: Trial) -> tuple[float, ...]:
     return (rungs[-1].error, *trial.evaluation.fresh_errors()) if rungs else ()
 
 
-def _averaged(trial: Trial, errors: tuple[float, ...], half: float) -> Trial:
-    mean = float(np.mean(errors))
+def _averaged(trial: Trial, mean: float, half: float) -> Trial:
+    errors, mean = _errors(trial), min(max(mean, 0.0), 1.0)
     figure = Measurement(metric="error", unit="1", value=mean, ci_low=max(mean - half, 0.0),
-                         ci_high=min(mean + half, 1.0), samples=errors, method=f"mean of {len(errors)} seeds")
+                         ci_high=min(mean + half, 1.0), samples=errors,
+                         method=f"posterior mean of {len(errors)} seeds")
     trial = _with_error(trial, mean)
     return replace(trial, evaluation=trial.evaluation.with_measurements([figure]))
 

@@ -1,5 +1,6 @@
 """A view that stays on the terminal, drawn anew every few seconds until Ctrl-C."""
 
+import io
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +19,8 @@ def watch(console: Console, draw: Callable[[Console], None], *, every_s: float =
         raise NasError("--watch needs a terminal; without --watch the same is printed once")
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
-            with console.capture() as captured:
-                draw(console)
-            live.update(Text.from_ansi(captured.get()), refresh=True)
+            sheet = Console(file=io.StringIO(), width=console.width, highlight=False, force_terminal=True)
+            with sheet.capture() as drawn:  # beside the live console, which draws itself anew at every print
+                draw(sheet)
+            live.update(Text.from_ansi(drawn.get()), refresh=True)
             sleep(every_s)

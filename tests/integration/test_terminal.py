@@ -48,9 +48,11 @@ class Terminal:
         pytest.fail("this is still on the screen:\n" + "\n".join(self.screen()))
 
     def run(self, command):
-        """A command's output, once the prompt has come back; the shell's line is left out."""
-        self.type(f"clear; {command}")
-        return self.when(lambda lines: len(lines) > 1 and lines[-1].strip() == PROMPT)[:-1]
+        """A command's output, once it has ended."""
+        end = f"end {uuid4().hex[:8]}"
+        self.type(f"clear; {command}; echo {end}")
+        lines = self.when(lambda lines: end in lines)
+        return lines[:lines.index(end)]
 
     def close(self):
         self._tmux("kill-server")
@@ -95,6 +97,7 @@ def test_watch_stays_until_ctrl_c(terminal, record, tmp_path):
         store.add_trial("pages", replace(last, number=last.number + 1, state=TrialState.RUNNING, worker=worker,
                                          architecture=architecture(), evaluation=Evaluation(), finished_at=None))
         screen = terminal.when(lambda lines: any("at work: process" in line for line in lines))
+    assert len([line for line in screen if line.startswith("pages: ")]) == 1  # each view takes the place of the last
     shown = " ".join(" ".join(screen).split())
     assert f"trial {last.number + 1}" in shown
     assert "counting" in shown

@@ -19,6 +19,7 @@ from nas.architecture import Architecture, Attention, OsaStage
 from nas.errors import DatabaseError, InvalidValueError, StudyConflictError, UnknownNameError
 from nas.measurement import Device, Kind, Measurement, MeasurementPlan, Status
 from nas.pareto import ParetoFront
+from nas.recipe import FinalTraining, Recipe
 from nas.store import Artifact, ArtifactKind, Store
 from nas.study import Budget, Direction, Objective, StudySpec, WorkersSpec
 from nas.trial import Evaluation, Replicate, Rung, Spent, Trial, TrialState
@@ -196,6 +197,24 @@ class StoreContract:
         (found,) = store.trials("first")
         assert found.evaluation == Evaluation(rungs=(own,), replicates=tuple(known))
         assert found.evaluation.fresh_errors() == (1 / (2**31 - 1), 1 / 5)
+
+    def test_final_trainings_are_loaded_as_they_were_saved(self, store: Store) -> None:
+        """A trial's, another architecture's, and a network's that has none; each network, recipe and seed once."""
+        store.add_trial("first", trial(0))
+        recipe = Recipe(epochs=0.1, teacher=3)
+        own, other = trial(0).architecture, architecture(96)
+        known = [FinalTraining(network=network, digest=digest, recipe=recipe, seed=2**31 - 1, test_images=360,
+                               reached=rung(0.1, error=1 / 3))
+                 for network, digest in ((own.digest, own.digest), ("vovnet", other.digest), ("dense:net", None))]
+        for final, added in zip(known, (None, other, None), strict=True):
+            store.add_final("first", final, added)
+        assert store.finals("first") == known
+        with pytest.raises(DatabaseError, match="breaks a rule"):
+            store.add_final("first", known[0])
+        again = [replace(known[0], seed=5), replace(known[0], recipe=replace(recipe, epochs=0.2))]
+        for final in again:
+            store.add_final("first", final)
+        assert store.finals("first") == [*known, *again]
 
     def test_a_trial_may_come_with_an_evaluation(self, store: Store) -> None:
         """As when a study is copied."""

@@ -235,6 +235,32 @@ def test_killed_training_goes_on_at_its_last_epoch(folder):
     assert resumed.seed == whole.seed
 
 
+def test_an_image_folder_is_trained_on_and_judged_by_its_test_part(tmp_path, monkeypatch):
+    """Three classes of one colour each, which a network tells apart after some steps, and 6 test images."""
+    image = pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    for part, count in (("train", 40), ("test", 2)):
+        for channel, name in enumerate(("red", "green", "blue")):
+            (tmp_path / "images" / part / name).mkdir(parents=True)
+            for number in range(count):
+                colour = [60 + number] * 3
+                colour[channel] = 200
+                image.new("RGB", (20, 24), tuple(colour)).save(tmp_path / "images" / part / name / f"{number}.png")
+    spec = replace(SPEC, name="photos", budget=Budget(trials=1), data=DataSpec(
+        dataset="folder", folder="images", image_size=16, validation_images=30, train_images=90),
+        training=replace(SPEC.training, batch_size=30))
+    with Store.open("nas.db") as store, open_search(
+            spec, store=store, workers=LocalWorkers(), folder=tmp_path, artifacts=tmp_path / "kept") as found:
+        found.run()
+    Path("recipe.yaml").write_text("training: {batch_size: 30, learning_rate: 0.05, translate: 0}\naverage: 0\n")
+    nas("train", "photos", "--trial", "0", "--seeds", "1", "--recipe", "recipe.yaml", "--epochs", "8")
+    with Store.open("nas.db") as store:
+        (final,) = store.finals("photos")
+        assert store.study("photos").classes == 3
+    assert (final.test_images, final.reached.images) == (6, 8 * 120)
+    assert final.reached.error == 0
+
+
 def test_a_teacher_must_have_been_trained(folder):
     """The first training of its network without a teacher teaches, whatever its test error."""
     with Store.open("nas.db") as store:

@@ -28,9 +28,9 @@ from nas.study import Direction
 
 Array = NDArray[np.float64]
 
-NEIGHBOURS, NEAR, FRESH = 40, 400, 50
-"""Mutants of each front member, the same ones as long as it is one, so that their counts are remembered; of all of them
-together; and new ones for each proposal."""
+MEMBERS, NEIGHBOURS, NEAR, FRESH = 60, 40, 400, 50
+"""Mutants of each of the newest front members, the same ones as long as it is one, so that their counts are remembered;
+of all of them together; and new ones of any member for each proposal."""
 FIRST = 4
 """Random trials before the model proposes. Spread over the costs instead they are better on some landscapes and worse
 than random on others; from the eighth on it makes no difference (four landscapes, 16 seeds)."""
@@ -208,7 +208,7 @@ class _Knowledge:
     def pool(self, rng: np.random.Generator) -> Vectors:
         """Random networks and mutants of the front, without those that were tried."""
         members = self.front[0]
-        around = np.concatenate([_neighbours(self.problem, tuple(member)) for member in members.tolist()])
+        around = np.concatenate([_neighbours(self.problem, tuple(member)) for member in members[-MEMBERS:].tolist()])
         near = rng.permutation(around)[:NEAR]
         candidates = np.concatenate([self.problem.sample, near, mutants(self.problem, members, FRESH, rng)])
         candidates = np.unique(candidates, axis=0)

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from nas.cli import main
+from nas.cli.progress import SearchDisplay
 from nas.complexity import count
 from nas.errors import StudyConflictError
 from nas.pareto import front
@@ -265,6 +266,20 @@ def test_a_search_ends_where_nothing_is_feasible(tmp_path):
     assert not brain.front.feasible
     assert brain.members()[0].evaluation.value("macs") == least[0]
     assert hands.done == []
+
+
+def test_networks_beyond_a_limit_are_counted_and_not_told_one_by_one(tmp_path, capsys):
+    """Six lines for forty, at 1, 2, 4, 8, 16 and 32 of them, each with the last one's reason."""
+    error, macs = SPEC.objectives
+    spec = replace(SPEC, sampler="random", objectives=(error, replace(macs, limit=1)), budget=Budget(trials=2))
+    display = SearchDisplay(str(tmp_path / "nas.db"))
+    with Store.open(tmp_path / "nas.db") as store, open_search(
+            spec, store=store, workers=Hands(tmp_path), folder=tmp_path, artifacts=tmp_path,
+            listener=display.update) as found, display.live(found):
+        found.run()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "beyond the limit" in line]
+    assert [line.split(" beyond the limits so far, the last: macs ")[0] for line in lines] == [
+        "1", "2", "4", "8", "16", "32"]
 
 
 @pytest.mark.parametrize(("budget", "trials", "reason"), [

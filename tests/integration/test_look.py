@@ -1,6 +1,7 @@
 """`nas front`, `nas compare` and `nas show` on a study that was really searched."""
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -92,3 +93,14 @@ def test_show_says_how_the_trial_stands(nas):
     text = nas("show", f"pages:{number}")
     assert "feasible trials, dominated by 0" in text
     assert text.count("most alike: trial") == 1
+    assert re.search(rf"take it away: nas export pages --trial {number} -o pages-{number} --database \S+nas.db", text)
+
+
+def test_show_times_the_parts_of_a_network(nas):
+    """Every part has a share of the latency here, and the shares add up to about the whole."""
+    text = nas("show", "pages:0", "--latency")
+    timed = text[text.index("share of the latency here, on "):]
+    shares = re.findall(r"^(\w+(?: \d)?) +([\d.]+)%  \[([\d.]+)% to ([\d.]+)%\]$", timed, flags=re.MULTILINE)
+    assert [name for name, *_ in shares] == ["stem", "stage 2", "stage 3", "stage 4", "classifier"]
+    assert sum(float(share) for _, share, _, _ in shares) == pytest.approx(100, abs=5)
+    assert all(float(low) <= float(share) <= float(high) for _, share, low, high in shares)

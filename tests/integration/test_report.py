@@ -55,13 +55,17 @@ def test_lists_the_front_that_the_library_computes(page, record):
     assert sorted(numbers(page)) == sorted(front(known.trials, known.objectives).members)
 
 
-def test_a_click_on_a_point_shows_its_network_and_its_export_command(page):
-    number = page.evaluate("""() => {
+@pytest.mark.parametrize(("colour", "trace"), [("", "on the front"), ("parameters", "trials")])
+def test_a_click_on_a_point_shows_its_network_and_its_export_command(page, colour, trace):
+    """Of two objectives, and of three, the third by colour."""
+    page.select_option("#colour", colour)
+    number = page.evaluate("""(name) => {
         const plot = document.getElementById("scatter"), { xaxis, yaxis } = plot._fullLayout;
-        const trace = plot.data.find((t) => t.name.startsWith("on the front")), box = plot.getBoundingClientRect();
-        window.at = [box.left + xaxis._offset + xaxis.d2p(trace.x[0]), box.top + yaxis._offset + yaxis.d2p(trace.y[0])];
-        return JSON.parse(document.getElementById("contents").textContent).trials.number[trace.customdata[0]];
-    }""")
+        const trace = plot.data.find((t) => t.name.startsWith(name)), box = plot.getBoundingClientRect();
+        const i = trace.x.indexOf(Math.min(...trace.x));
+        window.at = [box.left + xaxis._offset + xaxis.d2p(trace.x[i]), box.top + yaxis._offset + yaxis.d2p(trace.y[i])];
+        return JSON.parse(document.getElementById("contents").textContent).trials.number[trace.customdata[i]];
+    }""", trace)
     page.mouse.move(*page.evaluate("window.at"))
     page.mouse.click(*page.evaluate("window.at"))
     page.wait_for_selector(f"#drawing[data-trial='{number}'] svg.net")

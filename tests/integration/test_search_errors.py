@@ -176,6 +176,13 @@ def test_a_study_finds_its_checkpoints_again(nas, tmp_path):
         assert store.study("tiny").artifacts == str(tmp_path / "other")
 
 
+def test_a_url_for_checkpoints_is_refused_with_what_would_be_right(nas, tmp_path):
+    """No folder of that name is made."""
+    refused(nas("search", "study.yaml", "--artifacts", "s3://bucket/kept"), "into a folder, not to s3://", "mounted")
+    refused(nas("search", "study.yaml", NAS_ARTIFACTS="s3://bucket/kept"), "into a folder, not to s3://")
+    assert not list(tmp_path.glob("s3*"))
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--workers", "tune", "--address", "127.0.0.1:1"], ["cannot reach the Ray cluster at 127.0.0.1:1", "refused"]),
     (["--address", "127.0.0.1:1"], ["local workers take no address"]),

@@ -257,6 +257,8 @@ class StudySpec:
         metrics = [objective.metric for objective in self.objectives]
         require(len(metrics) > 0, "objectives must name at least one metric")
         require(len(set(metrics)) == len(metrics), f"objectives must name each metric once, not {metrics}")
+        require(not {"energy", "modelled_energy"} <= set(metrics), "objectives must not name both energy, which is "
+                "measured, and modelled_energy: no front holds the two")
         minimized = [o.metric for o in self.objectives if o.direction is Direction.MINIMIZE]
         require(not self.rungs.futility or "error" in minimized, "rungs.futility needs the objective error, minimized")
         require(not self.budget.certify or "latency" in metrics, "budget.certify needs the objective latency")

@@ -26,7 +26,7 @@ def _energy_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
     """The plan's problem or the sensor's, with a way out."""
     reason = meter.energy_unavailable_reason()
     if reason:
-        return f"{reason}; drop the objective, or use latency or memory_access_cost instead"
+        return f"{reason}; drop the objective, or use latency, memory_access_cost or modelled_energy instead"
     return plan_problem(meter, plan)
 
 

@@ -8,13 +8,16 @@ import torch
 from nas import plugins
 from nas.architecture import Architecture, OsaStage, Stem
 from nas.complexity import count
-from nas.errors import UnavailableError
+from nas.errors import InvalidValueError, UnavailableError
 from nas.measurement import Kind, MeasurementPlan, Status
 from nas.metrics import Stage, Subject, check_available
 from nas.metrics.counted import MACS, MEMORY_ACCESS_COST, PARAMETERS
 from nas.metrics.measured import ENERGY, LATENCY, PEAK_MEMORY
+from nas.metrics.modelled import MODELLED_ENERGY
 from nas.metrics.trained import ERROR
+from nas.model.hooks import tally
 from nas.published import published
+from nas.study import Objective, StudySpec
 from nas.testing.fake_meter import FakeMeter
 
 PUBLISHED_PARAMETERS = 3_525_736
@@ -48,10 +51,32 @@ def test_counts_are_the_published_ones(subject):
     assert (found.value, found.unit, found.kind) == (expected, "1", Kind.COUNTED)
 
 
+@pytest.mark.parametrize(("precision", "batch", "mac_j", "size"), [
+    ("fp32", 1, 4.6e-12, 4), ("tf32", 4, 4.6e-12, 4), ("fp16", 1, 1.5e-12, 2), ("bf16", 8, 1.5e-12, 2)])
+def test_modelled_energy_is_horowitz_s_table(subject, precision, batch, mac_j, size):
+    """From what hooks count on the built network: operations, weights once per batch from DRAM, the rest from SRAM."""
+    model = subject.model
+    counts = tally(model, 64)
+    weights = sum(p.numel() for p in model.parameters() if p.ndim > 1)
+    found = MODELLED_ENERGY.measure(replace(subject, plan=MeasurementPlan(image_size=64, precision=precision,
+                                                                          batch_size=batch)))
+    expected = (counts.macs * mac_j + weights * size / batch * 160e-12
+                + (counts.memory_access_cost - weights) * size * 1.25e-12)
+    assert found.value == pytest.approx(expected, rel=1e-12)
+    assert (found.kind, found.unit, found.method) == (Kind.MODELLED, "J", "horowitz2014-45nm/1")
+
+
+def test_no_study_holds_measured_and_modelled_energy():
+    """They would share a front."""
+    objectives = tuple(Objective(metric=metric, reference=1.0) for metric in ("energy", "error", "modelled_energy"))
+    with pytest.raises(InvalidValueError, match="no front holds the two"):
+        StudySpec(name="s", space="osa_tiny", objectives=objectives)
+
+
 def test_energy_without_a_sensor_is_refused_before_the_start(subject):
     """The reason and a way out, in one line; metrics that can be had are not mentioned."""
     told = check_available([LATENCY, ENERGY, MACS, ERROR, PEAK_MEMORY], subject.meter, subject.plan)
-    way_out = "drop the objective, or use latency or memory_access_cost instead"
+    way_out = "drop the objective, or use latency, memory_access_cost or modelled_energy instead"
     assert told == [f"energy: the fake meter has no energy counter; {way_out}"]
 
 

@@ -4,7 +4,6 @@ Shares are of the sum within the same run, so a machine that is slow for a while
 device after each part makes a run on a GPU longer than it is without; the whole network's latency is `nas measure`'s.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -54,8 +53,8 @@ def latency_shares(architecture: Architecture, num_classes: int, plan: Measureme
         for _ in range(WARM_UP):
             run()
         marks.clear()
-        until = time.monotonic() + plan.max_time_s
-        while time.monotonic() < until or not marks:
+        until = meter.time_s() + plan.max_time_s
+        while not marks or meter.time_s() < until:
             run()
     taken = np.diff(np.asarray(marks).reshape(-1, len(parts) + 1), axis=1)  # (runs, parts), seconds
     shares = taken / taken.sum(axis=1, keepdims=True)

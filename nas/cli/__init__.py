@@ -45,6 +45,7 @@ from nas.cli import (  # noqa: E402, F401 - each adds its commands
     remeasure,
     replicate,
     report,
+    scores,
     search,
     serve,
     stopping,

@@ -146,6 +146,16 @@ class GaussianProcess:
         _, weights, mean, deviation = self._posterior
         return np.asarray(self._covariance(inputs, self.inputs) @ weights * deviation + mean)
 
+    def left_out(self) -> tuple[Array, Array]:
+        """Mean and standard deviation, noise included, of each output given all others: two of shape (n,).
+
+        Rasmussen & Williams, equation 5.12.
+        """
+        factor, weights, mean, deviation = self._posterior
+        inverse = np.diag(cho_solve((factor, True), np.eye(len(weights)), check_finite=False))
+        target, _, _ = scaled(self.outputs)
+        return (target - weights / inverse) * deviation + mean, deviation / np.sqrt(inverse)
+
     def predict(self, inputs: Array) -> tuple[Array, Array]:
         """Posterior mean and standard deviation, noise excluded, at (m, d) inputs: two of shape (m,)."""
         factor, weights, mean, deviation = self._posterior

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.architecture import Architecture
+from nas.rungs import SMALLEST
 from nas.sampling.gaussian_process import GaussianProcess, fit
 from nas.sampling.problem import Counts, Problem
 from nas.sampling.proposer import distribution
@@ -28,7 +29,7 @@ def left_out(space: SearchSpace, counts: Callable[[Architecture], Counts], trial
     if score is not None:
         column = (score - score.mean()) / (score.std() or 1.0) * COST_SCALE
         inputs, groups = np.column_stack([inputs, column]), np.append(groups, groups.max() + 1)
-    outputs = np.log([trial.evaluation.rungs[-1].error for trial in trials])
+    outputs = np.log([max(trial.evaluation.rungs[-1].error, SMALLEST) for trial in trials])
     process = GaussianProcess(inputs=inputs, outputs=outputs, groups=groups,
                               hyperparameters=fit(inputs, outputs, groups))
     mean, deviation = process.left_out()

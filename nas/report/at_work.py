@@ -52,7 +52,8 @@ class AtWork:
 
     def to_dict(self) -> dict[str, Any]:
         """For a page."""
-        return {"heading": self.heading, "device": list(self.device), "works": [
+        busy = self.driver is not None or bool(self.works)
+        return {"busy": busy, "heading": self.heading, "device": list(self.device), "works": [
             {"trial": each.trial, "worker": each.worker or "no worker yet", "doing": each.doing,
              "lasted": duration(each.lasted_s)} for each in self.works]}
 

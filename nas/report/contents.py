@@ -109,7 +109,7 @@ def _members(study: Study, ended: Sequence[Trial]) -> set[int]:
 
 def _columns(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
     names = [metric["name"] for metric in _metrics(study, ended)]
-    front = _members(study, ended)
+    front, searched = _members(study, ended), {t.number: t for t in study.trials}
     bounds: dict[str, tuple[list[float | None], list[float | None]]] = {}
     for name in names:
         found = [t.evaluation.measurements.get(name) for t in ended]
@@ -125,7 +125,7 @@ def _columns(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
         "high": {name: high for name, (_, high) in bounds.items()},
         "status": {name: [(m.status.value if (m := t.evaluation.measurements.get(name)) else None) for t in ended]
                    for name in names if name not in COUNTED and name != "error"},
-        "rungs": [[[r.epochs, r.error, r.train_s] for r in t.evaluation.rungs] for t in ended],
+        "rungs": [[[r.epochs, r.error, r.train_s] for r in searched[t.number].evaluation.rungs] for t in ended],
         "seeds": [1 + len(t.evaluation.fresh_errors()) for t in ended],
         "kept": [t.number in study.kept for t in ended],
         "reason": {t.number: t.reason for t in ended if t.reason},
@@ -194,7 +194,7 @@ def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
         "budget": study.record.spec.budget.trials,
         "feasible": newest.feasible if newest else False,
         "hypervolume": newest.hypervolume if newest else None,
-        "honest": str(fresh) if (fresh := honest(ended, study.objectives)) else "",
+        "honest": (found := honest(ended, study.objectives)) and asdict(found),
         "searched_s": SearchClock(study.trials).total_s,
         "device_s": spent.device_s,
         "image_size": study.record.spec.measurement.image_size,

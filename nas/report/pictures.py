@@ -29,7 +29,7 @@ def pictures(study: Study) -> Mapping[str, bytes]:
     objectives = [objective["metric"] for objective in known["objectives"]]
     found = {f"front-{x}-{y}": _front(known, x, y) for y, x in combinations(objectives, 2)}
     if any(volume is not None for volume in known["history"]["hypervolume"]):
-        found["hypervolume"] = _hypervolume(known["history"])
+        found["hypervolume"] = _hypervolume(known["history"], len(known["trials"]["number"]))
     found |= {f"importance-{each['metric']}": _importance(each) for each in known["importance"] if each["shares"]}
     return {f"{name}.png": picture for name, picture in found.items()}
 
@@ -62,9 +62,11 @@ def _bars(trials: Mapping[str, Any], name: str, rows: Sequence[int]) -> list[lis
             [(value if above is None else above) - value for value, _, above in known]]
 
 
-def _hypervolume(history: Mapping[str, Any]) -> bytes:
+def _hypervolume(history: Mapping[str, Any], trials: int) -> bytes:
+    """As it grew, up to the last of so many finished trials."""
     known = [(after, volume) for after, volume in zip(history["after"], history["hypervolume"], strict=True)
              if volume is not None]
+    known.append((trials, known[-1][1]))
     figure, axes = _axes()
     axes.step(*zip(*known, strict=True), where="post", color=FRONT)
     axes.set_xlabel("finished trials")

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from nas.cli import main
 from nas.errors import InvalidValueError, StudyConflictError, TrialFailedError
 from nas.pareto import front
+from nas.report.contents import contents, read
 from nas.search.launch import open_search
 from nas.search.replicates import chosen, kept_for_the_end, left_to_do, open_replicates, replicate_seed
 from nas.store import Store
@@ -79,6 +80,22 @@ def test_the_search_goes_on_as_if_there_were_none(store):
     assert front(after, SPEC.objectives) == front(before, SPEC.objectives)
     assert [t.evaluation.rungs for t in after] == [t.evaluation.rungs for t in before]
     assert store.problems() == []
+
+
+def test_a_page_shows_means_beside_what_was_searched(store):
+    """The error is the mean over the seeds, the rungs are the search's, and the front has a worth by fresh seeds."""
+    trial = chosen(store.trials("again"), front(store.trials("again"), SPEC.objectives).members)[0]
+    ((_, task),) = left_to_do(SPEC, [trial], 1)
+    first, last = trial.evaluation.rungs
+    for rung in (first, replace(last, error=last.error + 0.02)):
+        store.add_replicate("again", trial.number, task.seed, rung)
+    shown = contents(read(store, "again", "nas.db"))
+    row = shown["trials"]["number"].index(trial.number)
+    assert shown["trials"]["seeds"][row] == 2
+    assert shown["trials"]["values"]["error"][row] == pytest.approx(last.error + 0.01)
+    assert [error for _, error, _ in shown["trials"]["rungs"][row]] == [first.error, last.error]
+    assert shown["summary"]["honest"]["replicated"] == 1
+    assert shown["summary"]["honest"]["fresh"] < shown["summary"]["honest"]["searched"]
 
 
 def test_an_unfinished_replicate_goes_on_at_its_last_rung(store):

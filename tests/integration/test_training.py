@@ -13,6 +13,7 @@ from nas.architecture import Architecture, Attention, OsaStage, Stem
 from nas.data import Dataset, Images, load, split
 from nas.data.cifar import CIFAR10
 from nas.errors import CorruptFileError, InvalidValueError, NasError, TrialFailedError
+from nas.evaluation.evaluator import failing_the_trial, out_of_memory_told
 from nas.model import build
 from nas.study import AutoPrecision, DataSpec, TrainingSpec
 from nas.training import Numerics, Trainer, choose_numerics, read_checkpoint
@@ -307,3 +308,10 @@ def test_a_small_network_gets_most_of_cifar10_right_in_half_an_epoch():
                   validation=cifar10.train.take(validation[::5]), mean=cifar10.mean, std=cifar10.std,
                   spec=TrainingSpec(), numerics=Numerics(), threads=1)
     assert one.run(0, 0.5).error < 0.5
+
+
+def test_a_network_too_large_for_the_device_fails_its_trial():
+    """Whether it is measured or trained: the search goes on without it."""
+    for context in (failing_the_trial, out_of_memory_told):
+        with pytest.raises(TrialFailedError, match="too little memory for this network: CUDA out of memory"), context():
+            raise torch.OutOfMemoryError("CUDA out of memory")

@@ -100,6 +100,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         read_study(tmp_path / "nowhere.yaml")
 
 
+def test_a_file_cannot_call_python(tmp_path):
+    """YAML's tags for Python objects are refused, and nothing is run."""
+    with pytest.raises(StudyFileError, match="could not determine a constructor"):
+        parse_study(f"name: x\nspace: !!python/object/apply:os.mkdir ['{tmp_path}/made']\nobjectives: [{{metric: macs}}]")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_study_folder_carries_its_own_space(tmp_path):
     (tmp_path / "my_own_space.py").write_text(
         "from dataclasses import replace\nfrom search_spaces import osa_tiny\n"

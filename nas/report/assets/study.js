@@ -149,7 +149,7 @@
     return { type: "scatter", mode: "markers", name: "trials", showlegend: false, x: order.map((i) => value(i, x)), y: order.map((i) => value(i, y)),
       customdata: order, hoverinfo: "text", hovertext: order.map(hover),
       marker: { color: order.map((i) => value(i, name)), colorscale: "Cividis", size: order.map((i) => T.front[i] ? 12 : 6),
-        symbol: order.map((i) => T.front[i] ? "diamond" : "circle"), line: { width: order.map((i) => T.front[i] ? 1.5 : 0), color: colour("ink") },
+        symbol: order.map((i) => T.front[i] ? "diamond" : "circle"), line: { width: order.map((i) => T.front[i] ? 1.5 : 0.7), color: order.map((i) => colour(T.front[i] ? "ink" : "dim")) },
         colorbar: { title: { text: name.replaceAll("_", " "), side: "right" }, tickformat: metric.share ? ".0%" : "~s", thickness: 12, outlinewidth: 0 } } };
   }
   const short = (net) => net.name.replace("vovnet_v2_", "V2-").replace("vovnet", "V1-").replaceAll("_", "-");
@@ -270,7 +270,8 @@
     };
     const rest = shown.filter((i) => !T.front[i] && value(i, tint.name) !== null), best = shown.filter((i) => T.front[i] && value(i, tint.name) !== null);
     draw.globalAlpha = Math.max(Math.min(60 / Math.max(rest.length, 1), 0.5), 0.06); draw.lineWidth = 1;
-    const shade = (i) => cividis(high === low ? 0.5 : (value(i, tint.name) - low) / (high - low));
+    const dark = document.documentElement.dataset.theme === "dark";  // neither end of the scale is seen on its own ground
+    const shade = (i) => cividis((dark ? 0.25 : 0) + 0.75 * (high === low ? 0.5 : (value(i, tint.name) - low) / (high - low)));
     rest.forEach((i) => { draw.strokeStyle = shade(i); line(i); });
     draw.globalAlpha = 0.95; draw.lineWidth = 1.8;
     best.forEach((i) => { draw.strokeStyle = colour("front"); line(i); });
@@ -333,7 +334,8 @@
     const tried = Object.values(s.states).reduce((a, b) => a + b, 0) - s.beyond;
     const beyond = s.beyond ? `; ${s.beyond} of them beyond the limits, not counted` : "";
     fill("tiles", tile(`${tried} of ${s.budget}`, `architectures: ${states || "none yet"}${beyond}`), tile(String(s.front), s.feasible ? "on the front" : "least violating; nothing is feasible yet"),
-      tile(s.hypervolume === null ? "–" : s.hypervolume.toPrecision(4), s.honest ? `hypervolume as it was searched; ${s.honest}` : "hypervolume"),
+      tile(s.hypervolume === null ? "–" : s.hypervolume.toPrecision(4), s.honest ? "hypervolume as it was searched" : "hypervolume"),
+      ...(s.honest?.fresh ? [tile(s.honest.fresh.toPrecision(4), `by fresh seeds, of ${s.honest.replicated} of ${s.honest.members} members (${s.honest.searched.toPrecision(4)} as searched)`)] : []),
       ...data.objectives.map(({ metric, direction }) => {
         const of = T.number.map((_, i) => i).filter((i) => T.front[i] && value(i, metric) !== null), sign = direction === "maximize" ? -1 : 1;
         const best = of.length ? of.reduce((a, b) => sign * value(a, metric) <= sign * value(b, metric) ? a : b) : null;
@@ -342,7 +344,7 @@
   }
   function drawAtWork() {
     const now = data.at_work;
-    $("at-work").hidden = !now;
+    $("at-work").hidden = !now || !(now.busy || source.dataset.live);
     if (!now) return;
     fill("at-work-body", make("p", {}, now.heading),
       now.works.length ? make("table", {}, make("thead", {}, make("tr", {}, ...["worker", "trial", "what it does", "for"].map((h) => make("th", { scope: "col" }, h)))),
@@ -431,7 +433,7 @@
       make("button", { type: "button", onclick: () => walk(-1), "aria-label": "Previous on the front" }, "←"), make("button", { type: "button", onclick: () => walk(1), "aria-label": "Next on the front" }, "→")),
     make("p", { className: "note" }, facts.join("; ") + "."), picture,
     make("table", { id: "figures" }, make("tbody", {}, ...metrics.map((m) => make("tr", {}, make("th", { scope: "row" }, m.name.replaceAll("_", " ")), make("td", { className: "number" }, withInterval(i, m.name)),
-      make("td", { className: "dim" }, [m.kind, T.status[m.name]?.[i]].filter((s) => s && s !== "ok").join(", ")))),
+      make("td", { className: "dim" }, [m.share && T.seeds[i] > 1 ? `mean of ${T.seeds[i]} seeds` : m.share ? "trained" : m.kind, T.status[m.name]?.[i]].filter((s) => s && s !== "ok").join(", ")))),
     ...T.rungs[i].map(([epochs, error, seconds]) => make("tr", {}, make("th", { scope: "row" }, `error after ${epochs} epochs`), make("td", { className: "number" }, `${(100 * error).toFixed(2)} %`), make("td", { className: "dim" }, `${duration(seconds)} of training`))))),
     make("h3", {}, "Take it away"), make("div", { className: "command" }, make("code", { id: "command" }, command), copy),
     T.kept[i] ? null : make("p", { className: "note" }, "Its weights are not in the record: they are kept of networks that were on the front when they ended."),

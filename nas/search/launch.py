@@ -74,8 +74,8 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
     `InvalidValueError` where `artifacts` lacks its checkpoints or is a URL, and what `prepare` raises.
     """
     if artifacts.parts and artifacts.parts[0].endswith(":"):
-        raise InvalidValueError(f"checkpoints go into a folder, not to {artifacts.parts[0]}//…; from other machines they "
-                                "come through Ray, and a bucket can be mounted: docs/clusters.md")
+        raise InvalidValueError(f"checkpoints go into a folder, not to {artifacts.parts[0]}//…; from other machines "
+                                "they come through Ray, and a bucket can be mounted: docs/clusters.md")
     space: SearchSpace = plugins.load("nas.spaces", spec.space)
     make_sampler = plugins.load("nas.samplers", spec.sampler)
     job = Job(spec=spec, artifacts=str(artifacts.resolve()), folder=str(folder.resolve()), evaluator=evaluator)

@@ -11,9 +11,11 @@ import pytest
 from nas import plugins
 from nas.complexity import count, totals
 from nas.measurement import Kind, Measurement
-from nas.sampling import Proposer, samplers
+from nas.sampling import Proposer, samplers, surrogate
 from nas.sampling.known_cost import _Knowledge, known_cost
 from nas.sampling.mutation import mutants, mutate_front
+from nas.sampling.problem import Problem
+from nas.search_space import Choice
 from nas.study import Objective, StudySpec
 from nas.trial import Evaluation, Rung, Trial, TrialState
 from search_spaces.osa_detection import SPACE
@@ -149,3 +151,22 @@ def test_mutate_front_proposes_neighbours_of_the_front():
     found.rebuild(trials)
     _, params, _ = found.ask()
     assert min(sum(params[name] != t.params[name] for name in params) for t in trials) <= 3
+
+
+def test_what_a_model_has_learned_does_not_depend_on_what_was_asked_before():
+    """Asked after every point or for the first time after sixty: the same hyperparameters, chosen anew but now and then."""
+    rng = np.random.default_rng(0)
+    inputs, groups = rng.random((60, 3)), np.arange(3)
+    outputs = np.sin(5 * inputs[:, 0]) + inputs[:, 1] + 0.05 * rng.normal(size=60)
+    found = [surrogate.posterior(inputs[:n], outputs[:n], groups).hyperparameters.vector for n in range(20, 61)]
+    surrogate._remembered.cache_clear()
+    assert surrogate.posterior(inputs, outputs, groups).hyperparameters.vector.tolist() == found[-1].tolist()
+    assert len({vector.tobytes() for vector in found}) == len([n for n in surrogate.REFITS if 20 <= n <= 60])
+
+
+def test_few_ordered_values_are_the_more_alike_the_fewer_steps_lie_between_them():
+    """Of four values the squared distance is a third for each step; of two without order it is one."""
+    choices = (Choice(name="width", values=(8, 16, 32, 64)), Choice(name="kind", values=("a", "b")))
+    problem = Problem(choices=choices, objectives=(), distributions={}, identify=str, counts=lambda _: {})
+    at = surrogate.Encoder(problem)(np.array([[0, 0], [1, 0], [3, 0], [0, 1]]))
+    assert ((at - at[0]) ** 2).sum(axis=1) == pytest.approx([0, 1 / 3, 1, 1])

@@ -154,7 +154,7 @@ def test_mutate_front_proposes_neighbours_of_the_front():
 
 
 def test_what_a_model_has_learned_does_not_depend_on_what_was_asked_before():
-    """Asked after every point or for the first time after sixty: the same hyperparameters, chosen anew but now and then."""
+    """Asked after every point or for the first time after sixty: the same hyperparameters, chosen anew now and then."""
     rng = np.random.default_rng(0)
     inputs, groups = rng.random((60, 3)), np.arange(3)
     outputs = np.sin(5 * inputs[:, 0]) + inputs[:, 1] + 0.05 * rng.normal(size=60)

@@ -4,7 +4,7 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout, suppress
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
@@ -12,9 +12,6 @@ from multiprocessing.synchronize import Barrier
 from threading import BrokenBarrierError
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from nas.cli import main
 from nas.cli.bench import bench
@@ -43,36 +40,32 @@ def store(evaluations: int, processes: int, compared: int, database: str | None)
         with Store.open(url) as record:
             before = throughput.begin(record, evaluations)
         numbers = range(before, before + evaluations)
-        table = Table(box=box.SIMPLE)
-        for heading in ("", "osa-nas", "Optuna"):
-            table.add_column(heading, justify="right" if heading else "left")
-        ours = list(_rates(throughput.write_trials, url, numbers, evaluations // 10, processes))
-        theirs = ["-"] * len(ours)
+        alone = evaluations // 10
+        _tell_rate("osa-nas", throughput.write_trials, url, numbers[:alone], 1)
+        _tell_rate("osa-nas", throughput.write_trials, url, numbers[alone:], processes)
         if compared:
             from nas.sampling.optuna_study import write_trials  # noqa: PLC0415 - Optuna takes a second to import
 
             beside = database if database and "postgres" in database else f"sqlite:///{folder}/optuna.db"
             write_trials(beside, [], lambda: None)  # its tables
-            theirs = list(_rates(write_trials, beside, range(compared), compared // 2, processes))
-        for count, *rates in zip((1, processes), ours, theirs, strict=True):
-            table.add_row(f"trials written per second by {count} process{'es' if count > 1 else ''}", *rates)
+            _tell_rate("Optuna", write_trials, beside, range(compared // 2), 1)
+            _tell_rate("Optuna", write_trials, beside, range(compared // 2, compared), processes)
         with Store.open(url) as record:
             throughput.add_fronts(record, numbers)
             history = _median(lambda: record.hypervolumes(throughput.NAME))
         for words in ("front", f"status {throughput.NAME}", "status"):
             taken = _median(lambda words=words: _command(*words.split(), "--database", url))  # type: ignore[misc]
-            table.add_row(f"nas {words}, of {numbers.stop:,} trials", f"{1000 * taken:.0f} ms", "")
-        table.add_row("hypervolume history", f"{1000 * history:.0f} ms", "")
-        Console(highlight=False).print(table)
+            click.echo(f"nas {words}, of {numbers.stop:,} trials: {1000 * taken:.0f} ms")
+        click.echo(f"hypervolume history: {1000 * history:.0f} ms")
 
 
-def _rates(write: Write, url: str, numbers: range, alone: int, processes: int) -> Iterator[str]:
-    """Trials per second: the first ones by one process alone, the rest by all; or why a process failed."""
-    for part, writers in ((numbers[:alone], 1), (numbers[alone:], processes)):
-        try:
-            yield f"{len(part) / _seconds(write, url, part, writers):,.0f}"
-        except DatabaseError as error:
-            yield str(error)
+def _tell_rate(name: str, write: Write, url: str, numbers: range, processes: int) -> None:
+    """Trials per second by so many processes, or why one of them failed."""
+    try:
+        rate = f"{len(numbers) / _seconds(write, url, numbers, processes):,.1f}"
+    except DatabaseError as error:
+        rate = str(error)
+    click.echo(f"{name}, trials written per second by {processes} process{'es' if processes > 1 else ''}: {rate}")
 
 
 def _seconds(write: Write, url: str, numbers: Sequence[int], processes: int) -> float:

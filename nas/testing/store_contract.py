@@ -331,6 +331,16 @@ class StoreContract:
         assert [each.number for each in store.trials("first", [3, 1])] == [1, 3]
         assert store.trials("first", []) == []
 
+    def test_trials_are_read_in_parts(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All of them once and in order, a duplicate with the evaluation of an original in another part."""
+        monkeypatch.setattr("nas.store.store.PART", 2)
+        for number in range(5):
+            repeat = number == 4
+            store.add_trial("first", trial(number, 16 if repeat else None, duplicate_of=0 if repeat else None))
+            store.add_measurements("first", number, [] if number else [latency()], 0.5)
+        assert list(store.each_trial("first")) == store.trials("first")
+        assert [each.number for each in store.each_trial("first")] == [0, 1, 2, 3, 4]
+
     def test_an_unknown_trial_is_answered_with_the_known_ones(self, store: Store) -> None:
         """For reading and for writing."""
         with pytest.raises(UnknownNameError, match="there are: none"):

@@ -1,5 +1,6 @@
 """The contract of workers, and what is special about each kind."""
 
+import gc
 import subprocess
 import sys
 import warnings
@@ -10,8 +11,9 @@ import pytest
 from nas import plugins
 from nas.errors import ClusterError, NasError
 from nas.evaluation import Job
+from nas.search.launch import open_search
 from nas.store import Store
-from nas.study import Objective, StudySpec, WorkersSpec
+from nas.study import Budget, Objective, StudySpec, WorkersSpec
 from nas.testing.workers_contract import EPOCHS, WorkersContract
 
 
@@ -78,6 +80,22 @@ class TestTuneWorkers(WorkersContract):
         spec = replace(spec, workers=WorkersSpec(kind="tune", count=2))
         trials = self.search(spec, tmp_path, "ArithmeticEvaluator")
         assert len({trial.architecture.digest for trial in trials}) == spec.budget.trials
+
+    def test_tune_forgets_the_trials_that_are_over(self, spec, tmp_path):
+        """So that the driver's memory does not grow: when the last ends, there are no more than it and two others."""
+        spec, kept = replace(spec, budget=Budget(trials=12)), []
+
+        def count(trial):
+            if trial.state != "running":
+                kept.append(sum(type(each).__name__ == "Trial" and type(each).__module__.startswith("ray.tune")
+                                for each in gc.get_objects()))
+
+        with Store.open(tmp_path / "nas.db") as store, open_search(
+                spec, store=store, workers=self.workers(), folder=tmp_path, artifacts=tmp_path, listener=count,
+                evaluator="nas.testing.evaluators:ArithmeticEvaluator") as search:
+            search.run()
+        assert len(kept) >= 12
+        assert kept[-1] <= 3
 
     def test_more_than_the_cluster_has_is_refused_clearly(self, spec, tmp_path):
         spec = replace(spec, workers=WorkersSpec(kind="tune", cpus=10_000))

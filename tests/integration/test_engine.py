@@ -145,6 +145,7 @@ def check(spec, folder, engine):
         trials, artifacts, fronts = store.trials("s"), store.artifacts("s"), store.fronts("s")
     brain = engine.brain
     assert brain.members() == [trials[number] for number in brain.front.members]
+    assert set(brain._kept) == set(brain.front.members)
     assert (brain.known, brain.running) == (len(trials), [])
     assert brain.trial(len(trials) - 1) == trials[-1]
     assert (brain.front.members, brain.front.hypervolume) == (fronts[-1].members, fronts[-1].hypervolume)
@@ -220,6 +221,20 @@ def test_a_trial_behind_the_others_is_stopped_at_its_rung(tmp_path):
     assert all(len(t.evaluation.rungs) < 3 and t.reason.endswith(f"after {len(t.evaluation.rungs)} epochs")
                for t in stopped)
     assert not {t.number for t in stopped} & set(engine.brain.front.members)
+
+
+@pytest.mark.parametrize("macs", [2_000_000, 1])
+def test_a_record_read_in_parts_gives_what_was_known(tmp_path, monkeypatch, macs):
+    """The same front to the last bit, feasible or not, and counts, as those of the brain that saw every trial end."""
+    spec = replace(SPEC, sampler="random", objectives=(SPEC.objectives[0], Objective(metric="macs", limit=macs)),
+                   budget=Budget(trials=15, proposals=15))
+    before = search(spec, tmp_path, Hands(tmp_path, 3)).brain
+    monkeypatch.setattr("nas.search.brain.PART", 4)
+    after = search(spec, tmp_path, Hands(tmp_path)).brain
+    assert (after.front, after.members()) == (before.front, before.members())
+    assert (after.known, after.counted, after.done, after.failed) == (
+        before.known, before.counted, before.done, before.failed)
+    assert after.front.feasible is (macs > 1)
 
 
 def test_a_network_beyond_a_limit_costs_no_training(tmp_path):

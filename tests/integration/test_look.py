@@ -51,6 +51,24 @@ def test_sort_orders_by_the_figure(nas, trials):
     assert shown == sorted(shown)
 
 
+def test_a_long_front_is_a_page_that_says_how_to_see_the_rest(nas, monkeypatch):
+    """The first rows in the order that was asked for, or all; programs get all."""
+    monkeypatch.setattr("nas.cli.look.PAGE", 2)
+
+    def rows(*words):
+        return [int(line.split()[0]) for line in nas("front", "pages", *words).splitlines()
+                if line.split()[:1] and line.split()[0].isdigit()]
+
+    every = members(nas("front", "pages", "--format", "json"))
+    assert (rows(), rows("--all")) == (every[:2], every)
+    by_size = members(nas("front", "pages", "--format", "json", "--sort", "parameters"))
+    assert rows("--sort", "parameters") == by_size[:2]
+    told = nas("front", "pages")
+    assert f"and {len(every) - 2} more" in told
+    assert "all of them: --all" in told
+    assert "all of them" not in nas("front", "pages", "--all")
+
+
 def test_the_knee_is_one_member_as_markdown(nas):
     """A heading, a rule, and one row for each objective's figure."""
     heading, rule, row = nas("front", "pages", "--knee", "--format", "md").splitlines()

@@ -30,6 +30,7 @@ KEEPALIVE = ("SET tcp_keepalives_idle = 30", "SET tcp_keepalives_interval = 10",
 
 UNNAMED = "another process"
 LOOK_S = 0.02
+"""Longer than anybody who only looks holds a lock."""
 
 
 def _me() -> str:

@@ -12,13 +12,12 @@ from rich.table import Table
 
 from nas.cli import main
 from nas.cli.options import PRECISIONS, database_option, open_record, pick_study
-from nas.cli.tables import SURE
 from nas.errors import InvalidValueError
 from nas.measurement import Kind, MeasurementPlan
 from nas.meters import find_meter
 from nas.pareto import Standing
 from nas.pareto import front as front_of
-from nas.report.fronts import cell
+from nas.report.fronts import SURE, cell
 from nas.store import Store
 from nas.trial import Trial
 

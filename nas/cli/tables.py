@@ -9,7 +9,7 @@ from rich.text import Text
 
 from nas.pareto import ParetoFront, Standing, standings
 from nas.report.finals import FinalResult
-from nas.report.fronts import NO_FINALS, cells
+from nas.report.fronts import NO_FINALS, SURE, cells
 from nas.study import StudySpec
 from nas.trial import Trial
 
@@ -17,8 +17,6 @@ MANY = 5000
 """Trials of a study beyond which how sure a front is, for which all are compared, is told only where asked."""
 PAGE = 50
 """Rows of a front that are shown unless all are asked for."""
-SURE = {Standing.CERTAIN: "certainly", Standing.PROBABLE: "probably", Standing.POSSIBLE: "perhaps",
-        Standing.DOMINATED: "no longer"}
 
 
 def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, limit: int | None = None,

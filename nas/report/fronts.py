@@ -15,6 +15,9 @@ from nas.study import Objective, StudySpec
 from nas.trial import CERTIFIED, Trial
 
 NO_FINALS: Mapping[int, FinalResult] = MappingProxyType({})
+SURE = {Standing.CERTAIN: "certainly", Standing.PROBABLE: "probably", Standing.POSSIBLE: "perhaps",
+        Standing.DOMINATED: "no longer"}
+"""Whether a trial is on the front, as people read it."""
 
 
 def rows(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool = True,
@@ -53,16 +56,18 @@ def as_csv(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, 
     return out.getvalue()
 
 
-def as_markdown(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool = True,  # noqa: ARG001 - as the others
+def as_markdown(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool = True,
                 finals: Mapping[int, FinalResult] = NO_FINALS) -> str:
     """A table of Markdown with the figures as people read them."""
-    names = ["trial", *(objective.metric for objective in spec.objectives)]
+    known = standings(list(trials.values()), spec.objectives) if sure and front.feasible else {}
+    names = ["trial", *(objective.metric for objective in spec.objectives), *(["on the front"] if known else [])]
     if trained := any(number in finals for number in front.members):
         names.append("test error, trained fully")
     lines = [names, ["---"] * len(names)]
     for number in front.members:
         final = [str(finals.get(number, "-"))] if trained else []
-        lines.append([str(number), *cells(spec.objectives, trials[number]), *final])
+        lines.append([str(number), *cells(spec.objectives, trials[number]), *([SURE[known[number]]] if known else []),
+                      *final])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -70,10 +70,11 @@ def test_a_long_front_is_a_page_that_says_how_to_see_the_rest(nas, monkeypatch):
 
 
 def test_the_knee_is_one_member_as_markdown(nas):
-    """A heading, a rule, and one row for each objective's figure."""
+    """A heading, a rule, and one row with each objective's figure and how sure its place is."""
     heading, rule, row = nas("front", "pages", "--knee", "--format", "md").splitlines()
-    assert heading == "| trial | error | latency |"
-    assert rule == "| --- | --- | --- |"
+    assert heading == "| trial | error | latency | on the front |"
+    assert rule == "| --- | --- | --- | --- |"
+    assert row.split(" | ")[-1].rstrip(" |") in ("certainly", "probably")
     assert int(row.split("|")[1]) in members(nas("front", "pages", "--format", "json"))
 
 

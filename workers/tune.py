@@ -66,7 +66,7 @@ class TuneWorkers:
         workers = job.spec.workers
         self._check_resources(workers)
         remote = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_calls=1)(_prepare)
-        outcome: Preparation | NasError = ray.get(remote.remote(job))
+        outcome: Preparation | NasError = ray.get(remote.remote(job, str(Path.cwd())))
         if isinstance(outcome, NasError):
             raise outcome
         return outcome
@@ -81,7 +81,7 @@ class TuneWorkers:
         try:
             tune.Tuner(
                 tune.with_resources(Worker, {"cpu": workers.cpus, "gpu": workers.gpus}),
-                param_space={"job": job, "depot": self._depot(job)},
+                param_space={"job": job, "depot": self._depot(job), "place": str(Path.cwd())},
                 tune_config=tune.TuneConfig(
                     search_alg=searcher, scheduler=EngineScheduler(engine, errors), num_samples=-1,
                     max_concurrent_trials=workers.count, reuse_actors=True),
@@ -149,8 +149,15 @@ def _check_answers(address: str) -> None:
             raise ClusterError(f"cannot reach the Ray cluster at {address}: {error.strerror or error}") from error
 
 
-def _prepare(job: Job) -> Preparation | NasError:
+def _settle(place: str) -> None:
+    """Work in the folder that the search was started in, or at home on a machine that has no such folder: ./data is
+    there. Not in Ray's copy of the study's folder, which Ray may delete while somebody works in it."""
+    os.chdir(place if Path(place).is_dir() else Path.home())
+
+
+def _prepare(job: Job, place: str) -> Preparation | NasError:
     """Runs on a worker. An error of ours comes back as a value, so that its message is not wrapped in Ray's."""
+    _settle(place)
     try:
         return evaluator_class(job).prepare(job)
     except NasError as error:
@@ -162,6 +169,7 @@ class Worker(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the first task."""
+        _settle(config["place"])
         self._evaluator: Evaluates | None = None
         self._carrier: Carrier | None = None
         self.reset_config(config)
@@ -185,7 +193,7 @@ class Worker(tune.Trainable):
         """Let go of what a half-done task holds."""
         self._steps = iter(())
 
-    def _work(self, job: Job, depot: Any, task: Numbered) -> Iterator[dict[str, Any]]:
+    def _work(self, *, job: Job, depot: Any, task: Numbered, **_: Any) -> Iterator[dict[str, Any]]:
         """The results of a task; the evaluator is built for the first one."""
         yield {"worker": worker_name()}
         if self._evaluator is None or self._carrier is None:

@@ -34,6 +34,7 @@ SPEC = StudySpec(
     objectives=(Objective(metric="error", reference=1.0), Objective(metric="latency", reference=1.0)),
     workers=WorkersSpec(kind="tune", count=3))
 PACED = """
+import os
 import time
 from pathlib import Path
 import ray
@@ -42,6 +43,7 @@ from nas.testing.evaluators import ArithmeticEvaluator
 class Paced(ArithmeticEvaluator):
     def train(self, task, epochs, parameters):
         self.log = Path(self.job.artifacts) / "log"
+        (self.log.parent / f"place-{os.getpid()}").write_text(os.getcwd())
         self.tell("begin", task, epochs)
         time.sleep(0.4)
         while task.number > 6 and len({line.split()[3] for line in self.log.open()}) < 4:
@@ -177,6 +179,8 @@ def test_a_node_dies_in_the_middle_of_a_rung_and_another_joins(cluster, tmp_path
     assert len({trial.architecture.digest for trial in trials}) == 10
     assert len(nodes) == 4
     assert [rung[2] for rung in broken] == [victim]
+    places = {place.read_text() for place in (tmp_path / "kept").glob("place-*")}
+    assert places == {str(Path.cwd())}  # Ray's copy of the study's folder goes with the first node that dies
     assert Counter((line[1], line[2]) for line in lines if line[0] == "end") == {
         (str(number), epochs): 1 for number in range(10) for epochs in ("1", "2")}
     assert {line[3] for line in lines} == {node.node_id for node in nodes}

@@ -98,7 +98,7 @@ def check_end(url, folder, acknowledged, what):
     assert len(trained) == 2 * TRIALS
     again = sum(trained.values()) - len(trained)
     assert again <= KILLS
-    say(f"{KILLS} times {what}: {len(acknowledged)} writes acknowledged, 0 lost; {len(trained)} rungs, {again} of them "
+    say(f"{what}: {len(acknowledged)} writes acknowledged, 0 lost; {len(trained)} rungs, {again} of them "
         f"trained again; {TRIALS} architectures, 0 twice, 0 trials stuck, record sound each time")
 
 
@@ -126,7 +126,7 @@ def test_a_driver_killed_at_random_moments(engine, tmp_path, request):
     last = start(url, tmp_path)
     acknowledged += follow(last)
     assert (last.wait(), last.communicate()[1]) == (0, "")
-    check_end(url, tmp_path, acknowledged, f"a driver on {engine} killed and its clock changed")
+    check_end(url, tmp_path, acknowledged, f"{KILLS} times a driver on {engine} killed and its clock changed")
 
 
 @pytest.mark.slow
@@ -189,7 +189,7 @@ def test_a_database_server_killed_at_random_moments(start_postgresql, tmp_path):
         last = start(url, tmp_path)
         acknowledged += follow(last)
         assert (last.wait(), last.communicate()[1]) == (0, "")
-        check_end(url, tmp_path, acknowledged, "the PostgreSQL server killed")
+        check_end(url, tmp_path, acknowledged, f"{KILLS} times the PostgreSQL server killed")
 
 
 @pytest.mark.slow

@@ -150,10 +150,10 @@ def _fallback(spec: DataSpec, reason: str, progress: Progress | None) -> Resolut
 
 
 def _stratified(labels: np.ndarray, indices: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` of `indices`, sorted: a random order in which every class is spread evenly, cut off."""
+    """`count` of `indices`, sorted: of each class its share, rounded so that the largest remainders are rounded up."""
     shuffled = rng.permutation(indices)
-    place = np.empty(len(shuffled))
-    for label in np.unique(labels[shuffled]):
-        members = np.flatnonzero(labels[shuffled] == label)
-        place[members] = (np.arange(len(members)) + rng.random()) / len(members)
-    return np.sort(shuffled[np.argsort(place, kind="stable")[:count]])
+    classes = [shuffled[labels[shuffled] == label] for label in np.unique(labels[shuffled])]
+    taken, remainders = np.divmod(np.array([len(members) for members in classes]) * count, len(indices))
+    ties = rng.random(len(classes))
+    taken[np.lexsort((ties, -remainders))[:count - taken.sum()]] += 1
+    return np.sort(np.concatenate([members[:number] for members, number in zip(classes, taken, strict=True)]))

@@ -5,7 +5,7 @@ and steps aside whenever somebody measures.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -106,14 +106,16 @@ class Evaluator:
                 return Measured(measurements=tuple(metric.measure(subject) for metric in metrics), seconds=0.0)
             _ = subject.model  # built and calibrated before others have to wait
         seconds, asked, energy = 0.0, time.perf_counter(), Joules(self._meter, self._spec)
-        for pause_s in (*PATIENCE_S, None):
+
+        def measure() -> tuple[Measurement, ...]:
+            nonlocal seconds
             with self._lock.exclusive(), failing_the_trial():
                 started = time.perf_counter()
-                figures: tuple[Measurement, ...] = tuple(metric.measure(subject) for metric in metrics)
+                figures = tuple(metric.measure(subject) for metric in metrics)
                 seconds += time.perf_counter() - started
-            if pause_s is None or all(figure.status is not Status.CONTENDED for figure in figures):
-                break
-            time.sleep(pause_s)
+            return figures
+
+        figures = patiently(measure)
         return Measured(measurements=figures, seconds=seconds, energy_j=energy.drawn(),
                         waiting_s=max(time.perf_counter() - asked - seconds, 0.0))
 
@@ -212,6 +214,16 @@ def out_of_memory_told() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise TrialFailedError(f"the device has too little memory for this network: {error}") from error
+
+
+def patiently(measure: Callable[[], tuple[Measurement, ...]]) -> tuple[Measurement, ...]:
+    """What `measure` gives, tried again after pauses as long as others use the device."""
+    for pause_s in PATIENCE_S:
+        figures = measure()
+        if all(figure.status is not Status.CONTENDED for figure in figures):
+            return figures
+        time.sleep(pause_s)
+    return measure()
 
 
 def metrics_of(job: Job) -> list[Metric]:

@@ -7,7 +7,6 @@ learn the latency.
 """
 
 import csv
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 
 from nas.benchmark import latency, prepare
 from nas.errors import NasError
-from nas.evaluation.evaluator import PATIENCE_S
-from nas.measurement import MeasurementPlan, Status
+from nas.evaluation.evaluator import patiently
+from nas.measurement import Measurement, MeasurementPlan
 from nas.meters import Meter
 from nas.meters.lock import DeviceLock
 from nas.model.width_resnet import FULL, QUARTERS, WidthResNet
@@ -104,12 +103,12 @@ class MeasuredWidths:
 
     def _measured(self, network: tuple[int, ...]) -> float:
         model = WidthResNet([position + 1 for position in network])
-        for pause_s in (*PATIENCE_S, None):
+
+        def measure() -> tuple[Measurement]:
             with DeviceLock(self.meter.device.identity).exclusive(), prepare(model, self.plan, self.meter) as run:
-                figure = latency(run, self.meter, self.plan)
-            if figure.status is not Status.CONTENDED or pause_s is None:
-                break
-            time.sleep(pause_s)
+                return (latency(run, self.meter, self.plan),)
+
+        (figure,) = patiently(measure)
         if figure.value is None:
             raise NasError(f"no latency of {'-'.join(map(str, network))}: {figure.reason}")
         return figure.value

@@ -26,7 +26,6 @@ os.environ.setdefault("TUNE_RESULT_BUFFER_LENGTH", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray gives way to everybody by default; a measurement must not
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # ./data is where the search was started, for workers too
 
 import ray
 from ray import tune
@@ -169,13 +168,13 @@ class Worker(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the first task."""
-        _settle(config["place"])
         self._evaluator: Evaluates | None = None
         self._carrier: Carrier | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next task."""
+        """Take the next task; Tune has just moved into a folder of the trial's."""
+        _settle(new_config["place"])
         self._steps = self._work(**new_config)
         return True
 

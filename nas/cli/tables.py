@@ -7,9 +7,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from nas.pareto import ParetoFront, Standing, standings
+from nas.pareto import ParetoFront, Standing
 from nas.report.finals import FinalResult
-from nas.report.fronts import NO_FINALS, SURE, cells
+from nas.report.fronts import NO_FINALS, SURE, cells, standings_shown
 from nas.study import StudySpec
 from nas.trial import Trial
 
@@ -35,7 +35,7 @@ def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront
     counted = all(objective.metric != "parameters" for objective in spec.objectives)
     if counted:
         table.add_column("parameters", justify="right")
-    known = standings(list(trials.values()), spec.objectives) if sure and front.feasible else {}
+    known = standings_shown(spec, trials, front, sure=sure)
     if known:
         table.add_column("on the front")
     trained = any(number in finals for number in front.members)

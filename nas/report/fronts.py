@@ -59,7 +59,7 @@ def as_csv(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, 
 def as_markdown(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool = True,
                 finals: Mapping[int, FinalResult] = NO_FINALS) -> str:
     """A table of Markdown with the figures as people read them."""
-    known = standings(list(trials.values()), spec.objectives) if sure and front.feasible else {}
+    known = standings_shown(spec, trials, front, sure=sure)
     names = ["trial", *(objective.metric for objective in spec.objectives), *(["on the front"] if known else [])]
     if trained := any(number in finals for number in front.members):
         names.append("test error, trained fully")
@@ -69,6 +69,12 @@ def as_markdown(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront
         lines.append([str(number), *cells(spec.objectives, trials[number]), *([SURE[known[number]]] if known else []),
                       *final])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def standings_shown(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *,
+                    sure: bool) -> Mapping[int, Standing]:
+    """How sure it is of every trial that it is on the front; of none unless that is asked and something is feasible."""
+    return standings(list(trials.values()), spec.objectives) if sure and front.feasible else {}
 
 
 def cells(objectives: Sequence[Objective], trial: Trial) -> list[str]:

@@ -217,8 +217,8 @@ class Budget:
 class WorkersSpec:
     """Who works: a name in `nas.workers`, how many at once, and what each one gets.
 
-    `cpus` is also the number of threads a worker trains with; `gpus` may be a fraction. A trial whose worker died is
-    tried again `retries` times, from its last rung.
+    A `local` worker is the process of the search itself, so there is one. `cpus` is also the number of threads a worker
+    trains with; `gpus` may be a fraction. A trial whose worker died is tried again `retries` times, from its last rung.
     """
 
     kind: str = "local"
@@ -232,6 +232,10 @@ class WorkersSpec:
         require(self.cpus > 0, f"cpus must be at least 1, not {self.cpus}")
         require(_finite(self.gpus) and self.gpus >= 0, f"gpus must not be negative, not {self.gpus}")
         require(self.retries >= 0, f"retries must not be negative, not {self.retries}")
+
+    def of_kind(self, kind: str) -> Self:
+        """The same by workers of another kind."""
+        return replace(self, kind=kind, count=1 if kind == "local" else self.count)
 
 
 @dataclass(frozen=True, kw_only=True)

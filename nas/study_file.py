@@ -95,6 +95,8 @@ def parse_study(text: str, source: str = "study") -> StudySpec:
         spec = _ADAPTER.validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
         problems += [_problem(dict(each)) for each in error.errors()]
+    if spec is not None and spec.workers.kind == "local" and spec.workers.count > 1:
+        problems.append(f"workers.count: local workers are one; for {spec.workers.count} at once use kind: tune")
     if problems or spec is None:
         raise StudyFileError(source, list(dict.fromkeys(problems)))
     return spec

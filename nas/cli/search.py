@@ -43,7 +43,7 @@ def search(*, study_file: Path, database: str, workers: str | None, address: str
         show_profile(spec, study_file.parent)
         return
     if workers is not None:
-        spec = replace(spec, workers=replace(spec.workers, kind=workers))
+        spec = replace(spec, workers=spec.workers.of_kind(workers))
     pool = plugins.load("nas.workers", spec.workers.kind)(address)
     display = SearchDisplay(database)
     display.preparing(spec)

@@ -38,8 +38,8 @@ def store(evaluations: int, processes: int, compared: int, database: str | None)
     with tempfile.TemporaryDirectory(prefix="nas-bench-") as folder:
         url = database or f"sqlite:///{folder}/nas.db"
         with Store.open(url) as record:
-            before = throughput.begin(record, evaluations)
-        numbers = range(before, before + evaluations)
+            first = throughput.begin(record, evaluations)
+        numbers = range(first, first + evaluations)
         alone = evaluations // 10
         _tell_rate("osa-nas", throughput.write_trials, url, numbers[:alone], 1)
         _tell_rate("osa-nas", throughput.write_trials, url, numbers[alone:], processes)

@@ -37,6 +37,8 @@ than random on two; from the tenth on it made no difference (16 seeds each)."""
 NEWEST = 200
 """The model of a cost rests on at most so many: costs scatter little, and the newest networks are most like the next
 one."""
+MOST = 1000
+"""The model of the error rests on at most so many: the front's and the newest. Its time grows with their cube."""
 WORST = 1.5
 """Errors beyond so many times the reference tell the model nothing more."""
 SMALLEST = 1e-4
@@ -144,7 +146,7 @@ class _Knowledge:
         measured = self._with(metric)
         values = np.array([self._figures[i][metric] for i in measured])
         return posterior(self.encode(self.vectors[measured]), np.log(np.maximum(values, values.max() * 1e-9)),
-                        self.encode.groups, NEWEST)
+                        self.encode.groups, slice(-NEWEST, None))
 
     def _losses(self, costs: dict[str, Array]) -> Array:
         return np.column_stack([costs[o.metric] if o.direction is Direction.MINIMIZE else -costs[o.metric]
@@ -175,14 +177,14 @@ class _Knowledge:
     @cached_property
     def _model(self) -> GaussianProcess:
         """Of the log-error; running trials make it surer, not better."""
-        done, errors, _ = self._observed
-        inputs = self.encode(self.vectors[done])
-        process = posterior(inputs, np.minimum(errors, self.reference[0] + np.log(WORST)), self.encode.groups)
+        done, errors, costs = self._observed
+        process = posterior(self.encode(self.vectors[done]), np.minimum(errors, self.reference[0] + np.log(WORST)),
+                            self.encode.groups, _telling(errors, costs))
         if not self._running:
             return process
         waiting = self.encode(self.vectors[self._running])
         return GaussianProcess(
-            inputs=np.concatenate([inputs, waiting]), groups=process.groups,
+            inputs=np.concatenate([process.inputs, waiting]), groups=process.groups,
             outputs=np.concatenate([process.outputs, process.mean(waiting)]),
             hyperparameters=process.hyperparameters)
 
@@ -227,6 +229,15 @@ class _Knowledge:
         gain = expected_improvement(mean=mean, deviation=deviation, costs=losses, front=self.front[1],
                                     reference=self.reference)
         return candidates[np.lexsort((mean, -gain))]
+
+
+def _telling(errors: Array, costs: Array) -> slice | NDArray[np.int64]:
+    """Which finished trials the model of the error rests on, in their order."""
+    if len(errors) <= MOST:
+        return slice(None)
+    front = np.flatnonzero(ranks(np.column_stack([errors, costs])) == 0)[-MOST:]
+    others = np.setdiff1d(np.arange(len(errors)), front)
+    return np.sort(np.concatenate([front, others[len(others) + len(front) - MOST:]]))
 
 
 def known_cost(seed: int) -> KnownCost:

@@ -42,9 +42,10 @@ def _hyperparameters(inputs: Array, outputs: Array, groups: NDArray[np.int64], c
     return _remembered(inputs[chosen].tobytes(), outputs[chosen].tobytes(), groups.tobytes(), near)
 
 
-def posterior(inputs: Array, outputs: Array, groups: NDArray[np.int64], newest: int = 0) -> GaussianProcess:
-    """The posterior given all points, or only the newest of them."""
-    return GaussianProcess(inputs=inputs[-newest:], outputs=outputs[-newest:], groups=groups,
+def posterior(inputs: Array, outputs: Array, groups: NDArray[np.int64],
+              kept: slice | NDArray[np.int64] = slice(None)) -> GaussianProcess:
+    """The posterior given all points, or those that are `kept`; all of them choose the hyperparameters."""
+    return GaussianProcess(inputs=inputs[kept], outputs=outputs[kept], groups=groups,
                            hyperparameters=_hyperparameters(inputs, outputs, groups, len(outputs)))
 
 

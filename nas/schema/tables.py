@@ -75,6 +75,9 @@ EVALUATION = Table(
     Column("measure_s", Real, nullable=False),
     Column("waiting_s", Real),  # until workers got the device; NULL in rows older than the column
     Column("energy_j", Real),  # of measuring, training and validating; NULL where nobody could tell
+    Column("epochs", Real, nullable=False, server_default="0"),  # this and the next two sum up its rungs
+    Column("train_s", Real, nullable=False, server_default="0"),
+    Column("validation_s", Real, nullable=False, server_default="0"),
     UniqueConstraint("study_id", "digest"),
 )
 

@@ -133,7 +133,7 @@ def open_trainings(store: Store, study: str, tasks: Sequence[T], names: Sequence
     Raises `StudyConflictError` while the study is searched, and what the evaluator's `prepare` raises.
     """
     known = store.study(study)
-    spec = known.spec if kind is None else replace(known.spec, workers=replace(known.spec.workers, kind=kind))
+    spec = known.spec if kind is None else replace(known.spec, workers=known.spec.workers.of_kind(kind))
     job = Job(spec=spec, artifacts=known.artifacts, folder=str(folder.resolve()), evaluator=evaluator,
               preparation=Preparation.from_dict(known.numerics))
     try:

@@ -5,14 +5,16 @@ disk.
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from sqlalchemy import Connection
 
 from nas.pareto import ParetoFront, front
 from nas.store.records import Artifact, StudyRecord
-from nas.trial import Trial, TrialState
+from nas.trial import Spent, Trial, TrialState
 
 
 def database_problems(connection: Connection) -> Iterator[str]:
@@ -51,6 +53,16 @@ def study_problems(record: StudyRecord, trials: Sequence[Trial], fronts: Sequenc
     now, last = front(trials, objectives), fronts[-1] if fronts else None
     if set(now.members) != set(last.members if last else ()):
         yield f"the last front kept is {last.members if last else ()}, the trials' is {now.members}"
+
+
+def sum_problems(trials: Sequence[Trial], spent: Spent) -> Iterator[str]:
+    """One line for each sum that evaluations keep, `spent`, and that their figures and rungs do not come to."""
+    counted = sum((trial.evaluation.spent for trial in trials if trial.duplicate_of is None), Spent())
+    kept = asdict(spent)
+    for name, total in asdict(counted).items():
+        there, here = kept[name] or 0.0, total or 0.0
+        if not math.isclose(there, here, rel_tol=1e-9):
+            yield f"the evaluations sum up {there:g} for {name}, their figures and rungs {here:g}"
 
 
 def file_problems(record: StudyRecord, artifacts: Sequence[Artifact]) -> Iterator[str]:

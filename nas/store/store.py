@@ -27,7 +27,7 @@ from nas.schema import HEAD, revision, upgrade
 from nas.schema.tables import ARTIFACT, FINAL_TRAINING, FRONT, FRONT_MEMBER, OBJECTIVE, STUDY, TRIAL
 from nas.store import writing
 from nas.store.address import Address
-from nas.store.check import database_problems, file_problems, study_problems
+from nas.store.check import database_problems, file_problems, study_problems, sum_problems
 from nas.store.claims import claim_file, claim_server, holder_of_file, holder_on_server
 from nas.store.copying import copy_rows
 from nas.store.differences import differences
@@ -366,9 +366,11 @@ class Store:
         with self._reading() as connection:
             found = list(database_problems(connection))
             for record in self._studies(connection, select(STUDY).order_by(STUDY.c.id)):
-                trials = load_trials(connection, self._study_id(connection, record.name))
-                fronts = self._fronts(connection, self._study_id(connection, record.name))
-                found += [f"study {record.name}: {line}" for line in study_problems(record, trials, fronts)]
+                study_id = self._study_id(connection, record.name)
+                trials, fronts = load_trials(connection, study_id), self._fronts(connection, study_id)
+                wrong = (*study_problems(record, trials, fronts),
+                         *sum_problems(trials, summarize(connection, study_id).spent))
+                found += [f"study {record.name}: {line}" for line in wrong]
         for record in self.studies():
             found += [f"study {record.name}: {line}" for line in file_problems(record, self.artifacts(record.name))]
         return found

@@ -4,16 +4,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Double, case, cast, func, select
 
-from nas.schema.tables import EVALUATION, RUNG, TRIAL
+from nas.schema.tables import EVALUATION, TRIAL
 from nas.store.records import Summary
 from nas.trial import Spent, TrialState
 
+SUMMED = ("epochs", "measure_s", "train_s", "validation_s", "waiting_s", "energy_j")
+"""What an evaluation's row keeps of the work on it."""
+_ITS = TRIAL.c.evaluation_id == EVALUATION.c.id
 MOMENT = len("2026-01-31 23:59:59.000000")
 """Every time in SQLite is a text of this length."""
 
 
 def summarize(connection: Connection, study_id: int) -> Summary:
-    """Seven short queries: some 0.15 s of CPU time for 100,000 trials on SQLite."""
+    """Six short queries: some 0.15 s of CPU time for 100,000 trials on SQLite."""
     ours = TRIAL.c.study_id == study_id
     counts, repeated = dict.fromkeys(TrialState, 0), 0
     for state, count, duplicates in connection.execute(
@@ -21,18 +24,12 @@ def summarize(connection: Connection, study_id: int) -> Summary:
         counts[TrialState(state)] = count - duplicates
         repeated += duplicates
     here = EVALUATION.c.study_id + 0 == study_id  # read in the order of the file, ten times as fast as by the index
-    around = connection.execute(select(
-        func.sum(EVALUATION.c.measure_s).label("measuring"), func.sum(EVALUATION.c.waiting_s).label("waiting"),
-        func.sum(EVALUATION.c.energy_j).label("energy_j")).where(here)).one()
-    reached = (select(func.max(RUNG.c.epochs).label("epochs"), func.sum(RUNG.c.train_s).label("training"),
-                      func.sum(RUNG.c.validation_s).label("validation")).join_from(RUNG, EVALUATION).where(here)
-               .group_by(RUNG.c.evaluation_id).subquery())
-    rungs = connection.execute(select(*(func.sum(column).label(column.name) for column in reached.c))).one()
-    spent = Spent(epochs=rungs.epochs or 0.0, measuring_s=around.measuring or 0.0, training_s=rungs.training or 0.0,
-                  validation_s=rungs.validation or 0.0, waiting_s=around.waiting or 0.0, energy_j=around.energy_j)
-    untrained = ~select(RUNG.c.epochs).where(RUNG.c.evaluation_id == TRIAL.c.evaluation_id).exists()
-    beyond = connection.execute(select(func.count()).select_from(TRIAL).where(
-        ours, TRIAL.c.state == TrialState.STOPPED.value, TRIAL.c.duplicate_of.is_(None), untrained)).scalar_one()
+    total = connection.execute(select(*(func.sum(EVALUATION.c[name]).label(name) for name in SUMMED)).where(here)).one()
+    spent = Spent(epochs=total.epochs or 0.0, measuring_s=total.measure_s or 0.0, training_s=total.train_s or 0.0,
+                  validation_s=total.validation_s or 0.0, waiting_s=total.waiting_s or 0.0, energy_j=total.energy_j)
+    beyond = connection.execute(select(func.count()).select_from(TRIAL).join(EVALUATION, _ITS).where(
+        ours, TRIAL.c.state == TrialState.STOPPED.value, TRIAL.c.duplicate_of.is_(None),
+        EVALUATION.c.epochs == 0)).scalar_one()
     wanted = TrialState.FAILED.value, TrialState.RUNNING.value
     told = sorted(connection.execute(  # here, else SQLite reads the whole table in order
         select(TRIAL.c.number, TRIAL.c.state, TRIAL.c.reason)
@@ -47,13 +44,10 @@ def _searched_s(connection: Connection, study_id: int) -> float:
     """Seconds in which at least one trial was worked on; of a running one those that its figures and rungs took, as far
     as the record knows."""
     ours = TRIAL.c.study_id == study_id
-    around = select(EVALUATION.c.measure_s + func.coalesce(EVALUATION.c.waiting_s, 0.0)).where(
-        EVALUATION.c.id == TRIAL.c.evaluation_id).scalar_subquery()
-    rungs = select(func.sum(RUNG.c.train_s + RUNG.c.validation_s)).where(
-        RUNG.c.evaluation_id == TRIAL.c.evaluation_id).scalar_subquery()
-    worked = case((TRIAL.c.duplicate_of.is_(None), around + func.coalesce(rungs, 0.0)), else_=0.0)
-    going = [(begin.timestamp(), begin.timestamp() + seconds) for begin, seconds in connection.execute(
-        select(TRIAL.c.started_at, worked).where(ours, TRIAL.c.finished_at.is_(None)))]
+    seconds = (EVALUATION.c[name] for name in ("measure_s", "waiting_s", "train_s", "validation_s"))
+    worked = case((TRIAL.c.duplicate_of.is_(None), sum(func.coalesce(each, 0.0) for each in seconds)), else_=0.0)
+    going = [(begin.timestamp(), begin.timestamp() + taken) for begin, taken in connection.execute(
+        select(TRIAL.c.started_at, worked).join(EVALUATION, _ITS).where(ours, TRIAL.c.state == TrialState.RUNNING))]
     spans = np.concatenate([_ended(connection, ours), np.asarray(going, dtype=float).reshape(-1, 2)])
     starts, ends = spans[spans[:, 0].argsort()].T  # (n,), (n,)
     busy_until = np.maximum.accumulate(np.concatenate([[-np.inf], ends]))[:-1]

@@ -25,7 +25,8 @@ PLAN = MeasurementPlan()
 
 
 def begin(store: Store, count: int) -> int:
-    """Create the study, or go on with it, so that it gets `count` made-up trials more; gives how many it has.
+    """Create the study, or go on with it, so that it gets `count` made-up trials more; gives the first one's number,
+    which is beyond all that a run before has left, broken off or not.
 
     Raises `DatabaseError` for a record of other studies.
     """
@@ -35,9 +36,9 @@ def begin(store: Store, count: int) -> int:
         raise DatabaseError(f"{store} holds studies; name a new database")
     if not known:
         known = [store.create_study(spec, dataset="none", classes=10)]
-    before = sum(known[0].counts.values())
-    store.update_study(replace(spec, budget=Budget(trials=before + count)))
-    return before
+    first = max((trial.number for trial in store.each_trial(NAME)), default=-1) + 1
+    store.update_study(replace(spec, budget=Budget(trials=first + count)))
+    return first
 
 
 def made_up(number: int) -> Trial:

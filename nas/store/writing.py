@@ -117,6 +117,10 @@ def write_rung(connection: Connection, evaluation: int, rung: Rung, seed: int | 
         message = f"rung at {rung.epochs} epochs comes after one at {last}"
         raise InvalidValueError(message)
     connection.execute(insert(table), {**key, **of_rung(rung)})
+    if seed is None:
+        connection.execute(update(EVALUATION).where(EVALUATION.c.id == evaluation).values(
+            epochs=rung.epochs, train_s=EVALUATION.c.train_s + rung.train_s,
+            validation_s=EVALUATION.c.validation_s + rung.validation_s))
 
 
 def _write_plans(connection: Connection, measurements: Sequence[Measurement]) -> None:

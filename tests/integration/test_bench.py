@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from nas.pareto import front
-from nas.store import Store
+from nas.store import Store, throughput
 from nas.store.throughput import NAME, OBJECTIVES
 
 COMMAND = [sys.executable, "-c", "from nas.cli import main; main()", "bench", "store"]
@@ -31,3 +31,13 @@ def test_several_processes_write_one_sound_study(tmp_path):
     assert re.search(r"osa-nas, trials written per second by 3 processes: [\d.]+\n", told)
     for command in ("nas front", "nas status bench-store", "nas status", "hypervolume history"):
         assert re.search(rf"{command}.* \d+ ms", told)
+
+
+def test_a_run_goes_on_where_one_was_broken_off(tmp_path):
+    """Eight writers leave gaps; a number is never written twice."""
+    with Store.open(tmp_path / "nas.db") as store:
+        assert throughput.begin(store, 10) == 0
+    throughput.write_trials(str(tmp_path / "nas.db"), [0, 1, 4], lambda: None)
+    with Store.open(tmp_path / "nas.db") as store:
+        assert throughput.begin(store, 10) == 5
+        assert store.study(NAME).spec.budget.trials == 15

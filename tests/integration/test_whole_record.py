@@ -75,6 +75,7 @@ def test_a_finished_study_is_sound(folder, command):
     ("DELETE FROM rung WHERE epochs = 1", "has rungs [2.0]"),
     ("DELETE FROM front_member", "the last front kept is ()"),
     ("DELETE FROM measurement WHERE metric = 'macs'", "complete without a value for each objective"),
+    ("UPDATE evaluation SET train_s = train_s + 1", "for training_s, their figures and rungs"),
 ])
 def test_what_is_wrong_is_said(folder, statement, says):
     """Rows changed behind the program's back; a damaged record ends with exit code 2."""

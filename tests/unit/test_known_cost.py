@@ -12,6 +12,7 @@ from nas import plugins
 from nas.complexity import count, totals
 from nas.measurement import Kind, Measurement
 from nas.sampling import Proposer, samplers, surrogate
+from nas.sampling import known_cost as known_cost_module
 from nas.sampling.known_cost import _Knowledge, known_cost
 from nas.sampling.mutation import mutants, mutate_front
 from nas.sampling.problem import Problem
@@ -113,6 +114,21 @@ def test_a_running_trial_makes_the_model_surer_but_not_better():
     assert mean_then == pytest.approx(mean, rel=1e-3)
     assert deviation_then < 0.8 * deviation
     assert here[0].tolist() in after.front[0].tolist()
+
+
+def test_of_a_long_history_the_front_and_the_newest_trials_tell(monkeypatch):
+    """The model has no more points than it may, and each member of the front is one."""
+    found = proposer(ERROR, LATENCY)
+    found.rebuild(records(60))
+    monkeypatch.setattr(known_cost_module, "MOST", 20)
+    known = _Knowledge(found._problem, found._study.get_trials())
+    told = known._model.inputs.tolist()
+    assert len(told) == 20
+    front = known.encode(known.front[0]).tolist()
+    assert 1 < len(front) < 20
+    assert all(member in told for member in front)
+    newest = known.encode(known.vectors[-(20 - len(front)):]).tolist()
+    assert all(member in told for member in newest)
 
 
 @pytest.mark.parametrize("objectives", [(ERROR, MACS), (ERROR, LATENCY), (ERROR, MACS, LATENCY), (ERROR,), (MACS,)])

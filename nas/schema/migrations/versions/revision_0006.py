@@ -1,0 +1,20 @@
+"""What training an architecture took, beside what measuring it took: a study's sums without reading its rungs."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """From 0005."""
+    for name in ("epochs", "train_s", "validation_s"):
+        op.add_column("evaluation", sa.Column(name, sa.Double(), server_default="0", nullable=False))
+    op.execute("""UPDATE evaluation SET epochs = reached.epochs, train_s = reached.train_s,
+                         validation_s = reached.validation_s
+                  FROM (SELECT evaluation_id, max(epochs) AS epochs, sum(train_s) AS train_s,
+                               sum(validation_s) AS validation_s FROM rung GROUP BY evaluation_id) AS reached
+                  WHERE reached.evaluation_id = evaluation.id""")

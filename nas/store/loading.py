@@ -24,6 +24,9 @@ from nas.schema.tables import (
 from nas.store.rows import to_device, to_measurement, to_rung
 from nas.trial import Evaluation, Replicate, Rung, Trial, TrialState
 
+NEWEST = 5000
+"""Evaluations that tell how rungs agree: more would make the status of a long study slow, and no surer."""
+
 
 def load_trials(connection: Connection, study_id: int, numbers: Collection[int] | None = None) -> list[Trial]:
     """The trials of a study in order of their numbers, or only those of these numbers."""
@@ -75,10 +78,12 @@ def _replicates(connection: Connection, wanted: ColumnElement[bool]) -> dict[int
 
 
 def load_rung_errors(connection: Connection, study_id: int) -> list[dict[float, float]]:
-    """Of each evaluation with rungs the errors by epochs."""
+    """Of each of the newest evaluations with rungs the errors by epochs."""
+    newest = (select(EVALUATION.c.id).where(EVALUATION.c.study_id == study_id).order_by(EVALUATION.c.id.desc())
+              .limit(NEWEST).subquery())
     found: dict[int, dict[float, float]] = defaultdict(dict)
-    for row in connection.execute(select(RUNG.c.evaluation_id, RUNG.c.epochs, RUNG.c.error).join(EVALUATION)
-                                  .where(EVALUATION.c.study_id == study_id)):
+    for row in connection.execute(select(RUNG.c.evaluation_id, RUNG.c.epochs, RUNG.c.error)
+                                  .join(newest, RUNG.c.evaluation_id == newest.c.id).order_by(RUNG.c.evaluation_id)):
         found[row.evaluation_id][row.epochs] = row.error
     return list(found.values())
 

@@ -231,7 +231,7 @@ class Store:
             writing.write_effort(connection, writing.evaluation_id(connection, study_id, number), waiting_s, energy_j)
 
     def rung_errors(self, study: str) -> list[dict[float, float]]:
-        """Of each architecture that reached a rung its errors by epochs."""
+        """Of each of the newest 5,000 architectures that reached a rung its errors by epochs."""
         with self._reading() as connection:
             return load_rung_errors(connection, self._study_id(connection, study))
 

@@ -1,0 +1,39 @@
+"""Fronts that were really searched, golden files in `studies/`: today's code finds the same in the same trials."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas.pareto import ranks
+from nas.plugins import load
+from nas.study_file import read_study
+
+STUDY = Path(__file__).parents[2] / "studies" / "beyond-vovnet27"
+
+
+def rows(name):
+    with (STUDY / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_front_of_the_recorded_trials_is_the_recorded_front():
+    """The same members in the same order, with the same figures."""
+    trials, kept = rows("trials.csv"), rows("front.csv")
+    (limit,) = (o.limit for o in read_study(STUDY / "study.yaml").objectives if o.metric == "latency")
+    losses = np.array([[float(each[name]) for name in ("error", "latency")] for each in trials])
+    within = losses[:, 1] <= limit
+    members = np.flatnonzero(within)[ranks(losses[within]) == 0]
+    members = members[losses[members, 0].argsort()]
+    assert [trials[i]["trial"] for i in members] == [each["trial"] for each in kept]
+    assert losses[members] == pytest.approx(np.array([[float(e["error"]), float(e["latency"])] for e in kept]))
+    assert [trials[i]["digest"][:12] for i in members] == [each["digest"] for each in kept]
+
+
+def test_the_recorded_choices_still_mean_the_recorded_networks():
+    """Each trial's params give the network whose digest is beside them."""
+    space = load("nas.spaces", read_study(STUDY / "study.yaml").space)
+    for each in rows("trials.csv"):
+        assert space.decode(json.loads(each["params"])).digest == each["digest"]

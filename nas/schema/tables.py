@@ -219,6 +219,7 @@ METRIC_CONTEXT = Table(  # what the first figure of a metric fixes for all later
     Column("kind", Text, nullable=False),
     Column("device_class", Text),
     Column("plan", ForeignKey("measurement_plan.digest")),
+    Column("method", Text),  # of joules: methods differ by more than networks do
     one_of("kind", Kind),
 )
 

@@ -77,7 +77,6 @@ def write_measurements(connection: Connection, study_id: int, evaluation: int, m
     _write_plans(connection, measurements)
     usable = [m for m in measurements if m.value is not None]
     _hold_context(connection, study_id, usable)
-    _hold_method(connection, study_id, usable)
     devices = _device_ids(connection, measurements)
     if measurements:
         connection.execute(insert(MEASUREMENT), [
@@ -136,13 +135,13 @@ def _device_ids(connection: Connection, measurements: Sequence[Measurement]) -> 
 
 
 def _hold_context(connection: Connection, study_id: int, figures: Sequence[Measurement]) -> None:
-    """The first figure of a metric in a study fixes unit, kind, device class and plan of all later ones."""
+    """The first figure of a metric in a study fixes what all later ones have in common with it."""
     contexts = {m.metric: _context(m) for m in figures}
     insert_once(connection, METRIC_CONTEXT, [
         {"study_id": study_id, "metric": metric, **context} for metric, context in contexts.items()])
     rows = connection.execute(select(METRIC_CONTEXT).where(
         METRIC_CONTEXT.c.study_id == study_id, METRIC_CONTEXT.c.metric.in_(contexts))).mappings()
-    fixed = {row["metric"]: {name: row[name] for name in ("unit", "kind", "device_class", "plan")} for row in rows}
+    fixed = {row["metric"]: {name: row[name] for name in row if name not in ("study_id", "metric")} for row in rows}
     for measurement in figures:
         if _context(measurement) != fixed[measurement.metric]:
             problems = _mismatch(connection, fixed[measurement.metric], measurement)
@@ -150,23 +149,11 @@ def _hold_context(connection: Connection, study_id: int, figures: Sequence[Measu
             raise StudyConflictError(message)
 
 
-def _hold_method(connection: Connection, study_id: int, figures: Sequence[Measurement]) -> None:
-    """Joules come about by one method in a study: methods differ by more than networks do."""
-    for figure in figures:
-        if figure.unit != "J":
-            continue
-        other = connection.execute(select(MEASUREMENT.c.method).join(EVALUATION).where(
-            EVALUATION.c.study_id == study_id, MEASUREMENT.c.metric == figure.metric, MEASUREMENT.c.value.is_not(None),
-            MEASUREMENT.c.method != figure.method).limit(1)).scalar()
-        if other is not None:
-            raise StudyConflictError(f"{figure.metric} cannot be compared with the study's: method: {other} in the "
-                                     f"record, {figure.method} here")
-
-
 def _context(measurement: Measurement) -> dict[str, Any]:
     return {"unit": measurement.unit, "kind": measurement.kind,
             "device_class": measurement.device and measurement.device.device_class,
-            "plan": measurement.plan and plan_key(measurement.plan)}
+            "plan": measurement.plan and plan_key(measurement.plan),
+            "method": measurement.method if measurement.unit == "J" else None}
 
 
 def _mismatch(connection: Connection, fixed: dict[str, Any], measurement: Measurement) -> list[str]:

@@ -129,13 +129,13 @@ CREATE TABLE metric_context (
 	unit TEXT NOT NULL, 
 	kind TEXT NOT NULL, 
 	device_class TEXT, 
-	"plan" TEXT, 
+	"plan" TEXT, method TEXT, 
 	CONSTRAINT pk_metric_context PRIMARY KEY (study_id, metric), 
 	CONSTRAINT ck_metric_context_kind CHECK (kind IN ('measured', 'counted', 'modelled')), 
 	CONSTRAINT fk_metric_context_plan_measurement_plan FOREIGN KEY("plan") REFERENCES measurement_plan (digest), 
 	CONSTRAINT fk_metric_context_study_id_study FOREIGN KEY(study_id) REFERENCES study (id)
 );
-INSERT INTO "metric_context" VALUES(1,'latency','s','measured','k','93cde68358423698');
+INSERT INTO "metric_context" VALUES(1,'latency','s','measured','k','93cde68358423698',NULL);
 CREATE TABLE nas_schema_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT nas_schema_version_pkc PRIMARY KEY (version_num)

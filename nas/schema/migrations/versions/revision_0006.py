@@ -1,4 +1,4 @@
-"""What training an architecture took, beside what measuring it took: a study's sums without reading its rungs."""
+"""What else would need all rows of a study: the sums of an architecture's rungs, and the method of its joules."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,3 +18,9 @@ def upgrade() -> None:
                   FROM (SELECT evaluation_id, max(epochs) AS epochs, sum(train_s) AS train_s,
                                sum(validation_s) AS validation_s FROM rung GROUP BY evaluation_id) AS reached
                   WHERE reached.evaluation_id = evaluation.id""")
+    op.add_column("metric_context", sa.Column("method", sa.Text(), nullable=True))
+    op.execute("""UPDATE metric_context SET method = (
+                      SELECT m.method FROM measurement m JOIN evaluation e ON e.id = m.evaluation_id
+                      WHERE e.study_id = metric_context.study_id AND m.metric = metric_context.metric
+                        AND m.value IS NOT NULL LIMIT 1)
+                  WHERE unit = 'J'""")

@@ -66,17 +66,21 @@ def _measured(metric: str, unit: str, value: float) -> Measurement:
 
 
 def write_trials(url: str, numbers: Iterable[int], ready: Callable[[], object]) -> None:
-    """Write these made-up trials in the three transactions of a search; `ready` is called when all is open."""
+    """Write these made-up trials; `ready` is called when all is open."""
     trials = [made_up(number) for number in numbers]
     with Store.open(url) as store:
         ready()
         for trial in trials:
-            begun = replace(trial, state=TrialState.RUNNING, finished_at=None, evaluation=Evaluation())
-            store.add_trial(NAME, begun)
-            store.add_measurements(NAME, trial.number, trial.evaluation.measurements.values(), 1.0)
-            with store.transaction():
-                store.add_rung(NAME, trial.number, trial.evaluation.rungs[0])
-                store.finish_trial(NAME, trial)
+            write_trial(store, trial)
+
+
+def write_trial(store: Store, trial: Trial) -> None:
+    """Write this trial in the three transactions of a search."""
+    store.add_trial(NAME, replace(trial, state=TrialState.RUNNING, finished_at=None, evaluation=Evaluation()))
+    store.add_measurements(NAME, trial.number, trial.evaluation.measurements.values(), 1.0)
+    with store.transaction():
+        store.add_rung(NAME, trial.number, trial.evaluation.rungs[0])
+        store.finish_trial(NAME, trial)
 
 
 def add_fronts(store: Store, numbers: Iterable[int]) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from sqlalchemy import event
 
 from nas.pareto import front
 from nas.store import Store, throughput
@@ -41,3 +42,27 @@ def test_a_run_goes_on_where_one_was_broken_off(tmp_path):
     with Store.open(tmp_path / "nas.db") as store:
         assert throughput.begin(store, 10) == 5
         assert store.study(NAME).spec.budget.trials == 15
+
+
+def test_a_write_takes_no_more_work_however_many_were_before(tmp_path):
+    """Counted in steps of SQLite's virtual machine, of which a look through all figures of a study takes many."""
+    steps = [0]
+
+    def step():
+        steps[0] += 1
+        return 0
+
+    def written(store, numbers):
+        before = steps[0]
+        for number in numbers:
+            throughput.write_trial(store, throughput.made_up(number))
+        return (steps[0] - before) / len(numbers)
+
+    with Store.open(tmp_path / "nas.db") as store:
+        event.listen(store._engine, "before_cursor_execute",
+                     lambda connection, *_: connection.connection.dbapi_connection.set_progress_handler(step, 10))
+        throughput.begin(store, 400)
+        first = written(store, range(10, 30))
+        written(store, range(30, 380))
+        assert first > 10
+        assert written(store, range(380, 400)) < 1.5 * first

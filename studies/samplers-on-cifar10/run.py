@@ -1,0 +1,101 @@
+"""Samplers against each other on real CIFAR-10: one study for each sampler and seed, all with the same device seconds.
+
+    python studies/samplers-on-cifar10/run.py --seeds 3 -o results
+
+Seeds come one after the other, each with all samplers, so a contest that is broken off is fair so far. The same command
+goes on; more seeds are added by a larger number. `results/nas.db` holds the studies, `results/curves.csv` how far the
+hypervolume was after how many device seconds and trials, and a table is printed.
+"""
+
+import argparse
+import csv
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import click
+import yaml
+
+from nas.report.history import Step, steps
+from nas.store import Store
+from nas.study_file import read_study
+
+FOLDER = Path(__file__).parent
+SAMPLERS = ("known-cost", "tpe", "random")
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Of the budget, at which hypervolumes are compared."""
+
+
+def study_of(sampler: str, seed: int) -> str:
+    """The name of a search of the contest."""
+    return f"{sampler}-{seed}"
+
+
+def search(sampler: str, seed: int, results: Path, base: Path) -> None:
+    """Run this search to its end, or go on with it."""
+    file = results / f"{study_of(sampler, seed)}.yaml"
+    values = yaml.safe_load(base.read_text())
+    file.write_text(yaml.safe_dump({**values, "name": study_of(sampler, seed), "sampler": sampler, "seed": seed}))
+    command = [sys.executable, "-c", "from nas.cli import main; main()", "search", str(file)]
+    code = subprocess.run([*command, "--database", str(results / "nas.db")], check=False).returncode  # noqa: S603 - ours
+    if code:
+        sys.exit(code)
+
+
+def at(history: Sequence[Step], device_s: float) -> float:
+    """The hypervolume after so many device seconds."""
+    before = [step.front.hypervolume for step in history if step.device_s <= device_s]
+    return (before[-1] or 0.0) if before else 0.0
+
+
+def curves(store: Store) -> Iterator[Mapping[str, object]]:
+    """One row for each time a front moved."""
+    for record in store.studies():
+        for step in steps(store.trials(record.name), store.fronts(record.name)):
+            yield {"sampler": record.spec.sampler, "seed": record.spec.seed, "trials": step.front.after,
+                   "device_s": f"{step.device_s:.1f}", "searched_s": f"{step.searched_s:.1f}",
+                   "hypervolume": repr(step.front.hypervolume)}
+
+
+def table(store: Store, budget_s: float) -> Iterator[str]:
+    """For each sampler the trials it trained, and the hypervolume by shares of the budget: mean and each seed."""
+    yield "sampler | trials | " + " | ".join(f"{share:.0%} of {budget_s:g} s" for share in SHARES)
+    for sampler in SAMPLERS:
+        own = [record for record in store.studies() if record.spec.sampler == sampler]
+        histories = [steps(store.trials(record.name), store.fronts(record.name)) for record in own]
+        counts = ", ".join(str(sum(record.counts.values())) for record in own)
+        cells = []
+        for share in SHARES:
+            values = [1e6 * at(history, share * budget_s) for history in histories]
+            cells.append(f"{statistics.fmean(values):.0f} ({', '.join(f'{value:.0f}' for value in values)})"
+                         if values else "-")
+        yield f"{sampler} | {counts} | " + " | ".join(cells)
+
+
+def main() -> None:
+    """Search, then write and print what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="searches of each sampler")
+    parser.add_argument("-o", "--output", type=Path, default=Path("results"), help="folder of the record and the table")
+    parser.add_argument("--study", type=Path, default=FOLDER / "study.yaml", help="the study all searches are like")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    for space in options.study.parent.glob("*_space.py"):
+        (options.output / space.name).write_text(space.read_text())
+    for seed in range(1, options.seeds + 1):
+        for sampler in SAMPLERS:
+            search(sampler, seed, options.output, options.study)
+    budget_s = read_study(options.study).budget.device_s
+    with Store.open(options.output / "nas.db", read_only=True) as store:
+        with (options.output / "curves.csv").open("w", newline="") as file:
+            rows = list(curves(store))
+            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        click.echo("\n".join(["hypervolume in millionths", *table(store, budget_s or 0.0)]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """Parts found by name. The ones of this repository are registered like a stranger's, as entry points of the groups
-`nas.spaces`, `nas.samplers`, `nas.metrics`, `nas.meters`, `nas.datasets` and `nas.workers`; `module:attribute` names
-anything importable, which runs that module's code."""
+`nas.spaces`, `nas.samplers`, `nas.scores`, `nas.metrics`, `nas.meters`, `nas.datasets` and `nas.workers`;
+`module:attribute` names anything importable, which runs that module's code."""
 
 import importlib
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from typing import Any
 
 from nas.errors import UnknownNameError
 
-GROUPS = ("nas.spaces", "nas.samplers", "nas.metrics", "nas.meters", "nas.datasets", "nas.workers")
+GROUPS = ("nas.spaces", "nas.samplers", "nas.scores", "nas.metrics", "nas.meters", "nas.datasets", "nas.workers")
 
 
 def names(group: str) -> list[str]:

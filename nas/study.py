@@ -240,12 +240,16 @@ class WorkersSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class StudySpec:
-    """One study. `space` and `sampler` are names of plugins or `module:attribute`."""
+    """One study. `space`, `sampler` and `scores` are names of plugins or `module:attribute`.
+
+    `scores` are those of untrained networks that the sampler `known-cost` has as inputs.
+    """
 
     name: str
     space: str
     objectives: tuple[Objective, ...]
     sampler: str = "known-cost"
+    scores: tuple[str, ...] = ()
     seed: int = 0
     rungs: RungSpec = field(default_factory=RungSpec)
     data: DataSpec = field(default_factory=DataSpec)
@@ -256,11 +260,15 @@ class StudySpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "objectives", tuple(self.objectives))
+        object.__setattr__(self, "scores", tuple(self.scores))
         require(bool(self.name) and self.name.isprintable() and "/" not in self.name and ":" not in self.name,
                 f"name must be printable text without '/' and ':', not {self.name!r}")
         metrics = [objective.metric for objective in self.objectives]
         require(len(metrics) > 0, "objectives must name at least one metric")
         require(len(set(metrics)) == len(metrics), f"objectives must name each metric once, not {metrics}")
+        require(not self.scores or self.sampler == "known-cost",
+                f"scores are inputs of known-cost, not of {self.sampler}")
+        require(len(set(self.scores)) == len(self.scores), f"scores must name each score once, not {list(self.scores)}")
         require(not {"energy", "modelled_energy"} <= set(metrics), "objectives must not name both energy, which is "
                 "measured, and modelled_energy: no front holds the two")
         minimized = [o.metric for o in self.objectives if o.direction is Direction.MINIMIZE]

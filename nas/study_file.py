@@ -131,6 +131,9 @@ def _unknown_names(raw: Mapping[str, Any]) -> Iterator[str]:
         part = raw.get(key)
         if isinstance(part, dict):
             named.append((f"{key}.{field}", part.get(field), group))
+    scores = raw.get("scores")
+    named += [(f"scores[{index}]", name, "nas.scores")
+              for index, name in enumerate(scores if isinstance(scores, list) else [])]
     named += [(f"objectives[{index}].metric", o["metric"], "nas.metrics") for index, o in _objectives(raw)]
     for where, name, group in named:
         if isinstance(name, str):

@@ -46,7 +46,7 @@ class SearchDisplay:
         self._console.print(f"study {spec.name}: {objectives} over {spec.space} by {spec.sampler}, "
                             f"{spec.workers.count} {spec.workers.kind} worker(s); record {shown_url(self._database)}",
                             soft_wrap=not self._console.is_terminal)
-        named = (spec.space, spec.sampler, spec.data.dataset, spec.data.fallback or "", spec.workers.kind,
+        named = (spec.space, spec.sampler, *spec.scores, spec.data.dataset, spec.data.fallback or "", spec.workers.kind,
                  *(objective.metric for objective in spec.objectives))
         for file in plugins.code_outside(named, Path()):
             self._console.print(f"this study runs code from outside the current folder: {file}", soft_wrap=True)

@@ -1,18 +1,21 @@
-"""Scores of a network that was never trained, said to tell good networks from bad: larger is better.
+"""Scores of a network that was never trained, said to tell good networks from bad: larger is better. Each is a function
+from a network, which it may spoil, and the side of its images in pixels. Group `nas.scores`.
 
 Written from the papers' formulas. Images are normal noise of one seed, where the papers take some of the data, and
 weights the usual initial ones of one seed, so that a score is a function of the architecture.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from nas import plugins
 from nas.architecture import Architecture
+from nas.errors import NasError
 from nas.model import build
 from nas.model.vovnet import OsaBlock
 
@@ -55,13 +58,19 @@ def progressivity(network: nn.Module, image_size: int) -> float:
     return min(after - before for before, after in pairwise(entropies))
 
 
-SCORES: Mapping[str, Callable[[nn.Module, int], float]] = {
-    "naswot": naswot, "synflow": synflow, "expressivity": expressivity, "progressivity": progressivity}
+SCORES = ("naswot", "synflow", "expressivity", "progressivity")
+"""The ones that ship."""
 
 
-def scores(architecture: Architecture, image_size: int, num_classes: int) -> dict[str, float]:
-    """All of them by name."""
-    return {name: score(_initial(architecture, num_classes), image_size) for name, score in SCORES.items()}
+def scores(architecture: Architecture, image_size: int, num_classes: int,
+           names: Sequence[str] = SCORES) -> dict[str, float]:
+    """These of group `nas.scores`, by name, each of a network of its own. Raises `NasError` where one is no number."""
+    found = {name: float(plugins.load("nas.scores", name)(_initial(architecture, num_classes), image_size))
+             for name in names}
+    for name, value in found.items():
+        if math.isnan(value):
+            raise NasError(f"score {name}: gave no number for network {architecture.digest[:12]}")
+    return found
 
 
 def _initial(architecture: Architecture, num_classes: int) -> nn.Module:

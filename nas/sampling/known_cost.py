@@ -3,7 +3,8 @@
 One proposal: a pool of random networks and of mutants of the front; their counts by arithmetic and their other costs as
 predicted from what was measured; the limits; a Gaussian process on the logarithm of the validation error; the network
 with the largest expected hypervolume improvement, which is exact because nothing but the error is uncertain. Running
-trials count as if they had ended at their posterior mean.
+trials count as if they had ended at their posterior mean. Where the study names scores of untrained networks, the best
+candidates are ranked once more by a process that has them as inputs too.
 
 The first trials are those of `random` with the same seed. A study without a cost, or without the error, mutates its
 front instead. A proposal is a function of the trials and the seed: fits are remembered only by the very data that they
@@ -23,7 +24,7 @@ from nas.sampling.gaussian_process import GaussianProcess
 from nas.sampling.improvement import expected_improvement
 from nas.sampling.mutation import MutateFront, first_new, mutants, vectors_of
 from nas.sampling.problem import FIGURES, TRAINED, InformedSampler, Problem, Vectors
-from nas.sampling.surrogate import ENOUGH, encoder, posterior
+from nas.sampling.surrogate import ENOUGH, Encoder, ScoredEncoder, encoder, posterior, scored_encoder
 from nas.study import Direction
 
 Array = NDArray[np.float64]
@@ -39,6 +40,8 @@ NEWEST = 200
 one."""
 MOST = 1000
 """The model of the error rests on at most so many: the front's and the newest. Its time grows with their cube."""
+SHORTLIST = 32
+"""The best candidates, of which alone scores are computed: each takes a tenth of a second or more."""
 WORST = 1.5
 """Errors beyond so many times the reference tell the model nothing more."""
 SMALLEST = 1e-4
@@ -176,13 +179,17 @@ class _Knowledge:
 
     @cached_property
     def _model(self) -> GaussianProcess:
-        """Of the log-error; running trials make it surer, not better."""
+        """Of the log-error."""
+        return self._error_model(self.encode)
+
+    def _error_model(self, encode: Encoder | ScoredEncoder) -> GaussianProcess:
+        """Of the log-error by these inputs; running trials make it surer, not better."""
         done, errors, costs = self._observed
-        process = posterior(self.encode(self.vectors[done]), np.minimum(errors, self.reference[0] + np.log(WORST)),
-                            self.encode.groups, _telling(errors, costs))
+        process = posterior(encode(self.vectors[done]), np.minimum(errors, self.reference[0] + np.log(WORST)),
+                            encode.groups, _telling(errors, costs))
         if not self._running:
             return process
-        waiting = self.encode(self.vectors[self._running])
+        waiting = encode(self.vectors[self._running])
         return GaussianProcess(
             inputs=np.concatenate([process.inputs, waiting]), groups=process.groups,
             outputs=np.concatenate([process.outputs, process.mean(waiting)]),
@@ -225,10 +232,19 @@ class _Knowledge:
         if not (over == 0).any():
             return candidates[over.argsort(kind="stable")]
         candidates, losses = candidates[over == 0], self._losses(costs)[over == 0]
-        mean, deviation = self._model.predict(self.encode(candidates))
+        order = self._ranked(self._model, self.encode(candidates), losses)
+        if self.problem.scores is not None:
+            short, encode = order[:SHORTLIST], scored_encoder(self.problem)
+            again = self._ranked(self._error_model(encode), encode(candidates[short]), losses[short])
+            order = np.concatenate([short[again], order[SHORTLIST:]])
+        return candidates[order]
+
+    def _ranked(self, model: GaussianProcess, inputs: Array, losses: Array) -> NDArray[np.int64]:
+        """The order of these networks by expected gain, best first."""
+        mean, deviation = model.predict(inputs)
         gain = expected_improvement(mean=mean, deviation=deviation, costs=losses, front=self.front[1],
                                     reference=self.reference)
-        return candidates[np.lexsort((mean, -gain))]
+        return np.lexsort((mean, -gain))
 
 
 def _telling(errors: Array, costs: Array) -> slice | NDArray[np.int64]:

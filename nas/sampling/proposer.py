@@ -54,12 +54,14 @@ def derived_seed(*parts: object) -> int:
 class Proposer:
     """Proposes params for new trials and learns what became of them.
 
-    `counts` is what arithmetic knows of an architecture, by metric, for samplers that want to be informed.
+    `counts` is what arithmetic knows of an architecture, by metric, and `scores` what a look at the untrained network
+    says, for samplers that want to be informed.
     """
 
     def __init__(self, *, space: SearchSpace, objectives: Sequence[Objective],
                  make_sampler: Callable[[int], optuna.samplers.BaseSampler], seed: int,
-                 counts: Callable[[Architecture], Mapping[str, float]] = lambda _: {}) -> None:
+                 counts: Callable[[Architecture], Mapping[str, float]] = lambda _: {},
+                 scores: Callable[[Architecture], Mapping[str, float]] | None = None) -> None:
         self._choices = {choice.name: choice for choice in space.choices}
         self._distributions = {name: distribution(choice) for name, choice in self._choices.items()}
         self._objectives = objectives
@@ -67,7 +69,8 @@ class Proposer:
         self._seed = seed
         self._problem = Problem(
             choices=space.choices, objectives=objectives, distributions=self._distributions,
-            identify=lambda params: space.decode(params).digest, counts=lambda params: counts(space.decode(params)))
+            identify=lambda params: space.decode(params).digest, counts=lambda params: counts(space.decode(params)),
+            scores=None if scores is None else lambda params: scores(space.decode(params)))
         self._directions = [StudyDirection.MINIMIZE if o.direction is Direction.MINIMIZE else StudyDirection.MAXIMIZE
                             for o in objectives]
         self._forgets = isinstance(self._sampler(seed), optuna.samplers.RandomSampler)

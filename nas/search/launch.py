@@ -1,7 +1,7 @@
 """From a study and a record to running work: a search, or networks of its trials that are trained again. Prepare,
 record, go on where the last call stopped."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Generic, Protocol
 
 from nas import plugins
+from nas.architecture import Architecture
 from nas.complexity import totals
 from nas.errors import InvalidValueError, TrialFailedError
 from nas.evaluation import Job, Preparation
@@ -98,7 +99,8 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
                 store.set_numerics(spec.name, preparation.to_dict())
         sampler = Proposer(
             space=space, objectives=spec.objectives, seed=spec.seed, make_sampler=make_sampler,
-            counts=partial(totals, image_size=spec.measurement.image_size, num_classes=len(preparation.classes)))
+            counts=partial(totals, image_size=spec.measurement.image_size, num_classes=len(preparation.classes)),
+            scores=_scores(spec, preparation))
         brain = Brain(spec=spec, space=space, sampler=sampler, trials=store.each_trial(spec.name),
                       recall=partial(store.trial, spec.name))
         engine = Engine(brain=brain, record=store, spent_s=store.summary(spec.name).searched_s, now=now)
@@ -143,6 +145,16 @@ def open_trainings(store: Store, study: str, tasks: Sequence[T], names: Sequence
             yield Trainings(plan=plan, names=names, job=job, workers=workers)
     finally:
         workers.close()
+
+
+def _scores(spec: StudySpec, preparation: Preparation) -> Callable[[Architecture], Mapping[str, float]] | None:
+    """What a look at an untrained network says, where the study asks for it."""
+    if not spec.scores:
+        return None
+    from nas.metrics import untrained  # noqa: PLC0415 - torch takes seconds to import
+
+    return partial(untrained.scores, image_size=preparation.image_size, num_classes=len(preparation.classes),
+                   names=spec.scores)
 
 
 def _move(store: Store, known: StudyRecord, artifacts: str) -> None:

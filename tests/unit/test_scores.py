@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from nas.cli import main
+from nas.errors import NasError
 from nas.metrics import untrained
 from nas.metrics.untrained import naswot, scores, synflow
 from search_spaces.osa_tiny import SPACE
@@ -48,6 +49,18 @@ def test_scores_are_functions_of_the_architecture(monkeypatch):
     most = sum(stage.num_blocks * math.log(stage.out_channels) for stage in network.stages)
     assert 0 < found["expressivity"] <= most
     assert all(map(math.isfinite, found.values()))
+
+
+def nothing(_network, _image_size):
+    """A score that is no number."""
+    return math.nan
+
+
+def test_a_score_that_is_no_number_is_refused():
+    """By its name and the network's."""
+    network = SPACE.decode({choice.name: choice.values[0] for choice in SPACE.choices})
+    with pytest.raises(NasError, match=f"nothing: gave no number for network {network.digest[:12]}"):
+        scores(network, 32, 10, [f"{__name__}:nothing"])
 
 
 def test_the_command_compares_scores_with_errors(tmp_path, monkeypatch):

@@ -90,6 +90,11 @@ def test_every_wrong_key_and_value_is_named_at_once_with_its_path():
     ("name: a/b\nspace: osa_tiny\nobjectives: [{metric: error}]", "name must be printable text without"),
     ("space: osa_tiny\nobjectives: [{metric: error}]", "name: missing"),
     ("name: a\nspace: osa_tiny\nobjectives: [{metric: error}, {metric: error}]", "each metric once"),
+    ("name: a\nspace: osa_tiny\nobjectives: [{metric: error}]\nscores: [magic]",
+     "scores[0]: no 'magic' in nas.scores; there are: expressivity, naswot, progressivity, synflow"),
+    ("name: a\nspace: osa_tiny\nobjectives: [{metric: error}]\nscores: [naswot, naswot]", "each score once"),
+    ("name: a\nspace: osa_tiny\nsampler: tpe\nobjectives: [{metric: error}]\nscores: [naswot]",
+     "scores are inputs of known-cost, not of tpe"),
     (GOOD.replace("kind: tune", "kind: local"), "workers.count: local workers are one; for 2 at once"),
 ])
 def test_a_file_that_is_no_study_is_refused_with_the_reason(text, what):

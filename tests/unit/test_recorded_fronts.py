@@ -11,18 +11,23 @@ from nas.pareto import ranks
 from nas.plugins import load
 from nas.study_file import read_study
 
-STUDY = Path(__file__).parents[2] / "studies" / "beyond-vovnet27"
+STUDIES = [Path(__file__).parents[2] / "studies" / name for name in ("beyond-vovnet27", "beyond-vovnet27-middle")]
 
 
-def rows(name):
-    with (STUDY / name).open(newline="") as file:
-        return list(csv.DictReader(file))
+@pytest.fixture(params=STUDIES, ids=lambda path: path.name)
+def study(request):
+    return request.param
 
 
-def test_the_front_of_the_recorded_trials_is_the_recorded_front():
+def rows(file):
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_front_of_the_recorded_trials_is_the_recorded_front(study):
     """The same members in the same order, with the same figures."""
-    trials, kept = rows("trials.csv"), rows("front.csv")
-    (limit,) = (o.limit for o in read_study(STUDY / "study.yaml").objectives if o.metric == "latency")
+    trials, kept = rows(study / "trials.csv"), rows(study / "front.csv")
+    (limit,) = (o.limit for o in read_study(study / "study.yaml").objectives if o.metric == "latency")
     losses = np.array([[float(each[name]) for name in ("error", "latency")] for each in trials])
     within = losses[:, 1] <= limit
     members = np.flatnonzero(within)[ranks(losses[within]) == 0]
@@ -32,8 +37,8 @@ def test_the_front_of_the_recorded_trials_is_the_recorded_front():
     assert [trials[i]["digest"][:12] for i in members] == [each["digest"] for each in kept]
 
 
-def test_the_recorded_choices_still_mean_the_recorded_networks():
+def test_the_recorded_choices_still_mean_the_recorded_networks(study):
     """Each trial's params give the network whose digest is beside them."""
-    space = load("nas.spaces", read_study(STUDY / "study.yaml").space)
-    for each in rows("trials.csv"):
+    space = load("nas.spaces", read_study(study / "study.yaml").space)
+    for each in rows(study / "trials.csv"):
         assert space.decode(json.loads(each["params"])).digest == each["digest"]

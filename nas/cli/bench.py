@@ -84,7 +84,9 @@ def training(seconds: float, threads: int) -> None:
     from nas.training.throughput import bench_training  # noqa: PLC0415 - torch takes seconds to import
 
     for row in bench_training(seconds=seconds, threads=threads):
-        click.echo(f"{row.network}, {row.macs / 1e6:.1f} MMACs: images per second, median (lowest to highest round)\n"
+        layout = "channels last" if row.numerics.channels_last else "contiguous"
+        click.echo(f"{row.network}, {row.macs / 1e6:.1f} MMACs, ours in {row.numerics.precision}, {layout}: images per "
+                   "second, median (lowest to highest round)\n"
                    f"  one worker         ours {row.ours:,.0f}, bare {row.bare:,.0f}, plain {row.plain:,.0f}\n"
                    f"                     ours/bare {row.ours_to_bare:.2f}, ours/plain {row.ours_to_plain:.2f}\n"
                    f"  the whole machine  ours on each core {row.crew:,.0f}, plain with torch's threads "

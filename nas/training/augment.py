@@ -46,11 +46,14 @@ def cutout(batch: Tensor, side: int, generator: torch.Generator) -> Tensor:
 
 def normalise(batch: Tensor, mean: Channels, std: Channels, dtype: torch.dtype,
               memory_format: torch.memory_format) -> Tensor:
-    """uint8 to floating point: (pixel / 255 - mean) / std for each channel."""
+    """uint8 to floating point: (pixel / 255 - mean) / std for each channel, in this layout.
+
+    The layout comes last: on a CPU, scaling three channels side by side takes eight times as long.
+    """
     scale = torch.tensor([1 / (255 * s) for s in std], dtype=dtype, device=batch.device).view(-1, 1, 1)
     offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=dtype,
                           device=batch.device).view(-1, 1, 1)
-    return batch.to(dtype, memory_format=memory_format).mul_(scale).add_(offset)
+    return batch.to(dtype).mul_(scale).add_(offset).contiguous(memory_format=memory_format)
 
 
 def _reflected(index: Tensor, size: int) -> Tensor:

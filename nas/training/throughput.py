@@ -11,9 +11,9 @@ small, middle, large: 875, 400 and 145 images per second, 0.95, 0.97 and 0.98 of
 the whole machine 2.79, 2.04 and 1.92 times plain. One worker can hardly do better there: bare itself is no faster,
 bf16 loses without its instructions, and torch.compile, huge pages and smaller batches gain nothing.
 
-An AMD EPYC VM with two cores and bf16 instructions, idle, `--seconds 20`, one run of 10 rounds: 884, 470 and 190 images
-per second, 1.00, 0.98 and 0.98 of bare, 1.98 (1.57 to 2.10), 2.33 (2.29 to 2.64) and 3.13 (2.90 to 4.14) times plain;
-the whole machine 3.38, 3.55 and 4.28 times plain.
+An AMD EPYC VM with two cores and bf16 instructions, idle, `--seconds 12`, one run of 10 rounds: 1291, 640 and 238
+images per second, 0.99, 1.00 and 0.98 of bare, 2.15 (2.02 to 2.24), 2.62 (2.45 to 3.34) and 2.83 (2.74 to 4.32) times
+plain; the whole machine 4.34, 5.25 and 6.45 times plain.
 """
 
 import itertools

@@ -7,7 +7,7 @@ The device must be held alone; nobody here takes the lock, so that several figur
 come from the meter. What is timed is any callable, so other runtimes need only another way to prepare one.
 """
 
-from nas.benchmark.certify import certify
+from nas.benchmark.certify import certify, certify_energy
 from nas.benchmark.interval import median_interval
 from nas.benchmark.memory import peak_memory
 from nas.benchmark.preparation import PRECISIONS, Prepared, plan_problem, prepare
@@ -15,5 +15,5 @@ from nas.benchmark.runtimes import RUNTIMES, Network, OnnxFile
 from nas.benchmark.timing import latency, single_calls
 from nas.benchmark.windows import energy
 
-__all__ = ["PRECISIONS", "RUNTIMES", "Network", "OnnxFile", "Prepared", "certify", "energy", "latency",
-           "median_interval", "peak_memory", "plan_problem", "prepare", "single_calls"]
+__all__ = ["PRECISIONS", "RUNTIMES", "Network", "OnnxFile", "Prepared", "certify", "certify_energy", "energy",
+           "latency", "median_interval", "peak_memory", "plan_problem", "prepare", "single_calls"]

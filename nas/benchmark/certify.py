@@ -1,4 +1,4 @@
-"""Latency against a reference network, measured in turns: R C R C … R.
+"""Latency and joules per frame against a reference network, measured in turns: R C R C … R.
 
 Theory of operation. Clocks, temperature and neighbours drift over seconds to minutes, so an interval from blocks timed
 one after another is too narrow (`nas.benchmark.interval`). Here a pinned reference network R is timed before and after
@@ -7,15 +7,18 @@ Several candidates take turns, in an order drawn anew each round.
 
 * Segments: 5 s of a candidate, 2 s of the reference, the first 0.5 s of each dropped; a segment's figure is the median
   of its blocks that did not wait for a core (`nas.benchmark.timing`), and it needs three.
-* A cycle is rejected where a segment of it had too few blocks, where the two R differ by more than 2 %, or where the
-  device slowed itself down, moved its clock or worked for others (`nas.meters.watch`). Rejected ones are run again
-  after 1, 2, 4, … at most 16 s; more than 6, or more than 180 s for a candidate, and there is no value.
+* For joules a segment is one window of `nas.meters.energy`, as long as what is left of it; 10 s at least where power
+  is summed, as nothing aligns it.
+* A cycle is rejected where a segment of it had too few blocks, where the two R differ by more than 2 %, where the mean
+  SM clock of C is more than 3 % from that of both R and the board was not at its power limit, or where the device
+  slowed itself down, moved its clock or worked for others (`nas.meters.watch`). Rejected ones are run again after 1, 2,
+  4, … at most 16 s; more than 6, or more than 180 s for a candidate, and there is no value.
 * Before the first cycle, and again after a rejected one, busy neighbours are waited for, 60 s in a session. On two
   threads of one core a neighbour that came and went made the reference 1.0 to 1.8 times as slow from one segment to the
   next, so cycles beside it are lost, and gaps of ten seconds are worth waiting for.
-* Stop for a candidate with K >= 4 cycles where h = 1.3 t(0.975, K - 1) s / sqrt(K) is at most 1 % of the mean ratio, or
-  at K = 12, then `noisy`. The 1.3 pays for the shared R and for looking more than once: without it the interval covers
-  83 to 94 % in simulation, with it 92 to 97 %.
+* Stop for a candidate with K >= 4 cycles where h = 1.3 t(0.975, K - 1) s / sqrt(K) is at most 1 % of the mean ratio
+  (2 % for joules), or at K = 12, then `noisy`. The 1.3 pays for the shared R and for looking more than once: without it
+  the interval covers 83 to 94 % in simulation, with it 92 to 97 %.
 * The value is the mean ratio times the median R of this session. Across sessions compare the ratio, in `details`.
 """
 
@@ -23,17 +26,21 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol
 
 from scipy.stats import t as student_t
 
 from nas.benchmark.timing import MAX_NEIGHBOUR_SHARE, MAX_WAITING_SHARE, Run, time_block, waiting_s, warm_up
+from nas.benchmark.windows import piece, piece_calls
+from nas.errors import UnavailableError
 from nas.measurement import Measurement, MeasurementPlan, Status
 from nas.meters import HostLoad, Meter
-from nas.meters.watch import Problem
+from nas.meters.energy import POWER_WAYS
+from nas.meters.watch import Problem, Span
 
-PROTOCOL = "certify/1"
+PROTOCOL = "certify/2"
 MIN_BLOCKS = 3
 WIDENING = 1.3
 LOOK_S = 0.5
@@ -43,15 +50,18 @@ UNTIMED = Problem(status=Status.CONTENDED, reason="other processes held the core
 
 @dataclass(frozen=True, kw_only=True)
 class Cycles:
-    """How long and how often. The defaults are the protocol; only simulations have others."""
+    """How long and how often. The defaults are the protocol; only simulations have others. `summed_s` is the least of a
+    segment in which power is summed."""
 
     candidate_s: float = 5.0
     reference_s: float = 2.0
+    summed_s: float = 10.0
     dropped_s: float = 0.5
     least: int = 4
     most: int = 12
     max_half_width: float = 0.01
     max_reference_change: float = 0.02
+    max_clock_difference: float = 0.03
     max_rejected: int = 6
     pause_s: float = 1.0
     max_pause_s: float = 16.0
@@ -66,7 +76,7 @@ class _Candidate:
     run: Run
     calls: int
     ratios: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    figures: list[float] = field(default_factory=list)
     rejected: list[Problem] = field(default_factory=list)
     spent_s: float = 0.0
 
@@ -95,6 +105,20 @@ class _Candidate:
         return self.precise(cycles) or len(self.ratios) >= cycles.most or late or self.given_up(cycles)
 
 
+class Gauge(Protocol):
+    """What is measured in a segment."""
+
+    metric: str
+    unit: str
+    method: str
+
+    def calls(self, run: Run) -> int:
+        """Warm up; calls in a piece of a segment."""
+
+    def figure(self, run: Run, calls: int, seconds: float) -> float | None:
+        """Of a segment, in the unit; None where it cannot be told."""
+
+
 def certify(candidates: Mapping[str, Run], reference: Run, meter: Meter, plan: MeasurementPlan, *,
             sleep: Callable[[float], object], seed: int = 0, cycles: Cycles | None = None) -> dict[str, Measurement]:
     """Latency of every candidate, by name. The device must be held alone, all networks prepared under the plan.
@@ -102,78 +126,191 @@ def certify(candidates: Mapping[str, Run], reference: Run, meter: Meter, plan: M
     `samples` are the cycle ratios times the session's median R, so that they are seconds too. Status `ok`, `noisy`, or
     without a value `contended` (others held the cores) or `throttled` (the reference itself changed its pace).
     """
-    rule, rng, neighbour = cycles or Cycles(), random.Random(seed), meter.watch.neighbour()
-    known = {name: _Candidate(run, warm_up(run, meter, plan).calls) for name, run in candidates.items()}
-    reference_calls = warm_up(reference, meter, plan).calls
-    references: list[float] = []
-    pause_s = rule.pause_s
-    patience_s = rule.patience_s - _until_quiet(meter, plan, sleep, rule.patience_s)
-    meter.watch.begin()
-    before = _segment(reference, meter, reference_calls, rule.reference_s, rule)
-    while waiting := [name for name, each in known.items() if not each.over(rule)]:
-        rng.shuffle(waiting)
-        rejected = False
-        for name in waiting:
-            each, start_s, load = known[name], meter.time_s(), meter.host_load()
-            middle = _segment(each.run, meter, each.calls, rule.candidate_s, rule)
-            after = _segment(reference, meter, reference_calls, rule.reference_s, rule)
-            busy = _neighbours(load, meter.host_load(), meter.time_s() - start_s, plan)
-            problem = neighbour or meter.watch.problem(start_s) or _problem(before, middle, after, rule, busy)
-            if problem or before is None or middle is None or after is None:
-                each.rejected.append(problem or UNTIMED)
-                rejected = True
-            else:
-                each.ratios.append(middle / ((before + after) / 2))
-                each.seconds.append(middle)
-                references += [after]
-            before = after
-            each.spent_s += meter.time_s() - start_s
-        if rejected:
-            sleep(pause_s)
-            patience_s -= _until_quiet(meter, plan, sleep, patience_s)
-            pause_s, neighbour = min(2 * pause_s, rule.max_pause_s), meter.watch.neighbour()
-            before = _segment(reference, meter, reference_calls, rule.reference_s, rule)
-    return {name: _figure(each, references, meter, plan, rule) for name, each in known.items()}
+    rule = cycles or Cycles()
+    session = _Session(gauge=_Seconds(meter, plan, rule), meter=meter, plan=plan, rule=rule, sleep=sleep)
+    return session.figures(candidates, reference, random.Random(seed))
 
 
-def _until_quiet(meter: Meter, plan: MeasurementPlan, sleep: Callable[[float], object], patience_s: float) -> float:
-    """Wait for busy neighbours to end, at most so long; the seconds waited."""
-    start_s, load = meter.time_s(), meter.host_load()
-    while load is not None and meter.time_s() - start_s < patience_s:
-        looked_s = meter.time_s()
-        sleep(LOOK_S)
-        now = meter.host_load()
-        if not _neighbours(load, now, meter.time_s() - looked_s, plan):
-            break
-        load = now
-    return meter.time_s() - start_s
+def certify_energy(candidates: Mapping[str, Run], reference: Run, meter: Meter, plan: MeasurementPlan, *,
+                   sleep: Callable[[float], object], seed: int = 0,
+                   cycles: Cycles | None = None) -> dict[str, Measurement]:
+    """Joules per frame of every candidate, by name, in the same cycles; `cycles` is the rule for latency.
+
+    Beside the statuses of `certify`, all are `unavailable` with the reason where no sensor can be trusted.
+    """
+    rule = replace(cycles or Cycles(), max_half_width=2 * (cycles or Cycles()).max_half_width)
+    try:
+        gauge = _Joules(meter, plan, rule, reference)
+        session = _Session(gauge=gauge, meter=meter, plan=plan, rule=rule, sleep=sleep)
+        found = session.figures(candidates, reference, random.Random(seed))
+    except UnavailableError as error:
+        return {name: Measurement.unavailable("energy", "J", str(error), device=meter.device, plan=plan,
+                                              details=meter.energy.details()) for name in candidates}
+    return {name: replace(figure, details={**meter.energy.details(), **figure.details})
+            for name, figure in found.items()}
 
 
-def _segment(run: Run, meter: Meter, calls: int, seconds: float, rule: Cycles) -> float | None:
-    """Median seconds per call of the blocks that did not wait; None where there are fewer than three."""
-    start_s, times = meter.time_s(), []
-    load = meter.host_load()
-    while (began_s := meter.time_s()) - start_s < seconds:
-        block_s = time_block(run, meter, calls)
-        now = meter.host_load()
-        if began_s - start_s >= rule.dropped_s and waiting_s(load, now) <= MAX_WAITING_SHARE * block_s:
-            times.append(block_s / calls)
-        load = now
-    return statistics.median(times) if len(times) >= MIN_BLOCKS else None
+@dataclass(frozen=True, kw_only=True)
+class _Segment:
+    """Its figure, None where it has none, and from when to when it lasted."""
+
+    figure: float | None
+    span: Span
 
 
-def _problem(before: float | None, middle: float | None, after: float | None, rule: Cycles,
-             neighbours: str) -> Problem | None:
-    """Why a cycle does not count; None where it does. A change of pace is put down to busy neighbours."""
-    if before is None or middle is None or after is None:
-        return UNTIMED
-    change = abs(after - before) / ((after + before) / 2)
-    if change <= rule.max_reference_change:
-        return None
-    reason = f"the reference changed by {change:.1%}"
-    if neighbours:
-        return Problem(status=Status.CONTENDED, reason=f"{reason} while {neighbours}")
-    return Problem(status=Status.THROTTLED, reason=reason)
+@dataclass(frozen=True, kw_only=True)
+class _Session:
+    """Candidates in turns with the reference."""
+
+    gauge: Gauge
+    meter: Meter
+    plan: MeasurementPlan
+    rule: Cycles
+    sleep: Callable[[float], object]
+
+    def figures(self, candidates: Mapping[str, Run], reference: Run, rng: random.Random) -> dict[str, Measurement]:
+        """Of every candidate, by its name."""
+        meter, rule, neighbour = self.meter, self.rule, self.meter.watch.neighbour()
+        known = {name: _Candidate(run, self.gauge.calls(run)) for name, run in candidates.items()}
+        reference_calls = self.gauge.calls(reference)
+        references: list[float] = []
+        pause_s = rule.pause_s
+        patience_s = rule.patience_s - self._until_quiet(rule.patience_s)
+        meter.watch.begin()
+        before = self._segment(reference, reference_calls, rule.reference_s)
+        while waiting := [name for name, each in known.items() if not each.over(rule)]:
+            rng.shuffle(waiting)
+            rejected = False
+            for name in waiting:
+                each, start_s, load = known[name], meter.time_s(), meter.host_load()
+                middle = self._segment(each.run, each.calls, rule.candidate_s)
+                after = self._segment(reference, reference_calls, rule.reference_s)
+                busy = _neighbours(load, meter.host_load(), meter.time_s() - start_s, self.plan)
+                problem = neighbour or meter.watch.problem(start_s) or self._problem(before, middle, after, busy)
+                if problem or before.figure is None or middle.figure is None or after.figure is None:
+                    each.rejected.append(problem or UNTIMED)
+                    rejected = True
+                else:
+                    each.ratios.append(middle.figure / ((before.figure + after.figure) / 2))
+                    each.figures.append(middle.figure)
+                    references += [after.figure]
+                before = after
+                each.spent_s += meter.time_s() - start_s
+            if rejected:
+                self.sleep(pause_s)
+                patience_s -= self._until_quiet(patience_s)
+                pause_s, neighbour = min(2 * pause_s, rule.max_pause_s), meter.watch.neighbour()
+                before = self._segment(reference, reference_calls, rule.reference_s)
+        return {name: self._measurement(each, references) for name, each in known.items()}
+
+    def _segment(self, run: Run, calls: int, seconds: float) -> _Segment:
+        start_s = self.meter.time_s()
+        figure = self.gauge.figure(run, calls, seconds)
+        return _Segment(figure=figure, span=(start_s, self.meter.time_s()))
+
+    def _until_quiet(self, patience_s: float) -> float:
+        """Wait for busy neighbours to end, at most so long; the seconds waited."""
+        meter = self.meter
+        start_s, load = meter.time_s(), meter.host_load()
+        while load is not None and meter.time_s() - start_s < patience_s:
+            looked_s = meter.time_s()
+            self.sleep(LOOK_S)
+            now = meter.host_load()
+            if not _neighbours(load, now, meter.time_s() - looked_s, self.plan):
+                break
+            load = now
+        return meter.time_s() - start_s
+
+    def _problem(self, before: _Segment, middle: _Segment, after: _Segment, neighbours: str) -> Problem | None:
+        """Why a cycle does not count; None where it does. A change of pace is put down to busy neighbours."""
+        if before.figure is None or middle.figure is None or after.figure is None:
+            return UNTIMED
+        change = abs(after.figure - before.figure) / ((after.figure + before.figure) / 2)
+        if change <= self.rule.max_reference_change:
+            return self.meter.watch.clocks_apart(middle.span, (before.span, after.span),
+                                                 self.rule.max_clock_difference)
+        reason = f"the reference changed by {change:.1%}"
+        if neighbours:
+            return Problem(status=Status.CONTENDED, reason=f"{reason} while {neighbours}")
+        return Problem(status=Status.THROTTLED, reason=reason)
+
+    def _measurement(self, each: _Candidate, references: Sequence[float]) -> Measurement:
+        rule, gauge, unit = self.rule, self.gauge, self.gauge.unit.lower()
+        of_gauge = partial(Measurement, metric=gauge.metric, unit=gauge.unit, method=gauge.method,
+                           device=self.meter.device, plan=self.plan)
+        details: dict[str, Any] = {"protocol": PROTOCOL, "ratios": each.ratios, f"candidate_{unit}": each.figures,
+                                   f"reference_{unit}": list(references),
+                                   "rejected": [problem.reason for problem in each.rejected]}
+        if each.given_up(rule) or not each.ratios:
+            held = sum(problem.status is Status.CONTENDED for problem in each.rejected)
+            last = each.rejected[-1].reason if each.rejected else "time ran out"
+            return of_gauge(value=None, details=details,
+                            status=Status.CONTENDED if held * 2 >= len(each.rejected) else Status.THROTTLED,
+                            reason=f"{len(each.rejected)} cycles were rejected, the last because {last}")
+        ratio, scale, half = statistics.fmean(each.ratios), statistics.median(references), each.half_width
+        known = math.isfinite(half)
+        details |= {"ratio": ratio} | ({"ratio_low": ratio - half, "ratio_high": ratio + half} if known else {})
+        precise = each.precise(rule)
+        return of_gauge(value=ratio * scale, ci_low=(ratio - half) * scale if known else None,
+                        ci_high=(ratio + half) * scale if known else None,
+                        samples=tuple(found * scale for found in each.ratios), details=details,
+                        status=Status.OK if precise else Status.NOISY,
+                        reason="" if precise else f"interval of ±{half / ratio:.1%} after {len(each.ratios)} cycles, "
+                                                  f"±{rule.max_half_width:.0%} is asked")
+
+
+class _Seconds:
+    """Median seconds per call of a segment's blocks that did not wait; none where there are fewer than three."""
+
+    metric, unit = "latency", "s"
+
+    def __init__(self, meter: Meter, plan: MeasurementPlan, rule: Cycles) -> None:
+        self._meter, self._plan, self._dropped_s = meter, plan, rule.dropped_s
+        self.method = f"cycles against a reference network, {meter.clock}, {plan.runtime}"
+
+    def calls(self, run: Run) -> int:
+        """Those that fill a block."""
+        return warm_up(run, self._meter, self._plan).calls
+
+    def figure(self, run: Run, calls: int, seconds: float) -> float | None:
+        """Of the blocks after the first half second."""
+        meter, times = self._meter, []
+        start_s, load = meter.time_s(), meter.host_load()
+        while (began_s := meter.time_s()) - start_s < seconds:
+            block_s = time_block(run, meter, calls)
+            now = meter.host_load()
+            if began_s - start_s >= self._dropped_s and waiting_s(load, now) <= MAX_WAITING_SHARE * block_s:
+                times.append(block_s / calls)
+            load = now
+        return statistics.median(times) if len(times) >= MIN_BLOCKS else None
+
+
+class _Joules:
+    """Joules per frame of one window in each segment. Raises `UnavailableError` where no sensor can be trusted."""
+
+    metric, unit = "energy", "J"
+
+    def __init__(self, meter: Meter, plan: MeasurementPlan, rule: Cycles, reference: Run) -> None:
+        self._meter, self._plan = meter, plan
+        self._dropped_s, self._least_s = rule.dropped_s, 0.0
+        if reason := meter.energy_unavailable_reason():
+            raise UnavailableError(reason)
+        self.figure(reference, self.calls(reference), rule.reference_s)  # the way to joules is chosen at the first load
+        if meter.energy.method in POWER_WAYS.values():
+            self._least_s = rule.summed_s
+        self.method = f"cycles against a reference network, {meter.energy.method}, {plan.runtime}"
+
+    def calls(self, run: Run) -> int:
+        """Those of a short piece of work."""
+        return piece_calls(run, self._meter, self._plan)
+
+    def figure(self, run: Run, calls: int, seconds: float) -> float:
+        """Of one window after the first half second."""
+        work, end_s = partial(piece, run, calls, self._meter, self._plan), self._meter.time_s() + self._dropped_s
+        while self._meter.time_s() < end_s:
+            work()
+        window = self._meter.energy.windows(work, 1, max(seconds - self._dropped_s, self._least_s))[0]
+        return window.energy_j / window.frames
 
 
 def _neighbours(before: HostLoad | None, after: HostLoad | None, seconds: float, plan: MeasurementPlan) -> str:
@@ -182,28 +319,3 @@ def _neighbours(before: HostLoad | None, after: HostLoad | None, seconds: float,
         return ""
     busy, free = (after.foreign_s - before.foreign_s) / seconds, after.cores - plan.threads
     return f"other processes used {busy:.1f} of {free} free cores" if busy > MAX_NEIGHBOUR_SHARE * free else ""
-
-
-def _figure(each: _Candidate, references: Sequence[float], meter: Meter, plan: MeasurementPlan,
-            rule: Cycles) -> Measurement:
-    details: dict[str, Any] = {"protocol": PROTOCOL, "ratios": each.ratios, "candidate_s": each.seconds,
-                               "reference_s": list(references),
-                               "rejected": [problem.reason for problem in each.rejected]}
-    method = f"cycles against a reference network, {meter.clock}, {plan.runtime}"
-    if each.given_up(rule) or not each.ratios:
-        held = sum(problem.status is Status.CONTENDED for problem in each.rejected)
-        status = Status.CONTENDED if held * 2 >= len(each.rejected) else Status.THROTTLED
-        last = each.rejected[-1].reason if each.rejected else "time ran out"
-        reason = f"{len(each.rejected)} cycles were rejected, the last because {last}"
-        return Measurement(metric="latency", unit="s", value=None, method=method, status=status, reason=reason,
-                           device=meter.device, plan=plan, details=details)
-    ratio, scale, half = statistics.fmean(each.ratios), statistics.median(references), each.half_width
-    known = math.isfinite(half)
-    details |= {"ratio": ratio} | ({"ratio_low": ratio - half, "ratio_high": ratio + half} if known else {})
-    precise = each.precise(rule)
-    return Measurement(
-        metric="latency", unit="s", value=ratio * scale, ci_low=(ratio - half) * scale if known else None,
-        ci_high=(ratio + half) * scale if known else None, samples=tuple(found * scale for found in each.ratios),
-        method=method, status=Status.OK if precise else Status.NOISY, device=meter.device, plan=plan, details=details,
-        reason="" if precise else f"interval of ±{half / ratio:.1%} after {len(each.ratios)} cycles, "
-                                  f"±{rule.max_half_width:.0%} is asked")

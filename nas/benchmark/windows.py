@@ -1,11 +1,11 @@
 """Energy: joules per frame over windows under load. How a device's sensors give joules is `nas.meters.energy`."""
 
-from collections.abc import Callable
+from functools import partial
 from statistics import fmean
 
 from nas.benchmark.guard import watched
 from nas.benchmark.interval import mean_interval
-from nas.benchmark.timing import warm_up
+from nas.benchmark.timing import Run, warm_up
 from nas.errors import UnavailableError
 from nas.measurement import Measurement, MeasurementPlan, Status
 from nas.meters import Meter
@@ -20,8 +20,22 @@ MAX_DISAGREEMENT = 0.05
 """Between two sensors of one board; users saw counters that show 57 % of the power (zeus issue 181)."""
 
 
+def piece_calls(run: Run, meter: Meter, plan: MeasurementPlan) -> int:
+    """Warm up; calls in a piece of work that is short enough to watch a counter between two of them, at least one."""
+    return max(1, int(warm_up(run, meter, plan).calls * POLL_S / plan.block_s))
+
+
+def piece(run: Run, calls: int, meter: Meter, plan: MeasurementPlan) -> float:
+    """Keep the device busy with so many calls, to its end; the frames done. Before it, the device may be looked at."""
+    meter.watch.look()
+    for _ in range(calls):
+        run()
+    meter.synchronize()
+    return calls * plan.batch_size
+
+
 @watched
-def energy(run: Callable[[], object], meter: Meter, plan: MeasurementPlan, *, metric: str = "energy") -> Measurement:
+def energy(run: Run, meter: Meter, plan: MeasurementPlan, *, metric: str = "energy") -> Measurement:
     """Joules per frame (one of the plan's batch), of the whole device, idle power included.
 
     Four windows after the warm-up; `samples` are the windows, the interval is Student's t on them. Status `noisy` also
@@ -31,18 +45,10 @@ def energy(run: Callable[[], object], meter: Meter, plan: MeasurementPlan, *, me
     reason = meter.energy_unavailable_reason()
     if reason:
         return Measurement.unavailable(metric, "J", reason, device=meter.device, plan=plan)
-    calls = max(1, int(warm_up(run, meter, plan).calls * POLL_S / plan.block_s))
-
-    def work() -> float:
-        meter.watch.look()
-        for _ in range(calls):
-            run()
-        meter.synchronize()
-        return calls * plan.batch_size
-
+    calls = piece_calls(run, meter, plan)
     meter.watch.begin()
     try:
-        windows = meter.energy.windows(work, WINDOWS)
+        windows = meter.energy.windows(partial(piece, run, calls, meter, plan), WINDOWS)
     except UnavailableError as error:
         return Measurement.unavailable(metric, "J", str(error), device=meter.device, plan=plan,
                                        details=meter.energy.details())

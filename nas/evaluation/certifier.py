@@ -40,4 +40,4 @@ class Certifier:
             found = certified(networks, self._plan, meter, cycles=self.cycles)
             seconds = time.perf_counter() - started
         yield Measured(seconds=seconds, measurements=tuple(
-            replace(found[each.digest], metric=CERTIFIED) for each in task.architectures))
+            replace(found[each.digest][0], metric=CERTIFIED) for each in task.architectures))

@@ -16,11 +16,15 @@ from nas.meters.host import details
 from nas.meters.lock import DeviceLock
 from nas.metrics import Metric, Stage, Subject, check_available
 
+IN_CYCLES = ("latency", "energy")
+"""What the tier `certify` measures."""
+
 
 def measure_again(networks: Mapping[str, Architecture], metrics: Sequence[str], plan: MeasurementPlan, meter: Meter, *,
                   classes: int, certify: bool) -> dict[str, tuple[Measurement, ...]]:
     """Of every network, by name, all of these metrics that are not trained: those of one front are taken together, so
-    that no two devices or conditions meet on it. With `certify` latency is measured in turns with the reference.
+    that no two devices or conditions meet on it. With `certify` latency and joules are measured in turns with the
+    reference.
 
     Raises `UnavailableError` with one line for each metric that this machine cannot give, and what `measure` raises.
     """
@@ -31,10 +35,11 @@ def measure_again(networks: Mapping[str, Architecture], metrics: Sequence[str], 
         raise UnavailableError("\n".join(problems))
     subjects = {name: Subject(architecture=architecture, plan=plan, num_classes=classes, meter=meter)
                 for name, architecture in networks.items()}
-    together: dict[str, Measurement] = {}
+    together: dict[str, tuple[Measurement, ...]] = {}
     if certify and any(metric.name == "latency" for metric in wanted):
-        together = certified([Target(name=name, network=each.model) for name, each in subjects.items()], plan, meter)
-        wanted = [metric for metric in wanted if metric.name != "latency"]
+        targets = [Target(name=name, network=each.model) for name, each in subjects.items()]
+        together = certified(targets, plan, meter, energy=any(metric.name == "energy" for metric in wanted))
+        wanted = [metric for metric in wanted if metric.name not in IN_CYCLES]
     found: dict[str, tuple[Measurement, ...]] = {}
     for name in random.SystemRandom().sample(list(subjects), len(subjects)):
         with DeviceLock(meter.device.identity).exclusive():
@@ -42,5 +47,5 @@ def measure_again(networks: Mapping[str, Architecture], metrics: Sequence[str], 
             figures = [metric.measure(subjects[name]) for metric in wanted]
         shared: dict[str, Any] = {"protocol": PROTOCOL, "host_before": before, "host_after": details()}
         found[name] = (*(replace(figure, details={**shared, **figure.details}) for figure in figures),
-                       *((together[name],) if together else ()))
+                       *together.get(name, ()))
     return found

@@ -30,7 +30,7 @@ def in_cycles(targets: Mapping[str, tuple[Target, MeasurementPlan]], meter: Mete
     for plan in dict.fromkeys(plan for _, plan in targets.values()):
         names = {target.name: name for name, (target, its) in targets.items() if its == plan}
         found = certified([targets[name][0] for name in names.values()], plan, meter)
-        yield from ((names[target], (figure,)) for target, figure in found.items())
+        yield from ((names[target], figures) for target, figures in found.items())
 
 
 def counted(target: Target, image_size: int | Size) -> Tally | None:

@@ -37,10 +37,12 @@ def measure(target: Target, plan: MeasurementPlan, meter: Meter) -> tuple[Measur
 
 
 def certified(targets: Sequence[Target], plan: MeasurementPlan, meter: Meter, *,
-              cycles: Cycles | None = None) -> dict[str, Measurement]:
-    """Latency of every target by name, in cycles against the reference network, all in one session.
+              cycles: Cycles | None = None, energy: bool = False) -> dict[str, tuple[Measurement, ...]]:
+    """Latency, and joules per frame where asked for, of every target by name, in cycles against the reference network,
+    all in one session.
 
     Raises what `measure` raises, and `TrialFailedError` where the reference takes no such images.
     """
     with DeviceLock(meter.device.identity).exclusive():
-        return in_cycles({target.name: target.network for target in targets}, plan, meter, cycles=cycles)
+        return in_cycles({target.name: target.network for target in targets}, plan, meter, cycles=cycles,
+                         energy=energy)

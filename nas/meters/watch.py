@@ -7,11 +7,15 @@ Another process spoils it where it works, or starts, meanwhile; one that only ho
 """
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, Protocol
 
 from nas.measurement import Status
+
+Span = tuple[float, float]
+"""From when to when, in seconds of the device's clock."""
 
 LOOK_S = 0.2
 MAX_LOOKS = 10_000
@@ -95,6 +99,21 @@ class Watch:
         looks = self._since(since_s)
         return _contention(looks, self._before(looks)) or _slowdown(looks)
 
+    def clocks_apart(self, first: Span, others: Sequence[Span], most: float) -> Problem | None:
+        """A mean SM clock in the first span that is farther than `most` from that of the others, as a share of it.
+
+        None where it is not, where the device does not tell, and at the power limit, which a network may well reach.
+        """
+        known = [self._during(*span) for span in (first, *others)]
+        if any(look.power_capped for looks in known for look in looks):
+            return None
+        clocks = [[look.sm_clock_mhz for look in looks if look.sm_clock_mhz and not look.idle] for looks in known]
+        here, there = clocks[0], [clock for each in clocks[1:] for clock in each]
+        if not here or not there or abs(fmean(here) / fmean(there) - 1) <= most:
+            return None
+        return Problem(status=Status.THROTTLED, reason=f"the device's clock was {fmean(here):.0f} MHz on average, and "
+                                                       f"{fmean(there):.0f} MHz with the reference")
+
     def mean_power_w(self) -> float | None:
         """The mean of the power that the looks since `begin` saw, None where the device does not tell."""
         watts = [look.power_w for look in self._since(None) if look.power_w is not None]
@@ -138,6 +157,9 @@ class Watch:
     def _since(self, since_s: float | None) -> list[DeviceState]:
         begin_s = self._begin_s if since_s is None else since_s
         return [look for look in self._looks if look.time_s > begin_s]
+
+    def _during(self, start_s: float, end_s: float) -> list[DeviceState]:
+        return [look for look in self._looks if start_s < look.time_s <= end_s]
 
     def _before(self, looks: list[DeviceState]) -> frozenset[int] | None:
         """The programs of the look before these."""

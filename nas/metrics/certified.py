@@ -1,4 +1,4 @@
-"""Latency against the pinned reference network. The caller holds the device alone."""
+"""Latency and joules against the pinned reference network. The caller holds the device alone."""
 
 import random
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from nas.benchmark import Network, certify, prepare
+from nas.benchmark import Network, certify, certify_energy, prepare
 from nas.benchmark.certify import Cycles
 from nas.measurement import Measurement, MeasurementPlan
 from nas.meters import Meter
@@ -20,8 +20,9 @@ NUM_CLASSES = 1000
 
 
 def certified(networks: Mapping[str, Network], plan: MeasurementPlan, meter: Meter, *,
-              cycles: Cycles | None = None) -> dict[str, Measurement]:
-    """Latency of every network by name, in cycles against the reference network, all in one session.
+              cycles: Cycles | None = None, energy: bool = False) -> dict[str, tuple[Measurement, ...]]:
+    """Latency, and joules per frame where asked for, of every network by name, in cycles against the reference network,
+    all in one session.
 
     Raises what `nas.benchmark.prepare` raises, and `TrialFailedError` where the reference takes no such images.
     """
@@ -30,8 +31,10 @@ def certified(networks: Mapping[str, Network], plan: MeasurementPlan, meter: Met
     with ExitStack() as prepared:
         before = details()
         runs = {name: prepared.enter_context(prepare(network, plan, meter)) for name, network in networks.items()}
-        found = certify(runs, prepared.enter_context(prepare(reference, plan, meter)), meter, plan, sleep=meter.sleep,
-                        seed=random.SystemRandom().randrange(2**31), cycles=cycles)
+        against = prepared.enter_context(prepare(reference, plan, meter))
+        found = [take(runs, against, meter, plan, sleep=meter.sleep, seed=random.SystemRandom().randrange(2**31),
+                      cycles=cycles) for take in ([certify, certify_energy] if energy else [certify])]
     shared = {"reference": REFERENCE, "session": datetime.now(UTC).isoformat(), "host_before": before,
               "host_after": details()}
-    return {name: replace(figure, details={**figure.details, **shared}) for name, figure in found.items()}
+    return {name: tuple(replace(each[name], details={**each[name].details, **shared}) for each in found)
+            for name in networks}

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from nas.benchmark import energy, latency, peak_memory, prepare
+from nas.benchmark import certify_energy, energy, latency, peak_memory, prepare
 from nas.measurement import USABLE, MeasurementPlan, Status
 from nas.meters import find_meter
 from nas.meters.lock import DeviceLock
@@ -127,6 +127,16 @@ def test_counter_and_power_agree(meter, run):
         pytest.skip("; ".join(meter.energy.passed_over))
     counted_w = sum(window.energy_j for window in windows) / sum(window.seconds for window in windows)
     assert counted_w == pytest.approx(sum(watts) / len(watts), rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_copy_needs_as_many_joules(meter, run):
+    """In turns with itself a network's ratio of joules per frame is within 3 % of 1."""
+    found = certify_energy({"copy": run}, run, meter, PLAN, sleep=meter.sleep)["copy"]
+    if found.status is Status.UNAVAILABLE:
+        pytest.skip(found.reason)
+    assert found.status in USABLE
+    assert found.details["ratio"] == pytest.approx(1, abs=0.03)
 
 
 @pytest.mark.slow

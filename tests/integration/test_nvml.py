@@ -100,6 +100,10 @@ WITHOUT = {  # functions that an old driver's library lacks, the way then taken,
                          "nvmlDeviceGetProcessUtilization", "nvmlDeviceGetUtilizationRates"],
                         "nvml counter, board, windows from step to step", ""),
 }
+CERTIFIED = {"sound": {}, "no counter": COUNTER, "nothing": {**COUNTER, **INSTANT, **AVERAGE},
+             "reset": {"RESET_AT_S": "125"}, "brake": {"REASONS": "0x80"}}
+"""Settings for joules in turns with a reference."""
+
 ALIGNMENTS = {0.002: "watched", 0.03: "phase-locked"}
 """By the length of a piece of work."""
 
@@ -136,6 +140,7 @@ def found(tmp_path_factory):
     named |= {("errors", piece_s): {"errors_of_w": 250, "piece_s": piece_s, "PHASE_MS": "37"} for piece_s in ALIGNMENTS}
     named |= {rhythm: {"PERIOD_MS": rhythm[0], "PHASE_MS": rhythm[1]} for rhythm in RHYTHMS}
     named |= {("doctor", name): {**settings, "metric": "doctor"} for name, (settings, _) in DOCTOR.items()}
+    named |= {("certified", name): {**settings, "metric": "certified"} for name, settings in CERTIFIED.items()}
     named["drop"] = {"CLOCK_MHZ": "0:1980,104:1780"}
     named["gain"] = {"GAIN": "0.57"}
     named["survey"] = {"metric": "survey"}
@@ -176,6 +181,26 @@ def test_a_counter_that_power_contradicts_is_doubted(found):
     assert figure["status"] == "noisy"
     assert re.search("14[23] W by this method, 250 W by instant power", figure["reason"])
     assert found["sound"]["details"]["instant_power_w"] == pytest.approx(250)
+
+
+@pytest.mark.parametrize(("name", "method"), [("sound", "nvml counter, board, windows from step to step"),
+                                              ("no counter", "nvml instant power, board, summed")])
+def test_joules_in_turns_with_a_reference(found, name, method):
+    """A network of twice the reference's joules: ratio and joules per frame are right to 0.5 %, the method is named."""
+    figure = found["certified", name]
+    assert (figure["status"], figure["method"]) == ("ok", f"cycles against a reference network, {method}, eager")
+    assert figure["details"]["ratio"] == pytest.approx(2, rel=0.005)
+    assert figure["value"] == pytest.approx(J_PER_FRAME, rel=0.005)
+
+
+@pytest.mark.parametrize(("name", "status", "reason"), [
+    ("nothing", "unavailable", "does not offer it"), ("reset", "unavailable", "went back by"),
+    ("brake", "throttled", "power brake")])
+def test_faults_leave_no_joules_in_turns_either(found, name, status, reason):
+    """A status, a reason, no value."""
+    figure = found["certified", name]
+    assert (figure["status"], figure["value"]) == (status, None)
+    assert reason in figure["reason"]
 
 
 @pytest.mark.parametrize("name", UNAVAILABLE)

@@ -1,12 +1,13 @@
-"""Cycles against a reference on a fake clock: what drifts cancels, the interval holds what it says."""
+"""Cycles against a reference on a fake clock: what drifts cancels, the interval holds what it says; joules too."""
 
 import math
 import random
+import re
 from itertools import pairwise
 
 import pytest
 
-from nas.benchmark.certify import Cycles, certify
+from nas.benchmark.certify import Cycles, certify, certify_energy
 from nas.benchmark.interval import median_interval
 from nas.instrument.simulated import DriftingDevice
 from nas.measurement import MeasurementPlan, Status
@@ -192,3 +193,72 @@ def test_busy_neighbours_are_waited_for(ends_s, waited_s):
     found = certify({"net": lambda: meter.work(0.1)}, lambda: meter.work(0.1), meter, PLAN, sleep=sleep)["net"]
     assert found.status is Status.OK
     assert sum(slept) == pytest.approx(waited_s)
+
+
+@pytest.mark.parametrize(("candidate_mhz", "capped", "status"), [
+    (1960, False, Status.OK), (1900, False, Status.THROTTLED), (1900, True, Status.OK)])
+def test_a_candidate_that_runs_at_another_clock_is_no_comparison(candidate_mhz, capped, status):
+    """A mean clock 4 % below the reference's leaves no value, unless the board is at its power limit; 1 % does."""
+    meter, working = FakeMeter(), ["R"]
+
+    def network(name, seconds):
+        def call():
+            working[0] = name
+            meter.work(seconds)
+        return call
+
+    meter.tells = lambda now_s: DeviceState(time_s=now_s, power_capped=capped,
+                                            sm_clock_mhz=1980 if working[0] == "R" else candidate_mhz)
+    found = certify({"net": network("net", 0.17)}, network("R", 0.1), meter, PLAN, sleep=meter.sleep)["net"]
+    assert found.status is status
+    assert (found.value is None) == (status is Status.THROTTLED)
+    if found.value is None:
+        assert re.search("clock was 19[0-9]{2} MHz on average, and 19[0-9]{2} MHz with the reference", found.reason)
+
+
+class WarmingBoard(FakeMeter):
+    """A board that draws 3 % more and works 2 % slower as it warms; instant power, and a counter unless `summed`."""
+
+    def __init__(self, summed=False):
+        super().__init__(power_w=None if summed else 250)
+        self.power_kinds = ("instant",) if summed else ()
+
+    def warmth(self):
+        return 1 - math.exp(-self.now_s / 60)
+
+    def network(self, seconds):
+        return lambda: self.work(seconds * (1 + 0.02 * self.warmth()))
+
+    def power_w(self, kind):
+        assert kind == "instant"
+        return 250 * (1 + 0.03 * self.warmth())
+
+
+@pytest.mark.parametrize("summed", [False, True])
+def test_joules_in_cycles(summed):
+    """A network that needs 1.7 times the reference's joules, on a warming board: the ratio is right to 0.5 %, and the
+    joules are those of this session; where power is summed, segments are 10 s long."""
+    meter = WarmingBoard(summed)
+    took = certify_energy({"net": meter.network(0.0034)}, meter.network(0.002), meter, PLAN, sleep=meter.sleep)["net"]
+    assert (took.metric, took.unit, took.status) == ("energy", "J", Status.OK)
+    assert took.details["ratio"] == pytest.approx(RATIO, rel=0.005)
+    assert 250 * 0.0034 <= took.value <= 250 * 0.0034 * 1.06
+    assert len(took.details["candidate_j"]) == len(took.details["ratios"]) >= 4
+    assert ("instant power" in took.method) == summed
+    assert (meter.now_s > 4 * 20) == summed
+
+
+def test_joules_that_cannot_be_had_have_a_reason():
+    """No sensor, and a counter that is reset in the middle: unavailable for every candidate, with the reason."""
+    blind = FakeMeter()
+    found = certify_energy({"a": lambda: blind.work(0.002), "b": lambda: blind.work(0.003)},
+                           lambda: blind.work(0.002), blind, PLAN, sleep=blind.sleep)
+    assert {(each.status, each.value) for each in found.values()} == {(Status.UNAVAILABLE, None)}
+    assert "no energy counter" in found["a"].reason
+    meter = FakeMeter(power_w=250)
+    true_j = meter.energy_j
+    meter.energy_j = lambda: true_j() - (5000 if meter.now_s > 25 else 0)
+    found = certify_energy({"net": lambda: meter.work(0.002)}, lambda: meter.work(0.002), meter, PLAN,
+                           sleep=meter.sleep)["net"]
+    assert (found.status, found.value) == (Status.UNAVAILABLE, None)
+    assert "went back" in found.reason

@@ -42,8 +42,9 @@ def scores(*, study: str | None, database: str) -> None:
     if len(trials) < FEWEST:
         raise NasError(f"{len(trials)} networks of {record.name} were trained; {FEWEST} are needed")
     size = int(record.numerics.get("image_size", 32))
-    rows = [untrained.scores(trial.architecture, size, record.classes) for trial in trials]
-    columns = {name: np.array([row[name] for row in rows]) for name in untrained.SCORES}
+    names = plugins.names("nas.scores")
+    rows = [untrained.scores(trial.architecture, size, record.classes, names) for trial in trials]
+    columns = {name: np.array([row[name] for row in rows]) for name in names}
     columns |= {name: np.array([float(trial.evaluation.value(name) or 0) for trial in trials]) for name in SIZES}
     echo_wide(f"{len(trials)} networks of {record.name}, {size} pixels")
     echo_wide(_table(record, trials, columns))

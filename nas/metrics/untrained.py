@@ -58,13 +58,9 @@ def progressivity(network: nn.Module, image_size: int) -> float:
     return min(after - before for before, after in pairwise(entropies))
 
 
-SCORES = ("naswot", "synflow", "expressivity", "progressivity")
-"""The ones that ship."""
-
-
 def scores(architecture: Architecture, image_size: int, num_classes: int,
-           names: Sequence[str] = SCORES) -> dict[str, float]:
-    """These of group `nas.scores`, by name, each of a network of its own. Raises `NasError` where one is no number."""
+           names: Sequence[str]) -> dict[str, float]:
+    """These of group `nas.scores`, each of a network of its own. Raises `NasError` where one is no number."""
     found = {name: float(plugins.load("nas.scores", name)(_initial(architecture, num_classes), image_size))
              for name in names}
     for name, value in found.items():

@@ -8,11 +8,14 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
+from nas import plugins
 from nas.cli import main
 from nas.errors import NasError
 from nas.metrics import untrained
 from nas.metrics.untrained import naswot, scores, synflow
 from search_spaces.osa_tiny import SPACE
+
+NAMES = plugins.names("nas.scores")
 
 
 def test_naswot_counts_relus_that_agree(monkeypatch):
@@ -42,10 +45,10 @@ def test_scores_are_functions_of_the_architecture(monkeypatch):
     monkeypatch.setattr(untrained, "IMAGES", 4)
     network = SPACE.decode({choice.name: choice.values[0] for choice in SPACE.choices})
     torch.manual_seed(5)
-    before, found = torch.get_rng_state(), scores(network, 32, 10)
+    before, found = torch.get_rng_state(), scores(network, 32, 10, NAMES)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(6)
-    assert scores(network, 32, 10) == found
+    assert scores(network, 32, 10, NAMES) == found
     most = sum(stage.num_blocks * math.log(stage.out_channels) for stage in network.stages)
     assert 0 < found["expressivity"] <= most
     assert all(map(math.isfinite, found.values()))
@@ -76,4 +79,4 @@ def test_the_command_compares_scores_with_errors(tmp_path, monkeypatch):
     shown = CliRunner().invoke(main, ["bench", "scores", "--database", record])
     assert shown.exit_code == 0, shown.output
     assert [line.split()[0] for line in shown.output.splitlines()[4:] if line.strip()] == [
-        "none", *untrained.SCORES, "parameters", "macs"]
+        "none", *NAMES, "parameters", "macs"]

@@ -3,6 +3,7 @@
 import math
 import random
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -262,3 +263,19 @@ def test_joules_that_cannot_be_had_have_a_reason():
                            sleep=meter.sleep)["net"]
     assert (found.status, found.value) == (Status.UNAVAILABLE, None)
     assert "went back" in found.reason
+
+
+@pytest.mark.parametrize(("shared", "change", "whole"), [(False, 0.015, True), (False, 0.03, False), (True, 0.03, True),
+                                                         (True, 0.06, False)])
+def test_a_shared_cpu_may_change_its_pace_by_more(shared, change, whole):
+    """References that differ by 3 % are no reason to reject a cycle on the CPU of a virtual machine, and only there;
+    the figure says whom it is shared with."""
+    meter = FakeMeter()
+    meter.device = replace(meter.device, kind="cpu", details={"hypervisor": "KVM"} if shared else {})
+
+    def reference():
+        meter.work(0.1 * (1 + change * (int(meter.now_s / 7) % 2)))
+
+    found = certify({"net": lambda: meter.work(0.1)}, reference, meter, PLAN, sleep=meter.sleep)["net"]
+    assert bool(found.details["rejected"]) is not whole
+    assert found.details["shared_with"] == ("KVM" if shared else None)

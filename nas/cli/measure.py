@@ -54,7 +54,7 @@ def doctor(context: click.Context, *, as_json: bool, of_record: bool, database: 
               help="eager, graph (CUDA), compile or onnxruntime.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
 @click.option("--tier", type=click.Choice(["screen", "certify"]), default="screen", show_default=True,
-              help="certify: latency in turns with a reference network, all targets in one session.")
+              help="certify: latency and joules in turns with a reference network, all targets together.")
 @click.option("--json", "as_json", is_flag=True, help="Every figure with all samples as JSON.")
 def measure(*, targets: Sequence[str], database: str, kind: str | None, batch: int, size: int, precision: str,
             runtime: str, threads: int, tier: str, as_json: bool) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--runtime", metavar="NAME", help="eager, graph (CUDA), compile or onnxruntime.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
 @click.option("--tier", type=click.Choice(["screen", "certify"]), default="certify", show_default=True,
-              help="certify: latency in turns with a reference network, half a minute or more for each member.")
+              help="certify: latency and joules in turns with a reference network, half a minute or more each.")
 @click.option("--json", "as_json", is_flag=True, help="Figures, order and who falls off as JSON.")
 def remeasure(*, study: str | None, database: str, kind: str | None, tier: str, as_json: bool, **changes: Any) -> None:
     """Measure the front of STUDY under other conditions, and say whether the order is the same and who falls off.

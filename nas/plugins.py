@@ -3,6 +3,7 @@
 `module:attribute` names anything importable, which runs that module's code."""
 
 import importlib
+import sys
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,6 +17,13 @@ GROUPS = ("nas.spaces", "nas.samplers", "nas.scores", "nas.metrics", "nas.meters
 def names(group: str) -> list[str]:
     """The registered names, sorted."""
     return sorted({entry.name for entry in entry_points(group=group)})
+
+
+def look_in(folder: str | Path) -> None:
+    """Put this folder on the import path, so that a study can carry its own code."""
+    place = str(Path(folder).resolve())
+    if place not in sys.path:
+        sys.path.insert(0, place)
 
 
 def load(group: str, name: str) -> Any:

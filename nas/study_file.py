@@ -6,7 +6,6 @@ a unit (`4 ms`, `0.3 J`, `2 M`, `5 %`).
 
 import difflib
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -75,9 +74,7 @@ def read_study(path: str | Path) -> StudySpec:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StudyFileError(str(path), [f"cannot be read: {error}"]) from error
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    plugins.look_in(path.parent)
     return parse_study(text, str(path))
 
 

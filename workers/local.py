@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 
 from nas import plugins
 from nas.errors import NasError, TrialFailedError
@@ -72,7 +71,6 @@ def worker_name() -> str:
 
 def evaluator_class(job: Job) -> type[Evaluates]:
     """The job's evaluator, with the study's folder on the import path."""
-    if job.folder not in sys.path:
-        sys.path.insert(0, job.folder)
+    plugins.look_in(job.folder)
     found: type[Evaluates] = plugins.load("evaluators", job.evaluator)
     return found

@@ -31,7 +31,7 @@ def scores(*, study: str | None, database: str) -> None:
     Kendall's tau with the error, over all networks and the best quarter, so that 1 is a perfect score; and what the
     sampler's model gains by the score as one more input: the deviation of its predictions of the logarithm of each
     error from all others, and the mean logarithm of the density that it gave to what was found. The model knows
-    choices, parameters, MACs and memory access cost anyway.
+    choices, parameters, MACs and memory access cost anyway. A space of the study's own is looked for in this folder.
     """
     from nas.metrics import untrained  # noqa: PLC0415 - torch takes seconds to import
 
@@ -46,6 +46,7 @@ def scores(*, study: str | None, database: str) -> None:
     rows = [untrained.scores(trial.architecture, size, record.classes, names) for trial in trials]
     columns = {name: np.array([row[name] for row in rows]) for name in names}
     columns |= {name: np.array([float(trial.evaluation.value(name) or 0) for trial in trials]) for name in SIZES}
+    plugins.look_in(".")
     echo_wide(f"{len(trials)} networks of {record.name}, {size} pixels")
     echo_wide(_table(record, trials, columns))
 

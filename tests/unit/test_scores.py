@@ -1,6 +1,7 @@
 """Scores of untrained networks, by definitions and closed forms, and the command that compares them."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from nas.cli import main
 from nas.errors import NasError
 from nas.metrics import untrained
 from nas.metrics.untrained import naswot, scores, synflow
+from nas.search.launch import open_search
+from nas.store import Store
+from nas.study import Budget, Objective, StudySpec
 from search_spaces.osa_tiny import SPACE
 
 NAMES = plugins.names("nas.scores")
@@ -64,6 +68,26 @@ def test_a_score_that_is_no_number_is_refused():
     network = SPACE.decode({choice.name: choice.values[0] for choice in SPACE.choices})
     with pytest.raises(NasError, match=f"nothing: gave no number for network {network.digest[:12]}"):
         scores(network, 32, 10, [f"{__name__}:nothing"])
+
+
+def test_the_command_finds_the_studys_own_space(tmp_path, monkeypatch):
+    """In the folder where it is called, as `nas search` does beside the study file."""
+    (tmp_path / "space_of_scores.py").write_text("from search_spaces.osa_tiny import SPACE\n")
+    monkeypatch.setattr(untrained, "IMAGES", 2)
+    path, spec = list(sys.path), StudySpec(name="own", space="space_of_scores:SPACE", sampler="random", budget=Budget(
+        trials=12), objectives=(Objective(metric="error"), Objective(metric="macs")))
+    plugins.look_in(tmp_path)
+    with Store.open(tmp_path / "nas.db") as store, open_search(
+        spec, store=store, workers=plugins.load("nas.workers", "local")(), folder=tmp_path, artifacts=tmp_path,
+        evaluator="nas.testing.evaluators:ArithmeticEvaluator",
+    ) as found:
+        found.run()
+    monkeypatch.setattr(sys, "path", path)
+    del sys.modules["space_of_scores"]
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(main, ["bench", "scores"])
+    assert shown.exit_code == 0, shown.output
+    assert "12 networks of own" in shown.output
 
 
 def test_the_command_compares_scores_with_errors(tmp_path, monkeypatch):

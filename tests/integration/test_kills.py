@@ -132,15 +132,20 @@ def test_a_driver_killed_at_random_moments(engine, tmp_path, request):
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_two_drivers_begin_the_same_new_study_at_the_same_moment(engine, tmp_path, request):
-    """One searches, the other is refused with one line that names the first; each architecture is evaluated once."""
+    """One searches, the other is refused with one line that names the first; each architecture is evaluated once. The
+    first waits for that, else it may be done before the other has begun."""
     url = str(tmp_path / "nas.db") if engine == "sqlite" else request.getfixturevalue("postgresql")()
     waiting = DRIVER.replace("\ntry:\n", "\nprint('ready', flush=True)\nsys.stdin.readline()\ntry:\n")
+    waiting = waiting.replace("        found.run()\n", "        sys.stdin.readline()\n        found.run()\n")
     drivers = [start(url, tmp_path, code=waiting) for _ in range(2)]
     assert [driver.stdout.readline() for driver in drivers] == ["ready\n"] * 2
     for driver in drivers:
         driver.stdin.write("\n")
         driver.stdin.flush()
-    said = [driver.communicate() for driver in drivers]
+    end_s = time.monotonic() + 60
+    while all(driver.poll() is None for driver in drivers) and time.monotonic() < end_s:
+        time.sleep(0.1)
+    said = [driver.communicate("" if driver.poll() is not None else "\n") for driver in drivers]
     assert sorted(driver.returncode for driver in drivers) == [0, 1]
     second = 1 if drivers[0].returncode == 0 else 0
     assert said[1 - second][0].endswith("finished\n")

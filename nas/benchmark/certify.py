@@ -140,7 +140,8 @@ def certify_energy(candidates: Mapping[str, Run], reference: Run, meter: Meter, 
 
     Beside the statuses of `certify`, all are `unavailable` with the reason where no sensor can be trusted.
     """
-    rule = replace(cycles or Cycles(), max_half_width=2 * (cycles or Cycles()).max_half_width)
+    rule = cycles or Cycles()
+    rule = replace(rule, max_half_width=2 * rule.max_half_width)
     try:
         gauge = _Joules(meter, plan, rule, reference)
         session = _Session(gauge=gauge, meter=meter, plan=plan, rule=rule, sleep=sleep)

@@ -218,7 +218,7 @@ def test_a_candidate_that_runs_at_another_clock_is_no_comparison(candidate_mhz, 
 
 
 class WarmingBoard(FakeMeter):
-    """A board that draws 3 % more and works 2 % slower as it warms; instant power, and a counter unless `summed`."""
+    """A board that works 2 % slower as it warms: a counter at 250 W, or `summed`, instant power that rises by 3 %."""
 
     def __init__(self, summed=False):
         super().__init__(power_w=None if summed else 250)

@@ -13,7 +13,8 @@ from nas.benchmark.memory import peak_memory
 from nas.benchmark.preparation import PRECISIONS, Prepared, plan_problem, prepare
 from nas.benchmark.runtimes import RUNTIMES, Network, OnnxFile
 from nas.benchmark.timing import latency, single_calls
+from nas.benchmark.turns import latency_in_turns
 from nas.benchmark.windows import energy
 
 __all__ = ["PRECISIONS", "RUNTIMES", "Network", "OnnxFile", "Prepared", "certify", "certify_energy", "energy",
-           "latency", "median_interval", "peak_memory", "plan_problem", "prepare", "single_calls"]
+           "latency", "latency_in_turns", "median_interval", "peak_memory", "plan_problem", "prepare", "single_calls"]

@@ -78,9 +78,10 @@ def measure(*, targets: Sequence[str], database: str, kind: str | None, batch: i
     with find_meter(kind) as meter, Store.open(database) as store:
         if not as_json:
             click.echo(f"{meter.device.name}: batch {batch} at {size} px, {precision}, {runtime}, {threads} thread(s)")
-        checked = instrument.certified(loaded, plan, meter, energy=True) if tier == "certify" else None
+        found = instrument.certified(loaded, plan, meter, energy=True) if tier == "certify" else \
+            instrument.measure_all(loaded, plan, meter)
         for target in loaded:
-            figures = checked[target.name] if checked is not None else instrument.measure(target, plan, meter)
+            figures = found[target.name]
             digest = target.architecture.digest if target.architecture else None
             store.add_single(target.name, figures, digest=digest)
             without += [f"{target.name}: no latency, {figure.status}: {figure.reason}" for figure in figures

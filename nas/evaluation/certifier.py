@@ -17,9 +17,10 @@ from nas.trial import CERTIFIED
 
 
 class Certifier:
-    """The same networks under the same plan as in the search, longer and together; `cycles` says how long."""
+    """The same networks under the same plan as in the search, longer and together; `cycles` says how long, None as
+    the device needs it."""
 
-    cycles = Cycles()
+    cycles: Cycles | None = None
 
     @classmethod
     def prepare(cls, job: Job) -> Preparation:

@@ -8,7 +8,7 @@ from typing import Any
 from nas import plugins
 from nas.architecture import Architecture
 from nas.errors import UnavailableError
-from nas.instrument.session import PROTOCOL, certified
+from nas.instrument.session import PROTOCOL, certified, latencies
 from nas.instrument.targets import Target
 from nas.measurement import Measurement, MeasurementPlan
 from nas.meters import Meter
@@ -23,8 +23,8 @@ IN_CYCLES = ("latency", "energy")
 def measure_again(networks: Mapping[str, Architecture], metrics: Sequence[str], plan: MeasurementPlan, meter: Meter, *,
                   classes: int, certify: bool) -> dict[str, tuple[Measurement, ...]]:
     """Of every network, by name, all of these metrics that are not trained: those of one front are taken together, so
-    that no two devices or conditions meet on it. With `certify` latency and joules are measured in turns with the
-    reference.
+    that no two devices or conditions meet on it. Latencies of several are measured in turns; with `certify` latency and
+    joules in turns with the reference.
 
     Raises `UnavailableError` with one line for each metric that this machine cannot give, and what `measure` raises.
     """
@@ -36,10 +36,14 @@ def measure_again(networks: Mapping[str, Architecture], metrics: Sequence[str], 
     subjects = {name: Subject(architecture=architecture, plan=plan, num_classes=classes, meter=meter)
                 for name, architecture in networks.items()}
     together: dict[str, tuple[Measurement, ...]] = {}
-    if certify and any(metric.name == "latency" for metric in wanted):
+    if any(metric.name == "latency" for metric in wanted):
         targets = [Target(name=name, network=each.model) for name, each in subjects.items()]
-        together = certified(targets, plan, meter, energy=any(metric.name == "energy" for metric in wanted))
-        wanted = [metric for metric in wanted if metric.name not in IN_CYCLES]
+        if certify:
+            together = certified(targets, plan, meter, energy=any(metric.name == "energy" for metric in wanted))
+            wanted = [metric for metric in wanted if metric.name not in IN_CYCLES]
+        else:
+            together = {name: (figure,) for name, figure in latencies(targets, plan, meter).items()}
+            wanted = [metric for metric in wanted if metric.name != "latency"]
     found: dict[str, tuple[Measurement, ...]] = {}
     for name in random.SystemRandom().sample(list(subjects), len(subjects)):
         with DeviceLock(meter.device.identity).exclusive():

@@ -2,7 +2,7 @@
 
 Every part measures with the real tiers. `coverage` and `energy` are simulated and need no idle machine; all others do.
 Sessions of the tier `certify` are shortened (1 s of a candidate, 0.4 s of the reference), so that forty fit a few
-minutes; the protocol's are five times as long, and at least as good.
+minutes; the protocol's are five times as long, and at least as good. On the CPU of a virtual machine they are whole.
 """
 
 import random
@@ -21,9 +21,9 @@ from scipy.stats import kendalltau
 from nas import plugins
 from nas.architecture import Architecture
 from nas.benchmark import certify, latency, prepare
-from nas.benchmark.certify import Cycles
+from nas.benchmark.certify import Cycles, shared_with
 from nas.instrument.energy_proof import SESSIONS, CountingBoard, energy_errors, rms
-from nas.instrument.session import certified
+from nas.instrument.session import certified, latencies
 from nas.instrument.simulated import DriftingDevice
 from nas.instrument.targets import NUM_CLASSES, Target
 from nas.measurement import Measurement, MeasurementPlan
@@ -62,7 +62,7 @@ class Bench:
     meter: Meter
     plan: MeasurementPlan
     sessions: int | None = None
-    cycles: Cycles = SHORT
+    cycles: Cycles | None = None
 
     def screened(self, network: Target, meter: Meter | None = None, plan: MeasurementPlan | None = None) -> Measurement:
         """Latency by the tier `screen`."""
@@ -71,8 +71,9 @@ class Bench:
             return latency(run, meter or self.meter, plan or self.plan)
 
     def certified(self, targets: Sequence[Target], meter: Meter | None = None) -> dict[str, Measurement]:
-        """Latency of all by the tier `certify`, in one shortened session."""
-        found = certified(targets, self.plan, meter or self.meter, cycles=self.cycles)
+        """Latency of all by the tier `certify`, in one session."""
+        cycles = self.cycles or (None if shared_with(self.meter.device) else SHORT)
+        found = certified(targets, self.plan, meter or self.meter, cycles=cycles)
         return {name: latency for name, (latency,) in found.items()}
 
     def networks(self, count: int) -> list[Target]:
@@ -154,13 +155,10 @@ def repeat(bench: Bench) -> Iterator[Proof]:
 
 
 def rank(bench: Bench) -> Iterator[Proof]:
-    """Twenty networks in two passes of the tier `screen`, each in an order of its own: Kendall's tau."""
-    networks, rng = bench.networks(bench.sessions or 20), random.Random(1)
-    passes: list[dict[str, Measurement]] = []
+    """Twenty networks in two passes of the tier `screen`, in turns within each: Kendall's tau."""
+    networks = bench.networks(bench.sessions or 20)
     started = time.perf_counter()
-    for _ in range(2):
-        order = rng.sample(networks, len(networks))
-        passes.append({network.name: bench.screened(network) for network in order})
+    passes = [latencies(networks, bench.plan, bench.meter) for _ in range(2)]
     both = [(first.value, passes[1][name].value) for name, first in passes[0].items()
             if first.value is not None and passes[1][name].value is not None]
     tau = kendall([a for a, _ in both if a], [b for _, b in both if b])

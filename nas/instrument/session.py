@@ -1,10 +1,12 @@
-"""One target measured with the device to itself: latency, single calls, energy, peak memory."""
+"""Targets measured with the device to itself: latency, single calls, energy, peak memory."""
 
+import random
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from nas.benchmark import energy, latency, peak_memory, prepare, single_calls
+from nas.benchmark import energy, latency, latency_in_turns, peak_memory, prepare, single_calls
 from nas.benchmark.certify import Cycles
 from nas.instrument.targets import Target
 from nas.measurement import Measurement, MeasurementPlan
@@ -13,12 +15,33 @@ from nas.meters.host import details
 from nas.meters.lock import DeviceLock
 from nas.metrics.certified import certified as in_cycles
 
-PROTOCOL = "screen/1"
+PROTOCOL, TURNS = "screen/1", "turns/1"
 """Stored with every figure; another number says that figures may not be compared."""
 
 
-def measure(target: Target, plan: MeasurementPlan, meter: Meter) -> tuple[Measurement, ...]:
-    """Latency, energy and peak memory of a batch, and latency of single calls with one image.
+def latencies(targets: Sequence[Target], plan: MeasurementPlan, meter: Meter) -> dict[str, Measurement]:
+    """Latency of a batch of each, by name: of several in turns. Raises what `measure` raises."""
+    with DeviceLock(meter.device.identity).exclusive(), ExitStack() as prepared:
+        before = details()
+        runs = {target.name: prepared.enter_context(prepare(target.network, plan, meter)) for target in targets}
+        if len(runs) == 1:
+            protocol, found = PROTOCOL, {name: latency(run, meter, plan) for name, run in runs.items()}
+        else:
+            seed = random.SystemRandom().randrange(2**31)
+            protocol, found = TURNS, latency_in_turns(runs, meter, plan, seed=seed)
+    shared: dict[str, Any] = {"protocol": protocol, "host_before": before, "host_after": details()}
+    return {name: replace(figure, details={**shared, **figure.details}) for name, figure in found.items()}
+
+
+def measure_all(targets: Sequence[Target], plan: MeasurementPlan, meter: Meter) -> dict[str, tuple[Measurement, ...]]:
+    """Of each what `measure` measures, by name; the latencies of several in turns. Raises what it raises."""
+    found = latencies(targets, plan, meter) if len(targets) > 1 else {}
+    return {target.name: measure(target, plan, meter, found.get(target.name)) for target in targets}
+
+
+def measure(target: Target, plan: MeasurementPlan, meter: Meter, known: Measurement | None = None) -> tuple[
+        Measurement, ...]:
+    """Latency, unless `known`, energy and peak memory of a batch, and latency of single calls with one image.
 
     A figure that cannot be had is there with its status and reason. Raises what `nas.benchmark.prepare` and the lock
     raise.
@@ -26,7 +49,7 @@ def measure(target: Target, plan: MeasurementPlan, meter: Meter) -> tuple[Measur
     with DeviceLock(meter.device.identity).exclusive():
         before = details()
         with prepare(target.network, plan, meter) as run:
-            figures = [latency(run, meter, plan), energy(run, meter, plan), peak_memory(run, meter, plan)]
+            figures = [known or latency(run, meter, plan), energy(run, meter, plan), peak_memory(run, meter, plan)]
             single = single_calls(run, meter, plan) if plan.batch_size == 1 else None
         if single is None:
             one = replace(plan, batch_size=1)

@@ -1,6 +1,7 @@
 """A meter whose clock moves only when work is done, so that no test sleeps. Its figures say nothing about a machine."""
 
 import math
+import random
 from collections.abc import Callable
 
 from nas.errors import UnavailableError
@@ -36,6 +37,10 @@ class FakeMeter(CommonMeter):
         """Let time pass."""
         self.now_s += seconds
 
+    def network(self, seconds: float) -> Callable[[], None]:
+        """A network whose calls take so long."""
+        return lambda: self.work(seconds)
+
     def time_s(self) -> float:
         """The fake clock."""
         return self.now_s
@@ -66,3 +71,23 @@ class FakeMeter(CommonMeter):
     def peak_memory_bytes(self, run: Callable[[], object]) -> int:
         """Real bytes of real tensors."""
         return peak_live_bytes(run)
+
+
+class SharedCpu(FakeMeter):
+    """The CPU of a virtual machine: the pace of all that runs on it wanders, by `spread` (a share) several times a
+    second."""
+
+    def __init__(self, seed: int = 0, spread: float = 0.03) -> None:
+        super().__init__()
+        self.device = Device(kind="cpu", name="fake", identity="fake-0", device_class="fake",
+                             details={"hypervisor": "KVM"})
+        self._rng, self._spread, self._pace, self._until_s = random.Random(seed), spread, 1.0, 0.0
+
+    def network(self, seconds: float) -> Callable[[], None]:
+        """A network whose calls take so long at the first pace."""
+        def call() -> None:
+            if self.now_s >= self._until_s:
+                self._pace = min(max(self._pace * math.exp(self._rng.gauss(0, self._spread)), 0.8), 1.6)
+                self._until_s = self.now_s + self._rng.uniform(0.05, 0.4)
+            self.work(seconds * self._pace)
+        return call

@@ -1,6 +1,7 @@
 """`nas measure` and `nas doctor` as a user types them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,6 +66,24 @@ def test_a_network_is_measured_and_kept(run, tmp_path):
     assert [(m.metric, m.value) for _, m in kept] == [(m["metric"], m["value"]) for m in figures.values()]
     assert all({"protocol", "host_before", "host_after"} <= set(m.details) for _, m in kept)
     assert told.exit_code == (2 if kept[0][1].status is Status.CONTENDED else 0)
+
+
+@pytest.mark.slow
+def test_several_networks_are_timed_in_turns(run, tmp_path):
+    """A network with four times the channels is the slower one; each has all figures, and the latencies say that they
+    were taken in turns."""
+    wide = replace(TINY, stages=tuple(replace(stage, mid_channels=64, out_channels=128) for stage in TINY.stages))
+    (tmp_path / "wide.json").write_text(json.dumps(wide.to_dict()))
+    told = run("measure", "tiny.json", "wide.json", "--size", "32", "--json")
+    figures = json.loads(told.stdout)
+    latencies = {each["target"]: each for each in figures if each["metric"] == "latency"}
+    assert len(figures) == 8
+    assert {each["details"]["protocol"] for each in latencies.values()} == {"turns/1"}
+    if told.exit_code:
+        assert {each["status"] for each in latencies.values()} == {"contended"}
+    else:
+        assert latencies["wide.json"]["value"] > latencies["tiny.json"]["value"]
+        assert len(latencies["tiny.json"]["samples"]) >= 6
 
 
 @pytest.mark.slow

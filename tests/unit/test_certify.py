@@ -8,12 +8,12 @@ from itertools import pairwise
 
 import pytest
 
-from nas.benchmark.certify import Cycles, certify, certify_energy
+from nas.benchmark.certify import SHARED, Cycles, certify, certify_energy
 from nas.benchmark.interval import median_interval
 from nas.instrument.simulated import DriftingDevice
 from nas.measurement import MeasurementPlan, Status
 from nas.meters.watch import DeviceState
-from nas.testing.fake_meter import FakeMeter
+from nas.testing.fake_meter import FakeMeter, SharedCpu
 
 PLAN = MeasurementPlan(block_s=0.1)
 RATIO = 1.7
@@ -265,17 +265,66 @@ def test_joules_that_cannot_be_had_have_a_reason():
     assert "went back" in found.reason
 
 
-@pytest.mark.parametrize(("shared", "change", "whole"), [(False, 0.015, True), (False, 0.03, False), (True, 0.03, True),
-                                                         (True, 0.06, False)])
-def test_a_shared_cpu_may_change_its_pace_by_more(shared, change, whole):
-    """References that differ by 3 % are no reason to reject a cycle on the CPU of a virtual machine, and only there;
-    the figure says whom it is shared with."""
-    meter = FakeMeter()
-    meter.device = replace(meter.device, kind="cpu", details={"hypervisor": "KVM"} if shared else {})
+def test_on_a_shared_cpu_many_short_cycles_cancel_what_few_long_ones_cannot():
+    """A pace that wanders by 3 % several times a second: within 2 % of the true ratio in at least 38 of 40 sessions,
+    the interval holds it in at least 37, in less than a minute each; the protocol's cycles are all rejected, or off by
+    more than that in several."""
+    close = held = long_ones = 0
+    for seed in range(40):
+        meter = SharedCpu(seed)
+        found = run_short(meter, RATIO, seed)
+        assert found.value is not None
+        close += abs(found.details["ratio"] / RATIO - 1) <= 0.02
+        held += found.details["ratio_low"] <= RATIO <= found.details["ratio_high"]
+        assert found.details["shared_with"] == "KVM"
+        assert meter.now_s < 60
+        meter = SharedCpu(seed)
+        protocol = run_short(meter, RATIO, seed, cycles=Cycles())
+        long_ones += protocol.value is not None and abs(protocol.details["ratio"] / RATIO - 1) <= 0.02
+    assert close >= 38
+    assert held >= 37
+    assert long_ones < 30
 
-    def reference():
-        meter.work(0.1 * (1 + change * (int(meter.now_s / 7) % 2)))
 
-    found = certify({"net": lambda: meter.work(0.1)}, reference, meter, PLAN, sleep=meter.sleep)["net"]
-    assert bool(found.details["rejected"]) is not whole
-    assert found.details["shared_with"] == ("KVM" if shared else None)
+def run_short(meter, ratio, seed, **changes):
+    return certify({"net": meter.network(0.004 * ratio)}, meter.network(0.004), meter, MeasurementPlan(),
+                   sleep=meter.sleep, seed=seed, **changes)["net"]
+
+
+@pytest.mark.parametrize(("busy_s", "value"), [(3.0, True), (math.inf, False)])
+def test_on_a_shared_cpu_no_cycle_counts_beside_a_neighbour_in_sight(busy_s, value):
+    """One that begins in the middle and uses the free core: its cycles are rejected and the others count; one that does
+    not end leaves no value, `contended`."""
+    meter = SharedCpu(spread=0.001)
+
+    def beside(seconds):
+        call = meter.network(seconds)
+
+        def slowed():
+            began_s = meter.now_s
+            busy = 5 < began_s < 5 + busy_s
+            call()
+            if busy:
+                meter.work(meter.now_s - began_s)  # twice as slow beside it
+                meter.foreign_s += meter.now_s - began_s
+        return slowed
+
+    def sleep(seconds):
+        meter.foreign_s += seconds if 5 < meter.now_s < 5 + busy_s else 0
+        meter.work(seconds)
+
+    found = certify({"net": beside(0.0068)}, beside(0.004), meter, MeasurementPlan(), sleep=sleep,
+                    cycles=replace(SHARED, max_half_width=1e-4))["net"]
+    assert any("of 1 free cores" in reason for reason in found.details["rejected"])
+    if value:
+        assert found.details["ratio"] == pytest.approx(RATIO, rel=0.01)
+    else:
+        assert (found.status, found.value) == (Status.CONTENDED, None)
+
+
+def test_a_slow_network_has_longer_segments():
+    """Calls of 0.3 s do not fit a tenth of a second: each segment has four, and the first is dropped."""
+    meter = SharedCpu(spread=0.001)
+    found = certify({"net": meter.network(0.3)}, meter.network(0.15), meter, PLAN, sleep=meter.sleep)["net"]
+    assert (found.status, len(found.details["rejected"])) == (Status.OK, 0)
+    assert found.details["ratio"] == pytest.approx(2, rel=0.01)

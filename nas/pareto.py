@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nas.errors import InvalidValueError
 from nas.study import Objective
-from nas.trial import CERTIFIED, Trial, TrialState
+from nas.trial import Trial, TrialState
 
 
 def ranks(losses: ArrayLike) -> NDArray[np.int64]:
@@ -140,8 +140,7 @@ def standings(trials: Sequence[Trial], objectives: Sequence[Objective]) -> dict[
 
 def _certified_together(trials: Sequence[Trial]) -> NDArray[np.bool_]:
     """Which trials were certified in the newest session; others cannot be compared with them in its seconds."""
-    figures = [t.evaluation.measurements.get(CERTIFIED) for t in trials]
-    sessions = [str(m.details.get("session", "")) if m is not None and m.value is not None else "" for m in figures]
+    sessions = [t.evaluation.certified_in or "" for t in trials]
     newest = max(sessions)
     return np.asarray([bool(newest) and session == newest for session in sessions])
 

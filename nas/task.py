@@ -39,7 +39,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Together:
-    """Networks to measure in one session; one `Measured` event answers it, a figure for each in their order."""
+    """Networks to measure in one session; one `Measured` event answers it, as many figures for each, in their order."""
 
     number: int
     architectures: tuple[Architecture, ...]

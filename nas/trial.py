@@ -25,8 +25,8 @@ class TrialState(StrEnum):
     FAILED = "failed"
 
 
-CERTIFIED = "certified_latency"
-"""The metric of latency that was measured together with the other members of a front: beside `latency`, not instead."""
+CERTIFIED: Mapping[str, str] = {"latency": "certified_latency", "energy": "certified_energy"}
+"""What a metric is called where it was measured together with the other members of a front: beside it, not instead."""
 
 MOVES: Mapping[TrialState, frozenset[TrialState]] = {
     TrialState.RUNNING: frozenset({TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED}),
@@ -131,9 +131,16 @@ class Evaluation:
         return measurement.value if measurement else None
 
     def shown(self, metric: str) -> Measurement | None:
-        """The best figure there is: of latency the certified one, where it has a value."""
-        certified = self.measurements.get(CERTIFIED) if metric == "latency" else None
+        """The best figure there is: the certified one, where it has a value."""
+        certified = self.measurements.get(CERTIFIED.get(metric, ""))
         return certified if certified and certified.value is not None else self.measurements.get(metric)
+
+    @property
+    def certified_in(self) -> str | None:
+        """The session of the certified figures, None where there are none or one has no value."""
+        figures = [self.measurements[name] for name in CERTIFIED.values() if name in self.measurements]
+        whole = figures and all(figure.value is not None for figure in figures)
+        return str(figures[0].details.get("session")) if whole else None
 
     def with_measurements(self, measurements: Sequence[Measurement], measure_s: float = 0.0) -> Self:
         """With these measurements added; a metric measured again replaces its old figure."""
@@ -195,7 +202,7 @@ class Trial:
         """Of each loss its best and its worst within the 95 % interval, or None where one has no value.
 
         The value itself where nothing was measured; a measured value without interval may be anything. `certified`
-        takes the certified figure of latency.
+        takes the certified figures.
         """
         if self.losses(objectives) is None:
             return None

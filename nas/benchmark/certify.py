@@ -19,13 +19,15 @@ Several candidates take turns, in an order drawn anew each round.
 * Stop for a candidate with K >= 4 cycles where h = 1.3 t(0.975, K - 1) s / sqrt(K) is at most 1 % of the mean ratio
   (2 % for joules), or at K = 12, then `noisy`. The 1.3 pays for the shared R and for looking more than once: without it
   the interval covers 83 to 94 % in simulation, with it 92 to 97 %.
-* Latency on the CPU of a virtual machine, whose host has others that it cannot see, has cycles of its own (`SHARED`): a
-  tenth of a second for either network, 20 to 300 times, and the median with its interval from ranks. On two cores of an
-  AMD EPYC that did nothing else, one network's pace moved by 2 % from one segment to the next (median; 9 % in one of
-  20) whether segments were 0.1 or 5 s long, so many short ones cancel what few long ones cannot: of 800 s of its calls,
-  cut up into sessions of the network against itself, sessions of 30 s with 5 and 2 s were off by up to 2.1 %, and these
-  by at most 0.9 % in 12 s (median; 57 sessions, the interval held 1 in all). Equal segments of 0.1 s were off by up to
-  1.5 %, so their length is drawn.
+* Latency on the CPU of a virtual machine, whose host has others that it cannot see, has cycles of its own (`SHARED`):
+  a tenth of a second for either network, 20 to 300 times, and the median of the ratios of each C to the R before it and
+  to the R after it. On two cores of an AMD EPYC that did nothing else, one network's pace moved by 2 % from one segment
+  to the next (median; 9 % in one of 20) whether segments were 0.1 or 5 s long, so many short ones cancel what few long
+  ones cannot: of 800 s of its calls, cut up into sessions of the network against itself, sessions of 30 s with 5 and
+  2 s were off by up to 2.1 %, and these, of some 12 s, by at most 1.3 % (179 sessions in three cuts; the interval held
+  1 in 98 %). Equal segments of 0.1 s were off by up to 1.5 %, so their length is drawn. Delays have a long tail, so the
+  median of ratios to the mean of two R was too small, by 0.1 %. What no cycle sees: one copy of a network was 1.2 %
+  slower than another in each of four sessions of one process, so where a network lies in memory matters as much.
 * The value is the mean ratio times the median R of this session. Across sessions compare the ratio, in `details`.
 """
 
@@ -57,8 +59,8 @@ UNTIMED = Problem(status=Status.CONTENDED, reason="other processes held the core
 @dataclass(frozen=True, kw_only=True)
 class Cycles:
     """How long and how often. The defaults are the protocol. `summed_s` is the least of a segment in which power is
-    summed; segments' lengths vary by the share `jitter`; `ranks` asks for the median and its interval from ranks in
-    place of the mean; `alone` rejects cycles beside neighbours whatever the reference did."""
+    summed; segments' lengths vary by the share `jitter`; `pairs` asks for the median of the ratios to either R, and its
+    interval from ranks, in place of the mean; `alone` rejects cycles beside neighbours whatever the reference did."""
 
     candidate_s: float = 5.0
     reference_s: float = 2.0
@@ -75,11 +77,11 @@ class Cycles:
     patience_s: float = 60.0
     max_s: float = 180.0
     jitter: float = 0.0
-    ranks: bool = False
+    pairs: bool = False
     alone: bool = False
 
 
-SHARED = Cycles(candidate_s=0.1, reference_s=0.1, dropped_s=1e-3, jitter=0.3, least=20, most=300, ranks=True,
+SHARED = Cycles(candidate_s=0.1, reference_s=0.1, dropped_s=1e-3, jitter=0.3, least=20, most=300, pairs=True,
                 max_reference_change=math.inf, alone=True, max_rejected=60, pause_s=0.1, max_pause_s=1.6)
 """Latency where others share the CPU unseen."""
 
@@ -95,8 +97,9 @@ class _Candidate:
 
     run: Run
     calls: int
-    ranks: bool
+    paired: bool
     ratios: list[float] = field(default_factory=list)
+    pairs: list[float] = field(default_factory=list)
     figures: list[float] = field(default_factory=list)
     rejected: list[Problem] = field(default_factory=list)
     spent_s: float = 0.0
@@ -104,12 +107,12 @@ class _Candidate:
     @property
     def ratio(self) -> float:
         """Of all cycles."""
-        return statistics.median(self.ratios) if self.ranks else statistics.fmean(self.ratios)
+        return statistics.median(self.pairs) if self.paired else statistics.fmean(self.ratios)
 
     @property
     def half_width(self) -> float:
         """Of the ratio's interval; infinite for too few cycles."""
-        known = (median_interval if self.ranks else mean_interval)(self.ratios) if len(self.ratios) > 1 else None
+        known = (median_interval if self.paired else mean_interval)(self.ratios) if len(self.ratios) > 1 else None
         return WIDENING * (known.high - known.low) / 2 if known else math.inf
 
     def precise(self, cycles: Cycles) -> bool:
@@ -194,7 +197,7 @@ class _Session:
     def figures(self, candidates: Mapping[str, Run], reference: Run, rng: random.Random) -> dict[str, Measurement]:
         """Of every candidate, by its name."""
         meter, rule, neighbour = self.meter, self.rule, self.meter.watch.neighbour()
-        known = {name: _Candidate(run, self.gauge.calls(run), rule.ranks) for name, run in candidates.items()}
+        known = {name: _Candidate(run, self.gauge.calls(run), rule.pairs) for name, run in candidates.items()}
         reference_calls = self.gauge.calls(reference)
         references: list[float] = []
         pause_s = rule.pause_s
@@ -215,6 +218,7 @@ class _Session:
                     rejected = True
                 else:
                     each.ratios.append(middle.figure / ((before.figure + after.figure) / 2))
+                    each.pairs += [middle.figure / before.figure, middle.figure / after.figure]
                     each.figures.append(middle.figure)
                     references += [after.figure]
                 before = after
@@ -265,7 +269,8 @@ class _Session:
                            device=self.meter.device, plan=self.plan)
         details: dict[str, Any] = {"protocol": PROTOCOL, "ratios": each.ratios, f"candidate_{unit}": each.figures,
                                    f"reference_{unit}": list(references), "shared_with": shared_with(self.meter.device),
-                                   "rejected": [problem.reason for problem in each.rejected]}
+                                   "rejected": [problem.reason for problem in each.rejected],
+                                   **self.meter.watch.details()}
         if each.given_up(rule) or not each.ratios:
             held = sum(problem.status is Status.CONTENDED for problem in each.rejected)
             last = each.rejected[-1].reason if each.rejected else "time ran out"

@@ -147,7 +147,7 @@ def latency_in_turns(runs: Mapping[str, Run], meter: Meter, plan: MeasurementPla
         held = rounds - turns.fewest
         reason = f"other processes held the cores in {held} of {rounds} rounds; stop them and measure again"
         return {name: figure(value=None, status=Status.CONTENDED, reason=reason) for name in runs}
-    details = {"rounds": rounds} | ({"spoiled": spoiled} if spoiled else {})
+    details = {"rounds": rounds, **meter.watch.details()} | ({"spoiled": spoiled} if spoiled else {})
     return {name: _measured(figure, one, plan, crowd, details)
             for name, one in zip(runs, turns.figures(), strict=True)}
 

@@ -87,7 +87,7 @@ def cell(metric: str, trial: Trial) -> str:
     measurement = trial.evaluation.shown(metric)
     if measurement is not None:
         seeds = f", {len(measurement.samples)} seeds" if metric == "error" and len(measurement.samples) > 1 else ""
-        return with_interval(measurement) + seeds + (", certified" if measurement.metric == CERTIFIED else "")
+        return with_interval(measurement) + seeds + (", certified" if measurement.metric in CERTIFIED.values() else "")
     return quantity(trial.evaluation.value(metric), "1", metric=metric)
 
 

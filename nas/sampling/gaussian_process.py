@@ -1,4 +1,4 @@
-"""Gaussian process regression with one length scale for each group of inputs, a linear part and learned noise.
+"""Gaussian process regression with length scales of groups and of values, a linear part and learned noise.
 
 Covariance: `linear * x.x' / groups + signal * Matern-5/2(x, x')`, with `noise` on the diagonal, for outputs scaled to
 mean 0 and variance 1. The hyperparameters are the maximum a posteriori under log-normal priors, found by L-BFGS with
@@ -27,14 +27,43 @@ ITERATIONS, FURTHER = 60, 10
 """At most, from the priors and from where a fit to half of the points ended."""
 SIGNAL, LINEAR, NOISE = (0.0, 1.0), (-1.0, 1.0), (-5.0, 1.5)
 """Prior mean and standard deviation of the logarithm of each variance."""
-LENGTH_SD = 0.5
+LENGTH_SD, VALUE_SD = 0.5, 0.5
 """Half of what it first was: at 50 evaluations `known-cost` is better by .003 on Channel-Bench ResNet (40 seeds), by
 .005 with one training shown (24) and by .03 on the made-up error (24), worse by .01 on NAS-Bench-201 (40)."""
 
 
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What the columns of the inputs are, (d,) each: the group, from 0 on, and the value that a column stands for where
+    several groups have the same ones, -1 where not.
+
+    A column's length scale is that of its group times that of its value: which operations make a difference is learned
+    from all places where they may be.
+    """
+
+    groups: NDArray[np.int64]
+    values: NDArray[np.int64]
+
+    @property
+    def count(self) -> int:
+        """Groups."""
+        return int(self.groups.max()) + 1
+
+    @cached_property
+    def factors(self) -> Array:
+        """Which length scales make up each column's, (d, groups + values)."""
+        known = self.values[:, None] == np.arange(self.values.max() + 1)
+        return np.column_stack([self.groups[:, None] == np.arange(self.count), known]).astype(float)
+
+    def and_single(self, count: int) -> "Columns":
+        """With so many more, each a group of its own."""
+        return Columns(np.append(self.groups, self.count + np.arange(count)),
+                       np.append(self.values, np.full(count, -1)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """Logarithms: `lengths` of shape (groups,), then the variances of the parts."""
+    """Logarithms: `lengths` of groups and of values, then the variances of the parts."""
 
     lengths: Array
     signal: float
@@ -52,12 +81,12 @@ class Hyperparameters:
         return np.concatenate([self.lengths, [self.signal, self.linear, self.noise]])
 
 
-def prior(groups: int) -> tuple[Array, Array]:
+def prior(groups: int, values: int) -> tuple[Array, Array]:
     """Means and standard deviations of the logarithms of all hyperparameters."""
-    lengths = np.full(groups, 0.5 * math.log(groups))
-    means = np.concatenate([lengths, [SIGNAL[0], LINEAR[0], NOISE[0]]])
-    deviations = np.concatenate([np.full(groups, LENGTH_SD), [SIGNAL[1], LINEAR[1], NOISE[1]]])
-    return means, deviations
+    lengths = [0.5 * math.log(groups)] * groups + [0.0] * values
+    means = [*lengths, SIGNAL[0], LINEAR[0], NOISE[0]]
+    deviations = [LENGTH_SD] * groups + [VALUE_SD] * values + [SIGNAL[1], LINEAR[1], NOISE[1]]
+    return np.array(means), np.array(deviations)
 
 
 def scaled(values: Array) -> tuple[Array, float, float]:
@@ -88,20 +117,18 @@ def matern(squares: Array) -> tuple[Array, Array]:
     return squares, root
 
 
-def fit(inputs: Array, outputs: Array, groups: NDArray[np.int64],
-        near: Hyperparameters | None = None) -> Hyperparameters:
-    """The most probable hyperparameters for (n, d) inputs whose columns belong to `groups`, and (n,) outputs; found
-    sooner where some that are `near` them are known."""
-    count = int(groups.max()) + 1
-    means, deviations = prior(count)
+def fit(inputs: Array, outputs: Array, columns: Columns, near: Hyperparameters | None = None) -> Hyperparameters:
+    """The most probable hyperparameters for (n, d) inputs with these columns, and (n,) outputs; found sooner where some
+    that are `near` them are known."""
+    count, factors = columns.count, columns.factors
+    means, deviations = prior(count, factors.shape[1] - count)
     target, _, _ = scaled(outputs)
     inner = inputs @ inputs.T / count
     identity = np.eye(len(inputs))
-    membership = (groups[:, None] == np.arange(count)).astype(float)  # (d, groups)
 
     def loss(vector: Array) -> tuple[float, Array]:
         signal, linear, noise = np.exp(vector[-3:])
-        at = inputs * np.exp(-vector[groups])
+        at = inputs * np.exp(-factors @ vector[:-3])
         correlation, slope = matern(squared_distances(at, at))
         covariance = signal * correlation + linear * inner + (noise + JITTER) * identity
         factor = cholesky(covariance, lower=True, check_finite=False)
@@ -113,7 +140,7 @@ def fit(inputs: Array, outputs: Array, groups: NDArray[np.int64],
         moved = 2 * ((at**2).T @ pull.sum(axis=1) - ((pull @ at) * at).sum(axis=0))  # sum of pull * (x - x')^2
         away = (vector - means) / deviations
         gradient = np.concatenate([
-            -(moved @ membership),
+            -(moved @ factors),
             [0.5 * signal * (outer * correlation).sum(), 0.5 * linear * (outer * inner).sum(),
              0.5 * noise * np.trace(outer)],
         ]) + away / deviations
@@ -132,7 +159,7 @@ class GaussianProcess:
 
     inputs: Array
     outputs: Array
-    groups: NDArray[np.int64]
+    columns: Columns
     hyperparameters: Hyperparameters
 
     @cached_property
@@ -168,13 +195,13 @@ class GaussianProcess:
 
     def _covariance(self, first: Array, second: Array) -> Array:
         known = self.hyperparameters
-        scale = np.exp(-known.lengths[self.groups])
+        scale = np.exp(-self.columns.factors @ known.lengths)
         covariance, _ = matern(squared_distances(first * scale, second * scale))
         covariance *= math.exp(known.signal)
-        covariance += first @ (math.exp(known.linear) / len(known.lengths) * second.T)
+        covariance += first @ (math.exp(known.linear) / self.columns.count * second.T)
         return covariance
 
     def _variance(self, inputs: Array) -> Array:
         known = self.hyperparameters
-        linear = math.exp(known.linear) / len(known.lengths)
+        linear = math.exp(known.linear) / self.columns.count
         return np.asarray(math.exp(known.signal) + linear * (inputs**2).sum(axis=1))

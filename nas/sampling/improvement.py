@@ -1,4 +1,4 @@
-"""Expected hypervolume improvement of a candidate whose costs are known and whose error is Gaussian: exact.
+"""Expected hypervolume improvement of a candidate whose costs are known and whose log-error is Gaussian: exact.
 
 Above every point of the space of costs stands the least error e of the front members that reach it, the reference's
 where none does. A candidate of costs c whose error comes out as y adds, at each point of the box from c to the
@@ -24,16 +24,19 @@ AT_ONCE = 2048
 
 
 def expected_shortfall(level: Array, mean: Array, deviation: Array) -> Array:
-    """E[max(level - y, 0)] for y ~ N(mean, deviation**2); the arguments broadcast."""
-    z = (level - mean) / deviation
-    return (level - mean) * ndtr(z) + deviation * np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)  # type: ignore[no-any-return]
+    """E[max(level - y, 0)] for log(y) ~ N(mean, deviation**2), `level` positive; the arguments broadcast.
+
+    A European put's value where nothing is discounted: Black & Scholes, J. Political Economy 81, 1973.
+    """
+    z = (np.log(level) - mean) / deviation
+    return level * ndtr(z) - np.exp(mean + deviation**2 / 2) * ndtr(z - deviation)  # type: ignore[no-any-return]
 
 
 def expected_improvement(*, mean: Array, deviation: Array, costs: Array, front: Array, reference: Array) -> Array:
     """Of n candidates, shape (n,).
 
-    `mean` and `deviation` (n,) of the error, `costs` (n, m); `front` (K, 1 + m), error first, dominated points are no
-    harm; `reference` (1 + m,).
+    `mean` and `deviation` (n,) of the logarithm of the error, `costs` (n, m); `front` (K, 1 + m), error first,
+    dominated points are no harm; `reference` (1 + m,). Errors are positive.
     """
     inside = front[(front < reference).all(axis=1)]
     members = [tuple(member) for member in inside[np.argsort(inside[:, 0], kind="stable")].tolist()]

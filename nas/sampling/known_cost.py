@@ -149,7 +149,7 @@ class _Knowledge:
         measured = self._with(metric)
         values = np.array([self._figures[i][metric] for i in measured])
         return posterior(self.encode(self.vectors[measured]), np.log(np.maximum(values, values.max() * 1e-9)),
-                        self.encode.groups, slice(-NEWEST, None))
+                        self.encode.columns, slice(-NEWEST, None))
 
     def _losses(self, costs: dict[str, Array]) -> Array:
         return np.column_stack([costs[o.metric] if o.direction is Direction.MINIMIZE else -costs[o.metric]
@@ -186,12 +186,12 @@ class _Knowledge:
         """Of the log-error by these inputs; running trials make it surer, not better."""
         done, errors, costs = self._observed
         process = posterior(encode(self.vectors[done]), np.minimum(errors, self.reference[0] + np.log(WORST)),
-                            encode.groups, _telling(errors, costs))
+                            encode.columns, _telling(errors, costs))
         if not self._running:
             return process
         waiting = encode(self.vectors[self._running])
         return GaussianProcess(
-            inputs=np.concatenate([process.inputs, waiting]), groups=process.groups,
+            inputs=np.concatenate([process.inputs, waiting]), columns=process.columns,
             outputs=np.concatenate([process.outputs, process.mean(waiting)]),
             hyperparameters=process.hyperparameters)
 
@@ -242,9 +242,14 @@ class _Knowledge:
     def _ranked(self, model: GaussianProcess, inputs: Array, losses: Array) -> NDArray[np.int64]:
         """The order of these networks by expected gain, best first."""
         mean, deviation = model.predict(inputs)
-        gain = expected_improvement(mean=mean, deviation=deviation, costs=losses, front=self.front[1],
-                                    reference=self.reference)
+        gain = expected_improvement(mean=mean, deviation=deviation, costs=losses, front=_plain(self.front[1]),
+                                    reference=_plain(self.reference))
         return np.lexsort((mean, -gain))
+
+
+def _plain(points: Array) -> Array:
+    """With errors for log-errors, which come first: what is to grow is the hypervolume of the errors."""
+    return np.concatenate([np.exp(points[..., :1]), points[..., 1:]], axis=-1)
 
 
 def _telling(errors: Array, costs: Array) -> slice | NDArray[np.int64]:

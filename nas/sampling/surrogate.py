@@ -10,8 +10,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.sampling.gaussian_process import GaussianProcess, Hyperparameters, fit
+from nas.sampling.gaussian_process import Columns, GaussianProcess, Hyperparameters, fit
 from nas.sampling.problem import Problem, Vectors
+from nas.search_space import Value
 
 Array = NDArray[np.float64]
 
@@ -32,33 +33,36 @@ COST_SCALE = 0.5
 
 
 @lru_cache(maxsize=128)
-def _remembered(inputs: bytes, outputs: bytes, groups: bytes, near: bytes) -> Hyperparameters:
-    y, g = np.frombuffer(outputs), np.frombuffer(groups, dtype=np.int64)
+def _remembered(inputs: bytes, outputs: bytes, columns: bytes, near: bytes) -> Hyperparameters:
+    y, parts = np.frombuffer(outputs), np.frombuffer(columns, dtype=np.int64).reshape(2, -1)
     known = Hyperparameters.of(np.frombuffer(near)) if near else None
-    return fit(np.frombuffer(inputs).reshape(len(y), -1), y, g, known)
+    return fit(np.frombuffer(inputs).reshape(len(y), -1), y, Columns(*parts), known)
 
 
-def _hyperparameters(inputs: Array, outputs: Array, groups: NDArray[np.int64], count: int) -> Hyperparameters:
+def _hyperparameters(inputs: Array, outputs: Array, columns: Columns, count: int) -> Hyperparameters:
     """For the first `count` points, or a few less."""
     used = REFITS[bisect_right(REFITS, count) - 1]
-    near = _hyperparameters(inputs, outputs, groups, used // 2).vector.tobytes() if used >= 20 else b""
+    near = _hyperparameters(inputs, outputs, columns, used // 2).vector.tobytes() if used >= 20 else b""
     chosen = np.unique(np.linspace(0, used - 1, min(used, FITTED)).round().astype(int))
-    return _remembered(inputs[chosen].tobytes(), outputs[chosen].tobytes(), groups.tobytes(), near)
+    parts = np.stack([columns.groups, columns.values]).tobytes()
+    return _remembered(inputs[chosen].tobytes(), outputs[chosen].tobytes(), parts, near)
 
 
-def posterior(inputs: Array, outputs: Array, groups: NDArray[np.int64],
+def posterior(inputs: Array, outputs: Array, columns: Columns,
               kept: slice | NDArray[np.int64] = slice(None)) -> GaussianProcess:
     """The posterior given all points, or those that are `kept`; all of them choose the hyperparameters."""
-    return GaussianProcess(inputs=inputs[kept], outputs=outputs[kept], groups=groups,
-                           hyperparameters=_hyperparameters(inputs, outputs, groups, len(outputs)))
+    return GaussianProcess(inputs=inputs[kept], outputs=outputs[kept], columns=columns,
+                           hyperparameters=_hyperparameters(inputs, outputs, columns, len(outputs)))
 
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
     """Networks as inputs of a model: the choices, and the logarithms of the counts.
 
-    Of a choice with order and few values each step is a column, so that values are the more alike the fewer steps lie
-    between them; with many values, or without order, each value is a column, and the position is one more.
+    Of a choice with order and few values each step is a column, so that values are the more alike the fewer steps
+    lie between them; with many values, or without order, each value is a column, and the position is one more. Where
+    choices without order have the same values, how often each of them occurs is a column too, and a value makes as much
+    difference in one place as in another: so much of what an operation does is the same wherever it is.
     """
 
     problem: Problem
@@ -66,17 +70,28 @@ class Encoder:
     def __call__(self, vectors: Vectors) -> Array:
         """(n, d) to (n, columns)."""
         columns = [table[vectors[:, i]] for i, table in enumerate(self._tables)]
+        columns += [(vectors[:, alike, None] == np.arange(self.problem.sizes[alike[0]])).mean(axis=1)
+                    for alike in self._alike]
         columns += [vectors[:, [i]] / (self.problem.sizes[i] - 1) for i in self._long]
         mean, deviation = self._counts
         columns.append((self._logarithms(vectors) - mean) / deviation * COST_SCALE)
         return np.concatenate(columns, axis=1)
 
     @cached_property
-    def groups(self) -> NDArray[np.int64]:
-        """The length scale of each column."""
-        widths = [table.shape[1] for table in self._tables]
-        single = len(self._long) + self._logarithms(self.problem.sample[:1]).shape[1]
-        return np.concatenate([np.repeat(np.arange(len(widths)), widths), len(widths) + np.arange(single)])
+    def columns(self) -> Columns:
+        """A group for each choice, for how often the same values occur, and for each number."""
+        of_choices = [np.full(table.shape[1], -1) for table in self._tables]
+        known = 0
+        for alike in self._alike:
+            size = of_choices[alike[0]].size
+            for choice in alike:
+                of_choices[choice] = known + np.arange(size)
+            known += size
+        of_sets = [np.full(of_choices[alike[0]].size, -1) for alike in self._alike]
+        singles = len(self._long) + self._logarithms(self.problem.sample[:1]).shape[1]
+        parts = [*of_choices, *of_sets]
+        return Columns(np.repeat(np.arange(len(parts)), [part.size for part in parts]),
+                       np.concatenate(parts)).and_single(singles)
 
     @cached_property
     def _tables(self) -> list[Array]:
@@ -89,6 +104,15 @@ class Encoder:
     def _long(self) -> list[int]:
         """Choices with order and many values."""
         return [i for i, choice in enumerate(self.problem.choices) if choice.ordered and len(choice.values) > FEW]
+
+    @cached_property
+    def _alike(self) -> list[list[int]]:
+        """Choices without order that have the same values, where there are several."""
+        found: dict[tuple[Value, ...], list[int]] = {}
+        for i, choice in enumerate(self.problem.choices):
+            if not choice.ordered:
+                found.setdefault(tuple(choice.values), []).append(i)
+        return [alike for alike in found.values() if len(alike) > 1]
 
     @cached_property
     def _counts(self) -> tuple[Array, Array]:
@@ -114,10 +138,9 @@ class ScoredEncoder:
         return np.concatenate([self.plain(vectors), np.clip(scores, -FARTHEST, FARTHEST) * COST_SCALE], axis=1)
 
     @cached_property
-    def groups(self) -> NDArray[np.int64]:
-        """The length scale of each column."""
-        known = self.plain.groups
-        return np.append(known, known.max() + 1 + np.arange(len(self._scale[0])))
+    def columns(self) -> Columns:
+        """The same, and a group for each score."""
+        return self.plain.columns.and_single(len(self._scale[0]))
 
     @cached_property
     def _scale(self) -> tuple[Array, Array]:

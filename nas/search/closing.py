@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from nas.search.engine import Engine
 from nas.search.plan import Plan
 from nas.task import Event, Measured, Together
-from nas.trial import CERTIFIED, Trial
+from nas.trial import Trial
 
 
 def uncertified(engine: Engine) -> list[Trial]:
@@ -20,8 +20,7 @@ def uncertified(engine: Engine) -> list[Trial]:
     members = engine.brain.members()
     if not engine.spec.budget.certify or not front.feasible:
         return []
-    figures = [trial.evaluation.measurements.get(CERTIFIED) for trial in members]
-    sessions = {None if figure is None or figure.value is None else figure.details.get("session") for figure in figures}
+    sessions = {trial.evaluation.certified_in for trial in members}
     return members if len(sessions) > 1 or None in sessions else []
 
 
@@ -30,8 +29,10 @@ def certification(engine: Engine, members: Sequence[Trial]) -> Plan[Together]:
 
     def keep(task: Together, event: Event) -> Together | None:
         if isinstance(event, Measured):
-            engine.add_figures({trial.number: Measured(measurements=(figure,), seconds=event.seconds / len(members))
-                                for trial, figure in zip(members, event.measurements, strict=True)})
+            each = len(event.measurements) // len(members)
+            engine.add_figures({trial.number: Measured(measurements=event.measurements[at * each:(at + 1) * each],
+                                                       seconds=event.seconds / len(members))
+                                for at, trial in enumerate(members)})
             return None
         return task
 

@@ -25,13 +25,13 @@ def left_out(space: SearchSpace, counts: Callable[[Architecture], Counts], trial
     vectors = np.array([[choice.values.index(trial.params[choice.name]) for choice in space.choices]
                         for trial in trials])
     encode = Encoder(problem)
-    inputs, groups = encode(vectors), encode.groups
+    inputs, columns = encode(vectors), encode.columns
     if score is not None:
         column = (score - score.mean()) / (score.std() or 1.0) * COST_SCALE
-        inputs, groups = np.column_stack([inputs, column]), np.append(groups, groups.max() + 1)
+        inputs, columns = np.column_stack([inputs, column]), columns.and_single(1)
     outputs = np.log([max(trial.evaluation.rungs[-1].error, SMALLEST) for trial in trials])
-    process = GaussianProcess(inputs=inputs, outputs=outputs, groups=groups,
-                              hyperparameters=fit(inputs, outputs, groups))
+    process = GaussianProcess(inputs=inputs, outputs=outputs, columns=columns,
+                              hyperparameters=fit(inputs, outputs, columns))
     mean, deviation = process.left_out()
     density = -0.5 * ((outputs - mean) / deviation) ** 2 - np.log(deviation * np.sqrt(2 * np.pi))
     return float(np.sqrt(((outputs - mean) ** 2).mean())), float(density.mean())

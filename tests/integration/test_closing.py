@@ -1,5 +1,7 @@
 """The members of a front certified together at the end of a search, with real measurements on this CPU."""
 
+from dataclasses import replace
+
 import pytest
 from click.testing import CliRunner
 
@@ -20,6 +22,38 @@ from nas.evaluation.certifier import Certifier
 class Quick(Certifier):
     cycles = Cycles(candidate_s=0.2, reference_s=0.1, dropped_s=0.02, least=2, most=3, max_rejected=1,
                     max_reference_change=1.0, max_half_width=1.0, patience_s=1.0)
+"""
+JOULES = """
+from dataclasses import replace
+
+from nas.evaluation import certifier
+from nas.measurement import Kind, Measurement
+from nas.metrics.certified import certified
+from nas.task import Measured
+from nas.testing.evaluators import ArithmeticEvaluator
+from quick import Quick
+
+WATTS = 20.0
+
+class Evaluator(ArithmeticEvaluator):
+    def steps(self, task):
+        for event in super().steps(task):
+            if isinstance(event, Measured):
+                latency = event.measurements[-1]
+                event = replace(event, measurements=(*event.measurements, replace(
+                    latency, metric="energy", unit="J", value=latency.value * WATTS, ci_low=None, ci_high=None)))
+            yield event
+
+def with_joules(networks, plan, meter, *, cycles, energy):
+    assert energy
+    found = certified(networks, plan, meter, cycles=cycles)
+    return {name: (figure, replace(figure, metric="energy", unit="J", value=WATTS * figure.value if figure.value else
+                                   None)) for name, (figure,) in found.items()}
+
+class Certifier(Quick):
+    def steps(self, task):
+        certifier.certified = with_joules
+        yield from super().steps(task)
 """
 
 
@@ -51,7 +85,7 @@ def test_members_are_certified_together_and_kept_beside_what_decided(opened, tmp
         recorded = {trial.number: trial for trial in store.trials("closing")}
         assert [recorded[trial.number] for trial in known] == known
         assert {number: trial.evaluation.value("latency") for number, trial in recorded.items()} == before
-        figures = [recorded[trial.number].evaluation.measurements[CERTIFIED] for trial in members]
+        figures = [recorded[trial.number].evaluation.measurements[CERTIFIED["latency"]] for trial in members]
         assert len({figure.details["session"] for figure in figures}) == 1
         assert all(figure.details["reference"] == "vovnet27_slim" for figure in figures)
         assert store.problems() == []
@@ -60,3 +94,27 @@ def test_members_are_certified_together_and_kept_beside_what_decided(opened, tmp
             assert bool(uncertified(again.engine)) is not whole
     shown = CliRunner().invoke(main, ["front", "closing", "--database", str(tmp_path / "nas.db")]).output
     assert ("certified" in shown) is any(figure.value is not None for figure in figures)
+
+
+@pytest.mark.slow
+def test_joules_are_certified_where_they_are_an_objective(tmp_path, monkeypatch):
+    """Each member has both figures, its own and of one session; the front shows the joules as certified. The
+    joules are 20 W of the seconds, as this needs no sensor; how they are measured is tested with certify_energy."""
+    monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
+    (tmp_path / "quick.py").write_text(QUICK)
+    (tmp_path / "joules.py").write_text(JOULES)
+    spec = replace(SPEC, objectives=(*SPEC.objectives, Objective(metric="energy")))
+    with Store.open(tmp_path / "nas.db") as store:
+        with open_search(spec, store=store, workers=plugins.load("nas.workers", "local")(), folder=tmp_path,
+                         artifacts=tmp_path, evaluator="joules:Evaluator") as found:
+            found.run()
+            members = uncertified(found.engine)
+            found.certify(members, evaluator="joules:Certifier")
+        recorded = [store.trials("closing")[trial.number] for trial in members]
+        assert store.problems() == []
+    for trial in recorded:
+        latency, energy = (trial.evaluation.measurements[CERTIFIED[metric]] for metric in ("latency", "energy"))
+        assert energy.value == (None if latency.value is None else pytest.approx(20 * latency.value))
+        assert (trial.evaluation.certified_in is None) == (latency.value is None)
+        assert trial.evaluation.shown("energy") is (energy if energy.value else trial.evaluation.measurements["energy"])
+    assert len({trial.evaluation.measurements[CERTIFIED["energy"]].details["session"] for trial in recorded}) == 1

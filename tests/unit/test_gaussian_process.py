@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.optimize import approx_fprime
+from scipy.stats import lognorm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern
 
 from nas.pareto import hypervolume
 from nas.sampling import gaussian_process
-from nas.sampling.gaussian_process import JITTER, GaussianProcess, Hyperparameters, fit, matern, scaled
+from nas.sampling.gaussian_process import JITTER, Columns, GaussianProcess, Hyperparameters, fit, matern, scaled
 from nas.sampling.improvement import boxes, expected_improvement, expected_shortfall
 
-GROUPS = np.array([0, 1, 1, 2])
+COLUMNS = Columns(groups=np.array([0, 1, 1, 2]), values=np.array([-1, 0, 1, -1]))
 
 
 def data(count=40):
@@ -23,15 +25,15 @@ def data(count=40):
 def test_the_posterior_is_scikit_learns():
     """Same covariance, same hyperparameters: mean and deviation agree to eight digits."""
     inputs, outputs = data()
-    known = Hyperparameters(lengths=np.log([0.7, 1.3, 2.0]), signal=0.3, linear=-1.0, noise=-4.0)
-    kernel = (ConstantKernel(np.exp(0.3)) * Matern(np.array([0.7, 1.3, 1.3, 2.0]), nu=2.5)
+    known = Hyperparameters(lengths=np.log([0.7, 1.3, 2.0, 0.9, 1.2]), signal=0.3, linear=-1.0, noise=-4.0)
+    kernel = (ConstantKernel(np.exp(0.3)) * Matern(np.array([0.7, 1.3 * 0.9, 1.3 * 1.2, 2.0]), nu=2.5)
               + ConstantKernel(np.exp(-1.0) / 3) * DotProduct(sigma_0=1e-12))
     theirs = GaussianProcessRegressor(kernel, alpha=np.exp(-4.0) + JITTER, optimizer=None)
     target, centre, scale = scaled(outputs)
     theirs.fit(inputs, target)
     at = np.random.default_rng(2).random((25, 4))
     mean, deviation = theirs.predict(at, return_std=True)
-    process = GaussianProcess(inputs=inputs, outputs=outputs, groups=GROUPS, hyperparameters=known)
+    process = GaussianProcess(inputs=inputs, outputs=outputs, columns=COLUMNS, hyperparameters=known)
     ours = process.predict(at)
     assert np.allclose(ours[0], mean * scale + centre, rtol=1e-8)
     assert np.allclose(ours[1], deviation * scale, rtol=1e-8)
@@ -42,9 +44,9 @@ def test_each_output_given_all_others_is_that_of_a_process_without_it():
     """The closed form against the posterior without the point, noise added; outputs are scaled as with it."""
     inputs, outputs = data(12)
     outputs = scaled(outputs)[0]
-    known = Hyperparameters(lengths=np.log([0.7, 1.3, 2.0]), signal=0.3, linear=-1.0, noise=-3.0)
-    mean, deviation = GaussianProcess(inputs=inputs, outputs=outputs, groups=GROUPS, hyperparameters=known).left_out()
-    covariance = GaussianProcess(inputs=inputs, outputs=outputs, groups=GROUPS, hyperparameters=known)._covariance
+    known = Hyperparameters(lengths=np.log([0.7, 1.3, 2.0, 0.9, 1.2]), signal=0.3, linear=-1.0, noise=-3.0)
+    mean, deviation = GaussianProcess(inputs=inputs, outputs=outputs, columns=COLUMNS, hyperparameters=known).left_out()
+    covariance = GaussianProcess(inputs=inputs, outputs=outputs, columns=COLUMNS, hyperparameters=known)._covariance
     others = np.arange(1, 12)
     inner = covariance(inputs[others], inputs[others]) + (np.exp(-3.0) + JITTER) * np.eye(11)
     cross = covariance(inputs[:1], inputs[others])
@@ -58,7 +60,7 @@ def test_the_fit_starts_at_the_prior_and_its_gradient_is_that_of_differences(mon
     seen = {}
     monkeypatch.setattr(gaussian_process, "minimize", lambda loss, start, **_: seen.update(loss=loss, start=start) or
                         type("Found", (), {"x": start}))
-    fit(*data(), GROUPS)
+    fit(*data(), COLUMNS)
     at = seen["start"] + 0.3
     value, gradient = seen["loss"](at)
     assert np.isfinite(value)
@@ -68,10 +70,10 @@ def test_the_fit_starts_at_the_prior_and_its_gradient_is_that_of_differences(mon
 def test_a_fit_that_starts_near_ends_where_one_from_the_priors_does():
     """The fit to half of the points is near that to all: same prediction, fewer steps."""
     inputs, outputs = data(80)
-    half = fit(inputs[::2], outputs[::2], GROUPS)
+    half = fit(inputs[::2], outputs[::2], COLUMNS)
     at = np.random.default_rng(2).random((25, 4))
-    far, near = (GaussianProcess(inputs=inputs, outputs=outputs, groups=GROUPS, hyperparameters=known).predict(at)
-                 for known in (fit(inputs, outputs, GROUPS), fit(inputs, outputs, GROUPS, half)))
+    far, near = (GaussianProcess(inputs=inputs, outputs=outputs, columns=COLUMNS, hyperparameters=known).predict(at)
+                 for known in (fit(inputs, outputs, COLUMNS), fit(inputs, outputs, COLUMNS, half)))
     assert near[0] == pytest.approx(far[0], abs=0.02)
     assert near[1] == pytest.approx(far[1], abs=0.02)
 
@@ -81,7 +83,7 @@ def test_noise_is_learned_and_an_input_without_effect_gets_the_longest_scale():
     rng = np.random.default_rng(3)
     inputs = rng.random((150, 3))
     outputs = np.sin(6 * inputs[:, 0]) + np.cos(5 * inputs[:, 1]) + 0.05 * rng.normal(size=150)
-    found = fit(inputs, outputs, np.arange(3))
+    found = fit(inputs, outputs, Columns(np.arange(3), np.full(3, -1)))
     assert np.sqrt(np.exp(found.noise)) * outputs.std() == pytest.approx(0.05, rel=0.3)
     assert found.lengths.argmax() == 2
 
@@ -98,11 +100,11 @@ def test_expected_improvement_is_that_of_many_draws(costs):
     rng = np.random.default_rng(costs)
     front = rng.random((10, 1 + costs))
     reference = np.full(1 + costs, 0.95)
-    at, mean, deviation = rng.random((4, costs)) * 0.8, rng.random(4) * 0.5, np.array([0.02, 0.1, 0.2, 0.4])
+    at, mean, deviation = rng.random((4, costs)) * 0.8, np.log(rng.random(4) * 0.5), np.array([0.05, 0.3, 0.6, 1.0])
     exact = expected_improvement(mean=mean, deviation=deviation, costs=at, front=front, reference=reference)
     before = hypervolume(front, reference.tolist())
     for i in range(4):
-        errors = rng.normal(mean[i], deviation[i], 1500)
+        errors = rng.lognormal(mean[i], deviation[i], 1500)
         gains = [hypervolume(np.vstack([front, [error, *at[i]]]), reference.tolist()) - before for error in errors]
         assert exact[i] == pytest.approx(np.mean(gains), abs=5 * np.std(gains) / np.sqrt(1500) + 1e-9)
 
@@ -111,7 +113,7 @@ def test_a_certain_error_improves_by_the_difference_of_hypervolumes():
     """With next to no uncertainty, and beyond the reference by nothing."""
     front = np.array([[0.2, 0.8, 0.6], [0.5, 0.3, 0.7], [0.6, 0.6, 0.2]])
     at = np.array([[0.4, 0.4], [0.1, 0.9], [1.2, 0.1]])
-    exact = expected_improvement(mean=np.full(3, 0.4), deviation=np.full(3, 1e-9), costs=at, front=front,
+    exact = expected_improvement(mean=np.log(np.full(3, 0.4)), deviation=np.full(3, 1e-9), costs=at, front=front,
                                  reference=np.ones(3))
     whole = [hypervolume(np.vstack([front, [0.4, *c]]), [1.0] * 3) - hypervolume(front, [1.0] * 3) for c in at]
     assert exact == pytest.approx(whole, abs=1e-8)
@@ -131,9 +133,10 @@ def test_boxes_make_up_what_the_front_dominates(costs):
 
 
 def test_without_a_front_the_improvement_is_the_box_times_the_shortfall():
-    """E[max(r - e, 0)] is (r - m) / 2 + s / sqrt(2 pi) at m = r."""
+    """E[max(r - e, 0)], against the integral over the density of a log-normal error."""
     at = np.array([[0.25, 0.5]])
-    exact = expected_improvement(mean=np.ones(1), deviation=np.full(1, 0.2), costs=at, front=np.zeros((0, 3)),
+    exact = expected_improvement(mean=np.full(1, -0.1), deviation=np.full(1, 0.2), costs=at, front=np.zeros((0, 3)),
                                  reference=np.ones(3))
-    assert exact == pytest.approx(0.75 * 0.5 * 0.2 / np.sqrt(2 * np.pi))
-    assert expected_shortfall(np.ones(1), np.ones(1), np.full(1, 0.2)) == pytest.approx(0.2 / np.sqrt(2 * np.pi))
+    shortfall = quad(lambda error: (1 - error) * lognorm.pdf(error, 0.2, scale=np.exp(-0.1)), 0, 1)[0]
+    assert exact == pytest.approx(0.75 * 0.5 * shortfall)
+    assert expected_shortfall(np.ones(1), np.full(1, -0.1), np.full(1, 0.2)) == pytest.approx(shortfall)

@@ -14,6 +14,7 @@ from nas.complexity import count, totals
 from nas.measurement import Kind, Measurement
 from nas.sampling import Proposer, samplers, surrogate
 from nas.sampling import known_cost as known_cost_module
+from nas.sampling.gaussian_process import Columns
 from nas.sampling.known_cost import _Knowledge, known_cost
 from nas.sampling.mutation import mutants, mutate_front
 from nas.sampling.problem import Problem
@@ -173,11 +174,11 @@ def test_mutate_front_proposes_neighbours_of_the_front():
 def test_what_a_model_has_learned_does_not_depend_on_what_was_asked_before():
     """Asked after every point or for the first time after sixty: the same hyperparameters, chosen anew now and then."""
     rng = np.random.default_rng(0)
-    inputs, groups = rng.random((60, 3)), np.arange(3)
+    inputs, columns = rng.random((60, 3)), Columns(np.arange(3), np.full(3, -1))
     outputs = np.sin(5 * inputs[:, 0]) + inputs[:, 1] + 0.05 * rng.normal(size=60)
-    found = [surrogate.posterior(inputs[:n], outputs[:n], groups).hyperparameters.vector for n in range(20, 61)]
+    found = [surrogate.posterior(inputs[:n], outputs[:n], columns).hyperparameters.vector for n in range(20, 61)]
     surrogate._remembered.cache_clear()
-    assert surrogate.posterior(inputs, outputs, groups).hyperparameters.vector.tolist() == found[-1].tolist()
+    assert surrogate.posterior(inputs, outputs, columns).hyperparameters.vector.tolist() == found[-1].tolist()
     assert len({vector.tobytes() for vector in found}) == len([n for n in surrogate.REFITS if 20 <= n <= 60])
 
 
@@ -187,6 +188,19 @@ def test_few_ordered_values_are_the_more_alike_the_fewer_steps_lie_between_them(
     problem = Problem(choices=choices, objectives=(), distributions={}, identify=str, counts=lambda _: {})
     at = surrogate.Encoder(problem)(np.array([[0, 0], [1, 0], [3, 0], [0, 1]]))
     assert ((at - at[0]) ** 2).sum(axis=1) == pytest.approx([0, 1 / 3, 1, 1])
+
+
+def test_how_often_a_value_occurs_is_an_input_where_choices_share_their_values():
+    """Two of three choices have the same operations: a column for each operation, one length scale for all of them, and
+    one for each operation wherever it is."""
+    kinds = ("conv", "pool", "skip")
+    choices = (Choice(name="a", values=kinds), Choice(name="b", values=(False, True)), Choice(name="c", values=kinds))
+    problem = Problem(choices=choices, objectives=(), distributions={}, identify=str, counts=lambda _: {})
+    encode = surrogate.Encoder(problem)
+    at = encode(np.array([[0, 0, 0], [0, 0, 2], [2, 0, 0]]))
+    assert at[:, -3:].tolist() == [[1, 0, 0], [0.5, 0, 0.5], [0.5, 0, 0.5]]
+    assert encode.columns.groups.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert encode.columns.values.tolist() == [0, 1, 2, -1, -1, 0, 1, 2, -1, -1, -1]
 
 
 def hidden(network):

@@ -199,10 +199,10 @@ def test_only_what_can_be_a_member_has_a_standing():
     assert standings(trials, OBJECTIVES) == {0: Standing.CERTAIN}
 
 
-def certified(there, low, high, session="2026-01-02"):
-    """The trial with a certified latency besides."""
-    figure = Measurement(metric=CERTIFIED, unit="s", value=(low + high) / 2, ci_low=low, ci_high=high, method="given",
-                         details={"session": session})
+def certified(there, low, high, session="2026-01-02", metric="latency"):
+    """The trial with a certified figure besides."""
+    figure = Measurement(metric=CERTIFIED[metric], unit="s", value=(low + high) / 2, ci_low=low, ci_high=high,
+                         method="given", details={"session": session})
     return replace(there, evaluation=there.evaluation.with_measurements([figure]))
 
 
@@ -215,3 +215,8 @@ def test_what_was_certified_together_is_compared_by_those_figures():
         0: Standing.CERTAIN, 1: Standing.DOMINATED, 2: Standing.CERTAIN}
     assert standings([certified(zero, 2.0, 2.1), certified(one, 2.2, 2.3, "2026-01-01"), two],
                      OBJECTIVES)[1] is Standing.PROBABLE
+    cold = certified(certified(one, 2.2, 2.3), 1.0, 1.1, metric="energy")
+    assert (cold.evaluation.certified_in, one.evaluation.certified_in) == ("2026-01-02", None)
+    without = replace(cold.evaluation.measurements[CERTIFIED["energy"]], value=None, ci_low=None, ci_high=None,
+                      status=Status.THROTTLED, reason="hot")
+    assert cold.evaluation.with_measurements([without]).certified_in is None

@@ -28,7 +28,7 @@ Several candidates take turns, in an order drawn anew each round.
   1 in 98 %). Equal segments of 0.1 s were off by up to 1.5 %, so their length is drawn. Delays have a long tail, so the
   median of ratios to the mean of two R was too small, by 0.1 %. What no cycle sees: one copy of a network was 1.2 %
   slower than another in each of four sessions of one process, so where a network lies in memory matters as much.
-* The value is the mean ratio times the median R of this session. Across sessions compare the ratio, in `details`.
+* The value is the ratio times the median R of this session. Across sessions compare the ratio, in `details`.
 """
 
 import math
@@ -79,6 +79,10 @@ class Cycles:
     jitter: float = 0.0
     pairs: bool = False
     alone: bool = False
+
+    def drawn(self, seconds: float, rng: random.Random) -> float:
+        """The length of one segment that should last so long."""
+        return seconds * rng.uniform(1 - self.jitter, 1 + self.jitter)
 
 
 SHARED = Cycles(candidate_s=0.1, reference_s=0.1, dropped_s=1e-3, jitter=0.3, least=20, most=300, pairs=True,
@@ -232,7 +236,7 @@ class _Session:
 
     def _segment(self, run: Run, calls: int, seconds: float, rng: random.Random) -> _Segment:
         start_s = self.meter.time_s()
-        figure = self.gauge.figure(run, calls, seconds * rng.uniform(1 - self.rule.jitter, 1 + self.rule.jitter))
+        figure = self.gauge.figure(run, calls, self.rule.drawn(seconds, rng))
         return _Segment(figure=figure, span=(start_s, self.meter.time_s()))
 
     def _until_quiet(self, patience_s: float) -> float:

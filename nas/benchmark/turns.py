@@ -43,7 +43,6 @@ from nas.meters import Meter
 
 Array = NDArray[np.float64]
 
-SEGMENT_S = (0.07, 0.13)
 LEAST_ROUNDS = 8
 LEAST_FIGURES = 6
 SCALE = 0.02
@@ -127,7 +126,7 @@ def latency_in_turns(runs: Mapping[str, Run], meter: Meter, plan: MeasurementPla
     began_s, load = meter.time_s(), meter.host_load()
     while not _over(turns, rounds, spent_s, plan):
         start_s = meter.time_s()
-        segments = [(index, gauge.figure(*known[index], rng.uniform(*SEGMENT_S)))
+        segments = [(index, gauge.figure(*known[index], SHARED.drawn(SHARED.candidate_s, rng)))
                     for index in rng.sample(range(len(known)), len(known))]
         problem = neighbour or meter.watch.problem(start_s)
         if problem is None:

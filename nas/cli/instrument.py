@@ -18,7 +18,7 @@ NAMES = ("coverage", "energy", "copy", "repeat", "rank", "neighbour")
 
 @bench.command("instrument")
 @click.option("--part", "parts", multiple=True, type=click.Choice(NAMES), metavar="NAME",
-              help=f"{', '.join(NAMES)}; may be given again. [default: all, about 20 min]")
+              help=f"{', '.join(NAMES)}; may be given again. [default: all, 20 to 50 min]")
 @click.option("--sessions", type=click.IntRange(min=1), help="How often. [default: each part's own number]")
 @click.option("--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]")
 @click.option("--runtime", default="eager", show_default=True, metavar="NAME",

@@ -1,7 +1,7 @@
 """`nas measure` and `nas doctor`: the instrument alone."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -78,10 +78,13 @@ def measure(*, targets: Sequence[str], database: str, kind: str | None, batch: i
     with find_meter(kind) as meter, Store.open(database) as store:
         if not as_json:
             click.echo(f"{meter.device.name}: batch {batch} at {size} px, {precision}, {runtime}, {threads} thread(s)")
-        found = instrument.certified(loaded, plan, meter, energy=True) if tier == "certify" else \
-            instrument.measure_all(loaded, plan, meter)
-        for target in loaded:
-            figures = found[target.name]
+        taken: Iterable[tuple[Measurement, ...]]
+        if tier == "certify":
+            known = instrument.certified(loaded, plan, meter, energy=True)
+            taken = [known[target.name] for target in loaded]
+        else:
+            taken = instrument.measure_all(loaded, plan, meter)
+        for target, figures in zip(loaded, taken, strict=True):
             digest = target.architecture.digest if target.architecture else None
             store.add_single(target.name, figures, digest=digest)
             without += [f"{target.name}: no latency, {figure.status}: {figure.reason}" for figure in figures

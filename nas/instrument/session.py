@@ -1,7 +1,7 @@
 """Targets measured with the device to itself: latency, single calls, energy, peak memory."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -33,10 +33,12 @@ def latencies(targets: Sequence[Target], plan: MeasurementPlan, meter: Meter) ->
     return {name: replace(figure, details={**shared, **figure.details}) for name, figure in found.items()}
 
 
-def measure_all(targets: Sequence[Target], plan: MeasurementPlan, meter: Meter) -> dict[str, tuple[Measurement, ...]]:
-    """Of each what `measure` measures, by name; the latencies of several in turns. Raises what it raises."""
+def measure_all(targets: Sequence[Target], plan: MeasurementPlan, meter: Meter) -> Iterator[tuple[Measurement, ...]]:
+    """Of each what `measure` measures, as it comes; before that the latencies of several in turns. Raises what
+    `measure` raises."""
     found = latencies(targets, plan, meter) if len(targets) > 1 else {}
-    return {target.name: measure(target, plan, meter, found.get(target.name)) for target in targets}
+    for target in targets:
+        yield measure(target, plan, meter, found.get(target.name))
 
 
 def measure(target: Target, plan: MeasurementPlan, meter: Meter, known: Measurement | None = None) -> tuple[

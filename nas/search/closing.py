@@ -30,9 +30,9 @@ def certification(engine: Engine, members: Sequence[Trial]) -> Plan[Together]:
     def keep(task: Together, event: Event) -> Together | None:
         if isinstance(event, Measured):
             each = len(event.measurements) // len(members)
-            engine.add_figures({trial.number: Measured(measurements=event.measurements[at * each:(at + 1) * each],
-                                                       seconds=event.seconds / len(members))
-                                for at, trial in enumerate(members)})
+            of_each = zip(*[iter(event.measurements)] * each, strict=True)
+            engine.add_figures({trial.number: Measured(measurements=figures, seconds=event.seconds / len(members))
+                                for trial, figures in zip(members, of_each, strict=True)})
             return None
         return task
 

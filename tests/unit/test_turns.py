@@ -58,28 +58,28 @@ def test_a_wide_interval_is_noisy():
     assert found.ci_low < found.value < found.ci_high
 
 
-def test_others_that_hold_the_cores_leave_no_value():
-    """Where every block waited for a core there is a reason and no number for any of the networks."""
+def beside_others(*, waited_s=0.0, foreign_s=0.0):
+    """Two networks whose every call of 5 ms waits so long for a core, and sees so much of others' work."""
     meter = FakeMeter()
 
-    def beside():
+    def call():
         meter.work(0.005)
-        meter.waited_s += 0.001
+        meter.waited_s += waited_s
+        meter.foreign_s += foreign_s
 
-    found = latency_in_turns({"a": beside, "b": beside}, meter, PLAN, seed=0)
+    return latency_in_turns({"a": call, "b": call}, meter, PLAN, seed=0)
+
+
+def test_others_that_hold_the_cores_leave_no_value():
+    """Where every block waited for a core there is a reason and no number for any of the networks."""
+    found = beside_others(waited_s=0.001)
     assert {(each.status, each.value) for each in found.values()} == {(Status.CONTENDED, None)}
     assert "other processes held the cores in" in found["a"].reason
 
 
 def test_neighbours_on_the_free_cores_make_all_noisy():
     """One that uses the core left free throughout."""
-    meter = FakeMeter()
-
-    def beside():
-        meter.work(0.005)
-        meter.foreign_s += 0.004
-
-    found = latency_in_turns({"a": beside, "b": beside}, meter, PLAN, seed=0)
+    found = beside_others(foreign_s=0.004)
     assert {each.status for each in found.values()} == {Status.NOISY}
     assert "other processes used 0.8 of 1 free cores" in found["b"].reason
 

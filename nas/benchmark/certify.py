@@ -16,25 +16,29 @@ Several candidates take turns, in an order drawn anew each round.
 * Before the first cycle, and again after a rejected one, busy neighbours are waited for, 60 s in a session. On two
   threads of one core a neighbour that came and went made the reference 1.0 to 1.8 times as slow from one segment to the
   next, so cycles beside it are lost, and gaps of ten seconds are worth waiting for.
+* Clock confounded, and so `noisy`: faster or slower than R beyond the interval, but not so in clock cycles, which are
+  seconds times the mean SM clock, where the device tells it.
 * Stop for a candidate with K >= 4 cycles where h = 1.3 t(0.975, K - 1) s / sqrt(K) is at most 1 % of the mean ratio
   (2 % for joules), or at K = 12, then `noisy`. The 1.3 pays for the shared R and for looking more than once: without it
   the interval covers 83 to 94 % in simulation, with it 92 to 97 %.
 * Latency on the CPU of a virtual machine, whose host has others that it cannot see, has cycles of its own (`SHARED`):
-  a tenth of a second for either network, 20 to 300 times, and the median of the ratios of each C to the R before it and
+  a tenth of a second for either network, 40 to 300 times, and the median of the ratios of each C to the R before it and
   to the R after it. On two cores of an AMD EPYC that did nothing else, one network's pace moved by 2 % from one segment
   to the next (median; 9 % in one of 20) whether segments were 0.1 or 5 s long, so many short ones cancel what few long
   ones cannot: of 800 s of its calls, cut up into sessions of the network against itself, sessions of 30 s with 5 and
   2 s were off by up to 2.1 %, and these, of some 12 s, by at most 1.3 % (179 sessions in three cuts; the interval held
   1 in 98 %). Equal segments of 0.1 s were off by up to 1.5 %, so their length is drawn. Delays have a long tail, so the
-  median of ratios to the mean of two R was too small, by 0.1 %. What no cycle sees: one copy of a network was 1.2 %
-  slower than another in each of four sessions of one process, so where a network lies in memory matters as much.
+  median of ratios to the mean of two R was too small, by 0.1 %.
+* Where a network lies in memory matters as much: of eight copies of one in a process, timed in turns for three minutes,
+  the furthest were 1.2 % slower and 0.6 % faster than all, in each of four stretches of 45 s; a second process found
+  the same. So a candidate and R may each be several copies, which have their segments in turns.
 * The value is the ratio times the median R of this session. Across sessions compare the ratio, in `details`.
 """
 
 import math
 import random
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -48,7 +52,7 @@ from nas.meters import HostLoad, Meter
 from nas.meters.energy import POWER_WAYS
 from nas.meters.watch import Problem, Span
 
-PROTOCOL = "certify/3"
+PROTOCOL = "certify/4"
 MIN_BLOCKS = 3
 WIDENING = 1.3
 LOOK_S = 0.5
@@ -85,7 +89,7 @@ class Cycles:
         return seconds * rng.uniform(1 - self.jitter, 1 + self.jitter)
 
 
-SHARED = Cycles(candidate_s=0.1, reference_s=0.1, dropped_s=1e-3, jitter=0.3, least=20, most=300, pairs=True,
+SHARED = Cycles(candidate_s=0.1, reference_s=0.1, dropped_s=1e-3, jitter=0.3, least=40, most=300, pairs=True,
                 max_reference_change=math.inf, alone=True, max_rejected=60, pause_s=0.1, max_pause_s=1.6)
 """Latency where others share the CPU unseen."""
 
@@ -95,16 +99,38 @@ def shared_with(device: Device) -> str | None:
     return device.details.get("hypervisor") if device.kind == "cpu" else None
 
 
+Copies = Sequence[Run]
+"""Of one network, at different places in memory."""
+
+
+class _Network:
+    """One or several copies, and the calls in a piece of a segment."""
+
+    def __init__(self, network: Run | Copies, gauge: "Gauge", rng: random.Random) -> None:
+        self.copies = network if isinstance(network, Sequence) else [network]
+        self.calls = gauge.calls(self.copies[0])
+        self._rng = rng
+        self._turn = self._turns()
+
+    def next(self) -> Run:
+        """The copy whose turn it is."""
+        return next(self._turn)
+
+    def _turns(self) -> Iterator[Run]:
+        while True:
+            yield from self._rng.sample(self.copies, len(self.copies))
+
+
 @dataclass
 class _Candidate:
     """What is known of one candidate so far."""
 
-    run: Run
-    calls: int
+    network: _Network
     paired: bool
     ratios: list[float] = field(default_factory=list)
     pairs: list[float] = field(default_factory=list)
     figures: list[float] = field(default_factory=list)
+    clocks: list[float] = field(default_factory=list)
     rejected: list[Problem] = field(default_factory=list)
     spent_s: float = 0.0
 
@@ -118,6 +144,11 @@ class _Candidate:
         """Of the ratio's interval; infinite for too few cycles."""
         known = (median_interval if self.paired else mean_interval)(self.ratios) if len(self.ratios) > 1 else None
         return WIDENING * (known.high - known.low) / 2 if known else math.inf
+
+    @property
+    def ratio_of_clocks(self) -> float | None:
+        """Candidate's to reference's, the mean; None where the device does not tell its clock in every cycle."""
+        return statistics.fmean(self.clocks) if self.clocks and len(self.clocks) == len(self.ratios) else None
 
     def precise(self, cycles: Cycles) -> bool:
         """Whether the stop rule is met."""
@@ -148,7 +179,7 @@ class Gauge(Protocol):
         """Of a segment, in the unit; None where it cannot be told."""
 
 
-def certify(candidates: Mapping[str, Run], reference: Run, meter: Meter, plan: MeasurementPlan, *,
+def certify(candidates: Mapping[str, Run | Copies], reference: Run | Copies, meter: Meter, plan: MeasurementPlan, *,
             sleep: Callable[[float], object], seed: int = 0, cycles: Cycles | None = None) -> dict[str, Measurement]:
     """Latency of every candidate, by name. The device must be held alone, all networks prepared under the plan.
 
@@ -160,8 +191,8 @@ def certify(candidates: Mapping[str, Run], reference: Run, meter: Meter, plan: M
     return session.figures(candidates, reference, random.Random(seed))
 
 
-def certify_energy(candidates: Mapping[str, Run], reference: Run, meter: Meter, plan: MeasurementPlan, *,
-                   sleep: Callable[[float], object], seed: int = 0,
+def certify_energy(candidates: Mapping[str, Run | Copies], reference: Run | Copies, meter: Meter,
+                   plan: MeasurementPlan, *, sleep: Callable[[float], object], seed: int = 0,
                    cycles: Cycles | None = None) -> dict[str, Measurement]:
     """Joules per frame of every candidate, by name, in the same cycles; `cycles` is the rule for latency.
 
@@ -170,7 +201,7 @@ def certify_energy(candidates: Mapping[str, Run], reference: Run, meter: Meter, 
     rule = cycles or Cycles()
     rule = replace(rule, max_half_width=2 * rule.max_half_width)
     try:
-        gauge = _Joules(meter, plan, rule, reference)
+        gauge = _Joules(meter, plan, rule, reference[0] if isinstance(reference, Sequence) else reference)
         session = _Session(gauge=gauge, meter=meter, plan=plan, rule=rule, sleep=sleep)
         found = session.figures(candidates, reference, random.Random(seed))
     except UnavailableError as error:
@@ -198,23 +229,24 @@ class _Session:
     rule: Cycles
     sleep: Callable[[float], object]
 
-    def figures(self, candidates: Mapping[str, Run], reference: Run, rng: random.Random) -> dict[str, Measurement]:
+    def figures(self, candidates: Mapping[str, Run | Copies], reference: Run | Copies,
+                rng: random.Random) -> dict[str, Measurement]:
         """Of every candidate, by its name."""
         meter, rule, neighbour = self.meter, self.rule, self.meter.watch.neighbour()
-        known = {name: _Candidate(run, self.gauge.calls(run), rule.pairs) for name, run in candidates.items()}
-        reference_calls = self.gauge.calls(reference)
+        known = {name: _Candidate(_Network(each, self.gauge, rng), rule.pairs) for name, each in candidates.items()}
+        against = _Network(reference, self.gauge, rng)
         references: list[float] = []
         pause_s = rule.pause_s
         patience_s = rule.patience_s - self._until_quiet(rule.patience_s)
         meter.watch.begin()
-        before = self._segment(reference, reference_calls, rule.reference_s, rng)
+        before = self._segment(against, rule.reference_s, rng)
         while waiting := [name for name, each in known.items() if not each.over(rule)]:
             rng.shuffle(waiting)
             rejected = False
             for name in waiting:
                 each, start_s, load = known[name], meter.time_s(), meter.host_load()
-                middle = self._segment(each.run, each.calls, rule.candidate_s, rng)
-                after = self._segment(reference, reference_calls, rule.reference_s, rng)
+                middle = self._segment(each.network, rule.candidate_s, rng)
+                after = self._segment(against, rule.reference_s, rng)
                 busy = foreign_work(load, meter.host_load(), meter.time_s() - start_s, self.plan)
                 problem = neighbour or meter.watch.problem(start_s) or self._problem(before, middle, after, busy)
                 if problem or before.figure is None or middle.figure is None or after.figure is None:
@@ -224,6 +256,8 @@ class _Session:
                     each.ratios.append(middle.figure / ((before.figure + after.figure) / 2))
                     each.pairs += [middle.figure / before.figure, middle.figure / after.figure]
                     each.figures.append(middle.figure)
+                    if clocks := meter.watch.clocks(middle.span, (before.span, after.span)):
+                        each.clocks.append(clocks[0] / clocks[1])
                     references += [after.figure]
                 before = after
                 each.spent_s += meter.time_s() - start_s
@@ -231,12 +265,12 @@ class _Session:
                 self.sleep(pause_s)
                 patience_s -= self._until_quiet(patience_s)
                 pause_s, neighbour = min(2 * pause_s, rule.max_pause_s), meter.watch.neighbour()
-                before = self._segment(reference, reference_calls, rule.reference_s, rng)
+                before = self._segment(against, rule.reference_s, rng)
         return {name: self._measurement(each, references) for name, each in known.items()}
 
-    def _segment(self, run: Run, calls: int, seconds: float, rng: random.Random) -> _Segment:
+    def _segment(self, network: _Network, seconds: float, rng: random.Random) -> _Segment:
         start_s = self.meter.time_s()
-        figure = self.gauge.figure(run, calls, self.rule.drawn(seconds, rng))
+        figure = self.gauge.figure(network.next(), network.calls, self.rule.drawn(seconds, rng))
         return _Segment(figure=figure, span=(start_s, self.meter.time_s()))
 
     def _until_quiet(self, patience_s: float) -> float:
@@ -260,12 +294,21 @@ class _Session:
             return Problem(status=Status.CONTENDED, reason=neighbours)
         change = abs(after.figure - before.figure) / ((after.figure + before.figure) / 2)
         if change <= self.rule.max_reference_change:
-            return self.meter.watch.clocks_apart(middle.span, (before.span, after.span),
-                                                 self.rule.max_clock_difference)
+            return self._clocks_apart(middle.span, (before.span, after.span))
         reason = f"the reference changed by {change:.1%}"
         if neighbours:
             return Problem(status=Status.CONTENDED, reason=f"{reason} while {neighbours}")
         return Problem(status=Status.THROTTLED, reason=reason)
+
+    def _clocks_apart(self, candidate: Span, references: Sequence[Span]) -> Problem | None:
+        """A candidate that ran at another clock than the reference, where that was not for its power."""
+        watch = self.meter.watch
+        clocks = watch.clocks(candidate, references)
+        if (clocks is None or abs(clocks[0] / clocks[1] - 1) <= self.rule.max_clock_difference
+                or watch.power_capped((candidate, *references))):
+            return None
+        return Problem(status=Status.THROTTLED, reason=f"the device's clock was {clocks[0]:.0f} MHz on average, and "
+                                                       f"{clocks[1]:.0f} MHz with the reference")
 
     def _measurement(self, each: _Candidate, references: Sequence[float]) -> Measurement:
         rule, gauge, unit = self.rule, self.gauge, self.gauge.unit.lower()
@@ -284,13 +327,24 @@ class _Session:
         ratio, scale, half = each.ratio, statistics.median(references), each.half_width
         known = math.isfinite(half)
         details |= {"ratio": ratio} | ({"ratio_low": ratio - half, "ratio_high": ratio + half} if known else {})
-        precise = each.precise(rule)
+        doubts = []
+        if not each.precise(rule):
+            doubts.append(f"interval of ±{half / ratio:.1%} after {len(each.ratios)} cycles, "
+                          f"±{rule.max_half_width:.0%} is asked")
+        if gauge.metric == "latency" and (clocks := each.ratio_of_clocks) is not None:
+            details |= {"ratio_in_clock_cycles": ratio * clocks}
+            if _side(ratio, half) not in {0, _side(ratio * clocks, half)}:
+                doubts.append(f"clock confounded: {ratio:.3f} of the reference's seconds, but {ratio * clocks:.3f} of "
+                              "its clock cycles")
         return of_gauge(value=ratio * scale, ci_low=(ratio - half) * scale if known else None,
                         ci_high=(ratio + half) * scale if known else None,
                         samples=tuple(found * scale for found in each.ratios), details=details,
-                        status=Status.OK if precise else Status.NOISY,
-                        reason="" if precise else f"interval of ±{half / ratio:.1%} after {len(each.ratios)} cycles, "
-                                                  f"±{rule.max_half_width:.0%} is asked")
+                        status=Status.NOISY if doubts else Status.OK, reason="; ".join(doubts))
+
+
+def _side(ratio: float, half_width: float) -> int:
+    """-1 for faster than the reference beyond the interval, 1 for slower, else 0."""
+    return (ratio - half_width > 1) - (ratio + half_width < 1)
 
 
 class Seconds:

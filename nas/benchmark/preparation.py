@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import itertools
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,11 +24,15 @@ PRECISIONS = {Precision.FP32: torch.float32, Precision.TF32: torch.float32, Prec
 INPUTS = 8
 """Different inputs used in turn, so that no cache serves the same image again."""
 
+COPIES, COPIES_BYTES = 6, 2**27
+"""How many copies of a network make its places in memory average out, and what all of one may take together."""
+
 
 @dataclass
 class Prepared:
     """A network on its runtime with its inputs; each call runs one batch on the next input and returns the output."""
 
+    network: Network
     forward: Forward
     inputs: Sequence[Tensor]  # each (B, 3, H, W)
     resident_bytes: int
@@ -71,11 +76,30 @@ def prepare(network: Network, plan: MeasurementPlan, meter: Meter) -> Iterator[P
         shape = (plan.batch_size, 3, plan.image_size, plan.image_size)
         generator = torch.Generator().manual_seed(0)
         inputs = [torch.randn(shape, generator=generator).to(meter.torch_device, dtype) for _ in range(INPUTS)]
-        prepared = Prepared(RUNTIMES[plan.runtime](ready, inputs, plan), inputs, _resident_bytes(ready, inputs[0]))
+        forward = RUNTIMES[plan.runtime](ready, inputs, plan)
+        prepared = Prepared(ready, forward, inputs, _resident_bytes(ready, inputs[0]))
         if not is_finite(prepared()):
             raise TrialFailedError(f"the network returns numbers that are not finite on a {where}")
     with _threads(plan.threads), _tf32(plan.precision), _cudnn_choice(), torch.inference_mode():
         yield prepared
+
+
+@contextlib.contextmanager
+def prepare_copies(networks: Sequence[Network], plan: MeasurementPlan, meter: Meter) -> Iterator[list[list[Prepared]]]:
+    """As `prepare`, but `COPIES` of each network, all of them at places in memory that are drawn by lot: on a CPU the
+    place changes a network's pace by a percent (`nas.benchmark.certify`). Fewer of a large network; one on other
+    devices, and of `compile`, as compiling takes minutes."""
+    lot = random.SystemRandom()
+    with contextlib.ExitStack() as held:
+        copies: list[list[Prepared]] = [[] for _ in networks]
+        for index in lot.sample(range(len(networks)), len(networks)):
+            copies[index].append(held.enter_context(prepare(networks[index], plan, meter)))
+        if meter.device.kind == "cpu" and plan.runtime != "compile":
+            more = [index for index, (first,) in enumerate(copies)
+                    for _ in range(min(COPIES, COPIES_BYTES // first.resident_bytes) - 1)]
+            for index in lot.sample(more, len(more)):
+                copies[index].append(held.enter_context(prepare(copies[index][0].network, plan, meter)))
+        yield copies
 
 
 def _ready(network: Network, plan: MeasurementPlan, device: str) -> Network:

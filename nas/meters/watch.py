@@ -99,20 +99,16 @@ class Watch:
         looks = self._since(since_s)
         return _contention(looks, self._before(looks)) or _slowdown(looks)
 
-    def clocks_apart(self, first: Span, others: Sequence[Span], most: float) -> Problem | None:
-        """A mean SM clock in the first span that is farther than `most` from that of the others, as a share of it.
+    def clocks(self, first: Span, others: Sequence[Span]) -> tuple[float, float] | None:
+        """The mean SM clock in the first span and in the others, MHz; None where the device does not tell."""
+        known = [[look.sm_clock_mhz for look in self._during(*span) if look.sm_clock_mhz and not look.idle]
+                 for span in (first, *others)]
+        here, there = known[0], [clock for each in known[1:] for clock in each]
+        return (fmean(here), fmean(there)) if here and there else None
 
-        None where it is not, where the device does not tell, and at the power limit, which a network may well reach.
-        """
-        known = [self._during(*span) for span in (first, *others)]
-        if any(look.power_capped for looks in known for look in looks):
-            return None
-        clocks = [[look.sm_clock_mhz for look in looks if look.sm_clock_mhz and not look.idle] for looks in known]
-        here, there = clocks[0], [clock for each in clocks[1:] for clock in each]
-        if not here or not there or abs(fmean(here) / fmean(there) - 1) <= most:
-            return None
-        return Problem(status=Status.THROTTLED, reason=f"the device's clock was {fmean(here):.0f} MHz on average, and "
-                                                       f"{fmean(there):.0f} MHz with the reference")
+    def power_capped(self, spans: Sequence[Span]) -> bool:
+        """Whether the board was seen at its power limit in one of them, which a network may well reach."""
+        return any(look.power_capped for span in spans for look in self._during(*span))
 
     def mean_power_w(self) -> float | None:
         """The mean of the power that the looks since `begin` saw, None where the device does not tell."""

@@ -2,11 +2,10 @@
 
 import random
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from nas.benchmark import Network, certify, certify_energy, prepare
+from nas.benchmark import Network, certify, certify_energy, prepare_copies
 from nas.benchmark.certify import Cycles
 from nas.measurement import Measurement, MeasurementPlan
 from nas.meters import Meter
@@ -28,10 +27,9 @@ def certified(networks: Mapping[str, Network], plan: MeasurementPlan, meter: Met
     """
     reference = seeded_network(PUBLISHED[REFERENCE], NUM_CLASSES, plan.image_size,
                                f"the reference {REFERENCE}")
-    with ExitStack() as prepared:
-        before = details()
-        runs = {name: prepared.enter_context(prepare(network, plan, meter)) for name, network in networks.items()}
-        against = prepared.enter_context(prepare(reference, plan, meter))
+    before = details()
+    with prepare_copies([reference, *networks.values()], plan, meter) as (against, *copies):
+        runs = dict(zip(networks, copies, strict=True))
         found = [take(runs, against, meter, plan, sleep=meter.sleep, seed=random.SystemRandom().randrange(2**31),
                       cycles=cycles) for take in ([certify, certify_energy] if energy else [certify])]
     shared = {"reference": REFERENCE, "session": datetime.now(UTC).isoformat(), "host_before": before,

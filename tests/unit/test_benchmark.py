@@ -3,12 +3,13 @@
 import math
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from nas.benchmark import energy, latency, median_interval, peak_memory, prepare, single_calls
+from nas.benchmark import energy, latency, median_interval, peak_memory, prepare, prepare_copies, single_calls
 from nas.benchmark.interval import median_rank
 from nas.benchmark.timing import warm_up
 from nas.errors import InvalidValueError, TrialFailedError
@@ -235,6 +236,22 @@ def test_inputs_are_normal_and_take_turns():
         outputs = [run() for _ in range(16)]
     assert all(torch.equal(a, b) for a, b in zip(outputs[:8], outputs[8:], strict=True))
     assert not torch.equal(outputs[0], outputs[1])
+
+
+@pytest.mark.parametrize(("kind", "width", "copies"), [
+    ("cpu", 1, 6), ("cpu", 10**7, 3), ("cpu", 4 * 10**7, 1), ("cuda", 1, 1)])
+def test_copies_lie_at_places_of_their_own(kind, width, copies):
+    """On a CPU six of a network, or as many as 128 MiB hold; all give the same, and no two share a weight."""
+    meter, large = FakeMeter(), small_network()
+    meter.device = replace(meter.device, kind=kind)
+    large.register_buffer("unused", torch.empty(width))
+    with prepare_copies([large, small_network()], MeasurementPlan(image_size=16), meter) as (first, second):
+        assert (len(first), len(second)) == (copies, 6 if kind == "cpu" else 1)
+        weights = {each.network[0].weight.data_ptr() for each in (*first, *second)}
+        outputs = [[each() for each in one] for one in (first, second)]
+    assert len(weights) == len(first) + len(second)
+    for same in outputs:
+        assert all(torch.equal(output, same[0]) for output in same)
 
 
 def test_preparing_leaves_no_trace():

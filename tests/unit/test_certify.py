@@ -3,6 +3,7 @@
 import math
 import random
 import re
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
@@ -196,10 +197,8 @@ def test_busy_neighbours_are_waited_for(ends_s, waited_s):
     assert sum(slept) == pytest.approx(waited_s)
 
 
-@pytest.mark.parametrize(("candidate_mhz", "capped", "status"), [
-    (1960, False, Status.OK), (1900, False, Status.THROTTLED), (1900, True, Status.OK)])
-def test_a_candidate_that_runs_at_another_clock_is_no_comparison(candidate_mhz, capped, status):
-    """A mean clock 4 % below the reference's leaves no value, unless the board is at its power limit; 1 % does."""
+def at_clocks(candidate_s, candidate_mhz, *, capped=False):
+    """Certified against a reference of 0.1 s at 1980 MHz."""
     meter, working = FakeMeter(), ["R"]
 
     def network(name, seconds):
@@ -210,11 +209,30 @@ def test_a_candidate_that_runs_at_another_clock_is_no_comparison(candidate_mhz, 
 
     meter.tells = lambda now_s: DeviceState(time_s=now_s, power_capped=capped,
                                             sm_clock_mhz=1980 if working[0] == "R" else candidate_mhz)
-    found = certify({"net": network("net", 0.17)}, network("R", 0.1), meter, PLAN, sleep=meter.sleep)["net"]
+    return certify({"net": network("net", candidate_s)}, network("R", 0.1), meter, PLAN, sleep=meter.sleep)["net"]
+
+
+@pytest.mark.parametrize(("candidate_mhz", "capped", "status"), [
+    (1960, False, Status.OK), (1900, False, Status.THROTTLED), (1900, True, Status.OK)])
+def test_a_candidate_that_runs_at_another_clock_is_no_comparison(candidate_mhz, capped, status):
+    """A mean clock 4 % below the reference's leaves no value, unless the board is at its power limit; 1 % does."""
+    found = at_clocks(0.17, candidate_mhz, capped=capped)
     assert found.status is status
     assert (found.value is None) == (status is Status.THROTTLED)
     if found.value is None:
         assert re.search("clock was 19[0-9]{2} MHz on average, and 19[0-9]{2} MHz with the reference", found.reason)
+
+
+@pytest.mark.parametrize(("candidate_s", "candidate_mhz", "confounded"), [
+    (0.0985, 1980, False), (0.0985, 2020, True), (0.095, 2020, False), (0.1, 2020, False)])
+def test_faster_only_because_the_clock_was_is_said(candidate_s, candidate_mhz, confounded):
+    """1.5 % faster at the same clock is faster; at a clock that is 2 % higher it is not, while 5 % is. One as fast in
+    seconds claims nothing."""
+    found = at_clocks(candidate_s, candidate_mhz)
+    assert found.details["ratio_in_clock_cycles"] == pytest.approx(candidate_s * candidate_mhz / 198, rel=2e-3)
+    assert found.value == pytest.approx(candidate_s)
+    assert found.status is (Status.NOISY if confounded else Status.OK)
+    assert ("clock confounded" in found.reason) == confounded
 
 
 class WarmingBoard(FakeMeter):
@@ -320,6 +338,30 @@ def test_on_a_shared_cpu_no_cycle_counts_beside_a_neighbour_in_sight(busy_s, val
         assert found.details["ratio"] == pytest.approx(RATIO, rel=0.01)
     else:
         assert (found.status, found.value) == (Status.CONTENDED, None)
+
+
+def test_copies_have_their_segments_in_turns():
+    """Of copies that are 1.0, 1.1 and 1.2 times as slow as they should be, and of two of the reference, the ratio is
+    that of the middle ones, and none of them had more than one segment more than another."""
+    meter, segments, last = SharedCpu(spread=0.001), [], [None]
+
+    def copy(name, seconds):
+        def call():
+            if last[0] != name:
+                segments.append(name)
+                last[0] = name
+            meter.work(seconds)
+        return call
+
+    found = certify({"net": [copy(f"net {share}", 0.004 * share) for share in (1.0, 1.1, 1.2)]},
+                    [copy("R 0", 0.0019), copy("R 1", 0.0021)], meter, MeasurementPlan(), sleep=meter.sleep,
+                    cycles=replace(SHARED, least=90, most=90))["net"]
+    assert len(found.details["ratios"]) == 90
+    assert found.details["ratio"] == pytest.approx(2.2, rel=0.05)
+    counts = Counter(segments)
+    assert {name: counts[name] - (name in {"net 1.0", "R 0"}) for name in counts} == {
+        "net 1.0": 30, "net 1.1": 30, "net 1.2": 30, "R 0": pytest.approx(45.5, abs=0.5),
+        "R 1": pytest.approx(45.5, abs=0.5)}  # those with a warm-up have one more
 
 
 def test_a_slow_network_has_longer_segments():

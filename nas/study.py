@@ -172,8 +172,8 @@ class Budget:
     `epochs` are of all trials together, `device_s` seconds of measuring, training and validating on all workers
     together, `energy_j` joules drawn meanwhile, `wall_time_s` seconds of searching.
 
-    `certify`: in the end the members of the front are measured again together, in turns with a reference network, which
-    takes half a minute or more for each.
+    `certify`: in the end `nas search` measures the members of the front again together, in turns with a reference
+    network, which takes half a minute or more for each. None: where latency is an objective.
 
     `fresh` is the share of all this that the search leaves for fresh seeds: then the members of the front are trained
     again, so that the hypervolume can be told without the luck that it was chosen by.
@@ -185,7 +185,7 @@ class Budget:
     epochs: float | None = None
     device_s: float | None = None
     energy_j: float | None = None
-    certify: bool = False
+    certify: bool | None = None
     fresh: float = 0.0
 
     def __post_init__(self) -> None:
@@ -280,6 +280,12 @@ class StudySpec:
     def needs_training(self) -> bool:
         """Whether an objective can only be had by training."""
         return any(objective.metric == "error" for objective in self.objectives)
+
+    @property
+    def certifies(self) -> bool:
+        """Whether the members of the front are measured again together in the end."""
+        asked = self.budget.certify
+        return any(objective.metric == "latency" for objective in self.objectives) if asked is None else asked
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -18,7 +18,7 @@ def uncertified(engine: Engine) -> list[Trial]:
     the same ones were certified in one session already."""
     front = engine.brain.front
     members = engine.brain.members()
-    if not engine.spec.budget.certify or not front.feasible:
+    if not engine.spec.certifies or not front.feasible:
         return []
     sessions = {trial.evaluation.certified_in for trial in members}
     return members if len(sessions) > 1 or None in sessions else []

@@ -33,6 +33,20 @@ def problems(text):
     return caught.value.problems
 
 
+@pytest.mark.parametrize(("asked", "latency", "certifies"), [
+    ("", True, True), (", certify: false", True, False), (", certify: true", True, True), ("", False, False)])
+def test_a_front_with_latencies_is_certified_unless_that_is_left_out(asked, latency, certifies):
+    text = GOOD.replace("wall_time_s: 240", "wall_time_s: 240" + asked)
+    spec = parse_study(text if latency else text.replace("  - {metric: latency, limit: 4 ms}\n", ""))
+    assert spec.certifies is certifies
+    assert type(spec).from_dict(spec.to_dict()) == spec
+
+
+def test_latencies_that_no_objective_names_cannot_be_certified():
+    text = GOOD.replace("wall_time_s: 240", "certify: true").replace("  - {metric: latency, limit: 4 ms}\n", "")
+    assert problems(text) == ("budget.certify needs the objective latency",)
+
+
 def test_a_study_file_becomes_a_study_in_si_units():
     spec = parse_study(GOOD)
     assert spec.objectives == (Objective(metric="error", reference=0.9), Objective(metric="latency", limit=0.004),

@@ -186,13 +186,16 @@ class GaussianProcess:
         target, _, _ = scaled(self.outputs)
         return (target - weights / inverse) * deviation + mean, deviation / np.sqrt(inverse)
 
-    def predict(self, inputs: Array) -> tuple[Array, Array]:
-        """Posterior mean and standard deviation, noise excluded, at (m, d) inputs: two of shape (m,)."""
+    def predict(self, inputs: Array, *, noise: bool = False) -> tuple[Array, Array]:
+        """Posterior mean and standard deviation at (m, d) inputs: two of shape (m,). With `noise` of what would be
+        observed there."""
         factor, weights, mean, deviation = self._posterior
         covariance = self._covariance(inputs, self.inputs)
         explained = solve_triangular(factor, covariance.T, lower=True, check_finite=False)
-        variance = self._variance(inputs) - (explained**2).sum(axis=0)
-        return covariance @ weights * deviation + mean, np.sqrt(np.maximum(variance, 1e-12)) * deviation
+        variance = np.maximum(self._variance(inputs) - (explained**2).sum(axis=0), 1e-12)
+        if noise:
+            variance += math.exp(self.hyperparameters.noise)
+        return covariance @ weights * deviation + mean, np.sqrt(variance) * deviation
 
     def _covariance(self, first: Array, second: Array) -> Array:
         known = self.hyperparameters

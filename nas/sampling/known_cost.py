@@ -240,8 +240,9 @@ class _Knowledge:
         return candidates[order]
 
     def _ranked(self, model: GaussianProcess, inputs: Array, losses: Array) -> NDArray[np.int64]:
-        """The order of these networks by expected gain, best first."""
-        mean, deviation = model.predict(inputs)
+        """The order of these networks by expected gain, best first: of the errors that would be observed, as the front
+        is of observed ones."""
+        mean, deviation = model.predict(inputs, noise=True)
         gain = expected_improvement(mean=mean, deviation=deviation, costs=losses, front=_plain(self.front[1]),
                                     reference=_plain(self.reference))
         return np.lexsort((mean, -gain))

@@ -38,6 +38,9 @@ def test_the_posterior_is_scikit_learns():
     assert np.allclose(ours[0], mean * scale + centre, rtol=1e-8)
     assert np.allclose(ours[1], deviation * scale, rtol=1e-8)
     assert np.allclose(process.mean(at), ours[0])
+    observed = process.predict(at, noise=True)
+    assert np.array_equal(observed[0], ours[0])
+    assert np.allclose(observed[1]**2 - ours[1]**2, np.exp(-4.0) * scale**2)
 
 
 def test_each_output_given_all_others_is_that_of_a_process_without_it():

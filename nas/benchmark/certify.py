@@ -314,8 +314,9 @@ class _Session:
         rule, gauge, unit = self.rule, self.gauge, self.gauge.unit.lower()
         of_gauge = partial(Measurement, metric=gauge.metric, unit=gauge.unit, method=gauge.method,
                            device=self.meter.device, plan=self.plan)
-        details: dict[str, Any] = {"protocol": PROTOCOL, "ratios": each.ratios, f"candidate_{unit}": each.figures,
-                                   f"reference_{unit}": list(references), "shared_with": shared_with(self.meter.device),
+        details: dict[str, Any] = {"protocol": PROTOCOL, "shared_with": shared_with(self.meter.device),
+                                   "copies": len(each.network.copies), "ratios": each.ratios,
+                                   f"candidate_{unit}": each.figures, f"reference_{unit}": list(references),
                                    "rejected": [problem.reason for problem in each.rejected],
                                    **self.meter.watch.details()}
         if each.given_up(rule) or not each.ratios:

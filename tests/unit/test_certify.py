@@ -356,7 +356,7 @@ def test_copies_have_their_segments_in_turns():
     found = certify({"net": [copy(f"net {share}", 0.004 * share) for share in (1.0, 1.1, 1.2)]},
                     [copy("R 0", 0.0019), copy("R 1", 0.0021)], meter, MeasurementPlan(), sleep=meter.sleep,
                     cycles=replace(SHARED, least=90, most=90))["net"]
-    assert len(found.details["ratios"]) == 90
+    assert (len(found.details["ratios"]), found.details["copies"]) == (90, 3)
     assert found.details["ratio"] == pytest.approx(2.2, rel=0.05)
     counts = Counter(segments)
     assert {name: counts[name] - (name in {"net 1.0", "R 0"}) for name in counts} == {

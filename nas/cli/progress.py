@@ -105,8 +105,8 @@ class SearchDisplay:
 
     def certifying(self, members: Sequence[Trial]) -> None:
         """Say what takes so long."""
-        self._console.print(f"certifying the front, networks: {len(members)}, half a minute or more each (budget.certify: "
-                            "false leaves that out)", soft_wrap=not self._console.is_terminal)
+        self._console.print(f"certifying the front, networks: {len(members)}, half a minute or more each "
+                            "(budget.certify: false leaves that out)", soft_wrap=not self._console.is_terminal)
 
     def interrupted(self, study_file: Path) -> None:
         """After Ctrl-C."""

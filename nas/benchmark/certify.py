@@ -103,11 +103,15 @@ Copies = Sequence[Run]
 """Of one network, at different places in memory."""
 
 
+def _copies(network: Run | Copies) -> Copies:
+    return network if isinstance(network, Sequence) else [network]
+
+
 class _Network:
     """One or several copies, and the calls in a piece of a segment."""
 
     def __init__(self, network: Run | Copies, gauge: "Gauge", rng: random.Random) -> None:
-        self.copies = network if isinstance(network, Sequence) else [network]
+        self.copies = _copies(network)
         self.calls = gauge.calls(self.copies[0])
         self._rng = rng
         self._turn = self._turns()
@@ -201,7 +205,7 @@ def certify_energy(candidates: Mapping[str, Run | Copies], reference: Run | Copi
     rule = cycles or Cycles()
     rule = replace(rule, max_half_width=2 * rule.max_half_width)
     try:
-        gauge = _Joules(meter, plan, rule, reference[0] if isinstance(reference, Sequence) else reference)
+        gauge = _Joules(meter, plan, rule, _copies(reference)[0])
         session = _Session(gauge=gauge, meter=meter, plan=plan, rule=rule, sleep=sleep)
         found = session.figures(candidates, reference, random.Random(seed))
     except UnavailableError as error:
@@ -248,7 +252,9 @@ class _Session:
                 middle = self._segment(each.network, rule.candidate_s, rng)
                 after = self._segment(against, rule.reference_s, rng)
                 busy = foreign_work(load, meter.host_load(), meter.time_s() - start_s, self.plan)
-                problem = neighbour or meter.watch.problem(start_s) or self._problem(before, middle, after, busy)
+                spoiled = neighbour or meter.watch.problem(start_s)  # takes the last look
+                clocks = meter.watch.clocks(middle.span, (before.span, after.span))
+                problem = spoiled or self._problem(before, middle, after, busy, clocks)
                 if problem or before.figure is None or middle.figure is None or after.figure is None:
                     each.rejected.append(problem or UNTIMED)
                     rejected = True
@@ -256,7 +262,7 @@ class _Session:
                     each.ratios.append(middle.figure / ((before.figure + after.figure) / 2))
                     each.pairs += [middle.figure / before.figure, middle.figure / after.figure]
                     each.figures.append(middle.figure)
-                    if clocks := meter.watch.clocks(middle.span, (before.span, after.span)):
+                    if clocks:
                         each.clocks.append(clocks[0] / clocks[1])
                     references += [after.figure]
                 before = after
@@ -286,7 +292,8 @@ class _Session:
             load = now
         return meter.time_s() - start_s
 
-    def _problem(self, before: _Segment, middle: _Segment, after: _Segment, neighbours: str) -> Problem | None:
+    def _problem(self, before: _Segment, middle: _Segment, after: _Segment, neighbours: str,
+                 clocks: tuple[float, float] | None) -> Problem | None:
         """Why a cycle does not count; None where it does. A change of pace is put down to busy neighbours."""
         if before.figure is None or middle.figure is None or after.figure is None:
             return UNTIMED
@@ -294,18 +301,16 @@ class _Session:
             return Problem(status=Status.CONTENDED, reason=neighbours)
         change = abs(after.figure - before.figure) / ((after.figure + before.figure) / 2)
         if change <= self.rule.max_reference_change:
-            return self._clocks_apart(middle.span, (before.span, after.span))
+            return self._clocks_apart(clocks, (before.span, middle.span, after.span))
         reason = f"the reference changed by {change:.1%}"
         if neighbours:
             return Problem(status=Status.CONTENDED, reason=f"{reason} while {neighbours}")
         return Problem(status=Status.THROTTLED, reason=reason)
 
-    def _clocks_apart(self, candidate: Span, references: Sequence[Span]) -> Problem | None:
+    def _clocks_apart(self, clocks: tuple[float, float] | None, spans: Sequence[Span]) -> Problem | None:
         """A candidate that ran at another clock than the reference, where that was not for its power."""
-        watch = self.meter.watch
-        clocks = watch.clocks(candidate, references)
         if (clocks is None or abs(clocks[0] / clocks[1] - 1) <= self.rule.max_clock_difference
-                or watch.power_capped((candidate, *references))):
+                or self.meter.watch.power_capped(spans)):
             return None
         return Problem(status=Status.THROTTLED, reason=f"the device's clock was {clocks[0]:.0f} MHz on average, and "
                                                        f"{clocks[1]:.0f} MHz with the reference")

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from nas.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
 from nas.errors import InvalidValueError
 
-Value = int | str | bool
+Value = int | float | str | bool
 Params = Mapping[str, Value]
 
 
@@ -24,7 +24,7 @@ class Choice:
     @property
     def ordered(self) -> bool:
         """Whether the values are numbers in increasing order."""
-        return all(type(value) is int for value in self.values)
+        return all(type(value) in {int, float} for value in self.values)
 
     def __post_init__(self) -> None:
         if not self.values or len(set(self.values)) != len(self.values):

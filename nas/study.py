@@ -163,6 +163,10 @@ class RungSpec:
         require(self.min_trials > 0, f"min_trials must be at least 1, not {self.min_trials}")
 
 
+FRESH, MANY = 0.1, 20
+"""The share of a budget that fresh seeds have where nothing is said, and from how many trials on."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """When no new trial may start; trials that run go on to their ends. All calls of the study count together.
@@ -176,7 +180,8 @@ class Budget:
     network, which takes half a minute or more for each. None: where latency is an objective.
 
     `fresh` is the share of all this that the search leaves for fresh seeds: then the members of the front are trained
-    again, so that the hypervolume can be told without the luck that it was chosen by.
+    again, so that the hypervolume can be told without the luck that it was chosen by. None: a tenth, where an objective
+    needs training and `trials` are at least 20, of which two are left.
     """
 
     trials: int = 100
@@ -186,7 +191,7 @@ class Budget:
     device_s: float | None = None
     energy_j: float | None = None
     certify: bool | None = None
-    fresh: float = 0.0
+    fresh: float | None = None
 
     def __post_init__(self) -> None:
         require(self.trials > 0, f"trials must be at least 1, not {self.trials}")
@@ -195,17 +200,14 @@ class Budget:
         for name in ("wall_time_s", "epochs", "device_s", "energy_j"):
             value = getattr(self, name)
             require(value is None or (_finite(value) and value > 0), f"{name} must be positive, not {value}")
-        require(0 <= self.fresh <= 0.5, f"fresh must be from 0 to 0.5, not {self.fresh}")
+        require(self.fresh is None or 0 <= self.fresh <= 0.5, f"fresh must be from 0 to 0.5, not {self.fresh}")
 
-    @property
-    def searching(self) -> Self:
-        """What is left of it for the search."""
-        if not self.fresh:
-            return self
-        shares: dict[str, Any] = {
-            name: None if (value := getattr(self, name)) is None else value * (1 - self.fresh)
+    def share(self, part: float) -> Self:
+        """So much of it; of trials one at least."""
+        limits: dict[str, Any] = {
+            name: None if (value := getattr(self, name)) is None else value * part
             for name in ("wall_time_s", "epochs", "device_s", "energy_j")}
-        return replace(self, trials=max(round(self.trials * (1 - self.fresh)), 1), **shares)
+        return replace(self, trials=max(round(self.trials * part), 1), **limits)
 
     @property
     def most_proposals(self) -> int:
@@ -286,6 +288,17 @@ class StudySpec:
         """Whether the members of the front are measured again together in the end."""
         asked = self.budget.certify
         return any(objective.metric == "latency" for objective in self.objectives) if asked is None else asked
+
+    @property
+    def fresh(self) -> float:
+        """The share of the budget that is left for fresh seeds of the front's members."""
+        asked = self.budget.fresh
+        return asked if asked is not None else FRESH if self.needs_training and self.budget.trials >= MANY else 0.0
+
+    @property
+    def searching(self) -> Budget:
+        """What the search may spend."""
+        return self.budget.share(1 - self.fresh) if self.fresh else self.budget
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

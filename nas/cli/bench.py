@@ -33,7 +33,7 @@ def engine(trials: int, kind: str, count: int, sampler: str, database: str | Non
     """Engine time per trial, with trials that do nothing (their figures are arithmetic)."""
     objectives = (Objective(metric="error", reference=1.0), Objective(metric="latency", reference=1.0))
     spec = StudySpec(name="bench-engine", space="osa_cifar", sampler=sampler, objectives=objectives,
-                     rungs=RungSpec(epochs=(1, 2)), budget=Budget(trials=trials),
+                     rungs=RungSpec(epochs=(1, 2)), budget=Budget(trials=trials, fresh=0),
                      workers=WorkersSpec(kind=kind, count=count))
     times, memory = array("d"), array("d")  # of 16 bytes per trial, so that they do not show in what they measure
 

@@ -257,11 +257,13 @@ def _study_status(console: Console, store: Store, record: StudyRecord) -> None:
     console.print(f"{record.name}: {objectives} over {spec.space} by {spec.sampler}, data {record.dataset}")
     counts = {**known.counts, TrialState.STOPPED: known.counts[TrialState.STOPPED] - known.beyond}
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    console.print(f"{sum(counts.values())} of {spec.budget.trials} architectures ({states}), "
+    console.print(f"{sum(counts.values())} of {spec.searching.trials} architectures ({states}), "
                   f"{known.repeated} repeated proposals")
+    if spec.fresh:
+        console.print(f"{spec.fresh:.0%} of the budget are for fresh seeds of the front's members, after the search")
     if known.beyond:
         console.print(f"{known.beyond} more were beyond the limits and cost no training")
-    for line in spending(spec.budget, known):
+    for line in spending(spec.searching, known):
         console.print(line)
     if volumes:
         console.print(f"hypervolume {volumes[-1]:.5g}  {sparkline(volumes)}")

@@ -141,8 +141,8 @@ class SearchDisplay:
         self._left = time_left(engine)
         bar = Table.grid(padding=(0, 1))
         beyond = brain.architectures - brain.counted
-        bar.add_row(ProgressBar(total=spec.budget.searching.trials, completed=brain.done, width=30),
-                    f"{brain.done} of {spec.budget.searching.trials} trials",
+        bar.add_row(ProgressBar(total=spec.searching.trials, completed=brain.done, width=30),
+                    f"{brain.done} of {spec.searching.trials} trials",
                     f"{brain.known - brain.architectures} repeated, {brain.failed} failed"
                     f"{f', {beyond} beyond the limits' if beyond else ''}")
         volume = brain.front.hypervolume
@@ -161,14 +161,14 @@ class SearchDisplay:
         found = trial.reason or ", ".join(
             f"{o.metric} {cell}" for o, cell in zip(engine.spec.objectives, cells(engine.spec.objectives, trial),
                                                     strict=True))
-        budget = engine.spec.budget.searching
+        budget = engine.spec.searching
         return (f"[{engine.brain.done}/{budget.trials}] trial {trial.number} {trial.state}{mark}: {found}{volume}, "
                 f"{time_left(engine)}")
 
 
 def time_left(engine: Engine) -> str:
     """A guess from the trials so far, those beyond a limit left out, and from each budget's share that is spent."""
-    elapsed, brain, budget = engine.elapsed_s(), engine.brain, engine.spec.budget.searching
+    elapsed, brain, budget = engine.elapsed_s(), engine.brain, engine.spec.searching
     if not brain.done:
         return "time left unknown"
     spent = brain.spent

@@ -64,7 +64,7 @@ def search(*, study_file: Path, database: str, workers: str | None, address: str
         display.finished(reason, store)
         if failure is not None:
             raise failure
-    if spec.budget.fresh:
+    if spec.fresh:
         _fresh_seeds(study_file, database, address)
 
 

@@ -191,7 +191,7 @@ def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
                    for state in TrialState},
         "beyond": sum(t.beyond_limits for t in ended),
         "repeated": sum(t.duplicate_of is not None for t in study.trials),
-        "budget": study.record.spec.budget.trials,
+        "budget": study.record.spec.searching.trials,
         "feasible": newest.feasible if newest else False,
         "hypervolume": newest.hypervolume if newest else None,
         "honest": (found := honest(ended, study.objectives)) and asdict(found),

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.search_space import Choice
+from nas.search_space import Choice, Value
 from nas.trial import Trial
 
 
 def choices_seen(trials: Sequence[Trial]) -> tuple[Choice, ...]:
     """The choices and values that the record knows; the space itself may be gone, or need code that must not run."""
-    values: dict[str, set[int | str | bool]] = {}
+    values: dict[str, set[Value]] = {}
     for trial in trials:
         for name, value in trial.params.items():
             values.setdefault(name, set()).add(value)

@@ -1,11 +1,13 @@
 """Tables of trained networks, on which a search can be run without training, and the truth about it.
 
 Formats: `nas-bench-macro` (xiusu/NAS-Bench-Macro, JSON), `channel-bench` (xiusu/Channel-Bench-Macro, JSON) and `csv`: a
-header and one row for each network, columns `choice:NAME`, `accuracy:SEED` (percent) and `cost:NAME`.
+header and one row for each network, columns `choice:NAME`, `accuracy:SEED` (percent) and `cost:NAME`. A choice whose
+values are all numbers has an order.
 """
 
 import csv
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +20,7 @@ from nas.errors import InvalidValueError, NasError
 from nas.pareto import hypervolume, ranks
 from nas.sampling.problem import TRAINED, Problem
 from nas.sampling.proposer import distribution
-from nas.search_space import Choice, Params
+from nas.search_space import Choice, Params, Value
 from nas.study import Objective
 
 Array = NDArray[np.float64]
@@ -123,24 +125,26 @@ def _from_csv(path: Path, form: str) -> Table:  # noqa: ARG001 - the readers' co
     if missing:
         message = f"needs rows, and columns named {', '.join(missing)}"
         raise InvalidValueError(message)
-    values = {name: sorted({row[name] for row in rows}, key=_number_or_text) for name in columns["choice"]}
-    choices = tuple(Choice(name=name.partition(":")[2],
-                           values=tuple(int(v) for v in found) if all(map(_whole, found)) else tuple(found))
-                    for name, found in values.items())
+    values = {name: _values({row[name] for row in rows}) for name in columns["choice"]}
+    choices = tuple(Choice(name=name.partition(":")[2], values=tuple(found.values())) for name, found in values.items())
+    texts = {name: list(found) for name, found in values.items()}
     figures = {kind: np.array([[float(row[name]) for name in columns[kind]] for row in rows])
                for kind in ("accuracy", "cost")}
     return Table(
         name=path.stem, choices=choices, cost_names=tuple(name.partition(":")[2] for name in columns["cost"]),
-        networks=np.array([[values[name].index(row[name]) for name in values] for row in rows]),
+        networks=np.array([[texts[name].index(row[name]) for name in texts] for row in rows]),
         errors=100 - figures["accuracy"], costs=figures["cost"], floor=0.0)
 
 
-def _whole(text: str) -> bool:
-    return text.removeprefix("-").isdigit()
-
-
-def _number_or_text(text: str) -> tuple[bool, int, str]:
-    return (False, int(text), "") if _whole(text) else (True, 0, text)
+def _values(texts: set[str]) -> dict[str, Value]:
+    """What each of the texts of a column stands for, in order: numbers where all are, else the texts."""
+    try:
+        numbers = {text: int(text) if text.removeprefix("-").isdecimal() else float(text) for text in texts}
+    except ValueError:
+        numbers = {}
+    if numbers and all(map(math.isfinite, numbers.values())):
+        return dict(sorted(numbers.items(), key=lambda item: item[1]))
+    return {text: text for text in sorted(texts)}
 
 
 FORMATS: Mapping[str, Callable[[Path, str], Table]] = {

@@ -247,9 +247,10 @@ class Brain:
 
     def _spent(self) -> str:
         """Why no new architecture may be tried, or an empty string."""
-        budget, spent = self.spec.budget.searching, self.spent
+        budget, spent = self.spec.searching, self.spent
+        whose = f"the study's budget{' without what fresh seeds have of it' if self.spec.fresh else ''}"
         if self.counted >= budget.trials:
-            return f"{budget.trials} architectures were tried, the study's budget"
+            return f"{budget.trials} architectures were tried, {whose}"
         if self.architectures >= self._space.cardinality:
             return f"all {self._space.cardinality} architectures of the space were tried"
         if self.architectures >= budget.most_proposals:
@@ -259,7 +260,7 @@ class Brain:
                                   (budget.device_s, spent.device_s, "s of device time"),
                                   (budget.energy_j, spent.energy_j or 0.0, "J")):
             if limit is not None and used >= limit:
-                return f"{used:.4g} of {limit:g} {unit} are spent, the study's budget"
+                return f"{used:.4g} of {limit:g} {unit} are spent, {whose}"
         return ""
 
     def _measured(self, trial: Trial, now: datetime) -> Trial:

@@ -96,7 +96,7 @@ class Engine:
         if self._interrupted:
             return self._resumed(self._interrupted.pop(0))
         while True:
-            limit = self.spec.budget.searching.wall_time_s
+            limit = self.spec.searching.wall_time_s
             if limit is not None and self.elapsed_s() >= limit:
                 return Wait() if self.brain.running else Finished(reason=f"{limit:g} s of searching are spent")
             proposed = self.brain.propose(self._now())

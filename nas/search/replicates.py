@@ -63,7 +63,7 @@ def kept_for_the_end(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Tri
     found = front(trials, spec.objectives)
     members = chosen(trials, found.members) if found.feasible and spec.needs_training else []
     done = len(chosen(trials))
-    wanted = round(done * spec.budget.fresh / (1 - spec.budget.fresh))
+    wanted = round(done * spec.fresh / (1 - spec.fresh))
     if not members or not wanted:
         return []
     seeds = math.ceil(wanted / len(members))

@@ -197,7 +197,8 @@ def test_workers_and_nodes_killed_at_random_moments(cluster, tmp_path):
     (tmp_path / "paced.py").write_text(PACED.replace("task.number > 6", "False").replace("0.4", "0.1"))
     (tmp_path / "kept").mkdir()
     nodes, chance, killed = [cluster.add_node(num_cpus=1)], random.Random(5), Counter()
-    spec = replace(SPEC, budget=Budget(trials=10 + 2 * kills), workers=WorkersSpec(kind="tune", count=2, retries=9))
+    spec = replace(SPEC, budget=Budget(trials=10 + 2 * kills, fresh=0),
+                   workers=WorkersSpec(kind="tune", count=2, retries=9))
 
     def disturb(trial):
         """Once in a while after an event, at a random moment of what others are at."""

@@ -151,7 +151,7 @@ def check(spec, folder, engine):
     assert (brain.front.members, brain.front.hypervolume) == (fronts[-1].members, fronts[-1].hypervolume)
     assert all(trial.state is not TrialState.RUNNING for trial in trials)
     digests = Counter(t.architecture.digest for t in trials if t.duplicate_of is None)
-    assert sum(not t.beyond_limits for t in trials if t.duplicate_of is None) == spec.budget.trials
+    assert sum(not t.beyond_limits for t in trials if t.duplicate_of is None) == spec.searching.trials
     assert set(digests.values()) == {1}
     assert fronts[-1].members == front(trials, spec.objectives).members
     assert [f.after for f in fronts] == sorted(f.after for f in fronts)
@@ -195,7 +195,7 @@ def test_repeated_proposals_of_a_running_trial_end_with_it(tmp_path):
             engine.listeners = [*engine.listeners, seen.append]
             return super().run(engine, job)
 
-    spec = replace(SPEC, sampler="random", budget=Budget(trials=60))
+    spec = replace(SPEC, sampler="random", budget=Budget(trials=60, fresh=0))
     engine = search(spec, tmp_path, Watching(tmp_path, 8))
     check(spec, tmp_path, engine)
     waited = {t.number for t in seen if t.duplicate_of is not None and t.state is TrialState.RUNNING}
@@ -298,9 +298,9 @@ def test_networks_beyond_a_limit_are_counted_and_not_told_one_by_one(tmp_path, c
 
 
 @pytest.mark.parametrize(("budget", "trials", "reason"), [
-    (Budget(trials=1000, epochs=5), 3, "6 of 5 epochs of training are spent, the study's budget"),
-    (Budget(trials=1000, device_s=25), 2, "40 of 25 s of device time are spent, the study's budget"),
-    (Budget(trials=1000, energy_j=15), 4, "16 of 15 J are spent, the study's budget"),
+    (Budget(trials=1000, epochs=5, fresh=0), 3, "6 of 5 epochs of training are spent, the study's budget"),
+    (Budget(trials=1000, device_s=25, fresh=0), 2, "40 of 25 s of device time are spent, the study's budget"),
+    (Budget(trials=1000, energy_j=15, fresh=0), 4, "16 of 15 J are spent, the study's budget"),
 ])
 def test_a_spent_budget_ends_the_search(tmp_path, budget, trials, reason):
     """The trial at work is finished; a second call finds what the first has spent in the record."""
@@ -324,7 +324,7 @@ def test_a_spent_budget_ends_the_search(tmp_path, budget, trials, reason):
 def test_a_space_is_searched_to_its_end(tmp_path):
     """With more budget than the space has networks, the search tries all of them if its sampler finds them, and in
     any case ends with a reason."""
-    spec = replace(SPEC, sampler="random", budget=Budget(trials=1000))
+    spec = replace(SPEC, sampler="random", budget=Budget(trials=1000, fresh=0))
     hands = Hands(tmp_path)
     with Store.open(tmp_path / "nas.db") as store, open_search(
             spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path) as found:
@@ -345,7 +345,7 @@ def test_when_the_time_is_spent_no_new_trial_begins(tmp_path):
                 clock[0] += timedelta(seconds=30)
                 yield event
 
-    spec = replace(SPEC, objectives=SPEC.objectives[:1], budget=Budget(trials=1000, wall_time_s=300))
+    spec = replace(SPEC, objectives=SPEC.objectives[:1], budget=Budget(trials=1000, wall_time_s=300, fresh=0))
     tried = []
     for _ in range(2):
         with Store.open(tmp_path / "nas.db") as store, open_search(

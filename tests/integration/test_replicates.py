@@ -115,8 +115,8 @@ def test_an_unfinished_replicate_goes_on_at_its_last_rung(store):
 
 def test_a_share_of_the_budget_is_kept_for_fresh_seeds(store):
     """A search of 20 trials with a fifth kept ends after 16; of so many finished trainings a fourth is fresh."""
-    assert Budget(trials=20, fresh=0.2, epochs=10).searching == Budget(trials=16, fresh=0.2, epochs=8)
-    assert Budget(trials=20).searching == Budget(trials=20)
+    given = replace(SPEC, budget=Budget(trials=20, fresh=0.2, epochs=10))
+    assert given.searching == Budget(trials=16, fresh=0.2, epochs=8)
     spec = replace(SPEC, budget=Budget(trials=20, fresh=0.5))
     trials = store.trials("again")
     members, done = front(trials, SPEC.objectives).members, len(chosen(trials))
@@ -127,6 +127,18 @@ def test_a_share_of_the_budget_is_kept_for_fresh_seeds(store):
     assert [task.seed for _, task in kept_for_the_end(spec, store.trials("again"))] == [
         task.seed for _, task in todo[1:]]
     assert kept_for_the_end(SPEC, trials) == []
+
+
+@pytest.mark.parametrize(("budget", "share", "trials"), [
+    (Budget(trials=20), 0.1, 18), (Budget(trials=19), 0.0, 19), (Budget(trials=20, fresh=0), 0.0, 20),
+    (Budget(trials=10, fresh=0.1), 0.1, 9),
+])
+def test_a_tenth_of_a_budget_is_for_fresh_seeds_where_nothing_is_said(budget, share, trials):
+    """From 20 trials on, so that it is two trainings at least; not where nothing is trained."""
+    spec = replace(SPEC, budget=budget)
+    assert (spec.fresh, spec.searching.trials) == (share, trials)
+    untrained = replace(spec, objectives=(Objective(metric="macs"),), budget=Budget(trials=1000))
+    assert (untrained.fresh, untrained.searching) == (0.0, untrained.budget)
 
 
 def test_only_complete_originals_can_be_trained_again(store):

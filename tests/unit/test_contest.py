@@ -42,6 +42,22 @@ def test_a_csv_table_is_read_and_searched_to_its_front(tmp_path):
     assert found.volumes[-1] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(("texts", "values"), [
+    (("16", "8", "4", "32"), (4, 8, 16, 32)), (("1.5", "0.5", "10", "-1"), (-1, 0.5, 1.5, 10)),
+    (("16", "8", "x4", "32"), ("16", "32", "8", "x4")), (("nan", "1", "2", "3"), ("1", "2", "3", "nan")),
+])
+def test_a_choice_of_numbers_alone_has_an_order(tmp_path, texts, values):
+    """Whole or not; with one word among them they are words."""
+    named = dict(zip(("4", "8", "16", "32"), texts, strict=True))
+    lines = [line.split(",", 1) for line in CSV.splitlines()]
+    (tmp_path / "t.csv").write_text("\n".join(f"{named.get(first, first)},{rest}" for first, rest in lines))
+    table = read_table(tmp_path / "t.csv", "csv")
+    assert table.choices[0].values == values
+    assert table.choices[0].ordered == isinstance(values[0], int)
+    position = values.index(texts[3] if isinstance(values[0], str) else float(texts[3]))
+    assert table.losses[table.row[(position, 1)]].tolist() == [100 - 95.5, 64.0]
+
+
 @pytest.mark.parametrize(("text", "message"), [
     ("a,b\n1,2\n", "choice:"), (CSV.rsplit("\n", 2)[0] + "\n", "7 rows, but its choices have 8"), ("", "choice:"),
     (CSV.replace("64,65", "64,nan"), "finite")])

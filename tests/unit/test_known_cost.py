@@ -80,7 +80,21 @@ def test_totals_are_counts():
 def test_the_first_trials_are_those_of_random():
     """With the same seed: so a comparison begins at the same point, and the sampler is never behind there."""
     found, other = proposer(ERROR, MACS), proposer(ERROR, MACS, make=samplers.random)
-    assert [found.ask()[1] for _ in range(3)] == [other.ask()[1] for _ in range(3)]
+    first = known_cost_module.FIRST
+    assert [found.ask()[1] for _ in range(first)] == [other.ask()[1] for _ in range(first)]
+
+
+def test_errors_beyond_the_reference_keep_their_order_and_lose_their_distance():
+    """Those within it are told as they are; where none is, the order is left."""
+    errors = np.log([0.1, 0.2, 0.4, 0.5, 0.9, 9.0])
+    told = known_cost_module._compressed(errors, np.log(0.4))
+    assert told[:3].tolist() == errors[:3].tolist()
+    assert (np.diff(told) > 0).all()
+    assert told[4] - told[2] < 0.75 * (errors[4] - errors[2])
+    assert told[5] - told[2] < 0.5 * (errors[5] - errors[2])
+    worse = known_cost_module._compressed(errors, np.log(0.05))
+    assert (np.diff(worse) > 0).all()
+    assert np.ptp(worse) < 0.01
 
 
 @pytest.mark.parametrize("done", [0, 20])

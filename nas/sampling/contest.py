@@ -30,6 +30,8 @@ BASELINES: Mapping[str, Callable[[int], BaseSampler]] = {
     "nsga2-p50": lambda seed: NSGAIISampler(seed=seed, population_size=50),
 }
 """Settings of Optuna's samplers that no study needs and every comparison should have; `nsga2` has populations of 20."""
+DIGITS = 5
+"""Of a hypervolume: a run that was kept in a file equals one that was not."""
 FEWEST_PAIRS = 6
 """With fewer the signed-rank test cannot fall below 0.05, whatever the values."""
 
@@ -105,7 +107,7 @@ def run(landscape: Landscape, name: str, *, seed: int, budget: int, noisy: bool 
         study.tell(trial, [float(shown), *landscape.costs_of(network).tolist()])
         repeated = network in networks
         networks.append(network)
-        volumes.append(volumes[-1] if repeated else landscape.hypervolume(networks))
+        volumes.append(volumes[-1] if repeated else round(landscape.hypervolume(networks), DIGITS))
     return Run(networks=networks, volumes=np.array(volumes), seconds=np.array(seconds))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from nas.errors import NasError
-from nas.sampling.contest import Run
+from nas.sampling.contest import DIGITS, Run
 
 COLUMNS = ("contest", "sampler", "seed", "evaluation", "network", "hypervolume", "seconds")
 """`contest` says on what and how; `network` holds the position of each choice's value."""
@@ -52,7 +52,7 @@ class ContestFile:
             if os.fstat(file.fileno()).st_size == 0:
                 rows.writerow(COLUMNS)
             for i, (network, volume, seconds) in enumerate(zip(run.networks, run.volumes, run.seconds, strict=True)):
-                rows.writerow((contest, sampler, seed, i + 1, "-".join(map(str, network)), f"{volume:.5f}",
+                rows.writerow((contest, sampler, seed, i + 1, "-".join(map(str, network)), f"{volume:.{DIGITS}f}",
                                f"{seconds:.2g}"))
             written = text.getvalue().encode()
             file.write(gzip.compress(written, mtime=0) if self._zipped else written)

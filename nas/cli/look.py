@@ -259,11 +259,9 @@ def _study_status(console: Console, store: Store, record: StudyRecord) -> None:
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     console.print(f"{sum(counts.values())} of {spec.searching.trials} architectures ({states}), "
                   f"{known.repeated} repeated proposals")
-    if spec.fresh:
-        console.print(f"{spec.fresh:.0%} of the budget are for fresh seeds of the front's members, after the search")
     if known.beyond:
         console.print(f"{known.beyond} more were beyond the limits and cost no training")
-    for line in spending(spec.searching, known):
+    for line in spending(spec.searching, known, fresh=spec.fresh):
         console.print(line)
     if volumes:
         console.print(f"hypervolume {volumes[-1]:.5g}  {sparkline(volumes)}")
@@ -286,12 +284,13 @@ def _at_work(console: Console, found: AtWork) -> None:
         console.print(line)
 
 
-def spending(budget: Budget, known: Summary) -> Iterator[str]:
-    """What was spent, and of limited means how much is left."""
+def spending(budget: Budget, known: Summary, *, fresh: float = 0.0) -> Iterator[str]:
+    """What was spent, and of limited means how much is left; what other seeds took, and their share of the whole."""
     spent = known.spent
     yield (f"{duration(known.searched_s)} of searching; on all workers together {duration(spent.measuring_s)} "
            f"measuring, {duration(spent.training_s)} training, {duration(spent.validation_s)} validating, "
-           f"{duration(spent.waiting_s)} waiting for the device")
+           f"{duration(spent.waiting_s)} waiting for the device"
+           f"{'' if known.engine_s is None else f', {duration(known.engine_s)} of the engine'}")
     energy = "energy not measured" if spent.energy_j is None else quantity(spent.energy_j, "J")
     yield f"{spent.epochs:g} epochs, {duration(spent.device_s)} of device time, {energy}"
     for what, limit, used, shown in (("searching", budget.wall_time_s, known.searched_s, duration),
@@ -300,6 +299,11 @@ def spending(budget: Budget, known: Summary) -> Iterator[str]:
                                      ("energy", budget.energy_j, spent.energy_j or 0.0, "{:.4g} J".format)):
         if limit is not None:
             yield f"budget of {what}: {shown(used)} of {shown(limit)} spent, {shown(max(limit - used, 0.0))} left"
+    if known.replicates or fresh:
+        again = known.spent_again
+        share = f"; {100 * fresh:.3g} % of the budget, in the end" if fresh else ""
+        yield (f"other seeds: {known.replicates} trainings, {again.epochs:g} epochs, "
+               f"{duration(again.device_s)} of device time{share}")
 
 
 def _rungs(store: Store, record: StudyRecord) -> Iterator[str]:

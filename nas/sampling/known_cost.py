@@ -259,10 +259,10 @@ def _compressed(errors: Array, reference: float) -> Array:
     """Log-errors of which those beyond the reference lie the closer together the farther they are: that networks are of
     no use is known, by how much is not worth the model's attention.
 
-    An excess counts by its logarithm where it is larger than the range from the best error to the reference. With errors
-    cut off at 1.5 times the reference instead, the hypervolume after 50 evaluations was .70 in place of .76 where networks
-    are alike (NAS-Bench-Graph's arXiv), .41 in place of .84 where they differ by orders of magnitude (HPOLib's
-    parkinsons), and elsewhere the same within .02 (60 seeds or more).
+    An excess counts by its logarithm where it is larger than the range from the best error to the reference. With
+    errors cut off at 1.5 times the reference instead, the hypervolume after 50 evaluations was .70 in place of .76
+    where networks are alike (NAS-Bench-Graph's arXiv), .41 in place of .84 where they differ by orders of magnitude
+    (HPOLib's parkinsons), and elsewhere the same within .02 (60 seeds or more).
     """
     told, limit = np.exp(errors), np.exp(reference)
     scale = max(limit - float(told.min()), NARROWEST * limit)

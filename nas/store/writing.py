@@ -94,6 +94,13 @@ def write_effort(connection: Connection, evaluation: int, waiting_s: float, ener
     connection.execute(update(EVALUATION).where(EVALUATION.c.id == evaluation).values(values))
 
 
+def write_engine(connection: Connection, evaluation: int, lasted_s: float) -> None:
+    """Keep what a trial that lasted so long took besides the work and the waiting that are recorded of it."""
+    its = EVALUATION.c
+    known = its.measure_s + func.coalesce(its.waiting_s, 0.0) + its.train_s + its.validation_s
+    connection.execute(update(EVALUATION).where(its.id == evaluation).values(engine_s=lasted_s - known))
+
+
 def write_single(connection: Connection, target: str, digest: str | None, measurements: Sequence[Measurement]) -> None:
     """Add figures outside any study."""
     _write_plans(connection, measurements)

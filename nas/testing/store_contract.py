@@ -307,7 +307,7 @@ class StoreContract:
         with the seconds that its figures and its rung took, 4 has not been heard of."""
         begin = datetime(2026, 3, 1, tzinfo=UTC)
         at = [begin + timedelta(seconds=seconds) for seconds in (0, 5.25, 10, 20.5, 3600, 3607)]
-        assert store.summary("first").searched_s == 0
+        assert (store.summary("first").searched_s, store.summary("first").engine_s) == (0, None)
         for number, start in enumerate((at[0], at[1], at[2], at[4], at[5])):
             original = 0 if number == 2 else None
             store.add_trial("first", trial(number, 16 if number == 2 else None, started_at=start,
@@ -323,6 +323,7 @@ class StoreContract:
         assert (found.repeated, found.failed) == (1, ((1, "out of memory"),))
         assert (found.spent.measuring_s, found.spent.training_s + found.spent.validation_s) == (0.5, 2.25)
         assert found.searched_s == pytest.approx(20.5 + 2.25, abs=0.002)
+        assert found.engine_s == pytest.approx(20.0 + 4.75)
 
     def test_trials_are_read_by_number(self, store: Store) -> None:
         """Those that are asked for, in order."""

@@ -78,13 +78,14 @@ def main() -> None:
     """Search, then write and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="searches of each sampler")
+    parser.add_argument("--first-seed", type=int, default=1, metavar="N", help="the first one's seed")
     parser.add_argument("-o", "--output", type=Path, default=Path("results"), help="folder of the record and the table")
     parser.add_argument("--study", type=Path, default=FOLDER / "study.yaml", help="the study all searches are like")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     for space in options.study.parent.glob("*_space.py"):
         (options.output / space.name).write_text(space.read_text())
-    for seed in range(1, options.seeds + 1):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for sampler in SAMPLERS:
             search(sampler, seed, options.output, options.study)
     budget_s = read_study(options.study).budget.device_s

@@ -129,6 +129,18 @@ def test_a_share_of_the_budget_is_kept_for_fresh_seeds(store):
     assert kept_for_the_end(SPEC, trials) == []
 
 
+def test_what_other_seeds_took_is_in_the_ledger(store):
+    """Every seed of every network for itself, as the trials have it; apart from what the search took."""
+    before = store.summary("again")
+    replicate(store, left_to_do(SPEC, chosen(store.trials("again"))[:2], 2))
+    known, own = store.summary("again"), [r for t in store.trials("again") for r in t.evaluation.replicates]
+    assert known.replicates == len(own) >= 4
+    assert known.spent_again.epochs == sum(r.rungs[-1].epochs for r in own)
+    assert known.spent_again.device_s == pytest.approx(
+        sum(rung.train_s + rung.validation_s for r in own for rung in r.rungs))
+    assert known.spent == before.spent
+
+
 @pytest.mark.parametrize(("budget", "share", "trials"), [
     (Budget(trials=20), 0.1, 18), (Budget(trials=19), 0.0, 19), (Budget(trials=20, fresh=0), 0.0, 20),
     (Budget(trials=10, fresh=0.1), 0.1, 9),

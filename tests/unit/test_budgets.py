@@ -15,17 +15,26 @@ FOLDER = Path(__file__).parents[2]
 SPENT = Spent(epochs=12.5, measuring_s=30, training_s=3600, validation_s=120, waiting_s=45, energy_j=None)
 
 
-def summary(spent):
-    return Summary(counts=dict.fromkeys(TrialState, 1), repeated=0, beyond=0, searched_s=4000, spent=spent, failed=(),
-                   running=())
+def summary(spent, replicates=0, spent_again=Spent()):  # noqa: B008 - frozen
+    return Summary(counts=dict.fromkeys(TrialState, 1), repeated=0, beyond=0, searched_s=4000, spent=spent,
+                   engine_s=75.0, replicates=replicates, spent_again=spent_again, failed=(), running=())
 
 
 def test_what_is_spent_is_told_without_limits():
     """Waiting is no device time, and joules that nobody measured are not zero."""
     first, second = spending(Budget(trials=10), summary(SPENT))
     assert first.startswith("1 h 06 min of searching")
-    assert "45 s waiting for the device" in first
+    assert first.endswith("45 s waiting for the device, 1 min 15 s of the engine")
     assert second == "12.5 epochs, 1 h 02 min of device time, energy not measured"
+
+
+def test_what_other_seeds_took_is_told():
+    """And how much of the budget is theirs, also before they have begun."""
+    budget, again = Budget(trials=18), Spent(epochs=6, training_s=240, validation_s=12)
+    assert list(spending(budget, summary(SPENT), fresh=0.1))[2:] == [
+        "other seeds: 0 trainings, 0 epochs, 0 s of device time; 10 % of the budget, in the end"]
+    assert list(spending(budget, summary(SPENT, 2, again)))[2:] == [
+        "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time"]
 
 
 def test_what_is_left_is_told_of_each_limited_mean():

@@ -1,0 +1,14 @@
+"""What the engine took: the seconds of a trial that were neither its device's nor spent waiting for it."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """From 0006."""
+    op.add_column("evaluation", sa.Column("engine_s", sa.Double(), nullable=True))

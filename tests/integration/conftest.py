@@ -20,7 +20,7 @@ from nas.study import Budget, Objective, RungSpec, StudySpec
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update")
 SPEC = StudySpec(name="pages", space="osa_cifar", sampler="random", rungs=RungSpec(epochs=(1, 2, 4), keep=0.5),
-                 budget=Budget(trials=60, proposals=60), objectives=(
+                 budget=Budget(trials=60, proposals=60, fresh=0), objectives=(
                      Objective(metric="error", reference=1.0),
                      Objective(metric="latency", reference=0.01, limit=0.003)))
 

@@ -25,7 +25,8 @@ from workers.local import LocalWorkers
 KILLS = int(os.environ.get("NAS_TEST_KILLS", "3"))
 TRIALS = 10 + 4 * KILLS
 SPEC = StudySpec(
-    name="s", space="osa_cifar", sampler="random", seed=3, rungs=RungSpec(epochs=(1, 2)), budget=Budget(trials=TRIALS),
+    name="s", space="osa_cifar", sampler="random", seed=3, rungs=RungSpec(epochs=(1, 2)),
+    budget=Budget(trials=TRIALS, fresh=0),
     objectives=(Objective(metric="error", reference=1.0), Objective(metric="latency", reference=1.0)))
 
 DRIVER = """

@@ -298,7 +298,7 @@ class StudySpec:
     @property
     def searching(self) -> Budget:
         """What the search may spend."""
-        return self.budget.share(1 - self.fresh) if self.fresh else self.budget
+        return self.budget.share(1 - self.fresh)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

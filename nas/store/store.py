@@ -288,15 +288,15 @@ class Store:
         if trial.state is TrialState.RUNNING:
             before.append(TrialState.RUNNING)
         with self._writing() as connection:
-            study_id = self._study_id(connection, study)
-            here = (TRIAL.c.study_id == study_id) & (TRIAL.c.number == trial.number)
-            moved = connection.execute(update(TRIAL).where(here, TRIAL.c.state.in_(before)).values(of_progress(trial)))
-            if moved.rowcount != 1:
+            here = (TRIAL.c.study_id == self._study_id(connection, study)) & (TRIAL.c.number == trial.number)
+            evaluation = connection.execute(
+                update(TRIAL).where(here, TRIAL.c.state.in_(before)).values(of_progress(trial))
+                .returning(TRIAL.c.evaluation_id)).scalar_one_or_none()
+            if evaluation is None:
                 recorded = connection.execute(select(TRIAL.c.state).where(here)).scalar_one_or_none() or "not recorded"
                 message = f"trial {trial.number} cannot go from {recorded} to {trial.state}"
                 raise InvalidValueError(message)
             if trial.finished_at is not None and trial.duplicate_of is None:
-                evaluation = writing.evaluation_id(connection, study_id, trial.number)
                 writing.write_engine(connection, evaluation, (trial.finished_at - trial.started_at).total_seconds())
 
     # Fronts and files

@@ -30,7 +30,7 @@ def summarize(connection: Connection, study_id: int) -> Summary:
     beyond = connection.execute(select(func.count()).select_from(TRIAL).join(EVALUATION, _ITS).where(
         ours, TRIAL.c.state == TrialState.STOPPED.value, TRIAL.c.duplicate_of.is_(None),
         EVALUATION.c.epochs == 0)).scalar_one()
-    replicates, spent_again = _replicated(connection, study_id)
+    replicates, spent_again = _replicated(connection, here)
     wanted = TrialState.FAILED.value, TrialState.RUNNING.value
     told = sorted(connection.execute(  # here, else SQLite reads the whole table in order
         select(TRIAL.c.number, TRIAL.c.state, TRIAL.c.reason)
@@ -41,12 +41,12 @@ def summarize(connection: Connection, study_id: int) -> Summary:
                    running=tuple(row.number for row in told if row.state == TrialState.RUNNING))
 
 
-def _replicated(connection: Connection, study_id: int) -> tuple[int, Spent]:
+def _replicated(connection: Connection, here: ColumnElement[bool]) -> tuple[int, Spent]:
     """How many networks were trained again with another seed, each seed for itself, and what that took."""
     rung = REPLICATE_RUNG.c
     each = select(func.max(rung.epochs).label("epochs"), func.sum(rung.train_s).label("train_s"),
                   func.sum(rung.validation_s).label("validation_s")).join_from(REPLICATE_RUNG, EVALUATION).where(
-        EVALUATION.c.study_id == study_id).group_by(rung.evaluation_id, rung.seed).subquery().c
+        here).group_by(rung.evaluation_id, rung.seed).subquery().c
     count, *sums = connection.execute(select(func.count(), *(func.sum(column) for column in each))).one()
     epochs, train_s, validation_s = (value or 0.0 for value in sums)
     return count, Spent(epochs=epochs, training_s=train_s, validation_s=validation_s)

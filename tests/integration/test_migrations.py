@@ -158,9 +158,11 @@ def test_old_records_open(tmp_path, revision):
         record = store.study("old")
         first, second = store.trials("old")
         fronts = store.fronts("old")
+        known = store.summary("old")
     if revision >= "0003":
         assert [(r.seed, [(rung.epochs, rung.error) for rung in r.rungs]) for r in first.evaluation.replicates] == [
             (5, [(0.5, 1 / 3), (2.0, 0.2)])]
+    assert known.engine_s == (1.5 if revision >= "0007" else None)
     assert first.evaluation.spent.energy_j == (1 / 3 if revision >= "0004" else None)
     assert (record.dataset, record.spec.seed, record.numerics) == ("digits", 11, {"precision": "fp32"})
     assert second.duplicate_of == 0

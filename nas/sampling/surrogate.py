@@ -40,9 +40,11 @@ def _remembered(inputs: bytes, outputs: bytes, columns: bytes, near: bytes) -> H
 
 
 def _hyperparameters(inputs: Array, outputs: Array, columns: Columns, count: int) -> Hyperparameters:
-    """For the first `count` points, or a few less."""
+    """For the first `count` points, or a few less; searched from where a fit to half of them, but never many, ended: two
+    fits with many points where the outputs are others than at the last proposal would take too long."""
     used = REFITS[bisect_right(REFITS, count) - 1]
-    near = _hyperparameters(inputs, outputs, columns, used // 2).vector.tobytes() if used >= 20 else b""
+    fewer = min(used // 2, FITTED // 2)
+    near = _hyperparameters(inputs, outputs, columns, fewer).vector.tobytes() if used >= 20 else b""
     chosen = np.unique(np.linspace(0, used - 1, min(used, FITTED)).round().astype(int))
     parts = np.stack([columns.groups, columns.values]).tobytes()
     return _remembered(inputs[chosen].tobytes(), outputs[chosen].tobytes(), parts, near)

@@ -207,6 +207,7 @@ def test_a_search_ends_with_fresh_seeds_where_the_study_asks_for_them(tmp_path, 
     assert "[1/1] trial" in first
     again = CliRunner().invoke(main, ["search", "study.yaml"], catch_exceptions=False).output
     for output in (first, again):
+        assert "3 architectures were tried, the study's budget without what fresh seeds have of it" in output
         assert re.search(r"hypervolume of 1 of 1 members .*: [\d.]+ as searched, [\d.]+ by fresh seeds", output)
     assert "[1/1]" not in again
 

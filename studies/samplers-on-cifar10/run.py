@@ -4,7 +4,8 @@
 
 Seeds come one after the other, each with all samplers, so a contest that is broken off is fair so far. The same command
 goes on; more seeds are added by a larger number. `results/nas.db` holds the studies, `results/curves.csv` how far the
-hypervolume was after how many device seconds and trials, and a table is printed.
+hypervolume was after how many device seconds and trials, and a table is printed. With `--fresh N` the networks of every
+front are trained again with N other seeds, and the table has what the fronts are worth by these.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import click
 import yaml
 
 from nas.report.history import Step, steps
+from nas.report.spread import honest
 from nas.store import Store
 from nas.study_file import read_study
 
@@ -38,8 +40,13 @@ def search(sampler: str, seed: int, results: Path, base: Path) -> None:
     file = results / f"{study_of(sampler, seed)}.yaml"
     values = yaml.safe_load(base.read_text())
     file.write_text(yaml.safe_dump({**values, "name": study_of(sampler, seed), "sampler": sampler, "seed": seed}))
-    command = [sys.executable, "-c", "from nas.cli import main; main()", "search", str(file)]
-    code = subprocess.run([*command, "--database", str(results / "nas.db")], check=False).returncode  # noqa: S603 - ours
+    nas("search", str(file), results=results)
+
+
+def nas(*command: str, results: Path) -> None:
+    """Run this command of osa-nas on the contest's record, and end as it does where it fails."""
+    own = [sys.executable, "-c", "from nas.cli import main; main()", *command, "--database", str(results / "nas.db")]
+    code = subprocess.run(own, check=False).returncode  # noqa: S603 - ours
     if code:
         sys.exit(code)
 
@@ -60,18 +67,25 @@ def curves(store: Store) -> Iterator[Mapping[str, object]]:
 
 
 def table(store: Store, budget_s: float) -> Iterator[str]:
-    """For each sampler the trials it trained, and the hypervolume by shares of the budget: mean and each seed."""
-    yield "sampler | trials | " + " | ".join(f"{share:.0%} of {budget_s:g} s" for share in SHARES)
+    """For each sampler the trials it trained, and the hypervolume by shares of the budget and of the last fronts by
+    fresh seeds, where all have them: mean and each seed."""
+    yield "sampler | trials | " + " | ".join([*(f"{share:.0%} of {budget_s:g} s" for share in SHARES), "fresh seeds"])
     for sampler in SAMPLERS:
         own = [record for record in store.studies() if record.spec.sampler == sampler]
-        histories = [steps(store.trials(record.name), store.fronts(record.name)) for record in own]
+        trials = [store.trials(record.name) for record in own]
+        histories = [steps(each, store.fronts(record.name)) for each, record in zip(trials, own, strict=True)]
         counts = ", ".join(str(sum(record.counts.values())) for record in own)
-        cells = []
-        for share in SHARES:
-            values = [1e6 * at(history, share * budget_s) for history in histories]
-            cells.append(f"{statistics.fmean(values):.0f} ({', '.join(f'{value:.0f}' for value in values)})"
-                         if values else "-")
+        cells = [cell([at(history, share * budget_s) for history in histories]) for share in SHARES]
+        known = [honest(each, record.spec.objectives) for each, record in zip(trials, own, strict=True)]
+        fresh = [each.fresh for each in known if each is not None and each.replicated == each.members]
+        cells.append(cell(fresh) if len(fresh) == len(own) else "-")
         yield f"{sampler} | {counts} | " + " | ".join(cells)
+
+
+def cell(hypervolumes: Sequence[float | None]) -> str:
+    """Mean and each, in millionths."""
+    values = [1e6 * (value or 0.0) for value in hypervolumes]
+    return f"{statistics.fmean(values):.0f} ({', '.join(f'{value:.0f}' for value in values)})" if values else "-"
 
 
 def main() -> None:
@@ -79,6 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="searches of each sampler")
     parser.add_argument("--first-seed", type=int, default=1, metavar="N", help="the first one's seed")
+    parser.add_argument("--fresh", type=int, default=0, metavar="N", help="other seeds for each network of the fronts")
     parser.add_argument("-o", "--output", type=Path, default=Path("results"), help="folder of the record and the table")
     parser.add_argument("--study", type=Path, default=FOLDER / "study.yaml", help="the study all searches are like")
     options = parser.parse_args()
@@ -88,6 +103,9 @@ def main() -> None:
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for sampler in SAMPLERS:
             search(sampler, seed, options.output, options.study)
+            if options.fresh:
+                nas("replicate", study_of(sampler, seed), "--front", "--seeds", str(options.fresh),
+                    results=options.output)
     budget_s = read_study(options.study).budget.device_s
     with Store.open(options.output / "nas.db", read_only=True) as store:
         with (options.output / "curves.csv").open("w", newline="") as file:

@@ -11,7 +11,7 @@ scikit-learn's of the same model takes 3.0 s, and 0.04 s against 1.2 s with 100 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -156,18 +156,28 @@ def fit(inputs: Array, outputs: Array, columns: Columns, near: Hyperparameters |
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianProcess:
-    """The posterior given (n, d) `inputs` and (n,) `outputs`."""
+    """The posterior given (n, d) `inputs` and (n,) `outputs`; `unsure` is the variance that outputs have besides the
+    noise, of all or of each (n,)."""
 
     inputs: Array
     outputs: Array
     columns: Columns
     hyperparameters: Hyperparameters
+    unsure: Array | float = 0.0
+
+    def also(self, inputs: Array, outputs: Array, unsure: Array | float = 0.0) -> "GaussianProcess":
+        """With more points (m, d) and (m,), and the same hyperparameters."""
+        variances = [np.broadcast_to(each, len(points)) for each, points in ((self.unsure, self.outputs),
+                                                                             (unsure, outputs))]
+        return replace(self, inputs=np.concatenate([self.inputs, inputs]),
+                       outputs=np.concatenate([self.outputs, outputs]), unsure=np.concatenate(variances))
 
     @cached_property
     def _posterior(self) -> tuple[Array, Array, float, float]:
         target, mean, deviation = scaled(self.outputs)
         noise = math.exp(self.hyperparameters.noise) + JITTER
-        covariance = self._covariance(self.inputs, self.inputs) + noise * np.eye(len(target))
+        covariance = self._covariance(self.inputs, self.inputs)
+        covariance += (noise + self.unsure / deviation**2) * np.eye(len(target))
         factor = cholesky(covariance, lower=True, check_finite=False)
         return factor, cho_solve((factor, True), target, check_finite=False), mean, deviation
 

@@ -3,8 +3,10 @@
 One proposal: a pool of random networks and of mutants of the front; their counts by arithmetic and their other costs as
 predicted from what was measured; the limits; a Gaussian process on the logarithm of the validation error; the network
 with the largest expected hypervolume improvement, which is exact because nothing but the error is uncertain. Running
-trials count as if they had ended at their posterior mean. Where the study names scores of untrained networks, the best
-candidates are ranked once more by a process that has them as inputs too.
+trials count as if they had ended at their posterior mean, trials that were stopped at a rung as noisier ones at what
+would have become of them. Until there are errors to learn from, a random network that is within the limits, or is
+predicted to be. Where the study names scores of untrained networks, the best candidates are ranked once more by a
+process that has them as inputs too.
 
 The first trials are those of `random` with the same seed. A study without a cost, or without the error, mutates its
 front instead. A proposal is a function of the trials and the seed: fits are remembered only by the very data that they
@@ -23,7 +25,7 @@ from nas.pareto import ranks
 from nas.sampling.gaussian_process import GaussianProcess
 from nas.sampling.improvement import expected_improvement
 from nas.sampling.mutation import MutateFront, first_new, mutants, vectors_of
-from nas.sampling.problem import FIGURES, TRAINED, InformedSampler, Problem, Vectors
+from nas.sampling.problem import CURVE, FIGURES, TRAINED, InformedSampler, Problem, Vectors
 from nas.sampling.surrogate import ENOUGH, Encoder, ScoredEncoder, encoder, posterior, scored_encoder
 from nas.study import Direction
 
@@ -32,6 +34,8 @@ Array = NDArray[np.float64]
 MEMBERS, NEIGHBOURS, NEAR, FRESH = 60, 40, 400, 50
 """Mutants of each of the newest front members, the same ones as long as it is one, so that their counts are remembered;
 of all of them together; and new ones of any member for each proposal."""
+NEAREST = 10
+"""Networks that break the limits least, of which mutants are candidates while too few were trained."""
 FIRST = 5
 """Random trials before the model proposes. With four the fifth was worse than random on three of fourteen landscapes,
 with five none is on any; from the 25th on it makes no difference (48 to 160 seeds each). Spread over the costs instead
@@ -73,7 +77,7 @@ class KnownCost(InformedSampler):
         if known.enough:
             candidates = known.best(known.pool(self.rng))
         else:
-            candidates = known.allowed(np.concatenate([[self._uniform()], problem.random(200, self.rng)]))
+            candidates = known.allowed(np.concatenate([[self._uniform()], problem.random(200, self.rng)]), self.rng)
         found = first_new(problem, candidates, known.vectors)
         return problem.random(1, self.rng)[0] if found is None else found
 
@@ -119,14 +123,31 @@ class _Knowledge:
     @property
     def enough(self) -> bool:
         """Whether the first trials are over and all models can be made."""
-        needed = [TRAINED, *(o.metric for o in self._costs if o.metric not in self._counted)]
-        return len(self._first) >= FIRST and all(len(self._with(metric)) >= ENOUGH for metric in needed)
+        needed = [TRAINED, *(o.metric for o in self._costs)]
+        return len(self._first) >= FIRST and all(map(self._can_tell, needed))
 
-    def allowed(self, candidates: Vectors) -> Vectors:
-        """The candidates by how much their counts break the limits, otherwise as they are."""
-        over = self._violations(self.problem.counted(candidates))
-        order = over.argsort(kind="stable")
-        return candidates[order] if over.any() else candidates
+    def _can_tell(self, metric: str) -> bool:
+        """Whether there is a model of this metric, or it needs none."""
+        return metric in self._counted or len(self._with(metric)) >= ENOUGH
+
+    def allowed(self, candidates: Vectors, rng: np.random.Generator) -> Vectors:
+        """The candidates by how much they break the limits as far as that can be told, otherwise as they are; after the
+        first trials also mutants of the networks that broke them least."""
+        costs = self.problem.counted(candidates)
+        if len(self._first) >= FIRST:
+            candidates = np.concatenate([candidates, self._near_the_limits(rng)])
+            costs = self._cost_values(candidates)
+        over = self._violations(costs)
+        return candidates[over.argsort(kind="stable")] if over.any() else candidates
+
+    def _near_the_limits(self, rng: np.random.Generator) -> Vectors:
+        measured = [i for i in self._first if all(o.metric in self._figures[i] for o in self._costs)]
+        if not measured:
+            return self.problem.sample[:0]
+        over = self._violations({o.metric: np.array([self._figures[i][o.metric] for i in measured])
+                                 for o in self._costs})
+        nearest = over.argsort(kind="stable")[:NEAREST]
+        return mutants(self.problem, self.vectors[measured][nearest], FRESH, rng)
 
     def _violations(self, costs: dict[str, Array]) -> Array:
         """By how much each network breaks the limits of these costs, (n,), as shares of them."""
@@ -138,10 +159,11 @@ class _Knowledge:
         return total
 
     def _cost_values(self, vectors: Vectors) -> dict[str, Array]:
-        """All costs of these networks in the metrics' units: counted, or predicted from what was measured."""
+        """The costs of these networks in the metrics' units, as far as they can be told: counted, or predicted from
+        what was measured."""
         known = self.problem.counted(vectors)
         return {o.metric: known[o.metric] if o.metric in known else self._predicted(o.metric, vectors)
-                for o in self._costs}
+                for o in self._costs if self._can_tell(o.metric)}
 
     def _predicted(self, metric: str, vectors: Vectors) -> Array:
         return np.exp(self._model_of(metric).mean(self.encode(vectors)))
@@ -187,15 +209,33 @@ class _Knowledge:
     def _error_model(self, encode: Encoder | ScoredEncoder) -> GaussianProcess:
         """Of the log-error by these inputs; running trials make it surer, not better."""
         done, errors, costs = self._observed
-        process = posterior(encode(self.vectors[done]), _compressed(errors, float(self.reference[0])), encode.columns,
-                            _telling(errors, costs))
-        if not self._running:
-            return process
-        waiting = encode(self.vectors[self._running])
-        return GaussianProcess(
-            inputs=np.concatenate([process.inputs, waiting]), columns=process.columns,
-            outputs=np.concatenate([process.outputs, process.mean(waiting)]),
-            hyperparameters=process.hyperparameters)
+        stopped, guesses, variances = self._stopped
+        told = _compressed(np.concatenate([errors, guesses]), float(self.reference[0]))
+        process = posterior(encode(self.vectors[done]), told[:len(done)], encode.columns, _telling(errors, costs))
+        if stopped:
+            process = process.also(encode(self.vectors[stopped]), told[len(done):], variances)
+        if self._running:
+            waiting = encode(self.vectors[self._running])
+            process = process.also(waiting, process.mean(waiting))
+        return process
+
+    @cached_property
+    def _stopped(self) -> tuple[list[int], Array, Array]:
+        """Trials that were stopped at a rung, their log-errors as they would have become, and the variances of these.
+
+        From that rung to the last one it would have changed as it did for those that reached both, give or take their
+        scatter. The newest ones alone, as the time of the model grows with the cube of its points.
+        """
+        curves = {i: np.log(np.maximum(self._trials[i].user_attrs.get(CURVE, ()), SMALLEST)) for i in self._first}
+        whole = [curves[i] for i in self._with(TRAINED) if len(curves[i])]
+        found: list[tuple[int, float, float]] = []
+        for i in self._first:
+            rungs = len(curves[i])
+            changes = np.array([curve[-1] - curve[rungs - 1] for curve in whole if len(curve) > rungs])
+            if self._trials[i].state is TrialState.PRUNED and rungs and len(changes) >= ENOUGH:
+                found.append((i, curves[i][-1] + changes.mean(), changes.var(ddof=1)))
+        numbers, *told = zip(*found[-NEWEST:], strict=True) if found else ((), (), ())
+        return list(numbers), np.array(told[0]), np.array(told[1])
 
     @cached_property
     def front(self) -> tuple[Vectors, Array]:

@@ -26,6 +26,8 @@ TRAINED = "error"
 CACHED = 100_000
 FIGURES = "figures"
 """The user attribute in which a trial that ended early keeps what was measured of it, by metric."""
+CURVE = "curve"
+"""The user attribute in which a trained trial keeps its errors at the rungs that it reached, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from nas.architecture import Architecture
-from nas.sampling.problem import FIGURES, InformedSampler, Problem
+from nas.sampling.problem import CURVE, FIGURES, InformedSampler, Problem
 from nas.search_space import Choice, Params, SearchSpace
 from nas.study import Direction, Objective
 from nas.trial import Trial, TrialState
@@ -156,12 +156,15 @@ class Proposer:
         values = [trial.evaluation.value(objective.metric) for objective in self._objectives]
         return [float(value) for value in values if value is not None]
 
-    def _figures(self, trial: Trial) -> dict[str, dict[str, float]]:
-        """What was measured of a trial that ended early; a running one tells nothing yet."""
-        if trial.state is not TrialState.STOPPED:
+    def _figures(self, trial: Trial) -> dict[str, Any]:
+        """The errors at the rungs, and what was measured of a trial that ended early; a running one tells nothing."""
+        if trial.state not in (TrialState.COMPLETE, TrialState.STOPPED):
             return {}
+        curve = {CURVE: [rung.error for rung in trial.evaluation.rungs]} if trial.evaluation.rungs else {}
+        if trial.state is TrialState.COMPLETE:
+            return curve
         known = {o.metric: trial.evaluation.value(o.metric) for o in self._objectives}
-        return {FIGURES: {metric: value for metric, value in known.items() if value is not None}}
+        return {**curve, FIGURES: {metric: value for metric, value in known.items() if value is not None}}
 
     def _constraints(self, trial: Trial) -> Mapping[str, float]:
         """How far each limited objective that has a value is beyond its limit, as a loss."""

@@ -40,14 +40,9 @@ def _remembered(inputs: bytes, outputs: bytes, columns: bytes, near: bytes) -> H
 
 
 def _hyperparameters(inputs: Array, outputs: Array, columns: Columns, count: int) -> Hyperparameters:
-    """For the first `count` points, or a few less.
-
-    The search starts from where a fit to half of the points ended, but never to many: where a reference moved, all
-    outputs are others than at the last proposal, and several large fits would take too long.
-    """
+    """For the first `count` points, or a few less."""
     used = REFITS[bisect_right(REFITS, count) - 1]
-    fewer = min(used // 2, FITTED // 2)
-    near = _hyperparameters(inputs, outputs, columns, fewer).vector.tobytes() if used >= 20 else b""
+    near = _hyperparameters(inputs, outputs, columns, used // 2).vector.tobytes() if used >= 20 else b""
     chosen = np.unique(np.linspace(0, used - 1, min(used, FITTED)).round().astype(int))
     parts = np.stack([columns.groups, columns.values]).tobytes()
     return _remembered(inputs[chosen].tobytes(), outputs[chosen].tobytes(), parts, near)

@@ -168,6 +168,48 @@ def test_measured_costs_are_learned():
     assert len(within) >= 9
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_measured_limit_that_few_keep_is_found_before_anything_was_trained(seed):
+    """One network of two hundred is within it; of forty proposals half are, and no other was trained."""
+    latencies = sorted(t.evaluation.value("latency") for t in records(1000, seed=1))
+    limited = replace(LATENCY, limit=latencies[5])
+    found, within = proposer(ERROR, limited, seed=seed), 0
+    for _ in range(40):
+        number, params, _ = found.ask()
+        trial = trained(number, params)
+        beyond = trial.evaluation.value("latency") > limited.limit
+        within += not beyond
+        found.tell(replace(trial, state=TrialState.STOPPED, evaluation=replace(trial.evaluation, rungs=()))
+                   if beyond else trial)
+    assert within >= 20
+
+
+def test_a_stopped_trial_counts_as_what_would_have_become_of_it_and_not_for_sure():
+    """Errors halve from the first rung to the last, more or less. Where one trial was stopped the model expects half of
+    its error, less surely than where a trial ended."""
+    def at_rungs(trial, errors, state):
+        rungs = tuple(Rung(epochs=n + 1, error=error, train_loss=1.0, images=1, train_s=0, validation_s=0)
+                      for n, error in enumerate(errors))
+        return replace(trial, state=state, evaluation=replace(trial.evaluation, rungs=rungs))
+
+    *done, last = records(31)
+    done = [at_rungs(trial, (2 * error * (0.99 if trial.number % 2 else 1.01), error), TrialState.COMPLETE)
+            for trial in done if (error := trial.evaluation.value("error") / 2)]
+    seen = {}
+    stopped, complete = TrialState.STOPPED, TrialState.COMPLETE
+    for errors, state in (((0.8,), stopped), ((0.2,), stopped), ((0.8, 0.4), complete)):
+        found = proposer(ERROR, MACS)
+        found.rebuild([*done, at_rungs(last, errors, state)])
+        known = _Knowledge(found._problem, found._study.get_trials())
+        seen[errors] = [float(each[0]) for each in known._model.predict(known.encode(known.vectors[-1:]))]
+        assert (len(known._observed[0]) == 31) is (state is complete)
+    (high, unsure), (low, _), (ended, sure) = seen.values()
+    assert math.exp(high) == pytest.approx(0.4, rel=0.1)
+    assert math.exp(low) == pytest.approx(0.1, rel=0.1)
+    assert math.exp(ended) == pytest.approx(0.4, rel=0.1)
+    assert unsure > 1.1 * sure
+
+
 def test_mutants_differ_in_one_to_three_choices():
     """Never in none."""
     problem = proposer(ERROR, MACS)._problem

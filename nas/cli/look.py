@@ -32,7 +32,7 @@ from nas.report.history import finished, front_at
 from nas.report.quantities import duration, quantity, sparkline, with_interval
 from nas.report.relations import choices_seen, neighbours, positions
 from nas.report.selection import condition, ordered
-from nas.report.spread import Honest, averaged, honest
+from nas.report.spread import Honest, front_now, honest
 from nas.rungs import Curves, Futility
 from nas.store import Store, StudyRecord, Summary
 from nas.study import Budget
@@ -215,8 +215,7 @@ def _front(store: Store, record: StudyRecord, at: int | None, *, sure: bool,
     objectives = record.spec.objectives
     if at is None and sure:
         seen = store.trials(record.name)
-        means = averaged(seen)
-        return front_of(means, objectives), means, honest(seen, objectives)
+        return *front_now(seen, objectives), honest(seen, objectives)
     found = (store.newest_front(record.name) or front_of([], objectives) if at is None
              else front_at(store.fronts(record.name), at))
     seen = finished(store.trials(record.name))[:at] if sure else store.trials(record.name, found.members[:limit])
@@ -264,7 +263,8 @@ def _study_status(console: Console, store: Store, record: StudyRecord) -> None:
     for line in spending(spec.searching, known, fresh=spec.fresh):
         console.print(line)
     if volumes:
-        console.print(f"hypervolume {volumes[-1]:.5g}  {sparkline(volumes)}")
+        console.print(f"hypervolume {volumes[-1]:.5g}{' as it was searched' if known.replicates else ''}  "
+                      f"{sparkline(volumes)}")
     for line in _rungs(store, record):
         console.print(line)
     _at_work(console, at_work(store, record, known.running))
@@ -291,6 +291,7 @@ def spending(budget: Budget, known: Summary, *, fresh: float = 0.0) -> Iterator[
            f"measuring, {duration(spent.training_s)} training, {duration(spent.validation_s)} validating, "
            f"{duration(spent.waiting_s)} waiting for the device"
            f"{'' if known.engine_s is None else f', {duration(known.engine_s)} of the engine'}")
+    own = f", {100 * (1 - fresh):.3g} % of it for the search" if fresh else ""
     energy = "energy not measured" if spent.energy_j is None else quantity(spent.energy_j, "J")
     yield f"{spent.epochs:g} epochs, {duration(spent.device_s)} of device time, {energy}"
     for what, limit, used, shown in (("searching", budget.wall_time_s, known.searched_s, duration),
@@ -298,7 +299,7 @@ def spending(budget: Budget, known: Summary, *, fresh: float = 0.0) -> Iterator[
                                      ("device time", budget.device_s, spent.device_s, duration),
                                      ("energy", budget.energy_j, spent.energy_j or 0.0, "{:.4g} J".format)):
         if limit is not None:
-            yield f"budget of {what}: {shown(used)} of {shown(limit)} spent, {shown(max(limit - used, 0.0))} left"
+            yield f"budget of {what}{own}: {shown(used)} of {shown(limit)} spent, {shown(max(limit - used, 0.0))} left"
     if known.replicates or fresh:
         again = known.spent_again
         share = f"; {100 * fresh:.3g} % of the budget, in the end" if fresh else ""

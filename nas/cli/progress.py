@@ -17,6 +17,7 @@ from nas.report.at_work import activity
 from nas.report.export_command import export_command
 from nas.report.fronts import cells
 from nas.report.quantities import duration, sparkline
+from nas.report.spread import front_now, honest
 from nas.search.engine import Engine
 from nas.search.launch import Search
 from nas.store import Address, Store
@@ -112,24 +113,36 @@ class SearchDisplay:
         """After Ctrl-C."""
         self._console.print(f"stopped; everything finished is kept. Go on with: nas search {study_file}")
 
-    def finished(self, reason: str, store: Store) -> None:
-        """Show the front and what to do next. Of many trials only the members are read, and not how sure each is."""
+    def ended(self, reason: str) -> None:
+        """The search is over; its front may be trained again yet."""
+        engine = self._engine
+        if engine is not None:
+            failed = f"{engine.brain.failed} of them failed; " if engine.brain.failed else ""
+            self._console.print(f"\nfinished: {reason}; {failed}{duration(engine.elapsed_s())} of searching",
+                                soft_wrap=not self._console.is_terminal)
+
+    def finished(self, store: Store) -> None:
+        """Show the front, by the means where networks were trained again, and what to do next. Of many trials only the
+        members are read, and not how sure each is."""
         engine = self._engine
         if engine is None:
             return
-        spec, front, sure = engine.spec, engine.brain.front, engine.brain.known <= MANY
-        trials = {trial.number: trial for trial in (store.trials(spec.name) if sure else engine.brain.members())}
-        self._console.print(f"\nfinished: {reason}; {duration(engine.elapsed_s())} of searching",
-                            soft_wrap=not self._console.is_terminal)
-        self._console.print(front_table(spec, trials, front, limit=PAGE, sure=sure))
+        spec, front, fresh, trials = engine.spec, engine.brain.front, None, engine.brain.members()
+        sure = engine.brain.known <= MANY
+        if sure:
+            seen = store.trials(spec.name)
+            fresh, (front, trials) = honest(seen, spec.objectives), front_now(seen, spec.objectives)
+        self._console.print(front_table(spec, {trial.number: trial for trial in trials}, front, limit=PAGE, sure=sure))
+        if fresh is not None:
+            self._console.print(str(fresh), soft_wrap=True)
         option = "" if self._database == "nas.db" else f" --database {shown_url(self._database)}"
+        steps = [f"nas retry {spec.name}{option}"] if engine.brain.failed else []
         if front.members:
             best = front.members[len(front.members) // 2]
-            self._console.print(
-                "next:\n"
-                f"  nas front {spec.name}{option}\n"
-                f"  nas show {spec.name}:{best}{option}\n"
-                f"  {export_command(spec.name, best, shown_url(self._database))}", soft_wrap=True)
+            steps += [f"nas front {spec.name}{option}", f"nas show {spec.name}:{best}{option}"]
+        if front.members and front.feasible:
+            steps.append(export_command(spec.name, best, shown_url(self._database)))
+        self._console.print("\n  ".join(["next:", *steps]) if steps else "", soft_wrap=True)
 
     def _render(self) -> RenderableType:
         engine = self._engine

@@ -12,7 +12,6 @@ from nas.cli.profile import show_profile
 from nas.cli.progress import SearchDisplay
 from nas.cli.replicate import Display
 from nas.errors import NasError
-from nas.report.spread import honest
 from nas.search.closing import uncertified
 from nas.search.launch import Search, open_search
 from nas.search.replicates import kept_for_the_end, open_replicates
@@ -61,11 +60,13 @@ def search(*, study_file: Path, database: str, workers: str | None, address: str
         except KeyboardInterrupt:
             display.interrupted(study_file)
             raise click.exceptions.Exit(130) from None
-        display.finished(reason, store)
-        if failure is not None:
-            raise failure
-    if spec.fresh:
+        display.ended(reason)
+    if spec.fresh and failure is None:
         _fresh_seeds(study_file, database, address)
+    with Store.open(database, read_only=True) as store:
+        display.finished(store)
+    if failure is not None:
+        raise failure
 
 
 def _fresh_seeds(study_file: Path, database: str, address: str | None) -> None:
@@ -78,9 +79,6 @@ def _fresh_seeds(study_file: Path, database: str, address: str | None) -> None:
             with open_replicates(store, spec.name, todo, workers=pool,
                                  folder=study_file.parent, listener=display.update) as found:
                 display.run(found)
-        fresh = honest(store.trials(spec.name), spec.objectives)
-    if fresh is not None:
-        click.echo(str(fresh))
 
 
 def _certify(found: Search, display: SearchDisplay) -> NasError | None:

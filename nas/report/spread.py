@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.measurement import Measurement
-from nas.pareto import front
+from nas.pareto import ParetoFront, front
 from nas.rungs import SIZES
 from nas.study import Objective
 from nas.trial import Trial
@@ -95,6 +95,12 @@ def honest(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Honest |
     fresh = [_with_error(trial, float(np.mean(trial.evaluation.fresh_errors()))) for trial in replicated]
     return Honest(members=len(members), replicated=len(replicated),
                   searched=front(replicated, objectives).hypervolume, fresh=front(fresh, objectives).hypervolume)
+
+
+def front_now(trials: Sequence[Trial], objectives: Sequence[Objective]) -> tuple[ParetoFront, list[Trial]]:
+    """The front by the means where networks were replicated, and the trials with these means."""
+    means = averaged(trials)
+    return front(means, objectives), means
 
 
 def _errors(trial: Trial) -> tuple[float, ...]:

@@ -125,6 +125,11 @@ class Brain:
         """What all trials took."""
         return sum((trial.evaluation.spent for trial in self.running), self._ended)
 
+    @property
+    def whose(self) -> str:
+        """Whose limits end a search, in words."""
+        return f"the study's budget{' without what fresh seeds have of it' if self.spec.fresh else ''}"
+
     def propose(self, now: datetime) -> Trial | Wait | Finished:
         """A new trial (a duplicate may have ended already), or why there is none. Not known until `learn`."""
         reason = self._spent()
@@ -248,9 +253,8 @@ class Brain:
     def _spent(self) -> str:
         """Why no new architecture may be tried, or an empty string."""
         budget, spent = self.spec.searching, self.spent
-        whose = f"the study's budget{' without what fresh seeds have of it' if self.spec.fresh else ''}"
         if self.counted >= budget.trials:
-            return f"{budget.trials} architectures were tried, {whose}"
+            return f"{budget.trials} architectures were tried, {self.whose}"
         if self.architectures >= self._space.cardinality:
             return f"all {self._space.cardinality} architectures of the space were tried"
         if self.architectures >= budget.most_proposals:
@@ -260,7 +264,7 @@ class Brain:
                                   (budget.device_s, spent.device_s, "s of device time"),
                                   (budget.energy_j, spent.energy_j or 0.0, "J")):
             if limit is not None and used >= limit:
-                return f"{used:.4g} of {limit:g} {unit} are spent, {whose}"
+                return f"{used:.4g} of {limit:g} {unit} are spent, {self.whose}"
         return ""
 
     def _measured(self, trial: Trial, now: datetime) -> Trial:

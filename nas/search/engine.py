@@ -98,7 +98,8 @@ class Engine:
         while True:
             limit = self.spec.searching.wall_time_s
             if limit is not None and self.elapsed_s() >= limit:
-                return Wait() if self.brain.running else Finished(reason=f"{limit:g} s of searching are spent")
+                return Wait() if self.brain.running else Finished(
+                    reason=f"{limit:g} s of searching are spent, {self.brain.whose}")
             proposed = self.brain.propose(self._now())
             if not isinstance(proposed, Trial):
                 return proposed

@@ -59,11 +59,13 @@ def left_to_do(spec: StudySpec, trials: Sequence[Trial], seeds: int) -> list[tup
 
 def kept_for_the_end(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Trial, Task]]:
     """What `budget.fresh` leaves to do after the search: as many trainings of the front's members as that share of all
-    trainings is, those of the search being the rest; nothing where nothing is feasible."""
+    epochs is, those of the search being the rest; the lowest errors first, as most was chosen by them; nothing where
+    nothing is feasible."""
     found = front(trials, spec.objectives)
     members = chosen(trials, found.members) if found.feasible and spec.needs_training else []
-    done = len(chosen(trials))
-    wanted = round(done * spec.fresh / (1 - spec.fresh))
+    members.sort(key=lambda trial: trial.evaluation.rungs[-1].error)
+    epochs = sum(trial.evaluation.spent.epochs for trial in trials if trial.duplicate_of is None)
+    wanted = round(epochs / spec.rungs.epochs[-1] * spec.fresh / (1 - spec.fresh))
     if not members or not wanted:
         return []
     seeds = math.ceil(wanted / len(members))

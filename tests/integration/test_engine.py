@@ -351,7 +351,7 @@ def test_when_the_time_is_spent_no_new_trial_begins(tmp_path):
         with Store.open(tmp_path / "nas.db") as store, open_search(
                 spec, store=store, workers=Slow(tmp_path), folder=tmp_path, artifacts=tmp_path,
                 now=lambda: clock[0]) as found:
-            assert found.run() == "300 s of searching are spent"
+            assert found.run() == "300 s of searching are spent, the study's budget"
         tried.append(found.engine.brain.architectures)
         assert not found.engine.brain.running
         clock[0] += timedelta(days=1)

@@ -122,7 +122,9 @@ def test_a_share_of_the_budget_is_kept_for_fresh_seeds(store):
     members, done = front(trials, SPEC.objectives).members, len(chosen(trials))
     todo = kept_for_the_end(spec, trials)
     assert len(todo) == done
-    assert {trial.number for trial, _ in todo[:len(members)]} == set(members)
+    first = [trial for trial, _ in todo[:len(members)]]
+    assert {trial.number for trial in first} == set(members)
+    assert first == sorted(first, key=lambda trial: trial.evaluation.value("error"))
     replicate(store, todo[:1])
     assert [task.seed for _, task in kept_for_the_end(spec, store.trials("again"))] == [
         task.seed for _, task in todo[1:]]
@@ -209,7 +211,9 @@ def test_a_search_ends_with_fresh_seeds_where_the_study_asks_for_them(tmp_path, 
     for output in (first, again):
         assert "3 architectures were tried, the study's budget without what fresh seeds have of it" in output
         assert re.search(r"hypervolume of 1 of 1 members .*: [\d.]+ as searched, [\d.]+ by fresh seeds", output)
+    assert first.index("[1/1] trial") < first.index("front of kept after 3 trials")
     assert "[1/1]" not in again
+    assert "as it was searched" in CliRunner().invoke(main, ["status", "kept"]).output
 
 
 def test_the_command_trains_real_networks_again(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from nas.cli import main
 from nas.cli.look import spending
 from nas.store import Summary
-from nas.study import Budget
+from nas.study import Budget, Objective, StudySpec
 from nas.trial import Spent, TrialState
 
 FOLDER = Path(__file__).parents[2]
@@ -35,6 +35,14 @@ def test_what_other_seeds_took_is_told():
         "other seeds: 0 trainings, 0 epochs, 0 s of device time; 10 % of the budget, in the end"]
     assert list(spending(budget, summary(SPENT, 2, again)))[2:] == [
         "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time"]
+
+
+def test_of_a_budget_without_what_other_seeds_have_of_it_this_is_told():
+    """The limit that is shown is not the one of the study file."""
+    budget = StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="error"),),
+                       budget=Budget(trials=20, epochs=50)).searching
+    lines = list(spending(budget, summary(SPENT), fresh=0.1))
+    assert lines[2] == "budget of epochs, 90 % of it for the search: 12.5 of 45 spent, 32.5 left"
 
 
 def test_what_is_left_is_told_of_each_limited_mean():

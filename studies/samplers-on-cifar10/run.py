@@ -5,7 +5,8 @@
 Seeds come one after the other, each with all samplers, so a contest that is broken off is fair so far. The same command
 goes on; more seeds are added by a larger number. `results/nas.db` holds the studies, `results/curves.csv` how far the
 hypervolume was after how many device seconds and trials, and a table is printed. With `--fresh N` the networks of every
-front are trained again with N other seeds, and the table has what the fronts are worth by these.
+front are trained again with N other seeds, the table has what the fronts are worth by these, and `results/fresh.csv`
+the errors.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 import click
 import yaml
 
+from nas.pareto import front
 from nas.report.history import Step, steps
 from nas.report.spread import honest
 from nas.store import Store
@@ -66,6 +68,27 @@ def curves(store: Store) -> Iterator[Mapping[str, object]]:
                    "hypervolume": repr(step.front.hypervolume)}
 
 
+def fresh(store: Store) -> Iterator[Mapping[str, object]]:
+    """One row for each member of a front with other seeds: the error it was chosen by, and theirs."""
+    for record in store.studies():
+        members = set(front(trials := store.trials(record.name), record.spec.objectives).members)
+        for trial in trials:
+            if trial.number in members and trial.evaluation.fresh_errors():
+                yield {"sampler": record.spec.sampler, "seed": record.spec.seed, "trial": trial.number,
+                       "latency_s": f"{trial.evaluation.value('latency') or 0.0:.6f}",
+                       "error": trial.evaluation.value("error"),
+                       "fresh_errors": " ".join(map(str, trial.evaluation.fresh_errors()))}
+
+
+def write(rows: Sequence[Mapping[str, object]], path: Path) -> None:
+    """As CSV, nothing where there is nothing."""
+    if rows:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
 def table(store: Store, budget_s: float) -> Iterator[str]:
     """For each sampler the trials it trained, and the hypervolume by shares of the budget and of the last fronts by
     fresh seeds, where all have them: mean and each seed."""
@@ -77,8 +100,8 @@ def table(store: Store, budget_s: float) -> Iterator[str]:
         counts = ", ".join(str(sum(record.counts.values())) for record in own)
         cells = [cell([at(history, share * budget_s) for history in histories]) for share in SHARES]
         known = [honest(each, record.spec.objectives) for each, record in zip(trials, own, strict=True)]
-        fresh = [each.fresh for each in known if each is not None and each.replicated == each.members]
-        cells.append(cell(fresh) if len(fresh) == len(own) else "-")
+        judged = [each.fresh for each in known if each is not None and each.replicated == each.members]
+        cells.append(cell(judged) if len(judged) == len(own) else "-")
         yield f"{sampler} | {counts} | " + " | ".join(cells)
 
 
@@ -108,11 +131,8 @@ def main() -> None:
                     results=options.output)
     budget_s = read_study(options.study).budget.device_s
     with Store.open(options.output / "nas.db", read_only=True) as store:
-        with (options.output / "curves.csv").open("w", newline="") as file:
-            rows = list(curves(store))
-            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write(list(curves(store)), options.output / "curves.csv")
+        write(list(fresh(store)), options.output / "fresh.csv")
         click.echo("\n".join(["hypervolume in millionths", *table(store, budget_s or 0.0)]))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nas.pareto import front
 from nas.report.spread import honest
 from nas.store import Store
 
@@ -43,3 +44,7 @@ def test_a_contest_goes_on_and_compares_at_equal_device_seconds(tmp_path):
     with (tmp_path / "results" / "curves.csv").open(newline="") as file:
         last = {(row["sampler"], int(row["seed"])): float(row["hypervolume"]) for row in csv.DictReader(file)}
     assert last == hypervolumes
+    with (tmp_path / "results" / "fresh.csv").open(newline="") as file:
+        again = {(row["sampler"], int(row["seed"]), int(row["trial"])) for row in csv.DictReader(file)}
+    assert again == {(*key, number) for key, trials in found.items()
+                     for number in front(trials, spec.objectives).members}

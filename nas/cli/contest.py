@@ -60,13 +60,15 @@ def search(*, path: Path | None, form: str, costs: str, floor: float | None, mad
     from nas.sampling import contest  # noqa: PLC0415 - SciPy's statistics take a second to import
 
     landscape = _landscape(path, form, _split(costs), floor, made_up)
-    if measure is not None:
-        landscape = _measured(landscape, measure, workers)
     wanted = _wanted(samplers, range(first_seed, first_seed + seeds))
     for name in wanted:
         contest.sampler_named(name)
-    name = " ".join([landscape.name, *[costs] * bool(costs), *["noisy"] * noisy, *["no reference"] * hide_reference])
-    runs = _run(landscape, name, wanted, kept, workers, budget=budget, noisy=noisy, tell_reference=not hide_reference)
+    if measure is not None:
+        landscape = _measured(landscape, measure, workers)
+    how = [*[costs] * bool(costs), *["noisy"] * noisy, *["no reference"] * hide_reference]
+    name = " ".join([landscape.name, *([] if floor is None else [f"floor {floor:g}"]), *how])
+    runs = _run(landscape, " ".join([landscape.key, *how]), wanted, kept, workers, budget=budget, noisy=noisy,
+                tell_reference=not hide_reference)
     console = Console(highlight=False)
     console.print(f"{name}, {budget} evaluations, seeds from {first_seed}")
     console.print(_curves(runs, budget))
@@ -99,6 +101,9 @@ def _landscape(path: Path | None, form: str, costs: Sequence[str], floor: float 
         message = "name either a --table or a space with --made-up"
         raise InvalidValueError(message)
     if made_up:
+        if costs or floor is not None:
+            message = "--costs and --floor are of a --table; --made-up has its own"
+            raise InvalidValueError(message)
         from nas.sampling.made_up import MadeUp  # noqa: PLC0415 - as above
 
         return MadeUp(space=plugins.load("nas.spaces", made_up), name=f"made-up {made_up}")

@@ -41,7 +41,11 @@ class Landscape(Protocol):
 
     @property
     def name(self) -> str:
-        """What results are kept under."""
+        """What results are shown under."""
+
+    @property
+    def key(self) -> str:
+        """What results are kept under: other figures, another key."""
 
     def problem(self, *, tell_reference: bool) -> Problem:
         """What a sampler is told: choices, costs as counts, and the reference if asked for."""

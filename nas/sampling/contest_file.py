@@ -19,7 +19,7 @@ from nas.errors import NasError
 from nas.sampling.contest import DIGITS, Run
 
 COLUMNS = ("contest", "sampler", "seed", "evaluation", "network", "hypervolume", "seconds")
-"""`contest` says on what and how; `network` holds the position of each choice's value."""
+"""`contest` is the landscape's key and how it was searched; `network` holds the position of each choice's value."""
 
 
 @dataclass(frozen=True, kw_only=True)

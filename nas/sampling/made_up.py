@@ -57,6 +57,11 @@ class MadeUp:
         """In another process, one for all its runs: the yardstick takes seconds."""
         return made_up, (self.space, self.name, self.seed)
 
+    @property
+    def key(self) -> str:
+        """What results are kept under."""
+        return self.name
+
     def problem(self, *, tell_reference: bool) -> Problem:
         """What a sampler is told."""
         references = self.reference if tell_reference else [None] * (1 + len(COSTS))

@@ -6,6 +6,7 @@ values are all numbers has an order.
 """
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +45,15 @@ class Table:
     errors: Array
     costs: Array
     floor: float
+
+    @cached_property
+    def key(self) -> str:
+        """What results are kept under: the name, the floor, and a digest of all that a search meets."""
+        told = ([(choice.name, choice.values) for choice in self.choices], self.cost_names, float(self.floor))
+        digest = hashlib.sha256(repr(told).encode())
+        for each in (self.networks, self.errors, self.costs):
+            digest.update(each.tobytes())
+        return f"{self.name} floor {self.floor:g} {digest.hexdigest()[:8]}"
 
     @cached_property
     def losses(self) -> Array:

@@ -49,8 +49,13 @@ class MeasuredWidths:
 
     @property
     def name(self) -> str:
-        """What results are kept under."""
+        """What results are shown under."""
         return f"{self.table.name} latency on {self.meter.device.device_class}"
+
+    @property
+    def key(self) -> str:
+        """What results are kept under."""
+        return f"{self.table.key} latency on {self.meter.device.device_class}"
 
     def problem(self, *, tell_reference: bool) -> Problem:
         """What a sampler is told: counts as inputs, but no latency."""

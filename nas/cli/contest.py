@@ -16,7 +16,7 @@ from rich.table import Table
 
 from nas import plugins
 from nas.cli.bench import bench
-from nas.cli.files import write_file
+from nas.cli.files import check_writable, write_file
 from nas.errors import InvalidValueError
 from nas.measurement import MeasurementPlan
 
@@ -63,6 +63,8 @@ def search(*, path: Path | None, form: str, costs: str, floor: float | None, mad
     wanted = _wanted(samplers, range(first_seed, first_seed + seeds))
     for name in wanted:
         contest.sampler_named(name)
+    for file in filter(None, (measure, kept, plot)):
+        check_writable(file)
     if measure is not None:
         landscape = _measured(landscape, measure, workers)
     how = [*[costs] * bool(costs), *["noisy"] * noisy, *["no reference"] * hide_reference]
@@ -86,12 +88,22 @@ def _split(names: str) -> list[str]:
 
 
 def _wanted(samplers: str, seeds: Sequence[int]) -> dict[str, Sequence[int]]:
-    """The seeds of each sampler."""
+    """The seeds of each sampler, of which there is at least one."""
     found: dict[str, Sequence[int]] = {}
     for each in _split(samplers):
         name, _, number = each.rpartition(":")
-        few = bool(name) and number.isdigit()
-        found[name if few else each] = seeds[:int(number)] if few else seeds
+        few = bool(name) and number.isdecimal()
+        name, own = (name, seeds[:int(number)]) if few else (each, seeds)
+        if not own:
+            message = f"--samplers {samplers}: {each} has no seeds; NAME:N takes an N of at least 1"
+            raise InvalidValueError(message)
+        if name in found:
+            message = f"--samplers {samplers}: {name} stands there twice; name it once"
+            raise InvalidValueError(message)
+        found[name] = own
+    if not found:
+        message = f"--samplers names none; the default is {SAMPLERS}"
+        raise InvalidValueError(message)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import click
 
@@ -13,6 +14,16 @@ def write_file(path: Path, content: str | bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise WriteError(path, error) from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written, before long work; nothing is left behind. Raises `WriteError`."""
+    try:
+        folder = next(each for each in path.absolute().parents if each.exists())
+        with path.open("ab") if path.exists() else TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise WriteError(path, error) from error
 

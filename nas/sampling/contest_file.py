@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.errors import NasError
+from nas.errors import NasError, WriteError
 from nas.sampling.contest import DIGITS, Run
 
 COLUMNS = ("contest", "sampler", "seed", "evaluation", "network", "hypervolume", "seconds")
@@ -44,18 +44,21 @@ class ContestFile:
         return found
 
     def append(self, contest: str, sampler: str, seed: int, run: Run) -> None:
-        """Keep a run."""
+        """Keep a run, folders included. Raises `WriteError`."""
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        with self.path.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if os.fstat(file.fileno()).st_size == 0:
-                rows.writerow(COLUMNS)
-            for i, (network, volume, seconds) in enumerate(zip(run.networks, run.volumes, run.seconds, strict=True)):
-                rows.writerow((contest, sampler, seed, i + 1, "-".join(map(str, network)), f"{volume:.{DIGITS}f}",
-                               f"{seconds:.2g}"))
-            written = text.getvalue().encode()
-            file.write(gzip.compress(written, mtime=0) if self._zipped else written)
+        for i, (network, volume, seconds) in enumerate(zip(run.networks, run.volumes, run.seconds, strict=True)):
+            rows.writerow((contest, sampler, seed, i + 1, "-".join(map(str, network)), f"{volume:.{DIGITS}f}",
+                           f"{seconds:.2g}"))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                head = "" if os.fstat(file.fileno()).st_size else ",".join(COLUMNS) + "\n"
+                written = (head + text.getvalue()).encode()
+                file.write(gzip.compress(written, mtime=0) if self._zipped else written)
+        except OSError as error:
+            raise WriteError(self.path, error) from error
 
     @staticmethod
     def _begun() -> Callable[[Mapping[str, str]], tuple[int, str, str]]:

@@ -70,9 +70,16 @@ class Table:
 
     @cached_property
     def reference(self) -> Array:
-        """A tenth of the true front's span beyond it."""
+        """A tenth of the true front's span beyond it. Raises `InvalidValueError` where it spans nothing."""
         low, high = self._front.min(axis=0), self._front.max(axis=0)
-        return np.asarray(low + BEYOND * (high - low))
+        reference = np.asarray(low + BEYOND * (high - low))
+        names = ("accuracy", *self.cost_names)
+        equal = [name for name, beyond in zip(names, reference > high, strict=True) if not beyond]
+        if equal:
+            message = (f"the networks of the true front do not differ in {', '.join(equal)}, so it has no hypervolume; "
+                       "choose costs and a floor with which they do")
+            raise InvalidValueError(message)
+        return reference
 
     def errors_of(self, network: tuple[int, ...]) -> Array:
         """Percent by seed."""
@@ -164,7 +171,8 @@ FORMATS: Mapping[str, Callable[[Path, str], Table]] = {
 def read_table(path: Path, form: str, *, floor: float | None = None, costs: Sequence[str] = ()) -> Table:
     """The table in this file; `floor` in place of its format's, and of its costs only these.
 
-    Raises `NasError` where it is no table, does not hold every combination of values, or has no such cost.
+    Raises `NasError` where it is no table, does not hold every combination of values, has no such cost, or no true
+    front with a hypervolume.
     """
     try:
         table = FORMATS[form](path, form)
@@ -181,4 +189,9 @@ def read_table(path: Path, form: str, *, floor: float | None = None, costs: Sequ
     if costs:
         kept = [table.cost_names.index(name) for name in costs]
         table = replace(table, cost_names=tuple(costs), costs=table.costs[:, kept])
-    return table if floor is None else replace(table, floor=floor)
+    table = table if floor is None else replace(table, floor=floor)
+    try:
+        _ = table.reference  # here, or the first run would raise it
+    except InvalidValueError as error:
+        raise NasError(f"{path}: {error}") from error
+    return table

@@ -94,6 +94,7 @@ class MeasuredWidths:
     def _known(self) -> dict[tuple[int, ...], float]:
         """What the file has of this device."""
         if not self.kept.exists():
+            self.kept.parent.mkdir(parents=True, exist_ok=True)
             self.kept.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
         with self.kept.open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import time
 from pathlib import Path
 
@@ -60,7 +61,9 @@ def test_a_choice_of_numbers_alone_has_an_order(tmp_path, texts, values):
 
 @pytest.mark.parametrize(("text", "message"), [
     ("a,b\n1,2\n", "choice:"), (CSV.rsplit("\n", 2)[0] + "\n", "7 rows, but its choices have 8"), ("", "choice:"),
-    (CSV.replace("64,65", "64,nan"), "finite")])
+    (CSV.replace("64,65", "64,nan"), "finite"),
+    (re.sub(r"\d+,\d+,\d+\n", "70,71,1\n", CSV), "t.csv: the networks of the true front .* in accuracy, ms, so"),
+    (re.sub(r"\d+\n", "8\n", CSV), "t.csv: the networks of the true front .* in accuracy, ms, so")])
 def test_a_wrong_table_is_one_clear_error(tmp_path, text, message):
     """Naming the file."""
     (tmp_path / "t.csv").write_text(text)
@@ -201,6 +204,14 @@ def test_results_of_another_floor_or_another_table_are_not_taken(tmp_path):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "either a --table or a space"), (["--made-up", "osa_tiny", "--floor", "50"], "are of a --table"),
+    (["--table", "t.csv", "--floor", "99"], "t.csv: the table has 0 networks of at least 99 %"),
+    (["--table", "t.csv", "--samplers", "tpe:0"], "tpe:0 has no seeds"),
+    (["--table", "t.csv", "--samplers", "tpe,tpe:0"], "tpe:0 has no seeds"),
+    (["--table", "t.csv", "--samplers", "tpe,tpe:2"], "tpe stands there twice"),
+    (["--table", "t.csv", "--samplers", " ,"], "--samplers names none; the default is known-cost,"),
+    (["--table", "t.csv", "--results", "t.csv/r.csv"], "t.csv/r.csv cannot be written"),
+    (["--table", "t.csv", "--plot", "t.csv/p.svg"], "t.csv/p.svg cannot be written"),
+    (["--table", "t.csv", "--measure", "t.csv/l.csv"], "t.csv/l.csv cannot be written"),
 ])
 def test_bench_search_refuses_before_it_runs(tmp_path, monkeypatch, arguments, message):
     """In one line, and nothing is written."""
@@ -211,6 +222,16 @@ def test_bench_search_refuses_before_it_runs(tmp_path, monkeypatch, arguments, m
     assert message in found.output
     assert found.output.count("\n") == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "t.csv"]
+
+
+def test_bench_search_makes_the_folders_of_what_it_writes(tmp_path):
+    """As every other command."""
+    (tmp_path / "t.csv").write_text(CSV)
+    files = [tmp_path / "a" / "b" / "r.csv.gz", tmp_path / "c" / "p.svg"]
+    found = CliRunner().invoke(main, ["bench", "search", "--table", str(tmp_path / "t.csv"), "--samplers", "random",
+                                      "--seeds", "1", "--results", str(files[0]), "--plot", str(files[1])])
+    assert found.exit_code == 0, found.output
+    assert all(file.stat().st_size for file in files)
 
 
 def test_where_a_curve_is_behind_another():

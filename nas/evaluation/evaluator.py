@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from nas import plugins
 from nas.architecture import Architecture, OsaStage, Stem
 from nas.data import Dataset, Images, load, resolve, split
 from nas.errors import CorruptFileError, InvalidValueError, NasError, TrialFailedError, UnavailableError
@@ -21,7 +20,7 @@ from nas.evaluation.job import Job, Preparation
 from nas.measurement import Measurement, Status
 from nas.meters import Meter, find_meter
 from nas.meters.lock import DeviceLock
-from nas.metrics import Metric, Stage, Subject, check_available
+from nas.metrics import Metric, Stage, Subject, check_available, find_metric
 from nas.model import build
 from nas.study import StudySpec
 from nas.task import Event, Measured, Task, Trained
@@ -229,7 +228,7 @@ def patiently(measure: Callable[[], tuple[Measurement, ...]]) -> tuple[Measureme
 def metrics_of(job: Job) -> list[Metric]:
     """The metrics that are counted or measured for every trial of the study."""
     names = dict.fromkeys((*ALWAYS, *(objective.metric for objective in job.spec.objectives)))
-    metrics: list[Metric] = [plugins.load("nas.metrics", name) for name in names]
+    metrics = [find_metric(name) for name in names]
     return [metric for metric in metrics if metric.stage is not Stage.TRAINED]
 
 

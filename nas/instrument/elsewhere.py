@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nas import plugins
 from nas.architecture import Architecture
 from nas.errors import UnavailableError
 from nas.instrument.session import PROTOCOL, certified, latencies
@@ -14,7 +13,7 @@ from nas.measurement import Measurement, MeasurementPlan
 from nas.meters import Meter
 from nas.meters.host import details
 from nas.meters.lock import DeviceLock
-from nas.metrics import Metric, Stage, Subject, check_available
+from nas.metrics import Stage, Subject, check_available, find_metric
 
 IN_CYCLES = ("latency", "energy")
 """What the tier `certify` measures."""
@@ -28,7 +27,7 @@ def measure_again(networks: Mapping[str, Architecture], metrics: Sequence[str], 
 
     Raises `UnavailableError` with one line for each metric that this machine cannot give, and what `measure` raises.
     """
-    known: list[Metric] = [plugins.load("nas.metrics", name) for name in metrics]
+    known = [find_metric(name) for name in metrics]
     wanted = [metric for metric in known if metric.stage is not Stage.TRAINED]
     problems = check_available(wanted, meter, plan)
     if problems:

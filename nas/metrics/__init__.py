@@ -5,13 +5,14 @@ ones come from the rungs. So the cheap ones come first, and a network over a lim
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
 import torch
 from torch import nn
 
+from nas import plugins
 from nas.architecture import Architecture
 from nas.errors import TrialFailedError, UnavailableError
 from nas.measurement import Kind, Measurement, MeasurementPlan
@@ -102,6 +103,19 @@ class Metric:
     direction: Direction = Direction.MINIMIZE
     measure: Callable[[Subject], Measurement] = _never_measured
     obstacle: Callable[[Meter, MeasurementPlan], str | None] = _always_available
+
+
+def find_metric(name: str) -> Metric:
+    """The metric that a study calls so, by whatever name it has itself: its figures bear the study's.
+
+    Raises `UnknownNameError`, and `InvalidValueError` for what is no metric.
+    """
+    found: Metric = plugins.load("nas.metrics", name)
+
+    def measure(subject: Subject) -> Measurement:
+        return replace(found.measure(subject), metric=name)
+
+    return found if found.name == name else replace(found, name=name, measure=measure)
 
 
 def check_available(metrics: Sequence[Metric], meter: Meter, plan: MeasurementPlan) -> list[str]:

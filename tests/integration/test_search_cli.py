@@ -134,3 +134,20 @@ def test_what_cannot_be_reached_or_found_is_one_line(nas, arguments, words):
         outcome = nas(*(argument.format(port=reserved.getsockname()[1]) for argument in arguments))
     refused(outcome, *words)
     assert "secret" not in outcome.stderr
+
+
+def test_a_metric_of_the_studys_own_is_called_as_the_study_calls_it(nas, tmp_path):
+    """Whatever name it gives itself."""
+    (tmp_path / "layers.py").write_text(
+        "from nas.measurement import Kind, Measurement\nfrom nas.metrics import Metric, Stage\n"
+        "def measure(subject):\n"
+        "    return Measurement.counted('layers', '1', sum(s.num_layers for s in subject.architecture.stages))\n"
+        "LAYERS = Metric(name='layers', unit='1', kind=Kind.COUNTED, stage=Stage.COUNTED, measure=measure)\n")
+    (tmp_path / "study.yaml").write_text("name: tiny\nspace: osa_tiny\nsampler: random\nbudget: {trials: 2}\n"
+                                         "objectives: [{metric: layers:LAYERS}, {metric: macs}]\n")
+    done = nas("search", "study.yaml")
+    assert done.returncode == 0, done.stderr
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        for trial in store.trials("tiny"):
+            assert trial.state is TrialState.COMPLETE
+            assert trial.evaluation.value("layers:LAYERS") == sum(s.num_layers for s in trial.architecture.stages)

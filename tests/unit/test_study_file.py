@@ -135,6 +135,27 @@ def test_a_study_folder_carries_its_own_space(tmp_path):
     assert read_study(tmp_path / "study.yaml").space == "my_own_space:SPACE"
 
 
+@pytest.mark.parametrize(("line", "problem"), [
+    ("space: wrong_kinds:FIVE", "space: 'wrong_kinds:FIVE' is of type int and none of nas.spaces: it has no choices"),
+    ("sampler: wrong_kinds:FIVE", "sampler: 'wrong_kinds:FIVE' is of type int and none of nas.samplers, which are called"),
+    ("sampler: wrong_kinds:none", "with (seed): too many positional arguments"),
+    ("scores: [wrong_kinds:FIVE]", "scores[0]: 'wrong_kinds:FIVE' is of type int and none of nas.scores"),
+    ("data: {dataset: wrong_kinds:FIVE}", "data.dataset: 'wrong_kinds:FIVE' is of type int and none of nas.datasets"),
+    ("workers: {kind: wrong_kinds:FIVE}", "workers.kind: 'wrong_kinds:FIVE' is of type int and none of nas.workers"),
+    ("objectives: [{metric: wrong_kinds:FIVE, limit: 4 ms}]", "metric: 'wrong_kinds:FIVE' is of type int and none of"),
+])
+def test_an_object_of_another_kind_is_refused_before_anything_runs(tmp_path, line, problem):
+    """And not by whatever it fails at first."""
+    (tmp_path / "wrong_kinds.py").write_text("FIVE = 5\ndef none(): pass\n")
+    given = {"name": "name: wrong", "space": "space: osa_tiny", "objectives": "objectives: [{metric: error}]"}
+    given[line.partition(":")[0]] = line
+    (tmp_path / "study.yaml").write_text("\n".join(given.values()))
+    with pytest.raises(StudyFileError) as caught:
+        read_study(tmp_path / "study.yaml")
+    [found] = caught.value.problems
+    assert problem in found
+
+
 @pytest.mark.parametrize(("text", "unit", "value"), [
     ("4 ms", "s", 0.004), ("4ms", "s", 0.004), ("0.3 J", "J", 0.3), ("5 %", "1", 0.05), ("2.5M", "1", 2.5e6),
     ("95 %", "1", 0.95),

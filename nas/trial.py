@@ -73,7 +73,8 @@ class Replicate:
 class Spent:
     """What work took on all workers together: epochs, seconds, and joules where they were measured, else None.
 
-    `waiting_s` are seconds until a worker got the device, to itself or shared; they are no device time.
+    `waiting_s` are seconds until a worker got the device, to itself or shared; they are no device time. `measuring_j`
+    are those of the joules that measuring drew; training and validating drew the others.
     """
 
     epochs: float = 0.0
@@ -82,6 +83,7 @@ class Spent:
     validation_s: float = 0.0
     waiting_s: float = 0.0
     energy_j: float | None = None
+    measuring_j: float | None = None
 
     @property
     def device_s(self) -> float:
@@ -90,17 +92,23 @@ class Spent:
 
     def __add__(self, other: Self) -> Self:
         sums = {each.name: getattr(self, each.name) + getattr(other, each.name)
-                for each in fields(self) if each.name != "energy_j"}
-        known = [energy for energy in (self.energy_j, other.energy_j) if energy is not None]
-        return replace(self, **sums, energy_j=sum(known) if known else None)
+                for each in fields(self) if not each.name.endswith("_j")}
+        return replace(self, **sums, energy_j=_known(self.energy_j, other.energy_j),
+                       measuring_j=_known(self.measuring_j, other.measuring_j))
+
+
+def _known(*joules: float | None) -> float | None:
+    """The sum of those that somebody measured."""
+    known = [each for each in joules if each is not None]
+    return sum(known) if known else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """All that is known of one architecture in a study: measurements by metric, and rungs in order of epochs.
 
-    `replicates` say how far a rung's error depends on the seed; no decision of the search depends on them. `waiting_s`
-    and `energy_j` are what its work took besides, see `Spent`.
+    `replicates` say how far a rung's error depends on the seed; no decision of the search depends on them. `waiting_s`,
+    `energy_j` and `measuring_j` are what its work took besides, see `Spent`.
     """
 
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
@@ -109,6 +117,7 @@ class Evaluation:
     replicates: tuple[Replicate, ...] = ()
     waiting_s: float = 0.0
     energy_j: float | None = None
+    measuring_j: float | None = None
 
     @property
     def spent(self) -> Spent:
@@ -116,7 +125,7 @@ class Evaluation:
         return Spent(epochs=self.rungs[-1].epochs if self.rungs else 0.0, measuring_s=self.measure_s,
                      training_s=sum(rung.train_s for rung in self.rungs),
                      validation_s=sum(rung.validation_s for rung in self.rungs),
-                     waiting_s=self.waiting_s, energy_j=self.energy_j)
+                     waiting_s=self.waiting_s, energy_j=self.energy_j, measuring_j=self.measuring_j)
 
     def fresh_errors(self) -> tuple[float, ...]:
         """The errors of the replicates that reached the last rung: of seeds that nothing was chosen by."""
@@ -147,10 +156,14 @@ class Evaluation:
         known = {**self.measurements, **{m.metric: m for m in measurements}}
         return replace(self, measurements=known, measure_s=self.measure_s + measure_s)
 
-    def with_effort(self, waiting_s: float, energy_j: float | None) -> Self:
-        """With more seconds waited and, where they were measured, joules drawn."""
-        known = self.energy_j if energy_j is None else (self.energy_j or 0.0) + energy_j
-        return replace(self, waiting_s=self.waiting_s + waiting_s, energy_j=known)
+    def with_effort(self, waiting_s: float, energy_j: float | None, *, measuring: bool) -> Self:
+        """With more seconds waited and, where they were measured, joules drawn, by measuring or by training."""
+        found = replace(self, waiting_s=self.waiting_s + waiting_s)
+        if energy_j is not None:
+            found = replace(found, energy_j=(self.energy_j or 0.0) + energy_j)
+            if measuring:
+                found = replace(found, measuring_j=(self.measuring_j or 0.0) + energy_j)
+        return found
 
     def with_rung(self, rung: Rung) -> Self:
         """With one more rung. Raises `InvalidValueError` unless it is beyond the last."""

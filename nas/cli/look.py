@@ -293,6 +293,8 @@ def spending(budget: Budget, known: Summary, *, fresh: float = 0.0) -> Iterator[
            f"{'' if known.engine_s is None else f', {duration(known.engine_s)} of the engine'}")
     own = f", {100 * (1 - fresh):.3g} % of it for the search" if fresh else ""
     energy = "energy not measured" if spent.energy_j is None else quantity(spent.energy_j, "J")
+    if spent.measuring_j is not None:
+        energy += f" ({quantity(spent.measuring_j, 'J')} of it measuring)"
     yield f"{spent.epochs:g} epochs, {duration(spent.device_s)} of device time, {energy}"
     for what, limit, used, shown in (("searching", budget.wall_time_s, known.searched_s, duration),
                                      ("epochs", budget.epochs, spent.epochs, "{:g}".format),

@@ -78,6 +78,7 @@ EVALUATION = Table(
     Column("epochs", Real, nullable=False, server_default="0"),  # this and the next two sum up its rungs
     Column("train_s", Real, nullable=False, server_default="0"),
     Column("validation_s", Real, nullable=False, server_default="0"),
+    Column("measuring_j", Real),  # of energy_j what measuring drew; NULL as that, and in older rows
     Column("engine_s", Real),  # what its trial lasted beyond all these; NULL until it is over, and in older rows
     UniqueConstraint("study_id", "digest"),
 )

@@ -155,7 +155,8 @@ class Brain:
     def judge(self, number: int, event: Event, now: datetime) -> Trial:
         """The trial after this event: still running, or ended and why."""
         trial = self._kept[number]
-        trial = replace(trial, evaluation=trial.evaluation.with_effort(event.waiting_s, event.energy_j))
+        trial = replace(trial, evaluation=trial.evaluation.with_effort(
+            event.waiting_s, event.energy_j, measuring=isinstance(event, Measured)))
         if isinstance(event, Measured):
             evaluation = trial.evaluation.with_measurements(event.measurements, event.seconds)
             return self._measured(replace(trial, evaluation=evaluation), now)

@@ -29,7 +29,7 @@ class Record(Protocol):
     def add_measurements(self, study: str, number: int, measurements: Sequence[Measurement], seconds: float) -> None:
         """Keep the figures of a trial."""
 
-    def add_effort(self, study: str, number: int, waiting_s: float, energy_j: float | None) -> None:
+    def add_effort(self, study: str, number: int, waiting_s: float, energy_j: float | None, *, measuring: bool) -> None:
         """Keep what the work on a trial took besides its own seconds."""
 
     def add_rung(self, study: str, number: int, rung: Rung) -> None:
@@ -175,7 +175,8 @@ class Engine:
             elif event is not None:
                 self._record.add_rung(study, trial.number, event.rung)
             if event is not None and (event.waiting_s or event.energy_j is not None):
-                self._record.add_effort(study, trial.number, event.waiting_s, event.energy_j)
+                self._record.add_effort(study, trial.number, event.waiting_s, event.energy_j,
+                                        measuring=isinstance(event, Measured))
             for each in ended:
                 self._record.finish_trial(study, each)
             if (front.members, front.hypervolume) != (self.brain.front.members, self.brain.front.hypervolume):

@@ -61,7 +61,7 @@ def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dic
         row.id: Evaluation(
             measurements={metric: to_measurement(m, devices, plans) for metric, m in measurements[row.id].items()},
             rungs=tuple(rungs[row.id]), measure_s=row.measure_s, replicates=replicates.get(row.id, ()),
-            waiting_s=row.waiting_s or 0.0, energy_j=row.energy_j)
+            waiting_s=row.waiting_s or 0.0, energy_j=row.energy_j, measuring_j=row.measuring_j)
         for row in connection.execute(select(EVALUATION).where(wanted))
     }
 

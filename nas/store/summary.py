@@ -8,7 +8,7 @@ from nas.schema.tables import EVALUATION, REPLICATE_RUNG, TRIAL
 from nas.store.records import Summary
 from nas.trial import Spent, TrialState
 
-SUMMED = ("epochs", "measure_s", "train_s", "validation_s", "waiting_s", "energy_j", "engine_s")
+SUMMED = ("epochs", "measure_s", "train_s", "validation_s", "waiting_s", "energy_j", "measuring_j", "engine_s")
 """What an evaluation's row keeps of the work on it."""
 _ITS = TRIAL.c.evaluation_id == EVALUATION.c.id
 MOMENT = len("2026-01-31 23:59:59.000000")
@@ -26,7 +26,8 @@ def summarize(connection: Connection, study_id: int) -> Summary:
     here = EVALUATION.c.study_id + 0 == study_id  # read in the order of the file, ten times as fast as by the index
     total = connection.execute(select(*(func.sum(EVALUATION.c[name]).label(name) for name in SUMMED)).where(here)).one()
     spent = Spent(epochs=total.epochs or 0.0, measuring_s=total.measure_s or 0.0, training_s=total.train_s or 0.0,
-                  validation_s=total.validation_s or 0.0, waiting_s=total.waiting_s or 0.0, energy_j=total.energy_j)
+                  validation_s=total.validation_s or 0.0, waiting_s=total.waiting_s or 0.0, energy_j=total.energy_j,
+                  measuring_j=total.measuring_j)
     beyond = connection.execute(select(func.count()).select_from(TRIAL).join(EVALUATION, _ITS).where(
         ours, TRIAL.c.state == TrialState.STOPPED.value, TRIAL.c.duplicate_of.is_(None),
         EVALUATION.c.epochs == 0)).scalar_one()

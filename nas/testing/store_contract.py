@@ -276,16 +276,16 @@ class StoreContract:
         assert len(store.trial("second", 0).evaluation.rungs) == 1
 
     def test_efforts_add_up(self, store: Store) -> None:
-        """Waiting and joules of a trial, whose joules are unknown until somebody measured some."""
+        """Waiting and joules of a trial, whose joules are unknown until somebody measured some; what measuring drew."""
         store.add_trial("first", trial(0))
         store.add_trial("first", trial(1))
-        store.add_effort("first", 0, 0.25, None)
+        store.add_effort("first", 0, 0.25, None, measuring=True)
         assert store.trial("first", 0).evaluation.spent == Spent(waiting_s=0.25)
         assert store.summary("first").spent.energy_j is None
-        store.add_effort("first", 0, 0.5, 3.5)
-        store.add_effort("first", 1, 0.0, 1.0)
-        assert store.trial("first", 0).evaluation.spent == Spent(waiting_s=0.75, energy_j=3.5)
-        assert store.summary("first").spent == Spent(waiting_s=0.75, energy_j=4.5)
+        store.add_effort("first", 0, 0.5, 3.5, measuring=True)
+        store.add_effort("first", 1, 0.0, 1.0, measuring=False)
+        assert store.trial("first", 0).evaluation.spent == Spent(waiting_s=0.75, energy_j=3.5, measuring_j=3.5)
+        assert store.summary("first").spent == Spent(waiting_s=0.75, energy_j=4.5, measuring_j=3.5)
 
     def test_a_summary_counts_who_was_beyond_a_limit(self, store: Store) -> None:
         """Those that were stopped without a rung, each architecture once; and epochs by the last rungs."""

@@ -300,7 +300,7 @@ def test_networks_beyond_a_limit_are_counted_and_not_told_one_by_one(tmp_path, c
 @pytest.mark.parametrize(("budget", "trials", "reason"), [
     (Budget(trials=1000, epochs=5, fresh=0), 3, "6 of 5 epochs of training are spent, the study's budget"),
     (Budget(trials=1000, device_s=25, fresh=0), 2, "40 of 25 s of device time are spent, the study's budget"),
-    (Budget(trials=1000, energy_j=15, fresh=0), 4, "16 of 15 J are spent, the study's budget"),
+    (Budget(trials=1000, energy_j=15, fresh=0), 4, "18 of 15 J are spent, the study's budget"),
 ])
 def test_a_spent_budget_ends_the_search(tmp_path, budget, trials, reason):
     """The trial at work is finished; a second call finds what the first has spent in the record."""
@@ -308,7 +308,7 @@ def test_a_spent_budget_ends_the_search(tmp_path, budget, trials, reason):
     class Costly(Hands):
         def steps(self, job, task):
             for event in super().steps(job, task):
-                yield event if isinstance(event, Measured) else replace(
+                yield replace(event, energy_j=0.5) if isinstance(event, Measured) else replace(
                     event, energy_j=2.0, waiting_s=1.0, rung=replace(event.rung, train_s=9.0, validation_s=1.0))
 
     spec = replace(SPEC, objectives=SPEC.objectives[:1], budget=budget)
@@ -318,7 +318,7 @@ def test_a_spent_budget_ends_the_search(tmp_path, budget, trials, reason):
             assert found.run() == reason
             assert store.summary("s").spent == found.engine.brain.spent == Spent(
                 epochs=2 * trials, training_s=18 * trials, validation_s=2 * trials, waiting_s=2 * trials,
-                energy_j=4 * trials)
+                energy_j=4.5 * trials, measuring_j=0.5 * trials)
 
 
 def test_a_space_is_searched_to_its_end(tmp_path):

@@ -163,6 +163,7 @@ def test_old_records_open(tmp_path, revision):
         assert [(r.seed, [(rung.epochs, rung.error) for rung in r.rungs]) for r in first.evaluation.replicates] == [
             (5, [(0.5, 1 / 3), (2.0, 0.2)])]
     assert known.engine_s == (1.5 if revision >= "0007" else None)
+    assert first.evaluation.spent.measuring_j == (0.125 if revision >= "0008" else None)
     assert first.evaluation.spent.energy_j == (1 / 3 if revision >= "0004" else None)
     assert (record.dataset, record.spec.seed, record.numerics) == ("digits", 11, {"precision": "fp32"})
     assert second.duplicate_of == 0

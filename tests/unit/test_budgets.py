@@ -48,9 +48,9 @@ def test_of_a_budget_without_what_other_seeds_have_of_it_this_is_told():
 def test_what_is_left_is_told_of_each_limited_mean():
     """A budget that is passed has nothing left."""
     budget = Budget(trials=10, epochs=20, device_s=3000, energy_j=100, wall_time_s=4600)
-    lines = list(spending(budget, summary(SPENT + Spent(energy_j=25.0))))[1:]
+    lines = list(spending(budget, summary(SPENT + Spent(energy_j=25.0, measuring_j=10.0))))[1:]
     assert lines == [
-        "12.5 epochs, 1 h 02 min of device time, 25 J",
+        "12.5 epochs, 1 h 02 min of device time, 25 J (10 J of it measuring)",
         "budget of searching: 1 h 06 min of 1 h 16 min spent, 10 min 00 s left",
         "budget of epochs: 12.5 of 20 spent, 7.5 left",
         "budget of device time: 1 h 02 min of 50 min 00 s spent, 0 s left",

@@ -137,7 +137,7 @@ def test_a_study_folder_carries_its_own_space(tmp_path):
 
 @pytest.mark.parametrize(("line", "problem"), [
     ("space: wrong_kinds:FIVE", "space: 'wrong_kinds:FIVE' is of type int and none of nas.spaces: it has no choices"),
-    ("sampler: wrong_kinds:FIVE", "sampler: 'wrong_kinds:FIVE' is of type int and none of nas.samplers, which are called"),
+    ("sampler: wrong_kinds:FIVE", "sampler: 'wrong_kinds:FIVE' is of type int and none of nas.samplers, which"),
     ("sampler: wrong_kinds:none", "with (seed): too many positional arguments"),
     ("scores: [wrong_kinds:FIVE]", "scores[0]: 'wrong_kinds:FIVE' is of type int and none of nas.scores"),
     ("data: {dataset: wrong_kinds:FIVE}", "data.dataset: 'wrong_kinds:FIVE' is of type int and none of nas.datasets"),

@@ -1,0 +1,14 @@
+"""How many of the joules measuring drew: the ledger tells them from those of training, as it does seconds."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """From 0007."""
+    op.add_column("evaluation", sa.Column("measuring_j", sa.Double(), nullable=True))

@@ -41,12 +41,13 @@ def scores(*, study: str | None, database: str) -> None:
                   and trial.duplicate_of is None and trial.evaluation.rungs]
     if len(trials) < FEWEST:
         raise NasError(f"{len(trials)} networks of {record.name} were trained; {FEWEST} are needed")
+    plugins.look_in(".")
+    plugins.load("nas.spaces", record.spec.space)  # now, and not after the minutes that scores take
     size = int(record.numerics.get("image_size", 32))
     names = plugins.names("nas.scores")
     rows = [untrained.scores(trial.architecture, size, record.classes, names) for trial in trials]
     columns = {name: np.array([row[name] for row in rows]) for name in names}
     columns |= {name: np.array([float(trial.evaluation.value(name) or 0) for trial in trials]) for name in SIZES}
-    plugins.look_in(".")
     echo_wide(f"{len(trials)} networks of {record.name}, {size} pixels")
     echo_wide(_table(record, trials, columns))
 

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from nas.cli.bench import bench
-from nas.cli.files import write_file
+from nas.cli.files import check_writable, write_file
 from nas.cli.options import database_option, open_record, pick_study
 from nas.cli.tables import echo_wide
 from nas.errors import NasError
 from nas.report.quality import agreement
 from nas.rungs import SIZES, Curves, Futility
-from nas.search.replay import STRATEGIES, Replay, ReplayTable, read_table, replay, write_table
+from nas.search.replay import STRATEGIES, Replay, ReplayTable, read_table, replay, table_text
 from nas.store import Store
 
 FEWEST = 8
@@ -39,11 +39,13 @@ def stopping(*, study: str | None, database: str, path: Path | None, keep: Path 
 
     The study should have stopped nobody itself. Hypervolume is a share of what all networks together have.
     """
+    for file in filter(None, (keep, plot)):
+        check_writable(file)
     table = read_table(path) if path else _from_record(database, study)
     if len(table.curves) < FEWEST:
         raise NasError(f"{len(table.curves)} networks reached the last rung; a replay needs {FEWEST}")
     if keep:
-        write_table(table, keep)
+        write_file(keep, table_text(table))
     runs = {name: [replay(table, strategy, seed) for seed in range(seeds)] for name, strategy in STRATEGIES.items()}
     console = Console(highlight=False)
     console.print(f"{len(table.curves)} networks, rungs at {', '.join(f'{e:g}' for e in table.epochs)} epochs, "

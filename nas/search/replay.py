@@ -5,6 +5,7 @@ for the epochs that it lets be trained; only what reaches the last rung is on it
 """
 
 import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,24 +156,25 @@ def replay(table: ReplayTable, strategy: Strategy, seed: int) -> Replay:
     return Replay(epochs=np.array(spent[1:]), volumes=np.array(volumes[1:]), finished=finished)
 
 
-def write_table(table: ReplayTable, path: Path) -> None:
+def table_text(table: ReplayTable) -> str:
     """As CSV that `nas bench search --table` reads too: choices, the final accuracy, the errors at the rungs as shares,
     costs and sizes."""
     curves, names = table.curves, list(table.params[0]) if table.params else []
     header = ["trial", *(f"choice:{name}" for name in names), "accuracy:0",
               *(f"error:{epochs:g}" for epochs in table.epochs), *(f"cost:{name}" for name in table.cost_names),
               *(f"size:{name}" for name in table.size_names)]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        for i, params in enumerate(table.params):
-            writer.writerow([curves.numbers[i], *(params[name] for name in names),
-                             f"{100 * (1 - curves.errors[i, -1]):.6g}",
-                             *curves.errors[i].tolist(), *curves.costs[i].tolist(), *curves.sizes[i].tolist()])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for i, params in enumerate(table.params):
+        writer.writerow([curves.numbers[i], *(params[name] for name in names),
+                         f"{100 * (1 - curves.errors[i, -1]):.6g}",
+                         *curves.errors[i].tolist(), *curves.costs[i].tolist(), *curves.sizes[i].tolist()])
+    return text.getvalue()
 
 
 def read_table(path: Path) -> ReplayTable:
-    """What `write_table` wrote. Raises `InvalidValueError` where a column is missing or no number."""
+    """What `table_text` gave. Raises `InvalidValueError` where a column is missing or no number."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     columns = {kind: [name for name in (rows[0] if rows else {}) if name.startswith(f"{kind}:")]

@@ -79,3 +79,7 @@ def test_bench_stopping_tells_every_rule(tmp_path):
     refused = CliRunner().invoke(main, ["bench", "stopping", "--table", str(few)])
     assert refused.exit_code == 2
     assert "3 networks reached the last rung; a replay needs 8" in refused.output
+    unwritable = CliRunner().invoke(main, ["bench", "stopping", "--table", str(FOLDER / table), "--keep",
+                                           str(few / "kept.csv")])
+    assert (unwritable.exit_code, unwritable.output.count("\n")) == (2, 1)
+    assert "kept.csv cannot be written" in unwritable.output

@@ -7,15 +7,15 @@ import click
 
 from nas import plugins
 from nas.cli import main
-from nas.cli.options import artifacts_of, database_option
+from nas.cli.options import artifacts_of, database_option, default_artifacts
 from nas.cli.profile import show_profile
 from nas.cli.progress import SearchDisplay
 from nas.cli.replicate import Display
 from nas.errors import NasError
 from nas.search.closing import uncertified
-from nas.search.launch import Search, open_search
+from nas.search.launch import Search, open_search, prepare
 from nas.search.replicates import kept_for_the_end, open_replicates
-from nas.store import Store
+from nas.store import Address, Store
 from nas.study_file import read_study
 
 
@@ -46,10 +46,13 @@ def search(*, study_file: Path, database: str, workers: str | None, address: str
     pool = plugins.load("nas.workers", spec.workers.kind)(address)
     display = SearchDisplay(database)
     display.preparing(spec)
+    fetch = display.fetch if address is None else lambda _: None
+    prepared = prepare(
+        spec, workers=pool, folder=study_file.parent, artifacts=artifacts or default_artifacts(database), fetch=fetch,
+    ) if Address.parse(database).is_new else None  # so that a study that cannot run leaves no empty record
     with Store.open(database) as store, open_search(
-        spec, store=store, workers=pool, folder=study_file.parent, listener=display.update,
-        artifacts=artifacts or artifacts_of(store, spec.name, database),
-        fetch=display.fetch if address is None else lambda _: None,
+        spec, store=store, workers=pool, folder=study_file.parent, listener=display.update, fetch=fetch,
+        artifacts=artifacts or artifacts_of(store, spec.name, database), prepared=prepared,
     ) as found:
         if artifacts is not None:
             click.echo(f"checkpoints go to {found.job.artifacts}, and are looked for there")

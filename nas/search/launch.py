@@ -59,44 +59,56 @@ class Search:
             raise TrialFailedError("\n".join(plan.failures.values()))
 
 
+EVALUATOR = "nas.evaluation.evaluator:Evaluator"
+
+
+def prepare(spec: StudySpec, *, workers: Workers, folder: Path, artifacts: Path, evaluator: str = EVALUATOR,
+            fetch: Callable[[DataSpec], object] = lambda _: None) -> Preparation:
+    """Prepare a study of which there is no record, for `open_search`, whose arguments these are: where the study cannot
+    run, the workers are closed and no record has been made."""
+    with ExitStack() as stack:
+        stack.callback(workers.close)
+        found = _prepared(_job(spec, folder, artifacts, evaluator), workers, fetch)
+        stack.pop_all()
+    return found
+
+
 @contextmanager
 def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path, artifacts: Path,
-                listener: Listener = lambda _: None,
-                evaluator: str = "nas.evaluation.evaluator:Evaluator",
+                listener: Listener = lambda _: None, evaluator: str = EVALUATOR,
                 fetch: Callable[[DataSpec], object] = lambda _: None,
+                prepared: Preparation | None = None,
                 now: Callable[[], datetime] = utc_now) -> Iterator[Search]:
     """Everything between a study file and its first proposal. Nothing is written unless all of it works.
 
-    `fetch` is called with the data of a study that trains, before the workers look for it themselves.
+    `fetch` is called with the data of a study that trains, before the workers look for it themselves. `prepared` is
+    what `prepare` gave, for a study that is new.
 
     `artifacts` is the folder of checkpoints; a study that goes on may have been moved to it, files and all.
 
     Raises `StudyConflictError` where another process drives a study of this name or the record holds another one,
     `InvalidValueError` where `artifacts` lacks its checkpoints or is a URL, and what `prepare` raises.
     """
-    if artifacts.parts and artifacts.parts[0].endswith(":"):
-        raise InvalidValueError(f"checkpoints go into a folder, not to {artifacts.parts[0]}//…; from other machines "
-                                "they come through Ray, and a bucket can be mounted: docs/clusters.md")
     space: SearchSpace = plugins.load("nas.spaces", spec.space)
     make_sampler = plugins.load("nas.samplers", spec.sampler)
-    job = Job(spec=spec, artifacts=str(artifacts.resolve()), folder=str(folder.resolve()), evaluator=evaluator)
+    job = _job(spec, folder, artifacts, evaluator)
     with ExitStack() as stack:
         stack.callback(workers.close)
         stack.enter_context(store.claim(spec.name))  # before anything is known, so that of two new drivers one goes on
         known = next((record for record in store.studies() if record.name == spec.name), None)
         if known is not None:
-            store.update_study(spec)
+            store.require_same(spec)
             if job.artifacts != known.artifacts:
                 _move(store, known, job.artifacts)
             job = replace(job, preparation=Preparation.from_dict(known.numerics))
-        if spec.needs_training:
-            fetch(job.preparation.data if job.preparation else spec.data)
-        preparation = workers.prepare(job)
+        preparation = prepared if prepared and known is None else _prepared(job, workers, fetch)
         if known is None:
             with store.transaction():
                 store.create_study(spec, dataset=preparation.data.dataset, classes=len(preparation.classes),
                                    artifacts=job.artifacts)
                 store.set_numerics(spec.name, preparation.to_dict())
+        else:
+            store.update_study(spec)
         sampler = Proposer(
             space=space, objectives=spec.objectives, seed=spec.seed, make_sampler=make_sampler,
             counts=partial(totals, image_size=spec.measurement.image_size, num_classes=len(preparation.classes)),
@@ -145,6 +157,21 @@ def open_trainings(store: Store, study: str, tasks: Sequence[T], names: Sequence
             yield Trainings(plan=plan, names=names, job=job, workers=workers)
     finally:
         workers.close()
+
+
+def _job(spec: StudySpec, folder: Path, artifacts: Path, evaluator: str) -> Job:
+    """The study's job, not prepared yet."""
+    if artifacts.parts and artifacts.parts[0].endswith(":"):
+        raise InvalidValueError(f"checkpoints go into a folder, not to {artifacts.parts[0]}//…; from other machines "
+                                "they come through Ray, and a bucket can be mounted: docs/clusters.md")
+    return Job(spec=spec, artifacts=str(artifacts.resolve()), folder=str(folder.resolve()), evaluator=evaluator)
+
+
+def _prepared(job: Job, workers: Workers, fetch: Callable[[DataSpec], object]) -> Preparation:
+    """What the workers find, after the data was fetched here."""
+    if job.spec.needs_training:
+        fetch(job.preparation.data if job.preparation else job.spec.data)
+    return workers.prepare(job)
 
 
 def _scores(spec: StudySpec, preparation: Preparation) -> Callable[[Architecture], Mapping[str, float]] | None:

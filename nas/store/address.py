@@ -1,5 +1,6 @@
 """Where a record is: a file name, `sqlite:///file` or `postgresql://user:password@host/name`."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,11 @@ class Address:
         if name in {"", ":memory:"}:
             raise DatabaseError("the record must outlive the program: name a file, not a database in memory")
         return cls(path=Path(name).expanduser().absolute())
+
+    @property
+    def is_new(self) -> bool:
+        """A file that is not there yet, in a folder where it can be made."""
+        return self.path is not None and not self.path.exists() and os.access(self.path.parent, os.W_OK)
 
     @property
     def passwords(self) -> tuple[str, ...]:

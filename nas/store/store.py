@@ -125,9 +125,9 @@ class Store:
         with self._reading() as connection:
             return self._studies(connection, select(STUDY).order_by(STUDY.c.id))
 
-    def update_study(self, spec: StudySpec) -> None:
-        """Take over another budget or other workers. Raises `StudyConflictError`, which names every key, where
-        anything else differs from the record."""
+    def require_same(self, spec: StudySpec) -> None:
+        """Raise `StudyConflictError`, which names every key, where more than budget and workers differs from the
+        record."""
         recorded = self.study(spec.name).spec
         problems = [f"{path}: {old} in the database, {new} in the file"
                     for path, old, new in differences(recorded.identity(), spec.identity())]
@@ -135,6 +135,10 @@ class Store:
             message = (f"study {spec.name!r} was made from other settings: {'; '.join(problems)}; "
                        "change them back or give the study another name")
             raise StudyConflictError(message)
+
+    def update_study(self, spec: StudySpec) -> None:
+        """Take over another budget or other workers. Raises as `require_same`."""
+        self.require_same(spec)
         self._update_study(spec.name, spec=spec.to_dict())
 
     def set_numerics(self, study: str, numerics: Mapping[str, Any]) -> None:

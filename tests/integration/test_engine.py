@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from nas.cli import main
 from nas.cli.progress import SearchDisplay
 from nas.complexity import count
-from nas.errors import StudyConflictError
+from nas.errors import StudyConflictError, UnavailableError
 from nas.pareto import front
 from nas.report.history import SearchClock
 from nas.search.brain import Finished, Wait
@@ -266,6 +266,21 @@ def test_networks_beyond_a_limit_are_not_of_the_budget(tmp_path):
     assert f"{engine.brain.architectures - 6} more were beyond the limits" in told
     assert "12 epochs, " in told
     assert "Kendall's tau 1.00 over 6 trials" in " ".join(told.split())
+
+
+def test_a_budget_that_cannot_be_kept_here_does_not_take_the_place_of_the_recorded_one(tmp_path):
+    """What is refused before the search goes on leaves the record as it was."""
+
+    class Refusing(Hands):
+        @staticmethod
+        def prepare(_job):
+            raise UnavailableError("budget.energy_j: no counter")
+
+    search(SPEC, tmp_path, Hands(tmp_path))
+    with pytest.raises(UnavailableError, match="no counter"):
+        search(replace(SPEC, budget=Budget(trials=9, energy_j=5.0)), tmp_path, Refusing(tmp_path))
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        assert store.study("s").spec == SPEC
 
 
 def test_a_search_ends_where_nothing_is_feasible(tmp_path):

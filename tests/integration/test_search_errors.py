@@ -103,8 +103,7 @@ def test_a_lock_folder_that_cannot_be_used_ends_the_search(nas, tmp_path):
     refused(nas("search", "study.yaml", **closed), "lock folder", "Not a directory", "set NAS_LOCK_DIR")
     assert [trial.state for trial in trials(tmp_path)] == ["running"]
     refused(nas("search", "study.yaml", "--database", "new.db", **closed), "set NAS_LOCK_DIR")
-    with Store.open(tmp_path / "new.db", read_only=True) as store:
-        assert store.studies() == []
+    assert not list(tmp_path.glob("new.db*"))
 
 
 @pytest.mark.slow
@@ -135,9 +134,21 @@ def test_an_objective_that_this_machine_cannot_measure_is_refused_before_the_sta
             pytest.skip("this machine measures energy")
     (tmp_path / "study.yaml").write_text(STUDY.replace("parameters, reference: 100 k", "energy, reference: 1 J"))
     refused(nas("search", "study.yaml"), "energy: ", "drop the objective")
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+def test_a_budget_of_joules_that_nobody_counts_leaves_no_record_behind(nas, tmp_path):
+    """Nor a lock file; a record that is there keeps its other studies and gets none."""
+    with find_meter() as meter:
+        if meter.energy_unavailable_reason() is None:
+            pytest.skip("this machine counts joules")
+    (tmp_path / "study.yaml").write_text(STUDY.replace("trials: 3", "trials: 3, energy_j: 5"))
+    refused(nas("search", "study.yaml"), "budget.energy_j: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+    Store.open(tmp_path / "nas.db").close()
+    refused(nas("search", "study.yaml"), "budget.energy_j: ")
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         assert store.studies() == []
-    assert not (tmp_path / "nas-artifacts").exists()
 
 
 def test_another_study_file_of_the_same_name_is_refused_with_every_key(nas, tmp_path):
@@ -190,4 +201,5 @@ def test_a_url_for_checkpoints_is_refused_with_what_would_be_right(nas, tmp_path
 def test_a_cluster_that_cannot_be_reached_is_named(nas, tmp_path, arguments, words):
     """And no study is begun."""
     refused(nas("search", "study.yaml", *arguments), *words)
+    assert not (tmp_path / "nas.db").exists()
     assert not (tmp_path / "nas-artifacts").exists()

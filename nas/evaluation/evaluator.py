@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -22,9 +23,10 @@ from nas.meters import Meter, find_meter
 from nas.meters.lock import DeviceLock
 from nas.metrics import Metric, Stage, Subject, check_available, find_metric
 from nas.model import build
-from nas.study import StudySpec
+from nas.study import DataSpec, StudySpec
 from nas.task import Event, Measured, Task, Trained
 from nas.training import Numerics, Trainer, choose_numerics, keep_memory
+from nas.training.schedule import steps_between
 from nas.trial import Rung
 
 ALWAYS = ("parameters", "macs", "memory_access_cost")
@@ -50,7 +52,8 @@ class Evaluator:
     def prepare(cls, job: Job) -> Preparation:
         """Find or download the data, check every metric, time the number formats; or check what was prepared before.
 
-        Raises `DataNotFoundError`, or `UnavailableError` with one line for each objective this machine cannot give.
+        Raises `DataNotFoundError`, `UnavailableError` with one line for each objective this machine cannot give, or
+        `InvalidValueError` where no network could be trained as asked.
         """
         spec, known = job.spec, job.preparation
         with find_meter() as meter:
@@ -66,13 +69,14 @@ class Evaluator:
         if known:
             return known
         dataset = load(resolution.spec)
+        warnings = (*resolution.warnings, *_check_training(spec, resolution.spec, dataset.train))
         torch.set_num_threads(spec.workers.cpus)
         with DeviceLock(meter.device.identity).exclusive():
             numerics, figures = choose_numerics(spec.training, meter.torch_device,
                                                 lambda: build(REFERENCE, len(dataset.classes)))
         return Preparation(
             data=resolution.spec, classes=dataset.classes, mean=dataset.mean, std=dataset.std,
-            image_size=dataset.train.images.shape[-1], device=device, warnings=resolution.warnings,
+            image_size=dataset.train.images.shape[-1], device=device, warnings=warnings,
             numerics={**numerics.to_dict(), "figures": [figure.to_dict() for figure in figures]})
 
     def __init__(self, job: Job) -> None:
@@ -194,6 +198,20 @@ def joules_problem(meter: Meter, spec: StudySpec) -> str | None:
     except UnavailableError as error:
         return str(error)
     return None
+
+
+def _check_training(spec: StudySpec, data: DataSpec, images: Images) -> list[str]:
+    """What to warn of. Raises `InvalidValueError` for settings with which the training of every network would fail on
+    these images."""
+    side, shift = images.images.shape[-1], spec.training.translate
+    if shift >= side:
+        raise InvalidValueError(f"training.translate must be less than the {side} pixels of the images, not {shift}")
+    count = min(len(images) - data.validation_images, data.train_images or len(images))
+    batch = min(spec.training.batch_size, count)
+    for start, end in pairwise((0.0, *spec.rungs.epochs)):
+        steps_between(start, end, count, batch)
+    return [f"there are only {count} images to train on, so that many are a batch, not {spec.training.batch_size}"
+            ] if batch < spec.training.batch_size else []
 
 
 @contextmanager

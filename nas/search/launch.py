@@ -20,6 +20,7 @@ from nas.search.checkpoints import CheckpointKeeper
 from nas.search.closing import certification
 from nas.search.engine import Director, Engine, Listener
 from nas.search.plan import Plan, Recorder, T
+from nas.search.profile import check_sizes
 from nas.search_space import SearchSpace
 from nas.store import Store, StudyRecord
 from nas.study import DataSpec, StudySpec
@@ -102,6 +103,10 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
                 _move(store, known, job.artifacts)
             job = replace(job, preparation=Preparation.from_dict(known.numerics))
         preparation = prepared if prepared and known is None else _prepared(job, workers, fetch)
+        sampler = Proposer(
+            space=space, objectives=spec.objectives, seed=spec.seed, make_sampler=make_sampler,
+            counts=partial(totals, image_size=spec.measurement.image_size, num_classes=len(preparation.classes)),
+            scores=_scores(spec, preparation))
         if known is None:
             with store.transaction():
                 store.create_study(spec, dataset=preparation.data.dataset, classes=len(preparation.classes),
@@ -109,10 +114,6 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
                 store.set_numerics(spec.name, preparation.to_dict())
         else:
             store.update_study(spec)
-        sampler = Proposer(
-            space=space, objectives=spec.objectives, seed=spec.seed, make_sampler=make_sampler,
-            counts=partial(totals, image_size=spec.measurement.image_size, num_classes=len(preparation.classes)),
-            scores=_scores(spec, preparation))
         brain = Brain(spec=spec, space=space, sampler=sampler, trials=store.each_trial(spec.name),
                       recall=partial(store.trial, spec.name))
         engine = Engine(brain=brain, record=store, spent_s=store.summary(spec.name).searched_s, now=now)
@@ -168,10 +169,18 @@ def _job(spec: StudySpec, folder: Path, artifacts: Path, evaluator: str) -> Job:
 
 
 def _prepared(job: Job, workers: Workers, fetch: Callable[[DataSpec], object]) -> Preparation:
-    """What the workers find, after the data was fetched here."""
-    if job.spec.needs_training:
-        fetch(job.preparation.data if job.preparation else job.spec.data)
-    return workers.prepare(job)
+    """What the workers find, after the data was fetched here. Raises `InvalidValueError` for images too small for the
+    networks of a new study."""
+    spec = job.spec
+    if spec.needs_training:
+        fetch(job.preparation.data if job.preparation else spec.data)
+    found = workers.prepare(job)
+    if job.preparation is None:
+        sizes = {"measurement.image_size": spec.measurement.image_size}
+        if spec.needs_training:
+            sizes[f"the images of {found.data.dataset}"] = found.image_size
+        check_sizes(plugins.load("nas.spaces", spec.space), sizes, spec.seed)
+    return found
 
 
 def _scores(spec: StudySpec, preparation: Preparation) -> Callable[[Architecture], Mapping[str, float]] | None:

@@ -2,12 +2,13 @@
 that the space holds. So a user sees whether limits make sense."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nas import plugins
 from nas.architecture import Architecture
+from nas.complexity import stage_sizes
 from nas.errors import InvalidValueError, TrialFailedError
 from nas.evaluation import Job
 from nas.published import PUBLISHED
@@ -41,13 +42,24 @@ def members(space: SearchSpace, count: int, seed: int) -> list[Member]:
     """Up to `count` different random networks, then the published ones, each under one name."""
     chance, found = random.Random(seed), dict[str, Member]()
     for _ in range(TRIES * count):
-        drawn = space.decode({choice.name: chance.choice(choice.values) for choice in space.choices})
+        drawn = _drawn(space, chance)
         found.setdefault(drawn.digest, Member(name="", architecture=drawn))
         if len(found) == min(count, space.cardinality):
             break
     known = {network.digest: Member(name=name, architecture=network)
              for name, network in reversed(PUBLISHED.items()) if _holds(space, network)}
     return [*found.values(), *reversed(known.values())]
+
+
+def check_sizes(space: SearchSpace, sizes: Mapping[str, int], seed: int) -> None:
+    """Raise `InvalidValueError` for an image size in pixels, each under its name, that none of so many random networks
+    takes."""
+    for what, pixels in sizes.items():
+        chance = random.Random(seed)
+        problems = (_size_problem(_drawn(space, chance), pixels) for _ in range(MEMBERS))
+        first = next(problems)
+        if first and all(problems):
+            raise InvalidValueError(f"{what}: no network of the space takes {pixels} pixels: {first}")
 
 
 def costs_only(spec: StudySpec) -> StudySpec:
@@ -93,6 +105,19 @@ def space_of(spec: StudySpec) -> SearchSpace:
     """The study's space."""
     found: SearchSpace = plugins.load("nas.spaces", spec.space)
     return found
+
+
+def _drawn(space: SearchSpace, chance: random.Random) -> Architecture:
+    return space.decode({choice.name: chance.choice(choice.values) for choice in space.choices})
+
+
+def _size_problem(network: Architecture, pixels: int) -> str:
+    """Why it takes no images of so many pixels; nothing where it does."""
+    try:
+        stage_sizes(network, (pixels, pixels))
+    except InvalidValueError as error:
+        return str(error)
+    return ""
 
 
 def _holds(space: SearchSpace, network: Architecture) -> bool:

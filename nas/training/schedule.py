@@ -1,4 +1,20 @@
-"""The learning-rate cycle of one rung: up in a straight line, then down in a straight line to exactly zero."""
+"""The batches of one rung and their learning-rate cycle: up in a straight line, then down in a straight line to
+exactly zero."""
+
+from nas.errors import InvalidValueError
+
+
+def steps_between(start_epochs: float, end_epochs: float, images: int, batch_size: int) -> range:
+    """The batches of a rung, counted from the beginning of epoch 0; an epoch is all whole batches of the images.
+
+    Raises `InvalidValueError` where there is none.
+    """
+    steps_per_epoch = images // batch_size
+    steps = range(round(start_epochs * steps_per_epoch), round(end_epochs * steps_per_epoch))
+    if not steps:
+        raise InvalidValueError(f"there is no whole batch of {batch_size} images between {start_epochs} and "
+                                f"{end_epochs} epochs of {images} images")
+    return steps
 
 
 def one_cycle(progress: float, warmup: float) -> float:

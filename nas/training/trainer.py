@@ -20,7 +20,7 @@ from nas.study import AutoPrecision, TrainingSpec
 from nas.training import augment
 from nas.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from nas.training.numerics import Numerics
-from nas.training.schedule import at_step
+from nas.training.schedule import at_step, steps_between
 from nas.trial import Rung
 
 VALIDATION_BATCH = 500
@@ -65,10 +65,7 @@ class Trainer:
         """
         if start_epochs != self.epochs:
             raise InvalidValueError(f"the model stands at {self.epochs} epochs, not at {start_epochs}")
-        steps = range(round(start_epochs * self.steps_per_epoch), round(end_epochs * self.steps_per_epoch))
-        if not steps:
-            raise InvalidValueError(f"there is no whole batch of {self.batch_size} images between {start_epochs} and "
-                                    f"{end_epochs} epochs of {len(self.train_images)} images")
+        steps = steps_between(start_epochs, end_epochs, len(self.train_images), self.batch_size)
         with global_settings(self.threads):
             started_s = self._working_s()
             train_loss = self._train(steps, [at_step(k, len(steps), self.spec.warmup) for k in range(len(steps))])

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from nas.cli import main
 from nas.cli.progress import SearchDisplay
 from nas.complexity import count
-from nas.errors import StudyConflictError, UnavailableError
+from nas.errors import InvalidValueError, StudyConflictError, UnavailableError
+from nas.measurement import MeasurementPlan
 from nas.pareto import front
 from nas.report.history import SearchClock
 from nas.search.brain import Finished, Wait
@@ -281,6 +282,15 @@ def test_a_budget_that_cannot_be_kept_here_does_not_take_the_place_of_the_record
         search(replace(SPEC, budget=Budget(trials=9, energy_j=5.0)), tmp_path, Refusing(tmp_path))
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         assert store.study("s").spec == SPEC
+
+
+def test_images_that_no_network_of_the_space_takes_are_refused_before_the_study_is_begun(tmp_path):
+    """At 2 pixels two of the three pools have nothing left to pool; at 4 all networks of the space can be had."""
+    with pytest.raises(InvalidValueError, match=r"measurement.image_size: no network .* takes 2 pixels: .* stage 4"):
+        search(replace(SPEC, measurement=MeasurementPlan(image_size=2)), tmp_path, Hands(tmp_path))
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        assert store.studies() == []
+    assert search(replace(SPEC, measurement=MeasurementPlan(image_size=4)), tmp_path, Hands(tmp_path)).brain.done == 4
 
 
 def test_a_search_ends_where_nothing_is_feasible(tmp_path):

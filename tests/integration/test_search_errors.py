@@ -151,6 +151,13 @@ def test_a_budget_of_joules_that_nobody_counts_leaves_no_record_behind(nas, tmp_
         assert store.studies() == []
 
 
+def test_a_study_that_cannot_train_is_not_begun_so_its_name_is_free_for_the_corrected_one(nas, tmp_path):
+    """One line, and neither a record nor a lock file."""
+    (tmp_path / "study.yaml").write_text(STUDY.replace("[0.25, 0.5]", "[0.01]"))
+    refused(nas("search", "study.yaml"), "no whole batch of 64 images between 0.0 and 0.01 epochs of 1237 images")
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
 def test_another_study_file_of_the_same_name_is_refused_with_every_key(nas, tmp_path):
     """The record stays as it is."""
     interrupted(tmp_path)

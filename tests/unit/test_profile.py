@@ -4,16 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from nas.cli import main
 from nas.complexity import count
-from nas.errors import UnavailableError
+from nas.data import Dataset, Images
+from nas.errors import InvalidValueError, UnavailableError
 from nas.evaluation import Job
 from nas.evaluation.evaluator import Evaluator, Joules, joules_problem
 from nas.published import PUBLISHED
 from nas.search.profile import costs_only, members, profile
-from nas.study import Budget, Objective, StudySpec, WorkersSpec
+from nas.study import AutoPrecision, Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec, WorkersSpec
 from nas.testing.fake_meter import FakeMeter
 from search_spaces.osa_detection import SPACE as DETECTION
 from search_spaces.osa_tiny import SPACE as TINY
@@ -68,6 +70,25 @@ def test_a_dry_run_tells_shares_and_writes_nothing(tmp_path, monkeypatch):
     assert row[-1] == f"{within / len(drawn):.0%}"
     assert "none of the published VoVNets" in ran.output
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+def test_a_recipe_that_no_training_can_follow_is_refused_and_a_smaller_batch_is_told(monkeypatch):
+    """On images of 8 pixels nothing can be moved by 8; 37 images are no batch of 64, nor is a quarter epoch one."""
+    images = Images(torch.randint(256, (1437, 3, 8, 8), dtype=torch.uint8), torch.arange(1437) % 10)
+    dataset = Dataset(name="small", classes=tuple("0123456789"), train=images, mean=(0.5,) * 3, std=(0.3,) * 3,
+                      read_test=lambda: images)
+    monkeypatch.setattr("nas.evaluation.evaluator.load", lambda _: dataset)
+    spec = replace(SPEC, data=DataSpec(dataset="digits", validation_images=1400),
+                   training=TrainingSpec(precision=AutoPrecision.FP32, channels_last=False))
+
+    def prepared(spec):
+        return Evaluator.prepare(Job(spec=spec, artifacts="", folder=""))
+
+    assert prepared(spec).warnings == ("there are only 37 images to train on, so that many are a batch, not 64",)
+    with pytest.raises(InvalidValueError, match=r"training.translate must be less than the 8 pixels of the images"):
+        prepared(replace(spec, training=replace(spec.training, translate=8)))
+    with pytest.raises(InvalidValueError, match=r"no whole batch of 37 images between 1.0 and 1.25 epochs of 37"):
+        prepared(replace(spec, rungs=RungSpec(epochs=(1, 1.25))))
 
 
 def test_joules_are_counted_where_one_worker_has_the_device():

@@ -149,12 +149,13 @@ def show(target: str, database: str, size: int | None, *, timed: bool) -> None:
             record, trial = pick_trial(store, target)
             others, finals = store.trials(record.name), store.finals(record.name)
         _show_trial(record, trial, size or record.spec.measurement.image_size)
-        for result in results(finals):
-            if result.network == trial.architecture.digest:
-                click.echo(f"trained fully, {result.recipe.epochs:g} epochs: error {result} on the test images")
+        trained = [result for result in results(finals) if result.network == trial.architecture.digest]
+        for result in trained:
+            click.echo(f"trained fully, {result.recipe.epochs:g} epochs: error {result} on the test images")
         for line in _standing(record, trial, others):
             click.echo(line)
-        click.echo(f"take it away: {export_command(record.name, trial.number, shown_url(database))}")
+        if trial.evaluation.rungs or trained:  # else there are no weights
+            click.echo(f"take it away: {export_command(record.name, trial.number, shown_url(database))}")
         network, classes = trial.architecture, record.classes
         plan = replace(record.spec.measurement, image_size=size or record.spec.measurement.image_size)
     if timed:
@@ -256,7 +257,7 @@ def _study_status(console: Console, store: Store, record: StudyRecord) -> None:
     console.print(f"{record.name}: {objectives} over {spec.space} by {spec.sampler}, data {record.dataset}")
     counts = {**known.counts, TrialState.STOPPED: known.counts[TrialState.STOPPED] - known.beyond}
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    console.print(f"{sum(counts.values())} of {spec.searching.trials} architectures ({states}), "
+    console.print(f"{sum(counts.values())} of {spec.searching.trials} architectures{f' ({states})' if states else ''}, "
                   f"{known.repeated} repeated proposals")
     if known.beyond:
         console.print(f"{known.beyond} more were beyond the limits and cost no training")

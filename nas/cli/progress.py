@@ -140,8 +140,8 @@ class SearchDisplay:
         if front.members:
             best = front.members[len(front.members) // 2]
             steps += [f"nas front {spec.name}{option}", f"nas show {spec.name}:{best}{option}"]
-        if front.members and front.feasible:
-            steps.append(export_command(spec.name, best, shown_url(self._database)))
+            if any(trial.number == best and trial.evaluation.rungs for trial in trials):  # else there are no weights
+                steps.append(export_command(spec.name, best, shown_url(self._database)))
         self._console.print("\n  ".join(["next:", *steps]) if steps else "", soft_wrap=True)
 
     def _render(self) -> RenderableType:

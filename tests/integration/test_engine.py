@@ -308,6 +308,27 @@ def test_a_search_ends_where_nothing_is_feasible(tmp_path):
     assert hands.done == []
 
 
+@pytest.mark.parametrize("limit", [1, 3_000_000])
+def test_what_was_never_trained_is_not_offered_for_export(tmp_path, capsys, limit):
+    """Neither at the end of a search nor by `nas show`; what was trained is."""
+    error, macs = SPEC.objectives
+    spec = replace(SPEC, sampler="random", objectives=(error, replace(macs, limit=limit)), budget=Budget(trials=2))
+    display = SearchDisplay(str(tmp_path / "nas.db"))
+    with Store.open(tmp_path / "nas.db") as store, open_search(
+            spec, store=store, workers=Hands(tmp_path), folder=tmp_path, artifacts=tmp_path) as found:
+        with display.live(found):
+            found.run()
+        display.finished(store)
+        best = (members := found.engine.brain.front.members)[len(members) // 2]
+    told = capsys.readouterr().out
+    assert f"nas show s:{best}" in told
+    assert ("nas export s" in told) is (limit > 1)
+    shown = CliRunner().invoke(main, ["show", f"s:{best}", "--database", str(tmp_path / "nas.db")]).output
+    assert ("nas export s" in shown) is (limit > 1)
+    status = CliRunner().invoke(main, ["status", "s", "--database", str(tmp_path / "nas.db")]).output
+    assert ("of 2 architectures (2 complete), " if limit > 1 else "0 of 2 architectures, ") in status
+
+
 def test_networks_beyond_a_limit_are_counted_and_not_told_one_by_one(tmp_path, capsys):
     """Six lines for forty, at 1, 2, 4, 8, 16 and 32 of them, each with the last one's reason."""
     error, macs = SPEC.objectives

@@ -37,6 +37,10 @@ UNITS: Mapping[str, Mapping[str, float]] = {
 """What may stand behind a number, by the metric's unit."""
 
 
+COSTS = frozenset({"parameters", "macs", "memory_access_cost", "latency", "energy", "modelled_energy", "peak_memory"})
+"""Of these every network has some; of the built-in metrics only `error` may be 0. Others may be anything."""
+
+
 def quantity(text: str, unit: str) -> float:
     """The number in SI units that `text` gives for a metric of this unit. Raises `ValueError` for anything else."""
     known = UNITS.get(unit, {unit: 1})
@@ -86,7 +90,7 @@ def parse_study(text: str, source: str = "study") -> StudySpec:
         raise StudyFileError(source, [" ".join(str(error).split())]) from error
     if not isinstance(raw, dict):
         raise StudyFileError(source, ["must be a mapping with at least name, space and objectives"])
-    problems = [*_unknown_names(raw), *_convert_quantities(raw)]
+    problems = [*_unknown_names(raw), *_convert_quantities(raw), *_limits_out_of_reach(raw)]
     spec = None
     try:
         spec = _ADAPTER.validate_json(json.dumps(raw, default=str))
@@ -153,6 +157,17 @@ def _convert_quantities(raw: Mapping[str, Any]) -> Iterator[str]:
                 except ValueError as error:
                     yield f"objectives[{index}].{key}: {error}"
                     objective[key] = None
+
+
+def _limits_out_of_reach(raw: Mapping[str, Any]) -> Iterator[str]:
+    """One line for every limit that no network can be within; quantities are numbers by now."""
+    for index, objective in _objectives(raw):
+        metric, limit = objective["metric"], objective.get("limit")
+        if not isinstance(limit, int | float) or objective.get("direction", "minimize") != "minimize":
+            continue
+        if (limit <= 0 and metric in COSTS) or (limit < 0 and metric == "error"):
+            least = "more than 0" if metric in COSTS else "at least 0"
+            yield f"objectives[{index}].limit: must be {least}, not {limit:g}, within which no network's {metric} is"
 
 
 def _problem(error: Mapping[str, Any], kind_of_file: Any = StudySpec) -> str:

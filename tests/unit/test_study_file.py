@@ -4,6 +4,7 @@ import textwrap
 
 import pytest
 
+from nas import plugins
 from nas.errors import StudyFileError
 from nas.study import AutoPrecision, Direction, Objective
 from nas.study_file import parse_study, quantity, read_study
@@ -113,6 +114,36 @@ def test_every_wrong_key_and_value_is_named_at_once_with_its_path():
 ])
 def test_a_file_that_is_no_study_is_refused_with_the_reason(text, what):
     assert any(what in line for line in problems(text))
+
+
+@pytest.mark.parametrize("limit", ["-5", "0"])
+@pytest.mark.parametrize("metric", plugins.names("nas.metrics"))
+def test_a_limit_that_no_network_can_be_within_is_refused(metric, limit):
+    """All that is built in is more than 0, but there may be no error at all; upwards anything can be asked for."""
+    text = f"name: a\nspace: osa_tiny\nobjectives: [{{metric: {metric}, limit: {limit}}}]"
+    if metric == "error" and limit == "0":
+        assert parse_study(text).objectives[0].limit == 0
+    else:
+        (line,) = problems(text)
+        least = "at least" if metric == "error" else "more than"
+        assert line.startswith(f"objectives[0].limit: must be {least} 0, not {limit}, ")
+    assert parse_study(text.replace("}]", ", direction: maximize}]")).objectives[0].limit <= 0
+
+
+@pytest.mark.parametrize("objective", ["{metric: latency, limit: -4 ms}", "{metric: error, limit: -5 %}"])
+def test_a_limit_with_a_unit_is_refused_likewise(objective):
+    (line,) = problems(f"name: a\nspace: osa_tiny\nobjectives: [{objective}]")
+    assert line.startswith("objectives[0].limit: must be")
+
+
+def test_what_a_plugin_measures_may_be_below_0(tmp_path):
+    """Nothing is known of it."""
+    (tmp_path / "my_margin.py").write_text(
+        "from dataclasses import replace\nfrom nas.metrics.counted import MACS\n"
+        "MARGIN = replace(MACS, name='my_margin:MARGIN')\n")
+    (tmp_path / "study.yaml").write_text(
+        "name: own\nspace: osa_tiny\nobjectives: [{metric: 'my_margin:MARGIN', limit: -5}]\n")
+    assert read_study(tmp_path / "study.yaml").objectives[0].limit == -5
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

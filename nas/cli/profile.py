@@ -10,6 +10,7 @@ from rich.progress import track
 from rich.table import Table
 
 from nas.cli.tables import echo_wide
+from nas.measurement import Measurement
 from nas.report.quantities import quantity
 from nas.search.profile import MEMBERS, Member, classes_of, costs_only, members, profile, space_of
 from nas.study import Objective, StudySpec
@@ -18,11 +19,12 @@ QUARTILES = {"least": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "most": 1.
 
 
 def show_profile(spec: StudySpec, folder: Path) -> None:
-    """Cost the members one by one, then show their distribution, how many are feasible, and the published ones."""
+    """Cost the members one by one, and say once where that waits for others; then show their distribution, how many are
+    feasible, and the published ones."""
     wanted = members(space_of(spec), MEMBERS, spec.seed)
-    progress = track(profile(spec, wanted, folder), total=len(wanted), description="costs",
-                     console=Console(stderr=True), transient=True)
-    found = list(progress)
+    errors = Console(stderr=True, highlight=False)
+    found = list(track(profile(spec, wanted, folder, _Waiting(errors)), total=len(wanted), description="costs",
+                       console=errors, transient=True))
     objectives = costs_only(spec).objectives
     drawn, known = ([m for m in found if bool(m.name) is named] for named in (False, True))
     console = Console(highlight=False)
@@ -35,6 +37,23 @@ def show_profile(spec: StudySpec, folder: Path) -> None:
         echo_wide(_published(objectives, known))
     else:
         console.print("the space holds none of the published VoVNets")
+
+
+class _Waiting:
+    """Says the first time that a figure is waited for, and why: others may be busy for a long time."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._told = console, False
+
+    def __call__(self, figure: Measurement) -> None:
+        if not self._told:
+            from nas.evaluation.evaluator import PATIENCE_S  # noqa: PLC0415 - torch takes seconds to import
+
+            self._console.print(
+                f"waiting for others on this device: {figure.metric} is {figure.status}, {figure.reason}; each network "
+                f"is tried again up to {len(PATIENCE_S)} times, after {sum(PATIENCE_S):g} s of pauses in all",
+                soft_wrap=True)
+        self._told = True
 
 
 def _distribution(objectives: Sequence[Objective], drawn: Sequence[Member]) -> Table:

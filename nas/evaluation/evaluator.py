@@ -46,7 +46,8 @@ REFERENCE = Architecture(
 
 
 class Evaluator:
-    """Keeps data, meter and settings warm in one process; evaluates one task after the other."""
+    """Keeps data, meter and settings warm in one process; evaluates one task after the other. `told_waiting` is called
+    with each contended figure that is tried again after a pause."""
 
     @classmethod
     def prepare(cls, job: Job) -> Preparation:
@@ -88,6 +89,7 @@ class Evaluator:
         self._numerics = Numerics(**chosen) if chosen else Numerics()
         self._meter = find_meter()
         self._lock = DeviceLock(self._meter.device.identity)
+        self.told_waiting: Callable[[Measurement], object] = lambda _: None
         keep_memory()
 
     def steps(self, task: Task) -> Iterator[Event]:
@@ -118,7 +120,7 @@ class Evaluator:
                 seconds += time.perf_counter() - started
             return figures
 
-        figures = patiently(measure)
+        figures = patiently(measure, self.told_waiting)
         return Measured(measurements=figures, seconds=seconds, energy_j=energy.drawn(),
                         waiting_s=max(time.perf_counter() - asked - seconds, 0.0))
 
@@ -233,12 +235,16 @@ def out_of_memory_told() -> Iterator[None]:
         raise TrialFailedError(f"the device has too little memory for this network: {error}") from error
 
 
-def patiently(measure: Callable[[], tuple[Measurement, ...]]) -> tuple[Measurement, ...]:
-    """What `measure` gives, tried again after pauses as long as others use the device."""
+def patiently(measure: Callable[[], tuple[Measurement, ...]],
+              told_waiting: Callable[[Measurement], object] = lambda _: None) -> tuple[Measurement, ...]:
+    """What `measure` gives, tried again after pauses as long as others use the device. Before each pause `told_waiting`
+    is called with the first figure that is waited for."""
     for pause_s in PATIENCE_S:
         figures = measure()
-        if all(figure.status is not Status.CONTENDED for figure in figures):
+        contended = next((figure for figure in figures if figure.status is Status.CONTENDED), None)
+        if contended is None:
             return figures
+        told_waiting(contended)
         time.sleep(pause_s)
     return measure()
 

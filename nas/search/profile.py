@@ -2,7 +2,7 @@
 that the space holds. So a user sees whether limits make sense."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from nas.architecture import Architecture
 from nas.complexity import stage_sizes
 from nas.errors import InvalidValueError, TrialFailedError
 from nas.evaluation import Job
+from nas.measurement import Measurement
 from nas.published import PUBLISHED
 from nas.search_space import SearchSpace
 from nas.study import Budget, Objective, RungSpec, StudySpec
@@ -69,8 +70,10 @@ def costs_only(spec: StudySpec) -> StudySpec:
                    rungs=RungSpec(), budget=Budget())
 
 
-def profile(spec: StudySpec, wanted: Sequence[Member], folder: Path) -> Iterator[Member]:
-    """These members with what they cost on this machine, in their order. `folder` is the study file's.
+def profile(spec: StudySpec, wanted: Sequence[Member], folder: Path,
+            told_waiting: Callable[[Measurement], object] = lambda _: None) -> Iterator[Member]:
+    """These members with what they cost on this machine, in their order. `folder` is the study file's; `told_waiting`
+    is called with each figure that is tried again because others use the device.
 
     Raises `UnavailableError` where this machine cannot measure an objective.
     """
@@ -79,6 +82,7 @@ def profile(spec: StudySpec, wanted: Sequence[Member], folder: Path) -> Iterator
     job = Job(spec=costs_only(spec), artifacts="", folder=str(folder))
     prepared = replace(Evaluator.prepare(job), classes=classes_of(spec) or CLASSES_WITHOUT_DATA)
     evaluator = Evaluator(replace(job, preparation=prepared))
+    evaluator.told_waiting = told_waiting
     for number, member in enumerate(wanted):
         known = Evaluation()
         try:

@@ -13,6 +13,8 @@ from nas.data import Dataset, Images
 from nas.errors import InvalidValueError, UnavailableError
 from nas.evaluation import Job
 from nas.evaluation.evaluator import Evaluator, Joules, joules_problem
+from nas.measurement import Measurement, Status
+from nas.metrics.measured import LATENCY
 from nas.published import PUBLISHED
 from nas.search.profile import costs_only, members, profile
 from nas.study import AutoPrecision, Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec, WorkersSpec
@@ -70,6 +72,29 @@ def test_a_dry_run_tells_shares_and_writes_nothing(tmp_path, monkeypatch):
     assert row[-1] == f"{within / len(drawn):.0%}"
     assert "none of the published VoVNets" in ran.output
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+def test_a_dry_run_beside_others_says_once_what_it_waits_for(tmp_path, monkeypatch):
+    """Every network's first latency is contended, its second one is had."""
+    figures = []
+
+    def measure(_subject):
+        status = Status.OK if len(figures) % 2 else Status.CONTENDED
+        figures.append(Measurement(metric="latency", unit="s", value=1e-3 if status is Status.OK else None,
+                                   method="made up", status=status, reason="2 of 20 blocks were accepted"))
+        return figures[-1]
+
+    monkeypatch.setattr("nas.metrics.measured.LATENCY", replace(LATENCY, measure=measure))
+    monkeypatch.setattr("nas.evaluation.evaluator.PATIENCE_S", (0.0, 0.0))
+    monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
+    (tmp_path / "study.yaml").write_text(STUDY.replace("macs, limit: 1.5 M", "latency, limit: 2 ms"))
+    ran = CliRunner().invoke(main, ["search", str(tmp_path / "study.yaml"), "--dry-run"])
+    assert ran.exit_code == 0, ran.output
+    drawn = len(members(TINY, 64, 0))
+    assert len(figures) == 2 * drawn
+    assert f"{drawn} of {drawn} are within all limits" in ran.stdout
+    (line,) = [line for line in ran.stderr.splitlines() if line.strip()]
+    assert line.startswith("waiting for others on this device: latency is contended, 2 of 20 blocks were accepted; ")
 
 
 def test_a_recipe_that_no_training_can_follow_is_refused_and_a_smaller_batch_is_told(monkeypatch):

@@ -239,9 +239,9 @@ def _selected(record: StudyRecord, trials: Mapping[int, Trial], found: ParetoFro
 
 def _studies(store: Store) -> Table:
     table = Table(box=box.SIMPLE)
-    table.add_column("study", overflow="fold")
-    for heading in ("trials", "hypervolume", "data", "begun (UTC)"):
-        table.add_column(heading, no_wrap=True)
+    for heading in ("study", "trials", "hypervolume", "data"):  # else the name is left out
+        table.add_column(heading, overflow="fold")
+    table.add_column("begun (UTC)", no_wrap=True)
     for record in store.studies():
         states = ", ".join(f"{count} {state}" for state, count in record.counts.items() if count)
         volumes = [volume for _, volume in store.hypervolumes(record.name)]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
@@ -18,6 +19,7 @@ from nas.search.launch import open_search
 from nas.store import Store
 from nas.study import Budget, Objective, RungSpec, StudySpec
 from nas.testing.store_contract import DEVICE, latency, rung, spec, trial
+from nas.trial import TrialState
 from workers.local import LocalWorkers
 
 HOST = socket.gethostname()
@@ -56,6 +58,22 @@ def status(database, *arguments):
     """What the command prints, by lines."""
     done = CliRunner().invoke(main, ["status", *arguments, "--database", str(database)], catch_exceptions=False)
     return done.output.splitlines()
+
+
+def test_the_table_of_studies_has_the_names_however_narrow_it_is(database, monkeypatch):
+    """With trials in four states, in a terminal of 80 columns and of 72; a long name is folded."""
+    name = "-".join(["a-name-that-is-long"] * 3)
+    with Store.open(database) as store:
+        store.create_study(spec(name), dataset="digits", classes=10)
+        for number, state in enumerate((TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED), start=2):
+            store.add_trial("first", trial(number))
+            store.finish_trial("first", trial(number, state=state, finished_at=datetime.now(UTC)))
+    for columns in ("80", "72"):
+        monkeypatch.setenv("COLUMNS", columns)
+        shown = status(database)
+        assert shown[1].split()[:1] == ["study"]
+        width = shown[1].index("trials")
+        assert "".join(line[:width].strip() for line in shown[3:]) == f"first{name}"
 
 
 def test_a_search_says_who_works_while_it_runs(tmp_path):

@@ -98,6 +98,8 @@ def parse_study(text: str, source: str = "study") -> StudySpec:
         problems += [_problem(dict(each)) for each in error.errors()]
     if spec is not None and spec.workers.kind == "local" and spec.workers.count > 1:
         problems.append(f"workers.count: local workers are one; for {spec.workers.count} at once use kind: tune")
+    if spec is not None and spec.name in {".", ".."}:  # refused here, so that a record that holds one can be read
+        problems.append(f"name must be more than dots, for it names the folder of checkpoints, not {spec.name!r}")
     if problems or spec is None:
         raise StudyFileError(source, list(dict.fromkeys(problems)))
     return spec

@@ -103,6 +103,8 @@ def test_every_wrong_key_and_value_is_named_at_once_with_its_path():
     ("name: a\nname: b", "given twice: name"),
     ("name: a\nspace: osa_tiny\nobjectives: []", "objectives must name at least one metric"),
     ("name: a/b\nspace: osa_tiny\nobjectives: [{metric: error}]", "name must be printable text without"),
+    ("name: ..\nspace: osa_tiny\nobjectives: [{metric: error}]", "name must be more than dots"),
+    ("name: .\nspace: osa_tiny\nobjectives: [{metric: error}]", "not '.'"),
     ("space: osa_tiny\nobjectives: [{metric: error}]", "name: missing"),
     ("name: a\nspace: osa_tiny\nobjectives: [{metric: error}, {metric: error}]", "each metric once"),
     ("name: a\nspace: osa_tiny\nobjectives: [{metric: error}]\nscores: [magic]",

@@ -12,6 +12,9 @@ from typing import Any, Self
 
 from nas.errors import InvalidValueError
 
+LARGEST = 4096
+"""Pixels of a side that may be asked for: beyond, a few images of a small network take more memory than there is."""
+
 
 class Kind(StrEnum):
     """Where a figure comes from. Kinds are never mixed on one front."""

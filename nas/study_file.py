@@ -16,7 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from nas import plugins
 from nas.errors import NasError, StudyFileError
-from nas.measurement import MeasurementPlan
+from nas.measurement import LARGEST, MeasurementPlan
 from nas.recipe import Recipe
 from nas.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec, WorkersSpec
 
@@ -27,6 +27,9 @@ for _kind in (StudySpec, Recipe, Objective, *PARTS.values()):
     setattr(_kind, "__pydantic_config__", ConfigDict(extra="forbid", strict=True))  # noqa: B010 - mypy knows no such name
 _ADAPTER = TypeAdapter(StudySpec)
 _RECIPE = TypeAdapter(Recipe)
+
+MOST_TRIALS = 2**31 - 1
+"""Larger numbers have no place in the record."""
 
 UNITS: Mapping[str, Mapping[str, float]] = {
     "s": {"s": 1, "ms": 1e-3, "us": 1e-6, "min": 60},
@@ -96,13 +99,24 @@ def parse_study(text: str, source: str = "study") -> StudySpec:
         spec = _ADAPTER.validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
         problems += [_problem(dict(each)) for each in error.errors()]
-    if spec is not None and spec.workers.kind == "local" and spec.workers.count > 1:
-        problems.append(f"workers.count: local workers are one; for {spec.workers.count} at once use kind: tune")
-    if spec is not None and spec.name in {".", ".."}:  # refused here, so that a record that holds one can be read
-        problems.append(f"name must be more than dots, for it names the folder of checkpoints, not {spec.name!r}")
+    if spec is not None:
+        problems += _beyond(spec)
     if problems or spec is None:
         raise StudyFileError(source, list(dict.fromkeys(problems)))
     return spec
+
+
+def _beyond(spec: StudySpec) -> Iterator[str]:
+    """What a file may not ask for; a record that was begun when it could still be asked for stays readable."""
+    if spec.workers.kind == "local" and spec.workers.count > 1:
+        yield f"workers.count: local workers are one; for {spec.workers.count} at once use kind: tune"
+    if spec.name in {".", ".."}:
+        yield f"name must be more than dots, for it names the folder of checkpoints, not {spec.name!r}"
+    for where, value, most in (("measurement.image_size", spec.measurement.image_size, LARGEST),
+                               ("budget.trials", spec.budget.trials, MOST_TRIALS),
+                               ("budget.proposals", spec.budget.proposals or 1, MOST_TRIALS)):
+        if value > most:
+            yield f"{where}: must be at most {most}, not {value}"
 
 
 def read_recipe(path: str | Path) -> Recipe:

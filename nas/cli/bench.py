@@ -11,6 +11,7 @@ import click
 
 from nas import plugins
 from nas.cli import main
+from nas.cli.options import THREADS
 from nas.report.quantities import duration
 from nas.search.launch import open_search
 from nas.store import Store
@@ -78,7 +79,7 @@ def _ended(trial: Trial) -> bool:
 @bench.command()
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=20.0, show_default=True,
               help="Time for each figure.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+@click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
 def training(seconds: float, threads: int) -> None:
     """Images per second of our training loop, of bare steps on a resident batch, and of a plain DataLoader loop."""
     from nas.training.throughput import bench_training  # noqa: PLC0415 - torch takes seconds to import

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nas.cli.bench import bench
+from nas.cli.options import THREADS
 from nas.measurement import MeasurementPlan
 from nas.meters import find_meter
 
@@ -23,7 +24,7 @@ NAMES = ("coverage", "energy", "copy", "repeat", "rank", "neighbour")
 @click.option("--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]")
 @click.option("--runtime", default="eager", show_default=True, metavar="NAME",
               help="eager, graph (CUDA), compile or onnxruntime.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+@click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
 @click.option("--json", "as_json", is_flag=True, help="With all samples, as one line of JSON for each figure.")
 def instrument(*, parts: Sequence[str], sessions: int | None, kind: str | None, runtime: str, threads: int,
                as_json: bool) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from nas.architecture import Architecture
 from nas.cli import main
-from nas.cli.options import database_option, open_record, pick_study, pick_trial
+from nas.cli.options import SIZE, database_option, open_record, pick_study, pick_trial
 from nas.cli.progress import shown_url
 from nas.cli.tables import MANY, PAGE, front_table
 from nas.cli.watch import watch
@@ -132,7 +132,7 @@ def compare(first: str, second: str, database: str) -> None:
 @main.command()
 @click.argument("target", metavar="TRIAL")
 @database_option
-@click.option("--size", type=click.IntRange(min=1), help="Image size for the counts. [default: the study's, or 224]")
+@click.option("--size", type=SIZE, help="Image size for the counts. [default: the study's, or 224]")
 @click.option("--latency", "timed", is_flag=True,
               help="Also time here which share of the latency each part takes, with random weights.")
 def show(target: str, database: str, size: int | None, *, timed: bool) -> None:

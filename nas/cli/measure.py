@@ -14,7 +14,7 @@ from rich.table import Table
 from nas.architecture import Architecture
 from nas.cli import main
 from nas.cli.db import check
-from nas.cli.options import PRECISIONS, database_option, open_record, pick_trial
+from nas.cli.options import PRECISIONS, SIZE, THREADS, database_option, open_record, pick_trial
 from nas.errors import NasError
 from nas.measurement import Measurement, MeasurementPlan, Precision
 from nas.meters import find_meter
@@ -47,12 +47,12 @@ def doctor(context: click.Context, *, as_json: bool, of_record: bool, database: 
 @database_option
 @click.option("--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a batch.")
-@click.option("--size", type=click.IntRange(min=1), default=224, show_default=True, help="Pixels of a side.")
+@click.option("--size", type=SIZE, default=224, show_default=True, help="Pixels of a side.")
 @click.option("--precision", type=PRECISIONS, default="fp32", show_default=True,
               help="Number formats.")
 @click.option("--runtime", default="eager", show_default=True, metavar="NAME",
               help="eager, graph (CUDA), compile or onnxruntime.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+@click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
 @click.option("--tier", type=click.Choice(["screen", "certify"]), default="screen", show_default=True,
               help="certify: latency and joules in turns with a reference network, all targets together.")
 @click.option("--json", "as_json", is_flag=True, help="Every figure with all samples as JSON.")

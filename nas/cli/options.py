@@ -8,13 +8,29 @@ from typing import Any
 import click
 
 from nas.errors import NasError, UnknownNameError
-from nas.measurement import Precision
+from nas.measurement import LARGEST, Precision
+from nas.meters.host import affinity
 from nas.store import Store, StudyRecord
 from nas.trial import Trial
 
 DATABASE = "nas.db"
 PRECISIONS = click.Choice([each.value for each in Precision])
 """Given the enumeration itself, click would ask for the names of its members."""
+SIZE = click.IntRange(1, LARGEST)
+
+
+class Threads(click.IntRange):
+    """At least 1 and no more than cores, whose number is not in the help, which is the same on every machine."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        threads, cores = super().convert(value, param, ctx), len(affinity())
+        if threads > cores:
+            self.fail(f"there are {cores} cores, so at most {cores}, not {threads}", param, ctx)
+        return threads
+
+
+THREADS = Threads(min=1)
 
 
 def database_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nas.architecture import Architecture
 from nas.cli import main
 from nas.cli.files import write_files
-from nas.cli.options import PRECISIONS, database_option, open_record, pick_trial
+from nas.cli.options import PRECISIONS, SIZE, THREADS, database_option, open_record, pick_trial
 from nas.cli.tables import echo_wide, plain_table
 from nas.measurement import Device, MeasurementPlan, Precision
 from nas.meters import Meter, find_meter
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 @click.option("--beside", multiple=True, metavar="TARGET", help="A network of yours, as nas measure takes it.")
 @click.option("--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a batch.")
-@click.option("--size", type=click.IntRange(min=1), default=224, show_default=True,
+@click.option("--size", type=SIZE, default=224, show_default=True,
               help="Pixels of a side; DenseNet-40 always has 32.")
 @click.option("--precision", type=PRECISIONS, default="fp32", show_default=True,
               help="Number formats.")
 @click.option("--runtime", default="eager", show_default=True, metavar="NAME",
               help="eager, graph (CUDA), compile or onnxruntime.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+@click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
 @click.option("--rounds", type=click.IntRange(min=0), default=1, show_default=True,
               help="How often each is measured, in an order drawn anew; 0 shows what the record holds.")
 @click.option("--tier", type=click.Choice(["screen", "certify"]), default="screen", show_default=True,

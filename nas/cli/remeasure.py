@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nas.cli import main
-from nas.cli.options import PRECISIONS, database_option, open_record, pick_study
+from nas.cli.options import PRECISIONS, SIZE, THREADS, database_option, open_record, pick_study
 from nas.errors import InvalidValueError
 from nas.measurement import Kind, MeasurementPlan
 from nas.meters import find_meter
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 @database_option
 @click.option("--device", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]")
 @click.option("--batch", "batch_size", type=click.IntRange(min=1), help="Images in a batch.")
-@click.option("--size", "image_size", type=click.IntRange(min=1), help="Pixels of a side.")
+@click.option("--size", "image_size", type=SIZE, help="Pixels of a side.")
 @click.option("--precision", type=PRECISIONS, help="Number formats.")
 @click.option("--runtime", metavar="NAME", help="eager, graph (CUDA), compile or onnxruntime.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--threads", type=THREADS, help="CPU threads.")
 @click.option("--tier", type=click.Choice(["screen", "certify"]), default="certify", show_default=True,
               help="certify: latency and joules in turns with a reference network, half a minute or more each.")
 @click.option("--json", "as_json", is_flag=True, help="Figures, order and who falls off as JSON.")

@@ -59,9 +59,8 @@ def seeded_network(architecture: Architecture, num_classes: int, image_size: int
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         model = build(architecture, num_classes)
-        images = torch.randn(CALIBRATION_IMAGES, 3, image_size, image_size)
         try:
-            calibrate(model, images)
+            calibrate(model, torch.randn(CALIBRATION_IMAGES, 3, image_size, image_size))
         except (RuntimeError, ValueError) as error:
             line = str(error).splitlines()[0]
             raise TrialFailedError(f"{name} takes no images of {image_size} pixels: {line}") from error

@@ -4,6 +4,7 @@ from nas import benchmark
 from nas.benchmark import plan_problem, prepare
 from nas.measurement import Kind, Measurement, MeasurementPlan
 from nas.meters import Meter
+from nas.meters.host import affinity
 from nas.metrics import Metric, Stage, Subject
 
 
@@ -22,22 +23,29 @@ def _peak_memory(subject: Subject) -> Measurement:
         return benchmark.peak_memory(run, subject.meter, subject.plan)
 
 
+def _obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
+    """The plan's problem; more threads than cores would only wait for each other."""
+    if meter.device.kind == "cpu" and plan.threads > (cores := len(affinity())):
+        return f"there are {cores} cores, so measurement.threads must be at most {cores}, not {plan.threads}"
+    return plan_problem(meter, plan)
+
+
 def _energy_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
     """The plan's problem or the sensor's, with a way out."""
     reason = meter.energy_unavailable_reason()
     if reason:
         return f"{reason}; drop the objective, or use latency, memory_access_cost or modelled_energy instead"
-    return plan_problem(meter, plan)
+    return _obstacle(meter, plan)
 
 
 def _memory_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
     if plan.runtime != "eager":
-        return plan_problem(meter, plan) or f"it is followed with runtime eager, not {plan.runtime}; drop the objective"
-    return plan_problem(meter, plan)
+        return _obstacle(meter, plan) or f"it is followed with runtime eager, not {plan.runtime}; drop the objective"
+    return _obstacle(meter, plan)
 
 
 LATENCY = Metric(name="latency", unit="s", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_latency,
-                 obstacle=plan_problem)
+                 obstacle=_obstacle)
 ENERGY = Metric(name="energy", unit="J", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_energy,
                 obstacle=_energy_obstacle)
 PEAK_MEMORY = Metric(name="peak_memory", unit="B", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_peak_memory,

@@ -1,6 +1,7 @@
 """`nas measure` and `nas doctor` as a user types them."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -119,6 +120,23 @@ def test_what_cannot_be_measured_is_one_clear_line(run, arguments, message):
     assert told.stderr.startswith("error: ")
     assert message in told.stderr
     assert len(told.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("words", "most"), [
+    (("measure", "tiny.json", "--size", "99999999999"), "1<=x<=4096"),
+    (("measure", "tiny.json", "--size", "99999999999999999999"), "1<=x<=4096"),
+    (("show", "tiny.json", "--size", "99999999999999999999"), "1<=x<=4096"),
+    (("peers", "VoVNet-27-slim", "--size", "4097"), "1<=x<=4096"),
+    (("remeasure", "--size", "4097"), "1<=x<=4096"),
+    (("measure", "tiny.json", "--threads", "100000"), "cores, so at most {cores}, not 100000"),
+    (("remeasure", "--threads", "100000"), "cores, so at most {cores}, not 100000"),
+])
+def test_a_number_that_is_too_large_is_refused_with_the_largest_allowed(run, tmp_path, words, most):
+    """Before anything is written; the last line of click's says it."""
+    told = run(*words)
+    assert told.exit_code == 2
+    assert most.format(cores=len(os.sched_getaffinity(0))) in told.stderr.splitlines()[-1]
+    assert not (tmp_path / "nas.db").exists()
 
 
 def test_a_closed_lock_folder_is_one_clear_line(run, tmp_path, monkeypatch):

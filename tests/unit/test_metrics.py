@@ -1,5 +1,6 @@
 """Metrics: what is counted, what is measured, and what a machine cannot measure."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -90,6 +91,17 @@ def test_an_unknown_runtime_is_refused_before_the_start(subject):
     told = check_available([LATENCY, MACS, PEAK_MEMORY], subject.meter, MeasurementPlan(runtime="abacus"))
     reason = "no 'abacus' among the runtimes; there are: eager, graph, compile, onnxruntime"
     assert told == [f"{name}: {reason}" for name in ("latency", "peak_memory")]
+
+
+def test_more_threads_than_cores_are_refused_before_the_start(subject):
+    """Of a processor's; a GPU's figures do not depend on them."""
+    cores = len(os.sched_getaffinity(0))
+    subject.meter.device = replace(subject.meter.device, kind="cpu")
+    assert check_available([LATENCY], subject.meter, MeasurementPlan(threads=cores)) == []
+    told, = check_available([LATENCY, MACS], subject.meter, MeasurementPlan(threads=cores + 1))
+    assert told == f"latency: there are {cores} cores, so measurement.threads must be at most {cores}, not {cores + 1}"
+    subject.meter.device = replace(subject.meter.device, kind="cuda")
+    assert check_available([LATENCY], subject.meter, MeasurementPlan(threads=cores + 1)) == []
 
 
 def test_the_error_is_not_measured(subject):

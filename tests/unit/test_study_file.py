@@ -112,6 +112,9 @@ def test_every_wrong_key_and_value_is_named_at_once_with_its_path():
     ("name: a\nspace: osa_tiny\nobjectives: [{metric: error}]\nscores: [naswot, naswot]", "each score once"),
     ("name: a\nspace: osa_tiny\nsampler: tpe\nobjectives: [{metric: error}]\nscores: [naswot]",
      "scores are inputs of known-cost, not of tpe"),
+    (GOOD.replace("image_size: 224", "image_size: 99999999999"), "image_size: must be at most 4096, not 99"),
+    (GOOD.replace("trials: 12", "trials: 99999999999999999999999"), "trials: must be at most 2147483647, not 99"),
+    (GOOD.replace("trials: 12", "trials: 12, proposals: 2147483648"), "budget.proposals: must be at most 2147483647"),
     (GOOD.replace("kind: tune", "kind: local"), "workers.count: local workers are one; for 2 at once"),
 ])
 def test_a_file_that_is_no_study_is_refused_with_the_reason(text, what):

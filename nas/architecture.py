@@ -161,8 +161,12 @@ class Architecture:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read the architecture that `to_dict` wrote. Raises `InvalidValueError` for missing or unknown keys."""
         try:
+            missing = [name for name in ("stem_channels", "stages") if name not in values]
+            if missing:
+                message = f"not an architecture: {' and '.join(missing)} missing"
+                raise InvalidValueError(message)
             stages = tuple(OsaStage(**stage) for stage in values["stages"])
             return cls(**{**values, "stages": stages})
-        except (KeyError, TypeError) as error:
+        except TypeError as error:
             message = f"not an architecture: {error}"
             raise InvalidValueError(message) from None

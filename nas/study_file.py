@@ -19,6 +19,7 @@ from nas.errors import NasError, StudyFileError
 from nas.measurement import LARGEST, MeasurementPlan
 from nas.recipe import Recipe
 from nas.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec, WorkersSpec
+from nas.trial import MOST_TRIALS
 
 PARTS = {"rungs": RungSpec, "data": DataSpec, "training": TrainingSpec, "measurement": MeasurementPlan,
          "budget": Budget, "workers": WorkersSpec}
@@ -28,9 +29,6 @@ for _kind in (StudySpec, Recipe, Objective, *PARTS.values()):
 _ADAPTER = TypeAdapter(StudySpec)
 _RECIPE = TypeAdapter(Recipe)
 
-MOST_TRIALS = 2**31 - 1
-"""Larger numbers have no place in the record."""
-
 UNITS: Mapping[str, Mapping[str, float]] = {
     "s": {"s": 1, "ms": 1e-3, "us": 1e-6, "min": 60},
     "J": {"J": 1, "mJ": 1e-3, "uJ": 1e-6},
@@ -38,6 +36,7 @@ UNITS: Mapping[str, Mapping[str, float]] = {
     "1": {"": 1, "%": 1e-2, "k": 1e3, "M": 1e6, "G": 1e9},
 }
 """What may stand behind a number, by the metric's unit."""
+UNIT_OF_KEY = {"_s": "seconds", "_j": "joules"}
 
 
 COSTS = frozenset({"parameters", "macs", "memory_access_cost", "latency", "energy", "modelled_energy", "peak_memory"})
@@ -90,7 +89,7 @@ def parse_study(text: str, source: str = "study") -> StudySpec:
     try:
         raw = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
-        raise StudyFileError(source, [" ".join(str(error).split())]) from error
+        raise StudyFileError(source, [_yaml_problem(error)]) from error
     if not isinstance(raw, dict):
         raise StudyFileError(source, ["must be a mapping with at least name, space and objectives"])
     problems = [*_unknown_names(raw), *_convert_quantities(raw), *_limits_out_of_reach(raw)]
@@ -125,12 +124,17 @@ def read_recipe(path: str | Path) -> Recipe:
     try:
         raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 - a SafeLoader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StudyFileError(source, [f"cannot be read: {' '.join(str(error).split())}"]) from error
+        raise StudyFileError(source, [f"cannot be read: {_yaml_problem(error)}"]) from error
     try:
         return _RECIPE.validate_json(json.dumps(raw, default=str))
     except ValidationError as error:
         problems = [_problem(dict(each), Recipe) for each in error.errors()]
         raise StudyFileError(source, list(dict.fromkeys(problems))) from error
+
+
+def _yaml_problem(error: Exception) -> str:
+    """One line; the file, which PyYAML does not know, is named before it."""
+    return " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
 
 
 def _objectives(raw: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -200,6 +204,10 @@ def _problem(error: Mapping[str, Any], kind_of_file: Any = StudySpec) -> str:
         return f"{where}: missing"
     message = error["msg"].removeprefix("Value error, ")
     given = error.get("input")
+    if kind == "float_type" and (unit := UNIT_OF_KEY.get(where[-2:])):
+        message = f"must be a number, in {unit}"
+    elif kind == "tuple_type" and isinstance(given, int | float | str | dict):
+        message = f"must be a list, such as [{json.dumps(given)}]"
     shown = f", not {given!r}" if kind != "value_error" and not isinstance(given, dict | list) else ""
     return f"{where}: {message}{shown}" if where else message
 

@@ -13,6 +13,9 @@ from nas.measurement import Measurement, Status
 from nas.search_space import Params
 from nas.study import Objective
 
+MOST_TRIALS = 2**31 - 1
+"""Of a study; a larger number has no place in the record."""
+
 
 class TrialState(StrEnum):
     """Where a trial stands."""

@@ -180,7 +180,7 @@ def read_architecture(path: Path) -> Architecture:
     try:
         return Architecture.from_dict(json.loads(path.read_text()))
     except (OSError, ValueError, AttributeError) as error:
-        raise InvalidValueError(f"{path}: {error}") from error
+        raise InvalidValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def figures_of(*trials: Trial) -> Iterator[list[str]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nas.errors import NasError, UnknownNameError
+from nas.errors import InvalidValueError, NasError
 from nas.measurement import LARGEST, Precision
 from nas.meters.host import affinity
 from nas.store import Store, StudyRecord
@@ -75,7 +75,8 @@ def pick_study(store: Store, name: str | None) -> StudyRecord:
 def pick_trial(store: Store, text: str) -> tuple[StudyRecord, Trial]:
     """The trial that `STUDY:NUMBER`, or `NUMBER` where there is one study, names."""
     study, _, number = text.rpartition(":")
+    if not number.isdecimal():
+        message = f"{text!r} is no trial; name one as STUDY:NUMBER, or as NUMBER where there is one study"
+        raise InvalidValueError(message)
     record = pick_study(store, study or None)
-    if not number.isdigit():
-        raise UnknownNameError("trials", text, ["STUDY:NUMBER", "NUMBER"])
     return record, store.trial(record.name, int(number))

@@ -141,8 +141,9 @@ def _checksums(bundle: Bundle) -> Iterator[Check]:
     listed = bundle.json("manifest.json")["files"]
     for name, known in listed.items():
         path = bundle.folder / name
-        same = path.is_file() and BundleFile.read(path).sha256 == known["sha256"]
-        yield Check(name=f"{name} is missing or was changed", found=float(not same))
+        there = path.is_file()
+        same = there and BundleFile.read(path).sha256 == known["sha256"]
+        yield Check(name=f"{name}{'' if there else ' (missing)'}: checksums that differ", found=float(not same))
 
 
 def _counts(bundle: Bundle) -> Iterator[Check]:
@@ -188,7 +189,7 @@ def _onnx_rules(folder: Path) -> Iterator[Check]:
         except Exception as error:  # noqa: BLE001 - protobuf, checker and inference share no base
             valid, left = False, 0
             name = f"{name} ({str(error).splitlines()[0][:120]})"  # noqa: PLW2901
-        yield Check(name=f"{name} breaks a rule of ONNX", found=float(not valid))
+        yield Check(name=f"{name}: rules of ONNX that are broken", found=float(not valid))
         yield Check(name=f"BatchNormalization nodes left in {name}", found=left)
 
 

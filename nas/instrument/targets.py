@@ -92,12 +92,15 @@ def _read(path: Path) -> bytes:
 
 def _architecture(path: Path) -> tuple[Architecture, int]:
     """Of a plain architecture.json, or of a bundle's, which holds the classes too."""
+    text = _read(path)
     try:
-        values = json.loads(_read(path))
+        values = json.loads(text)
         if "architecture" in values:
             return Architecture.from_dict(values["architecture"]), len(values["classes"])
         return Architecture.from_dict(values), NUM_CLASSES
-    except (ValueError, TypeError, KeyError) as error:
+    except KeyError as error:
+        raise InvalidValueError(f"{path}: {error} is missing") from error
+    except (ValueError, TypeError) as error:
         raise InvalidValueError(f"{path}: {error}") from error
 
 

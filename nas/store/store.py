@@ -38,7 +38,7 @@ from nas.store.records import Artifact, ArtifactKind, StudyRecord, Summary
 from nas.store.rows import of_final, of_objectives, of_progress, to_artifact, to_final
 from nas.store.summary import summarize
 from nas.study import StudySpec
-from nas.trial import MOVES, Rung, Trial, TrialState
+from nas.trial import MOST_TRIALS, MOVES, Rung, Trial, TrialState
 
 PART = 1000
 """Trials read at once by `each_trial`."""
@@ -63,6 +63,9 @@ class Store:
         is made. An SQLite file that another program is writing is waited for, `busy_timeout_s` seconds.
         """
         address = Address.parse(url)
+        if address.path is not None and address.path.is_dir():
+            message = f"{address} is a folder; name a file in it"
+            raise DatabaseError(message)
         if read_only and address.path is not None and not address.path.is_file():
             message = f"there is no record at {address}; a search makes one"
             raise DatabaseError(message)
@@ -192,7 +195,7 @@ class Store:
         """One trial. Raises `UnknownNameError` where there is none of this number."""
         with self._reading() as connection:
             study_id = self._study_id(connection, study)
-            found = load_trials(connection, study_id, [number])
+            found = load_trials(connection, study_id, [number]) if abs(number) <= MOST_TRIALS else []
             if not found:
                 count = connection.execute(select(func.count()).where(TRIAL.c.study_id == study_id)).scalar_one()
                 known = [f"0 to {count - 1}"] if count else []

@@ -117,6 +117,8 @@ class TestVerify:
         assert outcome.exit_code == 0, outcome.output
         passed = lines(outcome, "ok   ")
         assert lines(outcome, f"{len(passed)} checks, ") == ["0 failed"]
+        assert "classifier.onnx: checksums that differ: found 0, allowed is 0" in passed
+        assert "classifier.onnx: rules of ONNX that are broken: found 0, allowed is 0" in passed
         assert {line.partition(",")[0] for line in passed if "three sizes" in line} == {
             "timm", "modeling.py", "backbone.pt2", "backbone.onnx", "backbone_fp16.onnx", "classifier.onnx"}
 
@@ -146,7 +148,7 @@ class TestVerify:
         assert outcome.exit_code == 1
         failed = [line.partition(": found")[0] for line in lines(outcome, "FAIL ")]
         assert failed == [
-            *(f"{name} is missing or was changed" for name in (
+            *(f"{name}: checksums that differ" for name in (
                 "README.md", "backbone.onnx", "model.safetensors", "record.json")),
             "difference of parameters from the record",
             "files that name a path of a machine: README.md",
@@ -164,7 +166,7 @@ class TestVerify:
         outcome = nas("verify", damaged, "--no-latency")
         assert outcome.exit_code == 1
         missing, rule, probe = lines(outcome, "FAIL ")
-        assert missing.startswith("classifier.onnx is missing or was changed: ")
+        assert missing.startswith("classifier.onnx (missing): checksums that differ: ")
         assert rule.startswith("classifier.onnx (")
         assert probe.startswith("probe_plain fails in a fresh process: ")
         assert "classifier.onnx" in probe

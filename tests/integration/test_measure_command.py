@@ -47,6 +47,8 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "broken_networks.py").write_text(BROKEN)
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
     (tmp_path / "tiny.json").write_text(json.dumps(TINY.to_dict()))
+    (tmp_path / "stem.json").write_text(json.dumps({"stem": 1}))
+    (tmp_path / "bundle.json").write_text(json.dumps({"architecture": TINY.to_dict()}))
     return lambda *arguments: CliRunner().invoke(main, arguments)
 
 
@@ -99,8 +101,10 @@ def test_a_table_for_people(run):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (("nothing",), "no 'nothing' in targets; there are: "),
-    (("missing.json",), "missing.json: No such file or directory"),
-    (("missing.onnx",), "missing.onnx: No such file or directory"),
+    (("missing.json",), "error: missing.json: No such file or directory\n"),
+    (("missing.onnx",), "error: missing.onnx: No such file or directory\n"),
+    (("stem.json",), "error: stem.json: not an architecture: stem_channels and stages missing\n"),
+    (("bundle.json",), "error: bundle.json: 'classes' is missing\n"),
     (("tiny.json", "--runtime", "abacus"), "no 'abacus' among the runtimes; there are: eager, graph, compile"),
     (("tiny.json", "--size", "1"), "tiny.json takes no images of 1 pixels"),
     (("no_such_module:net",), "no 'no_such_module:net' in targets"),

@@ -13,7 +13,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import event
 
-from nas.errors import DatabaseError, MissingDependencyError
+from nas.cli.options import pick_trial
+from nas.errors import DatabaseError, MissingDependencyError, NasError
 from nas.store import Store
 from nas.testing.store_contract import latency, rung, spec, trial
 
@@ -86,9 +87,21 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_a_folder_in_the_place_of_the_file(tmp_path):
-    """It cannot be opened."""
-    with pytest.raises(DatabaseError, match="cannot be opened"):
-        Store.open(tmp_path)
+    """Whether a file is to be made in it or not."""
+    for read_only in (True, False):
+        with pytest.raises(DatabaseError, match=f"{re.escape(str(tmp_path))} is a folder; name a file in it"):
+            Store.open(tmp_path, read_only=read_only)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("first", "'first' is no trial; name one as STUDY:NUMBER, or as NUMBER where there is one study"),
+    ("first:²", "'first:²' is no trial"), ("other:0", "no 'other' in the studies of"),
+    ("first:99999999999999999999", "no '99999999999999999999' in the trials of study 'first'; there are: 0 to 0"),
+])
+def test_what_names_no_trial(path, text, message):
+    """One line that says how to name one, or which there are."""
+    with Store.open(path, read_only=True) as store, pytest.raises(NasError, match=message):
+        pick_trial(store, text)
 
 
 @pytest.mark.parametrize("address", ["", ":memory:", "sqlite://", "sqlite:///:memory:"])

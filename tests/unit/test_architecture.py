@@ -136,6 +136,15 @@ def test_json_that_is_no_architecture_is_refused(values):
         Architecture.from_dict(values)
 
 
+@pytest.mark.parametrize(("values", "missing"), [
+    ({"stem": 1}, "stem_channels and stages missing"), ({"stages": []}, "stem_channels missing"),
+    ({"stem_channels": [8, 8, 16]}, "stages missing")])
+def test_what_json_lacks_is_named(values, missing):
+    """All of it at once."""
+    with pytest.raises(InvalidValueError, match=f"not an architecture: {missing}$"):
+        Architecture.from_dict(values)
+
+
 def test_plain_strings_become_settings():
     """Values from a study file are the same network as the enumerations."""
     assert network(1, 1, 1, stem="paper", attention="all") == network(1, 1, 1, stem=Stem.PAPER,

@@ -99,7 +99,10 @@ def test_every_wrong_key_and_value_is_named_at_once_with_its_path():
 
 @pytest.mark.parametrize(("text", "what"), [
     ("[1, 2]", "must be a mapping"),
-    ("name: [", "line 1"),
+    ("name: [", "but found '<stream end>' at line 1, column 8"),
+    (GOOD.replace("wall_time_s: 240", "wall_time_s: 5 min"),
+     "budget.wall_time_s: must be a number, in seconds, not '5 min'"),
+    (GOOD.replace("[0.5, 2]", "0.05"), "rungs.epochs: must be a list, such as [0.05], not 0.05"),
     ("name: a\nname: b", "given twice: name"),
     ("name: a\nspace: osa_tiny\nobjectives: []", "objectives must name at least one metric"),
     ("name: a/b\nspace: osa_tiny\nobjectives: [{metric: error}]", "name must be printable text without"),

@@ -217,8 +217,10 @@ def _front(store: Store, record: StudyRecord, at: int | None, *, sure: bool,
     if at is None and sure:
         seen = store.trials(record.name)
         return *front_now(seen, objectives), honest(seen, objectives)
-    found = (store.newest_front(record.name) or front_of([], objectives) if at is None
-             else front_at(store.fronts(record.name), at))
+    counts = store.summary(record.name).counts
+    ended = sum(counts.values()) - counts[TrialState.RUNNING]
+    found = (replace(store.newest_front(record.name) or front_of([], objectives), after=ended) if at is None
+             else front_at(store.fronts(record.name), at, ended))
     seen = finished(store.trials(record.name))[:at] if sure else store.trials(record.name, found.members[:limit])
     return found, seen, None
 

@@ -25,7 +25,7 @@ from nas.pareto import front as front_of
 from nas.report import fronts
 from nas.report.at_work import at_work
 from nas.report.contents import Study, contents, read
-from nas.report.history import front_at
+from nas.report.history import finished, front_at
 from nas.report.page import asset, plotly
 from nas.report.svg import STYLE, draw_svg
 from nas.store import Store
@@ -125,7 +125,8 @@ def _add_api(app: FastAPI, store: Store, database: str) -> None:
         """The front now, or as it was after `at` finished trials."""
         known: Study = read(store, study, database)
         trials = {t.number: t for t in known.trials}
-        found = front_of(list(trials.values()), known.objectives) if at is None else front_at(known.fronts, at)
+        found = (front_of(known.trials, known.objectives) if at is None
+                 else front_at(known.fronts, at, len(finished(known.trials))))
         return json.loads(fronts.as_json(known.record.spec, trials, found))
 
     @app.get("/api/trial")

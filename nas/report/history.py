@@ -4,7 +4,7 @@ The snapshots of the front come from the record; nothing is computed anew.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -34,14 +34,20 @@ def finished(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(ended, key=lambda trial: (trial.finished_at, trial.number))
 
 
-def front_at(fronts: Sequence[ParetoFront], after: int) -> ParetoFront:
-    """The front as it was after so many finished trials. Raises `InvalidValueError` where there was none yet."""
+def front_at(fronts: Sequence[ParetoFront], after: int, ended: int) -> ParetoFront:
+    """The front as it was after so many of the `ended` finished trials, whether the last of them moved it or not.
+
+    Raises `InvalidValueError` where there was none yet, and beyond the finished trials.
+    """
+    if after > ended:
+        message = f"there is no front after {after} trials: {ended} are finished"
+        raise InvalidValueError(message)
     before = [front for front in fronts if front.after <= after]
     if not before:
         first = f"the first was after {fronts[0].after} trials" if fronts else "no front is recorded"
         message = f"there was no front after {after} trials; {first}"
         raise InvalidValueError(message)
-    return before[-1]
+    return replace(before[-1], after=after)
 
 
 def steps(trials: Sequence[Trial], fronts: Sequence[ParetoFront]) -> list[Step]:

@@ -84,7 +84,17 @@ def test_the_front_of_then_is_the_front_of_the_trials_that_had_ended(nas, trials
         objectives = store.study("pages").spec.objectives
     for after in (1, 7, 30, 60):
         expected = front(finished(trials)[:after], objectives)
-        assert members(nas("front", "pages", "--format", "json", "--at", str(after))) == list(expected.members)
+        shown = nas("front", "pages", "--format", "json", "--at", str(after))
+        assert members(shown) == list(expected.members)
+        assert json.loads(shown)["after"] == after
+    assert "front of pages after 30 trials" in nas("front", "pages", "--at", "30")
+
+
+def test_a_front_of_more_trials_than_there_are_is_refused(nas, trials):
+    """With how many there are, duplicates and those that run left out."""
+    most = len(finished(trials))
+    refused = nas("front", "pages", "--at", str(most + 1), code=2)
+    assert f"there is no front after {most + 1} trials: {most} are finished" in refused
 
 
 @pytest.mark.parametrize(("words", "message"), [

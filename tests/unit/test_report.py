@@ -55,10 +55,15 @@ def test_snapshots_know_what_was_spent_by_then():
 
 
 def test_the_front_of_then_is_the_last_one_before():
+    """It is as it was when it moved last, and says after how many trials that was asked for."""
     fronts = [snapshot(1, 0), snapshot(4, 3), snapshot(9, 3, 8)]
-    assert [front_at(fronts, after).after for after in (1, 3, 4, 8, 9, 100)] == [1, 1, 4, 4, 9, 9]
+    asked = (1, 3, 4, 8, 9, 100)
+    assert [front_at(fronts, after, 100).members for after in asked] == [(0,), (0,), (3,), (3,), (3, 8), (3, 8)]
+    assert [front_at(fronts, after, 100).after for after in asked] == list(asked)
     with pytest.raises(InvalidValueError, match="no front after 0 trials; the first was after 1"):
-        front_at(fronts, 0)
+        front_at(fronts, 0, 100)
+    with pytest.raises(InvalidValueError, match="no front after 101 trials: 100 are finished"):
+        front_at(fronts, 101, 100)
 
 
 def test_the_ledger_adds_up_to_the_time_between_start_and_end():

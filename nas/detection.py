@@ -27,9 +27,8 @@ try:
 except ImportError as missing:
     raise MissingDependencyError("torchvision", "detection") from missing
 
-PYRAMID = ("c3", "c4", "c5")
-"""Levels of one-stage detectors; two more are made of the last."""
-ALL = ("c2", "c3", "c4", "c5")
+PYRAMID = 3
+"""Levels of one-stage detectors, the last ones that the network has; two more are made of the last."""
 RATIOS = (0.5, 1.0, 2.0)
 """Heights over widths of anchors."""
 SMALL, LARGE = 0.1, 0.9
@@ -37,7 +36,8 @@ SMALL, LARGE = 0.1, 0.9
 
 
 class Features(nn.Module):
-    """The stages `levels` of the network exported to `folder`, without its classifier, as torchvision calls backbones.
+    """The stages `levels`, or the last `most` of all, of the network exported to `folder`, without its classifier: what
+    torchvision calls a backbone.
 
     Takes images (N, 3, H, W) and gives maps (N, out_channels[i], H / strides[i], W / strides[i]) under the names
     "0", "1", …, highest resolution first. `mean` and `std` are what its images were normalised with.
@@ -45,10 +45,11 @@ class Features(nn.Module):
     read as a bundle.
     """
 
-    def __init__(self, folder: Path | str, levels: Sequence[str] = ALL) -> None:
+    def __init__(self, folder: Path | str, levels: Sequence[str] | None = None, *, most: int = 4) -> None:
         super().__init__()
         bundle = Bundle(Path(folder))
         names = feature_names(len(bundle.architecture.stages))
+        levels = names[-most:] if levels is None else levels
         if not levels or list(levels) != [name for name in names if name in levels]:
             raise InvalidValueError(f"levels must be some of {', '.join(names)}, in this order, not {list(levels)}")
         self.kept = [names.index(level) for level in levels]
@@ -88,24 +89,24 @@ class Pyramid(nn.Module):
         return maps
 
 
-def fcos(folder: Path | str, num_classes: int, *, levels: Sequence[str] = PYRAMID, channels: int = 256,
+def fcos(folder: Path | str, num_classes: int, *, levels: Sequence[str] | None = None, channels: int = 256,
          **options: Any) -> nn.Module:
     """Torchvision's FCOS; its anchors are one square per position, as long as the level's stride."""
-    pyramid = Pyramid(Features(folder, levels), channels)
+    pyramid = Pyramid(Features(folder, levels, most=PYRAMID), channels)
     anchors = AnchorGenerator(tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides))
     return _made(FCOS, pyramid, num_classes, {"anchor_generator": anchors, **options})
 
 
-def retinanet(folder: Path | str, num_classes: int, *, levels: Sequence[str] = PYRAMID, channels: int = 256,
+def retinanet(folder: Path | str, num_classes: int, *, levels: Sequence[str] | None = None, channels: int = 256,
               **options: Any) -> nn.Module:
     """Torchvision's RetinaNet; its nine anchors are 4, 5 and 6.3 strides long, in three ratios, as in its paper."""
-    pyramid = Pyramid(Features(folder, levels), channels)
+    pyramid = Pyramid(Features(folder, levels, most=PYRAMID), channels)
     sizes = tuple(tuple(round(4 * stride * 2**(third / 3)) for third in range(3)) for stride in pyramid.strides)
     return _made(RetinaNet, pyramid, num_classes,
                  {"anchor_generator": AnchorGenerator(sizes, (RATIOS,) * len(sizes)), **options})
 
 
-def mask_rcnn(folder: Path | str, num_classes: int, *, levels: Sequence[str] = ALL, channels: int = 256,
+def mask_rcnn(folder: Path | str, num_classes: int, *, levels: Sequence[str] | None = None, channels: int = 256,
               **options: Any) -> nn.Module:
     """Torchvision's Mask R-CNN (class 0 is the background); its three anchors are 8 strides long, as in FPN's paper."""
     pyramid = Pyramid(Features(folder, levels), channels, pooled=True)
@@ -114,12 +115,12 @@ def mask_rcnn(folder: Path | str, num_classes: int, *, levels: Sequence[str] = A
                  {"rpn_anchor_generator": AnchorGenerator(sizes, (RATIOS,) * len(sizes)), **options})
 
 
-def ssd(folder: Path | str, num_classes: int, *, size: tuple[int, int], levels: Sequence[str] = ALL,
+def ssd(folder: Path | str, num_classes: int, *, size: tuple[int, int], levels: Sequence[str] | None = None,
         **options: Any) -> nn.Module:
     """Torchvision's SSD (class 0 is the background) on the stages themselves, for images of `size`,
     width and height in pixels; its boxes grow evenly from a tenth to nine tenths of the image."""
     features = Features(folder, levels)
-    boxes = DefaultBoxGenerator([[2]] * len(levels), min_ratio=SMALL, max_ratio=LARGE)
+    boxes = DefaultBoxGenerator([[2]] * len(features.kept), min_ratio=SMALL, max_ratio=LARGE)
     return _made(SSD, features, num_classes, {"anchor_generator": boxes, "size": size, **options})
 
 

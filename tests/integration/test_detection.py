@@ -120,6 +120,14 @@ class TestTorchvision:
         pyramid = detection.mask_rcnn(stock.folder, 3).rpn.anchor_generator
         assert pyramid.sizes == ((32,), (64,), (128,), (256,), (512,))
 
+    def test_levels_of_three_stages(self, detection, bundle_of):
+        """A network of a CIFAR space has c2 to c4, of strides 1, 2 and 4: every detector takes them all by itself."""
+        folder = bundle_of("registered").folder
+        assert detection.fcos(folder, 3).anchor_generator.sizes == ((1,), (2,), (4,), (8,), (16,))
+        assert detection.retinanet(folder, 3).backbone.strides == [1, 2, 4, 8, 16]
+        assert detection.mask_rcnn(folder, 3).backbone.strides == [1, 2, 4, 8]
+        assert detection.ssd(folder, 3, size=(SIDE, SIDE)).backbone.strides == [1, 2, 4]
+
     @pytest.mark.parametrize("levels", [(), ("c3", "c7"), ("c4", "c3")])
     def test_levels_that_are_none(self, detection, stock, levels):
         """Unknown ones and another order are refused with those that there are."""

@@ -68,6 +68,11 @@ class FinalTask:
     place: str
     teacher: Weights | None = None
 
+    @property
+    def going(self) -> str:
+        """The file, among the artifacts, that it goes on from."""
+        return f"{self.place}/going.safetensors"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Advanced:

@@ -29,6 +29,7 @@ from nas.report.drawing import draw
 from nas.report.export_command import export_command
 from nas.report.finals import newest, results
 from nas.report.history import finished, front_at
+from nas.report.quality import agreements_of
 from nas.report.quantities import duration, quantity, sparkline, with_interval
 from nas.report.relations import choices_seen, neighbours, positions
 from nas.report.selection import condition, ordered
@@ -318,8 +319,6 @@ def _rungs(store: Store, record: StudyRecord) -> Iterator[str]:
     last = spec.rungs.epochs[-1]
     if len(spec.rungs.epochs) == 1:
         return
-    from nas.report.quality import agreements_of  # noqa: PLC0415 - SciPy's statistics take a second to import
-
     for found in agreements_of(store.rung_errors(record.name)):
         if found.second == last:
             top = "" if found.top_tau is None else f", {found.top_tau:.2f} among the best {found.top}"

@@ -22,8 +22,8 @@ from nas.task import Advanced, Event, FinalTask, Judged, Weights
 from nas.training import FullTrainer, read_checkpoint
 from nas.trial import Rung
 
-GOING, WEIGHTS = "going.safetensors", "weights.safetensors"
-"""Files of a training's folder: what it goes on from, and what it gave."""
+WEIGHTS = "weights.safetensors"
+"""What a training gave, in its folder."""
 
 
 class FullEvaluator(Replicator):
@@ -33,7 +33,7 @@ class FullEvaluator(Replicator):
         """Train epoch by epoch, then judge on the test images, which are read at that moment."""
         torch.manual_seed(task.seed)
         trainer, identity = self._full_trainer(task), identity_of(task)
-        going = self._artifacts / task.place / GOING
+        going = self._artifacts / task.going
         with failing_the_trial():
             if going.exists():
                 trainer.load(going, identity)

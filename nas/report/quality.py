@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 
 from nas.measurement import Kind, Status
 from nas.trial import Trial
@@ -40,6 +39,8 @@ def agreement(first: float, second: float, errors: NDArray[np.float64]) -> Agree
 
 
 def _tau(errors: NDArray[np.float64]) -> float | None:
+    from scipy.stats import kendalltau  # noqa: PLC0415 - takes a second to import
+
     return float(kendalltau(*errors.T).statistic) if len(errors) and (np.ptp(errors, axis=0) > 0).all() else None
 
 

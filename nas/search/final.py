@@ -12,7 +12,6 @@ from pathlib import Path
 
 from nas.architecture import Architecture
 from nas.errors import InvalidValueError
-from nas.evaluation.full import GOING
 from nas.recipe import FinalTraining, Recipe, final_seed
 from nas.search.launch import Trainings, Workers, open_trainings
 from nas.store import Artifact, ArtifactKind, Store
@@ -95,7 +94,7 @@ def open_final(store: Store, study: str, todo: Sequence[tuple[Candidate, FinalTa
                 path=path, kind=ArtifactKind.WEIGHTS, sha256=hashlib.sha256(content).hexdigest(),
                 size_bytes=len(content), trial=candidate.trial.number if candidate.trial else None))
         with suppress(OSError):  # the next training of this place would overwrite it
-            (artifacts / task.place / GOING).unlink(missing_ok=True)
+            (artifacts / task.going).unlink(missing_ok=True)
         listener(candidate, task, final)
         return None
 

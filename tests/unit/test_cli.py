@@ -3,6 +3,8 @@
 `./run python tests/unit/test_cli.py` writes the page anew.
 """
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +43,12 @@ PARAMETERS = [(each.command_path, parameter) for each in ALL for parameter in ea
 def test_the_page_is_what_help_says() -> None:
     """Whoever changes the command line writes the page anew; how, stands in its first lines."""
     assert PAGE.read_text() == page(), "write it anew: ./run python tests/unit/test_cli.py"
+
+
+def test_commands_are_there_before_what_takes_seconds_to_import() -> None:
+    """PyTorch, SciPy's statistics and the like come with the commands that need them."""
+    script = "import sys, nas.cli; print(*{'torch', 'scipy.stats', 'ray', 'pandas', 'fastapi'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout == "\n"
 
 
 @pytest.mark.parametrize("context", ALL, ids=lambda context: context.command_path)

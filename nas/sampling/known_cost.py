@@ -226,15 +226,17 @@ class _Knowledge:
         From that rung to the last one it would have changed as it did for those that reached both, give or take their
         scatter. The newest ones alone, as the time of the model grows with the cube of its points.
         """
-        curves = {i: np.log(np.maximum(self._trials[i].user_attrs.get(CURVE, ()), SMALLEST)) for i in self._first}
-        whole = [curves[i] for i in self._with(TRAINED) if len(curves[i])]
+        curves = {i: np.log(np.maximum(curve, SMALLEST)) for i in self._first
+                  if (curve := self._trials[i].user_attrs.get(CURVE))}
+        stopped = [i for i in curves if self._trials[i].state is TrialState.PRUNED][-NEWEST:]
+        whole = [curves[i] for i in self._with(TRAINED) if i in curves] if stopped else []
         found: list[tuple[int, float, float]] = []
-        for i in self._first:
-            rungs = len(curves[i])
+        for rungs in {len(curves[i]) for i in stopped}:
             changes = np.array([curve[-1] - curve[rungs - 1] for curve in whole if len(curve) > rungs])
-            if self._trials[i].state is TrialState.PRUNED and rungs and len(changes) >= ENOUGH:
-                found.append((i, curves[i][-1] + changes.mean(), changes.var(ddof=1)))
-        numbers, *told = zip(*found[-NEWEST:], strict=True) if found else ((), (), ())
+            if len(changes) >= ENOUGH:
+                found += [(i, curves[i][-1] + changes.mean(), changes.var(ddof=1))
+                          for i in stopped if len(curves[i]) == rungs]
+        numbers, *told = zip(*sorted(found), strict=True) if found else ((), (), ())
         return list(numbers), np.array(told[0]), np.array(told[1])
 
     @cached_property

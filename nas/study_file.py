@@ -37,8 +37,7 @@ UNITS: Mapping[str, Mapping[str, float]] = {
 }
 """What may stand behind a number, by the metric's unit."""
 UNIT_OF_KEY = {"_s": "seconds", "_j": "joules"}
-
-
+"""What a key that ends so is in."""
 COSTS = frozenset({"parameters", "macs", "memory_access_cost", "latency", "energy", "modelled_energy", "peak_memory"})
 """Of these every network has some; of the built-in metrics only `error` may be 0. Others may be anything."""
 

@@ -63,8 +63,7 @@ def search(*, path: Path | None, form: str, costs: str, floor: float | None, mad
     wanted = _wanted(samplers, range(first_seed, first_seed + seeds))
     for name in wanted:
         contest.sampler_named(name)
-    for file in filter(None, (measure, kept, plot)):
-        check_writable(file)
+    check_writable(measure, kept, plot)
     if measure is not None:
         landscape = _measured(landscape, measure, workers)
     how = [*[costs] * bool(costs), *["noisy"] * noisy, *["no reference"] * hide_reference]

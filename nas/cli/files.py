@@ -18,14 +18,16 @@ def write_file(path: Path, content: str | bytes) -> None:
         raise WriteError(path, error) from error
 
 
-def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written, before long work; nothing is left behind. Raises `WriteError`."""
-    try:
-        folder = next(each for each in path.absolute().parents if each.exists())
-        with path.open("ab") if path.exists() else TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise WriteError(path, error) from error
+def check_writable(*paths: Path | None) -> None:
+    """Refuse files, as far as they are named, that could not be written, before long work; nothing is left behind.
+    Raises `WriteError`."""
+    for path in filter(None, paths):
+        try:
+            folder = next(each for each in path.absolute().parents if each.exists())
+            with path.open("ab") if path.exists() else TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise WriteError(path, error) from error
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:

@@ -39,8 +39,7 @@ def stopping(*, study: str | None, database: str, path: Path | None, keep: Path 
 
     The study should have stopped nobody itself. Hypervolume is a share of what all networks together have.
     """
-    for file in filter(None, (keep, plot)):
-        check_writable(file)
+    check_writable(keep, plot)
     table = read_table(path) if path else _from_record(database, study)
     if len(table.curves) < FEWEST:
         raise NasError(f"{len(table.curves)} networks reached the last rung; a replay needs {FEWEST}")

@@ -10,13 +10,12 @@ from nas.cli import main
 from nas.cli.options import database_option, open_record, pick_study
 from nas.errors import InvalidValueError, NasError
 from nas.evaluation import Preparation
-from nas.pareto import front as front_of
 from nas.pareto import knee as knee_of
 from nas.recipe import FinalTraining
 from nas.report.drawing import draw
 from nas.report.finals import newest
 from nas.report.quantities import with_interval
-from nas.report.spread import averaged
+from nas.report.spread import front_now
 from nas.store import StudyRecord
 from nas.trial import Trial
 
@@ -81,8 +80,7 @@ def _chosen(record: StudyRecord, trials: dict[int, Trial], number: int | None, *
     if number is not None:
         return [trials[number]]
     objectives = record.spec.objectives
-    means = {trial.number: trial for trial in averaged(list(trials.values()))}
-    found = front_of(list(means.values()), objectives)
+    found, means = front_now(trials.values(), objectives)
     if not found.feasible:
         raise NasError(f"nothing of {record.name} is within every limit yet; see nas front {record.name}")
     if front:

@@ -86,9 +86,8 @@ def front(*, study: str | None, database: str, form: str, at: int | None, condit
     with open_record(database) as store:
         record = pick_study(store, study)
         sure = sure or sum(record.counts.values()) <= MANY
-        found, seen, fresh = _front(store, record, at, sure=sure, limit=None if selecting else limit)
-        finals = newest(store.finals(record.name), seen)
-    trials = {trial.number: trial for trial in seen}
+        found, trials, fresh = _front(store, record, at, sure=sure, limit=None if selecting else limit)
+        finals = newest(store.finals(record.name), list(trials.values()))
     if selecting:
         found = _selected(record, trials, found, conditions, sort, knee=knee)
     if form == "text":
@@ -211,7 +210,7 @@ def _standing(record: StudyRecord, trial: Trial, others: Sequence[Trial]) -> Ite
 
 
 def _front(store: Store, record: StudyRecord, at: int | None, *, sure: bool,
-           limit: int | None) -> tuple[ParetoFront, Sequence[Trial], Honest | None]:
+           limit: int | None) -> tuple[ParetoFront, Mapping[int, Trial], Honest | None]:
     """The front, now (by the means where networks were replicated) or after so many trials, all trials it was chosen
     from, unless `sure` only its first `limit` members, and what fresh seeds say."""
     objectives = record.spec.objectives
@@ -223,7 +222,7 @@ def _front(store: Store, record: StudyRecord, at: int | None, *, sure: bool,
     found = (replace(store.newest_front(record.name) or front_of([], objectives), after=ended) if at is None
              else front_at(store.fronts(record.name), at, ended))
     seen = finished(store.trials(record.name))[:at] if sure else store.trials(record.name, found.members[:limit])
-    return found, seen, None
+    return found, {trial.number: trial for trial in seen}, None
 
 
 def _selected(record: StudyRecord, trials: Mapping[int, Trial], found: ParetoFront, conditions: Sequence[str],

@@ -127,12 +127,13 @@ class SearchDisplay:
         engine = self._engine
         if engine is None:
             return
-        spec, front, fresh, trials = engine.spec, engine.brain.front, None, engine.brain.members()
+        spec, front, fresh = engine.spec, engine.brain.front, None
+        trials = {trial.number: trial for trial in engine.brain.members()}
         sure = engine.brain.known <= MANY
         if sure:
             seen = store.trials(spec.name)
             fresh, (front, trials) = honest(seen, spec.objectives), front_now(seen, spec.objectives)
-        self._console.print(front_table(spec, {trial.number: trial for trial in trials}, front, limit=PAGE, sure=sure))
+        self._console.print(front_table(spec, trials, front, limit=PAGE, sure=sure))
         if fresh is not None:
             self._console.print(str(fresh), soft_wrap=True)
         option = "" if self._database == "nas.db" else f" --database {shown_url(self._database)}"
@@ -140,7 +141,7 @@ class SearchDisplay:
         if front.members:
             best = front.members[len(front.members) // 2]
             steps += [f"nas front {spec.name}{option}", f"nas show {spec.name}:{best}{option}"]
-            if any(trial.number == best and trial.evaluation.rungs for trial in trials):  # else there are no weights
+            if trials[best].evaluation.rungs:  # else there are no weights
                 steps.append(export_command(spec.name, best, shown_url(self._database)))
         self._console.print("\n  ".join(["next:", *steps]) if steps else "", soft_wrap=True)
 

@@ -15,13 +15,12 @@ from nas import plugins
 from nas.cli import main
 from nas.cli.options import database_option, pick_study
 from nas.errors import InvalidValueError, NasError
-from nas.pareto import front as front_of
 from nas.pareto import knee as knee_of
 from nas.published import PUBLISHED, published
 from nas.recipe import FinalTraining, Recipe
 from nas.report.finals import newest, ranking, results
 from nas.report.quantities import quantity
-from nas.report.spread import averaged
+from nas.report.spread import averaged, front_now
 from nas.search.final import Candidate, left_to_do, open_final, teacher_of
 from nas.store import Store, StudyRecord
 from nas.study_file import read_recipe
@@ -78,8 +77,7 @@ def _of_trials(record: StudyRecord, trials: Sequence[Trial], numbers: Sequence[i
     wanted = list(numbers)
     if front or knee:
         objectives = record.spec.objectives
-        means = {trial.number: trial for trial in averaged(trials)}
-        found = front_of(list(means.values()), objectives)
+        found, means = front_now(trials, objectives)
         if not found.feasible:
             raise NasError(f"nothing of {record.name} is within every limit yet; see nas front {record.name}")
         wanted += found.members if front else ()

@@ -4,7 +4,7 @@ A front is chosen by one training of each network, so it holds those that were l
 Replicates say by how much, because nothing was chosen by them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -97,10 +97,10 @@ def honest(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Honest |
                   searched=front(replicated, objectives).hypervolume, fresh=front(fresh, objectives).hypervolume)
 
 
-def front_now(trials: Sequence[Trial], objectives: Sequence[Objective]) -> tuple[ParetoFront, list[Trial]]:
-    """The front by the means where networks were replicated, and the trials with these means."""
-    means = averaged(trials)
-    return front(means, objectives), means
+def front_now(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[ParetoFront, dict[int, Trial]]:
+    """The front by the means where networks were replicated, and the trials with these means by number."""
+    means = averaged(list(trials))
+    return front(means, objectives), {trial.number: trial for trial in means}
 
 
 def _errors(trial: Trial) -> tuple[float, ...]:

@@ -66,10 +66,12 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True)
 class Replicate:
-    """The same network trained again by the search's recipe with another seed, judged on the same images."""
+    """The same network trained again by the search's recipe with another seed, judged on the same images; it drew
+    `energy_j` joules, None where nobody measured them."""
 
     seed: int
     rungs: tuple[Rung, ...] = ()
+    energy_j: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +98,11 @@ class Spent:
     def __add__(self, other: Self) -> Self:
         sums = {each.name: getattr(self, each.name) + getattr(other, each.name)
                 for each in fields(self) if not each.name.endswith("_j")}
-        return replace(self, **sums, energy_j=_known(self.energy_j, other.energy_j),
-                       measuring_j=_known(self.measuring_j, other.measuring_j))
+        return replace(self, **sums, energy_j=sum_known(self.energy_j, other.energy_j),
+                       measuring_j=sum_known(self.measuring_j, other.measuring_j))
 
 
-def _known(*joules: float | None) -> float | None:
+def sum_known(*joules: float | None) -> float | None:
     """The sum of those that somebody measured."""
     known = [each for each in joules if each is not None]
     return sum(known) if known else None

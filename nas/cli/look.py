@@ -308,8 +308,9 @@ def spending(budget: Budget, known: Summary, *, fresh: float = 0.0) -> Iterator[
     if known.replicates or fresh:
         again = known.spent_again
         share = f"; {100 * fresh:.3g} % of the budget, in the end" if fresh else ""
+        energy = "" if again.energy_j is None else f", {quantity(again.energy_j, 'J')}"
         yield (f"other seeds: {known.replicates} trainings, {again.epochs:g} epochs, "
-               f"{duration(again.device_s)} of device time{share}")
+               f"{duration(again.device_s)} of device time{energy}{share}")
 
 
 def _rungs(store: Store, record: StudyRecord) -> Iterator[str]:

@@ -138,6 +138,7 @@ REPLICATE_RUNG = Table(  # the same network trained by the same recipe with anot
     Column("seed", BigInteger, primary_key=True, autoincrement=False),
     Column("epochs", Real, primary_key=True),
     *_reached(),
+    Column("energy_j", Real),  # since the rung before
 )
 
 FINAL_TRAINING = Table(  # a network trained by a full recipe on all training images; `error` is on the test images

@@ -86,7 +86,7 @@ def open_replicates(store: Store, study: str, todo: Sequence[tuple[Trial, Task]]
         if not isinstance(event, Trained):
             return task
         trial = trials[task.number]
-        store.add_replicate(study, trial.number, task.seed, event.rung)
+        store.add_replicate(study, trial.number, task.seed, event.rung, event.energy_j)
         task = replace(task, evaluation=task.evaluation.with_rung(event.rung))
         _forget(artifacts, task, over=event.rung.epochs >= record.spec.rungs.epochs[-1])
         listener(trial, task)

@@ -4,6 +4,7 @@ import gc
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, select
@@ -22,7 +23,7 @@ from nas.schema.tables import (
     TRIAL,
 )
 from nas.store.rows import to_device, to_measurement, to_rung
-from nas.trial import Evaluation, Replicate, Rung, Trial, TrialState
+from nas.trial import Evaluation, Replicate, Trial, TrialState, sum_known
 
 NEWEST = 5000
 """Evaluations that tell how rungs agree: more would make the status of a long study slow, and no surer."""
@@ -68,13 +69,14 @@ def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dic
 
 def _replicates(connection: Connection, wanted: ColumnElement[bool]) -> dict[int, tuple[Replicate, ...]]:
     """By evaluation, in the order in which their seeds began."""
-    found: dict[int, dict[int, tuple[Rung, ...]]] = defaultdict(lambda: defaultdict(tuple))
+    found: dict[int, dict[int, Replicate]] = defaultdict(dict)
     for row in connection.execute(
             select(REPLICATE_RUNG).join(EVALUATION).where(wanted)
             .order_by(REPLICATE_RUNG.c.epochs, REPLICATE_RUNG.c.finished_at, REPLICATE_RUNG.c.seed)).all():
-        found[row.evaluation_id][row.seed] += (to_rung(row),)
-    return {evaluation: tuple(Replicate(seed=seed, rungs=rungs) for seed, rungs in seeds.items())
-            for evaluation, seeds in found.items()}
+        known = found[row.evaluation_id].get(row.seed, Replicate(seed=row.seed))
+        found[row.evaluation_id][row.seed] = replace(
+            known, rungs=(*known.rungs, to_rung(row)), energy_j=sum_known(known.energy_j, row.energy_j))
+    return {evaluation: tuple(seeds.values()) for evaluation, seeds in found.items()}
 
 
 def load_rung_errors(connection: Connection, study_id: int) -> list[dict[float, float]]:

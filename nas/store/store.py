@@ -263,11 +263,15 @@ class Store:
             study_id = self._study_id(connection, study)
             writing.write_rung(connection, writing.evaluation_id(connection, study_id, number), rung)
 
-    def add_replicate(self, study: str, number: int, seed: int, rung: Rung) -> None:
-        """Add a rung of a replicate of a trial's network. Raises `InvalidValueError` unless it is beyond its last."""
+    def add_replicate(self, study: str, number: int, seed: int, rung: Rung, energy_j: float | None = None) -> None:
+        """Add a rung of a replicate of a trial's network, and the joules that it drew.
+
+        Raises `InvalidValueError` unless it is beyond its last.
+        """
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
-            writing.write_rung(connection, writing.evaluation_id(connection, study_id, number), rung, seed)
+            writing.write_replicate(connection, writing.evaluation_id(connection, study_id, number), seed, rung,
+                                    energy_j)
 
     def add_final(self, study: str, final: FinalTraining, architecture: Architecture | None = None) -> None:
         """Keep a finished final training; `architecture` is that of a network which is no trial's.

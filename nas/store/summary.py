@@ -46,11 +46,12 @@ def _replicated(connection: Connection, here: ColumnElement[bool]) -> tuple[int,
     """How many networks were trained again with another seed, each seed for itself, and what that took."""
     rung = REPLICATE_RUNG.c
     each = select(func.max(rung.epochs).label("epochs"), func.sum(rung.train_s).label("train_s"),
-                  func.sum(rung.validation_s).label("validation_s")).join_from(REPLICATE_RUNG, EVALUATION).where(
+                  func.sum(rung.validation_s).label("validation_s"),
+                  func.sum(rung.energy_j).label("energy_j")).join_from(REPLICATE_RUNG, EVALUATION).where(
         here).group_by(rung.evaluation_id, rung.seed).subquery().c
-    count, *sums = connection.execute(select(func.count(), *(func.sum(column) for column in each))).one()
+    count, *sums, energy_j = connection.execute(select(func.count(), *(func.sum(column) for column in each))).one()
     epochs, train_s, validation_s = (value or 0.0 for value in sums)
-    return count, Spent(epochs=epochs, training_s=train_s, validation_s=validation_s)
+    return count, Spent(epochs=epochs, training_s=train_s, validation_s=validation_s, energy_j=energy_j)
 
 
 def _searched_s(connection: Connection, study_id: int) -> float:

@@ -114,21 +114,25 @@ def write_single(connection: Connection, target: str, digest: str | None, measur
             for m in measurements])
 
 
-def write_rung(connection: Connection, evaluation: int, rung: Rung, seed: int | None = None) -> None:
-    """Add a rung, of the replicate with this seed where there is one. Raises `InvalidValueError` unless it is beyond
-    the last one."""
-    table, key = RUNG, {"evaluation_id": evaluation}
-    if seed is not None:
-        table, key = REPLICATE_RUNG, {**key, "seed": seed}
+def write_rung(connection: Connection, evaluation: int, rung: Rung) -> None:
+    """Add a rung. Raises `InvalidValueError` unless it is beyond the last one."""
+    _add_beyond(connection, RUNG, {"evaluation_id": evaluation}, rung)
+    connection.execute(update(EVALUATION).where(EVALUATION.c.id == evaluation).values(
+        epochs=rung.epochs, train_s=EVALUATION.c.train_s + rung.train_s,
+        validation_s=EVALUATION.c.validation_s + rung.validation_s))
+
+
+def write_replicate(connection: Connection, evaluation: int, seed: int, rung: Rung, energy_j: float | None) -> None:
+    """Add a rung of the replicate with this seed. Raises `InvalidValueError` unless it is beyond the last one."""
+    _add_beyond(connection, REPLICATE_RUNG, {"evaluation_id": evaluation, "seed": seed}, rung, energy_j=energy_j)
+
+
+def _add_beyond(connection: Connection, table: Table, key: dict[str, int], rung: Rung, **others: Any) -> None:
     last = connection.execute(select(func.max(table.c.epochs)).filter_by(**key)).scalar_one()
     if last is not None and rung.epochs <= last:
         message = f"rung at {rung.epochs} epochs comes after one at {last}"
         raise InvalidValueError(message)
-    connection.execute(insert(table), {**key, **of_rung(rung)})
-    if seed is None:
-        connection.execute(update(EVALUATION).where(EVALUATION.c.id == evaluation).values(
-            epochs=rung.epochs, train_s=EVALUATION.c.train_s + rung.train_s,
-            validation_s=EVALUATION.c.validation_s + rung.validation_s))
+    connection.execute(insert(table), {**key, **of_rung(rung), **others})
 
 
 def _write_plans(connection: Connection, measurements: Sequence[Measurement]) -> None:

@@ -188,15 +188,18 @@ class StoreContract:
         """By seed, rungs in order, whatever the order they came in; the trial's own rungs are none of them."""
         own, later = rung(2.0), datetime.now(UTC) + timedelta(hours=1)
         store.add_trial("first", trial(0, evaluation=Evaluation(rungs=(own,))))
-        known = [Replicate(seed=seed, rungs=(rung(1.0, error=1 / seed), rung(2.0, error=1 / seed, finished_at=later)))
-                 for seed in (2**31 - 1, 5)]
+        known = [Replicate(seed=seed, rungs=(rung(1.0, error=1 / seed), rung(2.0, error=1 / seed, finished_at=later)),
+                           energy_j=joules) for seed, joules in ((2**31 - 1, None), (5, 0.75))]
         for each, index in ((known[0], 0), (known[1], 0), (known[1], 1), (known[0], 1)):
-            store.add_replicate("first", 0, each.seed, each.rungs[index])
+            drawn = None if each.energy_j is None else each.energy_j / 2
+            store.add_replicate("first", 0, each.seed, each.rungs[index], drawn)
         with pytest.raises(InvalidValueError, match="comes after"):
             store.add_replicate("first", 0, 5, rung(1.5))
         (found,) = store.trials("first")
         assert found.evaluation == Evaluation(rungs=(own,), replicates=tuple(known))
         assert found.evaluation.fresh_errors() == (1 / (2**31 - 1), 1 / 5)
+        again = store.summary("first").spent_again
+        assert (again.epochs, again.energy_j) == (4.0, 0.75)
 
     def test_final_trainings_are_loaded_as_they_were_saved(self, store: Store) -> None:
         """A trial's, another architecture's, and a network's that has none; each network, recipe and seed once."""

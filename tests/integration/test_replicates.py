@@ -16,6 +16,7 @@ from nas.search.launch import open_search
 from nas.search.replicates import chosen, kept_for_the_end, left_to_do, open_replicates, replicate_seed
 from nas.store import Store
 from nas.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec
+from nas.testing.evaluators import ArithmeticEvaluator
 from nas.trial import TrialState
 from workers.local import LocalWorkers
 
@@ -131,15 +132,24 @@ def test_a_share_of_the_budget_is_kept_for_fresh_seeds(store):
     assert kept_for_the_end(SPEC, trials) == []
 
 
+class Drawing(ArithmeticEvaluator):
+    """Draws 0.75 J for each rung."""
+
+    def steps(self, task):
+        """As its base does."""
+        return (replace(event, energy_j=0.75) for event in super().steps(task))
+
+
 def test_what_other_seeds_took_is_in_the_ledger(store):
     """Every seed of every network for itself, as the trials have it; apart from what the search took."""
     before = store.summary("again")
-    replicate(store, left_to_do(SPEC, chosen(store.trials("again"))[:2], 2))
+    replicate(store, left_to_do(SPEC, chosen(store.trials("again"))[:2], 2), evaluator=f"{__name__}:Drawing")
     known, own = store.summary("again"), [r for t in store.trials("again") for r in t.evaluation.replicates]
     assert known.replicates == len(own) >= 4
     assert known.spent_again.epochs == sum(r.rungs[-1].epochs for r in own)
     assert known.spent_again.device_s == pytest.approx(
         sum(rung.train_s + rung.validation_s for r in own for rung in r.rungs))
+    assert known.spent_again.energy_j == sum(r.energy_j for r in own) == 0.75 * 2 * len(own)
     assert known.spent == before.spent
 
 

@@ -35,6 +35,8 @@ def test_what_other_seeds_took_is_told():
         "other seeds: 0 trainings, 0 epochs, 0 s of device time; 10 % of the budget, in the end"]
     assert list(spending(budget, summary(SPENT, 2, again)))[2:] == [
         "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time"]
+    assert list(spending(budget, summary(SPENT, 2, again + Spent(energy_j=7.5)), fresh=0.1))[2:] == [
+        "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time, 7.5 J; 10 % of the budget, in the end"]
 
 
 def test_of_a_budget_without_what_other_seeds_have_of_it_this_is_told():

@@ -26,7 +26,7 @@ from nas.published import PUBLISHED, published
 from nas.report import fronts
 from nas.report.at_work import AtWork, at_work
 from nas.report.drawing import draw
-from nas.report.export_command import export_command
+from nas.report.export_command import export_command, exportable
 from nas.report.finals import newest, results
 from nas.report.history import finished, front_at
 from nas.report.quality import agreements_of
@@ -148,13 +148,14 @@ def show(target: str, database: str, size: int | None, *, timed: bool) -> None:
         with open_record(database) as store:
             record, trial = pick_trial(store, target)
             others, finals = store.trials(record.name), store.finals(record.name)
+            kept = exportable(store, record.name)
         _show_trial(record, trial, size or record.spec.measurement.image_size)
         trained = [result for result in results(finals) if result.network == trial.architecture.digest]
         for result in trained:
             click.echo(f"trained fully, {result.recipe.epochs:g} epochs: error {result} on the test images")
         for line in _standing(record, trial, others):
             click.echo(line)
-        if trial.evaluation.rungs or trained:  # else there are no weights
+        if trial.number in kept or trial.duplicate_of in kept:
             click.echo(f"take it away: {export_command(record.name, trial.number, shown_url(database))}")
         network, classes = trial.architecture, record.classes
         plan = replace(record.spec.measurement, image_size=size or record.spec.measurement.image_size)

@@ -26,10 +26,11 @@ def study_page(name: str, values: dict[str, Any]) -> str:
 
 def trial_page(study: Study, trial: Trial) -> str:
     """One trial: its network, figures, rungs, params and how to export it."""
+    original = trial.number if trial.duplicate_of is None else trial.duplicate_of
     return page("trial.html", title=f"Trial {trial.number} of {study.record.name}", record=study.record, trial=trial,
                 drawing=_drawing(study.record, trial), figures=_figures(trial), quote=quote,
                 command=export_command(study.record.name, trial.number, study.database),
-                kept=trial.number in study.kept)
+                kept=original in study.kept)
 
 
 def compare_page(record: StudyRecord, first: Trial, second: Trial) -> str:

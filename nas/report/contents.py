@@ -17,7 +17,7 @@ from nas.pareto import front as front_of
 from nas.published import PUBLISHED
 from nas.report import quality
 from nas.report.at_work import AtWork, at_work
-from nas.report.export_command import export_command
+from nas.report.export_command import export_command, exportable
 from nas.report.history import SearchClock, finished, ledger, steps
 from nas.report.relations import choices_seen, neighbours, positions
 from nas.report.spread import averaged, honest
@@ -53,7 +53,7 @@ class Study:
 
 def read(store: Store, name: str, database: str) -> Study:
     """The study of this name as the record holds it now. Raises `UnknownNameError`."""
-    kept = frozenset(a.trial for a in store.artifacts(name) if a.trial is not None)
+    kept = exportable(store, name)
     record, trials = store.study(name), store.trials(name)
     running = [t.number for t in trials if t.state is TrialState.RUNNING and t.duplicate_of is None]
     return Study(record=record, trials=trials, fronts=store.fronts(name), database=database, kept=kept,

@@ -10,6 +10,7 @@ from nas.cli import main
 from nas.pareto import front
 from nas.report.history import finished
 from nas.store import Store
+from nas.trial import TrialState
 
 pytestmark = pytest.mark.slow
 
@@ -123,6 +124,13 @@ def test_show_says_how_the_trial_stands(nas):
     assert "feasible trials, dominated by 0" in text
     assert text.count("most alike: trial") == 1
     assert re.search(rf"take it away: nas export pages --trial {number} -o pages-{number} --database \S+nas.db", text)
+
+
+def test_show_names_no_command_that_would_fail(nas, trials):
+    """Trained, but not on the front when it ended, so that no weights are kept."""
+    kept = members(nas("front", "pages", "--format", "json"))
+    other = next(t.number for t in trials if t.state is TrialState.COMPLETE and t.number not in kept)
+    assert "take it away" not in nas("show", f"pages:{other}")
 
 
 def test_show_times_the_parts_of_a_network(nas):

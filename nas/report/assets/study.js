@@ -435,8 +435,8 @@
     make("table", { id: "figures" }, make("tbody", {}, ...metrics.map((m) => make("tr", {}, make("th", { scope: "row" }, m.name.replaceAll("_", " ")), make("td", { className: "number" }, withInterval(i, m.name)),
       make("td", { className: "dim" }, [m.share && T.seeds[i] > 1 ? `mean of ${T.seeds[i]} seeds` : m.share ? "trained" : m.kind, T.status[m.name]?.[i]].filter((s) => s && s !== "ok").join(", ")))),
     ...T.rungs[i].map(([epochs, error, seconds]) => make("tr", {}, make("th", { scope: "row" }, `error after ${epochs} epochs`), make("td", { className: "number" }, `${(100 * error).toFixed(2)} %`), make("td", { className: "dim" }, `${duration(seconds)} of training`))))),
-    make("h3", {}, "Take it away"), make("div", { className: "command" }, make("code", { id: "command" }, command), copy),
-    T.kept[i] ? null : make("p", { className: "note" }, "Its weights are not in the record: they are kept of networks that were on the front when they ended."),
+    make("h3", {}, "Take it away"), T.kept[i] ? make("div", { className: "command" }, make("code", { id: "command" }, command), copy)
+      : make("p", { className: "note" }, "No weights of it are kept: they are kept of networks that are on the front when they end. nas train makes new ones."),
     make("h3", {}, "Most alike"), make("table", {}, make("tbody", {}, ...T.nearest[i].map((n) => make("tr", {}, make("td", {}, trialLink(n)),
       make("td", {}, data.objectives.map(({ metric }) => quantity(value(n, metric), metricOf[metric])).join(", ")), make("td", { className: "dim" }, differences(i, n)))))),
     make("h3", {}, "Choices"), make("p", { className: "note" }, data.choices.map((c) => `${c.name} ${valueOfChoice(i, choiceOf[c.name])}`).join(", ")),

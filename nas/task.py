@@ -112,4 +112,4 @@ class Decision(StrEnum):
 
     GO_ON = "go on"
     END = "end"
-    """The trial is over and recorded: complete, beyond a limit, or behind the others."""
+    """The trial is over and recorded: complete, beyond a limit, passed over, or behind the others."""

@@ -24,7 +24,7 @@ class TrialState(StrEnum):
     COMPLETE = "complete"
     """Every objective has a value; the trial may still be infeasible."""
     STOPPED = "stopped"
-    """Ended early on purpose: beyond a limit before training, or behind the others at a rung."""
+    """Ended early on purpose: beyond a limit or passed over before training, or behind the others at a rung."""
     FAILED = "failed"
 
 
@@ -197,8 +197,8 @@ class Trial:
     finished_at: datetime | None = None
 
     @property
-    def beyond_limits(self) -> bool:
-        """Whether it ended before any training because a cost was beyond its limit."""
+    def untrained(self) -> bool:
+        """Whether it ended before any training: beyond a limit, or passed over for networks that promise more."""
         return self.state is TrialState.STOPPED and not self.evaluation.rungs
 
     def moved_to(self, state: TrialState, **changes: Any) -> Self:

@@ -48,6 +48,8 @@ MARKS = (25, 50, 100, 200)
 @click.option("--budget", type=click.IntRange(min=10), default=200, show_default=True, help="Evaluations of each run.")
 @click.option("--noisy", is_flag=True, help="Show the search one training seed's accuracy; score by the mean.")
 @click.option("--hide-reference", is_flag=True, help="Do not tell samplers the reference point, as studies without do.")
+@click.option("--hide-costs", "hidden", default="", metavar="NAMES",
+              help="Tell samplers these costs of a network once it is proposed, as if they were measured.")
 @click.option("--results", "kept", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Keep each run in this CSV file (.csv.gz: packed), and take from it those that it has.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at once.")
@@ -55,7 +57,7 @@ MARKS = (25, 50, 100, 200)
               help="Draw the curves with bands as SVG.")
 def search(*, path: Path | None, form: str, costs: str, floor: float | None, made_up: str | None,
            measure: Path | None, samplers: str, seeds: int, first_seed: int, budget: int, noisy: bool,
-           hide_reference: bool, kept: Path | None, workers: int, plot: Path | None) -> None:
+           hide_reference: bool, hidden: str, kept: Path | None, workers: int, plot: Path | None) -> None:
     """Samplers on a table: hypervolume as a share of the true front's, mean and deviation over seeds."""
     from nas.sampling import contest  # noqa: PLC0415 - SciPy's statistics take a second to import
 
@@ -66,10 +68,12 @@ def search(*, path: Path | None, form: str, costs: str, floor: float | None, mad
     check_writable(measure, kept, plot)
     if measure is not None:
         landscape = _measured(landscape, measure, workers)
-    how = [*[costs] * bool(costs), *["noisy"] * noisy, *["no reference"] * hide_reference]
+    unseen = _hidden(landscape, _split(hidden))
+    how = [*[costs] * bool(costs), *["noisy"] * noisy, *["no reference"] * hide_reference,
+           *[f"hidden {','.join(unseen)}"] * bool(unseen)]
     name = " ".join([landscape.name, *([] if floor is None else [f"floor {floor:g}"]), *how])
     runs = _run(landscape, " ".join([landscape.key, *how]), wanted, kept, workers, budget=budget, noisy=noisy,
-                tell_reference=not hide_reference)
+                tell_reference=not hide_reference, hidden=unseen)
     console = Console(highlight=False)
     console.print(f"{name}, {budget} evaluations, seeds from {first_seed}")
     console.print(_curves(runs, budget))
@@ -84,6 +88,15 @@ def search(*, path: Path | None, form: str, costs: str, floor: float | None, mad
 
 def _split(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _hidden(landscape: "Landscape", names: Sequence[str]) -> Sequence[str]:
+    """These names, sorted. Raises `InvalidValueError` for one that is no cost."""
+    costs = [objective.metric for objective in landscape.problem(tell_reference=False).objectives[1:]]
+    if unknown := sorted(set(names) - set(costs)):
+        message = f"--hide-costs: {landscape.name} has no cost {', '.join(unknown)}; there are: {', '.join(costs)}"
+        raise InvalidValueError(message)
+    return sorted(set(names))
 
 
 def _wanted(samplers: str, seeds: Sequence[int]) -> dict[str, Sequence[int]]:
@@ -137,7 +150,7 @@ def _measured(landscape: "Landscape", kept: Path, workers: int) -> "Landscape":
 
 
 def _run(landscape: "Landscape", contest_name: str, wanted: Mapping[str, Sequence[int]], kept: Path | None,
-         workers: int, *, budget: int, noisy: bool, tell_reference: bool) -> Runs:
+         workers: int, *, budget: int, noisy: bool, tell_reference: bool, hidden: Sequence[str]) -> Runs:
     """What the file lacks is run and kept; all runs in the order wanted."""
     from nas.sampling import contest  # noqa: PLC0415 - as above
     from nas.sampling.contest_file import ContestFile  # noqa: PLC0415 - as above
@@ -145,7 +158,8 @@ def _run(landscape: "Landscape", contest_name: str, wanted: Mapping[str, Sequenc
     file = ContestFile(path=kept) if kept else None
     runs: Runs = file.runs(contest_name, budget) if file else {}
     missing = [(name, seed) for name, seeds in wanted.items() for seed in seeds if seed not in runs.get(name, {})]
-    job = partial(contest.run, landscape, budget=budget, noisy=noisy, tell_reference=tell_reference)
+    job = partial(contest.run, landscape, budget=budget, noisy=noisy, tell_reference=tell_reference,
+                  hidden=hidden)
     jobs = [partial(job, name, seed=seed) for name, seed in missing]
     for index, run in _done(jobs, workers):
         name, seed = missing[index]

@@ -258,12 +258,12 @@ def _study_status(console: Console, store: Store, record: StudyRecord) -> None:
     volumes = [volume for _, volume in store.hypervolumes(record.name)]
     objectives = ", ".join(o.metric for o in spec.objectives)
     console.print(f"{record.name}: {objectives} over {spec.space} by {spec.sampler}, data {record.dataset}")
-    counts = {**known.counts, TrialState.STOPPED: known.counts[TrialState.STOPPED] - known.beyond}
+    counts = {**known.counts, TrialState.STOPPED: known.counts[TrialState.STOPPED] - known.untrained}
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     console.print(f"{sum(counts.values())} of {spec.searching.trials} architectures{f' ({states})' if states else ''}, "
                   f"{known.repeated} repeated proposals")
-    if known.beyond:
-        console.print(f"{known.beyond} more were beyond the limits and cost no training")
+    if known.untrained:
+        console.print(f"{known.untrained} more cost no training: beyond a limit, or passed over once measured")
     for line in spending(spec.searching, known, fresh=spec.fresh):
         console.print(line)
     if volumes:

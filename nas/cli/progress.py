@@ -97,10 +97,10 @@ class SearchDisplay:
             self._volumes.append(engine.brain.front.hypervolume or 0.0)
         if self._live is not None:
             self._body = self._draw(engine)
-        elif ended and trial.beyond_limits:
-            beyond = engine.brain.architectures - engine.brain.counted
-            if beyond & (beyond - 1) == 0:  # at 1, 2, 4, 8, … of them: a tight limit is beyond nearly all networks
-                self._console.print(f"{beyond} beyond the limits so far, the last: {trial.reason}", soft_wrap=True)
+        elif ended and trial.untrained:
+            count = engine.brain.architectures - engine.brain.counted
+            if count & (count - 1) == 0:  # at 1, 2, 4, 8, … of them: a tight limit is beyond nearly all networks
+                self._console.print(f"{count} not trained so far, the last: {trial.reason}", soft_wrap=True)
         elif ended:
             self._console.print(self._line(engine, trial), soft_wrap=True)
 
@@ -154,11 +154,11 @@ class SearchDisplay:
         brain, spec = engine.brain, engine.spec
         self._left = time_left(engine)
         bar = Table.grid(padding=(0, 1))
-        beyond = brain.architectures - brain.counted
+        untrained = brain.architectures - brain.counted
         bar.add_row(ProgressBar(total=spec.searching.trials, completed=brain.done, width=30),
                     f"{brain.done} of {spec.searching.trials} trials",
                     f"{brain.known - brain.architectures} repeated, {brain.failed} failed"
-                    f"{f', {beyond} beyond the limits' if beyond else ''}")
+                    f"{f', {untrained} not trained' if untrained else ''}")
         volume = brain.front.hypervolume
         history = Text("hypervolume: give every objective a reference" if volume is None else
                        f"hypervolume {volume:.4g}  {sparkline(self._volumes)}")
@@ -181,7 +181,7 @@ class SearchDisplay:
 
 
 def time_left(engine: Engine) -> str:
-    """A guess from the trials so far, those beyond a limit left out, and from each budget's share that is spent."""
+    """A guess from the trials so far, those without training left out, and from each budget's share that is spent."""
     elapsed, brain, budget = engine.elapsed_s(), engine.brain, engine.spec.searching
     if not brain.done:
         return "time left unknown"

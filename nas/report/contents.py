@@ -189,7 +189,7 @@ def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
     return {
         "states": {state.value: sum(t.state is state and t.duplicate_of is None for t in study.trials)
                    for state in TrialState},
-        "beyond": sum(t.beyond_limits for t in ended),
+        "untrained": sum(t.untrained for t in ended),
         "repeated": sum(t.duplicate_of is not None for t in study.trials),
         "budget": study.record.spec.searching.trials,
         "feasible": newest.feasible if newest else False,

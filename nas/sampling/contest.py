@@ -1,24 +1,26 @@
 """Samplers run against each other where the truth is known: hypervolume by evaluations, and who is first.
 
-Every sampler is made anew for each proposal, as in a search. A repeated proposal is charged as an evaluation, unless
-said otherwise. Runs of one seed are pairs: the Wilcoxon signed-rank test compares two samplers' final values over the
-seeds they have in common, corrected by Holm for all comparisons.
+Every sampler is made anew for each proposal, as in a search, and may pass a network over once its costs are known. An
+evaluation is a training; a repeated proposal is charged as one, unless said otherwise. Runs of one seed are pairs: the
+Wilcoxon signed-rank test compares two samplers' final values over the seeds they have in common, corrected by Holm for
+all comparisons.
 """
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
+from optuna.trial import TrialState
 from scipy.stats import wilcoxon
 
 from nas import plugins
-from nas.sampling.problem import InformedSampler, Problem
+from nas.sampling.problem import FIGURES, InformedSampler, Problem
 from nas.sampling.proposer import derived_seed
 
 Array = NDArray[np.float64]
@@ -86,26 +88,19 @@ def sampler_named(name: str) -> Callable[[int], BaseSampler]:
     return found
 
 
-def run(landscape: Landscape, name: str, *, seed: int, budget: int, noisy: bool = False,
-        tell_reference: bool = True) -> Run:
+def run(landscape: Landscape, name: str, *, seed: int, budget: int, noisy: bool = False, tell_reference: bool = True,
+        hidden: Collection[str] = ()) -> Run:
     """Search. `noisy` shows the search the error of one training seed, drawn for each network; the volume is that of
-    the means."""
-    make, problem = sampler_named(name), landscape.problem(tell_reference=tell_reference)
+    the means. `hidden` costs are told of a network once it was proposed, as measured ones are."""
+    make, problem = sampler_named(name), _hiding(landscape.problem(tell_reference=tell_reference), hidden)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=["minimize"] * len(problem.objectives))
     networks: list[Network] = []
     volumes: list[float] = []
     seconds: list[float] = []
-    for number in range(budget):
-        started = time.process_time()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.sampler = make(derived_seed("contest", seed, number))
-        if isinstance(study.sampler, InformedSampler):
-            study.sampler.problem = problem
-        trial = study.ask(dict(problem.distributions))
-        seconds.append(time.process_time() - started)
-        network = problem.vector(trial.params)
+    while len(networks) < budget:
+        trial, network, took_s = _proposed(study, problem, make, seed, landscape.costs_of)
+        seconds.append(took_s)
         errors = landscape.errors_of(network)
         shown = errors[derived_seed("shown", seed, network) % len(errors)] if noisy else errors.mean()
         study.tell(trial, [float(shown), *landscape.costs_of(network).tolist()])
@@ -113,6 +108,33 @@ def run(landscape: Landscape, name: str, *, seed: int, budget: int, noisy: bool 
         networks.append(network)
         volumes.append(volumes[-1] if repeated else round(landscape.hypervolume(networks), DIGITS))
     return Run(networks=networks, volumes=np.array(volumes), seconds=np.array(seconds))
+
+
+def _hiding(problem: Problem, hidden: Collection[str]) -> Problem:
+    """The problem with counts that lack these."""
+    counts = problem.counts
+    return replace(problem, counts=lambda params: {
+        name: count for name, count in counts(params).items() if name not in hidden}) if hidden else problem
+
+
+def _proposed(study: optuna.Study, problem: Problem, make: Callable[[int], BaseSampler], seed: int,
+              costs_of: Callable[[Network], Array]) -> tuple[optuna.Trial, Network, float]:
+    """The next network to train, and the CPU time until that was known; those that were passed over are told."""
+    started = time.process_time()
+    while True:
+        others = study.get_trials(deepcopy=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = study.sampler = make(derived_seed("contest", seed, len(others)))
+        if isinstance(sampler, InformedSampler):
+            sampler.problem = problem
+        trial = study.ask(dict(problem.distributions))
+        network = problem.vector(trial.params)
+        costs = dict(zip((o.metric for o in problem.objectives[1:]), costs_of(network).tolist(), strict=True))
+        if not isinstance(sampler, InformedSampler) or not sampler.passes_over(others, np.array(network), costs):
+            return trial, network, time.process_time() - started
+        trial.set_user_attr(FIGURES, costs)
+        study.tell(trial, state=TrialState.PRUNED)
 
 
 def evaluations_to(curve: Array, value: float) -> int | None:

@@ -8,13 +8,16 @@ would have become of them. Until there are errors to learn from, a random networ
 predicted to be. Where the study names scores of untrained networks, the best candidates are ranked once more by a
 process that has them as inputs too.
 
+Once a network is measured it is passed over where at these costs another one promises twice as much.
+
 The first trials are those of `random` with the same seed. A study without a cost, or without the error, mutates its
 front instead. A proposal is a function of the trials and the seed: fits are remembered only by the very data that they
 were made of.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +50,9 @@ MOST = 1000
 """The model of the error rests on at most so many: the front's and the newest. Its time grows with their cube."""
 SHORTLIST = 32
 """The best candidates, of which alone scores are computed: each takes a tenth of a second or more."""
+WORTH, TRIES, FEWEST = 0.5, 2, 100
+"""A network is passed over, once it is measured, for less than `WORTH` of the best other candidate's gain, at most
+`TRIES` times in a row, and where so many others are left. See docs/samplers.md for what it brings."""
 SMALLEST = 1e-4
 """Of errors, before their logarithm is taken."""
 NARROWEST = 1e-3
@@ -68,8 +74,7 @@ class KnownCost(InformedSampler):
     def propose(self, trials: Sequence[FrozenTrial]) -> Vectors:
         """One network (d,)."""
         problem = self.problem
-        metrics = {o.metric: o.direction for o in problem.objectives}
-        if len(metrics) == 1 or metrics.get(TRAINED) is not Direction.MINIMIZE:
+        if self._mutates:
             other = MutateFront(self._seed)
             other.problem = problem
             return other.propose(trials)
@@ -80,6 +85,24 @@ class KnownCost(InformedSampler):
             candidates = known.allowed(np.concatenate([[self._uniform()], problem.random(200, self.rng)]), self.rng)
         found = first_new(problem, candidates, known.vectors)
         return problem.random(1, self.rng)[0] if found is None else found
+
+    def passes_over(self, trials: Sequence[FrozenTrial], network: Vectors, costs: Mapping[str, float]) -> bool:
+        """Where the gain that is expected of it is below `WORTH` of the best other candidate's, unless `TRIES` in a row
+        were not trained already, or few others are left."""
+        problem = self.problem
+        if self._mutates or costs.keys() <= problem.counted(network[None]).keys():
+            return False
+        known = _Knowledge(problem, trials)
+        if not known.enough or known.untrained_in_a_row >= TRIES:
+            return False
+        others = known.pool(self.rng)
+        return len(others) > FEWEST and known.gain(network, costs) < WORTH * known.most(others, besides=network)
+
+    @property
+    def _mutates(self) -> bool:
+        """Whether there is no error, or no cost, to make anything of."""
+        metrics = {o.metric: o.direction for o in self.problem.objectives}
+        return len(metrics) == 1 or metrics.get(TRAINED) is not Direction.MINIMIZE
 
     def _uniform(self) -> tuple[int, ...]:
         """What `random` proposes."""
@@ -258,6 +281,12 @@ class _Knowledge:
         best = ranks(points[kept]) == 0
         return vectors[kept][best], points[kept][best]
 
+    @property
+    def untrained_in_a_row(self) -> int:
+        """How many of the last trials that ended did so before any training."""
+        ended = (trial for trial in reversed(self._trials) if trial.state is not TrialState.RUNNING)
+        return len(list(takewhile(lambda t: t.state is TrialState.PRUNED and CURVE not in t.user_attrs, ended)))
+
     def pool(self, rng: np.random.Generator) -> Vectors:
         """Random networks and mutants of the front, without those that were tried."""
         members = self.front[0]
@@ -283,13 +312,35 @@ class _Knowledge:
             order = np.concatenate([short[again], order[SHORTLIST:]])
         return candidates[order]
 
+    def gain(self, network: Vectors, costs: Mapping[str, float]) -> float:
+        """What is expected of this network (d,) of these costs."""
+        losses = self._losses({o.metric: np.array([costs[o.metric]]) for o in self._costs})
+        return float(self._gains(self._model, self.encode(network[None]), losses)[1][0])
+
+    def most(self, candidates: Vectors, besides: Vectors) -> float:
+        """The most that is expected of any candidate within the limits, 0 where there is none; of networks, however
+        they are spelled, that were neither tried nor are `besides` (d,)."""
+        costs = self._cost_values(candidates)
+        within = self._violations(costs) == 0
+        if not within.any():
+            return 0.0
+        candidates, losses = candidates[within], self._losses(costs)[within]
+        order = self._ranked(self._model, self.encode(candidates), losses)
+        found = first_new(self.problem, candidates[order], np.concatenate([self.vectors, besides[None]]))
+        return 0.0 if found is None else self.gain(found, {
+            name: float(cost[0]) for name, cost in self._cost_values(found[None]).items()})
+
     def _ranked(self, model: GaussianProcess, inputs: Array, losses: Array) -> NDArray[np.int64]:
-        """The order of these networks by expected gain, best first: of the errors that would be observed, as the front
-        is of observed ones."""
-        mean, deviation = model.predict(inputs, noise=True)
-        gain = expected_improvement(mean=mean, deviation=deviation, costs=losses, front=_plain(self.front[1]),
-                                    reference=_plain(self.reference))
+        """The order of these networks by expected gain, best first."""
+        mean, gain = self._gains(model, inputs, losses)
         return np.lexsort((mean, -gain))
+
+    def _gains(self, model: GaussianProcess, inputs: Array, losses: Array) -> tuple[Array, Array]:
+        """The means of the log-errors, and the expected gains in hypervolume: of the errors that would be observed, as
+        the front is of observed ones."""
+        mean, deviation = model.predict(inputs, noise=True)
+        return mean, expected_improvement(mean=mean, deviation=deviation, costs=losses, front=_plain(self.front[1]),
+                                          reference=_plain(self.reference))
 
 
 def _plain(points: Array) -> Array:

@@ -129,3 +129,8 @@ class InformedSampler(BaseSampler):
     def propose(self, trials: Sequence[FrozenTrial]) -> Vectors:
         """One network (d,), given all trials before it."""
         raise NotImplementedError
+
+    def passes_over(self, trials: Sequence[FrozenTrial], network: Vectors, costs: Mapping[str, float]) -> bool:  # noqa: ARG002 - for subclasses
+        """Whether, given all other trials, another network is worth more than training this one (d,), whose costs are
+        known now, by metric."""
+        return False

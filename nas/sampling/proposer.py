@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.study import StudyDirection
@@ -129,6 +130,15 @@ class Proposer:
         state = STATES[trial.state]
         self._study.tell(trial.number, self._values(trial) if state is OptunaState.COMPLETE else None, state=state)
 
+    def passes_over(self, trial: Trial) -> bool:
+        """Whether an informed sampler would rather train another network than this one, whose costs are measured."""
+        sampler = self._sampler(derived_seed("measured", self._seed, trial.number))
+        if not isinstance(sampler, InformedSampler):
+            return False
+        others = [t for t in self._study.get_trials(deepcopy=False) if t.number != trial.number]
+        network = np.array(self._problem.vector(self._indices(trial.params)))
+        return sampler.passes_over(others, network, self._known_figures(trial))
+
     def _new_study(self) -> optuna.Study:
         return optuna.create_study(directions=self._directions, sampler=self._sampler(self._seed))
 
@@ -163,8 +173,11 @@ class Proposer:
         curve = {CURVE: [rung.error for rung in trial.evaluation.rungs]} if trial.evaluation.rungs else {}
         if trial.state is TrialState.COMPLETE:
             return curve
+        return {**curve, FIGURES: self._known_figures(trial)}
+
+    def _known_figures(self, trial: Trial) -> dict[str, float]:
         known = {o.metric: trial.evaluation.value(o.metric) for o in self._objectives}
-        return {**curve, FIGURES: {metric: value for metric, value in known.items() if value is not None}}
+        return {metric: value for metric, value in known.items() if value is not None}
 
     def _constraints(self, trial: Trial) -> Mapping[str, float]:
         """How far each limited objective that has a value is beyond its limit, as a loss."""

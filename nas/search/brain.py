@@ -1,10 +1,11 @@
 """What to try next, when a trial ends, and what is known. Decides everything, stores and measures nothing.
 
-Theory of operation. A trial is proposed, measured, judged against the limits, trained rung by rung, judged at each,
-and ends; its evaluation belongs to its architecture, so a second trial of the same architecture (a duplicate) costs
-nothing: it ends when and as the first one does. Every method returns trials as they should become; whoever calls
-records them first and then calls `learn`, which alone changes what the brain knows and tells the sampler. So what the
-brain knows is always what the record holds, and a brain built from the record goes on where the last one was.
+Theory of operation. A trial is proposed, measured, judged against the limits and by the sampler, which may pass it
+over, trained rung by rung, judged at each, and ends; its evaluation belongs to its architecture, so a second trial of
+the same architecture (a duplicate) costs nothing: it ends when and as the first one does. Every method returns trials
+as they should become; whoever calls records them first and then calls `learn`, which alone changes what the brain knows
+and tells the sampler. So what the brain knows is always what the record holds, and a brain built from the record goes
+on where the last one was.
 
 Of a trial that has ended and is not on the front only its architecture's digest stays here, some 0.2 kB; the rest is in
 the record, and is recalled from there for a duplicate. What the rules at rungs compare is kept where a study has them.
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.measurement import Status
 from nas.pareto import ParetoFront, dominators, front
 from nas.rungs import Curve, Curves, Futility, costs_of, curve_of, goes_on, runs_through, sizes_of
 from nas.search_space import Params, SearchSpace
@@ -45,6 +47,9 @@ class Sampler(Protocol):
 
     def tell(self, trial: Trial) -> None:
         """Learn how a trial ended."""
+
+    def passes_over(self, trial: Trial) -> bool:
+        """Whether it would rather train another network than this one, whose costs are measured now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +83,7 @@ class Brain:
         self._best: tuple[tuple[int, ...], NDArray[np.float64]] = (), np.empty((0, 0))  # front's members, their losses
         self._repeats = 0
         self._finished = 0
-        self._beyond = 0
+        self._untrained = 0
         self._ended = Spent()
         self.known = 0
         self.failed = 0
@@ -112,13 +117,13 @@ class Brain:
 
     @property
     def counted(self) -> int:
-        """How many of them `budget.trials` counts: all but those that were beyond a limit before any training."""
-        return self.architectures - self._beyond
+        """How many of them `budget.trials` counts: all but those that ended on purpose before any training."""
+        return self.architectures - self._untrained
 
     @property
     def done(self) -> int:
         """How many of the counted ones have ended."""
-        return self._finished - self._beyond
+        return self._finished - self._untrained
 
     @property
     def spent(self) -> Spent:
@@ -226,7 +231,7 @@ class Brain:
         left, self.front = self.front.members, self._front_of(ended)
         for trial in ended:
             self._finished += 1
-            self._beyond += trial.beyond_limits
+            self._untrained += trial.untrained
             self._ended += trial.evaluation.spent
         for number in {*left, *(trial.number for trial in ended)}.difference(self.front.members):
             del self._kept[number]
@@ -259,8 +264,8 @@ class Brain:
         if self.architectures >= self._space.cardinality:
             return f"all {self._space.cardinality} architectures of the space were tried"
         if self.architectures >= budget.most_proposals:
-            return (f"{self.counted} of {self.architectures} proposed architectures are within the limits; widen them, "
-                    "or raise budget.proposals")
+            return (f"{self.counted} of {self.architectures} proposed architectures are within the limits and promise "
+                    "enough to be trained; widen the limits, or raise budget.proposals")
         for limit, used, unit in ((budget.epochs, spent.epochs, "epochs of training"),
                                   (budget.device_s, spent.device_s, "s of device time"),
                                   (budget.energy_j, spent.energy_j or 0.0, "J")):
@@ -269,7 +274,8 @@ class Brain:
         return ""
 
     def _measured(self, trial: Trial, now: datetime) -> Trial:
-        """Ended where a limit is violated, a figure is missing, or nothing else is asked for."""
+        """Ended where a limit is violated, a figure is missing, nothing else is asked for, or another network promises
+        more."""
         objectives = self.spec.objectives
         for objective in objectives:
             figure = trial.evaluation.measurements.get(objective.metric)
@@ -282,6 +288,11 @@ class Brain:
                 return trial.moved_to(TrialState.STOPPED, reason=reason, finished_at=now)
         if trial.losses(objectives) is not None and not self.spec.needs_training:
             return trial.moved_to(TrialState.COMPLETE, finished_at=now)
+        figures = [trial.evaluation.measurements.get(objective.metric) for objective in objectives]
+        sure = all(figure is None or figure.status is not Status.NOISY for figure in figures)
+        if sure and not trial.evaluation.rungs and self._sampler.passes_over(trial):
+            reason = "passed over: at its measured costs other networks promise more"
+            return trial.moved_to(TrialState.STOPPED, reason=reason, finished_at=now)
         return trial
 
     def _hopeless(self, trial: Trial) -> str:

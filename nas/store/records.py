@@ -39,14 +39,14 @@ class StudyRecord:
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """What a study's trials come to: `counts` of different architectures by state, zeros included, and of `repeated`
-    proposals, `beyond` of architectures that were beyond a limit before any training; `searched_s` are seconds in which
+    proposals, `untrained` of architectures that ended on purpose before any training; `searched_s` are seconds in which
     at least one trial was being worked on, `spent` what all took, `engine_s` what ended trials lasted beyond that, None
     where that is not known; `replicates` of them with other seeds, and what those took, `spent_again`; numbers and
     reasons of the `failed`, numbers of the `running` ones."""
 
     counts: Mapping[TrialState, int]
     repeated: int
-    beyond: int
+    untrained: int
     searched_s: float
     spent: Spent
     engine_s: float | None

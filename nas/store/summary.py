@@ -28,7 +28,7 @@ def summarize(connection: Connection, study_id: int) -> Summary:
     spent = Spent(epochs=total.epochs or 0.0, measuring_s=total.measure_s or 0.0, training_s=total.train_s or 0.0,
                   validation_s=total.validation_s or 0.0, waiting_s=total.waiting_s or 0.0, energy_j=total.energy_j,
                   measuring_j=total.measuring_j)
-    beyond = connection.execute(select(func.count()).select_from(TRIAL).join(EVALUATION, _ITS).where(
+    untrained = connection.execute(select(func.count()).select_from(TRIAL).join(EVALUATION, _ITS).where(
         ours, TRIAL.c.state == TrialState.STOPPED.value, TRIAL.c.duplicate_of.is_(None),
         EVALUATION.c.epochs == 0)).scalar_one()
     replicates, spent_again = _replicated(connection, here)
@@ -37,7 +37,8 @@ def summarize(connection: Connection, study_id: int) -> Summary:
         select(TRIAL.c.number, TRIAL.c.state, TRIAL.c.reason)
         .where(ours, TRIAL.c.state.in_(wanted), TRIAL.c.duplicate_of.is_(None))))
     return Summary(counts=counts, repeated=repeated, searched_s=_searched_s(connection, study_id),
-                   beyond=beyond, spent=spent, engine_s=total.engine_s, replicates=replicates, spent_again=spent_again,
+                   untrained=untrained, spent=spent, engine_s=total.engine_s,
+                   replicates=replicates, spent_again=spent_again,
                    failed=tuple((row.number, row.reason) for row in told if row.state == TrialState.FAILED),
                    running=tuple(row.number for row in told if row.state == TrialState.RUNNING))
 

@@ -290,7 +290,7 @@ class StoreContract:
         assert store.trial("first", 0).evaluation.spent == Spent(waiting_s=0.75, energy_j=3.5, measuring_j=3.5)
         assert store.summary("first").spent == Spent(waiting_s=0.75, energy_j=4.5, measuring_j=3.5)
 
-    def test_a_summary_counts_who_was_beyond_a_limit(self, store: Store) -> None:
+    def test_a_summary_counts_who_was_not_trained(self, store: Store) -> None:
         """Those that were stopped without a rung, each architecture once; and epochs by the last rungs."""
         for number in range(3):
             store.add_trial("first", trial(number))
@@ -302,7 +302,7 @@ class StoreContract:
         repeat = trial(3, 16, duplicate_of=0)
         store.add_trial("first", repeat)
         store.finish_trial("first", repeat.moved_to(TrialState.STOPPED, reason="beyond"))
-        assert (store.summary("first").beyond, store.summary("first").spent.epochs) == (1, 2.5)
+        assert (store.summary("first").untrained, store.summary("first").spent.epochs) == (1, 2.5)
         assert store.rung_errors("first") == [{1.0: 1 / 3, 2.0: 1 / 3}, {0.5: 1 / 3}]
 
     def test_a_summary_says_what_the_trials_come_to(self, store: Store) -> None:

@@ -152,7 +152,7 @@ def check(spec, folder, engine):
     assert (brain.front.members, brain.front.hypervolume) == (fronts[-1].members, fronts[-1].hypervolume)
     assert all(trial.state is not TrialState.RUNNING for trial in trials)
     digests = Counter(t.architecture.digest for t in trials if t.duplicate_of is None)
-    assert sum(not t.beyond_limits for t in trials if t.duplicate_of is None) == spec.searching.trials
+    assert sum(not t.untrained for t in trials if t.duplicate_of is None) == spec.searching.trials
     assert set(digests.values()) == {1}
     assert fronts[-1].members == front(trials, spec.objectives).members
     assert [f.after for f in fronts] == sorted(f.after for f in fronts)
@@ -264,9 +264,43 @@ def test_networks_beyond_a_limit_are_not_of_the_budget(tmp_path):
     assert engine.brain.architectures > 6
     told = CliRunner().invoke(main, ["status", "s", "--database", str(tmp_path / "nas.db")]).output
     assert "6 of 6 architectures (6 complete)" in told
-    assert f"{engine.brain.architectures - 6} more were beyond the limits" in told
+    assert f"{engine.brain.architectures - 6} more cost no training: beyond a limit" in told
     assert "12 epochs, " in told
     assert "Kendall's tau 1.00 over 6 trials" in " ".join(told.split())
+
+
+class Uneven(Hands):
+    """Whose device takes up to five times as long for some networks as for others of their size."""
+
+    def steps(self, job, task):
+        times = 1 + int(task.architecture.digest[:2], 16) / 64
+        for event in super().steps(job, task):
+            yield event if not isinstance(event, Measured) else replace(event, measurements=tuple(
+                replace(m, value=m.value * times, ci_low=m.value * times, ci_high=m.value * times)
+                if m.metric == "latency" else m for m in event.measurements))
+
+
+def test_a_network_that_measures_badly_is_passed_over_and_not_of_the_budget(tmp_path):
+    """As many are trained as were asked for; a search that goes on passes over what it would have passed over."""
+    spec = replace(SPEC, space="osa_cifar", sampler="known-cost", budget=Budget(trials=16, fresh=0),
+                   objectives=(SPEC.objectives[0], Objective(metric="latency", reference=0.01)))
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    for folder, budgets in ((once, (16,)), (twice, (9, 16))):
+        folder.mkdir()
+        for trials in budgets:
+            spec = replace(spec, budget=replace(spec.budget, trials=trials))
+            check(spec, folder, search(spec, folder, Uneven(folder)))
+    assert story(twice) == story(once)
+    states = [trial.state for trial in recorded(once)]
+    assert states.count(TrialState.COMPLETE) == 16
+    assert states[:5] == [TrialState.COMPLETE] * 5
+    assert 0 < states.count(TrialState.STOPPED) <= 2 * 16
+    for trial in recorded(once):
+        passed = trial.state is TrialState.STOPPED
+        assert trial.reason == ("passed over: at its measured costs other networks promise more" if passed else "")
+        assert not (passed and trial.evaluation.rungs)
+    told = CliRunner().invoke(main, ["status", "s", "--database", str(once / "nas.db")]).output
+    assert f"{states.count(TrialState.STOPPED)} more cost no training" in told
 
 
 def test_a_budget_that_cannot_be_kept_here_does_not_take_the_place_of_the_recorded_one(tmp_path):
@@ -339,7 +373,7 @@ def test_networks_beyond_a_limit_are_counted_and_not_told_one_by_one(tmp_path, c
             listener=display.update) as found, display.live(found):
         found.run()
     lines = [line for line in capsys.readouterr().out.splitlines() if "beyond the limit" in line]
-    assert [line.split(" beyond the limits so far, the last: macs ")[0] for line in lines] == [
+    assert [line.split(" not trained so far, the last: macs ")[0] for line in lines] == [
         "1", "2", "4", "8", "16", "32"]
 
 

@@ -16,7 +16,7 @@ SPENT = Spent(epochs=12.5, measuring_s=30, training_s=3600, validation_s=120, wa
 
 
 def summary(spent, replicates=0, spent_again=Spent()):  # noqa: B008 - frozen
-    return Summary(counts=dict.fromkeys(TrialState, 1), repeated=0, beyond=0, searched_s=4000, spent=spent,
+    return Summary(counts=dict.fromkeys(TrialState, 1), repeated=0, untrained=0, searched_s=4000, spent=spent,
                    engine_s=75.0, replicates=replicates, spent_again=spent_again, failed=(), running=())
 
 

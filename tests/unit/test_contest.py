@@ -19,6 +19,7 @@ from nas.report.curves import curves_svg
 from nas.sampling import contest
 from nas.sampling.contest import Run
 from nas.sampling.contest_file import COLUMNS, ContestFile
+from nas.sampling.known_cost import KnownCost
 from nas.sampling.made_up import MadeUp
 from nas.sampling.tables import Table, read_table
 from nas.search.measured_widths import MeasuredWidths
@@ -91,6 +92,32 @@ def test_a_noisy_search_is_shown_one_training_and_scored_by_the_mean(tmp_path):
     assert found.volumes[-1] == round(table.hypervolume(found.networks), contest.DIGITS)
     assert (np.diff(found.volumes) >= 0).all()
     assert len(found.fresh) == found.distinct < 12
+
+
+def test_hidden_costs_are_told_of_proposed_networks_alone(monkeypatch):
+    """Costs that nobody can foresee: some networks are passed over and are no evaluations; samplers that know no costs
+    beforehand run as before."""
+    rng = np.random.default_rng(0)
+    networks = np.indices((8, 8, 8)).reshape(3, -1).T
+    table = Table(name="t", choices=tuple(Choice(name=f"c{i}", values=tuple(range(8))) for i in range(3)),
+                  cost_names=("ms",), networks=networks, errors=40 - networks.sum(axis=1, keepdims=True) * 1.0,
+                  costs=rng.uniform(1, 20, (512, 1)), floor=0)
+    asked = []
+
+    def passes_over(self, trials, network, costs):
+        assert set(self.problem.counted(network[None])) == set()
+        assert costs == {"ms": table.costs_of(tuple(network))[0]}
+        asked.append(real(self, trials, network, costs))
+        return asked[-1]
+
+    real = KnownCost.passes_over
+    monkeypatch.setattr(KnownCost, "passes_over", passes_over)
+    found = contest.run(table, "known-cost", seed=0, budget=20, hidden=["ms"])
+    assert len(found.networks) == len(found.volumes) == len(found.seconds) == 20
+    assert asked.count(False) == 20
+    assert asked.count(True) > 0
+    plain, hidden = (contest.run(table, "tpe", seed=0, budget=20, hidden=names) for names in ((), ["ms"]))
+    assert plain.networks == hidden.networks
 
 
 def test_the_made_up_error_is_fixed_and_rugged():
@@ -205,6 +232,8 @@ def test_results_of_another_floor_or_another_table_are_not_taken(tmp_path):
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "either a --table or a space"), (["--made-up", "osa_tiny", "--floor", "50"], "are of a --table"),
     (["--table", "t.csv", "--floor", "99"], "t.csv: the table has 0 networks of at least 99 %"),
+    (["--table", "t.csv", "--hide-costs", "ms,mJ"], "--hide-costs: t has no cost mJ; there are: ms"),
+    (["--made-up", "osa_tiny", "--hide-costs", "ms"], "has no cost ms; there are: macs, parameters"),
     (["--table", "t.csv", "--samplers", "tpe:0"], "tpe:0 has no seeds"),
     (["--table", "t.csv", "--samplers", "tpe,tpe:0"], "tpe:0 has no seeds"),
     (["--table", "t.csv", "--samplers", "tpe,tpe:2"], "tpe stands there twice"),

@@ -168,6 +168,48 @@ def test_measured_costs_are_learned():
     assert len(within) >= 9
 
 
+def at_latency(trial, times):
+    """The trial as it is once it is measured, so many times as slow."""
+    figure = trial.evaluation.measurements["latency"]
+    slow = {end: getattr(figure, end) * times for end in ("value", "ci_low", "ci_high")}
+    figures = {**trial.evaluation.measurements, "latency": replace(figure, **slow)}
+    return replace(trial, state=TrialState.RUNNING, evaluation=Evaluation(measurements=figures))
+
+
+def test_a_network_that_is_slower_than_predicted_is_passed_over():
+    """Once it is measured, and not where it is as fast as was predicted; two in a row at most are."""
+    found = proposer(ERROR, LATENCY)
+    found.rebuild(records(30))
+    for passed in (True, True, False):
+        number, params, _ = found.ask()
+        trial = trained(number, params)
+        assert not found.passes_over(at_latency(trial, 1.0))
+        assert not found.passes_over(at_latency(trial, 0.5))
+        slow = at_latency(trial, 20.0)
+        assert found.passes_over(slow) is passed
+        found.tell(replace(slow, state=TrialState.STOPPED) if passed else trial)
+
+
+def test_only_a_surprise_of_a_measurement_passes_a_network_over(monkeypatch):
+    """Not a sampler that knows nothing, not counted costs, not before there is a model, not where few are left or no
+    other is expected to keep a limit."""
+    def asked(*objectives, make=known_cost, length=30, times=20.0):
+        found = proposer(*objectives, make=make)
+        found.rebuild(records(length))
+        number, params, _ = found.ask()
+        return found.passes_over(at_latency(trained(number, params), times))
+
+    assert asked(ERROR, LATENCY)
+    assert not asked(ERROR, LATENCY, make=samplers.tpe)
+    assert not asked(ERROR, LATENCY, make=mutate_front)
+    assert not asked(ERROR, MACS)
+    assert not asked(LATENCY)
+    assert not asked(ERROR, LATENCY, length=3)
+    assert not asked(ERROR, replace(LATENCY, limit=1e-9), times=1e-9)
+    monkeypatch.setattr(known_cost_module, "FEWEST", 2000)
+    assert not asked(ERROR, LATENCY)
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_measured_limit_that_few_keep_is_found_before_anything_was_trained(seed):
     """One network of two hundred is within it; of forty proposals half are, and no other was trained."""

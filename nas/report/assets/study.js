@@ -331,9 +331,9 @@
   function drawTiles() {
     const s = data.summary, states = Object.entries(s.states).filter(([, n]) => n).map(([state, n]) => `${n} ${state}`).join(", ");
     const tile = (big, small) => make("div", { className: "tile" }, make("b", {}, big), make("span", {}, small));
-    const tried = Object.values(s.states).reduce((a, b) => a + b, 0) - s.beyond;
-    const beyond = s.beyond ? `; ${s.beyond} of them beyond the limits, not counted` : "";
-    fill("tiles", tile(`${tried} of ${s.budget}`, `architectures: ${states || "none yet"}${beyond}`), tile(String(s.front), s.feasible ? "on the front" : "least violating; nothing is feasible yet"),
+    const tried = Object.values(s.states).reduce((a, b) => a + b, 0) - s.untrained;
+    const untrained = s.untrained ? `; ${s.untrained} of them not trained and not counted` : "";
+    fill("tiles", tile(`${tried} of ${s.budget}`, `architectures: ${states || "none yet"}${untrained}`), tile(String(s.front), s.feasible ? "on the front" : "least violating; nothing is feasible yet"),
       tile(s.hypervolume === null ? "–" : s.hypervolume.toPrecision(4), s.honest ? "hypervolume as it was searched" : "hypervolume"),
       ...(s.honest?.fresh ? [tile(s.honest.fresh.toPrecision(4), `by fresh seeds, of ${s.honest.replicated} of ${s.honest.members} members (${s.honest.searched.toPrecision(4)} as searched)`)] : []),
       ...data.objectives.map(({ metric, direction }) => {

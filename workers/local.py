@@ -6,6 +6,7 @@ import socket
 from nas import plugins
 from nas.errors import NasError, TrialFailedError
 from nas.evaluation import Evaluates, Job, Preparation
+from nas.meters.host import affinity
 from nas.search.brain import Finished, Wait
 from nas.search.engine import Director
 from nas.task import Decision, Numbered
@@ -21,7 +22,10 @@ class LocalWorkers:
             raise NasError(f"local workers take no address, but {address!r} was given; use --workers tune")
 
     def prepare(self, job: Job) -> Preparation:
-        """Prepare the study in this process."""
+        """Prepare the study in this process. Raises `NasError` where it has fewer cores than are asked for."""
+        asked, cores = job.spec.workers.cpus, len(affinity())
+        if asked > cores:
+            raise NasError(f"a worker asks for {asked} CPU and this process has {cores}; lower workers.cpus")
         return evaluator_class(job).prepare(job)
 
     def run(self, engine: Director, job: Job) -> str:

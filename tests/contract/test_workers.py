@@ -27,6 +27,13 @@ class TestLocalWorkers(WorkersContract):
         with pytest.raises(NasError, match="local workers take no address"):
             plugins.load("nas.workers", "local")("ray://somewhere")
 
+    def test_more_than_this_process_has_is_refused_before_anything_is_written(self, spec, tmp_path):
+        spec = replace(spec, workers=WorkersSpec(cpus=10_000))
+        with pytest.raises(NasError, match=r"asks for 10000 CPU and this process has \d+; lower workers\.cpus"):
+            self.search(spec, tmp_path, "ArithmeticEvaluator")
+        with Store.open(tmp_path / "nas.db") as store:
+            assert store.studies() == []
+
 
 @pytest.fixture(scope="module")
 def cluster():

@@ -89,10 +89,10 @@ class KnownCost(InformedSampler):
     def passes_over(self, trials: Sequence[FrozenTrial], network: Vectors, costs: Mapping[str, float]) -> bool:
         """Where the gain that is expected of it is below `WORTH` of the best other candidate's, unless `TRIES` in a row
         were not trained already, or few others are left."""
-        problem = self.problem
-        if self._mutates or costs.keys() <= problem.counted(network[None]).keys():
+        wanted = {o.metric for o in self.problem.objectives} - {TRAINED}
+        if self._mutates or not wanted <= costs.keys() or wanted <= self.problem.counted(network[None]).keys():
             return False
-        known = _Knowledge(problem, trials)
+        known = _Knowledge(self.problem, trials)
         if not known.enough or known.untrained_in_a_row >= TRIES:
             return False
         others = known.pool(self.rng)

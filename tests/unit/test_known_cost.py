@@ -195,7 +195,9 @@ def test_only_a_surprise_of_a_measurement_passes_a_network_over(monkeypatch):
     other is expected to keep a limit."""
     def asked(*objectives, make=known_cost, length=30, times=20.0):
         found = proposer(*objectives, make=make)
-        found.rebuild(records(length))
+        found.rebuild([replace(t, evaluation=replace(t.evaluation, measurements={
+            **t.evaluation.measurements, "late": Measurement.counted("late", "1", 1 + t.number)}))
+            for t in records(length)])
         number, params, _ = found.ask()
         return found.passes_over(at_latency(trained(number, params), times))
 
@@ -205,6 +207,7 @@ def test_only_a_surprise_of_a_measurement_passes_a_network_over(monkeypatch):
     assert not asked(ERROR, MACS)
     assert not asked(LATENCY)
     assert not asked(ERROR, LATENCY, length=3)
+    assert not asked(ERROR, LATENCY, Objective(metric="late"))
     assert not asked(ERROR, replace(LATENCY, limit=1e-9), times=1e-9)
     monkeypatch.setattr(known_cost_module, "FEWEST", 2000)
     assert not asked(ERROR, LATENCY)

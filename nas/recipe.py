@@ -59,7 +59,8 @@ class FinalTraining:
     """One finished training. `network` is the digest of a trial's architecture, or the name of another network, then
     with its architecture's `digest` where it has one.
 
-    `reached` are epochs, error on the `test_images`, seconds (judging as `validation_s`) and the weights' file.
+    `reached` are epochs, error on the `test_images`, seconds (judging as `validation_s`) and the weights' file;
+    `energy_j` are the joules that both drew, None where nobody measured them.
     """
 
     network: str
@@ -68,6 +69,7 @@ class FinalTraining:
     seed: int
     test_images: int
     reached: Rung
+    energy_j: float | None = None
 
 
 def final_seed(study_seed: int, network: str, count: int) -> int:

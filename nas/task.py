@@ -12,11 +12,13 @@ from nas.trial import Evaluation, Rung
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """What an event took besides its own seconds: `waiting_s` until the worker got the device, and the joules that the
-    device drew for it, None where nobody can tell."""
+    """What an event took besides its own seconds: `waiting_s` until the worker got the device, the joules that the
+    device drew for it, and `engine_j` that it drew since the event before for anything else; None where nobody can
+    tell."""
 
     waiting_s: float = 0.0
     energy_j: float | None = None
+    engine_j: float | None = None
 
 
 class Numbered(Protocol):

@@ -37,7 +37,7 @@ from nas.report.spread import Honest, front_now, honest
 from nas.rungs import Curves, Futility
 from nas.store import Store, StudyRecord, Summary
 from nas.study import Budget
-from nas.trial import Trial, TrialState
+from nas.trial import Spent, Trial, TrialState
 
 
 @main.command()
@@ -299,6 +299,8 @@ def spending(budget: Budget, known: Summary, *, fresh: float = 0.0) -> Iterator[
     energy = "energy not measured" if spent.energy_j is None else quantity(spent.energy_j, "J")
     if spent.measuring_j is not None:
         energy += f" ({quantity(spent.measuring_j, 'J')} of it measuring)"
+    if known.engine_j is not None:
+        energy += f", {quantity(known.engine_j, 'J')} more of the engine"
     yield f"{spent.epochs:g} epochs, {duration(spent.device_s)} of device time, {energy}"
     for what, limit, used, shown in (("searching", budget.wall_time_s, known.searched_s, duration),
                                      ("epochs", budget.epochs, spent.epochs, "{:g}".format),
@@ -307,11 +309,16 @@ def spending(budget: Budget, known: Summary, *, fresh: float = 0.0) -> Iterator[
         if limit is not None:
             yield f"budget of {what}{own}: {shown(used)} of {shown(limit)} spent, {shown(max(limit - used, 0.0))} left"
     if known.replicates or fresh:
-        again = known.spent_again
         share = f"; {100 * fresh:.3g} % of the budget, in the end" if fresh else ""
-        energy = "" if again.energy_j is None else f", {quantity(again.energy_j, 'J')}"
-        yield (f"other seeds: {known.replicates} trainings, {again.epochs:g} epochs, "
-               f"{duration(again.device_s)} of device time{energy}{share}")
+        yield f"other seeds: {known.replicates} trainings, {_taken(known.spent_again)}{share}"
+    if known.finals:
+        yield f"final trainings: {known.finals}, {_taken(known.spent_finally)}"
+
+
+def _taken(spent: Spent) -> str:
+    """What trainings beside the search took."""
+    energy = "" if spent.energy_j is None else f", {quantity(spent.energy_j, 'J')}"
+    return f"{spent.epochs:g} epochs, {duration(spent.device_s)} of device time{energy}"
 
 
 def _rungs(store: Store, record: StudyRecord) -> Iterator[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from nas.benchmark.certify import Cycles
 from nas.errors import NasError
-from nas.evaluation.evaluator import failing_the_trial
+from nas.evaluation.evaluator import Joules, failing_the_trial
 from nas.evaluation.job import Job, Preparation
 from nas.meters import find_meter
 from nas.meters.lock import DeviceLock
@@ -30,7 +30,7 @@ class Certifier:
         return job.preparation
 
     def __init__(self, job: Job) -> None:
-        self._plan, self._classes = job.spec.measurement, len(self.prepare(job).classes)
+        self._spec, self._plan, self._classes = job.spec, job.spec.measurement, len(self.prepare(job).classes)
         self._energy = any(objective.metric == "energy" for objective in job.spec.objectives)
 
     def steps(self, task: Together) -> Iterator[Measured]:
@@ -38,9 +38,9 @@ class Certifier:
         networks = {each.digest: seeded_network(each, self._classes, self._plan.image_size)
                     for each in task.architectures}
         with find_meter() as meter, DeviceLock(meter.device.identity).exclusive(), failing_the_trial():
-            started = time.perf_counter()
+            started, joules = time.perf_counter(), Joules(meter, self._spec)
             found = certified(networks, self._plan, meter, cycles=self.cycles, energy=self._energy)
-            seconds = time.perf_counter() - started
-        yield Measured(seconds=seconds, measurements=tuple(
+            seconds, energy_j = time.perf_counter() - started, joules.drawn()
+        yield Measured(seconds=seconds, energy_j=energy_j, measurements=tuple(
             replace(figure, metric=CERTIFIED[figure.metric])
             for each in task.architectures for figure in found[each.digest]))

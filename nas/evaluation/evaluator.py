@@ -94,6 +94,16 @@ class Evaluator:
 
     def steps(self, task: Task) -> Iterator[Event]:
         """Measure, then train rung by rung, skipping what `task.evaluation` has."""
+        joules, before_j = Joules(self._meter, self._spec), 0.0
+        for event in self._work(task):
+            until_j = joules.drawn()
+            if until_j is None:
+                yield event
+            else:
+                yield replace(event, engine_j=max(until_j - before_j - (event.energy_j or 0.0), 0.0))
+                before_j = until_j
+
+    def _work(self, task: Task) -> Iterator[Event]:
         missing = [m for m in metrics_of(self._job) if m.name not in task.evaluation.measurements]
         for stage in (Stage.COUNTED, Stage.MEASURED):
             wanted = [metric for metric in missing if metric.stage is stage]

@@ -15,7 +15,7 @@ from torch import nn
 
 from nas.data import Dataset, Images, load
 from nas.errors import NasError
-from nas.evaluation.evaluator import failing_the_trial, out_of_memory_told
+from nas.evaluation.evaluator import Joules, failing_the_trial, out_of_memory_told
 from nas.evaluation.replicator import Replicator
 from nas.model import build
 from nas.task import Advanced, Event, FinalTask, Judged, Weights
@@ -27,7 +27,8 @@ WEIGHTS = "weights.safetensors"
 
 
 class FullEvaluator(Replicator):
-    """Trains one network after the other in one process, with the data kept."""
+    """Trains one network after the other in one process, with the data kept. Joules are those of what seconds are
+    counted of: whole epochs and judging."""
 
     def steps(self, task: FinalTask) -> Iterator[Event | Advanced]:  # type: ignore[override]
         """Train epoch by epoch, then judge on the test images, which are read at that moment."""
@@ -49,14 +50,18 @@ class FullEvaluator(Replicator):
         yield Judged(test_images=len(self._test_images), rung=Rung(
             epochs=trainer.epochs, error=error, train_loss=trainer.last_loss, images=trainer.images_seen,
             train_s=trainer.train_s, validation_s=seconds, checkpoint=weights,
-            numerics={**self._numerics.to_dict(), "device": trainer.device.type, "torch": torch.__version__}))
+            numerics={**self._numerics.to_dict(), "device": trainer.device.type, "torch": torch.__version__}),
+            energy_j=None if math.isnan(trainer.energy_j) else trainer.energy_j)
 
     @contextmanager
     def _shared(self, trainer: FullTrainer) -> Iterator[None]:
-        """Work that steps aside whenever somebody measures."""
+        """Work that steps aside whenever somebody measures; its joules are added to the trainer's."""
+        joules = Joules(self._meter, self._spec)
         with self._lock.training(self._meter.synchronize) as share, out_of_memory_told():
             trainer.step_aside = share.step_aside
             yield
+        drawn_j = joules.drawn()
+        trainer.energy_j += math.nan if drawn_j is None else drawn_j
 
     def _full_trainer(self, task: FinalTask) -> FullTrainer:
         dataset, train = self._all_images

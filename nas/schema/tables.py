@@ -80,6 +80,7 @@ EVALUATION = Table(
     Column("validation_s", Real, nullable=False, server_default="0"),
     Column("measuring_j", Real),  # of energy_j what measuring drew; NULL as that, and in older rows
     Column("engine_s", Real),  # what its trial lasted beyond all these; NULL until it is over, and in older rows
+    Column("engine_j", Real),  # what its device drew beyond energy_j; NULL where nobody could tell, and in older rows
     UniqueConstraint("study_id", "digest"),
 )
 
@@ -153,6 +154,7 @@ FINAL_TRAINING = Table(  # a network trained by a full recipe on all training im
     Column("test_images", BigInteger, nullable=False),
     Column("epochs", Real, nullable=False),
     *_reached(),
+    Column("energy_j", Real),  # of training and judging; NULL where nobody could tell, and in older rows
     UniqueConstraint("study_id", "network", "recipe_digest", "seed"),
 )
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 
 from nas.errors import DatabaseError
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
 """All revisions in order."""
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "nas_schema_version"

@@ -6,6 +6,7 @@ search decided changes, a sampler is rebuilt from what it was told, and the fron
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nas.search.engine import Engine
 from nas.search.plan import Plan
@@ -31,7 +32,9 @@ def certification(engine: Engine, members: Sequence[Trial]) -> Plan[Together]:
         if isinstance(event, Measured):
             each = len(event.measurements) // len(members)
             of_each = zip(*[iter(event.measurements)] * each, strict=True)
-            engine.add_figures({trial.number: Measured(measurements=figures, seconds=event.seconds / len(members))
+            share = replace(event, seconds=event.seconds / len(members),
+                            energy_j=None if event.energy_j is None else event.energy_j / len(members))
+            engine.add_figures({trial.number: replace(share, measurements=figures)
                                 for trial, figures in zip(members, of_each, strict=True)})
             return None
         return task

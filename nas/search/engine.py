@@ -29,7 +29,8 @@ class Record(Protocol):
     def add_measurements(self, study: str, number: int, measurements: Sequence[Measurement], seconds: float) -> None:
         """Keep the figures of a trial."""
 
-    def add_effort(self, study: str, number: int, waiting_s: float, energy_j: float | None, *, measuring: bool) -> None:
+    def add_effort(self, study: str, number: int, waiting_s: float, energy_j: float | None, *, measuring: bool,
+                   engine_j: float | None = None) -> None:
         """Keep what the work on a trial took besides its own seconds."""
 
     def add_rung(self, study: str, number: int, rung: Rung) -> None:
@@ -142,10 +143,11 @@ class Engine:
         with self._record.transaction():
             for number, event in found.items():
                 self._record.add_measurements(self.spec.name, number, event.measurements, event.seconds)
+                self._add_effort(number, event)
         for number, event in found.items():
             trial = self.brain.trial(number)
             self.brain.amend(replace(trial, evaluation=trial.evaluation.with_measurements(
-                event.measurements, event.seconds)))
+                event.measurements, event.seconds).with_effort(event.waiting_s, event.energy_j, measuring=True)))
 
     def elapsed_s(self) -> float:
         """Seconds of searching, all calls of the study together."""
@@ -174,15 +176,19 @@ class Engine:
                 self._record.add_measurements(study, trial.number, event.measurements, event.seconds)
             elif event is not None:
                 self._record.add_rung(study, trial.number, event.rung)
-            if event is not None and (event.waiting_s or event.energy_j is not None):
-                self._record.add_effort(study, trial.number, event.waiting_s, event.energy_j,
-                                        measuring=isinstance(event, Measured))
+            if event is not None:
+                self._add_effort(trial.number, event)
             for each in ended:
                 self._record.finish_trial(study, each)
             if (front.members, front.hypervolume) != (self.brain.front.members, self.brain.front.hypervolume):
                 self._record.add_front(study, front)
         for each in ended or [trial]:
             self._learn(each)
+
+    def _add_effort(self, number: int, event: Event) -> None:
+        if event.waiting_s or event.energy_j is not None or event.engine_j is not None:
+            self._record.add_effort(self.spec.name, number, event.waiting_s, event.energy_j,
+                                    measuring=isinstance(event, Measured), engine_j=event.engine_j)
 
     def _learn(self, trial: Trial) -> None:
         self.brain.learn(trial)

@@ -85,7 +85,7 @@ def open_final(store: Store, study: str, todo: Sequence[tuple[Candidate, FinalTa
             return task
         final = FinalTraining(
             network=task.network, digest=task.architecture.digest if task.architecture else None, recipe=task.recipe,
-            seed=task.seed, test_images=event.test_images, reached=event.rung)
+            seed=task.seed, test_images=event.test_images, reached=event.rung, energy_j=event.energy_j)
         path = str(event.rung.checkpoint)
         content = (artifacts / path).read_bytes()
         with store.transaction():

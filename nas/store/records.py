@@ -40,9 +40,10 @@ class StudyRecord:
 class Summary:
     """What a study's trials come to: `counts` of different architectures by state, zeros included, and of `repeated`
     proposals, `untrained` of architectures that ended on purpose before any training; `searched_s` are seconds in which
-    at least one trial was being worked on, `spent` what all took, `engine_s` what ended trials lasted beyond that, None
-    where that is not known; `replicates` of them with other seeds, and what those took, `spent_again`; numbers and
-    reasons of the `failed`, numbers of the `running` ones."""
+    at least one trial was being worked on, `spent` what all took, `engine_s` what ended trials lasted beyond that and
+    `engine_j` what their devices drew beyond that, None where it is not known; `replicates` of them with other seeds,
+    and what those took, `spent_again`; the same of final trainings, `finals` and `spent_finally`; numbers and reasons
+    of the `failed`, numbers of the `running` ones."""
 
     counts: Mapping[TrialState, int]
     repeated: int
@@ -50,8 +51,11 @@ class Summary:
     searched_s: float
     spent: Spent
     engine_s: float | None
+    engine_j: float | None
     replicates: int
     spent_again: Spent
+    finals: int
+    spent_finally: Spent
     failed: tuple[tuple[int, str], ...]
     running: tuple[int, ...]
 

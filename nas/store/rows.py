@@ -53,13 +53,13 @@ def of_final(final: FinalTraining) -> Values:
     """All but the key of the study."""
     return {"network": final.network, "digest": final.digest, "recipe_digest": final.recipe.digest,
             "recipe": final.recipe.to_dict(), "seed": final.seed, "test_images": final.test_images,
-            **of_rung(final.reached)}
+            **of_rung(final.reached), "energy_j": final.energy_j}
 
 
 def to_final(row: Row[Any]) -> FinalTraining:
     """The training of a row of `final_training`."""
     return FinalTraining(network=row.network, digest=row.digest, recipe=Recipe.from_dict(row.recipe), seed=row.seed,
-                         test_images=row.test_images, reached=to_rung(row))
+                         test_images=row.test_images, reached=to_rung(row), energy_j=row.energy_j)
 
 
 def of_measurement(measurement: Measurement) -> Values:

@@ -216,7 +216,8 @@ class Store:
                 writing.write_measurements(connection, study_id, evaluation, tuple(known.measurements.values()),
                                            known.measure_s)
                 if known.waiting_s or known.energy_j is not None:
-                    writing.write_effort(connection, evaluation, known.waiting_s, known.energy_j, known.measuring_j)
+                    writing.write_effort(connection, evaluation, known.waiting_s, energy_j=known.energy_j,
+                                         measuring_j=known.measuring_j)
                 for rung in known.rungs:
                     writing.write_rung(connection, evaluation, rung)
 
@@ -231,13 +232,14 @@ class Store:
             evaluation = writing.evaluation_id(connection, study_id, number)
             writing.write_measurements(connection, study_id, evaluation, tuple(measurements), seconds)
 
-    def add_effort(self, study: str, number: int, waiting_s: float, energy_j: float | None, *, measuring: bool) -> None:
+    def add_effort(self, study: str, number: int, waiting_s: float, energy_j: float | None, *, measuring: bool,
+                   engine_j: float | None = None) -> None:
         """Add to a trial's evaluation seconds that a worker waited and, where they were measured, joules that measuring
-        drew, or else training and validating."""
+        drew, or else training and validating, and those that anything else did."""
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
-            writing.write_effort(connection, writing.evaluation_id(connection, study_id, number), waiting_s, energy_j,
-                                 energy_j if measuring else None)
+            writing.write_effort(connection, writing.evaluation_id(connection, study_id, number), waiting_s,
+                                 energy_j=energy_j, measuring_j=energy_j if measuring else None, engine_j=engine_j)
 
     def rung_errors(self, study: str) -> list[dict[float, float]]:
         """Of each of the newest 5,000 architectures that reached a rung its errors by epochs."""

@@ -86,11 +86,10 @@ def write_measurements(connection: Connection, study_id: int, evaluation: int, m
                        .values(measure_s=EVALUATION.c.measure_s + seconds))
 
 
-def write_effort(connection: Connection, evaluation: int, waiting_s: float, energy_j: float | None,
-                 measuring_j: float | None) -> None:
-    """Add seconds waited and, where they are known, joules, and how many of these measuring drew."""
+def write_effort(connection: Connection, evaluation: int, waiting_s: float, **joules: float | None) -> None:
+    """Add seconds waited and, to the columns of these names, joules where they are known."""
     values: dict[str, Any] = {"waiting_s": func.coalesce(EVALUATION.c.waiting_s, 0.0) + waiting_s}
-    for name, drawn in (("energy_j", energy_j), ("measuring_j", measuring_j)):
+    for name, drawn in joules.items():
         if drawn is not None:
             values[name] = func.coalesce(EVALUATION.c[name], 0.0) + drawn
     connection.execute(update(EVALUATION).where(EVALUATION.c.id == evaluation).values(values))

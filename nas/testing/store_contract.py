@@ -214,10 +214,11 @@ class StoreContract:
         assert store.finals("first") == known
         with pytest.raises(DatabaseError, match="breaks a rule"):
             store.add_final("first", known[0])
-        again = [replace(known[0], seed=5), replace(known[0], recipe=replace(recipe, epochs=0.2))]
+        again = [replace(known[0], seed=5, energy_j=2.5), replace(known[0], recipe=replace(recipe, epochs=0.2))]
         for final in again:
             store.add_final("first", final)
         assert store.finals("first") == [*known, *again]
+        assert (store.summary("first").finals, store.summary("first").spent_finally.energy_j) == (5, 2.5)
 
     def test_a_trial_may_come_with_an_evaluation(self, store: Store) -> None:
         """As when a study is copied."""
@@ -286,7 +287,10 @@ class StoreContract:
         assert store.trial("first", 0).evaluation.spent == Spent(waiting_s=0.25)
         assert store.summary("first").spent.energy_j is None
         store.add_effort("first", 0, 0.5, 3.5, measuring=True)
-        store.add_effort("first", 1, 0.0, 1.0, measuring=False)
+        assert store.summary("first").engine_j is None
+        store.add_effort("first", 1, 0.0, 1.0, measuring=False, engine_j=0.25)
+        store.add_effort("first", 0, 0.0, None, measuring=True, engine_j=0.5)
+        assert store.summary("first").engine_j == 0.75
         assert store.trial("first", 0).evaluation.spent == Spent(waiting_s=0.75, energy_j=3.5, measuring_j=3.5)
         assert store.summary("first").spent == Spent(waiting_s=0.75, energy_j=4.5, measuring_j=3.5)
 

@@ -27,8 +27,8 @@ class Checkpoint:
     """A network after `epochs`: `weights` is its state dict, `momentum` one buffer for each parameter that has one.
 
     `digest` names the architecture; `scaler` is the state of fp16's loss scaler, empty without. `average` is the
-    running mean of the state dict where there is one; `train_s` are the seconds that training took so far, `loss` is
-    the last mean loss, NaN where nobody kept it.
+    running mean of the state dict where there is one; `train_s` and `energy_j` are the seconds and the joules that
+    training took so far, `loss` is the last mean loss; NaN where nobody kept it.
     """
 
     epochs: float
@@ -38,6 +38,7 @@ class Checkpoint:
     scaler: Mapping[str, Any] = field(default_factory=dict)
     average: Mapping[str, Tensor] = field(default_factory=dict)
     train_s: float = 0.0
+    energy_j: float = math.nan
     loss: float = math.nan
 
 
@@ -48,7 +49,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors |= {f"average.{name}": value.contiguous() for name, value in checkpoint.average.items()}
     metadata = {"format": FORMAT, "epochs": repr(float(checkpoint.epochs)), "digest": checkpoint.digest,
                 "scaler": json.dumps(dict(checkpoint.scaler)), "train_s": repr(float(checkpoint.train_s)),
-                "loss": repr(float(checkpoint.loss))}
+                "energy_j": repr(float(checkpoint.energy_j)), "loss": repr(float(checkpoint.loss))}
     part = path.with_name(f"{path.name}.part{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +81,8 @@ def read_checkpoint(path: Path, digest: str | None = None) -> Checkpoint:
     return Checkpoint(epochs=float(metadata["epochs"]), digest=metadata["digest"],
                       weights=_under("weights.", tensors), momentum=_under("momentum.", tensors),
                       scaler=json.loads(metadata["scaler"]), average=_under("average.", tensors),
-                      train_s=float(metadata.get("train_s", 0.0)), loss=float(metadata.get("loss", math.nan)))
+                      train_s=float(metadata.get("train_s", 0.0)),
+                      energy_j=float(metadata.get("energy_j", math.nan)), loss=float(metadata.get("loss", math.nan)))
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

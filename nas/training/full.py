@@ -29,12 +29,13 @@ class FullTrainer(Trainer):
     """Trains by a recipe on all its images; `teacher`, in eval mode on the device, gives logits for the same inputs.
 
     `settings` are the other arguments of `Trainer`, but for `spec` and `validation`: nothing is judged on the way.
+    `energy_j` is for whoever measures joules to add to: it is kept with the rest, NaN once somebody could not.
     """
 
     def __init__(self, *, recipe: Recipe, train: Images, teacher: nn.Module | None = None, **settings: Any) -> None:
         super().__init__(spec=recipe.training, train=train, validation=train, **settings)
         self.recipe = recipe
-        self.train_s, self.last_loss = 0.0, math.nan
+        self.train_s, self.energy_j, self.last_loss = 0.0, 0.0, math.nan
         self._teacher = teacher
         self._steps = round(recipe.epochs * self.steps_per_epoch)
         if self._steps == 0:
@@ -101,11 +102,11 @@ class FullTrainer(Trainer):
 
     def _checkpoint(self, digest: str) -> Checkpoint:
         return replace(super()._checkpoint(digest), average=self._average, train_s=self.train_s,
-                       loss=self.last_loss)
+                       energy_j=self.energy_j, loss=self.last_loss)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         super()._restore(checkpoint)
-        self.train_s, self.last_loss = checkpoint.train_s, checkpoint.loss
+        self.train_s, self.energy_j, self.last_loss = checkpoint.train_s, checkpoint.energy_j, checkpoint.loss
         self._average = _like(self._average, checkpoint.average)
 
 

@@ -68,9 +68,11 @@ def test_going_on_gives_the_bits_of_never_having_stopped(digits, tmp_path):
     whole.finish(tmp_path / "whole", "d")
     first = trainer(digits)
     first.advance(0.4)
+    first.energy_j += 2.5
     first.save(tmp_path / "going", "d")
     second = trainer(digits)
     second.load(tmp_path / "going", "d")
+    assert (second.train_s, second.energy_j) == (first.train_s, 2.5)
     second.advance(1.5)
     second.finish(tmp_path / "parts", "d")
     assert_equal(dict(read_checkpoint(tmp_path / "whole").weights), dict(read_checkpoint(tmp_path / "parts").weights))

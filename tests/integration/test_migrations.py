@@ -163,6 +163,8 @@ def test_old_records_open(tmp_path, revision):
         assert [(r.seed, [(rung.epochs, rung.error) for rung in r.rungs]) for r in first.evaluation.replicates] == [
             (5, [(0.5, 1 / 3), (2.0, 0.2)])]
     assert known.spent_again.energy_j == (0.375 if revision >= "0009" else None)
+    assert known.engine_j == (0.0625 if revision >= "0010" else None)
+    assert known.spent_finally.energy_j == (2.5 if revision >= "0010" else None)
     assert known.engine_s == (1.5 if revision >= "0007" else None)
     assert first.evaluation.spent.measuring_j == (0.125 if revision >= "0008" else None)
     assert first.evaluation.spent.energy_j == (1 / 3 if revision >= "0004" else None)

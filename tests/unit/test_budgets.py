@@ -15,9 +15,10 @@ FOLDER = Path(__file__).parents[2]
 SPENT = Spent(epochs=12.5, measuring_s=30, training_s=3600, validation_s=120, waiting_s=45, energy_j=None)
 
 
-def summary(spent, replicates=0, spent_again=Spent()):  # noqa: B008 - frozen
+def summary(spent, replicates=0, spent_again=Spent(), **others):  # noqa: B008 - frozen
+    beside = {"engine_j": None, "finals": 0, "spent_finally": Spent(), **others}
     return Summary(counts=dict.fromkeys(TrialState, 1), repeated=0, untrained=0, searched_s=4000, spent=spent,
-                   engine_s=75.0, replicates=replicates, spent_again=spent_again, failed=(), running=())
+                   engine_s=75.0, replicates=replicates, spent_again=spent_again, failed=(), running=(), **beside)
 
 
 def test_what_is_spent_is_told_without_limits():
@@ -39,6 +40,13 @@ def test_what_other_seeds_took_is_told():
         "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time, 7.5 J; 10 % of the budget, in the end"]
 
 
+def test_what_final_trainings_took_is_told():
+    """Where there are any."""
+    finally_ = Spent(epochs=90, training_s=600, validation_s=1)
+    told = list(spending(Budget(trials=10), summary(SPENT, finals=3, spent_finally=finally_)))
+    assert told[2:] == ["final trainings: 3, 90 epochs, 10 min 01 s of device time"]
+
+
 def test_of_a_budget_without_what_other_seeds_have_of_it_this_is_told():
     """The limit that is shown is not the one of the study file."""
     budget = StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="error"),),
@@ -50,9 +58,9 @@ def test_of_a_budget_without_what_other_seeds_have_of_it_this_is_told():
 def test_what_is_left_is_told_of_each_limited_mean():
     """A budget that is passed has nothing left."""
     budget = Budget(trials=10, epochs=20, device_s=3000, energy_j=100, wall_time_s=4600)
-    lines = list(spending(budget, summary(SPENT + Spent(energy_j=25.0, measuring_j=10.0))))[1:]
+    lines = list(spending(budget, summary(SPENT + Spent(energy_j=25.0, measuring_j=10.0), engine_j=1.5)))[1:]
     assert lines == [
-        "12.5 epochs, 1 h 02 min of device time, 25 J (10 J of it measuring)",
+        "12.5 epochs, 1 h 02 min of device time, 25 J (10 J of it measuring), 1.5 J more of the engine",
         "budget of searching: 1 h 06 min of 1 h 16 min spent, 10 min 00 s left",
         "budget of epochs: 12.5 of 20 spent, 7.5 left",
         "budget of device time: 1 h 02 min of 50 min 00 s spent, 0 s left",

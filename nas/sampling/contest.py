@@ -58,6 +58,9 @@ class Landscape(Protocol):
     def costs_of(self, network: Network) -> Array:
         """Positive, in the order of the problem's objectives."""
 
+    def canonical(self, network: Network) -> Network:
+        """The spelling under which this network is kept: another one of it is a repeat."""
+
     def hypervolume(self, networks: Sequence[Network]) -> float:
         """Of these networks by their mean errors, as a share of the best known front's."""
 
@@ -100,6 +103,7 @@ def run(landscape: Landscape, name: str, *, seed: int, budget: int, noisy: bool 
     seconds: list[float] = []
     while len(networks) < budget:
         trial, network, took_s = _proposed(study, problem, make, seed, landscape.costs_of)
+        network = landscape.canonical(network)
         seconds.append(took_s)
         errors = landscape.errors_of(network)
         shown = errors[derived_seed("shown", seed, network) % len(errors)] if noisy else errors.mean()

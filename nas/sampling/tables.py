@@ -2,7 +2,8 @@
 
 Formats: `nas-bench-macro` (xiusu/NAS-Bench-Macro, JSON), `channel-bench` (xiusu/Channel-Bench-Macro, JSON) and `csv`: a
 header and one row for each network, columns `choice:NAME`, `accuracy:SEED` (percent) and `cost:NAME`. A choice whose
-values are all numbers has an order.
+values are all numbers has an order. Rows of one value in the column `network`, where there is one, are the same
+network, spelled in several ways.
 """
 
 import csv
@@ -35,7 +36,8 @@ BEYOND = 1.1
 class Table:
     """`networks` (n, d) hold the position of each choice's value, `errors` (n, seeds) percent, `costs` (n, m) > 0.
 
-    `floor` is the accuracy in percent that a network of the true front must have. A `Landscape` for contests.
+    `floor` is the accuracy in percent that a network of the true front must have; `same` (n,) is where each row's
+    network first stands, None where all differ. A `Landscape` for contests.
     """
 
     name: str
@@ -45,14 +47,15 @@ class Table:
     errors: Array
     costs: Array
     floor: float
+    same: NDArray[np.int64] | None = None
 
     @cached_property
     def key(self) -> str:
         """What results are kept under: the name, the floor, and a digest of all that a search meets."""
         told = ([(choice.name, choice.values) for choice in self.choices], self.cost_names, float(self.floor))
         digest = hashlib.sha256(repr(told).encode())
-        for each in (self.networks, self.errors, self.costs):
-            digest.update(each.tobytes())
+        for each in (self.networks, self.errors, self.costs, self.same):
+            digest.update(b"" if each is None else each.tobytes())
         return f"{self.name} floor {self.floor:g} {digest.hexdigest()[:8]}"
 
     @cached_property
@@ -98,13 +101,18 @@ class Table:
     def _whole(self) -> float:
         return hypervolume(self._front, self.reference.tolist())
 
+    def canonical(self, network: tuple[int, ...]) -> tuple[int, ...]:
+        """The first spelling of the same network."""
+        return network if self.same is None else tuple(self.networks[self.same[self.row[network]]].tolist())
+
     @cached_property
     def row(self) -> Mapping[tuple[int, ...], int]:
         """Where a network stands."""
         return {tuple(network): i for i, network in enumerate(self.networks.tolist())}
 
     def problem(self, *, tell_reference: bool) -> Problem:
-        """What a sampler is told: choices, costs as counts, and the reference as a study file would have it."""
+        """What a sampler is told: choices, costs as counts, which networks are the same, and the reference as a study
+        file would have it."""
         names = (TRAINED, *self.cost_names)
         references = self.reference.tolist() if tell_reference else [None] * len(names)
         positions = [{value: i for i, value in enumerate(choice.values)} for choice in self.choices]
@@ -113,7 +121,8 @@ class Table:
             return tuple(where[params[c.name]] for where, c in zip(positions, self.choices, strict=True))
 
         return Problem(
-            choices=self.choices, distributions={c.name: distribution(c) for c in self.choices}, identify=key,
+            choices=self.choices, distributions={c.name: distribution(c) for c in self.choices},
+            identify=lambda params: self.canonical(key(params)),
             objectives=[Objective(metric=n, reference=r) for n, r in zip(names, references, strict=True)],
             counts=lambda params: dict(zip(self.cost_names, self.costs[self.row[key(params)]].tolist(), strict=True)))
 
@@ -147,10 +156,22 @@ def _from_csv(path: Path, form: str) -> Table:  # noqa: ARG001 - the readers' co
     texts = {name: list(found) for name, found in values.items()}
     figures = {kind: np.array([[float(row[name]) for name in columns[kind]] for row in rows])
                for kind in ("accuracy", "cost")}
+    same = _same([row["network"] for row in rows], np.hstack(list(figures.values()))) if "network" in rows[0] else None
     return Table(
         name=path.stem, choices=choices, cost_names=tuple(name.partition(":")[2] for name in columns["cost"]),
         networks=np.array([[texts[name].index(row[name]) for name in texts] for row in rows]),
-        errors=100 - figures["accuracy"], costs=figures["cost"], floor=0.0)
+        errors=100 - figures["accuracy"], costs=figures["cost"], floor=0.0, same=same)
+
+
+def _same(names: Sequence[str], figures: Array) -> NDArray[np.int64]:
+    """Where each name first stands, (n,). Raises `InvalidValueError` where rows of one name have other figures (n, …)."""
+    first: dict[str, int] = {}
+    found = np.array([first.setdefault(name, i) for i, name in enumerate(names)])
+    different = np.flatnonzero((figures != figures[found]).any(axis=1))
+    if len(different):
+        message = f"rows of network {names[different[0]]} have different figures"
+        raise InvalidValueError(message)
+    return found
 
 
 def _values(texts: set[str]) -> dict[str, Value]:

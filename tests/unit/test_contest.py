@@ -94,6 +94,25 @@ def test_a_noisy_search_is_shown_one_training_and_scored_by_the_mean(tmp_path):
     assert len(found.fresh) == found.distinct < 12
 
 
+def test_rows_of_one_network_are_its_spellings(tmp_path):
+    """Four networks in eight spellings, as the kind has no effect: who knows that proposes each once, and another
+    spelling is a repeat. Without that column it is another contest; rows of one network that differ are refused."""
+    head, *lines = CSV.splitlines()
+    alike = ["network," + head, *(f"{line.split(',')[0]},{line}" for line in lines)]
+    (tmp_path / "t.csv").write_text("\n".join(alike))
+    with pytest.raises(NasError, match=r"t.csv is no csv table: .* rows of network 4 have different figures"):
+        read_table(tmp_path / "t.csv", "csv")
+    alike[2::2] = [line.replace("plain", "wide") for line in alike[1::2]]
+    (tmp_path / "t.csv").write_text("\n".join(alike))
+    table = read_table(tmp_path / "t.csv", "csv")
+    for name in ("known-cost", "mutate_front"):
+        assert contest.run(table, name, seed=0, budget=4).distinct == 4
+    found = contest.run(table, "random", seed=0, budget=30)
+    assert found.distinct == len(found.fresh) == 4
+    (tmp_path / "t.csv").write_text("\n".join(line.partition(",")[2] for line in alike))
+    assert read_table(tmp_path / "t.csv", "csv").key != table.key
+
+
 def test_hidden_costs_are_told_of_proposed_networks_alone(monkeypatch):
     """Costs that nobody can foresee: some networks are passed over and are no evaluations; samplers that know no costs
     beforehand run as before."""

@@ -164,7 +164,7 @@ def _from_csv(path: Path, form: str) -> Table:  # noqa: ARG001 - the readers' co
 
 
 def _same(names: Sequence[str], figures: Array) -> NDArray[np.int64]:
-    """Where each name first stands, (n,). Raises `InvalidValueError` where rows of one name have other figures (n, …)."""
+    """Where each name first stands, (n,). Raises `InvalidValueError` where rows of one name differ in their figures."""
     first: dict[str, int] = {}
     found = np.array([first.setdefault(name, i) for i, name in enumerate(names)])
     different = np.flatnonzero((figures != figures[found]).any(axis=1))

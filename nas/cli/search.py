@@ -7,6 +7,7 @@ import click
 
 from nas import plugins
 from nas.cli import main
+from nas.cli.files import check_writable
 from nas.cli.options import artifacts_of, database_option, default_artifacts
 from nas.cli.profile import show_profile
 from nas.cli.progress import SearchDisplay
@@ -16,6 +17,7 @@ from nas.search.closing import uncertified
 from nas.search.launch import Search, open_search, prepare
 from nas.search.replicates import kept_for_the_end, open_replicates
 from nas.store import Address, Store
+from nas.study import StudySpec
 from nas.study_file import read_study
 
 
@@ -48,11 +50,12 @@ def search(*, study_file: Path, database: str, workers: str | None, address: str
     display.preparing(spec)
     fetch = display.fetch if address is None else lambda _: None
     prepared = prepare(
-        spec, workers=pool, folder=study_file.parent, artifacts=artifacts or default_artifacts(database), fetch=fetch,
+        spec, workers=pool, folder=study_file.parent, fetch=fetch,
+        artifacts=_writable(artifacts or default_artifacts(database), spec),
     ) if Address.parse(database).is_new else None  # so that a study that cannot run leaves no empty record
     with Store.open(database) as store, open_search(
         spec, store=store, workers=pool, folder=study_file.parent, listener=display.update, fetch=fetch,
-        artifacts=artifacts or artifacts_of(store, spec.name, database), prepared=prepared,
+        artifacts=_writable(artifacts or artifacts_of(store, spec.name, database), spec), prepared=prepared,
     ) as found:
         if artifacts is not None:
             click.echo(f"checkpoints go to {found.job.artifacts}, and are looked for there")
@@ -70,6 +73,13 @@ def search(*, study_file: Path, database: str, workers: str | None, address: str
         display.finished(store)
     if failure is not None:
         raise failure
+
+
+def _writable(artifacts: Path, spec: StudySpec) -> Path:
+    """The folder, in which checkpoints of a study that trains can be written. Raises `WriteError`."""
+    if spec.needs_training:
+        check_writable(artifacts / spec.name / "checkpoints")
+    return artifacts
 
 
 def _fresh_seeds(study_file: Path, database: str, address: str | None) -> None:

@@ -194,6 +194,23 @@ def test_a_study_finds_its_checkpoints_again(nas, tmp_path):
         assert store.study("tiny").artifacts == str(tmp_path / "other")
 
 
+def test_a_place_where_no_checkpoint_can_be_written_is_refused_before_anything_is_done(nas, tmp_path):
+    """For a new study, and for one that goes on; a study that trains nothing needs none."""
+    (tmp_path / "kept").write_text("a file")
+    refused(nas("search", "study.yaml", NAS_ARTIFACTS="kept"), "kept/tiny/checkpoints cannot be written: Not a dir")
+    assert not (tmp_path / "nas.db").exists()
+    assert nas("search", "study.yaml").returncode == 0
+    (tmp_path / "nas-artifacts").rename(tmp_path / "elsewhere")
+    (tmp_path / "nas-artifacts").write_text("a file")
+    (tmp_path / "study.yaml").write_text(STUDY.replace("trials: 3", "trials: 4"))
+    refused(nas("search", "study.yaml"), "nas-artifacts/tiny/checkpoints cannot be written: Not a directory")
+    assert len(trials(tmp_path)) == 3
+    assert nas("search", "study.yaml", "--artifacts", "elsewhere").returncode == 0
+    (tmp_path / "study.yaml").write_text(STUDY.replace("  - {metric: error, reference: 95 %}\n", "").replace(
+        "name: tiny", "name: counts"))
+    assert nas("search", "study.yaml").returncode == 0
+
+
 def test_a_url_for_checkpoints_is_refused_with_what_would_be_right(nas, tmp_path):
     """No folder of that name is made."""
     refused(nas("search", "study.yaml", "--artifacts", "s3://bucket/kept"), "into a folder, not to s3://", "mounted")

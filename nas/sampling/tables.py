@@ -167,7 +167,7 @@ def _same(names: Sequence[str], figures: Array) -> NDArray[np.int64]:
     """Where each name first stands, (n,). Raises `InvalidValueError` where rows of one name differ in their figures."""
     first: dict[str, int] = {}
     found = np.array([first.setdefault(name, i) for i, name in enumerate(names)])
-    different = np.flatnonzero((figures != figures[found]).any(axis=1))
+    different = np.flatnonzero(~np.isclose(figures, figures[found], rtol=0, atol=0, equal_nan=True).all(axis=1))
     if len(different):
         message = f"rows of network {names[different[0]]} have different figures"
         raise InvalidValueError(message)

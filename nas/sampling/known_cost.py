@@ -5,14 +5,14 @@ predicted from what was measured; the limits; a Gaussian process on the logarith
 with the largest expected hypervolume improvement, which is exact because nothing but the error is uncertain. Running
 trials count as if they had ended at their posterior mean, trials that were stopped at a rung as noisier ones at what
 would have become of them. Until there are errors to learn from, a random network that is within the limits, or is
-predicted to be. Where the study names scores of untrained networks, the best candidates are ranked once more by a
-process that has them as inputs too.
+predicted to be, and whose costs are better than the references: others gain nothing. Where the study names scores of
+untrained networks, the best candidates are ranked once more by a process that has them as inputs too.
 
 Once a network is measured it is passed over where at these costs another one promises twice as much.
 
-The first trials are those of `random` with the same seed. A study without a cost, or without the error, mutates its
-front instead. A proposal is a function of the trials and the seed: fits are remembered only by the very data that they
-were made of.
+The first trials are those of `random` with the same seed, as far as they are within both. A study without a cost, or
+without the error, mutates its front instead. A proposal is a function of the trials and the seed: fits are remembered
+only by the very data that they were made of.
 """
 
 from collections.abc import Mapping, Sequence
@@ -154,14 +154,15 @@ class _Knowledge:
         return metric in self._counted or len(self._with(metric)) >= ENOUGH
 
     def allowed(self, candidates: Vectors, rng: np.random.Generator) -> Vectors:
-        """The candidates by how much they break the limits as far as that can be told, otherwise as they are; after the
-        first trials also mutants of the networks that broke them least."""
+        """The candidates by how much they break the limits as far as that can be told, then those first that a
+        reference leaves something to gain, otherwise as they are; after the first trials also mutants of the networks
+        that broke the limits least."""
         costs = self.problem.counted(candidates)
         if len(self._first) >= FIRST:
             candidates = np.concatenate([candidates, self._near_the_limits(rng)])
             costs = self._cost_values(candidates)
-        over = self._violations(costs)
-        return candidates[over.argsort(kind="stable")] if over.any() else candidates
+        order = np.lexsort((self._beyond_reference(costs), self._violations(costs)))
+        return candidates[order] if costs else candidates
 
     def _near_the_limits(self, rng: np.random.Generator) -> Vectors:
         measured = [i for i in self._first if all(o.metric in self._figures[i] for o in self._costs)]
@@ -180,6 +181,15 @@ class _Knowledge:
                 beyond = [objective.violation(float(value)) for value in costs[objective.metric]]
                 total += np.array(beyond)
         return total
+
+    def _beyond_reference(self, costs: dict[str, Array]) -> NDArray[np.bool_]:
+        """Whether one of these costs of each network is beyond its reference, (n,)."""
+        beyond = np.zeros(max(map(len, costs.values()), default=0), dtype=bool)
+        for objective in self._costs:
+            if objective.reference is not None and objective.metric in costs:
+                worst = objective.loss(objective.reference)
+                beyond |= np.array([objective.loss(float(value)) >= worst for value in costs[objective.metric]])
+        return beyond
 
     def _cost_values(self, vectors: Vectors) -> dict[str, Array]:
         """The costs of these networks in the metrics' units, as far as they can be told: counted, or predicted from

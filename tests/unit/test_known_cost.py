@@ -78,10 +78,27 @@ def test_totals_are_counts():
 
 
 def test_the_first_trials_are_those_of_random():
-    """With the same seed: so a comparison begins at the same point, and the sampler is never behind there."""
+    """With the same seed, also where no cost can be counted: so a comparison begins at the same point, and the sampler
+    is never behind there."""
     found, other = proposer(ERROR, MACS), proposer(ERROR, MACS, make=samplers.random)
     first = known_cost_module.FIRST
+    assert [proposer(ERROR, LATENCY, informed=False).ask()[1]] == [other.ask()[1]]
+    other = proposer(ERROR, MACS, make=samplers.random)
     assert [found.ask()[1] for _ in range(first)] == [other.ask()[1] for _ in range(first)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_first_trial_from_which_nothing_can_be_gained_is_replaced(seed):
+    """Those of `random` that cost less than the reference stay, others are networks that do; a limit comes first."""
+    costly, other = replace(MACS, reference=2e9), proposer(ERROR, MACS, make=samplers.random, seed=seed)
+    found = proposer(ERROR, costly, seed=seed)
+    first, usual = ([each.ask()[1] for _ in range(known_cost_module.FIRST)] for each in (found, other))
+    macs, before = ([totals(SPACE.decode(params), 224, 10)["macs"] for params in each] for each in (first, usual))
+    assert max(macs) < 2e9 < max(before)
+    assert [params for params, cost in zip(first, before, strict=True) if cost < 2e9] == [
+        params for params, cost in zip(usual, before, strict=True) if cost < 2e9]
+    unlike = proposer(ERROR, replace(costly, reference=1e3, limit=2e9), seed=seed).ask()[1]
+    assert totals(SPACE.decode(unlike), 224, 10)["macs"] <= 2e9
 
 
 def test_errors_beyond_the_reference_keep_their_order_and_lose_their_distance():

@@ -30,6 +30,9 @@ budget: {trials: 3}
 workers: {kind: local}
 """
 COMMAND = [sys.executable, "-c", "from nas.cli import main; main()"]
+HEEDING = [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+                                 "from nas.cli import main; main()"]
+"""Ends at Ctrl-C also where the tests run in the background of a shell, which lets its children ignore it."""
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def test_an_interrupted_search_ends_as_one_that_was_not(nas, tmp_path, sign, cod
     """The same command goes on and finds the architectures of an uninterrupted search; all commands can look."""
     whole = nas("search", "study.yaml", "--database", str(tmp_path / "whole.db"))
     assert whole.returncode == 0, whole.stderr
-    with subprocess.Popen([*COMMAND, "search", "study.yaml"], cwd=tmp_path, stdout=subprocess.PIPE,
+    with subprocess.Popen([*HEEDING, "search", "study.yaml"], cwd=tmp_path, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT) as process:
         deadline = time.monotonic() + 90
         while not finished(tmp_path, 1) and time.monotonic() < deadline:

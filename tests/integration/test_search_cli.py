@@ -30,8 +30,8 @@ budget: {trials: 3}
 workers: {kind: local}
 """
 COMMAND = [sys.executable, "-c", "from nas.cli import main; main()"]
-HEEDING = [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-                                 "from nas.cli import main; main()"]
+HEEDING = [sys.executable, "-c", ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+                                 "from nas.cli import main; main()")]
 """Ends at Ctrl-C also where the tests run in the background of a shell, which lets its children ignore it."""
 
 

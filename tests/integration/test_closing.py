@@ -6,44 +6,42 @@ import pytest
 from click.testing import CliRunner
 
 from nas import plugins
+from nas.benchmark.certify import Cycles
 from nas.cli import main
+from nas.evaluation.certifier import Certifier
 from nas.metrics.certified import certified
 from nas.search.closing import uncertified
 from nas.search.launch import open_search
 from nas.store import Store
 from nas.study import Budget, Objective, StudySpec
+from nas.task import Measured
+from nas.testing.evaluators import ArithmeticEvaluator
 from nas.trial import CERTIFIED
 
 SPEC = StudySpec(name="closing", space="osa_tiny", sampler="random", budget=Budget(trials=4), objectives=(
     Objective(metric="error"), Objective(metric="latency")))
-QUICK = """
-from nas.benchmark.certify import Cycles
-from nas.evaluation.certifier import Certifier
-
-class Quick(Certifier):
-    cycles = Cycles(candidate_s=0.2, reference_s=0.1, dropped_s=0.02, least=2, most=3, max_rejected=1,
-                    max_reference_change=1.0, max_half_width=1.0, patience_s=1.0)
-"""
-JOULES = """
-from dataclasses import replace
-
-from nas.evaluation import certifier
-from nas.measurement import Kind, Measurement
-from nas.metrics.certified import certified
-from nas.task import Measured
-from nas.testing.evaluators import ArithmeticEvaluator
-from quick import Quick
-
 WATTS = 20.0
 
-class Evaluator(ArithmeticEvaluator):
+
+class Quick(Certifier):
+    """Takes half a minute less."""
+
+    cycles = Cycles(candidate_s=0.2, reference_s=0.1, dropped_s=0.02, least=2, most=3, max_rejected=1,
+                    max_reference_change=1.0, max_half_width=1.0, patience_s=1.0)
+
+
+class Joules(ArithmeticEvaluator):
+    """Has joules too, as a board of so many watts."""
+
     def steps(self, task):
+        """As its base does."""
         for event in super().steps(task):
             if isinstance(event, Measured):
                 latency = event.measurements[-1]
-                event = replace(event, measurements=(*event.measurements, replace(
+                event = replace(event, measurements=(*event.measurements, replace(  # noqa: PLW2901 - with one more
                     latency, metric="energy", unit="J", value=latency.value * WATTS, ci_low=None, ci_high=None)))
             yield event
+
 
 def with_joules(networks, plan, meter, *, cycles, energy):
     assert energy
@@ -51,18 +49,11 @@ def with_joules(networks, plan, meter, *, cycles, energy):
     return {name: (figure, replace(figure, metric="energy", unit="J", value=WATTS * figure.value if figure.value else
                                    None)) for name, (figure,) in found.items()}
 
-class Certifier(Quick):
-    def steps(self, task):
-        certifier.certified = with_joules
-        yield from super().steps(task)
-"""
-
 
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
-    """Opens the search of a folder that has its own locks and a certifier that takes no half minute."""
+    """Opens the search of a folder that has its own locks."""
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
-    (tmp_path / "quick.py").write_text(QUICK)
 
     def search(store):
         return open_search(SPEC, store=store, workers=plugins.load("nas.workers", "local")(), folder=tmp_path,
@@ -81,7 +72,7 @@ def test_members_are_certified_together_and_kept_beside_what_decided(opened, tmp
             before = {trial.number: trial.evaluation.value("latency") for trial in store.trials("closing")}
             members = uncertified(found.engine)
             assert tuple(trial.number for trial in members) == found.engine.brain.front.members != ()
-            found.certify(members, evaluator="quick:Quick")
+            found.certify(members, evaluator=f"{__name__}:Quick")
             known = found.engine.brain.members()
         recorded = {trial.number: trial for trial in store.trials("closing")}
         assert [recorded[trial.number] for trial in known] == known
@@ -102,16 +93,14 @@ def test_joules_are_certified_where_they_are_an_objective(tmp_path, monkeypatch)
     """Each member has both figures, its own and of one session; the front shows the joules as certified. The
     joules are 20 W of the seconds, as this needs no sensor; how they are measured is tested with certify_energy."""
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
-    (tmp_path / "quick.py").write_text(QUICK)
-    (tmp_path / "joules.py").write_text(JOULES)
-    monkeypatch.setattr("nas.evaluation.certifier.certified", certified)  # what it puts in place is taken back
+    monkeypatch.setattr("nas.evaluation.certifier.certified", with_joules)
     spec = replace(SPEC, objectives=(*SPEC.objectives, Objective(metric="energy")))
     with Store.open(tmp_path / "nas.db") as store:
         with open_search(spec, store=store, workers=plugins.load("nas.workers", "local")(), folder=tmp_path,
-                         artifacts=tmp_path, evaluator="joules:Evaluator") as found:
+                         artifacts=tmp_path, evaluator=f"{__name__}:Joules") as found:
             found.run()
             members = uncertified(found.engine)
-            found.certify(members, evaluator="joules:Certifier")
+            found.certify(members, evaluator=f"{__name__}:Quick")
         recorded = [store.trials("closing")[trial.number] for trial in members]
         assert store.problems() == []
     for trial in recorded:

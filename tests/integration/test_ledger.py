@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nas.benchmark.certify import Cycles
 from nas.cli import main
-from nas.evaluation.certifier import Certifier
 from nas.meters.cpu import CpuMeter
 from nas.report.quantities import duration
 from nas.search.closing import uncertified
@@ -23,13 +21,6 @@ SPEC = StudySpec(
     objectives=(Objective(metric="error", reference=1.0), Objective(metric="latency", reference=1.0)),
     data=DataSpec(dataset="digits", validation_images=100, train_images=640), rungs=RungSpec(epochs=(1.0, 2.0)),
     training=TrainingSpec(precision="fp32", channels_last=False))
-
-
-class Quick(Certifier):
-    """Takes half a minute less."""
-
-    cycles = Cycles(candidate_s=0.2, reference_s=0.1, dropped_s=0.02, least=2, most=3, max_rejected=1,
-                    max_reference_change=1.0, max_half_width=1.0, patience_s=1.0)
 
 
 @pytest.fixture
@@ -74,7 +65,7 @@ def test_certifying_and_final_trainings_have_their_joules():
         with search(store) as found:
             found.run()
             before, members = store.summary("ledger").spent, uncertified(found.engine)
-            found.certify(members, evaluator=f"{__name__}:Quick")
+            found.certify(members, evaluator="tests.integration.test_closing:Quick")
             known = store.summary("ledger").spent
         assert store.problems() == []
         took = known.measuring_s - before.measuring_s

@@ -1,7 +1,8 @@
 """Which share of a network's latency each of its parts takes: stem, stages, classifier, timed one after the other.
 
-Shares are of the sum within the same run, so a machine that is slow for a while changes them little. Waiting for the
-device after each part makes a run on a GPU longer than it is without; the whole network's latency is `nas measure`'s.
+Shares are of the sum within the same run, so a machine that is slow for a while changes them little. A run in which
+this process waited for a core is left out, as `nas.benchmark.timing` does with blocks. Waiting for the device after
+each part makes a run on a GPU longer than it is without; the whole network's latency is `nas measure`'s.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ import numpy as np
 
 from nas.architecture import Architecture
 from nas.benchmark import prepare
+from nas.benchmark.timing import MAX_WAITING_SHARE, waiting_s
+from nas.errors import UnavailableError
 from nas.measurement import MeasurementPlan
 from nas.meters import Meter
 from nas.meters.lock import DeviceLock
@@ -18,6 +21,9 @@ from nas.metrics import seeded_network
 
 WARM_UP = 5
 """Runs that are not counted."""
+
+MAX_HELD = 0.5
+"""Of the runs; where others held the cores in more, those that are left say little."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +39,11 @@ def latency_shares(architecture: Architecture, num_classes: int, plan: Measureme
                    meter: Meter) -> tuple[Mapping[str, Share], int]:
     """The share of every part, by the names of `nas show`, and over how many runs; eager, for `plan.max_time_s`.
 
-    Raises what `nas.benchmark.prepare` and the lock raise.
+    Raises `UnavailableError` where the device worked for others or slowed itself down meanwhile, and what
+    `nas.benchmark.prepare` and the lock raise.
     """
     marks: list[float] = []
+    waited: list[float] = []  # seconds for a core, of each run
 
     def mark(*_: object) -> None:
         meter.synchronize()
@@ -53,10 +61,22 @@ def latency_shares(architecture: Architecture, num_classes: int, plan: Measureme
         for _ in range(WARM_UP):
             run()
         marks.clear()
+        neighbour = meter.watch.neighbour()
+        meter.watch.begin()
         until = meter.time_s() + plan.max_time_s
         while not marks or meter.time_s() < until:
+            meter.watch.look()
+            before = meter.host_load()
             run()
+            waited.append(waiting_s(before, meter.host_load()))
+        problem = neighbour or meter.watch.problem()
     taken = np.diff(np.asarray(marks).reshape(-1, len(parts) + 1), axis=1)  # (runs, parts), seconds
+    held = np.asarray(waited) > MAX_WAITING_SHARE * taken.sum(axis=1)
+    if problem or held.mean() > MAX_HELD:
+        raise UnavailableError("the shares of the latency were not timed: " + (
+            problem.reason if problem else f"other processes held the cores in {held.sum()} of {len(held)} runs; "
+                                           "stop them and try again"))
+    taken = taken[~held]
     shares = taken / taken.sum(axis=1, keepdims=True)
     low, median, high = np.quantile(shares, (0.05, 0.5, 0.95), axis=0)
     return {name: Share(median=float(median[i]), low=float(low[i]), high=float(high[i]))

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from nas.cli import main
+from nas.errors import UnavailableError
 from nas.pareto import front
 from nas.report.history import finished
 from nas.store import Store
@@ -133,9 +134,14 @@ def test_show_names_no_command_that_would_fail(nas, trials):
     assert "take it away" not in nas("show", f"pages:{other}")
 
 
-def test_show_times_the_parts_of_a_network(nas):
-    """Every part has a share of the latency here, and the shares add up to about the whole."""
-    text = nas("show", "pages:0", "--latency")
+def test_show_times_the_parts_of_a_network(record):
+    """Every part has a share of the latency here, and the shares add up to about the whole; where the machine is too
+    busy for that, there is a reason and no share."""
+    shown = CliRunner().invoke(main, ["show", "pages:0", "--latency", "--database", str(record)])
+    text = shown.output
+    if shown.exit_code == UnavailableError.exit_code:
+        assert "share of the latency here" not in text
+        pytest.skip(text[text.index("the shares of the latency were not timed: other processes"):].strip())
     timed = text[text.index("share of the latency here, on "):]
     shares = re.findall(r"^(\w+(?: \d)?) +([\d.]+)%  \[([\d.]+)% to ([\d.]+)%\]$", timed, flags=re.MULTILINE)
     assert [name for name, *_ in shares] == ["stem", "stage 2", "stage 3", "stage 4", "classifier"]

@@ -15,6 +15,7 @@ without the error, mutates its front instead. A proposal is a function of the tr
 only by the very data that they were made of.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import takewhile
@@ -39,10 +40,15 @@ MEMBERS, NEIGHBOURS, NEAR, FRESH = 60, 40, 400, 50
 of all of them together; and new ones of any member for each proposal."""
 NEAREST = 10
 """Networks that break the limits least, of which mutants are candidates while too few were trained."""
-FIRST = 5
-"""Random trials before the model proposes. With four the fifth was worse than random on three of fourteen landscapes,
-with five none is on any; from the 25th on it makes no difference (48 to 160 seeds each). Spread over the costs instead
-they were better on two landscapes and worse than random on two (16)."""
+FIRST = 6
+"""Random trials before the model proposes. With four the fifth was worse than random on three of fourteen landscapes
+(48 to 160 seeds each), with five the sixth by .007 on NAS-Bench-201's CIFAR-100, with six the seventh is not (300);
+from the 25th on it makes no difference. Spread over the costs instead they were better on two landscapes and worse
+than random on two (16)."""
+NOISY = 0.05
+"""Share of the variance of the log-errors that is noise, as estimated, above which the front is of posterior means.
+Where means are shown it is .001 to .05, on Channel-Bench ResNet with one training shown .02 to .19, mostly above .05.
+"""
 NEWEST = 200
 """The model of a cost rests on at most so many: costs scatter little, and the newest networks are most like the next
 one."""
@@ -239,6 +245,11 @@ class _Knowledge:
         """Of the log-error."""
         return self._error_model(self.encode)
 
+    @property
+    def _noisy(self) -> bool:
+        """Whether what one training gives is too uncertain to be taken as it is."""
+        return math.exp(self._model.hyperparameters.noise) > NOISY
+
     def _error_model(self, encode: Encoder | ScoredEncoder) -> GaussianProcess:
         """Of the log-error by these inputs; running trials make it surer, not better."""
         done, errors, costs = self._observed
@@ -274,13 +285,11 @@ class _Knowledge:
 
     @cached_property
     def front(self) -> tuple[Vectors, Array]:
-        """The networks of the front and their losses; a running one's error is the posterior mean.
-
-        Observed errors, not posterior means: with those, and gains without the noise, the hypervolume after 50
-        evaluations is the same within .003 where one training is shown (24 seeds of each table of that kind) and within
-        its error where means are (40 seeds of three); see studies/search-bench/README.md.
-        """
+        """The networks of the front and their losses; a running one's error is the posterior mean, and where trainings
+        are noisy so is every one's."""
         done, error, costs = self._observed
+        if self._noisy:
+            error = self._model.mean(self.encode(self.vectors[done]))
         if self._running:
             waiting = self.vectors[self._running]
             costs = np.concatenate([costs, self._losses(self._cost_values(waiting))])
@@ -347,9 +356,9 @@ class _Knowledge:
         return np.lexsort((mean, -gain))
 
     def _gains(self, model: GaussianProcess, inputs: Array, losses: Array) -> tuple[Array, Array]:
-        """The means of the log-errors, and the expected gains in hypervolume: of the errors that would be observed, as
-        the front is of observed ones."""
-        mean, deviation = model.predict(inputs, noise=True)
+        """The means of the log-errors, and the expected gains in hypervolume: of errors as they would be observed,
+        unless the front is of posterior means."""
+        mean, deviation = model.predict(inputs, noise=not self._noisy)
         return mean, expected_improvement(mean=mean, deviation=deviation, costs=losses, front=_plain(self.front[1]),
                                           reference=_plain(self.reference))
 

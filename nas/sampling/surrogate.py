@@ -33,19 +33,17 @@ COST_SCALE = 0.5
 
 
 @lru_cache(maxsize=128)
-def _remembered(inputs: bytes, outputs: bytes, columns: bytes, near: bytes) -> Hyperparameters:
+def _remembered(inputs: bytes, outputs: bytes, columns: bytes) -> Hyperparameters:
     y, parts = np.frombuffer(outputs), np.frombuffer(columns, dtype=np.int64).reshape(2, -1)
-    known = Hyperparameters.of(np.frombuffer(near)) if near else None
-    return fit(np.frombuffer(inputs).reshape(len(y), -1), y, Columns(*parts), known)
+    return fit(np.frombuffer(inputs).reshape(len(y), -1), y, Columns(*parts))
 
 
 def _hyperparameters(inputs: Array, outputs: Array, columns: Columns, count: int) -> Hyperparameters:
     """For the first `count` points, or a few less."""
     used = REFITS[bisect_right(REFITS, count) - 1]
-    near = _hyperparameters(inputs, outputs, columns, used // 2).vector.tobytes() if used >= 20 else b""
     chosen = np.unique(np.linspace(0, used - 1, min(used, FITTED)).round().astype(int))
     parts = np.stack([columns.groups, columns.values]).tobytes()
-    return _remembered(inputs[chosen].tobytes(), outputs[chosen].tobytes(), parts, near)
+    return _remembered(inputs[chosen].tobytes(), outputs[chosen].tobytes(), parts)
 
 
 def posterior(inputs: Array, outputs: Array, columns: Columns,

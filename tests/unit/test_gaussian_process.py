@@ -70,17 +70,6 @@ def test_the_fit_starts_at_the_prior_and_its_gradient_is_that_of_differences(mon
     assert np.allclose(gradient, approx_fprime(at, lambda x: seen["loss"](x)[0], 1e-6), rtol=1e-3, atol=1e-3)
 
 
-def test_a_fit_that_starts_near_ends_where_one_from_the_priors_does():
-    """The fit to half of the points is near that to all: same prediction, fewer steps."""
-    inputs, outputs = data(80)
-    half = fit(inputs[::2], outputs[::2], COLUMNS)
-    at = np.random.default_rng(2).random((25, 4))
-    far, near = (GaussianProcess(inputs=inputs, outputs=outputs, columns=COLUMNS, hyperparameters=known).predict(at)
-                 for known in (fit(inputs, outputs, COLUMNS), fit(inputs, outputs, COLUMNS, half)))
-    assert near[0] == pytest.approx(far[0], abs=0.02)
-    assert near[1] == pytest.approx(far[1], abs=0.02)
-
-
 def test_noise_is_learned_and_an_input_without_effect_gets_the_longest_scale():
     """0.05 of noise on outputs whose third input does nothing."""
     rng = np.random.default_rng(3)

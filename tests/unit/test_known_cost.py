@@ -149,6 +149,32 @@ def test_a_running_trial_makes_the_model_surer_but_not_better():
     assert here[0].tolist() in after.front[0].tolist()
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_where_trainings_are_noisy_the_front_is_of_posterior_means(noise):
+    """Which are nearer to what is true of its networks than what one training of each gave; else of what was seen."""
+    chance, observed, true = random.Random(2), [], []
+    common, varied = records(1, seed=2)[0].params, ("stem_mid", "depthwise", "stage2.mid_channels", "stage2.num_layers")
+    for number in range(60):
+        changed = {choice.name: chance.choice(choice.values) for choice in SPACE.choices if choice.name in varied}
+        trial = trained(number, {**common, **changed})
+        true.append(math.log(trial.evaluation.value("error")))
+        rung = replace(trial.evaluation.rungs[0], error=math.exp(true[-1] + chance.gauss(0, noise)))
+        observed.append(replace(trial, evaluation=replace(trial.evaluation, rungs=(rung,))))
+    found = proposer(ERROR, MACS)
+    found.rebuild(observed)
+    known = _Knowledge(found._problem, found._study.get_trials())
+    networks, losses = known.front
+    of_front = [known.vectors.tolist().index(network) for network in networks.tolist()]
+    seen = np.log([observed[i].evaluation.value("error") for i in of_front])
+    assert len(networks) > 2
+    if noise:
+        assert losses[:, 0] == pytest.approx(known._model.mean(known.encode(networks)))
+        right = np.array(true)[of_front]
+        assert np.abs(losses[:, 0] - right).mean() < 0.1 < np.abs(seen - right).mean()
+    else:
+        assert losses[:, 0] == pytest.approx(seen)
+
+
 def test_of_a_long_history_the_front_and_the_newest_trials_tell(monkeypatch):
     """The model has no more points than it may, and each member of the front is one."""
     found = proposer(ERROR, LATENCY)
@@ -294,9 +320,9 @@ def test_what_a_model_has_learned_does_not_depend_on_what_was_asked_before():
     rng = np.random.default_rng(0)
     inputs, columns = rng.random((60, 3)), Columns(np.arange(3), np.full(3, -1))
     outputs = np.sin(5 * inputs[:, 0]) + inputs[:, 1] + 0.05 * rng.normal(size=60)
-    found = [surrogate.posterior(inputs[:n], outputs[:n], columns).hyperparameters.vector for n in range(20, 61)]
+    found = [surrogate.posterior(inputs[:n], outputs[:n], columns).hyperparameters.lengths for n in range(20, 61)]
     surrogate._remembered.cache_clear()
-    assert surrogate.posterior(inputs, outputs, columns).hyperparameters.vector.tolist() == found[-1].tolist()
+    assert surrogate.posterior(inputs, outputs, columns).hyperparameters.lengths.tolist() == found[-1].tolist()
     assert len({vector.tobytes() for vector in found}) == len([n for n in surrogate.REFITS if 20 <= n <= 60])
 
 

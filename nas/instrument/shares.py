@@ -14,9 +14,10 @@ from nas.architecture import Architecture
 from nas.benchmark import prepare
 from nas.benchmark.timing import MAX_WAITING_SHARE, waiting_s
 from nas.errors import UnavailableError
-from nas.measurement import MeasurementPlan
+from nas.measurement import MeasurementPlan, Status
 from nas.meters import Meter
 from nas.meters.lock import DeviceLock
+from nas.meters.watch import Problem
 from nas.metrics import seeded_network
 
 WARM_UP = 5
@@ -72,10 +73,11 @@ def latency_shares(architecture: Architecture, num_classes: int, plan: Measureme
         problem = neighbour or meter.watch.problem()
     taken = np.diff(np.asarray(marks).reshape(-1, len(parts) + 1), axis=1)  # (runs, parts), seconds
     held = np.asarray(waited) > MAX_WAITING_SHARE * taken.sum(axis=1)
-    if problem or held.mean() > MAX_HELD:
-        raise UnavailableError("the shares of the latency were not timed: " + (
-            problem.reason if problem else f"other processes held the cores in {held.sum()} of {len(held)} runs; "
-                                           "stop them and try again"))
+    if problem is None and held.mean() > MAX_HELD:
+        problem = Problem(status=Status.CONTENDED, reason=f"other processes held the cores in {held.sum()} of "
+                                                          f"{len(held)} runs; stop them and try again")
+    if problem is not None:
+        raise UnavailableError(f"the shares of the latency were not timed: {problem.reason}")
     taken = taken[~held]
     shares = taken / taken.sum(axis=1, keepdims=True)
     low, median, high = np.quantile(shares, (0.05, 0.5, 0.95), axis=0)

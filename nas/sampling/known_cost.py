@@ -47,7 +47,8 @@ from the 25th on it makes no difference. Spread over the costs instead they were
 than random on two (16)."""
 NOISY = 0.05
 """Share of the variance of the log-errors that is noise, as estimated, above which the front is of posterior means.
-Where means are shown it is .001 to .05, on Channel-Bench ResNet with one training shown .02 to .19, mostly above .05.
+With 50 trainings it is .08 to .15 on Channel-Bench ResNet with one training shown, .02 to .05 there with their mean,
+and on six other tables at most .01, but once .09 (six seeds each).
 """
 NEWEST = 200
 """The model of a cost rests on at most so many: costs scatter little, and the newest networks are most like the next

@@ -8,8 +8,8 @@ offered where the resolution is low, as in HGNetV2; a second block makes identit
 pool's padding changes only borders here, since all sizes are even, and is fixed.
 """
 
-from nas.architecture import Attention, Stem
-from nas.search_space import OsaSpace
+from nas.core.architecture import Attention, Stem
+from nas.core.search_space import OsaSpace
 
 SPACE = OsaSpace(
     stem=(Stem.CIFAR,),

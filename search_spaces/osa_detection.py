@@ -8,8 +8,8 @@ VoVNet-27-slim. 5x5 kernels are offered in the last two stages, as in HGNetV2. T
 other backbones do (38, 19, 10 at 300 pixels, where the authors' pool gives 37, 18, 9).
 """
 
-from nas.architecture import Attention, PoolPadding, Stem
-from nas.search_space import OsaSpace
+from nas.core.architecture import Attention, PoolPadding, Stem
+from nas.core.search_space import OsaSpace
 
 SPACE = OsaSpace(
     stem=(Stem.CODE, Stem.PAPER),

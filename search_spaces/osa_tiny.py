@@ -5,8 +5,8 @@ time on one CPU core. Two depths of the last stage, identity and eSE are choices
 without effect merge there: with one block, 6 combinations of the two switches are 2 networks.
 """
 
-from nas.architecture import Attention, Stem
-from nas.search_space import OsaSpace
+from nas.core.architecture import Attention, Stem
+from nas.core.search_space import OsaSpace
 
 SPACE = OsaSpace(
     stem=(Stem.CIFAR,),

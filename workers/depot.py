@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas.errors import CorruptFileError, NasError, TrialFailedError, WriteError
-from nas.evaluation import Job
-from nas.task import Event, Numbered, Task, Trained
+from nas.core.errors import CorruptFileError, NasError, TrialFailedError, WriteError
+from nas.core.tasks import Event, Numbered, Task, Trained
+from nas.searching.evaluators import Job
 
 
 class Depot:

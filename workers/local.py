@@ -3,13 +3,13 @@
 import os
 import socket
 
-from nas import plugins
-from nas.errors import NasError, TrialFailedError
-from nas.evaluation import Evaluates, Job, Preparation
-from nas.meters.host import affinity
-from nas.search.brain import Finished, Wait
-from nas.search.engine import Director
-from nas.task import Decision, Numbered
+from nas.core import plugins
+from nas.core.errors import NasError, TrialFailedError
+from nas.core.tasks import Decision, Numbered
+from nas.measuring.meters.host import affinity
+from nas.searching.engine import Director
+from nas.searching.evaluators import Evaluates, Job, Preparation
+from nas.searching.state import Finished, Wait
 
 
 class LocalWorkers:

@@ -37,12 +37,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from nas.errors import ClusterError, NasError, TrialFailedError
-from nas.evaluation import Evaluates, Job, Preparation
-from nas.search.brain import Finished, Wait
-from nas.search.engine import Director
-from nas.study import WorkersSpec
-from nas.task import Decision, Numbered
+from nas.core.errors import ClusterError, NasError, TrialFailedError
+from nas.core.study import WorkersSpec
+from nas.core.tasks import Decision, Numbered
+from nas.searching.engine import Director
+from nas.searching.evaluators import Evaluates, Job, Preparation
+from nas.searching.state import Finished, Wait
 from workers.depot import Carrier, Depot
 from workers.local import evaluator_class, worker_name
 

@@ -7,7 +7,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning th
 
 import click
 
-from nas.errors import NasError
+from nas.core.errors import NasError
 
 
 class Group(click.Group):
@@ -32,23 +32,8 @@ def main() -> None:
     """Find OSA (VoVNet) backbones that are fast, frugal and accurate on your device."""
 
 
-from nas.cli import (  # noqa: E402, F401 - each adds its commands
-    bench,
-    connections,
-    contest,
-    db,
-    export,
-    instrument,
-    look,
-    measure,
-    peers,
-    remeasure,
-    replicate,
-    report,
-    scores,
-    search,
-    serve,
-    stopping,
-    storage,
-    train,
-)
+from nas.cli import bench, connections, db, export, look, measure, peers, remeasure  # noqa: E402, F401
+from nas.cli import replicate, report, search, serve, train  # noqa: E402, F401
+from nas.cli.bench import instrument, scores, stopping  # noqa: E402, F401
+from nas.cli.bench import search as bench_search  # noqa: E402, F401
+from nas.cli.bench import store as bench_store  # noqa: E402, F401

@@ -13,11 +13,11 @@ from rich.progress import track
 from nas.cli import main
 from nas.cli.files import write_files
 from nas.cli.tables import echo_wide, plain_table
-from nas.errors import NasError
+from nas.core.errors import NasError
 
 if TYPE_CHECKING:
-    from nas.connections.strength import BlockMap
     from nas.data import Channels, Images
+    from nas.paper.connections.strength import BlockMap
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and deviation that torchvision's and timm's DenseNets were trained with."""
@@ -50,9 +50,9 @@ def connections(models: Sequence[Path], weak: float, output: Path | None) -> Non
     MODEL is a file of weights (.pth, .safetensors) of a DenseNet, torchvision's or one trained here, or of an OSA
     network, or a folder of nas export. Nothing in it is run.
     """
-    from nas.connections.weights import block_maps, read_weights  # noqa: PLC0415 - torch takes seconds to import
-    from nas.report import connections as shown  # noqa: PLC0415
-    from nas.report.heat_map import as_png  # noqa: PLC0415
+    from nas.paper.connections import page as shown
+    from nas.paper.connections.heat_map import as_png
+    from nas.paper.connections.weights import block_maps, read_weights
 
     maps = {str(model): block_maps(read_weights(model)) for model in models}
     for name, blocks in maps.items():
@@ -93,8 +93,8 @@ def ablate(*, model: Path, block: int, layers: Sequence[int], sources: Sequence[
 
     MODEL is a file of a DenseNet's weights, as nas connections takes it; it stays as it is. Nothing is trained again.
     """
-    from nas.connections import ablation  # noqa: PLC0415 - torch takes seconds to import
-    from nas.connections.weights import read_weights  # noqa: PLC0415
+    from nas.paper.connections import ablation
+    from nas.paper.connections.weights import read_weights
 
     if dataset and images:
         raise NasError("give --data or --images, not both")
@@ -118,10 +118,10 @@ def ablate(*, model: Path, block: int, layers: Sequence[int], sources: Sequence[
 
 def _judges(dataset: str | None, images: Path | None) -> "tuple[Iterable[Images], Channels, Channels]":
     """The batches and the normalisation that goes with them."""
-    from nas.connections.ablation import batches  # noqa: PLC0415 - as above
-    from nas.data import load  # noqa: PLC0415
-    from nas.data.folder import center_crops  # noqa: PLC0415
-    from nas.study import DataSpec  # noqa: PLC0415
+    from nas.core.study import DataSpec
+    from nas.data import load
+    from nas.data.folder import center_crops
+    from nas.paper.connections.ablation import batches
 
     if images is not None:
         return center_crops(images), *IMAGENET

@@ -2,11 +2,11 @@
 
 import click
 
-from nas import plugins
 from nas.cli import main
 from nas.cli.options import database_option, open_record, pick_study
-from nas.errors import DatabaseError
-from nas.store import Store
+from nas.core import plugins
+from nas.core.errors import DatabaseError
+from nas.record import Store
 
 
 @main.group()
@@ -42,7 +42,7 @@ def copy(source: str, target: str) -> None:
 @click.option("--trial", "numbers", type=int, multiple=True, help="Only this trial; may be given several times.")
 def retry(study: str | None, database: str, numbers: tuple[int, ...]) -> None:
     """Let the failed trials of STUDY be tried again, from their last rung, by the next `nas search`."""
-    from nas.search.retry import retry as try_again  # noqa: PLC0415 - torch takes seconds to import
+    from nas.searching.retry import retry as try_again
 
     with Store.open(database) as store:
         again = try_again(store, pick_study(store, study).name, numbers)
@@ -57,7 +57,7 @@ def retry(study: str | None, database: str, numbers: tuple[int, ...]) -> None:
 @database_option
 def export_optuna(study: str, url: str, database: str) -> None:
     """Write STUDY as an Optuna study at URL (such as sqlite:///optuna.db), for optuna-dashboard."""
-    from nas.sampling.optuna_study import export_study  # noqa: PLC0415 - Optuna takes a second to import
+    from nas.sampling.optuna_study import export_study
 
     with open_record(database) as store:
         record, trials = store.study(study), store.trials(study)

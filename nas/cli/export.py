@@ -6,18 +6,18 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from nas.analysis.finals import newest
+from nas.analysis.posterior import front_now
 from nas.cli import main
 from nas.cli.options import database_option, open_record, pick_study
-from nas.errors import InvalidValueError, NasError
-from nas.evaluation import Preparation
-from nas.pareto import knee as knee_of
-from nas.recipe import FinalTraining
+from nas.core.errors import InvalidValueError, NasError
+from nas.core.pareto import knee as knee_of
+from nas.core.recipe import FinalTraining
+from nas.core.trial import Trial
+from nas.record import StudyRecord
 from nas.report.drawing import draw
-from nas.report.finals import newest
 from nas.report.quantities import with_interval
-from nas.report.spread import front_now
-from nas.store import StudyRecord
-from nas.trial import Trial
+from nas.searching.evaluators import Preparation
 
 
 @main.command()
@@ -55,7 +55,7 @@ def verify(folder: Path, no_latency: bool, strict: bool) -> None:
 
     The exit code is 1 where a check fails.
     """
-    from nas.export import verify_bundle  # noqa: PLC0415 - torch and ONNX take seconds to import
+    from nas.export import verify_bundle
 
     found = verify_bundle(folder, measure=not no_latency)
     console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -90,7 +90,7 @@ def _chosen(record: StudyRecord, trials: dict[int, Trial], number: int | None, *
 
 def _export(record: StudyRecord, trial: Trial, destination: Path, finals: Sequence[FinalTraining], *,
             measure: bool) -> None:
-    from nas.export import export_trial  # noqa: PLC0415 - torch and ONNX take seconds to import
+    from nas.export import export_trial
 
     prepared = Preparation.from_dict(record.numerics)
     result = newest(finals, [trial]).get(trial.number)

@@ -6,7 +6,7 @@ from tempfile import TemporaryFile
 
 import click
 
-from nas.errors import WriteError
+from nas.core.errors import WriteError
 
 
 def write_file(path: Path, content: str | bytes) -> None:

@@ -11,33 +11,33 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from nas.architecture import Architecture
+from nas.analysis.finals import newest, results
+from nas.analysis.posterior import Honest, front_now, honest
+from nas.analysis.rank_agreement import agreements_of
+from nas.analysis.relations import choices_seen, neighbours, positions
+from nas.analysis.selection import condition, ordered
 from nas.cli import main
 from nas.cli.options import SIZE, database_option, open_record, pick_study, pick_trial
 from nas.cli.progress import shown_url
 from nas.cli.tables import MANY, PAGE, front_table
 from nas.cli.watch import watch
-from nas.errors import InvalidValueError, NasError
-from nas.measurement import MeasurementPlan
-from nas.pareto import ParetoFront, dominators
-from nas.pareto import front as front_of
-from nas.pareto import knee as knee_of
-from nas.published import PUBLISHED, published
+from nas.core.architecture import Architecture
+from nas.core.errors import InvalidValueError, NasError
+from nas.core.measurement import MeasurementPlan
+from nas.core.pareto import ParetoFront, dominators
+from nas.core.pareto import front as front_of
+from nas.core.pareto import knee as knee_of
+from nas.core.published import PUBLISHED, published
+from nas.core.stopping import Curves, Futility
+from nas.core.study import Budget
+from nas.core.trial import Spent, Trial, TrialState
+from nas.record import Store, StudyRecord, Summary
 from nas.report import fronts
 from nas.report.at_work import AtWork, at_work
 from nas.report.drawing import draw
 from nas.report.export_command import export_command, exportable
-from nas.report.finals import newest, results
 from nas.report.history import finished, front_at
-from nas.report.quality import agreements_of
 from nas.report.quantities import duration, quantity, sparkline, with_interval
-from nas.report.relations import choices_seen, neighbours, positions
-from nas.report.selection import condition, ordered
-from nas.report.spread import Honest, front_now, honest
-from nas.rungs import Curves, Futility
-from nas.store import Store, StudyRecord, Summary
-from nas.study import Budget
-from nas.trial import Spent, Trial, TrialState
 
 
 @main.command()
@@ -165,8 +165,8 @@ def show(target: str, database: str, size: int | None, *, timed: bool) -> None:
 
 
 def _latency_shares(network: Architecture, classes: int, plan: MeasurementPlan) -> Iterator[str]:
-    from nas.instrument.shares import latency_shares  # noqa: PLC0415 - torch takes seconds to import
-    from nas.meters import find_meter  # noqa: PLC0415
+    from nas.measuring.latency_shares import latency_shares
+    from nas.measuring.meters import find_meter
 
     with find_meter() as meter:
         shares, runs = latency_shares(network, classes, replace(plan, runtime="eager"), meter)

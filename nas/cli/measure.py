@@ -11,15 +11,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from nas.architecture import Architecture
 from nas.cli import main
 from nas.cli.db import check
 from nas.cli.options import PRECISIONS, SIZE, THREADS, database_option, open_record, pick_trial
-from nas.errors import NasError
-from nas.measurement import Measurement, MeasurementPlan, Precision
-from nas.meters import find_meter
+from nas.core.architecture import Architecture
+from nas.core.errors import NasError
+from nas.core.measurement import Measurement, MeasurementPlan, Precision
+from nas.measuring.meters import find_meter
+from nas.record import Store
 from nas.report.quantities import quantity, with_interval
-from nas.store import Store
 
 
 @main.command()
@@ -32,7 +32,7 @@ def doctor(context: click.Context, *, as_json: bool, of_record: bool, database: 
     if of_record:
         context.invoke(check, database=database)
         return
-    from nas.instrument import findings  # noqa: PLC0415 - torch takes seconds to import
+    from nas.measuring.doctor import findings
 
     found = list(findings())
     if as_json:
@@ -63,7 +63,8 @@ def measure(*, targets: Sequence[str], database: str, kind: str | None, batch: i
     TARGET is a published VoVNet (vovnet39), an architecture.json, STUDY:TRIAL, a folder of nas export, a .onnx file,
     timm:NAME, torchvision:NAME, or module:callable (which runs that module's code).
     """
-    from nas import instrument  # noqa: PLC0415 - torch takes seconds to import
+    from nas.measuring.session import certified, measure_all
+    from nas.measuring.targets import load_target
 
     def find_trial(text: str) -> tuple[Architecture, int]:
         with open_record(database) as store:
@@ -72,7 +73,7 @@ def measure(*, targets: Sequence[str], database: str, kind: str | None, batch: i
 
     plan = MeasurementPlan(batch_size=batch, image_size=size, precision=Precision(precision), runtime=runtime,
                            threads=threads)
-    loaded = [instrument.load_target(text, plan, find_trial) for text in targets]
+    loaded = [load_target(text, plan, find_trial) for text in targets]
     shown: list[dict[str, Any]] = []
     without: list[str] = []
     with find_meter(kind) as meter, Store.open(database) as store:
@@ -80,10 +81,10 @@ def measure(*, targets: Sequence[str], database: str, kind: str | None, batch: i
             click.echo(f"{meter.device.name}: batch {batch} at {size} px, {precision}, {runtime}, {threads} thread(s)")
         taken: Iterable[tuple[Measurement, ...]]
         if tier == "certify":
-            known = instrument.certified(loaded, plan, meter, energy=True)
+            known = certified(loaded, plan, meter, energy=True)
             taken = [known[target.name] for target in loaded]
         else:
-            taken = instrument.measure_all(loaded, plan, meter)
+            taken = measure_all(loaded, plan, meter)
         for target, figures in zip(loaded, taken, strict=True):
             digest = target.architecture.digest if target.architecture else None
             store.add_single(target.name, figures, digest=digest)

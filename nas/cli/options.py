@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from nas.errors import InvalidValueError, NasError
-from nas.measurement import LARGEST, Precision
-from nas.meters.host import affinity
-from nas.store import Store, StudyRecord
-from nas.trial import Trial
+from nas.core.errors import InvalidValueError, NasError
+from nas.core.measurement import LARGEST, Precision
+from nas.core.trial import Trial
+from nas.measuring.meters.host import affinity
+from nas.record import Store, StudyRecord
 
 DATABASE = "nas.db"
 PRECISIONS = click.Choice([each.value for each in Precision])

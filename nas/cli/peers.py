@@ -11,19 +11,19 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nas.architecture import Architecture
 from nas.cli import main
 from nas.cli.files import write_files
 from nas.cli.options import PRECISIONS, SIZE, THREADS, database_option, open_record, pick_trial
 from nas.cli.tables import echo_wide, plain_table
-from nas.measurement import Device, MeasurementPlan, Precision
-from nas.meters import Meter, find_meter
-from nas.peers import HARDWARE, Peer, chosen
-from nas.store import Store
+from nas.core.architecture import Architecture
+from nas.core.measurement import Device, MeasurementPlan, Precision
+from nas.measuring.meters import Meter, find_meter
+from nas.paper.peers import HARDWARE, Peer, chosen
+from nas.record import Store
 
 if TYPE_CHECKING:
-    from nas.instrument import Target
-    from nas.report.comparison import Row
+    from nas.measuring.targets import Target
+    from nas.paper.peers_page import Row
 
 
 @main.command()
@@ -53,7 +53,7 @@ def peers(*, names: Sequence[str], database: str, beside: Sequence[str], kind: s
     the record, and rounds kept there under the same conditions count too, so a comparison can be made in parts.
     Needs torchvision and timm (extra detection).
     """
-    from nas.instrument.rounds import in_cycles, in_rounds  # noqa: PLC0415 - torch takes seconds to import
+    from nas.measuring.rounds import in_cycles, in_rounds
 
     plan = MeasurementPlan(batch_size=batch, image_size=size, precision=Precision(precision), runtime=runtime,
                            threads=threads, max_time_s=3.0)
@@ -83,7 +83,7 @@ def _progress() -> Progress:
 
 
 def _load(peer: Peer, plan: MeasurementPlan, database: str) -> "Target":
-    from nas.instrument import load_target  # noqa: PLC0415 - as above
+    from nas.measuring.targets import load_target
 
     def find_trial(text: str) -> tuple[Architecture, int]:
         with open_record(database) as store:
@@ -100,8 +100,8 @@ def _digest(target: "Target") -> str | None:
 def _rows(listed: Sequence[Peer], networks: "dict[str, tuple[Target, MeasurementPlan]]", database: str, meter: Meter,
           *, certified: bool) -> "list[Row]":
     """From the record: all that was measured of them on this device under these conditions."""
-    from nas.instrument.rounds import counted  # noqa: PLC0415 - as above
-    from nas.report.comparison import row  # noqa: PLC0415
+    from nas.measuring.rounds import counted
+    from nas.paper.peers_page import row
 
     rows = []
     with open_record(database) as store:
@@ -120,7 +120,7 @@ def _same(one: Device | None, other: Device) -> bool:
 
 
 def _show(rows: "Sequence[Row]", conditions: str) -> None:
-    from nas.report.comparison import cells, missing, paper_cells  # noqa: PLC0415 - as above
+    from nas.paper.peers_page import cells, missing, paper_cells
 
     echo_wide(conditions)
     echo_wide(plain_table(list(cells(rows))))
@@ -133,9 +133,9 @@ def _show(rows: "Sequence[Row]", conditions: str) -> None:
 
 
 def _write(rows: "Sequence[Row]", conditions: str, folder: Path) -> None:
-    from nas.report.comparison import as_csv, as_page, drawings  # noqa: PLC0415 - as above
-    from nas.report.scatter import STYLE  # noqa: PLC0415
-    from nas.report.svg import as_file  # noqa: PLC0415
+    from nas.paper.peers_page import as_csv, as_page, drawings
+    from nas.paper.scatter import STYLE
+    from nas.report.svg import as_file
 
     write_files(folder, {
         "peers.csv": as_csv(rows, conditions), "peers.html": as_page(rows, conditions, datetime.now(UTC)),

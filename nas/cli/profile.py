@@ -10,10 +10,10 @@ from rich.progress import track
 from rich.table import Table
 
 from nas.cli.tables import echo_wide
-from nas.measurement import Measurement
+from nas.core.measurement import Measurement
+from nas.core.study import Objective, StudySpec
 from nas.report.quantities import quantity
-from nas.search.profile import MEMBERS, Member, classes_of, costs_only, members, profile, space_of
-from nas.study import Objective, StudySpec
+from nas.searching.profile import MEMBERS, Member, classes_of, costs_only, members, profile, space_of
 
 QUARTILES = {"least": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "most": 1.0}
 
@@ -47,7 +47,9 @@ class _Waiting:
 
     def __call__(self, figure: Measurement) -> None:
         if not self._told:
-            from nas.evaluation.evaluator import PATIENCE_S  # noqa: PLC0415 - torch takes seconds to import
+            from nas.searching.evaluators.classification.evaluator import (
+                PATIENCE_S,
+            )
 
             self._console.print(
                 f"waiting for others on this device: {figure.metric} is {figure.status}, {figure.reason}; each network "

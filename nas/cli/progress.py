@@ -11,18 +11,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas import plugins
+from nas.analysis.posterior import front_now, honest
 from nas.cli.tables import MANY, PAGE, front_table
+from nas.core import plugins
+from nas.core.study import DataSpec, StudySpec
+from nas.core.trial import Trial, TrialState
+from nas.record import Address, Store
 from nas.report.at_work import activity
 from nas.report.export_command import export_command
 from nas.report.fronts import cells
 from nas.report.quantities import duration, sparkline
-from nas.report.spread import front_now, honest
-from nas.search.engine import Engine
-from nas.search.launch import Search
-from nas.store import Address, Store
-from nas.study import DataSpec, StudySpec
-from nas.trial import Trial, TrialState
+from nas.searching.engine import Engine
+from nas.searching.launch import Search
 
 SHOWN = 10
 """Rows of the live front."""
@@ -55,7 +55,7 @@ class SearchDisplay:
 
     def fetch(self, data: DataSpec) -> None:
         """Find the data set on this machine, or download it under a progress bar."""
-        from nas.data import resolve  # noqa: PLC0415 - torch takes seconds to import
+        from nas.data import resolve
 
         with Progress(TextColumn("downloading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
                       TimeRemainingColumn(), console=self._console, transient=True) as bar:

@@ -12,17 +12,17 @@ from rich.table import Table
 
 from nas.cli import main
 from nas.cli.options import PRECISIONS, SIZE, THREADS, database_option, open_record, pick_study
-from nas.errors import InvalidValueError
-from nas.measurement import Kind, MeasurementPlan
-from nas.meters import find_meter
-from nas.pareto import Standing
-from nas.pareto import front as front_of
+from nas.core.errors import InvalidValueError
+from nas.core.measurement import Kind, MeasurementPlan
+from nas.core.pareto import Standing
+from nas.core.pareto import front as front_of
+from nas.core.trial import Trial
+from nas.measuring.meters import find_meter
+from nas.record import Store
 from nas.report.fronts import SURE, cell
-from nas.store import Store
-from nas.trial import Trial
 
 if TYPE_CHECKING:
-    from nas.report.remeasured import Remeasured
+    from nas.analysis.remeasured import Remeasured
 
 
 @main.command()
@@ -43,8 +43,8 @@ def remeasure(*, study: str | None, database: str, kind: str | None, tier: str, 
     What is not given stays as in the study. The figures go to the record under STUDY:TRIAL, beside those of nas
     measure; the study does not change. Accuracy is the study's.
     """
-    from nas.instrument.elsewhere import measure_again  # noqa: PLC0415 - torch takes seconds to import
-    from nas.report.remeasured import remeasured  # noqa: PLC0415 - SciPy's statistics take a second
+    from nas.analysis.remeasured import remeasured
+    from nas.measuring.remeasure import measure_again
 
     with open_record(database) as store:
         record = pick_study(store, study)

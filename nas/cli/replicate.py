@@ -16,17 +16,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from nas import plugins
 from nas.cli import main
 from nas.cli.options import database_option, pick_study
-from nas.errors import InvalidValueError, NasError
-from nas.pareto import front as front_of
+from nas.core import plugins
+from nas.core.errors import InvalidValueError, NasError
+from nas.core.pareto import front as front_of
+from nas.core.tasks import Task
+from nas.core.trial import Trial
+from nas.record import Store, StudyRecord
 from nas.report.quantities import quantity
-from nas.search.launch import Trainings
-from nas.search.replicates import chosen, left_to_do, open_replicates
-from nas.store import Store, StudyRecord
-from nas.task import Task
-from nas.trial import Trial
+from nas.searching.launch import Trainings
+from nas.searching.replicates import chosen, left_to_do, open_replicates
 
 
 @main.command()

@@ -20,16 +20,16 @@ from nas.cli.progress import shown_url
               help="Write the main plots there instead, as pictures for papers.")
 def report(study: str | None, database: str, output: Path, folder: Path | None) -> None:
     """Write STUDY as one HTML page: front, networks, history, importances, cost. It opens anywhere, offline."""
-    from nas.report.contents import read  # noqa: PLC0415 - Optuna takes a second to import
+    from nas.report.contents import read
 
     with open_record(database) as store:
         known = read(store, pick_study(store, study).name, shown_url(database))
     if folder is not None:
-        from nas.report.pictures import pictures  # noqa: PLC0415 - seldom
+        from nas.report.pictures import pictures
 
         write_files(folder, pictures(known))
         return
-    from nas.report.page import report as page  # noqa: PLC0415 - as above
+    from nas.report.page import report as page
 
     text = page(known, datetime.now(UTC))
     write_file(output, text)

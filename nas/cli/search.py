@@ -5,20 +5,20 @@ from pathlib import Path
 
 import click
 
-from nas import plugins
 from nas.cli import main
 from nas.cli.files import check_writable
 from nas.cli.options import artifacts_of, database_option, default_artifacts
 from nas.cli.profile import show_profile
 from nas.cli.progress import SearchDisplay
 from nas.cli.replicate import Display
-from nas.errors import NasError
-from nas.search.closing import uncertified
-from nas.search.launch import Search, open_search, prepare
-from nas.search.replicates import kept_for_the_end, open_replicates
-from nas.store import Address, Store
-from nas.study import StudySpec
-from nas.study_file import read_study
+from nas.core import plugins
+from nas.core.errors import NasError
+from nas.core.study import StudySpec
+from nas.record import Address, Store
+from nas.searching.closing import uncertified
+from nas.searching.launch import Search, open_search, prepare
+from nas.searching.replicates import kept_for_the_end, open_replicates
+from nas.searching.study_file import read_study
 
 
 @main.command()

@@ -20,8 +20,8 @@ def serve(database: str, host: str, port: int) -> None:
 
     There is no login: on another machine, listen on 127.0.0.1 and look through `ssh -L 8080:127.0.0.1:8080`.
     """
-    from nas.dashboard import create_app  # noqa: PLC0415 - an optional extra
-    from nas.dashboard.server import run  # noqa: PLC0415
+    from nas.report.dashboard import create_app
+    from nas.report.dashboard.server import run
 
     hosts = LOOPBACK if host in {"127.0.0.1", "localhost", "::1"} else ("*",)
     with open_record(database) as store:

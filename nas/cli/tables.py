@@ -7,11 +7,11 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from nas.pareto import ParetoFront, Standing
-from nas.report.finals import FinalResult
+from nas.analysis.finals import FinalResult
+from nas.core.pareto import ParetoFront, Standing
+from nas.core.study import StudySpec
+from nas.core.trial import Trial
 from nas.report.fronts import NO_FINALS, SURE, cells, standings_shown
-from nas.study import StudySpec
-from nas.trial import Trial
 
 MANY = 5000
 """Trials of a study beyond which how sure a front is, for which all are compared, is told only where asked."""

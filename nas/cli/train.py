@@ -11,21 +11,21 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nas import plugins
+from nas.analysis.finals import newest, ranking, results
+from nas.analysis.posterior import averaged, front_now
 from nas.cli import main
 from nas.cli.options import database_option, pick_study
-from nas.errors import InvalidValueError, NasError
-from nas.pareto import knee as knee_of
-from nas.published import PUBLISHED, published
-from nas.recipe import FinalTraining, Recipe
-from nas.report.finals import newest, ranking, results
+from nas.core import plugins
+from nas.core.errors import InvalidValueError, NasError
+from nas.core.pareto import knee as knee_of
+from nas.core.published import PUBLISHED, published
+from nas.core.recipe import FinalTraining, Recipe
+from nas.core.tasks import Advanced, FinalTask
+from nas.core.trial import Trial
+from nas.record import Store, StudyRecord
 from nas.report.quantities import quantity
-from nas.report.spread import averaged, front_now
-from nas.search.final import Candidate, left_to_do, open_final, teacher_of
-from nas.store import Store, StudyRecord
-from nas.study_file import read_recipe
-from nas.task import Advanced, FinalTask
-from nas.trial import Trial
+from nas.searching.final import Candidate, left_to_do, open_final, teacher_of
+from nas.searching.study_file import read_recipe
 
 
 @main.command()

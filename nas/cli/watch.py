@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from nas.errors import NasError
+from nas.core.errors import NasError
 
 
 def watch(console: Console, draw: Callable[[Console], None], *, every_s: float = 2.0,

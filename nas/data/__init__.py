@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas import plugins
-from nas.errors import DataNotFoundError, InvalidValueError
-from nas.study import DataSpec
+from nas.core import plugins
+from nas.core.errors import DataNotFoundError, InvalidValueError
+from nas.core.study import DataSpec
 
 Progress = Callable[[int, int | None], None]
 """Told while something is downloaded: bytes so far, and all bytes where they are known."""

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nas.core.errors import CorruptFileError, DataNotFoundError
+from nas.core.study import DataSpec
 from nas.data import Channels, Dataset, Images, Progress
 from nas.data.pickles import read_pickle
-from nas.errors import CorruptFileError, DataNotFoundError
-from nas.study import DataSpec
 
 TIMEOUT_S = 30.0
 CHUNK_BYTES = 1 << 18

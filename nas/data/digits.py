@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own habit
 
+from nas.core.study import DataSpec
 from nas.data import Dataset, Images, Progress, split
 from nas.data.statistics import channel_statistics
-from nas.study import DataSpec
 
 TEST_IMAGES = 360
 TRAIN_IMAGES = 1797 - TEST_IMAGES
@@ -42,7 +42,7 @@ def _test() -> Images:
 
 @cache
 def _halves() -> tuple[Images, Images]:
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - takes a second to import
+    from sklearn.datasets import load_digits
 
     grey, labels = load_digits(return_X_y=True)  # (1797, 64), 0 to 16
     small = torch.from_numpy(grey.astype(np.float32)).reshape(-1, 1, 8, 8) * (255 / GREY_LEVELS)

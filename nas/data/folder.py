@@ -12,10 +12,10 @@ from types import ModuleType
 import numpy as np
 import torch
 
+from nas.core.errors import CorruptFileError, DataNotFoundError, MissingDependencyError
+from nas.core.study import DataSpec
 from nas.data import Dataset, Images, Progress
 from nas.data.statistics import channel_statistics
-from nas.errors import CorruptFileError, DataNotFoundError, MissingDependencyError
-from nas.study import DataSpec
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _files(root: Path, part: str, classes: tuple[str, ...]) -> list[tuple[Path, 
 
 def _pillow() -> ModuleType:
     try:
-        from PIL import Image  # noqa: PLC0415 - optional
+        from PIL import Image
     except ImportError as error:
         raise MissingDependencyError("pillow", "folder") from error
     return Image

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from nas.errors import CorruptFileError
+from nas.core.errors import CorruptFileError
 
 ARRAY = np.empty(0).__reduce__()[0]  # `_reconstruct`: its module was renamed in NumPy 2
 ALLOWED = {

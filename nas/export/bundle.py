@@ -24,8 +24,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from nas.architecture import Architecture
-from nas.errors import CorruptFileError, ExportError, InvalidValueError, MissingDependencyError
+from nas.core.architecture import Architecture
+from nas.core.errors import CorruptFileError, ExportError, InvalidValueError, MissingDependencyError
 from nas.export.card import card
 from nas.export.manifest import BundleFile, Manifest
 from nas.export.programs import backbone_onnx, classifier_onnx, exported, half_precision, to_pt2

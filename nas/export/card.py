@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nas.architecture import Architecture
-from nas.complexity import count
-from nas.errors import InvalidValueError
+from nas.core.architecture import Architecture
+from nas.core.complexity import count
+from nas.core.errors import InvalidValueError
 from nas.export.programs import feature_names
 from nas.export.timm_config import REGISTRY, reductions, timm_support
 

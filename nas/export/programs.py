@@ -63,7 +63,7 @@ def backbone_onnx(program: ExportedProgram, stages: int) -> bytes:
 
 def half_precision(backbone: bytes) -> bytes:
     """The same file with weights, input and outputs in float16."""
-    from onnx import TensorProto, load_from_string, numpy_helper  # noqa: PLC0415 - of an extra
+    from onnx import TensorProto, load_from_string, numpy_helper
 
     proto = load_from_string(backbone)
     graph = proto.graph
@@ -78,7 +78,7 @@ def half_precision(backbone: bytes) -> bytes:
 
 def classifier_onnx(backbone: bytes, head: nn.Linear) -> bytes:
     """The network of `backbone_onnx` with its classifier: `images` to `logits`, float32."""
-    from onnx import TensorProto, helper, load_from_string, numpy_helper  # noqa: PLC0415 - of an extra
+    from onnx import TensorProto, helper, load_from_string, numpy_helper
 
     proto = load_from_string(backbone)
     graph = proto.graph

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas.architecture import Architecture, Attention, PoolPadding, Stem
-from nas.complexity import count
+from nas.core.architecture import Architecture, Attention, PoolPadding, Stem
+from nas.core.complexity import count
 
 STOCK, REGISTERED = "vovnet39a", "osa_vovnet"
 REGISTRY = "osa_nas_timm"

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas.errors import ExportError
+from nas.core.errors import ExportError
+from nas.core.recipe import FinalTraining
+from nas.core.study import StudySpec
+from nas.core.trial import Trial
 from nas.export.bundle import export_bundle, plain
 from nas.export.manifest import Manifest
-from nas.recipe import FinalTraining
-from nas.study import StudySpec
 from nas.training import read_checkpoint
-from nas.trial import Trial
 
 
 def export_trial(trial: Trial, *, spec: StudySpec, dataset: str, classes: Sequence[str], mean: Sequence[float],

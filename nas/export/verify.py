@@ -21,17 +21,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save
 from torch import Tensor
 
-from nas import benchmark
-from nas.architecture import Architecture
-from nas.complexity import count
-from nas.errors import CorruptFileError, ExportError
+from nas.core.architecture import Architecture
+from nas.core.complexity import count
+from nas.core.errors import CorruptFileError, ExportError
+from nas.core.measurement import Measurement, MeasurementPlan
 from nas.export.manifest import BundleFile, Check
 from nas.export.programs import feature_names
 from nas.export.standalone import template
 from nas.export.timm_config import reductions, timm_support
-from nas.measurement import Measurement, MeasurementPlan
-from nas.meters import Meter, find_meter
-from nas.meters.lock import DeviceLock
+from nas.measuring import methods
+from nas.measuring.meters import Meter, find_meter
+from nas.measuring.meters.lock import DeviceLock
 from nas.model import VoVNet, build
 from nas.model.hooks import count_by_hooks
 
@@ -179,7 +179,7 @@ def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _onnx_rules(folder: Path) -> Iterator[Check]:
-    import onnx  # noqa: PLC0415 - of an extra
+    import onnx
 
     for name in ONNX_FILES:
         try:
@@ -282,15 +282,15 @@ def measure_latency(bundle: Bundle) -> tuple[Measurement, ...]:
     with the plan's threads."""
     plan = bundle.plan
     with find_meter() as meter, DeviceLock(meter.device.identity).exclusive():
-        with benchmark.prepare(bundle.model, plan, meter) as run:
-            figures = [benchmark.latency(run, meter, plan)]
+        with methods.prepare(bundle.model, plan, meter) as run:
+            figures = [methods.latency(run, meter, plan)]
     with find_meter("cpu") as meter, DeviceLock(meter.device.identity).exclusive():
         figures.append(_onnx_latency(bundle.folder / "classifier.onnx", plan, meter))
     return tuple(figures)
 
 
 def _onnx_latency(path: Path, plan: MeasurementPlan, meter: Meter) -> Measurement:
-    import onnxruntime  # noqa: PLC0415 - of an extra
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = plan.threads, 1
@@ -298,7 +298,7 @@ def _onnx_latency(path: Path, plan: MeasurementPlan, meter: Meter) -> Measuremen
     values = {**plan.to_dict(), "runtime": "onnxruntime", "precision": "fp32"}
     batch = torch.randn(plan.batch_size, 3, plan.image_size, plan.image_size,
                         generator=torch.Generator().manual_seed(0)).numpy()
-    return benchmark.latency(lambda: session.run(None, {"images": batch}), meter, MeasurementPlan(**values))
+    return methods.latency(lambda: session.run(None, {"images": batch}), meter, MeasurementPlan(**values))
 
 
 def compare_latency(bundle: Bundle, figures: tuple[Measurement, ...]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Architectures as torch modules."""
 
-from nas.architecture import Architecture
+from nas.core.architecture import Architecture
 from nas.model.vovnet import VoVNet
 
 __all__ = ["VoVNet", "build"]

@@ -1,6 +1,6 @@
 """What a built network costs, seen by forward hooks while one image runs through it.
 
-A second way to the numbers of `nas.complexity`, sharing no arithmetic with it: sizes are those of the tensors that
+A second way to the numbers of `nas.core.complexity`, sharing no arithmetic with it: sizes are those of the tensors that
 really pass. A network on the meta device is counted without being computed.
 """
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nas.complexity import Complexity, Size
+from nas.core.complexity import Complexity, Size
 from nas.model.vovnet import VoVNet
 
 
 @dataclass
 class Tally:
-    """Sums over any network's convolutions and dense layers for one image, defined as in `nas.complexity`."""
+    """Sums over any network's convolutions and dense layers for one image, defined as in `nas.core.complexity`."""
 
     parameters: int
     macs: int = 0

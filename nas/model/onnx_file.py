@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.errors import ExportError, MissingDependencyError
+from nas.core.errors import ExportError, MissingDependencyError
 
 OPSET = 20
 """What ONNX Runtime 1.17 and TensorRT 10 and 11 read."""

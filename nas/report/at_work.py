@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from nas.measurement import Measurement
-from nas.meters.host import program_name
-from nas.meters.lock import DeviceLock, Use
+from nas.core.measurement import Measurement
+from nas.core.study import StudySpec
+from nas.core.trial import Trial
+from nas.measuring.meters.host import program_name
+from nas.measuring.meters.lock import DeviceLock, Use
+from nas.record import Store, StudyRecord
 from nas.report.quantities import duration
-from nas.store import Store, StudyRecord
-from nas.study import StudySpec
-from nas.trial import Trial
 
 
 @dataclass(frozen=True, kw_only=True)

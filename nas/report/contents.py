@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from nas.complexity import count
-from nas.pareto import ParetoFront, dominators, ranks, standings
-from nas.pareto import front as front_of
-from nas.published import PUBLISHED
-from nas.report import quality
+from nas.analysis import rank_agreement as quality
+from nas.analysis.posterior import averaged, honest
+from nas.analysis.relations import choices_seen, neighbours, positions
+from nas.core.complexity import count
+from nas.core.pareto import ParetoFront, dominators, ranks, standings
+from nas.core.pareto import front as front_of
+from nas.core.published import PUBLISHED
+from nas.core.study import Objective
+from nas.core.trial import Spent, Trial, TrialState
+from nas.record import Store, StudyRecord
 from nas.report.at_work import AtWork, at_work
 from nas.report.export_command import export_command, exportable
 from nas.report.history import SearchClock, finished, ledger, steps
-from nas.report.relations import choices_seen, neighbours, positions
-from nas.report.spread import averaged, honest
 from nas.sampling.importance import MIN_TRIALS, importances
-from nas.store import Store, StudyRecord
-from nas.study import Objective
-from nas.trial import Spent, Trial, TrialState
 
 COUNTED = ("parameters", "macs", "memory_access_cost")
 NEIGHBOURS = 5

@@ -1,6 +1,6 @@
 """One architecture drawn as text of at most 80 columns: what flows where, and what each part costs.
 
-Pure text and arithmetic. Every number comes from `nas.complexity`; stages are counted as in the paper, where the stem
+Pure text and arithmetic. Every number comes from `nas.core.complexity`; stages are counted as in the paper, where the stem
 is stage 1. The line below a block's convolutions is its one-shot aggregation: every tap goes into the concatenation.
 """
 
@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from nas.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
-from nas.complexity import Layer, Size, count, layers, stage_sizes
+from nas.core.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
+from nas.core.complexity import Layer, Size, count, layers, stage_sizes
 
 WIDTH = 80
 INSIDE = WIDTH - 4

@@ -2,7 +2,7 @@
 
 import shlex
 
-from nas.store import Store
+from nas.record import Store
 
 
 def export_command(study: str, trial: int | str, database: str) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from nas.measurement import Kind
-from nas.pareto import ParetoFront, Standing, standings
-from nas.report.finals import FinalResult
+from nas.analysis.finals import FinalResult
+from nas.core.measurement import Kind
+from nas.core.pareto import ParetoFront, Standing, standings
+from nas.core.study import Objective, StudySpec
+from nas.core.trial import CERTIFIED, Trial
 from nas.report.quantities import quantity, with_interval
-from nas.study import Objective, StudySpec
-from nas.trial import CERTIFIED, Trial
 
 NO_FINALS: Mapping[int, FinalResult] = MappingProxyType({})
 SURE = {Standing.CERTAIN: "certainly", Standing.PROBABLE: "probably", Standing.POSSIBLE: "perhaps",

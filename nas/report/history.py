@@ -9,9 +9,9 @@ from datetime import datetime
 
 import numpy as np
 
-from nas.errors import InvalidValueError
-from nas.pareto import ParetoFront
-from nas.trial import Spent, Trial, TrialState
+from nas.core.errors import InvalidValueError
+from nas.core.pareto import ParetoFront
+from nas.core.trial import Spent, Trial, TrialState
 
 
 @dataclass(frozen=True, kw_only=True)

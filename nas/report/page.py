@@ -15,7 +15,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from typing import Any
 
-from nas.errors import MissingDependencyError
+from nas.core.errors import MissingDependencyError
 from nas.report.contents import Study, contents
 from nas.report.history import finished
 from nas.report.svg import STYLE, draw_svg
@@ -50,7 +50,7 @@ def embedded(value: Any) -> Any:
 def trusted(text: str) -> Any:
     """Text of this program's own, not to be escaped."""
     _needs("markupsafe")
-    from markupsafe import Markup  # noqa: PLC0415 - belongs to an optional package
+    from markupsafe import Markup
 
     return Markup(text)  # noqa: S704 - callers give their own text, or what `embedded` escaped
 
@@ -81,7 +81,7 @@ def plotly() -> str:
 @cache
 def _environment() -> Any:
     _needs("jinja2")
-    from jinja2 import Environment, PackageLoader  # noqa: PLC0415 - an optional package
+    from jinja2 import Environment, PackageLoader
 
     return Environment(loader=PackageLoader("nas.report"), autoescape=True)
 

@@ -10,7 +10,7 @@ from io import BytesIO
 from itertools import combinations
 from typing import Any
 
-from nas.errors import MissingDependencyError
+from nas.core.errors import MissingDependencyError
 from nas.report.contents import Study, contents
 
 FRONT, OTHER = "#0072B2", "#999999"
@@ -84,7 +84,7 @@ def _importance(each: Mapping[str, Any]) -> bytes:
 
 
 def _axes(height: float = HEIGHT_INCHES) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - an optional package
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     axes = figure.add_subplot()
@@ -95,7 +95,7 @@ def _axes(height: float = HEIGHT_INCHES) -> tuple[Any, Any]:
 
 
 def _formatter(metric: Mapping[str, Any]) -> Any:
-    from matplotlib.ticker import EngFormatter, PercentFormatter  # noqa: PLC0415 - an optional package
+    from matplotlib.ticker import EngFormatter, PercentFormatter
 
     return PercentFormatter(1.0) if metric["share"] else EngFormatter("" if metric["unit"] == "1" else metric["unit"])
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from nas.measurement import Measurement
+from nas.core.measurement import Measurement
 
 PREFIXES: Mapping[int, str] = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
 SHARES = frozenset({"error"})

@@ -1,6 +1,6 @@
 """One architecture drawn as SVG: the stem, then each stage's OSA block with its taps, and what each part costs.
 
-Text and arithmetic only; every number comes from `nas.complexity`. Heights of bars show channels on a square-root
+Text and arithmetic only; every number comes from `nas.core.complexity`. Heights of bars show channels on a square-root
 scale. Colours are CSS variables with fallbacks, so that a page can theme the drawing and a file of its own looks
 right too. Stages are counted as in the paper, where the stem is stage 1.
 """
@@ -11,8 +11,8 @@ from functools import lru_cache
 from html import escape
 from itertools import groupby
 
-from nas.architecture import Architecture, OsaStage, Stem
-from nas.complexity import Layer, layers, stage_sizes
+from nas.core.architecture import Architecture, OsaStage, Stem
+from nas.core.complexity import Layer, layers, stage_sizes
 from nas.report.drawing import block_ends, costs, part, shape_of, shortened
 
 WIDTH = 680

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 
+from nas.core.search_space import Choice, Params
 from nas.sampling.proposer import distribution
-from nas.search_space import Choice, Params
 
 MIN_TRIALS = 20
 """With fewer the best tenth is not two trials."""

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.pareto import ranks
+from nas.core.pareto import ranks
+from nas.core.study import Direction
 from nas.sampling.gaussian_process import GaussianProcess
 from nas.sampling.improvement import expected_improvement
 from nas.sampling.mutation import MutateFront, first_new, mutants, vectors_of
 from nas.sampling.problem import CURVE, FIGURES, TRAINED, InformedSampler, Problem, Vectors
 from nas.sampling.surrogate import ENOUGH, Encoder, ScoredEncoder, encoder, posterior, scored_encoder
-from nas.study import Direction
 
 Array = NDArray[np.float64]
 

@@ -10,11 +10,11 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
-from nas.errors import DatabaseError, StudyConflictError
+from nas.core.errors import DatabaseError, StudyConflictError
+from nas.core.search_space import SearchSpace
+from nas.core.study import StudySpec
+from nas.core.trial import Trial, TrialState
 from nas.sampling.proposer import CONSTRAINT, STATES
-from nas.search_space import SearchSpace
-from nas.study import StudySpec
-from nas.trial import Trial, TrialState
 
 
 def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], url: str) -> None:
@@ -35,7 +35,7 @@ def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], u
         study.add_trials(_frozen(spec, distributions, trial) for trial in trials)
     except optuna.exceptions.DuplicatedStudyError as error:
         raise StudyConflictError(f"there is an Optuna study {spec.name!r} already; name another database") from error
-    except Exception as error:  # whatever SQLAlchemy raises, which only nas.store knows
+    except Exception as error:  # whatever SQLAlchemy raises, which only nas.record knows
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DatabaseError(f"Optuna cannot write to this database: {reason[0]}") from error
 

@@ -14,8 +14,8 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from nas.search_space import Choice, Params, Value
-from nas.study import Objective
+from nas.core.search_space import Choice, Params, Value
+from nas.core.study import Objective
 
 Vectors = NDArray[np.int64]
 """Networks, shape (n, d)."""

@@ -18,11 +18,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from nas.architecture import Architecture
+from nas.core.architecture import Architecture
+from nas.core.search_space import Choice, Params, SearchSpace
+from nas.core.study import Direction, Objective
+from nas.core.trial import Trial, TrialState
 from nas.sampling.problem import CURVE, FIGURES, InformedSampler, Problem
-from nas.search_space import Choice, Params, SearchSpace
-from nas.study import Direction, Objective
-from nas.trial import Trial, TrialState
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -10,9 +10,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.core.search_space import Value
 from nas.sampling.gaussian_process import Columns, GaussianProcess, Hyperparameters, fit
 from nas.sampling.problem import Problem, Vectors
-from nas.search_space import Value
 
 Array = NDArray[np.float64]
 

@@ -8,12 +8,12 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from nas.complexity import count
-from nas.errors import TrialFailedError, UnavailableError
-from nas.evaluation.job import Job, Preparation
-from nas.measurement import Kind, Measurement
-from nas.task import Event, Measured, Task, Trained
-from nas.trial import Rung
+from nas.core.complexity import count
+from nas.core.errors import TrialFailedError, UnavailableError
+from nas.core.measurement import Kind, Measurement
+from nas.core.tasks import Event, Measured, Task, Trained
+from nas.core.trial import Rung
+from nas.searching.evaluators.contract import Job, Preparation
 
 
 class ArithmeticEvaluator:

@@ -4,11 +4,11 @@ import math
 import random
 from collections.abc import Callable
 
-from nas.errors import UnavailableError
-from nas.measurement import Device
-from nas.meters import CommonMeter, HostLoad
-from nas.meters.live_tensors import peak_live_bytes
-from nas.meters.watch import DeviceState
+from nas.core.errors import UnavailableError
+from nas.core.measurement import Device
+from nas.measuring.meters import CommonMeter, HostLoad
+from nas.measuring.meters.live_tensors import peak_live_bytes
+from nas.measuring.meters.watch import DeviceState
 
 
 class FakeMeter(CommonMeter):

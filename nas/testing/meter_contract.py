@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 
 import torch
 
-from nas.errors import UnavailableError
-from nas.meters import Meter
+from nas.core.errors import UnavailableError
+from nas.measuring.meters import Meter
 
 MEBIBYTE = 2**20
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from nas.architecture import Architecture, Attention, OsaStage
-from nas.errors import DatabaseError, InvalidValueError, StudyConflictError, UnknownNameError
-from nas.measurement import Device, Kind, Measurement, MeasurementPlan, Status
-from nas.pareto import ParetoFront
-from nas.recipe import FinalTraining, Recipe
-from nas.store import Artifact, ArtifactKind, Store
-from nas.study import Budget, Direction, Objective, StudySpec, WorkersSpec
-from nas.trial import Evaluation, Replicate, Rung, Spent, Trial, TrialState
+from nas.core.architecture import Architecture, Attention, OsaStage
+from nas.core.errors import DatabaseError, InvalidValueError, StudyConflictError, UnknownNameError
+from nas.core.measurement import Device, Kind, Measurement, MeasurementPlan, Status
+from nas.core.pareto import ParetoFront
+from nas.core.recipe import FinalTraining, Recipe
+from nas.core.study import Budget, Direction, Objective, StudySpec, WorkersSpec
+from nas.core.trial import Evaluation, Replicate, Rung, Spent, Trial, TrialState
+from nas.record import Artifact, ArtifactKind, Store
 
 PLAN = MeasurementPlan()
 DEVICE = Device(kind="cpu", name="Two cores", identity="machine-1", device_class="two cores, 1 thread",
@@ -341,7 +341,7 @@ class StoreContract:
 
     def test_trials_are_read_in_parts(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         """All of them once and in order, a duplicate with the evaluation of an original in another part."""
-        monkeypatch.setattr("nas.store.store.PART", 2)
+        monkeypatch.setattr("nas.record.store.PART", 2)
         for number in range(5):
             repeat = number == 4
             store.add_trial("first", trial(number, 16 if repeat else None, duplicate_of=0 if repeat else None))
@@ -392,7 +392,7 @@ class StoreContract:
             store.add_trial("first", trial(2, width=32, duplicate_of=0))
 
     def test_states_move_by_the_table(self, store: Store) -> None:
-        """Only as `nas.trial` allows, and a running trial may be given to another worker."""
+        """Only as `nas.core.trial` allows, and a running trial may be given to another worker."""
         allowed = {(TrialState.RUNNING, state) for state in TrialState} | {(TrialState.FAILED, TrialState.RUNNING)}
         for number, (before, after) in enumerate(product(TrialState, TrialState)):
             saved = trial(number, state=before, finished_at=datetime.now(UTC), reason="so")
@@ -633,7 +633,7 @@ class StoreContract:
 
     def test_a_killed_driver_lets_go(self, store: Store, url: str) -> None:
         """`kill -9` frees the study, without a timeout."""
-        program = ("import sys, time; from nas.store import Store\n"
+        program = ("import sys, time; from nas.record import Store\n"
                    "with Store.open(sys.argv[1]) as store, store.claim('first'):\n"
                    "    print('claimed', flush=True); time.sleep(60)")
         with subprocess.Popen(  # noqa: S603 - this Python

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from nas.errors import NasError
-from nas.pareto import front
-from nas.search.engine import Director
-from nas.search.launch import Workers, open_search
-from nas.store import Store
-from nas.study import Budget, Objective, RungSpec, StudySpec, WorkersSpec
-from nas.task import Task
+from nas.core.errors import NasError
+from nas.core.pareto import front
+from nas.core.study import Budget, Objective, RungSpec, StudySpec, WorkersSpec
+from nas.core.tasks import Task
+from nas.core.trial import Trial, TrialState
+from nas.record import Store
+from nas.searching.engine import Director
+from nas.searching.launch import Workers, open_search
 from nas.testing.evaluators import ArithmeticEvaluator
-from nas.trial import Trial, TrialState
 
 TRIALS = 8
 EPOCHS = (1.0, 2.0)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nas.errors import CorruptFileError, WriteError
+from nas.core.errors import CorruptFileError, WriteError
 
 FORMAT = "osa-nas training 1"
 

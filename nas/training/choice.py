@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from nas.core.study import TrainingSpec
 from nas.data import Images
-from nas.study import TrainingSpec
 from nas.training.numerics import Numerics, candidates
 from nas.training.trainer import Trainer
 

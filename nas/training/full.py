@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own habit
 
+from nas.core.errors import InvalidValueError
+from nas.core.recipe import Recipe
 from nas.data import Images
-from nas.errors import InvalidValueError
-from nas.recipe import Recipe
 from nas.training.checkpoint import Checkpoint, write_checkpoint
 from nas.training.schedule import at_step
 from nas.training.trainer import Trainer, global_settings

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.errors import InvalidValueError
-from nas.study import AutoPrecision, TrainingSpec
+from nas.core.errors import InvalidValueError
+from nas.core.study import AutoPrecision, TrainingSpec
 
 DTYPES = {AutoPrecision.FP32: torch.float32, AutoPrecision.BF16: torch.bfloat16, AutoPrecision.FP16: torch.float16}
 

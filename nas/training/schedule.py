@@ -1,7 +1,7 @@
 """The batches of one rung and their learning-rate cycle: up in a straight line, then down in a straight line to
 exactly zero."""
 
-from nas.errors import InvalidValueError
+from nas.core.errors import InvalidValueError
 
 
 def steps_between(start_epochs: float, end_epochs: float, images: int, batch_size: int) -> range:

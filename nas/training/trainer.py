@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own habit
 
+from nas.core.errors import CorruptFileError, InvalidValueError, TrialFailedError
+from nas.core.study import AutoPrecision, TrainingSpec
+from nas.core.trial import Rung
 from nas.data import Channels, Images
-from nas.errors import CorruptFileError, InvalidValueError, TrialFailedError
-from nas.study import AutoPrecision, TrainingSpec
 from nas.training import augment
 from nas.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from nas.training.numerics import Numerics
 from nas.training.schedule import at_step, steps_between
-from nas.trial import Rung
 
 VALIDATION_BATCH = 500
 CHECK_EVERY = 16

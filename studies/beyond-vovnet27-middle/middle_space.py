@@ -6,7 +6,7 @@ these are fixed or kept narrow here, and the second and the third stage may be w
 
 from dataclasses import replace
 
-from nas.architecture import Attention
+from nas.core.architecture import Attention
 from search_spaces import osa_cifar
 
 SPACE = replace(

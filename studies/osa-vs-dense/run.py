@@ -24,23 +24,23 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from nas.cli.tables import echo_wide, plain_table
-from nas.connections.strength import BlockMap
-from nas.connections.strength import statistics as connection_statistics
-from nas.connections.weights import block_maps
+from nas.core.measurement import MeasurementPlan
+from nas.core.published import PUBLISHED
+from nas.core.recipe import Recipe
+from nas.core.study import AutoPrecision, DataSpec, TrainingSpec
 from nas.data import Dataset, Images, load
-from nas.instrument import Target
-from nas.instrument.rounds import counted, in_rounds
-from nas.measurement import MeasurementPlan
-from nas.meters import find_meter
+from nas.measuring.meters import find_meter
+from nas.measuring.rounds import counted, in_rounds
+from nas.measuring.targets import Target
 from nas.model import build
-from nas.model.cifar_osa import osa_5_43, osa_12_20, with_bottleneck
 from nas.model.densenet import densenet40
-from nas.published import PUBLISHED
-from nas.recipe import Recipe
-from nas.report.comparison import Figure
-from nas.report.connections import as_page
-from nas.report.heat_map import as_png
-from nas.study import AutoPrecision, DataSpec, TrainingSpec
+from nas.paper.cifar_osa import osa_5_43, osa_12_20, with_bottleneck
+from nas.paper.connections.heat_map import as_png
+from nas.paper.connections.page import as_page
+from nas.paper.connections.strength import BlockMap
+from nas.paper.connections.strength import statistics as connection_statistics
+from nas.paper.connections.weights import block_maps
+from nas.paper.peers_page import Figure
 from nas.training import FullTrainer, Numerics, read_checkpoint
 
 SLIM = PUBLISHED["vovnet27_slim"]

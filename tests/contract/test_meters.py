@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from nas.errors import UnavailableError, UnknownNameError
-from nas.meters import find_meter
-from nas.meters.cpu import CpuMeter
-from nas.meters.cuda import CudaMeter
+from nas.core.errors import UnavailableError, UnknownNameError
+from nas.measuring.meters import find_meter
+from nas.measuring.meters.cpu import CpuMeter
+from nas.measuring.meters.cuda import CudaMeter
 from nas.testing.fake_meter import FakeMeter
 from nas.testing.meter_contract import MeterContract
 

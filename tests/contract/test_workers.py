@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from nas import plugins
-from nas.errors import ClusterError, NasError
-from nas.evaluation import Job
-from nas.search.launch import open_search
-from nas.store import Store
-from nas.study import Budget, Objective, StudySpec, WorkersSpec
+from nas.core import plugins
+from nas.core.errors import ClusterError, NasError
+from nas.core.study import Budget, Objective, StudySpec, WorkersSpec
+from nas.record import Store
+from nas.searching.evaluators import Job
+from nas.searching.launch import open_search
 from nas.testing.workers_contract import EPOCHS, WorkersContract
 
 
@@ -40,7 +40,7 @@ def cluster():
     """A Ray cluster of one node with two processors, for all tests of this file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own
-        from ray.cluster_utils import Cluster  # noqa: PLC0415 - Ray warns while it is imported
+        from ray.cluster_utils import Cluster
 
         ray_cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     yield ray_cluster.address

@@ -19,17 +19,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nas.benchmark import certify, prepare
-from nas.benchmark.certify import Cycles
-from nas.benchmark.timing import time_block, warm_up
-from nas.errors import NasError
-from nas.instrument.doctor import findings
-from nas.measurement import MeasurementPlan
-from nas.meters import Meter, find_meter
-from nas.meters.energy import POLL_S, EnergyReader, Load, Window, find_steps
-from nas.meters.lock import DeviceLock
-from nas.metrics import seeded_network
-from nas.published import PUBLISHED
+from nas.core.errors import NasError
+from nas.core.measurement import MeasurementPlan
+from nas.core.published import PUBLISHED
+from nas.measuring.doctor import findings
+from nas.measuring.meters import Meter, find_meter
+from nas.measuring.meters.energy import POLL_S, EnergyReader, Load, Window, find_steps
+from nas.measuring.meters.lock import DeviceLock
+from nas.measuring.methods import certify, prepare
+from nas.measuring.methods.certify import Cycles
+from nas.measuring.methods.timing import time_block, warm_up
+from nas.measuring.metrics import seeded_network
 
 CYCLES = 20
 PLAN = MeasurementPlan(batch_size=64, image_size=128)

@@ -9,12 +9,12 @@ import time
 import pytest
 import torch
 
-from nas.benchmark import certify_energy, energy, latency, peak_memory, prepare
-from nas.measurement import USABLE, MeasurementPlan, Status
-from nas.meters import find_meter
-from nas.meters.lock import DeviceLock
+from nas.core.measurement import USABLE, MeasurementPlan, Status
+from nas.core.published import published
+from nas.measuring.meters import find_meter
+from nas.measuring.meters.lock import DeviceLock
+from nas.measuring.methods import certify_energy, energy, latency, peak_memory, prepare
 from nas.model import build
-from nas.published import published
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

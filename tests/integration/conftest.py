@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from nas import plugins
-from nas.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
+from nas.core import plugins
+from nas.core.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
+from nas.core.study import Budget, Objective, RungSpec, StudySpec
 from nas.export import Manifest, export_bundle
 from nas.model import build
-from nas.search.launch import open_search
-from nas.store import Artifact, ArtifactKind, Store
-from nas.study import Budget, Objective, RungSpec, StudySpec
+from nas.record import Artifact, ArtifactKind, Store
+from nas.searching.launch import open_search
 
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update")

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pynvml
 
-from nas.benchmark import certify_energy, energy, latency
-from nas.errors import UnavailableError
-from nas.instrument.doctor import board_findings
-from nas.instrument.energy_proof import energy_errors
-from nas.measurement import MeasurementPlan
-from nas.meters.nvml import NvmlDevice
+from nas.bench.energy_reader import energy_errors
+from nas.core.errors import UnavailableError
+from nas.core.measurement import MeasurementPlan
+from nas.measuring.doctor import board_findings
+from nas.measuring.meters.nvml import NvmlDevice
+from nas.measuring.methods import certify_energy, energy, latency
 from nas.testing.fake_meter import FakeMeter
 
 sys.path.append(str(Path(__file__).parents[1] / "gpu"))

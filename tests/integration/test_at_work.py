@@ -12,20 +12,20 @@ import pytest
 from click.testing import CliRunner
 
 from nas.cli import main
-from nas.measurement import Status
-from nas.meters.lock import DeviceLock
+from nas.core.measurement import Status
+from nas.core.study import Budget, Objective, RungSpec, StudySpec
+from nas.core.trial import TrialState
+from nas.measuring.meters.lock import DeviceLock
+from nas.record import Store
 from nas.report.at_work import activity, at_work
-from nas.search.launch import open_search
-from nas.store import Store
-from nas.study import Budget, Objective, RungSpec, StudySpec
+from nas.searching.launch import open_search
 from nas.testing.store_contract import DEVICE, latency, rung, spec, trial
-from nas.trial import TrialState
 from workers.local import LocalWorkers
 
 HOST = socket.gethostname()
 HOLDER = """
 import sys
-from nas.meters.lock import DeviceLock
+from nas.measuring.meters.lock import DeviceLock
 lock = DeviceLock(sys.argv[1])
 with (lock.exclusive() if sys.argv[2] == "measure" else lock.training()):
     print("in", flush=True)

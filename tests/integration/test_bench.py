@@ -7,9 +7,10 @@ import sys
 import pytest
 from sqlalchemy import event
 
-from nas.pareto import front
-from nas.store import Store, throughput
-from nas.store.throughput import NAME, OBJECTIVES
+from nas.bench import store as throughput
+from nas.bench.store import NAME, OBJECTIVES
+from nas.core.pareto import front
+from nas.record import Store
 
 COMMAND = [sys.executable, "-c", "from nas.cli import main; main()", "bench", "store"]
 

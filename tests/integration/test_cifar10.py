@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from nas.core.study import DataSpec
 from nas.data import Dataset, load, split
 from nas.data.cifar import CIFAR10
 from nas.data.statistics import channel_statistics
-from nas.store import Store
-from nas.study import DataSpec
+from nas.record import Store
 
 STUDY = """
 name: here

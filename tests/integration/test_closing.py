@@ -5,18 +5,18 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from nas import plugins
-from nas.benchmark.certify import Cycles
 from nas.cli import main
-from nas.evaluation.certifier import Certifier
-from nas.metrics.certified import certified
-from nas.search.closing import uncertified
-from nas.search.launch import open_search
-from nas.store import Store
-from nas.study import Budget, Objective, StudySpec
-from nas.task import Measured
+from nas.core import plugins
+from nas.core.study import Budget, Objective, StudySpec
+from nas.core.tasks import Measured
+from nas.core.trial import CERTIFIED
+from nas.measuring.methods.certify import Cycles
+from nas.measuring.metrics.certified import certified
+from nas.record import Store
+from nas.searching.closing import uncertified
+from nas.searching.evaluators.classification.certifier import Certifier
+from nas.searching.launch import open_search
 from nas.testing.evaluators import ArithmeticEvaluator
-from nas.trial import CERTIFIED
 
 SPEC = StudySpec(name="closing", space="osa_tiny", sampler="random", budget=Budget(trials=4), objectives=(
     Objective(metric="error"), Objective(metric="latency")))
@@ -93,7 +93,7 @@ def test_joules_are_certified_where_they_are_an_objective(tmp_path, monkeypatch)
     """Each member has both figures, its own and of one session; the front shows the joules as certified. The
     joules are 20 W of the seconds, as this needs no sensor; how they are measured is tested with certify_energy."""
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
-    monkeypatch.setattr("nas.evaluation.certifier.certified", with_joules)
+    monkeypatch.setattr("nas.searching.evaluators.classification.certifier.certified", with_joules)
     spec = replace(SPEC, objectives=(*SPEC.objectives, Objective(metric="energy")))
     with Store.open(tmp_path / "nas.db") as store:
         with open_search(spec, store=store, workers=plugins.load("nas.workers", "local")(), folder=tmp_path,

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from nas import plugins
-from nas.errors import WriteError
-from nas.search.launch import open_search
-from nas.store import Store
-from nas.study import AutoPrecision, Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec, WorkersSpec
-from nas.trial import TrialState
+from nas.core import plugins
+from nas.core.errors import WriteError
+from nas.core.study import AutoPrecision, Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec, WorkersSpec
+from nas.core.trial import TrialState
+from nas.record import Store
+from nas.searching.launch import open_search
 from workers.local import LocalWorkers
 
 pytestmark = pytest.mark.slow
@@ -59,8 +59,8 @@ class Paced(ArithmeticEvaluator):
 KEEPING = """
 import os, signal
 from pathlib import Path
-from nas.errors import TrialFailedError
-from nas.task import Trained
+from nas.core.errors import TrialFailedError
+from nas.core.tasks import Trained
 from nas.testing.evaluators import ArithmeticEvaluator
 from dataclasses import replace
 
@@ -96,7 +96,7 @@ def cluster():
     """A Ray cluster of one node with one processor."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own
-        from ray.cluster_utils import Cluster  # noqa: PLC0415 - Ray warns while it is imported
+        from ray.cluster_utils import Cluster
 
         ray_cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     yield ray_cluster
@@ -127,7 +127,7 @@ def tune(cluster):
 
 
 @contextlib.contextmanager
-def opened(spec, folder, workers, evaluator="nas.evaluation.evaluator:Evaluator", listener=lambda _: None):
+def opened(spec, folder, workers, evaluator="nas.searching.evaluators.classification.evaluator:Evaluator", listener=lambda _: None):
     """The study in `folder`, ready to run, its checkpoints in `folder`/kept."""
     with Store.open(folder / "nas.db") as store, open_search(
             spec, store=store, workers=workers, folder=folder, artifacts=folder / "kept", evaluator=evaluator,
@@ -296,9 +296,9 @@ def test_a_damaged_checkpoint_fails_its_trial_and_a_full_disk_ends_the_search(cl
 CALLER = """
 import sys
 from nas import plugins
-from nas.errors import ClusterError
-from nas.evaluation import Job
-from nas.study import Objective, StudySpec
+from nas.core.errors import ClusterError
+from nas.searching.evaluators import Job
+from nas.core.study import Objective, StudySpec
 
 spec = StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),))
 job = Job(spec=spec, artifacts=".", folder=sys.argv[2], evaluator="nas.testing.evaluators:ArithmeticEvaluator")

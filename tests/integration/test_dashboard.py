@@ -12,14 +12,14 @@ from urllib.parse import quote
 
 import pytest
 
+from nas.record import Store
 from nas.report.fronts import as_json
-from nas.store import Store
 
 pytest.importorskip("fastapi")
 uvicorn = pytest.importorskip("uvicorn")
 from fastapi.testclient import TestClient  # noqa: E402
 
-from nas.dashboard import create_app  # noqa: E402
+from nas.report.dashboard import create_app  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

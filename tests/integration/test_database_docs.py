@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from nas.measurement import Measurement
-from nas.pareto import front
-from nas.schema import METADATA
-from nas.store import Store
-from nas.study import Direction, Objective
+from nas.core.measurement import Measurement
+from nas.core.pareto import front
+from nas.core.study import Direction, Objective
+from nas.core.trial import TrialState
+from nas.record import Store
+from nas.record.schema import METADATA
 from nas.testing.store_contract import architecture, latency, rung, spec, trial
-from nas.trial import TrialState
 
 PAGE = Path(__file__).parents[2] / "docs" / "database.md"
 PANDAS, DUCKDB = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from nas.errors import InvalidValueError, MissingDependencyError
+from nas.core.errors import InvalidValueError, MissingDependencyError
 from nas.model import build
 
 pytest.importorskip("torchvision")
@@ -19,7 +19,7 @@ SIDE = 96
 @pytest.fixture(scope="module")
 def detection():
     """The module, imported only where torchvision is."""
-    from nas import detection  # noqa: PLC0415
+    from nas import detection
 
     return detection
 

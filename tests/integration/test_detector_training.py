@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nas.architecture import Architecture, OsaStage
+from nas.core.architecture import Architecture, OsaStage
 from nas.model import build
 
 pytest.importorskip("torchvision")
@@ -85,9 +85,9 @@ def flipped(pixels, target):
 
 def detector_on(folder):
     """FCOS with a pyramid of 64 channels and heads of two convolutions, on the network in `folder`, untrained."""
-    from torchvision.models.detection.fcos import FCOSHead  # noqa: PLC0415
+    from torchvision.models.detection.fcos import FCOSHead
 
-    from nas import detection  # noqa: PLC0415
+    from nas import detection
 
     facts = {"format": 1, "architecture": NETWORK.to_dict(), "classes": ["cell"], "mean": [0.66, 0.64, 0.68],
              "std": [0.18, 0.2, 0.13]}  # BCCD's own

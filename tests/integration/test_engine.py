@@ -11,18 +11,18 @@ from click.testing import CliRunner
 
 from nas.cli import main
 from nas.cli.progress import SearchDisplay
-from nas.complexity import count
-from nas.errors import InvalidValueError, StudyConflictError, UnavailableError
-from nas.measurement import MeasurementPlan
-from nas.pareto import front
+from nas.core.complexity import count
+from nas.core.errors import InvalidValueError, StudyConflictError, UnavailableError
+from nas.core.measurement import MeasurementPlan
+from nas.core.pareto import front
+from nas.core.study import Budget, Objective, RungSpec, StudySpec
+from nas.core.tasks import Decision, Measured, Task
+from nas.core.trial import Spent, TrialState
+from nas.record import Store
 from nas.report.history import SearchClock
-from nas.search.brain import Finished, Wait
-from nas.search.launch import open_search
-from nas.store import Store
-from nas.study import Budget, Objective, RungSpec, StudySpec
-from nas.task import Decision, Measured, Task
+from nas.searching.launch import open_search
+from nas.searching.state import Finished, Wait
 from nas.testing.evaluators import ArithmeticEvaluator
-from nas.trial import Spent, TrialState
 from search_spaces.osa_tiny import SPACE
 
 SPEC = StudySpec(
@@ -230,7 +230,7 @@ def test_a_record_read_in_parts_gives_what_was_known(tmp_path, monkeypatch, macs
     spec = replace(SPEC, sampler="random", objectives=(SPEC.objectives[0], Objective(metric="macs", limit=macs)),
                    budget=Budget(trials=15, proposals=15))
     before = search(spec, tmp_path, Hands(tmp_path, 3)).brain
-    monkeypatch.setattr("nas.search.brain.PART", 4)
+    monkeypatch.setattr("nas.searching.state.PART", 4)
     after = search(spec, tmp_path, Hands(tmp_path)).brain
     assert (after.front, after.members()) == (before.front, before.members())
     assert (after.known, after.counted, after.done, after.failed) == (

@@ -21,8 +21,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from nas.architecture import Architecture, Attention, PoolPadding, Stem
-from nas.errors import CorruptFileError, ExportError, InvalidValueError, MissingDependencyError, NasError
+from nas.core.architecture import Architecture, Attention, PoolPadding, Stem
+from nas.core.errors import CorruptFileError, ExportError, InvalidValueError, MissingDependencyError, NasError
 from nas.export import export_bundle
 from nas.model import build
 
@@ -281,7 +281,7 @@ class TestRefusals:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_never_half_a_bundle(export_arguments, tmp_path: Path, how: signal.Signals) -> None:
     """Stopped as soon as the first file is there, there is no destination; after Ctrl-C there is nothing at all."""
-    import pickle  # noqa: PLC0415 - our own bytes
+    import pickle
 
     process = subprocess.Popen([sys.executable, "-c", EXPORT, str(tmp_path / "bundle")], stdin=subprocess.PIPE,
                                stderr=subprocess.DEVNULL)

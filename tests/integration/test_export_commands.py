@@ -11,15 +11,15 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from nas.cli import main
-from nas.store import Store
+from nas.record import Store
 from nas.training import read_checkpoint
 
 onnx = pytest.importorskip("onnx")
 pytestmark = pytest.mark.slow
 
 SPACE = """
-from nas.architecture import Attention, Stem
-from nas.search_space import OsaSpace
+from nas.core.architecture import Attention, Stem
+from nas.core.search_space import OsaSpace
 
 SPACE = OsaSpace(stem=(Stem.CIFAR,), stem_mid=(4,), stem_out=(8,), mid_channels=((4, 8), (8,), (8,)),
                  out_channels=((16,), (16,), (16,)), num_layers=(1,), num_blocks=(1,), kernel_size=(3,),

@@ -15,18 +15,18 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from nas.architecture import Architecture, OsaStage, Stem
 from nas.cli import main
+from nas.core.architecture import Architecture, OsaStage, Stem
+from nas.core.errors import DatabaseError, InvalidValueError, NasError
+from nas.core.recipe import FinalTraining, Recipe
+from nas.core.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec
+from nas.core.tasks import FinalTask
 from nas.data import Dataset, load
-from nas.errors import DatabaseError, InvalidValueError, NasError
-from nas.evaluation.full import network_of
 from nas.model import build
-from nas.recipe import FinalTraining, Recipe
-from nas.search.final import Candidate, left_to_do, teacher_of
-from nas.search.launch import open_search
-from nas.store import ArtifactKind, Store
-from nas.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec
-from nas.task import FinalTask
+from nas.record import ArtifactKind, Store
+from nas.searching.evaluators.classification.full import network_of
+from nas.searching.final import Candidate, left_to_do, teacher_of
+from nas.searching.launch import open_search
 from nas.training import FullTrainer, Numerics, read_checkpoint
 from workers.local import LocalWorkers
 

@@ -7,9 +7,9 @@ import time
 import pytest
 from click.testing import CliRunner
 
+from nas.bench.instrument import PARTS, Unguarded, kendall, neighbours
 from nas.cli import main
-from nas.instrument.proof import PARTS, Unguarded, kendall, neighbours
-from nas.meters import find_meter
+from nas.measuring.meters import find_meter
 
 
 def test_coverage_is_printed_beside_what_is_asked():

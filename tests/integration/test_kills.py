@@ -15,11 +15,11 @@ from collections import Counter
 
 import pytest
 
-from nas.errors import DatabaseError
-from nas.search.launch import open_search
-from nas.store import Store
-from nas.study import Budget, Objective, RungSpec, StudySpec
-from nas.trial import TrialState
+from nas.core.errors import DatabaseError
+from nas.core.study import Budget, Objective, RungSpec, StudySpec
+from nas.core.trial import TrialState
+from nas.record import Store
+from nas.searching.launch import open_search
 from workers.local import LocalWorkers
 
 KILLS = int(os.environ.get("NAS_TEST_KILLS", "3"))
@@ -33,10 +33,10 @@ DRIVER = """
 import json, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from nas.errors import NasError
-from nas.search.launch import open_search
-from nas.store import Store
-from nas.study import StudySpec
+from nas.core.errors import NasError
+from nas.searching.launch import open_search
+from nas.record import Store
+from nas.core.study import StudySpec
 from nas.testing.evaluators import ArithmeticEvaluator
 from workers.local import LocalWorkers
 

@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 from nas.cli import main
-from nas.evaluation.evaluator import Evaluator
-from nas.meters.cpu import CpuMeter
+from nas.core.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec
+from nas.measuring.meters.cpu import CpuMeter
+from nas.record import Store
 from nas.report.quantities import duration
-from nas.search.closing import uncertified
-from nas.search.launch import open_search
-from nas.store import Store
-from nas.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec
+from nas.searching.closing import uncertified
+from nas.searching.evaluators.classification.evaluator import Evaluator
+from nas.searching.launch import open_search
 from workers.local import LocalWorkers
 
 WATTS = 50.0

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from nas.errors import UnavailableError
-from nas.meters.lock import DeviceLock, Holders, Use, lock_folder
+from nas.core.errors import UnavailableError
+from nas.measuring.meters.lock import DeviceLock, Holders, Use, lock_folder
 
 TRAINER = """
 import sys, time
 from pathlib import Path
-from nas.meters.lock import DeviceLock
+from nas.measuring.meters.lock import DeviceLock
 with DeviceLock("GPU-1", Path(sys.argv[1])).training() as training:
     print("in", flush=True)
     while True:
@@ -31,14 +31,14 @@ with DeviceLock("GPU-1", Path(sys.argv[1])).training() as training:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from nas.meters.lock import DeviceLock
+from nas.measuring.meters.lock import DeviceLock
 with DeviceLock("GPU-1", Path(sys.argv[1])).exclusive():
     print("in", flush=True)
     time.sleep(60)
 """
 STRANGER = """
 import os
-from nas.meters.lock import DeviceLock
+from nas.measuring.meters.lock import DeviceLock
 if os.getuid() == 0:
     os.setuid(65534)
 """
@@ -53,7 +53,7 @@ except Exception as error:
 COUNTER = """
 import sys, time
 from pathlib import Path
-from nas.meters.lock import DeviceLock
+from nas.measuring.meters.lock import DeviceLock
 counter = Path(sys.argv[2])
 for _ in range(50):
     with DeviceLock("GPU-1", Path(sys.argv[1])).exclusive():

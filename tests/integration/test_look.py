@@ -7,11 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from nas.cli import main
-from nas.errors import UnavailableError
-from nas.pareto import front
+from nas.core.errors import UnavailableError
+from nas.core.pareto import front
+from nas.core.trial import TrialState
+from nas.record import Store
 from nas.report.history import finished
-from nas.store import Store
-from nas.trial import TrialState
 
 pytestmark = pytest.mark.slow
 

@@ -9,13 +9,13 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from nas.architecture import Architecture, OsaStage, Stem
 from nas.cli import main
-from nas.complexity import count
-from nas.errors import CorruptFileError, InvalidValueError, UnknownNameError
-from nas.instrument import Target, load_target
-from nas.measurement import MeasurementPlan, Status
-from nas.store import Store
+from nas.core.architecture import Architecture, OsaStage, Stem
+from nas.core.complexity import count
+from nas.core.errors import CorruptFileError, InvalidValueError, UnknownNameError
+from nas.core.measurement import MeasurementPlan, Status
+from nas.measuring.targets import Target, load_target
+from nas.record import Store
 
 TINY = Architecture(stem_channels=(8, 8, 8), stem=Stem.CIFAR,
                     stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=2),) * 3)
@@ -115,7 +115,7 @@ def test_a_table_for_people(run):
     (("broken_networks:not_finite", "--size", "32"), "the network returns numbers that are not finite on a batch 1"),
     (("broken_networks:a_text", "--size", "32"), "the network returns a str, not tensors"),
     (("tiny.json", "--size", "4", "--tier", "certify"), "the reference vovnet27_slim takes no images of 4 pixels"),
-    (("tiny.json", "--size", "32", "--meter", "abacus"), "no 'abacus' in nas.meters; there are: "),
+    (("tiny.json", "--size", "32", "--meter", "abacus"), "no 'abacus' in nas.measuring.meters; there are: "),
 ])
 def test_what_cannot_be_measured_is_one_clear_line(run, arguments, message):
     """Unknown names, missing files, an unknown runtime, an image size that the network cannot take."""

@@ -3,13 +3,13 @@
 import pytest
 from torch.utils.benchmark import Timer
 
-from nas.architecture import Architecture, OsaStage, Stem
-from nas.benchmark import latency, prepare
-from nas.measurement import USABLE, MeasurementPlan
-from nas.meters.cpu import CpuMeter
-from nas.meters.lock import DeviceLock
-from nas.metrics import Subject
-from nas.metrics.measured import LATENCY
+from nas.core.architecture import Architecture, OsaStage, Stem
+from nas.core.measurement import USABLE, MeasurementPlan
+from nas.measuring.meters.cpu import CpuMeter
+from nas.measuring.meters.lock import DeviceLock
+from nas.measuring.methods import latency, prepare
+from nas.measuring.metrics import Subject
+from nas.measuring.metrics.measured import LATENCY
 
 
 def subject(mid_channels, plan):

@@ -12,10 +12,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, select, table, text
 
-from nas.errors import DatabaseError
-from nas.schema import HEAD, METADATA, upgrade
-from nas.schema.upgrade import MIGRATIONS, REVISIONS, VERSION_TABLE
-from nas.store import Store
+from nas.core.errors import DatabaseError
+from nas.record import Store
+from nas.record.schema import HEAD, METADATA, upgrade
+from nas.record.schema.upgrade import MIGRATIONS, REVISIONS, VERSION_TABLE
 
 RECORDS = Path(__file__).parent / "records"
 VIEWS = {"current_measurement", "hypervolume_history", "last_rung", "objective_value", "pareto", "trial_overview"}

@@ -6,9 +6,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from nas.architecture import Architecture, OsaStage, Stem
 from nas.cli import main
-from nas.store import Store
+from nas.core.architecture import Architecture, OsaStage, Stem
+from nas.record import Store
 
 TINY = Architecture(stem_channels=(8, 8, 8), stem=Stem.CIFAR,
                     stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=2),) * 3)

@@ -5,12 +5,12 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from nas import plugins
 from nas.cli import main
-from nas.measurement import Kind
-from nas.search.launch import open_search
-from nas.store import Store
-from nas.study import Budget, Objective, StudySpec
+from nas.core import plugins
+from nas.core.measurement import Kind
+from nas.core.study import Budget, Objective, StudySpec
+from nas.record import Store
+from nas.searching.launch import open_search
 
 SPEC = StudySpec(name="small", space="osa_tiny", sampler="random", budget=Budget(trials=4), objectives=(
     Objective(metric="error"), Objective(metric="latency")))

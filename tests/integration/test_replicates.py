@@ -9,15 +9,15 @@ import pytest
 from click.testing import CliRunner
 
 from nas.cli import main
-from nas.errors import InvalidValueError, StudyConflictError, TrialFailedError
-from nas.pareto import front
+from nas.core.errors import InvalidValueError, StudyConflictError, TrialFailedError
+from nas.core.pareto import front
+from nas.core.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec
+from nas.core.trial import TrialState
+from nas.record import Store
 from nas.report.contents import contents, read
-from nas.search.launch import open_search
-from nas.search.replicates import chosen, kept_for_the_end, left_to_do, open_replicates, replicate_seed
-from nas.store import Store
-from nas.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec
+from nas.searching.launch import open_search
+from nas.searching.replicates import chosen, kept_for_the_end, left_to_do, open_replicates, replicate_seed
 from nas.testing.evaluators import ArithmeticEvaluator
-from nas.trial import TrialState
 from workers.local import LocalWorkers
 
 ARITHMETIC = "nas.testing.evaluators:ArithmeticEvaluator"
@@ -194,13 +194,13 @@ def test_the_seeds_of_replicates_are_pinned():
 
 def test_a_replicate_with_the_searchs_seed_is_the_searchs_training(tmp_path):
     """Bit for bit: same images, recipe and number formats. Afterwards no checkpoint of it is left."""
-    search(tmp_path, TRAINED, "nas.evaluation.evaluator:Evaluator")
+    search(tmp_path, TRAINED, "nas.searching.evaluators.classification.evaluator:Evaluator")
     with Store.open(tmp_path / "nas.db") as store:
         trial = chosen(store.trials("trained"))[0]
         kept = {path for path in tmp_path.rglob("*.safetensors") if path.exists()}
         ((_, task),) = left_to_do(TRAINED, [trial], 1)
         replicate(store, [(trial, replace(task, seed=trial.seed))], "trained",
-                  "nas.evaluation.replicator:Replicator")
+                  "nas.searching.evaluators.classification.replicator:Replicator")
         (found,) = store.trial("trained", trial.number).evaluation.replicates
     assert [(r.error, r.train_loss, r.images) for r in found.rungs] == [
         (r.error, r.train_loss, r.images) for r in trial.evaluation.rungs]
@@ -228,7 +228,7 @@ def test_a_search_ends_with_fresh_seeds_where_the_study_asks_for_them(tmp_path, 
 
 def test_the_command_trains_real_networks_again(tmp_path, monkeypatch):
     """Every replicate has its line; the same command finds nothing to do."""
-    search(tmp_path, TRAINED, "nas.evaluation.evaluator:Evaluator")
+    search(tmp_path, TRAINED, "nas.searching.evaluators.classification.evaluator:Evaluator")
     monkeypatch.chdir(tmp_path)
     call = ["replicate", "trained", "--all", "--seeds", "1"]
     first = CliRunner().invoke(main, call, catch_exceptions=False)

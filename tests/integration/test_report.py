@@ -9,16 +9,16 @@ import pytest
 from click.testing import CliRunner
 
 from nas.cli import main
-from nas.evaluation import Job
-from nas.pareto import front
-from nas.plugins import load
+from nas.core.pareto import front
+from nas.core.plugins import load
+from nas.core.tasks import Measured, Task
+from nas.core.trial import Trial, TrialState
+from nas.record import Store
 from nas.report import pictures
 from nas.report.contents import Study, read
 from nas.report.page import report
-from nas.store import Store
-from nas.task import Measured, Task
+from nas.searching.evaluators import Job
 from nas.testing.evaluators import ArithmeticEvaluator
-from nas.trial import Trial, TrialState
 
 pytestmark = pytest.mark.slow
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from nas.architecture import Architecture, OsaStage, Stem
-from nas.benchmark import OnnxFile, peak_memory, prepare
-from nas.errors import InvalidValueError, TrialFailedError
-from nas.measurement import MeasurementPlan, Precision, Status
-from nas.metrics import Subject
+from nas.core.architecture import Architecture, OsaStage, Stem
+from nas.core.errors import InvalidValueError, TrialFailedError
+from nas.core.measurement import MeasurementPlan, Precision, Status
+from nas.measuring.methods import OnnxFile, peak_memory, prepare
+from nas.measuring.metrics import Subject
 from nas.model.onnx_file import to_onnx
 from nas.testing.fake_meter import FakeMeter
 

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from nas.cli import main
-from nas.errors import NasError
+from nas.core.errors import NasError
+from nas.core.study import Objective, StudySpec
 from nas.sampling.optuna_study import export_study
-from nas.study import Objective, StudySpec
 from search_spaces import osa_tiny
 
 STUDY = """

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nas.pareto import front
-from nas.report.spread import honest
-from nas.store import Store
+from nas.analysis.posterior import honest
+from nas.core.pareto import front
+from nas.record import Store
 
 SCRIPT = Path(__file__).parents[2] / "studies" / "samplers-on-cifar10" / "run.py"
 SMALL = """

@@ -11,13 +11,13 @@ import sys
 import numpy as np
 import pytest
 
-from nas.evaluation.evaluator import Evaluator
-from nas.meters import find_meter
-from nas.search.launch import open_search
-from nas.store import Store
-from nas.study_file import read_study
-from nas.task import Measured
-from nas.trial import TrialState
+from nas.core.tasks import Measured
+from nas.core.trial import TrialState
+from nas.measuring.meters import find_meter
+from nas.record import Store
+from nas.searching.evaluators.classification.evaluator import Evaluator
+from nas.searching.launch import open_search
+from nas.searching.study_file import read_study
 from workers.local import LocalWorkers
 
 STUDY = """

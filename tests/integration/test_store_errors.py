@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import event
 
 from nas.cli.options import pick_trial
-from nas.errors import DatabaseError, MissingDependencyError, NasError
-from nas.store import Store
+from nas.core.errors import DatabaseError, MissingDependencyError, NasError
+from nas.record import Store
 from nas.testing.store_contract import latency, rung, spec, trial
 
 COUNTED = 20
@@ -145,7 +145,7 @@ def test_a_database_that_is_not_on_the_server(postgresql):
 
 def test_postgresql_without_its_driver(monkeypatch):
     """It is said what to install."""
-    monkeypatch.setattr("nas.store.engines.find_spec", lambda _: None)
+    monkeypatch.setattr("nas.record.engines.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"osa-nas\[postgresql\]"):
         Store.open("postgresql://localhost/nas")
 
@@ -215,7 +215,7 @@ WRITER = """
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from nas.store import Store
+from nas.record import Store
 from nas.testing.store_contract import latency, rung, trial
 with Store.open(sys.argv[1]) as store:
     for number in range(10_000):

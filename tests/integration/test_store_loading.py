@@ -2,7 +2,7 @@
 
 from sqlalchemy import event
 
-from nas.store import Store
+from nas.record import Store
 from nas.testing.store_contract import latency, rung, spec, trial
 
 

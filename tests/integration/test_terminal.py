@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from nas.store import Store
+from nas.core.trial import Evaluation, TrialState
+from nas.record import Store
 from nas.testing.store_contract import architecture
-from nas.trial import Evaluation, TrialState
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here")]
 PROMPT = "[ready]"

@@ -5,9 +5,9 @@ import importlib
 import pytest
 import torch
 
-from nas.architecture import Architecture, Attention, OsaStage
+from nas.core.architecture import Architecture, Attention, OsaStage
+from nas.core.published import PUBLISHED
 from nas.model import VoVNet, build
-from nas.published import PUBLISHED
 
 timm = pytest.importorskip("timm")
 from timm.models.vovnet import model_cfgs  # noqa: E402 - only where timm is

@@ -9,15 +9,15 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from nas.architecture import Architecture, Attention, OsaStage, Stem
+from nas.bench.training import bench_training
+from nas.core.architecture import Architecture, Attention, OsaStage, Stem
+from nas.core.errors import CorruptFileError, InvalidValueError, NasError, TrialFailedError
+from nas.core.study import AutoPrecision, DataSpec, TrainingSpec
 from nas.data import Dataset, Images, load, split
 from nas.data.cifar import CIFAR10
-from nas.errors import CorruptFileError, InvalidValueError, NasError, TrialFailedError
-from nas.evaluation.evaluator import failing_the_trial, out_of_memory_told
 from nas.model import build
-from nas.study import AutoPrecision, DataSpec, TrainingSpec
+from nas.searching.evaluators.classification.evaluator import failing_the_trial, out_of_memory_told
 from nas.training import Numerics, Trainer, choose_numerics, read_checkpoint
-from nas.training.throughput import bench_training
 from nas.training.trainer import sgd
 
 SPEC = TrainingSpec(batch_size=64, learning_rate=0.1, cutout=8)

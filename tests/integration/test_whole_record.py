@@ -10,16 +10,16 @@ import pytest
 from click.testing import CliRunner
 
 from nas.cli import main
-from nas.errors import DatabaseError, InvalidValueError, StudyConflictError
-from nas.measurement import Measurement
-from nas.schema.tables import METADATA
-from nas.search.launch import open_search
-from nas.search.retry import retry
-from nas.store import Store
-from nas.store.copying import copy_rows
-from nas.study import Budget, Objective, RungSpec, StudySpec
-from nas.task import Measured
-from nas.trial import TrialState
+from nas.core.errors import DatabaseError, InvalidValueError, StudyConflictError
+from nas.core.measurement import Measurement
+from nas.core.study import Budget, Objective, RungSpec, StudySpec
+from nas.core.tasks import Measured
+from nas.core.trial import TrialState
+from nas.record import Store
+from nas.record.copying import copy_rows
+from nas.record.schema.tables import METADATA
+from nas.searching.launch import open_search
+from nas.searching.retry import retry
 from search_spaces.osa_tiny import SPACE
 from workers.local import LocalWorkers
 
@@ -113,7 +113,7 @@ def test_a_copy_is_equal_to_the_last_bit(folder, engines, request):
 
 def test_a_large_copy_goes_in_batches(folder, monkeypatch):
     """More rows than one batch holds are all there."""
-    monkeypatch.setattr("nas.store.copying.BATCH", 3)
+    monkeypatch.setattr("nas.record.copying.BATCH", 3)
     with Store.open(folder / "nas.db") as store, Store.open(folder / "new.db") as new:
         with store._reading() as source, new._writing() as target:
             copy_rows(source, target)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
-from nas.errors import InvalidValueError
-from nas.published import PUBLISHED
+from nas.core.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
+from nas.core.errors import InvalidValueError
+from nas.core.published import PUBLISHED
 
 WIDTHS = st.integers(1, 512)
 STAGES = st.builds(

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from nas.benchmark import energy, latency, median_interval, peak_memory, prepare, prepare_copies, single_calls
-from nas.benchmark.interval import median_rank
-from nas.benchmark.timing import warm_up
-from nas.errors import InvalidValueError, TrialFailedError
-from nas.measurement import MeasurementPlan, Precision, Status
+from nas.core.errors import InvalidValueError, TrialFailedError
+from nas.core.measurement import MeasurementPlan, Precision, Status
+from nas.measuring.methods import energy, latency, median_interval, peak_memory, prepare, prepare_copies, single_calls
+from nas.measuring.methods.interval import median_rank
+from nas.measuring.methods.timing import warm_up
 from nas.testing.fake_meter import FakeMeter
 
 PLAN = MeasurementPlan()

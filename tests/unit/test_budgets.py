@@ -6,9 +6,9 @@ from click.testing import CliRunner
 
 from nas.cli import main
 from nas.cli.look import spending
-from nas.store import Summary
-from nas.study import Budget, Objective, StudySpec
-from nas.trial import Spent, TrialState
+from nas.core.study import Budget, Objective, StudySpec
+from nas.core.trial import Spent, TrialState
+from nas.record import Summary
 
 FOLDER = Path(__file__).parents[2]
 

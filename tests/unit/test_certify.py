@@ -9,11 +9,11 @@ from itertools import pairwise
 
 import pytest
 
-from nas.benchmark.certify import SHARED, Cycles, certify, certify_energy
-from nas.benchmark.interval import median_interval
-from nas.instrument.simulated import DriftingDevice
-from nas.measurement import MeasurementPlan, Status
-from nas.meters.watch import DeviceState
+from nas.bench.simulated_device import DriftingDevice
+from nas.core.measurement import MeasurementPlan, Status
+from nas.measuring.meters.watch import DeviceState
+from nas.measuring.methods.certify import SHARED, Cycles, certify, certify_energy
+from nas.measuring.methods.interval import median_interval
 from nas.testing.fake_meter import FakeMeter, SharedCpu
 
 PLAN = MeasurementPlan(block_s=0.1)

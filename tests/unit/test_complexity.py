@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from nas.architecture import Architecture, OsaStage, PoolPadding, Stem
-from nas.complexity import count, layers, pooled, stage_sizes
-from nas.errors import InvalidValueError
-from nas.published import PUBLISHED
+from nas.core.architecture import Architecture, OsaStage, PoolPadding, Stem
+from nas.core.complexity import count, layers, pooled, stage_sizes
+from nas.core.errors import InvalidValueError
+from nas.core.published import PUBLISHED
 
 # At 224x224 with 1000 classes: parameters with and without the classifier, GMACs, memory access cost in M, written
 # activations in M, convolutions. The whole parameter counts of 39 and 57 are pytorchcv's, the others' backbones agree

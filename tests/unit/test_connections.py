@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from nas.connections.ablation import Cut, accuracy, batches, densenet_of, without
-from nas.connections.strength import BlockMap, correlation, group_means, statistics
-from nas.connections.weights import block_maps, read_weights
+from nas.core.errors import CorruptFileError, InvalidValueError
+from nas.core.published import PUBLISHED
 from nas.data import Images
-from nas.errors import CorruptFileError, InvalidValueError
-from nas.model.cifar_osa import CifarOsa, with_bottleneck
 from nas.model.densenet import DenseNet, densenet40
-from nas.published import PUBLISHED
-from nas.report.connections import as_csv, cells, over_blocks
-from nas.report.heat_map import CELL, LEFT, SCALE, TOP, as_png, as_svg
+from nas.paper.cifar_osa import CifarOsa, with_bottleneck
+from nas.paper.connections.ablation import Cut, accuracy, batches, densenet_of, without
+from nas.paper.connections.heat_map import CELL, LEFT, SCALE, TOP, as_png, as_svg
+from nas.paper.connections.page import as_csv, cells, over_blocks
+from nas.paper.connections.strength import BlockMap, correlation, group_means, statistics
+from nas.paper.connections.weights import block_maps, read_weights
 
 
 def signs(*shape: int) -> torch.Tensor:

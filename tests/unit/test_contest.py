@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from nas.bench import samplers as contest
+from nas.bench.curves import curves_svg
+from nas.bench.measured_widths import MeasuredWidths
+from nas.bench.sampler_results import COLUMNS, ContestFile
+from nas.bench.samplers import Run
+from nas.bench.synthetic import MadeUp
+from nas.bench.tables import Table, read_table
+from nas.bench.width_resnet import WidthResNet
 from nas.cli import main
-from nas.errors import NasError
-from nas.measurement import MeasurementPlan
+from nas.core.errors import NasError
+from nas.core.measurement import MeasurementPlan
+from nas.core.search_space import Choice
 from nas.model.hooks import tally
-from nas.model.width_resnet import WidthResNet
-from nas.report.curves import curves_svg
-from nas.sampling import contest
-from nas.sampling.contest import Run
-from nas.sampling.contest_file import COLUMNS, ContestFile
 from nas.sampling.known_cost import KnownCost
-from nas.sampling.made_up import MadeUp
-from nas.sampling.tables import Table, read_table
-from nas.search.measured_widths import MeasuredWidths
-from nas.search_space import Choice
 from nas.testing.fake_meter import FakeMeter
 from search_spaces.osa_detection import SPACE as DETECTION
 from search_spaces.osa_tiny import SPACE as TINY

@@ -16,12 +16,12 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from nas.core.errors import CorruptFileError, DataNotFoundError, InvalidValueError, NasError
+from nas.core.study import DataSpec
 from nas.data import Images, load, resolve, split
 from nas.data.cifar import CIFAR10, CIFAR100
 from nas.data.pickles import read_pickle
 from nas.data.statistics import channel_statistics
-from nas.errors import CorruptFileError, DataNotFoundError, InvalidValueError, NasError
-from nas.study import DataSpec
 
 SPEC = DataSpec(validation_images=10)
 NOWHERE = "http://127.0.0.1:1/cifar-10-python.tar.gz"

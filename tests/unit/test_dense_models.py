@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from nas.core.published import PUBLISHED
 from nas.model import build
-from nas.model.cifar_osa import osa_5_43, osa_12_20, with_bottleneck
 from nas.model.densenet import DenseNet, DsodTrunk, densenet40
 from nas.model.hooks import tally
 from nas.model.peleenet import PeleeNet
-from nas.published import PUBLISHED
+from nas.paper.cifar_osa import osa_5_43, osa_12_20, with_bottleneck
 
 ROWS = {
     # parameters in millions, GMACs, memory access cost and activations in millions, convolutions; to the last digit

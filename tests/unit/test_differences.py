@@ -1,6 +1,6 @@
 """Where two study files differ is said by path."""
 
-from nas.store.differences import differences
+from nas.record.differences import differences
 
 
 def test_equal_values_do_not_differ():

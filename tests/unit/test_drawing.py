@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nas.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
-from nas.complexity import count
-from nas.errors import InvalidValueError
-from nas.published import PUBLISHED
+from nas.core.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
+from nas.core.complexity import count
+from nas.core.errors import InvalidValueError
+from nas.core.published import PUBLISHED
 from nas.report.drawing import draw
 
 VOVNET_27_SLIM_HEAD = """\

@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from nas.benchmark import energy, latency
-from nas.instrument.energy_proof import CountingBoard, energy_errors, rms
-from nas.measurement import MeasurementPlan, Status
-from nas.meters.watch import DeviceState
+from nas.bench.energy_reader import CountingBoard, energy_errors, rms
+from nas.core.measurement import MeasurementPlan, Status
+from nas.measuring.meters.watch import DeviceState
+from nas.measuring.methods import energy, latency
 from nas.testing.fake_meter import FakeMeter
 
 PLAN = MeasurementPlan(batch_size=4)

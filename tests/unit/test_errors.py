@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from nas import errors
+from nas.core import errors
 
 
 def _kinds(kind):

@@ -5,17 +5,17 @@ import io
 
 import pytest
 
-from nas.architecture import Architecture, OsaStage
-from nas.errors import InvalidValueError, StudyFileError
+from nas.analysis.finals import newest, ranking, results
+from nas.core.architecture import Architecture, OsaStage
+from nas.core.errors import InvalidValueError, StudyFileError
+from nas.core.measurement import Measurement
+from nas.core.pareto import ParetoFront
+from nas.core.recipe import FinalTraining, Recipe, final_seed
+from nas.core.study import Objective, StudySpec
+from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.export.card import card
-from nas.measurement import Measurement
-from nas.pareto import ParetoFront
-from nas.recipe import FinalTraining, Recipe, final_seed
-from nas.report.finals import newest, ranking, results
 from nas.report.fronts import as_csv, as_markdown
-from nas.study import Objective, StudySpec
-from nas.study_file import read_recipe
-from nas.trial import Evaluation, Rung, Trial, TrialState
+from nas.searching.study_file import read_recipe
 
 SHORT, LONG = Recipe(epochs=10.0), Recipe(epochs=20.0)
 

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nas.architecture import Architecture, OsaStage
-from nas.measurement import Measurement, Status
-from nas.pareto import ParetoFront
+from nas.core.architecture import Architecture, OsaStage
+from nas.core.measurement import Measurement, Status
+from nas.core.pareto import ParetoFront
+from nas.core.study import Objective, StudySpec
+from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.report.fronts import as_csv, as_json, cells, rows
-from nas.study import Objective, StudySpec
-from nas.trial import Evaluation, Rung, Trial, TrialState
 
 SPEC = StudySpec(name="hand", space="osa_tiny", objectives=(
     Objective(metric="error", reference=1.0), Objective(metric="latency", limit=0.004)))

@@ -8,7 +8,7 @@ from scipy.stats import lognorm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern
 
-from nas.pareto import hypervolume
+from nas.core.pareto import hypervolume
 from nas.sampling import gaussian_process
 from nas.sampling.gaussian_process import JITTER, Columns, GaussianProcess, Hyperparameters, fit, matern, scaled
 from nas.sampling.improvement import boxes, expected_improvement, expected_shortfall

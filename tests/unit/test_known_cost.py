@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas import plugins
-from nas.complexity import count, totals
-from nas.measurement import Kind, Measurement
+from nas.core import plugins
+from nas.core.complexity import count, totals
+from nas.core.measurement import Kind, Measurement
+from nas.core.search_space import Choice
+from nas.core.study import Objective, StudySpec
+from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.sampling import Proposer, samplers, surrogate
 from nas.sampling import known_cost as known_cost_module
 from nas.sampling.gaussian_process import Columns
 from nas.sampling.known_cost import _Knowledge, known_cost
 from nas.sampling.mutation import mutants, mutate_front
 from nas.sampling.problem import Problem
-from nas.search_space import Choice
-from nas.study import Objective, StudySpec
-from nas.trial import Evaluation, Rung, Trial, TrialState
 from search_spaces.osa_detection import SPACE
 
 ERROR = Objective(metric="error", reference=0.9)

@@ -6,19 +6,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nas import plugins
-from nas.architecture import Architecture, OsaStage, Stem
-from nas.complexity import count
-from nas.errors import InvalidValueError, UnavailableError
-from nas.measurement import Kind, MeasurementPlan, Status
-from nas.metrics import Stage, Subject, check_available
-from nas.metrics.counted import MACS, MEMORY_ACCESS_COST, PARAMETERS
-from nas.metrics.measured import ENERGY, LATENCY, PEAK_MEMORY
-from nas.metrics.modelled import MODELLED_ENERGY
-from nas.metrics.trained import ERROR
+from nas.core import plugins
+from nas.core.architecture import Architecture, OsaStage, Stem
+from nas.core.complexity import count
+from nas.core.errors import InvalidValueError, UnavailableError
+from nas.core.measurement import Kind, MeasurementPlan, Status
+from nas.core.published import published
+from nas.core.study import Objective, StudySpec
+from nas.measuring.metrics import Stage, Subject, check_available
+from nas.measuring.metrics.counted import MACS, MEMORY_ACCESS_COST, PARAMETERS
+from nas.measuring.metrics.measured import ENERGY, LATENCY, PEAK_MEMORY
+from nas.measuring.metrics.modelled import MODELLED_ENERGY
+from nas.measuring.metrics.trained import ERROR
 from nas.model.hooks import tally
-from nas.published import published
-from nas.study import Objective, StudySpec
 from nas.testing.fake_meter import FakeMeter
 
 PUBLISHED_PARAMETERS = 3_525_736
@@ -35,7 +35,7 @@ def subject():
 
 @pytest.mark.parametrize("stage", list(Stage))
 def test_registered_metrics_carry_their_own_name(stage):
-    """Each entry point of nas.metrics is a metric of the name it is registered under; no stage is empty."""
+    """Each entry point of nas.measuring.metrics is a metric of the name it is registered under; no stage is empty."""
     metrics = {name: plugins.load("nas.metrics", name) for name in plugins.names("nas.metrics")}
     assert {name: metric.name for name, metric in metrics.items()} == {name: name for name in metrics}
     assert any(metric.stage is stage for metric in metrics.values())

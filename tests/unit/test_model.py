@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nas.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
-from nas.complexity import count, stage_sizes
-from nas.errors import InvalidValueError
+from nas.core.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
+from nas.core.complexity import count, stage_sizes
+from nas.core.errors import InvalidValueError
+from nas.core.published import PUBLISHED
+from nas.core.search_space import enumerate_params
 from nas.model import VoVNet, build, vovnet
 from nas.model.hooks import count_by_hooks
-from nas.published import PUBLISHED
-from nas.search_space import enumerate_params
 from search_spaces import osa_cifar, osa_detection, osa_tiny
 
 SHIPPED = {"osa_cifar": osa_cifar.SPACE, "osa_detection": osa_detection.SPACE, "osa_tiny": osa_tiny.SPACE}

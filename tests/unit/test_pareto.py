@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.architecture import Architecture, OsaStage
-from nas.measurement import Measurement, Status
-from nas.pareto import Standing, certainty, dominators, front, hypervolume, ranks, standings
-from nas.study import Direction, Objective
-from nas.trial import CERTIFIED, Evaluation, Rung, Trial, TrialState
+from nas.core.architecture import Architecture, OsaStage
+from nas.core.measurement import Measurement, Status
+from nas.core.pareto import Standing, certainty, dominators, front, hypervolume, ranks, standings
+from nas.core.study import Direction, Objective
+from nas.core.trial import CERTIFIED, Evaluation, Rung, Trial, TrialState
 
 points = st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=12)
 

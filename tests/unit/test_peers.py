@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 import pytest
 import torch
 
-from nas.errors import UnknownNameError
-from nas.instrument import load_target
-from nas.instrument.rounds import counted
-from nas.measurement import Measurement, MeasurementPlan, Status
-from nas.peers import PAPER, PEERS, chosen
-from nas.report.comparison import Figure, as_csv, as_page, cells, drawings, paper_cells, row
-from nas.report.scatter import Point, scatter
+from nas.core.errors import UnknownNameError
+from nas.core.measurement import Measurement, MeasurementPlan, Status
+from nas.measuring.rounds import counted
+from nas.measuring.targets import load_target
+from nas.paper.peers import PAPER, PEERS, chosen
+from nas.paper.peers_page import Figure, as_csv, as_page, cells, drawings, paper_cells, row
+from nas.paper.scatter import Point, scatter
 
 # parameters in millions, GMACs, memory access cost in millions, activations in millions, convolutions; 224 pixels
 TABLE = {

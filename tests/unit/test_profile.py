@@ -8,16 +8,16 @@ import torch
 from click.testing import CliRunner
 
 from nas.cli import main
-from nas.complexity import count
+from nas.core.complexity import count
+from nas.core.errors import InvalidValueError, UnavailableError
+from nas.core.measurement import Measurement, Status
+from nas.core.published import PUBLISHED
+from nas.core.study import AutoPrecision, Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec, WorkersSpec
 from nas.data import Dataset, Images
-from nas.errors import InvalidValueError, UnavailableError
-from nas.evaluation import Job
-from nas.evaluation.evaluator import Evaluator, Joules, joules_problem
-from nas.measurement import Measurement, Status
-from nas.metrics.measured import LATENCY
-from nas.published import PUBLISHED
-from nas.search.profile import costs_only, members, profile
-from nas.study import AutoPrecision, Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec, WorkersSpec
+from nas.measuring.metrics.measured import LATENCY
+from nas.searching.evaluators import Job
+from nas.searching.evaluators.classification.evaluator import Evaluator, Joules, joules_problem
+from nas.searching.profile import costs_only, members, profile
 from nas.testing.fake_meter import FakeMeter
 from search_spaces.osa_detection import SPACE as DETECTION
 from search_spaces.osa_tiny import SPACE as TINY
@@ -84,8 +84,8 @@ def test_a_dry_run_beside_others_says_once_what_it_waits_for(tmp_path, monkeypat
                                    method="made up", status=status, reason="2 of 20 blocks were accepted"))
         return figures[-1]
 
-    monkeypatch.setattr("nas.metrics.measured.LATENCY", replace(LATENCY, measure=measure))
-    monkeypatch.setattr("nas.evaluation.evaluator.PATIENCE_S", (0.0, 0.0))
+    monkeypatch.setattr("nas.measuring.metrics.measured.LATENCY", replace(LATENCY, measure=measure))
+    monkeypatch.setattr("nas.searching.evaluators.classification.evaluator.PATIENCE_S", (0.0, 0.0))
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
     (tmp_path / "study.yaml").write_text(STUDY.replace("macs, limit: 1.5 M", "latency, limit: 2 ms"))
     ran = CliRunner().invoke(main, ["search", str(tmp_path / "study.yaml"), "--dry-run"])
@@ -102,7 +102,7 @@ def test_a_recipe_that_no_training_can_follow_is_refused_and_a_smaller_batch_is_
     images = Images(torch.randint(256, (1437, 3, 8, 8), dtype=torch.uint8), torch.arange(1437) % 10)
     dataset = Dataset(name="small", classes=tuple("0123456789"), train=images, mean=(0.5,) * 3, std=(0.3,) * 3,
                       read_test=lambda: images)
-    monkeypatch.setattr("nas.evaluation.evaluator.load", lambda _: dataset)
+    monkeypatch.setattr("nas.searching.evaluators.classification.evaluator.load", lambda _: dataset)
     spec = replace(SPEC, data=DataSpec(dataset="digits", validation_images=1400),
                    training=TrainingSpec(precision=AutoPrecision.FP32, channels_last=False))
 
@@ -131,7 +131,7 @@ def test_joules_are_counted_where_one_worker_has_the_device():
 
 def test_a_budget_of_joules_is_refused_where_they_cannot_be_told(monkeypatch):
     """Before the study begins."""
-    monkeypatch.setattr("nas.evaluation.evaluator.find_meter", FakeMeter)
+    monkeypatch.setattr("nas.searching.evaluators.classification.evaluator.find_meter", FakeMeter)
     spec = replace(costs_only(SPEC), budget=Budget(energy_j=5.0))
     with pytest.raises(UnavailableError, match=r"budget.energy_j: the fake meter has no energy counter"):
         Evaluator.prepare(Job(spec=spec, artifacts="", folder=""))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nas.errors import UnknownNameError
-from nas.published import PUBLISHED, published
+from nas.core.errors import UnknownNameError
+from nas.core.published import PUBLISHED, published
 from search_spaces import osa_detection
 
 

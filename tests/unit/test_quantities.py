@@ -2,7 +2,7 @@
 
 import pytest
 
-from nas.measurement import Measurement, Status
+from nas.core.measurement import Measurement, Status
 from nas.report.quantities import duration, quantity, sparkline, with_interval
 
 

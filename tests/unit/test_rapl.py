@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nas.errors import UnavailableError
-from nas.meters.cpu import CpuMeter
-from nas.meters.rapl import Rapl
+from nas.core.errors import UnavailableError
+from nas.measuring.meters.cpu import CpuMeter
+from nas.measuring.meters.rapl import Rapl
 
 ZONES = {"intel-rapl:0": ("package-0", 1_000_000), "intel-rapl:0:0": ("core", 400_000),
          "intel-rapl:0:1": ("dram", 50_000), "intel-rapl:1": ("package-1", 2_000_000),
@@ -20,7 +20,7 @@ ZONES = {"intel-rapl:0": ("package-0", 1_000_000), "intel-rapl:0:0": ("core", 40
 READING = """
 import os, sys
 from pathlib import Path
-from nas.meters.cpu import CpuMeter
+from nas.measuring.meters.cpu import CpuMeter
 if os.getuid() == 0:
     os.setuid(65534)
 print(CpuMeter(Path(sys.argv[1])).energy_unavailable_reason())

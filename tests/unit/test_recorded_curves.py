@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.report.quality import agreement
-from nas.rungs import Curves, Futility
-from nas.search.replay import STRATEGIES, read_table, replay
+from nas.analysis.rank_agreement import agreement
+from nas.bench.stopping import STRATEGIES, read_table, replay
+from nas.core.stopping import Curves, Futility
 
 TABLE = read_table(Path(__file__).parents[2] / "studies" / "cifar10-replay" / "curves.csv")
 CURVES = TABLE.curves

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.pareto import ranks
-from nas.plugins import load
-from nas.study_file import read_study
+from nas.core.pareto import ranks
+from nas.core.plugins import load
+from nas.searching.study_file import read_study
 
 STUDIES = [Path(__file__).parents[2] / "studies" / name for name in ("beyond-vovnet27", "beyond-vovnet27-middle")]
 

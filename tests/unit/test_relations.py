@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from nas.report.relations import neighbours
-from nas.search_space import Choice
+from nas.analysis.relations import neighbours
+from nas.core.search_space import Choice
 
 
 def test_neighbours_are_counted_in_steps_and_switches():

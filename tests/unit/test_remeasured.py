@@ -2,12 +2,12 @@
 
 import pytest
 
-from nas.architecture import Architecture, OsaStage
-from nas.measurement import Measurement, Status
-from nas.pareto import Standing
-from nas.report.remeasured import remeasured
-from nas.study import Objective
-from nas.trial import Evaluation, Rung, Trial, TrialState
+from nas.analysis.remeasured import remeasured
+from nas.core.architecture import Architecture, OsaStage
+from nas.core.measurement import Measurement, Status
+from nas.core.pareto import Standing
+from nas.core.study import Objective
+from nas.core.trial import Evaluation, Rung, Trial, TrialState
 
 OBJECTIVES = (Objective(metric="error"), Objective(metric="latency", limit=0.010))
 STAGE = OsaStage(mid_channels=4, out_channels=8, num_layers=1)

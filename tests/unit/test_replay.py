@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from nas.errors import InvalidValueError
-from nas.rungs import Curves
-from nas.search.replay import STRATEGIES, ReplayTable, read_table, replay, table_text
+from nas.bench.stopping import STRATEGIES, ReplayTable, read_table, replay, table_text
+from nas.core.errors import InvalidValueError
+from nas.core.stopping import Curves
 
 EPOCHS = (0.25, 1.0, 3.0)
 

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.architecture import Attention, OsaStage
-from nas.errors import InvalidValueError
-from nas.measurement import Measurement, Status
-from nas.pareto import ParetoFront
-from nas.published import PUBLISHED
+from nas.analysis.rank_agreement import agreements, measured
+from nas.core.architecture import Attention, OsaStage
+from nas.core.errors import InvalidValueError
+from nas.core.measurement import Measurement, Status
+from nas.core.pareto import ParetoFront
+from nas.core.published import PUBLISHED
+from nas.core.search_space import Choice
+from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.report.history import SearchClock, device_seconds, front_at, ledger, steps
 from nas.report.page import embedded
-from nas.report.quality import agreements, measured
 from nas.report.svg import as_file, draw_svg
 from nas.sampling.importance import importances
-from nas.search_space import Choice
-from nas.trial import Evaluation, Rung, Trial, TrialState
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 NET = PUBLISHED["vovnet27_slim"]
@@ -117,7 +117,7 @@ def test_the_choice_that_makes_the_loss_has_nearly_all_the_importance():
 @settings(deadline=None)
 @given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5))
 def test_embedded_json_is_equal_and_cannot_end_its_element(value):
-    import json  # noqa: PLC0415 - only here
+    import json
 
     text = str(embedded(value))
     assert json.loads(text) == value

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.pareto import ranks
-from nas.rungs import FEWEST, Curves, Futility, goes_on, runs_through
+from nas.core.pareto import ranks
+from nas.core.stopping import FEWEST, Curves, Futility, goes_on, runs_through
 
 losses = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20)
 

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nas import plugins
-from nas.complexity import count
-from nas.measurement import Measurement
+from nas.core import plugins
+from nas.core.complexity import count
+from nas.core.measurement import Measurement
+from nas.core.study import Budget, Direction, Objective, RungSpec, StudySpec
+from nas.core.tasks import Measured, Trained
+from nas.core.trial import Rung, TrialState
 from nas.sampling import Proposer
-from nas.search.brain import Brain, Finished, Wait
-from nas.study import Budget, Direction, Objective, RungSpec, StudySpec
-from nas.task import Measured, Trained
-from nas.trial import Rung, TrialState
+from nas.searching.state import Brain, Finished, Wait
 from search_spaces.osa_tiny import SPACE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

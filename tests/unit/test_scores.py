@@ -9,14 +9,14 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from nas import plugins
 from nas.cli import main
-from nas.errors import NasError
-from nas.metrics import untrained
-from nas.metrics.untrained import naswot, scores, synflow
-from nas.search.launch import open_search
-from nas.store import Store
-from nas.study import Budget, Objective, StudySpec
+from nas.core import plugins
+from nas.core.errors import NasError
+from nas.core.study import Budget, Objective, StudySpec
+from nas.measuring.metrics import untrained
+from nas.measuring.metrics.untrained import naswot, scores, synflow
+from nas.record import Store
+from nas.searching.launch import open_search
 from search_spaces.osa_tiny import SPACE
 
 NAMES = plugins.names("nas.scores")

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.architecture import Architecture, Attention, OsaStage, Stem
-from nas.complexity import count
-from nas.errors import InvalidValueError
-from nas.published import PUBLISHED
-from nas.search_space import Choice, OsaSpace, SearchSpace, enumerate_params
+from nas.core.architecture import Architecture, Attention, OsaStage, Stem
+from nas.core.complexity import count
+from nas.core.errors import InvalidValueError
+from nas.core.published import PUBLISHED
+from nas.core.search_space import Choice, OsaSpace, SearchSpace, enumerate_params
 from search_spaces import osa_cifar, osa_detection, osa_tiny
 
 SHIPPED = {"osa_cifar": osa_cifar.SPACE, "osa_detection": osa_detection.SPACE, "osa_tiny": osa_tiny.SPACE}

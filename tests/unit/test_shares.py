@@ -4,10 +4,10 @@ from itertools import count
 
 import pytest
 
-from nas.architecture import Architecture, OsaStage, Stem
-from nas.errors import UnavailableError
-from nas.instrument.shares import Share, latency_shares
-from nas.measurement import MeasurementPlan
+from nas.core.architecture import Architecture, OsaStage, Stem
+from nas.core.errors import UnavailableError
+from nas.core.measurement import MeasurementPlan
+from nas.measuring.latency_shares import Share, latency_shares
 from nas.testing.fake_meter import FakeMeter
 
 NETWORK = Architecture(stem=Stem.CIFAR, stem_channels=(8, 8, 8),

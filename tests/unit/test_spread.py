@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nas.architecture import Architecture, OsaStage
-from nas.measurement import Measurement
-from nas.pareto import Standing, front, standings
+from nas.analysis.posterior import averaged, honest
+from nas.core.architecture import Architecture, OsaStage
+from nas.core.measurement import Measurement
+from nas.core.pareto import Standing, front, standings
+from nas.core.study import Objective
+from nas.core.trial import Evaluation, Replicate, Rung, Trial, TrialState
 from nas.report.fronts import cells
-from nas.report.spread import averaged, honest
-from nas.study import Objective
-from nas.trial import Evaluation, Replicate, Rung, Trial, TrialState
 
 OBJECTIVES = (Objective(metric="error", reference=1.0), Objective(metric="macs", reference=10.0))
 

@@ -4,10 +4,10 @@ import textwrap
 
 import pytest
 
-from nas import plugins
-from nas.errors import StudyFileError
-from nas.study import AutoPrecision, Direction, Objective
-from nas.study_file import parse_study, quantity, read_study
+from nas.core import plugins
+from nas.core.errors import StudyFileError
+from nas.core.study import AutoPrecision, Direction, Objective
+from nas.searching.study_file import parse_study, quantity, read_study
 
 GOOD = """
 name: first
@@ -147,7 +147,7 @@ def test_a_limit_with_a_unit_is_refused_likewise(objective):
 def test_what_a_plugin_measures_may_be_below_0(tmp_path):
     """Nothing is known of it."""
     (tmp_path / "my_margin.py").write_text(
-        "from dataclasses import replace\nfrom nas.metrics.counted import MACS\n"
+        "from dataclasses import replace\nfrom nas.measuring.metrics.counted import MACS\n"
         "MARGIN = replace(MACS, name='my_margin:MARGIN')\n")
     (tmp_path / "study.yaml").write_text(
         "name: own\nspace: osa_tiny\nobjectives: [{metric: 'my_margin:MARGIN', limit: -5}]\n")

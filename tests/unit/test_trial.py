@@ -5,11 +5,11 @@ from itertools import product
 
 import pytest
 
-from nas.architecture import Architecture, OsaStage
-from nas.errors import InvalidValueError
-from nas.measurement import Measurement, Status
-from nas.study import Direction, Objective
-from nas.trial import Evaluation, Rung, Trial, TrialState
+from nas.core.architecture import Architecture, OsaStage
+from nas.core.errors import InvalidValueError
+from nas.core.measurement import Measurement, Status
+from nas.core.study import Direction, Objective
+from nas.core.trial import Evaluation, Rung, Trial, TrialState
 
 STAGE = OsaStage(mid_channels=4, out_channels=8, num_layers=1)
 ARCHITECTURE = Architecture(stem_channels=(4, 4, 8), stages=(STAGE,) * 3)

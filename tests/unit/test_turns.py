@@ -6,10 +6,10 @@ import statistics
 import pytest
 from scipy.stats import kendalltau
 
-from nas.benchmark import latency, latency_in_turns
-from nas.benchmark.turns import Turns
-from nas.measurement import MeasurementPlan, Status
-from nas.meters.watch import DeviceState
+from nas.core.measurement import MeasurementPlan, Status
+from nas.measuring.meters.watch import DeviceState
+from nas.measuring.methods import latency, latency_in_turns
+from nas.measuring.methods.turns import Turns
 from nas.testing.fake_meter import FakeMeter, SharedCpu
 
 PLAN = MeasurementPlan()

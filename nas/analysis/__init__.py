@@ -1,0 +1,1 @@
+"""Estimates from recorded trials: posterior means, final trainings, agreement of rankings."""

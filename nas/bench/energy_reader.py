@@ -1,0 +1,78 @@
+"""How far the energy reader is off where the truth is known: on a board of constant power whose counter steps.
+
+    found = energy_errors(CountingBoard(250), 250)
+
+Any sensor whose `sleep` passes the time will do: the board here, or NVML's on a stand-in for the driver's library.
+"""
+
+import math
+import random
+from dataclasses import dataclass
+
+from nas.measuring.meters import CommonMeter
+from nas.measuring.meters.energy import EnergyReader, Load, Sensor
+
+FRAMES_PER_S = 1000
+SESSIONS = 50
+
+
+class CountingBoard(CommonMeter):
+    """A board of constant power on a clock of its own; its counter steps each `period_s`, first at `phase_s`."""
+
+    energy_method = "simulated counter"
+
+    def __init__(self, draws_w: float, period_s: float = 0.1, phase_s: float = 0.037) -> None:
+        self._draws_w, self._period_s, self._phase_s = draws_w, period_s, phase_s
+        self._now_s, self._rng = 0.0, random.Random(0)
+
+    def time_s(self) -> float:
+        """The board's own clock."""
+        return self._now_s
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass at once, a little more than asked, as systems do."""
+        self._now_s += seconds * self._rng.uniform(1, 1.2)
+
+    def energy_j(self) -> float:
+        """Joules at the last step, from 1 kJ at the start."""
+        return 1000 + self._draws_w * self._period_s * math.floor((self._now_s - self._phase_s) / self._period_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnergyErrors:
+    """Errors of joules per frame as shares of the truth, one for each window, and how the reader aligned them."""
+
+    alignment: str
+    reader: tuple[float, ...]
+    naive: tuple[float, ...]
+    """Of two readings of the counter at the ends of a window that falls anywhere, as others take them."""
+
+
+def energy_errors(sensor: Sensor, draws_w: float, *, piece_s: float = 0.002, window_s: float = 1.0,
+                  sessions: int = SESSIONS, seed: int = 0) -> EnergyErrors:
+    """Of windows of `window_s` and up to a tenth of a second more at random, while work comes in pieces of `piece_s`,
+    give or take a fifth. Each session finds the counter's rhythm anew. Raises `UnavailableError` as the reader does."""
+    rng = random.Random(seed)
+    truth_j = draws_w / FRAMES_PER_S
+
+    def work() -> float:
+        begin_s = sensor.time_s()
+        sensor.sleep(piece_s * rng.uniform(0.8, 1.2))
+        return (sensor.time_s() - begin_s) * FRAMES_PER_S
+
+    ours, naive = [], []
+    for _ in range(sessions):
+        sensor.sleep(rng.random())
+        seconds = window_s + rng.uniform(0, 0.1)
+        begin_j, begin_s = sensor.energy_j(), sensor.time_s()
+        Load(sensor, work).until(begin_s + seconds)
+        frames = (sensor.time_s() - begin_s) * FRAMES_PER_S
+        naive.append((sensor.energy_j() - begin_j) / frames / truth_j - 1)
+        reader = EnergyReader(sensor)
+        ours += [window.energy_j / window.frames / truth_j - 1 for window in reader.windows(work, 1, seconds)]
+    return EnergyErrors(alignment=reader.alignment, reader=tuple(ours), naive=tuple(naive))
+
+
+def rms(errors: tuple[float, ...]) -> float:
+    """The root of the mean square."""
+    return math.sqrt(sum(error**2 for error in errors) / len(errors))

@@ -1,0 +1,52 @@
+"""`nas bench instrument`: what the instrument is worth on this machine."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from nas.cli.bench import bench
+from nas.cli.options import THREADS
+from nas.core.measurement import MeasurementPlan
+from nas.measuring.meters import find_meter
+
+NAMES = ("coverage", "energy", "copy", "repeat", "rank", "neighbour")
+
+
+@bench.command("instrument")
+@click.option("--part", "parts", multiple=True, type=click.Choice(NAMES), metavar="NAME",
+              help=f"{', '.join(NAMES)}; may be given again. [default: all, 20 to 50 min]")
+@click.option("--sessions", type=click.IntRange(min=1), help="How often. [default: each part's own number]")
+@click.option("--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]")
+@click.option("--runtime", default="eager", show_default=True, metavar="NAME",
+              help="eager, graph (CUDA), compile or onnxruntime.")
+@click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
+@click.option("--json", "as_json", is_flag=True, help="With all samples, as one line of JSON for each figure.")
+def instrument(*, parts: Sequence[str], sessions: int | None, kind: str | None, runtime: str, threads: int,
+               as_json: bool) -> None:
+    """What the instrument is worth: coverage of its interval, energy, A/A, spread, ranks, and what a neighbour does.
+
+    All parts but coverage and energy, which are simulated, need a machine that does nothing else.
+    """
+    from nas.bench import instrument as proof
+
+    table = Table(box=box.SIMPLE)
+    for heading in ("figure", "found", "asked", "holds"):
+        table.add_column(heading, overflow="fold")
+    with find_meter(kind) as meter:
+        plan = MeasurementPlan(image_size=32, runtime=runtime, threads=threads)
+        shown = proof.Bench(meter=meter, plan=plan, sessions=sessions)
+        if not as_json:
+            click.echo(f"{meter.device.name}: batch 1 at 32 px, fp32, {runtime}, {threads} thread(s)")
+        for name in parts or NAMES:
+            for each in proof.PARTS[name](shown):
+                if as_json:
+                    click.echo(json.dumps(asdict(each)))
+                holds = {None: "", True: "yes", False: "NO"}[each.holds]
+                table.add_row(each.what, each.found, each.asked, holds)
+    if not as_json:
+        Console(highlight=False).print(table)

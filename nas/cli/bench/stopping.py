@@ -1,0 +1,106 @@
+"""`nas bench stopping`: what rules that stop trials would have saved."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from nas.analysis.rank_agreement import agreement
+from nas.bench.stopping import STRATEGIES, Replay, ReplayTable, read_table, replay, table_text
+from nas.cli.bench import bench
+from nas.cli.files import check_writable, write_file
+from nas.cli.options import database_option, open_record, pick_study
+from nas.cli.tables import echo_wide
+from nas.core.errors import NasError
+from nas.core.stopping import SIZES, Curves, Futility
+from nas.record import Store
+
+FEWEST = 8
+MARKS = (0.25, 0.5, 0.75, 1.0)
+GOAL = 0.95
+
+
+@bench.command()
+@click.argument("study", required=False)
+@database_option
+@click.option("--table", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Curves that --keep wrote, instead of a study of the record.")
+@click.option("--keep", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Write the study's curves as CSV.")
+@click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True, help="Orders of the trials.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Draw hypervolume by epochs as SVG.")
+def stopping(*, study: str | None, database: str, path: Path | None, keep: Path | None, seeds: int,
+             plot: Path | None) -> None:
+    """Replay rules that stop trials on STUDY's networks that reached the last rung: epochs spent, hypervolume.
+
+    The study should have stopped nobody itself. Hypervolume is a share of what all networks together have.
+    """
+    check_writable(keep, plot)
+    table = read_table(path) if path else _from_record(database, study)
+    if len(table.curves) < FEWEST:
+        raise NasError(f"{len(table.curves)} networks reached the last rung; a replay needs {FEWEST}")
+    if keep:
+        write_file(keep, table_text(table))
+    runs = {name: [replay(table, strategy, seed) for seed in range(seeds)] for name, strategy in STRATEGIES.items()}
+    console = Console(highlight=False)
+    console.print(f"{len(table.curves)} networks, rungs at {', '.join(f'{e:g}' for e in table.epochs)} epochs, "
+                  f"{len(table.front)} on the front; means ± deviations of {seeds} orders")
+    echo_wide(_rungs(table))
+    echo_wide(_comparison(table, runs))
+    if plot:
+        from nas.bench.curves import curves_svg
+
+        whole = table.epochs[-1] * len(table.curves)
+        steps = np.arange(1, int(whole) + 1)
+        curves = {name: np.array([[run.volume_at(float(step)) for step in steps] for run in each])
+                  for name, each in runs.items()}
+        write_file(plot, curves_svg(curves, title="what stopping saves", across="epochs",
+                                    up="share of all networks' hypervolume"))
+
+
+def _from_record(database: str, study: str | None) -> ReplayTable:
+    with open_record(database) as store:
+        return table_of(store, pick_study(store, study).name)
+
+
+def table_of(store: Store, study: str) -> ReplayTable:
+    """The networks of a study that reached the last rung."""
+    objectives, trials = store.study(study).spec.objectives, store.trials(study)
+    curves = Curves.of(trials, objectives)
+    epochs = store.study(study).spec.rungs.epochs
+    params = {trial.number: trial.params for trial in trials}
+    return ReplayTable(epochs=epochs, curves=curves, params=[params[number] for number in curves.numbers.tolist()],
+                       cost_names=[o.metric for o in objectives if o.metric != "error"], size_names=SIZES)
+
+
+def _rungs(table: ReplayTable) -> Table:
+    """How each rung agrees with the last, and what futility would say there."""
+    shown = Table("epochs", "tau with the last", "of the best quarter", "futility", box=box.SIMPLE)
+    for rung, epochs in enumerate(table.epochs[:-1], start=1):
+        found = agreement(epochs, table.epochs[-1], table.curves.errors[:, [rung - 1, -1]])
+        taus = ["-" if tau is None else f"{tau:.2f}" for tau in (found and found.tau, found and found.top_tau)]
+        shown.add_row(f"{epochs:g}", *taus, Futility(table.curves, rung).state)
+    return shown
+
+
+def _comparison(table: ReplayTable, runs: dict[str, list[Replay]]) -> Table:
+    whole = table.epochs[-1] * len(table.curves)
+    marks = [mark * whole for mark in MARKS]
+    shown = Table("rule", "epochs spent", "finished", "of the front", *(f"at {mark:g} epochs" for mark in marks),
+                  f"epochs to {GOAL:g}", box=box.SIMPLE)
+    for name, each in runs.items():
+        reached = [found for run in each if (found := run.epochs_to(GOAL)) is not None]
+        shown.add_row(
+            name, _spread([run.epochs[-1] for run in each], 1), _spread([len(run.finished) for run in each], 1),
+            _spread([len(table.front & set(run.finished)) for run in each], 1),
+            *(_spread([run.volume_at(mark) for run in each], 3) for mark in marks),
+            f"{_spread(reached, 1)} ({len(reached)} of {len(each)})" if reached else f"never (0 of {len(each)})")
+    return shown
+
+
+def _spread(values: list[float] | list[int], digits: int) -> str:
+    return f"{np.mean(values):.{digits}f} ±{np.std(values):.{digits}f}"

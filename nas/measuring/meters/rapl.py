@@ -1,0 +1,81 @@
+"""Joules of the processor from RAPL, through the kernel's powercap folder (Linux, Intel and AMD, bare metal).
+
+Only packages and DRAM are added up: `core` and `uncore` are inside the package, `psys` covers everything again, and
+the `-mmio` zones repeat the package. The counters are root's since CVE-2020-8694 and absent in most virtual machines;
+each case has its own reason.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.core.errors import UnavailableError
+
+POWERCAP = Path("/sys/class/powercap")
+
+
+@dataclass
+class _Zone:
+    """One counter in microjoules that starts again from 0 beyond `range_uj`."""
+
+    path: Path
+    range_uj: int
+    last_uj: int
+    total_uj: int = 0
+
+    def advance(self) -> int:
+        """Microjoules since the first reading. At most one wrap may lie between two readings (minutes at full load)."""
+        now_uj = _number(self.path / "energy_uj")
+        self.total_uj += now_uj - self.last_uj + (self.range_uj if now_uj < self.last_uj else 0)
+        self.last_uj = now_uj
+        return self.total_uj
+
+
+class Rapl:
+    """The sum of all package and DRAM counters. `powercap` is the folder to look in, `hypervisor` names what this
+    machine runs inside, for the reason."""
+
+    def __init__(self, powercap: Path = POWERCAP, hypervisor: str | None = None) -> None:
+        self._powercap = powercap
+        self._hypervisor = hypervisor
+        self._zones: list[_Zone] | None = None
+
+    def energy_j(self) -> float:
+        """Joules since the first call. Raises `UnavailableError` with the reason."""
+        if self._zones is None:
+            self._zones = [_zone(path) for path in self._paths()]
+        return sum(zone.advance() for zone in self._zones) / 1e6
+
+    def _paths(self) -> list[Path]:
+        if not self._powercap.is_dir():
+            inside = f"; this is a virtual machine ({self._hypervisor})" if self._hypervisor else ""
+            raise UnavailableError(f"no RAPL energy counter: there is no {self._powercap}{inside}")
+        zones = [path for path in sorted(self._powercap.glob("intel-rapl:*")) if _counts(path)]
+        if not zones:
+            raise UnavailableError(f"no RAPL energy counter: {self._powercap} has no package or dram zone")
+        return zones
+
+
+def _counts(path: Path) -> bool:
+    name = _read(path / "name")
+    return name.startswith("package") or name == "dram"
+
+
+def _zone(path: Path) -> _Zone:
+    return _Zone(path, _number(path / "max_energy_range_uj"), _number(path / "energy_uj"))
+
+
+def _number(path: Path) -> int:
+    content = _read(path)
+    if not content.isdecimal():
+        raise UnavailableError(f"RAPL energy counter {path} holds {content!r}, not a number")
+    return int(content)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except PermissionError as error:
+        raise UnavailableError(f"permission denied: the RAPL energy counter {path} is readable by root alone; "
+                               "give this user read access to it") from error
+    except OSError as error:
+        raise UnavailableError(f"RAPL energy counter {path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,173 @@
+"""What executes a network: PyTorch operation by operation, a CUDA graph, `torch.compile`, or ONNX Runtime.
+
+Each runtime turns a network and its inputs into a function of the input's number, so that what is timed is one call
+and nothing else: no conversion, no copy from the host.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.core.errors import InvalidValueError, MissingDependencyError, TrialFailedError
+from nas.core.measurement import MeasurementPlan, Precision
+
+Forward = Callable[[int], Any]
+"""Runs one batch on the input of this number; gives the output, a tensor or an array."""
+
+WARM_CALLS = 3
+"""Before a CUDA graph is captured: cuDNN chooses its algorithms and allocates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxFile:
+    """The bytes of an ONNX file with one image input, and the name it goes by in errors."""
+
+    data: bytes
+    name: str
+
+
+Network = nn.Module | OnnxFile
+
+
+def eager(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan) -> Forward:
+    """Operation by operation."""
+    return lambda index: model(inputs[index])
+
+
+def compiled(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan) -> Forward:
+    """`torch.compile`, compiled for this shape now."""
+    torch.compiler.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the compiler's own insides
+        fast = torch.compile(model, dynamic=False)
+        fast(inputs[0])
+    return lambda index: fast(inputs[index])
+
+
+def graph(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan) -> Forward:
+    """One CUDA graph for each input, all in one memory pool, so that a call is a replay and nothing is copied."""
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM_CALLS):
+            model(inputs[0])
+    torch.cuda.current_stream().wait_stream(side)
+    graphs, outputs, pool = [], [], None
+    for each in inputs:
+        captured = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(captured, pool=pool):
+            outputs.append(model(each))
+        graphs.append(captured)
+        pool = pool or captured.pool()
+
+    def forward(index: int) -> Any:
+        graphs[index].replay()
+        return outputs[index]
+
+    return forward
+
+
+def onnx_runtime(file: OnnxFile, inputs: Sequence[Tensor], plan: MeasurementPlan) -> Forward:
+    """ONNX Runtime with the plan's threads on the inputs' device; inputs lie there before the first call.
+
+    Raises `MissingDependencyError` without the extra `export`, `InvalidValueError` for a file that cannot be run on
+    such inputs, `TrialFailedError` where the session fails.
+    """
+    session = _session(file, inputs[0], plan)
+    name, outputs = _image_input(session, inputs[0], file.name), [output.name for output in session.get_outputs()]
+    device, index = inputs[0].device.type, inputs[0].device.index or 0
+    bindings = []
+    for each in inputs:
+        binding = session.io_binding()
+        held = each.contiguous()
+        binding.bind_input(name, device, index, "float32", tuple(held.shape), held.data_ptr())
+        for output in outputs:
+            binding.bind_output(output, device, index)
+        bindings.append((binding, held))
+
+    def forward(number: int) -> Any:
+        session.run_with_iobinding(bindings[number][0])
+        return bindings[number][0]
+
+    return forward
+
+
+def _session(file: OnnxFile, example: Tensor, plan: MeasurementPlan) -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("onnxruntime", "export") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = plan.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # its errors reach us as exceptions
+    provider: Any = "CPUExecutionProvider"
+    if example.device.type == "cuda":
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            raise InvalidValueError("this onnxruntime has no CUDA provider: pip install onnxruntime-gpu instead")
+        provider = ("CUDAExecutionProvider", {"device_id": example.device.index or 0,
+                                              "use_tf32": int(plan.precision is Precision.TF32)})
+    try:
+        return onnxruntime.InferenceSession(file.data, options, providers=[provider])
+    except Exception as error:  # onnxruntime's errors have no common base but this
+        raise InvalidValueError(f"ONNX Runtime cannot load {file.name}: {str(error).splitlines()[0]}") from error
+
+
+def _image_input(session: Any, example: Tensor, name: str) -> str:
+    """The name of the one input, if it takes such images."""
+    inputs = session.get_inputs()
+    shape = inputs[0].shape if len(inputs) == 1 else None
+    fits = shape is not None and len(shape) == 4 and all(
+        wanted == there for wanted, there in zip(shape, example.shape, strict=True) if isinstance(wanted, int))
+    if not fits or inputs[0].type != "tensor(float)":
+        takes = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
+        raise InvalidValueError(f"{name} takes {takes}, not float images {list(example.shape)}; "
+                                "choose --batch and --size to fit")
+    return str(inputs[0].name)
+
+
+RUNTIMES: dict[str, Callable[[Any, Sequence[Tensor], MeasurementPlan], Forward]] = {
+    "eager": eager, "graph": graph, "compile": compiled, "onnxruntime": onnx_runtime}
+"""What can execute a network."""
+
+
+def runtime_problem(device_kind: str, plan: MeasurementPlan) -> str | None:
+    """What of runtime and precision cannot be done on such a device, None where all can."""
+    if plan.runtime not in RUNTIMES:
+        return f"no {plan.runtime!r} among the runtimes; there are: {', '.join(RUNTIMES)}"
+    if plan.runtime == "graph" and device_kind != "cuda":
+        return "runtime graph is a CUDA graph and needs an NVIDIA GPU; on a CPU take eager, compile or onnxruntime"
+    if plan.runtime == "onnxruntime" and plan.precision not in {Precision.FP32, Precision.TF32}:
+        return f"runtime onnxruntime runs in fp32 (tf32 on a GPU), not {plan.precision}"
+    return None
+
+
+def is_finite(output: Any) -> bool:
+    """Whether all numbers of an output are."""
+    if hasattr(output, "copy_outputs_to_cpu"):
+        return all(bool(torch.from_numpy(array).isfinite().all()) for array in output.copy_outputs_to_cpu())
+    if isinstance(output, Tensor):
+        return bool(output.isfinite().all())
+    values = output.values() if isinstance(output, dict) else output
+    if isinstance(values, list | tuple) or isinstance(output, dict):
+        return all(is_finite(value) for value in values)
+    raise TrialFailedError(f"the network returns a {type(output).__name__}, not tensors")
+
+
+@contextlib.contextmanager
+def faults_of(where: str) -> Iterator[None]:
+    """Errors of a first call are the network's or the plan's: told in one line."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError) as error:  # torch's, out of memory included, and ONNX Runtime's
+        if isinstance(error, InvalidValueError | TrialFailedError):
+            raise
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise TrialFailedError(f"a {where} takes more memory than there is; choose a smaller batch") from error
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise TrialFailedError(f"the network fails on a {where}: {line}") from error

@@ -1,0 +1,52 @@
+"""Metrics that need the device: seconds per batch, joules per frame, bytes. The caller holds the device alone."""
+
+from nas.core.measurement import Kind, Measurement, MeasurementPlan
+from nas.measuring import methods
+from nas.measuring.meters import Meter
+from nas.measuring.meters.host import affinity
+from nas.measuring.methods import plan_problem, prepare
+from nas.measuring.metrics import Metric, Stage, Subject
+
+
+def _latency(subject: Subject) -> Measurement:
+    with prepare(subject.model, subject.plan, subject.meter) as run:
+        return methods.latency(run, subject.meter, subject.plan)
+
+
+def _energy(subject: Subject) -> Measurement:
+    with prepare(subject.model, subject.plan, subject.meter) as run:
+        return methods.energy(run, subject.meter, subject.plan)
+
+
+def _peak_memory(subject: Subject) -> Measurement:
+    with prepare(subject.model, subject.plan, subject.meter) as run:
+        return methods.peak_memory(run, subject.meter, subject.plan)
+
+
+def _obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
+    """The plan's problem; more threads than cores would only wait for each other."""
+    if meter.device.kind == "cpu" and plan.threads > (cores := len(affinity())):
+        return f"there are {cores} cores, so measurement.threads must be at most {cores}, not {plan.threads}"
+    return plan_problem(meter, plan)
+
+
+def _energy_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
+    """The plan's problem or the sensor's, with a way out."""
+    reason = meter.energy_unavailable_reason()
+    if reason:
+        return f"{reason}; drop the objective, or use latency, memory_access_cost or modelled_energy instead"
+    return _obstacle(meter, plan)
+
+
+def _memory_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
+    if plan.runtime != "eager":
+        return _obstacle(meter, plan) or f"it is followed with runtime eager, not {plan.runtime}; drop the objective"
+    return _obstacle(meter, plan)
+
+
+LATENCY = Metric(name="latency", unit="s", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_latency,
+                 obstacle=_obstacle)
+ENERGY = Metric(name="energy", unit="J", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_energy,
+                obstacle=_energy_obstacle)
+PEAK_MEMORY = Metric(name="peak_memory", unit="B", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_peak_memory,
+                     obstacle=_memory_obstacle)

@@ -1,0 +1,142 @@
+"""What can be measured, by the name or file it goes by."""
+
+import importlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas.core.architecture import Architecture
+from nas.core.complexity import count
+from nas.core.errors import CorruptFileError, InvalidValueError, MissingDependencyError, UnknownNameError
+from nas.core.measurement import MeasurementPlan
+from nas.core.published import PUBLISHED
+from nas.measuring.methods import Network, OnnxFile
+from nas.measuring.metrics import seeded_network
+from nas.model import build
+
+KINDS = ("a published VoVNet (vovnet39)", "architecture.json", "STUDY:TRIAL", "a folder of nas export", "a .onnx file",
+         "timm:NAME", "torchvision:NAME", "module:callable")
+NUM_CLASSES = 1000
+"""Outputs of the classifier where a target does not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A network to measure: its name, what runs, and the architecture where it is one of ours."""
+
+    name: str
+    network: Network
+    architecture: Architecture | None = None
+    num_classes: int = NUM_CLASSES
+
+    def macs(self, image_size: int) -> int | None:
+        """Multiply-accumulates for one image; None for an ONNX file, whose operations are not counted here."""
+        if self.architecture is not None:
+            return count(self.architecture, image_size, self.num_classes).macs
+        if isinstance(self.network, OnnxFile):
+            return None
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            self.network.eval()(torch.zeros(1, 3, image_size, image_size))
+        return int(counter.get_total_flops()) // 2
+
+
+Find = Callable[[str], tuple[Architecture, int]]
+"""The architecture of a recorded trial and its number of classes, by `STUDY:TRIAL`."""
+
+
+def load_target(text: str, plan: MeasurementPlan, find_trial: Find) -> Target:  # noqa: PLR0911 - one for each kind
+    """The network that `text` names. Named architectures and trials get random weights with calibrated BatchNorm,
+    timm's and torchvision's are not pretrained: times do not depend on the values.
+
+    `module:callable` runs that module's code. Raises `UnknownNameError`, which lists what a target may be, and
+    `InvalidValueError` or `CorruptFileError` for a file that is not what its name says.
+    """
+    path, (head, colon, tail) = Path(text), text.partition(":")
+    if text in PUBLISHED:
+        return _of_architecture(text, PUBLISHED[text], NUM_CLASSES, plan)
+    if path.is_dir():
+        return _bundle(path)
+    if path.suffix == ".onnx":
+        return Target(name=text, network=OnnxFile(data=_read(path), name=text))
+    if path.suffix == ".json":
+        return _of_architecture(text, *_architecture(path), plan)
+    if text.rpartition(":")[2].isdigit():
+        return _of_architecture(text, *find_trial(text), plan)
+    if head in {"timm", "torchvision"} and tail:
+        return Target(name=text, network=_of_package(head, tail))
+    if colon:
+        return Target(name=text, network=_called(head, tail, text))
+    raise UnknownNameError("targets", text, KINDS)
+
+
+def _of_architecture(name: str, architecture: Architecture, num_classes: int, plan: MeasurementPlan) -> Target:
+    network = seeded_network(architecture, num_classes, plan.image_size, name)
+    return Target(name=name, network=network, architecture=architecture, num_classes=num_classes)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidValueError(f"{path}: {error.strerror}") from error
+
+
+def _architecture(path: Path) -> tuple[Architecture, int]:
+    """Of a plain architecture.json, or of a bundle's, which holds the classes too."""
+    text = _read(path)
+    try:
+        values = json.loads(text)
+        if "architecture" in values:
+            return Architecture.from_dict(values["architecture"]), len(values["classes"])
+        return Architecture.from_dict(values), NUM_CLASSES
+    except KeyError as error:
+        raise InvalidValueError(f"{path}: {error} is missing") from error
+    except (ValueError, TypeError) as error:
+        raise InvalidValueError(f"{path}: {error}") from error
+
+
+def _bundle(folder: Path) -> Target:
+    """A folder of `nas export`, with its trained weights."""
+    if not (folder / "architecture.json").is_file():
+        raise InvalidValueError(f"{folder} is no folder of nas export: it holds no architecture.json")
+    architecture, num_classes = _architecture(folder / "architecture.json")
+    model = build(architecture, num_classes)
+    try:
+        model.load_state_dict(load(_read(folder / "model.safetensors")))
+    except (SafetensorError, RuntimeError) as error:
+        raise CorruptFileError(f"{folder / 'model.safetensors'}: {str(error).splitlines()[0]}") from error
+    return Target(name=str(folder), network=model, architecture=architecture, num_classes=num_classes)
+
+
+def _of_package(package: str, name: str) -> nn.Module:
+    """A model of timm or torchvision, without pretrained weights."""
+    try:
+        module: Any = importlib.import_module("timm" if package == "timm" else "torchvision.models")
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(package, "all") from error
+    make = module.create_model if package == "timm" else module.get_model
+    try:
+        model: nn.Module = make(name) if package == "torchvision" else make(name, pretrained=False)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise InvalidValueError(f"{package} has no model {name!r}: {str(error).splitlines()[0]}") from error
+    return model
+
+
+def _called(module: str, attribute: str, text: str) -> nn.Module:
+    try:
+        made = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownNameError(f"targets ({error})", text, KINDS) from error
+    model = made if isinstance(made, nn.Module) else made()
+    if not isinstance(model, nn.Module):
+        raise InvalidValueError(f"{text} gives a {type(model).__name__}, not a torch module")
+    return model

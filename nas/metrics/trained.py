@@ -1,7 +1,0 @@
-"""Metrics that come from training."""
-
-from nas.measurement import Kind
-from nas.metrics import Metric, Stage
-
-ERROR = Metric(name="error", unit="1", kind=Kind.MEASURED, stage=Stage.TRAINED)
-"""Share of wrong answers on the validation images, that of a trial's last rung."""

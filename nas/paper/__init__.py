@@ -1,0 +1,1 @@
+"""The VoVNet paper retold on this device: its peers, its networks for CIFAR, its analysis of connections."""

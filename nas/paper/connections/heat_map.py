@@ -1,0 +1,118 @@
+"""Connection strengths as pictures: one square for each source (down) and target (across), the strongest darkest.
+
+SVG text for pages, PNG (with Pillow) for everything else, both from the same cells.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from nas.core.errors import MissingDependencyError
+from nas.paper.connections.strength import BlockMap
+
+CELL = 16
+LEFT, TOP, GAP = 44, 40, 36
+SCALE = ((255, 255, 229), (254, 196, 79), (236, 112, 20), (153, 52, 4), (60, 20, 0))
+"""From 0 to 1: light to dark, so that it is read in grey too."""
+STYLE = """
+.heat text{font:10px system-ui,sans-serif;fill:var(--ink,#1c2430)}.heat .head{font-size:12px;font-weight:600}
+.heat .dim{fill:var(--dim,#5d6b7c)}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cell:
+    """Where a connection stands in the whole picture, and how strong it is from 0 to 1."""
+
+    x: int
+    y: int
+    value: float
+    title: str
+
+    @property
+    def colour(self) -> tuple[int, int, int]:
+        """On the scale."""
+        place = self.value * (len(SCALE) - 1)
+        below = min(int(place), len(SCALE) - 2)
+        red, green, blue = (round(a + (b - a) * (place - below))
+                            for a, b in zip(SCALE[below], SCALE[below + 1], strict=True))
+        return red, green, blue
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Label:
+    x: int
+    y: int
+    text: str
+    kind: str
+    anchor: str
+
+
+def as_svg(blocks: Sequence[BlockMap]) -> str:
+    """The blocks beside each other as one `<svg>` element."""
+    cells, labels, width, height = _layout(blocks)
+    drawn = [f'<rect x="{c.x}" y="{c.y}" width="{CELL}" height="{CELL}" fill="rgb{c.colour}"><title>{escape(c.title)}'
+             "</title></rect>" for c in cells]
+    drawn += [f'<text class="{label.kind}" x="{label.x}" y="{label.y}" text-anchor="{label.anchor}">'
+              f"{escape(label.text)}</text>" for label in labels]
+    return (f'<svg class="heat" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+            f'role="img" style="max-width:100%"><title>Strength of connections, source layers down, target layers '
+            f'across</title>{"".join(drawn)}</svg>')
+
+
+def as_png(blocks: Sequence[BlockMap], scale: int = 2) -> bytes:
+    """The same as a PNG file. Raises `MissingDependencyError` without Pillow."""
+    try:
+        from PIL import Image, ImageDraw, ImageFont
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("pillow", "folder") from error
+    cells, labels, width, height = _layout(blocks)
+    image = Image.new("RGB", (scale * width, scale * height), "white")
+    draw: Any = ImageDraw.Draw(image)
+    for cell in cells:
+        corner = scale * cell.x, scale * cell.y
+        draw.rectangle((*corner, corner[0] + scale * CELL - 1, corner[1] + scale * CELL - 1), fill=cell.colour)
+    for label in labels:
+        font = ImageFont.load_default(scale * (12 if label.kind == "head" else 10))
+        draw.text((scale * label.x, scale * label.y), label.text, fill="#1c2430", font=font,
+                  anchor={"start": "ls", "middle": "ms", "end": "rs"}[label.anchor])
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def _layout(blocks: Sequence[BlockMap]) -> tuple[list[_Cell], list[_Label], int, int]:
+    cells: list[_Cell] = []
+    labels: list[_Label] = []
+    left = 0
+    for block in blocks:
+        cells += _cells(block, left + LEFT)
+        labels += _labels(block, left + LEFT)
+        left += LEFT + max(CELL * len(block.targets), 8 * len(block.name)) + GAP
+    return cells, labels, left, TOP + CELL * max(block.strengths.shape[1] for block in blocks) + 26
+
+
+def _cells(block: BlockMap, left: int) -> Iterator[_Cell]:
+    shares = block.normalised
+    for target, source in zip(*np.nonzero(~np.isnan(shares)), strict=True):
+        share, mean = float(shares[target, source]), float(block.strengths[target, source])
+        yield _Cell(x=left + CELL * int(target), y=TOP + CELL * int(source), value=share,
+                    title=f"{block.name}: source {source or 'input'} to {block.targets[target]}: {share:.3f} of its "
+                          f"strongest, mean |w| {mean:.4g}")
+
+
+def _labels(block: BlockMap, left: int) -> Iterator[_Label]:
+    yield _Label(x=left, y=14, text=block.name, kind="head", anchor="start")
+    down = TOP + CELL * block.strengths.shape[1]
+    for target, name in enumerate(block.targets[:-1]):
+        if target == 0 or (target + 1) % 4 == 0:
+            yield _Label(x=left + CELL * target + CELL // 2, y=TOP - 5, text=name, kind="dim", anchor="middle")
+    yield _Label(x=left + CELL * len(block.targets), y=down + 14, text=block.targets[-1], kind="dim",
+                 anchor="end")
+    for source in range(block.strengths.shape[1]):
+        if source % 4 == 0:
+            yield _Label(x=left - 5, y=TOP + CELL * source + 12, text=str(source or "input"), kind="dim", anchor="end")

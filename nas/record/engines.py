@@ -1,0 +1,121 @@
+"""Connections. SQLite in WAL mode, so that readers never wait for the writer nor it for them; PostgreSQL by psycopg.
+
+`synchronous=NORMAL`: in WAL mode a commit is in the operating system's hands when it returns, so `kill -9` loses
+nothing; a power cut may take back the last commits, but never damages the file. The disk is forced at checkpoints.
+
+A writing transaction starts with BEGIN IMMEDIATE: one that starts as a reader and then writes could be refused at
+once, without the waiting that `busy_timeout` gives.
+"""
+
+import json
+import logging
+import os
+import sqlite3
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+
+from nas.core.errors import DatabaseError, InvalidValueError, MissingDependencyError
+from nas.record.address import Address
+
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_DECODER = json.JSONDecoder()
+
+
+def to_json(value: Any) -> str:
+    """JSON text. Floats are written by `repr`, which keeps every bit. Raises `InvalidValueError` for what is no JSON,
+    NaN for one."""
+    try:
+        return _ENCODER.encode(value)
+    except (TypeError, ValueError) as error:
+        message = f"{str(value)[:80]} cannot be stored as JSON: {error}"
+        raise InvalidValueError(message) from None
+
+
+def from_json(text: str) -> Any:
+    """What `to_json` wrote. A microsecond faster than `json.loads`, which counts when a study is read."""
+    return _DECODER.raw_decode(text)[0]
+
+
+def connect(address: Address, *, read_only: bool, busy_timeout_s: float) -> Engine:
+    """An engine for the address; nothing is opened yet."""
+    if address.url is not None:
+        return _postgresql(address.url)
+    if address.path is None:
+        raise DatabaseError("an address is a file or a server")
+    return _sqlite(address.path, read_only=read_only, busy_timeout_s=busy_timeout_s)
+
+
+def reader(engine: Engine) -> Engine:
+    """For transactions that see one state of the record, and change nothing."""
+    if engine.dialect.name == "postgresql":
+        return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    return engine
+
+
+def writer(engine: Engine) -> Engine:
+    """For transactions that write."""
+    return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+
+
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # else it tells users twice what an error of ours says
+
+
+def _postgresql(url: URL) -> Engine:
+    if find_spec("psycopg") is None:
+        raise MissingDependencyError("psycopg", "postgresql")
+    timeout = {} if "connect_timeout" in url.query else {"connect_timeout": 10}
+    return create_engine(url, connect_args=timeout, pool_pre_ping=True, json_serializer=to_json)
+
+
+def _sqlite(path: Path, *, read_only: bool, busy_timeout_s: float) -> Engine:
+    def open_file() -> sqlite3.Connection:
+        mode = _read_only_mode(path) if read_only else "mode=rwc"
+        connection = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=busy_timeout_s,
+                                     isolation_level=None, check_same_thread=False)
+        try:
+            _set_up(connection, read_only=read_only, busy_timeout_s=busy_timeout_s)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    engine = create_engine("sqlite+pysqlite://", creator=open_file, poolclass=QueuePool, json_serializer=to_json,
+                           json_deserializer=from_json)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: sqlite3.Connection, *, read_only: bool, busy_timeout_s: float) -> None:
+    connection.execute("PRAGMA foreign_keys = ON")
+    if not read_only:
+        _write_ahead(connection, busy_timeout_s)
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _write_ahead(connection: sqlite3.Connection, busy_timeout_s: float) -> None:
+    """Switch a new file to WAL. SQLite does not wait for another program that does the same, so this does."""
+    until = time.monotonic() + busy_timeout_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _begin(connection: Connection) -> None:
+    options: dict[str, Any] = dict(connection.get_execution_options())
+    connection.exec_driver_sql(options.get("sqlite_begin", "BEGIN"))
+
+
+def _read_only_mode(path: Path) -> str:
+    """Where no one may write the folder and no one has the record open, SQLite must be told that it will not change."""
+    nobody_writes = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+    return "mode=ro&immutable=1" if nobody_writes else "mode=ro"

@@ -1,0 +1,75 @@
+"""The database's own errors, turned once and here into one clear line that says where and what would be right."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
+
+from nas.core.errors import DatabaseError, InvalidValueError, NasError
+from nas.record.address import Address
+
+SQLITE_FAULTS = {
+    sqlite3.SQLITE_BUSY: "is locked by another program; try again when it is done",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened; check that its folder exists and may be written",
+    sqlite3.SQLITE_CORRUPT: "is damaged; go back to a copy, or rescue it with the `.recover` command of sqlite3",
+    sqlite3.SQLITE_FULL: "cannot grow, the disk is full; make room and run the same command again",
+    sqlite3.SQLITE_IOERR: "cannot be read or written, the disk fails or is full",
+    sqlite3.SQLITE_NOTADB: "is not a SQLite database; name another file",
+    sqlite3.SQLITE_PERM: "may not be opened; check its permissions",
+    sqlite3.SQLITE_READONLY: "may not be written; check the permissions of the file and its folder",
+}
+"""By SQLite's primary result code."""
+
+POSTGRESQL_FAULTS = {
+    "25006": "is read-only",
+    "28": "refuses this user or password",
+    "3D": "does not exist on the server; make it with `createdb`",
+    "42501": "may not be used so by this user",
+    "53100": "cannot grow, the server's disk is full; make room and run the same command again",
+    "53300": "has no free connection; raise max_connections or wait",
+    "57": "is shutting down or starting; try again",
+}
+"""By SQLSTATE or its class."""
+
+
+@contextmanager
+def told_clearly(address: Address) -> Iterator[None]:
+    """Turn whatever the database raises inside into `DatabaseError`, or `InvalidValueError` for an unstorable value."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        raise _translated(address, error) from error
+
+
+def _translated(address: Address, error: Exception) -> NasError:
+    original = error.orig if isinstance(error, StatementError) and error.orig is not None else error
+    if isinstance(original, NasError):
+        return original
+    if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
+        return InvalidValueError(f"{address}: a value that cannot be stored: {_first_line(address, original)}")
+    if isinstance(error, IntegrityError):
+        return DatabaseError(f"{address}: refused, because it breaks a rule of the record: "
+                             f"{_first_line(address, original)}")
+    if isinstance(error, NoFreeConnectionError):
+        return DatabaseError(f"{address}: too many calls at once")
+    return DatabaseError(f"{address} {_fault(address, original)}")
+
+
+def _fault(address: Address, original: BaseException) -> str:
+    if isinstance(original, sqlite3.Error):
+        code = getattr(original, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+        return SQLITE_FAULTS.get(code, f"failed: {_first_line(address, original)}")
+    state = getattr(original, "sqlstate", None)
+    if state is None:
+        return f"cannot be reached: {_first_line(address, original)}"
+    known = POSTGRESQL_FAULTS.get(state) or POSTGRESQL_FAULTS.get(state[:2])
+    return f"{known or 'failed'}: {_first_line(address, original)}"
+
+
+def _first_line(address: Address, error: BaseException) -> str:
+    text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    for password in address.passwords:
+        text = text.replace(password, "***")
+    return text.strip()

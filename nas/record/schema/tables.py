@@ -1,0 +1,264 @@
+"""Today's tables of the record. `docs/database.md` explains them to a person with an SQL prompt.
+
+Keys are natural where there is one: a trial is (study, number). What is unique is unique because a second one would
+be a bug: an architecture is evaluated once in a study, a rung is reached once, a figure is recorded once. Measured
+again is a new row of `measurement`, and the newest row (largest id) is the current one; rows are never deleted.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.schema import SchemaItem
+
+from nas.core.measurement import Kind, Status
+from nas.core.study import Direction
+from nas.core.trial import TrialState
+from nas.record.schema.types import Real, UtcDateTime, one_of
+
+METADATA = MetaData(naming_convention={
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+})
+
+STUDY = Table(
+    "study", METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("spec", JSON, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("classes", Integer, nullable=False),
+    Column("artifacts", Text, nullable=False),  # the folder that the paths of `artifact` start from
+    Column("numerics", JSON, nullable=False),
+    Column("version", Text, nullable=False),  # of this package, when the study began
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+OBJECTIVE = Table(
+    "objective", METADATA,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("metric", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("limit_value", Real),
+    Column("reference_value", Real),
+    UniqueConstraint("study_id", "metric"),
+    one_of("direction", Direction),
+)
+
+ARCHITECTURE = Table(
+    "architecture", METADATA,
+    Column("digest", Text, primary_key=True),
+    Column("spec", JSON, nullable=False),  # canonical: settings without effect are merged
+)
+
+EVALUATION = Table(
+    "evaluation", METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False),
+    Column("digest", ForeignKey("architecture.digest"), nullable=False),
+    Column("measure_s", Real, nullable=False),
+    Column("waiting_s", Real),  # until workers got the device; NULL in rows older than the column
+    Column("energy_j", Real),  # of measuring, training and validating; NULL where nobody could tell
+    Column("epochs", Real, nullable=False, server_default="0"),  # this and the next two sum up its rungs
+    Column("train_s", Real, nullable=False, server_default="0"),
+    Column("validation_s", Real, nullable=False, server_default="0"),
+    Column("measuring_j", Real),  # of energy_j what measuring drew; NULL as that, and in older rows
+    Column("engine_s", Real),  # what its trial lasted beyond all these; NULL until it is over, and in older rows
+    Column("engine_j", Real),  # what its device drew beyond energy_j; NULL where nobody could tell, and in older rows
+    UniqueConstraint("study_id", "digest"),
+)
+
+TRIAL = Table(
+    "trial", METADATA,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("evaluation_id", ForeignKey("evaluation.id"), nullable=False, index=True),
+    Column("duplicate_of", Integer),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("params", JSON, nullable=False),
+    Column("as_proposed", JSON(none_as_null=True)),  # the architecture, where it is not the canonical one
+    Column("sampler_state", JSON, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    ForeignKeyConstraint(["study_id", "duplicate_of"], ["trial.study_id", "trial.number"]),
+    CheckConstraint("number >= 0", name="number"),
+    CheckConstraint("duplicate_of < number", name="duplicate_of"),
+    one_of("state", TrialState),
+)
+
+Index("uq_trial_original", TRIAL.c.evaluation_id, unique=True,
+      sqlite_where=text("duplicate_of IS NULL"), postgresql_where=text("duplicate_of IS NULL"))
+Index("ix_trial_progress", *(TRIAL.c[name] for name in (  # all that a status asks of trials, whose rows are long
+    "study_id", "state", "duplicate_of", "started_at", "finished_at")))
+
+
+def _reached() -> list[SchemaItem]:
+    """What is known of a network that was trained and judged, wherever it belongs, but for the epochs."""
+    return [
+        Column("error", Real, nullable=False),
+        Column("train_loss", Real),  # NULL where it was not a number
+        Column("images", BigInteger, nullable=False),
+        Column("train_s", Real, nullable=False),
+        Column("validation_s", Real, nullable=False),
+        Column("numerics", JSON, nullable=False),
+        Column("checkpoint", Text),
+        Column("finished_at", UtcDateTime, nullable=False),
+        CheckConstraint("error >= 0 AND error <= 1", name="error"),
+    ]
+
+
+RUNG = Table(
+    "rung", METADATA,
+    Column("evaluation_id", ForeignKey("evaluation.id"), primary_key=True),
+    Column("epochs", Real, primary_key=True),
+    *_reached(),
+)
+
+REPLICATE_RUNG = Table(  # the same network trained by the same recipe with another seed
+    "replicate_rung", METADATA,
+    Column("evaluation_id", ForeignKey("evaluation.id"), primary_key=True),
+    Column("seed", BigInteger, primary_key=True, autoincrement=False),
+    Column("epochs", Real, primary_key=True),
+    *_reached(),
+    Column("energy_j", Real),  # since the rung before
+)
+
+FINAL_TRAINING = Table(  # a network trained by a full recipe on all training images; `error` is on the test images
+    "final_training", METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False),
+    Column("network", Text, nullable=False),  # a trial's as its digest, others by their names
+    Column("digest", ForeignKey("architecture.digest")),  # NULL for networks of other families
+    Column("recipe_digest", Text, nullable=False),  # SHA-256 of the recipe
+    Column("recipe", JSON, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("test_images", BigInteger, nullable=False),
+    Column("epochs", Real, nullable=False),
+    *_reached(),
+    Column("energy_j", Real),  # of training and judging; NULL where nobody could tell, and in older rows
+    UniqueConstraint("study_id", "network", "recipe_digest", "seed"),
+)
+
+DEVICE = Table(
+    "device", METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("digest", Text, nullable=False, unique=True),  # SHA-256 of all below
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("device_class", Text, nullable=False),
+    Column("details", JSON, nullable=False),
+)
+
+MEASUREMENT_PLAN = Table(
+    "measurement_plan", METADATA,
+    Column("digest", Text, primary_key=True),  # SHA-256 of the spec
+    Column("spec", JSON, nullable=False),
+)
+
+
+def _figure() -> list[SchemaItem]:
+    """The columns of one measurement, wherever it belongs, and what must hold of them."""
+    return [
+        Column("metric", Text, nullable=False),
+        Column("unit", Text, nullable=False),
+        Column("value", Real),
+        Column("ci_low", Real),
+        Column("ci_high", Real),
+        Column("samples", JSON, nullable=False),
+        Column("kind", Text, nullable=False),
+        Column("method", Text, nullable=False),
+        Column("status", Text, nullable=False),
+        Column("reason", Text, nullable=False),
+        Column("device_id", ForeignKey("device.id")),
+        Column("plan", ForeignKey("measurement_plan.digest")),
+        Column("started_at", UtcDateTime, nullable=False),
+        Column("details", JSON(none_as_null=True)),  # NULL in rows older than the column
+        one_of("kind", Kind),
+        one_of("status", Status),
+        CheckConstraint("(value IS NULL) = (status NOT IN ('ok', 'noisy'))", name="value"),
+    ]
+
+
+MEASUREMENT = Table(
+    "measurement", METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("evaluation_id", ForeignKey("evaluation.id"), nullable=False),
+    *_figure(),
+    UniqueConstraint("evaluation_id", "metric", "started_at"),
+)
+
+SINGLE_MEASUREMENT = Table(  # figures outside any study, of `nas measure`
+    "single_measurement", METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("target", Text, nullable=False),  # what was measured, as it was named
+    Column("digest", Text),  # of the architecture, where it is one
+    *_figure(),
+    Index(None, "target"),
+)
+
+METRIC_CONTEXT = Table(  # what the first figure of a metric fixes for all later ones of the study
+    "metric_context", METADATA,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("metric", Text, primary_key=True),
+    Column("unit", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("device_class", Text),
+    Column("plan", ForeignKey("measurement_plan.digest")),
+    Column("method", Text),  # of joules: methods differ by more than networks do
+    one_of("kind", Kind),
+)
+
+FRONT = Table(
+    "front", METADATA,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("finished_trials", Integer, nullable=False),
+    Column("hypervolume", Real),
+    Column("feasible", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+FRONT_MEMBER = Table(
+    "front_member", METADATA,
+    Column("study_id", Integer, primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("trial", Integer, nullable=False),
+    ForeignKeyConstraint(["study_id", "sequence"], ["front.study_id", "front.sequence"]),
+    ForeignKeyConstraint(["study_id", "trial"], ["trial.study_id", "trial.number"]),
+    UniqueConstraint("study_id", "sequence", "trial"),
+)
+
+ARTIFACT = Table(
+    "artifact", METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False),
+    Column("path", Text, nullable=False),  # relative to the study's artifact folder
+    Column("trial", Integer),
+    Column("kind", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    ForeignKeyConstraint(["study_id", "trial"], ["trial.study_id", "trial.number"]),
+    UniqueConstraint("study_id", "path"),
+)

@@ -1,9 +1,0 @@
-"""The record's tables: `tables` as they are today, `migrations` as they came about, `upgrade` to get there.
-
-Everything is written twice on purpose, as tables and as migrations; a test compares the two on both engines.
-"""
-
-from nas.schema.tables import METADATA
-from nas.schema.upgrade import HEAD, revision, upgrade
-
-__all__ = ["HEAD", "METADATA", "revision", "upgrade"]

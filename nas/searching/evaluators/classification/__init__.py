@@ -1,0 +1,1 @@
+"""Evaluate image classifiers: brief training in a search, certified measuring, replicates, final training."""

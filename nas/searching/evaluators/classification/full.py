@@ -1,0 +1,111 @@
+"""The evaluator of final trainings: a full recipe on all training images, then the test images once.
+
+At the end of every epoch the training can go on from its checkpoint, whatever stops it.
+"""
+
+import hashlib
+import importlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from nas.core.errors import NasError
+from nas.core.tasks import Advanced, Event, FinalTask, Judged, Weights
+from nas.core.trial import Rung
+from nas.data import Dataset, Images, load
+from nas.model import build
+from nas.searching.evaluators.classification.evaluator import Joules, failing_the_trial, out_of_memory_told
+from nas.searching.evaluators.classification.replicator import Replicator
+from nas.training import FullTrainer, read_checkpoint
+
+WEIGHTS = "weights.safetensors"
+"""What a training gave, in its folder."""
+
+
+class FullEvaluator(Replicator):
+    """Trains one network after the other in one process, with the data kept. Joules are those of what seconds are
+    counted of: whole epochs and judging."""
+
+    def steps(self, task: FinalTask) -> Iterator[Event | Advanced]:  # type: ignore[override]
+        """Train epoch by epoch, then judge on the test images, which are read at that moment."""
+        torch.manual_seed(task.seed)
+        trainer, identity = self._full_trainer(task), identity_of(task)
+        going = self._artifacts / task.going
+        with failing_the_trial():
+            if going.exists():
+                trainer.load(going, identity)
+        while trainer.epochs < task.recipe.epochs:
+            with self._shared(trainer):
+                trainer.advance(min(math.floor(trainer.epochs) + 1.0, task.recipe.epochs))
+            trainer.save(going, identity)
+            yield Advanced(epochs=trainer.epochs, loss=trainer.last_loss)
+        weights = f"{task.place}/{WEIGHTS}"
+        trainer.finish(self._artifacts / weights, identity)
+        with self._shared(trainer):
+            error, seconds = trainer.judge(self._test_images)
+        yield Judged(test_images=len(self._test_images), rung=Rung(
+            epochs=trainer.epochs, error=error, train_loss=trainer.last_loss, images=trainer.images_seen,
+            train_s=trainer.train_s, validation_s=seconds, checkpoint=weights,
+            numerics={**self._numerics.to_dict(), "device": trainer.device.type, "torch": torch.__version__}),
+            energy_j=None if math.isnan(trainer.energy_j) else trainer.energy_j)
+
+    @contextmanager
+    def _shared(self, trainer: FullTrainer) -> Iterator[None]:
+        """Work that steps aside whenever somebody measures; its joules are added to the trainer's."""
+        joules = Joules(self._meter, self._spec)
+        with self._lock.training(self._meter.synchronize) as share, out_of_memory_told():
+            trainer.step_aside = share.step_aside
+            yield
+        drawn_j = joules.drawn()
+        trainer.energy_j += math.nan if drawn_j is None else drawn_j
+
+    def _full_trainer(self, task: FinalTask) -> FullTrainer:
+        dataset, train = self._all_images
+        teacher = self._teacher(task.teacher, len(dataset.classes)) if task.teacher else None
+        return FullTrainer(
+            recipe=task.recipe, model=network_of(task, len(dataset.classes)), train=train, mean=dataset.mean,
+            std=dataset.std, numerics=self._numerics, device=self._meter.torch_device, seed=task.seed,
+            threads=self._spec.workers.cpus, teacher=teacher)
+
+    def _teacher(self, weights: Weights, classes: int) -> nn.Module:
+        model = build(weights.architecture, classes)
+        with failing_the_trial():
+            model.load_state_dict(dict(read_checkpoint(self._artifacts / weights.path,
+                                                       weights.architecture.digest).weights))
+        return self._numerics.prepared(model, torch.device(self._meter.torch_device)).eval()
+
+    @cached_property
+    def _all_images(self) -> tuple[Dataset, Images]:
+        """The data set, and all its training images on the device."""
+        dataset = load(self._prepared.data)
+        return dataset, dataset.train.to(self._meter.torch_device)
+
+    @cached_property
+    def _test_images(self) -> Images:
+        return self._all_images[0].test().to(self._meter.torch_device)
+
+
+def network_of(task: FinalTask, classes: int) -> nn.Module:
+    """The network, randomly initialised. `module:callable` is called with `num_classes`; that runs its code.
+
+    Raises `NasError` where it cannot be made.
+    """
+    if task.architecture is not None:
+        return build(task.architecture, classes)
+    module, _, attribute = task.network.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), attribute)(num_classes=classes)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise NasError(f"{task.network} makes no network of {classes} classes: {error}") from error
+    if not isinstance(made, nn.Module):
+        raise NasError(f"{task.network} gives a {type(made).__name__}, not a torch module")
+    return made
+
+
+def identity_of(task: FinalTask) -> str:
+    """What the task's files say they are of: an architecture's digest, or that of another network's name."""
+    return task.architecture.digest if task.architecture else hashlib.sha256(task.network.encode()).hexdigest()

@@ -1,0 +1,29 @@
+"""The evaluator of replicates: trains and judges as the search does, with the task's seed, and measures nothing."""
+
+from collections.abc import Iterator
+
+from nas.core.errors import NasError
+from nas.core.tasks import Event, Task
+from nas.data import resolve
+from nas.searching.evaluators.classification.evaluator import Evaluator
+from nas.searching.evaluators.contract import Job, Preparation
+
+
+class Replicator(Evaluator):
+    """Same images, same recipe, same number formats as in the search."""
+
+    @classmethod
+    def prepare(cls, job: Job) -> Preparation:
+        """See to it that the study's data is here. Raises `DataNotFoundError`."""
+        if job.preparation is None:
+            raise NasError(f"study {job.spec.name!r} was never prepared, so there is nothing to train again")
+        resolve(job.preparation.data)
+        return job.preparation
+
+    def steps(self, task: Task) -> Iterator[Event]:
+        """Train rung by rung, skipping what `task.evaluation` has."""
+        yield from self._trained(task)
+
+    def _place(self, task: Task) -> str:
+        """Beside the checkpoints of the trial itself."""
+        return f"{super()._place(task)}/seed-{task.seed}"

@@ -1,1 +1,3 @@
-"""osa-nas: hardware-aware neural architecture search over the OSA (One-Shot Aggregation, VoVNet) design space."""
+"""osa-nas: hardware-aware neural architecture search over the OSA (One-Shot Aggregation, VoVNet)
+design space.
+"""

@@ -1,11 +1,13 @@
-"""Networks for images of 32x32: three stages at full, half and quarter resolution behind the stride-1 stem.
+"""Networks for images of 32x32: three stages at full, half and quarter resolution behind the
+stride-1 stem.
 
-The smallest take 1.6 (separable) and 4.0 million MACs, and VoVNet-27-slim's first three stages (stem 64, 64, 128;
-layers 64, 80, 96; outputs 128, 256, 384; five layers each) are the widest. Costs grow with the widths' squares, so
-these are spaced by factors of 1.3 to 2, narrow ones closer: half of the networks drawn at random take less than 50
-million MACs, which trains briefly on a CPU. All are multiples of 4. Depths hold the authors' 3 and 5; 5x5 kernels are
-offered where the resolution is low, as in HGNetV2; a second block makes identity and eSE's placement matter. The
-pool's padding changes only borders here, since all sizes are even, and is fixed.
+The smallest take 1.6 (separable) and 4.0 million MACs, and VoVNet-27-slim's first three stages
+(stem 64, 64, 128; layers 64, 80, 96; outputs 128, 256, 384; five layers each) are the widest. Costs
+grow with the widths' squares, so these are spaced by factors of 1.3 to 2, narrow ones closer: half
+of the networks drawn at random take less than 50 million MACs, which trains briefly on a CPU. All
+are multiples of 4. Depths hold the authors' 3 and 5; 5x5 kernels are offered where the resolution
+is low, as in HGNetV2; a second block makes identity and eSE's placement matter. The pool's padding
+changes only borders here, since all sizes are even, and is fixed.
 """
 
 from nas.core.architecture import Attention, Stem
@@ -16,7 +18,11 @@ SPACE = OsaSpace(
     stem_mid=(8, 12, 16, 24, 32, 64),
     stem_out=(8, 12, 16, 24, 32, 64, 128),
     mid_channels=((8, 12, 16, 24, 32, 64), (8, 12, 16, 24, 40, 80), (12, 16, 24, 32, 48, 96)),
-    out_channels=((16, 24, 32, 48, 64, 128), (24, 32, 48, 64, 128, 256), (32, 48, 64, 96, 192, 384)),
+    out_channels=(
+        (16, 24, 32, 48, 64, 128),
+        (24, 32, 48, 64, 128, 256),
+        (32, 48, 64, 96, 192, 384),
+    ),
     num_layers=(2, 3, 4, 5),
     num_blocks=((1,), (1, 2), (1, 2)),
     kernel_size=((3,), (3, 5), (3, 5)),

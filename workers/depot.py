@@ -1,7 +1,9 @@
-"""Checkpoints where workers do not see the driver's folder: they are sent to it, and come back for who goes on.
+"""Checkpoints where workers do not see the driver's folder: they are sent to it, and come back for
+who goes on.
 
-A worker that sees the folder (the driver's machine, a shared disk) writes into it as always. Any other one writes into
-a folder of its own; each checkpoint is at the driver before its rung is reported, so no node is needed to go on.
+A worker that sees the folder (the driver's machine, a shared disk) writes into it as always. Any
+other one writes into a folder of its own; each checkpoint is at the driver before its rung is
+reported, so no node is needed to go on.
 """
 
 import shutil
@@ -18,8 +20,9 @@ from nas.searching.evaluators import Job
 
 
 class Depot:
-    """On the driver's machine: its folder of checkpoints, for those who cannot see it. Errors are given back as
-    values, so that Ray does not wrap them."""
+    """On the driver's machine: its folder of checkpoints, for those who cannot see it. Errors are
+    given back as values, so that Ray does not wrap them.
+    """
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
@@ -51,18 +54,23 @@ class Depot:
 
 
 class Carrier:
-    """On a worker: `job` is the job with the folder that its evaluator writes to. `ask` calls a method of the depot by
-    its name and waits for the answer."""
+    """On a worker: `job` is the job with the folder that its evaluator writes to. `ask` calls a
+    method of the depot by its name and waits for the answer.
+    """
 
     def __init__(self, job: Job, ask: Callable[..., Any] | None) -> None:
         self._ask = None if ask is None or _sees(Path(job.artifacts), ask) else ask
         self.job = job
         if self._ask is not None:
-            self._own = tempfile.TemporaryDirectory(prefix="nas-checkpoints-", ignore_cleanup_errors=True)
+            self._own = tempfile.TemporaryDirectory(
+                prefix="nas-checkpoints-", ignore_cleanup_errors=True
+            )
             self.job = replace(job, artifacts=self._own.name)
 
     def fetch(self, task: Numbered) -> None:
-        """Bring what the task goes on from. Raises `TrialFailedError` where the driver has lost it."""
+        """Bring what the task goes on from. Raises `TrialFailedError` where the driver has
+        lost it.
+        """
         if self._ask is None or not isinstance(task, Task) or not task.evaluation.rungs:
             return
         name = task.evaluation.rungs[-1].checkpoint
@@ -76,7 +84,9 @@ class Carrier:
         path.write_bytes(content)
 
     def deliver(self, event: Event) -> None:
-        """Send the checkpoint of a rung, and keep no copy. Raises `WriteError` where the driver cannot keep it."""
+        """Send the checkpoint of a rung, and keep no copy. Raises `WriteError` where the driver
+        cannot keep it.
+        """
         if self._ask is None or not isinstance(event, Trained) or event.rung.checkpoint is None:
             return
         path = Path(self.job.artifacts) / event.rung.checkpoint

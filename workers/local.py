@@ -13,19 +13,26 @@ from nas.searching.state import Finished, Wait
 
 
 class LocalWorkers:
-    """Runs every task here. `TrialFailedError` fails its trial; any other error of ours ends the search, and the trial
-    goes on with the next call. What is unforeseen, as a mistake in a plugin, fails its trial after
-    `workers.retries`."""
+    """Runs every task here. `TrialFailedError` fails its trial; any other error of ours ends the
+    search, and the trial goes on with the next call. What is unforeseen, as a mistake in a plugin,
+    fails its trial after `workers.retries`.
+    """
 
     def __init__(self, address: str | None = None) -> None:
         if address:
-            raise NasError(f"local workers take no address, but {address!r} was given; use --workers tune")
+            raise NasError(
+                f"local workers take no address, but {address!r} was given; use --workers tune"
+            )
 
     def prepare(self, job: Job) -> Preparation:
-        """Prepare the study in this process. Raises `NasError` where it has fewer cores than are asked for."""
+        """Prepare the study in this process. Raises `NasError` where it has fewer cores than are
+        asked for.
+        """
         asked, cores = job.spec.workers.cpus, len(affinity())
         if asked > cores:
-            raise NasError(f"a worker asks for {asked} CPU and this process has {cores}; lower workers.cpus")
+            raise NasError(
+                f"a worker asks for {asked} CPU and this process has {cores}; lower workers.cpus"
+            )
         return evaluator_class(job).prepare(job)
 
     def run(self, engine: Director, job: Job) -> str:
@@ -36,7 +43,9 @@ class LocalWorkers:
             if isinstance(task, Finished):
                 return task.reason
             if isinstance(task, Wait):
-                raise NasError("a trial is running elsewhere and none here: is another search at work on this study?")
+                raise NasError(
+                    "a trial is running elsewhere and none here: is another search at work on this study?"
+                )
             engine.begin(task.number, worker_name())
             self._retried(engine, evaluator, task)
 
@@ -61,7 +70,9 @@ class LocalWorkers:
             except NasError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a plugin does wrong
-                failed = f"{attempt} attempts failed, the last with: {type(error).__name__}: {error}"
+                failed = (
+                    f"{attempt} attempts failed, the last with: {type(error).__name__}: {error}"
+                )
                 task = engine.task(task.number)
             else:
                 return

@@ -1,7 +1,8 @@
-"""What other seeds say of a front: means instead of single trainings, how sure they are, and what was luck.
+"""What other seeds say of a front: means instead of single trainings, how sure they are, and what
+was luck.
 
-A front is chosen by one training of each network, so it holds those that were lucky: its own hypervolume is too good.
-Replicates say by how much, because nothing was chosen by them.
+A front is chosen by one training of each network, so it holds those that were lucky: its own
+hypervolume is too good. Replicates say by how much, because nothing was chosen by them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,8 +26,9 @@ FEWEST = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Honest:
-    """Hypervolume of the `replicated` among the `members` of a front: by the trainings that they were chosen by, and by
-    the means of their fresh seeds. None where an objective has no reference."""
+    """Hypervolume of the `replicated` among the `members` of a front: by the trainings that they
+    were chosen by, and by the means of their fresh seeds. None where an objective has no reference.
+    """
 
     members: int
     replicated: int
@@ -41,14 +43,15 @@ class Honest:
 
 
 def averaged(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials with the posterior mean over all their seeds as the error of their last rung, and the figure `error`
-    with its 95 % interval.
+    """The trials with the posterior mean over all their seeds as the error of their last rung, and
+    the figure `error` with its 95 % interval.
 
-    How much one training deviates is pooled over all replicated networks of the trials (Student's t with their degrees
-    of freedom), so a network that was trained once has an interval too, a wide one. From `FEWEST` networks on the mean
-    of a network's seeds is drawn towards the error that networks of its size have, by the share that seeds have in the
-    scatter around it (empirical Bayes): what was chosen for being lucky is so taken for less lucky. Trials come back as
-    they are where none was replicated.
+    How much one training deviates is pooled over all replicated networks of the trials (Student's t
+    with their degrees of freedom), so a network that was trained once has an interval too, a wide
+    one. From `FEWEST` networks on the mean of a network's seeds is drawn towards the error that
+    networks of its size have, by the share that seeds have in the scatter around it (empirical
+    Bayes): what was chosen for being lucky is so taken for less lucky. Trials come back as they are
+    where none was replicated.
     """
     own = [trial for trial in trials if trial.evaluation.rungs and trial.duplicate_of is None]
     groups = [np.array(_errors(trial)) for trial in own]
@@ -58,19 +61,29 @@ def averaged(trials: Sequence[Trial]) -> list[Trial]:
     from scipy.stats import t as student
 
     noise = sum(float(group.var()) * len(group) for group in groups) / freedom
-    means, variances = _posterior(own, np.array([group.mean() for group in groups]),
-                                  noise / np.array([len(group) for group in groups]))
+    means, variances = _posterior(
+        own,
+        np.array([group.mean() for group in groups]),
+        noise / np.array([len(group) for group in groups]),
+    )
     halves = student.ppf(0.5 + CONFIDENCE / 2, freedom) * np.sqrt(variances)
-    found = {trial.number: (float(mean), float(half)) for trial, mean, half in zip(own, means, halves, strict=True)}
+    found = {
+        trial.number: (float(mean), float(half))
+        for trial, mean, half in zip(own, means, halves, strict=True)
+    }
     first = [trial.number if trial.duplicate_of is None else trial.duplicate_of for trial in trials]
-    return [_averaged(trial, *found[number]) if number in found and trial.evaluation.rungs else trial
-            for trial, number in zip(trials, first, strict=True)]
+    return [
+        _averaged(trial, *found[number]) if number in found and trial.evaluation.rungs else trial
+        for trial, number in zip(trials, first, strict=True)
+    ]
 
 
 def _posterior(trials: Sequence[Trial], means: Array, variances: Array) -> tuple[Array, Array]:
-    """Mean and variance of each network's error (n,), given the means over its seeds and how sure they are.
+    """Mean and variance of each network's error (n,), given the means over its seeds and how sure
+    they are.
 
-    The prior is a regression on the logarithms of the sizes, with the scatter that seeds do not explain.
+    The prior is a regression on the logarithms of the sizes, with the scatter that seeds do not
+    explain.
     """
     sizes = [[trial.evaluation.value(name) for name in SIZES] for trial in trials]
     if len(trials) < FEWEST or not all(all(row) for row in sizes) or not variances.all():
@@ -87,18 +100,32 @@ def _posterior(trials: Sequence[Trial], means: Array, variances: Array) -> tuple
 
 
 def honest(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Honest | None:
-    """What the front that was searched is worth by fresh seeds; None where none of its members was replicated."""
+    """What the front that was searched is worth by fresh seeds; None where none of its members was
+    replicated.
+    """
     members = set(front(trials, objectives).members)
-    replicated = [trial for trial in trials if trial.number in members and trial.evaluation.fresh_errors()]
+    replicated = [
+        trial for trial in trials if trial.number in members and trial.evaluation.fresh_errors()
+    ]
     if not replicated:
         return None
-    fresh = [_with_error(trial, float(np.mean(trial.evaluation.fresh_errors()))) for trial in replicated]
-    return Honest(members=len(members), replicated=len(replicated),
-                  searched=front(replicated, objectives).hypervolume, fresh=front(fresh, objectives).hypervolume)
+    fresh = [
+        _with_error(trial, float(np.mean(trial.evaluation.fresh_errors()))) for trial in replicated
+    ]
+    return Honest(
+        members=len(members),
+        replicated=len(replicated),
+        searched=front(replicated, objectives).hypervolume,
+        fresh=front(fresh, objectives).hypervolume,
+    )
 
 
-def front_now(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[ParetoFront, dict[int, Trial]]:
-    """The front by the means where networks were replicated, and the trials with these means by number."""
+def front_now(
+    trials: Iterable[Trial], objectives: Sequence[Objective]
+) -> tuple[ParetoFront, dict[int, Trial]]:
+    """The front by the means where networks were replicated, and the trials with these means by
+    number.
+    """
     means = averaged(list(trials))
     return front(means, objectives), {trial.number: trial for trial in means}
 
@@ -111,13 +138,21 @@ def _errors(trial: Trial) -> tuple[float, ...]:
 
 def _averaged(trial: Trial, mean: float, half: float) -> Trial:
     errors, mean = _errors(trial), min(max(mean, 0.0), 1.0)
-    figure = Measurement(metric="error", unit="1", value=mean, ci_low=max(mean - half, 0.0),
-                         ci_high=min(mean + half, 1.0), samples=errors,
-                         method=f"posterior mean of {len(errors)} seeds")
+    figure = Measurement(
+        metric="error",
+        unit="1",
+        value=mean,
+        ci_low=max(mean - half, 0.0),
+        ci_high=min(mean + half, 1.0),
+        samples=errors,
+        method=f"posterior mean of {len(errors)} seeds",
+    )
     trial = _with_error(trial, mean)
     return replace(trial, evaluation=trial.evaluation.with_measurements([figure]))
 
 
 def _with_error(trial: Trial, error: float) -> Trial:
     *before, last = trial.evaluation.rungs
-    return replace(trial, evaluation=replace(trial.evaluation, rungs=(*before, replace(last, error=error))))
+    return replace(
+        trial, evaluation=replace(trial.evaluation, rungs=(*before, replace(last, error=error)))
+    )

@@ -10,31 +10,55 @@ from nas.core.trial import Trial
 
 
 def choices_seen(trials: Sequence[Trial]) -> tuple[Choice, ...]:
-    """The choices and values that the record knows; the space itself may be gone, or need code that must not run."""
+    """The choices and values that the record knows; the space itself may be gone, or need code that
+    must not run.
+    """
     values: dict[str, set[Value]] = {}
     for trial in trials:
         for name, value in trial.params.items():
             values.setdefault(name, set()).add(value)
-    return tuple(Choice(name=name, values=tuple(sorted(found, key=lambda v: (isinstance(v, str), v))))
-                 for name, found in values.items())
+    return tuple(
+        Choice(name=name, values=tuple(sorted(found, key=lambda v: (isinstance(v, str), v))))
+        for name, found in values.items()
+    )
 
 
 def positions(trials: Sequence[Trial], choices: Sequence[Choice]) -> NDArray[np.int64]:
-    """Each trial's values as positions among the choice's values, shape (n, choices); -1 where it has none."""
+    """Each trial's values as positions among the choice's values, shape (n, choices); -1 where it
+    has none.
+    """
     places = [{value: index for index, value in enumerate(choice.values)} for choice in choices]
-    return np.asarray([[place.get(trial.params.get(choice.name, ""), -1)
-                        for choice, place in zip(choices, places, strict=True)] for trial in trials],
-                      dtype=np.int64).reshape(len(trials), len(choices))
+    return np.asarray(
+        [
+            [
+                place.get(trial.params.get(choice.name, ""), -1)
+                for choice, place in zip(choices, places, strict=True)
+            ]
+            for trial in trials
+        ],
+        dtype=np.int64,
+    ).reshape(len(trials), len(choices))
 
 
-def neighbours(places: NDArray[np.int64], choices: Sequence[Choice], number: int) -> NDArray[np.int64]:
+def neighbours(
+    places: NDArray[np.int64], choices: Sequence[Choice], number: int
+) -> NDArray[np.int64]:
     """The `number` most similar others of each point, nearest first, shape (n, at most number).
 
-    The distance is a sum over choices: of ordered values their steps apart as a share of all steps, of others 0 or 1.
+    The distance is a sum over choices: of ordered values their steps apart as a share of all steps,
+    of others 0 or 1.
     """
-    shares = [(places[:, [index]] / max(len(choice.values) - 1, 1)) if choice.ordered
-              else (places[:, [index]] == np.arange(len(choice.values))) / 2 for index, choice in enumerate(choices)]
-    points = np.hstack(shares).astype(np.float32) if shares else np.zeros((len(places), 1), dtype=np.float32)
+    shares = [
+        (places[:, [index]] / max(len(choice.values) - 1, 1))
+        if choice.ordered
+        else (places[:, [index]] == np.arange(len(choice.values))) / 2
+        for index, choice in enumerate(choices)
+    ]
+    points = (
+        np.hstack(shares).astype(np.float32)
+        if shares
+        else np.zeros((len(places), 1), dtype=np.float32)
+    )
     number = max(min(number, len(points) - 1), 0)
     nearest = np.zeros((len(points), number), dtype=np.int64)
     for index, point in enumerate(points):

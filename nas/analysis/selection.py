@@ -9,7 +9,12 @@ from nas.core.trial import Trial
 from nas.searching.study_file import quantity
 
 COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
-    "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq}
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+    "=": operator.eq,
+}
 CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|<|>|=)\s*(.+?)\s*")
 
 Condition = Callable[[Trial], bool]
@@ -18,7 +23,8 @@ Condition = Callable[[Trial], bool]
 def condition(text: str, trials: Sequence[Trial]) -> Condition:
     """What `METRIC < VALUE` asks of a trial; a trial without that figure does not fulfil it.
 
-    Raises `InvalidValueError` for what is no condition, `UnknownNameError` for a metric that no trial has.
+    Raises `InvalidValueError` for what is no condition, `UnknownNameError` for a metric that no
+    trial has.
     """
     parts = CONDITION.fullmatch(text)
     if parts is None:
@@ -42,12 +48,20 @@ def condition(text: str, trials: Sequence[Trial]) -> Condition:
 def ordered(trials: Sequence[Trial], metric: str) -> list[Trial]:
     """By this figure, the smallest first; trials without it last. Raises `UnknownNameError`."""
     _unit(metric, trials)
-    return sorted(trials, key=lambda trial: (trial.evaluation.value(metric) is None,
-                                             trial.evaluation.value(metric) or 0.0, trial.number))
+    return sorted(
+        trials,
+        key=lambda trial: (
+            trial.evaluation.value(metric) is None,
+            trial.evaluation.value(metric) or 0.0,
+            trial.number,
+        ),
+    )
 
 
 def _unit(metric: str, trials: Sequence[Trial]) -> str:
-    units = {m.metric: m.unit for trial in trials for m in trial.evaluation.measurements.values()} | {"error": "1"}
+    units = {
+        m.metric: m.unit for trial in trials for m in trial.evaluation.measurements.values()
+    } | {"error": "1"}
     if metric not in units:
         raise UnknownNameError("the figures of these trials", metric, list(units))
     return units[metric]

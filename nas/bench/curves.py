@@ -1,4 +1,6 @@
-"""Curves with bands as SVG: what several methods reach by the number of evaluations. Text and arithmetic only."""
+"""Curves with bands as SVG: what several methods reach by the number of evaluations. Text and
+arithmetic only.
+"""
 
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -11,7 +13,17 @@ Array = NDArray[np.float64]
 WIDTH, HEIGHT = 800, 430
 LEFT, TOP, RIGHT, BOTTOM = 52, 34, 560, 380
 """Edges of the plot; names are right of it."""
-COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7b8794", "#1c2430", "#8b5a2b")
+COLOURS = (
+    "#d55e00",
+    "#0072b2",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#7b8794",
+    "#1c2430",
+    "#8b5a2b",
+)
 LINE = 17
 LEAST_SPAN = 0.1
 
@@ -22,10 +34,12 @@ svg{font:12px system-ui,sans-serif;background:#fff}text{fill:#1c2430}.dim{fill:#
 
 
 def curves_svg(curves: Mapping[str, Array], *, title: str, across: str, up: str) -> str:
-    """The mean of each method and a band of one standard deviation around it, as the text of an SVG file.
+    """The mean of each method and a band of one standard deviation around it, as the text of an SVG
+    file.
 
-    Each method's values have the shape (runs, steps); a single run has no band. Names are listed by the last mean, the
-    colours follow the mapping's order. The lower edge is what the worst method's mean has after a tenth of the steps.
+    Each method's values have the shape (runs, steps); a single run has no band. Names are listed by
+    the last mean, the colours follow the mapping's order. The lower edge is what the worst method's
+    mean has after a tenth of the steps.
     """
     means = {name: values.mean(axis=0) for name, values in curves.items()}
     steps = max(len(mean) for mean in means.values())
@@ -33,14 +47,21 @@ def curves_svg(curves: Mapping[str, Array], *, title: str, across: str, up: str)
     high = max(np.ceil(max(mean.max() for mean in means.values()) * 20) / 20, low + LEAST_SPAN)
     plot = _Plot(steps=steps, low=float(low), high=float(high))
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(curves)}
-    bands = [plot.band(values.mean(axis=0), values.std(axis=0), colours[name])
-             for name, values in curves.items() if len(values) > 1]
+    bands = [
+        plot.band(values.mean(axis=0), values.std(axis=0), colours[name])
+        for name, values in curves.items()
+        if len(values) > 1
+    ]
     lines = [plot.line(mean, colours[name]) for name, mean in reversed(means.items())]
-    body = "".join([*plot.frame(title, across, up), *bands, *lines, *_names(means, curves, colours)])
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-            f'aria-label="{escape(title)}"><title>{escape(title)}</title><style>{STYLE}</style>'
-            f'<clipPath id="inside"><rect x="{LEFT}" y="{TOP}" width="{RIGHT - LEFT}" height="{BOTTOM - TOP}"/>'
-            f"</clipPath>{body}</svg>\n")
+    body = "".join(
+        [*plot.frame(title, across, up), *bands, *lines, *_names(means, curves, colours)]
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(title)}"><title>{escape(title)}</title><style>{STYLE}</style>'
+        f'<clipPath id="inside"><rect x="{LEFT}" y="{TOP}" width="{RIGHT - LEFT}" height="{BOTTOM - TOP}"/>'
+        f"</clipPath>{body}</svg>\n"
+    )
 
 
 class _Plot:
@@ -56,12 +77,16 @@ class _Plot:
         return BOTTOM - (BOTTOM - TOP) * (value - self.low) / (self.high - self.low)
 
     def _points(self, values: Array) -> list[str]:
-        return [f"{self._x(i + 1):.1f},{self._y(float(value)):.1f}" for i, value in enumerate(values)]
+        return [
+            f"{self._x(i + 1):.1f},{self._y(float(value)):.1f}" for i, value in enumerate(values)
+        ]
 
     def line(self, mean: Array, colour: str) -> str:
         """One curve."""
-        return (f'<polyline class="curve" clip-path="url(#inside)" stroke="{colour}" '
-                f'points="{" ".join(self._points(mean))}"/>')
+        return (
+            f'<polyline class="curve" clip-path="url(#inside)" stroke="{colour}" '
+            f'points="{" ".join(self._points(mean))}"/>'
+        )
 
     def band(self, mean: Array, deviation: Array, colour: str) -> str:
         """Between mean - deviation and mean + deviation."""
@@ -76,16 +101,24 @@ class _Plot:
             yield f'<path class="grid" d="M{LEFT} {y:.1f}H{RIGHT}"/>'
             yield f'<text class="dim" text-anchor="end" x="{LEFT - 6}" y="{y + 4:.1f}">{value:.2f}</text>'
         for step in np.linspace(0, self.steps, 5):
-            yield (f'<text class="dim" text-anchor="middle" x="{self._x(float(step)):.1f}" y="{BOTTOM + 16}">'
-                   f"{step:.0f}</text>")
-        yield (f'<text class="dim" text-anchor="middle" x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 36}">{escape(across)}'
-               "</text>")
+            yield (
+                f'<text class="dim" text-anchor="middle" x="{self._x(float(step)):.1f}" y="{BOTTOM + 16}">'
+                f"{step:.0f}</text>"
+            )
+        yield (
+            f'<text class="dim" text-anchor="middle" x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 36}">{escape(across)}'
+            "</text>"
+        )
         yield f'<text class="dim" text-anchor="end" x="{RIGHT}" y="20">{escape(up)}</text>'
 
 
-def _names(means: Mapping[str, Array], curves: Mapping[str, Array], colours: Mapping[str, str]) -> Iterator[str]:
+def _names(
+    means: Mapping[str, Array], curves: Mapping[str, Array], colours: Mapping[str, str]
+) -> Iterator[str]:
     for i, name in enumerate(sorted(means, key=lambda name: -float(means[name][-1]))):
         y, runs = TOP + 14 + LINE * i, len(curves[name])
         yield f'<path class="curve" stroke="{colours[name]}" d="M{RIGHT + 14} {y - 4}h20"/>'
-        yield (f'<text x="{RIGHT + 40}" y="{y}">{escape(name)} <tspan class="dim">{means[name][-1]:.3f}, '
-               f'{runs} run{"s" if runs > 1 else ""}</tspan></text>')
+        yield (
+            f'<text x="{RIGHT + 40}" y="{y}">{escape(name)} <tspan class="dim">{means[name][-1]:.3f}, '
+            f"{runs} run{'s' if runs > 1 else ''}</tspan></text>"
+        )

@@ -1,8 +1,10 @@
-"""How far the energy reader is off where the truth is known: on a board of constant power whose counter steps.
+"""How far the energy reader is off where the truth is known: on a board of constant power whose
+counter steps.
 
     found = energy_errors(CountingBoard(250), 250)
 
-Any sensor whose `sleep` passes the time will do: the board here, or NVML's on a stand-in for the driver's library.
+Any sensor whose `sleep` passes the time will do: the board here, or NVML's on a stand-in for the
+driver's library.
 """
 
 import math
@@ -17,7 +19,9 @@ SESSIONS = 50
 
 
 class CountingBoard(CommonMeter):
-    """A board of constant power on a clock of its own; its counter steps each `period_s`, first at `phase_s`."""
+    """A board of constant power on a clock of its own; its counter steps each `period_s`, first at
+    `phase_s`.
+    """
 
     energy_method = "simulated counter"
 
@@ -35,23 +39,38 @@ class CountingBoard(CommonMeter):
 
     def energy_j(self) -> float:
         """Joules at the last step, from 1 kJ at the start."""
-        return 1000 + self._draws_w * self._period_s * math.floor((self._now_s - self._phase_s) / self._period_s)
+        return 1000 + self._draws_w * self._period_s * math.floor(
+            (self._now_s - self._phase_s) / self._period_s
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyErrors:
-    """Errors of joules per frame as shares of the truth, one for each window, and how the reader aligned them."""
+    """Errors of joules per frame as shares of the truth, one for each window, and how the reader
+    aligned them.
+    """
 
     alignment: str
     reader: tuple[float, ...]
     naive: tuple[float, ...]
-    """Of two readings of the counter at the ends of a window that falls anywhere, as others take them."""
+    """Of two readings of the counter at the ends of a window that falls anywhere, as others take
+    them.
+    """
 
 
-def energy_errors(sensor: Sensor, draws_w: float, *, piece_s: float = 0.002, window_s: float = 1.0,
-                  sessions: int = SESSIONS, seed: int = 0) -> EnergyErrors:
-    """Of windows of `window_s` and up to a tenth of a second more at random, while work comes in pieces of `piece_s`,
-    give or take a fifth. Each session finds the counter's rhythm anew. Raises `UnavailableError` as the reader does."""
+def energy_errors(
+    sensor: Sensor,
+    draws_w: float,
+    *,
+    piece_s: float = 0.002,
+    window_s: float = 1.0,
+    sessions: int = SESSIONS,
+    seed: int = 0,
+) -> EnergyErrors:
+    """Of windows of `window_s` and up to a tenth of a second more at random, while work comes in
+    pieces of `piece_s`, give or take a fifth. Each session finds the counter's rhythm anew. Raises
+    `UnavailableError` as the reader does.
+    """
     rng = random.Random(seed)
     truth_j = draws_w / FRAMES_PER_S
 
@@ -69,7 +88,10 @@ def energy_errors(sensor: Sensor, draws_w: float, *, piece_s: float = 0.002, win
         frames = (sensor.time_s() - begin_s) * FRAMES_PER_S
         naive.append((sensor.energy_j() - begin_j) / frames / truth_j - 1)
         reader = EnergyReader(sensor)
-        ours += [window.energy_j / window.frames / truth_j - 1 for window in reader.windows(work, 1, seconds)]
+        ours += [
+            window.energy_j / window.frames / truth_j - 1
+            for window in reader.windows(work, 1, seconds)
+        ]
     return EnergyErrors(alignment=reader.alignment, reader=tuple(ours), naive=tuple(naive))
 
 

@@ -1,9 +1,9 @@
-"""Channel-Bench's ResNets with the accuracies of their table and latencies measured here: a contest of samplers in
-which everything but training is real.
+"""Channel-Bench's ResNets with the accuracies of their table and latencies measured here: a contest
+of samplers in which everything but training is real.
 
-A network is built with random weights and measured when it is first proposed, alone on the device; its latency is kept
-in a CSV file, so that all samplers and later calls find the same. Samplers are told MACs and parameters; they have to
-learn the latency.
+A network is built with random weights and measured when it is first proposed, alone on the device;
+its latency is kept in a CSV file, so that all samplers and later calls find the same. Samplers are
+told MACs and parameters; they have to learn the latency.
 """
 
 import csv
@@ -32,8 +32,9 @@ COLUMNS = ("device", "network", "latency_s")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MeasuredWidths:
-    """A `Landscape` of error in percent and seconds per batch. Hypervolume is the share of the box between the least
-    error of the table at no time at all and the reference: the table's error and the latency of the widest network.
+    """A `Landscape` of error in percent and seconds per batch. Hypervolume is the share of the box
+    between the least error of the table at no time at all and the reference: the table's error and
+    the latency of the widest network.
 
     Raises `NasError` where the table is not of these networks, or a latency cannot be had.
     """
@@ -44,8 +45,10 @@ class MeasuredWidths:
     kept: Path
 
     def __post_init__(self) -> None:
-        if self.table.networks.shape != (QUARTERS**len(FULL), len(FULL)):
-            raise NasError(f"{self.table.name} does not hold the {QUARTERS**len(FULL)} ResNets of Channel-Bench-Macro")
+        if self.table.networks.shape != (QUARTERS ** len(FULL), len(FULL)):
+            raise NasError(
+                f"{self.table.name} does not hold the {QUARTERS ** len(FULL)} ResNets of Channel-Bench-Macro"
+            )
 
     @property
     def name(self) -> str:
@@ -60,8 +63,10 @@ class MeasuredWidths:
     def problem(self, *, tell_reference: bool) -> Problem:
         """What a sampler is told: counts as inputs, but no latency."""
         references = self.reference if tell_reference else [None, None]
-        objectives = [Objective(metric=name, reference=at)
-                      for name, at in zip((TRAINED, "latency"), references, strict=True)]
+        objectives = [
+            Objective(metric=name, reference=at)
+            for name, at in zip((TRAINED, "latency"), references, strict=True)
+        ]
         return replace(self.table.problem(tell_reference=tell_reference), objectives=objectives)
 
     def errors_of(self, network: tuple[int, ...]) -> NDArray[np.float64]:
@@ -78,9 +83,13 @@ class MeasuredWidths:
 
     def hypervolume(self, networks: Sequence[tuple[int, ...]]) -> float:
         """Of these networks, as a share of the box."""
-        losses = [[self.table.errors_of(network).mean(), self._latency(network)] for network in networks]
+        losses = [
+            [self.table.errors_of(network).mean(), self._latency(network)] for network in networks
+        ]
         worst_error, longest = self.reference
-        return hypervolume(losses, self.reference) / (longest * (worst_error - float(self.table.losses[:, 0].min())))
+        return hypervolume(losses, self.reference) / (
+            longest * (worst_error - float(self.table.losses[:, 0].min()))
+        )
 
     @cached_property
     def reference(self) -> list[float]:
@@ -91,7 +100,9 @@ class MeasuredWidths:
         if network not in self._known:
             seconds = self._known[network] = self._measured(network)
             with self.kept.open("a", newline="", encoding="utf-8") as file:
-                csv.writer(file, lineterminator="\n").writerow((self._device, "-".join(map(str, network)), seconds))
+                csv.writer(file, lineterminator="\n").writerow(
+                    (self._device, "-".join(map(str, network)), seconds)
+                )
         return self._known[network]
 
     @cached_property
@@ -103,9 +114,14 @@ class MeasuredWidths:
         with self.kept.open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)
             if tuple(rows.fieldnames or ()) != COLUMNS:
-                raise NasError(f"{self.kept} holds no latencies; its columns must be {', '.join(COLUMNS)}")
-            return {tuple(map(int, row["network"].split("-"))): float(row["latency_s"])
-                    for row in rows if row["device"] == self._device}
+                raise NasError(
+                    f"{self.kept} holds no latencies; its columns must be {', '.join(COLUMNS)}"
+                )
+            return {
+                tuple(map(int, row["network"].split("-"))): float(row["latency_s"])
+                for row in rows
+                if row["device"] == self._device
+            }
 
     @property
     def _device(self) -> str:
@@ -115,7 +131,10 @@ class MeasuredWidths:
         model = WidthResNet([position + 1 for position in network])
 
         def measure() -> tuple[Measurement]:
-            with DeviceLock(self.meter.device.identity).exclusive(), prepare(model, self.plan, self.meter) as run:
+            with (
+                DeviceLock(self.meter.device.identity).exclusive(),
+                prepare(model, self.plan, self.meter) as run,
+            ):
                 return (latency(run, self.meter, self.plan),)
 
         (figure,) = patiently(measure)

@@ -1,6 +1,8 @@
-"""Results of contests as a CSV file, one row for each sampler, seed and evaluation; gzipped where its name ends so.
+"""Results of contests as a CSV file, one row for each sampler, seed and evaluation; gzipped where
+its name ends so.
 
-Runs are appended whole and under a lock, so several programs may fill one file, and one that was killed goes on.
+Runs are appended whole and under a lock, so several programs may fill one file, and one that was
+killed goes on.
 """
 
 import csv
@@ -19,7 +21,9 @@ from nas.bench.samplers import DIGITS, Run
 from nas.core.errors import NasError, WriteError
 
 COLUMNS = ("contest", "sampler", "seed", "evaluation", "network", "hypervolume", "seconds")
-"""`contest` is the landscape's key and how it was searched; `network` holds the position of each choice's value."""
+"""`contest` is the landscape's key and how it was searched; `network` holds the position of each
+choice's value.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +44,28 @@ class ContestFile:
                 found.setdefault(sampler, {})[int(seed)] = Run(
                     networks=[tuple(map(int, row["network"].split("-"))) for row in rows[:budget]],
                     volumes=np.array([float(row["hypervolume"]) for row in rows[:budget]]),
-                    seconds=np.array([float(row["seconds"]) for row in rows[:budget]]))
+                    seconds=np.array([float(row["seconds"]) for row in rows[:budget]]),
+                )
         return found
 
     def append(self, contest: str, sampler: str, seed: int, run: Run) -> None:
         """Keep a run, folders included. Raises `WriteError`."""
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        for i, (network, volume, seconds) in enumerate(zip(run.networks, run.volumes, run.seconds, strict=True)):
-            rows.writerow((contest, sampler, seed, i + 1, "-".join(map(str, network)), f"{volume:.{DIGITS}f}",
-                           f"{seconds:.2g}"))
+        for i, (network, volume, seconds) in enumerate(
+            zip(run.networks, run.volumes, run.seconds, strict=True)
+        ):
+            rows.writerow(
+                (
+                    contest,
+                    sampler,
+                    seed,
+                    i + 1,
+                    "-".join(map(str, network)),
+                    f"{volume:.{DIGITS}f}",
+                    f"{seconds:.2g}",
+                )
+            )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
@@ -62,7 +78,9 @@ class ContestFile:
 
     @staticmethod
     def _begun() -> Callable[[Mapping[str, str]], tuple[int, str, str]]:
-        """Tells the runs of a file apart: each begins with evaluation 1, also where one seed was run twice."""
+        """Tells the runs of a file apart: each begins with evaluation 1, also where one seed was
+        run twice.
+        """
         count = 0
 
         def key(row: Mapping[str, str]) -> tuple[int, str, str]:
@@ -80,10 +98,12 @@ class ContestFile:
         if not self.path.exists() or self.path.stat().st_size == 0:
             return
         try:
-            with (gzip.open(self.path, "rt") if self._zipped else self.path.open()) as file:
+            with gzip.open(self.path, "rt") if self._zipped else self.path.open() as file:
                 rows = csv.DictReader(file)
                 if tuple(rows.fieldnames or ()) != COLUMNS:
-                    raise NasError(f"{self.path} holds no contests; its columns must be {', '.join(COLUMNS)}")
+                    raise NasError(
+                        f"{self.path} holds no contests; its columns must be {', '.join(COLUMNS)}"
+                    )
                 yield from (row for row in rows if row["contest"] == contest)
         except (OSError, EOFError, UnicodeDecodeError) as error:
             raise NasError(f"{self.path} cannot be read: {error}") from error

@@ -1,9 +1,10 @@
-"""Samplers run against each other where the truth is known: hypervolume by evaluations, and who is first.
+"""Samplers run against each other where the truth is known: hypervolume by evaluations, and who is
+first.
 
-Every sampler is made anew for each proposal, as in a search, and may pass a network over once its costs are known. An
-evaluation is a training; a repeated proposal is charged as one, unless said otherwise. Runs of one seed are pairs: the
-Wilcoxon signed-rank test compares two samplers' final values over the seeds they have in common, corrected by Holm for
-all comparisons.
+Every sampler is made anew for each proposal, as in a search, and may pass a network over once its
+costs are known. An evaluation is a training; a repeated proposal is charged as one, unless said
+otherwise. Runs of one seed are pairs: the Wilcoxon signed-rank test compares two samplers' final
+values over the seeds they have in common, corrected by Holm for all comparisons.
 """
 
 import time
@@ -31,7 +32,9 @@ BASELINES: Mapping[str, Callable[[int], BaseSampler]] = {
     "tpe-multivariate": lambda seed: TPESampler(seed=seed, multivariate=True, constant_liar=True),
     "nsga2-p50": lambda seed: NSGAIISampler(seed=seed, population_size=50),
 }
-"""Settings of Optuna's samplers that no study needs and every comparison should have; `nsga2` has populations of 20."""
+"""Settings of Optuna's samplers that no study needs and every comparison should have; `nsga2` has
+populations of 20.
+"""
 DIGITS = 5
 """Of a hypervolume: a run that was kept in a file equals one that was not."""
 FEWEST_PAIRS = 6
@@ -67,8 +70,9 @@ class Landscape(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One sampler, one seed: the networks in the order of their proposal, the hypervolume after each, and the CPU time
-    that proposing each took."""
+    """One sampler, one seed: the networks in the order of their proposal, the hypervolume after
+    each, and the CPU time that proposing each took.
+    """
 
     networks: Sequence[Network]
     volumes: Array
@@ -82,7 +86,9 @@ class Run:
     @property
     def fresh(self) -> Array:
         """The hypervolume after each evaluation that was no repeat."""
-        return self.volumes[[self.networks.index(network) == i for i, network in enumerate(self.networks)]]
+        return self.volumes[
+            [self.networks.index(network) == i for i, network in enumerate(self.networks)]
+        ]
 
 
 def sampler_named(name: str) -> Callable[[int], BaseSampler]:
@@ -91,11 +97,24 @@ def sampler_named(name: str) -> Callable[[int], BaseSampler]:
     return found
 
 
-def run(landscape: Landscape, name: str, *, seed: int, budget: int, noisy: bool = False, tell_reference: bool = True,
-        hidden: Collection[str] = ()) -> Run:
-    """Search. `noisy` shows the search the error of one training seed, drawn for each network; the volume is that of
-    the means. `hidden` costs are told of a network once it was proposed, as measured ones are."""
-    make, problem = sampler_named(name), _hiding(landscape.problem(tell_reference=tell_reference), hidden)
+def run(
+    landscape: Landscape,
+    name: str,
+    *,
+    seed: int,
+    budget: int,
+    noisy: bool = False,
+    tell_reference: bool = True,
+    hidden: Collection[str] = (),
+) -> Run:
+    """Search. `noisy` shows the search the error of one training seed, drawn for each network; the
+    volume is that of the means. `hidden` costs are told of a network once it was proposed, as
+    measured ones are.
+    """
+    make, problem = (
+        sampler_named(name),
+        _hiding(landscape.problem(tell_reference=tell_reference), hidden),
+    )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=["minimize"] * len(problem.objectives))
     networks: list[Network] = []
@@ -106,7 +125,9 @@ def run(landscape: Landscape, name: str, *, seed: int, budget: int, noisy: bool 
         network = landscape.canonical(network)
         seconds.append(took_s)
         errors = landscape.errors_of(network)
-        shown = errors[derived_seed("shown", seed, network) % len(errors)] if noisy else errors.mean()
+        shown = (
+            errors[derived_seed("shown", seed, network) % len(errors)] if noisy else errors.mean()
+        )
         study.tell(trial, [float(shown), *landscape.costs_of(network).tolist()])
         repeated = network in networks
         networks.append(network)
@@ -117,13 +138,28 @@ def run(landscape: Landscape, name: str, *, seed: int, budget: int, noisy: bool 
 def _hiding(problem: Problem, hidden: Collection[str]) -> Problem:
     """The problem with counts that lack these."""
     counts = problem.counts
-    return replace(problem, counts=lambda params: {
-        name: count for name, count in counts(params).items() if name not in hidden}) if hidden else problem
+    return (
+        replace(
+            problem,
+            counts=lambda params: {
+                name: count for name, count in counts(params).items() if name not in hidden
+            },
+        )
+        if hidden
+        else problem
+    )
 
 
-def _proposed(study: optuna.Study, problem: Problem, make: Callable[[int], BaseSampler], seed: int,
-              costs_of: Callable[[Network], Array]) -> tuple[optuna.Trial, Network, float]:
-    """The next network to train, and the CPU time until that was known; those that were passed over are told."""
+def _proposed(
+    study: optuna.Study,
+    problem: Problem,
+    make: Callable[[int], BaseSampler],
+    seed: int,
+    costs_of: Callable[[Network], Array],
+) -> tuple[optuna.Trial, Network, float]:
+    """The next network to train, and the CPU time until that was known; those that were passed over
+    are told.
+    """
     started = time.process_time()
     while True:
         others = study.get_trials(deepcopy=False)
@@ -134,8 +170,12 @@ def _proposed(study: optuna.Study, problem: Problem, make: Callable[[int], BaseS
             sampler.problem = problem
         trial = study.ask(dict(problem.distributions))
         network = problem.vector(trial.params)
-        costs = dict(zip((o.metric for o in problem.objectives[1:]), costs_of(network).tolist(), strict=True))
-        if not isinstance(sampler, InformedSampler) or not sampler.passes_over(others, np.array(network), costs):
+        costs = dict(
+            zip((o.metric for o in problem.objectives[1:]), costs_of(network).tolist(), strict=True)
+        )
+        if not isinstance(sampler, InformedSampler) or not sampler.passes_over(
+            others, np.array(network), costs
+        ):
             return trial, network, time.process_time() - started
         trial.set_user_attr(FIGURES, costs)
         study.tell(trial, state=TrialState.PRUNED)
@@ -148,27 +188,34 @@ def evaluations_to(curve: Array, value: float) -> int | None:
 
 
 def mean_curve(runs: Sequence[Run], *, charged: bool = True) -> Array:
-    """The mean hypervolume over the seeds by evaluations; without repeats, as far as the shortest run goes."""
+    """The mean hypervolume over the seeds by evaluations; without repeats, as far as the shortest
+    run goes.
+    """
     curves = [run.volumes if charged else run.fresh for run in runs]
     shortest = min(map(len, curves))
     return np.mean([curve[:shortest] for curve in curves], axis=0)  # type: ignore[no-any-return]
 
 
 def behind(curve: Array, other: Array) -> str:
-    """After which evaluations the mean curve is below the other one, as text: "never", "1 to 3, 7"."""
+    """After which evaluations the mean curve is below the other one, as text: "never", "1 to
+    3, 7".
+    """
     below = np.flatnonzero(curve < other) + 1
     groups = np.split(below, np.flatnonzero(np.diff(below) > 1) + 1) if len(below) else []
     return ", ".join(f"{g[0]}" if len(g) == 1 else f"{g[0]} to {g[-1]}" for g in groups) or "never"
 
 
 def p_values(runs: Mapping[str, Mapping[int, Run]], best: str) -> dict[str, float | None]:
-    """Of `best` against every other, runs by seed: paired final values, two-sided, Holm-corrected; None where there
-    are too few pairs."""
+    """Of `best` against every other, runs by seed: paired final values, two-sided, Holm-corrected;
+    None where there are too few pairs.
+    """
     raw = {}
     for name in runs:
         pairs = runs[best].keys() & runs[name].keys()
         if name != best and len(pairs) >= FEWEST_PAIRS:
-            raw[name] = _wilcoxon(np.array([runs[best][s].volumes[-1] - runs[name][s].volumes[-1] for s in pairs]))
+            raw[name] = _wilcoxon(
+                np.array([runs[best][s].volumes[-1] - runs[name][s].volumes[-1] for s in pairs])
+            )
     corrected = holm(raw)
     return {name: corrected.get(name) for name in runs if name != best}
 
@@ -178,7 +225,9 @@ def _wilcoxon(differences: Array) -> float:
 
 
 def holm(raw: Mapping[str, float]) -> dict[str, float]:
-    """p-values corrected for their number: the smallest times n, the next times n - 1, never falling."""
+    """p-values corrected for their number: the smallest times n, the next times n - 1, never
+    falling.
+    """
     corrected: dict[str, float] = {}
     least = 0.0
     for rank, (name, value) in enumerate(sorted(raw.items(), key=lambda item: item[1])):

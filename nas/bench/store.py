@@ -1,4 +1,6 @@
-"""How fast the record is: made-up trials, written as a search writes them, by as many processes as one likes."""
+"""How fast the record is: made-up trials, written as a search writes them, by as many processes as
+one likes.
+"""
 
 import math
 import random
@@ -16,8 +18,11 @@ from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.record.store import Store
 
 NAME = "bench-store"
-OBJECTIVES = (Objective(metric="error", reference=1.0), Objective(metric="latency", reference=0.1),
-              Objective(metric="energy", reference=1.0))
+OBJECTIVES = (
+    Objective(metric="error", reference=1.0),
+    Objective(metric="latency", reference=0.1),
+    Objective(metric="energy", reference=1.0),
+)
 SAMPLES = 30
 """Readings of each measured figure."""
 DEVICE = Device(kind="cpu", name="made up", identity="made up", device_class="made up")
@@ -25,12 +30,18 @@ PLAN = MeasurementPlan()
 
 
 def begin(store: Store, count: int) -> int:
-    """Create the study, or go on with it, so that it gets `count` made-up trials more; gives the first one's number,
-    which is beyond all that a run before has left, broken off or not.
+    """Create the study, or go on with it, so that it gets `count` made-up trials more; gives the
+    first one's number, which is beyond all that a run before has left, broken off or not.
 
     Raises `DatabaseError` for a record of other studies.
     """
-    spec = StudySpec(name=NAME, space="osa_cifar", sampler="random", objectives=OBJECTIVES, rungs=RungSpec(epochs=(1,)))
+    spec = StudySpec(
+        name=NAME,
+        space="osa_cifar",
+        sampler="random",
+        objectives=OBJECTIVES,
+        rungs=RungSpec(epochs=(1,)),
+    )
     known = store.studies()
     if [record.name for record in known] not in ([], [NAME]):
         raise DatabaseError(f"{store} holds studies; name a new database")
@@ -42,27 +53,56 @@ def begin(store: Store, count: int) -> int:
 
 
 def made_up(number: int) -> Trial:
-    """The finished trial of this number: 12 params, 5 figures and one rung; each an architecture of its own."""
+    """The finished trial of this number: 12 params, 5 figures and one rung; each an architecture of
+    its own.
+    """
     chance = random.Random(number)
     digits = [number // 32**place % 32 for place in range(4)]
-    stages = tuple(OsaStage(mid_channels=8 * (digit + 1), out_channels=64, num_layers=3) for digit in digits[:3])
-    architecture = Architecture(stem=Stem.CIFAR, stem_channels=(8 * (digits[3] + 1), 16, 32), stages=stages)
+    stages = tuple(
+        OsaStage(mid_channels=8 * (digit + 1), out_channels=64, num_layers=3)
+        for digit in digits[:3]
+    )
+    architecture = Architecture(
+        stem=Stem.CIFAR, stem_channels=(8 * (digits[3] + 1), 16, 32), stages=stages
+    )
     size = chance.random()
     latency = 0.01 * (0.1 + size) * chance.uniform(0.8, 1.2)
     energy = 10 * latency * chance.uniform(0.99, 1.01)
     error = 0.5 - 0.4 * math.sqrt(size) + chance.uniform(0.0, 0.1)
-    figures = (*(Measurement.counted(metric, "1", number) for metric in ("parameters", "macs", "memory_access_cost")),
-               _measured("latency", "s", latency), _measured("energy", "J", energy))
-    rung = Rung(epochs=1, error=error, train_loss=error, images=45_000, train_s=20.0, validation_s=1.0)
-    trial = Trial(number=number, params={f"choice{index}": digits[index % 4] for index in range(12)}, seed=number,
-                  architecture=architecture,
-                  evaluation=Evaluation(measurements={each.metric: each for each in figures}, rungs=(rung,)))
+    figures = (
+        *(
+            Measurement.counted(metric, "1", number)
+            for metric in ("parameters", "macs", "memory_access_cost")
+        ),
+        _measured("latency", "s", latency),
+        _measured("energy", "J", energy),
+    )
+    rung = Rung(
+        epochs=1, error=error, train_loss=error, images=45_000, train_s=20.0, validation_s=1.0
+    )
+    trial = Trial(
+        number=number,
+        params={f"choice{index}": digits[index % 4] for index in range(12)},
+        seed=number,
+        architecture=architecture,
+        evaluation=Evaluation(measurements={each.metric: each for each in figures}, rungs=(rung,)),
+    )
     return trial.moved_to(TrialState.COMPLETE, finished_at=rung.finished_at)
 
 
 def _measured(metric: str, unit: str, value: float) -> Measurement:
-    return Measurement(metric=metric, unit=unit, value=value, ci_low=0.99 * value, ci_high=1.01 * value,
-                       samples=(value,) * SAMPLES, kind=Kind.MEASURED, method="made up", device=DEVICE, plan=PLAN)
+    return Measurement(
+        metric=metric,
+        unit=unit,
+        value=value,
+        ci_low=0.99 * value,
+        ci_high=1.01 * value,
+        samples=(value,) * SAMPLES,
+        kind=Kind.MEASURED,
+        method="made up",
+        device=DEVICE,
+        plan=PLAN,
+    )
 
 
 def write_trials(url: str, numbers: Iterable[int], ready: Callable[[], object]) -> None:
@@ -76,7 +116,9 @@ def write_trials(url: str, numbers: Iterable[int], ready: Callable[[], object]) 
 
 def write_trial(store: Store, trial: Trial) -> None:
     """Write this trial in the three transactions of a search."""
-    store.add_trial(NAME, replace(trial, state=TrialState.RUNNING, finished_at=None, evaluation=Evaluation()))
+    store.add_trial(
+        NAME, replace(trial, state=TrialState.RUNNING, finished_at=None, evaluation=Evaluation())
+    )
     store.add_measurements(NAME, trial.number, trial.evaluation.measurements.values(), 1.0)
     with store.transaction():
         store.add_rung(NAME, trial.number, trial.evaluation.rungs[0])
@@ -84,7 +126,9 @@ def write_trial(store: Store, trial: Trial) -> None:
 
 
 def add_fronts(store: Store, numbers: Iterable[int]) -> None:
-    """Keep a snapshot for every one of these trials that changed the front, as the search would have done."""
+    """Keep a snapshot for every one of these trials that changed the front, as the search would
+    have done.
+    """
     newest = store.newest_front(NAME)
     members = [made_up(number) for number in newest.members] if newest else []
     losses = np.asarray([each.losses(OBJECTIVES) for each in members]).reshape(-1, len(OBJECTIVES))

@@ -1,19 +1,20 @@
-"""A made-up but fixed error for every network of an OSA space, to try samplers where no table can be had: tables have
-at most 8 choices, OSA spaces 15 to 25.
+"""A made-up but fixed error for every network of an OSA space, to try samplers where no table can
+be had: tables have at most 8 choices, OSA spaces 15 to 25.
 
-Nothing of it is a measurement of a network. Costs are true counts (MACs, parameters; 224 pixels, 1000 classes). The
-error in percent is `LEAST + SPAN * capacity ** -EXPONENT * exp(RUGGED * r)`, where capacity is the geometric mean of
-MACs and parameters, 1 for the median of random networks, and `r`, of mean 0 and variance 1 over the space, sums terms
-drawn once:
+Nothing of it is a measurement of a network. Costs are true counts (MACs, parameters; 224 pixels,
+1000 classes). The error in percent is `LEAST + SPAN * capacity ** -EXPONENT * exp(RUGGED * r)`,
+where capacity is the geometric mean of MACs and parameters, 1 for the median of random networks,
+and `r`, of mean 0 and variance 1 over the space, sums terms drawn once:
 
-* each choice's own effect: of an ordered choice a parabola around a random best position, of another one a random
-  number for each value;
-* `PARTNERS` interactions of each choice with random others: for each pair of values a random number, as in Kauffman's
-  NK landscapes, so that neighbours of good networks are often bad.
+* each choice's own effect: of an ordered choice a parabola around a random best position, of
+  another one a random number for each value;
+* `PARTNERS` interactions of each choice with random others: for each pair of values a random
+  number, as in Kauffman's NK landscapes, so that neighbours of good networks are often bad.
 
-Both kinds contribute half of the variance. So the error falls with capacity, as that of trained networks does, and
-differs by factors among networks of equal costs. `SEEDS` trainings scatter by `NOISE` of the error. The hypervolume's
-reference is `WORST` percent and the costs that a quarter of random networks exceed.
+Both kinds contribute half of the variance. So the error falls with capacity, as that of trained
+networks does, and differs by factors among networks of equal costs. `SEEDS` trainings scatter by
+`NOISE` of the error. The hypervolume's reference is `WORST` percent and the costs that a quarter of
+random networks exceed.
 """
 
 from collections.abc import Callable, Sequence
@@ -65,7 +66,10 @@ class MadeUp:
     def problem(self, *, tell_reference: bool) -> Problem:
         """What a sampler is told."""
         references = self.reference if tell_reference else [None] * (1 + len(COSTS))
-        objectives = [Objective(metric=n, reference=r) for n, r in zip((TRAINED, *COSTS), references, strict=True)]
+        objectives = [
+            Objective(metric=n, reference=r)
+            for n, r in zip((TRAINED, *COSTS), references, strict=True)
+        ]
         return replace(self._problem, objectives=objectives)
 
     def errors_of(self, network: Network) -> Array:
@@ -96,8 +100,12 @@ class MadeUp:
     @cached_property
     def _problem(self) -> Problem:
         return Problem(
-            choices=self.space.choices, distributions={c.name: distribution(c) for c in self.space.choices},
-            identify=lambda params: self.space.decode(params).digest, counts=self._counts, objectives=[])
+            choices=self.space.choices,
+            distributions={c.name: distribution(c) for c in self.space.choices},
+            identify=lambda params: self.space.decode(params).digest,
+            counts=self._counts,
+            objectives=[],
+        )
 
     @cached_property
     def reference(self) -> list[float]:
@@ -118,7 +126,9 @@ class MadeUp:
             losses = self._losses(_keys(networks))
             inside = (losses < self.reference).all(axis=1)
             front = networks[inside][ranks(losses[inside]) == 0]
-            networks = np.unique(np.concatenate([front, mutants(self._problem, front, CHILDREN, rng)]), axis=0)
+            networks = np.unique(
+                np.concatenate([front, mutants(self._problem, front, CHILDREN, rng)]), axis=0
+            )
         return self._volume(_keys(networks))
 
     @cached_property
@@ -147,12 +157,21 @@ class MadeUp:
         for i, choice in enumerate(choices):
             size = len(choice.values)
             best = rng.uniform(0, size - 1)
-            effect = (np.arange(size) - best) ** 2 if choice.ordered and size > 2 else rng.normal(size=size)
+            effect = (
+                (np.arange(size) - best) ** 2
+                if choice.ordered and size > 2
+                else rng.normal(size=size)
+            )
             own.append(((i,), effect))
             others = rng.permutation([j for j in range(len(choices)) if j != i])[:PARTNERS]
-            joint += [((i, int(j)), rng.normal(size=(size, len(choices[j].values)))) for j in others]
-        return [(at, (table - table.mean()) / table.std() / np.sqrt(2 * len(kind)))
-                for kind in (own, joint) for at, table in kind]
+            joint += [
+                ((i, int(j)), rng.normal(size=(size, len(choices[j].values)))) for j in others
+            ]
+        return [
+            (at, (table - table.mean()) / table.std() / np.sqrt(2 * len(kind)))
+            for kind in (own, joint)
+            for at, table in kind
+        ]
 
 
 @lru_cache(maxsize=1)

@@ -1,19 +1,21 @@
 """How fast the training loop is, against what bounds it and against what people usually write.
 
-For three networks, images per second of our loop as a search's worker runs it, of the bare forward, backward and step
-on one resident batch with the same settings, and of a plain fp32 loop over torchvision's CIFAR10 with its transforms
-and a DataLoader, as torch comes. Each runs in a process of its own and they take turns in short rounds, so that a busy
-moment of the machine hits all alike: trust the ratios. The crew is the whole machine: our loop in as many processes as
-it has cores, and the plain loop with torch's own number of threads.
+For three networks, images per second of our loop as a search's worker runs it, of the bare forward,
+backward and step on one resident batch with the same settings, and of a plain fp32 loop over
+torchvision's CIFAR10 with its transforms and a DataLoader, as torch comes. Each runs in a process
+of its own and they take turns in short rounds, so that a busy moment of the machine hits all alike:
+trust the ratios. The crew is the whole machine: our loop in as many processes as it has cores, and
+the plain loop with torch's own number of threads.
 
-An idle Xeon VM with two cores, AVX-512 but no bf16 instructions, torch 2.14, `--seconds 5`, one run of 10 rounds;
-small, middle, large: 875, 400 and 145 images per second, 0.95, 0.97 and 0.98 of bare, 1.59, 1.71 and 1.66 times plain;
-the whole machine 2.79, 2.04 and 1.92 times plain. One worker can hardly do better there: bare itself is no faster,
-bf16 loses without its instructions, and torch.compile, huge pages and smaller batches gain nothing.
+An idle Xeon VM with two cores, AVX-512 but no bf16 instructions, torch 2.14, `--seconds 5`, one run
+of 10 rounds; small, middle, large: 875, 400 and 145 images per second, 0.95, 0.97 and 0.98 of bare,
+1.59, 1.71 and 1.66 times plain; the whole machine 2.79, 2.04 and 1.92 times plain. One worker can
+hardly do better there: bare itself is no faster, bf16 loses without its instructions, and
+torch.compile, huge pages and smaller batches gain nothing.
 
-An AMD EPYC VM with two cores and bf16 instructions, idle, `--seconds 12`, one run of 10 rounds: 1291, 640 and 238
-images per second, 0.99, 1.00 and 0.98 of bare, 2.15 (2.02 to 2.24), 2.62 (2.45 to 3.34) and 2.83 (2.74 to 4.32) times
-plain; the whole machine 4.34, 5.25 and 6.45 times plain.
+An AMD EPYC VM with two cores and bf16 instructions, idle, `--seconds 12`, one run of 10 rounds:
+1291, 640 and 238 images per second, 0.99, 1.00 and 0.98 of bare, 2.15 (2.02 to 2.24), 2.62 (2.45 to
+3.34) and 2.83 (2.74 to 4.32) times plain; the whole machine 4.34, 5.25 and 6.45 times plain.
 """
 
 import itertools
@@ -55,9 +57,16 @@ LEARNING_RATE = 1e-3
 ROUNDS = 10
 
 
-def _architecture(stem: tuple[int, int, int], stages: Sequence[tuple[int, int]], layers: int) -> Architecture:
-    return Architecture(stem=Stem.CIFAR, stem_channels=stem, stages=tuple(
-        OsaStage(mid_channels=mid, out_channels=out, num_layers=layers) for mid, out in stages))
+def _architecture(
+    stem: tuple[int, int, int], stages: Sequence[tuple[int, int]], layers: int
+) -> Architecture:
+    return Architecture(
+        stem=Stem.CIFAR,
+        stem_channels=stem,
+        stages=tuple(
+            OsaStage(mid_channels=mid, out_channels=out, num_layers=layers) for mid, out in stages
+        ),
+    )
 
 
 NETWORKS: Mapping[str, Architecture] = {
@@ -88,7 +97,9 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """A training loop in `processes` processes at once, each with `threads` threads (0 leaves torch's own number)."""
+    """A training loop in `processes` processes at once, each with `threads` threads (0 leaves
+    torch's own number).
+    """
 
     loop: str
     threads: int = 0
@@ -99,7 +110,8 @@ class Contestant:
 class Throughput:
     """Training speed of one network in images per second; the ratios are taken round by round.
 
-    `crew` and `crew_plain` are the whole machine's: our loop on every core, and the plain loop as torch comes.
+    `crew` and `crew_plain` are the whole machine's: our loop on every core, and the plain loop as
+    torch comes.
     """
 
     network: str
@@ -115,33 +127,58 @@ class Throughput:
     crew_to_plain: Figure
 
 
-def bench_training(*, seconds: float = 20.0, threads: int = 1, data: Dataset | None = None,
-                   device: torch.device | str = "cpu", networks: Mapping[str, Architecture] = NETWORKS,
-                   plain_workers: int = 0, rounds: int = ROUNDS) -> Iterator[Throughput]:
-    """One result for each network, each as soon as it is there; each of its five figures takes about `seconds`.
+def bench_training(
+    *,
+    seconds: float = 20.0,
+    threads: int = 1,
+    data: Dataset | None = None,
+    device: torch.device | str = "cpu",
+    networks: Mapping[str, Architecture] = NETWORKS,
+    plain_workers: int = 0,
+    rounds: int = ROUNDS,
+) -> Iterator[Throughput]:
+    """One result for each network, each as soon as it is there; each of its five figures takes
+    about `seconds`.
 
-    `threads` are those of one worker. `data` is CIFAR-10 where it is not given, as `nas.data.load` finds it.
-    `plain_workers` are the processes of the plain loop's DataLoader. Raises `MissingDependencyError` without
-    torchvision.
+    `threads` are those of one worker. `data` is CIFAR-10 where it is not given, as `nas.data.load`
+    finds it. `plain_workers` are the processes of the plain loop's DataLoader. Raises
+    `MissingDependencyError` without torchvision.
     """
     device = torch.device(device)
     data = data or load(DataSpec())
     _torchvision()
     torch.set_num_threads(threads)
     workers = max(1, (os.cpu_count() or 1) // threads) if device.type == "cpu" else 1
-    contestants = (Contestant(loop="ours", threads=threads), Contestant(loop="bare", threads=threads),
-                   Contestant(loop="plain", threads=threads),
-                   Contestant(loop="ours", threads=threads, processes=workers), Contestant(loop="plain"))
+    contestants = (
+        Contestant(loop="ours", threads=threads),
+        Contestant(loop="bare", threads=threads),
+        Contestant(loop="plain", threads=threads),
+        Contestant(loop="ours", threads=threads, processes=workers),
+        Contestant(loop="plain"),
+    )
     for name, architecture in networks.items():
         numerics, _ = choose_numerics(SPEC, device, partial(build, architecture, len(data.classes)))
-        task = LoopTask(architecture=architecture, data=data, numerics=numerics, device=device,
-                        plain_workers=plain_workers)
+        task = LoopTask(
+            architecture=architecture,
+            data=data,
+            numerics=numerics,
+            device=device,
+            plain_workers=plain_workers,
+        )
         ours, bare, plain, crew, crew_plain = _in_turns(contestants, task, seconds / rounds, rounds)
         yield Throughput(
-            network=name, macs=count(architecture, image_size=32, num_classes=len(data.classes)).macs,
-            numerics=numerics, ours=Figure.of(ours), bare=Figure.of(bare), plain=Figure.of(plain),
-            crew=Figure.of(crew), crew_plain=Figure.of(crew_plain), ours_to_bare=_ratio(ours, bare),
-            ours_to_plain=_ratio(ours, plain), crew_to_plain=_ratio(crew, crew_plain))
+            network=name,
+            macs=count(architecture, image_size=32, num_classes=len(data.classes)).macs,
+            numerics=numerics,
+            ours=Figure.of(ours),
+            bare=Figure.of(bare),
+            plain=Figure.of(plain),
+            crew=Figure.of(crew),
+            crew_plain=Figure.of(crew_plain),
+            ours_to_bare=_ratio(ours, bare),
+            ours_to_plain=_ratio(ours, plain),
+            crew_to_plain=_ratio(crew, crew_plain),
+        )
 
 
 def _ratio(first: Sequence[float], second: Sequence[float]) -> Figure:
@@ -168,17 +205,31 @@ class LoopTask:
             return _plain(self.model(), _plain_batches(self.data, self.plain_workers), self.device)
         keep_memory()
         train = self.data.train.to(self.device)
-        trainer = Trainer(model=self.model().train(), train=train, validation=train, mean=self.data.mean,
-                          std=self.data.std, spec=SPEC, numerics=self.numerics, device=self.device)
+        trainer = Trainer(
+            model=self.model().train(),
+            train=train,
+            validation=train,
+            mean=self.data.mean,
+            std=self.data.std,
+            spec=SPEC,
+            numerics=self.numerics,
+            device=self.device,
+        )
         return _ours(trainer) if loop == "ours" else _bare(self.model(), trainer)
 
 
-def _in_turns(contestants: Sequence[Contestant], task: LoopTask, turn_s: float, rounds: int) -> list[list[float]]:
-    """Images per second of each contestant in each round; every turn goes on for `turn_s`, at least one step."""
+def _in_turns(
+    contestants: Sequence[Contestant], task: LoopTask, turn_s: float, rounds: int
+) -> list[list[float]]:
+    """Images per second of each contestant in each round; every turn goes on for `turn_s`, at least
+    one step.
+    """
     speeds: list[list[float]] = [[] for _ in contestants]
     with ExitStack() as stack:
-        crews = [[stack.enter_context(_started(contestant, task)) for _ in range(contestant.processes)]
-                 for contestant in contestants]
+        crews = [
+            [stack.enter_context(_started(contestant, task)) for _ in range(contestant.processes)]
+            for contestant in contestants
+        ]
         for _ in range(rounds):
             for crew, figures in zip(crews, speeds, strict=True):
                 for pipe in crew:
@@ -189,10 +240,14 @@ def _in_turns(contestants: Sequence[Contestant], task: LoopTask, turn_s: float, 
 
 @contextmanager
 def _started(contestant: Contestant, task: LoopTask) -> Iterator[Connection]:
-    """A process that makes this loop's steps; send it seconds, and it answers with images per second."""
+    """A process that makes this loop's steps; send it seconds, and it answers with images per
+    second.
+    """
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, contestant, task), daemon=not task.plain_workers)
+    process = context.Process(
+        target=_serve, args=(theirs, contestant, task), daemon=not task.plain_workers
+    )
     process.start()
     theirs.close()
     try:
@@ -225,12 +280,16 @@ def _ours(trainer: Trainer) -> Step:
 
 
 def _bare(model: nn.Module, trainer: Trainer) -> Step:
-    """Forward, backward and step on one resident batch, in the trainer's numerics; the same optimizer."""
+    """Forward, backward and step on one resident batch, in the trainer's numerics; the same
+    optimizer.
+    """
     numerics, device = trainer.numerics, trainer.device
     model = numerics.prepared(model.train(), device)
     optimizer = sgd(model, SPEC)
     shape = trainer.batch_size, 3, 32, 32
-    inputs = torch.rand(shape, device=device).to(numerics.dtype, memory_format=numerics.memory_format)
+    inputs = torch.rand(shape, device=device).to(
+        numerics.dtype, memory_format=numerics.memory_format
+    )
     labels = torch.zeros(trainer.batch_size, dtype=torch.int64, device=device)
 
     def step() -> Tensor:
@@ -245,11 +304,18 @@ def _bare(model: nn.Module, trainer: Trainer) -> Step:
     return step
 
 
-def _plain(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], device: torch.device) -> Step:
+def _plain(
+    model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], device: torch.device
+) -> Step:
     """The loop of most tutorials, fp32 and contiguous."""
     model = model.train().to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=SPEC.momentum,
-                                weight_decay=SPEC.weight_decay, nesterov=True)
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=LEARNING_RATE,
+        momentum=SPEC.momentum,
+        weight_decay=SPEC.weight_decay,
+        nesterov=True,
+    )
     criterion = nn.CrossEntropyLoss(label_smoothing=SPEC.label_smoothing)
 
     def step() -> Tensor:
@@ -265,7 +331,9 @@ def _plain(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], device: t
 
 
 def _plain_batches(data: Dataset, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end of torchvision's CIFAR10 on these images, with the usual transforms and a DataLoader."""
+    """Batches without end of torchvision's CIFAR10 on these images, with the usual transforms and a
+    DataLoader.
+    """
     from torchvision import transforms
     from torchvision.datasets import CIFAR10, VisionDataset
 
@@ -277,10 +345,21 @@ def _plain_batches(data: Dataset, workers: int) -> Iterator[tuple[Tensor, Tensor
             self.data = images.images.permute(0, 2, 3, 1).numpy(force=True)
             self.targets = images.labels.tolist()
 
-    transform = transforms.Compose([transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(),
-                                    transforms.ToTensor(), transforms.Normalize(data.mean, data.std)])
-    loader: DataLoader[Any] = DataLoader(Resident(data.train, transform), batch_size=SPEC.batch_size, shuffle=True,
-                        num_workers=workers, drop_last=True)
+    transform = transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(data.mean, data.std),
+        ]
+    )
+    loader: DataLoader[Any] = DataLoader(
+        Resident(data.train, transform),
+        batch_size=SPEC.batch_size,
+        shuffle=True,
+        num_workers=workers,
+        drop_last=True,
+    )
     return itertools.chain.from_iterable(itertools.repeat(loader))
 
 

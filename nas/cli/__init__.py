@@ -3,7 +3,9 @@
 import os
 import sys
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads of two workers ruin each other
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # before torch: spinning threads of two workers ruin each other
 
 import click
 
@@ -26,14 +28,29 @@ class Group(click.Group):
             ctx.exit(0)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="osa-nas", prog_name="nas")
 def main() -> None:
     """Find OSA (VoVNet) backbones that are fast, frugal and accurate on your device."""
 
 
-from nas.cli import bench, connections, db, export, look, measure, peers, remeasure  # noqa: E402, F401
-from nas.cli import replicate, report, search, serve, train  # noqa: E402, F401
+from nas.cli import (  # noqa: E402, F401
+    bench,
+    connections,
+    db,
+    export,
+    look,
+    measure,
+    peers,
+    remeasure,
+    replicate,
+    report,
+    search,
+    serve,
+    train,
+)
 from nas.cli.bench import instrument, scores, stopping  # noqa: E402, F401
 from nas.cli.bench import search as bench_search  # noqa: E402, F401
 from nas.cli.bench import store as bench_store  # noqa: E402, F401

@@ -1,4 +1,6 @@
-"""`nas connections` and `nas ablate`: how strongly layers are connected, and what is lost without some connections."""
+"""`nas connections` and `nas ablate`: how strongly layers are connected, and what is lost without
+some connections.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,16 +41,29 @@ def numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]
 
 
 @main.command()
-@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL...")
-@click.option("--weak", type=click.FloatRange(0, 1), default=0.2, show_default=True,
-              help="A connection is weak below this share of its target's strongest one.")
-@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
-              help="Write connections.html, and for each MODEL its heat map as PNG and its numbers as CSV.")
+@click.argument(
+    "models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL..."
+)
+@click.option(
+    "--weak",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="A connection is weak below this share of its target's strongest one.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Write connections.html, and for each MODEL its heat map as PNG and its numbers as CSV.",
+)
 def connections(models: Sequence[Path], weak: float, output: Path | None) -> None:
-    """Show how strongly the layers of MODEL are connected: mean |w| by source and target layer, and what it says.
+    """Show how strongly the layers of MODEL are connected: mean |w| by source and target layer, and
+    what it says.
 
-    MODEL is a file of weights (.pth, .safetensors) of a DenseNet, torchvision's or one trained here, or of an OSA
-    network, or a folder of nas export. Nothing in it is run.
+    MODEL is a file of weights (.pth, .safetensors) of a DenseNet, torchvision's or one trained
+    here, or of an OSA network, or a folder of nas export. Nothing in it is run.
     """
     from nas.paper.connections import page as shown
     from nas.paper.connections.heat_map import as_png
@@ -61,14 +76,18 @@ def connections(models: Sequence[Path], weak: float, output: Path | None) -> Non
         click.echo(shown.over_blocks(blocks))
     click.echo(shown.HYPOTHESIS)
     if output is not None:
-        files: dict[str, str | bytes] = {"connections.html": shown.as_page(maps, datetime.now(UTC), weak)}
+        files: dict[str, str | bytes] = {
+            "connections.html": shown.as_page(maps, datetime.now(UTC), weak)
+        }
         for name, blocks in _short(maps).items():
             files |= {f"{name}.csv": shown.as_csv(blocks), f"{name}.png": as_png(blocks)}
         write_files(output, files)
 
 
 def _short(maps: "Mapping[str, list[BlockMap]]") -> "dict[str, list[BlockMap]]":
-    """By names that a file can have: the models' own without folders, numbered where two are alike."""
+    """By names that a file can have: the models' own without folders, numbered where two are
+    alike.
+    """
     found: dict[str, list[BlockMap]] = {}
     for name, value in maps.items():
         stem = Path(name).stem
@@ -80,18 +99,46 @@ def _short(maps: "Mapping[str, list[BlockMap]]") -> "dict[str, list[BlockMap]]":
 @main.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--block", type=click.IntRange(min=1), required=True, help="The dense block, from 1.")
-@click.option("--layers", callback=numbers, metavar="N-M", required=True,
-              help="Target layers in it, from 1: 9-16.")
-@click.option("--sources", callback=numbers, metavar="N-M", required=True,
-              help="Source layers whose outputs they no longer read: 1-4, 5- for all after, 0 for the block's input.")
-@click.option("--data", "dataset", metavar="NAME", help="Judge on the test images of a data set: cifar10, digits.")
-@click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER",
-              help="Judge on FOLDER/<class>/*, cropped and normalised as ImageNet's validation.")
-def ablate(*, model: Path, block: int, layers: Sequence[int], sources: Sequence[int], dataset: str | None,
-           images: Path | None) -> None:
-    """Set connections of MODEL's dense block to zero: share of weights, and accuracy before and after.
+@click.option(
+    "--layers",
+    callback=numbers,
+    metavar="N-M",
+    required=True,
+    help="Target layers in it, from 1: 9-16.",
+)
+@click.option(
+    "--sources",
+    callback=numbers,
+    metavar="N-M",
+    required=True,
+    help="Source layers whose outputs they no longer read: 1-4, 5- for all after, 0 for the block's input.",
+)
+@click.option(
+    "--data",
+    "dataset",
+    metavar="NAME",
+    help="Judge on the test images of a data set: cifar10, digits.",
+)
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Judge on FOLDER/<class>/*, cropped and normalised as ImageNet's validation.",
+)
+def ablate(
+    *,
+    model: Path,
+    block: int,
+    layers: Sequence[int],
+    sources: Sequence[int],
+    dataset: str | None,
+    images: Path | None,
+) -> None:
+    """Set connections of MODEL's dense block to zero: share of weights, and accuracy before and
+    after.
 
-    MODEL is a file of a DenseNet's weights, as nas connections takes it; it stays as it is. Nothing is trained again.
+    MODEL is a file of a DenseNet's weights, as nas connections takes it; it stays as it is. Nothing
+    is trained again.
     """
     from nas.paper.connections import ablation
     from nas.paper.connections.weights import read_weights
@@ -101,8 +148,10 @@ def ablate(*, model: Path, block: int, layers: Sequence[int], sources: Sequence[
     weights = read_weights(model)
     cut = ablation.Cut(block=block, layers=layers, sources=sources)
     ablated = ablation.without(weights, cut)
-    click.echo(f"{ablated.zeroed:,} of {ablated.total:,} weights ({ablated.share:.2%}) of the {len(layers)} layers "
-               "that read concatenations are zero now")
+    click.echo(
+        f"{ablated.zeroed:,} of {ablated.total:,} weights ({ablated.share:.2%}) of the {len(layers)} layers "
+        "that read concatenations are zero now"
+    )
     if not dataset and not images:
         click.echo("accuracy: not judged, give --data or --images")
         return
@@ -116,7 +165,9 @@ def ablate(*, model: Path, block: int, layers: Sequence[int], sources: Sequence[
     click.echo(f"change: {100 * (found[1] - found[0]):+.2f} points")
 
 
-def _judges(dataset: str | None, images: Path | None) -> "tuple[Iterable[Images], Channels, Channels]":
+def _judges(
+    dataset: str | None, images: Path | None
+) -> "tuple[Iterable[Images], Channels, Channels]":
     """The batches and the normalisation that goes with them."""
     from nas.core.study import DataSpec
     from nas.data import load

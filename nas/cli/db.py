@@ -17,7 +17,9 @@ def db() -> None:
 @db.command()
 @database_option
 def check(database: str) -> None:
-    """Whether the record is sound: its file, its keys, its trials, fronts and checkpoints. Exit code 2 if not."""
+    """Whether the record is sound: its file, its keys, its trials, fronts and checkpoints. Exit
+    code 2 if not.
+    """
     with open_record(database) as store:
         problems = store.problems()
         if problems:
@@ -30,7 +32,9 @@ def check(database: str) -> None:
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 def copy(source: str, target: str) -> None:
-    """Copy everything from SRC to the new database DST, bit for bit. Checkpoints stay in their folder."""
+    """Copy everything from SRC to the new database DST, bit for bit. Checkpoints stay in their
+    folder.
+    """
     with open_record(source) as store, Store.open(target) as new:
         rows = store.copy_to(new)
         click.echo(f"{new}: {sum(rows.values()):,} rows of {len(rows)} tables")
@@ -39,16 +43,28 @@ def copy(source: str, target: str) -> None:
 @main.command()
 @click.argument("study", required=False)
 @database_option
-@click.option("--trial", "numbers", type=int, multiple=True, help="Only this trial; may be given several times.")
+@click.option(
+    "--trial",
+    "numbers",
+    type=int,
+    multiple=True,
+    help="Only this trial; may be given several times.",
+)
 def retry(study: str | None, database: str, numbers: tuple[int, ...]) -> None:
-    """Let the failed trials of STUDY be tried again, from their last rung, by the next `nas search`."""
+    """Let the failed trials of STUDY be tried again, from their last rung, by the next `nas
+    search`.
+    """
     from nas.searching.retry import retry as try_again
 
     with Store.open(database) as store:
         again = try_again(store, pick_study(store, study).name, numbers)
     for trial in again:
         click.echo(f"trial {trial.number} will be tried again; it had failed: {trial.reason}")
-    click.echo(f"{len(again)} trials; go on with: nas search STUDY.yaml" if again else "no trial has failed")
+    click.echo(
+        f"{len(again)} trials; go on with: nas search STUDY.yaml"
+        if again
+        else "no trial has failed"
+    )
 
 
 @main.command("export-optuna")

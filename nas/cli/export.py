@@ -24,13 +24,31 @@ from nas.searching.evaluators import Preparation
 @click.argument("study", required=False)
 @database_option
 @click.option("--trial", "number", type=int, help="Export this trial.")
-@click.option("--front", is_flag=True, help="Export every member of the front, each to DIR/trial-N.")
+@click.option(
+    "--front", is_flag=True, help="Export every member of the front, each to DIR/trial-N."
+)
 @click.option("--knee", is_flag=True, help="Export the front's best compromise.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A new folder.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="A new folder.",
+)
 @click.option("--no-latency", is_flag=True, help="Do not measure the latency of the written files.")
-def export(study: str | None, database: str, number: int | None, front: bool, knee: bool,  # noqa: PLR0917 - click
-           output: Path, no_latency: bool) -> None:
-    """Write networks of STUDY as checked bundles: timm, PyTorch, ONNX (fp32, fp16), torch.export, model card."""
+def export(  # noqa: PLR0917
+    study: str | None,
+    database: str,
+    number: int | None,
+    front: bool,
+    knee: bool,
+    output: Path,
+    no_latency: bool,
+) -> None:
+    """Write networks of STUDY as checked bundles: timm, PyTorch, ONNX (fp32, fp16), torch.export,
+    model card.
+    """
     with open_record(database) as store:
         record = pick_study(store, study)
         trials = {trial.number: trial for trial in store.trials(record.name)}
@@ -47,7 +65,9 @@ def export(study: str | None, database: str, number: int | None, front: bool, kn
 
 
 @main.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
+@click.argument(
+    "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR"
+)
 @click.option("--no-latency", is_flag=True, help="Do not measure latency.")
 @click.option("--strict", is_flag=True, help="Let warnings about latency fail too.")
 def verify(folder: Path, no_latency: bool, strict: bool) -> None:
@@ -72,8 +92,9 @@ def verify(folder: Path, no_latency: bool, strict: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _chosen(record: StudyRecord, trials: dict[int, Trial], number: int | None, *, front: bool,
-            knee: bool) -> list[Trial]:
+def _chosen(
+    record: StudyRecord, trials: dict[int, Trial], number: int | None, *, front: bool, knee: bool
+) -> list[Trial]:
     """The trials that exactly one of the options names."""
     if (number is not None) + front + knee != 1:
         raise InvalidValueError("say what to export by one of --trial N, --front and --knee")
@@ -82,29 +103,52 @@ def _chosen(record: StudyRecord, trials: dict[int, Trial], number: int | None, *
     objectives = record.spec.objectives
     found, means = front_now(trials.values(), objectives)
     if not found.feasible:
-        raise NasError(f"nothing of {record.name} is within every limit yet; see nas front {record.name}")
+        raise NasError(
+            f"nothing of {record.name} is within every limit yet; see nas front {record.name}"
+        )
     if front:
         return [trials[member] for member in found.members]
     return [trials[knee_of([means[member] for member in found.members], objectives).number]]
 
 
-def _export(record: StudyRecord, trial: Trial, destination: Path, finals: Sequence[FinalTraining], *,
-            measure: bool) -> None:
+def _export(
+    record: StudyRecord,
+    trial: Trial,
+    destination: Path,
+    finals: Sequence[FinalTraining],
+    *,
+    measure: bool,
+) -> None:
     from nas.export import export_trial
 
     prepared = Preparation.from_dict(record.numerics)
     result = newest(finals, [trial]).get(trial.number)
     final = next((f for f in finals if result and f.reached.checkpoint == result.weights), None)
-    manifest = export_trial(trial, spec=record.spec, dataset=record.dataset, classes=prepared.classes,
-                            mean=prepared.mean, std=prepared.std, image_size=prepared.image_size,
-                            artifacts=Path(record.artifacts), destination=destination, measure=measure,
-                            final=final, final_errors=result.errors if result else (),
-                            drawing=draw(trial.architecture, prepared.image_size, len(prepared.classes)))
-    click.echo(f"{destination}: trial {trial.number}, {len(manifest.files)} files, {len(manifest.checks)} checks "
-               f"passed, timm: {manifest.timm['timm']}")
-    click.echo("  weights of the search's brief training; nas train gives better ones" if final is None else
-               f"  weights of the final training with seed {final.seed}: error {100 * final.reached.error:.2f} % on "
-               f"{final.test_images:,} test images ({result})")
+    manifest = export_trial(
+        trial,
+        spec=record.spec,
+        dataset=record.dataset,
+        classes=prepared.classes,
+        mean=prepared.mean,
+        std=prepared.std,
+        image_size=prepared.image_size,
+        artifacts=Path(record.artifacts),
+        destination=destination,
+        measure=measure,
+        final=final,
+        final_errors=result.errors if result else (),
+        drawing=draw(trial.architecture, prepared.image_size, len(prepared.classes)),
+    )
+    click.echo(
+        f"{destination}: trial {trial.number}, {len(manifest.files)} files, {len(manifest.checks)} checks "
+        f"passed, timm: {manifest.timm['timm']}"
+    )
+    click.echo(
+        "  weights of the search's brief training; nas train gives better ones"
+        if final is None
+        else f"  weights of the final training with seed {final.seed}: error {100 * final.reached.error:.2f} % on "
+        f"{final.test_images:,} test images ({result})"
+    )
     for file in manifest.files:
         click.echo(f"  {file.name:24} {file.size_bytes:>12,} bytes")
     for check in manifest.checks.values():
@@ -115,6 +159,8 @@ def _export(record: StudyRecord, trial: Trial, destination: Path, finals: Sequen
         click.echo(f"  latency in the search: {with_interval(searched)}")
     for figure in manifest.figures:
         value = "none" if figure["value"] is None else f"{1e3 * figure['value']:.4g} ms"
-        click.echo(f"  latency of the files in {figure['plan']['runtime']}: {value}, {figure['status']}")
+        click.echo(
+            f"  latency of the files in {figure['plan']['runtime']}: {value}, {figure['status']}"
+        )
     for warning in manifest.warnings:
         click.echo(f"  WARNING: {warning}")

@@ -19,8 +19,9 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 
 def check_writable(*paths: Path | None) -> None:
-    """Refuse files, as far as they are named, that could not be written, before long work; nothing is left behind.
-    Raises `WriteError`."""
+    """Refuse files, as far as they are named, that could not be written, before long work; nothing
+    is left behind. Raises `WriteError`.
+    """
     for path in filter(None, paths):
         try:
             folder = next(each for each in path.absolute().parents if each.exists())

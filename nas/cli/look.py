@@ -43,9 +43,13 @@ from nas.report.quantities import duration, quantity, sparkline, with_interval
 @main.command()
 @click.argument("study", required=False)
 @database_option
-@click.option("--watch", "stay", is_flag=True, help="Stay, and show it anew every two seconds until Ctrl-C.")
+@click.option(
+    "--watch", "stay", is_flag=True, help="Stay, and show it anew every two seconds until Ctrl-C."
+)
 def status(study: str | None, database: str, *, stay: bool) -> None:
-    """Studies with their trials by state; with STUDY, its hypervolume, its time and what is being done now."""
+    """Studies with their trials by state; with STUDY, its hypervolume, its time and what is being
+    done now.
+    """
     console = Console(highlight=False)
     with open_record(database) as store:
 
@@ -55,7 +59,9 @@ def status(study: str | None, database: str, *, stay: bool) -> None:
                 for record in store.studies():
                     if store.driver(record.name) is not None:
                         console.print(f"{record.name}:")
-                        _at_work(console, at_work(store, record, store.summary(record.name).running))
+                        _at_work(
+                            console, at_work(store, record, store.summary(record.name).running)
+                        )
             else:
                 _study_status(console, store, store.study(study))
 
@@ -68,35 +74,76 @@ def status(study: str | None, database: str, *, stay: bool) -> None:
 @main.command()
 @click.argument("study", required=False)
 @database_option
-@click.option("--format", "form", type=click.Choice(["text", "md", "csv", "json"]), default="text", show_default=True,
-              help="A table, or SI units for other programs (csv, json).")
-@click.option("--at", type=click.IntRange(min=1), metavar="N", help="The front as it was after N finished trials.")
-@click.option("--where", "conditions", multiple=True, metavar="CONDITION",
-              help="Only members such as 'latency < 4 ms'; may be given again.")
-@click.option("--sort", metavar="METRIC", help="By this figure, the smallest first. [default: the first objective]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "md", "csv", "json"]),
+    default="text",
+    show_default=True,
+    help="A table, or SI units for other programs (csv, json).",
+)
+@click.option(
+    "--at",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The front as it was after N finished trials.",
+)
+@click.option(
+    "--where",
+    "conditions",
+    multiple=True,
+    metavar="CONDITION",
+    help="Only members such as 'latency < 4 ms'; may be given again.",
+)
+@click.option(
+    "--sort",
+    metavar="METRIC",
+    help="By this figure, the smallest first. [default: the first objective]",
+)
 @click.option("--knee", is_flag=True, help="Only the best compromise of what is left.")
-@click.option("--sure", is_flag=True,
-              help=f"How sure each membership is, of more than {MANY:,} trials too, which takes its time.")
+@click.option(
+    "--sure",
+    is_flag=True,
+    help=f"How sure each membership is, of more than {MANY:,} trials too, which takes its time.",
+)
 @click.option("--all", "every", is_flag=True, help=f"Every row of the table, not the first {PAGE}.")
-def front(*, study: str | None, database: str, form: str, at: int | None, conditions: tuple[str, ...],
-          sort: str | None, knee: bool, sure: bool, every: bool) -> None:
+def front(
+    *,
+    study: str | None,
+    database: str,
+    form: str,
+    at: int | None,
+    conditions: tuple[str, ...],
+    sort: str | None,
+    knee: bool,
+    sure: bool,
+    every: bool,
+) -> None:
     """The Pareto front of STUDY (or of the only one there is)."""
     selecting = bool(conditions or sort or knee)
     limit = None if every or form != "text" else PAGE
     with open_record(database) as store:
         record = pick_study(store, study)
         sure = sure or sum(record.counts.values()) <= MANY
-        found, trials, fresh = _front(store, record, at, sure=sure, limit=None if selecting else limit)
+        found, trials, fresh = _front(
+            store, record, at, sure=sure, limit=None if selecting else limit
+        )
         finals = newest(store.finals(record.name), list(trials.values()))
     if selecting:
         found = _selected(record, trials, found, conditions, sort, knee=knee)
     if form == "text":
         console = Console(highlight=False)
-        console.print(front_table(record.spec, trials, found, limit=limit, sure=sure, finals=finals))
+        console.print(
+            front_table(record.spec, trials, found, limit=limit, sure=sure, finals=finals)
+        )
         if limit is not None and len(found.members) > limit:
-            console.print("all of them: --all, or --format csv; others first: --sort; some: --where, --knee")
+            console.print(
+                "all of them: --all, or --format csv; others first: --sort; some: --where, --knee"
+            )
         if fresh is not None:
-            console.print(f"errors are posterior means over seeds; {fresh}", soft_wrap=not console.is_terminal)
+            console.print(
+                f"errors are posterior means over seeds; {fresh}", soft_wrap=not console.is_terminal
+            )
     else:
         write = {"json": fronts.as_json, "csv": fronts.as_csv, "md": fronts.as_markdown}[form]
         click.echo(write(record.spec, trials, found, sure=sure, finals=finals).rstrip("\n"))
@@ -133,12 +180,17 @@ def compare(first: str, second: str, database: str) -> None:
 @click.argument("target", metavar="TRIAL")
 @database_option
 @click.option("--size", type=SIZE, help="Image size for the counts. [default: the study's, or 224]")
-@click.option("--latency", "timed", is_flag=True,
-              help="Also time here which share of the latency each part takes, with random weights.")
+@click.option(
+    "--latency",
+    "timed",
+    is_flag=True,
+    help="Also time here which share of the latency each part takes, with random weights.",
+)
 def show(target: str, database: str, size: int | None, *, timed: bool) -> None:
     """One network drawn and counted, with its measurements and rungs, and how to take it away.
 
-    TRIAL is STUDY:NUMBER (or NUMBER), the name of a published VoVNet such as vovnet39, or an architecture.json.
+    TRIAL is STUDY:NUMBER (or NUMBER), the name of a published VoVNet such as vovnet39, or an
+    architecture.json.
     """
     if target in PUBLISHED or target.endswith(".json"):
         network = published(target) if target in PUBLISHED else read_architecture(Path(target))
@@ -150,15 +202,23 @@ def show(target: str, database: str, size: int | None, *, timed: bool) -> None:
             others, finals = store.trials(record.name), store.finals(record.name)
             kept = exportable(store, record.name)
         _show_trial(record, trial, size or record.spec.measurement.image_size)
-        trained = [result for result in results(finals) if result.network == trial.architecture.digest]
+        trained = [
+            result for result in results(finals) if result.network == trial.architecture.digest
+        ]
         for result in trained:
-            click.echo(f"trained fully, {result.recipe.epochs:g} epochs: error {result} on the test images")
+            click.echo(
+                f"trained fully, {result.recipe.epochs:g} epochs: error {result} on the test images"
+            )
         for line in _standing(record, trial, others):
             click.echo(line)
         if trial.number in kept or trial.duplicate_of in kept:
-            click.echo(f"take it away: {export_command(record.name, trial.number, shown_url(database))}")
+            click.echo(
+                f"take it away: {export_command(record.name, trial.number, shown_url(database))}"
+            )
         network, classes = trial.architecture, record.classes
-        plan = replace(record.spec.measurement, image_size=size or record.spec.measurement.image_size)
+        plan = replace(
+            record.spec.measurement, image_size=size or record.spec.measurement.image_size
+        )
     if timed:
         for line in _latency_shares(network, classes, plan):
             click.echo(line)
@@ -170,8 +230,10 @@ def _latency_shares(network: Architecture, classes: int, plan: MeasurementPlan) 
 
     with find_meter() as meter:
         shares, runs = latency_shares(network, classes, replace(plan, runtime="eager"), meter)
-        yield (f"share of the latency here, on {meter.device.name}, batch {plan.batch_size} at {plan.image_size} px, "
-               f"{plan.precision}, eager: median of {runs} runs [nine of ten are within]")
+        yield (
+            f"share of the latency here, on {meter.device.name}, batch {plan.batch_size} at {plan.image_size} px, "
+            f"{plan.precision}, eager: median of {runs} runs [nine of ten are within]"
+        )
     for name, share in shares.items():
         yield f"{name:12}{share.median:>7.1%}  [{share.low:.1%} to {share.high:.1%}]"
 
@@ -190,47 +252,82 @@ def figures_of(*trials: Trial) -> Iterator[list[str]]:
         known = [trial.evaluation.measurements.get(metric) for trial in trials]
         yield [metric, *("-" if figure is None else with_interval(figure) for figure in known)]
     for epochs in sorted({rung.epochs for trial in trials for rung in trial.evaluation.rungs}):
-        errors = [next((r.error for r in trial.evaluation.rungs if r.epochs == epochs), None) for trial in trials]
-        yield [f"error after {epochs:g} epochs", *(quantity(error, "1", metric="error") for error in errors)]
+        errors = [
+            next((r.error for r in trial.evaluation.rungs if r.epochs == epochs), None)
+            for trial in trials
+        ]
+        yield [
+            f"error after {epochs:g} epochs",
+            *(quantity(error, "1", metric="error") for error in errors),
+        ]
 
 
 def _standing(record: StudyRecord, trial: Trial, others: Sequence[Trial]) -> Iterator[str]:
     """Whom it dominates, who dominates it, and which networks are most alike."""
     objectives = record.spec.objectives
     distinct = [t for t in others if t.duplicate_of is None or t.number == trial.number]
-    rivals = [t for t in distinct if t.state is TrialState.COMPLETE and t.violation(objectives) == 0]
+    rivals = [
+        t for t in distinct if t.state is TrialState.COMPLETE and t.violation(objectives) == 0
+    ]
     if trial.number in {t.number for t in rivals}:
         losses = np.asarray([t.losses(objectives) for t in rivals], dtype=float)
         own = np.asarray([trial.losses(objectives)], dtype=float)
-        yield (f"dominates {int(dominators(-own, -losses)[0])} of {len(rivals)} feasible trials, "
-               f"dominated by {int(dominators(own, losses)[0])}")
+        yield (
+            f"dominates {int(dominators(-own, -losses)[0])} of {len(rivals)} feasible trials, "
+            f"dominated by {int(dominators(own, losses)[0])}"
+        )
     choices = choices_seen(distinct)
-    nearest = neighbours(positions(distinct, choices), choices, 3)[[t.number for t in distinct].index(trial.number)]
+    nearest = neighbours(positions(distinct, choices), choices, 3)[
+        [t.number for t in distinct].index(trial.number)
+    ]
     if len(nearest):
         yield f"most alike: {', '.join(f'trial {distinct[index].number}' for index in nearest)}"
 
 
-def _front(store: Store, record: StudyRecord, at: int | None, *, sure: bool,
-           limit: int | None) -> tuple[ParetoFront, Mapping[int, Trial], Honest | None]:
-    """The front, now (by the means where networks were replicated) or after so many trials, all trials it was chosen
-    from, unless `sure` only its first `limit` members, and what fresh seeds say."""
+def _front(
+    store: Store, record: StudyRecord, at: int | None, *, sure: bool, limit: int | None
+) -> tuple[ParetoFront, Mapping[int, Trial], Honest | None]:
+    """The front, now (by the means where networks were replicated) or after so many trials, all
+    trials it was chosen from, unless `sure` only its first `limit` members, and what fresh seeds
+    say.
+    """
     objectives = record.spec.objectives
     if at is None and sure:
         seen = store.trials(record.name)
         return *front_now(seen, objectives), honest(seen, objectives)
     counts = store.summary(record.name).counts
     ended = sum(counts.values()) - counts[TrialState.RUNNING]
-    found = (replace(store.newest_front(record.name) or front_of([], objectives), after=ended) if at is None
-             else front_at(store.fronts(record.name), at, ended))
-    seen = finished(store.trials(record.name))[:at] if sure else store.trials(record.name, found.members[:limit])
+    found = (
+        replace(store.newest_front(record.name) or front_of([], objectives), after=ended)
+        if at is None
+        else front_at(store.fronts(record.name), at, ended)
+    )
+    seen = (
+        finished(store.trials(record.name))[:at]
+        if sure
+        else store.trials(record.name, found.members[:limit])
+    )
     return found, {trial.number: trial for trial in seen}, None
 
 
-def _selected(record: StudyRecord, trials: Mapping[int, Trial], found: ParetoFront, conditions: Sequence[str],
-              sort: str | None, *, knee: bool) -> ParetoFront:
-    """The members that fulfil every condition, in the order that was asked for, or only the best compromise of them."""
+def _selected(
+    record: StudyRecord,
+    trials: Mapping[int, Trial],
+    found: ParetoFront,
+    conditions: Sequence[str],
+    sort: str | None,
+    *,
+    knee: bool,
+) -> ParetoFront:
+    """The members that fulfil every condition, in the order that was asked for, or only the best
+    compromise of them.
+    """
     tests = [condition(text, list(trials.values())) for text in conditions]
-    members = [trial for trial in (trials[number] for number in found.members) if all(test(trial) for test in tests)]
+    members = [
+        trial
+        for trial in (trials[number] for number in found.members)
+        if all(test(trial) for test in tests)
+    ]
     if sort is not None:
         members = ordered(members, sort)
     if knee:
@@ -248,8 +345,13 @@ def _studies(store: Store) -> Table:
     for record in store.studies():
         states = ", ".join(f"{count} {state}" for state, count in record.counts.items() if count)
         volumes = [volume for _, volume in store.hypervolumes(record.name)]
-        table.add_row(record.name, states, sparkline(volumes, 11), record.dataset,
-                      f"{record.created_at:%Y-%m-%d %H:%M}")
+        table.add_row(
+            record.name,
+            states,
+            sparkline(volumes, 11),
+            record.dataset,
+            f"{record.created_at:%Y-%m-%d %H:%M}",
+        )
     return table
 
 
@@ -257,18 +359,29 @@ def _study_status(console: Console, store: Store, record: StudyRecord) -> None:
     spec, known = record.spec, store.summary(record.name)
     volumes = [volume for _, volume in store.hypervolumes(record.name)]
     objectives = ", ".join(o.metric for o in spec.objectives)
-    console.print(f"{record.name}: {objectives} over {spec.space} by {spec.sampler}, data {record.dataset}")
-    counts = {**known.counts, TrialState.STOPPED: known.counts[TrialState.STOPPED] - known.untrained}
+    console.print(
+        f"{record.name}: {objectives} over {spec.space} by {spec.sampler}, data {record.dataset}"
+    )
+    counts = {
+        **known.counts,
+        TrialState.STOPPED: known.counts[TrialState.STOPPED] - known.untrained,
+    }
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    console.print(f"{sum(counts.values())} of {spec.searching.trials} architectures{f' ({states})' if states else ''}, "
-                  f"{known.repeated} repeated proposals")
+    console.print(
+        f"{sum(counts.values())} of {spec.searching.trials} architectures{f' ({states})' if states else ''}, "
+        f"{known.repeated} repeated proposals"
+    )
     if known.untrained:
-        console.print(f"{known.untrained} more cost no training: beyond a limit, or passed over once measured")
+        console.print(
+            f"{known.untrained} more cost no training: beyond a limit, or passed over once measured"
+        )
     for line in spending(spec.searching, known, fresh=spec.fresh):
         console.print(line)
     if volumes:
-        console.print(f"hypervolume {volumes[-1]:.5g}{' as it was searched' if known.replicates else ''}  "
-                      f"{sparkline(volumes)}")
+        console.print(
+            f"hypervolume {volumes[-1]:.5g}{' as it was searched' if known.replicates else ''}  "
+            f"{sparkline(volumes)}"
+        )
     for line in _rungs(store, record):
         console.print(line)
     _at_work(console, at_work(store, record, known.running))
@@ -281,7 +394,12 @@ def _at_work(console: Console, found: AtWork) -> None:
     console.print(found.heading)
     table = Table.grid(padding=(0, 2, 0, 0))
     for each in found.works:
-        table.add_row(f"  {each.worker or 'no worker yet'}", f"trial {each.trial}", each.doing, duration(each.lasted_s))
+        table.add_row(
+            f"  {each.worker or 'no worker yet'}",
+            f"trial {each.trial}",
+            each.doing,
+            duration(each.lasted_s),
+        )
     if found.works:
         console.print(table)
     for line in found.device:
@@ -289,12 +407,16 @@ def _at_work(console: Console, found: AtWork) -> None:
 
 
 def spending(budget: Budget, known: Summary, *, fresh: float = 0.0) -> Iterator[str]:
-    """What was spent, and of limited means how much is left; what other seeds took, and their share of the whole."""
+    """What was spent, and of limited means how much is left; what other seeds took, and their share
+    of the whole.
+    """
     spent = known.spent
-    yield (f"{duration(known.searched_s)} of searching; on all workers together {duration(spent.measuring_s)} "
-           f"measuring, {duration(spent.training_s)} training, {duration(spent.validation_s)} validating, "
-           f"{duration(spent.waiting_s)} waiting for the device"
-           f"{'' if known.engine_s is None else f', {duration(known.engine_s)} of the engine'}")
+    yield (
+        f"{duration(known.searched_s)} of searching; on all workers together {duration(spent.measuring_s)} "
+        f"measuring, {duration(spent.training_s)} training, {duration(spent.validation_s)} validating, "
+        f"{duration(spent.waiting_s)} waiting for the device"
+        f"{'' if known.engine_s is None else f', {duration(known.engine_s)} of the engine'}"
+    )
     own = f", {100 * (1 - fresh):.3g} % of it for the search" if fresh else ""
     energy = "energy not measured" if spent.energy_j is None else quantity(spent.energy_j, "J")
     if spent.measuring_j is not None:
@@ -302,10 +424,12 @@ def spending(budget: Budget, known: Summary, *, fresh: float = 0.0) -> Iterator[
     if known.engine_j is not None:
         energy += f", {quantity(known.engine_j, 'J')} more of the engine"
     yield f"{spent.epochs:g} epochs, {duration(spent.device_s)} of device time, {energy}"
-    for what, limit, used, shown in (("searching", budget.wall_time_s, known.searched_s, duration),
-                                     ("epochs", budget.epochs, spent.epochs, "{:g}".format),
-                                     ("device time", budget.device_s, spent.device_s, duration),
-                                     ("energy", budget.energy_j, spent.energy_j or 0.0, "{:.4g} J".format)):
+    for what, limit, used, shown in (
+        ("searching", budget.wall_time_s, known.searched_s, duration),
+        ("epochs", budget.epochs, spent.epochs, "{:g}".format),
+        ("device time", budget.device_s, spent.device_s, duration),
+        ("energy", budget.energy_j, spent.energy_j or 0.0, "{:.4g} J".format),
+    ):
         if limit is not None:
             yield f"budget of {what}{own}: {shown(used)} of {shown(limit)} spent, {shown(max(limit - used, 0.0))} left"
     if known.replicates or fresh:
@@ -329,9 +453,13 @@ def _rungs(store: Store, record: StudyRecord) -> Iterator[str]:
         return
     for found in agreements_of(store.rung_errors(record.name)):
         if found.second == last:
-            top = "" if found.top_tau is None else f", {found.top_tau:.2f} among the best {found.top}"
-            yield (f"rung {found.first:g} against {last:g} epochs: Kendall's tau {found.tau:.2f} over {found.trials} "
-                   f"trials{top}")
+            top = (
+                "" if found.top_tau is None else f", {found.top_tau:.2f} among the best {found.top}"
+            )
+            yield (
+                f"rung {found.first:g} against {last:g} epochs: Kendall's tau {found.tau:.2f} over {found.trials} "
+                f"trials{top}"
+            )
     if spec.rungs.futility:
         curves = Curves.of(store.trials(record.name), spec.objectives)
         for rung, epochs in enumerate(spec.rungs.epochs[:-1], start=1):
@@ -340,18 +468,26 @@ def _rungs(store: Store, record: StudyRecord) -> Iterator[str]:
 
 def _show_trial(record: StudyRecord, trial: Trial, size: int) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"trial {trial.number} of {record.name}: {trial.state}{f', {trial.reason}' if trial.reason else ''}")
+    console.print(
+        f"trial {trial.number} of {record.name}: {trial.state}{f', {trial.reason}' if trial.reason else ''}"
+    )
     if trial.duplicate_of is not None:
         console.print(f"the same network as trial {trial.duplicate_of}, whose figures these are")
     click.echo(draw(trial.architecture, size, record.classes))
     for measurement in trial.evaluation.measurements.values():
         device = f" on {measurement.device.name}" if measurement.device else ""
         plan = measurement.plan
-        context = f", batch {plan.batch_size} at {plan.image_size} px, {plan.precision}" if plan else ""
-        console.print(f"{measurement.metric:20} {with_interval(measurement)}  ({measurement.kind}{device}{context})")
+        context = (
+            f", batch {plan.batch_size} at {plan.image_size} px, {plan.precision}" if plan else ""
+        )
+        console.print(
+            f"{measurement.metric:20} {with_interval(measurement)}  ({measurement.kind}{device}{context})"
+        )
     for rung in trial.evaluation.rungs:
-        console.print(f"error after {rung.epochs:g} epochs: {quantity(rung.error, '1', metric='error')} "
-                      f"({duration(rung.train_s)} of training)")
+        console.print(
+            f"error after {rung.epochs:g} epochs: {quantity(rung.error, '1', metric='error')} "
+            f"({duration(rung.train_s)} of training)"
+        )
     fresh = [quantity(error, "1", metric="error") for error in trial.evaluation.fresh_errors()]
     if fresh:
         console.print(f"error with other seeds: {', '.join(fresh)}")

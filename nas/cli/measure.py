@@ -24,7 +24,9 @@ from nas.report.quantities import quantity, with_interval
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON list instead of a table.")
-@click.option("--db", "of_record", is_flag=True, help="Whether the record is sound instead, as nas db check.")
+@click.option(
+    "--db", "of_record", is_flag=True, help="Whether the record is sound instead, as nas db check."
+)
 @database_option
 @click.pass_context
 def doctor(context: click.Context, *, as_json: bool, of_record: bool, database: str) -> None:
@@ -45,23 +47,51 @@ def doctor(context: click.Context, *, as_json: bool, of_record: bool, database: 
 @main.command()
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @database_option
-@click.option("--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]")
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a batch.")
+@click.option(
+    "--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]"
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a batch."
+)
 @click.option("--size", type=SIZE, default=224, show_default=True, help="Pixels of a side.")
-@click.option("--precision", type=PRECISIONS, default="fp32", show_default=True,
-              help="Number formats.")
-@click.option("--runtime", default="eager", show_default=True, metavar="NAME",
-              help="eager, graph (CUDA), compile or onnxruntime.")
+@click.option(
+    "--precision", type=PRECISIONS, default="fp32", show_default=True, help="Number formats."
+)
+@click.option(
+    "--runtime",
+    default="eager",
+    show_default=True,
+    metavar="NAME",
+    help="eager, graph (CUDA), compile or onnxruntime.",
+)
 @click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
-@click.option("--tier", type=click.Choice(["screen", "certify"]), default="screen", show_default=True,
-              help="certify: latency and joules in turns with a reference network, all targets together.")
+@click.option(
+    "--tier",
+    type=click.Choice(["screen", "certify"]),
+    default="screen",
+    show_default=True,
+    help="certify: latency and joules in turns with a reference network, all targets together.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Every figure with all samples as JSON.")
-def measure(*, targets: Sequence[str], database: str, kind: str | None, batch: int, size: int, precision: str,
-            runtime: str, threads: int, tier: str, as_json: bool) -> None:
-    """Measure networks: latency, joules per frame, peak memory, with intervals and a status; kept in the record.
+def measure(
+    *,
+    targets: Sequence[str],
+    database: str,
+    kind: str | None,
+    batch: int,
+    size: int,
+    precision: str,
+    runtime: str,
+    threads: int,
+    tier: str,
+    as_json: bool,
+) -> None:
+    """Measure networks: latency, joules per frame, peak memory, with intervals and a status; kept
+    in the record.
 
-    TARGET is a published VoVNet (vovnet39), an architecture.json, STUDY:TRIAL, a folder of nas export, a .onnx file,
-    timm:NAME, torchvision:NAME, or module:callable (which runs that module's code).
+    TARGET is a published VoVNet (vovnet39), an architecture.json, STUDY:TRIAL, a folder of nas
+    export, a .onnx file, timm:NAME, torchvision:NAME, or module:callable (which runs that module's
+    code).
     """
     from nas.measuring.session import certified, measure_all
     from nas.measuring.targets import load_target
@@ -71,14 +101,21 @@ def measure(*, targets: Sequence[str], database: str, kind: str | None, batch: i
             record, trial = pick_trial(store, text)
         return trial.architecture, record.classes
 
-    plan = MeasurementPlan(batch_size=batch, image_size=size, precision=Precision(precision), runtime=runtime,
-                           threads=threads)
+    plan = MeasurementPlan(
+        batch_size=batch,
+        image_size=size,
+        precision=Precision(precision),
+        runtime=runtime,
+        threads=threads,
+    )
     loaded = [load_target(text, plan, find_trial) for text in targets]
     shown: list[dict[str, Any]] = []
     without: list[str] = []
     with find_meter(kind) as meter, Store.open(database) as store:
         if not as_json:
-            click.echo(f"{meter.device.name}: batch {batch} at {size} px, {precision}, {runtime}, {threads} thread(s)")
+            click.echo(
+                f"{meter.device.name}: batch {batch} at {size} px, {precision}, {runtime}, {threads} thread(s)"
+            )
         taken: Iterable[tuple[Measurement, ...]]
         if tier == "certify":
             known = certified(loaded, plan, meter, energy=True)
@@ -88,13 +125,20 @@ def measure(*, targets: Sequence[str], database: str, kind: str | None, batch: i
         for target, figures in zip(loaded, taken, strict=True):
             digest = target.architecture.digest if target.architecture else None
             store.add_single(target.name, figures, digest=digest)
-            without += [f"{target.name}: no latency, {figure.status}: {figure.reason}" for figure in figures
-                        if figure.metric == "latency" and figure.value is None]
+            without += [
+                f"{target.name}: no latency, {figure.status}: {figure.reason}"
+                for figure in figures
+                if figure.metric == "latency" and figure.value is None
+            ]
             macs = target.macs(size)
             if as_json:
-                shown += [{"target": target.name, "macs": macs, **asdict(figure)} for figure in figures]
+                shown += [
+                    {"target": target.name, "macs": macs, **asdict(figure)} for figure in figures
+                ]
             else:
-                Console(highlight=False, soft_wrap=True).print(_table(target.name, figures, macs, batch))
+                Console(highlight=False, soft_wrap=True).print(
+                    _table(target.name, figures, macs, batch)
+                )
     if as_json:
         click.echo(json.dumps(shown, indent=2, default=_plain))
     if without:
@@ -109,13 +153,25 @@ def _table(name: str, figures: Sequence[Measurement], macs: int | None, batch: i
         table.add_column(heading)
     seconds = by_metric["latency"].value
     joules = by_metric["energy"].value if "energy" in by_metric else None
-    labels = {"latency": f"latency, batch {batch}", "energy": "energy per frame", "peak_memory": "peak memory"}
+    labels = {
+        "latency": f"latency, batch {batch}",
+        "energy": "energy per frame",
+        "peak_memory": "peak memory",
+    }
     for metric in [metric for metric in labels if metric in by_metric]:
         table.add_row(labels[metric], *_cells(by_metric[metric]))
     if (ratio := by_metric["latency"].details.get("ratio")) is not None:
         found = by_metric["latency"].details
-        between = f"  [{found['ratio_low']:.4g} to {found['ratio_high']:.4g}]" if "ratio_low" in found else ""
-        table.add_row(f"ratio to {found['reference']}", f"{ratio:.4g}{between}", f"{len(found['ratios'])} cycles")
+        between = (
+            f"  [{found['ratio_low']:.4g} to {found['ratio_high']:.4g}]"
+            if "ratio_low" in found
+            else ""
+        )
+        table.add_row(
+            f"ratio to {found['reference']}",
+            f"{ratio:.4g}{between}",
+            f"{len(found['ratios'])} cycles",
+        )
     if "single_call" in by_metric:
         single = by_metric["single_call"]
         table.add_row("single calls, batch 1", _percentiles(single), _cells(single)[1])

@@ -20,7 +20,9 @@ SIZE = click.IntRange(1, LARGEST)
 
 
 class Threads(click.IntRange):
-    """At least 1 and no more than cores, whose number is not in the help, which is the same on every machine."""
+    """At least 1 and no more than cores, whose number is not in the help, which is the same on
+    every machine.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number."""
@@ -36,8 +38,13 @@ THREADS = Threads(min=1)
 def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--database URL`."""
     return click.option(
-        "--database", metavar="URL", envvar="NAS_DATABASE", default=DATABASE, show_default=True,
-        help="The record: a SQLite file, or postgresql://… [env: NAS_DATABASE]")(command)
+        "--database",
+        metavar="URL",
+        envvar="NAS_DATABASE",
+        default=DATABASE,
+        show_default=True,
+        help="The record: a SQLite file, or postgresql://… [env: NAS_DATABASE]",
+    )(command)
 
 
 def open_record(database: str) -> Store:
@@ -47,12 +54,16 @@ def open_record(database: str) -> Store:
 
 def artifacts_of(store: Store, study: str, database: str) -> Path:
     """Where the study's checkpoints are; for a new one, where they will go."""
-    known = next((Path(record.artifacts) for record in store.studies() if record.name == study), None)
+    known = next(
+        (Path(record.artifacts) for record in store.studies() if record.name == study), None
+    )
     return known or default_artifacts(database)
 
 
 def default_artifacts(database: str) -> Path:
-    """Where checkpoints go: $NAS_ARTIFACTS, or `nas-artifacts` beside a SQLite file, or in the current folder."""
+    """Where checkpoints go: $NAS_ARTIFACTS, or `nas-artifacts` beside a SQLite file, or in the
+    current folder.
+    """
     given = os.environ.get("NAS_ARTIFACTS")
     if given:
         return Path(given)
@@ -68,15 +79,21 @@ def pick_study(store: Store, name: str | None) -> StudyRecord:
     if len(studies) == 1:
         return studies[0]
     if not studies:
-        raise NasError("there is no study in this database yet; start one with: nas search STUDY.yaml")
-    raise NasError(f"there are several studies, name one of: {', '.join(record.name for record in studies)}")
+        raise NasError(
+            "there is no study in this database yet; start one with: nas search STUDY.yaml"
+        )
+    raise NasError(
+        f"there are several studies, name one of: {', '.join(record.name for record in studies)}"
+    )
 
 
 def pick_trial(store: Store, text: str) -> tuple[StudyRecord, Trial]:
     """The trial that `STUDY:NUMBER`, or `NUMBER` where there is one study, names."""
     study, _, number = text.rpartition(":")
     if not number.isdecimal():
-        message = f"{text!r} is no trial; name one as STUDY:NUMBER, or as NUMBER where there is one study"
+        message = (
+            f"{text!r} is no trial; name one as STUDY:NUMBER, or as NUMBER where there is one study"
+        )
         raise InvalidValueError(message)
     record = pick_study(store, study or None)
     return record, store.trial(record.name, int(number))

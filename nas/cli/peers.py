@@ -29,38 +29,93 @@ if TYPE_CHECKING:
 @main.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @database_option
-@click.option("--beside", multiple=True, metavar="TARGET", help="A network of yours, as nas measure takes it.")
-@click.option("--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]")
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a batch.")
-@click.option("--size", type=SIZE, default=224, show_default=True,
-              help="Pixels of a side; DenseNet-40 always has 32.")
-@click.option("--precision", type=PRECISIONS, default="fp32", show_default=True,
-              help="Number formats.")
-@click.option("--runtime", default="eager", show_default=True, metavar="NAME",
-              help="eager, graph (CUDA), compile or onnxruntime.")
+@click.option(
+    "--beside", multiple=True, metavar="TARGET", help="A network of yours, as nas measure takes it."
+)
+@click.option(
+    "--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]"
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a batch."
+)
+@click.option(
+    "--size",
+    type=SIZE,
+    default=224,
+    show_default=True,
+    help="Pixels of a side; DenseNet-40 always has 32.",
+)
+@click.option(
+    "--precision", type=PRECISIONS, default="fp32", show_default=True, help="Number formats."
+)
+@click.option(
+    "--runtime",
+    default="eager",
+    show_default=True,
+    metavar="NAME",
+    help="eager, graph (CUDA), compile or onnxruntime.",
+)
 @click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
-@click.option("--rounds", type=click.IntRange(min=0), default=1, show_default=True,
-              help="How often each is measured, in an order drawn anew; 0 shows what the record holds.")
-@click.option("--tier", type=click.Choice(["screen", "certify"]), default="screen", show_default=True,
-              help="certify: latency in turns with a reference network besides; half a minute or more for each.")
-@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
-              help="Write peers.csv, peers.html and the drawings there.")
-def peers(*, names: Sequence[str], database: str, beside: Sequence[str], kind: str | None, batch: int, size: int,
-          precision: str, runtime: str, threads: int, rounds: int, tier: str, output: Path | None) -> None:
-    """Compare the VoVNet paper's networks on this device: counts, memory, latency, power, joules per frame.
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="How often each is measured, in an order drawn anew; 0 shows what the record holds.",
+)
+@click.option(
+    "--tier",
+    type=click.Choice(["screen", "certify"]),
+    default="screen",
+    show_default=True,
+    help="certify: latency in turns with a reference network besides; half a minute or more for each.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Write peers.csv, peers.html and the drawings there.",
+)
+def peers(
+    *,
+    names: Sequence[str],
+    database: str,
+    beside: Sequence[str],
+    kind: str | None,
+    batch: int,
+    size: int,
+    precision: str,
+    runtime: str,
+    threads: int,
+    rounds: int,
+    tier: str,
+    output: Path | None,
+) -> None:
+    """Compare the VoVNet paper's networks on this device: counts, memory, latency, power, joules
+    per frame.
 
-    NAME is one of them (VoVNet-39, DenseNet-121); without a name all thirty are measured, in one session. Figures go to
-    the record, and rounds kept there under the same conditions count too, so a comparison can be made in parts.
-    Needs torchvision and timm (extra detection).
+    NAME is one of them (VoVNet-39, DenseNet-121); without a name all thirty are measured, in one
+    session. Figures go to the record, and rounds kept there under the same conditions count too, so
+    a comparison can be made in parts. Needs torchvision and timm (extra detection).
     """
     from nas.measuring.rounds import in_cycles, in_rounds
 
-    plan = MeasurementPlan(batch_size=batch, image_size=size, precision=Precision(precision), runtime=runtime,
-                           threads=threads, max_time_s=3.0)
+    plan = MeasurementPlan(
+        batch_size=batch,
+        image_size=size,
+        precision=Precision(precision),
+        runtime=runtime,
+        threads=threads,
+        max_time_s=3.0,
+    )
     listed = [*chosen(names), *(Peer(name=text, family="yours", target=text) for text in beside)]
     with find_meter(kind) as meter:
         plans = {peer.name: replace(plan, image_size=peer.image_size or size) for peer in listed}
-        networks = {peer.name: (_load(peer, plans[peer.name], database), plans[peer.name]) for peer in listed}
+        networks = {
+            peer.name: (_load(peer, plans[peer.name], database), plans[peer.name])
+            for peer in listed
+        }
         with Store.open(database) as store, _progress() as bar:
             certify = tier == "certify"
             task = bar.add_task("measuring", total=len(networks) * (rounds + certify))
@@ -70,16 +125,24 @@ def peers(*, names: Sequence[str], database: str, beside: Sequence[str], kind: s
                 store.add_single(name, figures, digest=_digest(networks[name][0]))
                 bar.advance(task)
         rows = _rows(listed, networks, database, meter, certified=certify)
-    conditions = (f"{meter.device.device_class}: batch {batch}, {precision}, {runtime}, "
-                  f"{threads} thread(s), {tier}, {datetime.now(UTC):%Y-%m-%d}")
+    conditions = (
+        f"{meter.device.device_class}: batch {batch}, {precision}, {runtime}, "
+        f"{threads} thread(s), {tier}, {datetime.now(UTC):%Y-%m-%d}"
+    )
     _show(rows, conditions)
     if output is not None:
         _write(rows, conditions, output)
 
 
 def _progress() -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                    console=Console(stderr=True), transient=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
 
 
 def _load(peer: Peer, plan: MeasurementPlan, database: str) -> "Target":
@@ -97,8 +160,14 @@ def _digest(target: "Target") -> str | None:
     return target.architecture.digest if target.architecture else None
 
 
-def _rows(listed: Sequence[Peer], networks: "dict[str, tuple[Target, MeasurementPlan]]", database: str, meter: Meter,
-          *, certified: bool) -> "list[Row]":
+def _rows(
+    listed: Sequence[Peer],
+    networks: "dict[str, tuple[Target, MeasurementPlan]]",
+    database: str,
+    meter: Meter,
+    *,
+    certified: bool,
+) -> "list[Row]":
     """From the record: all that was measured of them on this device under these conditions."""
     from nas.measuring.rounds import counted
     from nas.paper.peers_page import row
@@ -108,15 +177,31 @@ def _rows(listed: Sequence[Peer], networks: "dict[str, tuple[Target, Measurement
         for peer in listed:
             target, plan = networks[peer.name]
             counts = counted(target, plan.image_size)
-            kept = [figure for _, figure in store.singles(peer.name) if _same(figure.device, meter.device)]
-            rows.append(row(name=peer.name, family=peer.family, target=peer.target, plan=plan, measurements=kept,
-                            counts=asdict(counts) if counts else {}, certified=certified))
+            kept = [
+                figure
+                for _, figure in store.singles(peer.name)
+                if _same(figure.device, meter.device)
+            ]
+            rows.append(
+                row(
+                    name=peer.name,
+                    family=peer.family,
+                    target=peer.target,
+                    plan=plan,
+                    measurements=kept,
+                    counts=asdict(counts) if counts else {},
+                    certified=certified,
+                )
+            )
     return rows
 
 
 def _same(one: Device | None, other: Device) -> bool:
     """Whether figures of the two may stand in one table."""
-    return one is not None and (one.identity, one.device_class) == (other.identity, other.device_class)
+    return one is not None and (one.identity, one.device_class) == (
+        other.identity,
+        other.device_class,
+    )
 
 
 def _show(rows: "Sequence[Row]", conditions: str) -> None:
@@ -128,7 +213,9 @@ def _show(rows: "Sequence[Row]", conditions: str) -> None:
         echo_wide(f"no {name}: {reason}")
     printed = list(paper_cells(rows))
     if len(printed) > 1:
-        echo_wide(f"\nprinted in the paper, of whole detectors at 300 to 320 pixels on a {HARDWARE}:")
+        echo_wide(
+            f"\nprinted in the paper, of whole detectors at 300 to 320 pixels on a {HARDWARE}:"
+        )
         echo_wide(plain_table(printed))
 
 
@@ -137,6 +224,11 @@ def _write(rows: "Sequence[Row]", conditions: str, folder: Path) -> None:
     from nas.paper.scatter import STYLE
     from nas.report.svg import as_file
 
-    write_files(folder, {
-        "peers.csv": as_csv(rows, conditions), "peers.html": as_page(rows, conditions, datetime.now(UTC)),
-        **{f"{name}.svg": as_file(drawing, STYLE) for name, drawing in drawings(rows).items()}})
+    write_files(
+        folder,
+        {
+            "peers.csv": as_csv(rows, conditions),
+            "peers.html": as_page(rows, conditions, datetime.now(UTC)),
+            **{f"{name}.svg": as_file(drawing, STYLE) for name, drawing in drawings(rows).items()},
+        },
+    )

@@ -13,23 +13,41 @@ from nas.cli.tables import echo_wide
 from nas.core.measurement import Measurement
 from nas.core.study import Objective, StudySpec
 from nas.report.quantities import quantity
-from nas.searching.profile import MEMBERS, Member, classes_of, costs_only, members, profile, space_of
+from nas.searching.profile import (
+    MEMBERS,
+    Member,
+    classes_of,
+    costs_only,
+    members,
+    profile,
+    space_of,
+)
 
 QUARTILES = {"least": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "most": 1.0}
 
 
 def show_profile(spec: StudySpec, folder: Path) -> None:
-    """Cost the members one by one, and say once where that waits for others; then show their distribution, how many are
-    feasible, and the published ones."""
+    """Cost the members one by one, and say once where that waits for others; then show their
+    distribution, how many are feasible, and the published ones.
+    """
     wanted = members(space_of(spec), MEMBERS, spec.seed)
     errors = Console(stderr=True, highlight=False)
-    found = list(track(profile(spec, wanted, folder, _Waiting(errors)), total=len(wanted), description="costs",
-                       console=errors, transient=True))
+    found = list(
+        track(
+            profile(spec, wanted, folder, _Waiting(errors)),
+            total=len(wanted),
+            description="costs",
+            console=errors,
+            transient=True,
+        )
+    )
     objectives = costs_only(spec).objectives
     drawn, known = ([m for m in found if bool(m.name) is named] for named in (False, True))
     console = Console(highlight=False)
-    console.print(f"{len(drawn)} random networks of {spec.space} (seed {spec.seed}), {len(classes_of(spec)) or 10} "
-                  "classes; nothing is written")
+    console.print(
+        f"{len(drawn)} random networks of {spec.space} (seed {spec.seed}), {len(classes_of(spec)) or 10} "
+        "classes; nothing is written"
+    )
     echo_wide(_distribution(objectives, drawn))
     for line in _shares(objectives, drawn):
         console.print(line)
@@ -40,7 +58,9 @@ def show_profile(spec: StudySpec, folder: Path) -> None:
 
 
 class _Waiting:
-    """Says the first time that a figure is waited for, and why: others may be busy for a long time."""
+    """Says the first time that a figure is waited for, and why: others may be busy for a long
+    time.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console, self._told = console, False
@@ -54,23 +74,31 @@ class _Waiting:
             self._console.print(
                 f"waiting for others on this device: {figure.metric} is {figure.status}, {figure.reason}; each network "
                 f"is tried again up to {len(PATIENCE_S)} times, after {sum(PATIENCE_S):g} s of pauses in all",
-                soft_wrap=True)
+                soft_wrap=True,
+            )
         self._told = True
 
 
 def _distribution(objectives: Sequence[Objective], drawn: Sequence[Member]) -> Table:
     table = Table("cost", *QUARTILES, "limit", "within", box=box.SIMPLE)
     for objective in objectives:
-        figures = [m.evaluation.measurements[objective.metric] for m in drawn
-                   if m.evaluation.value(objective.metric) is not None]
+        figures = [
+            m.evaluation.measurements[objective.metric]
+            for m in drawn
+            if m.evaluation.value(objective.metric) is not None
+        ]
         values = [figure.value for figure in figures if figure.value is not None]
         if not values:
             table.add_row(objective.metric, *["-"] * (len(QUARTILES) + 2))
             continue
         unit = figures[0].unit
         within = np.mean([objective.violation(value) == 0 for value in values])
-        table.add_row(objective.metric, *(quantity(float(np.quantile(values, q)), unit) for q in QUARTILES.values()),
-                      quantity(objective.limit, unit), "-" if objective.limit is None else f"{within:.0%}")
+        table.add_row(
+            objective.metric,
+            *(quantity(float(np.quantile(values, q)), unit) for q in QUARTILES.values()),
+            quantity(objective.limit, unit),
+            "-" if objective.limit is None else f"{within:.0%}",
+        )
     return table
 
 
@@ -91,6 +119,9 @@ def _published(objectives: Sequence[Objective], known: Sequence[Member]) -> Tabl
     for member in known:
         violation = member.violation(objectives)
         figures = [member.evaluation.measurements.get(o.metric) for o in objectives]
-        table.add_row(member.name, *("-" if f is None else quantity(f.value, f.unit) for f in figures),
-                      member.failure or ("yes" if violation == 0 else f"no, by {violation:.0%}"))
+        table.add_row(
+            member.name,
+            *("-" if f is None else quantity(f.value, f.unit) for f in figures),
+            member.failure or ("yes" if violation == 0 else f"no, by {violation:.0%}"),
+        )
     return table

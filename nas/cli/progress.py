@@ -1,4 +1,6 @@
-"""What a running search shows: a live view on a terminal, one line per trial elsewhere; the front at its end."""
+"""What a running search shows: a live view on a terminal, one line per trial elsewhere; the front
+at its end.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,7 +8,14 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -29,8 +38,9 @@ SHOWN = 10
 
 
 class SearchDisplay:
-    """Fed by the engine after every commit (`update`); draws from what it was fed, so that a redraw reads nothing
-    that the search is changing."""
+    """Fed by the engine after every commit (`update`); draws from what it was fed, so that a redraw
+    reads nothing that the search is changing.
+    """
 
     def __init__(self, database: str) -> None:
         self._console = Console(highlight=False)
@@ -42,25 +52,50 @@ class SearchDisplay:
         self._left = ""
 
     def preparing(self, spec: StudySpec) -> None:
-        """Say what is going to happen. Sentences are wrapped at words on a terminal, and stay whole lines elsewhere."""
+        """Say what is going to happen. Sentences are wrapped at words on a terminal, and stay whole
+        lines elsewhere.
+        """
         objectives = ", ".join(o.metric for o in spec.objectives)
-        self._console.print(f"study {spec.name}: {objectives} over {spec.space} by {spec.sampler}, "
-                            f"{spec.workers.count} {spec.workers.kind} worker(s); record {shown_url(self._database)}",
-                            soft_wrap=not self._console.is_terminal)
-        named = (spec.space, spec.sampler, *spec.scores, spec.data.dataset, spec.data.fallback or "", spec.workers.kind,
-                 *(objective.metric for objective in spec.objectives))
+        self._console.print(
+            f"study {spec.name}: {objectives} over {spec.space} by {spec.sampler}, "
+            f"{spec.workers.count} {spec.workers.kind} worker(s); record {shown_url(self._database)}",
+            soft_wrap=not self._console.is_terminal,
+        )
+        named = (
+            spec.space,
+            spec.sampler,
+            *spec.scores,
+            spec.data.dataset,
+            spec.data.fallback or "",
+            spec.workers.kind,
+            *(objective.metric for objective in spec.objectives),
+        )
         for file in plugins.code_outside(named, Path()):
-            self._console.print(f"this study runs code from outside the current folder: {file}", soft_wrap=True)
+            self._console.print(
+                f"this study runs code from outside the current folder: {file}", soft_wrap=True
+            )
         self._console.print("preparing: data, device, number formats …")
 
     def fetch(self, data: DataSpec) -> None:
         """Find the data set on this machine, or download it under a progress bar."""
         from nas.data import resolve
 
-        with Progress(TextColumn("downloading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-                      TimeRemainingColumn(), console=self._console, transient=True) as bar:
+        with Progress(
+            TextColumn("downloading"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        ) as bar:
             task = bar.add_task("", visible=False)
-            resolve(data, progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True))
+            resolve(
+                data,
+                progress=lambda done, total: bar.update(
+                    task, completed=done, total=total, visible=True
+                ),
+            )
 
     @contextmanager
     def live(self, search: Search) -> Iterator[None]:
@@ -70,17 +105,26 @@ class SearchDisplay:
         if preparation is not None:
             for warning in preparation.warnings:
                 self._console.print(Text(f"WARNING: {warning}", style="bold yellow"))
-            numerics = ", ".join(f"{key} {value}" for key, value in preparation.numerics.items()
-                                 if not isinstance(value, dict | list))
-            self._console.print(f"data {preparation.data.dataset} ({len(preparation.classes)} classes); {numerics}")
+            numerics = ", ".join(
+                f"{key} {value}"
+                for key, value in preparation.numerics.items()
+                if not isinstance(value, dict | list)
+            )
+            self._console.print(
+                f"data {preparation.data.dataset} ({len(preparation.classes)} classes); {numerics}"
+            )
         known = search.engine.brain.known
         if known:
-            self._console.print(f"going on after {known} trials, {len(search.engine.brain.running)} of them unfinished")
+            self._console.print(
+                f"going on after {known} trials, {len(search.engine.brain.running)} of them unfinished"
+            )
         if not self._console.is_terminal:
             yield
             return
         self._body = self._draw(search.engine)  # before `Live` is made, which draws at once
-        with Live(get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True) as live:
+        with Live(
+            get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True
+        ) as live:
             self._live = live
             try:
                 yield
@@ -99,31 +143,43 @@ class SearchDisplay:
             self._body = self._draw(engine)
         elif ended and trial.untrained:
             count = engine.brain.architectures - engine.brain.counted
-            if count & (count - 1) == 0:  # at 1, 2, 4, 8, … of them: a tight limit is beyond nearly all networks
-                self._console.print(f"{count} not trained so far, the last: {trial.reason}", soft_wrap=True)
+            if (
+                count & (count - 1) == 0
+            ):  # at 1, 2, 4, 8, … of them: a tight limit is beyond nearly all networks
+                self._console.print(
+                    f"{count} not trained so far, the last: {trial.reason}", soft_wrap=True
+                )
         elif ended:
             self._console.print(self._line(engine, trial), soft_wrap=True)
 
     def certifying(self, members: Sequence[Trial]) -> None:
         """Say what takes so long."""
-        self._console.print(f"certifying the front, networks: {len(members)}, half a minute or more each "
-                            "(budget.certify: false leaves that out)", soft_wrap=not self._console.is_terminal)
+        self._console.print(
+            f"certifying the front, networks: {len(members)}, half a minute or more each "
+            "(budget.certify: false leaves that out)",
+            soft_wrap=not self._console.is_terminal,
+        )
 
     def interrupted(self, study_file: Path) -> None:
         """After Ctrl-C."""
-        self._console.print(f"stopped; everything finished is kept. Go on with: nas search {study_file}")
+        self._console.print(
+            f"stopped; everything finished is kept. Go on with: nas search {study_file}"
+        )
 
     def ended(self, reason: str) -> None:
         """The search is over; its front may be trained again yet."""
         engine = self._engine
         if engine is not None:
             failed = f"{engine.brain.failed} of them failed; " if engine.brain.failed else ""
-            self._console.print(f"\nfinished: {reason}; {failed}{duration(engine.elapsed_s())} of searching",
-                                soft_wrap=not self._console.is_terminal)
+            self._console.print(
+                f"\nfinished: {reason}; {failed}{duration(engine.elapsed_s())} of searching",
+                soft_wrap=not self._console.is_terminal,
+            )
 
     def finished(self, store: Store) -> None:
-        """Show the front, by the means where networks were trained again, and what to do next. Of many trials only the
-        members are read, and not how sure each is."""
+        """Show the front, by the means where networks were trained again, and what to do next. Of
+        many trials only the members are read, and not how sure each is.
+        """
         engine = self._engine
         if engine is None:
             return
@@ -147,7 +203,11 @@ class SearchDisplay:
 
     def _render(self) -> RenderableType:
         engine = self._engine
-        clock = Text(f"searched {duration(engine.elapsed_s())}, {self._left}") if engine is not None else Text()
+        clock = (
+            Text(f"searched {duration(engine.elapsed_s())}, {self._left}")
+            if engine is not None
+            else Text()
+        )
         return Group(clock, self._body)
 
     def _draw(self, engine: Engine) -> RenderableType:
@@ -155,44 +215,79 @@ class SearchDisplay:
         self._left = time_left(engine)
         bar = Table.grid(padding=(0, 1))
         untrained = brain.architectures - brain.counted
-        bar.add_row(ProgressBar(total=spec.searching.trials, completed=brain.done, width=30),
-                    f"{brain.done} of {spec.searching.trials} trials",
-                    f"{brain.known - brain.architectures} repeated, {brain.failed} failed"
-                    f"{f', {untrained} not trained' if untrained else ''}")
+        bar.add_row(
+            ProgressBar(total=spec.searching.trials, completed=brain.done, width=30),
+            f"{brain.done} of {spec.searching.trials} trials",
+            f"{brain.known - brain.architectures} repeated, {brain.failed} failed"
+            f"{f', {untrained} not trained' if untrained else ''}",
+        )
         volume = brain.front.hypervolume
-        history = Text("hypervolume: give every objective a reference" if volume is None else
-                       f"hypervolume {volume:.4g}  {sparkline(self._volumes)}")
-        running = [Text(f"trial {t.number}: {activity(t, spec)}{f', {t.worker}' * bool(t.worker)}", style="dim")
-                   for t in brain.running]
+        history = Text(
+            "hypervolume: give every objective a reference"
+            if volume is None
+            else f"hypervolume {volume:.4g}  {sparkline(self._volumes)}"
+        )
+        running = [
+            Text(
+                f"trial {t.number}: {activity(t, spec)}{f', {t.worker}' * bool(t.worker)}",
+                style="dim",
+            )
+            for t in brain.running
+        ]
         members = {member.number: member for member in brain.members()}
-        return Group(bar, history, front_table(spec, members, brain.front, limit=SHOWN, sure=False), *running)
+        return Group(
+            bar, history, front_table(spec, members, brain.front, limit=SHOWN, sure=False), *running
+        )
 
     @staticmethod
     def _line(engine: Engine, trial: Trial) -> str:
         front = engine.brain.front
         volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.4g}"
-        mark = "" if trial.number not in front.members else " (front)" if front.feasible else " (nearest to the limits)"
+        mark = (
+            ""
+            if trial.number not in front.members
+            else " (front)"
+            if front.feasible
+            else " (nearest to the limits)"
+        )
         found = trial.reason or ", ".join(
-            f"{o.metric} {cell}" for o, cell in zip(engine.spec.objectives, cells(engine.spec.objectives, trial),
-                                                    strict=True))
+            f"{o.metric} {cell}"
+            for o, cell in zip(
+                engine.spec.objectives, cells(engine.spec.objectives, trial), strict=True
+            )
+        )
         budget = engine.spec.searching
-        return (f"[{engine.brain.done}/{budget.trials}] trial {trial.number} {trial.state}{mark}: {found}{volume}, "
-                f"{time_left(engine)}")
+        return (
+            f"[{engine.brain.done}/{budget.trials}] trial {trial.number} {trial.state}{mark}: {found}{volume}, "
+            f"{time_left(engine)}"
+        )
 
 
 def time_left(engine: Engine) -> str:
-    """A guess from the trials so far, those without training left out, and from each budget's share that is spent."""
+    """A guess from the trials so far, those without training left out, and from each budget's share
+    that is spent.
+    """
     elapsed, brain, budget = engine.elapsed_s(), engine.brain, engine.spec.searching
     if not brain.done:
         return "time left unknown"
     spent = brain.spent
-    shares = [used / limit for used, limit in (
-        (brain.done, budget.trials), (elapsed, budget.wall_time_s), (spent.epochs, budget.epochs),
-        (spent.device_s, budget.device_s), (spent.energy_j or 0.0, budget.energy_j)) if limit is not None]
+    shares = [
+        used / limit
+        for used, limit in (
+            (brain.done, budget.trials),
+            (elapsed, budget.wall_time_s),
+            (spent.epochs, budget.epochs),
+            (spent.device_s, budget.device_s),
+            (spent.energy_j or 0.0, budget.energy_j),
+        )
+        if limit is not None
+    ]
     return f"about {duration(elapsed * max(1 / max(shares) - 1, 0.0))} left"
 
 
 def shown_url(url: str) -> str:
-    """A database's address as it was given, without its password. Raises `DatabaseError` for what is no address."""
+    """A database's address as it was given, without its password. Raises `DatabaseError` for what
+    is no address.
+    """
     address = Address.parse(url)
     return url if address.path is not None else str(address)

@@ -28,20 +28,30 @@ if TYPE_CHECKING:
 @main.command()
 @click.argument("study", required=False)
 @database_option
-@click.option("--device", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]")
+@click.option(
+    "--device", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]"
+)
 @click.option("--batch", "batch_size", type=click.IntRange(min=1), help="Images in a batch.")
 @click.option("--size", "image_size", type=SIZE, help="Pixels of a side.")
 @click.option("--precision", type=PRECISIONS, help="Number formats.")
 @click.option("--runtime", metavar="NAME", help="eager, graph (CUDA), compile or onnxruntime.")
 @click.option("--threads", type=THREADS, help="CPU threads.")
-@click.option("--tier", type=click.Choice(["screen", "certify"]), default="certify", show_default=True,
-              help="certify: latency and joules in turns with a reference network, half a minute or more each.")
+@click.option(
+    "--tier",
+    type=click.Choice(["screen", "certify"]),
+    default="certify",
+    show_default=True,
+    help="certify: latency and joules in turns with a reference network, half a minute or more each.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Figures, order and who falls off as JSON.")
-def remeasure(*, study: str | None, database: str, kind: str | None, tier: str, as_json: bool, **changes: Any) -> None:
-    """Measure the front of STUDY under other conditions, and say whether the order is the same and who falls off.
+def remeasure(
+    *, study: str | None, database: str, kind: str | None, tier: str, as_json: bool, **changes: Any
+) -> None:
+    """Measure the front of STUDY under other conditions, and say whether the order is the same and
+    who falls off.
 
-    What is not given stays as in the study. The figures go to the record under STUDY:TRIAL, beside those of nas
-    measure; the study does not change. Accuracy is the study's.
+    What is not given stays as in the study. The figures go to the record under STUDY:TRIAL, beside
+    those of nas measure; the study does not change. Accuracy is the study's.
     """
     from nas.analysis.remeasured import remeasured
     from nas.measuring.remeasure import measure_again
@@ -52,19 +62,31 @@ def remeasure(*, study: str | None, database: str, kind: str | None, tier: str, 
     objectives = record.spec.objectives
     members = _members(record.name, trials, front_of(list(trials.values()), objectives).members)
     names = {f"{record.name}:{trial.number}": trial for trial in members}
-    plan = replace(record.spec.measurement, **{name: value for name, value in changes.items() if value is not None})
+    plan = replace(
+        record.spec.measurement,
+        **{name: value for name, value in changes.items() if value is not None},
+    )
     with find_meter(kind) as meter, Store.open(database) as store:
-        click.echo(f"{len(members)} members of {record.name} on {meter.device.name}: batch {plan.batch_size} at "
-                   f"{plan.image_size} px, {plan.precision}, {plan.runtime}, {plan.threads} thread(s), {tier}",
-                   err=True)
-        figures = measure_again({name: trial.architecture for name, trial in names.items()},
-                                [o.metric for o in objectives], plan, meter, classes=record.classes,
-                                certify=tier == "certify")
+        click.echo(
+            f"{len(members)} members of {record.name} on {meter.device.name}: batch {plan.batch_size} at "
+            f"{plan.image_size} px, {plan.precision}, {plan.runtime}, {plan.threads} thread(s), {tier}",
+            err=True,
+        )
+        figures = measure_again(
+            {name: trial.architecture for name, trial in names.items()},
+            [o.metric for o in objectives],
+            plan,
+            meter,
+            classes=record.classes,
+            certify=tier == "certify",
+        )
         with store.transaction():
             for name, trial in names.items():
                 kept = [figure for figure in figures[name] if figure.kind is not Kind.COUNTED]
                 store.add_single(name, kept, digest=trial.architecture.digest)
-    found = remeasured(members, {trial.number: figures[name] for name, trial in names.items()}, objectives)
+    found = remeasured(
+        members, {trial.number: figures[name] for name, trial in names.items()}, objectives
+    )
     if as_json:
         click.echo(json.dumps(_plain(members, found, plan), indent=2))
         return
@@ -120,8 +142,22 @@ def _plain(members: Sequence[Trial], found: "Remeasured", plan: MeasurementPlan)
         row: dict[str, Any] = {"trial": now.number}
         for order in found.orders:
             figure = now.evaluation.measurements[order.metric]
-            row |= {order.metric: before.evaluation.value(order.metric), f"{order.metric}_here": figure.value,
-                    f"{order.metric}_here_low": figure.ci_low, f"{order.metric}_here_high": figure.ci_high}
+            row |= {
+                order.metric: before.evaluation.value(order.metric),
+                f"{order.metric}_here": figure.value,
+                f"{order.metric}_here_low": figure.ci_low,
+                f"{order.metric}_here_high": figure.ci_high,
+            }
         standing = found.standings.get(now.number)
-        rows.append({**row, "standing": standing.value if standing else None, "fallen": found.fallen.get(now.number)})
-    return {"plan": plan.to_dict(), "members": rows, "orders": [asdict(order) for order in found.orders]}
+        rows.append(
+            {
+                **row,
+                "standing": standing.value if standing else None,
+                "fallen": found.fallen.get(now.number),
+            }
+        )
+    return {
+        "plan": plan.to_dict(),
+        "members": rows,
+        "orders": [asdict(order) for order in found.orders],
+    }

@@ -35,48 +35,85 @@ from nas.searching.replicates import chosen, left_to_do, open_replicates
 @click.option("--front", is_flag=True, help="The members of the front.")
 @click.option("--all", "everything", is_flag=True, help="All complete trials.")
 @click.option("--trials", "numbers", metavar="N,N,...", help="These trials.")
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
-              help="Replicates of each, besides the search's own training; those that are recorded count.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Replicates of each, besides the search's own training; those that are recorded count.",
+)
 @click.option("--workers", metavar="KIND", help="Who works, instead of the study's: local or tune.")
-@click.option("--address", metavar="ADDRESS", help="The Ray cluster to work on (tune only), as ray.init takes it.")
-def replicate(*, study: str | None, database: str, front: bool, everything: bool, numbers: str | None, seeds: int,
-              workers: str | None, address: str | None) -> None:
-    """Train networks of STUDY again with other seeds, as its search did, on its training and validation images.
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    help="The Ray cluster to work on (tune only), as ray.init takes it.",
+)
+def replicate(
+    *,
+    study: str | None,
+    database: str,
+    front: bool,
+    everything: bool,
+    numbers: str | None,
+    seeds: int,
+    workers: str | None,
+    address: str | None,
+) -> None:
+    """Train networks of STUDY again with other seeds, as its search did, on its training and
+    validation images.
 
-    The front then counts with the means, and shows how far they are sure. Press Ctrl-C at any time: every rung is
-    kept, and the same command goes on.
+    The front then counts with the means, and shows how far they are sure. Press Ctrl-C at any time:
+    every rung is kept, and the same command goes on.
     """
     with Store.open(database) as store:
         record = pick_study(store, study)
-        trials = _wanted(record, store.trials(record.name), numbers, front=front, everything=everything)
+        trials = _wanted(
+            record, store.trials(record.name), numbers, front=front, everything=everything
+        )
         todo = left_to_do(record.spec, trials, seeds)
         if not todo:
             click.echo(f"{len(trials)} networks have {seeds} replicates each already")
             return
         kind = workers or record.spec.workers.kind
         display = Display(len(trials) * seeds, len(trials) * seeds - len(todo))
-        with open_replicates(store, record.name, todo, workers=plugins.load("nas.workers", kind)(address), kind=kind,
-                             folder=Path.cwd(), listener=display.update) as found:
+        with open_replicates(
+            store,
+            record.name,
+            todo,
+            workers=plugins.load("nas.workers", kind)(address),
+            kind=kind,
+            folder=Path.cwd(),
+            listener=display.update,
+        ) as found:
             display.run(found)
 
 
-def _wanted(record: StudyRecord, trials: list[Trial], numbers: str | None, *, front: bool,
-            everything: bool) -> list[Trial]:
+def _wanted(
+    record: StudyRecord, trials: list[Trial], numbers: str | None, *, front: bool, everything: bool
+) -> list[Trial]:
     """The trials that exactly one of the options names."""
     if (numbers is not None) + front + everything != 1:
-        raise InvalidValueError("say what to train again by one of --front, --all and --trials 1,2,3")
+        raise InvalidValueError(
+            "say what to train again by one of --front, --all and --trials 1,2,3"
+        )
     if not record.spec.needs_training:
-        raise NasError(f"study {record.name!r} trains nothing, so its figures do not depend on seeds")
+        raise NasError(
+            f"study {record.name!r} trains nothing, so its figures do not depend on seeds"
+        )
     if numbers is not None:
         parts = [part.strip() for part in numbers.split(",")]
         if not all(part.isdigit() for part in parts):
-            raise InvalidValueError(f"--trials takes numbers with commas between them, not {numbers!r}")
+            raise InvalidValueError(
+                f"--trials takes numbers with commas between them, not {numbers!r}"
+            )
         return chosen(trials, {int(part) for part in parts})
     if everything:
         return chosen(trials)
     found = front_of(trials, record.spec.objectives)
     if not found.feasible:
-        raise NasError(f"nothing of {record.name} is within every limit yet; see nas front {record.name}")
+        raise NasError(
+            f"nothing of {record.name} is within every limit yet; see nas front {record.name}"
+        )
     return chosen(trials, found.members)
 
 
@@ -90,8 +127,10 @@ class Display:
 
     def run(self, replication: Trainings[Task]) -> None:
         """Train, and show it."""
-        self._console.print(f"{self._total} replicates, {self._done} of them recorded; "
-                            f"{replication.job.spec.workers.count} {replication.job.spec.workers.kind} worker(s)")
+        self._console.print(
+            f"{self._total} replicates, {self._done} of them recorded; "
+            f"{replication.job.spec.workers.count} {replication.job.spec.workers.kind} worker(s)"
+        )
         try:
             with self._shown():
                 replication.run()
@@ -106,8 +145,12 @@ class Display:
             return
         self._done += 1
         shown = [quantity(each.error, "1", metric="error") for each in (rung, searched)]
-        self._console.print(f"[{self._done}/{self._total}] trial {trial.number}: error {shown[0]} with seed "
-                            f"{task.seed}, {shown[1]} in the search", markup=False, soft_wrap=True)
+        self._console.print(
+            f"[{self._done}/{self._total}] trial {trial.number}: error {shown[0]} with seed "
+            f"{task.seed}, {shown[1]} in the search",
+            markup=False,
+            soft_wrap=True,
+        )
         if self._bar is not None:
             self._bar[0].update(self._bar[1], completed=self._done)
 
@@ -116,7 +159,14 @@ class Display:
         if not self._console.is_terminal:
             yield
             return
-        with Progress(TextColumn("replicates"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                      TimeRemainingColumn(), console=self._console, transient=True) as bar:
+        with Progress(
+            TextColumn("replicates"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        ) as bar:
             self._bar = bar, bar.add_task("", total=self._total, completed=self._done)
             yield

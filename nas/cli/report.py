@@ -14,12 +14,26 @@ from nas.cli.progress import shown_url
 @main.command()
 @click.argument("study", required=False)
 @database_option
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default="report.html",
-              show_default=True, metavar="FILE", help="The file to write; an older one is replaced.")
-@click.option("--png", "folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Write the main plots there instead, as pictures for papers.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="report.html",
+    show_default=True,
+    metavar="FILE",
+    help="The file to write; an older one is replaced.",
+)
+@click.option(
+    "--png",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write the main plots there instead, as pictures for papers.",
+)
 def report(study: str | None, database: str, output: Path, folder: Path | None) -> None:
-    """Write STUDY as one HTML page: front, networks, history, importances, cost. It opens anywhere, offline."""
+    """Write STUDY as one HTML page: front, networks, history, importances, cost. It opens anywhere,
+    offline.
+    """
     from nas.report.contents import read
 
     with open_record(database) as store:

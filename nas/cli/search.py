@@ -24,20 +24,42 @@ from nas.searching.study_file import read_study
 @main.command()
 @click.argument("study_file", type=click.Path(dir_okay=False, path_type=Path))
 @database_option
-@click.option("--workers", metavar="KIND", help="Who works, instead of the study file's workers.kind: local or tune.")
-@click.option("--address", metavar="ADDRESS", help="The Ray cluster to work on (tune only), as ray.init takes it.")
-@click.option("--artifacts", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Where checkpoints go. [default: where the study's are; for a new study nas-artifacts beside the "
-                   "database; env: NAS_ARTIFACTS]")
-@click.option("--dry-run", is_flag=True,
-              help="Only show what 64 random networks of the space, and the published ones it holds, cost on this "
-                   "machine, and how many are within the limits. Writes nothing.")
-def search(*, study_file: Path, database: str, workers: str | None, address: str | None, artifacts: Path | None,
-           dry_run: bool) -> None:
+@click.option(
+    "--workers",
+    metavar="KIND",
+    help="Who works, instead of the study file's workers.kind: local or tune.",
+)
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    help="The Ray cluster to work on (tune only), as ray.init takes it.",
+)
+@click.option(
+    "--artifacts",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where checkpoints go. [default: where the study's are; for a new study nas-artifacts beside the "
+    "database; env: NAS_ARTIFACTS]",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only show what 64 random networks of the space, and the published ones it holds, cost on this "
+    "machine, and how many are within the limits. Writes nothing.",
+)
+def search(
+    *,
+    study_file: Path,
+    database: str,
+    workers: str | None,
+    address: str | None,
+    artifacts: Path | None,
+    dry_run: bool,
+) -> None:
     """Search as STUDY_FILE asks: sample OSA networks, measure them, train them briefly.
 
-    Press Ctrl-C at any time: everything finished is kept, and the same command goes on. A study file that names
-    module:attribute runs that module's code.
+    Press Ctrl-C at any time: everything finished is kept, and the same command goes on. A study
+    file that names module:attribute runs that module's code.
     """
     spec = read_study(study_file)
     if dry_run:
@@ -49,14 +71,30 @@ def search(*, study_file: Path, database: str, workers: str | None, address: str
     display = SearchDisplay(database)
     display.preparing(spec)
     fetch = display.fetch if address is None else lambda _: None
-    prepared = prepare(
-        spec, workers=pool, folder=study_file.parent, fetch=fetch,
-        artifacts=_writable(artifacts or default_artifacts(database), spec),
-    ) if Address.parse(database).is_new else None  # so that a study that cannot run leaves no empty record
-    with Store.open(database) as store, open_search(
-        spec, store=store, workers=pool, folder=study_file.parent, listener=display.update, fetch=fetch,
-        artifacts=_writable(artifacts or artifacts_of(store, spec.name, database), spec), prepared=prepared,
-    ) as found:
+    prepared = (
+        prepare(
+            spec,
+            workers=pool,
+            folder=study_file.parent,
+            fetch=fetch,
+            artifacts=_writable(artifacts or default_artifacts(database), spec),
+        )
+        if Address.parse(database).is_new
+        else None
+    )  # so that a study that cannot run leaves no empty record
+    with (
+        Store.open(database) as store,
+        open_search(
+            spec,
+            store=store,
+            workers=pool,
+            folder=study_file.parent,
+            listener=display.update,
+            fetch=fetch,
+            artifacts=_writable(artifacts or artifacts_of(store, spec.name, database), spec),
+            prepared=prepared,
+        ) as found,
+    ):
         if artifacts is not None:
             click.echo(f"checkpoints go to {found.job.artifacts}, and are looked for there")
         try:
@@ -76,7 +114,9 @@ def search(*, study_file: Path, database: str, workers: str | None, address: str
 
 
 def _writable(artifacts: Path, spec: StudySpec) -> Path:
-    """The folder, in which checkpoints of a study that trains can be written. Raises `WriteError`."""
+    """The folder, in which checkpoints of a study that trains can be written. Raises
+    `WriteError`.
+    """
     if spec.needs_training:
         check_writable(artifacts / spec.name / "checkpoints")
     return artifacts
@@ -88,14 +128,25 @@ def _fresh_seeds(study_file: Path, database: str, address: str | None) -> None:
         spec = store.study(read_study(study_file).name).spec
         todo = kept_for_the_end(spec, store.trials(spec.name))
         if todo:
-            display, pool = Display(len(todo), 0), plugins.load("nas.workers", spec.workers.kind)(address)
-            with open_replicates(store, spec.name, todo, workers=pool,
-                                 folder=study_file.parent, listener=display.update) as found:
+            display, pool = (
+                Display(len(todo), 0),
+                plugins.load("nas.workers", spec.workers.kind)(address),
+            )
+            with open_replicates(
+                store,
+                spec.name,
+                todo,
+                workers=pool,
+                folder=study_file.parent,
+                listener=display.update,
+            ) as found:
                 display.run(found)
 
 
 def _certify(found: Search, display: SearchDisplay) -> NasError | None:
-    """Certify the front where the study asks for it; why it failed, to be told after the front has been shown."""
+    """Certify the front where the study asks for it; why it failed, to be told after the front has
+    been shown.
+    """
     members = uncertified(found.engine)
     try:
         if members:

@@ -14,24 +14,41 @@ from nas.core.trial import Trial
 from nas.report.fronts import NO_FINALS, SURE, cells, standings_shown
 
 MANY = 5000
-"""Trials of a study beyond which how sure a front is, for which all are compared, is told only where asked."""
+"""Trials of a study beyond which how sure a front is, for which all are compared, is told only
+where asked.
+"""
 PAGE = 50
 """Rows of a front that are shown unless all are asked for."""
 
 
-def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, limit: int | None = None,
-                sure: bool = True, finals: Mapping[int, FinalResult] = NO_FINALS) -> Table:
-    """The members of a front, best first objective first, at most `limit` of them; `sure` tells how sure it is that
-    they are on it, for which all trials must be given; `finals` are what final trainings gave, by trial."""
+def front_table(
+    spec: StudySpec,
+    trials: Mapping[int, Trial],
+    front: ParetoFront,
+    *,
+    limit: int | None = None,
+    sure: bool = True,
+    finals: Mapping[int, FinalResult] = NO_FINALS,
+) -> Table:
+    """The members of a front, best first objective first, at most `limit` of them; `sure` tells how
+    sure it is that they are on it, for which all trials must be given; `finals` are what final
+    trainings gave, by trial.
+    """
     volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.5g}"
     title = f"front of {spec.name} after {front.after} trials{volume}"
     if front.members and not front.feasible:
         title += "\nNOTHING IS FEASIBLE YET, these are the least violating"
-    table = Table(title=Text(title, no_wrap=True), box=box.SIMPLE, title_justify="left",
-                  min_width=max(map(len, title.splitlines())) + 2)
+    table = Table(
+        title=Text(title, no_wrap=True),
+        box=box.SIMPLE,
+        title_justify="left",
+        min_width=max(map(len, title.splitlines())) + 2,
+    )
     table.add_column("trial", justify="right")
     for objective in spec.objectives:
-        table.add_column(objective.metric if objective.limit is None else f"{objective.metric} (limited)")
+        table.add_column(
+            objective.metric if objective.limit is None else f"{objective.metric} (limited)"
+        )
     counted = all(objective.metric != "parameters" for objective in spec.objectives)
     if counted:
         table.add_column("parameters", justify="right")
@@ -45,9 +62,13 @@ def front_table(spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront
         trial = trials[number]
         parameters = trial.evaluation.value("parameters")
         shown = ["-" if parameters is None else f"{parameters:,.0f}"] if counted else []
-        table.add_row(str(number), *cells(spec.objectives, trial), *shown,
-                      *([SURE[known[number]]] if known else []),
-                      *([str(finals.get(number, "-"))] if trained else []))
+        table.add_row(
+            str(number),
+            *cells(spec.objectives, trial),
+            *shown,
+            *([SURE[known[number]]] if known else []),
+            *([str(finals.get(number, "-"))] if trained else []),
+        )
     perhaps = [str(number) for number, standing in known.items() if standing is Standing.POSSIBLE]
     if perhaps:
         table.caption = f"within the intervals perhaps too: {', '.join(perhaps)}"

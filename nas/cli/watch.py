@@ -12,15 +12,29 @@ from rich.text import Text
 from nas.core.errors import NasError
 
 
-def watch(console: Console, draw: Callable[[Console], None], *, every_s: float = 2.0,
-          sleep: Callable[[float], object] = time.sleep) -> None:
-    """Show what `draw` prints, again and again. Raises `NasError` where the output is no terminal."""
+def watch(
+    console: Console,
+    draw: Callable[[Console], None],
+    *,
+    every_s: float = 2.0,
+    sleep: Callable[[float], object] = time.sleep,
+) -> None:
+    """Show what `draw` prints, again and again. Raises `NasError` where the output is no
+    terminal.
+    """
     if not console.is_terminal:
         raise NasError("--watch needs a terminal; without --watch the same is printed once")
-    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+    with (
+        suppress(KeyboardInterrupt),
+        Live(console=console, auto_refresh=False, vertical_overflow="crop") as live,
+    ):
         while True:
-            sheet = Console(file=io.StringIO(), width=console.width, highlight=False, force_terminal=True)
-            with sheet.capture() as drawn:  # beside the live console, which draws itself anew at every print
+            sheet = Console(
+                file=io.StringIO(), width=console.width, highlight=False, force_terminal=True
+            )
+            with (
+                sheet.capture() as drawn
+            ):  # beside the live console, which draws itself anew at every print
                 draw(sheet)
             live.update(Text.from_ansi(drawn.get()), refresh=True)
             sleep(every_s)

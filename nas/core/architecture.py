@@ -1,7 +1,8 @@
 """What fixes one OSA network: its stem, its stages and its switches. Numbers only, no framework.
 
-Source of the design: Lee et al., "An Energy and GPU-Computation Efficient Backbone Network for Real-Time Object
-Detection", CVPRW 2019 (VoVNet) and Lee & Park, "CenterMask", CVPR 2020 (VoVNetV2: identity and eSE).
+Source of the design: Lee et al., "An Energy and GPU-Computation Efficient Backbone Network for
+Real-Time Object Detection", CVPRW 2019 (VoVNet) and Lee & Park, "CenterMask", CVPR 2020 (VoVNetV2:
+identity and eSE).
 """
 
 import hashlib
@@ -63,7 +64,9 @@ def _enum(kind: type[StrEnum], name: str, value: object) -> StrEnum:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """A dataclass for JSON: a tenth of the time of `asdict`, which counts where ten thousand digests are needed."""
+    """A dataclass for JSON: a tenth of the time of `asdict`, which counts where ten thousand
+    digests are needed.
+    """
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
@@ -71,8 +74,9 @@ def _fields(value: Any) -> dict[str, Any]:
 class OsaStage:
     """One resolution: `num_blocks` OSA blocks.
 
-    Each has `num_layers` convolutions of `mid_channels` outputs that are concatenated once with the block's input and
-    aggregated to `out_channels` by a 1x1 convolution. Raises `InvalidValueError` for what is not a stage.
+    Each has `num_layers` convolutions of `mid_channels` outputs that are concatenated once with the
+    block's input and aggregated to `out_channels` by a 1x1 convolution. Raises `InvalidValueError`
+    for what is not a stage.
     """
 
     mid_channels: int
@@ -95,9 +99,9 @@ class OsaStage:
 class Architecture:
     """One network of the OSA design space, without its classifier.
 
-    `stem_channels` are the widths of the stem's three convolutions; `residual` adds a block's input to its output
-    from the second block of a stage on; `depthwise` makes every 3x3 or 5x5 convolution but the stem's first
-    separable, after a 1x1 reduction where the widths differ.
+    `stem_channels` are the widths of the stem's three convolutions; `residual` adds a block's input
+    to its output from the second block of a stage on; `depthwise` makes every 3x3 or 5x5
+    convolution but the stem's first separable, after a 1x1 reduction where the widths differ.
     Raises `InvalidValueError` for anything that is not a network.
     """
 
@@ -118,7 +122,9 @@ class Architecture:
             object.__setattr__(self, name, tuple(values))
         object.__setattr__(self, "stem", _enum(Stem, "stem", self.stem))
         object.__setattr__(self, "attention", _enum(Attention, "attention", self.attention))
-        object.__setattr__(self, "pool_padding", _enum(PoolPadding, "pool_padding", self.pool_padding))
+        object.__setattr__(
+            self, "pool_padding", _enum(PoolPadding, "pool_padding", self.pool_padding)
+        )
         if len(self.stem_channels) != 3:
             message = f"stem_channels must be three widths, not {self.stem_channels!r}"
             raise InvalidValueError(message)
@@ -140,7 +146,8 @@ class Architecture:
     def canonical(self) -> Self:
         """The same network with the settings that change nothing merged.
 
-        With one block in every stage the identity is never added, and eSE in the last block is eSE in all.
+        With one block in every stage the identity is never added, and eSE in the last block is eSE
+        in all.
         """
         if any(stage.num_blocks > 1 for stage in self.stages):
             return self
@@ -159,7 +166,9 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read the architecture that `to_dict` wrote. Raises `InvalidValueError` for missing or unknown keys."""
+        """Read the architecture that `to_dict` wrote. Raises `InvalidValueError` for missing or
+        unknown keys.
+        """
         try:
             missing = [name for name in ("stem_channels", "stages") if name not in values]
             if missing:

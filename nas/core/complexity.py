@@ -1,7 +1,9 @@
-"""What one network costs by arithmetic alone: parameters, MACs, memory access cost, activations. No torch.
+"""What one network costs by arithmetic alone: parameters, MACs, memory access cost, activations. No
+torch.
 
 Memory access cost is the paper's "MAC", generalised to strides and groups: for each convolution
-h_in*w_in*c_in + h_out*w_out*c_out + k*k*c_in*c_out/groups, in elements (Lee et al. 2019, section 3; ShuffleNetV2 G1).
+h_in*w_in*c_in + h_out*w_out*c_out + k*k*c_in*c_out/groups, in elements (Lee et al. 2019, section 3;
+ShuffleNetV2 G1).
 """
 
 import math
@@ -20,7 +22,9 @@ Totals = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One convolution or the classifier (a 1x1 convolution on one pixel); `normalised` where BatchNorm follows."""
+    """One convolution or the classifier (a 1x1 convolution on one pixel); `normalised` where
+    BatchNorm follows.
+    """
 
     name: str
     in_channels: int
@@ -60,7 +64,9 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Complexity:
-    """Sums over one network for one image; `stages` are the output shapes (channels, height, width) of each stage."""
+    """Sums over one network for one image; `stages` are the output shapes (channels, height, width)
+    of each stage.
+    """
 
     parameters: int
     backbone_parameters: int
@@ -89,43 +95,85 @@ def pooled(size: Size, padding: PoolPadding) -> Size:
 
 def _separable(layer: Layer) -> Iterator[Layer]:
     """Split into a depthwise convolution (no BatchNorm) and the 1x1 convolution after it."""
-    yield replace(layer, name=f"{layer.name}.conv_dw", out_channels=layer.in_channels, groups=layer.in_channels,
-                  normalised=False)
+    yield replace(
+        layer,
+        name=f"{layer.name}.conv_dw",
+        out_channels=layer.in_channels,
+        groups=layer.in_channels,
+        normalised=False,
+    )
     yield replace(layer, name=f"{layer.name}.conv_pw", in_size=layer.out_size, kernel_size=1)
 
 
 def _stem(architecture: Architecture, size: Size) -> Iterator[Layer]:
-    strides = {Stem.CIFAR: (1, 1, 1), Stem.CODE: (2, 1, 2), Stem.PAPER: (2, 1, 1)}[architecture.stem]
+    strides = {Stem.CIFAR: (1, 1, 1), Stem.CODE: (2, 1, 2), Stem.PAPER: (2, 1, 1)}[
+        architecture.stem
+    ]
     channels = 3
     for index, (width, stride) in enumerate(zip(architecture.stem_channels, strides, strict=True)):
-        layer = Layer(name=f"stem.{index}", in_channels=channels, out_channels=width, in_size=size,
-                      out_size=strided(size, stride), kernel_size=3)
+        layer = Layer(
+            name=f"stem.{index}",
+            in_channels=channels,
+            out_channels=width,
+            in_size=size,
+            out_size=strided(size, stride),
+            kernel_size=3,
+        )
         yield from _separable(layer) if architecture.depthwise and index else [layer]
         channels, size = width, layer.out_size
 
 
-def _block(architecture: Architecture, stage: OsaStage, name: str, channels: int, size: Size,
-           *, last: bool) -> Iterator[Layer]:
+def _block(
+    architecture: Architecture, stage: OsaStage, name: str, channels: int, size: Size, *, last: bool
+) -> Iterator[Layer]:
     mid = stage.mid_channels
     width = channels
     if architecture.depthwise and channels != mid:
-        yield Layer(name=f"{name}.conv_reduction", in_channels=channels, out_channels=mid, in_size=size, out_size=size)
+        yield Layer(
+            name=f"{name}.conv_reduction",
+            in_channels=channels,
+            out_channels=mid,
+            in_size=size,
+            out_size=size,
+        )
         width = mid
     for index in range(stage.num_layers):
-        layer = Layer(name=f"{name}.conv_mid.{index}", in_channels=width, out_channels=mid, in_size=size,
-                      out_size=size, kernel_size=stage.kernel_size)
+        layer = Layer(
+            name=f"{name}.conv_mid.{index}",
+            in_channels=width,
+            out_channels=mid,
+            in_size=size,
+            out_size=size,
+            kernel_size=stage.kernel_size,
+        )
         yield from _separable(layer) if architecture.depthwise else [layer]
         width = mid
     out = stage.out_channels
-    yield Layer(name=f"{name}.conv_concat", in_channels=channels + stage.num_layers * mid, out_channels=out,
-                in_size=size, out_size=size)
-    if architecture.attention is Attention.ALL or (architecture.attention is Attention.LAST and last):
-        yield Layer(name=f"{name}.attn.fc", in_channels=out, out_channels=out, in_size=(1, 1), out_size=(1, 1),
-                    bias=True, normalised=False)
+    yield Layer(
+        name=f"{name}.conv_concat",
+        in_channels=channels + stage.num_layers * mid,
+        out_channels=out,
+        in_size=size,
+        out_size=size,
+    )
+    if architecture.attention is Attention.ALL or (
+        architecture.attention is Attention.LAST and last
+    ):
+        yield Layer(
+            name=f"{name}.attn.fc",
+            in_channels=out,
+            out_channels=out,
+            in_size=(1, 1),
+            out_size=(1, 1),
+            bias=True,
+            normalised=False,
+        )
 
 
 def stage_sizes(architecture: Architecture, size: Size) -> tuple[Size, ...]:
-    """Height and width of each stage. Raises `InvalidValueError` where nothing is left of the image."""
+    """Height and width of each stage. Raises `InvalidValueError` where nothing is left of the
+    image.
+    """
     for stride in {Stem.CIFAR: (), Stem.CODE: (2, 2), Stem.PAPER: (2,)}[architecture.stem]:
         size = strided(size, stride)
     sizes = []
@@ -139,7 +187,9 @@ def stage_sizes(architecture: Architecture, size: Size) -> tuple[Size, ...]:
     return tuple(sizes)
 
 
-def layers(architecture: Architecture, image_size: int | Size = 224, num_classes: int = 1000) -> Iterator[Layer]:
+def layers(
+    architecture: Architecture, image_size: int | Size = 224, num_classes: int = 1000
+) -> Iterator[Layer]:
     """Every convolution and the classifier, in order of execution, for an image of three channels.
 
     `num_classes` 0 leaves the classifier out.
@@ -150,15 +200,30 @@ def layers(architecture: Architecture, image_size: int | Size = 224, num_classes
     channels = architecture.stem_channels[-1]
     for index, (stage, here) in enumerate(zip(architecture.stages, sizes, strict=True)):
         for block in range(stage.num_blocks):
-            yield from _block(architecture, stage, f"stages.{index}.blocks.{block}", channels, here,
-                              last=block == stage.num_blocks - 1)
+            yield from _block(
+                architecture,
+                stage,
+                f"stages.{index}.blocks.{block}",
+                channels,
+                here,
+                last=block == stage.num_blocks - 1,
+            )
             channels = stage.out_channels
     if num_classes:
-        yield Layer(name="head.fc", in_channels=channels, out_channels=num_classes, in_size=(1, 1), out_size=(1, 1),
-                    bias=True, normalised=False)
+        yield Layer(
+            name="head.fc",
+            in_channels=channels,
+            out_channels=num_classes,
+            in_size=(1, 1),
+            out_size=(1, 1),
+            bias=True,
+            normalised=False,
+        )
 
 
-def count(architecture: Architecture, image_size: int | Size = 224, num_classes: int = 1000) -> Complexity:
+def count(
+    architecture: Architecture, image_size: int | Size = 224, num_classes: int = 1000
+) -> Complexity:
     """Sum up for one image of `image_size` pixels (height and width, or both alike)."""
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     every = list(layers(architecture, size, num_classes))
@@ -171,45 +236,71 @@ def count(architecture: Architecture, image_size: int | Size = 224, num_classes:
         memory_access_cost=sum(layer.memory_access_cost for layer in every),
         activations=sum(layer.activations for layer in convolutions),
         convolutions=len(convolutions),
-        stages=tuple((stage.out_channels, *here) for stage, here in zip(architecture.stages, sizes, strict=True)),
+        stages=tuple(
+            (stage.out_channels, *here)
+            for stage, here in zip(architecture.stages, sizes, strict=True)
+        ),
     )
 
 
 def totals(architecture: Architecture, image_size: int, num_classes: int) -> dict[str, float]:
-    """`parameters`, `macs` and `memory_access_cost` as `count` gives them, many times faster once most blocks were seen
-    before, for a sampler that counts a thousand networks at every step.
+    """`parameters`, `macs` and `memory_access_cost` as `count` gives them, many times faster once
+    most blocks were seen before, for a sampler that counts a thousand networks at every step.
 
     Each further layer of a block adds the same, so blocks of one and of two layers tell all others.
     """
     size = (image_size, image_size)
-    parts = [_stem_totals(architecture.stem, architecture.stem_channels, architecture.depthwise, size)]
+    parts = [
+        _stem_totals(architecture.stem, architecture.stem_channels, architecture.depthwise, size)
+    ]
     channels = architecture.stem_channels[-1]
     for stage, here in zip(architecture.stages, stage_sizes(architecture, size), strict=True):
-        parts.append(_stage_totals(stage, channels, here, architecture.depthwise, architecture.attention))
+        parts.append(
+            _stage_totals(stage, channels, here, architecture.depthwise, architecture.attention)
+        )
         channels = stage.out_channels
     if num_classes:
-        head = Layer(name="head.fc", in_channels=channels, out_channels=num_classes, in_size=(1, 1), out_size=(1, 1),
-                     bias=True, normalised=False)
+        head = Layer(
+            name="head.fc",
+            in_channels=channels,
+            out_channels=num_classes,
+            in_size=(1, 1),
+            out_size=(1, 1),
+            bias=True,
+            normalised=False,
+        )
         parts.append(_sums([head]))
-    return dict(zip(("parameters", "macs", "memory_access_cost"), map(float, map(sum, zip(*parts, strict=True))),
-                    strict=True))
+    return dict(
+        zip(
+            ("parameters", "macs", "memory_access_cost"),
+            map(float, map(sum, zip(*parts, strict=True))),
+            strict=True,
+        )
+    )
 
 
 def _sums(every: Iterable[Layer]) -> Totals:
     listed = list(every)
-    return (sum(layer.parameters for layer in listed), sum(layer.macs for layer in listed),
-            sum(layer.memory_access_cost for layer in listed))
+    return (
+        sum(layer.parameters for layer in listed),
+        sum(layer.macs for layer in listed),
+        sum(layer.memory_access_cost for layer in listed),
+    )
 
 
 @lru_cache(maxsize=10_000)
 def _stem_totals(stem: Stem, channels: tuple[int, int, int], depthwise: bool, size: Size) -> Totals:
     smallest = OsaStage(mid_channels=1, out_channels=1, num_layers=1)
-    network = Architecture(stem_channels=channels, stages=(smallest,) * 3, stem=stem, depthwise=depthwise)
+    network = Architecture(
+        stem_channels=channels, stages=(smallest,) * 3, stem=stem, depthwise=depthwise
+    )
     return _sums(_stem(network, size))
 
 
 @lru_cache(maxsize=200_000)
-def _stage_totals(stage: OsaStage, channels: int, size: Size, depthwise: bool, attention: Attention) -> Totals:
+def _stage_totals(
+    stage: OsaStage, channels: int, size: Size, depthwise: bool, attention: Attention
+) -> Totals:
     shape = (stage.mid_channels, stage.out_channels, stage.kernel_size)
     parts = []
     for block in range(stage.num_blocks):
@@ -223,15 +314,20 @@ def _stage_totals(stage: OsaStage, channels: int, size: Size, depthwise: bool, a
 
 
 @lru_cache(maxsize=200_000)
-def _block_totals(shape: tuple[int, int, int], channels: int, size: Size, depthwise: bool,
-                  attention: bool) -> tuple[Totals, Totals]:
+def _block_totals(
+    shape: tuple[int, int, int], channels: int, size: Size, depthwise: bool, attention: bool
+) -> tuple[Totals, Totals]:
     """Of a block of one layer, and of each further one."""
     mid, out, kernel = shape
     found = []
     for depth in (1, 2):
         stage = OsaStage(mid_channels=mid, out_channels=out, num_layers=depth, kernel_size=kernel)
-        network = Architecture(stem_channels=(1, 1, 1), stages=(stage,) * 3, depthwise=depthwise,
-                               attention=Attention.ALL if attention else Attention.NONE)
+        network = Architecture(
+            stem_channels=(1, 1, 1),
+            stages=(stage,) * 3,
+            depthwise=depthwise,
+            attention=Attention.ALL if attention else Attention.NONE,
+        )
         found.append(_sums(_block(network, stage, "block", channels, size, last=True)))
     one, two = found
     return one, (two[0] - one[0], two[1] - one[1], two[2] - one[2])

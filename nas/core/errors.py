@@ -1,7 +1,9 @@
-"""Every error a user can cause or meet. The command line prints the message as one line and exits with `exit_code`.
+"""Every error a user can cause or meet. The command line prints the message as one line and exits
+with `exit_code`.
 
-A message says what was wrong, where, and what would be right. Inside a trial, `TrialFailedError` fails this one trial
-and every other error ends the search: what is wrong with the machine would be wrong with every trial.
+A message says what was wrong, where, and what would be right. Inside a trial, `TrialFailedError`
+fails this one trial and every other error ends the search: what is wrong with the machine would be
+wrong with every trial.
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,8 +78,10 @@ class WriteError(NasError):
 
     def __init__(self, path: object, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        super().__init__(f"{path} cannot be written: {reason}; make room, or open the folder, and run the same "
-                         "command again: nothing recorded is lost")
+        super().__init__(
+            f"{path} cannot be written: {reason}; make room, or open the folder, and run the same "
+            "command again: nothing recorded is lost"
+        )
 
 
 class CorruptFileError(NasError):
@@ -85,7 +89,9 @@ class CorruptFileError(NasError):
 
 
 class ExportError(NasError):
-    """A network that could not be written as files, or whose files failed a check; nothing was left behind."""
+    """A network that could not be written as files, or whose files failed a check; nothing was left
+    behind.
+    """
 
 
 class TrialFailedError(NasError):

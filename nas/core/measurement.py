@@ -1,4 +1,6 @@
-"""Measured figures: what was measured, on which device, how, and how far it can be trusted. SI units inside."""
+"""Measured figures: what was measured, on which device, how, and how far it can be trusted. SI
+units inside.
+"""
 
 import hashlib
 import json
@@ -13,7 +15,9 @@ from typing import Any, Self
 from nas.core.errors import InvalidValueError
 
 LARGEST = 4096
-"""Pixels of a side that may be asked for: beyond, a few images of a small network take more memory than there is."""
+"""Pixels of a side that may be asked for: beyond, a few images of a small network take more memory
+than there is.
+"""
 
 
 class Kind(StrEnum):
@@ -30,7 +34,9 @@ class Status(StrEnum):
 
     OK = "ok"
     NOISY = "noisy"
-    """The interval did not become as narrow as the plan asks; the value stands with its interval."""
+    """The interval did not become as narrow as the plan asks; the value stands with its
+    interval.
+    """
     CONTENDED = "contended"
     """Something else used the device; there is no value."""
     THROTTLED = "throttled"
@@ -55,8 +61,8 @@ class Precision(StrEnum):
 class Device:
     """The hardware as found.
 
-    `identity` names this one device (GPU UUID, machine id), `device_class` what makes figures comparable (model,
-    threads, driver, torch); `details` is everything else worth keeping.
+    `identity` names this one device (GPU UUID, machine id), `device_class` what makes figures
+    comparable (model, threads, driver, torch); `details` is everything else worth keeping.
     """
 
     kind: str
@@ -70,9 +76,10 @@ class Device:
 class MeasurementPlan:
     """The conditions of a measurement. Figures under different plans are different quantities.
 
-    `batch_size` images of `image_size` pixels square; `threads` is the number of CPU threads (ignored on a GPU);
-    timing stops once at least `min_blocks` blocks and `min_time_s` seconds are in and the 95 % interval's half width
-    is below `max_half_width` of the median, or at `max_time_s`, then with status `noisy`.
+    `batch_size` images of `image_size` pixels square; `threads` is the number of CPU threads
+    (ignored on a GPU); timing stops once at least `min_blocks` blocks and `min_time_s` seconds are
+    in and the 95 % interval's half width is below `max_half_width` of the median, or at
+    `max_time_s`, then with status `noisy`.
     """
 
     batch_size: int = 1
@@ -109,9 +116,10 @@ class MeasurementPlan:
 class Measurement:
     """One figure with its 95 % interval, in the metric's SI unit.
 
-    `value`, `ci_low` and `ci_high` are None exactly where `status` is not usable; then `reason` says why.
-    `samples` are the accepted readings, in order; `details` are JSON values that say more of how the figure came about
-    (protocol, load before and after, clocks). Raises `InvalidValueError` for a value that is not finite.
+    `value`, `ci_low` and `ci_high` are None exactly where `status` is not usable; then `reason`
+    says why. `samples` are the accepted readings, in order; `details` are JSON values that say more
+    of how the figure came about (protocol, load before and after, clocks). Raises
+    `InvalidValueError` for a value that is not finite.
     """
 
     metric: str
@@ -133,7 +141,9 @@ class Measurement:
         object.__setattr__(self, "kind", Kind(self.kind))
         object.__setattr__(self, "status", Status(self.status))
         object.__setattr__(self, "samples", tuple(self.samples))
-        numbers = [n for n in (self.value, self.ci_low, self.ci_high, *self.samples) if n is not None]
+        numbers = [
+            n for n in (self.value, self.ci_low, self.ci_high, *self.samples) if n is not None
+        ]
         if not all(math.isfinite(n) for n in numbers):
             message = f"{self.metric} must be finite, not {numbers!r}"
             raise InvalidValueError(message)
@@ -148,14 +158,28 @@ class Measurement:
     def counted(cls, metric: str, unit: str, value: float) -> Self:
         """A figure that was counted exactly, so its interval is a point."""
         exact = float(value)
-        return cls(metric=metric, unit=unit, value=exact, ci_low=exact, ci_high=exact, kind=Kind.COUNTED,
-                   method="counted")
+        return cls(
+            metric=metric,
+            unit=unit,
+            value=exact,
+            ci_low=exact,
+            ci_high=exact,
+            kind=Kind.COUNTED,
+            method="counted",
+        )
 
     @classmethod
     def unavailable(cls, metric: str, unit: str, reason: str, **context: Any) -> Self:
         """A figure this machine cannot give."""
-        return cls(metric=metric, unit=unit, value=None, method="none", status=Status.UNAVAILABLE, reason=reason,
-                   **context)
+        return cls(
+            metric=metric,
+            unit=unit,
+            value=None,
+            method="none",
+            status=Status.UNAVAILABLE,
+            reason=reason,
+            **context,
+        )
 
 
 @cache

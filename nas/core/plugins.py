@@ -1,6 +1,8 @@
-"""Parts found by name. The ones of this repository are registered like a stranger's, as entry points of the groups
-`nas.spaces`, `nas.samplers`, `nas.scores`, `nas.metrics`, `nas.meters`, `nas.datasets` and `nas.workers`;
-`module:attribute` names anything importable, which runs that module's code."""
+"""Parts found by name. The ones of this repository are registered like a stranger's, as entry
+points of the groups `nas.spaces`, `nas.samplers`, `nas.scores`, `nas.metrics`, `nas.meters`,
+`nas.datasets` and `nas.workers`; `module:attribute` names anything importable, which runs that
+module's code.
+"""
 
 import importlib
 import inspect
@@ -19,7 +21,11 @@ HAVE: Mapping[str, tuple[str, ...]] = {
 }
 """What the objects of a group have."""
 TAKE: Mapping[str, tuple[str, ...]] = {
-    "nas.samplers": ("seed",), "nas.scores": ("network", "image_size"), "nas.meters": (), "nas.workers": ("address",)}
+    "nas.samplers": ("seed",),
+    "nas.scores": ("network", "image_size"),
+    "nas.meters": (),
+    "nas.workers": ("address",),
+}
 """What those of the other groups are called with."""
 GROUPS = (*HAVE, *TAKE)
 
@@ -39,14 +45,17 @@ def look_in(folder: str | Path) -> None:
 def load(group: str, name: str) -> Any:
     """The object registered under `name`, or the attribute that `module:attribute` names.
 
-    Raises `UnknownNameError`, which says what there is, and `InvalidValueError` for an object of another kind.
+    Raises `UnknownNameError`, which says what there is, and `InvalidValueError` for an object of
+    another kind.
     """
     if ":" in name:
         module, _, attribute = name.partition(":")
         try:
             found = getattr(importlib.import_module(module), attribute)
         except Exception as error:  # a stranger's module may raise anything while it is imported
-            raise UnknownNameError(f"{group} ({type(error).__name__}: {error})", name, names(group)) from error
+            raise UnknownNameError(
+                f"{group} ({type(error).__name__}: {error})", name, names(group)
+            ) from error
     else:
         entries = entry_points(group=group, name=name)
         if not entries:
@@ -59,8 +68,10 @@ def load(group: str, name: str) -> Any:
 def _require(group: str, name: str, found: object) -> None:
     missing = [each for each in HAVE.get(group, ()) if not hasattr(found, each)]
     if missing:
-        raise InvalidValueError(f"{name!r} is of type {type(found).__name__} and none of {group}: it has no "
-                                f"{', '.join(missing)}")
+        raise InvalidValueError(
+            f"{name!r} is of type {type(found).__name__} and none of {group}: it has no "
+            f"{', '.join(missing)}"
+        )
     if group not in TAKE:
         return
     wanted = f"none of {group}, which are called with ({', '.join(TAKE[group])})"
@@ -77,7 +88,9 @@ def _require(group: str, name: str, found: object) -> None:
 
 
 def code_outside(names: Iterable[str], folder: Path) -> list[Path]:
-    """The files of the modules that `module:attribute` names, as far as they lie outside the folder."""
+    """The files of the modules that `module:attribute` names, as far as they lie outside the
+    folder.
+    """
     modules = [importlib.import_module(name.partition(":")[0]) for name in names if ":" in name]
     files = dict.fromkeys(Path(module.__file__).resolve() for module in modules if module.__file__)
     return [file for file in files if not file.is_relative_to(folder.resolve())]

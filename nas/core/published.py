@@ -1,9 +1,9 @@
 """The published VoVNets as architectures: data, with the counts of their papers in the tests.
 
-V1: Lee et al. 2019, table 1. V2: Lee & Park 2020. The authors' V2 code puts eSE in every block, timm's in the last
-block of each stage; both are here. The PyTorch codes' stem (stride 2 in the third convolution) is the default; the
-paper's own stem (a max pool instead) is named with `_paper`; `_cifar` keeps the size of 32x32 images in its stem and
-is no paper's.
+V1: Lee et al. 2019, table 1. V2: Lee & Park 2020. The authors' V2 code puts eSE in every block,
+timm's in the last block of each stage; both are here. The PyTorch codes' stem (stride 2 in the
+third convolution) is the default; the paper's own stem (a max pool instead) is named with `_paper`;
+`_cifar` keeps the size of 32x32 images in its stem and is no paper's.
 """
 
 from dataclasses import replace
@@ -19,7 +19,9 @@ Widths = tuple[tuple[int, int], ...]
 """Of each stage: the outputs of its convolutions and of its aggregation."""
 
 
-def _vovnet(widths: Widths, blocks: tuple[int, ...] = (1, 1, 1, 1), layers: int = 5) -> Architecture:
+def _vovnet(
+    widths: Widths, blocks: tuple[int, ...] = (1, 1, 1, 1), layers: int = 5
+) -> Architecture:
     stages = tuple(
         OsaStage(mid_channels=mid, out_channels=out, num_layers=layers, num_blocks=repeats)
         for (mid, out), repeats in zip(widths, blocks, strict=True)
@@ -43,15 +45,22 @@ def _published() -> dict[str, Architecture]:
         "vovnet_v2_57": first["vovnet57"],
         "vovnet_v2_99": first["vovnet99"],
     }
-    second = {name: replace(net, residual=True, attention=Attention.ALL) for name, net in second.items()}
+    second = {
+        name: replace(net, residual=True, attention=Attention.ALL) for name, net in second.items()
+    }
     depthwise = {
         f"{name}_dw": replace(second[name], depthwise=True, stem_channels=(64, 64, 64))
         for name in ("vovnet_v2_19_slim", "vovnet_v2_19")
     }
     paper = {f"{name}_paper": replace(net, stem=Stem.PAPER) for name, net in first.items()}
-    timm = {f"{name}_timm": replace(second[name], attention=Attention.LAST)
-            for name in ("vovnet_v2_39", "vovnet_v2_57", "vovnet_v2_99")}
-    cifar = {f"{name}_cifar": replace(net, stem=Stem.CIFAR) for name, net in (first | second | depthwise).items()}
+    timm = {
+        f"{name}_timm": replace(second[name], attention=Attention.LAST)
+        for name in ("vovnet_v2_39", "vovnet_v2_57", "vovnet_v2_99")
+    }
+    cifar = {
+        f"{name}_cifar": replace(net, stem=Stem.CIFAR)
+        for name, net in (first | second | depthwise).items()
+    }
     return first | paper | second | depthwise | timm | cifar
 
 
@@ -60,7 +69,9 @@ PUBLISHED = _published()
 
 
 def published(name: str) -> Architecture:
-    """Find the published architecture of this name. Raises `UnknownNameError`, which says what there is."""
+    """Find the published architecture of this name. Raises `UnknownNameError`, which says what
+    there is.
+    """
     try:
         return PUBLISHED[name]
     except KeyError:

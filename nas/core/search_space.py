@@ -1,4 +1,6 @@
-"""Design spaces: the values a search may choose from, and the two ways between choices and an architecture."""
+"""Design spaces: the values a search may choose from, and the two ways between choices and an
+architecture.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +18,9 @@ Params = Mapping[str, Value]
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One coordinate of a space. `ordered` values (widths, depths) have neighbours, others are categories."""
+    """One coordinate of a space. `ordered` values (widths, depths) have neighbours, others are
+    categories.
+    """
 
     name: str
     values: tuple[Value, ...]
@@ -28,16 +32,22 @@ class Choice:
 
     def __post_init__(self) -> None:
         if not self.values or len(set(self.values)) != len(self.values):
-            message = f"choice {self.name}: values must be distinct and at least one, not {self.values!r}"
+            message = (
+                f"choice {self.name}: values must be distinct and at least one, not {self.values!r}"
+            )
             raise InvalidValueError(message)
         if self.ordered and list(self.values) != sorted(self.values):
-            message = f"choice {self.name}: numbers must be in increasing order, not {self.values!r}"
+            message = (
+                f"choice {self.name}: numbers must be in increasing order, not {self.values!r}"
+            )
             raise InvalidValueError(message)
 
 
 @runtime_checkable
 class SearchSpace(Protocol):
-    """What a search needs of a space. Law: `decode(encode(a)) == a` for every architecture of the space."""
+    """What a search needs of a space. Law: `decode(encode(a)) == a` for every architecture of the
+    space.
+    """
 
     @property
     def choices(self) -> Sequence[Choice]:
@@ -51,7 +61,9 @@ class SearchSpace(Protocol):
         """Build the architecture that these values of all choices stand for."""
 
     def encode(self, architecture: Architecture) -> dict[str, Value]:
-        """Find the values that stand for this architecture. Raises `InvalidValueError` where it is not in the space."""
+        """Find the values that stand for this architecture. Raises `InvalidValueError` where it is
+        not in the space.
+        """
 
 
 PER_STAGE = ("mid_channels", "out_channels", "num_layers", "num_blocks", "kernel_size")
@@ -62,10 +74,10 @@ PER_NETWORK = ("stem", "stem_mid", "stem_out", "residual", "depthwise", "attenti
 class OsaSpace:
     """All OSA networks whose widths, depths and switches are among the given values.
 
-    Per-stage fields hold one tuple of values for each stage, or one tuple of values for all stages alike; their
-    choices are named `stage2.mid_channels` and so on, stages counted as in the paper (the stem is stage 1).
-    `stem_mid` is the width of the stem's first two convolutions, `stem_out` of its third. A field with one value is
-    fixed and no choice.
+    Per-stage fields hold one tuple of values for each stage, or one tuple of values for all stages
+    alike; their choices are named `stage2.mid_channels` and so on, stages counted as in the paper
+    (the stem is stage 1). `stem_mid` is the width of the stem's first two convolutions, `stem_out`
+    of its third. A field with one value is fixed and no choice.
     """
 
     mid_channels: tuple[tuple[int, ...], ...]
@@ -120,21 +132,31 @@ class OsaSpace:
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
         """The coordinates with more than one value."""
-        return tuple(Choice(name=name, values=values) for name, values in self._all.items() if len(values) > 1)
+        return tuple(
+            Choice(name=name, values=values)
+            for name, values in self._all.items()
+            if len(values) > 1
+        )
 
     def decode(self, params: Params) -> Architecture:
-        """Build the architecture with these values. Raises `InvalidValueError` for unknown names or values."""
+        """Build the architecture with these values. Raises `InvalidValueError` for unknown names or
+        values.
+        """
         unknown = sorted(set(params) - {choice.name for choice in self.choices})
         if unknown:
             message = f"no choice named {', '.join(unknown)} in this space"
             raise InvalidValueError(message)
-        value: dict[str, Any] = {name: params.get(name, values[0]) for name, values in self._all.items()}
+        value: dict[str, Any] = {
+            name: params.get(name, values[0]) for name, values in self._all.items()
+        }
         for name, values in self._all.items():
             if name not in params and len(values) > 1:
                 message = f"no value for choice {name}"
                 raise InvalidValueError(message)
             if value[name] not in values:
-                message = f"{name} must be one of {', '.join(map(str, values))}, not {value[name]!r}"
+                message = (
+                    f"{name} must be one of {', '.join(map(str, values))}, not {value[name]!r}"
+                )
                 raise InvalidValueError(message)
         stages = tuple(
             OsaStage(**{name: value[f"stage{index + 2}.{name}"] for name in PER_STAGE})
@@ -145,7 +167,9 @@ class OsaSpace:
         return Architecture(stem_channels=stem_channels, stages=stages, **switches)
 
     def encode(self, architecture: Architecture) -> dict[str, Value]:
-        """Find the values that stand for this architecture. Raises `InvalidValueError` where it is not in the space."""
+        """Find the values that stand for this architecture. Raises `InvalidValueError` where it is
+        not in the space.
+        """
         first, second, third = architecture.stem_channels
         if first != second or len(architecture.stages) != len(self.mid_channels):
             message = "the architecture's stem or number of stages is not of this space"
@@ -175,11 +199,16 @@ class OsaSpace:
         blocks = [values for name, values in self._all.items() if name.endswith("num_blocks")]
         block_settings = math.prod(len(values) for values in blocks)
         single = int(all(1 in values for values in blocks))
-        merged = {Attention.LAST if value == Attention.ALL else Attention(value) for value in self.attention}
+        merged = {
+            Attention.LAST if value == Attention.ALL else Attention(value)
+            for value in self.attention
+        }
         with_switches = (block_settings - single) * len(self.residual) * len(self.attention)
         return others * (with_switches + single * len(merged))
 
 
 def enumerate_params(space: SearchSpace) -> "product[tuple[Value, ...]]":
-    """Every combination of values, in the order of `space.choices`; for spaces small enough to list."""
+    """Every combination of values, in the order of `space.choices`; for spaces small enough to
+    list.
+    """
     return product(*(choice.values for choice in space.choices))

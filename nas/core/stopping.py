@@ -1,12 +1,14 @@
-"""Whether a trial goes on after a rung, judged by all objectives at once. Pure functions on arrays of losses.
+"""Whether a trial goes on after a rung, judged by all objectives at once. Pure functions on arrays
+of losses.
 
-Two rules. By *rank*, a trial is stopped where it is behind the others at its rung, whatever it may become. By
-*futility*, where even an optimistic guess of its final error is dominated at the costs that it has: the guess comes
-from its errors so far and its size, by a regression on the trials that reached the last rung, and is better than what
-95 % of those trials became, each predicted from the others. Networks of small cost are so left alone for being small.
+Two rules. By *rank*, a trial is stopped where it is behind the others at its rung, whatever it may
+become. By *futility*, where even an optimistic guess of its final error is dominated at the costs
+that it has: the guess comes from its errors so far and its size, by a regression on the trials that
+reached the last rung, and is better than what 95 % of those trials became, each predicted from the
+others. Networks of small cost are so left alone for being small.
 
-Short training ranks networks poorly, the best of them most of all, so neither rule is on by itself, and futility
-stops nobody where it would have stopped a member of the front (docs/stopping.md).
+Short training ranks networks poorly, the best of them most of all, so neither rule is on by itself,
+and futility stops nobody where it would have stopped a member of the front (docs/stopping.md).
 """
 
 import math
@@ -37,10 +39,11 @@ SMALLEST = 1e-4
 
 
 def goes_on(losses: ArrayLike, index: int, keep: float, min_trials: int) -> bool:
-    """Whether point `index` of the (n, m) losses of all trials that reached the rung belongs to the best `keep`.
+    """Whether point `index` of the (n, m) losses of all trials that reached the rung belongs to the
+    best `keep`.
 
-    A point is kept where fewer than `ceil(keep * n)` points have a better non-dominated rank; so the whole front is
-    always kept. With fewer than `min_trials` points everybody goes on.
+    A point is kept where fewer than `ceil(keep * n)` points have a better non-dominated rank; so
+    the whole front is always kept. With fewer than `min_trials` points everybody goes on.
     """
     order = ranks(losses)
     if len(order) < min_trials:
@@ -50,7 +53,9 @@ def goes_on(losses: ArrayLike, index: int, keep: float, min_trials: int) -> bool
 
 
 def runs_through(seed: int) -> bool:
-    """Whether a trial of this seed is stopped by no rule: one in ten, so that rungs can be compared without bias."""
+    """Whether a trial of this seed is stopped by no rule: one in ten, so that rungs can be compared
+    without bias.
+    """
     return seed % 10 == 0
 
 
@@ -61,16 +66,27 @@ Curve = tuple[int, Sequence[float], Sequence[float], Sequence[float]]
 def curve_of(trial: Trial, objectives: Sequence[Objective]) -> Curve | None:
     """What futility learns from a trial; None unless it is complete and no duplicate."""
     known = trial.evaluation
-    if trial.state is not TrialState.COMPLETE or trial.duplicate_of is not None or not known.rungs or not all(
-            known.value(size) for size in SIZES):
+    if (
+        trial.state is not TrialState.COMPLETE
+        or trial.duplicate_of is not None
+        or not known.rungs
+        or not all(known.value(size) for size in SIZES)
+    ):
         return None
-    return trial.number, [rung.error for rung in known.rungs], costs_of(trial, objectives), sizes_of(trial)
+    return (
+        trial.number,
+        [rung.error for rung in known.rungs],
+        costs_of(trial, objectives),
+        sizes_of(trial),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curves:
-    """Networks that were trained to the last rung: `errors` (n, r) at every rung, `costs` (n, m), the losses of the
-    other objectives, and `sizes` (n, s), positive counts. `numbers` (n,) is what they are called by."""
+    """Networks that were trained to the last rung: `errors` (n, r) at every rung, `costs` (n, m),
+    the losses of the other objectives, and `sizes` (n, s), positive counts. `numbers` (n,) is what
+    they are called by.
+    """
 
     numbers: NDArray[np.int64]
     errors: Array
@@ -80,15 +96,19 @@ class Curves:
     @classmethod
     def of(cls, trials: Iterable[Trial], objectives: Sequence[Objective]) -> Self:
         """Of the complete trials, duplicates left out."""
-        return cls.of_curves([curve for trial in trials if (curve := curve_of(trial, objectives)) is not None])
+        return cls.of_curves(
+            [curve for trial in trials if (curve := curve_of(trial, objectives)) is not None]
+        )
 
     @classmethod
     def of_curves(cls, curves: Sequence[Curve]) -> Self:
         """Of these, in their order."""
-        return cls(numbers=np.array([number for number, *_ in curves], dtype=np.int64),
-                   errors=_table([errors for _, errors, _, _ in curves]),
-                   costs=_table([costs for _, _, costs, _ in curves]),
-                   sizes=_table([sizes for *_, sizes in curves]))
+        return cls(
+            numbers=np.array([number for number, *_ in curves], dtype=np.int64),
+            errors=_table([errors for _, errors, _, _ in curves]),
+            costs=_table([costs for _, _, costs, _ in curves]),
+            sizes=_table([sizes for *_, sizes in curves]),
+        )
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -115,9 +135,10 @@ def _table(rows: Sequence[Sequence[float]]) -> Array:
 
 
 class Futility:
-    """The rule at the `rung`-th rung, from 1, learned from these curves. `mistakes` are the members of their front that
-    it would have stopped, had it learned from the others; while there is one, or fewer curves than it `needs`, it stops
-    nobody."""
+    """The rule at the `rung`-th rung, from 1, learned from these curves. `mistakes` are the members
+    of their front that it would have stopped, had it learned from the others; while there is one,
+    or fewer curves than it `needs`, it stops nobody.
+    """
 
     def __init__(self, curves: Curves, rung: int) -> None:
         self._curves, self._rung = curves, rung
@@ -130,11 +151,18 @@ class Futility:
         inverse = np.linalg.pinv(known)
         self._weights = inverse @ final
         leverage = np.einsum("ij,ji->i", known, inverse)
-        left_out = final - (final - known @ self._weights) / np.maximum(1 - leverage, 1e-9)  # (n,) from the others
+        left_out = final - (final - known @ self._weights) / np.maximum(
+            1 - leverage, 1e-9
+        )  # (n,) from the others
         self._better = left_out - final
         front = np.flatnonzero(ranks(curves.losses) == 0)
-        self.mistakes = [int(curves.numbers[i]) for i in front.tolist() if self._dominated(
-            left_out[i] - _quantile(np.delete(self._better, i)), curves.costs[i], but=i)]
+        self.mistakes = [
+            int(curves.numbers[i])
+            for i in front.tolist()
+            if self._dominated(
+                left_out[i] - _quantile(np.delete(self._better, i)), curves.costs[i], but=i
+            )
+        ]
 
     @property
     def ready(self) -> bool:
@@ -154,21 +182,30 @@ class Futility:
         stopped = ", ".join(map(str, self.mistakes))
         return f"off: it would have stopped trial {stopped} of the front" if stopped else "on"
 
-    def stops(self, errors: Sequence[float], costs: Sequence[float], sizes: Sequence[float]) -> bool:
+    def stops(
+        self, errors: Sequence[float], costs: Sequence[float], sizes: Sequence[float]
+    ) -> bool:
         """Whether to stop a trial with these errors up to the rung, costs and sizes."""
         if not self.on:
             return False
         known = self._features(np.array([errors]), np.array([sizes]))
-        return self._dominated(float((known @ self._weights)[0]) - _quantile(self._better), np.array(costs))
+        return self._dominated(
+            float((known @ self._weights)[0]) - _quantile(self._better), np.array(costs)
+        )
 
     @staticmethod
     def _features(errors: Array, sizes: Array) -> Array:
-        return np.column_stack([np.ones(len(errors)), np.log(np.maximum(errors, SMALLEST)), np.log(sizes)])
+        return np.column_stack(
+            [np.ones(len(errors)), np.log(np.maximum(errors, SMALLEST)), np.log(sizes)]
+        )
 
     def _dominated(self, log_error: float, costs: Array, but: int | None = None) -> bool:
-        """Whether a network of these costs, none dearer, has an error that is lower by more than the margin."""
+        """Whether a network of these costs, none dearer, has an error that is lower by more than
+        the margin.
+        """
         beats = (self._curves.costs <= costs).all(axis=1) & (
-            self._curves.errors[:, -1] * (1 + MARGIN) <= math.exp(log_error))
+            self._curves.errors[:, -1] * (1 + MARGIN) <= math.exp(log_error)
+        )
         if but is not None:
             beats[but] = False
         return bool(beats.any())

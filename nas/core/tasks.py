@@ -1,4 +1,6 @@
-"""What a worker is given and what it reports back: the messages between the search and whoever does the work."""
+"""What a worker is given and what it reports back: the messages between the search and whoever does
+the work.
+"""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,9 +14,10 @@ from nas.core.trial import Evaluation, Rung
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """What an event took besides its own seconds: `waiting_s` until the worker got the device, the joules that the
-    device drew for it, and `engine_j` that it drew since the event before for anything else; None where nobody can
-    tell."""
+    """What an event took besides its own seconds: `waiting_s` until the worker got the device, the
+    joules that the device drew for it, and `engine_j` that it drew since the event before for
+    anything else; None where nobody can tell.
+    """
 
     waiting_s: float = 0.0
     energy_j: float | None = None
@@ -31,7 +34,9 @@ class Numbered(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A trial to work on. `evaluation` is what is known already, so that an interrupted trial goes on from there."""
+    """A trial to work on. `evaluation` is what is known already, so that an interrupted trial goes
+    on from there.
+    """
 
     number: int
     architecture: Architecture
@@ -41,7 +46,9 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Together:
-    """Networks to measure in one session; one `Measured` event answers it, as many figures for each, in their order."""
+    """Networks to measure in one session; one `Measured` event answers it, as many figures for
+    each, in their order.
+    """
 
     number: int
     architectures: tuple[Architecture, ...]
@@ -49,7 +56,9 @@ class Together:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A trained network of ours: its architecture, and the path of its weights among the artifacts."""
+    """A trained network of ours: its architecture, and the path of its weights among the
+    artifacts.
+    """
 
     architecture: Architecture
     path: str
@@ -57,9 +66,11 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class FinalTask:
-    """A network to train fully: `architecture`, or where it is None the one that `network` (`module:callable`) makes.
+    """A network to train fully: `architecture`, or where it is None the one that `network`
+    (`module:callable`) makes.
 
-    `place` is the folder among the artifacts for its weights, and for what it goes on from after an interruption.
+    `place` is the folder among the artifacts for its weights, and for what it goes on from after an
+    interruption.
     """
 
     number: int
@@ -78,7 +89,9 @@ class FinalTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Advanced:
-    """So many epochs of a final training are done; nothing to record, `loss` is the mean of the last of them."""
+    """So many epochs of a final training are done; nothing to record, `loss` is the mean of the
+    last of them.
+    """
 
     epochs: float
     loss: float
@@ -114,4 +127,6 @@ class Decision(StrEnum):
 
     GO_ON = "go on"
     END = "end"
-    """The trial is over and recorded: complete, beyond a limit, passed over, or behind the others."""
+    """The trial is over and recorded: complete, beyond a limit, passed over, or behind the
+    others.
+    """

@@ -24,12 +24,16 @@ class TrialState(StrEnum):
     COMPLETE = "complete"
     """Every objective has a value; the trial may still be infeasible."""
     STOPPED = "stopped"
-    """Ended early on purpose: beyond a limit or passed over before training, or behind the others at a rung."""
+    """Ended early on purpose: beyond a limit or passed over before training, or behind the others
+    at a rung.
+    """
     FAILED = "failed"
 
 
 CERTIFIED: Mapping[str, str] = {"latency": "certified_latency", "energy": "certified_energy"}
-"""What a metric is called where it was measured together with the other members of a front: beside it, not instead."""
+"""What a metric is called where it was measured together with the other members of a front: beside
+it, not instead.
+"""
 
 MOVES: Mapping[TrialState, frozenset[TrialState]] = {
     TrialState.RUNNING: frozenset({TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED}),
@@ -42,10 +46,11 @@ MOVES: Mapping[TrialState, frozenset[TrialState]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """A trained architecture judged: after `epochs` epochs its share of wrong validation answers is `error`.
+    """A trained architecture judged: after `epochs` epochs its share of wrong validation answers is
+    `error`.
 
-    `checkpoint` names its weights in the artifact store; `train_s` and `validation_s` are the seconds this rung took
-    beyond the one before; `images` were trained on in them.
+    `checkpoint` names its weights in the artifact store; `train_s` and `validation_s` are the
+    seconds this rung took beyond the one before; `images` were trained on in them.
     """
 
     epochs: float
@@ -66,8 +71,9 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True)
 class Replicate:
-    """The same network trained again by the search's recipe with another seed, judged on the same images; it drew
-    `energy_j` joules, None where nobody measured them."""
+    """The same network trained again by the search's recipe with another seed, judged on the same
+    images; it drew `energy_j` joules, None where nobody measured them.
+    """
 
     seed: int
     rungs: tuple[Rung, ...] = ()
@@ -76,10 +82,12 @@ class Replicate:
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """What work took on all workers together: epochs, seconds, and joules where they were measured, else None.
+    """What work took on all workers together: epochs, seconds, and joules where they were measured,
+    else None.
 
-    `waiting_s` are seconds until a worker got the device, to itself or shared; they are no device time. `measuring_j`
-    are those of the joules that measuring drew; training and validating drew the others.
+    `waiting_s` are seconds until a worker got the device, to itself or shared; they are no device
+    time. `measuring_j` are those of the joules that measuring drew; training and validating drew
+    the others.
     """
 
     epochs: float = 0.0
@@ -96,10 +104,17 @@ class Spent:
         return self.measuring_s + self.training_s + self.validation_s
 
     def __add__(self, other: Self) -> Self:
-        sums = {each.name: getattr(self, each.name) + getattr(other, each.name)
-                for each in fields(self) if not each.name.endswith("_j")}
-        return replace(self, **sums, energy_j=sum_known(self.energy_j, other.energy_j),
-                       measuring_j=sum_known(self.measuring_j, other.measuring_j))
+        sums = {
+            each.name: getattr(self, each.name) + getattr(other, each.name)
+            for each in fields(self)
+            if not each.name.endswith("_j")
+        }
+        return replace(
+            self,
+            **sums,
+            energy_j=sum_known(self.energy_j, other.energy_j),
+            measuring_j=sum_known(self.measuring_j, other.measuring_j),
+        )
 
 
 def sum_known(*joules: float | None) -> float | None:
@@ -110,10 +125,11 @@ def sum_known(*joules: float | None) -> float | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """All that is known of one architecture in a study: measurements by metric, and rungs in order of epochs.
+    """All that is known of one architecture in a study: measurements by metric, and rungs in order
+    of epochs.
 
-    `replicates` say how far a rung's error depends on the seed; no decision of the search depends on them. `waiting_s`,
-    `energy_j` and `measuring_j` are what its work took besides, see `Spent`.
+    `replicates` say how far a rung's error depends on the seed; no decision of the search depends
+    on them. `waiting_s`, `energy_j` and `measuring_j` are what its work took besides, see `Spent`.
     """
 
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
@@ -127,15 +143,27 @@ class Evaluation:
     @property
     def spent(self) -> Spent:
         """What the work so far took, replicates left out."""
-        return Spent(epochs=self.rungs[-1].epochs if self.rungs else 0.0, measuring_s=self.measure_s,
-                     training_s=sum(rung.train_s for rung in self.rungs),
-                     validation_s=sum(rung.validation_s for rung in self.rungs),
-                     waiting_s=self.waiting_s, energy_j=self.energy_j, measuring_j=self.measuring_j)
+        return Spent(
+            epochs=self.rungs[-1].epochs if self.rungs else 0.0,
+            measuring_s=self.measure_s,
+            training_s=sum(rung.train_s for rung in self.rungs),
+            validation_s=sum(rung.validation_s for rung in self.rungs),
+            waiting_s=self.waiting_s,
+            energy_j=self.energy_j,
+            measuring_j=self.measuring_j,
+        )
 
     def fresh_errors(self) -> tuple[float, ...]:
-        """The errors of the replicates that reached the last rung: of seeds that nothing was chosen by."""
-        return tuple(replicate.rungs[-1].error for replicate in self.replicates
-                     if self.rungs and replicate.rungs and replicate.rungs[-1].epochs == self.rungs[-1].epochs)
+        """The errors of the replicates that reached the last rung: of seeds that nothing was chosen
+        by.
+        """
+        return tuple(
+            replicate.rungs[-1].error
+            for replicate in self.replicates
+            if self.rungs
+            and replicate.rungs
+            and replicate.rungs[-1].epochs == self.rungs[-1].epochs
+        )
 
     def value(self, metric: str) -> float | None:
         """The metric's value, None where there is none (yet). `error` is the last rung's."""
@@ -147,22 +175,32 @@ class Evaluation:
     def shown(self, metric: str) -> Measurement | None:
         """The best figure there is: the certified one, where it has a value."""
         certified = self.measurements.get(CERTIFIED.get(metric, ""))
-        return certified if certified and certified.value is not None else self.measurements.get(metric)
+        return (
+            certified
+            if certified and certified.value is not None
+            else self.measurements.get(metric)
+        )
 
     @property
     def certified_in(self) -> str | None:
         """The session of the certified figures, None where there are none or one has no value."""
-        figures = [self.measurements[name] for name in CERTIFIED.values() if name in self.measurements]
+        figures = [
+            self.measurements[name] for name in CERTIFIED.values() if name in self.measurements
+        ]
         whole = figures and all(figure.value is not None for figure in figures)
         return str(figures[0].details.get("session")) if whole else None
 
-    def with_measurements(self, measurements: Sequence[Measurement], measure_s: float = 0.0) -> Self:
+    def with_measurements(
+        self, measurements: Sequence[Measurement], measure_s: float = 0.0
+    ) -> Self:
         """With these measurements added; a metric measured again replaces its old figure."""
         known = {**self.measurements, **{m.metric: m for m in measurements}}
         return replace(self, measurements=known, measure_s=self.measure_s + measure_s)
 
     def with_effort(self, waiting_s: float, energy_j: float | None, *, measuring: bool) -> Self:
-        """With more seconds waited and, where they were measured, joules drawn, by measuring or by training."""
+        """With more seconds waited and, where they were measured, joules drawn, by measuring or by
+        training.
+        """
         found = replace(self, waiting_s=self.waiting_s + waiting_s)
         if energy_j is not None:
             found = replace(found, energy_j=(self.energy_j or 0.0) + energy_j)
@@ -180,8 +218,10 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One point of a study. `duplicate_of` is the earlier trial of the same architecture whose evaluation this one
-    shares; `sampler_state` is what the sampler wants back when it is rebuilt from the record."""
+    """One point of a study. `duplicate_of` is the earlier trial of the same architecture whose
+    evaluation this one shares; `sampler_state` is what the sampler wants back when it is rebuilt
+    from the record.
+    """
 
     number: int
     params: Params
@@ -198,11 +238,15 @@ class Trial:
 
     @property
     def untrained(self) -> bool:
-        """Whether it ended before any training: beyond a limit, or passed over for networks that promise more."""
+        """Whether it ended before any training: beyond a limit, or passed over for networks that
+        promise more.
+        """
         return self.state is TrialState.STOPPED and not self.evaluation.rungs
 
     def moved_to(self, state: TrialState, **changes: Any) -> Self:
-        """This trial in another state. Raises `InvalidValueError` for a move that is not in `MOVES`."""
+        """This trial in another state. Raises `InvalidValueError` for a move that is not in
+        `MOVES`.
+        """
         if state not in MOVES[self.state]:
             message = f"trial {self.number} cannot go from {self.state} to {state}"
             raise InvalidValueError(message)
@@ -215,27 +259,38 @@ class Trial:
             return None
         return tuple(o.loss(v) for o, v in zip(objectives, values, strict=True) if v is not None)
 
-    def bounds(self, objectives: Sequence[Objective], *,
-               certified: bool = False) -> tuple[tuple[float, float], ...] | None:
-        """Of each loss its best and its worst within the 95 % interval, or None where one has no value.
+    def bounds(
+        self, objectives: Sequence[Objective], *, certified: bool = False
+    ) -> tuple[tuple[float, float], ...] | None:
+        """Of each loss its best and its worst within the 95 % interval, or None where one has no
+        value.
 
-        The value itself where nothing was measured; a measured value without interval may be anything. `certified`
-        takes the certified figures.
+        The value itself where nothing was measured; a measured value without interval may be
+        anything. `certified` takes the certified figures.
         """
         if self.losses(objectives) is None:
             return None
         known = self.evaluation
-        figures = [known.shown(o.metric) if certified else known.measurements.get(o.metric) for o in objectives]
-        return tuple(_bounds(objective, figure, known.value(objective.metric))
-                     for objective, figure in zip(objectives, figures, strict=True))
+        figures = [
+            known.shown(o.metric) if certified else known.measurements.get(o.metric)
+            for o in objectives
+        ]
+        return tuple(
+            _bounds(objective, figure, known.value(objective.metric))
+            for objective, figure in zip(objectives, figures, strict=True)
+        )
 
     def violation(self, objectives: Sequence[Objective]) -> float:
-        """Sum of the violated limits as shares of them, over the objectives that have a value; 0 is feasible."""
+        """Sum of the violated limits as shares of them, over the objectives that have a value; 0 is
+        feasible.
+        """
         values = [(o, self.evaluation.value(o.metric)) for o in objectives]
         return sum(o.violation(value) for o, value in values if value is not None)
 
 
-def _bounds(objective: Objective, figure: Measurement | None, value: float | None) -> tuple[float, float]:
+def _bounds(
+    objective: Objective, figure: Measurement | None, value: float | None
+) -> tuple[float, float]:
     """Of one loss."""
     if figure is not None and figure.status is Status.NOISY and figure.ci_low is None:
         return -math.inf, math.inf

@@ -1,6 +1,8 @@
-"""Handwritten digits (UCI, 1998) as scikit-learn ships them: 1,797 images of 8x8 pixels with 17 grey levels.
+"""Handwritten digits (UCI, 1998) as scikit-learn ships them: 1,797 images of 8x8 pixels with 17
+grey levels.
 
-Here as 32x32 RGB, so that a CIFAR study runs on them unchanged where CIFAR-10 cannot be had. 1,437 train, 360 test.
+Here as 32x32 RGB, so that a CIFAR study runs on them unchanged where CIFAR-10 cannot be had. 1,437
+train, 360 test.
 """
 
 from dataclasses import dataclass
@@ -24,16 +26,22 @@ GREY_LEVELS = 16
 class Digits:
     """The data set; it comes with scikit-learn, so it is always there."""
 
-    def prepare(self, spec: DataSpec, progress: Progress | None) -> int:  # noqa: ARG002 - one protocol for all
+    def prepare(self, spec: DataSpec, progress: Progress | None) -> int:
         """The number of training images."""
         return TRAIN_IMAGES
 
-    def load(self, spec: DataSpec) -> Dataset:  # noqa: ARG002
+    def load(self, spec: DataSpec) -> Dataset:
         """The training images."""
         train, _ = _halves()
         mean, std = channel_statistics(train.images)
-        return Dataset(name="digits", classes=tuple("0123456789"), train=train, mean=mean, std=std,
-                       read_test=_test)
+        return Dataset(
+            name="digits",
+            classes=tuple("0123456789"),
+            train=train,
+            mean=mean,
+            std=std,
+            read_test=_test,
+        )
 
 
 def _test() -> Images:
@@ -47,7 +55,9 @@ def _halves() -> tuple[Images, Images]:
     grey, labels = load_digits(return_X_y=True)  # (1797, 64), 0 to 16
     small = torch.from_numpy(grey.astype(np.float32)).reshape(-1, 1, 8, 8) * (255 / GREY_LEVELS)
     large = F.interpolate(small, size=(32, 32), mode="bilinear").round().to(torch.uint8)
-    images = Images(large.expand(-1, 3, -1, -1).contiguous(), torch.from_numpy(labels.astype(np.int64)))
+    images = Images(
+        large.expand(-1, 3, -1, -1).contiguous(), torch.from_numpy(labels.astype(np.int64))
+    )
     train, test = split(images.labels, TEST_IMAGES, SPLIT_SEED)
     return images.take(train), images.take(test)
 

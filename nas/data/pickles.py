@@ -1,7 +1,8 @@
 """Reading the pickles of a published data set without running what a pickle can run.
 
-A pickle may call anything importable. The files of CIFAR-10 need three names to rebuild NumPy arrays and the built-in
-containers, so no other name is let through. Strings of Python 2 are read as bytes.
+A pickle may call anything importable. The files of CIFAR-10 need three names to rebuild NumPy
+arrays and the built-in containers, so no other name is let through. Strings of Python 2 are read as
+bytes.
 """
 
 import pickle
@@ -29,7 +30,9 @@ class _ArrayUnpickler(pickle.Unpickler):
         try:
             return ALLOWED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which no data file needs") from None
+            raise pickle.UnpicklingError(
+                f"it names {module}.{name}, which no data file needs"
+            ) from None
 
 
 def _read(file: BinaryIO) -> Any:
@@ -44,5 +47,9 @@ def read_pickle(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             return _read(file)
-    except Exception as error:  # a broken pickle can raise any exception, says the documentation of pickle
-        raise CorruptFileError(f"{path} is not a readable data file: {error or type(error).__name__}") from error
+    except (
+        Exception
+    ) as error:  # a broken pickle can raise any exception, says the documentation of pickle
+        raise CorruptFileError(
+            f"{path} is not a readable data file: {error or type(error).__name__}"
+        ) from error

@@ -1,4 +1,6 @@
-"""Mean and standard deviation of the pixels of a data set, from its histogram: exact and without a float copy."""
+"""Mean and standard deviation of the pixels of a data set, from its histogram: exact and without a
+float copy.
+"""
 
 import torch
 from torch import Tensor
@@ -7,7 +9,8 @@ from nas.data import Channels
 
 
 def channel_statistics(images: Tensor) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of each channel of uint8 (N, 3, H, W), for pixels scaled to [0, 1].
+    """Mean and standard deviation of each channel of uint8 (N, 3, H, W), for pixels scaled to [0,
+    1].
 
     A channel of one single value gets the standard deviation 1/255, one step of its scale.
     """

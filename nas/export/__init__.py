@@ -1,4 +1,6 @@
-"""Found networks as files that need nothing of this package: one checked folder, whole or not there."""
+"""Found networks as files that need nothing of this package: one checked folder, whole or not
+there.
+"""
 
 from nas.export.bundle import export_bundle
 from nas.export.manifest import BundleFile, Check, Manifest
@@ -6,5 +8,14 @@ from nas.export.programs import feature_names
 from nas.export.trial import export_trial
 from nas.export.verify import Bundle, Verification, verify_bundle
 
-__all__ = ["Bundle", "BundleFile", "Check", "Manifest", "Verification", "export_bundle", "export_trial",
-           "feature_names", "verify_bundle"]
+__all__ = [
+    "Bundle",
+    "BundleFile",
+    "Check",
+    "Manifest",
+    "Verification",
+    "export_bundle",
+    "export_trial",
+    "feature_names",
+    "verify_bundle",
+]

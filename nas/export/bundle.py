@@ -1,9 +1,11 @@
-"""One network as a folder of files: written beside its place, checked, and renamed into it when all is right.
+"""One network as a folder of files: written beside its place, checked, and renamed into it when all
+is right.
 
-The folder is a Hugging Face repository too: `config.json` and `model.safetensors` in timm's form, `osa_nas_timm.py`
-where timm needs it, `modeling.py`, `backbone.onnx`, `backbone_fp16.onnx`, `classifier.onnx`, `backbone.pt2`,
-`architecture.json` (the network, its classes and how images are normalised) and `.txt` (drawn), `record.json`,
-`README.md`, `LICENSE`, `manifest.json` (checksums, checks, latency of the files).
+The folder is a Hugging Face repository too: `config.json` and `model.safetensors` in timm's form,
+`osa_nas_timm.py` where timm needs it, `modeling.py`, `backbone.onnx`, `backbone_fp16.onnx`,
+`classifier.onnx`, `backbone.pt2`, `architecture.json` (the network, its classes and how images are
+normalised) and `.txt` (drawn), `record.json`, `README.md`, `LICENSE`, `manifest.json` (checksums,
+checks, latency of the files).
 """
 
 import json
@@ -35,35 +37,62 @@ from nas.export.verify import FORMAT, Bundle, check_files, compare_latency, meas
 from nas.model import VoVNet, build
 from nas.model.onnx_file import PACKAGES, require_packages
 
-RECORD = {"study": str, "trial": int, "params": Mapping, "measurements": list, "rungs": list, "dataset": str}
+RECORD = {
+    "study": str,
+    "trial": int,
+    "params": Mapping,
+    "measurements": list,
+    "rungs": list,
+    "dataset": str,
+}
 """What a record must hold."""
 PROBLEMS_SHOWN = 3
 
 
-def export_bundle(*, architecture: Architecture, weights: Mapping[str, Tensor], classes: Sequence[str],
-                  mean: Sequence[float], std: Sequence[float], image_size: int, record: Mapping[str, Any],
-                  destination: Path, drawing: str = "", measure: bool = True) -> Manifest:
+def export_bundle(
+    *,
+    architecture: Architecture,
+    weights: Mapping[str, Tensor],
+    classes: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    image_size: int,
+    record: Mapping[str, Any],
+    destination: Path,
+    drawing: str = "",
+    measure: bool = True,
+) -> Manifest:
     """Write the trained network to the folder `destination`, which must not exist or be empty.
 
-    `weights` is the state dict of `nas.model.build(architecture, len(classes))`, on any device. `classes` are in the
-    order of the logits. `mean` and `std` are per colour, of pixels scaled to [0, 1]; images are `image_size` pixels
-    square. `record` holds JSON values: `study` (name), `trial` (number), `params`, `measurements` (list of the fields
-    of `Measurement`), `rungs` (list of the fields of `Rung`, in order), `dataset` (name), and may hold `recipe` (the
-    study as `StudySpec.to_dict` gives it). `drawing` is the text of `architecture.txt`; `measure` takes the latency of
-    the written files on this machine.
-    Raises `InvalidValueError` for arguments that are none of this, `CorruptFileError` for weights of another network or
-    with values that are not finite, `MissingDependencyError` without the extra `export`, and `ExportError` for a
-    folder that cannot be written or checks that fail; the destination is then as it was.
+    `weights` is the state dict of `nas.model.build(architecture, len(classes))`, on any device.
+    `classes` are in the order of the logits. `mean` and `std` are per colour, of pixels scaled to
+    [0, 1]; images are `image_size` pixels square. `record` holds JSON values: `study` (name),
+    `trial` (number), `params`, `measurements` (list of the fields of `Measurement`), `rungs` (list
+    of the fields of `Rung`, in order), `dataset` (name), and may hold `recipe` (the study as
+    `StudySpec.to_dict` gives it). `drawing` is the text of `architecture.txt`; `measure` takes the
+    latency of the written files on this machine. Raises `InvalidValueError` for arguments that are
+    none of this, `CorruptFileError` for weights of another network or with values that are not
+    finite, `MissingDependencyError` without the extra `export`, and `ExportError` for a folder that
+    cannot be written or checks that fail; the destination is then as it was.
     """
     require_packages()
     if find_spec("timm") is None:
         raise MissingDependencyError("timm", "export")
     facts = _facts(architecture, classes, tuple(mean), tuple(std), image_size)
-    common: dict[str, Any] = {"classes": classes, "mean": mean, "std": std, "image_size": image_size}
-    texts = {"architecture.json": _json(facts), "record.json": _json(_checked_record(record)),
-             "modeling.py": modeling_source(), "LICENSE": template("LICENSE"),
-             "config.json": _json(timm_config(architecture, **common)),
-             "README.md": card(architecture, **common, record=record)}
+    common: dict[str, Any] = {
+        "classes": classes,
+        "mean": mean,
+        "std": std,
+        "image_size": image_size,
+    }
+    texts = {
+        "architecture.json": _json(facts),
+        "record.json": _json(_checked_record(record)),
+        "modeling.py": modeling_source(),
+        "LICENSE": template("LICENSE"),
+        "config.json": _json(timm_config(architecture, **common)),
+        "README.md": card(architecture, **common, record=record),
+    }
     support = timm_support(architecture)
     if support.kind == "registered":
         texts[f"{REGISTRY}.py"] = registry_source()
@@ -84,17 +113,27 @@ def export_bundle(*, architecture: Architecture, weights: Mapping[str, Tensor], 
         figures = measure_latency(bundle) if measure else ()
         manifest = Manifest(
             files=tuple(BundleFile.read(path) for path in sorted(folder.iterdir())),
-            checks={check.name: check for check in checks}, timm=support.to_dict(),
-            versions={package: version(package) for package in ("osa-nas", "torch", "safetensors", "timm", *PACKAGES)},
-            figures=tuple(plain(figure) for figure in figures), warnings=compare_latency(bundle, figures))
+            checks={check.name: check for check in checks},
+            timm=support.to_dict(),
+            versions={
+                package: version(package)
+                for package in ("osa-nas", "torch", "safetensors", "timm", *PACKAGES)
+            },
+            figures=tuple(plain(figure) for figure in figures),
+            warnings=compare_latency(bundle, figures),
+        )
         _write(folder / "manifest.json", _json(manifest.to_dict()).encode())
     return manifest
 
 
 def plain(value: Any) -> Any:
     """The fields of a dataclass as JSON values; times in ISO format."""
-    return json.loads(json.dumps(asdict(value), default=lambda other: other.isoformat()
-                                 if isinstance(other, datetime) else str(other)))
+    return json.loads(
+        json.dumps(
+            asdict(value),
+            default=lambda other: other.isoformat() if isinstance(other, datetime) else str(other),
+        )
+    )
 
 
 def _programs(model: VoVNet) -> Iterator[tuple[str, bytes]]:
@@ -108,8 +147,13 @@ def _programs(model: VoVNet) -> Iterator[tuple[str, bytes]]:
     yield "classifier.onnx", classifier_onnx(backbone, cast("nn.Linear", model.head.fc))
 
 
-def _facts(architecture: Architecture, classes: Sequence[str], mean: tuple[float, ...], std: tuple[float, ...],
-           image_size: int) -> dict[str, Any]:
+def _facts(
+    architecture: Architecture,
+    classes: Sequence[str],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    image_size: int,
+) -> dict[str, Any]:
     """What `architecture.json` holds."""
     if not classes or not all(isinstance(name, str) for name in classes):
         raise InvalidValueError(f"classes must be names, at least one, not {classes!r}")
@@ -119,14 +163,23 @@ def _facts(architecture: Architecture, classes: Sequence[str], mean: tuple[float
         raise InvalidValueError(f"mean must be three numbers, not {mean!r}")
     if len(std) != 3 or not all(map(math.isfinite, std)) or min(std) <= 0:
         raise InvalidValueError(f"std must be three positive numbers, not {std!r}")
-    return {"format": FORMAT, "digest": architecture.digest, "architecture": architecture.to_dict(),
-            "classes": list(classes), "image_size": image_size, "mean": list(mean), "std": list(std)}
+    return {
+        "format": FORMAT,
+        "digest": architecture.digest,
+        "architecture": architecture.to_dict(),
+        "classes": list(classes),
+        "image_size": image_size,
+        "mean": list(mean),
+        "std": list(std),
+    }
 
 
 def _checked_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
     for name, kind in RECORD.items():
         if not isinstance(record.get(name), kind):
-            raise InvalidValueError(f"record[{name!r}] must be of type {kind.__name__}, not {record.get(name)!r}")
+            raise InvalidValueError(
+                f"record[{name!r}] must be of type {kind.__name__}, not {record.get(name)!r}"
+            )
     return record
 
 
@@ -138,17 +191,25 @@ def _json(values: Mapping[str, Any]) -> str:
 
 
 def _network(architecture: Architecture, weights: Mapping[str, Tensor], num_classes: int) -> VoVNet:
-    """The network with these weights, float32 on the CPU in eval mode; built on the meta device, it draws nothing."""
+    """The network with these weights, float32 on the CPU in eval mode; built on the meta device, it
+    draws nothing.
+    """
     with torch.device("meta"):
         model = build(architecture, num_classes)
     problems = list(_problems(weights, model.state_dict()))
     if problems:
-        more = f"; and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
-        raise CorruptFileError(f"these weights are not of this network: {'; '.join(problems[:PROBLEMS_SHOWN])}{more}")
+        more = (
+            f"; and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
+        )
+        raise CorruptFileError(
+            f"these weights are not of this network: {'; '.join(problems[:PROBLEMS_SHOWN])}{more}"
+        )
     model.to_empty(device="cpu").load_state_dict(weights)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     if any(_untouched(norm) for norm in norms):
-        raise CorruptFileError("these weights were never trained: the BatchNorm statistics are those of a new network")
+        raise CorruptFileError(
+            "these weights were never trained: the BatchNorm statistics are those of a new network"
+        )
     return model.eval()
 
 
@@ -172,15 +233,18 @@ def _untouched(norm: nn.BatchNorm2d) -> bool:
 def _whole(destination: Path) -> Iterator[Path]:
     """A folder to fill, renamed to `destination` at the end; on any failure nothing of it stays.
 
-    It lies in the nearest folder that exists, so on the same file system, under a name that begins with a dot; a
-    process that is killed leaves it there. Raises `ExportError` where files cannot be
+    It lies in the nearest folder that exists, so on the same file system, under a name that begins
+    with a dot; a process that is killed leaves it there. Raises `ExportError` where files cannot be
     written or the destination is taken, now or when it is to be renamed.
     """
     place = destination.resolve()
     try:
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise ExportError(f"{destination} exists and is not an empty folder; name a new one")
-        staging = next(parent for parent in place.parents if parent.exists()) / f".{place.name}.{uuid.uuid4().hex}"
+        staging = (
+            next(parent for parent in place.parents if parent.exists())
+            / f".{place.name}.{uuid.uuid4().hex}"
+        )
         try:
             staging.mkdir()
             yield staging
@@ -194,7 +258,9 @@ def _whole(destination: Path) -> Iterator[Path]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write the file through to the disk, so that what is renamed later survives a power failure."""
+    """Write the file through to the disk, so that what is renamed later survives a power
+    failure.
+    """
     with path.open("wb") as file:
         file.write(data)
         file.flush()

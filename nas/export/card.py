@@ -1,4 +1,6 @@
-"""`README.md` of a bundle, its model card: what it is, its numbers and where they come from, how to load it."""
+"""`README.md` of a bundle, its model card: what it is, its numbers and where they come from, how to
+load it.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -143,30 +145,67 @@ they were trained on (`{dataset}`).
 """
 
 
-def card(architecture: Architecture, *, classes: Sequence[str], mean: Sequence[float], std: Sequence[float],
-         image_size: int, record: Mapping[str, Any]) -> str:
+def card(
+    architecture: Architecture,
+    *,
+    classes: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    image_size: int,
+    record: Mapping[str, Any],
+) -> str:
     """The text of the card; arguments are those of `export_bundle`.
 
     Raises `InvalidValueError` where a measurement or rung of the record lacks a field.
     """
     counts = count(architecture, image_size, len(classes))
     try:
-        figures = [*map(_rung_row, record["rungs"][-1:]), *_final_rows(record.get("final")),
-                   *_measured_rows(record["measurements"])]
+        figures = [
+            *map(_rung_row, record["rungs"][-1:]),
+            *_final_rows(record.get("final")),
+            *_measured_rows(record["measurements"]),
+        ]
     except (KeyError, TypeError) as error:
-        raise InvalidValueError(f"a measurement or rung of the record is not complete: {error}") from error
-    support, widths, strides = timm_support(architecture).to_dict(), _channels(architecture), reductions(architecture)
+        raise InvalidValueError(
+            f"a measurement or rung of the record is not complete: {error}"
+        ) from error
+    support, widths, strides = (
+        timm_support(architecture).to_dict(),
+        _channels(architecture),
+        reductions(architecture),
+    )
     indices = tuple(range(1, len(widths) + 1))
     return CARD.format(
-        timm=support["timm"], why=support["why"], indices=indices, channels=list(widths), strides=list(strides),
-        register=f"\nimport {REGISTRY}  # registers the architecture" if support["timm"] == "registered" else "",
-        names=feature_names(len(widths)), stride=strides[-1], large=8 * strides[-1], last_indices=list(indices[-3:]),
-        last_channels=list(widths[-3:]), last_strides=list(strides[-3:]),
-        digest=architecture.digest[:12], classes=len(classes), size=image_size, trial=record["trial"],
-        study=record["study"], dataset=record["dataset"], mean=list(mean), std=list(std),
-        parameters=counts.parameters, macs=counts.macs, memory_access_cost=counts.memory_access_cost,
+        timm=support["timm"],
+        why=support["why"],
+        indices=indices,
+        channels=list(widths),
+        strides=list(strides),
+        register=f"\nimport {REGISTRY}  # registers the architecture"
+        if support["timm"] == "registered"
+        else "",
+        names=feature_names(len(widths)),
+        stride=strides[-1],
+        large=8 * strides[-1],
+        last_indices=list(indices[-3:]),
+        last_channels=list(widths[-3:]),
+        last_strides=list(strides[-3:]),
+        digest=architecture.digest[:12],
+        classes=len(classes),
+        size=image_size,
+        trial=record["trial"],
+        study=record["study"],
+        dataset=record["dataset"],
+        mean=list(mean),
+        std=list(std),
+        parameters=counts.parameters,
+        macs=counts.macs,
+        memory_access_cost=counts.memory_access_cost,
         figures="".join(f"{row}\n" for row in figures),
-        stages=", ".join(f"{channels} x {height} x {width}" for channels, height, width in counts.stages))
+        stages=", ".join(
+            f"{channels} x {height} x {width}" for channels, height, width in counts.stages
+        ),
+    )
 
 
 def _channels(architecture: Architecture) -> list[int]:
@@ -181,9 +220,13 @@ def _final_rows(final: Mapping[str, Any] | None) -> Iterator[str]:
     reached, errors = final["reached"], final["errors"]
     shown = f"{100 * reached['error']:.2f} %"
     if len(errors) > 1:
-        shown += f" (all {len(errors)} seeds: {', '.join(f'{100 * error:.2f}' for error in errors)} %)"
-    yield (f"| weights | of the final training with seed {final['seed']} | {reached['epochs']:g} epochs on all "
-           "training images; the recipe is in `record.json` |")
+        shown += (
+            f" (all {len(errors)} seeds: {', '.join(f'{100 * error:.2f}' for error in errors)} %)"
+        )
+    yield (
+        f"| weights | of the final training with seed {final['seed']} | {reached['epochs']:g} epochs on all "
+        "training images; the recipe is in `record.json` |"
+    )
     yield f"| error on the test images | {shown} | {final['test_images']:,} images, read once at its end |"
 
 
@@ -192,7 +235,9 @@ def _rung_row(rung: Mapping[str, Any]) -> str:
 
 
 def _measured_rows(measurements: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """One row for each figure that was not counted; where there is no value, its status and the reason."""
+    """One row for each figure that was not counted; where there is no value, its status and the
+    reason.
+    """
     for m in measurements:
         if m["kind"] != "counted":
             yield f"| {m['metric'].replace('_', ' ')} | {_figure(m)} | {_how(m)} |"
@@ -216,6 +261,8 @@ def _how(m: Mapping[str, Any]) -> str:
     if device:
         parts.append(f"on {device['name']} ({device['device_class']})")
     if plan:
-        parts.append(f"batch {plan['batch_size']}, {plan['image_size']}x{plan['image_size']}, {plan['precision']}, "
-                     f"{plan['runtime']}")
+        parts.append(
+            f"batch {plan['batch_size']}, {plan['image_size']}x{plan['image_size']}, {plan['precision']}, "
+            f"{plan['runtime']}"
+        )
     return ", ".join(parts)

@@ -41,8 +41,10 @@ class BundleFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The files of a bundle but its own `manifest.json`, the checks by name, the versions that wrote it, how timm loads
-    it and why so (`timm`), and the latency of the files beside the search's (`figures`, fields of `Measurement`)."""
+    """The files of a bundle but its own `manifest.json`, the checks by name, the versions that
+    wrote it, how timm loads it and why so (`timm`), and the latency of the files beside the
+    search's (`figures`, fields of `Measurement`).
+    """
 
     files: tuple[BundleFile, ...]
     checks: Mapping[str, Check]
@@ -55,8 +57,14 @@ class Manifest:
         """Plain JSON values."""
         return {
             **self.timm,
-            "files": {file.name: {"size_bytes": file.size_bytes, "sha256": file.sha256} for file in self.files},
-            "checks": {name: {"found": check.found, "allowed": check.allowed} for name, check in self.checks.items()},
+            "files": {
+                file.name: {"size_bytes": file.size_bytes, "sha256": file.sha256}
+                for file in self.files
+            },
+            "checks": {
+                name: {"found": check.found, "allowed": check.allowed}
+                for name, check in self.checks.items()
+            },
             "versions": dict(self.versions),
             "figures": list(self.figures),
             "warnings": list(self.warnings),

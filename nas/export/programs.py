@@ -1,8 +1,9 @@
 """A network as programs of other runtimes: `torch.export`'s .pt2, and ONNX in float32 and float16.
 
-All take any batch, height and width. The network is traced once, and converted once: the ONNX exporter folds the
-BatchNorms into the convolutions, and the other ONNX files are that one with other numbers or a classifier behind it.
-The .pt2 keeps the BatchNorms, so its outputs are the network's to the bit.
+All take any batch, height and width. The network is traced once, and converted once: the ONNX
+exporter folds the BatchNorms into the convolutions, and the other ONNX files are that one with
+other numbers or a classifier behind it. The .pt2 keeps the BatchNorms, so its outputs are the
+network's to the bit.
 """
 
 import io
@@ -23,7 +24,9 @@ FREE = dict.fromkeys(AXES, Dim.DYNAMIC)
 
 
 class Backbone(nn.Module):
-    """The network without its classifier: images (N, 3, H, W) to the tuple of every stage's output."""
+    """The network without its classifier: images (N, 3, H, W) to the tuple of every stage's
+    output.
+    """
 
     def __init__(self, model: VoVNet) -> None:
         super().__init__()
@@ -40,9 +43,13 @@ def feature_names(stages: int) -> list[str]:
 
 
 def exported(model: VoVNet) -> ExportedProgram:
-    """The backbone as `torch.export`'s program, without the exporter's notes, which name files of this machine."""
+    """The backbone as `torch.export`'s program, without the exporter's notes, which name files of
+    this machine.
+    """
     with torch.no_grad(), _quiet():
-        program = torch.export.export(Backbone(model).eval(), (_example(model),), dynamic_shapes=(FREE,))
+        program = torch.export.export(
+            Backbone(model).eval(), (_example(model),), dynamic_shapes=(FREE,)
+        )
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     return program
@@ -69,7 +76,11 @@ def half_precision(backbone: bytes) -> bytes:
     graph = proto.graph
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float16"), tensor.name))
+            tensor.CopyFrom(
+                numpy_helper.from_array(
+                    numpy_helper.to_array(tensor).astype("float16"), tensor.name
+                )
+            )
     for value in (*graph.input, *graph.output, *graph.value_info):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
             value.type.tensor_type.elem_type = TensorProto.FLOAT16
@@ -85,14 +96,30 @@ def classifier_onnx(backbone: bytes, head: nn.Linear) -> bytes:
     features = list(graph.output)
     del graph.output[:]
     graph.value_info.extend(features)
-    values = {"head.axes": np.array([2, 3]), "head.fc.weight": head.weight.detach().numpy(),
-              "head.fc.bias": head.bias.detach().numpy()}
+    values = {
+        "head.axes": np.array([2, 3]),
+        "head.fc.weight": head.weight.detach().numpy(),
+        "head.fc.bias": head.bias.detach().numpy(),
+    }
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
-    graph.node.extend((
-        helper.make_node("ReduceMean", [features[-1].name, "head.axes"], ["pooled"], "head.mean", keepdims=0),
-        helper.make_node("Gemm", ["pooled", "head.fc.weight", "head.fc.bias"], ["logits"], "head.fc", transB=1)))
+    graph.node.extend(
+        (
+            helper.make_node(
+                "ReduceMean", [features[-1].name, "head.axes"], ["pooled"], "head.mean", keepdims=0
+            ),
+            helper.make_node(
+                "Gemm",
+                ["pooled", "head.fc.weight", "head.fc.bias"],
+                ["logits"],
+                "head.fc",
+                transB=1,
+            ),
+        )
+    )
     batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, head.out_features]))
+    graph.output.append(
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, head.out_features])
+    )
     return _bytes(proto)
 
 
@@ -102,15 +129,20 @@ def _bytes(proto: Any) -> bytes:
 
 
 def _example(model: VoVNet) -> Tensor:
-    """Two odd oblongs that leave several pixels in the last stage: the exporter would fix a size of 1, and take even
-    sizes for granted."""
+    """Two odd oblongs that leave several pixels in the last stage: the exporter would fix a size of
+    1, and take even sizes for granted.
+    """
     reduction = int(model.feature_info[-1]["reduction"])
-    return torch.zeros(2, 3, 4 * reduction + 3, 6 * reduction + 1, dtype=next(model.parameters()).dtype)
+    return torch.zeros(
+        2, 3, 4 * reduction + 3, 6 * reduction + 1, dtype=next(model.parameters()).dtype
+    )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's warnings about inequalities of sizes that it cannot simplify; they change nothing."""
+    """Without the exporter's warnings about inequalities of sizes that it cannot simplify; they
+    change nothing.
+    """
     logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     before = logger.level
     logger.setLevel(logging.ERROR)

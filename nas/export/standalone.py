@@ -1,5 +1,6 @@
-"""The Python files of a bundle, made of this package's own sources: `modeling.py` needs torch and safetensors,
-`osa_nas_timm.py` torch and timm, and neither needs this package."""
+"""The Python files of a bundle, made of this package's own sources: `modeling.py` needs torch and
+safetensors, `osa_nas_timm.py` torch and timm, and neither needs this package.
+"""
 
 from importlib.resources import files
 
@@ -12,8 +13,12 @@ def modeling_source() -> str:
 
 
 def registry_source() -> str:
-    """The text of `osa_nas_timm.py`: `nas/export/timm_registry.py` with the model in the place of its import."""
-    return _source("nas.export", "timm_registry.py").replace(MODEL_IMPORT, _source("nas.model", "vovnet.py"))
+    """The text of `osa_nas_timm.py`: `nas/export/timm_registry.py` with the model in the place of
+    its import.
+    """
+    return _source("nas.export", "timm_registry.py").replace(
+        MODEL_IMPORT, _source("nas.model", "vovnet.py")
+    )
 
 
 def template(name: str) -> str:

@@ -1,8 +1,9 @@
 """`config.json` of a bundle: what timm's `local-dir:` and `hf-hub:` read.
 
-Stock timm builds a subset of the design space from `vovnet39a` with other arguments (its constructor lays them over
-the named configuration); everything else is the architecture `osa_vovnet`, which one import registers. The parent is
-`vovnet39a` because it has no published weights whose tag ours would inherit.
+Stock timm builds a subset of the design space from `vovnet39a` with other arguments (its
+constructor lays them over the named configuration); everything else is the architecture
+`osa_vovnet`, which one import registers. The parent is `vovnet39a` because it has no published
+weights whose tag ours would inherit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,20 +21,29 @@ STEM_REDUCTION = {Stem.CIFAR: 1, Stem.CODE: 4, Stem.PAPER: 2}
 
 @dataclass(frozen=True, kw_only=True)
 class TimmSupport:
-    """How timm loads a network: `stock`, or `registered` (after one import) with the `reason` why stock timm cannot."""
+    """How timm loads a network: `stock`, or `registered` (after one import) with the `reason` why
+    stock timm cannot.
+    """
 
     kind: str
     reason: str = ""
 
     def to_dict(self) -> dict[str, str]:
         """Plain JSON values."""
-        return {"timm": self.kind, "why": self.reason or "stock timm's VovNet has every setting of this network"}
+        return {
+            "timm": self.kind,
+            "why": self.reason or "stock timm's VovNet has every setting of this network",
+        }
 
 
 def timm_support(architecture: Architecture) -> TimmSupport:
     """Whether stock timm can build it (true of timm 0.9.16 to 1.0.31)."""
     obstacles = list(_obstacles(architecture.canonical))
-    return TimmSupport(kind="registered", reason="; ".join(obstacles)) if obstacles else TimmSupport(kind="stock")
+    return (
+        TimmSupport(kind="registered", reason="; ".join(obstacles))
+        if obstacles
+        else TimmSupport(kind="stock")
+    )
 
 
 def _obstacles(a: Architecture) -> Iterator[str]:
@@ -49,7 +59,11 @@ def _obstacles(a: Architecture) -> Iterator[str]:
         yield "its pools are padded"
     if a.attention is Attention.ALL:
         yield "it has eSE in every block"
-    if a.depthwise and a.residual and any(s.num_blocks > 1 and s.out_channels != s.mid_channels for s in a.stages):
+    if (
+        a.depthwise
+        and a.residual
+        and any(s.num_blocks > 1 and s.out_channels != s.mid_channels for s in a.stages)
+    ):
         yield "its separable blocks with identity change their width"
 
 
@@ -59,8 +73,14 @@ def reductions(architecture: Architecture) -> tuple[int, ...]:
     return tuple(first * 2**index for index in range(len(architecture.stages)))
 
 
-def timm_config(architecture: Architecture, *, classes: Sequence[str], mean: Sequence[float], std: Sequence[float],
-                image_size: int) -> dict[str, Any]:
+def timm_config(
+    architecture: Architecture,
+    *,
+    classes: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    image_size: int,
+) -> dict[str, Any]:
     """The JSON values of `config.json`; arguments are those of `export_bundle`."""
     support = timm_support(architecture)
     stages = count(architecture, image_size, len(classes)).stages
@@ -73,10 +93,20 @@ def timm_config(architecture: Architecture, *, classes: Sequence[str], mean: Seq
         "label_names": list(classes),
         "model_args": _stock_arguments(architecture) if stock else architecture.to_dict(),
         "pretrained_cfg": {
-            "tag": "osa_nas", "custom_load": False, "input_size": [3, image_size, image_size],
-            "fixed_input_size": False, "interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center",
-            "mean": list(mean), "std": list(std), "num_classes": len(classes), "pool_size": list(stages[-1][1:]),
-            "first_conv": "stem.0.conv", "classifier": "head.fc"},
+            "tag": "osa_nas",
+            "custom_load": False,
+            "input_size": [3, image_size, image_size],
+            "fixed_input_size": False,
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+            "mean": list(mean),
+            "std": list(std),
+            "num_classes": len(classes),
+            "pool_size": list(stages[-1][1:]),
+            "first_conv": "stem.0.conv",
+            "classifier": "head.fc",
+        },
         "nas": {"digest": architecture.digest, **support.to_dict()},
     }
 
@@ -84,7 +114,14 @@ def timm_config(architecture: Architecture, *, classes: Sequence[str], mean: Seq
 def _stock_arguments(architecture: Architecture) -> dict[str, Any]:
     """All eight keys of timm's own table, and the stem's stride."""
     a, stages = architecture.canonical, architecture.stages
-    return {"stem_chs": list(a.stem_channels), "stage_conv_chs": [s.mid_channels for s in stages],
-            "stage_out_chs": [s.out_channels for s in stages], "layer_per_block": stages[0].num_layers,
-            "block_per_stage": [s.num_blocks for s in stages], "residual": a.residual, "depthwise": a.depthwise,
-            "attn": "" if a.attention is Attention.NONE else "ese", "stem_stride": STEM_REDUCTION[a.stem]}
+    return {
+        "stem_chs": list(a.stem_channels),
+        "stage_conv_chs": [s.mid_channels for s in stages],
+        "stage_out_chs": [s.out_channels for s in stages],
+        "layer_per_block": stages[0].num_layers,
+        "block_per_stage": [s.num_blocks for s in stages],
+        "residual": a.residual,
+        "depthwise": a.depthwise,
+        "attn": "" if a.attention is Attention.NONE else "ese",
+        "stem_stride": STEM_REDUCTION[a.stem],
+    }

@@ -1,8 +1,10 @@
-"""OSA networks as a timm architecture: importing this module registers `osa_vovnet`, which timm then loads by
-`timm.create_model("local-dir:FOLDER", pretrained=True)`, `hf-hub:` and `features_only=True` included.
+"""OSA networks as a timm architecture: importing this module registers `osa_vovnet`, which timm
+then loads by `timm.create_model("local-dir:FOLDER", pretrained=True)`, `hf-hub:` and
+`features_only=True` included.
 
-For networks that stock timm's VovNet cannot express. Weights have the same names. As in timm, feature 0 is the stem's
-and features 1 to the number of stages are the stages', so `out_indices=(1, 2, 3, 4)` means the same for both.
+For networks that stock timm's VovNet cannot express. Weights have the same names. As in timm,
+feature 0 is the stem's and features 1 to the number of stages are the stages', so `out_indices=(1,
+2, 3, 4)` means the same for both.
 """
 
 from typing import Any
@@ -15,15 +17,30 @@ from torch import Tensor, nn
 
 from nas.model.vovnet import STEM_STRIDES, VoVNet
 
-default_cfgs = generate_default_cfgs({"osa_vovnet": {
-    "input_size": (3, 224, 224), "first_conv": "stem.0.conv", "classifier": "head.fc"}})
+default_cfgs = generate_default_cfgs(
+    {
+        "osa_vovnet": {
+            "input_size": (3, 224, 224),
+            "first_conv": "stem.0.conv",
+            "classifier": "head.fc",
+        }
+    }
+)
 
 
 class OsaVoVNet(nn.Module):
-    """A VoVNet with timm's head and methods; `architecture` are the values of `VoVNet` but the number of classes."""
+    """A VoVNet with timm's head and methods; `architecture` are the values of `VoVNet` but the
+    number of classes.
+    """
 
-    def __init__(self, num_classes: int = 1000, in_chans: int = 3, global_pool: str = "avg", drop_rate: float = 0.0,
-                 **architecture: Any) -> None:
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        **architecture: Any,
+    ) -> None:
         super().__init__()
         if in_chans != 3:
             message = f"this architecture takes images of 3 channels, not {in_chans}"
@@ -31,13 +48,21 @@ class OsaVoVNet(nn.Module):
         net = VoVNet(num_classes=0, **architecture)
         self.stem, self.stages = net.stem, net.stages
         self.tap = 1 if architecture.get("stem", "code") == "code" else 2
-        widths, strides = architecture["stem_channels"], STEM_STRIDES[architecture.get("stem", "code")]
-        stem = {"num_chs": widths[self.tap], "reduction": strides[0] * (1 if self.tap == 1 else strides[2]),
-                "module": f"stem.{self.tap}"}
+        widths, strides = (
+            architecture["stem_channels"],
+            STEM_STRIDES[architecture.get("stem", "code")],
+        )
+        stem = {
+            "num_chs": widths[self.tap],
+            "reduction": strides[0] * (1 if self.tap == 1 else strides[2]),
+            "module": f"stem.{self.tap}",
+        }
         self.feature_info: list[dict[str, int | str]] = [stem, *net.feature_info]
         self.num_classes = num_classes
         self.num_features = self.head_hidden_size = net.num_features
-        self.head = ClassifierHead(net.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate)
+        self.head = ClassifierHead(
+            net.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate
+        )
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last stage's output (N, C, H, W) for images (N, 3, H, W)."""
@@ -53,10 +78,18 @@ class OsaVoVNet(nn.Module):
         """Logits (N, classes) of images (N, 3, H, W)."""
         return self.forward_head(self.forward_features(x))
 
-    def forward_intermediates(self, x: Tensor, indices: int | list[int] | None = None, norm: bool = False,  # noqa: ARG002, PLR0917 - timm's signature
-                              stop_early: bool = False, output_fmt: str = "NCHW",
-                              intermediates_only: bool = False) -> Any:
-        """The features of these indices, and the last stage's output unless `intermediates_only`."""
+    def forward_intermediates(  # noqa: PLR0917
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """The features of these indices, and the last stage's output unless
+        `intermediates_only`.
+        """
         if output_fmt != "NCHW":
             message = f"output_fmt must be NCHW, not {output_fmt!r}"
             raise ValueError(message)
@@ -74,8 +107,9 @@ class OsaVoVNet(nn.Module):
                 features.append(x)
         return features if intermediates_only else (x, features)
 
-    def prune_intermediate_layers(self, indices: int | list[int] = 1, prune_norm: bool = False,  # noqa: ARG002
-                                  prune_head: bool = True) -> Any:
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> Any:
         """Drop what these features do not need."""
         wanted, last = feature_take_indices(len(self.feature_info), indices)
         self.stages = self.stages[:last]
@@ -97,12 +131,16 @@ class OsaVoVNet(nn.Module):
     @torch.jit.ignore  # type: ignore[untyped-decorator]
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """Layers for learning rates that fall with depth."""
-        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.blocks\.(\d+)"}
+        return {
+            "stem": r"^stem",
+            "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.blocks\.(\d+)",
+        }
 
 
 @register_model
 def osa_vovnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Any network of the OSA design space, from the values of its architecture."""
-    model: nn.Module = build_model_with_cfg(OsaVoVNet, "osa_vovnet", pretrained,
-                                            feature_cfg={"flatten_sequential": True}, **kwargs)
+    model: nn.Module = build_model_with_cfg(
+        OsaVoVNet, "osa_vovnet", pretrained, feature_cfg={"flatten_sequential": True}, **kwargs
+    )
     return model

@@ -1,7 +1,9 @@
-"""A bundle checked as its users meet it: loaded from disk in fresh processes, every way it promises, measured again.
+"""A bundle checked as its users meet it: loaded from disk in fresh processes, every way it
+promises, measured again.
 
-The reference is this package's own network with the bundle's weights. Every loader must give the same bits (torch) or
-nearly the same numbers (ONNX Runtime, half precision) at three image sizes, one of them odd and not square.
+The reference is this package's own network with the bundle's weights. Every loader must give the
+same bits (torch) or nearly the same numbers (ONNX Runtime, half precision) at three image sizes,
+one of them odd and not square.
 """
 
 import json
@@ -38,19 +40,24 @@ from nas.model.hooks import count_by_hooks
 FORMAT = 1
 """Of `architecture.json`; a change that old loaders cannot read raises it."""
 TOLERANCE = {"classifier.onnx": 1e-4, "backbone.onnx": 1e-4, "backbone_fp16.onnx": 1e-2}
-"""Largest difference from torch over the largest value; float32 gives about 1e-6, half precision 1e-3. All other
-loaders must give the same bits."""
+"""Largest difference from torch over the largest value; float32 gives about 1e-6, half precision
+1e-3. All other loaders must give the same bits.
+"""
 ONNX_FILES = tuple(TOLERANCE)
 PATHS = re.compile(rb"/home/|/root/|/Users/|/tmp/|/site-packages/|/usr/lib/python|[A-Z]:\\\\Users")
 COUNTED = ("parameters", "macs", "memory_access_cost")
 MAX_RATIO = 0.1
-"""A latency that differs by more, and whose interval does not meet the recorded one, is worth a warning."""
+"""A latency that differs by more, and whose interval does not meet the recorded one, is worth a
+warning.
+"""
 PROBES = ("probe_plain.py.txt", "probe_timm.py.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What was found: all checks, latencies re-measured on this machine, and what is doubtful about them."""
+    """What was found: all checks, latencies re-measured on this machine, and what is doubtful about
+    them.
+    """
 
     checks: tuple[Check, ...]
     figures: tuple[Measurement, ...] = ()
@@ -74,7 +81,9 @@ class Bundle:
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CorruptFileError(f"{path} cannot be read: {error}; name the folder of a bundle") from error
+            raise CorruptFileError(
+                f"{path} cannot be read: {error}; name the folder of a bundle"
+            ) from error
         return values
 
     @cached_property
@@ -82,8 +91,10 @@ class Bundle:
         """`architecture.json`."""
         facts = self.json("architecture.json")
         if facts.get("format") != FORMAT:
-            raise CorruptFileError(f"{self.folder / 'architecture.json'} has format {facts.get('format')!r}, and this "
-                                   f"osa-nas checks format {FORMAT}; export the trial again")
+            raise CorruptFileError(
+                f"{self.folder / 'architecture.json'} has format {facts.get('format')!r}, and this "
+                f"osa-nas checks format {FORMAT}; export the trial again"
+            )
         return facts
 
     @cached_property
@@ -99,29 +110,41 @@ class Bundle:
         try:
             model.load_state_dict(load_file(path))
         except (OSError, SafetensorError, RuntimeError) as error:
-            raise CorruptFileError(f"{path} does not hold the weights of this network: "
-                                   f"{' '.join(str(error).split())[:200]}") from error
+            raise CorruptFileError(
+                f"{path} does not hold the weights of this network: "
+                f"{' '.join(str(error).split())[:200]}"
+            ) from error
         return model.eval()
 
     @property
     def plan(self) -> MeasurementPlan:
         """How the search measured latency, else one image of the bundle's size."""
         recorded = self.searched_latency
-        return (MeasurementPlan(**recorded["plan"]) if recorded and recorded.get("plan")
-                else MeasurementPlan(image_size=self.facts["image_size"]))
+        return (
+            MeasurementPlan(**recorded["plan"])
+            if recorded and recorded.get("plan")
+            else MeasurementPlan(image_size=self.facts["image_size"])
+        )
 
     @property
     def searched_latency(self) -> dict[str, Any] | None:
         """The search's figure as recorded, None where there is none."""
-        return next((m for m in self.json("record.json")["measurements"]
-                     if m["metric"] == "latency" and m["value"] is not None), None)
+        return next(
+            (
+                m
+                for m in self.json("record.json")["measurements"]
+                if m["metric"] == "latency" and m["value"] is not None
+            ),
+            None,
+        )
 
 
 def verify_bundle(folder: Path, *, measure: bool = True) -> Verification:
-    """Check the bundle in `folder`, and with `measure` its latency on this machine, alone on the device.
+    """Check the bundle in `folder`, and with `measure` its latency on this machine, alone on the
+    device.
 
-    A failed check is in the result and no error. Raises `CorruptFileError` where the folder cannot be read as a
-    bundle.
+    A failed check is in the result and no error. Raises `CorruptFileError` where the folder cannot
+    be read as a bundle.
     """
     bundle = Bundle(folder)
     checks = (*_checksums(bundle), *check_files(bundle))
@@ -143,7 +166,10 @@ def _checksums(bundle: Bundle) -> Iterator[Check]:
         path = bundle.folder / name
         there = path.is_file()
         same = there and BundleFile.read(path).sha256 == known["sha256"]
-        yield Check(name=f"{name}{'' if there else ' (missing)'}: checksums that differ", found=float(not same))
+        yield Check(
+            name=f"{name}{'' if there else ' (missing)'}: checksums that differ",
+            found=float(not same),
+        )
 
 
 def _counts(bundle: Bundle) -> Iterator[Check]:
@@ -151,29 +177,41 @@ def _counts(bundle: Bundle) -> Iterator[Check]:
     classes, size = len(bundle.facts["classes"]), bundle.facts["image_size"]
     counted, hooked = count(bundle.architecture, size, classes), count_by_hooks(bundle.model, size)
     for name in COUNTED:
-        yield Check(name=f"difference of {name}, counted and found in the network",
-                    found=abs(getattr(counted, name) - getattr(hooked, name)))
+        yield Check(
+            name=f"difference of {name}, counted and found in the network",
+            found=abs(getattr(counted, name) - getattr(hooked, name)),
+        )
     record = bundle.json("record.json")
     plan = (record.get("recipe") or {}).get("measurement") or {"image_size": size}
     planned = count(bundle.architecture, plan["image_size"], classes)
     for m in record["measurements"]:
         if m["metric"] in COUNTED and m["kind"] == "counted":
-            yield Check(name=f"difference of {m['metric']} from the record",
-                        found=abs(m["value"] - getattr(planned, m["metric"])))
-    yield Check(name="digests that differ", found=float(bundle.facts["digest"] != bundle.architecture.digest))
+            yield Check(
+                name=f"difference of {m['metric']} from the record",
+                found=abs(m["value"] - getattr(planned, m["metric"])),
+            )
+    yield Check(
+        name="digests that differ",
+        found=float(bundle.facts["digest"] != bundle.architecture.digest),
+    )
 
 
 def _names_no_path(folder: Path) -> Iterator[Check]:
     """No file, nor any file inside a .pt2, names a folder of a machine."""
     found = [name for name, data in _contents(folder) if PATHS.search(data)]
-    yield Check(name=f"files that name a path of a machine{': ' if found else ''}{', '.join(found)}", found=len(found))
+    yield Check(
+        name=f"files that name a path of a machine{': ' if found else ''}{', '.join(found)}",
+        found=len(found),
+    )
 
 
 def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(folder.iterdir()):
         if path.suffix == ".pt2" and zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                yield from ((f"{path.name}/{name}", archive.read(name)) for name in archive.namelist())
+                yield from (
+                    (f"{path.name}/{name}", archive.read(name)) for name in archive.namelist()
+                )
         elif path.is_file():
             yield path.name, path.read_bytes()
 
@@ -185,7 +223,10 @@ def _onnx_rules(folder: Path) -> Iterator[Check]:
         try:
             proto = onnx.load(folder / name)
             onnx.checker.check_model(proto, full_check=True)
-            valid, left = True, sum(node.op_type == "BatchNormalization" for node in proto.graph.node)
+            valid, left = (
+                True,
+                sum(node.op_type == "BatchNormalization" for node in proto.graph.node),
+            )
         except Exception as error:  # noqa: BLE001 - protobuf, checker and inference share no base
             valid, left = False, 0
             name = f"{name} ({str(error).splitlines()[0][:120]})"  # noqa: PLW2901
@@ -200,8 +241,10 @@ def _loaders(bundle: Bundle) -> Iterator[Check]:
     support, stages = timm_support(bundle.architecture), len(bundle.architecture.stages)
     found: dict[str, Tensor] = {}
     with ThreadPoolExecutor() as side_by_side:  # most of their time is imports
-        probes = [side_by_side.submit(_probe, bundle.folder, probe, images, support.kind, str(stages))
-                  for probe in PROBES]
+        probes = [
+            side_by_side.submit(_probe, bundle.folder, probe, images, support.kind, str(stages))
+            for probe in PROBES
+        ]
     for probe in probes:
         try:
             found |= probe.result()
@@ -210,36 +253,63 @@ def _loaders(bundle: Bundle) -> Iterator[Check]:
     widths, strides = found.pop("timm channels", None), found.pop("timm reductions", None)
     shapes = [expected[f"{_size(images['even'])} {name}"].shape for name in feature_names(stages)]
     if widths is not None and strides is not None:
-        yield Check(name="stages whose channels are not those timm announces",
-                    found=sum(int(w) != shape[1] for w, shape in zip(widths, shapes, strict=True)))
-        yield Check(name="stages whose stride is not the one timm announces",
-                    found=sum(int(s) != images["even"].shape[2] // shape[2]
-                              for s, shape in zip(strides, shapes, strict=True)))
-    yield Check(name="stages whose stride is not the architecture's",
-                found=sum(images["even"].shape[2] != s * shape[2]
-                          for s, shape in zip(reductions(bundle.architecture), shapes, strict=True)))
+        yield Check(
+            name="stages whose channels are not those timm announces",
+            found=sum(int(w) != shape[1] for w, shape in zip(widths, shapes, strict=True)),
+        )
+        yield Check(
+            name="stages whose stride is not the one timm announces",
+            found=sum(
+                int(s) != images["even"].shape[2] // shape[2]
+                for s, shape in zip(strides, shapes, strict=True)
+            ),
+        )
+    yield Check(
+        name="stages whose stride is not the architecture's",
+        found=sum(
+            images["even"].shape[2] != s * shape[2]
+            for s, shape in zip(reductions(bundle.architecture), shapes, strict=True)
+        ),
+    )
     worst: dict[str, float] = {}
     for name, value in found.items():
         loader, _, output = name.partition(" ")
         difference = _difference(value, expected[output], exact=loader not in TOLERANCE)
-        worst[loader] = difference if difference != difference else max(worst.get(loader, 0.0), difference)  # noqa: PLR0124 - NaN
+        worst[loader] = (
+            difference if difference != difference else max(worst.get(loader, 0.0), difference)  # noqa: PLR0124
+        )
     for loader, difference in sorted(worst.items()):
-        what = "relative difference from torch" if loader in TOLERANCE else "values that differ in a bit"
-        yield Check(name=f"{loader}, three sizes: {what}", found=difference, allowed=TOLERANCE.get(loader, 0.0))
+        what = (
+            "relative difference from torch"
+            if loader in TOLERANCE
+            else "values that differ in a bit"
+        )
+        yield Check(
+            name=f"{loader}, three sizes: {what}",
+            found=difference,
+            allowed=TOLERANCE.get(loader, 0.0),
+        )
 
 
 def _images(bundle: Bundle) -> dict[str, Tensor]:
     """Normal images: the bundle's size, an even multiple of every stride, and an odd oblong.
 
-    All leave more than one pixel in the last stage: `torch.export` takes a size of 1 for another program.
+    All leave more than one pixel in the last stage: `torch.export` takes a size of 1 for another
+    program.
     """
     reduction, size = reductions(bundle.architecture)[-1], bundle.facts["image_size"]
     side = max(2 * reduction, 32)
     random = torch.Generator().manual_seed(0)
     own = max(size, 2 * reduction)
-    shapes = {"own": (1, own, own), "even": (3, side, side + reduction), "odd": (2, side + 5, side + reduction + 3)}
-    return {name: torch.randn(batch, 3, height, width, generator=random)
-            for name, (batch, height, width) in shapes.items()}
+    shapes = {
+        "own": (1, own, own),
+        "even": (3, side, side + reduction),
+        "odd": (2, side + 5, side + reduction + 3),
+    }
+    return {
+        name: torch.randn(batch, 3, height, width, generator=random)
+        for name, (batch, height, width) in shapes.items()
+    }
 
 
 def _size(batch: Tensor) -> str:
@@ -251,24 +321,43 @@ def _expected(bundle: Bundle, images: Mapping[str, Tensor]) -> Iterator[tuple[st
     for batch in images.values():
         yield f"{_size(batch)} logits", bundle.model(batch)
         features = bundle.model.forward_features(batch)
-        yield from ((f"{_size(batch)} {name}", value)
-                    for name, value in zip(feature_names(len(features)), features, strict=True))
+        yield from (
+            (f"{_size(batch)} {name}", value)
+            for name, value in zip(feature_names(len(features)), features, strict=True)
+        )
 
 
-def _probe(folder: Path, probe: str, images: Mapping[str, Tensor], *arguments: str) -> dict[str, Tensor]:
-    """Run a probe in the folder; its outputs by name. Raises `ExportError` with its last line where it fails."""
-    command = [sys.executable, "-I", "-B", "-c", template(probe), str(torch.get_num_threads()), *arguments]
+def _probe(
+    folder: Path, probe: str, images: Mapping[str, Tensor], *arguments: str
+) -> dict[str, Tensor]:
+    """Run a probe in the folder; its outputs by name. Raises `ExportError` with its last line where
+    it fails.
+    """
+    command = [
+        sys.executable,
+        "-I",
+        "-B",
+        "-c",
+        template(probe),
+        str(torch.get_num_threads()),
+        *arguments,
+    ]
     batches = {_size(batch): batch for batch in images.values()}
-    done = subprocess.run(command, cwd=folder, input=save(batches), capture_output=True, check=False)  # noqa: S603 - our own text
+    done = subprocess.run(  # noqa: S603
+        command, cwd=folder, input=save(batches), capture_output=True, check=False
+    )
     if done.returncode != 0:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or [
+            f"exit {done.returncode}"
+        ]
         raise ExportError(f"{probe.removesuffix('.py.txt')} fails in a fresh process: {lines[-1]}")
     return load(done.stdout)
 
 
 def _difference(found: Tensor, expected: Tensor, *, exact: bool) -> float:
-    """Values that differ in a bit, or the largest difference over the largest expected value; infinite for another
-    shape."""
+    """Values that differ in a bit, or the largest difference over the largest expected value;
+    infinite for another shape.
+    """
     if found.shape != expected.shape:
         return float("inf")
     if exact:
@@ -278,8 +367,9 @@ def _difference(found: Tensor, expected: Tensor, *, exact: bool) -> float:
 
 
 def measure_latency(bundle: Bundle) -> tuple[Measurement, ...]:
-    """Seconds per batch under the search's plan: as the search did, and of classifier.onnx in ONNX Runtime on the CPU
-    with the plan's threads."""
+    """Seconds per batch under the search's plan: as the search did, and of classifier.onnx in ONNX
+    Runtime on the CPU with the plan's threads.
+    """
     plan = bundle.plan
     with find_meter() as meter, DeviceLock(meter.device.identity).exclusive():
         with methods.prepare(bundle.model, plan, meter) as run:
@@ -296,24 +386,39 @@ def _onnx_latency(path: Path, plan: MeasurementPlan, meter: Meter) -> Measuremen
     options.intra_op_num_threads, options.inter_op_num_threads = plan.threads, 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     values = {**plan.to_dict(), "runtime": "onnxruntime", "precision": "fp32"}
-    batch = torch.randn(plan.batch_size, 3, plan.image_size, plan.image_size,
-                        generator=torch.Generator().manual_seed(0)).numpy()
-    return methods.latency(lambda: session.run(None, {"images": batch}), meter, MeasurementPlan(**values))
+    batch = torch.randn(
+        plan.batch_size,
+        3,
+        plan.image_size,
+        plan.image_size,
+        generator=torch.Generator().manual_seed(0),
+    ).numpy()
+    return methods.latency(
+        lambda: session.run(None, {"images": batch}), meter, MeasurementPlan(**values)
+    )
 
 
 def compare_latency(bundle: Bundle, figures: tuple[Measurement, ...]) -> tuple[str, ...]:
     """What is doubtful about the re-measured latencies, one line each."""
-    doubts = [f"latency in {m.plan.runtime} is {m.status}: {m.reason}" for m in figures if m.plan and m.status != "ok"]
+    doubts = [
+        f"latency in {m.plan.runtime} is {m.status}: {m.reason}"
+        for m in figures
+        if m.plan and m.status != "ok"
+    ]
     searched = bundle.searched_latency
     if not figures or searched is None or figures[0].value is None or figures[0].device is None:
         return tuple(doubts)
     now, device = figures[0], searched["device"] or {}
     if figures[0].device.device_class != device.get("device_class"):
-        doubts.append(f"the search measured on {device.get('device_class')}, this is {figures[0].device.device_class}: "
-                      "the latencies cannot be compared")
+        doubts.append(
+            f"the search measured on {device.get('device_class')}, this is {figures[0].device.device_class}: "
+            "the latencies cannot be compared"
+        )
     elif _apart(searched, now):
-        doubts.append(f"latency is {1e3 * figures[0].value:.4g} ms here and was {1e3 * searched['value']:.4g} ms in "
-                      "the search, beyond both intervals")
+        doubts.append(
+            f"latency is {1e3 * figures[0].value:.4g} ms here and was {1e3 * searched['value']:.4g} ms in "
+            "the search, beyond both intervals"
+        )
     return tuple(doubts)
 
 

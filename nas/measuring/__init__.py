@@ -1,1 +1,3 @@
-"""Measure networks on a device: `metrics` use `methods`, and methods use `meters`; `session` runs them on any target."""
+"""Measure networks on a device: `metrics` use `methods`, and methods use `meters`; `session` runs
+them on any target.
+"""

@@ -37,35 +37,55 @@ def findings() -> Iterator[Finding]:
 
 def _host() -> Finding:
     cores, hypervisor = host.affinity(), host.hypervisor()
-    inside = f"virtual machine ({hypervisor}): clocks and neighbours of the host are out of sight" if hypervisor else \
-        "bare metal"
-    return Finding(what="host", available=True, detail=f"{host.cpu_name()}, {len(cores)} of {os.cpu_count()} cores, "
-                                                       f"{inside}")
+    inside = (
+        f"virtual machine ({hypervisor}): clocks and neighbours of the host are out of sight"
+        if hypervisor
+        else "bare metal"
+    )
+    return Finding(
+        what="host",
+        available=True,
+        detail=f"{host.cpu_name()}, {len(cores)} of {os.cpu_count()} cores, {inside}",
+    )
 
 
 def _load() -> Finding:
     load = os.getloadavg()[0]
     quiet = load < max(len(host.affinity()) / 2, 0.5)
-    return Finding(what="quiet", available=quiet, detail=f"load average {load:.2f} over the last minute"
-                   + ("" if quiet else "; others are busy here, figures will be noisy or contended"))
+    return Finding(
+        what="quiet",
+        available=quiet,
+        detail=f"load average {load:.2f} over the last minute"
+        + ("" if quiet else "; others are busy here, figures will be noisy or contended"),
+    )
 
 
 def _lock() -> Finding:
     try:
         with DeviceLock("doctor").training():
-            return Finding(what="device lock", available=True, detail=f"{lock_folder()} can be used")
+            return Finding(
+                what="device lock", available=True, detail=f"{lock_folder()} can be used"
+            )
     except NasError as error:
         return Finding(what="device lock", available=False, detail=str(error))
 
 
 def _meter(name: str, meter: Meter) -> Iterator[Finding]:
-    yield Finding(what=f"{name} latency", available=True, detail=f"{meter.device.name}, {meter.clock}")
+    yield Finding(
+        what=f"{name} latency", available=True, detail=f"{meter.device.name}, {meter.clock}"
+    )
     load = meter.host_load()
-    yield Finding(what=f"{name} neighbours", available=load is not None,
-                  detail="waiting for cores and other processes' time are seen" if load is not None else
-                  "this system does not tell how busy others are; contention goes unnoticed")
+    yield Finding(
+        what=f"{name} neighbours",
+        available=load is not None,
+        detail="waiting for cores and other processes' time are seen"
+        if load is not None
+        else "this system does not tell how busy others are; contention goes unnoticed",
+    )
     reason = meter.energy_unavailable_reason()
-    yield Finding(what=f"{name} energy", available=reason is None, detail=reason or _best_sensor(meter))
+    yield Finding(
+        what=f"{name} energy", available=reason is None, detail=reason or _best_sensor(meter)
+    )
     yield Finding(what=f"{name} peak memory", available=True, detail=meter.memory_method)
 
 
@@ -81,7 +101,9 @@ def _best_sensor(meter: Meter) -> str:
 def _gpus() -> Iterator[Finding]:
     try:
         uuids = gpu_uuids()
-        yield Finding(what="NVML", available=bool(uuids), detail=f"GPUs: {', '.join(uuids) or 'none'}")
+        yield Finding(
+            what="NVML", available=bool(uuids), detail=f"GPUs: {', '.join(uuids) or 'none'}"
+        )
         for number, uuid in enumerate(uuids):
             with contextlib.closing(NvmlDevice(uuid)) as board:
                 yield from board_findings(f"GPU {number}", board)
@@ -98,9 +120,14 @@ def _gpus() -> Iterator[Finding]:
 def board_findings(name: str, board: NvmlDevice) -> Iterator[Finding]:
     """What the driver tells of one GPU; the counter's rhythm takes a second to find."""
     partitioned = board.partitioned()
-    yield Finding(what=f"{name} whole", available=not partitioned, detail="split by MIG: its sensors cover all "
-                  "partitions, so there are no joules; the administrator can turn MIG off" if partitioned else
-                  "not split by MIG")
+    yield Finding(
+        what=f"{name} whole",
+        available=not partitioned,
+        detail="split by MIG: its sensors cover all "
+        "partitions, so there are no joules; the administrator can turn MIG off"
+        if partitioned
+        else "not split by MIG",
+    )
     yield _counter(name, board)
     for kind in board.power_kinds:
         yield _power(name, board, kind)
@@ -115,8 +142,12 @@ def _counter(name: str, board: NvmlDevice) -> Finding:
         steps = find_steps(board, lambda: board.sleep(POLL_S))
     except UnavailableError as error:
         return Finding(what=what, available=False, detail=str(error))
-    return Finding(what=what, available=True, detail=f"steps each {steps.period_s * 1e3:.1f} ms, give or take "
-                   f"{steps.spread:.0%} (seen idle, in readings each {steps.poll_s * 1e3:.1f} ms)")
+    return Finding(
+        what=what,
+        available=True,
+        detail=f"steps each {steps.period_s * 1e3:.1f} ms, give or take "
+        f"{steps.spread:.0%} (seen idle, in readings each {steps.poll_s * 1e3:.1f} ms)",
+    )
 
 
 def _power(name: str, board: NvmlDevice, kind: str) -> Finding:
@@ -124,17 +155,28 @@ def _power(name: str, board: NvmlDevice, kind: str) -> Finding:
         now, limit_w = f"{board.power_w(kind):.0f} W now", board.max_power_w()
     except UnavailableError as error:
         return Finding(what=f"{name} {kind} power", available=False, detail=str(error))
-    return Finding(what=f"{name} {kind} power", available=True,
-                   detail=f"{now}, at most {limit_w:.0f} W" if limit_w else f"{now}, the limit is not told")
+    return Finding(
+        what=f"{name} {kind} power",
+        available=True,
+        detail=f"{now}, at most {limit_w:.0f} W" if limit_w else f"{now}, the limit is not told",
+    )
 
 
 def _slowdown(name: str, state: DeviceState) -> Finding:
     what = f"{name} full speed"
     if state.slowed is None:
-        return Finding(what=what, available=False, detail="the driver does not tell whether the GPU slows itself down; "
-                                                          "throttling goes unnoticed but for its clock")
-    return Finding(what=what, available=not state.slowed, detail=f"{', '.join(state.slowed) or 'no slowdown'} now, "
-                   f"{state.sm_clock_mhz} MHz, {state.temperature_c} °C{', at its power limit' * state.power_capped}")
+        return Finding(
+            what=what,
+            available=False,
+            detail="the driver does not tell whether the GPU slows itself down; "
+            "throttling goes unnoticed but for its clock",
+        )
+    return Finding(
+        what=what,
+        available=not state.slowed,
+        detail=f"{', '.join(state.slowed) or 'no slowdown'} now, "
+        f"{state.sm_clock_mhz} MHz, {state.temperature_c} °C{', at its power limit' * state.power_capped}",
+    )
 
 
 def _others(name: str, board: NvmlDevice, state: DeviceState) -> Finding:
@@ -143,20 +185,37 @@ def _others(name: str, board: NvmlDevice, state: DeviceState) -> Finding:
     load = "how busy it is is not told" if busy is None else f"{busy} % busy"
     if state.programs is None:
         return Finding(what=what, available=not busy, detail=f"the driver hides processes; {load}")
-    there = ", ".join(f"{program} ({host.program_name(program) or 'of another container or user'})"
-                      for program in sorted(state.programs))
-    return Finding(what=what, available=not (there or busy), detail=f"other processes: {there or 'none'}; {load}")
+    there = ", ".join(
+        f"{program} ({host.program_name(program) or 'of another container or user'})"
+        for program in sorted(state.programs)
+    )
+    return Finding(
+        what=what,
+        available=not (there or busy),
+        detail=f"other processes: {there or 'none'}; {load}",
+    )
 
 
 def _runtimes() -> Iterator[Finding]:
     yield Finding(what="runtime eager", available=True, detail="PyTorch")
     compiler = shutil.which(os.environ.get("CXX", "g++"))
-    yield Finding(what="runtime compile", available=compiler is not None,
-                  detail=compiler or "torch.compile on a CPU needs a C++ compiler: install g++")
-    packages = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    yield Finding(what="runtime onnxruntime", available=not packages,
-                  detail=f"not installed: {', '.join(packages)}; pip install 'osa-nas[export]'" if packages
-                  else "CPU" + (", CUDA" if _onnx_cuda() else ""))
+    yield Finding(
+        what="runtime compile",
+        available=compiler is not None,
+        detail=compiler or "torch.compile on a CPU needs a C++ compiler: install g++",
+    )
+    packages = [
+        name
+        for name in ("onnx", "onnxscript", "onnxruntime")
+        if importlib.util.find_spec(name) is None
+    ]
+    yield Finding(
+        what="runtime onnxruntime",
+        available=not packages,
+        detail=f"not installed: {', '.join(packages)}; pip install 'osa-nas[export]'"
+        if packages
+        else "CPU" + (", CUDA" if _onnx_cuda() else ""),
+    )
 
 
 def _onnx_cuda() -> bool:

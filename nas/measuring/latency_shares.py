@@ -1,8 +1,10 @@
-"""Which share of a network's latency each of its parts takes: stem, stages, classifier, timed one after the other.
+"""Which share of a network's latency each of its parts takes: stem, stages, classifier, timed one
+after the other.
 
-Shares are of the sum within the same run, so a machine that is slow for a while changes them little. A run in which
-this process waited for a core is left out, as `nas.measuring.methods.timing` does with blocks. Waiting for the device after
-each part makes a run on a GPU longer than it is without; the whole network's latency is `nas measure`'s.
+Shares are of the sum within the same run, so a machine that is slow for a while changes them
+little. A run in which this process waited for a core is left out, as `nas.measuring.methods.timing`
+does with blocks. Waiting for the device after each part makes a run on a GPU longer than it is
+without; the whole network's latency is `nas measure`'s.
 """
 
 from collections.abc import Mapping
@@ -36,12 +38,14 @@ class Share:
     high: float
 
 
-def latency_shares(architecture: Architecture, num_classes: int, plan: MeasurementPlan,
-                   meter: Meter) -> tuple[Mapping[str, Share], int]:
-    """The share of every part, by the names of `nas show`, and over how many runs; eager, for `plan.max_time_s`.
+def latency_shares(
+    architecture: Architecture, num_classes: int, plan: MeasurementPlan, meter: Meter
+) -> tuple[Mapping[str, Share], int]:
+    """The share of every part, by the names of `nas show`, and over how many runs; eager, for
+    `plan.max_time_s`.
 
-    Raises `UnavailableError` where the device worked for others or slowed itself down meanwhile, and what
-    `nas.measuring.methods.prepare` and the lock raise.
+    Raises `UnavailableError` where the device worked for others or slowed itself down meanwhile,
+    and what `nas.measuring.methods.prepare` and the lock raise.
     """
     marks: list[float] = []
     waited: list[float] = []  # seconds for a core, of each run
@@ -53,9 +57,11 @@ def latency_shares(architecture: Architecture, num_classes: int, plan: Measureme
     network = seeded_network(architecture, num_classes, plan.image_size)
     network.register_forward_pre_hook(mark)
     stages = network.get_submodule("stages").children()
-    parts = {"stem": network.get_submodule("stem"),
-             **{f"stage {place}": stage for place, stage in enumerate(stages, start=2)},
-             "classifier": network.get_submodule("head")}
+    parts = {
+        "stem": network.get_submodule("stem"),
+        **{f"stage {place}": stage for place, stage in enumerate(stages, start=2)},
+        "classifier": network.get_submodule("head"),
+    }
     for module in parts.values():
         module.register_forward_hook(mark)
     with DeviceLock(meter.device.identity).exclusive(), prepare(network, plan, meter) as run:
@@ -74,12 +80,17 @@ def latency_shares(architecture: Architecture, num_classes: int, plan: Measureme
     taken = np.diff(np.asarray(marks).reshape(-1, len(parts) + 1), axis=1)  # (runs, parts), seconds
     held = np.asarray(waited) > MAX_WAITING_SHARE * taken.sum(axis=1)
     if problem is None and held.mean() > MAX_HELD:
-        problem = Problem(status=Status.CONTENDED, reason=f"other processes held the cores in {held.sum()} of "
-                                                          f"{len(held)} runs; stop them and try again")
+        problem = Problem(
+            status=Status.CONTENDED,
+            reason=f"other processes held the cores in {held.sum()} of "
+            f"{len(held)} runs; stop them and try again",
+        )
     if problem is not None:
         raise UnavailableError(f"the shares of the latency were not timed: {problem.reason}")
     taken = taken[~held]
     shares = taken / taken.sum(axis=1, keepdims=True)
     low, median, high = np.quantile(shares, (0.05, 0.5, 0.95), axis=0)
-    return {name: Share(median=float(median[i]), low=float(low[i]), high=float(high[i]))
-            for i, name in enumerate(parts)}, len(taken)
+    return {
+        name: Share(median=float(median[i]), low=float(low[i]), high=float(high[i]))
+        for i, name in enumerate(parts)
+    }, len(taken)

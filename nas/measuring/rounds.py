@@ -1,4 +1,6 @@
-"""Several networks in one session: each measured once a round, in an order drawn anew, so that drift hits all alike."""
+"""Several networks in one session: each measured once a round, in an order drawn anew, so that
+drift hits all alike.
+"""
 
 import copy
 import random
@@ -17,7 +19,9 @@ Sessions = Iterator[tuple[str, tuple[Measurement, ...]]]
 """Names with their figures, as they come."""
 
 
-def in_rounds(targets: Mapping[str, tuple[Target, MeasurementPlan]], meter: Meter, rounds: int, seed: int) -> Sessions:
+def in_rounds(
+    targets: Mapping[str, tuple[Target, MeasurementPlan]], meter: Meter, rounds: int, seed: int
+) -> Sessions:
     """Every figure of every target, by its name, `rounds` times. Raises what `measure` raises."""
     rng = random.Random(seed)
     for _ in range(rounds):
@@ -26,7 +30,9 @@ def in_rounds(targets: Mapping[str, tuple[Target, MeasurementPlan]], meter: Mete
 
 
 def in_cycles(targets: Mapping[str, tuple[Target, MeasurementPlan]], meter: Meter) -> Sessions:
-    """Certified latency of every target, by its name; those with the same plan take turns. Raises as `certified`."""
+    """Certified latency of every target, by its name; those with the same plan take turns. Raises
+    as `certified`.
+    """
     for plan in dict.fromkeys(plan for _, plan in targets.values()):
         names = {target.name: name for name, (target, its) in targets.items() if its == plan}
         found = certified([targets[name][0] for name in names.values()], plan, meter)
@@ -34,7 +40,9 @@ def in_cycles(targets: Mapping[str, tuple[Target, MeasurementPlan]], meter: Mete
 
 
 def counted(target: Target, image_size: int | Size) -> Tally | None:
-    """What a torch network costs, seen by hooks on a copy without weights; None for an ONNX file."""
+    """What a torch network costs, seen by hooks on a copy without weights; None for an ONNX
+    file.
+    """
     if not isinstance(target.network, nn.Module):
         return None
     return tally(copy.deepcopy(target.network).to("meta"), image_size)

@@ -15,15 +15,28 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas.core.architecture import Architecture
 from nas.core.complexity import count
-from nas.core.errors import CorruptFileError, InvalidValueError, MissingDependencyError, UnknownNameError
+from nas.core.errors import (
+    CorruptFileError,
+    InvalidValueError,
+    MissingDependencyError,
+    UnknownNameError,
+)
 from nas.core.measurement import MeasurementPlan
 from nas.core.published import PUBLISHED
 from nas.measuring.methods import Network, OnnxFile
 from nas.measuring.metrics import seeded_network
 from nas.model import build
 
-KINDS = ("a published VoVNet (vovnet39)", "architecture.json", "STUDY:TRIAL", "a folder of nas export", "a .onnx file",
-         "timm:NAME", "torchvision:NAME", "module:callable")
+KINDS = (
+    "a published VoVNet (vovnet39)",
+    "architecture.json",
+    "STUDY:TRIAL",
+    "a folder of nas export",
+    "a .onnx file",
+    "timm:NAME",
+    "torchvision:NAME",
+    "module:callable",
+)
 NUM_CLASSES = 1000
 """Outputs of the classifier where a target does not say."""
 
@@ -38,7 +51,9 @@ class Target:
     num_classes: int = NUM_CLASSES
 
     def macs(self, image_size: int) -> int | None:
-        """Multiply-accumulates for one image; None for an ONNX file, whose operations are not counted here."""
+        """Multiply-accumulates for one image; None for an ONNX file, whose operations are not
+        counted here.
+        """
         if self.architecture is not None:
             return count(self.architecture, image_size, self.num_classes).macs
         if isinstance(self.network, OnnxFile):
@@ -54,11 +69,12 @@ Find = Callable[[str], tuple[Architecture, int]]
 
 
 def load_target(text: str, plan: MeasurementPlan, find_trial: Find) -> Target:  # noqa: PLR0911 - one for each kind
-    """The network that `text` names. Named architectures and trials get random weights with calibrated BatchNorm,
-    timm's and torchvision's are not pretrained: times do not depend on the values.
+    """The network that `text` names. Named architectures and trials get random weights with
+    calibrated BatchNorm, timm's and torchvision's are not pretrained: times do not depend on the
+    values.
 
-    `module:callable` runs that module's code. Raises `UnknownNameError`, which lists what a target may be, and
-    `InvalidValueError` or `CorruptFileError` for a file that is not what its name says.
+    `module:callable` runs that module's code. Raises `UnknownNameError`, which lists what a target
+    may be, and `InvalidValueError` or `CorruptFileError` for a file that is not what its name says.
     """
     path, (head, colon, tail) = Path(text), text.partition(":")
     if text in PUBLISHED:
@@ -78,7 +94,9 @@ def load_target(text: str, plan: MeasurementPlan, find_trial: Find) -> Target:  
     raise UnknownNameError("targets", text, KINDS)
 
 
-def _of_architecture(name: str, architecture: Architecture, num_classes: int, plan: MeasurementPlan) -> Target:
+def _of_architecture(
+    name: str, architecture: Architecture, num_classes: int, plan: MeasurementPlan
+) -> Target:
     network = seeded_network(architecture, num_classes, plan.image_size, name)
     return Target(name=name, network=network, architecture=architecture, num_classes=num_classes)
 
@@ -107,14 +125,20 @@ def _architecture(path: Path) -> tuple[Architecture, int]:
 def _bundle(folder: Path) -> Target:
     """A folder of `nas export`, with its trained weights."""
     if not (folder / "architecture.json").is_file():
-        raise InvalidValueError(f"{folder} is no folder of nas export: it holds no architecture.json")
+        raise InvalidValueError(
+            f"{folder} is no folder of nas export: it holds no architecture.json"
+        )
     architecture, num_classes = _architecture(folder / "architecture.json")
     model = build(architecture, num_classes)
     try:
         model.load_state_dict(load(_read(folder / "model.safetensors")))
     except (SafetensorError, RuntimeError) as error:
-        raise CorruptFileError(f"{folder / 'model.safetensors'}: {str(error).splitlines()[0]}") from error
-    return Target(name=str(folder), network=model, architecture=architecture, num_classes=num_classes)
+        raise CorruptFileError(
+            f"{folder / 'model.safetensors'}: {str(error).splitlines()[0]}"
+        ) from error
+    return Target(
+        name=str(folder), network=model, architecture=architecture, num_classes=num_classes
+    )
 
 
 def _of_package(package: str, name: str) -> nn.Module:
@@ -127,7 +151,9 @@ def _of_package(package: str, name: str) -> nn.Module:
     try:
         model: nn.Module = make(name) if package == "torchvision" else make(name, pretrained=False)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise InvalidValueError(f"{package} has no model {name!r}: {str(error).splitlines()[0]}") from error
+        raise InvalidValueError(
+            f"{package} has no model {name!r}: {str(error).splitlines()[0]}"
+        ) from error
     return model
 
 

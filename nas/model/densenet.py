@@ -1,8 +1,10 @@
-"""DenseNets: those of ImageNet, DenseNet-40 for CIFAR, and DSOD's trunk; written from the papers' specifications.
+"""DenseNets: those of ImageNet, DenseNet-40 for CIFAR, and DSOD's trunk; written from the papers'
+specifications.
 
-Huang et al., "Densely Connected Convolutional Networks", CVPR 2017: every layer (BatchNorm, ReLU, convolution) reads
-all outputs before it. Names of parameters are torchvision's, so that state dicts of its DenseNets load unchanged.
-DSOD's trunk ("DenseNet-67" in the VoVNet paper) is DS/64-64-16-1 of Shen et al., "DSOD", ICCV 2017.
+Huang et al., "Densely Connected Convolutional Networks", CVPR 2017: every layer (BatchNorm, ReLU,
+convolution) reads all outputs before it. Names of parameters are torchvision's, so that state dicts
+of its DenseNets load unchanged. DSOD's trunk ("DenseNet-67" in the VoVNet paper) is DS/64-64-16-1
+of Shen et al., "DSOD", ICCV 2017.
 """
 
 from collections.abc import Sequence
@@ -12,7 +14,9 @@ from torch import Tensor, nn
 
 
 class DenseLayer(nn.Module):
-    """One layer: (N, in, H, W) to (N, growth, H, W); a 1x1 convolution to `bottleneck` channels first, 0 for none."""
+    """One layer: (N, in, H, W) to (N, growth, H, W); a 1x1 convolution to `bottleneck` channels
+    first, 0 for none.
+    """
 
     def __init__(self, in_channels: int, growth: int, bottleneck: int) -> None:
         super().__init__()
@@ -35,12 +39,17 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Layers of one resolution: (N, in, H, W) to (N, in + layers * growth, H, W), the input first."""
+    """Layers of one resolution: (N, in, H, W) to (N, in + layers * growth, H, W), the input
+    first.
+    """
 
     def __init__(self, in_channels: int, layers: int, growth: int, bottleneck: int) -> None:
         super().__init__()
         for index in range(layers):
-            self.add_module(f"denselayer{index + 1}", DenseLayer(in_channels + index * growth, growth, bottleneck))
+            self.add_module(
+                f"denselayer{index + 1}",
+                DenseLayer(in_channels + index * growth, growth, bottleneck),
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply it."""
@@ -62,15 +71,25 @@ class Transition(nn.Sequential):
 
 
 class DenseNet(nn.Module):
-    """A DenseNet: stem, blocks with transitions between them, classifier; images (N, 3, H, W) to logits.
+    """A DenseNet: stem, blocks with transitions between them, classifier; images (N, 3, H, W) to
+    logits.
 
-    `layers` are those of each block; `bottleneck` is the 1x1 convolutions' width, 0 for none; a transition keeps the
-    share `compression` of its channels. With `small_images` the stem is one 3x3 convolution that keeps the
-    resolution, else ImageNet's 7x7 with stride 2 and a pool.
+    `layers` are those of each block; `bottleneck` is the 1x1 convolutions' width, 0 for none; a
+    transition keeps the share `compression` of its channels. With `small_images` the stem is one
+    3x3 convolution that keeps the resolution, else ImageNet's 7x7 with stride 2 and a pool.
     """
 
-    def __init__(self, *, growth: int, layers: Sequence[int], stem_channels: int, bottleneck: int = 0,
-                 compression: float = 1.0, small_images: bool = False, num_classes: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        growth: int,
+        layers: Sequence[int],
+        stem_channels: int,
+        bottleneck: int = 0,
+        compression: float = 1.0,
+        small_images: bool = False,
+        num_classes: int = 1000,
+    ) -> None:
         super().__init__()
         self.features = nn.Sequential()
         if small_images:
@@ -84,9 +103,13 @@ class DenseNet(nn.Module):
         for index, number in enumerate(layers, start=1):
             if index > 1:
                 kept = int(channels * compression)
-                self.features.add_module(f"transition{index - 1}", Transition(channels, kept, nn.AvgPool2d(2)))
+                self.features.add_module(
+                    f"transition{index - 1}", Transition(channels, kept, nn.AvgPool2d(2))
+                )
                 channels = kept
-            self.features.add_module(f"denseblock{index}", DenseBlock(channels, number, growth, bottleneck))
+            self.features.add_module(
+                f"denseblock{index}", DenseBlock(channels, number, growth, bottleneck)
+            )
             channels += number * growth
         self.features.add_module("norm5", nn.BatchNorm2d(channels))
         self.relu = nn.ReLU(inplace=True)
@@ -100,12 +123,18 @@ class DenseNet(nn.Module):
 
 
 def densenet40(num_classes: int = 10) -> DenseNet:
-    """DenseNet-40 with growth 12 for images of 32x32 pixels: three blocks of twelve 3x3 convolutions."""
-    return DenseNet(growth=12, layers=(12, 12, 12), stem_channels=16, small_images=True, num_classes=num_classes)
+    """DenseNet-40 with growth 12 for images of 32x32 pixels: three blocks of twelve 3x3
+    convolutions.
+    """
+    return DenseNet(
+        growth=12, layers=(12, 12, 12), stem_channels=16, small_images=True, num_classes=num_classes
+    )
 
 
 class DsodTrunk(nn.Sequential):
-    """DSOD's DS/64-64-16-1 up to its fourth transition: 67 convolutions, (N, 3, H, W) to 256 maps."""
+    """DSOD's DS/64-64-16-1 up to its fourth transition: 67 convolutions, (N, 3, H, W) to 256
+    maps.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +145,12 @@ class DsodTrunk(nn.Sequential):
             if index == 2:
                 self.append(nn.MaxPool2d(2, 2, ceil_mode=True))
         channels = 128
-        for layers, kept, halved in ((6, 224, True), (8, 352, True), (8, 480, False), (8, 256, False)):
+        for layers, kept, halved in (
+            (6, 224, True),
+            (8, 352, True),
+            (8, 480, False),
+            (8, 256, False),
+        ):
             self.append(DenseBlock(channels, layers, growth=16, bottleneck=64))
             pool = nn.MaxPool2d(2, 2, ceil_mode=True) if halved else None
             self.append(Transition(channels + 16 * layers, kept, pool))

@@ -1,7 +1,7 @@
 """What a built network costs, seen by forward hooks while one image runs through it.
 
-A second way to the numbers of `nas.core.complexity`, sharing no arithmetic with it: sizes are those of the tensors that
-really pass. A network on the meta device is counted without being computed.
+A second way to the numbers of `nas.core.complexity`, sharing no arithmetic with it: sizes are those
+of the tensors that really pass. A network on the meta device is counted without being computed.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,9 @@ from nas.model.vovnet import VoVNet
 
 @dataclass
 class Tally:
-    """Sums over any network's convolutions and dense layers for one image, defined as in `nas.core.complexity`."""
+    """Sums over any network's convolutions and dense layers for one image, defined as in
+    `nas.core.complexity`.
+    """
 
     parameters: int
     macs: int = 0
@@ -25,7 +27,9 @@ class Tally:
 
     def add(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         """Add a convolution or a dense layer, as a forward hook."""
-        weight: Tensor = module.get_parameter("weight")  # (out, in / groups, height, width), or (out, in)
+        weight: Tensor = module.get_parameter(
+            "weight"
+        )  # (out, in / groups, height, width), or (out, in)
         self.macs += output.numel() * weight[0].numel()
         self.memory_access_cost += inputs[0].numel() + output.numel() + weight.numel()
         if isinstance(module, nn.Conv2d):
@@ -42,7 +46,11 @@ def tally(model: nn.Module, image_size: int | Size = 224) -> Tally:
     parameters = list(model.parameters())
     image = torch.zeros(1, 3, height, width, device=parameters[0].device)
     sums = Tally(parameters=sum(parameter.numel() for parameter in parameters))
-    handles = [m.register_forward_hook(sums.add) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    handles = [
+        m.register_forward_hook(sums.add)
+        for m in model.modules()
+        if isinstance(m, nn.Conv2d | nn.Linear)
+    ]
     was_training = model.training
     try:
         with torch.no_grad():

@@ -1,7 +1,8 @@
 """A network as one ONNX file with its BatchNorms folded into the convolutions.
 
-`torch.onnx.export`'s default optimisation folds them; with it ONNX Runtime takes about three quarters of the time.
-The exporter notes the source lines of every node, with paths of this machine: they are taken out.
+`torch.onnx.export`'s default optimisation folds them; with it ONNX Runtime takes about three
+quarters of the time. The exporter notes the source lines of every node, with paths of this machine:
+they are taken out.
 """
 
 import importlib
@@ -26,7 +27,9 @@ AXES = {0: "batch", 2: "height", 3: "width"}
 
 
 def require_packages() -> None:
-    """Import what the extra `export` installs. Raises `MissingDependencyError` for the first that is not there."""
+    """Import what the extra `export` installs. Raises `MissingDependencyError` for the first that
+    is not there.
+    """
     for package in PACKAGES:
         try:
             importlib.import_module(package)
@@ -35,27 +38,54 @@ def require_packages() -> None:
 
 
 def to_onnx(model: nn.Module, image_size: int) -> bytes:
-    """The network in eval mode for images (batch, 3, image_size, image_size), any batch, to logits (batch, classes).
+    """The network in eval mode for images (batch, 3, image_size, image_size), any batch, to logits
+    (batch, classes).
 
-    Input and output are named `images` and `logits`, float32. Raises `ExportError` where the file would be too large.
+    Input and output are named `images` and `logits`, float32. Raises `ExportError` where the file
+    would be too large.
     """
-    example = torch.zeros(2, 3, image_size, image_size)  # with a batch of 1 the exporter would fix it at 1
-    return onnx_bytes(model, (example,), model.state_dict(), ["logits"],
-                      dynamic_shapes=({0: torch.export.Dim("batch")},))
+    example = torch.zeros(
+        2, 3, image_size, image_size
+    )  # with a batch of 1 the exporter would fix it at 1
+    return onnx_bytes(
+        model,
+        (example,),
+        model.state_dict(),
+        ["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )
 
 
-def onnx_bytes(network: Any, example: tuple[Tensor, ...], weights: Mapping[str, Any], outputs: Sequence[str],
-               **options: Any) -> bytes:
-    """A module (with an example input) or an exported program as ONNX, its one input named `images`; `options` are
-    `torch.onnx.export`'s. Raises `ExportError` where the file would be too large."""
+def onnx_bytes(
+    network: Any,
+    example: tuple[Tensor, ...],
+    weights: Mapping[str, Any],
+    outputs: Sequence[str],
+    **options: Any,
+) -> bytes:
+    """A module (with an example input) or an exported program as ONNX, its one input named
+    `images`; `options` are `torch.onnx.export`'s. Raises `ExportError` where the file would be too
+    large.
+    """
     size = sum(value.numel() * value.element_size() for value in weights.values())
     if size > MAX_BYTES:
-        raise ExportError(f"one ONNX file holds at most {MAX_BYTES:,} bytes, and the weights are {size:,}")
+        raise ExportError(
+            f"one ONNX file holds at most {MAX_BYTES:,} bytes, and the weights are {size:,}"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the exporter's own insides
         program = torch.onnx.export(
-            network, example, None, dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
-            input_names=["images"], output_names=outputs, **options)
+            network,
+            example,
+            None,
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+            input_names=["images"],
+            output_names=outputs,
+            **options,
+        )
     if program is None:
         raise ExportError("torch gave no ONNX program")
     proto = program.model_proto
@@ -66,7 +96,9 @@ def onnx_bytes(network: Any, example: tuple[Tensor, ...], weights: Mapping[str, 
 
 
 def _name_axes(graph: Any) -> None:
-    """Names instead of torch's symbols for the free axes of the input, wherever they stand alone."""
+    """Names instead of torch's symbols for the free axes of the input, wherever they stand
+    alone.
+    """
     dims = graph.input[0].type.tensor_type.shape.dim
     names = {dims[axis].dim_param: name for axis, name in AXES.items() if dims[axis].dim_param}
     for value in (*graph.input, *graph.output, *graph.value_info):

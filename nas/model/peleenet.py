@@ -1,7 +1,8 @@
-"""PeleeNet, a DenseNet for small devices; written from the specification in Wang et al., "Pelee", NeurIPS 2018.
+"""PeleeNet, a DenseNet for small devices; written from the specification in Wang et al., "Pelee",
+NeurIPS 2018.
 
-Two ways in every layer (one 3x3 and two 3x3 deep), a stem of two branches, transitions that keep their channels,
-and convolution before BatchNorm and ReLU throughout.
+Two ways in every layer (one 3x3 and two 3x3 deep), a stem of two branches, transitions that keep
+their channels, and convolution before BatchNorm and ReLU throughout.
 """
 
 import torch
@@ -22,8 +23,10 @@ class PeleeStem(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first = ConvNormAct(3, STEM_CHANNELS, 3, 2)
-        self.strided = nn.Sequential(ConvNormAct(STEM_CHANNELS, STEM_CHANNELS // 2),
-                                     ConvNormAct(STEM_CHANNELS // 2, STEM_CHANNELS, 3, 2))
+        self.strided = nn.Sequential(
+            ConvNormAct(STEM_CHANNELS, STEM_CHANNELS // 2),
+            ConvNormAct(STEM_CHANNELS // 2, STEM_CHANNELS, 3, 2),
+        )
         self.pool = nn.MaxPool2d(2, 2, ceil_mode=True)
         self.last = ConvNormAct(2 * STEM_CHANNELS, STEM_CHANNELS)
 
@@ -35,7 +38,9 @@ class PeleeStem(nn.Module):
 
 
 class TwoWayLayer(nn.Module):
-    """(N, in, H, W) to (N, in + 32, H, W): the input, a 3x3 convolution's 16 maps and two 3x3 convolutions' 16."""
+    """(N, in, H, W) to (N, in + 32, H, W): the input, a 3x3 convolution's 16 maps and two 3x3
+    convolutions' 16.
+    """
 
     def __init__(self, in_channels: int, bottleneck: int) -> None:
         super().__init__()
@@ -44,8 +49,9 @@ class TwoWayLayer(nn.Module):
         if width > in_channels // 2:
             width = in_channels // 8 * 4
         self.short = nn.Sequential(ConvNormAct(in_channels, width), ConvNormAct(width, half, 3))
-        self.long = nn.Sequential(ConvNormAct(in_channels, width), ConvNormAct(width, half, 3),
-                                  ConvNormAct(half, half, 3))
+        self.long = nn.Sequential(
+            ConvNormAct(in_channels, width), ConvNormAct(width, half, 3), ConvNormAct(half, half, 3)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply it."""

@@ -1,1 +1,3 @@
-"""The VoVNet paper retold on this device: its peers, its networks for CIFAR, its analysis of connections."""
+"""The VoVNet paper retold on this device: its peers, its networks for CIFAR, its analysis of
+connections.
+"""

@@ -1,8 +1,9 @@
-"""The networks that the VoVNet paper and what followed it compare: where each comes from, and the paper's own figures.
+"""The networks that the VoVNet paper and what followed it compare: where each comes from, and the
+paper's own figures.
 
-Data only. Figures of "An Energy and GPU-Computation Efficient Backbone Network for Real-Time Object Detection" (Lee et
-al. 2019, tables 2 and 4) are of whole detectors on a Titan X, which are named beside them: never one scale with what is
-measured here. What the paper calls FLOPs are MACs.
+Data only. Figures of "An Energy and GPU-Computation Efficient Backbone Network for Real-Time Object
+Detection" (Lee et al. 2019, tables 2 and 4) are of whole detectors on a Titan X, which are named
+beside them: never one scale with what is measured here. What the paper calls FLOPs are MACs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,9 @@ HARDWARE = "Titan X, Caffe, power by nvidia-smi"
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """One network: its name, its family, what `nas measure` calls it, and its image size where it has only one."""
+    """One network: its name, its family, what `nas measure` calls it, and its image size where it
+    has only one.
+    """
 
     name: str
     family: str
@@ -26,7 +29,9 @@ class Peer:
 
 @dataclass(frozen=True, kw_only=True)
 class PaperRow:
-    """What the paper prints of a detector with this backbone; `macs` and `memory_bytes` are the whole detector's."""
+    """What the paper prints of a detector with this backbone; `macs` and `memory_bytes` are the
+    whole detector's.
+    """
 
     detector: str
     macs: float
@@ -74,8 +79,15 @@ def _peers() -> dict[str, Peer]:
         ("HGNetV2-B0", "HGNet", "timm:hgnetv2_b0"),
         ("HGNetV2-B4", "HGNet", "timm:hgnetv2_b4"),
     )
-    return {name: Peer(name=name, family=family, target=target, image_size=32 if name == "DenseNet-40" else None)
-            for name, family, target in rows}
+    return {
+        name: Peer(
+            name=name,
+            family=family,
+            target=target,
+            image_size=32 if name == "DenseNet-40" else None,
+        )
+        for name, family, target in rows
+    }
 
 
 def _paper() -> dict[str, PaperRow]:
@@ -91,8 +103,17 @@ def _paper() -> dict[str, PaperRow]:
         ("DenseNet-161", "RefineDet320", 32.74, 12.8, 3628, 10.0, 419.7),
         ("VoVNet-57", "RefineDet320", 36.45, 21.2, 2511, 5.9, 775.5),
     )
-    return {name: PaperRow(detector=detector, macs=giga * 1e9, fps=fps, memory_bytes=mega * 1e6, energy_j=joules,
-                           macs_per_s=rate * 1e9) for name, detector, giga, fps, mega, joules, rate in rows}
+    return {
+        name: PaperRow(
+            detector=detector,
+            macs=giga * 1e9,
+            fps=fps,
+            memory_bytes=mega * 1e6,
+            energy_j=joules,
+            macs_per_s=rate * 1e9,
+        )
+        for name, detector, giga, fps, mega, joules, rate in rows
+    }
 
 
 PEERS: Mapping[str, Peer] = _peers()
@@ -103,7 +124,9 @@ PAPER: Mapping[str, PaperRow] = _paper()
 
 
 def chosen(names: Sequence[str]) -> list[Peer]:
-    """The peers of these names, whatever their case, or with none all. Raises `UnknownNameError`."""
+    """The peers of these names, whatever their case, or with none all. Raises
+    `UnknownNameError`.
+    """
     known = {name.casefold(): peer for name, peer in PEERS.items()}
     for name in names:
         if name.casefold() not in known:

@@ -1,7 +1,8 @@
-"""Points with intervals on two logarithmic axes as one SVG text: what something costs against what it takes.
+"""Points with intervals on two logarithmic axes as one SVG text: what something costs against what
+it takes.
 
-Colours are CSS variables with fallbacks, as in `nas.report.svg`; shapes repeat what colours say. Labels go where they
-cover least.
+Colours are CSS variables with fallbacks, as in `nas.report.svg`; shapes repeat what colours say.
+Labels go where they cover least.
 """
 
 import math
@@ -16,10 +17,25 @@ LEFT, RIGHT, TOP, BOTTOM = 74, 20, 16, 54
 LETTER = 5.9
 """Width of a letter of the labels in pixels, about."""
 COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#9a6700", "#009e73", "#cc79a7", "#5a6675")
-SHAPES = ("M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0", "M0-6L5.5 4H-5.5Z", "M-4.5-4.5h9v9h-9Z", "M0-6L6 0L0 6L-6 0Z",
-          "M-5-5L5 5M-5 5L5-5", "M0 6L5.5-4H-5.5Z", "M-6 0H6M0-6V6")
-PLACES = ((9, 4, "start"), (-9, 4, "end"), (0, -10, "middle"), (0, 19, "middle"), (8, -8, "start"), (8, 16, "start"),
-          (-8, -8, "end"), (-8, 16, "end"))
+SHAPES = (
+    "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0",
+    "M0-6L5.5 4H-5.5Z",
+    "M-4.5-4.5h9v9h-9Z",
+    "M0-6L6 0L0 6L-6 0Z",
+    "M-5-5L5 5M-5 5L5-5",
+    "M0 6L5.5-4H-5.5Z",
+    "M-6 0H6M0-6V6",
+)
+PLACES = (
+    (9, 4, "start"),
+    (-9, 4, "end"),
+    (0, -10, "middle"),
+    (0, 19, "middle"),
+    (8, -8, "start"),
+    (8, 16, "start"),
+    (-8, -8, "end"),
+    (-8, 16, "end"),
+)
 
 STYLE = """
 .scatter text{font:11px system-ui,sans-serif;fill:var(--ink,#1c2430)}.scatter .dim{fill:var(--dim,#5d6b7c)}
@@ -55,24 +71,45 @@ class _Axis:
     def ticks(self) -> Iterator[float]:
         """1, 2 and 5 of each decade within."""
         for power in range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1):
-            yield from (step * 10.0**power for step in (1, 2, 5) if self.low <= step * 10.0**power <= self.high)
+            yield from (
+                step * 10.0**power
+                for step in (1, 2, 5)
+                if self.low <= step * 10.0**power <= self.high
+            )
 
 
-def scatter(points: Sequence[Point], *, x_title: str, y_title: str, y_unit: str,
-            rates: Mapping[str, float] | None = None) -> str:
+def scatter(
+    points: Sequence[Point],
+    *,
+    x_title: str,
+    y_title: str,
+    y_unit: str,
+    rates: Mapping[str, float] | None = None,
+) -> str:
     """The drawing of at least one point; `rates` are x/y of lines to draw, by their labels."""
-    across = _Axis(min(p.x for p in points) / 1.4, max(p.x for p in points) * 1.4, LEFT, WIDTH - RIGHT)
-    up = _Axis(min(p.low for p in points) / 1.5, max(p.high for p in points) * 1.5, HEIGHT - BOTTOM, TOP)
+    across = _Axis(
+        min(p.x for p in points) / 1.4, max(p.x for p in points) * 1.4, LEFT, WIDTH - RIGHT
+    )
+    up = _Axis(
+        min(p.low for p in points) / 1.5, max(p.high for p in points) * 1.5, HEIGHT - BOTTOM, TOP
+    )
     kinds = list(dict.fromkeys(point.kind for point in points))
-    body = [*_grid(across, up, y_unit), *_lines(rates or {}, across, up),
-            *(part for point in points for part in _mark(point, kinds.index(point.kind), across, up)),
-            *_labels(points, across, up), *_legend(kinds),
-            _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, x_title, "middle"),
-            f'<g transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2})rotate(-90)">', _text(0, 0, y_title, "middle"),
-            "</g>"]
+    body = [
+        *_grid(across, up, y_unit),
+        *_lines(rates or {}, across, up),
+        *(part for point in points for part in _mark(point, kinds.index(point.kind), across, up)),
+        *_labels(points, across, up),
+        *_legend(kinds),
+        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, x_title, "middle"),
+        f'<g transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2})rotate(-90)">',
+        _text(0, 0, y_title, "middle"),
+        "</g>",
+    ]
     label = escape(f"{y_title} against {x_title} of {len(points)} networks")
-    return (f'<svg class="scatter" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-            f'aria-label="{label}"><title>{label}</title>{"".join(body)}</svg>')
+    return (
+        f'<svg class="scatter" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{label}"><title>{label}</title>{"".join(body)}</svg>'
+    )
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
@@ -95,8 +132,10 @@ def _lines(rates: Mapping[str, float], across: _Axis, up: _Axis) -> Iterator[str
     for label, rate in rates.items():
         begin, end = max(across.low, up.low * rate), min(across.high, up.high * rate)
         if begin < end:
-            yield (f'<path class="rate" d="M{across(begin):.1f} {up(begin / rate):.1f}'
-                   f'L{across(end):.1f} {up(end / rate):.1f}"/>')
+            yield (
+                f'<path class="rate" d="M{across(begin):.1f} {up(begin / rate):.1f}'
+                f'L{across(end):.1f} {up(end / rate):.1f}"/>'
+            )
             yield _text(across(end) - 4, up(end / rate) + 14, label, "end")
 
 
@@ -104,9 +143,11 @@ def _mark(point: Point, kind: int, across: _Axis, up: _Axis) -> Iterator[str]:
     x, colour = across(point.x), COLOURS[kind % len(COLOURS)]
     if point.low < point.high:
         yield f'<path stroke="{colour}" d="M{x:.1f} {up(point.low):.1f}V{up(point.high):.1f}"/>'
-    yield (f'<path transform="translate({x:.1f} {up(point.y):.1f})" fill="{colour}" stroke="{colour}" '
-           f'stroke-width="1.6" d="{SHAPES[kind % len(SHAPES)]}"><title>{escape(point.name)}: '
-           f'{point.x:.4g}, {point.y:.4g}</title></path>')
+    yield (
+        f'<path transform="translate({x:.1f} {up(point.y):.1f})" fill="{colour}" stroke="{colour}" '
+        f'stroke-width="1.6" d="{SHAPES[kind % len(SHAPES)]}"><title>{escape(point.name)}: '
+        f"{point.x:.4g}, {point.y:.4g}</title></path>"
+    )
 
 
 def _labels(points: Sequence[Point], across: _Axis, up: _Axis) -> Iterator[str]:
@@ -119,7 +160,9 @@ def _labels(points: Sequence[Point], across: _Axis, up: _Axis) -> Iterator[str]:
             wide = LETTER * len(point.name)
             left = x - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
             box = (left, y - 10, left + wide, y + 2)
-            covered = sum(_overlap(box, other) for other in taken) + 1000 * (left < LEFT or left + wide > WIDTH - RIGHT)
+            covered = sum(_overlap(box, other) for other in taken) + 1000 * (
+                left < LEFT or left + wide > WIDTH - RIGHT
+            )
             if covered < best:
                 best, where = covered, (x, y, anchor, box)
         x, y, anchor, box = where
@@ -135,6 +178,8 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 def _legend(kinds: Sequence[str]) -> Iterator[str]:
     for index, kind in enumerate(kinds):
         y = HEIGHT - BOTTOM - 14 - 17 * (len(kinds) - 1 - index)
-        yield (f'<path transform="translate({WIDTH - RIGHT - 96} {y - 4})" fill="{COLOURS[index % len(COLOURS)]}" '
-               f'stroke="{COLOURS[index % len(COLOURS)]}" d="{SHAPES[index % len(SHAPES)]}"/>'
-               f'<text x="{WIDTH - RIGHT - 84}" y="{y}">{escape(kind)}</text>')
+        yield (
+            f'<path transform="translate({WIDTH - RIGHT - 96} {y - 4})" fill="{COLOURS[index % len(COLOURS)]}" '
+            f'stroke="{COLOURS[index % len(COLOURS)]}" d="{SHAPES[index % len(SHAPES)]}"/>'
+            f'<text x="{WIDTH - RIGHT - 84}" y="{y}">{escape(kind)}</text>'
+        )

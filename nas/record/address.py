@@ -24,7 +24,9 @@ class Address:
 
     @classmethod
     def parse(cls, text: str | Path) -> Self:
-        """Understand what a user wrote. Raises `DatabaseError`, without the text where it may hold a password."""
+        """Understand what a user wrote. Raises `DatabaseError`, without the text where it may hold
+        a password.
+        """
         if isinstance(text, Path):
             return cls._file(str(text))
         if "://" not in text:
@@ -44,13 +46,19 @@ class Address:
     @classmethod
     def _file(cls, name: str) -> Self:
         if name in {"", ":memory:"}:
-            raise DatabaseError("the record must outlive the program: name a file, not a database in memory")
+            raise DatabaseError(
+                "the record must outlive the program: name a file, not a database in memory"
+            )
         return cls(path=Path(name).expanduser().absolute())
 
     @property
     def is_new(self) -> bool:
         """A file that is not there yet, in a folder where it can be made."""
-        return self.path is not None and not self.path.exists() and os.access(self.path.parent, os.W_OK)
+        return (
+            self.path is not None
+            and not self.path.exists()
+            and os.access(self.path.parent, os.W_OK)
+        )
 
     @property
     def passwords(self) -> tuple[str, ...]:
@@ -68,5 +76,7 @@ class Address:
 
 
 def _unreadable(what: str) -> DatabaseError:
-    return DatabaseError(f"{what} is no address of a database: give a file name, sqlite:///FILE or "
-                         "postgresql://USER:PASSWORD@HOST/NAME")
+    return DatabaseError(
+        f"{what} is no address of a database: give a file name, sqlite:///FILE or "
+        "postgresql://USER:PASSWORD@HOST/NAME"
+    )

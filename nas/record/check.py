@@ -1,7 +1,8 @@
-"""Whether a record is sound: what the database itself can say, and what must be true between its rows.
+"""Whether a record is sound: what the database itself can say, and what must be true between its
+rows.
 
-After any crash all of it holds, because every write is one transaction; a problem found here is a bug or a damaged
-disk.
+After any crash all of it holds, because every write is one transaction; a problem found here is a
+bug or a damaged disk.
 """
 
 import hashlib
@@ -28,7 +29,9 @@ def database_problems(connection: Connection) -> Iterator[str]:
         yield f"row {row[1]} of {row[0]} names a row of {row[2]} that is not there"
 
 
-def study_problems(record: StudyRecord, trials: Sequence[Trial], fronts: Sequence[ParetoFront]) -> Iterator[str]:
+def study_problems(
+    record: StudyRecord, trials: Sequence[Trial], fronts: Sequence[ParetoFront]
+) -> Iterator[str]:
     """One line for each rule that the rows of a study break."""
     objectives, planned = record.spec.objectives, len(record.spec.rungs.epochs)
     known: dict[str, Trial] = {}
@@ -46,9 +49,13 @@ def study_problems(record: StudyRecord, trials: Sequence[Trial], fronts: Sequenc
         if trial.state is TrialState.COMPLETE and trial.losses(objectives) is None:
             yield f"trial {trial.number} is complete without a value for each objective"
         rungs = [rung.epochs for rung in trial.evaluation.rungs]
-        if rungs != list(record.spec.rungs.epochs[:len(rungs)]):
+        if rungs != list(record.spec.rungs.epochs[: len(rungs)]):
             yield f"trial {trial.number} has rungs {rungs}, the study {list(record.spec.rungs.epochs)}"
-        elif trial.state is TrialState.COMPLETE and record.spec.needs_training and len(rungs) < planned:
+        elif (
+            trial.state is TrialState.COMPLETE
+            and record.spec.needs_training
+            and len(rungs) < planned
+        ):
             yield f"trial {trial.number} is complete after {len(rungs)} of {planned} rungs"
     now, last = front(trials, objectives), fronts[-1] if fronts else None
     if set(now.members) != set(last.members if last else ()):
@@ -56,8 +63,12 @@ def study_problems(record: StudyRecord, trials: Sequence[Trial], fronts: Sequenc
 
 
 def sum_problems(trials: Sequence[Trial], spent: Spent) -> Iterator[str]:
-    """One line for each sum that evaluations keep, `spent`, and that their figures and rungs do not come to."""
-    counted = sum((trial.evaluation.spent for trial in trials if trial.duplicate_of is None), Spent())
+    """One line for each sum that evaluations keep, `spent`, and that their figures and rungs do not
+    come to.
+    """
+    counted = sum(
+        (trial.evaluation.spent for trial in trials if trial.duplicate_of is None), Spent()
+    )
     kept = asdict(spent)
     for name, total in asdict(counted).items():
         there, here = kept[name] or 0.0, total or 0.0
@@ -66,7 +77,9 @@ def sum_problems(trials: Sequence[Trial], spent: Spent) -> Iterator[str]:
 
 
 def file_problems(record: StudyRecord, artifacts: Sequence[Artifact]) -> Iterator[str]:
-    """One line for each recorded file that is not what was recorded; none where its folder is on another machine."""
+    """One line for each recorded file that is not what was recorded; none where its folder is on
+    another machine.
+    """
     folder = Path(record.artifacts)
     for artifact in artifacts if folder.is_dir() else ():
         path = folder / artifact.path

@@ -1,7 +1,9 @@
-"""One driver for each study, held by the operating system or the server, so that `kill -9` frees it.
+"""One driver for each study, held by the operating system or the server, so that `kill -9` frees
+it.
 
-SQLite: `flock` on a file beside the database. PostgreSQL: an advisory lock of a connection that does nothing else. A
-server that restarts ends the connection and the lock with it, so every writing transaction asks whether it still holds.
+SQLite: `flock` on a file beside the database. PostgreSQL: an advisory lock of a connection that
+does nothing else. A server that restarts ends the connection and the lock with it, so every writing
+transaction asks whether it still holds.
 """
 
 import fcntl
@@ -24,7 +26,11 @@ HOLDER = text("""
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND (l.classid::bigint << 32) + l.objid::bigint = :key
 """)
-KEEPALIVE = ("SET tcp_keepalives_idle = 30", "SET tcp_keepalives_interval = 10", "SET tcp_keepalives_count = 3")
+KEEPALIVE = (
+    "SET tcp_keepalives_idle = 30",
+    "SET tcp_keepalives_interval = 10",
+    "SET tcp_keepalives_count = 3",
+)
 """Without them a server notices only after hours that a driver's machine lost its power."""
 
 
@@ -38,13 +44,16 @@ def _me() -> str:
 
 
 def _taken(study: str, holder: str) -> StudyConflictError:
-    return StudyConflictError(f"study {study!r} is being searched already, by {holder or UNNAMED}; "
-                              "wait for it or stop it")
+    return StudyConflictError(
+        f"study {study!r} is being searched already, by {holder or UNNAMED}; wait for it or stop it"
+    )
 
 
 @contextmanager
 def claim_file(database: Path, study: str) -> Iterator[None]:
-    """Hold the study beside an SQLite file. Raises `StudyConflictError` where another process or store holds it."""
+    """Hold the study beside an SQLite file. Raises `StudyConflictError` where another process or
+    store holds it.
+    """
     path = _lock_file(database, study)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -84,7 +93,9 @@ def _lock_file(database: Path, study: str) -> Path:
 
 
 def _lock(descriptor: int) -> None:
-    """Take the lock; once more after a moment, because who only looks holds it for some microseconds."""
+    """Take the lock; once more after a moment, because who only looks holds it for some
+    microseconds.
+    """
     with suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return
@@ -94,25 +105,33 @@ def _lock(descriptor: int) -> None:
 
 @contextmanager
 def claim_server(engine: Engine, study: str, where: str) -> Iterator[Callable[[], None]]:
-    """Hold the study on a PostgreSQL server. Raises `StudyConflictError` where another session holds it.
+    """Hold the study on a PostgreSQL server. Raises `StudyConflictError` where another session
+    holds it.
 
-    Gives a function that raises `DatabaseError` once the server has let go of it; `where` is its name there.
+    Gives a function that raises `DatabaseError` once the server has let go of it; `where` is its
+    name there.
     """
     key = _key(study)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.detach()
         for setting in KEEPALIVE:
             connection.execute(text(setting))
-        connection.execute(text("SELECT set_config('application_name', :me, false)"), {"me": f"nas, {_me()}"[:63]})
-        if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar_one():
+        connection.execute(
+            text("SELECT set_config('application_name', :me, false)"), {"me": f"nas, {_me()}"[:63]}
+        )
+        if not connection.execute(
+            text("SELECT pg_try_advisory_lock(:key)"), {"key": key}
+        ).scalar_one():
             raise _taken(study, holder_on_server(connection, study) or "")
 
         def still_held() -> None:
             try:
                 connection.execute(text("SELECT 1"))
             except SQLAlchemyError as error:
-                raise DatabaseError(f"{where} has cut the connection that held study {study!r} for this search; run "
-                                    "the same command again: nothing recorded is lost") from error
+                raise DatabaseError(
+                    f"{where} has cut the connection that held study {study!r} for this search; run "
+                    "the same command again: nothing recorded is lost"
+                ) from error
 
         yield still_held
 
@@ -124,4 +143,6 @@ def holder_on_server(connection: Connection, study: str) -> str | None:
 
 
 def _key(study: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"osa-nas study {study}".encode()).digest()[:8], "big") >> 1
+    return (
+        int.from_bytes(hashlib.sha256(f"osa-nas study {study}".encode()).digest()[:8], "big") >> 1
+    )

@@ -1,5 +1,6 @@
-"""Where two JSON values differ, by path: `objectives.1.limit`. Numbers that differ by less than any writing of them are
-the same: older versions read `95 %` as 0.9500000000000001."""
+"""Where two JSON values differ, by path: `objectives.1.limit`. Numbers that differ by less than any
+writing of them are the same: older versions read `95 %` as 0.9500000000000001.
+"""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -1,10 +1,12 @@
-"""Connections. SQLite in WAL mode, so that readers never wait for the writer nor it for them; PostgreSQL by psycopg.
+"""Connections. SQLite in WAL mode, so that readers never wait for the writer nor it for them;
+PostgreSQL by psycopg.
 
-`synchronous=NORMAL`: in WAL mode a commit is in the operating system's hands when it returns, so `kill -9` loses
-nothing; a power cut may take back the last commits, but never damages the file. The disk is forced at checkpoints.
+`synchronous=NORMAL`: in WAL mode a commit is in the operating system's hands when it returns, so
+`kill -9` loses nothing; a power cut may take back the last commits, but never damages the file. The
+disk is forced at checkpoints.
 
-A writing transaction starts with BEGIN IMMEDIATE: one that starts as a reader and then writes could be refused at
-once, without the waiting that `busy_timeout` gives.
+A writing transaction starts with BEGIN IMMEDIATE: one that starts as a reader and then writes could
+be refused at once, without the waiting that `busy_timeout` gives.
 """
 
 import json
@@ -26,8 +28,9 @@ _DECODER = json.JSONDecoder()
 
 
 def to_json(value: Any) -> str:
-    """JSON text. Floats are written by `repr`, which keeps every bit. Raises `InvalidValueError` for what is no JSON,
-    NaN for one."""
+    """JSON text. Floats are written by `repr`, which keeps every bit. Raises `InvalidValueError`
+    for what is no JSON, NaN for one.
+    """
     try:
         return _ENCODER.encode(value)
     except (TypeError, ValueError) as error:
@@ -36,7 +39,9 @@ def to_json(value: Any) -> str:
 
 
 def from_json(text: str) -> Any:
-    """What `to_json` wrote. A microsecond faster than `json.loads`, which counts when a study is read."""
+    """What `to_json` wrote. A microsecond faster than `json.loads`, which counts when a study is
+    read.
+    """
     return _DECODER.raw_decode(text)[0]
 
 
@@ -61,7 +66,9 @@ def writer(engine: Engine) -> Engine:
     return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
 
 
-logging.getLogger("psycopg").addHandler(logging.NullHandler())  # else it tells users twice what an error of ours says
+logging.getLogger("psycopg").addHandler(
+    logging.NullHandler()
+)  # else it tells users twice what an error of ours says
 
 
 def _postgresql(url: URL) -> Engine:
@@ -74,8 +81,13 @@ def _postgresql(url: URL) -> Engine:
 def _sqlite(path: Path, *, read_only: bool, busy_timeout_s: float) -> Engine:
     def open_file() -> sqlite3.Connection:
         mode = _read_only_mode(path) if read_only else "mode=rwc"
-        connection = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=busy_timeout_s,
-                                     isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            f"{path.as_uri()}?{mode}",
+            uri=True,
+            timeout=busy_timeout_s,
+            isolation_level=None,
+            check_same_thread=False,
+        )
         try:
             _set_up(connection, read_only=read_only, busy_timeout_s=busy_timeout_s)
         except sqlite3.Error:
@@ -83,8 +95,13 @@ def _sqlite(path: Path, *, read_only: bool, busy_timeout_s: float) -> Engine:
             raise
         return connection
 
-    engine = create_engine("sqlite+pysqlite://", creator=open_file, poolclass=QueuePool, json_serializer=to_json,
-                           json_deserializer=from_json)
+    engine = create_engine(
+        "sqlite+pysqlite://",
+        creator=open_file,
+        poolclass=QueuePool,
+        json_serializer=to_json,
+        json_deserializer=from_json,
+    )
     event.listen(engine, "begin", _begin)
     return engine
 
@@ -97,7 +114,9 @@ def _set_up(connection: sqlite3.Connection, *, read_only: bool, busy_timeout_s: 
 
 
 def _write_ahead(connection: sqlite3.Connection, busy_timeout_s: float) -> None:
-    """Switch a new file to WAL. SQLite does not wait for another program that does the same, so this does."""
+    """Switch a new file to WAL. SQLite does not wait for another program that does the same, so
+    this does.
+    """
     until = time.monotonic() + busy_timeout_s
     while True:
         try:
@@ -116,6 +135,10 @@ def _begin(connection: Connection) -> None:
 
 
 def _read_only_mode(path: Path) -> str:
-    """Where no one may write the folder and no one has the record open, SQLite must be told that it will not change."""
-    nobody_writes = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+    """Where no one may write the folder and no one has the record open, SQLite must be told that it
+    will not change.
+    """
+    nobody_writes = (
+        not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+    )
     return "mode=ro&immutable=1" if nobody_writes else "mode=ro"

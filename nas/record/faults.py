@@ -1,4 +1,6 @@
-"""The database's own errors, turned once and here into one clear line that says where and what would be right."""
+"""The database's own errors, turned once and here into one clear line that says where and what
+would be right.
+"""
 
 import sqlite3
 from collections.abc import Iterator
@@ -36,7 +38,9 @@ POSTGRESQL_FAULTS = {
 
 @contextmanager
 def told_clearly(address: Address) -> Iterator[None]:
-    """Turn whatever the database raises inside into `DatabaseError`, or `InvalidValueError` for an unstorable value."""
+    """Turn whatever the database raises inside into `DatabaseError`, or `InvalidValueError` for an
+    unstorable value.
+    """
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
@@ -48,10 +52,14 @@ def _translated(address: Address, error: Exception) -> NasError:
     if isinstance(original, NasError):
         return original
     if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
-        return InvalidValueError(f"{address}: a value that cannot be stored: {_first_line(address, original)}")
+        return InvalidValueError(
+            f"{address}: a value that cannot be stored: {_first_line(address, original)}"
+        )
     if isinstance(error, IntegrityError):
-        return DatabaseError(f"{address}: refused, because it breaks a rule of the record: "
-                             f"{_first_line(address, original)}")
+        return DatabaseError(
+            f"{address}: refused, because it breaks a rule of the record: "
+            f"{_first_line(address, original)}"
+        )
     if isinstance(error, NoFreeConnectionError):
         return DatabaseError(f"{address}: too many calls at once")
     return DatabaseError(f"{address} {_fault(address, original)}")

@@ -26,10 +26,14 @@ from nas.record.schema.tables import (
 )
 
 NEWEST = 5000
-"""Evaluations that tell how rungs agree: more would make the status of a long study slow, and no surer."""
+"""Evaluations that tell how rungs agree: more would make the status of a long study slow, and no
+surer.
+"""
 
 
-def load_trials(connection: Connection, study_id: int, numbers: Collection[int] | None = None) -> list[Trial]:
+def load_trials(
+    connection: Connection, study_id: int, numbers: Collection[int] | None = None
+) -> list[Trial]:
     """The trials of a study in order of their numbers, or only those of these numbers."""
     wanted = TRIAL.c.study_id == study_id
     if isinstance(numbers, range):
@@ -39,10 +43,17 @@ def load_trials(connection: Connection, study_id: int, numbers: Collection[int] 
     rows = connection.execute(
         select(TRIAL, ARCHITECTURE.c.digest, ARCHITECTURE.c.spec)
         .join_from(TRIAL, EVALUATION, TRIAL.c.evaluation_id == EVALUATION.c.id)
-        .join(ARCHITECTURE).where(wanted).order_by(TRIAL.c.number)).all()
+        .join(ARCHITECTURE)
+        .where(wanted)
+        .order_by(TRIAL.c.number)
+    ).all()
     with _collecting_later():
-        evaluations = load_evaluations(connection, EVALUATION.c.study_id == study_id if numbers is None else
-                                       EVALUATION.c.id.in_(select(TRIAL.c.evaluation_id).where(wanted)))
+        evaluations = load_evaluations(
+            connection,
+            EVALUATION.c.study_id == study_id
+            if numbers is None
+            else EVALUATION.c.id.in_(select(TRIAL.c.evaluation_id).where(wanted)),
+        )
         canonical = {row.digest: Architecture.from_dict(row.spec) for row in rows}
         return [_trial(row, canonical[row.digest], evaluations[row.evaluation_id]) for row in rows]
 
@@ -52,46 +63,75 @@ def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dic
     devices, plans = _contexts(connection)
     measurements: dict[int, dict[str, Any]] = defaultdict(dict)
     for row in connection.execute(
-            select(MEASUREMENT).join(EVALUATION).where(wanted).order_by(MEASUREMENT.c.id)).all():
+        select(MEASUREMENT).join(EVALUATION).where(wanted).order_by(MEASUREMENT.c.id)
+    ).all():
         measurements[row.evaluation_id][row.metric] = row
     rungs: dict[int, list[Any]] = defaultdict(list)
-    for row in connection.execute(select(RUNG).join(EVALUATION).where(wanted).order_by(RUNG.c.epochs)).all():
+    for row in connection.execute(
+        select(RUNG).join(EVALUATION).where(wanted).order_by(RUNG.c.epochs)
+    ).all():
         rungs[row.evaluation_id].append(to_rung(row))
     replicates = _replicates(connection, wanted)
     return {
         row.id: Evaluation(
-            measurements={metric: to_measurement(m, devices, plans) for metric, m in measurements[row.id].items()},
-            rungs=tuple(rungs[row.id]), measure_s=row.measure_s, replicates=replicates.get(row.id, ()),
-            waiting_s=row.waiting_s or 0.0, energy_j=row.energy_j, measuring_j=row.measuring_j)
+            measurements={
+                metric: to_measurement(m, devices, plans)
+                for metric, m in measurements[row.id].items()
+            },
+            rungs=tuple(rungs[row.id]),
+            measure_s=row.measure_s,
+            replicates=replicates.get(row.id, ()),
+            waiting_s=row.waiting_s or 0.0,
+            energy_j=row.energy_j,
+            measuring_j=row.measuring_j,
+        )
         for row in connection.execute(select(EVALUATION).where(wanted))
     }
 
 
-def _replicates(connection: Connection, wanted: ColumnElement[bool]) -> dict[int, tuple[Replicate, ...]]:
+def _replicates(
+    connection: Connection, wanted: ColumnElement[bool]
+) -> dict[int, tuple[Replicate, ...]]:
     """By evaluation, in the order in which their seeds began."""
     found: dict[int, dict[int, Replicate]] = defaultdict(dict)
     for row in connection.execute(
-            select(REPLICATE_RUNG).join(EVALUATION).where(wanted)
-            .order_by(REPLICATE_RUNG.c.epochs, REPLICATE_RUNG.c.finished_at, REPLICATE_RUNG.c.seed)).all():
+        select(REPLICATE_RUNG)
+        .join(EVALUATION)
+        .where(wanted)
+        .order_by(REPLICATE_RUNG.c.epochs, REPLICATE_RUNG.c.finished_at, REPLICATE_RUNG.c.seed)
+    ).all():
         known = found[row.evaluation_id].get(row.seed, Replicate(seed=row.seed))
         found[row.evaluation_id][row.seed] = replace(
-            known, rungs=(*known.rungs, to_rung(row)), energy_j=sum_known(known.energy_j, row.energy_j))
+            known,
+            rungs=(*known.rungs, to_rung(row)),
+            energy_j=sum_known(known.energy_j, row.energy_j),
+        )
     return {evaluation: tuple(seeds.values()) for evaluation, seeds in found.items()}
 
 
 def load_rung_errors(connection: Connection, study_id: int) -> list[dict[float, float]]:
     """Of each of the newest evaluations with rungs the errors by epochs."""
-    newest = (select(EVALUATION.c.id).where(EVALUATION.c.study_id == study_id).order_by(EVALUATION.c.id.desc())
-              .limit(NEWEST).subquery())
+    newest = (
+        select(EVALUATION.c.id)
+        .where(EVALUATION.c.study_id == study_id)
+        .order_by(EVALUATION.c.id.desc())
+        .limit(NEWEST)
+        .subquery()
+    )
     found: dict[int, dict[float, float]] = defaultdict(dict)
-    for row in connection.execute(select(RUNG.c.evaluation_id, RUNG.c.epochs, RUNG.c.error)
-                                  .join(newest, RUNG.c.evaluation_id == newest.c.id).order_by(RUNG.c.evaluation_id)):
+    for row in connection.execute(
+        select(RUNG.c.evaluation_id, RUNG.c.epochs, RUNG.c.error)
+        .join(newest, RUNG.c.evaluation_id == newest.c.id)
+        .order_by(RUNG.c.evaluation_id)
+    ):
         found[row.evaluation_id][row.epochs] = row.error
     return list(found.values())
 
 
 def load_single(connection: Connection, target: str | None) -> list[tuple[str, Measurement]]:
-    """Figures outside any study with what they are of, the oldest first; of one target only, or of all."""
+    """Figures outside any study with what they are of, the oldest first; of one target only, or of
+    all.
+    """
     devices, plans = _contexts(connection)
     wanted = select(SINGLE_MEASUREMENT).order_by(SINGLE_MEASUREMENT.c.id)
     if target is not None:
@@ -102,24 +142,35 @@ def load_single(connection: Connection, target: str | None) -> list[tuple[str, M
 def load_last_measured(connection: Connection, study_id: int) -> tuple[int, Measurement] | None:
     """The newest figure with a device, and the number of its trial."""
     row = connection.execute(
-        select(MEASUREMENT, TRIAL.c.number).join(EVALUATION, MEASUREMENT.c.evaluation_id == EVALUATION.c.id)
+        select(MEASUREMENT, TRIAL.c.number)
+        .join(EVALUATION, MEASUREMENT.c.evaluation_id == EVALUATION.c.id)
         .join(TRIAL, TRIAL.c.evaluation_id == EVALUATION.c.id)
-        .where(EVALUATION.c.study_id + 0 == study_id,  # else SQLite sorts all figures of the study
-               MEASUREMENT.c.device_id.is_not(None), TRIAL.c.duplicate_of.is_(None))
-        .order_by(MEASUREMENT.c.id.desc()).limit(1)).one_or_none()
+        .where(
+            EVALUATION.c.study_id + 0 == study_id,  # else SQLite sorts all figures of the study
+            MEASUREMENT.c.device_id.is_not(None),
+            TRIAL.c.duplicate_of.is_(None),
+        )
+        .order_by(MEASUREMENT.c.id.desc())
+        .limit(1)
+    ).one_or_none()
     return None if row is None else (row.number, to_measurement(row, *_contexts(connection)))
 
 
 def _contexts(connection: Connection) -> tuple[dict[int, Device], dict[str, MeasurementPlan]]:
     """Devices and plans by their keys."""
     devices = {row.id: to_device(row) for row in connection.execute(select(DEVICE))}
-    plans = {row.digest: MeasurementPlan(**row.spec) for row in connection.execute(select(MEASUREMENT_PLAN))}
+    plans = {
+        row.digest: MeasurementPlan(**row.spec)
+        for row in connection.execute(select(MEASUREMENT_PLAN))
+    }
     return devices, plans
 
 
 @contextmanager
 def _collecting_later() -> Iterator[None]:
-    """No search for cyclic garbage while 100,000 values are built that all stay: about a quarter less time."""
+    """No search for cyclic garbage while 100,000 values are built that all stay: about a quarter
+    less time.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -131,7 +182,18 @@ def _collecting_later() -> Iterator[None]:
 
 def _trial(row: Row[Any], canonical: Architecture, evaluation: Evaluation) -> Trial:
     return Trial(
-        number=row.number, params=row.params, seed=row.seed, state=TrialState(row.state), evaluation=evaluation,
-        architecture=canonical if row.as_proposed is None else Architecture.from_dict(row.as_proposed),
-        reason=row.reason, duplicate_of=row.duplicate_of, worker=row.worker, sampler_state=row.sampler_state,
-        started_at=row.started_at, finished_at=row.finished_at)
+        number=row.number,
+        params=row.params,
+        seed=row.seed,
+        state=TrialState(row.state),
+        evaluation=evaluation,
+        architecture=canonical
+        if row.as_proposed is None
+        else Architecture.from_dict(row.as_proposed),
+        reason=row.reason,
+        duplicate_of=row.duplicate_of,
+        worker=row.worker,
+        sampler_state=row.sampler_state,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )

@@ -16,9 +16,9 @@ from nas.core.trial import Spent, TrialState
 class StudyRecord:
     """One study of the record.
 
-    `dataset` is the data set that was used, which may be the fallback of `spec.data`; `classes` its number of
-    classes; `artifacts` the folder of its files; `numerics` what was decided on the device; `version` the osa-nas
-    that began it; `counts` its trials by state, zeros included.
+    `dataset` is the data set that was used, which may be the fallback of `spec.data`; `classes` its
+    number of classes; `artifacts` the folder of its files; `numerics` what was decided on the
+    device; `version` the osa-nas that began it; `counts` its trials by state, zeros included.
     """
 
     spec: StudySpec
@@ -38,12 +38,14 @@ class StudyRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a study's trials come to: `counts` of different architectures by state, zeros included, and of `repeated`
-    proposals, `untrained` of architectures that ended on purpose before any training; `searched_s` are seconds in which
-    at least one trial was being worked on, `spent` what all took, `engine_s` what ended trials lasted beyond that and
-    `engine_j` what their devices drew beyond that, None where it is not known; `replicates` of them with other seeds,
-    and what those took, `spent_again`; the same of final trainings, `finals` and `spent_finally`; numbers and reasons
-    of the `failed`, numbers of the `running` ones."""
+    """What a study's trials come to: `counts` of different architectures by state, zeros included,
+    and of `repeated` proposals, `untrained` of architectures that ended on purpose before any
+    training; `searched_s` are seconds in which at least one trial was being worked on, `spent` what
+    all took, `engine_s` what ended trials lasted beyond that and `engine_j` what their devices drew
+    beyond that, None where it is not known; `replicates` of them with other seeds, and what those
+    took, `spent_again`; the same of final trainings, `finals` and `spent_finally`; numbers and
+    reasons of the `failed`, numbers of the `running` ones.
+    """
 
     counts: Mapping[TrialState, int]
     repeated: int
@@ -73,7 +75,9 @@ class ArtifactKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """One file. `path` is relative to the study's artifact folder, with forward slashes; `sha256` is in hex."""
+    """One file. `path` is relative to the study's artifact folder, with forward slashes; `sha256`
+    is in hex.
+    """
 
     path: str
     sha256: str

@@ -19,62 +19,124 @@ Values = dict[str, Any]
 
 def of_objectives(study_id: int, spec: StudySpec) -> list[Values]:
     """One row for each objective, in order."""
-    return [{"study_id": study_id, "position": position, "metric": o.metric, "direction": o.direction,
-             "limit_value": o.limit, "reference_value": o.reference} for position, o in enumerate(spec.objectives)]
+    return [
+        {
+            "study_id": study_id,
+            "position": position,
+            "metric": o.metric,
+            "direction": o.direction,
+            "limit_value": o.limit,
+            "reference_value": o.reference,
+        }
+        for position, o in enumerate(spec.objectives)
+    ]
 
 
 def of_trial(trial: Trial) -> Values:
     """All but the keys of study and evaluation."""
-    as_proposed = None if trial.architecture == trial.architecture.canonical else trial.architecture.to_dict()
-    return {"number": trial.number, "duplicate_of": trial.duplicate_of, "params": dict(trial.params),
-            "as_proposed": as_proposed, "seed": trial.seed, **of_progress(trial)}
+    as_proposed = (
+        None if trial.architecture == trial.architecture.canonical else trial.architecture.to_dict()
+    )
+    return {
+        "number": trial.number,
+        "duplicate_of": trial.duplicate_of,
+        "params": dict(trial.params),
+        "as_proposed": as_proposed,
+        "seed": trial.seed,
+        **of_progress(trial),
+    }
 
 
 def of_progress(trial: Trial) -> Values:
     """What may change in the life of a trial."""
-    return {"state": trial.state, "reason": _storable(trial.reason), "worker": trial.worker,
-            "sampler_state": dict(trial.sampler_state), "started_at": trial.started_at,
-            "finished_at": trial.finished_at}
+    return {
+        "state": trial.state,
+        "reason": _storable(trial.reason),
+        "worker": trial.worker,
+        "sampler_state": dict(trial.sampler_state),
+        "started_at": trial.started_at,
+        "finished_at": trial.finished_at,
+    }
 
 
 def _storable(text: str) -> str:
-    """Text from anywhere, as error messages are: what no database takes (NUL, broken Unicode) as visible escapes."""
+    """Text from anywhere, as error messages are: what no database takes (NUL, broken Unicode) as
+    visible escapes.
+    """
     return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
 def of_rung(rung: Rung) -> Values:
     """All but the keys of what was trained."""
-    return {"epochs": rung.epochs, "error": rung.error, "train_loss": rung.train_loss, "images": rung.images,
-            "train_s": rung.train_s, "validation_s": rung.validation_s, "numerics": dict(rung.numerics),
-            "checkpoint": rung.checkpoint, "finished_at": rung.finished_at}
+    return {
+        "epochs": rung.epochs,
+        "error": rung.error,
+        "train_loss": rung.train_loss,
+        "images": rung.images,
+        "train_s": rung.train_s,
+        "validation_s": rung.validation_s,
+        "numerics": dict(rung.numerics),
+        "checkpoint": rung.checkpoint,
+        "finished_at": rung.finished_at,
+    }
 
 
 def of_final(final: FinalTraining) -> Values:
     """All but the key of the study."""
-    return {"network": final.network, "digest": final.digest, "recipe_digest": final.recipe.digest,
-            "recipe": final.recipe.to_dict(), "seed": final.seed, "test_images": final.test_images,
-            **of_rung(final.reached), "energy_j": final.energy_j}
+    return {
+        "network": final.network,
+        "digest": final.digest,
+        "recipe_digest": final.recipe.digest,
+        "recipe": final.recipe.to_dict(),
+        "seed": final.seed,
+        "test_images": final.test_images,
+        **of_rung(final.reached),
+        "energy_j": final.energy_j,
+    }
 
 
 def to_final(row: Row[Any]) -> FinalTraining:
     """The training of a row of `final_training`."""
-    return FinalTraining(network=row.network, digest=row.digest, recipe=Recipe.from_dict(row.recipe), seed=row.seed,
-                         test_images=row.test_images, reached=to_rung(row), energy_j=row.energy_j)
+    return FinalTraining(
+        network=row.network,
+        digest=row.digest,
+        recipe=Recipe.from_dict(row.recipe),
+        seed=row.seed,
+        test_images=row.test_images,
+        reached=to_rung(row),
+        energy_j=row.energy_j,
+    )
 
 
 def of_measurement(measurement: Measurement) -> Values:
     """All but the keys of evaluation and device."""
     m = measurement
-    return {"metric": m.metric, "unit": m.unit, "value": m.value, "ci_low": m.ci_low, "ci_high": m.ci_high,
-            "samples": [float(sample) for sample in m.samples], "kind": m.kind, "method": m.method,
-            "status": m.status, "reason": _storable(m.reason), "plan": m.plan and plan_key(m.plan),
-            "started_at": m.started_at, "details": dict(m.details)}
+    return {
+        "metric": m.metric,
+        "unit": m.unit,
+        "value": m.value,
+        "ci_low": m.ci_low,
+        "ci_high": m.ci_high,
+        "samples": [float(sample) for sample in m.samples],
+        "kind": m.kind,
+        "method": m.method,
+        "status": m.status,
+        "reason": _storable(m.reason),
+        "plan": m.plan and plan_key(m.plan),
+        "started_at": m.started_at,
+        "details": dict(m.details),
+    }
 
 
 def of_device(device: Device) -> Values:
     """The whole row; its digest is the same for equal devices only."""
-    values = {"kind": device.kind, "name": device.name, "identity": device.identity,
-              "device_class": device.device_class, "details": dict(device.details)}
+    values = {
+        "kind": device.kind,
+        "name": device.name,
+        "identity": device.identity,
+        "device_class": device.device_class,
+        "details": dict(device.details),
+    }
     text = to_json(values)
     return {"digest": hashlib.sha256(text.encode()).hexdigest(), **values}
 
@@ -86,17 +148,33 @@ def of_plan(plan: MeasurementPlan) -> Values:
 
 def to_device(row: Row[Any]) -> Device:
     """The device of a row of `device`."""
-    return Device(kind=row.kind, name=row.name, identity=row.identity, device_class=row.device_class,
-                  details=row.details)
+    return Device(
+        kind=row.kind,
+        name=row.name,
+        identity=row.identity,
+        device_class=row.device_class,
+        details=row.details,
+    )
 
 
-def to_measurement(row: Row[Any], devices: Mapping[int, Device], plans: Mapping[str, MeasurementPlan]) -> Measurement:
+def to_measurement(
+    row: Row[Any], devices: Mapping[int, Device], plans: Mapping[str, MeasurementPlan]
+) -> Measurement:
     """The figure of a row of `measurement`."""
     return Measurement(
-        metric=row.metric, unit=row.unit, value=row.value, ci_low=row.ci_low, ci_high=row.ci_high,
-        samples=tuple(row.samples), kind=row.kind, method=row.method, status=row.status, reason=row.reason,
+        metric=row.metric,
+        unit=row.unit,
+        value=row.value,
+        ci_low=row.ci_low,
+        ci_high=row.ci_high,
+        samples=tuple(row.samples),
+        kind=row.kind,
+        method=row.method,
+        status=row.status,
+        reason=row.reason,
         device=None if row.device_id is None else devices[row.device_id],
-        plan=None if row.plan is None else plans[row.plan], started_at=row.started_at,
+        plan=None if row.plan is None else plans[row.plan],
+        started_at=row.started_at,
         details=row.details or {},
     )
 
@@ -104,12 +182,26 @@ def to_measurement(row: Row[Any], devices: Mapping[int, Device], plans: Mapping[
 def to_rung(row: Row[Any]) -> Rung:
     """The rung of a row of `rung`, `replicate_rung` or `final_training`."""
     loss = math.nan if row.train_loss is None else row.train_loss
-    return Rung(epochs=row.epochs, error=row.error, train_loss=loss, images=row.images, train_s=row.train_s,
-                validation_s=row.validation_s, numerics=row.numerics, checkpoint=row.checkpoint,
-                finished_at=row.finished_at)
+    return Rung(
+        epochs=row.epochs,
+        error=row.error,
+        train_loss=loss,
+        images=row.images,
+        train_s=row.train_s,
+        validation_s=row.validation_s,
+        numerics=row.numerics,
+        checkpoint=row.checkpoint,
+        finished_at=row.finished_at,
+    )
 
 
 def to_artifact(row: Row[Any]) -> Artifact:
     """The file of a row of `artifact`."""
-    return Artifact(path=row.path, sha256=row.sha256, size_bytes=row.size_bytes, kind=row.kind, trial=row.trial,
-                    created_at=row.created_at)
+    return Artifact(
+        path=row.path,
+        sha256=row.sha256,
+        size_bytes=row.size_bytes,
+        kind=row.kind,
+        trial=row.trial,
+        created_at=row.created_at,
+    )

@@ -2,9 +2,9 @@
 
 Every call is one short transaction, and `transaction()` makes several calls one.
 
-SQLite and PostgreSQL run the same code and pass the same contract (`nas.testing.store_contract`). Nothing that was
-measured is ever changed or removed. All methods raise `DatabaseError` where the database fails, and `UnknownNameError`
-for a study that is not there.
+SQLite and PostgreSQL run the same code and pass the same contract (`nas.testing.store_contract`).
+Nothing that was measured is ever changed or removed. All methods raise `DatabaseError` where the
+database fails, and `UnknownNameError` for a study that is not there.
 """
 
 import threading
@@ -37,7 +37,15 @@ from nas.record.loading import load_last_measured, load_rung_errors, load_single
 from nas.record.records import Artifact, ArtifactKind, StudyRecord, Summary
 from nas.record.rows import of_final, of_objectives, of_progress, to_artifact, to_final
 from nas.record.schema import HEAD, revision, upgrade
-from nas.record.schema.tables import ARTIFACT, FINAL_TRAINING, FRONT, FRONT_MEMBER, OBJECTIVE, STUDY, TRIAL
+from nas.record.schema.tables import (
+    ARTIFACT,
+    FINAL_TRAINING,
+    FRONT,
+    FRONT_MEMBER,
+    OBJECTIVE,
+    STUDY,
+    TRIAL,
+)
 from nas.record.summary import summarize
 
 PART = 1000
@@ -45,7 +53,9 @@ PART = 1000
 
 
 class Store:
-    """An open record; `Store.open` makes one. May be used from several threads. Close it, or use it in a `with`."""
+    """An open record; `Store.open` makes one. May be used from several threads. Close it, or use it
+    in a `with`.
+    """
 
     def __init__(self, address: Address, engine: Engine, *, read_only: bool) -> None:
         self._address = address
@@ -56,11 +66,14 @@ class Store:
         self._claims: dict[str, Callable[[], None]] = {}
 
     @classmethod
-    def open(cls, url: str | Path, *, read_only: bool = False, busy_timeout_s: float = 30.0) -> Self:
+    def open(
+        cls, url: str | Path, *, read_only: bool = False, busy_timeout_s: float = 30.0
+    ) -> Self:
         """Open the record in an SQLite file or on a PostgreSQL server, see `nas.record.address`.
 
-        A new database gets its tables, an older one is upgraded; with `read_only` it is an error instead, and no file
-        is made. An SQLite file that another program is writing is waited for, `busy_timeout_s` seconds.
+        A new database gets its tables, an older one is upgraded; with `read_only` it is an error
+        instead, and no file is made. An SQLite file that another program is writing is waited for,
+        `busy_timeout_s` seconds.
         """
         address = Address.parse(url)
         if address.path is not None and address.path.is_dir():
@@ -72,7 +85,11 @@ class Store:
         if address.path is not None and not address.path.parent.is_dir():
             message = f"{address}: there is no folder {address.path.parent}"
             raise DatabaseError(message)
-        store = cls(address, connect(address, read_only=read_only, busy_timeout_s=busy_timeout_s), read_only=read_only)
+        store = cls(
+            address,
+            connect(address, read_only=read_only, busy_timeout_s=busy_timeout_s),
+            read_only=read_only,
+        )
         try:
             store._prepare()
         except BaseException:
@@ -95,7 +112,8 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make all calls of this thread in the `with` block one transaction: kept together, or not at all.
+        """Make all calls of this thread in the `with` block one transaction: kept together, or not
+        at all.
 
         An error of one call has to leave the block.
         """
@@ -104,16 +122,30 @@ class Store:
 
     # Studies
 
-    def create_study(self, spec: StudySpec, *, dataset: str, classes: int, artifacts: str | Path = "") -> StudyRecord:
-        """Begin a study on a data set of so many classes. Raises `StudyConflictError` where there is one already."""
+    def create_study(
+        self, spec: StudySpec, *, dataset: str, classes: int, artifacts: str | Path = ""
+    ) -> StudyRecord:
+        """Begin a study on a data set of so many classes. Raises `StudyConflictError` where there
+        is one already.
+        """
         with self._writing() as connection:
             if connection.execute(select(STUDY.c.id).where(STUDY.c.name == spec.name)).first():
                 message = f"{self} holds a study {spec.name!r} already"
                 raise StudyConflictError(message)
-            study_id = connection.execute(insert(STUDY).values(
-                name=spec.name, spec=spec.to_dict(), dataset=dataset, classes=classes, artifacts=str(artifacts),
-                numerics={}, version=version("osa-nas"), created_at=datetime.now(UTC),
-            ).returning(STUDY.c.id)).scalar_one()
+            study_id = connection.execute(
+                insert(STUDY)
+                .values(
+                    name=spec.name,
+                    spec=spec.to_dict(),
+                    dataset=dataset,
+                    classes=classes,
+                    artifacts=str(artifacts),
+                    numerics={},
+                    version=version("osa-nas"),
+                    created_at=datetime.now(UTC),
+                )
+                .returning(STUDY.c.id)
+            ).scalar_one()
             connection.execute(insert(OBJECTIVE), of_objectives(study_id, spec))
         return self.study(spec.name)
 
@@ -129,14 +161,19 @@ class Store:
             return self._studies(connection, select(STUDY).order_by(STUDY.c.id))
 
     def require_same(self, spec: StudySpec) -> None:
-        """Raise `StudyConflictError`, which names every key, where more than budget and workers differs from the
-        record."""
+        """Raise `StudyConflictError`, which names every key, where more than budget and workers
+        differs from the record.
+        """
         recorded = self.study(spec.name).spec
-        problems = [f"{path}: {old} in the database, {new} in the file"
-                    for path, old, new in differences(recorded.identity(), spec.identity())]
+        problems = [
+            f"{path}: {old} in the database, {new} in the file"
+            for path, old, new in differences(recorded.identity(), spec.identity())
+        ]
         if problems:
-            message = (f"study {spec.name!r} was made from other settings: {'; '.join(problems)}; "
-                       "change them back or give the study another name")
+            message = (
+                f"study {spec.name!r} was made from other settings: {'; '.join(problems)}; "
+                "change them back or give the study another name"
+            )
             raise StudyConflictError(message)
 
     def update_study(self, spec: StudySpec) -> None:
@@ -153,18 +190,20 @@ class Store:
         self._update_study(study, artifacts=str(artifacts))
 
     def claim(self, study: str) -> AbstractContextManager[None]:
-        """Be the study's only driver while in the `with` block; the end of the process ends it too, `kill -9` as well.
-        The study need not be there yet.
+        """Be the study's only driver while in the `with` block; the end of the process ends it too,
+        `kill -9` as well. The study need not be there yet.
 
-        Raises `StudyConflictError`, which names the other process, where there is one. Where a server ends the claim
-        by a restart, the next write raises `DatabaseError`.
+        Raises `StudyConflictError`, which names the other process, where there is one. Where a
+        server ends the claim by a restart, the next write raises `DatabaseError`.
         """
         if self._address.path is not None:
             return claim_file(self._address.path, study)
         return self._claim_server(study)
 
     def driver(self, study: str) -> str | None:
-        """Who drives the study now, None where nobody does. For an SQLite file it is known on its own machine only."""
+        """Who drives the study now, None where nobody does. For an SQLite file it is known on its
+        own machine only.
+        """
         if self._address.path is not None:
             return holder_of_file(self._address.path, study)
         with self._reading() as connection:
@@ -173,8 +212,9 @@ class Store:
     # Trials
 
     def trials(self, study: str, numbers: Collection[int] | None = None) -> list[Trial]:
-        """All trials in order of their numbers, or those of these numbers. Duplicates have the evaluation of their
-        original."""
+        """All trials in order of their numbers, or those of these numbers. Duplicates have the
+        evaluation of their original.
+        """
         with self._reading() as connection:
             return load_trials(connection, self._study_id(connection, study), numbers)
 
@@ -184,8 +224,9 @@ class Store:
             return load_last_measured(connection, self._study_id(connection, study))
 
     def each_trial(self, study: str) -> Iterator[Trial]:
-        """All trials in order of their numbers, read in parts, so that memory stays small however many there are. For a
-        study that nobody else writes meanwhile."""
+        """All trials in order of their numbers, read in parts, so that memory stays small however
+        many there are. For a study that nobody else writes meanwhile.
+        """
         start = 0
         while found := self.trials(study, range(start, start + PART)):
             yield from found
@@ -195,59 +236,98 @@ class Store:
         """One trial. Raises `UnknownNameError` where there is none of this number."""
         with self._reading() as connection:
             study_id = self._study_id(connection, study)
-            found = load_trials(connection, study_id, [number]) if abs(number) <= MOST_TRIALS else []
+            found = (
+                load_trials(connection, study_id, [number]) if abs(number) <= MOST_TRIALS else []
+            )
             if not found:
-                count = connection.execute(select(func.count()).where(TRIAL.c.study_id == study_id)).scalar_one()
+                count = connection.execute(
+                    select(func.count()).where(TRIAL.c.study_id == study_id)
+                ).scalar_one()
                 known = [f"0 to {count - 1}"] if count else []
                 raise UnknownNameError(f"the trials of study {study!r}", str(number), known)
         return found[0]
 
     def add_trial(self, study: str, trial: Trial) -> None:
-        """Record a new trial, with what its evaluation holds already; a duplicate's evaluation is the original's.
+        """Record a new trial, with what its evaluation holds already; a duplicate's evaluation is
+        the original's.
 
-        Raises `InvalidValueError` unless `duplicate_of` is the trial that evaluated this architecture first, or None
-        for a new architecture.
+        Raises `InvalidValueError` unless `duplicate_of` is the trial that evaluated this
+        architecture first, or None for a new architecture.
         """
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
             evaluation = writing.write_trial(connection, study_id, trial)
             if trial.duplicate_of is None:
                 known = trial.evaluation
-                writing.write_measurements(connection, study_id, evaluation, tuple(known.measurements.values()),
-                                           known.measure_s)
+                writing.write_measurements(
+                    connection,
+                    study_id,
+                    evaluation,
+                    tuple(known.measurements.values()),
+                    known.measure_s,
+                )
                 if known.waiting_s or known.energy_j is not None:
-                    writing.write_effort(connection, evaluation, known.waiting_s, energy_j=known.energy_j,
-                                         measuring_j=known.measuring_j)
+                    writing.write_effort(
+                        connection,
+                        evaluation,
+                        known.waiting_s,
+                        energy_j=known.energy_j,
+                        measuring_j=known.measuring_j,
+                    )
                 for rung in known.rungs:
                     writing.write_rung(connection, evaluation, rung)
 
-    def add_measurements(self, study: str, number: int, measurements: Iterable[Measurement], seconds: float) -> None:
-        """Add figures to a trial's evaluation, and the seconds they took; figures without a value are kept as well.
+    def add_measurements(
+        self, study: str, number: int, measurements: Iterable[Measurement], seconds: float
+    ) -> None:
+        """Add figures to a trial's evaluation, and the seconds they took; figures without a value
+        are kept as well.
 
-        Raises `StudyConflictError` where one cannot be compared with the study's other figures of its metric: another
-        unit, kind, device class or plan. Then nothing is recorded.
+        Raises `StudyConflictError` where one cannot be compared with the study's other figures of
+        its metric: another unit, kind, device class or plan. Then nothing is recorded.
         """
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
             evaluation = writing.evaluation_id(connection, study_id, number)
-            writing.write_measurements(connection, study_id, evaluation, tuple(measurements), seconds)
+            writing.write_measurements(
+                connection, study_id, evaluation, tuple(measurements), seconds
+            )
 
-    def add_effort(self, study: str, number: int, waiting_s: float, energy_j: float | None, *, measuring: bool,
-                   engine_j: float | None = None) -> None:
-        """Add to a trial's evaluation seconds that a worker waited and, where they were measured, joules that measuring
-        drew, or else training and validating, and those that anything else did."""
+    def add_effort(
+        self,
+        study: str,
+        number: int,
+        waiting_s: float,
+        energy_j: float | None,
+        *,
+        measuring: bool,
+        engine_j: float | None = None,
+    ) -> None:
+        """Add to a trial's evaluation seconds that a worker waited and, where they were measured,
+        joules that measuring drew, or else training and validating, and those that anything else
+        did.
+        """
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
-            writing.write_effort(connection, writing.evaluation_id(connection, study_id, number), waiting_s,
-                                 energy_j=energy_j, measuring_j=energy_j if measuring else None, engine_j=engine_j)
+            writing.write_effort(
+                connection,
+                writing.evaluation_id(connection, study_id, number),
+                waiting_s,
+                energy_j=energy_j,
+                measuring_j=energy_j if measuring else None,
+                engine_j=engine_j,
+            )
 
     def rung_errors(self, study: str) -> list[dict[float, float]]:
         """Of each of the newest 5,000 architectures that reached a rung its errors by epochs."""
         with self._reading() as connection:
             return load_rung_errors(connection, self._study_id(connection, study))
 
-    def add_single(self, target: str, measurements: Iterable[Measurement], *, digest: str | None = None) -> None:
-        """Keep figures outside any study. `target` names what was measured, `digest` its architecture where it is one.
+    def add_single(
+        self, target: str, measurements: Iterable[Measurement], *, digest: str | None = None
+    ) -> None:
+        """Keep figures outside any study. `target` names what was measured, `digest` its
+        architecture where it is one.
 
         They are never on a front, so any may stand beside any other.
         """
@@ -255,27 +335,42 @@ class Store:
             writing.write_single(connection, target, digest, tuple(measurements))
 
     def singles(self, target: str | None = None) -> list[tuple[str, Measurement]]:
-        """Figures outside any study with their targets, the oldest first; those of one target, or all."""
+        """Figures outside any study with their targets, the oldest first; those of one target, or
+        all.
+        """
         with self._reading() as connection:
             return load_single(connection, target)
 
     def add_rung(self, study: str, number: int, rung: Rung) -> None:
-        """Add a rung to a trial's evaluation. Raises `InvalidValueError` unless it is beyond the last one."""
+        """Add a rung to a trial's evaluation. Raises `InvalidValueError` unless it is beyond the
+        last one.
+        """
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
-            writing.write_rung(connection, writing.evaluation_id(connection, study_id, number), rung)
+            writing.write_rung(
+                connection, writing.evaluation_id(connection, study_id, number), rung
+            )
 
-    def add_replicate(self, study: str, number: int, seed: int, rung: Rung, energy_j: float | None = None) -> None:
+    def add_replicate(
+        self, study: str, number: int, seed: int, rung: Rung, energy_j: float | None = None
+    ) -> None:
         """Add a rung of a replicate of a trial's network, and the joules that it drew.
 
         Raises `InvalidValueError` unless it is beyond its last.
         """
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
-            writing.write_replicate(connection, writing.evaluation_id(connection, study_id, number), seed, rung,
-                                    energy_j)
+            writing.write_replicate(
+                connection,
+                writing.evaluation_id(connection, study_id, number),
+                seed,
+                rung,
+                energy_j,
+            )
 
-    def add_final(self, study: str, final: FinalTraining, architecture: Architecture | None = None) -> None:
+    def add_final(
+        self, study: str, final: FinalTraining, architecture: Architecture | None = None
+    ) -> None:
         """Keep a finished final training; `architecture` is that of a network which is no trial's.
 
         Raises `DatabaseError` where this network was trained by this recipe with this seed already.
@@ -290,29 +385,47 @@ class Store:
         """The study's final trainings in the order in which they ended."""
         with self._reading() as connection:
             study_id = self._study_id(connection, study)
-            return [to_final(row) for row in connection.execute(
-                select(FINAL_TRAINING).where(FINAL_TRAINING.c.study_id == study_id).order_by(FINAL_TRAINING.c.id))]
+            return [
+                to_final(row)
+                for row in connection.execute(
+                    select(FINAL_TRAINING)
+                    .where(FINAL_TRAINING.c.study_id == study_id)
+                    .order_by(FINAL_TRAINING.c.id)
+                )
+            ]
 
     def finish_trial(self, study: str, trial: Trial) -> None:
-        """Record a trial's new state, reason, worker, sampler state and times; its evaluation is recorded already.
+        """Record a trial's new state, reason, worker, sampler state and times; its evaluation is
+        recorded already.
 
-        Also for a failed trial that runs again, and for a running one that gets another worker. Raises
-        `InvalidValueError` for a move from the recorded state that is not in `nas.core.trial.MOVES`.
+        Also for a failed trial that runs again, and for a running one that gets another worker.
+        Raises `InvalidValueError` for a move from the recorded state that is not in
+        `nas.core.trial.MOVES`.
         """
         before = [state for state, after in MOVES.items() if trial.state in after]
         if trial.state is TrialState.RUNNING:
             before.append(TrialState.RUNNING)
         with self._writing() as connection:
-            here = (TRIAL.c.study_id == self._study_id(connection, study)) & (TRIAL.c.number == trial.number)
+            here = (TRIAL.c.study_id == self._study_id(connection, study)) & (
+                TRIAL.c.number == trial.number
+            )
             evaluation = connection.execute(
-                update(TRIAL).where(here, TRIAL.c.state.in_(before)).values(of_progress(trial))
-                .returning(TRIAL.c.evaluation_id)).scalar_one_or_none()
+                update(TRIAL)
+                .where(here, TRIAL.c.state.in_(before))
+                .values(of_progress(trial))
+                .returning(TRIAL.c.evaluation_id)
+            ).scalar_one_or_none()
             if evaluation is None:
-                recorded = connection.execute(select(TRIAL.c.state).where(here)).scalar_one_or_none() or "not recorded"
+                recorded = (
+                    connection.execute(select(TRIAL.c.state).where(here)).scalar_one_or_none()
+                    or "not recorded"
+                )
                 message = f"trial {trial.number} cannot go from {recorded} to {trial.state}"
                 raise InvalidValueError(message)
             if trial.finished_at is not None and trial.duplicate_of is None:
-                writing.write_engine(connection, evaluation, (trial.finished_at - trial.started_at).total_seconds())
+                writing.write_engine(
+                    connection, evaluation, (trial.finished_at - trial.started_at).total_seconds()
+                )
 
     # Fronts and files
 
@@ -324,12 +437,24 @@ class Store:
             if newest is not None and self._fronts(connection, study_id, newest) == [front]:
                 return
             key = {"study_id": study_id, "sequence": 0 if newest is None else newest + 1}
-            connection.execute(insert(FRONT), {
-                **key, "finished_trials": front.after, "hypervolume": front.hypervolume, "feasible": front.feasible,
-                "created_at": datetime.now(UTC)})
+            connection.execute(
+                insert(FRONT),
+                {
+                    **key,
+                    "finished_trials": front.after,
+                    "hypervolume": front.hypervolume,
+                    "feasible": front.feasible,
+                    "created_at": datetime.now(UTC),
+                },
+            )
             if front.members:
-                connection.execute(insert(FRONT_MEMBER), [
-                    {**key, "position": position, "trial": trial} for position, trial in enumerate(front.members)])
+                connection.execute(
+                    insert(FRONT_MEMBER),
+                    [
+                        {**key, "position": position, "trial": trial}
+                        for position, trial in enumerate(front.members)
+                    ],
+                )
 
     def fronts(self, study: str) -> list[ParetoFront]:
         """All snapshots of the front, the oldest first."""
@@ -344,13 +469,18 @@ class Store:
             return None if newest is None else self._fronts(connection, study_id, newest)[0]
 
     def hypervolumes(self, study: str) -> list[tuple[int, float]]:
-        """After how many finished trials the front moved, and its hypervolume from then on, the oldest first; without
-        those of a front that has none."""
+        """After how many finished trials the front moved, and its hypervolume from then on, the
+        oldest first; without those of a front that has none.
+        """
         with self._reading() as connection:
             found = connection.execute(
                 select(FRONT.c.finished_trials, FRONT.c.hypervolume)
-                .where(FRONT.c.study_id == self._study_id(connection, study), FRONT.c.hypervolume.is_not(None))
-                .order_by(FRONT.c.sequence))
+                .where(
+                    FRONT.c.study_id == self._study_id(connection, study),
+                    FRONT.c.hypervolume.is_not(None),
+                )
+                .order_by(FRONT.c.sequence)
+            )
             return [(row.finished_trials, row.hypervolume) for row in found]
 
     def summary(self, study: str) -> Summary:
@@ -359,19 +489,32 @@ class Store:
             return summarize(connection, self._study_id(connection, study))
 
     def add_artifact(self, study: str, artifact: Artifact) -> None:
-        """Record a file that was written. A file written anew takes the place of the old one under its path."""
-        values = {"kind": artifact.kind, "trial": artifact.trial, "sha256": artifact.sha256,
-                  "size_bytes": artifact.size_bytes, "created_at": artifact.created_at}
+        """Record a file that was written. A file written anew takes the place of the old one under
+        its path.
+        """
+        values = {
+            "kind": artifact.kind,
+            "trial": artifact.trial,
+            "sha256": artifact.sha256,
+            "size_bytes": artifact.size_bytes,
+            "created_at": artifact.created_at,
+        }
         with self._writing() as connection:
             key = {"study_id": self._study_id(connection, study), "path": artifact.path}
             here = (ARTIFACT.c.study_id == key["study_id"]) & (ARTIFACT.c.path == key["path"])
             if connection.execute(update(ARTIFACT).where(here).values(values)).rowcount == 0:
                 connection.execute(insert(ARTIFACT).values(**key, **values))
 
-    def artifacts(self, study: str, *, trial: int | None = None, kind: ArtifactKind | None = None) -> list[Artifact]:
-        """The files of a study, or of one trial or kind only, in the order of their first writing."""
+    def artifacts(
+        self, study: str, *, trial: int | None = None, kind: ArtifactKind | None = None
+    ) -> list[Artifact]:
+        """The files of a study, or of one trial or kind only, in the order of their first
+        writing.
+        """
         with self._reading() as connection:
-            wanted = select(ARTIFACT).where(ARTIFACT.c.study_id == self._study_id(connection, study))
+            wanted = select(ARTIFACT).where(
+                ARTIFACT.c.study_id == self._study_id(connection, study)
+            )
             if trial is not None:
                 wanted = wanted.where(ARTIFACT.c.trial == trial)
             if kind is not None:
@@ -381,23 +524,34 @@ class Store:
     # The record as a whole
 
     def problems(self) -> list[str]:
-        """One line for each thing that is wrong with the record, none where it is sound. See `nas.record.check`."""
+        """One line for each thing that is wrong with the record, none where it is sound. See
+        `nas.record.check`.
+        """
         with self._reading() as connection:
             found = list(database_problems(connection))
             for record in self._studies(connection, select(STUDY).order_by(STUDY.c.id)):
                 study_id = self._study_id(connection, record.name)
-                trials, fronts = load_trials(connection, study_id), self._fronts(connection, study_id)
-                wrong = (*study_problems(record, trials, fronts),
-                         *sum_problems(trials, summarize(connection, study_id).spent))
+                trials, fronts = (
+                    load_trials(connection, study_id),
+                    self._fronts(connection, study_id),
+                )
+                wrong = (
+                    *study_problems(record, trials, fronts),
+                    *sum_problems(trials, summarize(connection, study_id).spent),
+                )
                 found += [f"study {record.name}: {line}" for line in wrong]
         for record in self.studies():
-            found += [f"study {record.name}: {line}" for line in file_problems(record, self.artifacts(record.name))]
+            found += [
+                f"study {record.name}: {line}"
+                for line in file_problems(record, self.artifacts(record.name))
+            ]
         return found
 
     def copy_to(self, target: "Store") -> dict[str, int]:
         """Copy everything into another record, which must be empty; gives the rows copied by table.
 
-        Raises `DatabaseError` where there are studies in the target; then, or after any other error, it is as it was.
+        Raises `DatabaseError` where there are studies in the target; then, or after any other
+        error, it is as it was.
         """
         if target.studies() or target.singles():
             message = f"{target} is not empty; name a new database"
@@ -409,7 +563,10 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with told_clearly(self._address), self._joined() or reader(self._engine).begin() as connection:
+        with (
+            told_clearly(self._address),
+            self._joined() or reader(self._engine).begin() as connection,
+        ):
             yield connection
 
     @contextmanager
@@ -441,7 +598,10 @@ class Store:
 
     @contextmanager
     def _claim_server(self, study: str) -> Iterator[None]:
-        with told_clearly(self._address), claim_server(self._engine, study, str(self)) as still_held:
+        with (
+            told_clearly(self._address),
+            claim_server(self._engine, study, str(self)) as still_held,
+        ):
             self._claims[study] = still_held
             try:
                 yield
@@ -464,7 +624,9 @@ class Store:
 
     def _study_id(self, connection: Connection, name: str) -> int:
         if name not in self._ids:
-            known = {row.name: row.id for row in connection.execute(select(STUDY.c.name, STUDY.c.id))}
+            known = {
+                row.name: row.id for row in connection.execute(select(STUDY.c.name, STUDY.c.id))
+            }
             if name not in known:
                 raise UnknownNameError(f"the studies of {self}", name, list(known))
             self._ids[name] = known[name]
@@ -474,8 +636,10 @@ class Store:
         rows = connection.execute(wanted).all()
         counts: dict[int, dict[TrialState, int]] = defaultdict(lambda: dict.fromkeys(TrialState, 0))
         for study_id, state, count in connection.execute(
-                select(TRIAL.c.study_id, TRIAL.c.state, func.count())
-                .where(TRIAL.c.study_id.in_([row.id for row in rows])).group_by(TRIAL.c.study_id, TRIAL.c.state)):
+            select(TRIAL.c.study_id, TRIAL.c.state, func.count())
+            .where(TRIAL.c.study_id.in_([row.id for row in rows]))
+            .group_by(TRIAL.c.study_id, TRIAL.c.state)
+        ):
             counts[study_id][TrialState(state)] = count
         return [_record(row, counts[row.id]) for row in rows]
 
@@ -488,22 +652,43 @@ class Store:
     def _newest(connection: Connection, study_id: int) -> int | None:
         """The sequence number of the last front."""
         found: int | None = connection.execute(
-            select(func.max(FRONT.c.sequence)).where(FRONT.c.study_id == study_id)).scalar_one()
+            select(func.max(FRONT.c.sequence)).where(FRONT.c.study_id == study_id)
+        ).scalar_one()
         return found
 
-    def _fronts(self, connection: Connection, study_id: int, sequence: int | None = None) -> list[ParetoFront]:
+    def _fronts(
+        self, connection: Connection, study_id: int, sequence: int | None = None
+    ) -> list[ParetoFront]:
         fronts, members = FRONT.c.study_id == study_id, FRONT_MEMBER.c.study_id == study_id
         if sequence is not None:
-            fronts, members = fronts & (FRONT.c.sequence == sequence), members & (FRONT_MEMBER.c.sequence == sequence)
+            fronts, members = (
+                fronts & (FRONT.c.sequence == sequence),
+                members & (FRONT_MEMBER.c.sequence == sequence),
+            )
         numbers: dict[int, list[int]] = defaultdict(list)
-        for row in connection.execute(select(FRONT_MEMBER).where(members).order_by(FRONT_MEMBER.c.position)):
+        for row in connection.execute(
+            select(FRONT_MEMBER).where(members).order_by(FRONT_MEMBER.c.position)
+        ):
             numbers[row.sequence].append(row.trial)
-        return [ParetoFront(members=tuple(numbers[row.sequence]), hypervolume=row.hypervolume,
-                            after=row.finished_trials, feasible=row.feasible)
-                for row in connection.execute(select(FRONT).where(fronts).order_by(FRONT.c.sequence))]
+        return [
+            ParetoFront(
+                members=tuple(numbers[row.sequence]),
+                hypervolume=row.hypervolume,
+                after=row.finished_trials,
+                feasible=row.feasible,
+            )
+            for row in connection.execute(select(FRONT).where(fronts).order_by(FRONT.c.sequence))
+        ]
 
 
 def _record(row: Row[Any], counts: Mapping[TrialState, int]) -> StudyRecord:
     return StudyRecord(
-        spec=StudySpec.from_dict(row.spec), dataset=row.dataset, classes=row.classes, artifacts=row.artifacts,
-        numerics=row.numerics, version=row.version, created_at=row.created_at, counts=counts)
+        spec=StudySpec.from_dict(row.spec),
+        dataset=row.dataset,
+        classes=row.classes,
+        artifacts=row.artifacts,
+        numerics=row.numerics,
+        version=row.version,
+        created_at=row.created_at,
+        counts=counts,
+    )

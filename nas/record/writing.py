@@ -1,4 +1,6 @@
-"""The parts of a writing transaction. Each takes its open connection and leaves committing to the store."""
+"""The parts of a writing transaction. Each takes its open connection and leaves committing to the
+store.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -34,9 +36,12 @@ def insert_once(connection: Connection, table: Table, values: Sequence[dict[str,
 
 
 def evaluation_id(connection: Connection, study_id: int, number: int) -> int:
-    """The evaluation of a trial. Raises `InvalidValueError` for a trial that is not in the record."""
-    found = connection.execute(select(TRIAL.c.evaluation_id).where(
-        TRIAL.c.study_id == study_id, TRIAL.c.number == number)).scalar_one_or_none()
+    """The evaluation of a trial. Raises `InvalidValueError` for a trial that is not in the
+    record.
+    """
+    found = connection.execute(
+        select(TRIAL.c.evaluation_id).where(TRIAL.c.study_id == study_id, TRIAL.c.number == number)
+    ).scalar_one_or_none()
     if found is None:
         message = f"there is no trial {number} in the record"
         raise InvalidValueError(message)
@@ -45,48 +50,84 @@ def evaluation_id(connection: Connection, study_id: int, number: int) -> int:
 
 def write_architecture(connection: Connection, architecture: Architecture) -> None:
     """Insert an architecture unless it is there."""
-    insert_once(connection, ARCHITECTURE, [{"digest": architecture.digest, "spec": architecture.canonical.to_dict()}])
+    insert_once(
+        connection,
+        ARCHITECTURE,
+        [{"digest": architecture.digest, "spec": architecture.canonical.to_dict()}],
+    )
 
 
 def write_trial(connection: Connection, study_id: int, trial: Trial) -> int:
-    """Insert a trial and return the key of its evaluation: a new one, or the original's of a duplicate."""
+    """Insert a trial and return the key of its evaluation: a new one, or the original's of a
+    duplicate.
+    """
     digest = trial.architecture.digest
     known = connection.execute(
-        select(EVALUATION.c.id, TRIAL.c.number).join(TRIAL, TRIAL.c.evaluation_id == EVALUATION.c.id)
-        .where(EVALUATION.c.study_id == study_id, EVALUATION.c.digest == digest, TRIAL.c.duplicate_of.is_(None)),
+        select(EVALUATION.c.id, TRIAL.c.number)
+        .join(TRIAL, TRIAL.c.evaluation_id == EVALUATION.c.id)
+        .where(
+            EVALUATION.c.study_id == study_id,
+            EVALUATION.c.digest == digest,
+            TRIAL.c.duplicate_of.is_(None),
+        ),
     ).one_or_none()
     original = known.number if known else None
     if trial.duplicate_of != original:
-        message = (f"trial {trial.number} says it is a duplicate of {trial.duplicate_of}, but its architecture "
-                   f"{digest[:12]} was first evaluated by {original}")
+        message = (
+            f"trial {trial.number} says it is a duplicate of {trial.duplicate_of}, but its architecture "
+            f"{digest[:12]} was first evaluated by {original}"
+        )
         raise InvalidValueError(message)
     if known:
         evaluation = int(known.id)
     else:
         write_architecture(connection, trial.architecture)
-        evaluation = connection.execute(insert(EVALUATION).returning(EVALUATION.c.id), {
-            "study_id": study_id, "digest": digest, "measure_s": 0.0}).scalar_one()
-    connection.execute(insert(TRIAL), {"study_id": study_id, "evaluation_id": evaluation, **of_trial(trial)})
+        evaluation = connection.execute(
+            insert(EVALUATION).returning(EVALUATION.c.id),
+            {"study_id": study_id, "digest": digest, "measure_s": 0.0},
+        ).scalar_one()
+    connection.execute(
+        insert(TRIAL), {"study_id": study_id, "evaluation_id": evaluation, **of_trial(trial)}
+    )
     return evaluation
 
 
-def write_measurements(connection: Connection, study_id: int, evaluation: int, measurements: Sequence[Measurement],
-                       seconds: float) -> None:
-    """Add figures, and the seconds they took. Raises `StudyConflictError` for ones that others cannot be compared
-    with."""
+def write_measurements(
+    connection: Connection,
+    study_id: int,
+    evaluation: int,
+    measurements: Sequence[Measurement],
+    seconds: float,
+) -> None:
+    """Add figures, and the seconds they took. Raises `StudyConflictError` for ones that others
+    cannot be compared with.
+    """
     _write_plans(connection, measurements)
     usable = [m for m in measurements if m.value is not None]
     _hold_context(connection, study_id, usable)
     devices = _device_ids(connection, measurements)
     if measurements:
-        connection.execute(insert(MEASUREMENT), [
-            {"evaluation_id": evaluation, "device_id": m.device and devices[of_device(m.device)["digest"]],
-             **of_measurement(m)} for m in measurements])
-    connection.execute(update(EVALUATION).where(EVALUATION.c.id == evaluation)
-                       .values(measure_s=EVALUATION.c.measure_s + seconds))
+        connection.execute(
+            insert(MEASUREMENT),
+            [
+                {
+                    "evaluation_id": evaluation,
+                    "device_id": m.device and devices[of_device(m.device)["digest"]],
+                    **of_measurement(m),
+                }
+                for m in measurements
+            ],
+        )
+    connection.execute(
+        update(EVALUATION)
+        .where(EVALUATION.c.id == evaluation)
+        .values(measure_s=EVALUATION.c.measure_s + seconds)
+    )
 
 
-def write_effort(connection: Connection, evaluation: int, waiting_s: float, **joules: float | None) -> None:
+def write_effort(
+    connection: Connection, evaluation: int, waiting_s: float, **joules: float | None
+) -> None:
     """Add seconds waited and, to the columns of these names, joules where they are known."""
     values: dict[str, Any] = {"waiting_s": func.coalesce(EVALUATION.c.waiting_s, 0.0) + waiting_s}
     for name, drawn in joules.items():
@@ -96,37 +137,69 @@ def write_effort(connection: Connection, evaluation: int, waiting_s: float, **jo
 
 
 def write_engine(connection: Connection, evaluation: int, lasted_s: float) -> None:
-    """Keep what a trial that lasted so long took besides the work and the waiting that are recorded of it."""
+    """Keep what a trial that lasted so long took besides the work and the waiting that are recorded
+    of it.
+    """
     its = EVALUATION.c
     known = its.measure_s + func.coalesce(its.waiting_s, 0.0) + its.train_s + its.validation_s
-    connection.execute(update(EVALUATION).where(its.id == evaluation).values(engine_s=lasted_s - known))
+    connection.execute(
+        update(EVALUATION).where(its.id == evaluation).values(engine_s=lasted_s - known)
+    )
 
 
-def write_single(connection: Connection, target: str, digest: str | None, measurements: Sequence[Measurement]) -> None:
+def write_single(
+    connection: Connection, target: str, digest: str | None, measurements: Sequence[Measurement]
+) -> None:
     """Add figures outside any study."""
     _write_plans(connection, measurements)
     devices = _device_ids(connection, measurements)
     if measurements:
-        connection.execute(insert(SINGLE_MEASUREMENT), [
-            {"target": target, "digest": digest,
-             "device_id": m.device and devices[of_device(m.device)["digest"]], **of_measurement(m)}
-            for m in measurements])
+        connection.execute(
+            insert(SINGLE_MEASUREMENT),
+            [
+                {
+                    "target": target,
+                    "digest": digest,
+                    "device_id": m.device and devices[of_device(m.device)["digest"]],
+                    **of_measurement(m),
+                }
+                for m in measurements
+            ],
+        )
 
 
 def write_rung(connection: Connection, evaluation: int, rung: Rung) -> None:
     """Add a rung. Raises `InvalidValueError` unless it is beyond the last one."""
     _add_beyond(connection, RUNG, {"evaluation_id": evaluation}, rung)
-    connection.execute(update(EVALUATION).where(EVALUATION.c.id == evaluation).values(
-        epochs=rung.epochs, train_s=EVALUATION.c.train_s + rung.train_s,
-        validation_s=EVALUATION.c.validation_s + rung.validation_s))
+    connection.execute(
+        update(EVALUATION)
+        .where(EVALUATION.c.id == evaluation)
+        .values(
+            epochs=rung.epochs,
+            train_s=EVALUATION.c.train_s + rung.train_s,
+            validation_s=EVALUATION.c.validation_s + rung.validation_s,
+        )
+    )
 
 
-def write_replicate(connection: Connection, evaluation: int, seed: int, rung: Rung, energy_j: float | None) -> None:
-    """Add a rung of the replicate with this seed. Raises `InvalidValueError` unless it is beyond the last one."""
-    _add_beyond(connection, REPLICATE_RUNG, {"evaluation_id": evaluation, "seed": seed}, rung, energy_j=energy_j)
+def write_replicate(
+    connection: Connection, evaluation: int, seed: int, rung: Rung, energy_j: float | None
+) -> None:
+    """Add a rung of the replicate with this seed. Raises `InvalidValueError` unless it is beyond
+    the last one.
+    """
+    _add_beyond(
+        connection,
+        REPLICATE_RUNG,
+        {"evaluation_id": evaluation, "seed": seed},
+        rung,
+        energy_j=energy_j,
+    )
 
 
-def _add_beyond(connection: Connection, table: Table, key: dict[str, int], rung: Rung, **others: Any) -> None:
+def _add_beyond(
+    connection: Connection, table: Table, key: dict[str, int], rung: Rung, **others: Any
+) -> None:
     last = connection.execute(select(func.max(table.c.epochs)).filter_by(**key)).scalar_one()
     if last is not None and rung.epochs <= last:
         message = f"rung at {rung.epochs} epochs comes after one at {last}"
@@ -135,43 +208,68 @@ def _add_beyond(connection: Connection, table: Table, key: dict[str, int], rung:
 
 
 def _write_plans(connection: Connection, measurements: Sequence[Measurement]) -> None:
-    insert_once(connection, MEASUREMENT_PLAN, [of_plan(plan) for plan in dict.fromkeys(
-        m.plan for m in measurements if m.plan)])
+    insert_once(
+        connection,
+        MEASUREMENT_PLAN,
+        [of_plan(plan) for plan in dict.fromkeys(m.plan for m in measurements if m.plan)],
+    )
 
 
 def _device_ids(connection: Connection, measurements: Sequence[Measurement]) -> dict[str, int]:
     rows = {row["digest"]: row for row in (of_device(m.device) for m in measurements if m.device)}
     insert_once(connection, DEVICE, list(rows.values()))
-    found = connection.execute(select(DEVICE.c.digest, DEVICE.c.id).where(DEVICE.c.digest.in_(rows)))
+    found = connection.execute(
+        select(DEVICE.c.digest, DEVICE.c.id).where(DEVICE.c.digest.in_(rows))
+    )
     return {row.digest: row.id for row in found}
 
 
 def _hold_context(connection: Connection, study_id: int, figures: Sequence[Measurement]) -> None:
     """The first figure of a metric in a study fixes what all later ones have in common with it."""
     contexts = {m.metric: _context(m) for m in figures}
-    insert_once(connection, METRIC_CONTEXT, [
-        {"study_id": study_id, "metric": metric, **context} for metric, context in contexts.items()])
-    rows = connection.execute(select(METRIC_CONTEXT).where(
-        METRIC_CONTEXT.c.study_id == study_id, METRIC_CONTEXT.c.metric.in_(contexts))).mappings()
-    fixed = {row["metric"]: {name: row[name] for name in row if name not in ("study_id", "metric")} for row in rows}
+    insert_once(
+        connection,
+        METRIC_CONTEXT,
+        [
+            {"study_id": study_id, "metric": metric, **context}
+            for metric, context in contexts.items()
+        ],
+    )
+    rows = connection.execute(
+        select(METRIC_CONTEXT).where(
+            METRIC_CONTEXT.c.study_id == study_id, METRIC_CONTEXT.c.metric.in_(contexts)
+        )
+    ).mappings()
+    fixed = {
+        row["metric"]: {name: row[name] for name in row if name not in ("study_id", "metric")}
+        for row in rows
+    }
     for measurement in figures:
         if _context(measurement) != fixed[measurement.metric]:
             problems = _mismatch(connection, fixed[measurement.metric], measurement)
-            message = f"{measurement.metric} cannot be compared with the study's: {'; '.join(problems)}"
+            message = (
+                f"{measurement.metric} cannot be compared with the study's: {'; '.join(problems)}"
+            )
             raise StudyConflictError(message)
 
 
 def _context(measurement: Measurement) -> dict[str, Any]:
-    return {"unit": measurement.unit, "kind": measurement.kind,
-            "device_class": measurement.device and measurement.device.device_class,
-            "plan": measurement.plan and plan_key(measurement.plan),
-            "method": measurement.method if measurement.unit == "J" else None}
+    return {
+        "unit": measurement.unit,
+        "kind": measurement.kind,
+        "device_class": measurement.device and measurement.device.device_class,
+        "plan": measurement.plan and plan_key(measurement.plan),
+        "method": measurement.method if measurement.unit == "J" else None,
+    }
 
 
 def _mismatch(connection: Connection, fixed: dict[str, Any], measurement: Measurement) -> list[str]:
     """What differs, the plans key by key."""
-    spec = connection.execute(select(MEASUREMENT_PLAN.c.spec).where(
-        MEASUREMENT_PLAN.c.digest == fixed["plan"])).scalar_one_or_none()
+    spec = connection.execute(
+        select(MEASUREMENT_PLAN.c.spec).where(MEASUREMENT_PLAN.c.digest == fixed["plan"])
+    ).scalar_one_or_none()
     recorded = {**fixed, "plan": spec}
     now = {**_context(measurement), "plan": measurement.plan and measurement.plan.to_dict()}
-    return [f"{path}: {old} in the record, {new} here" for path, old, new in differences(recorded, now)]
+    return [
+        f"{path}: {old} in the record, {new} here" for path, old, new in differences(recorded, now)
+    ]

@@ -1,7 +1,8 @@
-"""Everything a page shows of a study, as plain JSON values: the one source of the report and of the live page.
+"""Everything a page shows of a study, as plain JSON values: the one source of the report and of the
+live page.
 
-Trials are columns (one list for each quantity, all in the same order), because five thousand of them are small so.
-Numbers are SI; what is not known is None.
+Trials are columns (one list for each quantity, all in the same order), because five thousand of
+them are small so. Numbers are SI; what is not known is None.
 """
 
 import json
@@ -34,8 +35,8 @@ NEIGHBOURS = 5
 class Study:
     """A study as it is read from the record.
 
-    `database` is how commands name it, without a password; `kept` are the trials whose weights were kept; `at_work` is
-    what was being done when it was read.
+    `database` is how commands name it, without a password; `kept` are the trials whose weights were
+    kept; `at_work` is what was being done when it was read.
     """
 
     record: StudyRecord
@@ -56,8 +57,14 @@ def read(store: Store, name: str, database: str) -> Study:
     kept = exportable(store, name)
     record, trials = store.study(name), store.trials(name)
     running = [t.number for t in trials if t.state is TrialState.RUNNING and t.duplicate_of is None]
-    return Study(record=record, trials=trials, fronts=store.fronts(name), database=database, kept=kept,
-                 at_work=at_work(store, record, running))
+    return Study(
+        record=record,
+        trials=trials,
+        fronts=store.fronts(name),
+        database=database,
+        kept=kept,
+        at_work=at_work(store, record, running),
+    )
 
 
 def contents(study: Study) -> dict[str, Any]:
@@ -69,13 +76,23 @@ def contents(study: Study) -> dict[str, Any]:
         "study": record.name,
         "command": export_command(record.name, "NUMBER", study.database),
         "at_work": study.at_work and study.at_work.to_dict(),
-        "objectives": [{"metric": o.metric, "direction": o.direction, "limit": o.limit, "reference": o.reference}
-                       for o in spec.objectives],
+        "objectives": [
+            {
+                "metric": o.metric,
+                "direction": o.direction,
+                "limit": o.limit,
+                "reference": o.reference,
+            }
+            for o in spec.objectives
+        ],
         "metrics": _metrics(study, means),
         "choices": [{"name": c.name, "values": c.values, "ordered": c.ordered} for c in choices],
-        "trials": {**_columns(study, means), "params": positions(ended, choices).tolist(),
-                   **_relations(study.objectives, means),
-                   "nearest": neighbours(positions(ended, choices), choices, NEIGHBOURS).tolist()},
+        "trials": {
+            **_columns(study, means),
+            "params": positions(ended, choices).tolist(),
+            **_relations(study.objectives, means),
+            "nearest": neighbours(positions(ended, choices), choices, NEIGHBOURS).tolist(),
+        },
         "history": _history(study),
         "published": _published(spec.measurement.image_size, record.classes),
         "importance": _importance(study.objectives, ended),
@@ -94,14 +111,23 @@ def _metrics(study: Study, ended: Sequence[Trial]) -> list[dict[str, Any]]:
     trained = ["error"] if any(t.evaluation.rungs for t in ended) else []
     names = dict.fromkeys([*(o.metric for o in study.objectives), *trained, *figures])
     maximized = {o.metric for o in study.objectives if o.direction == "maximize"}
-    return [{"name": name, "unit": figures[name].unit if name in figures else "1",
-             "kind": figures[name].kind.value if name in figures else "trained",
-             "share": name == "error", "maximize": name in maximized,
-             "counted": name in COUNTED} for name in names]
+    return [
+        {
+            "name": name,
+            "unit": figures[name].unit if name in figures else "1",
+            "kind": figures[name].kind.value if name in figures else "trained",
+            "share": name == "error",
+            "maximize": name in maximized,
+            "counted": name in COUNTED,
+        }
+        for name in names
+    ]
 
 
 def _members(study: Study, ended: Sequence[Trial]) -> set[int]:
-    """Who is on the front: as it was searched, or by the means of the seeds where networks were replicated."""
+    """Who is on the front: as it was searched, or by the means of the seeds where networks were
+    replicated.
+    """
     if any(t.evaluation.replicates for t in ended):
         return set(front_of(ended, study.objectives).members)
     return set(study.fronts[-1].members) if study.fronts else set()
@@ -114,7 +140,10 @@ def _columns(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
     for name in names:
         found = [t.evaluation.measurements.get(name) for t in ended]
         if any(m is not None and m.ci_low != m.ci_high for m in found):
-            bounds[name] = ([m.ci_low if m else None for m in found], [m.ci_high if m else None for m in found])
+            bounds[name] = (
+                [m.ci_low if m else None for m in found],
+                [m.ci_high if m else None for m in found],
+            )
     return {
         "number": [t.number for t in ended],
         "state": [t.state.value for t in ended],
@@ -123,9 +152,18 @@ def _columns(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
         "values": {name: [t.evaluation.value(name) for t in ended] for name in names},
         "low": {name: low for name, (low, _) in bounds.items()},
         "high": {name: high for name, (_, high) in bounds.items()},
-        "status": {name: [(m.status.value if (m := t.evaluation.measurements.get(name)) else None) for t in ended]
-                   for name in names if name not in COUNTED and name != "error"},
-        "rungs": [[[r.epochs, r.error, r.train_s] for r in searched[t.number].evaluation.rungs] for t in ended],
+        "status": {
+            name: [
+                (m.status.value if (m := t.evaluation.measurements.get(name)) else None)
+                for t in ended
+            ]
+            for name in names
+            if name not in COUNTED and name != "error"
+        },
+        "rungs": [
+            [[r.epochs, r.error, r.train_s] for r in searched[t.number].evaluation.rungs]
+            for t in ended
+        ],
         "seeds": [1 + len(t.evaluation.fresh_errors()) for t in ended],
         "kept": [t.number in study.kept for t in ended],
         "reason": {t.number: t.reason for t in ended if t.reason},
@@ -134,12 +172,20 @@ def _columns(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
 
 
 def _relations(objectives: Sequence[Objective], ended: Sequence[Trial]) -> dict[str, Any]:
-    """Rank, certainty, and by how many each is dominated, of the complete and feasible trials; None of others."""
-    able = [index for index, t in enumerate(ended) if t.state is TrialState.COMPLETE
-            and t.losses(objectives) is not None and t.violation(objectives) == 0]
+    """Rank, certainty, and by how many each is dominated, of the complete and feasible trials; None
+    of others.
+    """
+    able = [
+        index
+        for index, t in enumerate(ended)
+        if t.state is TrialState.COMPLETE
+        and t.losses(objectives) is not None
+        and t.violation(objectives) == 0
+    ]
     losses = np.asarray([ended[index].losses(objectives) for index in able], dtype=float)
-    columns: dict[str, list[Any]] = {name: [None] * len(ended) for name in
-                                     ("rank", "certainty", "dominated_by", "dominates")}
+    columns: dict[str, list[Any]] = {
+        name: [None] * len(ended) for name in ("rank", "certainty", "dominated_by", "dominates")
+    }
     if not able:
         return columns
     known = standings([ended[index] for index in able], objectives)
@@ -165,10 +211,18 @@ def _history(study: Study) -> dict[str, list[Any]]:
 
 
 def _published(image_size: int, classes: int) -> list[dict[str, Any]]:
-    """The published VoVNets with what they cost at the study's image size; nobody trained or measured them here."""
-    counted = {name: count(PUBLISHED[name], image_size, classes) for name in PUBLISHED
-               if not name.endswith(("_paper", "_timm", "_cifar"))}
-    return [{"name": name, **{cost: getattr(counts, cost) for cost in COUNTED}} for name, counts in counted.items()]
+    """The published VoVNets with what they cost at the study's image size; nobody trained or
+    measured them here.
+    """
+    counted = {
+        name: count(PUBLISHED[name], image_size, classes)
+        for name in PUBLISHED
+        if not name.endswith(("_paper", "_timm", "_cifar"))
+    }
+    return [
+        {"name": name, **{cost: getattr(counts, cost) for cost in COUNTED}}
+        for name, counts in counted.items()
+    ]
 
 
 def _importance(objectives: Sequence[Objective], ended: Sequence[Trial]) -> list[dict[str, Any]]:
@@ -176,10 +230,22 @@ def _importance(objectives: Sequence[Objective], ended: Sequence[Trial]) -> list
     found = []
     for objective in objectives:
         judged = [t for t in ended if t.state is TrialState.COMPLETE or objective.metric != "error"]
-        known = [(t, value) for t in judged if (value := t.evaluation.value(objective.metric)) is not None]
-        found.append({"metric": objective.metric, "trials": len(known),
-                      "shares": importances(choices_seen([t for t, _ in known]), [t.params for t, _ in known],
-                                            [objective.loss(value) for _, value in known])})
+        known = [
+            (t, value)
+            for t in judged
+            if (value := t.evaluation.value(objective.metric)) is not None
+        ]
+        found.append(
+            {
+                "metric": objective.metric,
+                "trials": len(known),
+                "shares": importances(
+                    choices_seen([t for t, _ in known]),
+                    [t.params for t, _ in known],
+                    [objective.loss(value) for _, value in known],
+                ),
+            }
+        )
     return found
 
 
@@ -187,8 +253,10 @@ def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
     newest = study.fronts[-1] if study.fronts else None
     spent = sum((t.evaluation.spent for t in ended), Spent())
     return {
-        "states": {state.value: sum(t.state is state and t.duplicate_of is None for t in study.trials)
-                   for state in TrialState},
+        "states": {
+            state.value: sum(t.state is state and t.duplicate_of is None for t in study.trials)
+            for state in TrialState
+        },
         "untrained": sum(t.untrained for t in ended),
         "repeated": sum(t.duplicate_of is not None for t in study.trials),
         "budget": study.record.spec.searching.trials,
@@ -205,12 +273,24 @@ def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
 def _provenance(record: StudyRecord) -> list[tuple[str, str]]:
     """What the study was made from, as dotted names and their values."""
     facts: dict[str, Any] = {
-        "begun": f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC", "osa-nas": record.version, "data set": record.dataset,
-        "classes": record.classes, **_flat("study", record.spec.to_dict()), **_flat("found", dict(record.numerics))}
-    return [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in facts.items()]
+        "begun": f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC",
+        "osa-nas": record.version,
+        "data set": record.dataset,
+        "classes": record.classes,
+        **_flat("study", record.spec.to_dict()),
+        **_flat("found", dict(record.numerics)),
+    }
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value))
+        for name, value in facts.items()
+    ]
 
 
 def _flat(prefix: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         return {prefix: value}
-    return {name: leaf for key, inner in value.items() for name, leaf in _flat(f"{prefix}.{key}", inner).items()}
+    return {
+        name: leaf
+        for key, inner in value.items()
+        for name, leaf in _flat(f"{prefix}.{key}", inner).items()
+    }

@@ -1,7 +1,8 @@
 """One architecture drawn as text of at most 80 columns: what flows where, and what each part costs.
 
-Pure text and arithmetic. Every number comes from `nas.core.complexity`; stages are counted as in the paper, where the stem
-is stage 1. The line below a block's convolutions is its one-shot aggregation: every tap goes into the concatenation.
+Pure text and arithmetic. Every number comes from `nas.core.complexity`; stages are counted as in
+the paper, where the stem is stage 1. The line below a block's convolutions is its one-shot
+aggregation: every tap goes into the concatenation.
 """
 
 import textwrap
@@ -31,12 +32,17 @@ def draw(architecture: Architecture, image_size: int | Size, num_classes: int) -
     closing = textwrap.wrap(
         f"{totals.parameters:,} parameters{without}, {totals.macs:,} MACs, "
         f"memory access cost {totals.memory_access_cost:,} elements, "
-        f"{totals.activations:,} activations, {totals.convolutions:,} convolutions.", WIDTH)
-    return "\n".join([*_pictures(architecture, size, num_classes, every), "", *_table(every), "",
-                      *closing])
+        f"{totals.activations:,} activations, {totals.convolutions:,} convolutions.",
+        WIDTH,
+    )
+    return "\n".join(
+        [*_pictures(architecture, size, num_classes, every), "", *_table(every), "", *closing]
+    )
 
 
-def _pictures(architecture: Architecture, size: Size, num_classes: int, every: Sequence[Layer]) -> Iterator[str]:
+def _pictures(
+    architecture: Architecture, size: Size, num_classes: int, every: Sequence[Layer]
+) -> Iterator[str]:
     """Boxes from the image to the classifier with what flows between them."""
     yield _between("image", (3, *size))
     stem = [layer for layer in every if layer.name.startswith("stem.")]
@@ -55,7 +61,9 @@ def _pictures(architecture: Architecture, size: Size, num_classes: int, every: S
     if num_classes:
         yield _between("", shape)
         yield from _box("classifier", "", [f"mean of all positions{ARROW}linear {num_classes}"])
-    yield _between("logits", (num_classes,), "▼") if num_classes else _between("features", shape, "▼")
+    yield (
+        _between("logits", (num_classes,), "▼") if num_classes else _between("features", shape, "▼")
+    )
 
 
 def _between(label: str, shape: Sequence[int], line: str = "│") -> str:
@@ -81,7 +89,12 @@ def _stem_parts(stem: Sequence[Layer]) -> Iterator[str]:
     for _, parts in groupby(stem, key=lambda layer: layer.name.split(".")[1]):
         first, *rest = parts
         stride = " /2" if first.in_size != first.out_size else ""
-        yield _convolution(first.kernel_size, (rest or [first])[-1].out_channels, separable=bool(rest)) + stride
+        yield (
+            _convolution(
+                first.kernel_size, (rest or [first])[-1].out_channels, separable=bool(rest)
+            )
+            + stride
+        )
 
 
 def _convolution(kernel_size: int, channels: int, *, separable: bool) -> str:
@@ -92,15 +105,21 @@ def _blocks(architecture: Architecture, stage: OsaStage, channels: int) -> Itera
     """The first block as a picture, then a line for each run of others that are alike."""
     first, *others = [block_ends(architecture, stage, block) for block in range(stage.num_blocks)]
     reduction = _reduction(architecture, stage, channels)
-    convolution = _convolution(stage.kernel_size, stage.mid_channels, separable=architecture.depthwise)
+    convolution = _convolution(
+        stage.kernel_size, stage.mid_channels, separable=architecture.depthwise
+    )
     yield from _picture([str(channels), *reduction], [convolution] * stage.num_layers)
     yield f" └→ {_aggregation(stage, channels, first)}"
     number = 2
     for ends, alike in groupby(others):
         last = number + len(list(alike)) - 1
         name = f"block {number}: " if number == last else f"blocks {number} to {last}: "
-        parts = [str(stage.out_channels), *_reduction(architecture, stage, stage.out_channels),
-                 f"{stage.num_layers} x {convolution}", _aggregation(stage, stage.out_channels, ends)]
+        parts = [
+            str(stage.out_channels),
+            *_reduction(architecture, stage, stage.out_channels),
+            f"{stage.num_layers} x {convolution}",
+            _aggregation(stage, stage.out_channels, ends),
+        ]
         yield from textwrap.wrap(name + ARROW.join(parts), INSIDE, subsequent_indent=" " * 4)
         number = last + 1
 
@@ -114,7 +133,9 @@ def _reduction(architecture: Architecture, stage: OsaStage, channels: int) -> li
 def block_ends(architecture: Architecture, stage: OsaStage, block: int) -> tuple[str, ...]:
     """What comes after a block's aggregation."""
     last = block == stage.num_blocks - 1
-    attended = architecture.attention is Attention.ALL or (architecture.attention is Attention.LAST and last)
+    attended = architecture.attention is Attention.ALL or (
+        architecture.attention is Attention.LAST and last
+    )
     added = architecture.residual and block > 0
     return (*(["eSE"] if attended else []), *(["+ input"] if added else []))
 
@@ -127,13 +148,17 @@ def _aggregation(stage: OsaStage, channels: int, ends: Sequence[str]) -> str:
 def _picture(start: Sequence[str], chain: Sequence[str]) -> Iterator[str]:
     """The chain of convolutions with a tap after each, and the line that collects the taps.
 
-    Taps go off before the reduction, since the concatenation takes the block's input. What does not fit into the box
-    is left out before the last convolution and told as three dots.
+    Taps go off before the reduction, since the concatenation takes the block's input. What does not
+    fit into the box is left out before the last convolution and told as three dots.
     """
     source, *reduction = start
     opening = f"{source:>4} ┬→ {''.join(f'{part} ─→ ' for part in reduction)}"
     fit = (INSIDE - len(opening)) // len(f"{chain[0]} ┬→ ")
-    drawn = [*chain] if len(chain) <= fit else [*chain[:fit - 2], f"{'···':^{len(chain[0])}}", chain[-1]]
+    drawn = (
+        [*chain]
+        if len(chain) <= fit
+        else [*chain[: fit - 2], f"{'···':^{len(chain[0])}}", chain[-1]]
+    )
     line = opening + " ┬→ ".join(drawn) + " ┐"
     collected = "".join("┘" if sign == "┐" else "┴" if sign == "┬" else "─" for sign in line)
     yield line
@@ -147,7 +172,10 @@ def _table(every: Sequence[Layer]) -> Iterator[str]:
     for name, members in groupby(every, key=part):
         own = list(members)
         shape = "x".join(map(str, shape_of(own)))
-        shares = (f"{shortened(cost):>8} {cost / total:>6.1%}" for cost, total in zip(costs(own), totals, strict=True))
+        shares = (
+            f"{shortened(cost):>8} {cost / total:>6.1%}"
+            for cost, total in zip(costs(own), totals, strict=True)
+        )
         yield f"{name:12}{shape:>16} " + "  ".join(shares)
     yield f"{'total':28} " + "  ".join(f"{shortened(total):>8}{'':7}" for total in totals).rstrip()
 
@@ -160,8 +188,11 @@ def part(layer: Layer) -> str:
 
 def costs(some: Sequence[Layer]) -> tuple[int, int, int]:
     """Parameters, MACs and memory access cost of these layers together."""
-    return (sum(layer.parameters for layer in some), sum(layer.macs for layer in some),
-            sum(layer.memory_access_cost for layer in some))
+    return (
+        sum(layer.parameters for layer in some),
+        sum(layer.macs for layer in some),
+        sum(layer.memory_access_cost for layer in some),
+    )
 
 
 def shape_of(some: Sequence[Layer]) -> tuple[int, ...]:

@@ -13,4 +13,6 @@ def export_command(study: str, trial: int | str, database: str) -> str:
 
 def exportable(store: Store, study: str) -> frozenset[int]:
     """The trials whose weights are kept, by number; duplicates share those of their originals."""
-    return frozenset(artifact.trial for artifact in store.artifacts(study) if artifact.trial is not None)
+    return frozenset(
+        artifact.trial for artifact in store.artifacts(study) if artifact.trial is not None
+    )

@@ -1,4 +1,5 @@
-"""How a study got where it is: hypervolume over trials, device seconds and time searched; what each second went into.
+"""How a study got where it is: hypervolume over trials, device seconds and time searched; what each
+second went into.
 
 The snapshots of the front come from the record; nothing is computed anew.
 """
@@ -18,8 +19,8 @@ from nas.core.trial import Spent, Trial, TrialState
 class Step:
     """One snapshot of the front with what had been spent by then.
 
-    `device_s` are seconds of measuring, training and validating on all workers together, `searched_s` seconds in
-    which at least one trial was being worked on.
+    `device_s` are seconds of measuring, training and validating on all workers together,
+    `searched_s` seconds in which at least one trial was being worked on.
     """
 
     front: ParetoFront
@@ -29,13 +30,19 @@ class Step:
 
 def finished(trials: Sequence[Trial]) -> list[Trial]:
     """The trials that have ended, in the order of their ends; duplicates are left out."""
-    ended = [t for t in trials if t.finished_at is not None and t.state is not TrialState.RUNNING
-             and t.duplicate_of is None]
+    ended = [
+        t
+        for t in trials
+        if t.finished_at is not None
+        and t.state is not TrialState.RUNNING
+        and t.duplicate_of is None
+    ]
     return sorted(ended, key=lambda trial: (trial.finished_at, trial.number))
 
 
 def front_at(fronts: Sequence[ParetoFront], after: int, ended: int) -> ParetoFront:
-    """The front as it was after so many of the `ended` finished trials, whether the last of them moved it or not.
+    """The front as it was after so many of the `ended` finished trials, whether the last of them
+    moved it or not.
 
     Raises `InvalidValueError` where there was none yet, and beyond the finished trials.
     """
@@ -44,7 +51,9 @@ def front_at(fronts: Sequence[ParetoFront], after: int, ended: int) -> ParetoFro
         raise InvalidValueError(message)
     before = [front for front in fronts if front.after <= after]
     if not before:
-        first = f"the first was after {fronts[0].after} trials" if fronts else "no front is recorded"
+        first = (
+            f"the first was after {fronts[0].after} trials" if fronts else "no front is recorded"
+        )
         message = f"there was no front after {after} trials; {first}"
         raise InvalidValueError(message)
     return replace(before[-1], after=after)
@@ -59,8 +68,13 @@ def steps(trials: Sequence[Trial], fronts: Sequence[ParetoFront]) -> list[Step]:
     for front in fronts:
         count = min(front.after, len(ended))
         moment = ended[count - 1].finished_at if count else None
-        found.append(Step(front=front, device_s=float(spent[count]),
-                          searched_s=0.0 if moment is None else clock.seconds_at(moment)))
+        found.append(
+            Step(
+                front=front,
+                device_s=float(spent[count]),
+                searched_s=0.0 if moment is None else clock.seconds_at(moment),
+            )
+        )
     return found
 
 
@@ -73,7 +87,9 @@ class SearchClock:
     """Runs while at least one of the trials is being worked on, and stands while none is."""
 
     def __init__(self, trials: Sequence[Trial]) -> None:
-        spans = sorted((t.started_at.timestamp(), t.finished_at.timestamp()) for t in trials if t.finished_at)
+        spans = sorted(
+            (t.started_at.timestamp(), t.finished_at.timestamp()) for t in trials if t.finished_at
+        )
         self._busy: list[tuple[float, float]] = []
         for start, end in spans:
             if self._busy and start <= self._busy[-1][1]:
@@ -101,16 +117,27 @@ class SearchClock:
 def ledger(trials: Sequence[Trial]) -> list[Mapping[str, float | str | None]]:
     """What the seconds of all workers went into, one mapping for each state that trials ended in.
 
-    `waiting` is for the device; `other` the time between a trial's start and end that was none of the rest: building
-    and saving networks, the engine itself. `energy` are joules, where known.
+    `waiting` is for the device; `other` the time between a trial's start and end that was none of
+    the rest: building and saving networks, the engine itself. `energy` are joules, where known.
     """
     found: list[Mapping[str, float | str | None]] = []
     for state in (TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED):
         ended = [t for t in finished(trials) if t.state is state]
         lasted = sum((t.finished_at - t.started_at).total_seconds() for t in ended if t.finished_at)
         spent = sum((t.evaluation.spent for t in ended), Spent())
-        known = {"measuring": spent.measuring_s, "training": spent.training_s, "validation": spent.validation_s,
-                 "waiting": spent.waiting_s}
-        found.append({"state": state.value, "trials": len(ended), **known,
-                      "other": max(lasted - sum(known.values()), 0.0), "energy": spent.energy_j})
+        known = {
+            "measuring": spent.measuring_s,
+            "training": spent.training_s,
+            "validation": spent.validation_s,
+            "waiting": spent.waiting_s,
+        }
+        found.append(
+            {
+                "state": state.value,
+                "trials": len(ended),
+                **known,
+                "other": max(lasted - sum(known.values()), 0.0),
+                "energy": spent.energy_j,
+            }
+        )
     return found

@@ -1,7 +1,8 @@
-"""A study as one HTML file that needs nothing else: style, scripts, plotly.js, data and drawings are inside.
+"""A study as one HTML file that needs nothing else: style, scripts, plotly.js, data and drawings
+are inside.
 
-Nothing is fetched, and the page's own policy forbids it. Whatever comes from the record is escaped. Drawings are
-packed by the hundred and unpacked by the browser when one is looked at.
+Nothing is fetched, and the page's own policy forbids it. Whatever comes from the record is escaped.
+Drawings are packed by the hundred and unpacked by the browser when one is looked at.
 """
 
 import base64
@@ -20,21 +21,35 @@ from nas.report.contents import Study, contents
 from nas.report.history import finished
 from nas.report.svg import STYLE, draw_svg
 
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+)
 CHUNK = 100
 
 
 def report(study: Study, made_at: datetime) -> str:
     """The study's page. Raises `MissingDependencyError` without plotly or Jinja."""
-    inline = {"style": asset("page.css") + STYLE, "theme": asset("theme.js"), "study": asset("study.js"),
-              "plotly": plotly()}
-    return page("study.html", title=f"Study {study.record.name}", policy=POLICY, contents=embedded(contents(study)),
-                drawings=embedded(drawings(study)), inline={name: trusted(text) for name, text in inline.items()},
-                made_at=f"made {made_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
+    inline = {
+        "style": asset("page.css") + STYLE,
+        "theme": asset("theme.js"),
+        "study": asset("study.js"),
+        "plotly": plotly(),
+    }
+    return page(
+        "study.html",
+        title=f"Study {study.record.name}",
+        policy=POLICY,
+        contents=embedded(contents(study)),
+        drawings=embedded(drawings(study)),
+        inline={name: trusted(text) for name, text in inline.items()},
+        made_at=f"made {made_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+    )
 
 
 def page(template: str, **values: Any) -> str:
-    """A page made from one of this package's templates; every value is escaped unless it is `trusted`."""
+    """A page made from one of this package's templates; every value is escaped unless it is
+    `trusted`.
+    """
     text: str = _environment().get_template(template).render(version=version("osa-nas"), **values)
     return text
 
@@ -56,12 +71,18 @@ def trusted(text: str) -> Any:
 
 
 def drawings(study: Study) -> Mapping[str, Any]:
-    """Every finished trial's drawing in the order of `contents`: base64 of deflated JSON lists of `size` texts."""
+    """Every finished trial's drawing in the order of `contents`: base64 of deflated JSON lists of
+    `size` texts.
+    """
     record = study.record
     ended = sorted(finished(study.trials), key=lambda trial: trial.number)
-    every = [draw_svg(t.architecture, record.spec.measurement.image_size, record.classes) for t in ended]
-    packed = [zlib.compress(json.dumps(every[start:start + CHUNK]).encode())
-              for start in range(0, len(every), CHUNK)]
+    every = [
+        draw_svg(t.architecture, record.spec.measurement.image_size, record.classes) for t in ended
+    ]
+    packed = [
+        zlib.compress(json.dumps(every[start : start + CHUNK]).encode())
+        for start in range(0, len(every), CHUNK)
+    ]
     return {"size": CHUNK, "chunks": [base64.b64encode(chunk).decode() for chunk in packed]}
 
 

@@ -1,7 +1,8 @@
-"""The main plots of a study as pictures for papers: the front, the hypervolume, what the choices matter.
+"""The main plots of a study as pictures for papers: the front, the hypervolume, what the choices
+matter.
 
-Drawn by matplotlib from the same contents as the pages. Colours are Okabe and Ito's, which the colour-blind can tell
-apart; shapes repeat what they say.
+Drawn by matplotlib from the same contents as the pages. Colours are Okabe and Ito's, which the
+colour-blind can tell apart; shapes repeat what they say.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,8 @@ WIDTH_INCHES, HEIGHT_INCHES = 4.8, 3.4
 
 
 def pictures(study: Study) -> Mapping[str, bytes]:
-    """PNG files by name: `front-X-Y.png` for each two objectives, X across; `hypervolume`, `importance-X` where known.
+    """PNG files by name: `front-X-Y.png` for each two objectives, X across; `hypervolume`,
+    `importance-X` where known.
 
     Raises `MissingDependencyError` without matplotlib.
     """
@@ -30,24 +32,44 @@ def pictures(study: Study) -> Mapping[str, bytes]:
     found = {f"front-{x}-{y}": _front(known, x, y) for y, x in combinations(objectives, 2)}
     if any(volume is not None for volume in known["history"]["hypervolume"]):
         found["hypervolume"] = _hypervolume(known["history"], len(known["trials"]["number"]))
-    found |= {f"importance-{each['metric']}": _importance(each) for each in known["importance"] if each["shares"]}
+    found |= {
+        f"importance-{each['metric']}": _importance(each)
+        for each in known["importance"]
+        if each["shares"]
+    }
     return {f"{name}.png": picture for name, picture in found.items()}
 
 
 def _front(known: Mapping[str, Any], x: str, y: str) -> bytes:
-    """Every trial that has both figures; members of the front over them, with their 95 % intervals."""
+    """Every trial that has both figures; members of the front over them, with their 95 %
+    intervals.
+    """
     trials = known["trials"]
     figure, axes = _axes()
-    for member, style in ((False, {"marker": "o", "color": OTHER, "markersize": 3, "label": "trials"}),
-                          (True, {"marker": "D", "color": FRONT, "markersize": 4, "label": "front"})):
-        rows = [row for row, on in enumerate(trials["front"]) if on is member
-                and trials["values"][x][row] is not None and trials["values"][y][row] is not None]
+    for member, style in (
+        (False, {"marker": "o", "color": OTHER, "markersize": 3, "label": "trials"}),
+        (True, {"marker": "D", "color": FRONT, "markersize": 4, "label": "front"}),
+    ):
+        rows = [
+            row
+            for row, on in enumerate(trials["front"])
+            if on is member
+            and trials["values"][x][row] is not None
+            and trials["values"][y][row] is not None
+        ]
         bars = {"xerr": _bars(trials, x, rows), "yerr": _bars(trials, y, rows)} if member else {}
-        axes.errorbar(*([trials["values"][name][row] for row in rows] for name in (x, y)), **bars, elinewidth=0.8,
-                      linestyle="none", **style)
+        axes.errorbar(
+            *([trials["values"][name][row] for row in rows] for name in (x, y)),
+            **bars,
+            elinewidth=0.8,
+            linestyle="none",
+            **style,
+        )
     for axis, name in ((axes.xaxis, x), (axes.yaxis, y)):
         axis.set_label_text(name.replace("_", " "))
-        axis.set_major_formatter(_formatter(next(metric for metric in known["metrics"] if metric["name"] == name)))
+        axis.set_major_formatter(
+            _formatter(next(metric for metric in known["metrics"] if metric["name"] == name))
+        )
     axes.legend(frameon=False)
     return _png(figure)
 
@@ -58,14 +80,19 @@ def _bars(trials: Mapping[str, Any], name: str, rows: Sequence[int]) -> list[lis
         return None
     values, low, high = (trials[part][name] for part in ("values", "low", "high"))
     known = [(values[row], low[row], high[row]) for row in rows]
-    return [[value - (value if below is None else below) for value, below, _ in known],
-            [(value if above is None else above) - value for value, _, above in known]]
+    return [
+        [value - (value if below is None else below) for value, below, _ in known],
+        [(value if above is None else above) - value for value, _, above in known],
+    ]
 
 
 def _hypervolume(history: Mapping[str, Any], trials: int) -> bytes:
     """As it grew, up to the last of so many finished trials."""
-    known = [(after, volume) for after, volume in zip(history["after"], history["hypervolume"], strict=True)
-             if volume is not None]
+    known = [
+        (after, volume)
+        for after, volume in zip(history["after"], history["hypervolume"], strict=True)
+        if volume is not None
+    ]
     known.append((trials, known[-1][1]))
     figure, axes = _axes()
     axes.step(*zip(*known, strict=True), where="post", color=FRONT)
@@ -79,7 +106,9 @@ def _importance(each: Mapping[str, Any]) -> bytes:
     shares = dict(sorted(each["shares"].items(), key=lambda item: item[1]))
     figure, axes = _axes(height=max(HEIGHT_INCHES, 0.2 * len(shares) + 0.8))
     axes.barh(list(shares), list(shares.values()), color=FRONT)
-    axes.set_xlabel(f"importance for {each['metric'].replace('_', ' ')} (PED-ANOVA, {each['trials']} trials)")
+    axes.set_xlabel(
+        f"importance for {each['metric'].replace('_', ' ')} (PED-ANOVA, {each['trials']} trials)"
+    )
     return _png(figure)
 
 
@@ -97,7 +126,11 @@ def _axes(height: float = HEIGHT_INCHES) -> tuple[Any, Any]:
 def _formatter(metric: Mapping[str, Any]) -> Any:
     from matplotlib.ticker import EngFormatter, PercentFormatter
 
-    return PercentFormatter(1.0) if metric["share"] else EngFormatter("" if metric["unit"] == "1" else metric["unit"])
+    return (
+        PercentFormatter(1.0)
+        if metric["share"]
+        else EngFormatter("" if metric["unit"] == "1" else metric["unit"])
+    )
 
 
 def _png(figure: Any) -> bytes:

@@ -30,10 +30,16 @@ def with_interval(measurement: Measurement) -> str:
     if measurement.value is None:
         return f"{measurement.status}: {measurement.reason}"
     text = quantity(measurement.value, measurement.unit, metric=measurement.metric)
-    if measurement.ci_low is None or measurement.ci_high is None or measurement.ci_low == measurement.ci_high:
+    if (
+        measurement.ci_low is None
+        or measurement.ci_high is None
+        or measurement.ci_low == measurement.ci_high
+    ):
         return text
-    low, high = (quantity(bound, measurement.unit, metric=measurement.metric)
-                 for bound in (measurement.ci_low, measurement.ci_high))
+    low, high = (
+        quantity(bound, measurement.unit, metric=measurement.metric)
+        for bound in (measurement.ci_low, measurement.ci_high)
+    )
     noisy = f", {measurement.status}" if measurement.status != "ok" else ""
     return f"{text}  [{low} to {high}{noisy}]"
 
@@ -52,7 +58,11 @@ def sparkline(values: list[float], width: int = 40) -> str:
     """The course of the values in one line of blocks, at most `width`, from 0 to their maximum."""
     blocks = "▁▂▃▄▅▆▇█"
     step = max(len(values) / width, 1)
-    shown = [values[int(index * step)] for index in range(int(len(values) / step))][:-1] + values[-1:]
+    shown = [values[int(index * step)] for index in range(int(len(values) / step))][:-1] + values[
+        -1:
+    ]
     top = max(shown, default=0.0)
-    return "".join(blocks[min(int(value / top * len(blocks)), len(blocks) - 1)] if top > 0 else blocks[0]
-                   for value in shown)
+    return "".join(
+        blocks[min(int(value / top * len(blocks)), len(blocks) - 1)] if top > 0 else blocks[0]
+        for value in shown
+    )

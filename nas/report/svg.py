@@ -1,8 +1,10 @@
-"""One architecture drawn as SVG: the stem, then each stage's OSA block with its taps, and what each part costs.
+"""One architecture drawn as SVG: the stem, then each stage's OSA block with its taps, and what each
+part costs.
 
-Text and arithmetic only; every number comes from `nas.core.complexity`. Heights of bars show channels on a square-root
-scale. Colours are CSS variables with fallbacks, so that a page can theme the drawing and a file of its own looks
-right too. Stages are counted as in the paper, where the stem is stage 1.
+Text and arithmetic only; every number comes from `nas.core.complexity`. Heights of bars show
+channels on a square-root scale. Colours are CSS variables with fallbacks, so that a page can theme
+the drawing and a file of its own looks right too. Stages are counted as in the paper, where the
+stem is stage 1.
 """
 
 import math
@@ -39,22 +41,32 @@ svg.net{font:12px system-ui,sans-serif}
 
 @lru_cache(maxsize=8192)
 def draw_svg(architecture: Architecture, image_size: int, num_classes: int) -> str:
-    """Draw the network for square images of `image_size` pixels; 0 classes leave the classifier out.
+    """Draw the network for square images of `image_size` pixels; 0 classes leave the classifier
+    out.
 
-    The text is one `<svg>` element without a style sheet: a page has `STYLE`, a file gets it from `as_file`.
-    Raises `InvalidValueError` where nothing is left of the image.
+    The text is one `<svg>` element without a style sheet: a page has `STYLE`, a file gets it from
+    `as_file`. Raises `InvalidValueError` where nothing is left of the image.
     """
     every = list(layers(architecture, image_size, num_classes))
     parts = [(name, list(members)) for name, members in groupby(every, key=part)]
     totals = costs(every)
     widest = max(layer.out_channels for layer in every if not layer.name.startswith("head"))
     height = 26 + ROW * (len(architecture.stages) + 1) + (30 if num_classes else 0)
-    label = (f"Network of {len(architecture.stages)} stages, {shortened(totals[0])} parameters, "
-             f"{shortened(totals[1])} MACs")
-    body = "".join([*_headings(), *_rows(architecture, parts, totals, widest, image_size),
-                    *_classifier(parts, totals, num_classes)])
-    return (f'<svg class="net" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-            f'aria-label="{escape(label)}"><title>{escape(label)}</title>{body}</svg>')
+    label = (
+        f"Network of {len(architecture.stages)} stages, {shortened(totals[0])} parameters, "
+        f"{shortened(totals[1])} MACs"
+    )
+    body = "".join(
+        [
+            *_headings(),
+            *_rows(architecture, parts, totals, widest, image_size),
+            *_classifier(parts, totals, num_classes),
+        ]
+    )
+    return (
+        f'<svg class="net" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'aria-label="{escape(label)}"><title>{escape(label)}</title>{body}</svg>'
+    )
 
 
 def as_file(drawing: str, style: str = STYLE) -> str:
@@ -82,12 +94,17 @@ def _headings() -> Iterator[str]:
         yield _text(RIGHT + 16 + 64 * index, 14, name, "dim")
 
 
-def _rows(architecture: Architecture, parts: Sequence[tuple[str, list[Layer]]], totals: Sequence[int],
-          widest: int, image_size: int) -> Iterator[str]:
+def _rows(
+    architecture: Architecture,
+    parts: Sequence[tuple[str, list[Layer]]],
+    totals: Sequence[int],
+    widest: int,
+    image_size: int,
+) -> Iterator[str]:
     """The stem and each stage, from top to bottom."""
     sizes = (parts[0][1][-1].out_size, *stage_sizes(architecture, (image_size, image_size)))
     channels = architecture.stem_channels[-1]
-    for index, (name, members) in enumerate(parts[:len(architecture.stages) + 1]):
+    for index, (name, members) in enumerate(parts[: len(architecture.stages) + 1]):
         top = 26 + ROW * index
         size = sizes[index]
         pooled = index > 1 or (index == 1 and architecture.stem is Stem.PAPER)
@@ -117,16 +134,22 @@ def _tall(channels: int, widest: int) -> float:
     return max(6.0, TALLEST * math.sqrt(channels / widest))
 
 
-def _bar(x: float, middle: float, channels: int, widest: int, kind: str, *, width: float = 9) -> str:
+def _bar(
+    x: float, middle: float, channels: int, widest: int, kind: str, *, width: float = 9
+) -> str:
     tall = _tall(channels, widest)
     return _rect(x, middle - tall / 2, width, tall, kind)
 
 
-def _stem(architecture: Architecture, members: Sequence[Layer], top: float, widest: int) -> Iterator[str]:
+def _stem(
+    architecture: Architecture, members: Sequence[Layer], top: float, widest: int
+) -> Iterator[str]:
     """Three convolutions in a row."""
     middle, x = top + 34, LEFT + 24
     yield _text(LEFT, middle + 4, "3")
-    firsts = [next(group) for _, group in groupby(members, key=lambda layer: layer.name.split(".")[1])]
+    firsts = [
+        next(group) for _, group in groupby(members, key=lambda layer: layer.name.split(".")[1])
+    ]
     for width, first in zip(architecture.stem_channels, firsts, strict=True):
         yield _path("flow", f"M{x - 12} {middle}h12")
         yield _bar(x, middle, width, widest, "conv", width=26)
@@ -138,10 +161,18 @@ def _stem(architecture: Architecture, members: Sequence[Layer], top: float, wide
     yield _bar(x - 12, middle, architecture.stem_channels[-1], widest, "tensor")
 
 
-def _stage(architecture: Architecture, stage: OsaStage, channels: int, top: float, widest: int) -> Iterator[str]:
-    """The first block as a picture: input, convolutions with their taps, concatenation, aggregation."""
+def _stage(
+    architecture: Architecture, stage: OsaStage, channels: int, top: float, widest: int
+) -> Iterator[str]:
+    """The first block as a picture: input, convolutions with their taps, concatenation,
+    aggregation.
+    """
     middle, low = top + 36, top + 74
-    boxes = [True] * stage.num_layers if stage.num_layers <= MOST_BOXES else [True] * (MOST_BOXES - 2) + [False, True]
+    boxes = (
+        [True] * stage.num_layers
+        if stage.num_layers <= MOST_BOXES
+        else [True] * (MOST_BOXES - 2) + [False, True]
+    )
     step = min(46.0, 250 / len(boxes))
     wide = step - 14
     yield _bar(LEFT, middle, channels, widest, "tensor")
@@ -159,10 +190,17 @@ def _stage(architecture: Architecture, stage: OsaStage, channels: int, top: floa
     yield from _ending(architecture, stage, channels, top, widest)
     kernel = f"{'dw ' if architecture.depthwise else ''}{stage.kernel_size}x{stage.kernel_size}"
     blocks = f"{stage.num_blocks} blocks of " if stage.num_blocks > 1 else ""
-    yield _text(LEFT + 30, top + 93, f"{blocks}{stage.num_layers} x {kernel}, {stage.mid_channels} ch.", "dim")
+    yield _text(
+        LEFT + 30,
+        top + 93,
+        f"{blocks}{stage.num_layers} x {kernel}, {stage.mid_channels} ch.",
+        "dim",
+    )
 
 
-def _ending(architecture: Architecture, stage: OsaStage, channels: int, top: float, widest: int) -> Iterator[str]:
+def _ending(
+    architecture: Architecture, stage: OsaStage, channels: int, top: float, widest: int
+) -> Iterator[str]:
     """The one-shot aggregation and what follows it in the stage's blocks."""
     middle, low, x = top + 36, top + 74, RIGHT - 138.0
     width = channels + stage.num_layers * stage.mid_channels
@@ -171,7 +209,9 @@ def _ending(architecture: Architecture, stage: OsaStage, channels: int, top: flo
     yield _path("flow", f"M{x + 8:g} {middle}h18")
     yield _bar(x + 26, middle, stage.out_channels, widest, "agg", width=26)
     yield _text(x + 22, top + 93, f"1x1 → {stage.out_channels}", "dim")
-    ends = [end for block in range(stage.num_blocks) for end in block_ends(architecture, stage, block)]
+    ends = [
+        end for block in range(stage.num_blocks) for end in block_ends(architecture, stage, block)
+    ]
     yield _path("flow", f"M{x + 52:g} {middle}H{RIGHT - 10}")
     if "eSE" in ends:
         yield f'<circle class="ese" cx="{x + 76:g}" cy="{middle}" r="12"/>'
@@ -179,14 +219,19 @@ def _ending(architecture: Architecture, stage: OsaStage, channels: int, top: flo
         if ends.count("eSE") < stage.num_blocks:
             yield _text(x + 92, top + 12, "in the last block", "dim", "middle")
     if "+ input" in ends:
-        yield _path("same", f"M{LEFT + 4} {middle - 16}C{LEFT + 20} {top - 2},{x + 80:g} {top - 2},{x + 104:g} "
-                            f"{middle - 9}")
+        yield _path(
+            "same",
+            f"M{LEFT + 4} {middle - 16}C{LEFT + 20} {top - 2},{x + 80:g} {top - 2},{x + 104:g} "
+            f"{middle - 9}",
+        )
         yield f'<circle class="ese" cx="{x + 104:g}" cy="{middle}" r="8"/>'
         yield _text(x + 104, middle + 4, "+", "on", "middle")
     yield _bar(RIGHT - 10, middle, stage.out_channels, widest, "tensor")
 
 
-def _classifier(parts: Sequence[tuple[str, list[Layer]]], totals: Sequence[int], num_classes: int) -> Iterator[str]:
+def _classifier(
+    parts: Sequence[tuple[str, list[Layer]]], totals: Sequence[int], num_classes: int
+) -> Iterator[str]:
     if num_classes:
         members = parts[-1][1]
         top = 26 + ROW * (len(parts) - 1)

@@ -1,4 +1,6 @@
-"""Where proposals come from: Optuna's samplers, in memory, rebuilt from the record. The only home of Optuna."""
+"""Where proposals come from: Optuna's samplers, in memory, rebuilt from the record. The only home
+of Optuna.
+"""
 
 from nas.sampling.proposer import Proposer
 

@@ -1,13 +1,16 @@
-"""Gaussian process regression with length scales of groups and of values, a linear part and learned noise.
+"""Gaussian process regression with length scales of groups and of values, a linear part and learned
+noise.
 
-Covariance: `linear * x.x' / groups + signal * Matern-5/2(x, x')`, with `noise` on the diagonal, for outputs scaled to
-mean 0 and variance 1. The hyperparameters are the maximum a posteriori under log-normal priors, found by L-BFGS with
-exact gradients. Sources: Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2006, chapters 2 and 5;
-length-scale prior that grows with the dimension: Hvarfner et al., "Vanilla Bayesian Optimization Performs Great in
-High Dimensions", ICML 2024.
+Covariance: `linear * x.x' / groups + signal * Matern-5/2(x, x')`, with `noise` on the diagonal, for
+outputs scaled to mean 0 and variance 1. The hyperparameters are the maximum a posteriori under
+log-normal priors, found by L-BFGS with exact gradients. Sources: Rasmussen & Williams, "Gaussian
+Processes for Machine Learning", 2006, chapters 2 and 5; length-scale prior that grows with the
+dimension: Hvarfner et al., "Vanilla Bayesian Optimization Performs Great in High Dimensions", ICML
+2024.
 
-Own code because it is called for every proposal: with 200 points of 12 inputs a fit takes 0.17 s where
-scikit-learn's of the same model takes 3.0 s, and 0.04 s against 1.2 s with 100 (one busy CPU core).
+Own code because it is called for every proposal: with 200 points of 12 inputs a fit takes 0.17 s
+where scikit-learn's of the same model takes 3.0 s, and 0.04 s against 1.2 s with 100 (one busy CPU
+core).
 """
 
 import math
@@ -24,24 +27,28 @@ Array = NDArray[np.float64]
 
 JITTER = 1e-6
 ITERATIONS = 60
-"""At most, from the priors. Ten from where a fit to half of the points ended miss noise that half of them did not show:
-of four choices of `osa_detection` and errors with a noise of 0.2, the mean was as far from the truth as the errors
-were (0.22 of 60, in logarithms) in place of a third of that."""
+"""At most, from the priors. Ten from where a fit to half of the points ended miss noise that half
+of them did not show: of four choices of `osa_detection` and errors with a noise of 0.2, the mean
+was as far from the truth as the errors were (0.22 of 60, in logarithms) in place of a third of
+that.
+"""
 SIGNAL, LINEAR, NOISE = (0.0, 1.0), (-1.0, 1.0), (-5.0, 1.5)
 """Prior mean and standard deviation of the logarithm of each variance."""
 LENGTH_SD, VALUE_SD = 0.5, 0.5
-"""Of groups half of what it first was: at 50 evaluations `known-cost` is better by .003 on Channel-Bench ResNet (40
-seeds), by .005 with one training shown (24) and by .03 on the made-up error (24), worse by .01 on NAS-Bench-201 (40).
-Of values 1.0 was no better than 0.5 on NAS-Bench-201 (40)."""
+"""Of groups half of what it first was: at 50 evaluations `known-cost` is better by .003 on
+Channel-Bench ResNet (40 seeds), by .005 with one training shown (24) and by .03 on the made-up
+error (24), worse by .01 on NAS-Bench-201 (40). Of values 1.0 was no better than 0.5 on
+NAS-Bench-201 (40).
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """What the columns of the inputs are, (d,) each: the group, from 0 on, and the value that a column stands for where
-    several groups have the same ones, -1 where not.
+    """What the columns of the inputs are, (d,) each: the group, from 0 on, and the value that a
+    column stands for where several groups have the same ones, -1 where not.
 
-    A column's length scale is that of its group times that of its value: which operations make a difference is learned
-    from all places where they may be.
+    A column's length scale is that of its group times that of its value: which operations make a
+    difference is learned from all places where they may be.
     """
 
     groups: NDArray[np.int64]
@@ -60,8 +67,10 @@ class Columns:
 
     def and_single(self, count: int) -> "Columns":
         """With so many more, each a group of its own."""
-        return Columns(np.append(self.groups, self.count + np.arange(count)),
-                       np.append(self.values, np.full(count, -1)))
+        return Columns(
+            np.append(self.groups, self.count + np.arange(count)),
+            np.append(self.values, np.full(count, -1)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +85,12 @@ class Hyperparameters:
     @classmethod
     def of(cls, vector: Array) -> "Hyperparameters":
         """From one vector: lengths, signal, linear, noise."""
-        return cls(lengths=vector[:-3], signal=float(vector[-3]), linear=float(vector[-2]), noise=float(vector[-1]))
+        return cls(
+            lengths=vector[:-3],
+            signal=float(vector[-3]),
+            linear=float(vector[-2]),
+            noise=float(vector[-1]),
+        )
 
 
 def prior(groups: int, values: int) -> tuple[Array, Array]:
@@ -134,25 +148,38 @@ def fit(inputs: Array, outputs: Array, columns: Columns) -> Hyperparameters:
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
         outer = inverse - np.outer(weights, weights)  # d loss / d covariance, times 2
         pull = outer * slope * (-5 / 6 * signal)
-        moved = 2 * ((at**2).T @ pull.sum(axis=1) - ((pull @ at) * at).sum(axis=0))  # sum of pull * (x - x')^2
+        moved = 2 * (
+            (at**2).T @ pull.sum(axis=1) - ((pull @ at) * at).sum(axis=0)
+        )  # sum of pull * (x - x')^2
         away = (vector - means) / deviations
-        gradient = np.concatenate([
-            -(moved @ factors),
-            [0.5 * signal * (outer * correlation).sum(), 0.5 * linear * (outer * inner).sum(),
-             0.5 * noise * np.trace(outer)],
-        ]) + away / deviations
+        gradient = (
+            np.concatenate(
+                [
+                    -(moved @ factors),
+                    [
+                        0.5 * signal * (outer * correlation).sum(),
+                        0.5 * linear * (outer * inner).sum(),
+                        0.5 * noise * np.trace(outer),
+                    ],
+                ]
+            )
+            + away / deviations
+        )
         value = 0.5 * target @ weights + np.log(np.diag(factor)).sum() + 0.5 * (away**2).sum()
         return float(value), gradient
 
     bounds = [(mean - 4 * sd, mean + 4 * sd) for mean, sd in zip(means, deviations, strict=True)]
-    found = minimize(loss, means, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": ITERATIONS})
+    found = minimize(
+        loss, means, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": ITERATIONS}
+    )
     return Hyperparameters.of(np.asarray(found.x))
 
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianProcess:
-    """The posterior given (n, d) `inputs` and (n,) `outputs`; `unsure` is the variance that outputs have besides the
-    noise, of all or of each (n,)."""
+    """The posterior given (n, d) `inputs` and (n,) `outputs`; `unsure` is the variance that outputs
+    have besides the noise, of all or of each (n,).
+    """
 
     inputs: Array
     outputs: Array
@@ -162,10 +189,16 @@ class GaussianProcess:
 
     def also(self, inputs: Array, outputs: Array, unsure: Array | float = 0.0) -> "GaussianProcess":
         """With more points (m, d) and (m,), and the same hyperparameters."""
-        variances = [np.broadcast_to(each, len(points)) for each, points in ((self.unsure, self.outputs),
-                                                                             (unsure, outputs))]
-        return replace(self, inputs=np.concatenate([self.inputs, inputs]),
-                       outputs=np.concatenate([self.outputs, outputs]), unsure=np.concatenate(variances))
+        variances = [
+            np.broadcast_to(each, len(points))
+            for each, points in ((self.unsure, self.outputs), (unsure, outputs))
+        ]
+        return replace(
+            self,
+            inputs=np.concatenate([self.inputs, inputs]),
+            outputs=np.concatenate([self.outputs, outputs]),
+            unsure=np.concatenate(variances),
+        )
 
     @cached_property
     def _posterior(self) -> tuple[Array, Array, float, float]:
@@ -182,7 +215,8 @@ class GaussianProcess:
         return np.asarray(self._covariance(inputs, self.inputs) @ weights * deviation + mean)
 
     def left_out(self) -> tuple[Array, Array]:
-        """Mean and standard deviation, noise included, of each output given all others: two of shape (n,).
+        """Mean and standard deviation, noise included, of each output given all others: two of
+        shape (n,).
 
         Rasmussen & Williams, equation 5.12.
         """
@@ -192,8 +226,9 @@ class GaussianProcess:
         return (target - weights / inverse) * deviation + mean, deviation / np.sqrt(inverse)
 
     def predict(self, inputs: Array, *, noise: bool = False) -> tuple[Array, Array]:
-        """Posterior mean and standard deviation at (m, d) inputs: two of shape (m,). With `noise` of what would be
-        observed there."""
+        """Posterior mean and standard deviation at (m, d) inputs: two of shape (m,). With `noise`
+        of what would be observed there.
+        """
         factor, weights, mean, deviation = self._posterior
         covariance = self._covariance(inputs, self.inputs)
         explained = solve_triangular(factor, covariance.T, lower=True, check_finite=False)

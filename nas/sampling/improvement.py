@@ -1,12 +1,15 @@
-"""Expected hypervolume improvement of a candidate whose costs are known and whose log-error is Gaussian: exact.
+"""Expected hypervolume improvement of a candidate whose costs are known and whose log-error is
+Gaussian: exact.
 
-Above every point of the space of costs stands the least error e of the front members that reach it, the reference's
-where none does. A candidate of costs c whose error comes out as y adds, at each point of the box from c to the
-reference, max(e - y, 0). So the expectation is the integral of G(e) over that box, with G(x) = E[max(x - y, 0)]. The
-space falls into boxes of one e each, once for all candidates; what each shares with a candidate's box is a product.
+Above every point of the space of costs stands the least error e of the front members that reach it,
+the reference's where none does. A candidate of costs c whose error comes out as y adds, at each
+point of the box from c to the reference, max(e - y, 0). So the expectation is the integral of G(e)
+over that box, with G(x) = E[max(x - y, 0)]. The space falls into boxes of one e each, once for all
+candidates; what each shares with a candidate's box is a product.
 
-Two costs: the front is inserted by increasing error into a staircase, which makes at most 2 K boxes of K members.
-Three: slabs along the last cost, with boxes that stay the same through several slabs joined.
+Two costs: the front is inserted by increasing error into a staircase, which makes at most 2 K boxes
+of K members. Three: slabs along the last cost, with boxes that stay the same through several slabs
+joined.
 """
 
 from bisect import bisect_right, insort
@@ -24,19 +27,23 @@ AT_ONCE = 2048
 
 
 def expected_shortfall(level: Array, mean: Array, deviation: Array) -> Array:
-    """E[max(level - y, 0)] for log(y) ~ N(mean, deviation**2), `level` positive; the arguments broadcast.
+    """E[max(level - y, 0)] for log(y) ~ N(mean, deviation**2), `level` positive; the arguments
+    broadcast.
 
-    A European put's value where nothing is discounted: Black & Scholes, J. Political Economy 81, 1973.
+    A European put's value where nothing is discounted: Black & Scholes, J. Political Economy 81,
+    1973.
     """
     z = (np.log(level) - mean) / deviation
     return level * ndtr(z) - np.exp(mean + deviation**2 / 2) * ndtr(z - deviation)  # type: ignore[no-any-return]
 
 
-def expected_improvement(*, mean: Array, deviation: Array, costs: Array, front: Array, reference: Array) -> Array:
+def expected_improvement(
+    *, mean: Array, deviation: Array, costs: Array, front: Array, reference: Array
+) -> Array:
     """Of n candidates, shape (n,).
 
-    `mean` and `deviation` (n,) of the logarithm of the error, `costs` (n, m); `front` (K, 1 + m), error first,
-    dominated points are no harm; `reference` (1 + m,). Errors are positive.
+    `mean` and `deviation` (n,) of the logarithm of the error, `costs` (n, m); `front` (K, 1 + m),
+    error first, dominated points are no harm; `reference` (1 + m,). Errors are positive.
     """
     inside = front[(front < reference).all(axis=1)]
     members = [tuple(member) for member in inside[np.argsort(inside[:, 0], kind="stable")].tolist()]
@@ -44,9 +51,13 @@ def expected_improvement(*, mean: Array, deviation: Array, costs: Array, front: 
     total = most * np.maximum(reference[1:] - costs, 0.0).prod(axis=1)
     found = list(boxes(members, tuple(reference[1:].tolist())))
     levels = np.array(sorted({level for _, _, level in found}))
-    less = most[:, None] - expected_shortfall(levels, mean[:, None], deviation[:, None])  # by how much G falls there
+    less = most[:, None] - expected_shortfall(
+        levels, mean[:, None], deviation[:, None]
+    )  # by how much G falls there
     for start in range(0, len(found), AT_ONCE):
-        low, high, level = (np.array(part) for part in zip(*found[start:start + AT_ONCE], strict=True))
+        low, high, level = (
+            np.array(part) for part in zip(*found[start : start + AT_ONCE], strict=True)
+        )
         shared = np.ones((len(costs), len(low)))
         for i in range(costs.shape[1]):
             shared *= np.maximum(high[:, i] - np.maximum(low[:, i], costs[:, [i]]), 0.0)
@@ -57,7 +68,8 @@ def expected_improvement(*, mean: Array, deviation: Array, costs: Array, front: 
 def boxes(members: list[tuple[float, ...]], reference: tuple[float, ...]) -> Iterator[Box]:
     """Disjoint boxes that make up what the members reach of the space of 1 to 3 costs.
 
-    Members are (error, cost, ...), by increasing error, each better than the reference, which is of costs alone.
+    Members are (error, cost, ...), by increasing error, each better than the reference, which is of
+    costs alone.
     """
     if len(reference) == 1:
         right = reference[0]
@@ -72,7 +84,9 @@ def boxes(members: list[tuple[float, ...]], reference: tuple[float, ...]) -> Ite
 
 
 def _staircase(members: list[tuple[float, ...]], reference: tuple[float, ...]) -> Iterator[Box]:
-    """What each member reaches and those before it do not: a box for each stair that it hides, and one more."""
+    """What each member reaches and those before it do not: a box for each stair that it hides, and
+    one more.
+    """
     xs, ys = [-np.inf, reference[0]], [reference[1], -np.inf]  # x rises, y falls
     for error, x, y in members:
         first = bisect_right(xs, x)

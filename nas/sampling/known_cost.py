@@ -1,18 +1,22 @@
-"""The sampler `known-cost`: training is what a search pays for, and every cost of a network is known before it.
+"""The sampler `known-cost`: training is what a search pays for, and every cost of a network is
+known before it.
 
-One proposal: a pool of random networks and of mutants of the front; their counts by arithmetic and their other costs as
-predicted from what was measured; the limits; a Gaussian process on the logarithm of the validation error; the network
-with the largest expected hypervolume improvement, which is exact because nothing but the error is uncertain. Running
-trials count as if they had ended at their posterior mean, trials that were stopped at a rung as noisier ones at what
-would have become of them. Until there are errors to learn from, a random network that is within the limits, or is
-predicted to be, and whose costs are better than the references: others gain nothing. Where the study names scores of
-untrained networks, the best candidates are ranked once more by a process that has them as inputs too.
+One proposal: a pool of random networks and of mutants of the front; their counts by arithmetic and
+their other costs as predicted from what was measured; the limits; a Gaussian process on the
+logarithm of the validation error; the network with the largest expected hypervolume improvement,
+which is exact because nothing but the error is uncertain. Running trials count as if they had ended
+at their posterior mean, trials that were stopped at a rung as noisier ones at what would have
+become of them. Until there are errors to learn from, a random network that is within the limits, or
+is predicted to be, and whose costs are better than the references: others gain nothing. Where the
+study names scores of untrained networks, the best candidates are ranked once more by a process that
+has them as inputs too.
 
-Once a network is measured it is passed over where at these costs another one promises twice as much.
+Once a network is measured it is passed over where at these costs another one promises twice as
+much.
 
-The first trials are those of `random` with the same seed, as far as they are within both. A study without a cost, or
-without the error, mutates its front instead. A proposal is a function of the trials and the seed: fits are remembered
-only by the very data that they were made of.
+The first trials are those of `random` with the same seed, as far as they are within both. A study
+without a cost, or without the error, mutates its front instead. A proposal is a function of the
+trials and the seed: fits are remembered only by the very data that they were made of.
 """
 
 import math
@@ -31,39 +35,60 @@ from nas.sampling.gaussian_process import GaussianProcess
 from nas.sampling.improvement import expected_improvement
 from nas.sampling.mutation import MutateFront, first_new, mutants, vectors_of
 from nas.sampling.problem import CURVE, FIGURES, TRAINED, InformedSampler, Problem, Vectors
-from nas.sampling.surrogate import ENOUGH, Encoder, ScoredEncoder, encoder, posterior, scored_encoder
+from nas.sampling.surrogate import (
+    ENOUGH,
+    Encoder,
+    ScoredEncoder,
+    encoder,
+    posterior,
+    scored_encoder,
+)
 
 Array = NDArray[np.float64]
 
 MEMBERS, NEIGHBOURS, NEAR, FRESH = 60, 40, 400, 50
-"""Mutants of each of the newest front members, the same ones as long as it is one, so that their counts are remembered;
-of all of them together; and new ones of any member for each proposal."""
+"""Mutants of each of the newest front members, the same ones as long as it is one, so that their
+counts are remembered; of all of them together; and new ones of any member for each proposal.
+"""
 NEAREST = 10
-"""Networks that break the limits least, of which mutants are candidates while too few were trained."""
+"""Networks that break the limits least, of which mutants are candidates while too few were
+trained.
+"""
 FIRST = 6
-"""Random trials before the model proposes. With four the fifth was worse than random on three of fourteen landscapes
-(48 to 160 seeds each), with five the sixth by .007 on NAS-Bench-201's CIFAR-100, with six the seventh is not (300);
-from the 25th on it makes no difference. Spread over the costs instead they were better on two landscapes and worse
-than random on two (16)."""
+"""Random trials before the model proposes. With four the fifth was worse than random on three of
+fourteen landscapes (48 to 160 seeds each), with five the sixth by .007 on NAS-Bench-201's
+CIFAR-100, with six the seventh is not (300); from the 25th on it makes no difference. Spread over
+the costs instead they were better on two landscapes and worse than random on two (16).
+"""
 NOISY = 0.05
-"""Share of the variance of the log-errors that is noise, as estimated, above which the front is of posterior means.
-With 50 trainings it is .08 to .15 on Channel-Bench ResNet with one training shown, .02 to .05 there with their mean,
-and on six other tables at most .01, but once .09 (six seeds each).
+"""Share of the variance of the log-errors that is noise, as estimated, above which the front is of
+posterior means. With 50 trainings it is .08 to .15 on Channel-Bench ResNet with one training shown,
+.02 to .05 there with their mean, and on six other tables at most .01, but once .09 (six seeds
+each).
 """
 NEWEST = 200
-"""The model of a cost rests on at most so many: costs scatter little, and the newest networks are most like the next
-one."""
+"""The model of a cost rests on at most so many: costs scatter little, and the newest networks are
+most like the next one.
+"""
 MOST = 1000
-"""The model of the error rests on at most so many: the front's and the newest. Its time grows with their cube."""
+"""The model of the error rests on at most so many: the front's and the newest. Its time grows with
+their cube.
+"""
 SHORTLIST = 32
-"""The best candidates, of which alone scores are computed: each takes a tenth of a second or more."""
+"""The best candidates, of which alone scores are computed: each takes a tenth of a second or
+more.
+"""
 WORTH, TRIES, FEWEST = 0.5, 2, 100
-"""A network is passed over, once it is measured, for less than `WORTH` of the best other candidate's gain, at most
-`TRIES` times in a row, and where so many others are left. See docs/samplers.md for what it brings."""
+"""A network is passed over, once it is measured, for less than `WORTH` of the best other
+candidate's gain, at most `TRIES` times in a row, and where so many others are left. See
+docs/samplers.md for what it brings.
+"""
 SMALLEST = 1e-4
 """Of errors, before their logarithm is taken."""
 NARROWEST = 1e-3
-"""Of the errors from the best to the reference as a share of the reference, where nothing is better than that."""
+"""Of the errors from the best to the reference as a share of the reference, where nothing is better
+than that.
+"""
 
 
 @lru_cache(maxsize=10_000)
@@ -89,21 +114,32 @@ class KnownCost(InformedSampler):
         if known.enough:
             candidates = known.best(known.pool(self.rng))
         else:
-            candidates = known.allowed(np.concatenate([[self._uniform()], problem.random(200, self.rng)]), self.rng)
+            candidates = known.allowed(
+                np.concatenate([[self._uniform()], problem.random(200, self.rng)]), self.rng
+            )
         found = first_new(problem, candidates, known.vectors)
         return problem.random(1, self.rng)[0] if found is None else found
 
-    def passes_over(self, trials: Sequence[FrozenTrial], network: Vectors, costs: Mapping[str, float]) -> bool:
-        """Where the gain that is expected of it is below `WORTH` of the best other candidate's, unless `TRIES` in a row
-        were not trained already, or few others are left."""
+    def passes_over(
+        self, trials: Sequence[FrozenTrial], network: Vectors, costs: Mapping[str, float]
+    ) -> bool:
+        """Where the gain that is expected of it is below `WORTH` of the best other candidate's,
+        unless `TRIES` in a row were not trained already, or few others are left.
+        """
         wanted = {o.metric for o in self.problem.objectives} - {TRAINED}
-        if self._mutates or not wanted <= costs.keys() or wanted <= self.problem.counted(network[None]).keys():
+        if (
+            self._mutates
+            or not wanted <= costs.keys()
+            or wanted <= self.problem.counted(network[None]).keys()
+        ):
             return False
         known = _Knowledge(self.problem, trials)
         if not known.enough or known.untrained_in_a_row >= TRIES:
             return False
         others = known.pool(self.rng)
-        return len(others) > FEWEST and known.gain(network, costs) < WORTH * known.most(others, besides=network)
+        return len(others) > FEWEST and known.gain(network, costs) < WORTH * known.most(
+            others, besides=network
+        )
 
     @property
     def _mutates(self) -> bool:
@@ -114,8 +150,12 @@ class KnownCost(InformedSampler):
     def _uniform(self) -> tuple[int, ...]:
         """What `random` proposes."""
         other = RandomSampler(self._seed)
-        return self.problem.vector({name: other.sample_independent(None, None, name, each)  # type: ignore[arg-type]
-                                    for name, each in self.problem.distributions.items()})
+        return self.problem.vector(
+            {
+                name: other.sample_independent(None, None, name, each)  # type: ignore[arg-type]
+                for name, each in self.problem.distributions.items()
+            }
+        )
 
 
 class _Knowledge:
@@ -161,9 +201,10 @@ class _Knowledge:
         return metric in self._counted or len(self._with(metric)) >= ENOUGH
 
     def allowed(self, candidates: Vectors, rng: np.random.Generator) -> Vectors:
-        """The candidates by how much they break the limits as far as that can be told, then those first that a
-        reference leaves something to gain, otherwise as they are; after the first trials also mutants of the networks
-        that broke the limits least."""
+        """The candidates by how much they break the limits as far as that can be told, then those
+        first that a reference leaves something to gain, otherwise as they are; after the first
+        trials also mutants of the networks that broke the limits least.
+        """
         costs = self.problem.counted(candidates)
         if len(self._first) >= FIRST:
             candidates = np.concatenate([candidates, self._near_the_limits(rng)])
@@ -172,11 +213,17 @@ class _Knowledge:
         return candidates[order] if costs else candidates
 
     def _near_the_limits(self, rng: np.random.Generator) -> Vectors:
-        measured = [i for i in self._first if all(o.metric in self._figures[i] for o in self._costs)]
+        measured = [
+            i for i in self._first if all(o.metric in self._figures[i] for o in self._costs)
+        ]
         if not measured:
             return self.problem.sample[:0]
-        over = self._violations({o.metric: np.array([self._figures[i][o.metric] for i in measured])
-                                 for o in self._costs})
+        over = self._violations(
+            {
+                o.metric: np.array([self._figures[i][o.metric] for i in measured])
+                for o in self._costs
+            }
+        )
         nearest = over.argsort(kind="stable")[:NEAREST]
         return mutants(self.problem, self.vectors[measured][nearest], FRESH, rng)
 
@@ -195,15 +242,21 @@ class _Knowledge:
         for objective in self._costs:
             if objective.reference is not None and objective.metric in costs:
                 worst = objective.loss(objective.reference)
-                beyond |= np.array([objective.loss(float(value)) >= worst for value in costs[objective.metric]])
+                beyond |= np.array(
+                    [objective.loss(float(value)) >= worst for value in costs[objective.metric]]
+                )
         return beyond
 
     def _cost_values(self, vectors: Vectors) -> dict[str, Array]:
-        """The costs of these networks in the metrics' units, as far as they can be told: counted, or predicted from
-        what was measured."""
+        """The costs of these networks in the metrics' units, as far as they can be told: counted,
+        or predicted from what was measured.
+        """
         known = self.problem.counted(vectors)
-        return {o.metric: known[o.metric] if o.metric in known else self._predicted(o.metric, vectors)
-                for o in self._costs if self._can_tell(o.metric)}
+        return {
+            o.metric: known[o.metric] if o.metric in known else self._predicted(o.metric, vectors)
+            for o in self._costs
+            if self._can_tell(o.metric)
+        }
 
     def _predicted(self, metric: str, vectors: Vectors) -> Array:
         return np.exp(self._model_of(metric).mean(self.encode(vectors)))
@@ -212,12 +265,20 @@ class _Knowledge:
     def _model_of(self, metric: str) -> GaussianProcess:
         measured = self._with(metric)
         values = np.array([self._figures[i][metric] for i in measured])
-        return posterior(self.encode(self.vectors[measured]), np.log(np.maximum(values, values.max() * 1e-9)),
-                        self.encode.columns, slice(-NEWEST, None))
+        return posterior(
+            self.encode(self.vectors[measured]),
+            np.log(np.maximum(values, values.max() * 1e-9)),
+            self.encode.columns,
+            slice(-NEWEST, None),
+        )
 
     def _losses(self, costs: dict[str, Array]) -> Array:
-        return np.column_stack([costs[o.metric] if o.direction is Direction.MINIMIZE else -costs[o.metric]
-                                for o in self._costs])
+        return np.column_stack(
+            [
+                costs[o.metric] if o.direction is Direction.MINIMIZE else -costs[o.metric]
+                for o in self._costs
+            ]
+        )
 
     @cached_property
     def _observed(self) -> tuple[list[int], Array, Array]:
@@ -229,14 +290,18 @@ class _Knowledge:
 
     @cached_property
     def reference(self) -> Array:
-        """Log-error, then the costs' losses: the user's, or a tenth beyond the front where there is none."""
+        """Log-error, then the costs' losses: the user's, or a tenth beyond the front where there is
+        none.
+        """
         _, errors, costs = self._observed
         points = np.column_stack([errors, costs])
         front = points[ranks(points) == 0]
         low, high = front.min(axis=0), front.max(axis=0)
         own = high + 0.1 * (high - low)
         for i, objective in enumerate((self._error, *self._costs)):
-            given = [objective.loss(v) for v in (objective.reference, objective.limit) if v is not None]
+            given = [
+                objective.loss(v) for v in (objective.reference, objective.limit) if v is not None
+            ]
             if given:
                 own[i] = min(given) if i else np.log(max(*given, SMALLEST))
         return np.asarray(own)
@@ -256,9 +321,11 @@ class _Knowledge:
         done, errors, costs = self._observed
         stopped, guesses, variances = self._stopped
         told = _compressed(np.concatenate([errors, guesses]), float(self.reference[0]))
-        process = posterior(encode(self.vectors[done]), told[:len(done)], encode.columns, _telling(errors, costs))
+        process = posterior(
+            encode(self.vectors[done]), told[: len(done)], encode.columns, _telling(errors, costs)
+        )
         if stopped:
-            process = process.also(encode(self.vectors[stopped]), told[len(done):], variances)
+            process = process.also(encode(self.vectors[stopped]), told[len(done) :], variances)
         if self._running:
             waiting = encode(self.vectors[self._running])
             process = process.also(waiting, process.mean(waiting))
@@ -266,28 +333,39 @@ class _Knowledge:
 
     @cached_property
     def _stopped(self) -> tuple[list[int], Array, Array]:
-        """Trials that were stopped at a rung, their log-errors as they would have become, and the variances of these.
+        """Trials that were stopped at a rung, their log-errors as they would have become, and the
+        variances of these.
 
-        From that rung to the last one it would have changed as it did for those that reached both, give or take their
-        scatter. The newest ones alone, as the time of the model grows with the cube of its points.
+        From that rung to the last one it would have changed as it did for those that reached both,
+        give or take their scatter. The newest ones alone, as the time of the model grows with the
+        cube of its points.
         """
-        curves = {i: np.log(np.maximum(curve, SMALLEST)) for i in self._first
-                  if (curve := self._trials[i].user_attrs.get(CURVE))}
+        curves = {
+            i: np.log(np.maximum(curve, SMALLEST))
+            for i in self._first
+            if (curve := self._trials[i].user_attrs.get(CURVE))
+        }
         stopped = [i for i in curves if self._trials[i].state is TrialState.PRUNED][-NEWEST:]
         whole = [curves[i] for i in self._with(TRAINED) if i in curves] if stopped else []
         found: list[tuple[int, float, float]] = []
         for rungs in {len(curves[i]) for i in stopped}:
-            changes = np.array([curve[-1] - curve[rungs - 1] for curve in whole if len(curve) > rungs])
+            changes = np.array(
+                [curve[-1] - curve[rungs - 1] for curve in whole if len(curve) > rungs]
+            )
             if len(changes) >= ENOUGH:
-                found += [(i, curves[i][-1] + changes.mean(), changes.var(ddof=1))
-                          for i in stopped if len(curves[i]) == rungs]
+                found += [
+                    (i, curves[i][-1] + changes.mean(), changes.var(ddof=1))
+                    for i in stopped
+                    if len(curves[i]) == rungs
+                ]
         numbers, *told = zip(*sorted(found), strict=True) if found else ((), (), ())
         return list(numbers), np.array(told[0]), np.array(told[1])
 
     @cached_property
     def front(self) -> tuple[Vectors, Array]:
-        """The networks of the front and their losses; a running one's error is the posterior mean, and where trainings
-        are noisy so is every one's."""
+        """The networks of the front and their losses; a running one's error is the posterior mean,
+        and where trainings are noisy so is every one's.
+        """
         done, error, costs = self._observed
         if self._noisy:
             error = self._model.mean(self.encode(self.vectors[done]))
@@ -306,21 +384,33 @@ class _Knowledge:
     def untrained_in_a_row(self) -> int:
         """How many of the last trials that ended did so before any training."""
         ended = (trial for trial in reversed(self._trials) if trial.state is not TrialState.RUNNING)
-        return len(list(takewhile(lambda t: t.state is TrialState.PRUNED and CURVE not in t.user_attrs, ended)))
+        return len(
+            list(
+                takewhile(
+                    lambda t: t.state is TrialState.PRUNED and CURVE not in t.user_attrs, ended
+                )
+            )
+        )
 
     def pool(self, rng: np.random.Generator) -> Vectors:
         """Random networks and mutants of the front, without those that were tried."""
         members = self.front[0]
-        around = np.concatenate([_neighbours(self.problem, tuple(member)) for member in members[-MEMBERS:].tolist()])
+        around = np.concatenate(
+            [_neighbours(self.problem, tuple(member)) for member in members[-MEMBERS:].tolist()]
+        )
         near = rng.permutation(around)[:NEAR]
-        candidates = np.concatenate([self.problem.sample, near, mutants(self.problem, members, FRESH, rng)])
+        candidates = np.concatenate(
+            [self.problem.sample, near, mutants(self.problem, members, FRESH, rng)]
+        )
         candidates = np.unique(candidates, axis=0)
         tried = set(map(tuple, self.vectors.tolist()))
         fresh = candidates[[tuple(candidate) not in tried for candidate in candidates.tolist()]]
         return fresh if len(fresh) else candidates
 
     def best(self, candidates: Vectors) -> Vectors:
-        """The candidates within the limits, best first; the least violating first where none is within."""
+        """The candidates within the limits, best first; the least violating first where none is
+        within.
+        """
         costs = self._cost_values(candidates)
         over = self._violations(costs)
         if not (over == 0).any():
@@ -329,7 +419,9 @@ class _Knowledge:
         order = self._ranked(self._model, self.encode(candidates), losses)
         if self.problem.scores is not None:
             short, encode = order[:SHORTLIST], scored_encoder(self.problem)
-            again = self._ranked(self._error_model(encode), encode(candidates[short]), losses[short])
+            again = self._ranked(
+                self._error_model(encode), encode(candidates[short]), losses[short]
+            )
             order = np.concatenate([short[again], order[SHORTLIST:]])
         return candidates[order]
 
@@ -339,17 +431,26 @@ class _Knowledge:
         return float(self._gains(self._model, self.encode(network[None]), losses)[1][0])
 
     def most(self, candidates: Vectors, besides: Vectors) -> float:
-        """The most that is expected of any candidate within the limits, 0 where there is none; of networks, however
-        they are spelled, that were neither tried nor are `besides` (d,)."""
+        """The most that is expected of any candidate within the limits, 0 where there is none; of
+        networks, however they are spelled, that were neither tried nor are `besides` (d,).
+        """
         costs = self._cost_values(candidates)
         within = self._violations(costs) == 0
         if not within.any():
             return 0.0
         candidates, losses = candidates[within], self._losses(costs)[within]
         order = self._ranked(self._model, self.encode(candidates), losses)
-        found = first_new(self.problem, candidates[order], np.concatenate([self.vectors, besides[None]]))
-        return 0.0 if found is None else self.gain(found, {
-            name: float(cost[0]) for name, cost in self._cost_values(found[None]).items()})
+        found = first_new(
+            self.problem, candidates[order], np.concatenate([self.vectors, besides[None]])
+        )
+        return (
+            0.0
+            if found is None
+            else self.gain(
+                found,
+                {name: float(cost[0]) for name, cost in self._cost_values(found[None]).items()},
+            )
+        )
 
     def _ranked(self, model: GaussianProcess, inputs: Array, losses: Array) -> NDArray[np.int64]:
         """The order of these networks by expected gain, best first."""
@@ -357,26 +458,35 @@ class _Knowledge:
         return np.lexsort((mean, -gain))
 
     def _gains(self, model: GaussianProcess, inputs: Array, losses: Array) -> tuple[Array, Array]:
-        """The means of the log-errors, and the expected gains in hypervolume: of errors as they would be observed,
-        unless the front is of posterior means."""
+        """The means of the log-errors, and the expected gains in hypervolume: of errors as they
+        would be observed, unless the front is of posterior means.
+        """
         mean, deviation = model.predict(inputs, noise=not self._noisy)
-        return mean, expected_improvement(mean=mean, deviation=deviation, costs=losses, front=_plain(self.front[1]),
-                                          reference=_plain(self.reference))
+        return mean, expected_improvement(
+            mean=mean,
+            deviation=deviation,
+            costs=losses,
+            front=_plain(self.front[1]),
+            reference=_plain(self.reference),
+        )
 
 
 def _plain(points: Array) -> Array:
-    """With errors for log-errors, which come first: what is to grow is the hypervolume of the errors."""
+    """With errors for log-errors, which come first: what is to grow is the hypervolume of the
+    errors.
+    """
     return np.concatenate([np.exp(points[..., :1]), points[..., 1:]], axis=-1)
 
 
 def _compressed(errors: Array, reference: float) -> Array:
-    """Log-errors of which those beyond the reference lie the closer together the farther they are: that networks are of
-    no use is known, by how much is not worth the model's attention.
+    """Log-errors of which those beyond the reference lie the closer together the farther they are:
+    that networks are of no use is known, by how much is not worth the model's attention.
 
-    An excess counts by its logarithm where it is larger than the range from the best error to the reference. With
-    errors cut off at 1.5 times the reference instead, the hypervolume after 50 evaluations was .70 in place of .76
-    where networks are alike (NAS-Bench-Graph's arXiv), .41 in place of .84 where they differ by orders of magnitude
-    (HPOLib's parkinsons), and elsewhere the same within .02 (60 seeds or more).
+    An excess counts by its logarithm where it is larger than the range from the best error to the
+    reference. With errors cut off at 1.5 times the reference instead, the hypervolume after 50
+    evaluations was .70 in place of .76 where networks are alike (NAS-Bench-Graph's arXiv), .41 in
+    place of .84 where they differ by orders of magnitude (HPOLib's parkinsons), and elsewhere the
+    same within .02 (60 seeds or more).
     """
     told, limit = np.exp(errors), np.exp(reference)
     scale = max(limit - float(told.min()), NARROWEST * limit)
@@ -389,7 +499,7 @@ def _telling(errors: Array, costs: Array) -> slice | NDArray[np.int64]:
         return slice(None)
     front = np.flatnonzero(ranks(np.column_stack([errors, costs])) == 0)[-MOST:]
     others = np.setdiff1d(np.arange(len(errors)), front)
-    return np.sort(np.concatenate([front, others[len(others) + len(front) - MOST:]]))
+    return np.sort(np.concatenate([front, others[len(others) + len(front) - MOST :]]))
 
 
 def known_cost(seed: int) -> KnownCost:

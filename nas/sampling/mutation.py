@@ -16,7 +16,9 @@ MOST_CHANGES = 3
 
 
 def mutants(problem: Problem, parents: Vectors, count: int, rng: np.random.Generator) -> Vectors:
-    """`count` networks, each a random parent with one to three of its choices set to other values."""
+    """`count` networks, each a random parent with one to three of its choices set to other
+    values.
+    """
     children = parents[rng.integers(0, len(parents), count)]
     changes = rng.integers(1, MOST_CHANGES + 1, count)
     order = rng.random(children.shape).argsort(axis=1).argsort(axis=1)
@@ -26,11 +28,15 @@ def mutants(problem: Problem, parents: Vectors, count: int, rng: np.random.Gener
 
 def vectors_of(problem: Problem, trials: Sequence[FrozenTrial]) -> Vectors:
     """The trials' networks, (n, d)."""
-    return np.array([problem.vector(t.params) for t in trials], dtype=np.int64).reshape(-1, len(problem.sizes))
+    return np.array([problem.vector(t.params) for t in trials], dtype=np.int64).reshape(
+        -1, len(problem.sizes)
+    )
 
 
 def first_new(problem: Problem, candidates: Vectors, tried: Vectors) -> Vectors | None:
-    """The first candidate whose network is not among those tried, finished or running; None where all are."""
+    """The first candidate whose network is not among those tried, finished or running; None where
+    all are.
+    """
     seen = {problem.identity(tuple(vector)) for vector in tried.tolist()}
     for candidate in candidates:
         if problem.identity(tuple(candidate.tolist())) not in seen:
@@ -40,11 +46,15 @@ def first_new(problem: Problem, candidates: Vectors, tried: Vectors) -> Vectors 
 
 def losses_of(problem: Problem, trials: Sequence[FrozenTrial]) -> NDArray[np.float64]:
     """(n, m) losses of complete trials."""
-    return np.array([[o.loss(v) for o, v in zip(problem.objectives, t.values, strict=True)] for t in trials])
+    return np.array(
+        [[o.loss(v) for o, v in zip(problem.objectives, t.values, strict=True)] for t in trials]
+    )
 
 
 class MutateFront(InformedSampler):
-    """Mutates a random member of the feasible front; without a model, and a yardstick for those that have one."""
+    """Mutates a random member of the feasible front; without a model, and a yardstick for those
+    that have one.
+    """
 
     def propose(self, trials: Sequence[FrozenTrial]) -> Vectors:
         """A mutant that is new, or a random network."""

@@ -1,5 +1,6 @@
-"""A study of the record as an Optuna study in a database of Optuna's, for its dashboard and its plots; one way only.
-And the yardstick of `nas bench store`: the same work in Optuna's storage."""
+"""A study of the record as an Optuna study in a database of Optuna's, for its dashboard and its
+plots; one way only. And the yardstick of `nas bench store`: the same work in Optuna's storage.
+"""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,33 +19,47 @@ from nas.sampling.proposer import CONSTRAINT, STATES
 
 
 def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], url: str) -> None:
-    """Write the trials as Optuna study `spec.name` at `url` (SQLAlchemy's). Parameters are the choices' own values,
-    objectives the values of complete trials in SI units, limits Optuna's constraints; digest, reason, duplicate_of
-    and every figure are user attributes.
+    """Write the trials as Optuna study `spec.name` at `url` (SQLAlchemy's). Parameters are the
+    choices' own values, objectives the values of complete trials in SI units, limits Optuna's
+    constraints; digest, reason, duplicate_of and every figure are user attributes.
 
-    Raises `StudyConflictError` where there is a study of this name, `DatabaseError` where Optuna cannot write there.
+    Raises `StudyConflictError` where there is a study of this name, `DatabaseError` where Optuna
+    cannot write there.
     """
-    distributions = {choice.name: CategoricalDistribution(choice.values) for choice in space.choices}
+    distributions = {
+        choice.name: CategoricalDistribution(choice.values) for choice in space.choices
+    }
     try:
         storage = _storage(url)
-        study = optuna.create_study(storage=storage, study_name=spec.name,
-                                    directions=[objective.direction.value for objective in spec.objectives])
+        study = optuna.create_study(
+            storage=storage,
+            study_name=spec.name,
+            directions=[objective.direction.value for objective in spec.objectives],
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names([objective.metric for objective in spec.objectives])
         study.add_trials(_frozen(spec, distributions, trial) for trial in trials)
     except optuna.exceptions.DuplicatedStudyError as error:
-        raise StudyConflictError(f"there is an Optuna study {spec.name!r} already; name another database") from error
+        raise StudyConflictError(
+            f"there is an Optuna study {spec.name!r} already; name another database"
+        ) from error
     except Exception as error:  # whatever SQLAlchemy raises, which only nas.record knows
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DatabaseError(f"Optuna cannot write to this database: {reason[0]}") from error
 
 
 def write_trials(url: str, numbers: Iterable[int], ready: Callable[[], object]) -> None:
-    """Write as many trials of 12 params, 5 attributes and 3 values into a study of Optuna's at `url`; `ready` is called
-    when all is open."""
-    study = optuna.create_study(storage=_storage(url), study_name="bench-store", load_if_exists=True,
-                                directions=["minimize"] * 3, sampler=optuna.samplers.RandomSampler(seed=0))
+    """Write as many trials of 12 params, 5 attributes and 3 values into a study of Optuna's at
+    `url`; `ready` is called when all is open.
+    """
+    study = optuna.create_study(
+        storage=_storage(url),
+        study_name="bench-store",
+        load_if_exists=True,
+        directions=["minimize"] * 3,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
     ready()
     for number in numbers:
         trial = study.ask()
@@ -59,16 +74,29 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
     return optuna.storages.RDBStorage(url.replace("postgresql://", "postgresql+psycopg://", 1))
 
 
-def _frozen(spec: StudySpec, distributions: Mapping[str, CategoricalDistribution], trial: Trial) -> FrozenTrial:
+def _frozen(
+    spec: StudySpec, distributions: Mapping[str, CategoricalDistribution], trial: Trial
+) -> FrozenTrial:
     values = [trial.evaluation.value(objective.metric) for objective in spec.objectives]
-    limited = [(o, value) for o, value in zip(spec.objectives, values, strict=True)
-               if o.limit is not None and value is not None]
+    limited = [
+        (o, value)
+        for o, value in zip(spec.objectives, values, strict=True)
+        if o.limit is not None and value is not None
+    ]
     frozen = optuna.trial.create_trial(
-        state=STATES[trial.state], params=dict(trial.params), distributions=dict(distributions),
-        values=[float(value) for value in values if value is not None] if trial.state is TrialState.COMPLETE else None,
+        state=STATES[trial.state],
+        params=dict(trial.params),
+        distributions=dict(distributions),
+        values=[float(value) for value in values if value is not None]
+        if trial.state is TrialState.COMPLETE
+        else None,
         user_attrs=_attributes(trial),
-        system_attrs={f"{CONSTRAINT}{o.metric}": o.loss(value) - o.loss(o.limit)
-                      for o, value in limited if o.limit is not None})
+        system_attrs={
+            f"{CONSTRAINT}{o.metric}": o.loss(value) - o.loss(o.limit)
+            for o, value in limited
+            if o.limit is not None
+        },
+    )
     frozen.datetime_start = _local(trial.started_at)
     frozen.datetime_complete = trial.finished_at and _local(trial.finished_at)
     return frozen
@@ -77,8 +105,13 @@ def _frozen(spec: StudySpec, distributions: Mapping[str, CategoricalDistribution
 def _attributes(trial: Trial) -> dict[str, Any]:
     figures = {name: figure.value for name, figure in trial.evaluation.measurements.items()}
     errors = {f"error after {rung.epochs:g} epochs": rung.error for rung in trial.evaluation.rungs}
-    return {"digest": trial.architecture.digest, "reason": trial.reason, "duplicate_of": trial.duplicate_of,
-            **figures, **errors}
+    return {
+        "digest": trial.architecture.digest,
+        "reason": trial.reason,
+        "duplicate_of": trial.duplicate_of,
+        **figures,
+        **errors,
+    }
 
 
 def _local(moment: datetime) -> datetime:

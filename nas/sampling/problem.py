@@ -1,4 +1,5 @@
-"""What a sampler may know before anything is trained: the choices, the objectives, and every count of a network.
+"""What a sampler may know before anything is trained: the choices, the objectives, and every count
+of a network.
 
 Networks are vectors here: the position of each choice's value, shape (d,).
 """
@@ -27,14 +28,17 @@ CACHED = 100_000
 FIGURES = "figures"
 """The user attribute in which a trial that ended early keeps what was measured of it, by metric."""
 CURVE = "curve"
-"""The user attribute in which a trained trial keeps its errors at the rungs that it reached, in their order."""
+"""The user attribute in which a trained trial keeps its errors at the rungs that it reached, in
+their order.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
-    """`distributions` are the choices as Optuna has them, ordered ones by position; `identify` gives equal values for
-    equal networks; `counts` is all that arithmetic knows of one, positive, by metric; `scores` are worth a forward pass
-    or more each, None where there are none."""
+    """`distributions` are the choices as Optuna has them, ordered ones by position; `identify`
+    gives equal values for equal networks; `counts` is all that arithmetic knows of one, positive,
+    by metric; `scores` are worth a forward pass or more each, None where there are none.
+    """
 
     choices: Sequence[Choice]
     objectives: Sequence[Objective]
@@ -61,7 +65,10 @@ class Problem:
 
     def params(self, vector: Vectors) -> dict[str, Value]:
         """The values that a vector stands for."""
-        return {choice.name: choice.values[index] for choice, index in zip(self.choices, vector, strict=True)}
+        return {
+            choice.name: choice.values[index]
+            for choice, index in zip(self.choices, vector, strict=True)
+        }
 
     def vector(self, optuna_params: Mapping[str, Value]) -> tuple[int, ...]:
         """The network of an Optuna trial."""
@@ -70,12 +77,17 @@ class Problem:
     @cached_property
     def _positions(self) -> dict[str, dict[Value, int]]:
         """Where a value that Optuna knows stands; ordered ones are positions already."""
-        return {c.name: {i if c.ordered else value: i for i, value in enumerate(c.values)} for c in self.choices}
+        return {
+            c.name: {i if c.ordered else value: i for i, value in enumerate(c.values)}
+            for c in self.choices
+        }
 
     def relative(self, vector: Vectors) -> dict[str, Value]:
         """The vector as Optuna's params."""
-        return {c.name: int(index) if c.ordered else c.values[index]
-                for c, index in zip(self.choices, vector, strict=True)}
+        return {
+            c.name: int(index) if c.ordered else c.values[index]
+            for c, index in zip(self.choices, vector, strict=True)
+        }
 
     @cached_property
     def _known(self) -> Callable[[tuple[int, ...]], Counts]:
@@ -109,28 +121,41 @@ class InformedSampler(BaseSampler):
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         """All choices at once."""
         return dict(self.problem.distributions)
 
-    def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str,  # noqa: ARG002 - Optuna's contract
-                           param_distribution: BaseDistribution) -> Value:  # noqa: ARG002 - as above
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Value:
         """Nothing is left to be sampled one by one, unless a stranger asks for more."""
         choices = {choice.name: choice for choice in self.problem.choices}
         message = f"no choice named {param_name}; there are: {', '.join(choices)}"
         raise KeyError(message)
 
-    def sample_relative(self, study: Study, trial: FrozenTrial,
-                        search_space: dict[str, BaseDistribution]) -> dict[str, Value]:  # noqa: ARG002
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Value]:
         """One network, by `propose`."""
-        trials = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number and t.params]
+        trials = [
+            t for t in study.get_trials(deepcopy=False) if t.number != trial.number and t.params
+        ]
         return self.problem.relative(self.propose(trials))
 
     def propose(self, trials: Sequence[FrozenTrial]) -> Vectors:
         """One network (d,), given all trials before it."""
         raise NotImplementedError
 
-    def passes_over(self, trials: Sequence[FrozenTrial], network: Vectors, costs: Mapping[str, float]) -> bool:  # noqa: ARG002 - for subclasses
-        """Whether, given all other trials, another network is worth more than training this one (d,), whose costs are
-        known now, by metric."""
+    def passes_over(
+        self, trials: Sequence[FrozenTrial], network: Vectors, costs: Mapping[str, float]
+    ) -> bool:
+        """Whether, given all other trials, another network is worth more than training this one
+        (d,), whose costs are known now, by metric.
+        """
         return False

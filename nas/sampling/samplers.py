@@ -1,20 +1,30 @@
 """The samplers that ship, each a function from a seed to an Optuna sampler. Group `nas.samplers`.
 
-A sampler is made anew for every proposal, so it must keep what it needs in the Optuna study, as Optuna's do.
+A sampler is made anew for every proposal, so it must keep what it needs in the Optuna study, as
+Optuna's do.
 """
 
-from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 POPULATION = 20
-"""With Optuna's default of 50 the first 50 trials are random search; at the 50 to 300 trials of a search by training
-smaller generations do better."""
+"""With Optuna's default of 50 the first 50 trials are random search; at the 50 to 300 trials of a
+search by training smaller generations do better.
+"""
 
 
 class _InOrder:
-    """Optuna hands parents over in one order when it selects them and in another when it remembers them; here the order
-    is always that of their numbers."""
+    """Optuna hands parents over in one order when it selects them and in another when it remembers
+    them; here the order is always that of their numbers.
+    """
 
     def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
         found: list[FrozenTrial] = super().get_parent_population(study, generation)  # type: ignore[misc]
@@ -50,5 +60,7 @@ def nsga3(seed: int) -> BaseSampler:
 
 
 def gp(seed: int) -> BaseSampler:
-    """Gaussian processes with expected hypervolume improvement; about a second per proposal, up to some 500 trials."""
+    """Gaussian processes with expected hypervolume improvement; about a second per proposal, up to
+    some 500 trials.
+    """
     return GPSampler(seed=seed, deterministic_objective=False)

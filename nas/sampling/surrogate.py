@@ -1,6 +1,8 @@
-"""Networks as inputs of Gaussian processes, and processes whose hyperparameters are not chosen anew for every point.
+"""Networks as inputs of Gaussian processes, and processes whose hyperparameters are not chosen anew
+for every point.
 
-What is remembered is a function of the very data it was made of, so a search that goes on chooses as it would have.
+What is remembered is a function of the very data it was made of, so a search that goes on chooses
+as it would have.
 """
 
 from bisect import bisect_right
@@ -38,7 +40,9 @@ def _remembered(inputs: bytes, outputs: bytes, columns: bytes) -> Hyperparameter
     return fit(np.frombuffer(inputs).reshape(len(y), -1), y, Columns(*parts))
 
 
-def _hyperparameters(inputs: Array, outputs: Array, columns: Columns, count: int) -> Hyperparameters:
+def _hyperparameters(
+    inputs: Array, outputs: Array, columns: Columns, count: int
+) -> Hyperparameters:
     """For the first `count` points, or a few less."""
     used = REFITS[bisect_right(REFITS, count) - 1]
     chosen = np.unique(np.linspace(0, used - 1, min(used, FITTED)).round().astype(int))
@@ -46,21 +50,29 @@ def _hyperparameters(inputs: Array, outputs: Array, columns: Columns, count: int
     return _remembered(inputs[chosen].tobytes(), outputs[chosen].tobytes(), parts)
 
 
-def posterior(inputs: Array, outputs: Array, columns: Columns,
-              kept: slice | NDArray[np.int64] = slice(None)) -> GaussianProcess:
-    """The posterior given all points, or those that are `kept`; all of them choose the hyperparameters."""
-    return GaussianProcess(inputs=inputs[kept], outputs=outputs[kept], columns=columns,
-                           hyperparameters=_hyperparameters(inputs, outputs, columns, len(outputs)))
+def posterior(
+    inputs: Array, outputs: Array, columns: Columns, kept: slice | NDArray[np.int64] = slice(None)
+) -> GaussianProcess:
+    """The posterior given all points, or those that are `kept`; all of them choose the
+    hyperparameters.
+    """
+    return GaussianProcess(
+        inputs=inputs[kept],
+        outputs=outputs[kept],
+        columns=columns,
+        hyperparameters=_hyperparameters(inputs, outputs, columns, len(outputs)),
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
     """Networks as inputs of a model: the choices, and the logarithms of the counts.
 
-    Of a choice with order and few values each step is a column, so that values are the more alike the fewer steps
-    lie between them; with many values, or without order, each value is a column, and the position is one more. Where
-    choices without order have the same values, how often each of them occurs is a column too, and a value makes as much
-    difference in one place as in another: so much of what an operation does is the same wherever it is.
+    Of a choice with order and few values each step is a column, so that values are the more alike
+    the fewer steps lie between them; with many values, or without order, each value is a column,
+    and the position is one more. Where choices without order have the same values, how often each
+    of them occurs is a column too, and a value makes as much difference in one place as in another:
+    so much of what an operation does is the same wherever it is.
     """
 
     problem: Problem
@@ -68,8 +80,10 @@ class Encoder:
     def __call__(self, vectors: Vectors) -> Array:
         """(n, d) to (n, columns)."""
         columns = [table[vectors[:, i]] for i, table in enumerate(self._tables)]
-        columns += [(vectors[:, alike, None] == np.arange(self.problem.sizes[alike[0]])).mean(axis=1)
-                    for alike in self._alike]
+        columns += [
+            (vectors[:, alike, None] == np.arange(self.problem.sizes[alike[0]])).mean(axis=1)
+            for alike in self._alike
+        ]
         columns += [vectors[:, [i]] / (self.problem.sizes[i] - 1) for i in self._long]
         mean, deviation = self._counts
         columns.append((self._logarithms(vectors) - mean) / deviation * COST_SCALE)
@@ -88,20 +102,28 @@ class Encoder:
         of_sets = [np.full(of_choices[alike[0]].size, -1) for alike in self._alike]
         singles = len(self._long) + self._logarithms(self.problem.sample[:1]).shape[1]
         parts = [*of_choices, *of_sets]
-        return Columns(np.repeat(np.arange(len(parts)), [part.size for part in parts]),
-                       np.concatenate(parts)).and_single(singles)
+        return Columns(
+            np.repeat(np.arange(len(parts)), [part.size for part in parts]), np.concatenate(parts)
+        ).and_single(singles)
 
     @cached_property
     def _tables(self) -> list[Array]:
         """Of each choice the columns of its values, scaled so that the farthest are 1 apart."""
-        return [np.tri(size, size - 1, -1) / np.sqrt(size - 1) if choice.ordered and size <= FEW
-                else np.eye(size) / np.sqrt(2)
-                for choice, size in zip(self.problem.choices, self.problem.sizes.tolist(), strict=True)]
+        return [
+            np.tri(size, size - 1, -1) / np.sqrt(size - 1)
+            if choice.ordered and size <= FEW
+            else np.eye(size) / np.sqrt(2)
+            for choice, size in zip(self.problem.choices, self.problem.sizes.tolist(), strict=True)
+        ]
 
     @cached_property
     def _long(self) -> list[int]:
         """Choices with order and many values."""
-        return [i for i, choice in enumerate(self.problem.choices) if choice.ordered and len(choice.values) > FEW]
+        return [
+            i
+            for i, choice in enumerate(self.problem.choices)
+            if choice.ordered and len(choice.values) > FEW
+        ]
 
     @cached_property
     def _alike(self) -> list[list[int]]:
@@ -120,7 +142,11 @@ class Encoder:
 
     def _logarithms(self, vectors: Vectors) -> Array:
         counts = self.problem.counted(vectors)
-        return np.log(np.column_stack(list(counts.values()))) if counts else np.zeros((len(vectors), 0))
+        return (
+            np.log(np.column_stack(list(counts.values())))
+            if counts
+            else np.zeros((len(vectors), 0))
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +159,9 @@ class ScoredEncoder:
         """(n, d) to (n, columns)."""
         mean, deviation = self._scale
         scores = (self.plain.problem.scored(vectors) - mean) / deviation
-        return np.concatenate([self.plain(vectors), np.clip(scores, -FARTHEST, FARTHEST) * COST_SCALE], axis=1)
+        return np.concatenate(
+            [self.plain(vectors), np.clip(scores, -FARTHEST, FARTHEST) * COST_SCALE], axis=1
+        )
 
     @cached_property
     def columns(self) -> Columns:

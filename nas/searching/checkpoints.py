@@ -1,9 +1,9 @@
-"""Which checkpoints stay: the last rung of every trial that was on the front when it ended, and of every failed one,
-which may be tried again; the rest is deleted.
+"""Which checkpoints stay: the last rung of every trial that was on the front when it ended, and of
+every failed one, which may be tried again; the rest is deleted.
 
-A file of a front is in the record with its SHA-256. Files of a trial that still runs are left alone. What a killed
-call left to do, and what its writers left half written, the next one removes first. Raises `WriteError` where a file
-cannot be removed.
+A file of a front is in the record with its SHA-256. Files of a trial that still runs are left
+alone. What a killed call left to do, and what its writers left half written, the next one removes
+first. Raises `WriteError` where a file cannot be removed.
 """
 
 import hashlib
@@ -28,12 +28,20 @@ class CheckpointKeeper:
             if name and name not in kept:
                 self._keep(member.number, name)
                 kept.add(name)
-        there = {path.relative_to(artifacts).as_posix() for path in (artifacts / self._study).rglob("*.*")}
+        there = {
+            path.relative_to(artifacts).as_posix()
+            for path in (artifacts / self._study).rglob("*.*")
+        }
         parts = {name for name in there if ".safetensors.part" in name}
         self._delete(parts)  # only this process drives the study
         left = there - parts - kept
-        self._delete(name for trial in (store.each_trial(self._study) if left else ()) if _ended(trial)
-                     for name in _unneeded(trial) if name in left)
+        self._delete(
+            name
+            for trial in (store.each_trial(self._study) if left else ())
+            if _ended(trial)
+            for name in _unneeded(trial)
+            if name in left
+        )
 
     def __call__(self, trial: Trial) -> None:
         """Keep or delete the checkpoints of a trial that has ended."""
@@ -49,11 +57,20 @@ class CheckpointKeeper:
         try:
             content = path.read_bytes()
         except OSError as error:
-            message = f"{path} holds the weights of trial {number}, and cannot be read: {error.strerror}"
+            message = (
+                f"{path} holds the weights of trial {number}, and cannot be read: {error.strerror}"
+            )
             raise CorruptFileError(message) from error
-        self._store.add_artifact(self._study, Artifact(
-            path=name, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content),
-            kind=ArtifactKind.CHECKPOINT, trial=number))
+        self._store.add_artifact(
+            self._study,
+            Artifact(
+                path=name,
+                sha256=hashlib.sha256(content).hexdigest(),
+                size_bytes=len(content),
+                kind=ArtifactKind.CHECKPOINT,
+                trial=number,
+            ),
+        )
 
     def _delete(self, names: Iterable[str]) -> None:
         for name in names:
@@ -73,7 +90,9 @@ def _ended(trial: Trial) -> bool:
 
 def _unneeded(trial: Trial) -> list[str]:
     """The files of an ended trial that is not on the front."""
-    rungs = trial.evaluation.rungs[:-1] if trial.state is TrialState.FAILED else trial.evaluation.rungs
+    rungs = (
+        trial.evaluation.rungs[:-1] if trial.state is TrialState.FAILED else trial.evaluation.rungs
+    )
     return [rung.checkpoint for rung in rungs if rung.checkpoint]
 
 

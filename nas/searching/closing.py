@@ -1,8 +1,9 @@
 """The end of a search: the members of the front certified together, where the study asks for it.
 
-The search compares screened figures, each taken at its own time. Here the members are measured again in one session, in
-turns with a pinned reference network, on the workers' machine. The figures are a metric of their own: nothing that the
-search decided changes, a sampler is rebuilt from what it was told, and the front shows both.
+The search compares screened figures, each taken at its own time. Here the members are measured
+again in one session, in turns with a pinned reference network, on the workers' machine. The figures
+are a metric of their own: nothing that the search decided changes, a sampler is rebuilt from what
+it was told, and the front shows both.
 """
 
 from collections.abc import Sequence
@@ -15,8 +16,9 @@ from nas.searching.task_list import Plan
 
 
 def uncertified(engine: Engine) -> list[Trial]:
-    """The members that are to be certified together: all, unless the study does not ask for it, nothing is feasible, or
-    the same ones were certified in one session already."""
+    """The members that are to be certified together: all, unless the study does not ask for it,
+    nothing is feasible, or the same ones were certified in one session already.
+    """
     front = engine.brain.front
     members = engine.brain.members()
     if not engine.spec.certifies or not front.feasible:
@@ -32,10 +34,17 @@ def certification(engine: Engine, members: Sequence[Trial]) -> Plan[Together]:
         if isinstance(event, Measured):
             each = len(event.measurements) // len(members)
             of_each = zip(*[iter(event.measurements)] * each, strict=True)
-            share = replace(event, seconds=event.seconds / len(members),
-                            energy_j=None if event.energy_j is None else event.energy_j / len(members))
-            engine.add_figures({trial.number: replace(share, measurements=figures)
-                                for trial, figures in zip(members, of_each, strict=True)})
+            share = replace(
+                event,
+                seconds=event.seconds / len(members),
+                energy_j=None if event.energy_j is None else event.energy_j / len(members),
+            )
+            engine.add_figures(
+                {
+                    trial.number: replace(share, measurements=figures)
+                    for trial, figures in zip(members, of_each, strict=True)
+                }
+            )
             return None
         return task
 

@@ -1,6 +1,7 @@
 """The brain joined to the record: every decision is committed before anybody acts on it.
 
-Workers call `propose`, `report` and `fail`; listeners are told after each commit. Not for several threads at once.
+Workers call `propose`, `report` and `fail`; listeners are told after each commit. Not for several
+threads at once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +27,21 @@ class Record(Protocol):
     def add_trial(self, study: str, trial: Trial) -> None:
         """Keep a new trial."""
 
-    def add_measurements(self, study: str, number: int, measurements: Sequence[Measurement], seconds: float) -> None:
+    def add_measurements(
+        self, study: str, number: int, measurements: Sequence[Measurement], seconds: float
+    ) -> None:
         """Keep the figures of a trial."""
 
-    def add_effort(self, study: str, number: int, waiting_s: float, energy_j: float | None, *, measuring: bool,
-                   engine_j: float | None = None) -> None:
+    def add_effort(
+        self,
+        study: str,
+        number: int,
+        waiting_s: float,
+        energy_j: float | None,
+        *,
+        measuring: bool,
+        engine_j: float | None = None,
+    ) -> None:
         """Keep what the work on a trial took besides its own seconds."""
 
     def add_rung(self, study: str, number: int, rung: Rung) -> None:
@@ -44,7 +55,9 @@ class Record(Protocol):
 
 
 class Director(Protocol):
-    """Who tells workers what to do; `Engine` is one, a fixed `nas.searching.task_list.Plan` another."""
+    """Who tells workers what to do; `Engine` is one, a fixed `nas.searching.task_list.Plan`
+    another.
+    """
 
     @property
     def spec(self) -> StudySpec:
@@ -73,12 +86,18 @@ Listener = Callable[[Trial], None]
 class Engine:
     """Runs one study: hands out tasks, records what comes back.
 
-    Trials that a former call left running are handed out first, with what is known of them. `spent_s` are the seconds
-    of searching of former calls.
+    Trials that a former call left running are handed out first, with what is known of them.
+    `spent_s` are the seconds of searching of former calls.
     """
 
-    def __init__(self, *, brain: Brain, record: Record, spent_s: float = 0.0,
-                 now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        *,
+        brain: Brain,
+        record: Record,
+        spent_s: float = 0.0,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
         self.brain = brain
         self._record = record
         self.listeners: Sequence[Listener] = ()
@@ -99,8 +118,11 @@ class Engine:
         while True:
             limit = self.spec.searching.wall_time_s
             if limit is not None and self.elapsed_s() >= limit:
-                return Wait() if self.brain.running else Finished(
-                    reason=f"{limit:g} s of searching are spent, {self.brain.whose}")
+                return (
+                    Wait()
+                    if self.brain.running
+                    else Finished(reason=f"{limit:g} s of searching are spent, {self.brain.whose}")
+                )
             proposed = self.brain.propose(self._now())
             if not isinstance(proposed, Trial):
                 return proposed
@@ -110,12 +132,21 @@ class Engine:
                 return self.task(proposed.number)
 
     def task(self, number: int) -> Task:
-        """What is left to do of a running trial. Figures without a value, for which it once failed, are measured
-        again."""
+        """What is left to do of a running trial. Figures without a value, for which it once failed,
+        are measured again.
+        """
         trial = self.brain.trial(number)
-        known = {name: figure for name, figure in trial.evaluation.measurements.items() if figure.value is not None}
-        return Task(number=number, architecture=trial.architecture, seed=trial.seed,
-                    evaluation=replace(trial.evaluation, measurements=known))
+        known = {
+            name: figure
+            for name, figure in trial.evaluation.measurements.items()
+            if figure.value is not None
+        }
+        return Task(
+            number=number,
+            architecture=trial.architecture,
+            seed=trial.seed,
+            evaluation=replace(trial.evaluation, measurements=known),
+        )
 
     def begin(self, number: int, worker: str) -> None:
         """Record who works on a running trial."""
@@ -142,19 +173,29 @@ class Engine:
         """Record figures of members of the front, by number, on which no decision depends."""
         with self._record.transaction():
             for number, event in found.items():
-                self._record.add_measurements(self.spec.name, number, event.measurements, event.seconds)
+                self._record.add_measurements(
+                    self.spec.name, number, event.measurements, event.seconds
+                )
                 self._add_effort(number, event)
         for number, event in found.items():
             trial = self.brain.trial(number)
-            self.brain.amend(replace(trial, evaluation=trial.evaluation.with_measurements(
-                event.measurements, event.seconds).with_effort(event.waiting_s, event.energy_j, measuring=True)))
+            self.brain.amend(
+                replace(
+                    trial,
+                    evaluation=trial.evaluation.with_measurements(
+                        event.measurements, event.seconds
+                    ).with_effort(event.waiting_s, event.energy_j, measuring=True),
+                )
+            )
 
     def elapsed_s(self) -> float:
         """Seconds of searching, all calls of the study together."""
         return self._spent_s + (self._now() - self._started).total_seconds()
 
     def _resumed(self, number: int) -> Task:
-        """A trial that a former call left running, as if it had begun later: the pause is no time of searching."""
+        """A trial that a former call left running, as if it had begun later: the pause is no time
+        of searching.
+        """
         trial = self.brain.trial(number)
         spent = trial.evaluation.spent
         worked = timedelta(seconds=spent.device_s + spent.waiting_s)
@@ -167,28 +208,43 @@ class Engine:
         self._learn(trial)
 
     def _commit(self, trial: Trial, event: Event | None = None) -> None:
-        """Record the event, the trial if it ended, the duplicates that waited for it, and the front if it moved."""
+        """Record the event, the trial if it ended, the duplicates that waited for it, and the front
+        if it moved.
+        """
         study = self.spec.name
-        ended = [trial, *self.brain.followers(trial)] if trial.state is not TrialState.RUNNING else []
+        ended = (
+            [trial, *self.brain.followers(trial)] if trial.state is not TrialState.RUNNING else []
+        )
         front = self.brain.front_with(trial)
         with self._record.transaction():
             if isinstance(event, Measured):
-                self._record.add_measurements(study, trial.number, event.measurements, event.seconds)
+                self._record.add_measurements(
+                    study, trial.number, event.measurements, event.seconds
+                )
             elif event is not None:
                 self._record.add_rung(study, trial.number, event.rung)
             if event is not None:
                 self._add_effort(trial.number, event)
             for each in ended:
                 self._record.finish_trial(study, each)
-            if (front.members, front.hypervolume) != (self.brain.front.members, self.brain.front.hypervolume):
+            if (front.members, front.hypervolume) != (
+                self.brain.front.members,
+                self.brain.front.hypervolume,
+            ):
                 self._record.add_front(study, front)
         for each in ended or [trial]:
             self._learn(each)
 
     def _add_effort(self, number: int, event: Event) -> None:
         if event.waiting_s or event.energy_j is not None or event.engine_j is not None:
-            self._record.add_effort(self.spec.name, number, event.waiting_s, event.energy_j,
-                                    measuring=isinstance(event, Measured), engine_j=event.engine_j)
+            self._record.add_effort(
+                self.spec.name,
+                number,
+                event.waiting_s,
+                event.energy_j,
+                measuring=isinstance(event, Measured),
+                engine_j=event.engine_j,
+            )
 
     def _learn(self, trial: Trial) -> None:
         self.brain.learn(trial)

@@ -1,7 +1,7 @@
 """Networks of a study trained fully: by a recipe, with several seeds, on all training images.
 
-The test images are read when a training is finished, and its error is recorded once. An interrupted training goes on
-at its last whole epoch when the same call comes again.
+The test images are read when a training is finished, and its error is recorded once. An interrupted
+training goes on at its last whole epoch when the same call comes again.
 """
 
 import hashlib
@@ -22,7 +22,9 @@ from nas.searching.launch import Trainings, Workers, open_trainings
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A network to train: a trial's, or another one by its name, with its architecture where it is an OSA network."""
+    """A network to train: a trial's, or another one by its name, with its architecture where it is
+    an OSA network.
+    """
 
     name: str
     architecture: Architecture | None
@@ -38,24 +40,40 @@ Listener = Callable[[Candidate, FinalTask, Advanced | FinalTraining], None]
 """Told of every epoch and of every finished training."""
 
 
-def teacher_of(recipe: Recipe, trials: Sequence[Trial], finals: Sequence[FinalTraining]) -> Weights | None:
+def teacher_of(
+    recipe: Recipe, trials: Sequence[Trial], finals: Sequence[FinalTraining]
+) -> Weights | None:
     """The recipe's teacher: the first training of its trial's network that had no teacher itself.
 
-    The first one, not the best on the test images: they choose nothing. Raises `InvalidValueError` where there is none.
+    The first one, not the best on the test images: they choose nothing. Raises `InvalidValueError`
+    where there is none.
     """
     if recipe.teacher is None:
         return None
     network = next((t.architecture for t in trials if t.number == recipe.teacher), None)
-    taught = next((f for f in finals if network and f.network == network.digest and f.recipe.teacher is None), None)
+    taught = next(
+        (f for f in finals if network and f.network == network.digest and f.recipe.teacher is None),
+        None,
+    )
     if network is None or taught is None or taught.reached.checkpoint is None:
-        raise InvalidValueError(f"trial {recipe.teacher} cannot teach before it is trained itself: "
-                                f"nas train --trial {recipe.teacher}")
+        raise InvalidValueError(
+            f"trial {recipe.teacher} cannot teach before it is trained itself: "
+            f"nas train --trial {recipe.teacher}"
+        )
     return Weights(architecture=network, path=taught.reached.checkpoint)
 
 
-def left_to_do(spec: StudySpec, candidates: Sequence[Candidate], recipe: Recipe, seeds: int,  # noqa: PLR0917 - data
-               finals: Sequence[FinalTraining], teacher: Weights | None = None) -> list[tuple[Candidate, FinalTask]]:
-    """What is missing of `seeds` trainings of each candidate: first one of each, then the second ones, and so on."""
+def left_to_do(  # noqa: PLR0917
+    spec: StudySpec,
+    candidates: Sequence[Candidate],
+    recipe: Recipe,
+    seeds: int,
+    finals: Sequence[FinalTraining],
+    teacher: Weights | None = None,
+) -> list[tuple[Candidate, FinalTask]]:
+    """What is missing of `seeds` trainings of each candidate: first one of each, then the second
+    ones, and so on.
+    """
     known = {(final.network, final.recipe.digest, final.seed) for final in finals}
     found: list[tuple[Candidate, FinalTask]] = []
     for count in range(1, seeds + 1):
@@ -64,15 +82,33 @@ def left_to_do(spec: StudySpec, candidates: Sequence[Candidate], recipe: Recipe,
             if (candidate.network, recipe.digest, seed) in known:
                 continue
             name = hashlib.sha256(candidate.network.encode()).hexdigest()[:16]
-            found.append((candidate, FinalTask(
-                number=len(found), network=candidate.network, architecture=candidate.architecture, recipe=recipe,
-                seed=seed, place=f"{spec.name}/final/{name}-{recipe.digest[:8]}-{seed}", teacher=teacher)))
+            found.append(
+                (
+                    candidate,
+                    FinalTask(
+                        number=len(found),
+                        network=candidate.network,
+                        architecture=candidate.architecture,
+                        recipe=recipe,
+                        seed=seed,
+                        place=f"{spec.name}/final/{name}-{recipe.digest[:8]}-{seed}",
+                        teacher=teacher,
+                    ),
+                )
+            )
     return found
 
 
-def open_final(store: Store, study: str, todo: Sequence[tuple[Candidate, FinalTask]], *, workers: Workers, folder: Path,
-               listener: Listener = lambda *_: None,
-               kind: str | None = None) -> AbstractContextManager[Trainings[FinalTask]]:
+def open_final(
+    store: Store,
+    study: str,
+    todo: Sequence[tuple[Candidate, FinalTask]],
+    *,
+    workers: Workers,
+    folder: Path,
+    listener: Listener = lambda *_: None,
+    kind: str | None = None,
+) -> AbstractContextManager[Trainings[FinalTask]]:
     """What `left_to_do` gave, ready to run; raises as `open_trainings`."""
     candidates = [candidate for candidate, _ in todo]
     artifacts = Path(store.study(study).artifacts)
@@ -84,20 +120,42 @@ def open_final(store: Store, study: str, todo: Sequence[tuple[Candidate, FinalTa
         if not isinstance(event, Judged):
             return task
         final = FinalTraining(
-            network=task.network, digest=task.architecture.digest if task.architecture else None, recipe=task.recipe,
-            seed=task.seed, test_images=event.test_images, reached=event.rung, energy_j=event.energy_j)
+            network=task.network,
+            digest=task.architecture.digest if task.architecture else None,
+            recipe=task.recipe,
+            seed=task.seed,
+            test_images=event.test_images,
+            reached=event.rung,
+            energy_j=event.energy_j,
+        )
         path = str(event.rung.checkpoint)
         content = (artifacts / path).read_bytes()
         with store.transaction():
             store.add_final(study, final, task.architecture)
-            store.add_artifact(study, Artifact(
-                path=path, kind=ArtifactKind.WEIGHTS, sha256=hashlib.sha256(content).hexdigest(),
-                size_bytes=len(content), trial=candidate.trial.number if candidate.trial else None))
+            store.add_artifact(
+                study,
+                Artifact(
+                    path=path,
+                    kind=ArtifactKind.WEIGHTS,
+                    sha256=hashlib.sha256(content).hexdigest(),
+                    size_bytes=len(content),
+                    trial=candidate.trial.number if candidate.trial else None,
+                ),
+            )
         with suppress(OSError):  # the next training of this place would overwrite it
             (artifacts / task.going).unlink(missing_ok=True)
         listener(candidate, task, final)
         return None
 
     names = [f"{candidate.name} with seed {task.seed}" for candidate, task in todo]
-    return open_trainings(store, study, [task for _, task in todo], names, keep, workers=workers, folder=folder,
-                          kind=kind, evaluator="nas.searching.evaluators.classification.full:FullEvaluator")
+    return open_trainings(
+        store,
+        study,
+        [task for _, task in todo],
+        names,
+        keep,
+        workers=workers,
+        folder=folder,
+        kind=kind,
+        evaluator="nas.searching.evaluators.classification.full:FullEvaluator",
+    )

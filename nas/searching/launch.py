@@ -1,5 +1,6 @@
-"""From a study and a record to running work: a search, or networks of its trials that are trained again. Prepare,
-record, go on where the last call stopped."""
+"""From a study and a record to running work: a search, or networks of its trials that are trained
+again. Prepare, record, go on where the last call stopped.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -52,8 +53,15 @@ class Search:
         """Search until the budget is spent; returns why it ended. Ctrl-C loses nothing."""
         return self.workers.run(self.engine, self.job)
 
-    def certify(self, members: Sequence[Trial], *, evaluator: str = "nas.searching.evaluators.classification.certifier:Certifier") -> None:
-        """Measure these members of the front together. Raises `TrialFailedError` where one of them cannot be."""
+    def certify(
+        self,
+        members: Sequence[Trial],
+        *,
+        evaluator: str = "nas.searching.evaluators.classification.certifier:Certifier",
+    ) -> None:
+        """Measure these members of the front together. Raises `TrialFailedError` where one of them
+        cannot be.
+        """
         plan = certification(self.engine, members)
         self.workers.run(plan, replace(self.job, evaluator=evaluator))
         if plan.failures:
@@ -63,10 +71,18 @@ class Search:
 EVALUATOR = "nas.searching.evaluators.classification.evaluator:Evaluator"
 
 
-def prepare(spec: StudySpec, *, workers: Workers, folder: Path, artifacts: Path, evaluator: str = EVALUATOR,
-            fetch: Callable[[DataSpec], object] = lambda _: None) -> Preparation:
-    """Prepare a study of which there is no record, for `open_search`, whose arguments these are: where the study cannot
-    run, the workers are closed and no record has been made."""
+def prepare(
+    spec: StudySpec,
+    *,
+    workers: Workers,
+    folder: Path,
+    artifacts: Path,
+    evaluator: str = EVALUATOR,
+    fetch: Callable[[DataSpec], object] = lambda _: None,
+) -> Preparation:
+    """Prepare a study of which there is no record, for `open_search`, whose arguments these are:
+    where the study cannot run, the workers are closed and no record has been made.
+    """
     with ExitStack() as stack:
         stack.callback(workers.close)
         found = _prepared(_job(spec, folder, artifacts, evaluator), workers, fetch)
@@ -75,27 +91,40 @@ def prepare(spec: StudySpec, *, workers: Workers, folder: Path, artifacts: Path,
 
 
 @contextmanager
-def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path, artifacts: Path,
-                listener: Listener = lambda _: None, evaluator: str = EVALUATOR,
-                fetch: Callable[[DataSpec], object] = lambda _: None,
-                prepared: Preparation | None = None,
-                now: Callable[[], datetime] = utc_now) -> Iterator[Search]:
-    """Everything between a study file and its first proposal. Nothing is written unless all of it works.
+def open_search(
+    spec: StudySpec,
+    *,
+    store: Store,
+    workers: Workers,
+    folder: Path,
+    artifacts: Path,
+    listener: Listener = lambda _: None,
+    evaluator: str = EVALUATOR,
+    fetch: Callable[[DataSpec], object] = lambda _: None,
+    prepared: Preparation | None = None,
+    now: Callable[[], datetime] = utc_now,
+) -> Iterator[Search]:
+    """Everything between a study file and its first proposal. Nothing is written unless all of it
+    works.
 
-    `fetch` is called with the data of a study that trains, before the workers look for it themselves. `prepared` is
-    what `prepare` gave, for a study that is new.
+    `fetch` is called with the data of a study that trains, before the workers look for it
+    themselves. `prepared` is what `prepare` gave, for a study that is new.
 
-    `artifacts` is the folder of checkpoints; a study that goes on may have been moved to it, files and all.
+    `artifacts` is the folder of checkpoints; a study that goes on may have been moved to it, files
+    and all.
 
-    Raises `StudyConflictError` where another process drives a study of this name or the record holds another one,
-    `InvalidValueError` where `artifacts` lacks its checkpoints or is a URL, and what `prepare` raises.
+    Raises `StudyConflictError` where another process drives a study of this name or the record
+    holds another one, `InvalidValueError` where `artifacts` lacks its checkpoints or is a URL, and
+    what `prepare` raises.
     """
     space: SearchSpace = plugins.load("nas.spaces", spec.space)
     make_sampler = plugins.load("nas.samplers", spec.sampler)
     job = _job(spec, folder, artifacts, evaluator)
     with ExitStack() as stack:
         stack.callback(workers.close)
-        stack.enter_context(store.claim(spec.name))  # before anything is known, so that of two new drivers one goes on
+        stack.enter_context(
+            store.claim(spec.name)
+        )  # before anything is known, so that of two new drivers one goes on
         known = next((record for record in store.studies() if record.name == spec.name), None)
         if known is not None:
             store.require_same(spec)
@@ -104,19 +133,36 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
             job = replace(job, preparation=Preparation.from_dict(known.numerics))
         preparation = prepared if prepared and known is None else _prepared(job, workers, fetch)
         sampler = Proposer(
-            space=space, objectives=spec.objectives, seed=spec.seed, make_sampler=make_sampler,
-            counts=partial(totals, image_size=spec.measurement.image_size, num_classes=len(preparation.classes)),
-            scores=_scores(spec, preparation))
+            space=space,
+            objectives=spec.objectives,
+            seed=spec.seed,
+            make_sampler=make_sampler,
+            counts=partial(
+                totals, image_size=spec.measurement.image_size, num_classes=len(preparation.classes)
+            ),
+            scores=_scores(spec, preparation),
+        )
         if known is None:
             with store.transaction():
-                store.create_study(spec, dataset=preparation.data.dataset, classes=len(preparation.classes),
-                                   artifacts=job.artifacts)
+                store.create_study(
+                    spec,
+                    dataset=preparation.data.dataset,
+                    classes=len(preparation.classes),
+                    artifacts=job.artifacts,
+                )
                 store.set_numerics(spec.name, preparation.to_dict())
         else:
             store.update_study(spec)
-        brain = Brain(spec=spec, space=space, sampler=sampler, trials=store.each_trial(spec.name),
-                      recall=partial(store.trial, spec.name))
-        engine = Engine(brain=brain, record=store, spent_s=store.summary(spec.name).searched_s, now=now)
+        brain = Brain(
+            spec=spec,
+            space=space,
+            sampler=sampler,
+            trials=store.each_trial(spec.name),
+            recall=partial(store.trial, spec.name),
+        )
+        engine = Engine(
+            brain=brain, record=store, spent_s=store.summary(spec.name).searched_s, now=now
+        )
         keeper = CheckpointKeeper(store, engine, Path(job.artifacts))
         engine.listeners = [keeper, listener]
         yield Search(engine=engine, job=replace(job, preparation=preparation), workers=workers)
@@ -124,7 +170,9 @@ def open_search(spec: StudySpec, *, store: Store, workers: Workers, folder: Path
 
 @dataclass(frozen=True, kw_only=True)
 class Trainings(Generic[T]):
-    """Prepared trainings of a plan's tasks; `names` are what they are called in errors, by task number."""
+    """Prepared trainings of a plan's tasks; `names` are what they are called in errors, by task
+    number.
+    """
 
     plan: Plan[T]
     names: Sequence[str]
@@ -132,25 +180,51 @@ class Trainings(Generic[T]):
     workers: Workers
 
     def run(self) -> None:
-        """Train. Ctrl-C loses nothing but what was at work. Raises `TrialFailedError` where trainings failed."""
+        """Train. Ctrl-C loses nothing but what was at work. Raises `TrialFailedError` where
+        trainings failed.
+        """
         self.workers.run(self.plan, self.job)
         if self.plan.failures:
-            raise TrialFailedError("\n".join(f"{self.names[number]}: {reason}"
-                                             for number, reason in sorted(self.plan.failures.items())))
+            raise TrialFailedError(
+                "\n".join(
+                    f"{self.names[number]}: {reason}"
+                    for number, reason in sorted(self.plan.failures.items())
+                )
+            )
 
 
 @contextmanager
-def open_trainings(store: Store, study: str, tasks: Sequence[T], names: Sequence[str], record: Recorder[T], *,
-                   evaluator: str, workers: Workers, folder: Path, kind: str | None = None) -> Iterator[Trainings[T]]:
-    """Everything before the first training, as its study's only driver. `folder` goes on the import path, `kind` stands
-    in the place of the study's workers.
+def open_trainings(
+    store: Store,
+    study: str,
+    tasks: Sequence[T],
+    names: Sequence[str],
+    record: Recorder[T],
+    *,
+    evaluator: str,
+    workers: Workers,
+    folder: Path,
+    kind: str | None = None,
+) -> Iterator[Trainings[T]]:
+    """Everything before the first training, as its study's only driver. `folder` goes on the import
+    path, `kind` stands in the place of the study's workers.
 
-    Raises `StudyConflictError` while the study is searched, and what the evaluator's `prepare` raises.
+    Raises `StudyConflictError` while the study is searched, and what the evaluator's `prepare`
+    raises.
     """
     known = store.study(study)
-    spec = known.spec if kind is None else replace(known.spec, workers=known.spec.workers.of_kind(kind))
-    job = Job(spec=spec, artifacts=known.artifacts, folder=str(folder.resolve()), evaluator=evaluator,
-              preparation=Preparation.from_dict(known.numerics))
+    spec = (
+        known.spec
+        if kind is None
+        else replace(known.spec, workers=known.spec.workers.of_kind(kind))
+    )
+    job = Job(
+        spec=spec,
+        artifacts=known.artifacts,
+        folder=str(folder.resolve()),
+        evaluator=evaluator,
+        preparation=Preparation.from_dict(known.numerics),
+    )
     try:
         with store.claim(study):
             workers.prepare(job)
@@ -163,14 +237,22 @@ def open_trainings(store: Store, study: str, tasks: Sequence[T], names: Sequence
 def _job(spec: StudySpec, folder: Path, artifacts: Path, evaluator: str) -> Job:
     """The study's job, not prepared yet."""
     if artifacts.parts and artifacts.parts[0].endswith(":"):
-        raise InvalidValueError(f"checkpoints go into a folder, not to {artifacts.parts[0]}//…; from other machines "
-                                "they come through Ray, and a bucket can be mounted: docs/clusters.md")
-    return Job(spec=spec, artifacts=str(artifacts.resolve()), folder=str(folder.resolve()), evaluator=evaluator)
+        raise InvalidValueError(
+            f"checkpoints go into a folder, not to {artifacts.parts[0]}//…; from other machines "
+            "they come through Ray, and a bucket can be mounted: docs/clusters.md"
+        )
+    return Job(
+        spec=spec,
+        artifacts=str(artifacts.resolve()),
+        folder=str(folder.resolve()),
+        evaluator=evaluator,
+    )
 
 
 def _prepared(job: Job, workers: Workers, fetch: Callable[[DataSpec], object]) -> Preparation:
-    """What the workers find, after the data was fetched here. Raises `InvalidValueError` for images too small for the
-    networks of a new study."""
+    """What the workers find, after the data was fetched here. Raises `InvalidValueError` for images
+    too small for the networks of a new study.
+    """
     spec = job.spec
     if spec.needs_training:
         fetch(job.preparation.data if job.preparation else spec.data)
@@ -183,24 +265,37 @@ def _prepared(job: Job, workers: Workers, fetch: Callable[[DataSpec], object]) -
     return found
 
 
-def _scores(spec: StudySpec, preparation: Preparation) -> Callable[[Architecture], Mapping[str, float]] | None:
+def _scores(
+    spec: StudySpec, preparation: Preparation
+) -> Callable[[Architecture], Mapping[str, float]] | None:
     """What a look at an untrained network says, where the study asks for it."""
     if not spec.scores:
         return None
     from nas.measuring.metrics import untrained
 
-    return partial(untrained.scores, image_size=preparation.image_size, num_classes=len(preparation.classes),
-                   names=spec.scores)
+    return partial(
+        untrained.scores,
+        image_size=preparation.image_size,
+        num_classes=len(preparation.classes),
+        names=spec.scores,
+    )
 
 
 def _move(store: Store, known: StudyRecord, artifacts: str) -> None:
     """Go on with checkpoints in another folder, which has to hold those that are needed."""
-    going = [trial.evaluation.rungs for trial in store.trials(known.name, store.summary(known.name).running)]
-    needed = [*(artifact.path for artifact in store.artifacts(known.name)), *(
-        rungs[-1].checkpoint for rungs in going if rungs and rungs[-1].checkpoint)]
+    going = [
+        trial.evaluation.rungs
+        for trial in store.trials(known.name, store.summary(known.name).running)
+    ]
+    needed = [
+        *(artifact.path for artifact in store.artifacts(known.name)),
+        *(rungs[-1].checkpoint for rungs in going if rungs and rungs[-1].checkpoint),
+    ]
     missing = [name for name in needed if not (Path(artifacts) / name).exists()]
     if missing:
-        raise InvalidValueError(f"{artifacts} lacks {len(missing)} checkpoints of study {known.name!r}, such as "
-                                f"{missing[0]}: move the folder {Path(known.artifacts) / known.name} there, or leave "
-                                "the study where it is, without --artifacts")
+        raise InvalidValueError(
+            f"{artifacts} lacks {len(missing)} checkpoints of study {known.name!r}, such as "
+            f"{missing[0]}: move the folder {Path(known.artifacts) / known.name} there, or leave "
+            "the study where it is, without --artifacts"
+        )
     store.set_artifacts(known.name, artifacts)

@@ -1,5 +1,6 @@
-"""What the networks of a space cost before anything is trained or recorded: random members, and the published VoVNets
-that the space holds. So a user sees whether limits make sense."""
+"""What the networks of a space cost before anything is trained or recorded: random members, and the
+published VoVNets that the space holds. So a user sees whether limits make sense.
+"""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,9 @@ TRIES = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A network of the space. `name` is a published one's, empty for random ones; `failure` why it lacks figures."""
+    """A network of the space. `name` is a published one's, empty for random ones; `failure` why it
+    lacks figures.
+    """
 
     name: str
     architecture: Architecture
@@ -35,8 +38,11 @@ class Member:
     def violation(self, objectives: Sequence[Objective]) -> float | None:
         """Sum of the violated limits as shares of them, None where a figure is missing."""
         values = [(o, self.evaluation.value(o.metric)) for o in objectives]
-        return None if any(value is None for _, value in values) else sum(
-            o.violation(value) for o, value in values if value is not None)
+        return (
+            None
+            if any(value is None for _, value in values)
+            else sum(o.violation(value) for o, value in values if value is not None)
+        )
 
 
 def members(space: SearchSpace, count: int, seed: int) -> list[Member]:
@@ -47,33 +53,48 @@ def members(space: SearchSpace, count: int, seed: int) -> list[Member]:
         found.setdefault(drawn.digest, Member(name="", architecture=drawn))
         if len(found) == min(count, space.cardinality):
             break
-    known = {network.digest: Member(name=name, architecture=network)
-             for name, network in reversed(PUBLISHED.items()) if _holds(space, network)}
+    known = {
+        network.digest: Member(name=name, architecture=network)
+        for name, network in reversed(PUBLISHED.items())
+        if _holds(space, network)
+    }
     return [*found.values(), *reversed(known.values())]
 
 
 def check_sizes(space: SearchSpace, sizes: Mapping[str, int], seed: int) -> None:
-    """Raise `InvalidValueError` for an image size in pixels, each under its name, that none of so many random networks
-    takes."""
+    """Raise `InvalidValueError` for an image size in pixels, each under its name, that none of so
+    many random networks takes.
+    """
     for what, pixels in sizes.items():
         chance = random.Random(seed)
         problems = (_size_problem(_drawn(space, chance), pixels) for _ in range(MEMBERS))
         first = next(problems)
         if first and all(problems):
-            raise InvalidValueError(f"{what}: no network of the space takes {pixels} pixels: {first}")
+            raise InvalidValueError(
+                f"{what}: no network of the space takes {pixels} pixels: {first}"
+            )
 
 
 def costs_only(spec: StudySpec) -> StudySpec:
     """The study without what only training gives."""
     costs = tuple(o for o in spec.objectives if o.metric != "error")
-    return replace(spec, objectives=costs or (Objective(metric="parameters"), Objective(metric="macs")),
-                   rungs=RungSpec(), budget=Budget())
+    return replace(
+        spec,
+        objectives=costs or (Objective(metric="parameters"), Objective(metric="macs")),
+        rungs=RungSpec(),
+        budget=Budget(),
+    )
 
 
-def profile(spec: StudySpec, wanted: Sequence[Member], folder: Path,
-            told_waiting: Callable[[Measurement], object] = lambda _: None) -> Iterator[Member]:
-    """These members with what they cost on this machine, in their order. `folder` is the study file's; `told_waiting`
-    is called with each figure that is tried again because others use the device.
+def profile(
+    spec: StudySpec,
+    wanted: Sequence[Member],
+    folder: Path,
+    told_waiting: Callable[[Measurement], object] = lambda _: None,
+) -> Iterator[Member]:
+    """These members with what they cost on this machine, in their order. `folder` is the study
+    file's; `told_waiting` is called with each figure that is tried again because others use the
+    device.
 
     Raises `UnavailableError` where this machine cannot measure an objective.
     """
@@ -89,18 +110,26 @@ def profile(spec: StudySpec, wanted: Sequence[Member], folder: Path,
     for number, member in enumerate(wanted):
         known = Evaluation()
         try:
-            for event in evaluator.steps(Task(number=number, architecture=member.architecture, seed=spec.seed)):
+            for event in evaluator.steps(
+                Task(number=number, architecture=member.architecture, seed=spec.seed)
+            ):
                 if isinstance(event, Measured):
                     known = known.with_measurements(event.measurements, event.seconds)
         except TrialFailedError as error:
             yield replace(member, evaluation=known, failure=str(error))
             continue
-        reasons = [f"{m.metric} is {m.status}: {m.reason}" for m in known.measurements.values() if m.value is None]
+        reasons = [
+            f"{m.metric} is {m.status}: {m.reason}"
+            for m in known.measurements.values()
+            if m.value is None
+        ]
         yield replace(member, evaluation=known, failure="; ".join(reasons))
 
 
 def classes_of(spec: StudySpec) -> tuple[str, ...]:
-    """The classes of an image folder, which is on this machine already; none of other data, which may not be."""
+    """The classes of an image folder, which is on this machine already; none of other data, which
+    may not be.
+    """
     if spec.data.folder is None:
         return ()
     from nas.data import load

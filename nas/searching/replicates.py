@@ -1,7 +1,9 @@
-"""Trials' networks trained again with other seeds, by the search's own recipe and judged on its validation images.
+"""Trials' networks trained again with other seeds, by the search's own recipe and judged on its
+validation images.
 
-What is on a front was chosen by one training each, so it looks better than it is; fresh seeds say how much. Test
-images are not read. Every rung is recorded as it is reached, so the same call goes on after any interruption.
+What is on a front was chosen by one training each, so it looks better than it is; fresh seeds say
+how much. Test images are not read. Every rung is recorded as it is reached, so the same call goes
+on after any interruption.
 """
 
 import hashlib
@@ -24,8 +26,15 @@ Listener = Callable[[Trial, Task], None]
 
 
 def replicate_seed(study_seed: int, digest: str, count: int) -> int:
-    """The seed of an architecture's replicate, `count` from 1: the same however and whenever it is trained."""
-    return int.from_bytes(hashlib.sha256(f"{study_seed}:{digest}:{count}".encode()).digest()[:4], "big") >> 1
+    """The seed of an architecture's replicate, `count` from 1: the same however and whenever it is
+    trained.
+    """
+    return (
+        int.from_bytes(
+            hashlib.sha256(f"{study_seed}:{digest}:{count}".encode()).digest()[:4], "big"
+        )
+        >> 1
+    )
 
 
 def chosen(trials: Sequence[Trial], numbers: Collection[int] | None = None) -> list[Trial]:
@@ -33,34 +42,53 @@ def chosen(trials: Sequence[Trial], numbers: Collection[int] | None = None) -> l
 
     Raises `InvalidValueError` for a number of any other trial.
     """
-    able = {trial.number: trial for trial in trials
-            if trial.state is TrialState.COMPLETE and trial.duplicate_of is None and trial.evaluation.rungs}
+    able = {
+        trial.number: trial
+        for trial in trials
+        if trial.state is TrialState.COMPLETE
+        and trial.duplicate_of is None
+        and trial.evaluation.rungs
+    }
     if numbers is None:
         return list(able.values())
     wrong = sorted(set(numbers) - set(able))
     if wrong:
-        raise InvalidValueError(f"trial {', '.join(map(str, wrong))} cannot be trained again: only complete trials "
-                                "can, and of equal networks the first")
+        raise InvalidValueError(
+            f"trial {', '.join(map(str, wrong))} cannot be trained again: only complete trials "
+            "can, and of equal networks the first"
+        )
     return [able[number] for number in sorted(set(numbers))]
 
 
 def left_to_do(spec: StudySpec, trials: Sequence[Trial], seeds: int) -> list[tuple[Trial, Task]]:
-    """What is missing of `seeds` replicates of each trial: first one of each, then the second ones, and so on."""
+    """What is missing of `seeds` replicates of each trial: first one of each, then the second ones,
+    and so on.
+    """
     found: list[tuple[Trial, Task]] = []
     for count in range(1, seeds + 1):
         for trial in trials:
             seed = replicate_seed(spec.seed, trial.architecture.digest, count)
             rungs = next((r.rungs for r in trial.evaluation.replicates if r.seed == seed), ())
             if not rungs or rungs[-1].epochs < spec.rungs.epochs[-1]:
-                found.append((trial, Task(number=len(found), architecture=trial.architecture, seed=seed,
-                                          evaluation=Evaluation(rungs=rungs))))
+                found.append(
+                    (
+                        trial,
+                        Task(
+                            number=len(found),
+                            architecture=trial.architecture,
+                            seed=seed,
+                            evaluation=Evaluation(rungs=rungs),
+                        ),
+                    )
+                )
     return found
 
 
 def kept_for_the_end(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Trial, Task]]:
-    """What `budget.fresh` leaves to do after the search: as many trainings of the front's members as that share of all
-    epochs is, those of the search being the rest; the lowest errors first, as most was chosen by them; nothing where
-    nothing is feasible."""
+    """What `budget.fresh` leaves to do after the search: as many trainings of the front's members
+    as that share of all epochs is, those of the search being the rest; the lowest errors first, as
+    most was chosen by them; nothing where nothing is feasible.
+    """
     found = front(trials, spec.objectives)
     members = chosen(trials, found.members) if found.feasible and spec.needs_training else []
     members.sort(key=lambda trial: trial.evaluation.rungs[-1].error)
@@ -70,13 +98,20 @@ def kept_for_the_end(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Tri
         return []
     seeds = math.ceil(wanted / len(members))
     todo = left_to_do(spec, members, seeds)
-    return todo[:max(wanted - (len(members) * seeds - len(todo)), 0)]
+    return todo[: max(wanted - (len(members) * seeds - len(todo)), 0)]
 
 
-def open_replicates(store: Store, study: str, todo: Sequence[tuple[Trial, Task]], *, workers: Workers, folder: Path,
-                    listener: Listener = lambda *_: None, kind: str | None = None,
-                    evaluator: str = "nas.searching.evaluators.classification.replicator:Replicator",
-                    ) -> AbstractContextManager[Trainings[Task]]:
+def open_replicates(
+    store: Store,
+    study: str,
+    todo: Sequence[tuple[Trial, Task]],
+    *,
+    workers: Workers,
+    folder: Path,
+    listener: Listener = lambda *_: None,
+    kind: str | None = None,
+    evaluator: str = "nas.searching.evaluators.classification.replicator:Replicator",
+) -> AbstractContextManager[Trainings[Task]]:
     """What `left_to_do` gave, ready to run; raises as `open_trainings`."""
     record = store.study(study)
     trials = [trial for trial, _ in todo]
@@ -93,12 +128,23 @@ def open_replicates(store: Store, study: str, todo: Sequence[tuple[Trial, Task]]
         return None if event.rung.epochs >= record.spec.rungs.epochs[-1] else task
 
     names = [f"trial {trial.number} with seed {task.seed}" for trial, task in todo]
-    return open_trainings(store, study, [task for _, task in todo], names, keep, workers=workers, folder=folder,
-                          kind=kind, evaluator=evaluator)
+    return open_trainings(
+        store,
+        study,
+        [task for _, task in todo],
+        names,
+        keep,
+        workers=workers,
+        folder=folder,
+        kind=kind,
+        evaluator=evaluator,
+    )
 
 
 def _forget(artifacts: Path, task: Task, *, over: bool) -> None:
-    """Delete the checkpoints that nobody needs any more: all but the newest, and that too in the end."""
+    """Delete the checkpoints that nobody needs any more: all but the newest, and that too in the
+    end.
+    """
     names = [rung.checkpoint for rung in task.evaluation.rungs if rung.checkpoint]
     for name in names if over else names[:-1]:
         (artifacts / name).unlink(missing_ok=True)

@@ -1,14 +1,17 @@
-"""What to try next, when a trial ends, and what is known. Decides everything, stores and measures nothing.
+"""What to try next, when a trial ends, and what is known. Decides everything, stores and measures
+nothing.
 
-Theory of operation. A trial is proposed, measured, judged against the limits and by the sampler, which may pass it
-over, trained rung by rung, judged at each, and ends; its evaluation belongs to its architecture, so a second trial of
-the same architecture (a duplicate) costs nothing: it ends when and as the first one does. Every method returns trials
-as they should become; whoever calls records them first and then calls `learn`, which alone changes what the brain knows
-and tells the sampler. So what the brain knows is always what the record holds, and a brain built from the record goes
-on where the last one was.
+Theory of operation. A trial is proposed, measured, judged against the limits and by the sampler,
+which may pass it over, trained rung by rung, judged at each, and ends; its evaluation belongs to
+its architecture, so a second trial of the same architecture (a duplicate) costs nothing: it ends
+when and as the first one does. Every method returns trials as they should become; whoever calls
+records them first and then calls `learn`, which alone changes what the brain knows and tells the
+sampler. So what the brain knows is always what the record holds, and a brain built from the record
+goes on where the last one was.
 
-Of a trial that has ended and is not on the front only its architecture's digest stays here, some 0.2 kB; the rest is in
-the record, and is recalled from there for a duplicate. What the rules at rungs compare is kept where a study has them.
+Of a trial that has ended and is not on the front only its architecture's digest stays here, some
+0.2 kB; the rest is in the record, and is recalled from there for a duplicate. What the rules at
+rungs compare is kept where a study has them.
 """
 
 import hashlib
@@ -25,7 +28,16 @@ from numpy.typing import NDArray
 from nas.core.measurement import Status
 from nas.core.pareto import ParetoFront, dominators, front
 from nas.core.search_space import Params, SearchSpace
-from nas.core.stopping import Curve, Curves, Futility, costs_of, curve_of, goes_on, runs_through, sizes_of
+from nas.core.stopping import (
+    Curve,
+    Curves,
+    Futility,
+    costs_of,
+    curve_of,
+    goes_on,
+    runs_through,
+    sizes_of,
+)
 from nas.core.study import StudySpec
 from nas.core.tasks import Event, Measured
 from nas.core.trial import Spent, Trial, TrialState
@@ -49,7 +61,9 @@ class Sampler(Protocol):
         """Learn how a trial ended."""
 
     def passes_over(self, trial: Trial) -> bool:
-        """Whether it would rather train another network than this one, whose costs are measured now."""
+        """Whether it would rather train another network than this one, whose costs are measured
+        now.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +79,19 @@ class Wait:
 
 
 class Brain:
-    """The state machine of one study. `trials` is the record, in order of their numbers; `recall` reads from it one
-    that has ended."""
+    """The state machine of one study. `trials` is the record, in order of their numbers; `recall`
+    reads from it one that has ended.
+    """
 
-    def __init__(self, *, spec: StudySpec, space: SearchSpace, sampler: Sampler, trials: Iterable[Trial],
-                 recall: Callable[[int], Trial]) -> None:
+    def __init__(
+        self,
+        *,
+        spec: StudySpec,
+        space: SearchSpace,
+        sampler: Sampler,
+        trials: Iterable[Trial],
+        recall: Callable[[int], Trial],
+    ) -> None:
         self.spec = spec
         self._space = space
         self._sampler = sampler
@@ -80,7 +102,10 @@ class Brain:
         self._followers: dict[int, list[int]] = {}
         self._reached: defaultdict[float, dict[int, tuple[float, ...]]] = defaultdict(dict)
         self._curves: dict[int, Curve] = {}
-        self._best: tuple[tuple[int, ...], NDArray[np.float64]] = (), np.empty((0, 0))  # front's members, their losses
+        self._best: tuple[tuple[int, ...], NDArray[np.float64]] = (
+            (),
+            np.empty((0, 0)),
+        )  # front's members, their losses
         self._repeats = 0
         self._finished = 0
         self._untrained = 0
@@ -94,7 +119,9 @@ class Brain:
             self._settle([trial for trial in part if self._know(trial)])
 
     def trial(self, number: int) -> Trial:
-        """A trial as it is recorded; one that has ended and is not on the front is read from the record."""
+        """A trial as it is recorded; one that has ended and is not on the front is read from the
+        record.
+        """
         return self._kept.get(number) or self._recall(number)
 
     def members(self) -> list[Trial]:
@@ -117,7 +144,9 @@ class Brain:
 
     @property
     def counted(self) -> int:
-        """How many of them `budget.trials` counts: all but those that ended on purpose before any training."""
+        """How many of them `budget.trials` counts: all but those that ended on purpose before any
+        training.
+        """
         return self.architectures - self._untrained
 
     @property
@@ -133,21 +162,36 @@ class Brain:
     @property
     def whose(self) -> str:
         """Whose limits end a search, in words."""
-        return f"the study's budget{' without what fresh seeds have of it' if self.spec.fresh else ''}"
+        return (
+            f"the study's budget{' without what fresh seeds have of it' if self.spec.fresh else ''}"
+        )
 
     def propose(self, now: datetime) -> Trial | Wait | Finished:
-        """A new trial (a duplicate may have ended already), or why there is none. Not known until `learn`."""
+        """A new trial (a duplicate may have ended already), or why there is none. Not known until
+        `learn`.
+        """
         reason = self._spent()
         if reason:
             return Wait() if self._running else Finished(reason=reason)
         if self._repeats >= MAX_REPEATS:
-            return Wait() if self._running else Finished(
-                reason=f"the sampler {self.spec.sampler} proposed nothing new {MAX_REPEATS} times in a row")
+            return (
+                Wait()
+                if self._running
+                else Finished(
+                    reason=f"the sampler {self.spec.sampler} proposed nothing new {MAX_REPEATS} times in a row"
+                )
+            )
         number, params, state = self._sampler.ask()
         architecture = self._space.decode(params)
         seed = trial_seed(self.spec.seed, architecture.digest)
-        trial = Trial(number=number, params=params, architecture=architecture, seed=seed, sampler_state=state,
-                      started_at=now)
+        trial = Trial(
+            number=number,
+            params=params,
+            architecture=architecture,
+            seed=seed,
+            sampler_state=state,
+            started_at=now,
+        )
         known = self._first.get(bytes.fromhex(architecture.digest))
         if known is None:
             return trial
@@ -160,20 +204,28 @@ class Brain:
     def judge(self, number: int, event: Event, now: datetime) -> Trial:
         """The trial after this event: still running, or ended and why."""
         trial = self._kept[number]
-        trial = replace(trial, evaluation=trial.evaluation.with_effort(
-            event.waiting_s, event.energy_j, measuring=isinstance(event, Measured)))
+        trial = replace(
+            trial,
+            evaluation=trial.evaluation.with_effort(
+                event.waiting_s, event.energy_j, measuring=isinstance(event, Measured)
+            ),
+        )
         if isinstance(event, Measured):
             evaluation = trial.evaluation.with_measurements(event.measurements, event.seconds)
             return self._measured(replace(trial, evaluation=evaluation), now)
         trial = replace(trial, evaluation=trial.evaluation.with_rung(event.rung))
         if event.rung.epochs >= self.spec.rungs.epochs[-1]:
-            missing = [o.metric for o in self.spec.objectives if trial.evaluation.value(o.metric) is None]
+            missing = [
+                o.metric for o in self.spec.objectives if trial.evaluation.value(o.metric) is None
+            ]
             if missing:
                 reason = f"nobody gave a figure for {', '.join(missing)}"
                 return trial.moved_to(TrialState.FAILED, reason=reason, finished_at=now)
             return trial.moved_to(TrialState.COMPLETE, finished_at=now)
         reason = self._hopeless(trial)
-        return trial.moved_to(TrialState.STOPPED, reason=reason, finished_at=now) if reason else trial
+        return (
+            trial.moved_to(TrialState.STOPPED, reason=reason, finished_at=now) if reason else trial
+        )
 
     def fail(self, number: int, reason: str, now: datetime) -> Trial:
         """The trial as failed."""
@@ -183,7 +235,8 @@ class Brain:
         """The duplicates that waited for this ended trial, ended like it."""
         return [
             replace(self._kept[number], evaluation=trial.evaluation).moved_to(
-                trial.state, reason=trial.reason, finished_at=trial.finished_at)
+                trial.state, reason=trial.reason, finished_at=trial.finished_at
+            )
             for number in self._followers.get(trial.number, [])
         ]
 
@@ -201,11 +254,15 @@ class Brain:
             self._sampler.tell(trial)
 
     def amend(self, trial: Trial) -> None:
-        """Take in what was added to a member of the front; nothing was decided by it, so the sampler is not told."""
+        """Take in what was added to a member of the front; nothing was decided by it, so the
+        sampler is not told.
+        """
         self._kept[trial.number] = trial
 
     def _know(self, trial: Trial) -> bool:
-        """Take in a trial; whether it is one that has to be settled, since it has ended and is no duplicate."""
+        """Take in a trial; whether it is one that has to be settled, since it has ended and is no
+        duplicate.
+        """
         number, original, before = trial.number, trial.duplicate_of, self._kept.get(trial.number)
         running = trial.state is TrialState.RUNNING
         if before is None:
@@ -245,15 +302,24 @@ class Brain:
         return replace(front([*self.members(), *candidates], self.spec.objectives), after=after)
 
     def _beaten(self, trial: Trial) -> bool:
-        """Whether an ended trial leaves a feasible front as it is, as most do; told without computing a front."""
+        """Whether an ended trial leaves a feasible front as it is, as most do; told without
+        computing a front.
+        """
         if not self.front.feasible:
             return False
         objectives = self.spec.objectives
         losses = trial.losses(objectives)
-        if trial.state is not TrialState.COMPLETE or losses is None or trial.violation(objectives) > 0:
+        if (
+            trial.state is not TrialState.COMPLETE
+            or losses is None
+            or trial.violation(objectives) > 0
+        ):
             return True
         if self._best[0] != self.front.members:
-            self._best = self.front.members, np.asarray([member.losses(objectives) for member in self.members()])
+            self._best = (
+                self.front.members,
+                np.asarray([member.losses(objectives) for member in self.members()]),
+            )
         return bool(dominators([losses], self._best[1])[0])
 
     def _spent(self) -> str:
@@ -264,25 +330,34 @@ class Brain:
         if self.architectures >= self._space.cardinality:
             return f"all {self._space.cardinality} architectures of the space were tried"
         if self.architectures >= budget.most_proposals:
-            return (f"{self.counted} of {self.architectures} proposed architectures are within the limits and promise "
-                    "enough to be trained; widen the limits, or raise budget.proposals")
-        for limit, used, unit in ((budget.epochs, spent.epochs, "epochs of training"),
-                                  (budget.device_s, spent.device_s, "s of device time"),
-                                  (budget.energy_j, spent.energy_j or 0.0, "J")):
+            return (
+                f"{self.counted} of {self.architectures} proposed architectures are within the limits and promise "
+                "enough to be trained; widen the limits, or raise budget.proposals"
+            )
+        for limit, used, unit in (
+            (budget.epochs, spent.epochs, "epochs of training"),
+            (budget.device_s, spent.device_s, "s of device time"),
+            (budget.energy_j, spent.energy_j or 0.0, "J"),
+        ):
             if limit is not None and used >= limit:
                 return f"{used:.4g} of {limit:g} {unit} are spent, {self.whose}"
         return ""
 
     def _measured(self, trial: Trial, now: datetime) -> Trial:
-        """Ended where a limit is violated, a figure is missing, nothing else is asked for, or another network promises
-        more."""
+        """Ended where a limit is violated, a figure is missing, nothing else is asked for, or
+        another network promises more.
+        """
         objectives = self.spec.objectives
         for objective in objectives:
             figure = trial.evaluation.measurements.get(objective.metric)
             if figure is not None and figure.value is None:
                 reason = f"{objective.metric} is {figure.status}: {figure.reason}"
                 return trial.moved_to(TrialState.FAILED, reason=reason, finished_at=now)
-            if figure is not None and figure.value is not None and objective.violation(figure.value) > 0:
+            if (
+                figure is not None
+                and figure.value is not None
+                and objective.violation(figure.value) > 0
+            ):
                 unit = "" if figure.unit == "1" else f" {figure.unit}"
                 reason = f"{objective.metric} {figure.value:g}{unit} is beyond the limit {objective.limit:g}{unit}"
                 return trial.moved_to(TrialState.STOPPED, reason=reason, finished_at=now)
@@ -303,33 +378,52 @@ class Brain:
         if rules.keep is not None and not self._goes_on(trial, reached[-1].epochs):
             return f"behind the others after {reached[-1].epochs:g} epochs"
         if rules.futility:
-            rule = Futility(Curves.of_curves([self._curves[n] for n in sorted(self._curves)]), len(reached))
-            if rule.stops([rung.error for rung in reached], costs_of(trial, self.spec.objectives), sizes_of(trial)):
+            rule = Futility(
+                Curves.of_curves([self._curves[n] for n in sorted(self._curves)]), len(reached)
+            )
+            if rule.stops(
+                [rung.error for rung in reached],
+                costs_of(trial, self.spec.objectives),
+                sizes_of(trial),
+            ):
                 return f"even at best dominated after {reached[-1].epochs:g} epochs"
         return ""
 
     def _goes_on(self, trial: Trial, epochs: float) -> bool:
         """Whether the trial is among the best `keep` of the trials that reached this rung."""
         own = trial.losses(self.spec.objectives)
-        others = [losses for number, losses in self._reached[epochs].items() if number != trial.number]
-        return own is None or goes_on([own, *others], 0, self.spec.rungs.keep or 1.0, self.spec.rungs.min_trials)
+        others = [
+            losses for number, losses in self._reached[epochs].items() if number != trial.number
+        ]
+        return own is None or goes_on(
+            [own, *others], 0, self.spec.rungs.keep or 1.0, self.spec.rungs.min_trials
+        )
 
     def _note_rungs(self, trial: Trial, known: int) -> None:
-        """Keep what the rules compare: the losses at the rungs beyond the first `known`, and the curve at the end."""
-        if self.spec.rungs.futility and (curve := curve_of(trial, self.spec.objectives)) is not None:
+        """Keep what the rules compare: the losses at the rungs beyond the first `known`, and the
+        curve at the end.
+        """
+        if (
+            self.spec.rungs.futility
+            and (curve := curve_of(trial, self.spec.objectives)) is not None
+        ):
             self._curves[trial.number] = curve
         if self.spec.rungs.keep is None:
             return
         for count in range(known + 1, len(trial.evaluation.rungs) + 1):
             rungs = trial.evaluation.rungs[:count]
-            losses = replace(trial, evaluation=replace(trial.evaluation, rungs=rungs)).losses(self.spec.objectives)
+            losses = replace(trial, evaluation=replace(trial.evaluation, rungs=rungs)).losses(
+                self.spec.objectives
+            )
             if losses is not None:
                 self._reached[rungs[-1].epochs][trial.number] = losses
 
 
 def trial_seed(study_seed: int, digest: str) -> int:
     """The seed that trains an architecture: the same however and whenever it was proposed."""
-    return int.from_bytes(hashlib.sha256(f"{study_seed}:{digest}".encode()).digest()[:4], "big") >> 1
+    return (
+        int.from_bytes(hashlib.sha256(f"{study_seed}:{digest}".encode()).digest()[:4], "big") >> 1
+    )
 
 
 def utc_now() -> datetime:

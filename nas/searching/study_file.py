@@ -1,7 +1,7 @@
 """Study files: YAML in, `StudySpec` out, or every wrong key and value at once, each with its path.
 
-pydantic checks the core's own dataclasses, so a study file has exactly their fields. Limits and references may carry
-a unit (`4 ms`, `0.3 J`, `2 M`, `5 %`).
+pydantic checks the core's own dataclasses, so a study file has exactly their fields. Limits and
+references may carry a unit (`4 ms`, `0.3 J`, `2 M`, `5 %`).
 """
 
 import difflib
@@ -18,11 +18,25 @@ from nas.core import plugins
 from nas.core.errors import NasError, StudyFileError
 from nas.core.measurement import LARGEST, MeasurementPlan
 from nas.core.recipe import Recipe
-from nas.core.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec, WorkersSpec
+from nas.core.study import (
+    Budget,
+    DataSpec,
+    Objective,
+    RungSpec,
+    StudySpec,
+    TrainingSpec,
+    WorkersSpec,
+)
 from nas.core.trial import MOST_TRIALS
 
-PARTS = {"rungs": RungSpec, "data": DataSpec, "training": TrainingSpec, "measurement": MeasurementPlan,
-         "budget": Budget, "workers": WorkersSpec}
+PARTS = {
+    "rungs": RungSpec,
+    "data": DataSpec,
+    "training": TrainingSpec,
+    "measurement": MeasurementPlan,
+    "budget": Budget,
+    "workers": WorkersSpec,
+}
 
 for _kind in (StudySpec, Recipe, Objective, *PARTS.values()):
     setattr(_kind, "__pydantic_config__", ConfigDict(extra="forbid", strict=True))  # noqa: B010 - mypy knows no such name
@@ -38,22 +52,38 @@ UNITS: Mapping[str, Mapping[str, float]] = {
 """What may stand behind a number, by the metric's unit."""
 UNIT_OF_KEY = {"_s": "seconds", "_j": "joules"}
 """What a key that ends so is in."""
-COSTS = frozenset({"parameters", "macs", "memory_access_cost", "latency", "energy", "modelled_energy", "peak_memory"})
-"""Of these every network has some; of the built-in metrics only `error` may be 0. Others may be anything."""
+COSTS = frozenset(
+    {
+        "parameters",
+        "macs",
+        "memory_access_cost",
+        "latency",
+        "energy",
+        "modelled_energy",
+        "peak_memory",
+    }
+)
+"""Of these every network has some; of the built-in metrics only `error` may be 0. Others may be
+anything.
+"""
 
 
 def quantity(text: str, unit: str) -> float:
-    """The number in SI units that `text` gives for a metric of this unit. Raises `ValueError` for anything else."""
+    """The number in SI units that `text` gives for a metric of this unit. Raises `ValueError` for
+    anything else.
+    """
     known = UNITS.get(unit, {unit: 1})
     number, _, suffix = text.strip().partition(" ")
     if not suffix:
         number = text.strip().rstrip("%abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-        suffix = text.strip()[len(number):]
+        suffix = text.strip()[len(number) :]
     if suffix.strip() not in known:
         message = f"{text!r} is no quantity in {', '.join(name for name in known if name)}"
         raise ValueError(message)
     float(number)  # raises what Decimal would raise otherwise
-    return float(Decimal(number) * Decimal(repr(known[suffix.strip()])))  # 95 % is 0.95, to the last bit
+    return float(
+        Decimal(number) * Decimal(repr(known[suffix.strip()]))
+    )  # 95 % is 0.95, to the last bit
 
 
 class _Loader(yaml.SafeLoader):
@@ -64,13 +94,15 @@ class _Loader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = {str(key) for key in keys if keys.count(key) > 1}
         if twice:
-            raise yaml.MarkedYAMLError(problem=f"given twice: {', '.join(sorted(twice))}",
-                                       problem_mark=node.start_mark)
+            raise yaml.MarkedYAMLError(
+                problem=f"given twice: {', '.join(sorted(twice))}", problem_mark=node.start_mark
+            )
         return super().construct_mapping(node, deep)
 
 
 def read_study(path: str | Path) -> StudySpec:
-    """The study of this file. Puts the file's folder on the import path, so that a study can carry its own space.
+    """The study of this file. Puts the file's folder on the import path, so that a study can carry
+    its own space.
 
     Raises `StudyFileError` with one line for every problem.
     """
@@ -105,20 +137,26 @@ def parse_study(text: str, source: str = "study") -> StudySpec:
 
 
 def _beyond(spec: StudySpec) -> Iterator[str]:
-    """What a file may not ask for; a record that was begun when it could still be asked for stays readable."""
+    """What a file may not ask for; a record that was begun when it could still be asked for stays
+    readable.
+    """
     if spec.workers.kind == "local" and spec.workers.count > 1:
         yield f"workers.count: local workers are one; for {spec.workers.count} at once use kind: tune"
     if spec.name in {".", ".."}:
         yield f"name must be more than dots, for it names the folder of checkpoints, not {spec.name!r}"
-    for where, value, most in (("measurement.image_size", spec.measurement.image_size, LARGEST),
-                               ("budget.trials", spec.budget.trials, MOST_TRIALS),
-                               ("budget.proposals", spec.budget.proposals or 1, MOST_TRIALS)):
+    for where, value, most in (
+        ("measurement.image_size", spec.measurement.image_size, LARGEST),
+        ("budget.trials", spec.budget.trials, MOST_TRIALS),
+        ("budget.proposals", spec.budget.proposals or 1, MOST_TRIALS),
+    ):
         if value > most:
             yield f"{where}: must be at most {most}, not {value}"
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """The recipe of this YAML file; what it leaves out has its default. Raises `StudyFileError` as `read_study`."""
+    """The recipe of this YAML file; what it leaves out has its default. Raises `StudyFileError` as
+    `read_study`.
+    """
     source = str(path)
     try:
         raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 - a SafeLoader
@@ -145,16 +183,26 @@ def _objectives(raw: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _unknown_names(raw: Mapping[str, Any]) -> Iterator[str]:
     """One line for every plugin that is named and cannot be loaded."""
-    named = [("space", raw.get("space"), "nas.spaces"), ("sampler", raw.get("sampler"), "nas.samplers")]
-    for key, field, group in (("data", "dataset", "nas.datasets"), ("data", "fallback", "nas.datasets"),
-                              ("workers", "kind", "nas.workers")):
+    named = [
+        ("space", raw.get("space"), "nas.spaces"),
+        ("sampler", raw.get("sampler"), "nas.samplers"),
+    ]
+    for key, field, group in (
+        ("data", "dataset", "nas.datasets"),
+        ("data", "fallback", "nas.datasets"),
+        ("workers", "kind", "nas.workers"),
+    ):
         part = raw.get(key)
         if isinstance(part, dict):
             named.append((f"{key}.{field}", part.get(field), group))
     scores = raw.get("scores")
-    named += [(f"scores[{index}]", name, "nas.scores")
-              for index, name in enumerate(scores if isinstance(scores, list) else [])]
-    named += [(f"objectives[{index}].metric", o["metric"], "nas.metrics") for index, o in _objectives(raw)]
+    named += [
+        (f"scores[{index}]", name, "nas.scores")
+        for index, name in enumerate(scores if isinstance(scores, list) else [])
+    ]
+    named += [
+        (f"objectives[{index}].metric", o["metric"], "nas.metrics") for index, o in _objectives(raw)
+    ]
     for where, name, group in named:
         if isinstance(name, str):
             try:
@@ -182,7 +230,10 @@ def _limits_out_of_reach(raw: Mapping[str, Any]) -> Iterator[str]:
     """One line for every limit that no network can be within; quantities are numbers by now."""
     for index, objective in _objectives(raw):
         metric, limit = objective["metric"], objective.get("limit")
-        if not isinstance(limit, int | float) or objective.get("direction", "minimize") != "minimize":
+        if (
+            not isinstance(limit, int | float)
+            or objective.get("direction", "minimize") != "minimize"
+        ):
             continue
         if (limit <= 0 and metric in COSTS) or (limit < 0 and metric == "error"):
             least = "more than 0" if metric in COSTS else "at least 0"
@@ -192,7 +243,9 @@ def _limits_out_of_reach(raw: Mapping[str, Any]) -> Iterator[str]:
 def _problem(error: Mapping[str, Any], kind_of_file: Any = StudySpec) -> str:
     """One line for one of pydantic's errors."""
     location = [part for part in error["loc"] if isinstance(part, int | str)]
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    where = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in location
+    ).lstrip(".")
     kind = error["type"]
     if kind in {"unexpected_keyword_argument", "extra_forbidden"}:
         known = _fields(location[:-1], kind_of_file)
@@ -207,7 +260,9 @@ def _problem(error: Mapping[str, Any], kind_of_file: Any = StudySpec) -> str:
         message = f"must be a number, in {unit}"
     elif kind == "tuple_type" and isinstance(given, int | float | str | dict):
         message = f"must be a list, such as [{json.dumps(given)}]"
-    shown = f", not {given!r}" if kind != "value_error" and not isinstance(given, dict | list) else ""
+    shown = (
+        f", not {given!r}" if kind != "value_error" and not isinstance(given, dict | list) else ""
+    )
     return f"{where}: {message}{shown}" if where else message
 
 
@@ -215,5 +270,7 @@ def _fields(location: list[int | str], kind_of_file: Any) -> list[str]:
     """The keys that may stand at this place of a file."""
     kind: Any = kind_of_file
     if location:
-        kind = Objective if location[0] == "objectives" else PARTS.get(str(location[0]), kind_of_file)
+        kind = (
+            Objective if location[0] == "objectives" else PARTS.get(str(location[0]), kind_of_file)
+        )
     return list(kind.__dataclass_fields__)

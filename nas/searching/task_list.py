@@ -16,8 +16,8 @@ Recorder = Callable[[T, Any], T | None]
 class Plan(Generic[T]):
     """Hands out every task once, in order, to whoever works, as a search's engine does.
 
-    `tasks` are numbered by their places. `failures` are the reasons of the tasks that failed, by number; nothing of
-    them is recorded, so that the next call tries them again.
+    `tasks` are numbered by their places. `failures` are the reasons of the tasks that failed, by
+    number; nothing of them is recorded, so that the next call tries them again.
     """
 
     def __init__(self, *, spec: StudySpec, tasks: Sequence[T], record: Recorder[T]) -> None:
@@ -48,7 +48,9 @@ class Plan(Generic[T]):
         """Nobody asks who works on a plan's tasks."""
 
     def report(self, number: int, event: Event) -> Decision:
-        """Record what a worker found; whether it should go on. A worker may be late for a task that is over."""
+        """Record what a worker found; whether it should go on. A worker may be late for a task that
+        is over.
+        """
         if number not in self._running:
             return Decision.END
         left = self._record(self._tasks[number], event)

@@ -1,6 +1,7 @@
 """Evaluators without data and training, for tests of engines and workers and for timing them.
 
-Their figures are arithmetic on the architecture, marked as modelled: they say nothing about any network.
+Their figures are arithmetic on the architecture, marked as modelled: they say nothing about any
+network.
 """
 
 import os
@@ -17,7 +18,9 @@ from nas.searching.evaluators.contract import Job, Preparation
 
 
 class ArithmeticEvaluator:
-    """Ends every trial at once: counts, a latency from the MACs, an error that falls with parameters and epochs."""
+    """Ends every trial at once: counts, a latency from the MACs, an error that falls with
+    parameters and epochs.
+    """
 
     @classmethod
     def prepare(cls, job: Job) -> Preparation:
@@ -32,20 +35,39 @@ class ArithmeticEvaluator:
         counts = count(task.architecture, 32, 10)
         if not task.evaluation.measurements:
             latency = counts.memory_access_cost * 1e-9
-            yield Measured(measurements=(
-                Measurement.counted("parameters", "1", counts.parameters),
-                Measurement.counted("macs", "1", counts.macs),
-                Measurement(metric="latency", unit="s", value=latency, ci_low=latency, ci_high=latency,
-                            kind=Kind.MODELLED, method="arithmetic"),
-            ), seconds=0.0)
+            yield Measured(
+                measurements=(
+                    Measurement.counted("parameters", "1", counts.parameters),
+                    Measurement.counted("macs", "1", counts.macs),
+                    Measurement(
+                        metric="latency",
+                        unit="s",
+                        value=latency,
+                        ci_low=latency,
+                        ci_high=latency,
+                        kind=Kind.MODELLED,
+                        method="arithmetic",
+                    ),
+                ),
+                seconds=0.0,
+            )
         for epochs in self.job.spec.rungs.epochs:
             if not task.evaluation.rungs or epochs > task.evaluation.rungs[-1].epochs:
                 yield self.train(task, epochs, counts.parameters)
 
-    def train(self, task: Task, epochs: float, parameters: int) -> Trained:  # noqa: ARG002 - for subclasses
+    def train(self, task: Task, epochs: float, parameters: int) -> Trained:
         """One rung."""
         error = 0.9 / (1 + epochs * parameters**0.25)
-        return Trained(rung=Rung(epochs=epochs, error=error, train_loss=error, images=1, train_s=0.0, validation_s=0.0))
+        return Trained(
+            rung=Rung(
+                epochs=epochs,
+                error=error,
+                train_loss=error,
+                images=1,
+                train_s=0.0,
+                validation_s=0.0,
+            )
+        )
 
 
 class FailingEvaluator(ArithmeticEvaluator):
@@ -72,7 +94,9 @@ class MistakenEvaluator(ArithmeticEvaluator):
 
 
 class DyingEvaluator(ArithmeticEvaluator):
-    """Kills its own process with SIGKILL the first time that trial 1 reaches its last rung, and logs every rung."""
+    """Kills its own process with SIGKILL the first time that trial 1 reaches its last rung, and
+    logs every rung.
+    """
 
     def train(self, task: Task, epochs: float, parameters: int) -> Trained:
         """One rung, or the end of the process."""

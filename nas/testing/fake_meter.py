@@ -1,4 +1,6 @@
-"""A meter whose clock moves only when work is done, so that no test sleeps. Its figures say nothing about a machine."""
+"""A meter whose clock moves only when work is done, so that no test sleeps. Its figures say nothing
+about a machine.
+"""
 
 import math
 import random
@@ -12,10 +14,12 @@ from nas.measuring.meters.watch import DeviceState
 
 
 class FakeMeter(CommonMeter):
-    """Time passes by `work`; the device draws `power_w`, which its counter shows each `step_s`, first at `phase_s`.
+    """Time passes by `work`; the device draws `power_w`, which its counter shows each `step_s`,
+    first at `phase_s`.
 
-    Without `power_w` there is no energy counter. `waited_s` and `foreign_s` are the host's load, `tells` what a look at
-    the device sees at a moment, `busy` how busy it was then in percent; all are free to change.
+    Without `power_w` there is no energy counter. `waited_s` and `foreign_s` are the host's load,
+    `tells` what a look at the device sees at a moment, `busy` how busy it was then in percent; all
+    are free to change.
     """
 
     torch_device = "cpu"
@@ -23,7 +27,9 @@ class FakeMeter(CommonMeter):
     energy_method = "fake counter"
     memory_method = "live tensors"
 
-    def __init__(self, *, power_w: float | None = None, step_s: float = 0.1, phase_s: float = 0.0) -> None:
+    def __init__(
+        self, *, power_w: float | None = None, step_s: float = 0.1, phase_s: float = 0.0
+    ) -> None:
         self.device = Device(kind="fake", name="fake", identity="fake-0", device_class="fake")
         self.now_s = 0.0
         self.waited_s = 0.0
@@ -74,20 +80,30 @@ class FakeMeter(CommonMeter):
 
 
 class SharedCpu(FakeMeter):
-    """The CPU of a virtual machine: the pace of all that runs on it wanders, by `spread` (a share) several times a
-    second."""
+    """The CPU of a virtual machine: the pace of all that runs on it wanders, by `spread` (a share)
+    several times a second.
+    """
 
     def __init__(self, seed: int = 0, spread: float = 0.03) -> None:
         super().__init__()
-        self.device = Device(kind="cpu", name="fake", identity="fake-0", device_class="fake",
-                             details={"hypervisor": "KVM"})
+        self.device = Device(
+            kind="cpu",
+            name="fake",
+            identity="fake-0",
+            device_class="fake",
+            details={"hypervisor": "KVM"},
+        )
         self._rng, self._spread, self._pace, self._until_s = random.Random(seed), spread, 1.0, 0.0
 
     def network(self, seconds: float) -> Callable[[], None]:
         """A network whose calls take so long at the first pace."""
+
         def call() -> None:
             if self.now_s >= self._until_s:
-                self._pace = min(max(self._pace * math.exp(self._rng.gauss(0, self._spread)), 0.8), 1.6)
+                self._pace = min(
+                    max(self._pace * math.exp(self._rng.gauss(0, self._spread)), 0.8), 1.6
+                )
                 self._until_s = self.now_s + self._rng.uniform(0.05, 0.4)
             self.work(seconds * self._pace)
+
         return call

@@ -1,4 +1,6 @@
-"""What every meter of the group `nas.meters` must do. Derive a test class, give it `make`, let pytest collect it."""
+"""What every meter of the group `nas.meters` must do. Derive a test class, give it `make`, let
+pytest collect it.
+"""
 
 from abc import ABC, abstractmethod
 
@@ -22,14 +24,19 @@ class MeterContract(ABC):
         with self.make() as meter:
             assert isinstance(meter, Meter)
             assert all((meter.clock, meter.energy_method, meter.memory_method))
-            assert torch.empty(1, device=meter.torch_device).device == torch.device(meter.torch_device)
+            assert torch.empty(1, device=meter.torch_device).device == torch.device(
+                meter.torch_device
+            )
 
     def test_the_device_keeps_its_identity(self) -> None:
         """Two meters of one device name the same device and class."""
         with self.make() as one, self.make() as other:
             assert one.device.identity
             assert one.device.device_class
-            assert (one.device.identity, one.device.device_class) == (other.device.identity, other.device.device_class)
+            assert (one.device.identity, one.device.device_class) == (
+                other.device.identity,
+                other.device.device_class,
+            )
 
     def test_the_clock_never_goes_back(self) -> None:
         """A thousand readings are in order."""
@@ -38,8 +45,8 @@ class MeterContract(ABC):
         assert readings == sorted(readings)
 
     def test_energy_is_a_growing_number_or_a_reason(self) -> None:
-        """Where there is no reason against it, the counter does not fall, or power is drawn; else reading the counter
-        raises a part of the reason.
+        """Where there is no reason against it, the counter does not fall, or power is drawn; else
+        reading the counter raises a part of the reason.
 
         Zero joules are never an answer to a missing sensor.
         """
@@ -55,7 +62,9 @@ class MeterContract(ABC):
                 assert 0 <= first_j <= second_j
 
     def test_the_host_load_counts_up(self) -> None:
-        """Waiting never falls, but for the kernel's tick, and there is at least one core; or the load is unknown."""
+        """Waiting never falls, but for the kernel's tick, and there is at least one core; or the
+        load is unknown.
+        """
         with self.make() as meter:
             first, second = meter.host_load(), meter.host_load()
         if first is not None and second is not None:
@@ -63,7 +72,9 @@ class MeterContract(ABC):
             assert second.cores >= 1
 
     def test_peak_memory_is_that_of_live_tensors(self) -> None:
-        """Two tensors of 1 MiB held at once are 2 MiB, one after the other 1 MiB, and a second call finds the same."""
+        """Two tensors of 1 MiB held at once are 2 MiB, one after the other 1 MiB, and a second call
+        finds the same.
+        """
         with self.make() as meter:
 
             def one() -> None:
@@ -85,7 +96,9 @@ class MeterContract(ABC):
         with self.make() as meter:
 
             def in_place() -> torch.Tensor:
-                return torch.empty(MEBIBYTE, device=meter.torch_device).fill_(-1).relu_().view(2, -1)
+                return (
+                    torch.empty(MEBIBYTE, device=meter.torch_device).fill_(-1).relu_().view(2, -1)
+                )
 
             assert meter.peak_memory_bytes(in_place) == 4 * MEBIBYTE
 

@@ -16,7 +16,9 @@ from nas.training.trainer import Trainer
 
 ROUNDS = 5
 HOPELESS = 1.5
-"""A candidate that took this many times the fastest one's time in the first round is not timed again."""
+"""A candidate that took this many times the fastest one's time in the first round is not timed
+again.
+"""
 STEPS_PER_ROUND = {"cpu": 1, "cuda": 20}
 
 
@@ -32,14 +34,20 @@ class NumericsFigure:
         return {**self.numerics.to_dict(), "images_per_s": self.images_per_s}
 
 
-def choose_numerics(spec: TrainingSpec, device: torch.device | str, build: Callable[[], nn.Module], *,
-                    image_size: int = 32, rounds: int = ROUNDS,
-                    clock: Callable[[], float] = time.perf_counter) -> tuple[Numerics, tuple[NumericsFigure, ...]]:
+def choose_numerics(
+    spec: TrainingSpec,
+    device: torch.device | str,
+    build: Callable[[], nn.Module],
+    *,
+    image_size: int = 32,
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[Numerics, tuple[NumericsFigure, ...]]:
     """The fastest numerics that `spec` leaves open, and the figures of all, in images per second.
 
-    `build` makes the reference network, with any number of classes. All candidates train it in turns on random
-    images, so that a busy moment of the machine hits all alike; hopeless ones once. With a single candidate nothing
-    is measured.
+    `build` makes the reference network, with any number of classes. All candidates train it in
+    turns on random images, so that a busy moment of the machine hits all alike; hopeless ones once.
+    With a single candidate nothing is measured.
     """
     device = torch.device(device)
     found = candidates(spec, device)
@@ -54,23 +62,38 @@ def choose_numerics(spec: TrainingSpec, device: torch.device | str, build: Calla
         for trainer in trainers:
             seconds[trainer.numerics].append(_timed(trainer, clock))
         best = min(times[0] for times in seconds.values())
-        trainers = [trainer for trainer in trainers if seconds[trainer.numerics][0] <= HOPELESS * best]
+        trainers = [
+            trainer for trainer in trainers if seconds[trainer.numerics][0] <= HOPELESS * best
+        ]
     images_per_round = spec.batch_size * STEPS_PER_ROUND.get(device.type, 1)
-    figures = tuple(NumericsFigure(numerics=numerics, images_per_s=images_per_round / statistics.median(times))
-                    for numerics, times in seconds.items())
+    figures = tuple(
+        NumericsFigure(numerics=numerics, images_per_s=images_per_round / statistics.median(times))
+        for numerics, times in seconds.items()
+    )
     return max(figures, key=lambda figure: figure.images_per_s).numerics, figures
 
 
 def _noise(count: int, size: int) -> Images:
     random = torch.Generator().manual_seed(0)
-    return Images(torch.randint(256, (count, 3, size, size), dtype=torch.uint8, generator=random),
-                  torch.zeros(count, dtype=torch.int64))
+    return Images(
+        torch.randint(256, (count, 3, size, size), dtype=torch.uint8, generator=random),
+        torch.zeros(count, dtype=torch.int64),
+    )
 
 
-def _trainer(model: nn.Module, images: Images, spec: TrainingSpec, numerics: Numerics,
-             device: torch.device) -> Trainer:
-    return Trainer(model=model.train(), train=images, validation=images, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25),
-                   spec=spec, numerics=numerics, device=device)
+def _trainer(
+    model: nn.Module, images: Images, spec: TrainingSpec, numerics: Numerics, device: torch.device
+) -> Trainer:
+    return Trainer(
+        model=model.train(),
+        train=images,
+        validation=images,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        spec=spec,
+        numerics=numerics,
+        device=device,
+    )
 
 
 def _timed(trainer: Trainer, clock: Callable[[], float]) -> float:

@@ -10,12 +10,18 @@ from torch import nn
 from nas.core.errors import InvalidValueError
 from nas.core.study import AutoPrecision, TrainingSpec
 
-DTYPES = {AutoPrecision.FP32: torch.float32, AutoPrecision.BF16: torch.bfloat16, AutoPrecision.FP16: torch.float16}
+DTYPES = {
+    AutoPrecision.FP32: torch.float32,
+    AutoPrecision.BF16: torch.bfloat16,
+    AutoPrecision.FP16: torch.float16,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Numerics:
-    """How a training computes; fixed for a study, since results depend on it. Weights are fp32 in any case."""
+    """How a training computes; fixed for a study, since results depend on it. Weights are fp32 in
+    any case.
+    """
 
     precision: AutoPrecision = AutoPrecision.FP32
     channels_last: bool = True
@@ -38,7 +44,9 @@ class Numerics:
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context to compute the network's outputs in."""
-        return torch.autocast(device.type, self.dtype, enabled=self.precision is not AutoPrecision.FP32)
+        return torch.autocast(
+            device.type, self.dtype, enabled=self.precision is not AutoPrecision.FP32
+        )
 
     def prepared(self, model: nn.Module, device: torch.device) -> nn.Module:
         """The model on the device in this layout; changes the model itself."""
@@ -62,13 +70,18 @@ def candidates(spec: TrainingSpec, device: torch.device) -> list[Numerics]:
     if spec.precision is AutoPrecision.AUTO:
         precisions = _precisions(device)
     elif spec.precision is AutoPrecision.FP16 and device.type != "cuda":
-        raise InvalidValueError(f"training.precision fp16 needs a CUDA device, not {device.type}; "
-                                f"take bf16, fp32 or auto")
+        raise InvalidValueError(
+            f"training.precision fp16 needs a CUDA device, not {device.type}; "
+            f"take bf16, fp32 or auto"
+        )
     else:
         precisions = [spec.precision]
     layouts = [True, False] if spec.channels_last is None else [spec.channels_last]
-    return [Numerics(precision=precision, channels_last=layout, compile=spec.compile)
-            for precision in precisions for layout in layouts]
+    return [
+        Numerics(precision=precision, channels_last=layout, compile=spec.compile)
+        for precision in precisions
+        for layout in layouts
+    ]
 
 
 def _precisions(device: torch.device) -> list[AutoPrecision]:

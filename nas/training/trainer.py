@@ -1,7 +1,8 @@
 """The training loop of one network, rung by rung.
 
-Everything random in it is a function of (seed, epoch) or (seed, step), so that a training that goes on from a rung's
-checkpoint gives the same bits as one that was never interrupted, on the same device with the same number of threads.
+Everything random in it is a function of (seed, epoch) or (seed, step), so that a training that goes
+on from a rung's checkpoint gives the same bits as one that was never interrupted, on the same
+device with the same number of threads.
 """
 
 import time
@@ -33,26 +34,47 @@ ORDER, AUGMENTATION = 0, 1
 class Trainer:
     """Trains one model and judges it at each rung.
 
-    `model` maps (N, 3, H, W) to logits (N, classes) and is changed in place; `train` and `validation` lie on `device`.
-    `threads` is set for the time of each run, None leaves it. `step_aside` is called between steps and may take its
-    time, which does not count; on CUDA, kernels of the last step may still run when it is called. `clock` gives
-    seconds.
+    `model` maps (N, 3, H, W) to logits (N, classes) and is changed in place; `train` and
+    `validation` lie on `device`. `threads` is set for the time of each run, None leaves it.
+    `step_aside` is called between steps and may take its time, which does not count; on CUDA,
+    kernels of the last step may still run when it is called. `clock` gives seconds.
     """
 
-    def __init__(self, *, model: nn.Module, train: Images, validation: Images, mean: Channels, std: Channels,
-                 spec: TrainingSpec, numerics: Numerics, device: torch.device | str = "cpu", seed: int = 0,
-                 threads: int | None = None, step_aside: Callable[[], object] | None = None,
-                 clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        train: Images,
+        validation: Images,
+        mean: Channels,
+        std: Channels,
+        spec: TrainingSpec,
+        numerics: Numerics,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        threads: int | None = None,
+        step_aside: Callable[[], object] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.device = torch.device(device)
         self.spec, self.numerics, self.seed, self.threads = spec, numerics, seed, threads
-        self.train_images, self.validation_images, self.mean, self.std = train, validation, mean, std
+        self.train_images, self.validation_images, self.mean, self.std = (
+            train,
+            validation,
+            mean,
+            std,
+        )
         self.model = numerics.prepared(model, self.device)
         self.epochs = 0.0
         self.batch_size = min(spec.batch_size, len(train))
         self.steps_per_epoch = len(train) // self.batch_size
-        self._forward: Callable[[Tensor], Tensor] = torch.compile(self.model) if numerics.compile else self.model
+        self._forward: Callable[[Tensor], Tensor] = (
+            torch.compile(self.model) if numerics.compile else self.model
+        )
         self._optimizer = sgd(self.model, spec)
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=numerics.precision is AutoPrecision.FP16)
+        self._scaler = torch.amp.GradScaler(
+            self.device.type, enabled=numerics.precision is AutoPrecision.FP16
+        )
         self._random = torch.Generator(self.device)
         self._order = (-1, torch.empty(0))
         self.step_aside, self._clock, self._aside_s = step_aside, clock, 0.0
@@ -60,29 +82,45 @@ class Trainer:
     def run(self, start_epochs: float, end_epochs: float) -> Rung:
         """Train on from `start_epochs`, where the model must stand, to `end_epochs`, and validate.
 
-        An epoch is all whole batches of the training images in a fresh order. Raises `TrialFailedError` where the
-        loss or the validation outputs are not finite.
+        An epoch is all whole batches of the training images in a fresh order. Raises
+        `TrialFailedError` where the loss or the validation outputs are not finite.
         """
         if start_epochs != self.epochs:
-            raise InvalidValueError(f"the model stands at {self.epochs} epochs, not at {start_epochs}")
+            raise InvalidValueError(
+                f"the model stands at {self.epochs} epochs, not at {start_epochs}"
+            )
         steps = steps_between(start_epochs, end_epochs, len(self.train_images), self.batch_size)
         with global_settings(self.threads):
             started_s = self._working_s()
-            train_loss = self._train(steps, [at_step(k, len(steps), self.spec.warmup) for k in range(len(steps))])
+            train_loss = self._train(
+                steps, [at_step(k, len(steps), self.spec.warmup) for k in range(len(steps))]
+            )
             trained_s = self._working_s()
             error = self._judge(self.validation_images)
             validated_s = self._working_s()
             threads = torch.get_num_threads()
         self.epochs = end_epochs
-        return Rung(epochs=end_epochs, error=error, train_loss=train_loss, images=len(steps) * self.batch_size,
-                    train_s=trained_s - started_s, validation_s=validated_s - trained_s,
-                    numerics={**self.numerics.to_dict(), "device": self.device.type, "threads": threads,
-                              "torch": torch.__version__})
+        return Rung(
+            epochs=end_epochs,
+            error=error,
+            train_loss=train_loss,
+            images=len(steps) * self.batch_size,
+            train_s=trained_s - started_s,
+            validation_s=validated_s - trained_s,
+            numerics={
+                **self.numerics.to_dict(),
+                "device": self.device.type,
+                "threads": threads,
+                "torch": torch.__version__,
+            },
+        )
 
     def step(self, step: int, learning_rate: float) -> Tensor:
-        """Train on batch `step`, counted from the beginning of epoch 0; gives the loss, a scalar on the device."""
+        """Train on batch `step`, counted from the beginning of epoch 0; gives the loss, a scalar on
+        the device.
+        """
         epoch, place = divmod(step, self.steps_per_epoch)
-        chosen = self._epoch_order(epoch)[place * self.batch_size:(place + 1) * self.batch_size]
+        chosen = self._epoch_order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
         inputs = self._augmented(self.train_images.images[chosen], step)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
@@ -96,11 +134,15 @@ class Trainer:
         return loss.detach()
 
     def save(self, path: Path, digest: str) -> None:
-        """Write weights, momentum and epochs to `path`, whole or not at all; `digest` names the architecture."""
+        """Write weights, momentum and epochs to `path`, whole or not at all; `digest` names the
+        architecture.
+        """
         write_checkpoint(path, self._checkpoint(digest))
 
     def load(self, path: Path, digest: str) -> float:
-        """Go on from what `save` wrote; gives its epochs. Raises `CorruptFileError` where it does not fit."""
+        """Go on from what `save` wrote; gives its epochs. Raises `CorruptFileError` where it does
+        not fit.
+        """
         try:
             self._restore(read_checkpoint(path, digest))
         except (RuntimeError, AttributeError) as error:
@@ -110,11 +152,18 @@ class Trainer:
 
     def _checkpoint(self, digest: str) -> Checkpoint:
         """All that the training goes on from."""
-        buffers = {name: self._optimizer.state[parameter].get("momentum_buffer")
-                   for name, parameter in self.model.named_parameters()}
+        buffers = {
+            name: self._optimizer.state[parameter].get("momentum_buffer")
+            for name, parameter in self.model.named_parameters()
+        }
         momentum = {name: buffer for name, buffer in buffers.items() if buffer is not None}
-        return Checkpoint(epochs=self.epochs, digest=digest, weights=self.model.state_dict(), momentum=momentum,
-                          scaler=self._scaler.state_dict())
+        return Checkpoint(
+            epochs=self.epochs,
+            digest=digest,
+            weights=self.model.state_dict(),
+            momentum=momentum,
+            scaler=self._scaler.state_dict(),
+        )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Stand where the checkpoint was made."""
@@ -127,7 +176,7 @@ class Trainer:
             self._scaler.load_state_dict(dict(checkpoint.scaler))
         self.epochs = checkpoint.epochs
 
-    def _loss(self, logits: Tensor, labels: Tensor, inputs: Tensor) -> Tensor:  # noqa: ARG002 - for those who compare
+    def _loss(self, logits: Tensor, labels: Tensor, inputs: Tensor) -> Tensor:
         """The loss of one batch, a scalar; `inputs` are what the network saw."""
         return F.cross_entropy(logits, labels, label_smoothing=self.spec.label_smoothing)
 
@@ -139,7 +188,7 @@ class Trainer:
         for k, step in enumerate(steps):
             losses[k] = self.step(step, rates[k])
             if (k + 1) % CHECK_EVERY == 0 or k + 1 == len(steps):
-                _check(losses[:k + 1], steps, rates)
+                _check(losses[: k + 1], steps, rates)
             self._let_others()
         return losses.mean().item()
 
@@ -150,8 +199,11 @@ class Trainer:
         right = torch.zeros((), dtype=torch.int64, device=self.device)
         finite = torch.ones((), dtype=torch.bool, device=self.device)
         images, labels = judges.images, judges.labels
-        for batch, truth in zip(torch.split(images, VALIDATION_BATCH), torch.split(labels, VALIDATION_BATCH),
-                                strict=True):
+        for batch, truth in zip(
+            torch.split(images, VALIDATION_BATCH),
+            torch.split(labels, VALIDATION_BATCH),
+            strict=True,
+        ):
             with self.numerics.autocast(self.device):
                 logits = self._forward(self._normalised(batch))
             right += (logits.argmax(1) == truth).sum()
@@ -173,18 +225,24 @@ class Trainer:
         return augment.cutout(inputs, self.spec.cutout, random) if self.spec.cutout else inputs
 
     def _normalised(self, batch: Tensor) -> Tensor:
-        return augment.normalise(batch, self.mean, self.std, self.numerics.dtype, self.numerics.memory_format)
+        return augment.normalise(
+            batch, self.mean, self.std, self.numerics.dtype, self.numerics.memory_format
+        )
 
     def _epoch_order(self, epoch: int) -> Tensor:
         """The indices of the training images in the order of this epoch."""
         if self._order[0] != epoch:
             stream = self._stream(ORDER, epoch)
-            self._order = epoch, torch.randperm(len(self.train_images), device=self.device, generator=stream)
+            self._order = (
+                epoch,
+                torch.randperm(len(self.train_images), device=self.device, generator=stream),
+            )
         return self._order[1]
 
     def _stream(self, purpose: int, number: int) -> torch.Generator:
-        """The generator at the start of a stream of its own. torch's CPU generator keeps only 32 bits of a seed, so
-        they are mixed first."""
+        """The generator at the start of a stream of its own. torch's CPU generator keeps only 32
+        bits of a seed, so they are mixed first.
+        """
         mixed = np.random.SeedSequence((self.seed, purpose, number)).generate_state(1)[0]
         return self._random.manual_seed(int(mixed))
 
@@ -202,20 +260,31 @@ class Trainer:
 
 
 def sgd(model: nn.Module, spec: TrainingSpec) -> torch.optim.SGD:
-    """Nesterov SGD in one fused kernel; weight decay on kernels and matrices, not on BatchNorm and biases."""
+    """Nesterov SGD in one fused kernel; weight decay on kernels and matrices, not on BatchNorm and
+    biases.
+    """
     parameters = list(model.parameters())
-    groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": spec.weight_decay},
-              {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
-    return torch.optim.SGD([group for group in groups if group["params"]], lr=spec.learning_rate,
-                           momentum=spec.momentum, nesterov=spec.momentum > 0, fused=True)
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": spec.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=spec.learning_rate,
+        momentum=spec.momentum,
+        nesterov=spec.momentum > 0,
+        fused=True,
+    )
 
 
 def _check(losses: Tensor, steps: range, rates: list[float]) -> None:
     wrong = (~losses.isfinite()).nonzero()
     if len(wrong):
         k = int(wrong[0])
-        raise TrialFailedError(f"the training loss is {losses[k].item()} at step {steps[k]}, "
-                               f"{k + 1} of {len(steps)} in its rung, at learning rate {rates[k]:.4g}")
+        raise TrialFailedError(
+            f"the training loss is {losses[k].item()} at step {steps[k]}, "
+            f"{k + 1} of {len(steps)} in its rung, at learning rate {rates[k]:.4g}"
+        )
 
 
 @contextmanager

@@ -1,7 +1,9 @@
-"""Between the two of the first search: of networks drawn at random half take 60 to 200 million MACs, half 200 to 590.
+"""Between the two of the first search: of networks drawn at random half take 60 to 200 million
+MACs, half 200 to 590.
 
-What the first search's 48 networks had in common at their best: no eSE, one block per stage, a narrow first stage. So
-these are fixed or kept narrow here, and the second and the third stage may be wider than VoVNet-27-slim's.
+What the first search's 48 networks had in common at their best: no eSE, one block per stage, a
+narrow first stage. So these are fixed or kept narrow here, and the second and the third stage may
+be wider than VoVNet-27-slim's.
 """
 
 from dataclasses import replace

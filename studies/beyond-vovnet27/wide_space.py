@@ -1,7 +1,9 @@
-"""The wider half of the CIFAR space without depthwise layers: 20 to 600 million MACs, some 2 to 15 ms on one CPU core.
+"""The wider half of the CIFAR space without depthwise layers: 20 to 600 million MACs, some 2 to 15
+ms on one CPU core.
 
-The widest widths are VoVNet-27-slim's of its first three stages; with three stages instead of four and a stem that may
-be narrow, since 64 and 128 channels at full resolution are a fifth of VoVNet-27-slim's MACs on small images.
+The widest widths are VoVNet-27-slim's of its first three stages; with three stages instead of four
+and a stem that may be narrow, since 64 and 128 channels at full resolution are a fifth of
+VoVNet-27-slim's MACs on small images.
 """
 
 from dataclasses import replace

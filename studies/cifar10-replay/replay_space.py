@@ -1,4 +1,6 @@
-"""The narrower half of the CIFAR space: networks that one CPU core trains for an epoch in a minute or three."""
+"""The narrower half of the CIFAR space: networks that one CPU core trains for an epoch in a minute
+or three.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,6 @@
-"""The narrow end of the CIFAR space: 7 to 47 million MACs, briefly trained by one core in half a minute."""
+"""The narrow end of the CIFAR space: 7 to 47 million MACs, briefly trained by one core in half a
+minute.
+"""
 
 from dataclasses import replace
 

@@ -2,10 +2,11 @@
 
     python nas_bench_201.py data.anb baseline_accuracy nas-bench-201.csv
 
-`data.anb` is in the package analog-nasbench 0.1.3 (no licence named: not kept here), with CIFAR-10 accuracies of every
-cell: `baseline_accuracy` in floating point, `analog_accuracy` on simulated analog hardware. MACs and parameters
-are arithmetic: each of 6 edges occurs in 5 cells at each of 3 resolutions, with 0.262 million MACs as a 1x1 convolution
-and 9 times as many as a 3x3 convolution; the rest of the network has 7.78 million MACs and 73,306 parameters.
+`data.anb` is in the package analog-nasbench 0.1.3 (no licence named: not kept here), with CIFAR-10
+accuracies of every cell: `baseline_accuracy` in floating point, `analog_accuracy` on simulated
+analog hardware. MACs and parameters are arithmetic: each of 6 edges occurs in 5 cells at each of 3
+resolutions, with 0.262 million MACs as a 1x1 convolution and 9 times as many as a 3x3 convolution;
+the rest of the network has 7.78 million MACs and 73,306 parameters.
 """
 
 import csv
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 OPERATIONS = ("skip", "none", "conv3x3", "conv1x1", "pool")
-"""In the order of the package's numbers, found by the counts and mean accuracies of networks of one operation."""
+"""In the order of the package's numbers, found by the counts and mean accuracies of networks of one
+operation.
+"""
 
 
 class _Record:
@@ -44,13 +47,23 @@ def main() -> None:
         cells = _Unpickler(file).load()
     with Path(target).open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow([*(f"choice:edge{i}" for i in range(6)), "accuracy:0", "cost:macs", "cost:parameters"])
+        rows.writerow(
+            [*(f"choice:edge{i}" for i in range(6)), "accuracy:0", "cost:macs", "cost:parameters"]
+        )
         for cell, record in cells.items():
-            three, one = (sum(OPERATIONS[i] == name for i in cell) for name in ("conv3x3", "conv1x1"))
+            three, one = (
+                sum(OPERATIONS[i] == name for i in cell) for name in ("conv3x3", "conv1x1")
+            )
             macs = 7.78 + 15 * 0.262144 * (9 * three + one)
             parameters = 0.073306 + 0.24304 * three + 0.028 * one
-            rows.writerow([*(OPERATIONS[i] for i in cell), float(getattr(record, column)), round(macs, 5),
-                           round(parameters, 6)])
+            rows.writerow(
+                [
+                    *(OPERATIONS[i] for i in cell),
+                    float(getattr(record, column)),
+                    round(macs, 5),
+                    round(parameters, 6),
+                ]
+            )
 
 
 if __name__ == "__main__":

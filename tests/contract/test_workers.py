@@ -29,7 +29,9 @@ class TestLocalWorkers(WorkersContract):
 
     def test_more_than_this_process_has_is_refused_before_anything_is_written(self, spec, tmp_path):
         spec = replace(spec, workers=WorkersSpec(cpus=10_000))
-        with pytest.raises(NasError, match=r"asks for 10000 CPU and this process has \d+; lower workers\.cpus"):
+        with pytest.raises(
+            NasError, match=r"asks for 10000 CPU and this process has \d+; lower workers\.cpus"
+        ):
             self.search(spec, tmp_path, "ArithmeticEvaluator")
         with Store.open(tmp_path / "nas.db") as store:
             assert store.studies() == []
@@ -60,15 +62,30 @@ class TestTuneWorkers(WorkersContract):
         return plugins.load("nas.workers", "tune")(self.address)
 
     def test_without_an_address_it_makes_a_cluster_of_its_own(self, tmp_path):
-        """In another process: Ray turns token authentication on for good there, which this file's cluster lacks."""
+        """In another process: Ray turns token authentication on for good there, which this file's
+        cluster lacks.
+        """
         database = tmp_path / "nas.db"
-        command = ["bench", "engine", "--workers", "tune", "--trials", "2", "--database", str(database)]
-        subprocess.run([sys.executable, "-c", "from nas.cli import main; main()", *command], check=True)
+        command = [
+            "bench",
+            "engine",
+            "--workers",
+            "tune",
+            "--trials",
+            "2",
+            "--database",
+            str(database),
+        ]
+        subprocess.run(
+            [sys.executable, "-c", "from nas.cli import main; main()", *command], check=True
+        )
         with Store.open(database, read_only=True) as store:
             assert [trial.state for trial in store.trials("bench-engine")] == ["complete"] * 2
 
     def test_a_killed_worker_costs_no_finished_rung_and_no_trial(self, spec, tmp_path):
-        """Trial 1's process is killed at its last rung: it goes on there, in a new process, no rung is done twice."""
+        """Trial 1's process is killed at its last rung: it goes on there, in a new process, no rung
+        is done twice.
+        """
         trials = self.search(spec, tmp_path, "DyingEvaluator")
         done = [line.split() for line in (tmp_path / "rungs.log").read_text().splitlines()]
         assert (tmp_path / "died").exists()
@@ -89,13 +106,17 @@ class TestTuneWorkers(WorkersContract):
         assert len({trial.architecture.digest for trial in trials}) == spec.budget.trials
 
     def test_tune_forgets_the_trials_that_are_over(self, spec, tmp_path):
-        """So that the driver's memory does not grow: when the last ends, there are no more than it and two others."""
+        """So that the driver's memory does not grow: when the last ends, there are no more than it
+        and two others.
+        """
         spec, kept = replace(spec, budget=Budget(trials=12)), []
 
         def trials():
             gc.collect()
-            return sum(type(each).__name__ == "Trial" and type(each).__module__.startswith("ray.tune")
-                       for each in gc.get_objects())
+            return sum(
+                type(each).__name__ == "Trial" and type(each).__module__.startswith("ray.tune")
+                for each in gc.get_objects()
+            )
 
         def count(trial):
             if trial.state != "running":
@@ -103,16 +124,28 @@ class TestTuneWorkers(WorkersContract):
 
         before = trials()  # those of other tests
 
-        with Store.open(tmp_path / "nas.db") as store, open_search(
-                spec, store=store, workers=self.workers(), folder=tmp_path, artifacts=tmp_path, listener=count,
-                evaluator="nas.testing.evaluators:ArithmeticEvaluator") as search:
+        with (
+            Store.open(tmp_path / "nas.db") as store,
+            open_search(
+                spec,
+                store=store,
+                workers=self.workers(),
+                folder=tmp_path,
+                artifacts=tmp_path,
+                listener=count,
+                evaluator="nas.testing.evaluators:ArithmeticEvaluator",
+            ) as search,
+        ):
             search.run()
         assert len(kept) >= 12
         assert kept[-1] - before <= 3
 
     def test_more_than_the_cluster_has_is_refused_clearly(self, spec, tmp_path):
         spec = replace(spec, workers=WorkersSpec(kind="tune", cpus=10_000))
-        with pytest.raises(ClusterError, match=r"asks for 10000 CPU and the whole cluster has .*lower workers\.cpus"):
+        with pytest.raises(
+            ClusterError,
+            match=r"asks for 10000 CPU and the whole cluster has .*lower workers\.cpus",
+        ):
             self.search(spec, tmp_path, "ArithmeticEvaluator")
 
     def test_a_cluster_that_is_not_there_is_named(self, spec, tmp_path):
@@ -123,7 +156,10 @@ class TestTuneWorkers(WorkersContract):
 
 def test_an_address_for_rays_client_is_refused_with_what_would_be_right(tmp_path):
     """The driver holds the record, so it has to run on the cluster itself."""
-    job = Job(spec=StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),)),
-              artifacts=str(tmp_path), folder=str(tmp_path))
+    job = Job(
+        spec=StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),)),
+        artifacts=str(tmp_path),
+        folder=str(tmp_path),
+    )
     with pytest.raises(ClusterError, match="run nas search on a machine of the cluster"):
         plugins.load("nas.workers", "tune")("ray://head:10001").prepare(job)

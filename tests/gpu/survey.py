@@ -2,10 +2,11 @@
 
     ./run python tests/gpu/survey.py survey.json
 
-It changes nothing on the GPU. It answers what no document does: the energy counter's rhythm, idle and under load;
-whether reading it often disturbs it; whether counter and power agree, at several rates; how far a network is from its
-own copy in latency and energy over 20 cycles (A/A); how blocks correlate; whether another process is seen. Five to six
-minutes on an otherwise idle GPU. Every part that fails says why in its place, and the others go on.
+It changes nothing on the GPU. It answers what no document does: the energy counter's rhythm, idle
+and under load; whether reading it often disturbs it; whether counter and power agree, at several
+rates; how far a network is from its own copy in latency and energy over 20 cycles (A/A); how blocks
+correlate; whether another process is seen. Five to six minutes on an otherwise idle GPU. Every part
+that fails says why in its place, and the others go on.
 """
 
 import json
@@ -48,17 +49,35 @@ while time.monotonic() < end_s:
 class Survey:
     """The questions, asked of one meter about one network and its copy."""
 
-    def __init__(self, meter: Meter, run: Callable[[], object], copy: Callable[[], object], plan: MeasurementPlan,
-                 beside: Callable[[], object] | None) -> None:
-        self._meter, self._run, self._copy, self._plan, self._beside = meter, run, copy, plan, beside
+    def __init__(
+        self,
+        meter: Meter,
+        run: Callable[[], object],
+        copy: Callable[[], object],
+        plan: MeasurementPlan,
+        beside: Callable[[], object] | None,
+    ) -> None:
+        self._meter, self._run, self._copy, self._plan, self._beside = (
+            meter,
+            run,
+            copy,
+            plan,
+            beside,
+        )
         warm = warm_up(run, meter, plan)
         self._calls = max(1, int(warm.calls * POLL_S / plan.block_s))
 
     def answers(self) -> dict[str, Any]:
         """All parts by name."""
-        parts = {"rhythm": self.rhythm, "reading_disturbs": self.reading_disturbs, "agreement": self.agreement,
-                 "latency_copy": self.latency_copy, "energy_copy": self.energy_copy, "blocks": self.blocks,
-                 "states": self.states}
+        parts = {
+            "rhythm": self.rhythm,
+            "reading_disturbs": self.reading_disturbs,
+            "agreement": self.agreement,
+            "latency_copy": self.latency_copy,
+            "energy_copy": self.energy_copy,
+            "blocks": self.blocks,
+            "states": self.states,
+        }
         found: dict[str, Any] = {}
         for name, part in parts.items():
             start_s = self._meter.time_s()
@@ -72,14 +91,20 @@ class Survey:
     def rhythm(self) -> dict[str, Any]:
         """The counter's steps on the idle device and under load."""
         load = Load(self._meter, self._work(self._run))
-        return {"idle": asdict(find_steps(self._meter, lambda: self._meter.sleep(POLL_S))),
-                "under_load": asdict(find_steps(self._meter, load.piece))}
+        return {
+            "idle": asdict(find_steps(self._meter, lambda: self._meter.sleep(POLL_S))),
+            "under_load": asdict(find_steps(self._meter, load.piece)),
+        }
 
     def reading_disturbs(self) -> dict[str, Any]:
         """Watts by the counter over 5 s: read twice, and read each 10 ms too."""
         load = Load(self._meter, self._work(self._run))
         watts = {}
-        for name, each_s in (("read_twice_w", 5.0), ("read_each_10_ms_w", 0.01), ("read_twice_again_w", 5.0)):
+        for name, each_s in (
+            ("read_twice_w", 5.0),
+            ("read_each_10_ms_w", 0.01),
+            ("read_twice_again_w", 5.0),
+        ):
             load.until(self._meter.time_s() + 0.5)
             begin_j, begin_s = self._meter.energy_j(), self._meter.time_s()
             while self._meter.time_s() < begin_s + 5:
@@ -89,7 +114,9 @@ class Survey:
         return watts
 
     def agreement(self) -> dict[str, Any]:
-        """Mean watts by the counter, and by power sensors read 1, 10 and 100 times a second, over the same 10 s."""
+        """Mean watts by the counter, and by power sensors read 1, 10 and 100 times a second, over
+        the same 10 s.
+        """
         load = Load(self._meter, self._work(self._run))
         found: dict[str, Any] = {}
         for rate in (1, 10, 100):
@@ -101,33 +128,55 @@ class Survey:
                 for kind, watts in readings.items():
                     watts.append(self._meter.power_w(kind))
             counted_w = (self._meter.energy_j() - begin_j) / (self._meter.time_s() - begin_s)
-            found[f"{rate}_hz"] = {"counter_w": counted_w, **{
-                f"{kind}_w": statistics.fmean(watts) for kind, watts in readings.items()}}
+            found[f"{rate}_hz"] = {
+                "counter_w": counted_w,
+                **{f"{kind}_w": statistics.fmean(watts) for kind, watts in readings.items()},
+            }
         return found
 
     def latency_copy(self) -> dict[str, Any]:
         """Latency of the copy over that of the network, in 20 cycles."""
-        figure = certify({"copy": self._copy}, self._run, self._meter, self._plan, sleep=self._meter.sleep,
-                         cycles=Cycles(least=CYCLES, most=CYCLES, max_half_width=1e-9))["copy"]
-        return {"status": figure.status, "reason": figure.reason, **figure.details, **_copy(figure.details["ratios"])}
+        figure = certify(
+            {"copy": self._copy},
+            self._run,
+            self._meter,
+            self._plan,
+            sleep=self._meter.sleep,
+            cycles=Cycles(least=CYCLES, most=CYCLES, max_half_width=1e-9),
+        )["copy"]
+        return {
+            "status": figure.status,
+            "reason": figure.reason,
+            **figure.details,
+            **_copy(figure.details["ratios"]),
+        }
 
     def energy_copy(self) -> dict[str, Any]:
-        """Joules per frame of the copy over those of the network, windows of a second in turns, 20 cycles."""
+        """Joules per frame of the copy over those of the network, windows of a second in turns, 20
+        cycles.
+        """
         reader = EnergyReader(self._meter)
         series = [self._joules(reader, self._run)]
         for _ in range(CYCLES):
             series += [self._joules(reader, self._copy), self._joules(reader, self._run)]
-        ratios = [2 * copy / (before + after)
-                  for before, copy, after in zip(series[::2], series[1::2], series[2::2], strict=False)]
+        ratios = [
+            2 * copy / (before + after)
+            for before, copy, after in zip(series[::2], series[1::2], series[2::2], strict=False)
+        ]
         return {**reader.details(), "j_per_frame": series, **_copy(ratios)}
 
     def blocks(self) -> dict[str, Any]:
-        """Two hundred blocks one after another: how they correlate says how long a segment must be."""
+        """Two hundred blocks one after another: how they correlate says how long a segment
+        must be.
+        """
         calls = warm_up(self._run, self._meter, self._plan).calls
         times = [time_block(self._run, self._meter, calls) / calls for _ in range(200)]
         spread = statistics.stdev(times)
-        return {"seconds": times, "spread": spread / statistics.fmean(times),
-                "correlation": statistics.correlation(times[:-1], times[1:]) if spread else None}
+        return {
+            "seconds": times,
+            "spread": spread / statistics.fmean(times),
+            "correlation": statistics.correlation(times[:-1], times[1:]) if spread else None,
+        }
 
     def states(self) -> dict[str, Any]:
         """What the driver tells alone, under load, and beside another process that works."""
@@ -140,7 +189,10 @@ class Survey:
         self._meter.watch.begin()
         self._beside()
         load.until(self._meter.time_s() + 4)
-        return {"alone": alone, "beside": {"problem": _problem(self._meter), **self._meter.watch.details()}}
+        return {
+            "alone": alone,
+            "beside": {"problem": _problem(self._meter), **self._meter.watch.details()},
+        }
 
     def _joules(self, reader: EnergyReader, run: Callable[[], object]) -> float:
         window: Window = reader.windows(self._work(run), 1)[0]
@@ -159,8 +211,12 @@ class Survey:
 
 def _copy(ratios: list[float]) -> dict[str, Any]:
     """How far ratios are from 1."""
-    return {"ratios": ratios, "mean": statistics.fmean(ratios), "stdev": statistics.stdev(ratios),
-            "furthest": max(abs(ratio - 1) for ratio in ratios)}
+    return {
+        "ratios": ratios,
+        "mean": statistics.fmean(ratios),
+        "stdev": statistics.stdev(ratios),
+        "furthest": max(abs(ratio - 1) for ratio in ratios),
+    }
 
 
 def _problem(meter: Meter) -> dict[str, Any] | None:
@@ -192,10 +248,19 @@ def main(path: Path) -> None:
     start_s = time.monotonic()
     told = [asdict(finding) for finding in findings()]
     networks = [seeded_network(PUBLISHED["vovnet27_slim"], 10, PLAN.image_size) for _ in range(2)]
-    with (find_meter("cuda") as meter, DeviceLock(meter.device.identity).exclusive(),
-          prepare(networks[0], PLAN, meter) as run, prepare(networks[1], PLAN, meter) as copy, _burner() as beside):
-        found = {"device": asdict(meter.device), "doctor": told, "plan": PLAN.to_dict(),
-                 **Survey(meter, run, copy, PLAN, beside).answers()}
+    with (
+        find_meter("cuda") as meter,
+        DeviceLock(meter.device.identity).exclusive(),
+        prepare(networks[0], PLAN, meter) as run,
+        prepare(networks[1], PLAN, meter) as copy,
+        _burner() as beside,
+    ):
+        found = {
+            "device": asdict(meter.device),
+            "doctor": told,
+            "plan": PLAN.to_dict(),
+            **Survey(meter, run, copy, PLAN, beside).answers(),
+        }
     found["took_s"] = time.monotonic() - start_s
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(f"{path}: {found['took_s']:.0f} s\n")

@@ -16,7 +16,10 @@ from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods import certify_energy, energy, latency, peak_memory, prepare
 from nas.model import build
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
 
 BURNER = """
 import torch
@@ -46,8 +49,17 @@ def run(meter):
 
 def smi(meter, field):
     """One number that nvidia-smi shows for this device."""
-    told = subprocess.run(["nvidia-smi", f"--id={meter.device.identity}", f"--query-gpu={field}",
-                           "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [
+            "nvidia-smi",
+            f"--id={meter.device.identity}",
+            f"--query-gpu={field}",
+            "--format=csv,noheader,nounits",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return float(told.stdout)
 
 
@@ -67,8 +79,9 @@ def test_latency_agrees_with_cuda_events(meter, run):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="no nvidia-smi")
 def test_energy_agrees_with_nvidia_smi(meter, run):
-    """Mean power (joules per frame times frames per second) within 10 % of what nvidia-smi shows meanwhile; where the
-    device has no counter, a reason and no value."""
+    """Mean power (joules per frame times frames per second) within 10 % of what nvidia-smi shows
+    meanwhile; where the device has no counter, a reason and no value.
+    """
     found = energy(run, meter, PLAN)
     if found.status is Status.UNAVAILABLE:
         assert found.value is None
@@ -89,27 +102,40 @@ def test_energy_agrees_with_nvidia_smi(meter, run):
     taken_s = time.perf_counter() - start_s
     stop.set()
     watcher.join()
-    settled = sorted(watts[len(watts) // 3:])  # the sensor may average over a second
+    settled = sorted(watts[len(watts) // 3 :])  # the sensor may average over a second
     power_w = found.value * PLAN.batch_size * batches / taken_s
     assert power_w == pytest.approx(settled[len(settled) // 2], rel=0.1)
 
 
 def test_the_device_is_the_one_of_its_uuid(meter):
     """nvidia-smi knows the identity, and its name is the device's."""
-    told = subprocess.run(["nvidia-smi", f"--id={meter.device.identity}", "--query-gpu=name", "--format=csv,noheader"],
-                          capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [
+            "nvidia-smi",
+            f"--id={meter.device.identity}",
+            "--query-gpu=name",
+            "--format=csv,noheader",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert told.stdout.strip() == meter.device.name
 
 
 def test_peak_memory_holds_weights_input_and_activations(meter, run):
-    """At least weights, input and the stem's largest activation (64 channels at half the side, float32)."""
+    """At least weights, input and the stem's largest activation (64 channels at half the side,
+    float32).
+    """
     found = peak_memory(run, meter, PLAN)
     assert found.value >= run.resident_bytes + 4 * PLAN.batch_size * 64 * 64 * 64
 
 
 @pytest.mark.slow
 def test_counter_and_power_agree(meter, run):
-    """Mean watts of four windows by the counter within 5 % of the driver's instant power meanwhile."""
+    """Mean watts of four windows by the counter within 5 % of the driver's instant power
+    meanwhile.
+    """
     reason = meter.energy_unavailable_reason()
     if reason:
         pytest.skip(reason)
@@ -125,7 +151,9 @@ def test_counter_and_power_agree(meter, run):
     windows = meter.energy.windows(work, 4)
     if "counter" not in meter.energy.method:
         pytest.skip("; ".join(meter.energy.passed_over))
-    counted_w = sum(window.energy_j for window in windows) / sum(window.seconds for window in windows)
+    counted_w = sum(window.energy_j for window in windows) / sum(
+        window.seconds for window in windows
+    )
     assert counted_w == pytest.approx(sum(watts) / len(watts), rel=0.05)
 
 
@@ -141,8 +169,12 @@ def test_a_copy_needs_as_many_joules(meter, run):
 
 @pytest.mark.slow
 def test_a_neighbour_costs_the_value(meter, run):
-    """While another process keeps the GPU busy there is a status and no number; on its own again there is one."""
-    with subprocess.Popen([sys.executable, "-c", BURNER], stdout=subprocess.PIPE, text=True) as neighbour:
+    """While another process keeps the GPU busy there is a status and no number; on its own again
+    there is one.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", BURNER], stdout=subprocess.PIPE, text=True
+    ) as neighbour:
         try:
             neighbour.stdout.readline()
             beside = latency(run, meter, PLAN)
@@ -153,7 +185,9 @@ def test_a_neighbour_costs_the_value(meter, run):
 
 
 def test_the_device_tells_its_state(meter, run):
-    """Clock, temperature and slowdowns are told, or the driver hides them, and then the figure has none of them."""
+    """Clock, temperature and slowdowns are told, or the driver hides them, and then the figure has
+    none of them.
+    """
     found = latency(run, meter, PLAN)
     state = meter.device_state()
     if state is None or state.sm_clock_mhz is None:

@@ -1,4 +1,6 @@
-"""A real browser and studies that were really searched, for the tests of pages; exported networks, made once."""
+"""A real browser and studies that were really searched, for the tests of pages; exported networks,
+made once.
+"""
 
 import os
 import shutil
@@ -17,19 +19,38 @@ from nas.model import build
 from nas.record import Artifact, ArtifactKind, Store
 from nas.searching.launch import open_search
 
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-         "--disable-background-networking", "--disable-component-update")
-SPEC = StudySpec(name="pages", space="osa_cifar", sampler="random", rungs=RungSpec(epochs=(1, 2, 4), keep=0.5),
-                 budget=Budget(trials=60, proposals=60, fresh=0), objectives=(
-                     Objective(metric="error", reference=1.0),
-                     Objective(metric="latency", reference=0.01, limit=0.003)))
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+)
+SPEC = StudySpec(
+    name="pages",
+    space="osa_cifar",
+    sampler="random",
+    rungs=RungSpec(epochs=(1, 2, 4), keep=0.5),
+    budget=Budget(trials=60, proposals=60, fresh=0),
+    objectives=(
+        Objective(metric="error", reference=1.0),
+        Objective(metric="latency", reference=0.01, limit=0.003),
+    ),
+)
 
 
 @pytest.fixture(scope="session")
 def chromium():
     """A running Chromium, driven by Playwright."""
     playwright = pytest.importorskip("playwright.sync_api")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    program = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if program is None:
         pytest.skip("there is no chromium here; on Debian: apt-get install chromium")
     with playwright.sync_playwright() as driver:
@@ -40,16 +61,21 @@ def chromium():
 
 @pytest.fixture
 def tab(chromium, request):
-    """A new tab of 1440 x 1000 pixels; `tab.asked` are all URLs it asked for, `tab.errors` what went wrong in it.
+    """A new tab of 1440 x 1000 pixels; `tab.asked` are all URLs it asked for, `tab.errors` what
+    went wrong in it.
 
-    Where $NAS_TEST_PICTURES names a folder, what it shows at the end of the test is kept there as a picture.
+    Where $NAS_TEST_PICTURES names a folder, what it shows at the end of the test is kept there as a
+    picture.
     """
     context = chromium.new_context(viewport={"width": 1440, "height": 1000}, color_scheme="light")
     page = context.new_page()
     page.asked, page.errors = [], []
     page.on("request", lambda request: page.asked.append(request.url))
     page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: page.errors.append(message.text) if message.type == "error" else None,
+    )
     yield page
     if folder := os.environ.get("NAS_TEST_PICTURES"):
         page.screenshot(path=Path(folder) / f"{request.node.name}.png")
@@ -58,10 +84,17 @@ def tab(chromium, request):
 
 def searched(database, spec):
     """The study of this spec, searched with figures that are arithmetic."""
-    with Store.open(database) as store, open_search(
-        spec, store=store, workers=plugins.load("nas.workers", "local")(), folder=database.parent,
-        artifacts=database.parent, evaluator="nas.testing.evaluators:ArithmeticEvaluator",
-    ) as found:
+    with (
+        Store.open(database) as store,
+        open_search(
+            spec,
+            store=store,
+            workers=plugins.load("nas.workers", "local")(),
+            folder=database.parent,
+            artifacts=database.parent,
+            evaluator="nas.testing.evaluators:ArithmeticEvaluator",
+        ) as found,
+    ):
         found.run()
 
 
@@ -70,17 +103,34 @@ def record(tmp_path_factory):
     """A record with the study `pages` of 60 trials and studies of hostile names."""
     database = tmp_path_factory.mktemp("record") / "nas.db"
     searched(database, SPEC)
-    with Store.open(database) as store:  # as if their weights were kept, which arithmetic has none of
+    with Store.open(
+        database
+    ) as store:  # as if their weights were kept, which arithmetic has none of
         for number in store.fronts("pages")[-1].members:
-            store.add_artifact("pages", Artifact(path=f"{number}.safetensors", sha256="0" * 64, size_bytes=1,
-                                                 kind=ArtifactKind.CHECKPOINT, trial=number))
+            store.add_artifact(
+                "pages",
+                Artifact(
+                    path=f"{number}.safetensors",
+                    sha256="0" * 64,
+                    size_bytes=1,
+                    kind=ArtifactKind.CHECKPOINT,
+                    trial=number,
+                ),
+            )
     for name in HOSTILE:
         searched(database, replace(SPEC, name=name, budget=Budget(trials=2, proposals=2)))
     return database
 
 
-HOSTILE = ("<img src=x onerror=alert(1)>", "'\"><svg onload=alert(1)>", "{{7*7}}{% if", "..", "%2e%2e&a=1#b",
-           "</script><script>alert(1)<".replace("/", "\\"), "$(touch pwned) `id`;")
+HOSTILE = (
+    "<img src=x onerror=alert(1)>",
+    "'\"><svg onload=alert(1)>",
+    "{{7*7}}{% if",
+    "..",
+    "%2e%2e&a=1#b",
+    "</script><script>alert(1)<".replace("/", "\\"),
+    "$(touch pwned) `id`;",
+)
 
 
 @dataclass(frozen=True)
@@ -93,38 +143,87 @@ class Exported:
 
 
 NETWORKS = {
-    # small, because exporting takes about 0.1 s per convolution; one that stock timm builds, one that it does not
+    # small, because exporting takes about 0.1 s per convolution; one that stock timm builds, one
+    # that it does not
     "stock": Architecture(
-        stem_channels=(8, 6, 12), attention=Attention.LAST, residual=False, depthwise=False, stem=Stem.CODE,
-        pool_padding=PoolPadding.CEIL, stages=tuple(
+        stem_channels=(8, 6, 12),
+        attention=Attention.LAST,
+        residual=False,
+        depthwise=False,
+        stem=Stem.CODE,
+        pool_padding=PoolPadding.CEIL,
+        stages=tuple(
             OsaStage(mid_channels=mid, out_channels=out, num_layers=1)
-            for mid, out in ((8, 16), (9, 20), (10, 24), (12, 36)))),
+            for mid, out in ((8, 16), (9, 20), (10, 24), (12, 36))
+        ),
+    ),
     "registered": Architecture(
-        stem_channels=(5, 7, 4), attention=Attention.ALL, residual=True, depthwise=True, stem=Stem.CIFAR,
-        pool_padding=PoolPadding.SAME, stages=(
+        stem_channels=(5, 7, 4),
+        attention=Attention.ALL,
+        residual=True,
+        depthwise=True,
+        stem=Stem.CIFAR,
+        pool_padding=PoolPadding.SAME,
+        stages=(
             OsaStage(mid_channels=6, out_channels=12, num_layers=1),
             OsaStage(mid_channels=8, out_channels=16, num_layers=2, num_blocks=2),
-            OsaStage(mid_channels=7, out_channels=13, num_layers=1, kernel_size=5))),
+            OsaStage(mid_channels=7, out_channels=13, num_layers=1, kernel_size=5),
+        ),
+    ),
     "paper": Architecture(
-        stem_channels=(4, 6, 8), attention=Attention.NONE, residual=True, depthwise=False, stem=Stem.PAPER,
-        pool_padding=PoolPadding.CEIL, stages=(
+        stem_channels=(4, 6, 8),
+        attention=Attention.NONE,
+        residual=True,
+        depthwise=False,
+        stem=Stem.PAPER,
+        pool_padding=PoolPadding.CEIL,
+        stages=(
             OsaStage(mid_channels=6, out_channels=12, num_layers=1, num_blocks=2),
             OsaStage(mid_channels=7, out_channels=13, num_layers=2, kernel_size=5),
-            OsaStage(mid_channels=5, out_channels=11, num_layers=1))),
+            OsaStage(mid_channels=5, out_channels=11, num_layers=1),
+        ),
+    ),
 }
 CLASSES = ("cat", "dog", "ñandú")
 IMAGE_SIZE = 33  # odd, so that both paddings of the pool round
 RECORD = {
-    "study": "tiny", "trial": 7, "params": {"stem_mid": 8}, "dataset": "digits",
+    "study": "tiny",
+    "trial": 7,
+    "params": {"stem_mid": 8},
+    "dataset": "digits",
     "rungs": [{"epochs": 1.0, "error": 0.5}, {"epochs": 3.0, "error": 0.125}],
     "measurements": [
-        {"metric": "latency", "unit": "s", "value": 0.0031, "ci_low": 0.003, "ci_high": 0.0032, "kind": "measured",
-         "method": "wall clock", "status": "ok", "reason": "", "samples": [0.003, 0.0031, 0.0032],
-         "device": {"name": "A CPU", "device_class": "A CPU, 1 thread"},
-         "plan": {"batch_size": 1, "image_size": IMAGE_SIZE, "precision": "fp32", "runtime": "eager",
-                  "max_time_s": 0.5}},
-        {"metric": "energy", "unit": "J", "value": None, "ci_low": None, "ci_high": None, "kind": "measured",
-         "method": "none", "status": "unavailable", "reason": "no energy sensor"},
+        {
+            "metric": "latency",
+            "unit": "s",
+            "value": 0.0031,
+            "ci_low": 0.003,
+            "ci_high": 0.0032,
+            "kind": "measured",
+            "method": "wall clock",
+            "status": "ok",
+            "reason": "",
+            "samples": [0.003, 0.0031, 0.0032],
+            "device": {"name": "A CPU", "device_class": "A CPU, 1 thread"},
+            "plan": {
+                "batch_size": 1,
+                "image_size": IMAGE_SIZE,
+                "precision": "fp32",
+                "runtime": "eager",
+                "max_time_s": 0.5,
+            },
+        },
+        {
+            "metric": "energy",
+            "unit": "J",
+            "value": None,
+            "ci_low": None,
+            "ci_high": None,
+            "kind": "measured",
+            "method": "none",
+            "status": "unavailable",
+            "reason": "no energy sensor",
+        },
     ],
 }
 
@@ -146,22 +245,40 @@ def trained(architecture):
 def arguments_of(network, **changes):
     architecture = NETWORKS[network]
     model = trained(architecture)
-    counted = {"metric": "parameters", "unit": "1", "kind": "counted", "method": "arithmetic", "status": "ok",
-               "value": sum(p.numel() for p in model.parameters())}
-    return {"architecture": architecture, "weights": model.state_dict(), "classes": CLASSES,
-            "mean": (0.49, 0.48, 0.45), "std": (0.25, 0.24, 0.26), "image_size": IMAGE_SIZE,
-            "record": {**RECORD, "measurements": [*RECORD["measurements"], counted]}, "measure": False, **changes}
+    counted = {
+        "metric": "parameters",
+        "unit": "1",
+        "kind": "counted",
+        "method": "arithmetic",
+        "status": "ok",
+        "value": sum(p.numel() for p in model.parameters()),
+    }
+    return {
+        "architecture": architecture,
+        "weights": model.state_dict(),
+        "classes": CLASSES,
+        "mean": (0.49, 0.48, 0.45),
+        "std": (0.25, 0.24, 0.26),
+        "image_size": IMAGE_SIZE,
+        "record": {**RECORD, "measurements": [*RECORD["measurements"], counted]},
+        "measure": False,
+        **changes,
+    }
 
 
 @pytest.fixture(scope="session")
 def export_arguments():
-    """A function from the name of a network and changes to the arguments of `export_bundle` without a destination."""
+    """A function from the name of a network and changes to the arguments of `export_bundle` without
+    a destination.
+    """
     return arguments_of
 
 
 @pytest.fixture(scope="session")
 def bundle_of(tmp_path_factory):
-    """A function from the name of a network to its bundle, which nobody changes, exported at the first call."""
+    """A function from the name of a network to its bundle, which nobody changes, exported at the
+    first call.
+    """
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -172,7 +289,9 @@ def bundle_of(tmp_path_factory):
         if network not in made:
             folder = tmp_path_factory.mktemp("export") / "parent" / "bundle"
             arguments = arguments_of(network)
-            made[network] = Exported(arguments["architecture"], folder, export_bundle(**arguments, destination=folder))
+            made[network] = Exported(
+                arguments["architecture"], folder, export_bundle(**arguments, destination=folder)
+            )
         return made[network]
 
     return exported

@@ -1,7 +1,8 @@
-"""Run by test_nvml in a process of its own: figures of a board that is nvidia-ml-py on the stub, for many settings.
+"""Run by test_nvml in a process of its own: figures of a board that is nvidia-ml-py on the stub,
+for many settings.
 
-Reads a JSON list of scenarios, each the stub's settings by name and the arguments of `figure`, and writes what became
-of each. The clock is virtual, so that minutes pass at once.
+Reads a JSON list of scenarios, each the stub's settings by name and the arguments of `figure`, and
+writes what became of each. The clock is virtual, so that minutes pass at once.
 """
 
 import ctypes
@@ -39,7 +40,11 @@ class Board(FakeMeter):
         self.rng = random.Random(0)
         self.work(100)
         self.nvml = NvmlDevice(uuid, self.time_s, self.sleep)
-        self.energy_j, self.power_w, self.max_power_w = self.nvml.energy_j, self.nvml.power_w, self.nvml.max_power_w
+        self.energy_j, self.power_w, self.max_power_w = (
+            self.nvml.energy_j,
+            self.nvml.power_w,
+            self.nvml.max_power_w,
+        )
         self.device_state, self.busy_percent = self.nvml.device_state, self.nvml.busy_percent
         self.partitioned = self.nvml.partitioned
 
@@ -54,14 +59,19 @@ class Board(FakeMeter):
 
 def certified(run, board, plan):
     """Joules in cycles."""
-    return certify_energy({"net": run}, lambda: board.work(0.001), board, plan, sleep=board.sleep)["net"]
+    return certify_energy({"net": run}, lambda: board.work(0.001), board, plan, sleep=board.sleep)[
+        "net"
+    ]
 
 
-def figure(metric="energy", piece_s=0.002, uuid="GPU-stub", errors_of_w=None, library=None, **settings):
-    """What a benchmark says under these settings; with `errors_of_w`, the reader's errors on a board that draws so.
+def figure(
+    metric="energy", piece_s=0.002, uuid="GPU-stub", errors_of_w=None, library=None, **settings
+):
+    """What a benchmark says under these settings; with `errors_of_w`, the reader's errors on a
+    board that draws so.
 
-    The metrics "doctor" and "survey" give what these find, "certified" joules in turns with a network that needs half
-    as much. `library` is another one than that of the first scenario.
+    The metrics "doctor" and "survey" give what these find, "certified" joules in turns with a
+    network that needs half as much. `library` is another one than that of the first scenario.
     """
     if library:
         pynvml.nvmlLib = ctypes.CDLL(library)
@@ -75,7 +85,10 @@ def figure(metric="energy", piece_s=0.002, uuid="GPU-stub", errors_of_w=None, li
                 found = energy_errors(board, errors_of_w, piece_s=piece_s)
                 return {"alignment": found.alignment, "reader": found.reader, "naive": found.naive}
             if metric == "doctor":
-                return {each.what: (each.available, each.detail) for each in board_findings("GPU 0", board)}
+                return {
+                    each.what: (each.available, each.detail)
+                    for each in board_findings("GPU 0", board)
+                }
             if metric == "survey":
                 run = partial(board.work, piece_s)
                 return Survey(board, run, run, PLAN, None).answers()
@@ -83,8 +96,14 @@ def figure(metric="energy", piece_s=0.002, uuid="GPU-stub", errors_of_w=None, li
             found = take(lambda: board.work(piece_s), board, PLAN)
     except UnavailableError as error:
         return {"status": "unavailable", "reason": str(error), "value": None}
-    return {"status": found.status, "reason": found.reason, "value": found.value, "method": found.method,
-            "details": found.details, "driver": board.nvml.driver}
+    return {
+        "status": found.status,
+        "reason": found.reason,
+        "value": found.value,
+        "method": found.method,
+        "details": found.details,
+        "driver": board.nvml.driver,
+    }
 
 
 json.dump([figure(**scenario) for scenario in json.load(sys.stdin)], sys.stdout)

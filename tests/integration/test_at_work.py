@@ -1,4 +1,6 @@
-"""Who does what now, as `nas status` tells it: from a real record, a real claim and the locks of real processes."""
+"""Who does what now, as `nas status` tells it: from a real record, a real claim and the locks of
+real processes.
+"""
 
 import os
 import socket
@@ -47,8 +49,12 @@ def database(tmp_path, monkeypatch):
 @contextmanager
 def holding(what):
     """Another process that holds the device for this."""
-    with subprocess.Popen([sys.executable, "-c", HOLDER, DEVICE.identity, what], text=True, stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, DEVICE.identity, what],
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
         assert child.stdout.readline() == "in\n"
         yield child
         child.stdin.close()
@@ -56,7 +62,9 @@ def holding(what):
 
 def status(database, *arguments):
     """What the command prints, by lines."""
-    done = CliRunner().invoke(main, ["status", *arguments, "--database", str(database)], catch_exceptions=False)
+    done = CliRunner().invoke(
+        main, ["status", *arguments, "--database", str(database)], catch_exceptions=False
+    )
     return done.output.splitlines()
 
 
@@ -65,7 +73,9 @@ def test_the_table_of_studies_has_the_names_however_narrow_it_is(database, monke
     name = "-".join(["a-name-that-is-long"] * 3)
     with Store.open(database) as store:
         store.create_study(spec(name), dataset="digits", classes=10)
-        for number, state in enumerate((TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED), start=2):
+        for number, state in enumerate(
+            (TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED), start=2
+        ):
             store.add_trial("first", trial(number))
             store.finish_trial("first", trial(number, state=state, finished_at=datetime.now(UTC)))
     for columns in ("80", "72"):
@@ -77,9 +87,17 @@ def test_the_table_of_studies_has_the_names_however_narrow_it_is(database, monke
 
 
 def test_a_search_says_who_works_while_it_runs(tmp_path):
-    """The driver is this process, and with local workers the worker too; afterwards nobody is at work."""
-    study = StudySpec(name="s", space="osa_tiny", sampler="random", rungs=RungSpec(epochs=(1, 2)),
-                      budget=Budget(trials=2), objectives=(Objective(metric="error"), Objective(metric="latency")))
+    """The driver is this process, and with local workers the worker too; afterwards nobody is at
+    work.
+    """
+    study = StudySpec(
+        name="s",
+        space="osa_tiny",
+        sampler="random",
+        rungs=RungSpec(epochs=(1, 2)),
+        budget=Budget(trials=2),
+        objectives=(Objective(metric="error"), Objective(metric="latency")),
+    )
     seen = []
 
     def look(_):
@@ -87,27 +105,47 @@ def test_a_search_says_who_works_while_it_runs(tmp_path):
             found = at_work(reading, reading.study("s"), reading.summary("s").running)
         seen.extend((found.driver, each.worker, each.trial, each.doing) for each in found.works)
 
-    with Store.open(tmp_path / "nas.db") as store, open_search(
-            study, store=store, workers=LocalWorkers(), folder=tmp_path, artifacts=tmp_path, listener=look,
-            evaluator="nas.testing.evaluators:ArithmeticEvaluator") as found:
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(
+            study,
+            store=store,
+            workers=LocalWorkers(),
+            folder=tmp_path,
+            artifacts=tmp_path,
+            listener=look,
+            evaluator="nas.testing.evaluators:ArithmeticEvaluator",
+        ) as found,
+    ):
         found.run()
     driver, me = f"process {os.getpid()} on {HOST}", f"{HOST}:{os.getpid()}"
-    assert seen == [(driver, worker, number, doing) for number in range(2) for worker, doing in (
-        ("", "counting"), (me, "counting"), (me, "training to 1 epochs (rung 1 of 2)"),
-        (me, "training to 2 epochs (rung 2 of 2)"))]
+    assert seen == [
+        (driver, worker, number, doing)
+        for number in range(2)
+        for worker, doing in (
+            ("", "counting"),
+            (me, "counting"),
+            (me, "training to 1 epochs (rung 1 of 2)"),
+            (me, "training to 2 epochs (rung 2 of 2)"),
+        )
+    ]
     assert "nobody is at work" in status(tmp_path / "nas.db", "s")
 
 
 def test_what_is_left_undone_is_not_shown_as_being_done(database):
     """A driver that is gone left two trials running in the record."""
-    assert "nobody is at work; what is unfinished goes on with the next nas search" in status(database, "first")
+    assert "nobody is at work; what is unfinished goes on with the next nas search" in status(
+        database, "first"
+    )
     assert not [line for line in status(database) if "at work" in line]
     with Store.open(database) as store, store.claim("first"):
         assert f"at work: process {os.getpid()} on {HOST}, 2 of 1 workers busy" in status(database)
 
 
 def test_who_has_the_device_is_told_by_name(database):
-    """A worker of the study by its trial, a stranger by its program, nobody at all; and how the last figure was."""
+    """A worker of the study by its trial, a stranger by its program, nobody at all; and how the
+    last figure was.
+    """
     with Store.open(database) as store, holding("measure") as child:
         store.add_measurements("first", 0, [latency()], 0.5)
         stranger = f"device: Two cores, being measured by process {child.pid} ("
@@ -115,7 +153,10 @@ def test_who_has_the_device_is_told_by_name(database):
         store.finish_trial("first", trial(1, worker=f"{HOST}:{child.pid}"))
         lines = status(database, "first")
         assert f"device: Two cores, being measured by {HOST}:{child.pid} (trial 1)" in lines
-        assert any(line.split() == [f"{HOST}:{child.pid}", "trial", "1", "counting", "0", "s"] for line in lines)
+        assert any(
+            line.split() == [f"{HOST}:{child.pid}", "trial", "1", "counting", "0", "s"]
+            for line in lines
+        )
         assert any(line.startswith("last figure: latency of trial 0, ok, ") for line in lines)
     assert "device: Two cores, free" in status(database, "first")
     with holding("train") as child:
@@ -125,14 +166,23 @@ def test_who_has_the_device_is_told_by_name(database):
 
 def test_a_device_of_another_machine_is_not_said_to_be_free(database):
     """Nothing is known of it here; what its last figure was is in the record."""
-    hot = replace(latency(), value=None, ci_low=None, ci_high=None, samples=(), status=Status.THROTTLED,
-                  reason="too hot")
+    hot = replace(
+        latency(),
+        value=None,
+        ci_low=None,
+        ci_high=None,
+        samples=(),
+        status=Status.THROTTLED,
+        reason="too hot",
+    )
     with Store.open(database) as store:
         store.add_measurements("first", 0, [hot], 0.5)
     assert DeviceLock(DEVICE.identity).holders() is None
     lines = status(database, "first")
     assert "device: Two cores, which is not known here to be in use or free" in lines
-    assert any(line.startswith("last figure: latency of trial 0, throttled (too hot), ") for line in lines)
+    assert any(
+        line.startswith("last figure: latency of trial 0, throttled (too hot), ") for line in lines
+    )
 
 
 def test_what_is_done_with_a_trial_follows_from_what_it_has():
@@ -143,4 +193,8 @@ def test_what_is_done_with_a_trial_follows_from_what_it_has():
     steps = [known, known.with_measurements([macs]), known.with_measurements([macs, latency()])]
     steps.append(steps[-1].with_rung(rung(0.5)))
     assert [activity(trial(0, evaluation=step), study) for step in steps] == [
-        "counting", "measuring latency", "training to 0.5 epochs (rung 1 of 2)", "training to 2 epochs (rung 2 of 2)"]
+        "counting",
+        "measuring latency",
+        "training to 0.5 epochs (rung 1 of 2)",
+        "training to 2 epochs (rung 2 of 2)",
+    ]

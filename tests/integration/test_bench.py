@@ -17,15 +17,29 @@ COMMAND = [sys.executable, "-c", "from nas.cli import main; main()", "bench", "s
 
 @pytest.mark.slow
 def test_several_processes_write_one_sound_study(tmp_path):
-    """Every trial of it, complete, with the front that a search would have kept; Optuna's storage is beside it."""
+    """Every trial of it, complete, with the front that a search would have kept; Optuna's storage
+    is beside it.
+    """
     database = tmp_path / "nas.db"
-    command = [*COMMAND, "--evaluations", "60", "--processes", "3", "--compared", "4", "--database", str(database)]
+    command = [
+        *COMMAND,
+        "--evaluations",
+        "60",
+        "--processes",
+        "3",
+        "--compared",
+        "4",
+        "--database",
+        str(database),
+    ]
     told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     with Store.open(database, read_only=True) as store:
         trials = store.trials(NAME)
         assert store.problems() == []
         assert store.newest_front(NAME).members == front(trials, OBJECTIVES).members
-        assert store.hypervolumes(NAME)[-1][1] == pytest.approx(front(trials, OBJECTIVES).hypervolume)
+        assert store.hypervolumes(NAME)[-1][1] == pytest.approx(
+            front(trials, OBJECTIVES).hypervolume
+        )
     assert len({trial.architecture.digest for trial in trials}) == len(trials) == 60
     assert {len(trial.params) for trial in trials} == {12}
     for name in ("osa-nas", "Optuna"):
@@ -46,7 +60,9 @@ def test_a_run_goes_on_where_one_was_broken_off(tmp_path):
 
 
 def test_a_write_takes_no_more_work_however_many_were_before(tmp_path):
-    """Counted in steps of SQLite's virtual machine, of which a look through all figures of a study takes many."""
+    """Counted in steps of SQLite's virtual machine, of which a look through all figures of a study
+    takes many.
+    """
     steps = [0]
 
     def step():
@@ -60,8 +76,13 @@ def test_a_write_takes_no_more_work_however_many_were_before(tmp_path):
         return (steps[0] - before) / len(numbers)
 
     with Store.open(tmp_path / "nas.db") as store:
-        event.listen(store._engine, "before_cursor_execute",
-                     lambda connection, *_: connection.connection.dbapi_connection.set_progress_handler(step, 10))
+        event.listen(
+            store._engine,
+            "before_cursor_execute",
+            lambda connection, *_: connection.connection.dbapi_connection.set_progress_handler(
+                step, 10
+            ),
+        )
         throughput.begin(store, 400)
         first = written(store, range(10, 30))
         written(store, range(30, 380))

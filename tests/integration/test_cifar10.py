@@ -28,8 +28,10 @@ budget: {trials: 1}
 workers: {kind: tune}
 """
 FOLDER = Path(os.environ.get("NAS_DATA_DIR", "")) / CIFAR10.layout
-pytestmark = pytest.mark.skipif("NAS_DATA_DIR" not in os.environ or not FOLDER.is_dir(),
-                                reason=f"NAS_DATA_DIR does not name a folder with {CIFAR10.layout}")
+pytestmark = pytest.mark.skipif(
+    "NAS_DATA_DIR" not in os.environ or not FOLDER.is_dir(),
+    reason=f"NAS_DATA_DIR does not name a folder with {CIFAR10.layout}",
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +43,18 @@ def test_counts_and_classes_are_the_published_ones(cifar10):
     """50,000 and 10,000 images, 5,000 and 1,000 of each of ten classes (Krizhevsky, 2009)."""
     assert cifar10.train.labels.bincount().tolist() == [5000] * 10
     assert cifar10.test().labels.bincount().tolist() == [1000] * 10
-    assert cifar10.classes == ("airplane", "automobile", "bird", "cat", "deer",
-                               "dog", "frog", "horse", "ship", "truck")
+    assert cifar10.classes == (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    )
 
 
 def test_the_restricted_reader_reads_what_pickle_reads(cifar10):
@@ -57,7 +69,9 @@ def test_the_restricted_reader_reads_what_pickle_reads(cifar10):
 
 
 def test_mean_and_deviation_are_those_of_the_pixels(cifar10):
-    """To within 0.003: the published constants are of the original pixels, copies may be compressed."""
+    """To within 0.003: the published constants are of the original pixels, copies may be
+    compressed.
+    """
     mean, std = channel_statistics(cifar10.train.images[::10])
     assert cifar10.mean == pytest.approx(mean, abs=0.003)
     assert cifar10.std == pytest.approx(std, abs=0.003)
@@ -76,9 +90,14 @@ def test_workers_of_a_cluster_of_ones_own_find_the_data_where_the_search_was_sta
     (tmp_path / "data" / CIFAR10.layout).symlink_to(FOLDER.resolve())
     (tmp_path / "study.yaml").write_text(STUDY)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NAS_")}
-    done = subprocess.run([sys.executable, "-c", "from nas.cli import main; main()", "search", "study.yaml"],
-                          check=False, cwd=tmp_path, env=environment, capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "from nas.cli import main; main()", "search", "study.yaml"],
+        check=False,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         assert [trial.state for trial in store.trials("here")] == ["complete"]

@@ -1,4 +1,6 @@
-"""The members of a front certified together at the end of a search, with real measurements on this CPU."""
+"""The members of a front certified together at the end of a search, with real measurements on this
+CPU.
+"""
 
 from dataclasses import replace
 
@@ -18,16 +20,30 @@ from nas.searching.evaluators.classification.certifier import Certifier
 from nas.searching.launch import open_search
 from nas.testing.evaluators import ArithmeticEvaluator
 
-SPEC = StudySpec(name="closing", space="osa_tiny", sampler="random", budget=Budget(trials=4), objectives=(
-    Objective(metric="error"), Objective(metric="latency")))
+SPEC = StudySpec(
+    name="closing",
+    space="osa_tiny",
+    sampler="random",
+    budget=Budget(trials=4),
+    objectives=(Objective(metric="error"), Objective(metric="latency")),
+)
 WATTS = 20.0
 
 
 class Quick(Certifier):
     """Takes half a minute less."""
 
-    cycles = Cycles(candidate_s=0.2, reference_s=0.1, dropped_s=0.02, least=2, most=3, max_rejected=1,
-                    max_reference_change=1.0, max_half_width=1.0, patience_s=1.0)
+    cycles = Cycles(
+        candidate_s=0.2,
+        reference_s=0.1,
+        dropped_s=0.02,
+        least=2,
+        most=3,
+        max_rejected=1,
+        max_reference_change=1.0,
+        max_half_width=1.0,
+        patience_s=1.0,
+    )
 
 
 class Joules(ArithmeticEvaluator):
@@ -38,16 +54,38 @@ class Joules(ArithmeticEvaluator):
         for event in super().steps(task):
             if isinstance(event, Measured):
                 latency = event.measurements[-1]
-                event = replace(event, measurements=(*event.measurements, replace(  # noqa: PLW2901 - with one more
-                    latency, metric="energy", unit="J", value=latency.value * WATTS, ci_low=None, ci_high=None)))
+                event = replace(  # noqa: PLW2901
+                    event,
+                    measurements=(
+                        *event.measurements,
+                        replace(
+                            latency,
+                            metric="energy",
+                            unit="J",
+                            value=latency.value * WATTS,
+                            ci_low=None,
+                            ci_high=None,
+                        ),
+                    ),
+                )
             yield event
 
 
 def with_joules(networks, plan, meter, *, cycles, energy):
     assert energy
     found = certified(networks, plan, meter, cycles=cycles)
-    return {name: (figure, replace(figure, metric="energy", unit="J", value=WATTS * figure.value if figure.value else
-                                   None)) for name, (figure,) in found.items()}
+    return {
+        name: (
+            figure,
+            replace(
+                figure,
+                metric="energy",
+                unit="J",
+                value=WATTS * figure.value if figure.value else None,
+            ),
+        )
+        for name, (figure,) in found.items()
+    }
 
 
 @pytest.fixture
@@ -56,56 +94,99 @@ def opened(tmp_path, monkeypatch):
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
 
     def search(store):
-        return open_search(SPEC, store=store, workers=plugins.load("nas.workers", "local")(), folder=tmp_path,
-                           artifacts=tmp_path, evaluator="nas.testing.evaluators:ArithmeticEvaluator")
+        return open_search(
+            SPEC,
+            store=store,
+            workers=plugins.load("nas.workers", "local")(),
+            folder=tmp_path,
+            artifacts=tmp_path,
+            evaluator="nas.testing.evaluators:ArithmeticEvaluator",
+        )
 
     return search
 
 
 @pytest.mark.slow
 def test_members_are_certified_together_and_kept_beside_what_decided(opened, tmp_path):
-    """Each member has a figure of one session against the reference; the front and every latency are what they were,
-    the record is sound, and a second call has nothing left to certify unless a figure had no value."""
+    """Each member has a figure of one session against the reference; the front and every latency
+    are what they were, the record is sound, and a second call has nothing left to certify unless a
+    figure had no value.
+    """
     with Store.open(tmp_path / "nas.db") as store:
         with opened(store) as found:
             found.run()
-            before = {trial.number: trial.evaluation.value("latency") for trial in store.trials("closing")}
+            before = {
+                trial.number: trial.evaluation.value("latency") for trial in store.trials("closing")
+            }
             members = uncertified(found.engine)
-            assert tuple(trial.number for trial in members) == found.engine.brain.front.members != ()
+            assert (
+                tuple(trial.number for trial in members) == found.engine.brain.front.members != ()
+            )
             found.certify(members, evaluator=f"{__name__}:Quick")
             known = found.engine.brain.members()
         recorded = {trial.number: trial for trial in store.trials("closing")}
         assert [recorded[trial.number] for trial in known] == known
-        assert {number: trial.evaluation.value("latency") for number, trial in recorded.items()} == before
-        figures = [recorded[trial.number].evaluation.measurements[CERTIFIED["latency"]] for trial in members]
+        assert {
+            number: trial.evaluation.value("latency") for number, trial in recorded.items()
+        } == before
+        figures = [
+            recorded[trial.number].evaluation.measurements[CERTIFIED["latency"]]
+            for trial in members
+        ]
         assert len({figure.details["session"] for figure in figures}) == 1
         assert all(figure.details["reference"] == "vovnet27_slim" for figure in figures)
         assert store.problems() == []
         with opened(store) as again:
             whole = all(figure.value is not None for figure in figures)
             assert bool(uncertified(again.engine)) is not whole
-    shown = CliRunner().invoke(main, ["front", "closing", "--database", str(tmp_path / "nas.db")]).output
+    shown = (
+        CliRunner()
+        .invoke(main, ["front", "closing", "--database", str(tmp_path / "nas.db")])
+        .output
+    )
     assert ("certified" in shown) is any(figure.value is not None for figure in figures)
 
 
 @pytest.mark.slow
 def test_joules_are_certified_where_they_are_an_objective(tmp_path, monkeypatch):
-    """Each member has both figures, its own and of one session; the front shows the joules as certified. The
-    joules are 20 W of the seconds, as this needs no sensor; how they are measured is tested with certify_energy."""
+    """Each member has both figures, its own and of one session; the front shows the joules as
+    certified. The joules are 20 W of the seconds, as this needs no sensor; how they are measured is
+    tested with certify_energy.
+    """
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
     monkeypatch.setattr("nas.searching.evaluators.classification.certifier.certified", with_joules)
     spec = replace(SPEC, objectives=(*SPEC.objectives, Objective(metric="energy")))
     with Store.open(tmp_path / "nas.db") as store:
-        with open_search(spec, store=store, workers=plugins.load("nas.workers", "local")(), folder=tmp_path,
-                         artifacts=tmp_path, evaluator=f"{__name__}:Joules") as found:
+        with open_search(
+            spec,
+            store=store,
+            workers=plugins.load("nas.workers", "local")(),
+            folder=tmp_path,
+            artifacts=tmp_path,
+            evaluator=f"{__name__}:Joules",
+        ) as found:
             found.run()
             members = uncertified(found.engine)
             found.certify(members, evaluator=f"{__name__}:Quick")
         recorded = [store.trials("closing")[trial.number] for trial in members]
         assert store.problems() == []
     for trial in recorded:
-        latency, energy = (trial.evaluation.measurements[CERTIFIED[metric]] for metric in ("latency", "energy"))
-        assert energy.value == (None if latency.value is None else pytest.approx(20 * latency.value))
+        latency, energy = (
+            trial.evaluation.measurements[CERTIFIED[metric]] for metric in ("latency", "energy")
+        )
+        assert energy.value == (
+            None if latency.value is None else pytest.approx(20 * latency.value)
+        )
         assert (trial.evaluation.certified_in is None) == (latency.value is None)
-        assert trial.evaluation.shown("energy") is (energy if energy.value else trial.evaluation.measurements["energy"])
-    assert len({trial.evaluation.measurements[CERTIFIED["energy"]].details["session"] for trial in recorded}) == 1
+        assert trial.evaluation.shown("energy") is (
+            energy if energy.value else trial.evaluation.measurements["energy"]
+        )
+    assert (
+        len(
+            {
+                trial.evaluation.measurements[CERTIFIED["energy"]].details["session"]
+                for trial in recorded
+            }
+        )
+        == 1
+    )

@@ -1,7 +1,9 @@
-"""A Ray cluster of several nodes: they come and go, one of them sees no folder of the driver's, a disk is full.
+"""A Ray cluster of several nodes: they come and go, one of them sees no folder of the driver's, a
+disk is full.
 
-All nodes are on this machine. The one apart has a mount namespace of its own, in which the driver's folders are empty;
-only root may make that. NAS_TEST_KILLS sets how often workers and nodes are killed in a longer run.
+All nodes are on this machine. The one apart has a mount namespace of its own, in which the driver's
+folders are empty; only root may make that. NAS_TEST_KILLS sets how often workers and nodes are
+killed in a longer run.
 """
 
 import contextlib
@@ -20,7 +22,16 @@ import pytest
 
 from nas.core import plugins
 from nas.core.errors import WriteError
-from nas.core.study import AutoPrecision, Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec, WorkersSpec
+from nas.core.study import (
+    AutoPrecision,
+    Budget,
+    DataSpec,
+    Objective,
+    RungSpec,
+    StudySpec,
+    TrainingSpec,
+    WorkersSpec,
+)
 from nas.core.trial import TrialState
 from nas.record import Store
 from nas.searching.launch import open_search
@@ -30,9 +41,18 @@ pytestmark = pytest.mark.slow
 psutil = pytest.importorskip("psutil")
 
 SPEC = StudySpec(
-    name="s", space="osa_cifar", sampler="random", seed=3, rungs=RungSpec(epochs=(1, 2)), budget=Budget(trials=10),
-    objectives=(Objective(metric="error", reference=1.0), Objective(metric="latency", reference=1.0)),
-    workers=WorkersSpec(kind="tune", count=3))
+    name="s",
+    space="osa_cifar",
+    sampler="random",
+    seed=3,
+    rungs=RungSpec(epochs=(1, 2)),
+    budget=Budget(trials=10),
+    objectives=(
+        Objective(metric="error", reference=1.0),
+        Objective(metric="latency", reference=1.0),
+    ),
+    workers=WorkersSpec(kind="tune", count=3),
+)
 PACED = """
 import os
 import time
@@ -83,10 +103,20 @@ class Keeping(ArithmeticEvaluator):
 """
 
 TRAINED = StudySpec(
-    name="s", space="osa_tiny", sampler="random", seed=0, rungs=RungSpec(epochs=(0.25, 0.5)), budget=Budget(trials=3),
-    data=DataSpec(dataset="digits", validation_images=200), workers=WorkersSpec(kind="tune"),
+    name="s",
+    space="osa_tiny",
+    sampler="random",
+    seed=0,
+    rungs=RungSpec(epochs=(0.25, 0.5)),
+    budget=Budget(trials=3),
+    data=DataSpec(dataset="digits", validation_images=200),
+    workers=WorkersSpec(kind="tune"),
     training=TrainingSpec(batch_size=64, precision=AutoPrecision.FP32, channels_last=False),
-    objectives=(Objective(metric="error", reference=0.95), Objective(metric="parameters", reference=100_000)))
+    objectives=(
+        Objective(metric="error", reference=0.95),
+        Objective(metric="parameters", reference=100_000),
+    ),
+)
 ROOM_KIB = {"too small": 260, "enough": 4096}
 """The checkpoints of the first trials have 54 and 132 KiB."""
 
@@ -105,14 +135,23 @@ def cluster():
 
 @pytest.fixture
 def node_apart(cluster, tmp_path):
-    """A node on which `tmp_path` is another, empty folder. It alone has a GPU, or so it says, so that it gets work."""
-    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+    """A node on which `tmp_path` is another, empty folder. It alone has a GPU, or so it says, so
+    that it gets work.
+    """
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode
+    ):
         pytest.skip("only a user who may mount can hide a folder from a node")
     ray = Path(sys.executable).with_name("ray")
-    start = (f"mount -t tmpfs none {tmp_path} && "
-             f"exec {ray} start --address {cluster.address} --num-cpus 1 --num-gpus 1 --block")
+    start = (
+        f"mount -t tmpfs none {tmp_path} && "
+        f"exec {ray} start --address {cluster.address} --num-cpus 1 --num-gpus 1 --block"
+    )
     before = cluster.global_state._live_node_ids()
-    process = subprocess.Popen(["unshare", "-m", "sh", "-c", start], stdout=subprocess.DEVNULL, cwd="/")
+    process = subprocess.Popen(
+        ["unshare", "-m", "sh", "-c", start], stdout=subprocess.DEVNULL, cwd="/"
+    )
     until = time.monotonic() + 60
     while not cluster.global_state._live_node_ids() - before:
         assert time.monotonic() < until
@@ -127,11 +166,26 @@ def tune(cluster):
 
 
 @contextlib.contextmanager
-def opened(spec, folder, workers, evaluator="nas.searching.evaluators.classification.evaluator:Evaluator", listener=lambda _: None):
+def opened(
+    spec,
+    folder,
+    workers,
+    evaluator="nas.searching.evaluators.classification.evaluator:Evaluator",
+    listener=lambda _: None,
+):
     """The study in `folder`, ready to run, its checkpoints in `folder`/kept."""
-    with Store.open(folder / "nas.db") as store, open_search(
-            spec, store=store, workers=workers, folder=folder, artifacts=folder / "kept", evaluator=evaluator,
-            listener=listener) as found:
+    with (
+        Store.open(folder / "nas.db") as store,
+        open_search(
+            spec,
+            store=store,
+            workers=workers,
+            folder=folder,
+            artifacts=folder / "kept",
+            evaluator=evaluator,
+            listener=listener,
+        ) as found,
+    ):
         yield found
 
 
@@ -151,7 +205,9 @@ def kill(cluster, node):
 
 
 def test_a_node_dies_in_the_middle_of_a_rung_and_another_joins(cluster, tmp_path):
-    """No finished rung is done twice, every trial ends once, no node does more than it can, the new one works too."""
+    """No finished rung is done twice, every trial ends once, no node does more than it can, the new
+    one works too.
+    """
     (tmp_path / "paced.py").write_text(PACED)
     (tmp_path / "kept").mkdir()
     nodes = [cluster.head_node, *(cluster.add_node(num_cpus=1) for _ in range(2))]
@@ -161,7 +217,9 @@ def test_a_node_dies_in_the_middle_of_a_rung_and_another_joins(cluster, tmp_path
     def working():
         """The rungs that have begun and not ended, as (trial, epochs, node)."""
         lines[:] = [line.split() for line in (tmp_path / "kept" / "log").read_text().splitlines()]
-        return [line[1:] for line in lines if line[0] == "begin" and ["end", *line[1:]] not in lines]
+        return [
+            line[1:] for line in lines if line[0] == "begin" and ["end", *line[1:]] not in lines
+        ]
 
     def disturb(trial):
         told.update([trial.state])
@@ -180,9 +238,12 @@ def test_a_node_dies_in_the_middle_of_a_rung_and_another_joins(cluster, tmp_path
     assert len(nodes) == 4
     assert [rung[2] for rung in broken] == [victim]
     places = {place.read_text() for place in (tmp_path / "kept").glob("place-*")}
-    assert places == {str(Path.cwd())}  # Ray's copy of the study's folder goes with the first node that dies
+    assert places == {
+        str(Path.cwd())
+    }  # Ray's copy of the study's folder goes with the first node that dies
     assert Counter((line[1], line[2]) for line in lines if line[0] == "end") == {
-        (str(number), epochs): 1 for number in range(10) for epochs in ("1", "2")}
+        (str(number), epochs): 1 for number in range(10) for epochs in ("1", "2")
+    }
     assert {line[3] for line in lines} == {node.node_id for node in nodes}
     busy = Counter()
     for what, _, _, where in lines:
@@ -190,15 +251,24 @@ def test_a_node_dies_in_the_middle_of_a_rung_and_another_joins(cluster, tmp_path
         assert busy[where] <= 1
 
 
-@pytest.mark.skipif("NAS_TEST_KILLS" not in os.environ, reason="a longer run: set NAS_TEST_KILLS, say to 60")
+@pytest.mark.skipif(
+    "NAS_TEST_KILLS" not in os.environ, reason="a longer run: set NAS_TEST_KILLS, say to 60"
+)
 def test_workers_and_nodes_killed_at_random_moments(cluster, tmp_path):
-    """Every sixth kill is a node's, for which another joins; the others are workers'. Nothing is done twice or lost."""
+    """Every sixth kill is a node's, for which another joins; the others are workers'. Nothing is
+    done twice or lost.
+    """
     kills = int(os.environ["NAS_TEST_KILLS"])
-    (tmp_path / "paced.py").write_text(PACED.replace("task.number > 6", "False").replace("0.4", "0.1"))
+    (tmp_path / "paced.py").write_text(
+        PACED.replace("task.number > 6", "False").replace("0.4", "0.1")
+    )
     (tmp_path / "kept").mkdir()
     nodes, chance, killed = [cluster.add_node(num_cpus=1)], random.Random(5), Counter()
-    spec = replace(SPEC, budget=Budget(trials=10 + 2 * kills, fresh=0),
-                   workers=WorkersSpec(kind="tune", count=2, retries=9))
+    spec = replace(
+        SPEC,
+        budget=Budget(trials=10 + 2 * kills, fresh=0),
+        workers=WorkersSpec(kind="tune", count=2, retries=9),
+    )
 
     def disturb(trial):
         """Once in a while after an event, at a random moment of what others are at."""
@@ -210,8 +280,11 @@ def test_workers_and_nodes_killed_at_random_moments(cluster, tmp_path):
             nodes.append(cluster.add_node(num_cpus=1))
             killed["node"] += 1
         else:
-            workers = [each for each in psutil.process_iter(["cmdline"])
-                       if each.info["cmdline"] and each.info["cmdline"][0].startswith("ray::Worker")]
+            workers = [
+                each
+                for each in psutil.process_iter(["cmdline"])
+                if each.info["cmdline"] and each.info["cmdline"][0].startswith("ray::Worker")
+            ]
             for worker in workers[:1]:
                 worker.kill()
                 killed["worker"] += 1
@@ -223,17 +296,24 @@ def test_workers_and_nodes_killed_at_random_moments(cluster, tmp_path):
     assert killed.total() == kills
     assert [trial.reason for trial in trials] == [""] * spec.budget.trials
     assert len({trial.architecture.digest for trial in trials}) == spec.budget.trials
-    done = Counter(tuple(line.split()[1:3]) for line in (tmp_path / "kept" / "log").read_text().splitlines()
-                   if line.startswith("end"))
+    done = Counter(
+        tuple(line.split()[1:3])
+        for line in (tmp_path / "kept" / "log").read_text().splitlines()
+        if line.startswith("end")
+    )
     assert len(done) == 2 * spec.budget.trials
     assert done.total() - len(done) <= kills
-    sys.stdout.write(f"\n{dict(killed)} killed: {len(done)} rungs, {done.total() - len(done)} of them trained again; "
-                     f"{spec.budget.trials} architectures, 0 twice, 0 trials stuck, record sound\n")
+    sys.stdout.write(
+        f"\n{dict(killed)} killed: {len(done)} rungs, {done.total() - len(done)} of them trained again; "
+        f"{spec.budget.trials} architectures, 0 twice, 0 trials stuck, record sound\n"
+    )
 
 
 @pytest.mark.usefixtures("node_apart")
 def test_a_node_that_sees_no_folder_of_the_drivers(cluster, tmp_path):
-    """The study's code reaches it; its checkpoints come to the driver, and back to the worker that goes on."""
+    """The study's code reaches it; its checkpoints come to the driver, and back to the worker that
+    goes on.
+    """
     (tmp_path / "keeping.py").write_text(KEEPING.replace("FOLDER", repr(str(tmp_path))))
     spec = replace(SPEC, workers=WorkersSpec(kind="tune", gpus=1))
     with opened(spec, tmp_path, tune(cluster), "keeping:Keeping") as found:
@@ -241,7 +321,9 @@ def test_a_node_that_sees_no_folder_of_the_drivers(cluster, tmp_path):
     assert not (tmp_path / "died").exists()
     trials = recorded(tmp_path)
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 10
-    kept = {path.relative_to(tmp_path / "kept").as_posix() for path in (tmp_path / "kept").rglob("*.*")}
+    kept = {
+        path.relative_to(tmp_path / "kept").as_posix() for path in (tmp_path / "kept").rglob("*.*")
+    }
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         assert kept == {artifact.path for artifact in store.artifacts("s")}
 
@@ -254,7 +336,9 @@ def disk(folder, kib):
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only a user who may mount can fill a disk")
     try:
-        yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}k", str(folder)], check=True)
+        yield lambda size: subprocess.run(
+            ["mount", "-o", f"remount,size={size}k", str(folder)], check=True
+        )
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
@@ -268,8 +352,10 @@ def test_a_damaged_checkpoint_fails_its_trial_and_a_full_disk_ends_the_search(cl
     """Each with one line; with room again the same call goes on, with every finished rung."""
     local = replace(TRAINED, workers=WorkersSpec())
     with disk(tmp_path / "kept", ROOM_KIB["too small"]) as resize:
-        with pytest.raises(KeyboardInterrupt), opened(local, tmp_path, LocalWorkers(),
-                                                      listener=stop_after_a_rung) as found:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            opened(local, tmp_path, LocalWorkers(), listener=stop_after_a_rung) as found,
+        ):
             found.run()
         checkpoint = tmp_path / "kept" / recorded(tmp_path)[0].evaluation.rungs[0].checkpoint
         checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
@@ -290,7 +376,7 @@ def test_a_damaged_checkpoint_fails_its_trial_and_a_full_disk_ends_the_search(cl
         _, *after = recorded(tmp_path)
         assert [trial.state for trial in after] == [TrialState.COMPLETE] * 2
         for old, new in zip(before, after, strict=False):
-            assert new.evaluation.rungs[:len(old.evaluation.rungs)] == old.evaluation.rungs
+            assert new.evaluation.rungs[: len(old.evaluation.rungs)] == old.evaluation.rungs
 
 
 CALLER = """
@@ -315,26 +401,50 @@ def listens(port):
 
 
 def test_a_cluster_with_a_token_takes_only_those_who_have_it(tmp_path):
-    """All in other processes: who has once used a token uses it with every cluster. A wrong one takes Ray longer."""
+    """All in other processes: who has once used a token uses it with every cluster. A wrong one
+    takes Ray longer.
+    """
     ray = str(Path(sys.executable).with_name("ray"))
-    homes = {name: {**os.environ, "RAY_AUTH_MODE": "token", "HOME": str(tmp_path / name)}
-             for name in ("owner", "other")}
+    homes = {
+        name: {**os.environ, "RAY_AUTH_MODE": "token", "HOME": str(tmp_path / name)}
+        for name in ("owner", "other")
+    }
     for name in homes:
         (tmp_path / name).mkdir()
-    subprocess.run([ray, "get-auth-token", "--generate"], env=homes["owner"], check=True, capture_output=True)
+    subprocess.run(
+        [ray, "get-auth-token", "--generate"], env=homes["owner"], check=True, capture_output=True
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    start = [ray, "start", "--head", "--port", str(port), "--num-cpus", "1", "--include-dashboard", "false", "--block"]
+    start = [
+        ray,
+        "start",
+        "--head",
+        "--port",
+        str(port),
+        "--num-cpus",
+        "1",
+        "--include-dashboard",
+        "false",
+        "--block",
+    ]
     head = subprocess.Popen(start, env=homes["owner"], stdout=subprocess.DEVNULL)
     try:
         until = time.monotonic() + 60
         while not listens(port):
             assert time.monotonic() < until
             time.sleep(0.2)
-        said = {name: subprocess.run([sys.executable, "-c", CALLER, f"127.0.0.1:{port}", str(tmp_path)], env=home,
-                                     capture_output=True, text=True, check=True).stdout.splitlines()
-                for name, home in homes.items()}
+        said = {
+            name: subprocess.run(
+                [sys.executable, "-c", CALLER, f"127.0.0.1:{port}", str(tmp_path)],
+                env=home,
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.splitlines()
+            for name, home in homes.items()
+        }
     finally:
         head.terminate()
         head.wait()

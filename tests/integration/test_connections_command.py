@@ -29,7 +29,13 @@ def test_connections_are_told_and_drawn(run, tmp_path):
     assert told.exit_code == 0, told.output
     assert "block 2" in told.output
     files = {path.name: path for path in (tmp_path / "out").iterdir()}
-    assert set(files) == {"connections.html", "small.csv", "small.png", "small-2.csv", "small-2.png"}
+    assert set(files) == {
+        "connections.html",
+        "small.csv",
+        "small.png",
+        "small-2.csv",
+        "small-2.png",
+    }
     assert files["small.csv"].read_text() == files["small-2.csv"].read_text()
     with files["small.csv"].open(newline="") as file:
         assert len(list(csv.DictReader(file))) == (1 + 2 + 3 + 4) + (1 + 2 + 3 + 4 + 5)
@@ -37,8 +43,21 @@ def test_connections_are_told_and_drawn(run, tmp_path):
 
 
 def test_a_cut_is_judged_before_and_after(run):
-    """On test images of the digits; taking all of a block's input away from its layers changes something."""
-    told = run("ablate", "small.pth", "--block", "2", "--layers", "2-4", "--sources", "0,1-", "--data", "digits")
+    """On test images of the digits; taking all of a block's input away from its layers changes
+    something.
+    """
+    told = run(
+        "ablate",
+        "small.pth",
+        "--block",
+        "2",
+        "--layers",
+        "2-4",
+        "--sources",
+        "0,1-",
+        "--data",
+        "digits",
+    )
     assert told.exit_code == 0, told.output
     assert "(100.00%)" in told.output
     assert "before: " in told.output
@@ -52,16 +71,44 @@ def test_a_cut_is_judged_on_ones_own_images(run, tmp_path):
         folder = tmp_path / "images" / f"class{index}"
         folder.mkdir(parents=True)
         Image.new("RGB", (60 + index, 50), (25 * index, 100, 0)).save(folder / "one.png")
-    told = run("ablate", "small.pth", "--block", "1", "--layers", "3", "--sources", "1", "--images", "images")
+    told = run(
+        "ablate",
+        "small.pth",
+        "--block",
+        "1",
+        "--layers",
+        "3",
+        "--sources",
+        "1",
+        "--images",
+        "images",
+    )
     assert told.exit_code == 0, told.output
     assert told.output.count("of 10 images right") == 2
 
 
-@pytest.mark.parametrize(("arguments", "reason"), [
-    (("--block", "1", "--layers", "2", "--sources", "x"), "not like"),
-    (("--block", "4", "--layers", "2", "--sources", "1"), "there are: 1, 2"),
-    (("--block", "1", "--layers", "2", "--sources", "1", "--data", "digits", "--images", "."), "not both"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--block", "1", "--layers", "2", "--sources", "x"), "not like"),
+        (("--block", "4", "--layers", "2", "--sources", "1"), "there are: 1, 2"),
+        (
+            (
+                "--block",
+                "1",
+                "--layers",
+                "2",
+                "--sources",
+                "1",
+                "--data",
+                "digits",
+                "--images",
+                ".",
+            ),
+            "not both",
+        ),
+    ],
+)
 def test_mistakes_are_told(run, arguments, reason):
     """In one line, with what would be right."""
     told = run("ablate", "small.pth", *arguments)

@@ -52,11 +52,17 @@ class Elements(HTMLParser):
 def pages(name):
     """Every page of a study."""
     study = quote(name, safe="")
-    return [f"/study?study={study}", f"/trial?study={study}&trial=0", f"/compare?study={study}&a=0&b=1"]
+    return [
+        f"/study?study={study}",
+        f"/trial?study={study}&trial=0",
+        f"/compare?study={study}&a=0&b=1",
+    ]
 
 
 def test_hostile_names_are_text_and_nothing_else(client, store):
-    """Each page of each study has the elements of the harmless study's page, and no event handlers."""
+    """Each page of each study has the elements of the harmless study's page, and no event
+    handlers.
+    """
     hostile = [record.name for record in store.studies() if record.name != "pages"]
     assert len(hostile) > 5
     for name in hostile:
@@ -81,7 +87,9 @@ def test_nothing_hostile_runs_in_a_browser(tab, server, store):
 
 
 def test_the_api_gives_the_front_of_the_command_line(client, store):
-    """The same members with the same figures, whether the newest front is asked for or the one after 60 trials."""
+    """The same members with the same figures, whether the newest front is asked for or the one
+    after 60 trials.
+    """
     record = store.study("pages")
     trials = {trial.number: trial for trial in store.trials("pages")}
     members = json.loads(as_json(record.spec, trials, store.fronts("pages")[-1]))["members"]
@@ -96,7 +104,9 @@ def test_an_earlier_front_holds_only_trials_of_then(client):
     assert client.get("/api/front?study=pages&at=0").status_code == 422
 
 
-@pytest.mark.parametrize("path", ["/study?study=nobody", "/trial?study=pages&trial=10000", "/api/front?study=nobody"])
+@pytest.mark.parametrize(
+    "path", ["/study?study=nobody", "/trial?study=pages&trial=10000", "/api/front?study=nobody"]
+)
 def test_what_is_not_there_is_a_404_of_one_line(client, path):
     answer = client.get(path)
     assert answer.status_code == 404
@@ -112,14 +122,18 @@ def test_nothing_can_be_changed(client):
 
 
 def test_another_host_name_is_refused(client):
-    """A page elsewhere could point its own name at 127.0.0.1 and read the record through the visitor's browser."""
+    """A page elsewhere could point its own name at 127.0.0.1 and read the record through the
+    visitor's browser.
+    """
     assert client.get("/", headers={"host": "evil.example"}).status_code == 400
 
 
 @contextmanager
 def served(store):
     """The address of a running server of this record."""
-    config = uvicorn.Config(create_app(store, database="nas.db"), host="127.0.0.1", port=0, log_level="error")
+    config = uvicorn.Config(
+        create_app(store, database="nas.db"), host="127.0.0.1", port=0, log_level="error"
+    )
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run)
     thread.start()
@@ -141,7 +155,11 @@ def test_a_finished_trial_appears_without_a_reload(tab, record, tmp_path):
     copy = tmp_path / "nas.db"
     with sqlite3.connect(record) as source, sqlite3.connect(copy) as target:
         source.backup(target)
-    with Store.open(copy) as writing, Store.open(copy, read_only=True) as reading, served(reading) as address:
+    with (
+        Store.open(copy) as writing,
+        Store.open(copy, read_only=True) as reading,
+        served(reading) as address,
+    ):
         tab.goto(f"{address}/study?study=pages")
         tab.wait_for_selector("#drawing svg.net")
         last = writing.trials("pages")[-1]
@@ -150,5 +168,7 @@ def test_a_finished_trial_appears_without_a_reload(tab, record, tmp_path):
         tab.wait_for_selector("#tiles >> text=1 repeated", timeout=30000)
         assert tab.inner_text("#at-work-body p") == "nobody is at work"
         with writing.claim("pages"):
-            tab.wait_for_selector(f"#at-work-body >> text=at work: process {os.getpid()} on", timeout=30000)
+            tab.wait_for_selector(
+                f"#at-work-body >> text=at work: process {os.getpid()} on", timeout=30000
+            )
     assert tab.errors == []

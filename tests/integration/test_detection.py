@@ -1,4 +1,6 @@
-"""Detectors on exported networks, run for real: torchvision's through `nas.detection`, transformers' through timm."""
+"""Detectors on exported networks, run for real: torchvision's through `nas.detection`,
+transformers' through timm.
+"""
 
 import subprocess
 import sys
@@ -33,8 +35,10 @@ def stock(bundle_of):
 def targets(count, *, masks=False):
     """One image with two objects of classes 1 and 2, and one with none."""
     boxes = torch.tensor([[8.0, 8.0, 40.0, 40.0], [30.0, 20.0, 90.0, 80.0]])
-    found = [{"boxes": boxes, "labels": torch.tensor([1, 2])},
-             {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}][:count]
+    found = [
+        {"boxes": boxes, "labels": torch.tensor([1, 2])},
+        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
+    ][:count]
     for one in found:
         if masks:
             one["masks"] = torch.ones(len(one["boxes"]), SIDE, SIDE, dtype=torch.uint8)
@@ -47,7 +51,10 @@ def images(count):
 
 SIZE = {"min_size": SIDE, "max_size": SIDE}
 DETECTORS = {
-    "mask_rcnn": (SIZE, {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg"}),
+    "mask_rcnn": (
+        SIZE,
+        {"loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg"},
+    ),
     "retinanet": (SIZE, {"classification", "bbox_regression"}),
     "fcos": (SIZE, {"classification", "bbox_regression", "bbox_ctrness"}),
     "ssd": ({"size": (SIDE, SIDE)}, {"bbox_regression", "classification"}),
@@ -59,7 +66,9 @@ class TestTorchvision:
 
     @pytest.mark.parametrize("kind", DETECTORS)
     def test_losses_and_gradients(self, detection, stock, kind):
-        """Training gives the detector's losses, finite; every parameter of the backbone gets a gradient."""
+        """Training gives the detector's losses, finite; every parameter of the backbone gets a
+        gradient.
+        """
         torch.manual_seed(0)
         options, names = DETECTORS[kind]
         detector = getattr(detection, kind)(stock.folder, 3, **options)
@@ -68,12 +77,18 @@ class TestTorchvision:
         assert all(loss.isfinite() for loss in losses.values())
         sum(losses.values()).backward()
         features = getattr(detector.backbone, "features", detector.backbone)
-        lost = [name for name, value in features.named_parameters() if value.grad is None or not value.grad.any()]
+        lost = [
+            name
+            for name, value in features.named_parameters()
+            if value.grad is None or not value.grad.any()
+        ]
         assert lost == []
 
     @pytest.mark.parametrize("kind", DETECTORS)
     def test_boxes(self, detection, stock, kind):
-        """In eval mode there are boxes within the image, whose classes are known and whose scores are sorted."""
+        """In eval mode there are boxes within the image, whose classes are known and whose scores
+        are sorted.
+        """
         torch.manual_seed(0)
         options, _ = DETECTORS[kind]
         threshold = "box_score_thresh" if kind == "mask_rcnn" else "score_thresh"
@@ -88,8 +103,9 @@ class TestTorchvision:
         assert ("masks" in found) == (kind == "mask_rcnn")
 
     def test_features_are_the_networks(self, detection, bundle_of, export_arguments):
-        """Of a network stock timm cannot build, strides 1 to 4: the same bits as the network's own features, with its
-        channels, the strides of its stem and pools, and the means of its images."""
+        """Of a network stock timm cannot build, strides 1 to 4: the same bits as the network's own
+        features, with its channels, the strides of its stem and pools, and the means of its images.
+        """
         bundle = bundle_of("registered")
         given = export_arguments("registered")
         features = detection.Features(bundle.folder, ("c3", "c4")).eval()
@@ -99,15 +115,26 @@ class TestTorchvision:
         with torch.inference_mode():
             maps, expected = features(batch), model.forward_features(batch)[1:]
         assert list(maps) == ["0", "1"]
-        assert all(torch.equal(found, one) for found, one in zip(maps.values(), expected, strict=True))
-        assert features.out_channels == [stage.out_channels for stage in bundle.architecture.stages[1:]]
+        assert all(
+            torch.equal(found, one) for found, one in zip(maps.values(), expected, strict=True)
+        )
+        assert features.out_channels == [
+            stage.out_channels for stage in bundle.architecture.stages[1:]
+        ]
         assert features.strides == [2, 4]
         assert (tuple(features.mean), tuple(features.std)) == (given["mean"], given["std"])
 
-    def test_the_bundles_weights_and_normalisation_are_taken(self, detection, stock, export_arguments):
-        """A detector has the weights of the bundle, trains them, and normalises as the bundle says."""
+    def test_the_bundles_weights_and_normalisation_are_taken(
+        self, detection, stock, export_arguments
+    ):
+        """A detector has the weights of the bundle, trains them, and normalises as the bundle
+        says.
+        """
         detector = detection.fcos(stock.folder, 3)
-        weights, found = export_arguments("stock")["weights"], detector.backbone.features.state_dict()
+        weights, found = (
+            export_arguments("stock")["weights"],
+            detector.backbone.features.state_dict(),
+        )
         assert {name for name in weights if not name.startswith("head.")} == found.keys()
         assert all(torch.equal(weights[name], value) for name, value in found.items())
         assert detector.transform.image_mean == [0.49, 0.48, 0.45]
@@ -116,12 +143,20 @@ class TestTorchvision:
 
     def test_anchors_fit_the_levels(self, detection, stock):
         """FCOS's anchors are the strides: 8, 16, 32 of the stages c3 to c5, then 64 and 128."""
-        assert detection.fcos(stock.folder, 3).anchor_generator.sizes == ((8,), (16,), (32,), (64,), (128,))
+        assert detection.fcos(stock.folder, 3).anchor_generator.sizes == (
+            (8,),
+            (16,),
+            (32,),
+            (64,),
+            (128,),
+        )
         pyramid = detection.mask_rcnn(stock.folder, 3).rpn.anchor_generator
         assert pyramid.sizes == ((32,), (64,), (128,), (256,), (512,))
 
     def test_levels_of_three_stages(self, detection, bundle_of):
-        """A network of a CIFAR space has c2 to c4, of strides 1, 2 and 4: every detector takes them all by itself."""
+        """A network of a CIFAR space has c2 to c4, of strides 1, 2 and 4: every detector takes them
+        all by itself.
+        """
         folder = bundle_of("registered").folder
         assert detection.fcos(folder, 3).anchor_generator.sizes == ((1,), (2,), (4,), (8,), (16,))
         assert detection.retinanet(folder, 3).backbone.strides == [1, 2, 4, 8, 16]
@@ -131,21 +166,29 @@ class TestTorchvision:
     @pytest.mark.parametrize("levels", [(), ("c3", "c7"), ("c4", "c3")])
     def test_levels_that_are_none(self, detection, stock, levels):
         """Unknown ones and another order are refused with those that there are."""
-        with pytest.raises(InvalidValueError, match="levels must be some of c2, c3, c4, c5, in this order, not"):
+        with pytest.raises(
+            InvalidValueError, match="levels must be some of c2, c3, c4, c5, in this order, not"
+        ):
             detection.fcos(stock.folder, 3, levels=levels)
 
     def test_without_torchvision(self, monkeypatch):
         """The extra to install is named."""
         monkeypatch.setitem(sys.modules, "torchvision.models.detection", None)
         monkeypatch.delitem(sys.modules, "nas.detection", raising=False)
-        with pytest.raises(MissingDependencyError, match=r"'torchvision': pip install 'osa-nas\[detection\]'"):
+        with pytest.raises(
+            MissingDependencyError, match=r"'torchvision': pip install 'osa-nas\[detection\]'"
+        ):
             __import__("nas.detection")
 
     def test_the_rest_needs_neither(self):
         """Commands and exports import neither torchvision nor timm."""
         code = "import sys, nas.cli, nas.export; print({'timm', 'torchvision'} & set(sys.modules))"
-        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                              check=True).stdout == "set()\n"
+        assert (
+            subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True
+            ).stdout
+            == "set()\n"
+        )
 
 
 class TestTransformers:
@@ -153,20 +196,37 @@ class TestTransformers:
 
     @pytest.mark.parametrize("kind", ["RTDetr", "DFine"])
     def test_losses_and_gradients(self, stock, kind):
-        """The detector's backbone gives timm's features; a training step has a finite loss, and gradients for all
-        convolutions of the backbone."""
+        """The detector's backbone gives timm's features; a training step has a finite loss, and
+        gradients for all convolutions of the backbone.
+        """
         transformers = pytest.importorskip("transformers")
         timm = pytest.importorskip("timm")
         torch.manual_seed(0)
         where = f"local-dir:{stock.folder}"
-        backbone = transformers.TimmBackboneConfig(backbone=where, out_indices=[2, 3, 4], freeze_batch_norm_2d=True)
-        small = {"d_model": 32, "encoder_hidden_dim": 32, "decoder_layers": 2, "num_queries": 20, "num_labels": 3,
-                 "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "decoder_in_channels": [32] * 3}
+        backbone = transformers.TimmBackboneConfig(
+            backbone=where, out_indices=[2, 3, 4], freeze_batch_norm_2d=True
+        )
+        small = {
+            "d_model": 32,
+            "encoder_hidden_dim": 32,
+            "decoder_layers": 2,
+            "num_queries": 20,
+            "num_labels": 3,
+            "encoder_ffn_dim": 32,
+            "decoder_ffn_dim": 32,
+            "decoder_in_channels": [32] * 3,
+        }
         config = getattr(transformers, f"{kind}Config")(
-            backbone_config=backbone, freeze_backbone_batch_norms=False, encoder_in_channels=[20, 24, 36],
-            feat_strides=[8, 16, 32], **small)
+            backbone_config=backbone,
+            freeze_backbone_batch_norms=False,
+            encoder_in_channels=[20, 24, 36],
+            feat_strides=[8, 16, 32],
+            **small,
+        )
         detector = getattr(transformers, f"{kind}ForObjectDetection")(config)
-        trained = timm.create_model(where, pretrained=True, features_only=True, out_indices=(2, 3, 4)).eval()
+        trained = timm.create_model(
+            where, pretrained=True, features_only=True, out_indices=(2, 3, 4)
+        ).eval()
         inside = detector.model.backbone.model._backbone
         inside.load_state_dict(trained.state_dict())
         batch = torch.stack(images(2))
@@ -174,8 +234,13 @@ class TestTransformers:
             found = detector.eval().model.backbone(batch, torch.ones(2, SIDE, SIDE))
             for (value, _), expected in zip(found, trained(batch), strict=True):
                 torch.testing.assert_close(value, expected)
-        labels = [{"class_labels": torch.tensor([1, 2]), "boxes": torch.tensor([[0.3, 0.3, 0.4, 0.4], [0.6] * 4])},
-                  {"class_labels": torch.tensor([0]), "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.2]])}]
+        labels = [
+            {
+                "class_labels": torch.tensor([1, 2]),
+                "boxes": torch.tensor([[0.3, 0.3, 0.4, 0.4], [0.6] * 4]),
+            },
+            {"class_labels": torch.tensor([0]), "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.2]])},
+        ]
         loss = detector.train()(pixel_values=batch, labels=labels).loss
         assert loss.isfinite()
         loss.backward()

@@ -1,7 +1,9 @@
-"""Torchvision's FCOS on a small OSA network, trained on BCCD (blood cells, MIT) from nothing until it detects.
+"""Torchvision's FCOS on a small OSA network, trained on BCCD (blood cells, MIT) from nothing until
+it detects.
 
-205 + 87 images of three classes, seen at half size (320 x 240), five epochs: the published boxes are the oracle, and
-faster-coco-eval the judge. NAS_TEST_DETECTION names the folder that holds `bccd`.
+205 + 87 images of three classes, seen at half size (320 x 240), five epochs: the published boxes
+are the oracle, and faster-coco-eval the judge. NAS_TEST_DETECTION names the folder that holds
+`bccd`.
 """
 
 import json
@@ -27,9 +29,13 @@ Image = pytest.importorskip("PIL.Image")
 CLASSES = ("Platelets", "RBC", "WBC")
 WIDTH, HEIGHT = 320, 240
 EPOCHS, BATCH, RATE = 5, 4, 2e-3
-NETWORK = Architecture(stem_channels=(16, 16, 32), stages=tuple(
-    OsaStage(mid_channels=mid, out_channels=out, num_layers=layers)
-    for mid, out, layers in ((16, 48, 2), (32, 96, 3), (48, 128, 3), (64, 192, 3))))
+NETWORK = Architecture(
+    stem_channels=(16, 16, 32),
+    stages=tuple(
+        OsaStage(mid_channels=mid, out_channels=out, num_layers=layers)
+        for mid, out, layers in ((16, 48, 2), (32, 96, 3), (48, 128, 3), (64, 192, 3))
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +54,13 @@ def names(folder, split):
 
 def scenes(folder, split):
     """Its images and targets."""
-    return [(image(folder / "JPEGImages" / f"{name}.jpg"), objects(folder / "Annotations" / f"{name}.xml"))
-            for name in names(folder, split)]
+    return [
+        (
+            image(folder / "JPEGImages" / f"{name}.jpg"),
+            objects(folder / "Annotations" / f"{name}.xml"),
+        )
+        for name in names(folder, split)
+    ]
 
 
 def image(path):
@@ -65,11 +76,17 @@ def objects(path):
     root = ET.parse(path).getroot()  # noqa: S314 - the project's own data
     scale = WIDTH / float(root.findtext("size/width"))
     for found in root.iter("object"):
-        x0, y0, x1, y1 = (float(found.findtext(f"bndbox/{side}")) * scale for side in ("xmin", "ymin", "xmax", "ymax"))
+        x0, y0, x1, y1 = (
+            float(found.findtext(f"bndbox/{side}")) * scale
+            for side in ("xmin", "ymin", "xmax", "ymax")
+        )
         if x1 > x0 and y1 > y0:
             boxes.append([x0, y0, x1, y1])
             labels.append(CLASSES.index(found.findtext("name")))
-    return {"boxes": torch.tensor(boxes).reshape(-1, 4), "labels": torch.tensor(labels, dtype=torch.int64)}
+    return {
+        "boxes": torch.tensor(boxes).reshape(-1, 4),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+    }
 
 
 def flipped(pixels, target):
@@ -84,24 +101,39 @@ def flipped(pixels, target):
 
 
 def detector_on(folder):
-    """FCOS with a pyramid of 64 channels and heads of two convolutions, on the network in `folder`, untrained."""
+    """FCOS with a pyramid of 64 channels and heads of two convolutions, on the network in `folder`,
+    untrained.
+    """
     from torchvision.models.detection.fcos import FCOSHead
 
     from nas import detection
 
-    facts = {"format": 1, "architecture": NETWORK.to_dict(), "classes": ["cell"], "mean": [0.66, 0.64, 0.68],
-             "std": [0.18, 0.2, 0.13]}  # BCCD's own
+    facts = {
+        "format": 1,
+        "architecture": NETWORK.to_dict(),
+        "classes": ["cell"],
+        "mean": [0.66, 0.64, 0.68],
+        "std": [0.18, 0.2, 0.13],
+    }  # BCCD's own
     (folder / "architecture.json").write_text(json.dumps(facts))
     save_file(build(NETWORK, 1).state_dict(), folder / "model.safetensors")
-    return detection.fcos(folder, len(CLASSES), channels=64, head=FCOSHead(64, 1, len(CLASSES), 2), min_size=HEIGHT,
-                          max_size=WIDTH, score_thresh=0.05)
+    return detection.fcos(
+        folder,
+        len(CLASSES),
+        channels=64,
+        head=FCOSHead(64, 1, len(CLASSES), 2),
+        min_size=HEIGHT,
+        max_size=WIDTH,
+        score_thresh=0.05,
+    )
 
 
 def train(detector, data):
     """One-cycle AdamW."""
     optimizer = torch.optim.AdamW(detector.parameters(), RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, RATE, total_steps=EPOCHS * math.ceil(len(data) / BATCH), pct_start=0.15)
+        optimizer, RATE, total_steps=EPOCHS * math.ceil(len(data) / BATCH), pct_start=0.15
+    )
     detector.train()
     for _ in range(EPOCHS):
         for chosen in torch.randperm(len(data)).split(BATCH):
@@ -126,14 +158,35 @@ def average_precisions(detector, data):
     for number, (pixels, target) in enumerate(data):
         (result,) = detector.eval()([pixels])
         for box, label in zip(with_size(target["boxes"]), target["labels"].tolist(), strict=True):
-            truth.append({"id": len(truth) + 1, "image_id": number, "category_id": label + 1, "bbox": box,
-                          "area": box[2] * box[3], "iscrowd": 0})
-        for box, label, score in zip(with_size(result["boxes"]), result["labels"].tolist(), result["scores"].tolist(),
-                                     strict=True):
-            found.append({"image_id": number, "category_id": label + 1, "bbox": box, "score": score})
+            truth.append(
+                {
+                    "id": len(truth) + 1,
+                    "image_id": number,
+                    "category_id": label + 1,
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+            )
+        for box, label, score in zip(
+            with_size(result["boxes"]),
+            result["labels"].tolist(),
+            result["scores"].tolist(),
+            strict=True,
+        ):
+            found.append(
+                {"image_id": number, "category_id": label + 1, "bbox": box, "score": score}
+            )
     with redirect_stdout(StringIO()):
-        known = coco.COCO({"images": [{"id": number} for number in range(len(data))], "annotations": truth,
-                           "categories": [{"id": number + 1, "name": name} for number, name in enumerate(CLASSES)]})
+        known = coco.COCO(
+            {
+                "images": [{"id": number} for number in range(len(data))],
+                "annotations": truth,
+                "categories": [
+                    {"id": number + 1, "name": name} for number, name in enumerate(CLASSES)
+                ],
+            }
+        )
         evaluation = coco.COCOeval_faster(known, known.loadRes(found), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
@@ -151,8 +204,10 @@ def test_the_splits_are_the_published_ones(bccd):
 
 @pytest.mark.slow
 def test_fcos_learns_to_detect_cells(bccd, tmp_path):
-    """After five epochs its AP50 on the test split is above 0.7; one run (seed 0, one thread of a Xeon at 2.3 GHz) took
-    101 s and reached AP 0.473, AP50 0.819; one of eight epochs 151 s of CPU time, 0.499 and 0.859."""
+    """After five epochs its AP50 on the test split is above 0.7; one run (seed 0, one thread of a
+    Xeon at 2.3 GHz) took 101 s and reached AP 0.473, AP50 0.819; one of eight epochs 151 s of CPU
+    time, 0.499 and 0.859.
+    """
     torch.manual_seed(int(os.environ.get("NAS_TEST_SEED", "0")))
     detector = detector_on(tmp_path)
     train(detector, scenes(bccd, "trainval"))

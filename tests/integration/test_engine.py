@@ -1,4 +1,6 @@
-"""The engine on a real record: killed at any point, the same call goes on and nothing is lost or done twice."""
+"""The engine on a real record: killed at any point, the same call goes on and nothing is lost or
+done twice.
+"""
 
 import dataclasses
 from collections import Counter
@@ -26,16 +28,29 @@ from nas.testing.evaluators import ArithmeticEvaluator
 from search_spaces.osa_tiny import SPACE
 
 SPEC = StudySpec(
-    name="s", space="osa_tiny", sampler="tpe", seed=3, rungs=RungSpec(epochs=(1, 2)), budget=Budget(trials=4),
-    objectives=(Objective(metric="error", reference=1.0), Objective(metric="macs", limit=3_000_000)))
+    name="s",
+    space="osa_tiny",
+    sampler="tpe",
+    seed=3,
+    rungs=RungSpec(epochs=(1, 2)),
+    budget=Budget(trials=4),
+    objectives=(
+        Objective(metric="error", reference=1.0),
+        Objective(metric="macs", limit=3_000_000),
+    ),
+)
 
 
 class Killed(BaseException):
-    """In the place of SIGKILL: nothing catches it, locks and transactions end as the system ends them."""
+    """In the place of SIGKILL: nothing catches it, locks and transactions end as the system ends
+    them.
+    """
 
 
 class MortalStore(Store):
-    """A record whose process is killed at one of its writing steps, before or after it took effect."""
+    """A record whose process is killed at one of its writing steps, before or after it took
+    effect.
+    """
 
     left = 10**9
 
@@ -57,11 +72,20 @@ def _mortal(name):
         self.step()
         getattr(Store, name)(self, *args, **kwargs)
         self.step()
+
     return call
 
 
-for _name in ("create_study", "set_numerics", "add_trial", "add_measurements", "add_rung", "finish_trial", "add_front",
-              "add_artifact"):
+for _name in (
+    "create_study",
+    "set_numerics",
+    "add_trial",
+    "add_measurements",
+    "add_rung",
+    "finish_trial",
+    "add_front",
+    "add_artifact",
+):
     setattr(MortalStore, _name, _mortal(_name))
 
 
@@ -98,11 +122,15 @@ class Hands:
                 if engine.report(number, event) is Decision.END:
                     del at_work[number]
                 if not isinstance(event, Measured):
-                    self.done.append((engine.brain.trial(number).architecture.digest, event.rung.epochs))
+                    self.done.append(
+                        (engine.brain.trial(number).architecture.digest, event.rung.epochs)
+                    )
         return reason
 
     def steps(self, job, task):
-        """As the evaluator's, with a checkpoint for every rung; the last one has to be there to go on from."""
+        """As the evaluator's, with a checkpoint for every rung; the last one has to be there to go
+        on from.
+        """
         if task.evaluation.rungs:
             assert (self.folder / task.evaluation.rungs[-1].checkpoint).is_file()
         for event in ArithmeticEvaluator(job).steps(task):
@@ -121,7 +149,9 @@ def search(spec, folder, hands, store_class=Store, life=None):
         if life is not None:
             store.left = life
         try:
-            with open_search(spec, store=store, workers=hands, folder=folder, artifacts=folder) as found:
+            with open_search(
+                spec, store=store, workers=hands, folder=folder, artifacts=folder
+            ) as found:
                 found.run()
                 return found.engine
         except Killed:
@@ -136,12 +166,24 @@ def recorded(folder):
 
 def story(folder):
     """What became of the trials, without times."""
-    return [(t.number, t.params, t.state, t.reason, t.duplicate_of, t.seed,
-             [(r.epochs, r.error, r.checkpoint) for r in t.evaluation.rungs]) for t in recorded(folder)]
+    return [
+        (
+            t.number,
+            t.params,
+            t.state,
+            t.reason,
+            t.duplicate_of,
+            t.seed,
+            [(r.epochs, r.error, r.checkpoint) for r in t.evaluation.rungs],
+        )
+        for t in recorded(folder)
+    ]
 
 
 def check(spec, folder, engine):
-    """The record is whole: the brain's truth, each architecture once, no trial stuck, files as they are recorded."""
+    """The record is whole: the brain's truth, each architecture once, no trial stuck, files as they
+    are recorded.
+    """
     with Store.open(folder / "nas.db", read_only=True) as store:
         trials, artifacts, fronts = store.trials("s"), store.artifacts("s"), store.fronts("s")
     brain = engine.brain
@@ -149,7 +191,10 @@ def check(spec, folder, engine):
     assert set(brain._kept) == set(brain.front.members)
     assert (brain.known, brain.running) == (len(trials), [])
     assert brain.trial(len(trials) - 1) == trials[-1]
-    assert (brain.front.members, brain.front.hypervolume) == (fronts[-1].members, fronts[-1].hypervolume)
+    assert (brain.front.members, brain.front.hypervolume) == (
+        fronts[-1].members,
+        fronts[-1].hypervolume,
+    )
     assert all(trial.state is not TrialState.RUNNING for trial in trials)
     digests = Counter(t.architecture.digest for t in trials if t.duplicate_of is None)
     assert sum(not t.untrained for t in trials if t.duplicate_of is None) == spec.searching.trials
@@ -165,8 +210,9 @@ def check(spec, folder, engine):
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_at_any_point_the_same_call_goes_on(tmp_path, workers):
-    """Before and after every write of a small study: no answered rung is lost or done again, and with one worker the
-    study becomes what it would have become anyway."""
+    """Before and after every write of a small study: no answered rung is lost or done again, and
+    with one worker the study becomes what it would have become anyway.
+    """
     whole = tmp_path / "whole"
     whole.mkdir()
     check(SPEC, whole, search(SPEC, whole, Hands(whole, workers)))
@@ -199,49 +245,77 @@ def test_repeated_proposals_of_a_running_trial_end_with_it(tmp_path):
     spec = replace(SPEC, sampler="random", budget=Budget(trials=60, fresh=0))
     engine = search(spec, tmp_path, Watching(tmp_path, 8))
     check(spec, tmp_path, engine)
-    waited = {t.number for t in seen if t.duplicate_of is not None and t.state is TrialState.RUNNING}
+    waited = {
+        t.number for t in seen if t.duplicate_of is not None and t.state is TrialState.RUNNING
+    }
     assert waited
     trials = recorded(tmp_path)
     for number in waited:
         trial = trials[number]
         original = trials[trial.duplicate_of]
         assert (trial.state, trial.reason, trial.evaluation, trial.finished_at) == (
-            original.state, original.reason, original.evaluation, original.finished_at)
-        ends = [t.number for t in seen if t.state is not TrialState.RUNNING and t.number in {number, original.number}]
+            original.state,
+            original.reason,
+            original.evaluation,
+            original.finished_at,
+        )
+        ends = [
+            t.number
+            for t in seen
+            if t.state is not TrialState.RUNNING and t.number in {number, original.number}
+        ]
         assert ends == [original.number, number]
 
 
 def test_a_trial_behind_the_others_is_stopped_at_its_rung(tmp_path):
     """And never trained to the next one; the front is not touched by it."""
-    spec = replace(SPEC, objectives=SPEC.objectives[:1], budget=Budget(trials=20),
-                   rungs=RungSpec(epochs=(1, 2, 3), keep=0.3, min_trials=3))
+    spec = replace(
+        SPEC,
+        objectives=SPEC.objectives[:1],
+        budget=Budget(trials=20),
+        rungs=RungSpec(epochs=(1, 2, 3), keep=0.3, min_trials=3),
+    )
     engine = search(spec, tmp_path, Hands(tmp_path))
     check(spec, tmp_path, engine)
     stopped = [t for t in recorded(tmp_path) if "behind the others" in t.reason]
     assert stopped
-    assert all(len(t.evaluation.rungs) < 3 and t.reason.endswith(f"after {len(t.evaluation.rungs)} epochs")
-               for t in stopped)
+    assert all(
+        len(t.evaluation.rungs) < 3 and t.reason.endswith(f"after {len(t.evaluation.rungs)} epochs")
+        for t in stopped
+    )
     assert not {t.number for t in stopped} & set(engine.brain.front.members)
 
 
 @pytest.mark.parametrize("macs", [2_000_000, 1])
 def test_a_record_read_in_parts_gives_what_was_known(tmp_path, monkeypatch, macs):
-    """The same front to the last bit, feasible or not, and counts, as those of the brain that saw every trial end."""
-    spec = replace(SPEC, sampler="random", objectives=(SPEC.objectives[0], Objective(metric="macs", limit=macs)),
-                   budget=Budget(trials=15, proposals=15))
+    """The same front to the last bit, feasible or not, and counts, as those of the brain that saw
+    every trial end.
+    """
+    spec = replace(
+        SPEC,
+        sampler="random",
+        objectives=(SPEC.objectives[0], Objective(metric="macs", limit=macs)),
+        budget=Budget(trials=15, proposals=15),
+    )
     before = search(spec, tmp_path, Hands(tmp_path, 3)).brain
     monkeypatch.setattr("nas.searching.state.PART", 4)
     after = search(spec, tmp_path, Hands(tmp_path)).brain
     assert (after.front, after.members()) == (before.front, before.members())
     assert (after.known, after.counted, after.done, after.failed) == (
-        before.known, before.counted, before.done, before.failed)
+        before.known,
+        before.counted,
+        before.done,
+        before.failed,
+    )
     assert after.front.feasible is (macs > 1)
 
 
 def test_a_network_beyond_a_limit_costs_no_training(tmp_path):
     """It ends when it is counted, with the limit in its reason."""
     error, macs = SPEC.objectives
-    spec = replace(SPEC, objectives=(error, replace(macs, limit=1_500_000)), budget=Budget(trials=20))
+    spec = replace(
+        SPEC, objectives=(error, replace(macs, limit=1_500_000)), budget=Budget(trials=20)
+    )
     search(spec, tmp_path, Hands(tmp_path))
     ended = {TrialState.STOPPED: 0, TrialState.COMPLETE: 0}
     for trial in recorded(tmp_path):
@@ -254,9 +328,16 @@ def test_a_network_beyond_a_limit_costs_no_training(tmp_path):
 
 
 def test_networks_beyond_a_limit_are_not_of_the_budget(tmp_path):
-    """Whoever asks for 20 trials gets 20 trained networks, however many others were proposed on the way."""
+    """Whoever asks for 20 trials gets 20 trained networks, however many others were proposed on the
+    way.
+    """
     error, macs = SPEC.objectives
-    spec = replace(SPEC, sampler="random", objectives=(error, replace(macs, limit=1_500_000)), budget=Budget(trials=6))
+    spec = replace(
+        SPEC,
+        sampler="random",
+        objectives=(error, replace(macs, limit=1_500_000)),
+        budget=Budget(trials=6),
+    )
     hands = Hands(tmp_path)
     engine = search(spec, tmp_path, hands)
     check(spec, tmp_path, engine)
@@ -275,15 +356,37 @@ class Uneven(Hands):
     def steps(self, job, task):
         times = 1 + int(task.architecture.digest[:2], 16) / 64
         for event in super().steps(job, task):
-            yield event if not isinstance(event, Measured) else replace(event, measurements=tuple(
-                replace(m, value=m.value * times, ci_low=m.value * times, ci_high=m.value * times)
-                if m.metric == "latency" else m for m in event.measurements))
+            yield (
+                event
+                if not isinstance(event, Measured)
+                else replace(
+                    event,
+                    measurements=tuple(
+                        replace(
+                            m,
+                            value=m.value * times,
+                            ci_low=m.value * times,
+                            ci_high=m.value * times,
+                        )
+                        if m.metric == "latency"
+                        else m
+                        for m in event.measurements
+                    ),
+                )
+            )
 
 
 def test_a_network_that_measures_badly_is_passed_over_and_not_of_the_budget(tmp_path):
-    """As many are trained as were asked for; a search that goes on passes over what it would have passed over."""
-    spec = replace(SPEC, space="osa_cifar", sampler="known-cost", budget=Budget(trials=16, fresh=0),
-                   objectives=(SPEC.objectives[0], Objective(metric="latency", reference=0.01)))
+    """As many are trained as were asked for; a search that goes on passes over what it would have
+    passed over.
+    """
+    spec = replace(
+        SPEC,
+        space="osa_cifar",
+        sampler="known-cost",
+        budget=Budget(trials=16, fresh=0),
+        objectives=(SPEC.objectives[0], Objective(metric="latency", reference=0.01)),
+    )
     once, twice = tmp_path / "once", tmp_path / "twice"
     for folder, budgets in ((once, (16,)), (twice, (9, 16))):
         folder.mkdir()
@@ -297,7 +400,9 @@ def test_a_network_that_measures_badly_is_passed_over_and_not_of_the_budget(tmp_
     assert 0 < states.count(TrialState.STOPPED) <= 2 * 16
     for trial in recorded(once):
         passed = trial.state is TrialState.STOPPED
-        assert trial.reason == ("passed over: at its measured costs other networks promise more" if passed else "")
+        assert trial.reason == (
+            "passed over: at its measured costs other networks promise more" if passed else ""
+        )
         assert not (passed and trial.evaluation.rungs)
     told = CliRunner().invoke(main, ["status", "s", "--database", str(once / "nas.db")]).output
     assert f"{states.count(TrialState.STOPPED)} more cost no training" in told
@@ -319,24 +424,39 @@ def test_a_budget_that_cannot_be_kept_here_does_not_take_the_place_of_the_record
 
 
 def test_images_that_no_network_of_the_space_takes_are_refused_before_the_study_is_begun(tmp_path):
-    """At 2 pixels two of the three pools have nothing left to pool; at 4 all networks of the space can be had."""
-    with pytest.raises(InvalidValueError, match=r"measurement.image_size: no network .* takes 2 pixels: .* stage 4"):
+    """At 2 pixels two of the three pools have nothing left to pool; at 4 all networks of the space
+    can be had.
+    """
+    with pytest.raises(
+        InvalidValueError, match=r"measurement.image_size: no network .* takes 2 pixels: .* stage 4"
+    ):
         search(replace(SPEC, measurement=MeasurementPlan(image_size=2)), tmp_path, Hands(tmp_path))
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         assert store.studies() == []
-    assert search(replace(SPEC, measurement=MeasurementPlan(image_size=4)), tmp_path, Hands(tmp_path)).brain.done == 4
+    assert (
+        search(
+            replace(SPEC, measurement=MeasurementPlan(image_size=4)), tmp_path, Hands(tmp_path)
+        ).brain.done
+        == 4
+    )
 
 
 def test_a_search_ends_where_nothing_is_feasible(tmp_path):
     """After so many proposals, with the least violating one as its front and no training at all."""
     error, macs = SPEC.objectives
-    spec = replace(SPEC, sampler="random", objectives=(error, replace(macs, limit=1)), budget=Budget(trials=2))
+    spec = replace(
+        SPEC, sampler="random", objectives=(error, replace(macs, limit=1)), budget=Budget(trials=2)
+    )
     hands = Hands(tmp_path)
-    with Store.open(tmp_path / "nas.db") as store, open_search(
-            spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path) as found:
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path) as found,
+    ):
         assert found.run().startswith("0 of 40 proposed architectures are within the limits")
     brain = found.engine.brain
-    least = min((t.evaluation.value("macs"), t.number) for t in recorded(tmp_path) if t.duplicate_of is None)
+    least = min(
+        (t.evaluation.value("macs"), t.number) for t in recorded(tmp_path) if t.duplicate_of is None
+    )
     assert not brain.front.feasible
     assert brain.members()[0].evaluation.value("macs") == least[0]
     assert hands.done == []
@@ -346,10 +466,19 @@ def test_a_search_ends_where_nothing_is_feasible(tmp_path):
 def test_what_was_never_trained_is_not_offered_for_export(tmp_path, capsys, limit):
     """Neither at the end of a search nor by `nas show`; what was trained is."""
     error, macs = SPEC.objectives
-    spec = replace(SPEC, sampler="random", objectives=(error, replace(macs, limit=limit)), budget=Budget(trials=2))
+    spec = replace(
+        SPEC,
+        sampler="random",
+        objectives=(error, replace(macs, limit=limit)),
+        budget=Budget(trials=2),
+    )
     display = SearchDisplay(str(tmp_path / "nas.db"))
-    with Store.open(tmp_path / "nas.db") as store, open_search(
-            spec, store=store, workers=Hands(tmp_path), folder=tmp_path, artifacts=tmp_path) as found:
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(
+            spec, store=store, workers=Hands(tmp_path), folder=tmp_path, artifacts=tmp_path
+        ) as found,
+    ):
         with display.live(found):
             found.run()
         display.finished(store)
@@ -357,62 +486,125 @@ def test_what_was_never_trained_is_not_offered_for_export(tmp_path, capsys, limi
     told = capsys.readouterr().out
     assert f"nas show s:{best}" in told
     assert ("nas export s" in told) is (limit > 1)
-    shown = CliRunner().invoke(main, ["show", f"s:{best}", "--database", str(tmp_path / "nas.db")]).output
+    shown = (
+        CliRunner()
+        .invoke(main, ["show", f"s:{best}", "--database", str(tmp_path / "nas.db")])
+        .output
+    )
     assert ("nas export s" in shown) is (limit > 1)
-    status = CliRunner().invoke(main, ["status", "s", "--database", str(tmp_path / "nas.db")]).output
-    assert ("of 2 architectures (2 complete), " if limit > 1 else "0 of 2 architectures, ") in status
+    status = (
+        CliRunner().invoke(main, ["status", "s", "--database", str(tmp_path / "nas.db")]).output
+    )
+    assert (
+        "of 2 architectures (2 complete), " if limit > 1 else "0 of 2 architectures, "
+    ) in status
 
 
 def test_networks_beyond_a_limit_are_counted_and_not_told_one_by_one(tmp_path, capsys):
     """Six lines for forty, at 1, 2, 4, 8, 16 and 32 of them, each with the last one's reason."""
     error, macs = SPEC.objectives
-    spec = replace(SPEC, sampler="random", objectives=(error, replace(macs, limit=1)), budget=Budget(trials=2))
+    spec = replace(
+        SPEC, sampler="random", objectives=(error, replace(macs, limit=1)), budget=Budget(trials=2)
+    )
     display = SearchDisplay(str(tmp_path / "nas.db"))
-    with Store.open(tmp_path / "nas.db") as store, open_search(
-            spec, store=store, workers=Hands(tmp_path), folder=tmp_path, artifacts=tmp_path,
-            listener=display.update) as found, display.live(found):
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(
+            spec,
+            store=store,
+            workers=Hands(tmp_path),
+            folder=tmp_path,
+            artifacts=tmp_path,
+            listener=display.update,
+        ) as found,
+        display.live(found),
+    ):
         found.run()
     lines = [line for line in capsys.readouterr().out.splitlines() if "beyond the limit" in line]
     assert [line.split(" not trained so far, the last: macs ")[0] for line in lines] == [
-        "1", "2", "4", "8", "16", "32"]
+        "1",
+        "2",
+        "4",
+        "8",
+        "16",
+        "32",
+    ]
 
 
-@pytest.mark.parametrize(("budget", "trials", "reason"), [
-    (Budget(trials=1000, epochs=5, fresh=0), 3, "6 of 5 epochs of training are spent, the study's budget"),
-    (Budget(trials=1000, device_s=25, fresh=0), 2, "40 of 25 s of device time are spent, the study's budget"),
-    (Budget(trials=1000, energy_j=15, fresh=0), 4, "18 of 15 J are spent, the study's budget"),
-])
+@pytest.mark.parametrize(
+    ("budget", "trials", "reason"),
+    [
+        (
+            Budget(trials=1000, epochs=5, fresh=0),
+            3,
+            "6 of 5 epochs of training are spent, the study's budget",
+        ),
+        (
+            Budget(trials=1000, device_s=25, fresh=0),
+            2,
+            "40 of 25 s of device time are spent, the study's budget",
+        ),
+        (Budget(trials=1000, energy_j=15, fresh=0), 4, "18 of 15 J are spent, the study's budget"),
+    ],
+)
 def test_a_spent_budget_ends_the_search(tmp_path, budget, trials, reason):
     """The trial at work is finished; a second call finds what the first has spent in the record."""
 
     class Costly(Hands):
         def steps(self, job, task):
             for event in super().steps(job, task):
-                yield replace(event, energy_j=0.5) if isinstance(event, Measured) else replace(
-                    event, energy_j=2.0, waiting_s=1.0, rung=replace(event.rung, train_s=9.0, validation_s=1.0))
+                yield (
+                    replace(event, energy_j=0.5)
+                    if isinstance(event, Measured)
+                    else replace(
+                        event,
+                        energy_j=2.0,
+                        waiting_s=1.0,
+                        rung=replace(event.rung, train_s=9.0, validation_s=1.0),
+                    )
+                )
 
     spec = replace(SPEC, objectives=SPEC.objectives[:1], budget=budget)
     for _ in range(2):
-        with Store.open(tmp_path / "nas.db") as store, open_search(
-                spec, store=store, workers=Costly(tmp_path), folder=tmp_path, artifacts=tmp_path) as found:
+        with (
+            Store.open(tmp_path / "nas.db") as store,
+            open_search(
+                spec, store=store, workers=Costly(tmp_path), folder=tmp_path, artifacts=tmp_path
+            ) as found,
+        ):
             assert found.run() == reason
-            assert store.summary("s").spent == found.engine.brain.spent == Spent(
-                epochs=2 * trials, training_s=18 * trials, validation_s=2 * trials, waiting_s=2 * trials,
-                energy_j=4.5 * trials, measuring_j=0.5 * trials)
+            assert (
+                store.summary("s").spent
+                == found.engine.brain.spent
+                == Spent(
+                    epochs=2 * trials,
+                    training_s=18 * trials,
+                    validation_s=2 * trials,
+                    waiting_s=2 * trials,
+                    energy_j=4.5 * trials,
+                    measuring_j=0.5 * trials,
+                )
+            )
 
 
 def test_a_space_is_searched_to_its_end(tmp_path):
-    """With more budget than the space has networks, the search tries all of them if its sampler finds them, and in
-    any case ends with a reason."""
+    """With more budget than the space has networks, the search tries all of them if its sampler
+    finds them, and in any case ends with a reason.
+    """
     spec = replace(SPEC, sampler="random", budget=Budget(trials=1000, fresh=0))
     hands = Hands(tmp_path)
-    with Store.open(tmp_path / "nas.db") as store, open_search(
-            spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path) as found:
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path) as found,
+    ):
         reason = found.run()
     tried = len({task.architecture.digest for task in hands.tasks})
     assert len(hands.tasks) == tried
-    assert reason == ("all 128 architectures of the space were tried" if tried == SPACE.cardinality
-                      else "the sampler random proposed nothing new 100 times in a row")
+    assert reason == (
+        "all 128 architectures of the space were tried"
+        if tried == SPACE.cardinality
+        else "the sampler random proposed nothing new 100 times in a row"
+    )
 
 
 def test_when_the_time_is_spent_no_new_trial_begins(tmp_path):
@@ -425,12 +617,22 @@ def test_when_the_time_is_spent_no_new_trial_begins(tmp_path):
                 clock[0] += timedelta(seconds=30)
                 yield event
 
-    spec = replace(SPEC, objectives=SPEC.objectives[:1], budget=Budget(trials=1000, wall_time_s=300, fresh=0))
+    spec = replace(
+        SPEC, objectives=SPEC.objectives[:1], budget=Budget(trials=1000, wall_time_s=300, fresh=0)
+    )
     tried = []
     for _ in range(2):
-        with Store.open(tmp_path / "nas.db") as store, open_search(
-                spec, store=store, workers=Slow(tmp_path), folder=tmp_path, artifacts=tmp_path,
-                now=lambda: clock[0]) as found:
+        with (
+            Store.open(tmp_path / "nas.db") as store,
+            open_search(
+                spec,
+                store=store,
+                workers=Slow(tmp_path),
+                folder=tmp_path,
+                artifacts=tmp_path,
+                now=lambda: clock[0],
+            ) as found,
+        ):
             assert found.run() == "300 s of searching are spent, the study's budget"
         tried.append(found.engine.brain.architectures)
         assert not found.engine.brain.running
@@ -439,7 +641,9 @@ def test_when_the_time_is_spent_no_new_trial_begins(tmp_path):
 
 
 def test_the_pause_of_an_interrupted_trial_is_no_time_of_searching(tmp_path):
-    """Stopped after a rung of 20 s, gone on with a day later for 10 s more, interrupted once more, and ended: 40 s."""
+    """Stopped after a rung of 20 s, gone on with a day later for 10 s more, interrupted once more,
+    and ended: 40 s.
+    """
     clock = [datetime(2026, 1, 1, tzinfo=UTC)]
 
     class Timed(Hands):
@@ -452,14 +656,30 @@ def test_the_pause_of_an_interrupted_trial_is_no_time_of_searching(tmp_path):
                         raise Killed
                     self.left -= 1
                     clock[0] += timedelta(seconds=20)
-                yield event if isinstance(event, Measured) else replace(
-                    event, rung=replace(event.rung, train_s=18.0, validation_s=2.0))
+                yield (
+                    event
+                    if isinstance(event, Measured)
+                    else replace(event, rung=replace(event.rung, train_s=18.0, validation_s=2.0))
+                )
 
-    spec, hands = replace(SPEC, objectives=SPEC.objectives[:1], budget=Budget(trials=1)), Timed(tmp_path)
+    spec, hands = (
+        replace(SPEC, objectives=SPEC.objectives[:1], budget=Budget(trials=1)),
+        Timed(tmp_path),
+    )
     for left, searched_s in ((1, 20), (0, 20), (9, 40)):
         hands.left = left
-        with Store.open(tmp_path / "nas.db") as store, suppress(Killed), open_search(
-                spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path, now=lambda: clock[0]) as found:
+        with (
+            Store.open(tmp_path / "nas.db") as store,
+            suppress(Killed),
+            open_search(
+                spec,
+                store=store,
+                workers=hands,
+                folder=tmp_path,
+                artifacts=tmp_path,
+                now=lambda: clock[0],
+            ) as found,
+        ):
             found.run()
         with Store.open(tmp_path / "nas.db", read_only=True) as store:
             assert store.summary("s").searched_s == pytest.approx(searched_s, abs=0.002)
@@ -478,9 +698,17 @@ def test_a_clock_that_jumps_disturbs_nothing(tmp_path, jump):
                 clock[0] += jump if task.number == 2 else timedelta(seconds=1)
                 yield event
 
-    with Store.open(tmp_path / "nas.db") as store, open_search(
-            SPEC, store=store, workers=Jumping(tmp_path), folder=tmp_path, artifacts=tmp_path,
-            now=lambda: clock[0]) as found:
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(
+            SPEC,
+            store=store,
+            workers=Jumping(tmp_path),
+            folder=tmp_path,
+            artifacts=tmp_path,
+            now=lambda: clock[0],
+        ) as found,
+    ):
         found.run()
     check(SPEC, tmp_path, found.engine)
     quiet = tmp_path / "quiet"
@@ -491,8 +719,12 @@ def test_a_clock_that_jumps_disturbs_nothing(tmp_path, jump):
 
 def test_two_searches_of_one_study_do_not_mix(tmp_path):
     """The second is refused with the first one's process, and writes nothing."""
-    with Store.open(tmp_path / "nas.db") as store, open_search(
-            SPEC, store=store, workers=Hands(tmp_path), folder=tmp_path, artifacts=tmp_path):
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(
+            SPEC, store=store, workers=Hands(tmp_path), folder=tmp_path, artifacts=tmp_path
+        ),
+    ):
         with pytest.raises(StudyConflictError, match="searched already, by process"):
             search(SPEC, tmp_path, Hands(tmp_path))
         assert store.trials("s") == []
@@ -514,5 +746,8 @@ def test_a_task_knows_what_its_trial_has(tmp_path):
     hands = Hands(folder)
     search(SPEC, folder, hands)
     assert dataclasses.asdict(hands.tasks[0]) == {
-        "number": trials[-1].number, "architecture": dataclasses.asdict(trials[-1].architecture),
-        "seed": trials[-1].seed, "evaluation": dataclasses.asdict(trials[-1].evaluation)}
+        "number": trials[-1].number,
+        "architecture": dataclasses.asdict(trials[-1].architecture),
+        "seed": trials[-1].seed,
+        "evaluation": dataclasses.asdict(trials[-1].evaluation),
+    }

@@ -1,4 +1,6 @@
-"""Bundles of small networks, exported for real: whole or not there, and loadable without this package."""
+"""Bundles of small networks, exported for real: whole or not there, and loadable without this
+package.
+"""
 
 import hashlib
 import json
@@ -22,7 +24,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nas.core.architecture import Architecture, Attention, PoolPadding, Stem
-from nas.core.errors import CorruptFileError, ExportError, InvalidValueError, MissingDependencyError, NasError
+from nas.core.errors import (
+    CorruptFileError,
+    ExportError,
+    InvalidValueError,
+    MissingDependencyError,
+    NasError,
+)
 from nas.export import export_bundle
 from nas.model import build
 
@@ -59,8 +67,14 @@ def images(count: int) -> Tensor:
 
 def child(*arguments: str | Path, cwd: Path) -> str:
     """Run Python with as many threads as here: equal bits need equal threads."""
-    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False,
-                          env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())})
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -72,15 +86,25 @@ def bundle(request, bundle_of):
 
 
 def test_the_exported_networks_cover_every_switch(export_arguments):
-    """Otherwise the tests below would promise more than they try; `paper` is exported where its logits overflow."""
+    """Otherwise the tests below would promise more than they try; `paper` is exported where its
+    logits overflow.
+    """
     networks = [export_arguments(name)["architecture"] for name in ("stock", "registered", "paper")]
     assert {n.stem for n in networks} == set(Stem)
     assert {n.attention for n in networks} == set(Attention)
     assert {n.pool_padding for n in networks} == set(PoolPadding)
     assert {(s.kernel_size, n.depthwise) for n in networks for s in n.stages} == {
-        (3, False), (3, True), (5, False), (5, True)}
+        (3, False),
+        (3, True),
+        (5, False),
+        (5, True),
+    }
     assert {(n.depthwise, n.residual and s.num_blocks > 1) for n in networks for s in n.stages} == {
-        (False, False), (False, True), (True, False), (True, True)}
+        (False, False),
+        (False, True),
+        (True, False),
+        (True, True),
+    }
     assert [len(n.stages) for n in networks] == [4, 3, 3]
 
 
@@ -89,53 +113,106 @@ class TestBundle:
     """What every exported folder promises."""
 
     def test_manifest_is_of_the_files(self, bundle) -> None:
-        """Every file but the manifest is listed with its true size and checksum, and nothing else lies there."""
+        """Every file but the manifest is listed with its true size and checksum, and nothing else
+        lies there.
+        """
         folder, manifest = bundle.folder, bundle.manifest
         found = {path.name: path.read_bytes() for path in folder.iterdir()}
         written = json.loads(found.pop("manifest.json"))
         assert set(found) - {"osa_nas_timm.py"} == {
-            "architecture.json", "model.safetensors", "modeling.py", "classifier.onnx", "backbone.onnx",
-            "backbone_fp16.onnx", "backbone.pt2", "config.json", "record.json", "README.md", "LICENSE"}
+            "architecture.json",
+            "model.safetensors",
+            "modeling.py",
+            "classifier.onnx",
+            "backbone.onnx",
+            "backbone_fp16.onnx",
+            "backbone.pt2",
+            "config.json",
+            "record.json",
+            "README.md",
+            "LICENSE",
+        }
         assert ("osa_nas_timm.py" in found) == (written["timm"] == "registered")
         assert {file.name: (file.size_bytes, file.sha256) for file in manifest.files} == {
-            name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in found.items()}
+            name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in found.items()
+        }
         assert written == manifest.to_dict()
         assert len(manifest.checks) > 15
         assert all(check.passed for check in manifest.checks.values())
         assert [path.name for path in folder.parent.iterdir()] == ["bundle"]
 
-    def test_two_loaders_give_the_same_logits(self, bundle, export_arguments, tmp_path: Path) -> None:
-        """modeling.py where this package cannot be found gives nas.model's bits; ONNX Runtime agrees to 1e-4, in
-        batches of 1, 3 and 5."""
+    def test_two_loaders_give_the_same_logits(
+        self, bundle, export_arguments, tmp_path: Path
+    ) -> None:
+        """modeling.py where this package cannot be found gives nas.model's bits; ONNX Runtime
+        agrees to 1e-4, in batches of 1, 3 and 5.
+        """
         model = build(bundle.architecture, 3).eval()
         model.load_state_dict(export_arguments(bundle.manifest.timm["timm"])["weights"])
-        session = onnxruntime.InferenceSession(bundle.folder / "classifier.onnx", providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            bundle.folder / "classifier.onnx", providers=["CPUExecutionProvider"]
+        )
         batch = images(5)
         save_file({"images": batch}, tmp_path / "images")
-        child("-I", "-S", "-B", "-c", LOAD_ALONE, sysconfig.get_path("purelib"), tmp_path / "images",
-              tmp_path / "logits", cwd=bundle.folder)
+        child(
+            "-I",
+            "-S",
+            "-B",
+            "-c",
+            LOAD_ALONE,
+            sysconfig.get_path("purelib"),
+            tmp_path / "images",
+            tmp_path / "logits",
+            cwd=bundle.folder,
+        )
         alone = load_file(tmp_path / "logits")["logits"]
         with torch.inference_mode():
             assert torch.equal(alone, model(batch))
         for count in (1, 3, 5):
             (logits,) = session.run(None, {"images": batch[:count].numpy()})
-            assert abs(logits - alone[:count].numpy()).max() <= 1e-4 * alone[:count].abs().max().item()
+            assert (
+                abs(logits - alone[:count].numpy()).max() <= 1e-4 * alone[:count].abs().max().item()
+            )
 
     def test_onnx_is_plain(self, bundle) -> None:
-        """Opset 20 and only operators that every runtime knows, one convolution for each of the network's."""
+        """Opset 20 and only operators that every runtime knows, one convolution for each of the
+        network's.
+        """
         proto = onnx.load(bundle.folder / "classifier.onnx")
         operators = [node.op_type for node in proto.graph.node]
         assert [(opset.domain, opset.version) for opset in proto.opset_import] == [("", 20)]
-        assert set(operators) <= {"Conv", "Relu", "Concat", "MaxPool", "ReduceMean", "HardSigmoid", "Mul", "Add",
-                                  "Reshape", "Flatten", "GlobalAveragePool", "Gemm"}
-        convolutions = sum(isinstance(module, nn.Conv2d) for module in build(bundle.architecture, 3).modules())
+        assert set(operators) <= {
+            "Conv",
+            "Relu",
+            "Concat",
+            "MaxPool",
+            "ReduceMean",
+            "HardSigmoid",
+            "Mul",
+            "Add",
+            "Reshape",
+            "Flatten",
+            "GlobalAveragePool",
+            "Gemm",
+        }
+        convolutions = sum(
+            isinstance(module, nn.Conv2d) for module in build(bundle.architecture, 3).modules()
+        )
         assert operators.count("Conv") == convolutions
 
     def test_names_nothing_of_this_machine(self, bundle) -> None:
         """No file holds a path of the sources, of Python or of the folder it was written in."""
         folder = bundle.folder
-        paths = [os.fsencode(path) for path in (ROOT, sys.prefix, sysconfig.get_path("purelib"), folder.parent)]
-        assert [(file.name, path) for file in folder.iterdir() for path in paths if path in file.read_bytes()] == []
+        paths = [
+            os.fsencode(path)
+            for path in (ROOT, sys.prefix, sysconfig.get_path("purelib"), folder.parent)
+        ]
+        assert [
+            (file.name, path)
+            for file in folder.iterdir()
+            for path in paths
+            if path in file.read_bytes()
+        ] == []
 
     def test_record_and_architecture_come_back(self, bundle, export_arguments) -> None:
         """The JSON files hold what was given: the same digest, the class names, every reading."""
@@ -144,20 +221,36 @@ class TestBundle:
         assert Architecture.from_dict(facts["architecture"]) == given["architecture"]
         assert facts["digest"] == given["architecture"].digest
         assert tuple(facts["classes"]) == given["classes"]
-        assert json.loads((bundle.folder / "record.json").read_text(encoding="utf-8")) == given["record"]
+        assert (
+            json.loads((bundle.folder / "record.json").read_text(encoding="utf-8"))
+            == given["record"]
+        )
 
     def test_readme_runs(self, bundle) -> None:
-        """Every example of the card that is marked as Python runs in the folder as it stands, after those before."""
-        examples = re.findall(r"```python\n(.*?)```", (bundle.folder / "README.md").read_text(encoding="utf-8"),
-                              re.DOTALL)
+        """Every example of the card that is marked as Python runs in the folder as it stands, after
+        those before.
+        """
+        examples = re.findall(
+            r"```python\n(.*?)```",
+            (bundle.folder / "README.md").read_text(encoding="utf-8"),
+            re.DOTALL,
+        )
         shown = [f"{example}\nprint(tuple(logits.shape))" for example in examples[:3]]
-        code = "\n".join(["import sys; sys.path.insert(0, '.')", *shown, *examples[3:],
-                          "print(type(detector).__name__, type(detr).__name__)"])
+        code = "\n".join(
+            [
+                "import sys; sys.path.insert(0, '.')",
+                *shown,
+                *examples[3:],
+                "print(type(detector).__name__, type(detr).__name__)",
+            ]
+        )
         printed = child("-B", "-c", code, cwd=bundle.folder).splitlines()
         assert printed == ["(1, 3)"] * 3 + ["FCOS RTDetrForObjectDetection"]
 
     def test_readme_tells_figures_with_their_origin(self, bundle) -> None:
-        """A measured figure has its interval and device, the last rung counts, what was not measured says why."""
+        """A measured figure has its interval and device, the last rung counts, what was not
+        measured says why.
+        """
         text = (bundle.folder / "README.md").read_text(encoding="utf-8")
         assert "3.1 ms (95 % interval 3 to 3.2)" in text
         assert "A CPU, 1 thread" in text
@@ -174,14 +267,17 @@ def test_same_network_same_files(bundle_of, export_arguments, tmp_path: Path) ->
 
 
 def test_modeling_source_is_found_in_an_archive(tmp_path: Path) -> None:
-    """The package imported from a zip file, which has no source paths, gives the same modeling.py: the model's own
-    source to the letter at its beginning."""
+    """The package imported from a zip file, which has no source paths, gives the same modeling.py:
+    the model's own source to the letter at its beginning.
+    """
     tree = tmp_path / "tree"
     shutil.copytree(ROOT / "nas", tree / "nas", ignore=shutil.ignore_patterns("__pycache__"))
     archive = shutil.make_archive(str(tmp_path / "nas"), "zip", tree)
     shutil.rmtree(tree)
-    code = ("import sys; sys.path[:0] = sys.argv[1:]; import nas; assert '.zip' in nas.__file__; "
-            "from nas.export.standalone import modeling_source; sys.stdout.write(modeling_source())")
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:]; import nas; assert '.zip' in nas.__file__; "
+        "from nas.export.standalone import modeling_source; sys.stdout.write(modeling_source())"
+    )
     found = child("-I", "-S", "-c", code, archive, sysconfig.get_path("purelib"), cwd=tmp_path)
     assert found.startswith((ROOT / "nas/model/vovnet.py").read_text(encoding="utf-8"))
     assert "def load(" in found
@@ -225,7 +321,11 @@ class TestRefusals:
         """Neither as the destination nor as its parent."""
         (tmp_path / "bundle").write_text("mine")
         refused(ExportError, "not an empty folder")
-        refused(ExportError, "cannot be written: Not a directory", destination=tmp_path / "bundle" / "deeper" / "still")
+        refused(
+            ExportError,
+            "cannot be written: Not a directory",
+            destination=tmp_path / "bundle" / "deeper" / "still",
+        )
 
     def test_a_disk_that_takes_no_more(self, refused) -> None:
         """The weights do not fit: the texts that did are gone again."""
@@ -250,28 +350,38 @@ class TestRefusals:
 
     @pytest.mark.slow
     def test_logits_that_overflow(self, refused, export_arguments) -> None:
-        """Finite weights whose logits are not: ONNX Runtime cannot be said to agree, the whole folder goes; all that
-        does not depend on the classifier passes its checks."""
+        """Finite weights whose logits are not: ONNX Runtime cannot be said to agree, the whole
+        folder goes; all that does not depend on the classifier passes its checks.
+        """
         weights = export_arguments("paper")["weights"]
         weights["head.fc.weight"].fill_(3e38)
-        refused(ExportError, r"\Aclassifier\.onnx, three sizes: relative difference from torch: found nan, .*\Z",
-                network="paper", weights=weights)
+        refused(
+            ExportError,
+            r"\Aclassifier\.onnx, three sizes: relative difference from torch: found nan, .*\Z",
+            network="paper",
+            weights=weights,
+        )
 
-    @pytest.mark.parametrize(("changes", "match"), [
-        ({"classes": ()}, "at least one"),
-        ({"mean": (0.5, 0.5)}, "mean must be three"),
-        ({"std": (0.2, 0.2, 0.0)}, "std must be three positive"),
-        ({"image_size": 0}, "image_size must be a whole number"),
-        ({"record": {"trial": "7"}}, r"record\['trial'\] must be of type int"),
-        ({"record": {"params": {"width": float("nan")}}}, "only JSON values"),
-        ({"record": {"rungs": [{"epochs": 1.0}]}}, "not complete: 'error'"),
-    ])
+    @pytest.mark.parametrize(
+        ("changes", "match"),
+        [
+            ({"classes": ()}, "at least one"),
+            ({"mean": (0.5, 0.5)}, "mean must be three"),
+            ({"std": (0.2, 0.2, 0.0)}, "std must be three positive"),
+            ({"image_size": 0}, "image_size must be a whole number"),
+            ({"record": {"trial": "7"}}, r"record\['trial'\] must be of type int"),
+            ({"record": {"params": {"width": float("nan")}}}, "only JSON values"),
+            ({"record": {"rungs": [{"epochs": 1.0}]}}, "not complete: 'error'"),
+        ],
+    )
     def test_arguments_that_are_none(self, refused, changes: dict[str, Any], match: str) -> None:
         """Each wrong argument is named with what would be right."""
         refused(InvalidValueError, match, **changes)
 
     @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
-    def test_a_missing_package(self, refused, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_package(
+        self, refused, package: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The extra to install is named before anything is done."""
         monkeypatch.setitem(sys.modules, package, None)
         refused(MissingDependencyError, re.escape(f"'{package}': pip install 'osa-nas[export]'"))
@@ -280,16 +390,25 @@ class TestRefusals:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_never_half_a_bundle(export_arguments, tmp_path: Path, how: signal.Signals) -> None:
-    """Stopped as soon as the first file is there, there is no destination; after Ctrl-C there is nothing at all."""
+    """Stopped as soon as the first file is there, there is no destination; after Ctrl-C there is
+    nothing at all.
+    """
     import pickle
 
-    process = subprocess.Popen([sys.executable, "-c", EXPORT, str(tmp_path / "bundle")], stdin=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", EXPORT, str(tmp_path / "bundle")],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     assert process.stdin is not None
     process.stdin.write(pickle.dumps(export_arguments("stock")))
     process.stdin.close()
     deadline = time.monotonic() + 60
-    while not any(tmp_path.rglob("model.safetensors")) and time.monotonic() < deadline and process.poll() is None:
+    while (
+        not any(tmp_path.rglob("model.safetensors"))
+        and time.monotonic() < deadline
+        and process.poll() is None
+    ):
         time.sleep(0.01)
     assert process.poll() is None
     process.send_signal(how)

@@ -1,4 +1,6 @@
-"""`nas export` and `nas verify` as a user types them: members of a front trained for real, good bundles and damaged."""
+"""`nas export` and `nas verify` as a user types them: members of a front trained for real, good
+bundles and damaged.
+"""
 
 import json
 import os
@@ -39,17 +41,25 @@ training: {batch_size: 64, precision: fp32, channels_last: false}
 budget: {trials: 8}
 workers: {kind: local}
 """
-"""Of two networks; one has fewer parameters and the other more MACs, so both are on the front whatever they learn."""
+"""Of two networks; one has fewer parameters and the other more MACs, so both are on the front
+whatever they learn.
+"""
 
 
 def nas(*arguments):
     """Run the command in this process."""
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+    return CliRunner().invoke(
+        main, [str(argument) for argument in arguments], catch_exceptions=False
+    )
 
 
 def lines(outcome, beginning):
     """The lines that begin so, without that beginning."""
-    return [line.removeprefix(beginning) for line in outcome.output.splitlines() if line.startswith(beginning)]
+    return [
+        line.removeprefix(beginning)
+        for line in outcome.output.splitlines()
+        if line.startswith(beginning)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +69,15 @@ def searched(tmp_path_factory):
     (folder / "space.py").write_text(SPACE)
     (folder / "study.yaml").write_text(STUDY)
     code = "from nas.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, "search", "study.yaml"], cwd=folder, env=os.environ,
-                          capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "search", "study.yaml"],
+        cwd=folder,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "nas.db"
 
@@ -69,8 +86,9 @@ class TestExport:
     """`nas export` takes what the front holds."""
 
     def test_knee_and_front(self, searched, tmp_path):
-        """The knee is the one that `nas front --knee` names; the front is all members, the one that is there is kept;
-        the weights are those of the last checkpoints."""
+        """The knee is the one that `nas front --knee` names; the front is all members, the one that
+        is there is kept; the weights are those of the last checkpoints.
+        """
         asked = ("two", "--database", searched)
         (knee,) = json.loads(nas("front", *asked, "--knee", "--format", "json").output)["members"]
         members = json.loads(nas("front", *asked, "--format", "json").output)["members"]
@@ -81,14 +99,24 @@ class TestExport:
         all_of_them = nas("export", *asked, "--front", "-o", tmp_path, "--no-latency")
         assert all_of_them.exit_code == 0, all_of_them.output
         assert lines(all_of_them, f"{place} ") == ["is there already"]
-        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"trial-{m['trial']}" for m in members)
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+            f"trial-{m['trial']}" for m in members
+        )
         assert len(members) == 2
         with Store.open(searched, read_only=True) as store:
-            (study,), trials = store.studies(), {trial.number: trial for trial in store.trials("two")}
+            (study,), trials = (
+                store.studies(),
+                {trial.number: trial for trial in store.trials("two")},
+            )
         for member in members:
             trial, folder = trials[member["trial"]], tmp_path / f"trial-{member['trial']}"
-            assert json.loads((folder / "architecture.json").read_text())["digest"] == trial.architecture.digest
-            checkpoint = read_checkpoint(searched.parent / study.artifacts / trial.evaluation.rungs[-1].checkpoint)
+            assert (
+                json.loads((folder / "architecture.json").read_text())["digest"]
+                == trial.architecture.digest
+            )
+            checkpoint = read_checkpoint(
+                searched.parent / study.artifacts / trial.evaluation.rungs[-1].checkpoint
+            )
             weights = load_file(folder / "model.safetensors")
             assert weights.keys() == checkpoint.weights.keys()
             assert all(weights[name].equal(value) for name, value in checkpoint.weights.items())
@@ -98,7 +126,9 @@ class TestExport:
         """None and two are refused in one line, and nothing is written."""
         outcome = nas("export", "two", "--database", searched, *which, "-o", tmp_path / "bundle")
         assert outcome.exit_code == 2
-        assert outcome.output == "error: say what to export by one of --trial N, --front and --knee\n"
+        assert (
+            outcome.output == "error: say what to export by one of --trial N, --front and --knee\n"
+        )
         assert list(tmp_path.iterdir()) == []
 
 
@@ -120,21 +150,35 @@ class TestVerify:
         assert "classifier.onnx: checksums that differ: found 0, allowed is 0" in passed
         assert "classifier.onnx: rules of ONNX that are broken: found 0, allowed is 0" in passed
         assert {line.partition(",")[0] for line in passed if "three sizes" in line} == {
-            "timm", "modeling.py", "backbone.pt2", "backbone.onnx", "backbone_fp16.onnx", "classifier.onnx"}
+            "timm",
+            "modeling.py",
+            "backbone.pt2",
+            "backbone.onnx",
+            "backbone_fp16.onnx",
+            "classifier.onnx",
+        }
 
     def test_latency_of_another_device(self, bundle_of):
-        """It is measured in both runtimes; that the search's was another device, or that this one is busy, is a
-        warning, which --strict fails."""
+        """It is measured in both runtimes; that the search's was another device, or that this one
+        is busy, is a warning, which --strict fails.
+        """
         outcome = nas("verify", bundle_of("stock").folder, "--strict")
         assert outcome.exit_code == 1
         assert lines(outcome, "FAIL") == []
-        assert [line.split()[0] for line in lines(outcome, "latency in ")] == ["eager", "onnxruntime"]
-        assert any("the search measured on A CPU, 1 thread" in line or "latency in " in line
-                   for line in lines(outcome, "WARNING: "))
+        assert [line.split()[0] for line in lines(outcome, "latency in ")] == [
+            "eager",
+            "onnxruntime",
+        ]
+        assert any(
+            "the search measured on A CPU, 1 thread" in line or "latency in " in line
+            for line in lines(outcome, "WARNING: ")
+        )
 
     def test_changed_files(self, damaged):
-        """Weights, a count of the record, a card with a path and an ONNX file with a BatchNormalization: each has a
-        line of its own beside those of the checksums, and every file with the old weights disagrees."""
+        """Weights, a count of the record, a card with a path and an ONNX file with a
+        BatchNormalization: each has a line of its own beside those of the checksums, and every file
+        with the old weights disagrees.
+        """
         weights = load_file(damaged / "model.safetensors")
         weights["stem.0.conv.weight"] += 1
         save_file(weights, damaged / "model.safetensors")
@@ -148,8 +192,10 @@ class TestVerify:
         assert outcome.exit_code == 1
         failed = [line.partition(": found")[0] for line in lines(outcome, "FAIL ")]
         assert failed == [
-            *(f"{name}: checksums that differ" for name in (
-                "README.md", "backbone.onnx", "model.safetensors", "record.json")),
+            *(
+                f"{name}: checksums that differ"
+                for name in ("README.md", "backbone.onnx", "model.safetensors", "record.json")
+            ),
             "difference of parameters from the record",
             "files that name a path of a machine: README.md",
             "BatchNormalization nodes left in backbone.onnx",
@@ -161,7 +207,9 @@ class TestVerify:
         assert outcome.output.splitlines()[-1].endswith(f" checks, {len(failed)} failed")
 
     def test_a_missing_program(self, damaged):
-        """Its checksum, ONNX's rules and the process that loads it fail, each in one line that names it."""
+        """Its checksum, ONNX's rules and the process that loads it fail, each in one line that
+        names it.
+        """
         (damaged / "classifier.onnx").unlink()
         outcome = nas("verify", damaged, "--no-latency")
         assert outcome.exit_code == 1
@@ -171,9 +219,13 @@ class TestVerify:
         assert probe.startswith("probe_plain fails in a fresh process: ")
         assert "classifier.onnx" in probe
 
-    @pytest.mark.parametrize("name", ["manifest.json", "architecture.json", "record.json", "model.safetensors"])
+    @pytest.mark.parametrize(
+        "name", ["manifest.json", "architecture.json", "record.json", "model.safetensors"]
+    )
     def test_no_bundle(self, damaged, name):
-        """Without one of the files that say what the others are, one line says which, and the exit code is 2."""
+        """Without one of the files that say what the others are, one line says which, and the exit
+        code is 2.
+        """
         (damaged / name).unlink()
         outcome = nas("verify", damaged, "--no-latency")
         assert outcome.exit_code == 2
@@ -188,6 +240,10 @@ def leave_a_norm(path):
     width = output.type.tensor_type.shape.dim[1].dim_value
     values = {f"norm.{name}": [1.0] * width for name in ("scale", "bias", "mean", "var")}
     proto.graph.initializer.extend(
-        onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [width], value) for name, value in values.items())
-    proto.graph.node.append(onnx.helper.make_node("BatchNormalization", [output.name, *values], ["normed"]))
+        onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [width], value)
+        for name, value in values.items()
+    )
+    proto.graph.node.append(
+        onnx.helper.make_node("BatchNormalization", [output.name, *values], ["normed"])
+    )
     onnx.save(proto, path)

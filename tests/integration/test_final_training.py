@@ -1,4 +1,6 @@
-"""Full training of real (tiny) networks on the digits: resumable to the bit, test images once, results recorded."""
+"""Full training of real (tiny) networks on the digits: resumable to the bit, test images once,
+results recorded.
+"""
 
 import os
 import re
@@ -30,14 +32,26 @@ from nas.searching.launch import open_search
 from nas.training import FullTrainer, Numerics, read_checkpoint
 from workers.local import LocalWorkers
 
-SPEC = StudySpec(name="full", space="osa_tiny", sampler="random", budget=Budget(trials=2), seed=3,
-                 objectives=(Objective(metric="error", reference=1.0), Objective(metric="macs", reference=1e7)),
-                 data=DataSpec(dataset="digits", validation_images=100, train_images=128),
-                 training=TrainingSpec(precision="fp32", channels_last=False))
-RECIPE = Recipe(epochs=1.5, training=TrainingSpec(batch_size=64, learning_rate=0.05, translate=3, cutout=6),
-                average=0.9)
-NETWORK = Architecture(stem=Stem.CODE, stem_channels=(8, 8, 8), stages=tuple(
-    OsaStage(mid_channels=8, out_channels=out, num_layers=2) for out in (8, 16, 16)))
+SPEC = StudySpec(
+    name="full",
+    space="osa_tiny",
+    sampler="random",
+    budget=Budget(trials=2),
+    seed=3,
+    objectives=(Objective(metric="error", reference=1.0), Objective(metric="macs", reference=1e7)),
+    data=DataSpec(dataset="digits", validation_images=100, train_images=128),
+    training=TrainingSpec(precision="fp32", channels_last=False),
+)
+RECIPE = Recipe(
+    epochs=1.5,
+    training=TrainingSpec(batch_size=64, learning_rate=0.05, translate=3, cutout=6),
+    average=0.9,
+)
+NETWORK = Architecture(
+    stem=Stem.CODE,
+    stem_channels=(8, 8, 8),
+    stages=tuple(OsaStage(mid_channels=8, out_channels=out, num_layers=2) for out in (8, 16, 16)),
+)
 COMMAND = [sys.executable, "-c", "from nas.cli import main; main()"]
 
 
@@ -48,8 +62,17 @@ def digits() -> Dataset:
 
 def trainer(digits: Dataset, recipe: Recipe = RECIPE, **settings: object) -> FullTrainer:
     torch.manual_seed(5)
-    return FullTrainer(recipe=recipe, model=build(NETWORK, 10), train=digits.train.take(torch.arange(640)), seed=5,
-                       mean=digits.mean, std=digits.std, numerics=Numerics(), threads=1, **settings)
+    return FullTrainer(
+        recipe=recipe,
+        model=build(NETWORK, 10),
+        train=digits.train.take(torch.arange(640)),
+        seed=5,
+        mean=digits.mean,
+        std=digits.std,
+        numerics=Numerics(),
+        threads=1,
+        **settings,
+    )
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -62,7 +85,9 @@ def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
 
 
 def test_going_on_gives_the_bits_of_never_having_stopped(digits, tmp_path):
-    """Weights and their mean, in parts that end inside epochs, through the file that another process would read."""
+    """Weights and their mean, in parts that end inside epochs, through the file that another
+    process would read.
+    """
     whole = trainer(digits)
     whole.advance(1.5)
     whole.finish(tmp_path / "whole", "d")
@@ -75,13 +100,18 @@ def test_going_on_gives_the_bits_of_never_having_stopped(digits, tmp_path):
     assert (second.train_s, second.energy_j) == (first.train_s, 2.5)
     second.advance(1.5)
     second.finish(tmp_path / "parts", "d")
-    assert_equal(dict(read_checkpoint(tmp_path / "whole").weights), dict(read_checkpoint(tmp_path / "parts").weights))
+    assert_equal(
+        dict(read_checkpoint(tmp_path / "whole").weights),
+        dict(read_checkpoint(tmp_path / "parts").weights),
+    )
     assert second.images_seen == whole.images_seen == 15 * 64
     assert second.train_s > 0
 
 
 def test_parts_share_one_learning_rate_cycle(digits):
-    """The rates of all parts together are those of one rung of brief training of the same length."""
+    """The rates of all parts together are those of one rung of brief training of the same
+    length.
+    """
     rates = []
 
     class Noting(FullTrainer):
@@ -89,17 +119,27 @@ def test_parts_share_one_learning_rate_cycle(digits):
             rates.append(learning_rate)
             return torch.zeros(())
 
-    noting = Noting(recipe=RECIPE, model=build(NETWORK, 10), train=digits.train.take(torch.arange(640)),
-                    mean=digits.mean, std=digits.std, numerics=Numerics())
+    noting = Noting(
+        recipe=RECIPE,
+        model=build(NETWORK, 10),
+        train=digits.train.take(torch.arange(640)),
+        mean=digits.mean,
+        std=digits.std,
+        numerics=Numerics(),
+    )
     for end in (0.4, 1.0, 1.5):
         noting.advance(end)
     steps, peak = 15, 0.05
     shares = [(k + 0.5) / steps for k in range(steps)]
-    assert rates == pytest.approx([peak * (s / 0.25 if s < 0.25 else (1 - s) / 0.75) for s in shares])
+    assert rates == pytest.approx(
+        [peak * (s / 0.25 if s < 0.25 else (1 - s) / 0.75) for s in shares]
+    )
 
 
 def test_the_mean_of_the_weights_is_what_is_kept(digits, tmp_path):
-    """By the rule w <- d w + (1 - d) v, done here step by step with NumPy's arithmetic; without it the weights stay."""
+    """By the rule w <- d w + (1 - d) v, done here step by step with NumPy's arithmetic; without it
+    the weights stay.
+    """
     seen = []
 
     class Noting(FullTrainer):
@@ -109,8 +149,16 @@ def test_the_mean_of_the_weights_is_what_is_kept(digits, tmp_path):
             return loss
 
     torch.manual_seed(5)
-    noting = Noting(recipe=RECIPE, model=build(NETWORK, 10), train=digits.train.take(torch.arange(640)), seed=5,
-                    mean=digits.mean, std=digits.std, numerics=Numerics(), threads=1)
+    noting = Noting(
+        recipe=RECIPE,
+        model=build(NETWORK, 10),
+        train=digits.train.take(torch.arange(640)),
+        seed=5,
+        mean=digits.mean,
+        std=digits.std,
+        numerics=Numerics(),
+        threads=1,
+    )
     expected = noting.model.state_dict()["head.fc.weight"].double().numpy(force=True).copy()
     noting.advance(1.5)
     for step, value in enumerate(seen):
@@ -123,11 +171,15 @@ def test_the_mean_of_the_weights_is_what_is_kept(digits, tmp_path):
     plain = trainer(digits, replace(RECIPE, average=0.0))
     plain.advance(1.5)
     plain.finish(tmp_path / "plain", "d")
-    assert read_checkpoint(tmp_path / "plain").weights["head.fc.weight"].numpy() == pytest.approx(seen[-1], abs=1e-6)
+    assert read_checkpoint(tmp_path / "plain").weights["head.fc.weight"].numpy() == pytest.approx(
+        seen[-1], abs=1e-6
+    )
 
 
 def test_a_teacher_draws_the_answers_towards_its_own(digits):
-    """With the whole loss from the teacher, the student of a fixed teacher that always says class 3 says so too."""
+    """With the whole loss from the teacher, the student of a fixed teacher that always says class 3
+    says so too.
+    """
 
     class Three(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -141,8 +193,12 @@ def test_a_teacher_draws_the_answers_towards_its_own(digits):
 
 
 def search(folder: Path) -> None:
-    with Store.open(folder / "nas.db") as store, open_search(
-            SPEC, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder / "kept") as found:
+    with (
+        Store.open(folder / "nas.db") as store,
+        open_search(
+            SPEC, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder / "kept"
+        ) as found,
+    ):
         found.run()
 
 
@@ -155,12 +211,16 @@ def searched(tmp_path_factory):
 
 @pytest.fixture
 def folder(searched, tmp_path, monkeypatch):
-    """A copy of a searched study as the current folder, with a small recipe; the study's files are in the copy."""
+    """A copy of a searched study as the current folder, with a small recipe; the study's files are
+    in the copy.
+    """
     shutil.copytree(searched, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     with Store.open("nas.db") as store:
         store.set_artifacts("full", tmp_path / "copy" / "kept")
-    Path("recipe.yaml").write_text("epochs: 0.3\ntraining: {batch_size: 64, learning_rate: 0.05}\naverage: 0.9\n")
+    Path("recipe.yaml").write_text(
+        "epochs: 0.3\ntraining: {batch_size: 64, learning_rate: 0.05}\naverage: 0.9\n"
+    )
     return tmp_path / "copy"
 
 
@@ -176,20 +236,38 @@ def finals(folder: Path) -> list[FinalTraining]:
 
 
 def test_training_is_recorded_shown_and_done_once(folder):
-    """Two seeds of two trials and of another family's network; weights are artifacts that the record checks."""
-    Path("other.py").write_text("from torch import nn\n"
-                                "def tiny(num_classes):\n"
-                                "    return nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.BatchNorm2d(8), nn.ReLU(),\n"
-                                "                         nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
-                                "                         nn.Linear(8, num_classes))\n")
-    call = ("train", "full", "--trial", "0", "--trial", "1", "--network", "other:tiny", "--seeds", "2", "--recipe",
-            "recipe.yaml")
+    """Two seeds of two trials and of another family's network; weights are artifacts that the
+    record checks.
+    """
+    Path("other.py").write_text(
+        "from torch import nn\n"
+        "def tiny(num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.BatchNorm2d(8), nn.ReLU(),\n"
+        "                         nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                         nn.Linear(8, num_classes))\n"
+    )
+    call = (
+        "train",
+        "full",
+        "--trial",
+        "0",
+        "--trial",
+        "1",
+        "--network",
+        "other:tiny",
+        "--seeds",
+        "2",
+        "--recipe",
+        "recipe.yaml",
+    )
     output = nas(*call)
     assert re.findall(r"\[(\d)/6\] ", output) == list("123456")
     found = finals(folder)
     assert [final.test_images for final in found] == [360] * 6
     assert {final.reached.images for final in found} == {round(0.3 * (1437 // 64)) * 64}
-    assert all(1.0 < final.reached.train_loss < 3.0 for final in found)  # NaN after a hidden second attempt
+    assert all(
+        1.0 < final.reached.train_loss < 3.0 for final in found
+    )  # NaN after a hidden second attempt
     assert len({(final.network, final.seed) for final in found}) == 6
     assert {final.digest for final in found if final.network == "other:tiny"} == {None}
     assert "6 of them recorded" in nas(*call)
@@ -201,13 +279,18 @@ def test_training_is_recorded_shown_and_done_once(folder):
             store.add_final("full", found[0])
         best = store.trial("full", 0)
     assert not list((folder / "kept").rglob("going.safetensors"))
-    error = next(final.reached.error for final in found if final.network == best.architecture.digest)
+    error = next(
+        final.reached.error for final in found if final.network == best.architecture.digest
+    )
     model = build(best.architecture, 10)
-    path = next(final.reached.checkpoint for final in found if final.network == best.architecture.digest)
+    path = next(
+        final.reached.checkpoint for final in found if final.network == best.architecture.digest
+    )
     model.load_state_dict(dict(read_checkpoint(folder / "kept" / path).weights))
     digits = load(SPEC.data)
-    images = (digits.test().images / 255 - torch.tensor(digits.mean).view(3, 1, 1)) / torch.tensor(digits.std).view(
-        3, 1, 1)
+    images = (digits.test().images / 255 - torch.tensor(digits.mean).view(3, 1, 1)) / torch.tensor(
+        digits.std
+    ).view(3, 1, 1)
     with torch.inference_mode():
         wrong = (model.eval()(images).argmax(1) != digits.test().labels).sum()
     assert int(wrong) == round(error * 360)
@@ -215,12 +298,29 @@ def test_training_is_recorded_shown_and_done_once(folder):
 
 @pytest.mark.slow
 def test_killed_training_goes_on_at_its_last_epoch(folder):
-    """`kill -9` after the first checkpoint; the same command gives the error of a training that was never killed."""
-    call = ["train", "full", "--trial", "0", "--seeds", "1", "--recipe", "recipe.yaml", "--epochs", "3"]
+    """`kill -9` after the first checkpoint; the same command gives the error of a training that was
+    never killed.
+    """
+    call = [
+        "train",
+        "full",
+        "--trial",
+        "0",
+        "--seeds",
+        "1",
+        "--recipe",
+        "recipe.yaml",
+        "--epochs",
+        "3",
+    ]
     shutil.copytree(folder, folder.parent / "whole")
-    with subprocess.Popen([*COMMAND, *call], cwd=folder, env={**os.environ}, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [*COMMAND, *call], cwd=folder, env={**os.environ}, stdout=subprocess.DEVNULL
+    ) as process:
         deadline = time.monotonic() + 120
-        while not list((folder / "kept").rglob("going.safetensors")) and time.monotonic() < deadline:
+        while (
+            not list((folder / "kept").rglob("going.safetensors")) and time.monotonic() < deadline
+        ):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
@@ -233,12 +333,17 @@ def test_killed_training_goes_on_at_its_last_epoch(folder):
     nas(*call, "--database", str(folder.parent / "whole" / "nas.db"))
     (resumed,), (whole,) = finals(folder), finals(folder.parent / "whole")
     assert (resumed.reached.error, resumed.reached.images, resumed.reached.train_loss) == (
-        whole.reached.error, whole.reached.images, whole.reached.train_loss)
+        whole.reached.error,
+        whole.reached.images,
+        whole.reached.train_loss,
+    )
     assert resumed.seed == whole.seed
 
 
 def test_an_image_folder_is_trained_on_and_judged_by_its_test_part(tmp_path, monkeypatch):
-    """Three classes of one colour each, which a network tells apart after some steps, and 6 test images."""
+    """Three classes of one colour each, which a network tells apart after some steps, and 6 test
+    images.
+    """
     image = pytest.importorskip("PIL.Image")
     monkeypatch.chdir(tmp_path)
     for part, count in (("train", 40), ("test", 2)):
@@ -247,15 +352,40 @@ def test_an_image_folder_is_trained_on_and_judged_by_its_test_part(tmp_path, mon
             for number in range(count):
                 colour = [60 + number] * 3
                 colour[channel] = 200
-                image.new("RGB", (20, 24), tuple(colour)).save(tmp_path / "images" / part / name / f"{number}.png")
-    spec = replace(SPEC, name="photos", budget=Budget(trials=1), data=DataSpec(
-        dataset="folder", folder="images", image_size=16, validation_images=30, train_images=90),
-        training=replace(SPEC.training, batch_size=30))
-    with Store.open("nas.db") as store, open_search(
-            spec, store=store, workers=LocalWorkers(), folder=tmp_path, artifacts=tmp_path / "kept") as found:
+                image.new("RGB", (20, 24), tuple(colour)).save(
+                    tmp_path / "images" / part / name / f"{number}.png"
+                )
+    spec = replace(
+        SPEC,
+        name="photos",
+        budget=Budget(trials=1),
+        data=DataSpec(
+            dataset="folder", folder="images", image_size=16, validation_images=30, train_images=90
+        ),
+        training=replace(SPEC.training, batch_size=30),
+    )
+    with (
+        Store.open("nas.db") as store,
+        open_search(
+            spec, store=store, workers=LocalWorkers(), folder=tmp_path, artifacts=tmp_path / "kept"
+        ) as found,
+    ):
         found.run()
-    Path("recipe.yaml").write_text("training: {batch_size: 30, learning_rate: 0.05, translate: 0}\naverage: 0\n")
-    nas("train", "photos", "--trial", "0", "--seeds", "1", "--recipe", "recipe.yaml", "--epochs", "8")
+    Path("recipe.yaml").write_text(
+        "training: {batch_size: 30, learning_rate: 0.05, translate: 0}\naverage: 0\n"
+    )
+    nas(
+        "train",
+        "photos",
+        "--trial",
+        "0",
+        "--seeds",
+        "1",
+        "--recipe",
+        "recipe.yaml",
+        "--epochs",
+        "8",
+    )
     with Store.open("nas.db") as store:
         (final,) = store.finals("photos")
         assert store.study("photos").classes == 3
@@ -270,12 +400,25 @@ def test_a_teacher_must_have_been_trained(folder):
     recipe = replace(RECIPE, teacher=1)
     with pytest.raises(InvalidValueError, match="nas train --trial 1"):
         teacher_of(recipe, trials, [])
-    nas("train", "full", "--trial", "1", "--seeds", "1", "--recipe", "recipe.yaml", "--epochs", "0.2")
+    nas(
+        "train",
+        "full",
+        "--trial",
+        "1",
+        "--seeds",
+        "1",
+        "--recipe",
+        "recipe.yaml",
+        "--epochs",
+        "0.2",
+    )
     with Store.open("nas.db") as store:
         taught = teacher_of(recipe, trials, store.finals("full"))
         assert taught.architecture == trials[1].architecture
         assert taught.path == store.finals("full")[0].reached.checkpoint
-    output = nas("train", "full", "--trial", "0", "--seeds", "1", "--epochs", "0.2", "--teacher", "1")
+    output = nas(
+        "train", "full", "--trial", "0", "--seeds", "1", "--epochs", "0.2", "--teacher", "1"
+    )
     assert "[1/1] trial 0" in output
     assert finals(folder)[-1].recipe.teacher == 1
 
@@ -283,14 +426,26 @@ def test_a_teacher_must_have_been_trained(folder):
 @pytest.mark.usefixtures("folder")
 def test_what_is_asked_for_wrongly_is_told():
     """No selection, an unknown trial, a network that nobody makes."""
-    for arguments, words in (((), "say what to train"), (("--trial", "9"), "there is no trial 9"),
-                             (("--network", "vovnet"), "published architectures")):
+    for arguments, words in (
+        ((), "say what to train"),
+        (("--trial", "9"), "there is no trial 9"),
+        (("--network", "vovnet"), "published architectures"),
+    ):
         found = CliRunner().invoke(main, ["train", "full", *arguments])
         assert found.exit_code == 2
         assert words in found.output
     with pytest.raises(NasError, match="makes no network of 10 classes"):
-        network_of(FinalTask(number=0, network="torch:nothing", architecture=None, recipe=RECIPE, seed=0, place="x"),
-                   10)
+        network_of(
+            FinalTask(
+                number=0,
+                network="torch:nothing",
+                architecture=None,
+                recipe=RECIPE,
+                seed=0,
+                place="x",
+            ),
+            10,
+        )
 
 
 def test_seeds_come_in_turns_and_what_is_recorded_is_left_out():
@@ -299,6 +454,12 @@ def test_seeds_come_in_turns_and_what_is_recorded_is_left_out():
     todo = left_to_do(SPEC, candidates, RECIPE, 2, [])
     assert [candidate.name for candidate, _ in todo] == ["a:b", "c:d"] * 2
     assert len({task.place for _, task in todo}) == len({task.seed for _, task in todo}) == 4
-    done = FinalTraining(network="a:b", digest=None, recipe=RECIPE, seed=todo[0][1].seed, test_images=1, reached=None)
-    assert [c.name for c, _ in left_to_do(SPEC, candidates, RECIPE, 2, [done])] == ["c:d", "a:b", "c:d"]
+    done = FinalTraining(
+        network="a:b", digest=None, recipe=RECIPE, seed=todo[0][1].seed, test_images=1, reached=None
+    )
+    assert [c.name for c, _ in left_to_do(SPEC, candidates, RECIPE, 2, [done])] == [
+        "c:d",
+        "a:b",
+        "c:d",
+    ]
     assert len(left_to_do(SPEC, candidates, replace(RECIPE, epochs=2.0), 2, [done])) == 4

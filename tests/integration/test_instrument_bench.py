@@ -14,11 +14,20 @@ from nas.measuring.meters import find_meter
 
 def test_coverage_is_printed_beside_what_is_asked():
     """Two noises, ten sessions each: at least 92 % asked, and the table says whether it holds."""
-    lines = CliRunner().invoke(main, ("bench", "instrument", "--part", "coverage", "--sessions", "10", "--json")).stdout
+    lines = (
+        CliRunner()
+        .invoke(main, ("bench", "instrument", "--part", "coverage", "--sessions", "10", "--json"))
+        .stdout
+    )
     found = [json.loads(line) for line in lines.splitlines()]
-    assert [each["what"] for each in found] == ["simulated coverage, noise 0.3%", "simulated coverage, noise 1.0%"]
+    assert [each["what"] for each in found] == [
+        "simulated coverage, noise 0.3%",
+        "simulated coverage, noise 1.0%",
+    ]
     assert all(each["asked"] == ">= 92 %" and isinstance(each["holds"], bool) for each in found)
-    told = CliRunner().invoke(main, ("bench", "instrument", "--part", "coverage", "--sessions", "2"))
+    told = CliRunner().invoke(
+        main, ("bench", "instrument", "--part", "coverage", "--sessions", "2")
+    )
     assert told.exit_code == 0
     assert "simulated coverage" in told.stdout
 
@@ -31,7 +40,10 @@ def test_every_part_can_be_asked_for():
 
 
 def test_neighbours_compute_from_their_moment_on():
-    """Those of 60 s from now use no more than their start costs; those of now use what they can get."""
+    """Those of 60 s from now use no more than their start costs; those of now use what they can
+    get.
+    """
+
     def used_s(after_s):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with neighbours(after_s=after_s, for_s=1.0):

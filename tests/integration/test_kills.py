@@ -1,7 +1,8 @@
-"""Real processes killed with SIGKILL at seeded random moments: the same command goes on and nothing is lost.
+"""Real processes killed with SIGKILL at seeded random moments: the same command goes on and nothing
+is lost.
 
-NAS_TEST_KILLS sets the kills of each study, 3 where it is not set; with `-s` each test says what it has seen. Workers
-and nodes of Ray are killed in `test_cluster.py`.
+NAS_TEST_KILLS sets the kills of each study, 3 where it is not set; with `-s` each test says what it
+has seen. Workers and nodes of Ray are killed in `test_cluster.py`.
 """
 
 import json
@@ -25,9 +26,17 @@ from workers.local import LocalWorkers
 KILLS = int(os.environ.get("NAS_TEST_KILLS", "3"))
 TRIALS = 10 + 4 * KILLS
 SPEC = StudySpec(
-    name="s", space="osa_cifar", sampler="random", seed=3, rungs=RungSpec(epochs=(1, 2)),
+    name="s",
+    space="osa_cifar",
+    sampler="random",
+    seed=3,
+    rungs=RungSpec(epochs=(1, 2)),
     budget=Budget(trials=TRIALS, fresh=0),
-    objectives=(Objective(metric="error", reference=1.0), Objective(metric="latency", reference=1.0)))
+    objectives=(
+        Objective(metric="error", reference=1.0),
+        Objective(metric="latency", reference=1.0),
+    ),
+)
 
 DRIVER = """
 import json, sys
@@ -63,12 +72,19 @@ print("finished")
 
 def start(url, folder, clock_h=0.0, code=DRIVER):
     """A driver whose clock is so many hours ahead."""
-    return subprocess.Popen([sys.executable, "-c", code, url, json.dumps(SPEC.to_dict()), str(folder), str(clock_h)],
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, url, json.dumps(SPEC.to_dict()), str(folder), str(clock_h)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def follow(driver, count=10**9):
-    """The next `count` acknowledged writes of a driver as (trial, rungs, state), or all until it ends."""
+    """The next `count` acknowledged writes of a driver as (trial, rungs, state), or all until it
+    ends.
+    """
     found = []
     for line in driver.stdout:
         words = line.split()
@@ -91,7 +107,9 @@ def check(url, acknowledged):
 
 
 def check_end(url, folder, acknowledged, what):
-    """All is complete, each architecture once; at most the rung that was at work is trained again after a kill."""
+    """All is complete, each architecture once; at most the rung that was at work is trained again
+    after a kill.
+    """
     trials = check(url, acknowledged)
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
     assert len({t.architecture.digest for t in trials if t.duplicate_of is None}) == TRIALS
@@ -99,8 +117,10 @@ def check_end(url, folder, acknowledged, what):
     assert len(trained) == 2 * TRIALS
     again = sum(trained.values()) - len(trained)
     assert again <= KILLS
-    say(f"{what}: {len(acknowledged)} writes acknowledged, 0 lost; {len(trained)} rungs, {again} of them "
-        f"trained again; {TRIALS} architectures, 0 twice, 0 trials stuck, record sound each time")
+    say(
+        f"{what}: {len(acknowledged)} writes acknowledged, 0 lost; {len(trained)} rungs, {again} of them "
+        f"trained again; {TRIALS} architectures, 0 twice, 0 trials stuck, record sound each time"
+    )
 
 
 def say(figures):
@@ -110,9 +130,12 @@ def say(figures):
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_a_driver_killed_at_random_moments(engine, tmp_path, request):
-    """After every kill the record is sound; the study ends as if nothing had happened, although the clock is another
-    one each time, up to two days before or behind."""
-    url = str(tmp_path / "nas.db") if engine == "sqlite" else request.getfixturevalue("postgresql")()
+    """After every kill the record is sound; the study ends as if nothing had happened, although the
+    clock is another one each time, up to two days before or behind.
+    """
+    url = (
+        str(tmp_path / "nas.db") if engine == "sqlite" else request.getfixturevalue("postgresql")()
+    )
     chance, acknowledged = random.Random(7), []
     for _ in range(KILLS):
         driver = start(url, tmp_path, chance.uniform(-48, 48))
@@ -127,17 +150,29 @@ def test_a_driver_killed_at_random_moments(engine, tmp_path, request):
     last = start(url, tmp_path)
     acknowledged += follow(last)
     assert (last.wait(), last.communicate()[1]) == (0, "")
-    check_end(url, tmp_path, acknowledged, f"{KILLS} times a driver on {engine} killed and its clock changed")
+    check_end(
+        url,
+        tmp_path,
+        acknowledged,
+        f"{KILLS} times a driver on {engine} killed and its clock changed",
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_two_drivers_begin_the_same_new_study_at_the_same_moment(engine, tmp_path, request):
-    """One searches, the other is refused with one line that names the first; each architecture is evaluated once. The
-    first waits for that, else it may be done before the other has begun."""
-    url = str(tmp_path / "nas.db") if engine == "sqlite" else request.getfixturevalue("postgresql")()
-    waiting = DRIVER.replace("\ntry:\n", "\nprint('ready', flush=True)\nsys.stdin.readline()\ntry:\n")
-    waiting = waiting.replace("        found.run()\n", "        sys.stdin.readline()\n        found.run()\n")
+    """One searches, the other is refused with one line that names the first; each architecture is
+    evaluated once. The first waits for that, else it may be done before the other has begun.
+    """
+    url = (
+        str(tmp_path / "nas.db") if engine == "sqlite" else request.getfixturevalue("postgresql")()
+    )
+    waiting = DRIVER.replace(
+        "\ntry:\n", "\nprint('ready', flush=True)\nsys.stdin.readline()\ntry:\n"
+    )
+    waiting = waiting.replace(
+        "        found.run()\n", "        sys.stdin.readline()\n        found.run()\n"
+    )
     drivers = [start(url, tmp_path, code=waiting) for _ in range(2)]
     assert [driver.stdout.readline() for driver in drivers] == ["ready\n"] * 2
     for driver in drivers:
@@ -151,12 +186,17 @@ def test_two_drivers_begin_the_same_new_study_at_the_same_moment(engine, tmp_pat
     second = 1 if drivers[0].returncode == 0 else 0
     assert said[1 - second][0].endswith("finished\n")
     first = f"process {drivers[1 - second].pid} on {socket.gethostname()}"
-    assert said[second] == ("", f"error: study 's' is being searched already, by {first}; wait for it or stop it\n")
+    assert said[second] == (
+        "",
+        f"error: study 's' is being searched already, by {first}; wait for it or stop it\n",
+    )
     check_end(url, tmp_path, [], f"two drivers at once on {engine}")
 
 
 def kill_server(server):
-    """SIGKILL for the server and all its processes at once, as a power cut, and a new start on its files."""
+    """SIGKILL for the server and all its processes at once, as a power cut, and a new start on its
+    files.
+    """
     family = [server.get_postmaster_info().process]
     family += family[0].children(recursive=True)
     for process in family:
@@ -168,9 +208,11 @@ def kill_server(server):
 
 @pytest.mark.slow
 def test_a_database_server_killed_at_random_moments(start_postgresql, tmp_path):
-    """The search ends with one line, however soon the server is back; the same command goes on, and nothing is lost.
+    """The search ends with one line, however soon the server is back; the same command goes on, and
+    nothing is lost.
 
-    A search whose server was away for a moment no longer holds its study, so it may not write any more.
+    A search whose server was away for a moment no longer holds its study, so it may not write any
+    more.
     """
     chance, acknowledged = random.Random(11), []
     with start_postgresql() as server:
@@ -189,7 +231,10 @@ def test_a_database_server_killed_at_random_moments(start_postgresql, tmp_path):
         with Store.open(url) as first, Store.open(url) as second, first.claim("s"):
             kill_server(server)
             with second.claim("s"):
-                with pytest.raises(DatabaseError, match=r"has cut the connection that held study 's' for this search"):
+                with pytest.raises(
+                    DatabaseError,
+                    match=r"has cut the connection that held study 's' for this search",
+                ):
                     first.set_artifacts("s", "elsewhere")
                 second.set_artifacts("s", str(tmp_path))
         last = start(url, tmp_path)
@@ -209,16 +254,28 @@ def test_a_disk_that_fills_while_searching(tmp_path):
     acknowledged = []
     try:
         for room in (*[120_000] * times, None):
-            with Store.open(disk / "nas.db") as store, open_search(
-                    SPEC, store=store, workers=LocalWorkers(), folder=tmp_path, artifacts=tmp_path,
+            with (
+                Store.open(disk / "nas.db") as store,
+                open_search(
+                    SPEC,
+                    store=store,
+                    workers=LocalWorkers(),
+                    folder=tmp_path,
+                    artifacts=tmp_path,
                     evaluator="nas.testing.evaluators:ArithmeticEvaluator",
-                    listener=lambda t: acknowledged.append((t.number, len(t.evaluation.rungs), t.state))) as found:
+                    listener=lambda t: acknowledged.append(
+                        (t.number, len(t.evaluation.rungs), t.state)
+                    ),
+                ) as found,
+            ):
                 if room is None:
                     found.run()
                     break
                 free = os.statvfs(disk)
                 (disk / "filler").write_bytes(b"x" * (free.f_bavail * free.f_frsize - room))
-                with pytest.raises(DatabaseError, match=r"full.*; make room|the disk fails or is full"):
+                with pytest.raises(
+                    DatabaseError, match=r"full.*; make room|the disk fails or is full"
+                ):
                     found.run()
             (disk / "filler").unlink()
             check(disk / "nas.db", acknowledged)

@@ -1,4 +1,6 @@
-"""Joules of all that a study does, real work by a counter that shows 50 W of every second, as few machines have one."""
+"""Joules of all that a study does, real work by a counter that shows 50 W of every second, as few
+machines have one.
+"""
 
 import time
 from pathlib import Path
@@ -19,10 +21,19 @@ from workers.local import LocalWorkers
 
 WATTS = 50.0
 SPEC = StudySpec(
-    name="ledger", space="osa_tiny", sampler="random", budget=Budget(trials=2, fresh=0), seed=3,
-    objectives=(Objective(metric="error", reference=1.0), Objective(metric="latency", reference=1.0)),
-    data=DataSpec(dataset="digits", validation_images=100, train_images=640), rungs=RungSpec(epochs=(1.0, 2.0)),
-    training=TrainingSpec(precision="fp32", channels_last=False))
+    name="ledger",
+    space="osa_tiny",
+    sampler="random",
+    budget=Budget(trials=2, fresh=0),
+    seed=3,
+    objectives=(
+        Objective(metric="error", reference=1.0),
+        Objective(metric="latency", reference=1.0),
+    ),
+    data=DataSpec(dataset="digits", validation_images=100, train_images=640),
+    rungs=RungSpec(epochs=(1.0, 2.0)),
+    training=TrainingSpec(precision="fp32", channels_last=False),
+)
 
 
 class Timed(Evaluator):
@@ -48,15 +59,24 @@ def counted(monkeypatch, tmp_path):
 
 
 def search(store, listener=lambda _: None):
-    return open_search(SPEC, store=store, workers=LocalWorkers(), folder=Path(), artifacts=Path("kept"),
-                       listener=listener, evaluator=f"{__name__}:Timed")
+    return open_search(
+        SPEC,
+        store=store,
+        workers=LocalWorkers(),
+        folder=Path(),
+        artifacts=Path("kept"),
+        listener=listener,
+        evaluator=f"{__name__}:Timed",
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("counted")
 def test_work_and_engine_have_their_joules():
-    """Whoever decides takes a tenth of a second for every event: no work's joules, but the engine's. Work and engine
-    together drew what there was from the beginning of a trial's work to what it found last."""
+    """Whoever decides takes a tenth of a second for every event: no work's joules, but the
+    engine's. Work and engine together drew what there was from the beginning of a trial's work to
+    what it found last.
+    """
     with Store.open("nas.db") as store:
         with search(store, lambda _: time.sleep(0.1)) as found:
             found.run()
@@ -66,7 +86,9 @@ def test_work_and_engine_have_their_joules():
     assert spent.energy_j == pytest.approx(WATTS * (spent.device_s + spent.waiting_s), rel=0.05)
     assert spent.measuring_j >= WATTS * spent.measuring_s
     worked = sum(done - begun for begun, done in Timed.worked.values())
-    events = sum(2 + len(trial.evaluation.rungs) for trial in trials)  # counted, measured, and each rung
+    events = sum(
+        2 + len(trial.evaluation.rungs) for trial in trials
+    )  # counted, measured, and each rung
     assert 0.1 * (events - len(trials)) * WATTS <= known.engine_j
     assert spent.energy_j + known.engine_j == pytest.approx(WATTS * worked, rel=0.05)
     shown = CliRunner().invoke(main, ["status", "ledger"]).output
@@ -76,7 +98,9 @@ def test_work_and_engine_have_their_joules():
 @pytest.mark.slow
 @pytest.mark.usefixtures("counted")
 def test_certifying_and_final_trainings_have_their_joules():
-    """Each member has its share of the session's; of final trainings as of seconds, whole epochs and judging."""
+    """Each member has its share of the session's; of final trainings as of seconds, whole epochs
+    and judging.
+    """
     with Store.open("nas.db") as store:
         with search(store) as found:
             found.run()
@@ -86,7 +110,9 @@ def test_certifying_and_final_trainings_have_their_joules():
         assert store.problems() == []
         took = known.measuring_s - before.measuring_s
         assert known.measuring_j - before.measuring_j == pytest.approx(WATTS * took, rel=0.05)
-        assert known.energy_j - before.energy_j == pytest.approx(known.measuring_j - before.measuring_j)
+        assert known.energy_j - before.energy_j == pytest.approx(
+            known.measuring_j - before.measuring_j
+        )
     Path("recipe.yaml").write_text("epochs: 2\ntraining: {batch_size: 64}\n")
     train = ["train", "ledger", "--trial", "0", "--seeds", "2", "--recipe", "recipe.yaml"]
     assert CliRunner().invoke(main, train, catch_exceptions=False).exit_code == 0
@@ -95,5 +121,7 @@ def test_certifying_and_final_trainings_have_their_joules():
         spent = store.summary("ledger").spent_finally
     assert (spent.epochs, spent.energy_j) == (4.0, first.energy_j + second.energy_j)
     assert spent.energy_j == pytest.approx(WATTS * spent.device_s, rel=0.05)
-    assert f"final trainings: 2, 4 epochs, {duration(spent.device_s)} of device time, {spent.energy_j:.3g} J" in (
-        CliRunner().invoke(main, ["status", "ledger"]).output)
+    assert (
+        f"final trainings: 2, 4 epochs, {duration(spent.device_s)} of device time, {spent.energy_j:.3g} J"
+        in (CliRunner().invoke(main, ["status", "ledger"]).output)
+    )

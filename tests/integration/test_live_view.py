@@ -1,4 +1,6 @@
-"""The live view of `nas search` as a person sees it: a real, tiny search under a pseudo terminal of 80 columns."""
+"""The live view of `nas search` as a person sees it: a real, tiny search under a pseudo terminal of
+80 columns.
+"""
 
 import os
 import pty
@@ -48,8 +50,14 @@ def on_a_terminal(command: list[str], folder: Path) -> Screen:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, COLUMNS))
     environment = {key: value for key, value in os.environ.items() if key not in OVERRULES}
-    with subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs,
-                          env=environment | {"TERM": "xterm-256color", "PYTHONUTF8": "1"}) as process:
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment | {"TERM": "xterm-256color", "PYTHONUTF8": "1"},
+    ) as process:
         os.close(theirs)
         drawn = b""
         with suppress(OSError):  # Linux's way to say that the other end is closed
@@ -65,7 +73,9 @@ def screen(tmp_path_factory):
     """The search from its first line to its last."""
     folder = tmp_path_factory.mktemp("live")
     (folder / "study.yaml").write_text(STUDY)
-    return on_a_terminal([sys.executable, "-c", "from nas.cli import main; main()", "search", "study.yaml"], folder)
+    return on_a_terminal(
+        [sys.executable, "-c", "from nas.cli import main; main()", "search", "study.yaml"], folder
+    )
 
 
 @pytest.mark.slow
@@ -77,7 +87,9 @@ def test_ends_well(screen):
 
 @pytest.mark.slow
 def test_progress_is_drawn_from_the_first_trial_to_the_last(screen):
-    """The bar with the counts beside it, the hypervolume and the clock; not one line per trial as in a file."""
+    """The bar with the counts beside it, the hypervolume and the clock; not one line per trial as
+    in a file.
+    """
     assert screen.having("━━━", "0 of 3 trials")
     assert screen.having("━━━", "3 of 3 trials")
     assert screen.having("hypervolume", "█")
@@ -88,17 +100,29 @@ def test_progress_is_drawn_from_the_first_trial_to_the_last(screen):
 @pytest.mark.slow
 def test_ends_with_the_front_and_the_next_commands(screen):
     """What stays on the screen when the live view is gone."""
-    last = list(takewhile(lambda line: not line.startswith("finished: "), reversed(screen.lines)))[::-1]
-    assert len([line for line in last if line.startswith("front of tiny after 3 trials, hypervolume ")]) == 1
+    last = list(takewhile(lambda line: not line.startswith("finished: "), reversed(screen.lines)))[
+        ::-1
+    ]
+    assert (
+        len(
+            [line for line in last if line.startswith("front of tiny after 3 trials, hypervolume ")]
+        )
+        == 1
+    )
     members = [line.split()[0] for line in last if re.match(r" +\d+ ", line)]
     shown = [line.split(":")[1] for line in last if line.startswith("  nas show tiny:")]
     assert len(shown) == 1
     assert shown[0] in members
     assert [line.split()[:3] for line in last if line.startswith("  nas ")] == [
-        ["nas", "front", "tiny"], ["nas", "show", f"tiny:{shown[0]}"], ["nas", "export", "tiny"]]
+        ["nas", "front", "tiny"],
+        ["nas", "show", f"tiny:{shown[0]}"],
+        ["nas", "export", "tiny"],
+    ]
 
 
 @pytest.mark.slow
 def test_fits_the_terminal(screen):
-    """A longer line would be broken anywhere, and the live view would leave rests of itself behind."""
+    """A longer line would be broken anywhere, and the live view would leave rests of itself
+    behind.
+    """
     assert [line for line in screen.lines if len(line) > COLUMNS] == []

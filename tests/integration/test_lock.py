@@ -85,8 +85,10 @@ def test_measurements_exclude_each_other(tmp_path):
 
 
 def test_a_measurement_is_not_starved_by_two_busy_trainers(tmp_path):
-    """Two trainers with steps of 50 ms and no pause let ten measurements in one after the other, and go on after
-    each; all that takes a small part of the time that the trainers would have held the device."""
+    """Two trainers with steps of 50 ms and no pause let ten measurements in one after the other,
+    and go on after each; all that takes a small part of the time that the trainers would have held
+    the device.
+    """
     with process(TRAINER, tmp_path) as one, process(TRAINER, tmp_path) as other:
         assert (one.stdout.readline(), other.stdout.readline()) == ("in\n", "in\n")
         for _ in range(10):
@@ -119,7 +121,9 @@ def test_a_killed_holder_frees_the_device(tmp_path, code):
 
 
 def test_who_holds_a_device_is_told_without_disturbing_them(tmp_path):
-    """Nobody, two trainers, then a measurement before which they step aside: each by the numbers of its processes."""
+    """Nobody, two trainers, then a measurement before which they step aside: each by the numbers of
+    its processes.
+    """
     lock = DeviceLock("GPU-1", tmp_path)
     assert lock.holders() is None
     with lock.training():
@@ -127,8 +131,12 @@ def test_who_holds_a_device_is_told_without_disturbing_them(tmp_path):
     assert lock.holders() == Holders(use=Use.NOBODY)
     with process(TRAINER, tmp_path) as one, process(TRAINER, tmp_path) as other:
         assert (one.stdout.readline(), other.stdout.readline()) == ("in\n", "in\n")
-        assert lock.holders() == Holders(use=Use.TRAINING, processes=tuple(sorted([one.pid, other.pid])))
-        assert not select.select([one.stdout, other.stdout], [], [], 0.3)[0]  # nobody had to step aside for it
+        assert lock.holders() == Holders(
+            use=Use.TRAINING, processes=tuple(sorted([one.pid, other.pid]))
+        )
+        assert not select.select([one.stdout, other.stdout], [], [], 0.3)[
+            0
+        ]  # nobody had to step aside for it
         with process(HOLDER, tmp_path) as measuring:
             assert measuring.stdout.readline() == "in\n"
             assert lock.holders() == Holders(use=Use.MEASURING, processes=(measuring.pid,))
@@ -141,7 +149,9 @@ def test_devices_do_not_lock_each_other(tmp_path):
 
 
 def test_asking_costs_microseconds(tmp_path):
-    """Nobody waits: ten thousand questions take less than 50 us each, typically 1 us, even on a crowded machine."""
+    """Nobody waits: ten thousand questions take less than 50 us each, typically 1 us, even on a
+    crowded machine.
+    """
     with DeviceLock("GPU-1", tmp_path).training() as training:
         start_s = time.perf_counter()
         assert not any(training.step_aside() for _ in range(10_000))
@@ -151,22 +161,30 @@ def test_asking_costs_microseconds(tmp_path):
 def test_queued_work_is_finished_before_stepping_aside(tmp_path):
     """A trainer's queue is emptied before it lets go, and only then."""
     emptied = []
-    with DeviceLock("GPU-1", tmp_path).training(before_leaving=lambda: emptied.append(1)) as training:
+    with DeviceLock("GPU-1", tmp_path).training(
+        before_leaving=lambda: emptied.append(1)
+    ) as training:
         training.step_aside()
         assert not emptied
     assert emptied == [1]
 
 
 def test_an_unusable_folder_is_one_clear_line(tmp_path):
-    """A lock folder that cannot be made names the folder, the reason, and the variable that moves it."""
+    """A lock folder that cannot be made names the folder, the reason, and the variable that moves
+    it.
+    """
     (tmp_path / "file").touch()
-    with pytest.raises(UnavailableError, match=r"file/locks cannot be used \(Not a directory\); set NAS_LOCK_DIR"):
+    with pytest.raises(
+        UnavailableError, match=r"file/locks cannot be used \(Not a directory\); set NAS_LOCK_DIR"
+    ):
         DeviceLock("GPU-1", tmp_path / "file" / "locks").exclusive().__enter__()
 
 
 def test_a_closed_folder_is_one_clear_line():
     """A user who may not write to the folder is told so (as another user where this is root)."""
-    told = subprocess.run([sys.executable, "-c", STRANGER + ASKING, "/"], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", STRANGER + ASKING, "/"], capture_output=True, text=True, check=True
+    )
     assert told.stdout.startswith("the lock folder / cannot be used (")
 
 

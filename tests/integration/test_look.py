@@ -40,7 +40,18 @@ def members(text):
 
 def test_where_keeps_the_members_that_fulfil_every_condition(nas, trials):
     """Counted in a second way, on the values themselves."""
-    fast = members(nas("front", "pages", "--format", "json", "--where", "latency < 1 ms", "--where", "error<1.2%"))
+    fast = members(
+        nas(
+            "front",
+            "pages",
+            "--format",
+            "json",
+            "--where",
+            "latency < 1 ms",
+            "--where",
+            "error<1.2%",
+        )
+    )
     value = {t.number: t.evaluation.value for t in trials}
     every = members(nas("front", "pages", "--format", "json"))
     assert fast == [n for n in every if value[n]("latency") < 1e-3 and value[n]("error") < 0.012]
@@ -49,7 +60,10 @@ def test_where_keeps_the_members_that_fulfil_every_condition(nas, trials):
 
 def test_sort_orders_by_the_figure(nas, trials):
     parameters = {t.number: t.evaluation.value("parameters") for t in trials}
-    shown = [parameters[n] for n in members(nas("front", "pages", "--format", "json", "--sort", "parameters"))]
+    shown = [
+        parameters[n]
+        for n in members(nas("front", "pages", "--format", "json", "--sort", "parameters"))
+    ]
     assert shown == sorted(shown)
 
 
@@ -58,8 +72,11 @@ def test_a_long_front_is_a_page_that_says_how_to_see_the_rest(nas, monkeypatch):
     monkeypatch.setattr("nas.cli.look.PAGE", 2)
 
     def rows(*words):
-        return [int(line.split()[0]) for line in nas("front", "pages", *words).splitlines()
-                if line.split()[:1] and line.split()[0].isdigit()]
+        return [
+            int(line.split()[0])
+            for line in nas("front", "pages", *words).splitlines()
+            if line.split()[:1] and line.split()[0].isdigit()
+        ]
 
     every = members(nas("front", "pages", "--format", "json"))
     assert (rows(), rows("--all")) == (every[:2], every)
@@ -99,19 +116,30 @@ def test_a_front_of_more_trials_than_there_are_is_refused(nas, trials):
     assert f"there is no front after {most + 1} trials: {most} are finished" in refused
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (("--where", "speed > 3"), "no 'speed' in the figures of these trials; there are: error, latency, macs, param"),
-    (("--where", "latency about 3"), "'latency about 3' is no condition; write one as in 'latency < 4 ms'"),
-    (("--where", "latency < 3 J"), "'3 J' is no quantity in s, ms, us, min"),
-    (("--sort", "speed"), "no 'speed' in the figures"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("--where", "speed > 3"),
+            "no 'speed' in the figures of these trials; there are: error, latency, macs, param",
+        ),
+        (
+            ("--where", "latency about 3"),
+            "'latency about 3' is no condition; write one as in 'latency < 4 ms'",
+        ),
+        (("--where", "latency < 3 J"), "'3 J' is no quantity in s, ms, us, min"),
+        (("--sort", "speed"), "no 'speed' in the figures"),
+    ],
+)
 def test_a_wrong_question_says_what_would_be_right(nas, words, message):
     assert message in nas("front", "pages", *words, code=2)
 
 
 def test_compare_shows_figures_and_only_the_choices_that_differ(nas, trials):
     text = nas("compare", "pages:0", "pages:1")
-    differing = [name for name in trials[0].params if trials[0].params[name] != trials[1].params[name]]
+    differing = [
+        name for name in trials[0].params if trials[0].params[name] != trials[1].params[name]
+    ]
     assert differing
     assert [name for name in trials[0].params if f"  {name} " in text] == differing
     assert "error after 1 epochs" in text
@@ -124,26 +152,36 @@ def test_show_says_how_the_trial_stands(nas):
     text = nas("show", f"pages:{number}")
     assert "feasible trials, dominated by 0" in text
     assert text.count("most alike: trial") == 1
-    assert re.search(rf"take it away: nas export pages --trial {number} -o pages-{number} --database \S+nas.db", text)
+    assert re.search(
+        rf"take it away: nas export pages --trial {number} -o pages-{number} --database \S+nas.db",
+        text,
+    )
 
 
 def test_show_names_no_command_that_would_fail(nas, trials):
     """Trained, but not on the front when it ended, so that no weights are kept."""
     kept = members(nas("front", "pages", "--format", "json"))
-    other = next(t.number for t in trials if t.state is TrialState.COMPLETE and t.number not in kept)
+    other = next(
+        t.number for t in trials if t.state is TrialState.COMPLETE and t.number not in kept
+    )
     assert "take it away" not in nas("show", f"pages:{other}")
 
 
 def test_show_times_the_parts_of_a_network(record):
-    """Every part has a share of the latency here, and the shares add up to about the whole; where the machine is too
-    busy for that, there is a reason and no share."""
+    """Every part has a share of the latency here, and the shares add up to about the whole; where
+    the machine is too busy for that, there is a reason and no share.
+    """
     shown = CliRunner().invoke(main, ["show", "pages:0", "--latency", "--database", str(record)])
     text = shown.output
     if shown.exit_code == UnavailableError.exit_code:
         assert "share of the latency here" not in text
-        pytest.skip(text[text.index("the shares of the latency were not timed: other processes"):].strip())
-    timed = text[text.index("share of the latency here, on "):]
-    shares = re.findall(r"^(\w+(?: \d)?) +([\d.]+)%  \[([\d.]+)% to ([\d.]+)%\]$", timed, flags=re.MULTILINE)
+        pytest.skip(
+            text[text.index("the shares of the latency were not timed: other processes") :].strip()
+        )
+    timed = text[text.index("share of the latency here, on ") :]
+    shares = re.findall(
+        r"^(\w+(?: \d)?) +([\d.]+)%  \[([\d.]+)% to ([\d.]+)%\]$", timed, flags=re.MULTILINE
+    )
     assert [name for name, *_ in shares] == ["stem", "stage 2", "stage 3", "stage 4", "classifier"]
     assert sum(float(share) for _, share, _, _ in shares) == pytest.approx(100, abs=5)
     assert all(float(low) <= float(share) <= float(high) for _, share, low, high in shares)

@@ -14,16 +14,25 @@ from nas.measuring.metrics.measured import LATENCY
 
 def subject(mid_channels, plan):
     stage = OsaStage(mid_channels=mid_channels, out_channels=2 * mid_channels, num_layers=3)
-    return Subject(architecture=Architecture(stem_channels=(16, 16, 16), stem=Stem.CIFAR, stages=(stage,) * 3),
-                   plan=plan, num_classes=10, meter=CpuMeter())
+    return Subject(
+        architecture=Architecture(stem_channels=(16, 16, 16), stem=Stem.CIFAR, stages=(stage,) * 3),
+        plan=plan,
+        num_classes=10,
+        meter=CpuMeter(),
+    )
 
 
 @pytest.mark.slow
 def test_latency_agrees_with_torchs_own_timer(tmp_path):
-    """Within a factor of 1.5 of `torch.utils.benchmark`, on a machine that is not quiet; with the plan's threads."""
+    """Within a factor of 1.5 of `torch.utils.benchmark`, on a machine that is not quiet; with the
+    plan's threads.
+    """
     plan = MeasurementPlan(max_time_s=4)
     measured = subject(16, plan)
-    with DeviceLock("test", tmp_path).exclusive(), prepare(measured.model, plan, measured.meter) as run:
+    with (
+        DeviceLock("test", tmp_path).exclusive(),
+        prepare(measured.model, plan, measured.meter) as run,
+    ):
         ours = latency(run, measured.meter, plan)
         theirs = Timer("run()", globals={"run": run}, num_threads=plan.threads).adaptive_autorange()
     if ours.status not in USABLE:
@@ -35,7 +44,9 @@ def test_latency_agrees_with_torchs_own_timer(tmp_path):
 
 @pytest.mark.slow
 def test_a_larger_network_is_slower(tmp_path):
-    """Eight times the width, 64 times the MACs: at least twice the latency (4.5 to 7 times in three tries)."""
+    """Eight times the width, 64 times the MACs: at least twice the latency (4.5 to 7 times in three
+    tries).
+    """
     plan = MeasurementPlan(max_time_s=4)
     with DeviceLock("test", tmp_path).exclusive():
         small, large = (LATENCY.measure(subject(width, plan)) for width in (8, 64))

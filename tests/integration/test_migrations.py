@@ -1,4 +1,6 @@
-"""A new database is made by the migrations, and they give exactly the tables that the code believes in."""
+"""A new database is made by the migrations, and they give exactly the tables that the code believes
+in.
+"""
 
 import re
 import sqlite3
@@ -18,7 +20,14 @@ from nas.record.schema import HEAD, METADATA, upgrade
 from nas.record.schema.upgrade import MIGRATIONS, REVISIONS, VERSION_TABLE
 
 RECORDS = Path(__file__).parent / "records"
-VIEWS = {"current_measurement", "hypervolume_history", "last_rung", "objective_value", "pareto", "trial_overview"}
+VIEWS = {
+    "current_measurement",
+    "hypervolume_history",
+    "last_rung",
+    "objective_value",
+    "pareto",
+    "trial_overview",
+}
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -51,13 +60,17 @@ def test_alembic_finds_no_difference(new_url, connect):
     """Between the migrated database and the metadata: tables, columns, types, keys, uniqueness."""
     url = new_url()
     Store.open(url).close()
-    context = MigrationContext.configure(connect(url), opts={"version_table": VERSION_TABLE, "compare_type": True,
-                                                             "compare_server_default": True})
+    context = MigrationContext.configure(
+        connect(url),
+        opts={"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True},
+    )
     assert compare_metadata(context, METADATA) == []
 
 
 def test_migrations_and_metadata_build_the_same(new_url, connect):
-    """A second way: a database made from the metadata looks like a migrated one, with its names and its CHECKs."""
+    """A second way: a database made from the metadata looks like a migrated one, with its names and
+    its CHECKs.
+    """
     migrated, built = new_url(), new_url()
     Store.open(migrated).close()
     connection = connect(built)
@@ -66,14 +79,24 @@ def test_migrations_and_metadata_build_the_same(new_url, connect):
     left, right = inspect(connect(migrated)), inspect(connection)
     assert set(left.get_table_names()) - {VERSION_TABLE} == set(right.get_table_names())
     for name in right.get_table_names():
-        for look in ("get_check_constraints", "get_foreign_keys", "get_unique_constraints", "get_indexes"):
-            assert shown(getattr(left, look)(name)) == shown(getattr(right, look)(name)), (name, look)
+        for look in (
+            "get_check_constraints",
+            "get_foreign_keys",
+            "get_unique_constraints",
+            "get_indexes",
+        ):
+            assert shown(getattr(left, look)(name)) == shown(getattr(right, look)(name)), (
+                name,
+                look,
+            )
         assert left.get_pk_constraint(name) == right.get_pk_constraint(name)
 
 
 def shown(found):
     """What was reflected, as text that can be compared; conditions of indexes come as objects."""
-    return sorted(re.sub(r"<.*?TextClause object at \w+>", "condition", str(each)) for each in found)
+    return sorted(
+        re.sub(r"<.*?TextClause object at \w+>", "condition", str(each)) for each in found
+    )
 
 
 def test_every_view_can_be_read(new_url, connect):
@@ -101,7 +124,9 @@ def test_upgrading_twice_changes_nothing(new_url, connect):
     Store.open(url).close()
     connection = connect(url)
     upgrade(connection, url)
-    assert connection.execute(text("SELECT version_num FROM nas_schema_version")).scalars().all() == [HEAD]
+    assert connection.execute(
+        text("SELECT version_num FROM nas_schema_version")
+    ).scalars().all() == [HEAD]
 
 
 def test_several_may_open_a_new_database_at_once(new_url):
@@ -149,7 +174,9 @@ def test_reading_makes_no_tables(new_url, connect):
 
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_old_records_open(tmp_path, revision):
-    """A record as each published revision left it: the values that were put in then are read now."""
+    """A record as each published revision left it: the values that were put in then are read
+    now.
+    """
     path = tmp_path / "old.db"
     connection = sqlite3.connect(path)
     connection.executescript((RECORDS / f"{revision}.sql").read_text())
@@ -160,19 +187,28 @@ def test_old_records_open(tmp_path, revision):
         fronts = store.fronts("old")
         known = store.summary("old")
     if revision >= "0003":
-        assert [(r.seed, [(rung.epochs, rung.error) for rung in r.rungs]) for r in first.evaluation.replicates] == [
-            (5, [(0.5, 1 / 3), (2.0, 0.2)])]
+        assert [
+            (r.seed, [(rung.epochs, rung.error) for rung in r.rungs])
+            for r in first.evaluation.replicates
+        ] == [(5, [(0.5, 1 / 3), (2.0, 0.2)])]
     assert known.spent_again.energy_j == (0.375 if revision >= "0009" else None)
     assert known.engine_j == (0.0625 if revision >= "0010" else None)
     assert known.spent_finally.energy_j == (2.5 if revision >= "0010" else None)
     assert known.engine_s == (1.5 if revision >= "0007" else None)
     assert first.evaluation.spent.measuring_j == (0.125 if revision >= "0008" else None)
     assert first.evaluation.spent.energy_j == (1 / 3 if revision >= "0004" else None)
-    assert (record.dataset, record.spec.seed, record.numerics) == ("digits", 11, {"precision": "fp32"})
+    assert (record.dataset, record.spec.seed, record.numerics) == (
+        "digits",
+        11,
+        {"precision": "fp32"},
+    )
     assert second.duplicate_of == 0
     assert second.evaluation == first.evaluation
     assert first.evaluation.value("latency") == 1 / 3
     assert first.evaluation.measurements["latency"].samples == (0.1, 1 / 3, 0.7)
     assert first.evaluation.value("energy") is None
-    assert [(rung.epochs, rung.error) for rung in first.evaluation.rungs] == [(0.5, 0.7), (2.0, 0.1)]
+    assert [(rung.epochs, rung.error) for rung in first.evaluation.rungs] == [
+        (0.5, 0.7),
+        (2.0, 0.1),
+    ]
     assert [(front.members, front.hypervolume, front.after) for front in fronts] == [((0,), 0.1, 1)]

@@ -10,8 +10,11 @@ from nas.cli import main
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.record import Store
 
-TINY = Architecture(stem_channels=(8, 8, 8), stem=Stem.CIFAR,
-                    stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=2),) * 3)
+TINY = Architecture(
+    stem_channels=(8, 8, 8),
+    stem=Stem.CIFAR,
+    stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=2),) * 3,
+)
 
 
 @pytest.fixture
@@ -25,14 +28,20 @@ def run(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_rounds_are_kept_and_add_up(run, tmp_path):
-    """A later call counts the earlier ones' rounds too; what was written holds both networks, each at its own size."""
+    """A later call counts the earlier ones' rounds too; what was written holds both networks, each
+    at its own size.
+    """
     both = ("densenet-40", "--beside", "tiny.json", "--size", "48")
     for arguments in (both, ("densenet-40", "--size", "48"), (*both, "--rounds", "0", "-o", "out")):
         told = run("peers", *arguments)
         assert told.exit_code == 0, told.output
     with (tmp_path / "out" / "peers.csv").open(newline="") as file:
         dense, tiny = csv.DictReader(file)
-    assert (dense["network"], dense["image_size"], dense["macs"]) == ("DenseNet-40", "32", "264812928")
+    assert (dense["network"], dense["image_size"], dense["macs"]) == (
+        "DenseNet-40",
+        "32",
+        "264812928",
+    )
     assert (tiny["network"], tiny["family"], tiny["image_size"]) == ("tiny.json", "yours", "48")
     assert (dense["peak_memory_rounds"], tiny["peak_memory_rounds"]) == ("2", "1")
     with Store.open(tmp_path / "nas.db", read_only=True) as store:

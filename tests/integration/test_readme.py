@@ -1,7 +1,8 @@
-"""The README's commands as a reader types them, one block after the other, in a folder with a quicker quickstart.
+"""The README's commands as a reader types them, one block after the other, in a folder with a
+quicker quickstart.
 
-Blocks marked `sh` are run. `./run search` and `./run nas` work without making an environment here: the tests' own is
-used.
+Blocks marked `sh` are run. `./run search` and `./run nas` work without making an environment here:
+the tests' own is used.
 """
 
 import os
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(
+    r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE
+)
 STUDY = """
 name: quickstart
 space: osa_tiny
@@ -54,8 +57,16 @@ def folder(tmp_path):
 def test_the_commands_run_and_leave_what_they_promise(folder):
     """Every command ends well; the front, the page and the network are there."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    ran = subprocess.run(["sh", "-euxc", "".join(BLOCKS)], cwd=folder, env=os.environ | {"PATH": path},
-                         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=900)
+    ran = subprocess.run(
+        ["sh", "-euxc", "".join(BLOCKS)],
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
     assert ran.returncode == 0, ran.stderr
     assert "front of quickstart after 2 trials" in ran.stdout
     assert "front of mine after 2 trials" in ran.stdout
@@ -69,8 +80,15 @@ def test_the_commands_run_and_leave_what_they_promise(folder):
 def test_its_chores_and_commands_are_there():
     """Also those that are only mentioned."""
     text = (ROOT / "README.md").read_text()
-    chores = subprocess.run([ROOT / "run", "help"], capture_output=True, text=True, check=True).stdout
+    chores = subprocess.run(
+        [ROOT / "run", "help"], capture_output=True, text=True, check=True
+    ).stdout
     commands = (ROOT / "docs" / "commands.md").read_text()
-    assert {chore for chore in re.findall(r"\./run (\w+)", text) if f"./run {chore}" not in chores} == set()
-    assert {name for name in re.findall(r"(?:^|`)nas (\w+)", text, flags=re.MULTILINE)
-            if f"## nas {name}\n" not in commands} == set()
+    assert {
+        chore for chore in re.findall(r"\./run (\w+)", text) if f"./run {chore}" not in chores
+    } == set()
+    assert {
+        name
+        for name in re.findall(r"(?:^|`)nas (\w+)", text, flags=re.MULTILINE)
+        if f"## nas {name}\n" not in commands
+    } == set()

@@ -12,8 +12,13 @@ from nas.core.study import Budget, Objective, StudySpec
 from nas.record import Store
 from nas.searching.launch import open_search
 
-SPEC = StudySpec(name="small", space="osa_tiny", sampler="random", budget=Budget(trials=4), objectives=(
-    Objective(metric="error"), Objective(metric="latency")))
+SPEC = StudySpec(
+    name="small",
+    space="osa_tiny",
+    sampler="random",
+    budget=Budget(trials=4),
+    objectives=(Objective(metric="error"), Objective(metric="latency")),
+)
 
 
 @pytest.fixture
@@ -21,43 +26,64 @@ def nas(tmp_path, monkeypatch):
     """Types a command in a folder that holds a searched study; with its own locks."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
-    with Store.open(tmp_path / "nas.db") as store, open_search(
-        SPEC, store=store, workers=plugins.load("nas.workers", "local")(), folder=tmp_path, artifacts=tmp_path,
-        evaluator="nas.testing.evaluators:ArithmeticEvaluator",
-    ) as found:
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(
+            SPEC,
+            store=store,
+            workers=plugins.load("nas.workers", "local")(),
+            folder=tmp_path,
+            artifacts=tmp_path,
+            evaluator="nas.testing.evaluators:ArithmeticEvaluator",
+        ) as found,
+    ):
         found.run()
     return lambda *words: CliRunner().invoke(main, words)
 
 
 @pytest.mark.slow
 def test_the_front_is_measured_elsewhere_and_kept_outside_the_study(nas, tmp_path):
-    """ONNX Runtime in the place of PyTorch: every member has a figure under its name with the plan asked for, tau and
-    who falls are told, and the study is what it was."""
+    """ONNX Runtime in the place of PyTorch: every member has a figure under its name with the plan
+    asked for, tau and who falls are told, and the study is what it was.
+    """
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         before = store.trials("small")
     told = nas("remeasure", "small", "--runtime", "onnxruntime", "--tier", "screen", "--json")
     assert told.exit_code == 0, told.output
     found = json.loads(told.stdout)
-    members = [trial["trial"] for trial in json.loads(nas("front", "small", "--format", "json").stdout)["members"]]
+    members = [
+        trial["trial"]
+        for trial in json.loads(nas("front", "small", "--format", "json").stdout)["members"]
+    ]
     assert [row["trial"] for row in found["members"]] == members
     assert found["orders"][0]["metric"] == "latency"
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         assert store.trials("small") == before
         for number in members:
-            (_, figure), = store.singles(f"small:{number}")
-            assert (figure.metric, figure.kind, figure.plan.runtime) == ("latency", Kind.MEASURED, "onnxruntime")
+            ((_, figure),) = store.singles(f"small:{number}")
+            assert (figure.metric, figure.kind, figure.plan.runtime) == (
+                "latency",
+                Kind.MEASURED,
+                "onnxruntime",
+            )
     table = nas("remeasure", "small", "--tier", "screen", "--threads", "1").stdout
     assert "Kendall's tau with the study's" in table
     assert "fall off" in table
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (("small", "--runtime", "abacus"), "no 'abacus' among the runtimes; there are: eager, graph, compile, onnxruntime"),
-    (("small", "--precision", "tf32"), "precision tf32 is a mode of NVIDIA GPUs"),
-    (("small", "--runtime", "graph"), "runtime graph is a CUDA graph and needs an NVIDIA GPU"),
-    (("small", "--device", "abacus"), "no 'abacus' in nas.meters"),
-    (("other",), "no 'other' in the studies of "),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("small", "--runtime", "abacus"),
+            "no 'abacus' among the runtimes; there are: eager, graph, compile, onnxruntime",
+        ),
+        (("small", "--precision", "tf32"), "precision tf32 is a mode of NVIDIA GPUs"),
+        (("small", "--runtime", "graph"), "runtime graph is a CUDA graph and needs an NVIDIA GPU"),
+        (("small", "--device", "abacus"), "no 'abacus' in nas.meters"),
+        (("other",), "no 'other' in the studies of "),
+    ],
+)
 def test_wrong_conditions_are_one_clear_line(nas, words, message):
     told = nas("remeasure", *words)
     assert told.exit_code == 2

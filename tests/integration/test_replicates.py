@@ -1,4 +1,6 @@
-"""Networks trained again with other seeds: as the search did, every rung kept, nothing else touched."""
+"""Networks trained again with other seeds: as the search did, every rung kept, nothing else
+touched.
+"""
 
 import re
 import shutil
@@ -16,23 +18,52 @@ from nas.core.trial import TrialState
 from nas.record import Store
 from nas.report.contents import contents, read
 from nas.searching.launch import open_search
-from nas.searching.replicates import chosen, kept_for_the_end, left_to_do, open_replicates, replicate_seed
+from nas.searching.replicates import (
+    chosen,
+    kept_for_the_end,
+    left_to_do,
+    open_replicates,
+    replicate_seed,
+)
 from nas.testing.evaluators import ArithmeticEvaluator
 from workers.local import LocalWorkers
 
 ARITHMETIC = "nas.testing.evaluators:ArithmeticEvaluator"
-SPEC = StudySpec(name="again", space="osa_tiny", sampler="random", seed=1, rungs=RungSpec(epochs=(1, 2)),
-                 budget=Budget(trials=6), objectives=(Objective(metric="error", reference=1.0),
-                                                      Objective(metric="macs", reference=4e6, limit=2_000_000)))
-TRAINED = replace(SPEC, name="trained", rungs=RungSpec(epochs=(0.5, 1)), budget=Budget(trials=2),
-                  objectives=(Objective(metric="error", reference=1.0),),
-                  data=DataSpec(dataset="digits", validation_images=100, train_images=256),
-                  training=TrainingSpec(precision="fp32", channels_last=False))
+SPEC = StudySpec(
+    name="again",
+    space="osa_tiny",
+    sampler="random",
+    seed=1,
+    rungs=RungSpec(epochs=(1, 2)),
+    budget=Budget(trials=6),
+    objectives=(
+        Objective(metric="error", reference=1.0),
+        Objective(metric="macs", reference=4e6, limit=2_000_000),
+    ),
+)
+TRAINED = replace(
+    SPEC,
+    name="trained",
+    rungs=RungSpec(epochs=(0.5, 1)),
+    budget=Budget(trials=2),
+    objectives=(Objective(metric="error", reference=1.0),),
+    data=DataSpec(dataset="digits", validation_images=100, train_images=256),
+    training=TrainingSpec(precision="fp32", channels_last=False),
+)
 
 
 def search(folder: Path, spec: StudySpec, evaluator: str) -> None:
-    with Store.open(folder / "nas.db") as store, open_search(
-            spec, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder, evaluator=evaluator) as found:
+    with (
+        Store.open(folder / "nas.db") as store,
+        open_search(
+            spec,
+            store=store,
+            workers=LocalWorkers(),
+            folder=folder,
+            artifacts=folder,
+            evaluator=evaluator,
+        ) as found,
+    ):
         found.run()
 
 
@@ -53,7 +84,9 @@ def store(searched, tmp_path):
 
 
 def replicate(store: Store, todo, study: str = "again", evaluator: str = ARITHMETIC):
-    with open_replicates(store, study, todo, workers=LocalWorkers(), folder=Path(), evaluator=evaluator) as found:
+    with open_replicates(
+        store, study, todo, workers=LocalWorkers(), folder=Path(), evaluator=evaluator
+    ) as found:
         found.run()
 
 
@@ -69,12 +102,18 @@ def test_every_chosen_network_gets_its_seeds_once(store):
     for trial in after:
         seeds = {replicate.seed for replicate in trial.evaluation.replicates}
         assert len(seeds - {trial.seed}) == 2
-        assert [[rung.epochs for rung in each.rungs] for each in trial.evaluation.replicates] == [[1, 2]] * 2
-        assert trial.evaluation.fresh_errors() == (trial.evaluation.value("error"),) * 2  # arithmetic knows no seeds
+        assert [[rung.epochs for rung in each.rungs] for each in trial.evaluation.replicates] == [
+            [1, 2]
+        ] * 2
+        assert (
+            trial.evaluation.fresh_errors() == (trial.evaluation.value("error"),) * 2
+        )  # arithmetic knows no seeds
 
 
 def test_the_search_goes_on_as_if_there_were_none(store):
-    """The front that decisions are made by, the trials' own rungs and the soundness of the record stay."""
+    """The front that decisions are made by, the trials' own rungs and the soundness of the record
+    stay.
+    """
     before = store.trials("again")
     replicate(store, left_to_do(SPEC, chosen(before), 1))
     after = store.trials("again")
@@ -84,7 +123,9 @@ def test_the_search_goes_on_as_if_there_were_none(store):
 
 
 def test_a_page_shows_means_beside_what_was_searched(store):
-    """The error is the mean over the seeds, the rungs are the search's, and the front has a worth by fresh seeds."""
+    """The error is the mean over the seeds, the rungs are the search's, and the front has a worth
+    by fresh seeds.
+    """
     trial = chosen(store.trials("again"), front(store.trials("again"), SPEC.objectives).members)[0]
     ((_, task),) = left_to_do(SPEC, [trial], 1)
     first, last = trial.evaluation.rungs
@@ -103,7 +144,9 @@ def test_an_unfinished_replicate_goes_on_at_its_last_rung(store):
     """A rung that is recorded is not trained again."""
     trial = chosen(store.trials("again"))[0]
     ((_, task),) = left_to_do(SPEC, [trial], 1)
-    store.add_replicate("again", trial.number, task.seed, replace(trial.evaluation.rungs[0], error=0.125))
+    store.add_replicate(
+        "again", trial.number, task.seed, replace(trial.evaluation.rungs[0], error=0.125)
+    )
     ((_, task),) = left_to_do(SPEC, [store.trial("again", trial.number)], 1)
     assert [rung.error for rung in task.evaluation.rungs] == [0.125]
     replicate(store, left_to_do(SPEC, [store.trial("again", trial.number)], 1))
@@ -115,7 +158,9 @@ def test_an_unfinished_replicate_goes_on_at_its_last_rung(store):
 
 
 def test_a_share_of_the_budget_is_kept_for_fresh_seeds(store):
-    """A search of 20 trials with a fifth kept ends after 16; of so many finished trainings a fourth is fresh."""
+    """A search of 20 trials with a fifth kept ends after 16; of so many finished trainings a fourth
+    is fresh.
+    """
     given = replace(SPEC, budget=Budget(trials=20, fresh=0.2, epochs=10))
     assert given.searching == Budget(trials=16, fresh=0.2, epochs=8)
     spec = replace(SPEC, budget=Budget(trials=20, fresh=0.5))
@@ -123,12 +168,13 @@ def test_a_share_of_the_budget_is_kept_for_fresh_seeds(store):
     members, done = front(trials, SPEC.objectives).members, len(chosen(trials))
     todo = kept_for_the_end(spec, trials)
     assert len(todo) == done
-    first = [trial for trial, _ in todo[:len(members)]]
+    first = [trial for trial, _ in todo[: len(members)]]
     assert {trial.number for trial in first} == set(members)
     assert first == sorted(first, key=lambda trial: trial.evaluation.value("error"))
     replicate(store, todo[:1])
     assert [task.seed for _, task in kept_for_the_end(spec, store.trials("again"))] == [
-        task.seed for _, task in todo[1:]]
+        task.seed for _, task in todo[1:]
+    ]
     assert kept_for_the_end(SPEC, trials) == []
 
 
@@ -141,22 +187,37 @@ class Drawing(ArithmeticEvaluator):
 
 
 def test_what_other_seeds_took_is_in_the_ledger(store):
-    """Every seed of every network for itself, as the trials have it; apart from what the search took."""
+    """Every seed of every network for itself, as the trials have it; apart from what the search
+    took.
+    """
     before = store.summary("again")
-    replicate(store, left_to_do(SPEC, chosen(store.trials("again"))[:2], 2), evaluator=f"{__name__}:Drawing")
-    known, own = store.summary("again"), [r for t in store.trials("again") for r in t.evaluation.replicates]
+    replicate(
+        store,
+        left_to_do(SPEC, chosen(store.trials("again"))[:2], 2),
+        evaluator=f"{__name__}:Drawing",
+    )
+    known, own = (
+        store.summary("again"),
+        [r for t in store.trials("again") for r in t.evaluation.replicates],
+    )
     assert known.replicates == len(own) >= 4
     assert known.spent_again.epochs == sum(r.rungs[-1].epochs for r in own)
     assert known.spent_again.device_s == pytest.approx(
-        sum(rung.train_s + rung.validation_s for r in own for rung in r.rungs))
+        sum(rung.train_s + rung.validation_s for r in own for rung in r.rungs)
+    )
     assert known.spent_again.energy_j == sum(r.energy_j for r in own) == 0.75 * 2 * len(own)
     assert known.spent == before.spent
 
 
-@pytest.mark.parametrize(("budget", "share", "trials"), [
-    (Budget(trials=20), 0.1, 18), (Budget(trials=19), 0.0, 19), (Budget(trials=20, fresh=0), 0.0, 20),
-    (Budget(trials=10, fresh=0.1), 0.1, 9),
-])
+@pytest.mark.parametrize(
+    ("budget", "share", "trials"),
+    [
+        (Budget(trials=20), 0.1, 18),
+        (Budget(trials=19), 0.0, 19),
+        (Budget(trials=20, fresh=0), 0.0, 20),
+        (Budget(trials=10, fresh=0.1), 0.1, 9),
+    ],
+)
 def test_a_tenth_of_a_budget_is_for_fresh_seeds_where_nothing_is_said(budget, share, trials):
     """From 20 trials on, so that it is two trainings at least; not where nothing is trained."""
     spec = replace(SPEC, budget=budget)
@@ -182,9 +243,16 @@ def test_a_search_and_its_replicates_do_not_run_at_once(store):
 def test_a_replicate_that_fails_is_told_and_not_recorded(store):
     """The others are; the same call tries it again."""
     trials = chosen(store.trials("again"))[:2]
-    with pytest.raises(TrialFailedError, match=rf"trial {trials[0].number} with seed \d+: the loss is not finite"):
-        replicate(store, left_to_do(SPEC, trials, 1), evaluator="nas.testing.evaluators:FailingEvaluator")
-    assert [len(store.trial("again", trial.number).evaluation.replicates) for trial in trials] == [0, 1]
+    with pytest.raises(
+        TrialFailedError, match=rf"trial {trials[0].number} with seed \d+: the loss is not finite"
+    ):
+        replicate(
+            store, left_to_do(SPEC, trials, 1), evaluator="nas.testing.evaluators:FailingEvaluator"
+        )
+    assert [len(store.trial("again", trial.number).evaluation.replicates) for trial in trials] == [
+        0,
+        1,
+    ]
 
 
 def test_the_seeds_of_replicates_are_pinned():
@@ -193,34 +261,49 @@ def test_the_seeds_of_replicates_are_pinned():
 
 
 def test_a_replicate_with_the_searchs_seed_is_the_searchs_training(tmp_path):
-    """Bit for bit: same images, recipe and number formats. Afterwards no checkpoint of it is left."""
+    """Bit for bit: same images, recipe and number formats. Afterwards no checkpoint of it is
+    left.
+    """
     search(tmp_path, TRAINED, "nas.searching.evaluators.classification.evaluator:Evaluator")
     with Store.open(tmp_path / "nas.db") as store:
         trial = chosen(store.trials("trained"))[0]
         kept = {path for path in tmp_path.rglob("*.safetensors") if path.exists()}
         ((_, task),) = left_to_do(TRAINED, [trial], 1)
-        replicate(store, [(trial, replace(task, seed=trial.seed))], "trained",
-                  "nas.searching.evaluators.classification.replicator:Replicator")
+        replicate(
+            store,
+            [(trial, replace(task, seed=trial.seed))],
+            "trained",
+            "nas.searching.evaluators.classification.replicator:Replicator",
+        )
         (found,) = store.trial("trained", trial.number).evaluation.replicates
     assert [(r.error, r.train_loss, r.images) for r in found.rungs] == [
-        (r.error, r.train_loss, r.images) for r in trial.evaluation.rungs]
+        (r.error, r.train_loss, r.images) for r in trial.evaluation.rungs
+    ]
     assert {path for path in tmp_path.rglob("*.safetensors") if path.exists()} == kept
 
 
 def test_a_search_ends_with_fresh_seeds_where_the_study_asks_for_them(tmp_path, monkeypatch):
-    """Three of four trainings are the search's; the honest hypervolume is told, and the same command does nothing."""
+    """Three of four trainings are the search's; the honest hypervolume is told, and the same
+    command does nothing.
+    """
     monkeypatch.chdir(tmp_path)
     Path("study.yaml").write_text(
         "{name: kept, space: osa_tiny, sampler: random, objectives: [{metric: error, reference: 1.0}],"
         " rungs: {epochs: [0.2]}, data: {dataset: digits, validation_images: 100, train_images: 320},"
-        " training: {precision: fp32, channels_last: false}, budget: {trials: 4, fresh: 0.25}}")
+        " training: {precision: fp32, channels_last: false}, budget: {trials: 4, fresh: 0.25}}"
+    )
     first = CliRunner().invoke(main, ["search", "study.yaml"], catch_exceptions=False).output
     assert "[3/3] trial 2" in first
     assert "[1/1] trial" in first
     again = CliRunner().invoke(main, ["search", "study.yaml"], catch_exceptions=False).output
     for output in (first, again):
-        assert "3 architectures were tried, the study's budget without what fresh seeds have of it" in output
-        assert re.search(r"hypervolume of 1 of 1 members .*: [\d.]+ as searched, [\d.]+ by fresh seeds", output)
+        assert (
+            "3 architectures were tried, the study's budget without what fresh seeds have of it"
+            in output
+        )
+        assert re.search(
+            r"hypervolume of 1 of 1 members .*: [\d.]+ as searched, [\d.]+ by fresh seeds", output
+        )
     assert first.index("[1/1] trial") < first.index("front of kept after 3 trials")
     assert "[1/1]" not in again
     assert "as it was searched" in CliRunner().invoke(main, ["status", "kept"]).output
@@ -233,8 +316,13 @@ def test_the_command_trains_real_networks_again(tmp_path, monkeypatch):
     call = ["replicate", "trained", "--all", "--seeds", "1"]
     first = CliRunner().invoke(main, call, catch_exceptions=False)
     assert first.exit_code == 0
-    lines = re.findall(r"\[(\d)/2\] trial \d+: error [\d.]+ % with seed \d+, [\d.]+ % in the search", first.output)
+    lines = re.findall(
+        r"\[(\d)/2\] trial \d+: error [\d.]+ % with seed \d+, [\d.]+ % in the search", first.output
+    )
     assert lines == ["1", "2"]
     again = CliRunner().invoke(main, call, catch_exceptions=False)
     assert "2 networks have 1 replicates each already" in again.output
-    assert "say what to train again" in CliRunner().invoke(main, ["replicate", "--all", "--front"]).output
+    assert (
+        "say what to train again"
+        in CliRunner().invoke(main, ["replicate", "--all", "--front"]).output
+    )

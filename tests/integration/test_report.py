@@ -46,7 +46,9 @@ def page(tab, file):
 
 def numbers(page):
     """The trials listed in the table."""
-    return [int(row.get_attribute("data-trial")) for row in page.query_selector_all("#members tbody tr")]
+    return [
+        int(row.get_attribute("data-trial")) for row in page.query_selector_all("#members tbody tr")
+    ]
 
 
 def test_lists_the_front_that_the_library_computes(page, record):
@@ -59,13 +61,16 @@ def test_lists_the_front_that_the_library_computes(page, record):
 def test_a_click_on_a_point_shows_its_network_and_its_export_command(page, colour, trace):
     """Of two objectives, and of three, the third by colour."""
     page.select_option("#colour", colour)
-    number = page.evaluate("""(name) => {
+    number = page.evaluate(
+        """(name) => {
         const plot = document.getElementById("scatter"), { xaxis, yaxis } = plot._fullLayout;
         const trace = plot.data.find((t) => t.name.startsWith(name)), box = plot.getBoundingClientRect();
         const i = trace.x.indexOf(Math.min(...trace.x));
         window.at = [box.left + xaxis._offset + xaxis.d2p(trace.x[i]), box.top + yaxis._offset + yaxis.d2p(trace.y[i])];
         return JSON.parse(document.getElementById("contents").textContent).trials.number[trace.customdata[i]];
-    }""", trace)
+    }""",
+        trace,
+    )
     page.mouse.move(*page.evaluate("window.at"))
     page.mouse.click(*page.evaluate("window.at"))
     page.wait_for_selector(f"#drawing[data-trial='{number}'] svg.net")
@@ -93,8 +98,13 @@ def test_the_filter_keeps_what_it_says(page, record):
     page.fill("#filter", "latency < 0.5 ms and stage2.num_layers >= 3")
     with Store.open(record, read_only=True) as store:
         trials = store.trials("pages")
-    expected = [t.number for t in trials if t.duplicate_of is None and t.params["stage2.num_layers"] >= 3
-                and t.evaluation.value("latency") < 0.5e-3]
+    expected = [
+        t.number
+        for t in trials
+        if t.duplicate_of is None
+        and t.params["stage2.num_layers"] >= 3
+        and t.evaluation.value("latency") < 0.5e-3
+    ]
     assert 0 < len(expected) < 60
     assert sorted(numbers(page)) == expected
     assert page.inner_text("#filter-says") == f"{len(expected)} of 60 trials"
@@ -102,7 +112,9 @@ def test_the_filter_keeps_what_it_says(page, record):
 
 def test_a_wrong_filter_says_what_would_be_right(page):
     page.fill("#filter", "speed > 3")
-    assert "there is no “speed”; there are: error, latency, parameters" in page.inner_text("#filter-says")
+    assert "there is no “speed”; there are: error, latency, parameters" in page.inner_text(
+        "#filter-says"
+    )
 
 
 def test_dark_mode_changes_the_page_and_its_plots(page):
@@ -145,29 +157,45 @@ def test_a_drag_along_an_axis_of_the_choices_narrows_the_filter(page):
 def many(count):
     """So many trials with figures that are arithmetic, each ended a second after the one before."""
     space, draw = load("nas.spaces", "osa_cifar"), random.Random(0)
-    return [Trial(number=number, params=params, architecture=space.decode(params), seed=0, started_at=NOW)
-            for number in range(count)
-            for params in [{choice.name: draw.choice(choice.values) for choice in space.choices}]]
+    return [
+        Trial(
+            number=number, params=params, architecture=space.decode(params), seed=0, started_at=NOW
+        )
+        for number in range(count)
+        for params in [{choice.name: draw.choice(choice.values) for choice in space.choices}]
+    ]
 
 
 def ended(trial, evaluator):
     """The trial with everything that the evaluator finds."""
     known = trial.evaluation
-    for event in evaluator.steps(Task(number=trial.number, architecture=trial.architecture, seed=0)):
-        known = (known.with_measurements(event.measurements) if isinstance(event, Measured)
-                 else known.with_rung(event.rung))
+    for event in evaluator.steps(
+        Task(number=trial.number, architecture=trial.architecture, seed=0)
+    ):
+        known = (
+            known.with_measurements(event.measurements)
+            if isinstance(event, Measured)
+            else known.with_rung(event.rung)
+        )
     return replace(trial, evaluation=known).moved_to(
-        TrialState.COMPLETE, finished_at=NOW + timedelta(seconds=trial.number + 1))
+        TrialState.COMPLETE, finished_at=NOW + timedelta(seconds=trial.number + 1)
+    )
 
 
 def test_five_thousand_trials_open_in_seconds(tab, record, tmp_path):
-    """1.3 to 2 s where nothing else runs; the limit here is for machines that do other things as well."""
+    """1.3 to 2 s where nothing else runs; the limit here is for machines that do other things as
+    well.
+    """
     with Store.open(record, read_only=True) as store:
         known = store.study("pages")
     evaluator = ArithmeticEvaluator(Job(spec=known.spec, artifacts="", folder=""))
     trials = [ended(trial, evaluator) for trial in many(5000)]
     path = tmp_path / "report.html"
-    path.write_text(report(Study(record=known, trials=trials, fronts=[front(trials, known.spec.objectives)]), NOW))
+    path.write_text(
+        report(
+            Study(record=known, trials=trials, fronts=[front(trials, known.spec.objectives)]), NOW
+        )
+    )
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-ready]")
     assert int(tab.evaluate("document.documentElement.dataset.ready")) < 8000
@@ -188,18 +216,25 @@ def test_a_study_without_trials_has_a_page_too(tab, record, tmp_path):
 
 def test_the_main_plots_are_pictures_large_enough_to_print(record, tmp_path):
     pytest.importorskip("matplotlib")
-    done = CliRunner().invoke(main, ["report", "pages", "--database", str(record), "--png", str(tmp_path / "pictures")])
+    done = CliRunner().invoke(
+        main, ["report", "pages", "--database", str(record), "--png", str(tmp_path / "pictures")]
+    )
     assert done.exit_code == 0, done.output
     names = {"front-latency-error", "hypervolume", "importance-error", "importance-latency"}
     written = {path.stem: path.read_bytes() for path in (tmp_path / "pictures").iterdir()}
     assert written.keys() == names
     for picture in written.values():
         assert picture.startswith(b"\x89PNG\r\n\x1a\n")
-        assert min(struct.unpack(">II", picture[16:24])) >= 1000  # width and height of the header chunk
+        assert (
+            min(struct.unpack(">II", picture[16:24])) >= 1000
+        )  # width and height of the header chunk
 
 
 def test_bars_of_a_picture_reach_to_the_ends_of_the_interval():
-    trials = {"values": {"latency": [3.0, 5.0, 7.0]}, "low": {"latency": [2.5, None, 7.0]},
-              "high": {"latency": [4.0, None, 9.0]}}
+    trials = {
+        "values": {"latency": [3.0, 5.0, 7.0]},
+        "low": {"latency": [2.5, None, 7.0]},
+        "high": {"latency": [4.0, None, 9.0]},
+    }
     assert pictures._bars(trials, "latency", [0, 1, 2]) == [[0.5, 0.0, 0.0], [1.0, 0.0, 2.0]]
     assert pictures._bars(trials, "error", [0]) is None

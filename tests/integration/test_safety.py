@@ -1,4 +1,6 @@
-"""No command prints the password of a database's address, whatever goes wrong; a search says whose code it runs."""
+"""No command prints the password of a database's address, whatever goes wrong; a search says whose
+code it runs.
+"""
 
 import socket
 import traceback
@@ -38,14 +40,27 @@ def addressed(command, address):
             given += ["--database", address]
         elif isinstance(parameter, click.Argument):
             takes_address = parameter.metavar in {"URL", "SRC", "DST"}
-            given.append(address if takes_address else "study.yaml" if parameter.name == "study_file" else "s:0")
+            given.append(
+                address
+                if takes_address
+                else "study.yaml"
+                if parameter.name == "study_file"
+                else "s:0"
+            )
     return given
 
 
-ADDRESSES = pytest.mark.parametrize("address", [
-    "postgresql://me:s3cret@127.0.0.1:{port}/nas", "postgresql://me@127.0.0.1:{port}/nas?password=s3cret",
-    "postgres:/me:s3cret@127.0.0.1:{port}/nas", "me:s3cret@127.0.0.1/nas", "mysql://me:s3cret@127.0.0.1/nas",
-    "postgresql://me:s3cret@127.0.0.1:port/nas"])
+ADDRESSES = pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:s3cret@127.0.0.1:{port}/nas",
+        "postgresql://me@127.0.0.1:{port}/nas?password=s3cret",
+        "postgres:/me:s3cret@127.0.0.1:{port}/nas",
+        "me:s3cret@127.0.0.1/nas",
+        "mysql://me:s3cret@127.0.0.1/nas",
+        "postgresql://me:s3cret@127.0.0.1:port/nas",
+    ],
+)
 
 
 @ADDRESSES
@@ -58,7 +73,9 @@ def test_a_password_is_never_printed(address, tmp_path, monkeypatch):
         url = address.format(port=reserved.getsockname()[1])  # nobody listens there
         tried = list(commands(main))
         for words, command in tried:
-            options = ["--db"] if words == ("doctor",) else ["--json"] if words == ("measure",) else []
+            options = (
+                ["--db"] if words == ("doctor",) else ["--json"] if words == ("measure",) else []
+            )
             result = CliRunner().invoke(main, [*words, *options, *addressed(command, url)])
             told = result.output + "".join(traceback.format_exception(result.exception))
             assert result.exit_code != 0, words
@@ -81,13 +98,19 @@ def test_a_search_says_so_where_it_runs_code_from_outside_the_current_folder(tmp
     outside, here = tmp_path / "outside", tmp_path / "here"
     for folder in (outside, here):
         folder.mkdir()
-        (folder / f"{folder.name}_space.py").write_text("from search_spaces.osa_tiny import SPACE\n")
+        (folder / f"{folder.name}_space.py").write_text(
+            "from search_spaces.osa_tiny import SPACE\n"
+        )
         (folder / "study.yaml").write_text(STUDY.replace("osa_tiny", f"{folder.name}_space:SPACE"))
     (here / "known.yaml").write_text(STUDY)
     monkeypatch.chdir(here)
 
     def told(study):
-        return CliRunner().invoke(main, ["search", study, "--database", "postgresql://127.0.0.1:1/nas"]).output
+        return (
+            CliRunner()
+            .invoke(main, ["search", study, "--database", "postgresql://127.0.0.1:1/nas"])
+            .output
+        )
 
     where = outside / "outside_space.py"
     assert f"runs code from outside the current folder: {where}\n" in told("../outside/study.yaml")

@@ -1,4 +1,6 @@
-"""`nas search` as a user types it: real processes, a real record, real (tiny) trainings on the digits."""
+"""`nas search` as a user types it: real processes, a real record, real (tiny) trainings on the
+digits.
+"""
 
 import csv
 import io
@@ -30,9 +32,17 @@ budget: {trials: 3}
 workers: {kind: local}
 """
 COMMAND = [sys.executable, "-c", "from nas.cli import main; main()"]
-HEEDING = [sys.executable, "-c", ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-                                 "from nas.cli import main; main()")]
-"""Ends at Ctrl-C also where the tests run in the background of a shell, which lets its children ignore it."""
+HEEDING = [
+    sys.executable,
+    "-c",
+    (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from nas.cli import main; main()"
+    ),
+]
+"""Ends at Ctrl-C also where the tests run in the background of a shell, which lets its children
+ignore it.
+"""
 
 
 @pytest.fixture
@@ -41,8 +51,15 @@ def nas(tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY)
 
     def call(*arguments, **environment):
-        return subprocess.run([*COMMAND, *arguments], cwd=tmp_path, env={**os.environ, **environment},
-                              capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
 
     return call
 
@@ -50,8 +67,11 @@ def nas(tmp_path):
 def digests(folder):
     """The architectures of the record that are complete."""
     with Store.open(folder / "nas.db", read_only=True) as store:
-        return [t.architecture.digest for t in store.trials("tiny")
-                if t.state is TrialState.COMPLETE and t.duplicate_of is None]
+        return [
+            t.architecture.digest
+            for t in store.trials("tiny")
+            if t.state is TrialState.COMPLETE and t.duplicate_of is None
+        ]
 
 
 def finished(folder, count):
@@ -70,13 +90,21 @@ def refused(outcome, *words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("sign", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
+)
 def test_an_interrupted_search_ends_as_one_that_was_not(nas, tmp_path, sign, code):
-    """The same command goes on and finds the architectures of an uninterrupted search; all commands can look."""
+    """The same command goes on and finds the architectures of an uninterrupted search; all commands
+    can look.
+    """
     whole = nas("search", "study.yaml", "--database", str(tmp_path / "whole.db"))
     assert whole.returncode == 0, whole.stderr
-    with subprocess.Popen([*HEEDING, "search", "study.yaml"], cwd=tmp_path, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen(
+        [*HEEDING, "search", "study.yaml"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
         deadline = time.monotonic() + 90
         while not finished(tmp_path, 1) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -89,11 +117,15 @@ def test_an_interrupted_search_ends_as_one_that_was_not(nas, tmp_path, sign, cod
     assert again.returncode == 0, again.stderr
     with Store.open(tmp_path / "whole.db", read_only=True) as store:
         expected = [t.architecture.digest for t in store.trials("tiny") if t.duplicate_of is None]
-    assert digests(tmp_path)[:len(kept)] == kept
+    assert digests(tmp_path)[: len(kept)] == kept
     assert sorted(digests(tmp_path)) == sorted(expected)
     assert "finished: 3 architectures were tried" in again.stdout
     assert "nas export tiny --trial" in again.stdout
-    assert [line[:6] for line in whole.stdout.splitlines() if line.startswith("[")] == ["[1/3] ", "[2/3] ", "[3/3] "]
+    assert [line[:6] for line in whole.stdout.splitlines() if line.startswith("[")] == [
+        "[1/3] ",
+        "[2/3] ",
+        "[3/3] ",
+    ]
 
 
 @pytest.mark.slow
@@ -113,7 +145,9 @@ def test_what_was_found_can_be_looked_at(nas):
 
 def test_wrong_study_files_are_refused_whole_and_nothing_is_written(nas, tmp_path):
     """Every problem has its line."""
-    (tmp_path / "study.yaml").write_text(STUDY.replace("osa_tiny", "huge").replace("random", "magic"))
+    (tmp_path / "study.yaml").write_text(
+        STUDY.replace("osa_tiny", "huge").replace("random", "magic")
+    )
     refused(nas("search", "study.yaml"), "no 'huge' in nas.spaces", "no 'magic' in nas.samplers")
     assert not (tmp_path / "nas.db").exists()
 
@@ -122,14 +156,25 @@ def test_missing_data_names_the_variable(nas, tmp_path):
     """Without a fallback and without a network the search does not start."""
     (tmp_path / "study.yaml").write_text(STUDY.replace("digits", "cifar10"))
     proxy = "http://127.0.0.1:1"
-    refused(nas("search", "study.yaml", NAS_DATA_DIR=str(tmp_path), https_proxy=proxy), "NAS_DATA_DIR")
+    refused(
+        nas("search", "study.yaml", NAS_DATA_DIR=str(tmp_path), https_proxy=proxy), "NAS_DATA_DIR"
+    )
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["search", "study.yaml", "--database", "postgresql://u:secret@127.0.0.1:{port}/x"], ["cannot be reached"]),
-    (["search", "study.yaml", "--workers", "nobody"], ["no 'nobody' in nas.workers", "local, tune"]),
-    (["front", "--database", "missing.db"], ["there is no record"]),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["search", "study.yaml", "--database", "postgresql://u:secret@127.0.0.1:{port}/x"],
+            ["cannot be reached"],
+        ),
+        (
+            ["search", "study.yaml", "--workers", "nobody"],
+            ["no 'nobody' in nas.workers", "local, tune"],
+        ),
+        (["front", "--database", "missing.db"], ["there is no record"]),
+    ],
+)
 def test_what_cannot_be_reached_or_found_is_one_line(nas, arguments, words):
     """And exit code 2."""
     with socket.socket() as reserved:
@@ -145,12 +190,17 @@ def test_a_metric_of_the_studys_own_is_called_as_the_study_calls_it(nas, tmp_pat
         "from nas.core.measurement import Kind, Measurement\nfrom nas.measuring.metrics import Metric, Stage\n"
         "def measure(subject):\n"
         "    return Measurement.counted('layers', '1', sum(s.num_layers for s in subject.architecture.stages))\n"
-        "LAYERS = Metric(name='layers', unit='1', kind=Kind.COUNTED, stage=Stage.COUNTED, measure=measure)\n")
-    (tmp_path / "study.yaml").write_text("name: tiny\nspace: osa_tiny\nsampler: random\nbudget: {trials: 2}\n"
-                                         "objectives: [{metric: layers:LAYERS}, {metric: macs}]\n")
+        "LAYERS = Metric(name='layers', unit='1', kind=Kind.COUNTED, stage=Stage.COUNTED, measure=measure)\n"
+    )
+    (tmp_path / "study.yaml").write_text(
+        "name: tiny\nspace: osa_tiny\nsampler: random\nbudget: {trials: 2}\n"
+        "objectives: [{metric: layers:LAYERS}, {metric: macs}]\n"
+    )
     done = nas("search", "study.yaml")
     assert done.returncode == 0, done.stderr
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         for trial in store.trials("tiny"):
             assert trial.state is TrialState.COMPLETE
-            assert trial.evaluation.value("layers:LAYERS") == sum(s.num_layers for s in trial.architecture.stages)
+            assert trial.evaluation.value("layers:LAYERS") == sum(
+                s.num_layers for s in trial.architecture.stages
+            )

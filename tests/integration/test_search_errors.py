@@ -1,7 +1,8 @@
-"""What is wrong with the machine ends a search with one line, nothing is lost, and the same command goes on.
+"""What is wrong with the machine ends a search with one line, nothing is lost, and the same command
+goes on.
 
-Only a trial's own failure fails it. Everything here is real: processes, the record, damaged files, tiny trainings on
-the digits.
+Only a trial's own failure fails it. Everything here is real: processes, the record, damaged files,
+tiny trainings on the digits.
 """
 
 import os
@@ -42,8 +43,15 @@ def nas(tmp_path, monkeypatch):
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
 
     def call(*arguments, **environment):
-        return subprocess.run([*COMMAND, *arguments], cwd=tmp_path, env={**os.environ, **environment},
-                              capture_output=True, text=True, check=False, timeout=300)
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
 
     return call
 
@@ -64,10 +72,20 @@ def trials(folder, database="nas.db"):
 
 
 def interrupted(folder):
-    """A study whose first trial has reached its first rung when the search ended; gives the rung's checkpoint."""
+    """A study whose first trial has reached its first rung when the search ended; gives the rung's
+    checkpoint.
+    """
     spec = read_study(folder / "study.yaml")
-    with Store.open(folder / "nas.db") as store, open_search(
-            spec, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder / "nas-artifacts") as search:
+    with (
+        Store.open(folder / "nas.db") as store,
+        open_search(
+            spec,
+            store=store,
+            workers=LocalWorkers(),
+            folder=folder,
+            artifacts=folder / "nas-artifacts",
+        ) as search,
+    ):
         task = search.engine.propose()
         for event in Evaluator(search.job).steps(task):
             search.engine.report(task.number, event)
@@ -100,7 +118,9 @@ def test_a_lock_folder_that_cannot_be_used_ends_the_search(nas, tmp_path):
     (tmp_path / "file").touch()
     closed = {"NAS_LOCK_DIR": str(tmp_path / "file")}
     interrupted(tmp_path)
-    refused(nas("search", "study.yaml", **closed), "lock folder", "Not a directory", "set NAS_LOCK_DIR")
+    refused(
+        nas("search", "study.yaml", **closed), "lock folder", "Not a directory", "set NAS_LOCK_DIR"
+    )
     assert [trial.state for trial in trials(tmp_path)] == ["running"]
     refused(nas("search", "study.yaml", "--database", "new.db", **closed), "set NAS_LOCK_DIR")
     assert not list(tmp_path.glob("new.db*"))
@@ -115,9 +135,14 @@ def test_data_that_is_gone_ends_the_search_and_back_again_it_goes_on(nas, tmp_pa
         path = pictures / "train" / f"class{number % 2}" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         image.fromarray(random.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(path)
-    (tmp_path / "study.yaml").write_text(STUDY.replace(
-        "dataset: digits, validation_images: 200", f"dataset: folder, folder: {pictures}, validation_images: 16")
-        .replace("batch_size: 64", "batch_size: 16").replace("trials: 3", "trials: 1"))
+    (tmp_path / "study.yaml").write_text(
+        STUDY.replace(
+            "dataset: digits, validation_images: 200",
+            f"dataset: folder, folder: {pictures}, validation_images: 16",
+        )
+        .replace("batch_size: 64", "batch_size: 16")
+        .replace("trials: 3", "trials: 1")
+    )
     interrupted(tmp_path)
     pictures.rename(tmp_path / "away")
     refused(nas("search", "study.yaml"), str(pictures))
@@ -132,7 +157,9 @@ def test_an_objective_that_this_machine_cannot_measure_is_refused_before_the_sta
     with find_meter() as meter:
         if meter.energy_unavailable_reason() is None:
             pytest.skip("this machine measures energy")
-    (tmp_path / "study.yaml").write_text(STUDY.replace("parameters, reference: 100 k", "energy, reference: 1 J"))
+    (tmp_path / "study.yaml").write_text(
+        STUDY.replace("parameters, reference: 100 k", "energy, reference: 1 J")
+    )
     refused(nas("search", "study.yaml"), "energy: ", "drop the objective")
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
@@ -151,20 +178,36 @@ def test_a_budget_of_joules_that_nobody_counts_leaves_no_record_behind(nas, tmp_
         assert store.studies() == []
 
 
-def test_a_study_that_cannot_train_is_not_begun_so_its_name_is_free_for_the_corrected_one(nas, tmp_path):
+def test_a_study_that_cannot_train_is_not_begun_so_its_name_is_free_for_the_corrected_one(
+    nas, tmp_path
+):
     """One line, and neither a record nor a lock file."""
     (tmp_path / "study.yaml").write_text(STUDY.replace("[0.25, 0.5]", "[0.01]"))
-    refused(nas("search", "study.yaml"), "no whole batch of 64 images between 0.0 and 0.01 epochs of 1237 images")
+    refused(
+        nas("search", "study.yaml"),
+        "no whole batch of 64 images between 0.0 and 0.01 epochs of 1237 images",
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
 def test_another_study_file_of_the_same_name_is_refused_with_every_key(nas, tmp_path):
     """The record stays as it is."""
     interrupted(tmp_path)
-    (tmp_path / "study.yaml").write_text(STUDY.replace("[0.25, 0.5]", "[0.25, 1]").replace("size: 64", "size: 32")
-                                         .replace("random", "tpe").replace("trials: 3", "trials: 4") + "seed: 7\n")
-    refused(nas("search", "study.yaml"), "seed: 0 in the database, 7 in the file", "rungs.epochs.1", "batch_size",
-            "sampler", "another name")
+    (tmp_path / "study.yaml").write_text(
+        STUDY.replace("[0.25, 0.5]", "[0.25, 1]")
+        .replace("size: 64", "size: 32")
+        .replace("random", "tpe")
+        .replace("trials: 3", "trials: 4")
+        + "seed: 7\n"
+    )
+    refused(
+        nas("search", "study.yaml"),
+        "seed: 0 in the database, 7 in the file",
+        "rungs.epochs.1",
+        "batch_size",
+        "sampler",
+        "another name",
+    )
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         assert (store.study("tiny").spec.seed, store.study("tiny").spec.budget.trials) == (0, 3)
 
@@ -173,14 +216,22 @@ def test_two_searches_at_once_on_one_study_are_refused(nas, tmp_path):
     """The second one names the first."""
     interrupted(tmp_path)
     with Store.open(tmp_path / "nas.db") as store, store.claim("tiny"):
-        refused(nas("search", "study.yaml"), "is being searched already", f"process {os.getpid()} on")
+        refused(
+            nas("search", "study.yaml"), "is being searched already", f"process {os.getpid()} on"
+        )
 
 
 @pytest.mark.slow
 def test_a_study_finds_its_checkpoints_again(nas, tmp_path):
-    """In the folder of its first call, whatever is set now; in another one only where they were moved there."""
+    """In the folder of its first call, whatever is set now; in another one only where they were
+    moved there.
+    """
     checkpoint = interrupted(tmp_path)
-    refused(nas("search", "study.yaml", "--artifacts", "other"), "other lacks 1 checkpoints", "nas-artifacts/tiny")
+    refused(
+        nas("search", "study.yaml", "--artifacts", "other"),
+        "other lacks 1 checkpoints",
+        "nas-artifacts/tiny",
+    )
     assert nas("search", "study.yaml", NAS_ARTIFACTS=str(tmp_path / "third")).returncode == 0
     assert not (tmp_path / "third").exists()
     first = trials(tmp_path)[0]
@@ -194,34 +245,57 @@ def test_a_study_finds_its_checkpoints_again(nas, tmp_path):
         assert store.study("tiny").artifacts == str(tmp_path / "other")
 
 
-def test_a_place_where_no_checkpoint_can_be_written_is_refused_before_anything_is_done(nas, tmp_path):
+def test_a_place_where_no_checkpoint_can_be_written_is_refused_before_anything_is_done(
+    nas, tmp_path
+):
     """For a new study, and for one that goes on; a study that trains nothing needs none."""
     (tmp_path / "kept").write_text("a file")
-    refused(nas("search", "study.yaml", NAS_ARTIFACTS="kept"), "kept/tiny/checkpoints cannot be written: Not a dir")
+    refused(
+        nas("search", "study.yaml", NAS_ARTIFACTS="kept"),
+        "kept/tiny/checkpoints cannot be written: Not a dir",
+    )
     assert not (tmp_path / "nas.db").exists()
     assert nas("search", "study.yaml").returncode == 0
     (tmp_path / "nas-artifacts").rename(tmp_path / "elsewhere")
     (tmp_path / "nas-artifacts").write_text("a file")
     (tmp_path / "study.yaml").write_text(STUDY.replace("trials: 3", "trials: 4"))
-    refused(nas("search", "study.yaml"), "nas-artifacts/tiny/checkpoints cannot be written: Not a directory")
+    refused(
+        nas("search", "study.yaml"),
+        "nas-artifacts/tiny/checkpoints cannot be written: Not a directory",
+    )
     assert len(trials(tmp_path)) == 3
     assert nas("search", "study.yaml", "--artifacts", "elsewhere").returncode == 0
-    (tmp_path / "study.yaml").write_text(STUDY.replace("  - {metric: error, reference: 95 %}\n", "").replace(
-        "name: tiny", "name: counts"))
+    (tmp_path / "study.yaml").write_text(
+        STUDY.replace("  - {metric: error, reference: 95 %}\n", "").replace(
+            "name: tiny", "name: counts"
+        )
+    )
     assert nas("search", "study.yaml").returncode == 0
 
 
 def test_a_url_for_checkpoints_is_refused_with_what_would_be_right(nas, tmp_path):
     """No folder of that name is made."""
-    refused(nas("search", "study.yaml", "--artifacts", "s3://bucket/kept"), "into a folder, not to s3://", "mounted")
-    refused(nas("search", "study.yaml", NAS_ARTIFACTS="s3://bucket/kept"), "into a folder, not to s3://")
+    refused(
+        nas("search", "study.yaml", "--artifacts", "s3://bucket/kept"),
+        "into a folder, not to s3://",
+        "mounted",
+    )
+    refused(
+        nas("search", "study.yaml", NAS_ARTIFACTS="s3://bucket/kept"), "into a folder, not to s3://"
+    )
     assert not list(tmp_path.glob("s3*"))
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--workers", "tune", "--address", "127.0.0.1:1"], ["cannot reach the Ray cluster at 127.0.0.1:1", "refused"]),
-    (["--address", "127.0.0.1:1"], ["local workers take no address"]),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["--workers", "tune", "--address", "127.0.0.1:1"],
+            ["cannot reach the Ray cluster at 127.0.0.1:1", "refused"],
+        ),
+        (["--address", "127.0.0.1:1"], ["local workers take no address"]),
+    ],
+)
 def test_a_cluster_that_cannot_be_reached_is_named(nas, tmp_path, arguments, words):
     """And no study is begun."""
     refused(nas("search", "study.yaml", *arguments), *words)

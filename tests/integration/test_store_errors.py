@@ -1,4 +1,6 @@
-"""Whatever is wrong with a database, the user gets one clear line, and nothing that was recorded is lost."""
+"""Whatever is wrong with a database, the user gets one clear line, and nothing that was recorded is
+lost.
+"""
 
 import os
 import re
@@ -89,15 +91,27 @@ def test_a_folder_that_is_not_there(tmp_path):
 def test_a_folder_in_the_place_of_the_file(tmp_path):
     """Whether a file is to be made in it or not."""
     for read_only in (True, False):
-        with pytest.raises(DatabaseError, match=f"{re.escape(str(tmp_path))} is a folder; name a file in it"):
+        with pytest.raises(
+            DatabaseError, match=f"{re.escape(str(tmp_path))} is a folder; name a file in it"
+        ):
             Store.open(tmp_path, read_only=read_only)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("first", "'first' is no trial; name one as STUDY:NUMBER, or as NUMBER where there is one study"),
-    ("first:²", "'first:²' is no trial"), ("other:0", "no 'other' in the studies of"),
-    ("first:99999999999999999999", "no '99999999999999999999' in the trials of study 'first'; there are: 0 to 0"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "first",
+            "'first' is no trial; name one as STUDY:NUMBER, or as NUMBER where there is one study",
+        ),
+        ("first:²", "'first:²' is no trial"),
+        ("other:0", "no 'other' in the studies of"),
+        (
+            "first:99999999999999999999",
+            "no '99999999999999999999' in the trials of study 'first'; there are: 0 to 0",
+        ),
+    ],
+)
 def test_what_names_no_trial(path, text, message):
     """One line that says how to name one, or which there are."""
     with Store.open(path, read_only=True) as store, pytest.raises(NasError, match=message):
@@ -111,7 +125,9 @@ def test_a_database_in_memory(address):
         Store.open(address)
 
 
-@pytest.mark.parametrize("address", ["mysql://me:s3cret@host/nas", "postgresql://me:s3cret@host:port/nas"])
+@pytest.mark.parametrize(
+    "address", ["mysql://me:s3cret@host/nas", "postgresql://me:s3cret@host:port/nas"]
+)
 def test_an_address_of_something_else(address):
     """It is said what an address looks like, and the password is not repeated."""
     with pytest.raises(DatabaseError) as error:
@@ -120,9 +136,14 @@ def test_an_address_of_something_else(address):
     assert "s3cret" not in str(error.value)
 
 
-@pytest.mark.parametrize("address", ["postgresql://me:s3cret@127.0.0.1:{port}/nas",
-                                     "postgresql://me@127.0.0.1:{port}/nas?password=s3cret",
-                                     "postgres://me:s3cret@127.0.0.1:{port}/nas"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:s3cret@127.0.0.1:{port}/nas",
+        "postgresql://me@127.0.0.1:{port}/nas?password=s3cret",
+        "postgres://me:s3cret@127.0.0.1:{port}/nas",
+    ],
+)
 def test_a_server_that_is_not_there(address):
     """The error names it without the password."""
     with socket.socket() as reserved:
@@ -168,8 +189,11 @@ def test_a_file_that_may_not_grow(path):
     """As on a full disk: what was recorded stays, and with more room the same call works."""
     with Store.open(path) as store:
         limit = {"pages": 1}
-        event.listen(store._engine, "checkout", lambda raw, *_: raw.execute(
-            f"PRAGMA max_page_count = {limit['pages']}"))
+        event.listen(
+            store._engine,
+            "checkout",
+            lambda raw, *_: raw.execute(f"PRAGMA max_page_count = {limit['pages']}"),
+        )
         samples = tuple(number / 7 for number in range(10_000))
         with pytest.raises(DatabaseError) as error:
             store.add_measurements("first", 0, [latency(samples=samples)], 0.1)
@@ -181,7 +205,9 @@ def test_a_file_that_may_not_grow(path):
 
 
 def test_a_full_disk(disk):
-    """The search ends with a clear line; when there is room again, everything acknowledged is there."""
+    """The search ends with a clear line; when there is room again, everything acknowledged is
+    there.
+    """
     with Store.open(disk / "nas.db") as store:
         store.create_study(spec(), dataset="digits", classes=10)
         filler = disk / "filler"
@@ -200,7 +226,9 @@ def test_a_full_disk(disk):
 
 
 def test_a_disk_that_may_not_be_written(disk):
-    """A record on it can be read, though its reader can make no files beside it; writing says why not."""
+    """A record on it can be read, though its reader can make no files beside it; writing says why
+    not.
+    """
     with Store.open(disk / "nas.db") as store:
         store.create_study(spec(), dataset="digits", classes=10)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
@@ -228,11 +256,17 @@ with Store.open(sys.argv[1]) as store:
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_a_killed_writer_loses_nothing(engine, tmp_path, request):
-    """`kill -9` in the middle of writing: the database is sound and every acknowledged write is there, whole."""
-    url = str(tmp_path / "nas.db") if engine == "sqlite" else request.getfixturevalue("postgresql")()
+    """`kill -9` in the middle of writing: the database is sound and every acknowledged write is
+    there, whole.
+    """
+    url = (
+        str(tmp_path / "nas.db") if engine == "sqlite" else request.getfixturevalue("postgresql")()
+    )
     with Store.open(url) as store:
         store.create_study(spec(), dataset="digits", classes=10)
-    with subprocess.Popen([sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True
+    ) as writer:
         acknowledged = -1
         while acknowledged < COUNTED:
             acknowledged = int(writer.stdout.readline())
@@ -246,8 +280,10 @@ def test_a_killed_writer_loses_nothing(engine, tmp_path, request):
     with Store.open(url) as store:
         trials = store.trials("first")
         assert acknowledged < len(trials) <= acknowledged + 2
-        for each in trials[:acknowledged + 1]:
-            assert each == replace(trial(each.number), evaluation=each.evaluation, started_at=each.started_at)
+        for each in trials[: acknowledged + 1]:
+            assert each == replace(
+                trial(each.number), evaluation=each.evaluation, started_at=each.started_at
+            )
             assert each.evaluation.measurements["latency"].samples == latency().samples
             assert [r.error for r in each.evaluation.rungs] == [rung().error]
         store.add_trial("first", trial(len(trials)))
@@ -255,7 +291,9 @@ def test_a_killed_writer_loses_nothing(engine, tmp_path, request):
 
 @pytest.mark.slow
 def test_a_killed_server_loses_nothing(start_postgresql):
-    """`kill -9` of every process of PostgreSQL: a clear line; started again, whoever held the study must ask anew."""
+    """`kill -9` of every process of PostgreSQL: a clear line; started again, whoever held the study
+    must ask anew.
+    """
     psutil = pytest.importorskip("psutil")
     with start_postgresql() as server:
         with Store.open(server.get_uri()) as store, ExitStack() as stack:

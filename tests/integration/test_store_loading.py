@@ -27,11 +27,17 @@ def test_reading_takes_as_many_statements_for_many_trials_as_for_one(tmp_path):
         store.create_study(spec(), dataset="digits", classes=10)
         for number in range(30):
             store.add_trial("first", trial(number))
-            store.add_measurements("first", number, [latency(), latency(metric="energy", unit="J")], 0.1)
+            store.add_measurements(
+                "first", number, [latency(), latency(metric="energy", unit="J")], 0.1
+            )
             store.add_rung("first", number, rung())
             if number in (0, 29):
-                counts.append((statements(store, lambda: store.trials("first")),
-                               statements(store, lambda: store.trial("first", 0)),
-                               statements(store, store.studies)))
+                counts.append(
+                    (
+                        statements(store, lambda: store.trials("first")),
+                        statements(store, lambda: store.trial("first", 0)),
+                        statements(store, store.studies),
+                    )
+                )
     assert counts[0] == counts[1]
     assert max(counts[0]) <= 7  # about one for each table that trials are made of

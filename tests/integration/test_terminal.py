@@ -14,7 +14,10 @@ from nas.core.trial import Evaluation, TrialState
 from nas.record import Store
 from nas.testing.store_contract import architecture
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here"),
+]
 PROMPT = "[ready]"
 PATIENCE_S = 60
 
@@ -24,7 +27,17 @@ class Terminal:
 
     def __init__(self, columns, folder):
         self._socket, self.columns = f"nas-{uuid4().hex[:8]}", columns
-        self._tmux("new-session", "-d", "-x", str(columns), "-y", "60", "-c", str(folder), f"PS1='{PROMPT} ' sh")
+        self._tmux(
+            "new-session",
+            "-d",
+            "-x",
+            str(columns),
+            "-y",
+            "60",
+            "-c",
+            str(folder),
+            f"PS1='{PROMPT} ' sh",
+        )
 
     def type(self, line):
         """Type a line and press Enter."""
@@ -52,13 +65,15 @@ class Terminal:
         end = f"end {uuid4().hex[:8]}"
         self.type(f"clear; {command}; echo {end}")
         lines = self.when(lambda lines: end in lines)
-        return lines[:lines.index(end)]
+        return lines[: lines.index(end)]
 
     def close(self):
         self._tmux("kill-server")
 
     def _tmux(self, *words):
-        done = subprocess.run(["tmux", "-L", self._socket, *words], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["tmux", "-L", self._socket, *words], capture_output=True, text=True, check=True
+        )
         return done.stdout
 
 
@@ -74,7 +89,9 @@ NAS = Path(sys.executable).with_name("nas")
 
 
 def test_status_front_and_show_fit_the_terminal(terminal):
-    """Every column is whole at 80 columns: no word is cut or broken over two lines, nothing runs over the edge."""
+    """Every column is whole at 80 columns: no word is cut or broken over two lines, nothing runs
+    over the edge.
+    """
     status = terminal.run(f"{NAS} status")
     assert any(line.split()[:1] == ["pages"] for line in status)
     front = terminal.run(f"{NAS} front pages")
@@ -87,17 +104,31 @@ def test_status_front_and_show_fit_the_terminal(terminal):
 
 
 def test_watch_stays_until_ctrl_c(terminal, record, tmp_path):
-    """It shows the study, and who begins to work on it while it stays, by name; the prompt is back at once."""
+    """It shows the study, and who begins to work on it while it stays, by name; the prompt is back
+    at once.
+    """
     database = shutil.copy(record, tmp_path)
     terminal.type(f"clear; {NAS} status pages --watch --database {database}")
     terminal.when(lambda lines: any("nobody is at work" in line for line in lines))
     with Store.open(database) as store, store.claim("pages"):
         last = store.trials("pages")[-1]
         worker = "a-machine-with-a-long-name-in-a-rack:1234567"
-        store.add_trial("pages", replace(last, number=last.number + 1, state=TrialState.RUNNING, worker=worker,
-                                         architecture=architecture(), evaluation=Evaluation(), finished_at=None))
+        store.add_trial(
+            "pages",
+            replace(
+                last,
+                number=last.number + 1,
+                state=TrialState.RUNNING,
+                worker=worker,
+                architecture=architecture(),
+                evaluation=Evaluation(),
+                finished_at=None,
+            ),
+        )
         screen = terminal.when(lambda lines: any("at work: process" in line for line in lines))
-    assert len([line for line in screen if line.startswith("pages: ")]) == 1  # each view takes the place of the last
+    assert (
+        len([line for line in screen if line.startswith("pages: ")]) == 1
+    )  # each view takes the place of the last
     shown = " ".join(" ".join(screen).split())
     assert f"trial {last.number + 1}" in shown
     assert "counting" in shown

@@ -1,4 +1,6 @@
-"""Weights go to and from timm's VovNets, and the outputs are equal bit for bit; timm loads exported networks."""
+"""Weights go to and from timm's VovNets, and the outputs are equal bit for bit; timm loads exported
+networks.
+"""
 
 import importlib
 
@@ -12,7 +14,8 @@ from nas.model import VoVNet, build
 timm = pytest.importorskip("timm")
 from timm.models.vovnet import model_cfgs  # noqa: E402 - only where timm is
 
-# timm's name: ours. Left out: eca_vovnet39b (another attention) and ese_vovnet39b_evos (EvoNorm, no BatchNorm).
+# timm's name: ours. Left out: eca_vovnet39b (another attention) and ese_vovnet39b_evos (EvoNorm, no
+# BatchNorm).
 NETWORKS = {
     "vovnet39a": "vovnet39",
     "vovnet57a": "vovnet57",
@@ -29,12 +32,24 @@ def as_timm_configures(name: str) -> Architecture:
     """Read our architecture off timm's own table."""
     config = model_cfgs[name]
     stages = tuple(
-        OsaStage(mid_channels=mid, out_channels=out, num_layers=config["layer_per_block"], num_blocks=blocks)
-        for mid, out, blocks in zip(config["stage_conv_chs"], config["stage_out_chs"], config["block_per_stage"],
-                                    strict=True)
+        OsaStage(
+            mid_channels=mid,
+            out_channels=out,
+            num_layers=config["layer_per_block"],
+            num_blocks=blocks,
+        )
+        for mid, out, blocks in zip(
+            config["stage_conv_chs"],
+            config["stage_out_chs"],
+            config["block_per_stage"],
+            strict=True,
+        )
     )
     return Architecture(
-        stem_channels=config["stem_chs"], stages=stages, residual=config["residual"], depthwise=config["depthwise"],
+        stem_channels=config["stem_chs"],
+        stages=stages,
+        residual=config["residual"],
+        depthwise=config["depthwise"],
         attention={"": Attention.NONE, "ese": Attention.LAST}[config["attn"]],
     )
 
@@ -76,7 +91,9 @@ def test_our_published_networks_are_timms(name, ours):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_timms_weights_give_the_same_logits_bit_for_bit(name):
-    """Its state dict loads strictly, ours loads back into timm strictly, and all three logits are equal."""
+    """Its state dict loads strictly, ours loads back into timm strictly, and all three logits are
+    equal.
+    """
     torch.manual_seed(0)
     theirs = timm.create_model(name)
     randomise_statistics(theirs)
@@ -93,7 +110,9 @@ def test_timms_weights_give_the_same_logits_bit_for_bit(name):
 
 @pytest.mark.parametrize("name", ["ese_vovnet19b_slim", "ese_vovnet19b_slim_dw"])
 def test_training_steps_are_equal_too(name):
-    """With batch statistics, gradients and running statistics agree bit for bit after one backward pass."""
+    """With batch statistics, gradients and running statistics agree bit for bit after one backward
+    pass.
+    """
     torch.manual_seed(0)
     theirs = timm.create_model(name)
     ours = build(as_timm_configures(name), 1000)
@@ -110,7 +129,9 @@ def test_training_steps_are_equal_too(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["stock", "registered"])
 class TestBundles:
-    """What users of timm do with a model of its own works with a bundle, whichever way timm builds it."""
+    """What users of timm do with a model of its own works with a bundle, whichever way timm builds
+    it.
+    """
 
     @pytest.fixture
     def bundle(self, network, bundle_of):
@@ -130,10 +151,13 @@ class TestBundles:
             return batch, model.forward_features(batch)
 
     def test_some_features(self, bundle, features):
-        """`features_only` with two indices gives these two stages, with their channels and reductions."""
+        """`features_only` with two indices gives these two stages, with their channels and
+        reductions.
+        """
         batch, expected = features
-        backbone = timm.create_model(f"local-dir:{bundle.folder}", pretrained=True, features_only=True,
-                                     out_indices=(2, 3)).eval()
+        backbone = timm.create_model(
+            f"local-dir:{bundle.folder}", pretrained=True, features_only=True, out_indices=(2, 3)
+        ).eval()
         with torch.inference_mode():
             found = backbone(batch)
         assert all(torch.equal(one, other) for one, other in zip(found, expected[1:3], strict=True))
@@ -141,24 +165,34 @@ class TestBundles:
         assert backbone.feature_info.reduction() == [64 // value.shape[2] for value in found]
 
     def test_other_classes(self, bundle, features):
-        """With five classes in place of three only the classifier is new: the features stay, and all of it learns."""
+        """With five classes in place of three only the classifier is new: the features stay, and
+        all of it learns.
+        """
         batch, expected = features
-        model = timm.create_model(f"local-dir:{bundle.folder}", pretrained=True, num_classes=5).eval()
+        model = timm.create_model(
+            f"local-dir:{bundle.folder}", pretrained=True, num_classes=5
+        ).eval()
         with torch.inference_mode():
             assert torch.equal(model.forward_features(batch), expected[-1])
-            assert torch.equal(model.forward_head(expected[-1], pre_logits=True), expected[-1].mean((2, 3)))
+            assert torch.equal(
+                model.forward_head(expected[-1], pre_logits=True), expected[-1].mean((2, 3))
+            )
         logits = model.train()(batch)
         assert logits.shape == (2, 5)
         logits.square().mean().backward()
         assert [name for name, value in model.named_parameters() if value.grad is None] == []
 
     def test_intermediates(self, bundle, features):
-        """`forward_intermediates` gives the last output and the stages asked for; a pruned network stops there."""
+        """`forward_intermediates` gives the last output and the stages asked for; a pruned network
+        stops there.
+        """
         batch, expected = features
         model = timm.create_model(f"local-dir:{bundle.folder}", pretrained=True).eval()
         with torch.inference_mode():
             last, found = model.forward_intermediates(batch, indices=[1, 2])
             assert torch.equal(last, expected[-1])
-            assert all(torch.equal(one, other) for one, other in zip(found, expected[:2], strict=True))
+            assert all(
+                torch.equal(one, other) for one, other in zip(found, expected[:2], strict=True)
+            )
             model.prune_intermediate_layers([2])
             assert torch.equal(model.forward_features(batch), expected[1])

@@ -1,4 +1,6 @@
-"""Brief training of real networks: reproducible to the bit, resumable, honest about failure; and it learns."""
+"""Brief training of real networks: reproducible to the bit, resumable, honest about failure; and it
+learns.
+"""
 
 import os
 from dataclasses import replace
@@ -25,8 +27,14 @@ DIGEST = "0123456789abcdef"
 
 
 def architecture(*stages: tuple[int, int], attention: Attention = Attention.NONE) -> Architecture:
-    return Architecture(stem=Stem.CIFAR, stem_channels=(8, 8, 8), attention=attention, stages=tuple(
-        OsaStage(mid_channels=mid, out_channels=out, num_layers=2) for mid, out in stages))
+    return Architecture(
+        stem=Stem.CIFAR,
+        stem_channels=(8, 8, 8),
+        attention=attention,
+        stages=tuple(
+            OsaStage(mid_channels=mid, out_channels=out, num_layers=2) for mid, out in stages
+        ),
+    )
 
 
 NETWORK = architecture((8, 8), (8, 16), (8, 16), attention=Attention.ALL)
@@ -37,13 +45,30 @@ def digits() -> Dataset:
     return load(DataSpec(dataset="digits", validation_images=200))
 
 
-def trainer(dataset: Dataset, *, spec: TrainingSpec = SPEC, numerics: Numerics | None = None, seed: int = 3,
-            network: Architecture = NETWORK, validation_images: int = 200, **settings: object) -> Trainer:
+def trainer(
+    dataset: Dataset,
+    *,
+    spec: TrainingSpec = SPEC,
+    numerics: Numerics | None = None,
+    seed: int = 3,
+    network: Architecture = NETWORK,
+    validation_images: int = 200,
+    **settings: object,
+) -> Trainer:
     train, validation = split(dataset.train.labels, validation_images, 0)
     torch.manual_seed(seed)
-    return Trainer(model=build(network, len(dataset.classes)), train=dataset.train.take(train),
-                   validation=dataset.train.take(validation), mean=dataset.mean, std=dataset.std, spec=spec,
-                   numerics=numerics or Numerics(), seed=seed, threads=1, **settings)
+    return Trainer(
+        model=build(network, len(dataset.classes)),
+        train=dataset.train.take(train),
+        validation=dataset.train.take(validation),
+        mean=dataset.mean,
+        std=dataset.std,
+        spec=spec,
+        numerics=numerics or Numerics(),
+        seed=seed,
+        threads=1,
+        **settings,
+    )
 
 
 def weights(trained: Trainer) -> dict[str, torch.Tensor]:
@@ -55,7 +80,11 @@ def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-LAYOUTS = [Numerics(channels_last=True), Numerics(channels_last=False), Numerics(precision=AutoPrecision.BF16)]
+LAYOUTS = [
+    Numerics(channels_last=True),
+    Numerics(channels_last=False),
+    Numerics(precision=AutoPrecision.BF16),
+]
 
 
 @pytest.mark.parametrize("numerics", LAYOUTS, ids=["fp32 nhwc", "fp32 nchw", "bf16 nhwc"])
@@ -76,7 +105,9 @@ def test_going_on_from_a_checkpoint_gives_the_bits_of_never_having_stopped(digit
     stopped.run(0, 0.4)
     stopped.save(tmp_path / "rung", DIGEST)
     resumed = trainer(digits, seed=3)
-    resumed.model.apply(lambda module: module.reset_parameters() if isinstance(module, nn.Conv2d) else None)
+    resumed.model.apply(
+        lambda module: module.reset_parameters() if isinstance(module, nn.Conv2d) else None
+    )
     assert resumed.load(tmp_path / "rung", DIGEST) == 0.4
     rung = resumed.run(0.4, 1.3)
     assert (rung.error, rung.train_loss) == (expected.error, expected.train_loss)
@@ -115,7 +146,10 @@ def test_time_spent_aside_does_not_count(digits):
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_learning_rate(digits):
     spec = replace(SPEC, learning_rate=1e30)
-    with pytest.raises(TrialFailedError, match=r"loss is (nan|inf) at step \d+, \d+ of 19 in its rung, at learning r"):
+    with pytest.raises(
+        TrialFailedError,
+        match=r"loss is (nan|inf) at step \d+, \d+ of 19 in its rung, at learning r",
+    ):
         trainer(digits, spec=spec).run(0, 1)
 
 
@@ -137,14 +171,20 @@ def test_a_rung_starts_where_the_model_stands_and_has_at_least_one_step(digits):
 def test_weight_decay_leaves_batchnorm_and_biases_alone():
     model = build(NETWORK, 10)
     groups = sgd(model, SPEC).param_groups
-    decayed = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
-    expected = {id(module.weight) for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    decayed = {
+        id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]
+    }
+    expected = {
+        id(module.weight) for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)
+    }
     assert decayed == expected
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
 
 
 def test_one_step_is_nesterov_sgd_on_the_smoothed_loss(digits):
-    """The second way: the formulas, with momentum buffers that start as the gradient (Sutskever et al., 2013)."""
+    """The second way: the formulas, with momentum buffers that start as the gradient (Sutskever et
+    al., 2013).
+    """
     spec = replace(SPEC, flip=False, translate=0, cutout=0)
     one = trainer(digits, spec=spec)
     before = weights(one)
@@ -159,14 +199,22 @@ def test_one_step_is_nesterov_sgd_on_the_smoothed_loss(digits):
     one.step(0, 0.05)
     name = "head.fc.weight"
     gradient = twin.get_parameter(name).grad + spec.weight_decay * before[name]
-    torch.testing.assert_close(weights(one)[name], before[name] - 0.05 * (1 + spec.momentum) * gradient,
-                               rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        weights(one)[name],
+        before[name] - 0.05 * (1 + spec.momentum) * gradient,
+        rtol=1e-4,
+        atol=1e-6,
+    )
 
 
 def test_labels_stay_with_their_images(digits):
-    """Images that say their own label, one grey for each class: a network that trains on wrong ones cannot be right."""
+    """Images that say their own label, one grey for each class: a network that trains on wrong ones
+    cannot be right.
+    """
     labels = torch.arange(640) % 10
-    grey = Images((labels * 25).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32).contiguous(), labels)
+    grey = Images(
+        (labels * 25).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32).contiguous(), labels
+    )
     spec = replace(SPEC, learning_rate=0.05, cutout=0)
     rung = trainer(replace(digits, train=grey), spec=spec, validation_images=100).run(0, 12)
     assert rung.error < 0.2
@@ -205,8 +253,12 @@ def replace_by_foreign_file(path: Path) -> None:
     save_file({"weights.x": torch.zeros(1)}, path)
 
 
-@pytest.mark.parametrize("damage", [damage_end, damage_header, replace_by_foreign_file, Path.unlink])
-def test_a_damaged_foreign_or_missing_checkpoint_gives_one_line_with_its_path(digits, checkpoint, damage):
+@pytest.mark.parametrize(
+    "damage", [damage_end, damage_header, replace_by_foreign_file, Path.unlink]
+)
+def test_a_damaged_foreign_or_missing_checkpoint_gives_one_line_with_its_path(
+    digits, checkpoint, damage
+):
     damage(checkpoint)
     with pytest.raises(CorruptFileError) as caught:
         trainer(digits).load(checkpoint, DIGEST)
@@ -235,7 +287,9 @@ def test_a_checkpoint_that_cannot_be_written_says_so_and_leaves_nothing(digits):
 
 
 def figures_of_costs(costs: list[float]) -> tuple[Numerics, list[float]]:
-    """What is chosen, and the figures, under a clock that charges the steps these seconds, one after the other."""
+    """What is chosen, and the figures, under a clock that charges the steps these seconds, one
+    after the other.
+    """
     left, now, calls = iter(costs), [0.0], [0]
 
     def clock() -> float:
@@ -244,8 +298,9 @@ def figures_of_costs(costs: list[float]) -> tuple[Numerics, list[float]]:
             now[0] += next(left)
         return now[0]
 
-    chosen, figures = choose_numerics(replace(SPEC, batch_size=8), "cpu", lambda: build(NETWORK, 10), rounds=2,
-                                      clock=clock)
+    chosen, figures = choose_numerics(
+        replace(SPEC, batch_size=8), "cpu", lambda: build(NETWORK, 10), rounds=2, clock=clock
+    )
     assert next(left, None) is None
     return chosen, [figure.images_per_s for figure in figures]
 
@@ -254,7 +309,9 @@ WARM_UP = [9.0] * 4
 
 
 def test_the_fastest_candidate_is_chosen_and_all_figures_are_given():
-    """All four stay within reach of the best; the third, bf16 in channels_last, is made the fastest."""
+    """All four stay within reach of the best; the third, bf16 in channels_last, is made the
+    fastest.
+    """
     turns = [2.75, 2.5, 2.0, 2.25]
     chosen, figures = figures_of_costs([*WARM_UP, *turns, *turns])
     assert figures == [8 / seconds for seconds in turns]
@@ -288,7 +345,15 @@ def test_the_benchmark_times_our_loop_the_bare_steps_and_the_plain_loop(digits):
     threads = torch.get_num_threads()
     [row] = bench_training(seconds=0.01, rounds=2, data=digits, networks={"tiny": NETWORK})
     torch.set_num_threads(threads)
-    for figure in (row.ours, row.bare, row.plain, row.crew, row.ours_to_bare, row.ours_to_plain, row.crew_to_plain):
+    for figure in (
+        row.ours,
+        row.bare,
+        row.plain,
+        row.crew,
+        row.ours_to_bare,
+        row.ours_to_plain,
+        row.crew_to_plain,
+    ):
         assert 0 < figure.low <= figure.median <= figure.high
 
 
@@ -296,22 +361,38 @@ def test_the_benchmark_times_our_loop_the_bare_steps_and_the_plain_loop(digits):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (Path(os.environ.get("NAS_DATA_DIR", "")) / CIFAR10.layout).is_dir(),
-                    reason=f"NAS_DATA_DIR does not name a folder with {CIFAR10.layout}")
+@pytest.mark.skipif(
+    not (Path(os.environ.get("NAS_DATA_DIR", "")) / CIFAR10.layout).is_dir(),
+    reason=f"NAS_DATA_DIR does not name a folder with {CIFAR10.layout}",
+)
 def test_a_small_network_gets_most_of_cifar10_right_in_half_an_epoch():
-    """10 % is chance; half an epoch of the default recipe gets more than half of 1,000 unseen images right."""
+    """10 % is chance; half an epoch of the default recipe gets more than half of 1,000 unseen
+    images right.
+    """
     cifar10 = load(DataSpec())
     network = architecture((16, 32), (24, 64), (32, 96))
     train, validation = split(cifar10.train.labels, 5000, 0)
     torch.manual_seed(0)
-    one = Trainer(model=build(network, 10), train=cifar10.train.take(train),
-                  validation=cifar10.train.take(validation[::5]), mean=cifar10.mean, std=cifar10.std,
-                  spec=TrainingSpec(), numerics=Numerics(), threads=1)
+    one = Trainer(
+        model=build(network, 10),
+        train=cifar10.train.take(train),
+        validation=cifar10.train.take(validation[::5]),
+        mean=cifar10.mean,
+        std=cifar10.std,
+        spec=TrainingSpec(),
+        numerics=Numerics(),
+        threads=1,
+    )
     assert one.run(0, 0.5).error < 0.5
 
 
 def test_a_network_too_large_for_the_device_fails_its_trial():
     """Whether it is measured or trained: the search goes on without it."""
     for context in (failing_the_trial, out_of_memory_told):
-        with pytest.raises(TrialFailedError, match="too little memory for this network: CUDA out of memory"), context():
+        with (
+            pytest.raises(
+                TrialFailedError, match="too little memory for this network: CUDA out of memory"
+            ),
+            context(),
+        ):
             raise torch.OutOfMemoryError("CUDA out of memory")

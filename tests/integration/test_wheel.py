@@ -1,5 +1,6 @@
-"""The wheel as a stranger gets it: built from the packages alone, installed into a fresh environment that borrows this
-one's dependencies but none of its sources."""
+"""The wheel as a stranger gets it: built from the packages alone, installed into a fresh
+environment that borrows this one's dependencies but none of its sources.
+"""
 
 import shutil
 import subprocess
@@ -33,7 +34,9 @@ for group in sys.argv[1:]:
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*map(str, command)], cwd=cwd, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -45,18 +48,40 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, tree / name, ignore=NO_SOURCES)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tree / "dist", cwd=tree)
+    run(
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        tree / "dist",
+        cwd=tree,
+    )
     (built,) = (tree / "dist").glob("*.whl")
     return built
 
 
 @pytest.fixture(scope="module")
 def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a fresh environment with the wheel in it. A path named in a .pth file is searched for modules, but
-    the .pth files there, and so this environment's editable install, are not read."""
+    """The folder of a fresh environment with the wheel in it. A path named in a .pth file is
+    searched for modules, but the .pth files there, and so this environment's editable install, are
+    not read.
+    """
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder, symlinks=True)
-    run(sys.executable, "-m", "pip", "--python", folder, "install", "--no-deps", "--no-index", wheel, cwd=folder)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        folder,
+        "install",
+        "--no-deps",
+        "--no-index",
+        wheel,
+        cwd=folder,
+    )
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder

@@ -1,4 +1,6 @@
-"""The record as a whole: checked, copied between engines, given to Optuna; failed trials tried again."""
+"""The record as a whole: checked, copied between engines, given to Optuna; failed trials tried
+again.
+"""
 
 import shutil
 import sqlite3
@@ -24,14 +26,31 @@ from search_spaces.osa_tiny import SPACE
 from workers.local import LocalWorkers
 
 SPEC = StudySpec(
-    name="s", space="osa_tiny", sampler="tpe", seed=3, rungs=RungSpec(epochs=(1, 2)), budget=Budget(trials=12),
-    objectives=(Objective(metric="error", reference=1.0), Objective(metric="macs", limit=1_500_000)))
+    name="s",
+    space="osa_tiny",
+    sampler="tpe",
+    seed=3,
+    rungs=RungSpec(epochs=(1, 2)),
+    budget=Budget(trials=12),
+    objectives=(
+        Objective(metric="error", reference=1.0),
+        Objective(metric="macs", limit=1_500_000),
+    ),
+)
 
 
 def search(folder, spec=SPEC, evaluator="FailingEvaluator"):
-    with Store.open(folder / "nas.db") as store, open_search(
-            spec, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder,
-            evaluator=f"nas.testing.evaluators:{evaluator}") as found:
+    with (
+        Store.open(folder / "nas.db") as store,
+        open_search(
+            spec,
+            store=store,
+            workers=LocalWorkers(),
+            folder=folder,
+            artifacts=folder,
+            evaluator=f"nas.testing.evaluators:{evaluator}",
+        ) as found,
+    ):
         found.run()
         return store.trials("s")
 
@@ -44,7 +63,11 @@ def nas(*args):
 def finished(tmp_path_factory):
     """The folder of a finished study with failed, stopped and repeated trials."""
     folder = tmp_path_factory.mktemp("finished")
-    assert {trial.state for trial in search(folder)} == {TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED}
+    assert {trial.state for trial in search(folder)} == {
+        TrialState.COMPLETE,
+        TrialState.STOPPED,
+        TrialState.FAILED,
+    }
     return folder
 
 
@@ -57,8 +80,13 @@ def folder(finished, tmp_path):
 def rows(store):
     """Every row of every table as it is read."""
     with store._reading() as connection:
-        return {table.name: [tuple(row) for row in connection.execute(
-            table.select().order_by(*table.primary_key))] for table in METADATA.sorted_tables}
+        return {
+            table.name: [
+                tuple(row)
+                for row in connection.execute(table.select().order_by(*table.primary_key))
+            ]
+            for table in METADATA.sorted_tables
+        }
 
 
 @pytest.mark.parametrize("command", [("db", "check"), ("doctor", "--db")])
@@ -68,15 +96,24 @@ def test_a_finished_study_is_sound(folder, command):
     assert "is sound: 1 studies" in result.output
 
 
-@pytest.mark.parametrize(("statement", "says"), [
-    ("UPDATE trial SET duplicate_of = NULL, evaluation_id = 999 WHERE number = 0", "names a row of evaluation"),
-    ("UPDATE trial SET finished_at = NULL WHERE number = 1", "and finished at None"),
-    ("DELETE FROM rung WHERE epochs = 2", "is complete after 1 of 2 rungs"),
-    ("DELETE FROM rung WHERE epochs = 1", "has rungs [2.0]"),
-    ("DELETE FROM front_member", "the last front kept is ()"),
-    ("DELETE FROM measurement WHERE metric = 'macs'", "complete without a value for each objective"),
-    ("UPDATE evaluation SET train_s = train_s + 1", "for training_s, their figures and rungs"),
-])
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        (
+            "UPDATE trial SET duplicate_of = NULL, evaluation_id = 999 WHERE number = 0",
+            "names a row of evaluation",
+        ),
+        ("UPDATE trial SET finished_at = NULL WHERE number = 1", "and finished at None"),
+        ("DELETE FROM rung WHERE epochs = 2", "is complete after 1 of 2 rungs"),
+        ("DELETE FROM rung WHERE epochs = 1", "has rungs [2.0]"),
+        ("DELETE FROM front_member", "the last front kept is ()"),
+        (
+            "DELETE FROM measurement WHERE metric = 'macs'",
+            "complete without a value for each objective",
+        ),
+        ("UPDATE evaluation SET train_s = train_s + 1", "for training_s, their figures and rungs"),
+    ],
+)
 def test_what_is_wrong_is_said(folder, statement, says):
     """Rows changed behind the program's back; a damaged record ends with exit code 2."""
     connection = sqlite3.connect(folder / "nas.db", isolation_level=None)
@@ -93,7 +130,11 @@ def test_a_copy_is_equal_to_the_last_bit(folder, engines, request):
     """Through any chain of engines; and the copy takes new rows under keys of its own."""
     urls = [str(folder / "nas.db")]
     for number, engine in enumerate(engines.split()[1:]):
-        urls.append(request.getfixturevalue("postgresql")() if engine == "postgresql" else str(folder / f"{number}.db"))
+        urls.append(
+            request.getfixturevalue("postgresql")()
+            if engine == "postgresql"
+            else str(folder / f"{number}.db")
+        )
     for source, target in pairwise(urls):
         with Store.open(source, read_only=True) as store, Store.open(target) as new:
             copied = store.copy_to(new)
@@ -132,11 +173,15 @@ def test_optuna_reads_what_was_exported(folder):
     assert [t.params for t in study.trials] == [t.params for t in trials]
     states = {"complete": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
     assert [t.state.name for t in study.trials] == [states[t.state] for t in trials]
-    assert {t.number for t in study.best_trials if t.user_attrs["duplicate_of"] is None} == set(front.members)
+    assert {t.number for t in study.best_trials if t.user_attrs["duplicate_of"] is None} == set(
+        front.members
+    )
     again = nas("export-optuna", "s", url, "--database", folder / "nas.db")
     assert again.exit_code == 2
     assert "there is an Optuna study 's' already" in again.output
-    nowhere = nas("export-optuna", "s", "sqlite:////nowhere/optuna.db", "--database", folder / "nas.db")
+    nowhere = nas(
+        "export-optuna", "s", "sqlite:////nowhere/optuna.db", "--database", folder / "nas.db"
+    )
     assert nowhere.exit_code == 2
     assert nowhere.output.startswith("error: Optuna cannot write to this database: ")
 
@@ -147,9 +192,15 @@ def test_failed_trials_are_tried_again(folder):
         before = store.trials("s")
         failed = {t.number for t in before if t.state is TrialState.FAILED}
         fine = next(t.number for t in before if t.state is TrialState.COMPLETE)
-        with pytest.raises(InvalidValueError, match=f"trial {fine} of s did not fail; failed are: "):
+        with pytest.raises(
+            InvalidValueError, match=f"trial {fine} of s did not fail; failed are: "
+        ):
             retry(store, "s", [fine])
-        with store.claim("s"), Store.open(folder / "nas.db") as other, pytest.raises(StudyConflictError):
+        with (
+            store.claim("s"),
+            Store.open(folder / "nas.db") as other,
+            pytest.raises(StudyConflictError),
+        ):
             retry(other, "s")
     result = nas("retry", "--database", folder / "nas.db")
     assert result.exit_code == 0, result.output
@@ -157,7 +208,8 @@ def test_failed_trials_are_tried_again(folder):
     after = search(folder, evaluator="ArithmeticEvaluator")
     assert {after[number].state for number in failed} == {TrialState.COMPLETE}
     assert [after[t.number] for t in before if t.number not in failed] == [
-        t for t in before if t.number not in failed]
+        t for t in before if t.number not in failed
+    ]
     assert nas("db", "check", "--database", folder / "nas.db").exit_code == 0
 
 
@@ -165,12 +217,21 @@ def test_a_figure_that_was_missing_is_measured_again(tmp_path):
     """A trial that failed for want of a figure gets it when it is tried again."""
     with Store.open(tmp_path / "nas.db") as store:
         for error in (True, False):
-            with open_search(SPEC, store=store, workers=LocalWorkers(), folder=tmp_path, artifacts=tmp_path,
-                             evaluator="nas.testing.evaluators:ArithmeticEvaluator") as found:
+            with open_search(
+                SPEC,
+                store=store,
+                workers=LocalWorkers(),
+                folder=tmp_path,
+                artifacts=tmp_path,
+                evaluator="nas.testing.evaluators:ArithmeticEvaluator",
+            ) as found:
                 task = found.engine.propose()
                 assert "macs" not in task.evaluation.measurements
-                figure = (Measurement.unavailable("macs", "1", "busy") if error
-                          else Measurement.counted("macs", "1", 5))
+                figure = (
+                    Measurement.unavailable("macs", "1", "busy")
+                    if error
+                    else Measurement.counted("macs", "1", 5)
+                )
                 found.engine.report(task.number, Measured(measurements=(figure,), seconds=0.1))
             if error:
                 assert [t.number for t in retry(store, "s")] == [task.number]

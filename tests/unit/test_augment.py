@@ -1,4 +1,6 @@
-"""Augmentation: pure functions of a batch and a generator, checked against the definition written pixel by pixel."""
+"""Augmentation: pure functions of a batch and a generator, checked against the definition written
+pixel by pixel.
+"""
 
 import pytest
 import torch
@@ -34,18 +36,25 @@ def test_the_same_generator_state_gives_the_same_batch_and_leaves_the_input_alon
 
 
 def test_shift_is_padding_by_reflection_and_cropping_each_image_at_its_own_place():
-    """The slow way: pad every image with torch's reflection, then cut it out where its shift says."""
+    """The slow way: pad every image with torch's reflection, then cut it out where its shift
+    says.
+    """
     batch, most = images(), 3
     down, right = torch.randint(-most, most + 1, (2, len(batch)), generator=random())
     padded = torch.nn.functional.pad(batch.float(), (most,) * 4, mode="reflect").to(torch.uint8)
-    expected = torch.stack([
-        image[:, most - dy:most - dy + 6, most - dx:most - dx + 9]
-        for image, dy, dx in zip(padded, down.tolist(), right.tolist(), strict=True)])
+    expected = torch.stack(
+        [
+            image[:, most - dy : most - dy + 6, most - dx : most - dx + 9]
+            for image, dy, dx in zip(padded, down.tolist(), right.tolist(), strict=True)
+        ]
+    )
     assert torch.equal(augment.shift(batch, down, right), expected)
 
 
 def test_translate_uses_every_shift_equally_often():
-    """One bright pixel in the middle shows each image's shift; 25 shifts share 25,000 images to within 5 sigma."""
+    """One bright pixel in the middle shows each image's shift; 25 shifts share 25,000 images to
+    within 5 sigma.
+    """
     batch = torch.zeros(25_000, 1, 9, 9)
     batch[:, :, 4, 4] = 1
     counts = augment.translate(batch, 2, random()).sum((0, 1))
@@ -64,7 +73,10 @@ def test_flip_mirrors_some_images_and_leaves_the_others():
 
 def test_cutout_erases_one_square_around_its_centre_or_the_part_of_it_inside():
     erased = augment.cutout(torch.ones(200, 3, 8, 8), 4, random()) == 0
-    rows, columns = erased.any(3).sum(2), erased.any(2).sum(2)  # (N, C): height and width of what is erased
+    rows, columns = (
+        erased.any(3).sum(2),
+        erased.any(2).sum(2),
+    )  # (N, C): height and width of what is erased
     assert torch.equal(erased.sum((2, 3)), rows * columns)  # a rectangle
     assert (erased[:, :1] == erased).all()  # the same in every channel
     assert rows.max() == columns.max() == 4
@@ -75,7 +87,10 @@ def test_normalise_gives_the_data_set_mean_0_and_deviation_1_in_the_asked_layout
     batch = images(32).contiguous()
     scaled = batch.double() / 255
     mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3), correction=0)
-    normal = augment.normalise(batch, tuple(mean.tolist()), tuple(std.tolist()), torch.float32, torch.channels_last)
+    normal = augment.normalise(
+        batch, tuple(mean.tolist()), tuple(std.tolist()), torch.float32, torch.channels_last
+    )
     assert normal.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(normal.double(), (scaled - mean[:, None, None]) / std[:, None, None],
-                               rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        normal.double(), (scaled - mean[:, None, None]) / std[:, None, None], rtol=1e-5, atol=1e-5
+    )

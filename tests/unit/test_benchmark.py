@@ -11,7 +11,15 @@ from torch import nn
 
 from nas.core.errors import InvalidValueError, TrialFailedError
 from nas.core.measurement import MeasurementPlan, Precision, Status
-from nas.measuring.methods import energy, latency, median_interval, peak_memory, prepare, prepare_copies, single_calls
+from nas.measuring.methods import (
+    energy,
+    latency,
+    median_interval,
+    peak_memory,
+    prepare,
+    prepare_copies,
+    single_calls,
+)
 from nas.measuring.methods.interval import median_rank
 from nas.measuring.methods.timing import warm_up
 from nas.testing.fake_meter import FakeMeter
@@ -25,7 +33,9 @@ def runner(meter, seconds):
 
 
 def test_a_constant_pace_is_found():
-    """A call of 1 ms has a median of 1 ms, an interval of no width and status ok, each block at least 20 ms."""
+    """A call of 1 ms has a median of 1 ms, an interval of no width and status ok, each block at
+    least 20 ms.
+    """
     meter = FakeMeter()
     found = latency(runner(meter, lambda _: 0.001), meter, PLAN)
     assert found.value == pytest.approx(0.001)
@@ -36,12 +46,18 @@ def test_a_constant_pace_is_found():
 
 
 def test_the_median_is_that_of_the_distribution():
-    """Log-normal call times with median 1 ms, each block one call: the interval encloses 1 ms and rare outliers do
-    not move it, while they triple the mean."""
+    """Log-normal call times with median 1 ms, each block one call: the interval encloses 1 ms and
+    rare outliers do not move it, while they triple the mean.
+    """
     meter, rng = FakeMeter(), random.Random(1)
     plan = MeasurementPlan(block_s=1e-9, max_time_s=5, min_time_s=5)
-    found = latency(runner(meter, lambda _: 0.001 * (math.exp(rng.gauss(0, 0.05)) + 40 * (rng.random() < 0.05))),
-                    meter, plan)
+    found = latency(
+        runner(
+            meter, lambda _: 0.001 * (math.exp(rng.gauss(0, 0.05)) + 40 * (rng.random() < 0.05))
+        ),
+        meter,
+        plan,
+    )
     assert found.ci_low <= 0.001 * 1.005
     assert found.ci_high >= 0.001 * 0.995
     assert statistics.fmean(found.samples) > 2.5e-3
@@ -56,7 +72,9 @@ def test_a_drifting_warm_up_is_not_in_the_samples():
 
 
 def test_a_pace_that_never_settles_is_noisy():
-    """A call that gets slower by half each second is no trustworthy figure, and the warm-up ends all the same."""
+    """A call that gets slower by half each second is no trustworthy figure, and the warm-up ends
+    all the same.
+    """
     meter = FakeMeter()
     found = latency(runner(meter, lambda now: 0.001 * 1.5**now), meter, PLAN)
     assert found.status is Status.NOISY
@@ -64,7 +82,9 @@ def test_a_pace_that_never_settles_is_noisy():
 
 
 def test_noise_that_stays_is_noisy_and_bounded_in_time():
-    """With 30 % noise from block to block the plan's time passes, the value stands with its wide interval."""
+    """With 30 % noise from block to block the plan's time passes, the value stands with its wide
+    interval.
+    """
     meter, rng = FakeMeter(), random.Random(2)
     plan = MeasurementPlan(block_s=1e-9, max_half_width=0.001, warmup_s=0.2)
     found = latency(runner(meter, lambda _: 0.02 * rng.lognormvariate(0, 0.3)), meter, plan)
@@ -75,7 +95,9 @@ def test_noise_that_stays_is_noisy_and_bounded_in_time():
 
 
 def test_a_slow_network_gets_a_median_without_interval():
-    """A call of 0.7 s leaves three blocks in two seconds: too few for an interval, which is said."""
+    """A call of 0.7 s leaves three blocks in two seconds: too few for an interval, which is
+    said.
+    """
     meter = FakeMeter()
     found = latency(runner(meter, lambda _: 0.7), meter, PLAN)
     assert (found.value, found.ci_low, found.ci_high) == (pytest.approx(0.7), None, None)
@@ -84,7 +106,9 @@ def test_a_slow_network_gets_a_median_without_interval():
 
 
 def test_waiting_for_a_core_makes_no_number():
-    """Where every block lost a tenth of its time to other processes there is a reason and no value, after two tries."""
+    """Where every block lost a tenth of its time to other processes there is a reason and no value,
+    after two tries.
+    """
     meter = FakeMeter()
 
     def disturbed():
@@ -113,7 +137,9 @@ def test_blocks_that_waited_are_left_out():
 
 
 def test_a_crowded_machine_is_noisy():
-    """A neighbour that keeps the other core busy shares caches and clocks: the value stands, with a doubt."""
+    """A neighbour that keeps the other core busy shares caches and clocks: the value stands, with a
+    doubt.
+    """
     meter = FakeMeter()
 
     def beside():
@@ -126,12 +152,16 @@ def test_a_crowded_machine_is_noisy():
 
 
 def test_percentiles_of_single_calls_are_those_of_the_distribution():
-    """1000 calls of 1.001, 1.002, … 2.000 ms in random order: p50, p90 and p99 are 1.5, 1.9 and 1.99 ms."""
+    """1000 calls of 1.001, 1.002, … 2.000 ms in random order: p50, p90 and p99 are 1.5, 1.9 and
+    1.99 ms.
+    """
     meter, times = FakeMeter(), [0.001 + 1e-6 * (n + 1) for n in range(1000)]
     random.Random(5).shuffle(times)
     turn = iter([0.001] * 3 + times)
     found = single_calls(lambda: meter.work(next(turn)), meter, PLAN)
-    assert found.details["percentiles"] == pytest.approx({"p50": 0.0015, "p90": 0.0019, "p99": 0.00199}, rel=1e-3)
+    assert found.details["percentiles"] == pytest.approx(
+        {"p50": 0.0015, "p90": 0.0019, "p99": 0.00199}, rel=1e-3
+    )
     assert len(found.samples) == 1000
 
 
@@ -152,11 +182,17 @@ def test_a_tail_beside_others_is_no_tail():
         meter.waited_s += 0.0001
 
     found = single_calls(beside, meter, PLAN)
-    assert (found.status, found.value, found.details) == (Status.CONTENDED, None, {"percentiles": {}})
+    assert (found.status, found.value, found.details) == (
+        Status.CONTENDED,
+        None,
+        {"percentiles": {}},
+    )
 
 
 def test_order_statistics_have_their_published_ranks():
-    """Ranks of the 95 % interval of a median as tabulated for the sign test (n = 6: 1, 10: 2, 20: 6, 50: 18)."""
+    """Ranks of the 95 % interval of a median as tabulated for the sign test (n = 6: 1, 10: 2, 20:
+    6, 50: 18).
+    """
     assert [median_rank(n) for n in (5, 6, 10, 20, 50)] == [0, 1, 2, 6, 18]
 
 
@@ -167,7 +203,9 @@ def test_the_interval_needs_six_samples():
 
 @pytest.mark.parametrize("noise", [0.01, 0.05, 0.1])
 def test_the_interval_covers_the_median(noise):
-    """In 600 measurements with independent noise and the stop rule, the interval holds the true median in >= 92 %."""
+    """In 600 measurements with independent noise and the stop rule, the interval holds the true
+    median in >= 92 %.
+    """
     rng = random.Random(4)
     plan = MeasurementPlan(block_s=1e-9, warmup_s=1e-9)
     covered = 0
@@ -186,8 +224,10 @@ def test_calls_fill_a_block():
 
 @pytest.mark.parametrize("phase_s", [0.0, 0.013, 0.05, 0.0777])
 def test_energy_counted_from_step_to_step_is_exact(phase_s):
-    """250 W, calls of 7 ms with a batch of 4, a counter that steps each 100 ms: 0.4375 J per frame within 0.7 %, the
-    length of one call in a window. A window cut anywhere would be off by up to 10 %."""
+    """250 W, calls of 7 ms with a batch of 4, a counter that steps each 100 ms: 0.4375 J per frame
+    within 0.7 %, the length of one call in a window. A window cut anywhere would be off by up to 10
+    %.
+    """
     meter = FakeMeter(power_w=250, step_s=0.1, phase_s=phase_s)
     found = energy(runner(meter, lambda _: 0.007), meter, MeasurementPlan(batch_size=4))
     assert all(sample == pytest.approx(250 * 0.007 / 4, rel=0.007) for sample in found.samples)
@@ -212,13 +252,20 @@ def test_a_stuck_energy_counter_is_unavailable():
 
 
 def small_network():
-    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.ReLU(inplace=True), nn.MaxPool2d(2),
-                         nn.Conv2d(8, 4, 1, bias=False), nn.Flatten(), nn.Linear(256, 10))
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 4, 1, bias=False),
+        nn.Flatten(),
+        nn.Linear(256, 10),
+    )
 
 
 def test_peak_memory_is_that_worked_out_by_hand():
-    """For 2 images of 16 pixels: weights 3*8*9 + 8*4 + 256*10 + 10 = 2818, input 2*3*16*16 = 1536. The peak is in the
-    max pool: its input 2*8*16*16 = 4096 (in-place ReLU adds nothing), its output 1024 and that many indices of 8 bytes.
+    """For 2 images of 16 pixels: weights 3*8*9 + 8*4 + 256*10 + 10 = 2818, input 2*3*16*16 = 1536.
+    The peak is in the max pool: its input 2*8*16*16 = 4096 (in-place ReLU adds nothing), its output
+    1024 and that many indices of 8 bytes.
     """
     meter, plan = FakeMeter(), MeasurementPlan(batch_size=2, image_size=16)
     with prepare(small_network(), plan, meter) as run:
@@ -238,14 +285,21 @@ def test_inputs_are_normal_and_take_turns():
     assert not torch.equal(outputs[0], outputs[1])
 
 
-@pytest.mark.parametrize(("kind", "width", "copies"), [
-    ("cpu", 1, 6), ("cpu", 10**7, 3), ("cpu", 4 * 10**7, 1), ("cuda", 1, 1)])
+@pytest.mark.parametrize(
+    ("kind", "width", "copies"),
+    [("cpu", 1, 6), ("cpu", 10**7, 3), ("cpu", 4 * 10**7, 1), ("cuda", 1, 1)],
+)
 def test_copies_lie_at_places_of_their_own(kind, width, copies):
-    """On a CPU six of a network, or as many as 128 MiB hold; all give the same, and no two share a weight."""
+    """On a CPU six of a network, or as many as 128 MiB hold; all give the same, and no two share a
+    weight.
+    """
     meter, large = FakeMeter(), small_network()
     meter.device = replace(meter.device, kind=kind)
     large.register_buffer("unused", torch.empty(width))
-    with prepare_copies([large, small_network()], MeasurementPlan(image_size=16), meter) as (first, second):
+    with prepare_copies([large, small_network()], MeasurementPlan(image_size=16), meter) as (
+        first,
+        second,
+    ):
         assert (len(first), len(second)) == (copies, 6 if kind == "cpu" else 1)
         weights = {each.network[0].weight.data_ptr() for each in (*first, *second)}
         outputs = [[each() for each in one] for one in (first, second)]
@@ -256,7 +310,11 @@ def test_copies_lie_at_places_of_their_own(kind, width, copies):
 
 def test_preparing_leaves_no_trace():
     """Threads, TF32 switches, training mode and the network's own type are what they were."""
-    model, threads, tf32 = small_network().train(), torch.get_num_threads(), torch.backends.cudnn.conv.fp32_precision
+    model, threads, tf32 = (
+        small_network().train(),
+        torch.get_num_threads(),
+        torch.backends.cudnn.conv.fp32_precision,
+    )
     plan = MeasurementPlan(image_size=16, threads=threads + 1, precision=Precision.BF16)
     with prepare(model, plan, FakeMeter()) as run:
         assert torch.get_num_threads() == threads + 1
@@ -267,13 +325,22 @@ def test_preparing_leaves_no_trace():
     assert next(model.parameters()).dtype is torch.float32
 
 
-@pytest.mark.parametrize(("plan", "message"), [
-    (MeasurementPlan(runtime="abacus"), "among the runtimes; there are: eager, graph, compile, onnxruntime"),
-    (MeasurementPlan(precision=Precision.TF32), "tf32 is a mode of NVIDIA GPUs"),
-])
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (
+            MeasurementPlan(runtime="abacus"),
+            "among the runtimes; there are: eager, graph, compile, onnxruntime",
+        ),
+        (MeasurementPlan(precision=Precision.TF32), "tf32 is a mode of NVIDIA GPUs"),
+    ],
+)
 def test_a_plan_that_cannot_be_followed_is_refused(plan, message):
     """The message names what there is."""
-    with pytest.raises(InvalidValueError, match=message), prepare(small_network(), plan, FakeMeter()):
+    with (
+        pytest.raises(InvalidValueError, match=message),
+        prepare(small_network(), plan, FakeMeter()),
+    ):
         pass
 
 
@@ -281,7 +348,10 @@ def test_a_network_that_fails_is_one_clear_line():
     """An image size that the classifier cannot take fails the trial, naming batch and size."""
     plan = MeasurementPlan(image_size=20)
     message = "batch 1 of 20 pixels in fp32: "
-    with pytest.raises(TrialFailedError, match=message), prepare(small_network(), plan, FakeMeter()):
+    with (
+        pytest.raises(TrialFailedError, match=message),
+        prepare(small_network(), plan, FakeMeter()),
+    ):
         pass
 
 

@@ -12,13 +12,26 @@ from nas.record import Summary
 
 FOLDER = Path(__file__).parents[2]
 
-SPENT = Spent(epochs=12.5, measuring_s=30, training_s=3600, validation_s=120, waiting_s=45, energy_j=None)
+SPENT = Spent(
+    epochs=12.5, measuring_s=30, training_s=3600, validation_s=120, waiting_s=45, energy_j=None
+)
 
 
 def summary(spent, replicates=0, spent_again=Spent(), **others):  # noqa: B008 - frozen
     beside = {"engine_j": None, "finals": 0, "spent_finally": Spent(), **others}
-    return Summary(counts=dict.fromkeys(TrialState, 1), repeated=0, untrained=0, searched_s=4000, spent=spent,
-                   engine_s=75.0, replicates=replicates, spent_again=spent_again, failed=(), running=(), **beside)
+    return Summary(
+        counts=dict.fromkeys(TrialState, 1),
+        repeated=0,
+        untrained=0,
+        searched_s=4000,
+        spent=spent,
+        engine_s=75.0,
+        replicates=replicates,
+        spent_again=spent_again,
+        failed=(),
+        running=(),
+        **beside,
+    )
 
 
 def test_what_is_spent_is_told_without_limits():
@@ -33,11 +46,16 @@ def test_what_other_seeds_took_is_told():
     """And how much of the budget is theirs, also before they have begun."""
     budget, again = Budget(trials=18), Spent(epochs=6, training_s=240, validation_s=12)
     assert list(spending(budget, summary(SPENT), fresh=0.1))[2:] == [
-        "other seeds: 0 trainings, 0 epochs, 0 s of device time; 10 % of the budget, in the end"]
+        "other seeds: 0 trainings, 0 epochs, 0 s of device time; 10 % of the budget, in the end"
+    ]
     assert list(spending(budget, summary(SPENT, 2, again)))[2:] == [
-        "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time"]
-    assert list(spending(budget, summary(SPENT, 2, again + Spent(energy_j=7.5)), fresh=0.1))[2:] == [
-        "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time, 7.5 J; 10 % of the budget, in the end"]
+        "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time"
+    ]
+    assert list(spending(budget, summary(SPENT, 2, again + Spent(energy_j=7.5)), fresh=0.1))[
+        2:
+    ] == [
+        "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time, 7.5 J; 10 % of the budget, in the end"
+    ]
 
 
 def test_what_final_trainings_took_is_told():
@@ -49,8 +67,12 @@ def test_what_final_trainings_took_is_told():
 
 def test_of_a_budget_without_what_other_seeds_have_of_it_this_is_told():
     """The limit that is shown is not the one of the study file."""
-    budget = StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="error"),),
-                       budget=Budget(trials=20, epochs=50)).searching
+    budget = StudySpec(
+        name="s",
+        space="osa_tiny",
+        objectives=(Objective(metric="error"),),
+        budget=Budget(trials=20, epochs=50),
+    ).searching
     lines = list(spending(budget, summary(SPENT), fresh=0.1))
     assert lines[2] == "budget of epochs, 90 % of it for the search: 12.5 of 45 spent, 32.5 left"
 
@@ -58,7 +80,9 @@ def test_of_a_budget_without_what_other_seeds_have_of_it_this_is_told():
 def test_what_is_left_is_told_of_each_limited_mean():
     """A budget that is passed has nothing left."""
     budget = Budget(trials=10, epochs=20, device_s=3000, energy_j=100, wall_time_s=4600)
-    lines = list(spending(budget, summary(SPENT + Spent(energy_j=25.0, measuring_j=10.0), engine_j=1.5)))[1:]
+    lines = list(
+        spending(budget, summary(SPENT + Spent(energy_j=25.0, measuring_j=10.0), engine_j=1.5))
+    )[1:]
     assert lines == [
         "12.5 epochs, 1 h 02 min of device time, 25 J (10 J of it measuring), 1.5 J more of the engine",
         "budget of searching: 1 h 06 min of 1 h 16 min spent, 10 min 00 s left",
@@ -78,10 +102,28 @@ def test_spent_adds_up():
 def test_bench_stopping_tells_every_rule(tmp_path):
     """From a file of curves, with a plot; a study with too few networks is refused."""
     table = "studies/cifar10-replay/curves.csv"
-    ran = CliRunner().invoke(main, ["bench", "stopping", "--table", str(FOLDER / table), "--seeds", "2", "--plot",
-                                    str(tmp_path / "plot.svg")])
+    ran = CliRunner().invoke(
+        main,
+        [
+            "bench",
+            "stopping",
+            "--table",
+            str(FOLDER / table),
+            "--seeds",
+            "2",
+            "--plot",
+            str(tmp_path / "plot.svg"),
+        ],
+    )
     assert ran.exit_code == 0, ran.output
-    for words in ("no stopping", "futility", "keep 0.5", "keep 0.33", "halving", "of the best quarter"):
+    for words in (
+        "no stopping",
+        "futility",
+        "keep 0.5",
+        "keep 0.33",
+        "halving",
+        "of the best quarter",
+    ):
         assert words in ran.output
     assert (tmp_path / "plot.svg").read_text().startswith("<svg")
     few = tmp_path / "few.csv"
@@ -89,7 +131,8 @@ def test_bench_stopping_tells_every_rule(tmp_path):
     refused = CliRunner().invoke(main, ["bench", "stopping", "--table", str(few)])
     assert refused.exit_code == 2
     assert "3 networks reached the last rung; a replay needs 8" in refused.output
-    unwritable = CliRunner().invoke(main, ["bench", "stopping", "--table", str(FOLDER / table), "--keep",
-                                           str(few / "kept.csv")])
+    unwritable = CliRunner().invoke(
+        main, ["bench", "stopping", "--table", str(FOLDER / table), "--keep", str(few / "kept.csv")]
+    )
     assert (unwritable.exit_code, unwritable.output.count("\n")) == (2, 1)
     assert "kept.csv cannot be written" in unwritable.output

@@ -1,4 +1,6 @@
-"""Cycles against a reference on a fake clock: what drifts cancels, the interval holds what it says; joules too."""
+"""Cycles against a reference on a fake clock: what drifts cancels, the interval holds what it says;
+joules too.
+"""
 
 import math
 import random
@@ -21,15 +23,23 @@ RATIO = 1.7
 
 
 def run(meter, candidates, **changes):
-    return certify({name: meter.network(seconds) for name, seconds in candidates.items()}, meter.network(0.1), meter,
-                   PLAN, sleep=meter.sleep, **changes)
+    return certify(
+        {name: meter.network(seconds) for name, seconds in candidates.items()},
+        meter.network(0.1),
+        meter,
+        PLAN,
+        sleep=meter.sleep,
+        **changes,
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.003, 0.01])
 def test_the_interval_holds_the_true_ratio(noise):
-    """In 300 sessions with warming, clock steps and correlated noise, the 95 % interval of the ratio holds it in at
-    least 92 %, and the plain interval on one run's blocks holds its true time far less often."""
+    """In 300 sessions with warming, clock steps and correlated noise, the 95 % interval of the
+    ratio holds it in at least 92 %, and the plain interval on one run's blocks holds its true time
+    far less often.
+    """
     covered = plain = 0
     for seed in range(300):
         details = run(DriftingDevice(seed, noise), {"net": RATIO * 0.1}, seed=seed)["net"].details
@@ -51,8 +61,9 @@ def test_the_interval_holds_the_true_ratio(noise):
 
 
 def test_a_copy_of_the_reference_is_as_fast():
-    """A/A: within 1 % of a ratio of 1 in at least 95 % of 60 sessions, and no session takes more than 45 s of cycles at
-    0.3 % noise."""
+    """A/A: within 1 % of a ratio of 1 in at least 95 % of 60 sessions, and no session takes more
+    than 45 s of cycles at 0.3 % noise.
+    """
     close = 0
     for seed in range(60):
         meter = DriftingDevice(seed, 0.003)
@@ -63,7 +74,9 @@ def test_a_copy_of_the_reference_is_as_fast():
 
 
 def test_candidates_take_turns_in_changing_order():
-    """Three candidates in one session: each ratio is right, and the order is not the same in every round."""
+    """Three candidates in one session: each ratio is right, and the order is not the same in every
+    round.
+    """
     meter, order = DriftingDevice(1, 0.002), []
 
     def noted(name, seconds):
@@ -76,17 +89,25 @@ def test_candidates_take_turns_in_changing_order():
 
         return call
 
-    found = certify({"a": noted("a", 0.05), "b": noted("b", 0.1), "c": noted("c", 0.2)}, noted("R", 0.1), meter, PLAN,
-                    sleep=meter.sleep, seed=3)
+    found = certify(
+        {"a": noted("a", 0.05), "b": noted("b", 0.1), "c": noted("c", 0.2)},
+        noted("R", 0.1),
+        meter,
+        PLAN,
+        sleep=meter.sleep,
+        seed=3,
+    )
     assert [found[name].details["ratio"] for name in "abc"] == pytest.approx([0.5, 1, 2], rel=0.01)
     turns = [name for name in order[5:] if name != "R"]  # after the warm-ups
-    rounds = {tuple(turns[index:index + 3]) for index in range(0, len(turns) - 2, 3)}
+    rounds = {tuple(turns[index : index + 3]) for index in range(0, len(turns) - 2, 3)}
     assert len(rounds) > 1
     assert all("R" in pair for pair in pairwise(order[5:]))
 
 
 def test_a_reference_that_jumps_gives_no_value():
-    """A device that changes its pace by a tenth every 3 s is throttled; the session ends all the same."""
+    """A device that changes its pace by a tenth every 3 s is throttled; the session ends all the
+    same.
+    """
     meter = FakeMeter()
 
     def jumping():
@@ -114,43 +135,64 @@ def test_neighbours_give_no_value():
 
 
 def test_noise_ends_at_the_cap():
-    """With 10 % noise in every call twelve cycles pass, and the value stands as noisy with its wide interval."""
+    """With 10 % noise in every call twelve cycles pass, and the value stands as noisy with its wide
+    interval.
+    """
     meter, rng = FakeMeter(), random.Random(7)
 
     def noisy():
         meter.work(0.1 * (1 + rng.uniform(-0.1, 0.1)))
 
-    found = certify({"net": noisy}, noisy, meter, PLAN, sleep=meter.sleep,
-                    cycles=Cycles(max_reference_change=1, max_half_width=1e-4))["net"]
+    found = certify(
+        {"net": noisy},
+        noisy,
+        meter,
+        PLAN,
+        sleep=meter.sleep,
+        cycles=Cycles(max_reference_change=1, max_half_width=1e-4),
+    )["net"]
     assert (found.status, len(found.samples)) == (Status.NOISY, 12)
     assert found.ci_low < found.value < found.ci_high
 
 
 def test_cycles_in_which_the_device_slowed_down_are_run_again():
-    """A device that is too hot for 8 s in the middle and slower then: its cycles are rejected, the ratio is right."""
+    """A device that is too hot for 8 s in the middle and slower then: its cycles are rejected, the
+    ratio is right.
+    """
     meter = FakeMeter()
 
     def hot():
         return 20 < meter.now_s < 28
 
-    meter.tells = lambda now_s: DeviceState(time_s=now_s, sm_clock_mhz=1980,
-                                            slowed=("hardware thermal slowdown",) * hot())
-    found = certify({"net": lambda: meter.work(0.17 * (1 + hot()))}, lambda: meter.work(0.1 * (1 + hot())), meter, PLAN,
-                    sleep=meter.sleep)["net"]
+    meter.tells = lambda now_s: DeviceState(
+        time_s=now_s, sm_clock_mhz=1980, slowed=("hardware thermal slowdown",) * hot()
+    )
+    found = certify(
+        {"net": lambda: meter.work(0.17 * (1 + hot()))},
+        lambda: meter.work(0.1 * (1 + hot())),
+        meter,
+        PLAN,
+        sleep=meter.sleep,
+    )["net"]
     assert found.status is Status.OK
     assert found.details["ratio"] == pytest.approx(RATIO)
     assert any("hardware thermal slowdown" in reason for reason in found.details["rejected"])
 
 
-@pytest.mark.parametrize(("change", "status", "reason"), [
-    ({"slowed": ("power brake",)}, Status.THROTTLED, "power brake"),
-    ({"busy": {7: 30}}, Status.CONTENDED, "process 7 used up to 30 %"),
-])
+@pytest.mark.parametrize(
+    ("change", "status", "reason"),
+    [
+        ({"slowed": ("power brake",)}, Status.THROTTLED, "power brake"),
+        ({"busy": {7: 30}}, Status.CONTENDED, "process 7 used up to 30 %"),
+    ],
+)
 def test_a_device_that_is_never_itself_certifies_nothing(change, status, reason):
     """There are a status, a reason and no value, after seven rejected cycles."""
     meter = FakeMeter()
     meter.tells = lambda now_s: DeviceState(time_s=now_s, **change)
-    found = certify({"net": lambda: meter.work(0.17)}, lambda: meter.work(0.1), meter, PLAN, sleep=meter.sleep)["net"]
+    found = certify(
+        {"net": lambda: meter.work(0.17)}, lambda: meter.work(0.1), meter, PLAN, sleep=meter.sleep
+    )["net"]
     assert (found.status, found.value, len(found.details["rejected"])) == (status, None, 7)
     assert reason in found.reason
 
@@ -164,18 +206,24 @@ def test_a_reference_that_jumps_beside_busy_neighbours_is_contended():
         meter.foreign_s += 0.1
 
     found = certify({"net": jumping}, jumping, meter, PLAN, sleep=meter.sleep)["net"]
-    assert any("while other processes used" in reason and "of 1 free cores" in reason
-               for reason in found.details["rejected"])
+    assert any(
+        "while other processes used" in reason and "of 1 free cores" in reason
+        for reason in found.details["rejected"]
+    )
     assert found.value is not None or found.status is Status.CONTENDED
 
 
 @pytest.mark.parametrize("until_s", [3.0, 1e9])
 def test_a_neighbour_whose_process_is_hidden_is_seen_while_this_one_idles(until_s):
-    """A device that is 40 % busy while nothing of this program runs certifies nothing until that ends."""
+    """A device that is 40 % busy while nothing of this program runs certifies nothing until that
+    ends.
+    """
     meter = FakeMeter()
     meter.tells = lambda now_s: DeviceState(time_s=now_s)
     meter.busy = lambda now_s: 40 if now_s < until_s else 0
-    found = certify({"net": lambda: meter.work(0.17)}, lambda: meter.work(0.1), meter, PLAN, sleep=meter.work)["net"]
+    found = certify(
+        {"net": lambda: meter.work(0.17)}, lambda: meter.work(0.1), meter, PLAN, sleep=meter.work
+    )["net"]
     assert any("40 % busy" in reason for reason in found.details["rejected"])
     assert (found.status is Status.OK) == (until_s < 1e9)
     assert (found.value is None) == (found.status is Status.CONTENDED)
@@ -183,8 +231,9 @@ def test_a_neighbour_whose_process_is_hidden_is_seen_while_this_one_idles(until_
 
 @pytest.mark.parametrize(("ends_s", "waited_s"), [(20, 20.5), (math.inf, 60)])
 def test_busy_neighbours_are_waited_for(ends_s, waited_s):
-    """A neighbour uses the free core for 20 s: nothing is timed until a look of half a second finds it gone. One that
-    never ends is waited for 60 s, no longer."""
+    """A neighbour uses the free core for 20 s: nothing is timed until a look of half a second finds
+    it gone. One that never ends is waited for 60 s, no longer.
+    """
     meter, slept = FakeMeter(), []
 
     def sleep(seconds):
@@ -192,7 +241,9 @@ def test_busy_neighbours_are_waited_for(ends_s, waited_s):
         meter.work(seconds)
         slept.append(seconds)
 
-    found = certify({"net": lambda: meter.work(0.1)}, lambda: meter.work(0.1), meter, PLAN, sleep=sleep)["net"]
+    found = certify(
+        {"net": lambda: meter.work(0.1)}, lambda: meter.work(0.1), meter, PLAN, sleep=sleep
+    )["net"]
     assert found.status is Status.OK
     assert sum(slept) == pytest.approx(waited_s)
 
@@ -205,38 +256,56 @@ def at_clocks(candidate_s, candidate_mhz, *, capped=False):
         def call():
             working[0] = name
             meter.work(seconds)
+
         return call
 
-    meter.tells = lambda now_s: DeviceState(time_s=now_s, power_capped=capped,
-                                            sm_clock_mhz=1980 if working[0] == "R" else candidate_mhz)
-    return certify({"net": network("net", candidate_s)}, network("R", 0.1), meter, PLAN, sleep=meter.sleep)["net"]
+    meter.tells = lambda now_s: DeviceState(
+        time_s=now_s, power_capped=capped, sm_clock_mhz=1980 if working[0] == "R" else candidate_mhz
+    )
+    return certify(
+        {"net": network("net", candidate_s)}, network("R", 0.1), meter, PLAN, sleep=meter.sleep
+    )["net"]
 
 
-@pytest.mark.parametrize(("candidate_mhz", "capped", "status"), [
-    (1960, False, Status.OK), (1900, False, Status.THROTTLED), (1900, True, Status.OK)])
+@pytest.mark.parametrize(
+    ("candidate_mhz", "capped", "status"),
+    [(1960, False, Status.OK), (1900, False, Status.THROTTLED), (1900, True, Status.OK)],
+)
 def test_a_candidate_that_runs_at_another_clock_is_no_comparison(candidate_mhz, capped, status):
-    """A mean clock 4 % below the reference's leaves no value, unless the board is at its power limit; 1 % does."""
+    """A mean clock 4 % below the reference's leaves no value, unless the board is at its power
+    limit; 1 % does.
+    """
     found = at_clocks(0.17, candidate_mhz, capped=capped)
     assert found.status is status
     assert (found.value is None) == (status is Status.THROTTLED)
     if found.value is None:
-        assert re.search("clock was 19[0-9]{2} MHz on average, and 19[0-9]{2} MHz with the reference", found.reason)
+        assert re.search(
+            "clock was 19[0-9]{2} MHz on average, and 19[0-9]{2} MHz with the reference",
+            found.reason,
+        )
 
 
-@pytest.mark.parametrize(("candidate_s", "candidate_mhz", "confounded"), [
-    (0.0985, 1980, False), (0.0985, 2020, True), (0.095, 2020, False), (0.1, 2020, False)])
+@pytest.mark.parametrize(
+    ("candidate_s", "candidate_mhz", "confounded"),
+    [(0.0985, 1980, False), (0.0985, 2020, True), (0.095, 2020, False), (0.1, 2020, False)],
+)
 def test_faster_only_because_the_clock_was_is_said(candidate_s, candidate_mhz, confounded):
-    """1.5 % faster at the same clock is faster; at a clock that is 2 % higher it is not, while 5 % is. One as fast in
-    seconds claims nothing."""
+    """1.5 % faster at the same clock is faster; at a clock that is 2 % higher it is not, while 5 %
+    is. One as fast in seconds claims nothing.
+    """
     found = at_clocks(candidate_s, candidate_mhz)
-    assert found.details["ratio_in_clock_cycles"] == pytest.approx(candidate_s * candidate_mhz / 198, rel=2e-3)
+    assert found.details["ratio_in_clock_cycles"] == pytest.approx(
+        candidate_s * candidate_mhz / 198, rel=2e-3
+    )
     assert found.value == pytest.approx(candidate_s)
     assert found.status is (Status.NOISY if confounded else Status.OK)
     assert ("clock confounded" in found.reason) == confounded
 
 
 class WarmingBoard(FakeMeter):
-    """A board that works 2 % slower as it warms: a counter at 250 W, or `summed`, instant power that rises by 3 %."""
+    """A board that works 2 % slower as it warms: a counter at 250 W, or `summed`, instant power
+    that rises by 3 %.
+    """
 
     def __init__(self, summed=False):
         super().__init__(power_w=None if summed else 250)
@@ -255,10 +324,14 @@ class WarmingBoard(FakeMeter):
 
 @pytest.mark.parametrize("summed", [False, True])
 def test_joules_in_cycles(summed):
-    """A network that needs 1.7 times the reference's joules, on a warming board: the ratio is right to 0.5 %, and the
-    joules are those of this session; where power is summed, segments are 10 s long."""
+    """A network that needs 1.7 times the reference's joules, on a warming board: the ratio is right
+    to 0.5 %, and the joules are those of this session; where power is summed, segments are 10 s
+    long.
+    """
     meter = WarmingBoard(summed)
-    took = certify_energy({"net": meter.network(0.0034)}, meter.network(0.002), meter, PLAN, sleep=meter.sleep)["net"]
+    took = certify_energy(
+        {"net": meter.network(0.0034)}, meter.network(0.002), meter, PLAN, sleep=meter.sleep
+    )["net"]
     assert (took.metric, took.unit, took.status) == ("energy", "J", Status.OK)
     assert took.details["ratio"] == pytest.approx(RATIO, rel=0.005)
     assert 250 * 0.0034 <= took.value <= 250 * 0.0034 * 1.06
@@ -268,25 +341,38 @@ def test_joules_in_cycles(summed):
 
 
 def test_joules_that_cannot_be_had_have_a_reason():
-    """No sensor, and a counter that is reset in the middle: unavailable for every candidate, with the reason."""
+    """No sensor, and a counter that is reset in the middle: unavailable for every candidate, with
+    the reason.
+    """
     blind = FakeMeter()
-    found = certify_energy({"a": lambda: blind.work(0.002), "b": lambda: blind.work(0.003)},
-                           lambda: blind.work(0.002), blind, PLAN, sleep=blind.sleep)
+    found = certify_energy(
+        {"a": lambda: blind.work(0.002), "b": lambda: blind.work(0.003)},
+        lambda: blind.work(0.002),
+        blind,
+        PLAN,
+        sleep=blind.sleep,
+    )
     assert {(each.status, each.value) for each in found.values()} == {(Status.UNAVAILABLE, None)}
     assert "no energy counter" in found["a"].reason
     meter = FakeMeter(power_w=250)
     true_j = meter.energy_j
     meter.energy_j = lambda: true_j() - (5000 if meter.now_s > 25 else 0)
-    found = certify_energy({"net": lambda: meter.work(0.002)}, lambda: meter.work(0.002), meter, PLAN,
-                           sleep=meter.sleep)["net"]
+    found = certify_energy(
+        {"net": lambda: meter.work(0.002)},
+        lambda: meter.work(0.002),
+        meter,
+        PLAN,
+        sleep=meter.sleep,
+    )["net"]
     assert (found.status, found.value) == (Status.UNAVAILABLE, None)
     assert "went back" in found.reason
 
 
 def test_on_a_shared_cpu_many_short_cycles_cancel_what_few_long_ones_cannot():
-    """A pace that wanders by 3 % several times a second: within 2 % of the true ratio in at least 38 of 40 sessions,
-    the interval holds it in at least 37, in less than a minute each; the protocol's cycles are all rejected, or off by
-    more than that in several."""
+    """A pace that wanders by 3 % several times a second: within 2 % of the true ratio in at least
+    38 of 40 sessions, the interval holds it in at least 37, in less than a minute each; the
+    protocol's cycles are all rejected, or off by more than that in several.
+    """
     close = held = long_ones = 0
     for seed in range(40):
         meter = SharedCpu(seed)
@@ -298,21 +384,31 @@ def test_on_a_shared_cpu_many_short_cycles_cancel_what_few_long_ones_cannot():
         assert meter.now_s < 60
         meter = SharedCpu(seed)
         protocol = run_short(meter, RATIO, seed, cycles=Cycles())
-        long_ones += protocol.value is not None and abs(protocol.details["ratio"] / RATIO - 1) <= 0.02
+        long_ones += (
+            protocol.value is not None and abs(protocol.details["ratio"] / RATIO - 1) <= 0.02
+        )
     assert close >= 38
     assert held >= 37
     assert long_ones < 30
 
 
 def run_short(meter, ratio, seed, **changes):
-    return certify({"net": meter.network(0.004 * ratio)}, meter.network(0.004), meter, MeasurementPlan(),
-                   sleep=meter.sleep, seed=seed, **changes)["net"]
+    return certify(
+        {"net": meter.network(0.004 * ratio)},
+        meter.network(0.004),
+        meter,
+        MeasurementPlan(),
+        sleep=meter.sleep,
+        seed=seed,
+        **changes,
+    )["net"]
 
 
 @pytest.mark.parametrize(("busy_s", "value"), [(3.0, True), (math.inf, False)])
 def test_on_a_shared_cpu_no_cycle_counts_beside_a_neighbour_in_sight(busy_s, value):
-    """One that begins in the middle and uses the free core: its cycles are rejected and the others count; one that does
-    not end leaves no value, `contended`."""
+    """One that begins in the middle and uses the free core: its cycles are rejected and the others
+    count; one that does not end leaves no value, `contended`.
+    """
     meter = SharedCpu(spread=0.001)
 
     def beside(seconds):
@@ -325,14 +421,21 @@ def test_on_a_shared_cpu_no_cycle_counts_beside_a_neighbour_in_sight(busy_s, val
             if busy:
                 meter.work(meter.now_s - began_s)  # twice as slow beside it
                 meter.foreign_s += meter.now_s - began_s
+
         return slowed
 
     def sleep(seconds):
         meter.foreign_s += seconds if 5 < meter.now_s < 5 + busy_s else 0
         meter.work(seconds)
 
-    found = certify({"net": beside(0.0068)}, beside(0.004), meter, MeasurementPlan(), sleep=sleep,
-                    cycles=replace(SHARED, max_half_width=1e-4))["net"]
+    found = certify(
+        {"net": beside(0.0068)},
+        beside(0.004),
+        meter,
+        MeasurementPlan(),
+        sleep=sleep,
+        cycles=replace(SHARED, max_half_width=1e-4),
+    )["net"]
     assert any("of 1 free cores" in reason for reason in found.details["rejected"])
     if value:
         assert found.details["ratio"] == pytest.approx(RATIO, rel=0.01)
@@ -341,8 +444,10 @@ def test_on_a_shared_cpu_no_cycle_counts_beside_a_neighbour_in_sight(busy_s, val
 
 
 def test_copies_have_their_segments_in_turns():
-    """Of copies that are 1.0, 1.1 and 1.2 times as slow as they should be, and of two of the reference, the ratio is
-    that of the middle ones, and none of them had more than one segment more than another."""
+    """Of copies that are 1.0, 1.1 and 1.2 times as slow as they should be, and of two of the
+    reference, the ratio is that of the middle ones, and none of them had more than one segment more
+    than another.
+    """
     meter, segments, last = SharedCpu(spread=0.001), [], [None]
 
     def copy(name, seconds):
@@ -351,22 +456,36 @@ def test_copies_have_their_segments_in_turns():
                 segments.append(name)
                 last[0] = name
             meter.work(seconds)
+
         return call
 
-    found = certify({"net": [copy(f"net {share}", 0.004 * share) for share in (1.0, 1.1, 1.2)]},
-                    [copy("R 0", 0.0019), copy("R 1", 0.0021)], meter, MeasurementPlan(), sleep=meter.sleep,
-                    cycles=replace(SHARED, least=90, most=90))["net"]
+    found = certify(
+        {"net": [copy(f"net {share}", 0.004 * share) for share in (1.0, 1.1, 1.2)]},
+        [copy("R 0", 0.0019), copy("R 1", 0.0021)],
+        meter,
+        MeasurementPlan(),
+        sleep=meter.sleep,
+        cycles=replace(SHARED, least=90, most=90),
+    )["net"]
     assert (len(found.details["ratios"]), found.details["copies"]) == (90, 3)
     assert found.details["ratio"] == pytest.approx(2.2, rel=0.05)
     counts = Counter(segments)
     assert {name: counts[name] - (name in {"net 1.0", "R 0"}) for name in counts} == {
-        "net 1.0": 30, "net 1.1": 30, "net 1.2": 30, "R 0": pytest.approx(45.5, abs=0.5),
-        "R 1": pytest.approx(45.5, abs=0.5)}  # those with a warm-up have one more
+        "net 1.0": 30,
+        "net 1.1": 30,
+        "net 1.2": 30,
+        "R 0": pytest.approx(45.5, abs=0.5),
+        "R 1": pytest.approx(45.5, abs=0.5),
+    }  # those with a warm-up have one more
 
 
 def test_a_slow_network_has_longer_segments():
-    """Calls of 0.3 s do not fit a tenth of a second: each segment has four, and the first is dropped."""
+    """Calls of 0.3 s do not fit a tenth of a second: each segment has four, and the first is
+    dropped.
+    """
     meter = SharedCpu(spread=0.001)
-    found = certify({"net": meter.network(0.3)}, meter.network(0.15), meter, PLAN, sleep=meter.sleep)["net"]
+    found = certify(
+        {"net": meter.network(0.3)}, meter.network(0.15), meter, PLAN, sleep=meter.sleep
+    )["net"]
     assert (found.status, len(found.details["rejected"])) == (Status.OK, 0)
     assert found.details["ratio"] == pytest.approx(2, rel=0.01)

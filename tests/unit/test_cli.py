@@ -1,4 +1,5 @@
-"""The command line as a text: `docs/commands.md` is what `--help` says, and everything in it is explained.
+"""The command line as a text: `docs/commands.md` is what `--help` says, and everything in it is
+explained.
 
 `./run python tests/unit/test_cli.py` writes the page anew.
 """
@@ -21,10 +22,17 @@ What `--help` says, 80 columns wide. Written by `./run python tests/unit/test_cl
 """
 
 
-def contexts(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[click.Context]:
+def contexts(
+    command: click.Command, name: str, parent: click.Context | None = None
+) -> Iterator[click.Context]:
     """The command and all below it, a group before its commands."""
-    context = click.Context(command, parent=parent, info_name=name, terminal_width=80,
-                            **(command.context_settings if parent is None else {}))
+    context = click.Context(
+        command,
+        parent=parent,
+        info_name=name,
+        terminal_width=80,
+        **(command.context_settings if parent is None else {}),
+    )
     yield context
     if isinstance(command, click.Group):
         for below in command.list_commands(context):
@@ -33,7 +41,9 @@ def contexts(command: click.Command, name: str, parent: click.Context | None = N
 
 def page() -> str:
     """The whole of `docs/commands.md`."""
-    return "\n".join([HEAD, *(f"## {each.command_path}\n\n```\n{each.get_help()}\n```\n" for each in ALL)])
+    return "\n".join(
+        [HEAD, *(f"## {each.command_path}\n\n```\n{each.get_help()}\n```\n" for each in ALL)]
+    )
 
 
 ALL = list(contexts(main, "nas"))
@@ -48,7 +58,12 @@ def test_the_page_is_what_help_says() -> None:
 def test_commands_are_there_before_what_takes_seconds_to_import() -> None:
     """PyTorch, SciPy's statistics and the like come with the commands that need them."""
     script = "import sys, nas.cli; print(*{'torch', 'scipy.stats', 'ray', 'pandas', 'fastapi'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout == "\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", script], check=True, capture_output=True, text=True
+        ).stdout
+        == "\n"
+    )
 
 
 @pytest.mark.parametrize("context", ALL, ids=lambda context: context.command_path)
@@ -58,9 +73,14 @@ def test_every_command_says_what_it_does(context: click.Context) -> None:
     assert context.command.get_short_help_str()
 
 
-@pytest.mark.parametrize(("command", "option"), [
-    pytest.param(command, parameter, id=f"{command} {parameter.opts[0]}")
-    for command, parameter in PARAMETERS if isinstance(parameter, click.Option)])
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        pytest.param(command, parameter, id=f"{command} {parameter.opts[0]}")
+        for command, parameter in PARAMETERS
+        if isinstance(parameter, click.Option)
+    ],
+)
 def test_every_option_says_what_it_is(command: str, option: click.Option) -> None:
     """A name and a type are not enough."""
     assert option.help, f"{command} {option.opts[0]}"

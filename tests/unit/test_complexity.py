@@ -9,9 +9,10 @@ from nas.core.complexity import count, layers, pooled, stage_sizes
 from nas.core.errors import InvalidValueError
 from nas.core.published import PUBLISHED
 
-# At 224x224 with 1000 classes: parameters with and without the classifier, GMACs, memory access cost in M, written
-# activations in M, convolutions. The whole parameter counts of 39 and 57 are pytorchcv's, the others' backbones agree
-# with vision-toolbox's and the authors' tables to the digits printed there.
+# At 224x224 with 1000 classes: parameters with and without the classifier, GMACs, memory access
+# cost in M, written activations in M, convolutions. The whole parameter counts of 39 and 57 are
+# pytorchcv's, the others' backbones agree with vision-toolbox's and the authors' tables to the
+# digits printed there.
 TABLE = {
     "vovnet27_slim": (3_525_736, 3_012_736, "2.177", "13.155", "4.15", 27),
     "vovnet27_slim_paper": (3_525_736, 3_012_736, "2.870", "14.359", "5.35", 27),
@@ -23,7 +24,8 @@ TABLE = {
     "vovnet93": (57_245_864, 56_220_864, "15.706", "85.279", "10.93", 93),
     "vovnet99": (61_230_632, 60_205_632, "16.486", "90.239", "11.27", 99),
     "vovnet_v2_19_slim_dw": (1_897_752, 1_384_752, "0.398", "13.033", "5.28", 40),
-    # 1,333,489,824 MACs are 1.3335 G in four digits and 1.333 in three; tables that print 1.334 rounded twice.
+    # 1,333,489,824 MACs are 1.3335 G in four digits and 1.333 in three; tables that print 1.334
+    # rounded twice.
     "vovnet_v2_19_dw": (6_543_080, 5_518_080, "1.3335", "23.796", "8.25", 41),
     "vovnet_v2_19_slim": (3_166_136, 2_653_136, "1.680", "10.996", "3.52", 23),
     "vovnet_v2_19": (11_205_416, 10_180_416, "4.122", "22.451", "5.14", 23),
@@ -32,7 +34,8 @@ TABLE = {
     "vovnet_v2_57": (42_479_912, 41_454_912, "8.936", "60.705", "7.52", 66),
     "vovnet_v2_57_timm": (38_608_936, 37_583_936, "8.932", "56.829", "7.52", 61),
     "vovnet_v2_99": (70_548_520, 69_523_520, "16.496", "99.568", "11.28", 115),
-    # The table has one cell of activations for both placements of eSE, 11.28; the next test has the difference.
+    # The table has one cell of activations for both placements of eSE, 11.28; the next test has the
+    # difference.
     "vovnet_v2_99_timm": (63_199_272, 62_174_272, "16.488", "92.210", "11.27", 103),
 }
 
@@ -61,14 +64,18 @@ def test_costs_equal_the_tables(name):
 
 
 def test_timms_placement_of_ese_writes_fewer_gates():
-    """V2-99 has 2, 8 and 2 blocks before the last of stages 3 to 5: 2 x 512 + 8 x 768 + 2 x 1024 gates."""
+    """V2-99 has 2, 8 and 2 blocks before the last of stages 3 to 5: 2 x 512 + 8 x 768 + 2 x 1024
+    gates.
+    """
     every, last = count(PUBLISHED["vovnet_v2_99"]), count(PUBLISHED["vovnet_v2_99_timm"])
     assert every.activations - last.activations == 2 * 512 + 8 * 768 + 2 * 1024
     assert every.convolutions - last.convolutions == 2 + 8 + 2
 
 
 def test_the_papers_stem_costs_one_third_more_in_27_slim():
-    """The third convolution at four times the positions: 3 x 56 x 56 x 9 x 64 x 128 MACs, nothing else changes."""
+    """The third convolution at four times the positions: 3 x 56 x 56 x 9 x 64 x 128 MACs, nothing
+    else changes.
+    """
     code, paper = count(PUBLISHED["vovnet27_slim"]), count(PUBLISHED["vovnet27_slim_paper"])
     assert paper.macs - code.macs == 3 * 56 * 56 * 9 * 64 * 128
     assert paper.stages == code.stages
@@ -77,13 +84,21 @@ def test_the_papers_stem_costs_one_third_more_in_27_slim():
 def one_layer(**settings: object) -> Architecture:
     """Build the smallest network whose counts fit on a line."""
     stage = OsaStage(mid_channels=5, out_channels=7, num_layers=1)
-    return Architecture(**{"stem_channels": (2, 3, 4), "stages": (stage,) * 3, "stem": Stem.CIFAR, **settings})
+    return Architecture(
+        **{"stem_channels": (2, 3, 4), "stages": (stage,) * 3, "stem": Stem.CIFAR, **settings}
+    )
 
 
 def test_counts_of_a_small_network_by_hand():
-    """Three stem convolutions at 8x8, then blocks at 8x8, 4x4 (from 8) and 2x2 (from 4), and ten classes."""
+    """Three stem convolutions at 8x8, then blocks at 8x8, 4x4 (from 8) and 2x2 (from 4), and ten
+    classes.
+    """
     complexity = count(one_layer(), 8, 10)
-    kernels = {64: [27 * 2, 18 * 3, 27 * 4, 36 * 5, 9 * 7], 16: [63 * 5, 12 * 7], 4: [63 * 5, 12 * 7]}
+    kernels = {
+        64: [27 * 2, 18 * 3, 27 * 4, 36 * 5, 9 * 7],
+        16: [63 * 5, 12 * 7],
+        4: [63 * 5, 12 * 7],
+    }
     weights = sum(sum(each) for each in kernels.values())
     assert complexity.macs == sum(pixels * sum(each) for pixels, each in kernels.items()) + 70
     assert complexity.parameters == weights + 2 * (2 + 3 + 4 + 3 * (5 + 7)) + 70 + 10

@@ -1,4 +1,6 @@
-"""Connection strengths on constructed weights, where every number is known; and what a cut takes away."""
+"""Connection strengths on constructed weights, where every number is known; and what a cut takes
+away.
+"""
 
 import io
 
@@ -24,11 +26,21 @@ def signs(*shape: int) -> torch.Tensor:
 
 
 def constructed() -> dict[str, torch.Tensor]:
-    """A DenseNet of two blocks (2 and 3 layers, growth 4) whose target t reads source s with |w| = 10 t + s."""
-    weights = DenseNet(growth=4, layers=(2, 3), stem_channels=6, compression=0.5, num_classes=5).state_dict()
+    """A DenseNet of two blocks (2 and 3 layers, growth 4) whose target t reads source s with |w| =
+    10 t + s.
+    """
+    weights = DenseNet(
+        growth=4, layers=(2, 3), stem_channels=6, compression=0.5, num_classes=5
+    ).state_dict()
     ends = {"features.transition1.conv.weight": (3, 6), "classifier.weight": (4, 7)}
-    reading = {f"features.denseblock{block}.denselayer{layer}.conv1.weight": (layer, 6 if block == 1 else 7)
-               for block, layers in ((1, 2), (2, 3)) for layer in range(1, layers + 1)} | ends
+    reading = {
+        f"features.denseblock{block}.denselayer{layer}.conv1.weight": (
+            layer,
+            6 if block == 1 else 7,
+        )
+        for block, layers in ((1, 2), (2, 3))
+        for layer in range(1, layers + 1)
+    } | ends
     for name, (target, width) in reading.items():
         kernel = signs(*weights[name].shape)
         for channel in range(kernel.shape[1]):
@@ -42,25 +54,34 @@ def block(rows: list[list[float]]) -> BlockMap:
     """A map whose rows may be shorter than the last."""
     strengths = np.full((len(rows), len(rows[-1])), np.nan)
     for target, row in enumerate(rows):
-        strengths[target, :len(row)] = row
+        strengths[target, : len(row)] = row
     return BlockMap(name="b", targets=(*map(str, range(1, len(rows))), "end"), strengths=strengths)
 
 
 def test_every_strength_of_a_constructed_densenet():
-    """Each target's mean |w| by source, exactly; nothing where it reads nothing; input, layers and ends told apart."""
+    """Each target's mean |w| by source, exactly; nothing where it reads nothing; input, layers and
+    ends told apart.
+    """
     first, second = block_maps(constructed())
     nan = np.nan
     np.testing.assert_array_equal(first.strengths, [[10, nan, nan], [20, 21, nan], [30, 31, 32]])
-    np.testing.assert_array_equal(second.strengths, [[10, nan, nan, nan], [20, 21, nan, nan], [30, 31, 32, nan],
-                                                     [40, 41, 42, 43]])
-    assert (first.targets, second.targets) == (("1", "2", "transition"), ("1", "2", "3", "classifier"))
+    np.testing.assert_array_equal(
+        second.strengths,
+        [[10, nan, nan, nan], [20, 21, nan, nan], [30, 31, 32, nan], [40, 41, 42, 43]],
+    )
+    assert (first.targets, second.targets) == (
+        ("1", "2", "transition"),
+        ("1", "2", "3", "classifier"),
+    )
     np.testing.assert_allclose(second.normalised[-1], np.array([40, 41, 42, 43]) / 43)
 
 
 def test_names_of_2017_are_read_too(tmp_path):
     """The first files of torchvision have dots: `conv.1` for `conv1`."""
-    old = {name.replace(".conv1.", ".conv.1.").replace(".norm1.", ".norm.1."): value
-           for name, value in constructed().items()}
+    old = {
+        name.replace(".conv1.", ".conv.1.").replace(".norm1.", ".norm.1."): value
+        for name, value in constructed().items()
+    }
     assert any(".conv.1." in name for name in old)
     torch.save({"state_dict": old}, tmp_path / "old.pth")
     found = block_maps(read_weights(tmp_path / "old.pth"))
@@ -68,12 +89,17 @@ def test_names_of_2017_are_read_too(tmp_path):
 
 
 def test_every_strength_of_a_constructed_aggregation():
-    """A layer of the chain reads one source; the aggregation all: the input's 16 channels, then each layer's 3."""
+    """A layer of the chain reads one source; the aggregation all: the input's 16 channels, then
+    each layer's 3.
+    """
     weights = CifarOsa(layers=4, width=3).state_dict()
     name = "blocks.0.1.conv_concat.conv.weight"
-    weights[name] = signs(*weights[name].shape) * torch.tensor([5.0] * 16 + [1.0] * 3 + [2.0] * 3 + [3.0] * 3
-                                                               + [4.0] * 3).view(1, -1, 1, 1)
-    weights["blocks.0.1.conv_mid.1.conv.weight"] = 7 * signs(*weights["blocks.0.1.conv_mid.1.conv.weight"].shape)
+    weights[name] = signs(*weights[name].shape) * torch.tensor(
+        [5.0] * 16 + [1.0] * 3 + [2.0] * 3 + [3.0] * 3 + [4.0] * 3
+    ).view(1, -1, 1, 1)
+    weights["blocks.0.1.conv_mid.1.conv.weight"] = 7 * signs(
+        *weights["blocks.0.1.conv_mid.1.conv.weight"].shape
+    )
     found = block_maps(weights)
     assert [each.targets for each in found] == [("1", "2", "3", "4", "aggregation")] * 3
     np.testing.assert_array_equal(found[0].strengths[-1], [5, 1, 2, 3, 4])
@@ -81,9 +107,13 @@ def test_every_strength_of_a_constructed_aggregation():
     assert statistics(found[0]).weak_share is None
 
 
-@pytest.mark.parametrize("make", [lambda: with_bottleneck(PUBLISHED["vovnet27_slim"], 10), densenet40])
+@pytest.mark.parametrize(
+    "make", [lambda: with_bottleneck(PUBLISHED["vovnet27_slim"], 10), densenet40]
+)
 def test_real_networks_have_their_blocks(make):
-    """27-slim has four aggregations of five layers and the input, its bottleneck in vain; DenseNet-40 three blocks."""
+    """27-slim has four aggregations of five layers and the input, its bottleneck in vain;
+    DenseNet-40 three blocks.
+    """
     shapes = [each.strengths.shape for each in block_maps(make().state_dict())]
     assert shapes in ([(6, 6)] * 4, [(13, 13)] * 3)
 
@@ -96,7 +126,9 @@ def test_groups_must_be_all_channels():
 
 
 def test_statistics_by_hand():
-    """Among intermediate targets 1 of 5 is weak (the first target has no choice); the end uses two of four alike."""
+    """Among intermediate targets 1 of 5 is weak (the first target has no choice); the end uses two
+    of four alike.
+    """
     found = statistics(block([[9], [1, 0.1], [0.5, 1, 0.4], [3, 3, 0, 0]]))
     assert found.weak_share == pytest.approx(1 / 5)
     assert found.evenness == pytest.approx(np.log(2) / np.log(4))
@@ -124,38 +156,65 @@ def test_evenness_has_its_ends():
 
 
 def test_the_shares_of_the_2022_analysis():
-    """DenseNet-121, block 4, layers 9 to 16: A, without layers 1 to 4, zeroes 14.55 %; B, from layer 5 on, 27.27 %."""
+    """DenseNet-121, block 4, layers 9 to 16: A, without layers 1 to 4, zeroes 14.55 %; B, from
+    layer 5 on, 27.27 %.
+    """
     with torch.device("meta"):
-        weights = DenseNet(growth=32, layers=(6, 12, 24, 16), stem_channels=64, bottleneck=128,
-                           compression=0.5).state_dict()
+        weights = DenseNet(
+            growth=32, layers=(6, 12, 24, 16), stem_channels=64, bottleneck=128, compression=0.5
+        ).state_dict()
     layers = range(9, 17)
-    first, rest = without(weights, Cut(block=4, layers=layers, sources=range(1, 5))), \
-        without(weights, Cut(block=4, layers=layers, sources=range(5, 1000)))
+    first, rest = (
+        without(weights, Cut(block=4, layers=layers, sources=range(1, 5))),
+        without(weights, Cut(block=4, layers=layers, sources=range(5, 1000))),
+    )
     assert (first.zeroed, first.total) == (128 * 1024, 128 * 7040)
     assert (f"{first.share:.2%}", f"{rest.share:.2%}") == ("14.55%", "27.27%")
 
 
 def test_a_cut_zeroes_what_it_names_and_nothing_else():
-    """Layer 3 of block 2 no longer reads source 1, that is channels 7 to 10; the weights given stay."""
+    """Layer 3 of block 2 no longer reads source 1, that is channels 7 to 10; the weights given
+    stay.
+    """
     weights = constructed()
     cut = without(weights, Cut(block=2, layers=[3], sources=[1]))
     name = "features.denseblock2.denselayer3.conv1.weight"
-    assert [other for other in weights if not torch.equal(weights[other], cut.weights[other])] == [name]
-    assert (cut.weights[name] == 0).flatten(2).all(2).all(0).nonzero().flatten().tolist() == [7, 8, 9, 10]
+    assert [other for other in weights if not torch.equal(weights[other], cut.weights[other])] == [
+        name
+    ]
+    assert (cut.weights[name] == 0).flatten(2).all(2).all(0).nonzero().flatten().tolist() == [
+        7,
+        8,
+        9,
+        10,
+    ]
     np.testing.assert_array_equal(block_maps(cut.weights)[1].strengths[2, :3], [30, 0, 32])
     assert (weights[name] != 0).all()
 
 
-@pytest.mark.parametrize("cut", [Cut(block=3, layers=[1], sources=[0]), Cut(block=2, layers=[4], sources=[0]),
-                                 Cut(block=2, layers=[], sources=[0])])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        Cut(block=3, layers=[1], sources=[0]),
+        Cut(block=2, layers=[4], sources=[0]),
+        Cut(block=2, layers=[], sources=[0]),
+    ],
+)
 def test_a_cut_of_what_is_not_there_is_refused(cut):
     """With what there is."""
     with pytest.raises(InvalidValueError, match=r"there are: 1, 2|layers 1 to 3"):
         without(constructed(), cut)
 
 
-@pytest.mark.parametrize("make", [densenet40, lambda: DenseNet(growth=4, layers=(2, 1), stem_channels=6, bottleneck=8,
-                                                               compression=0.5, num_classes=3)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        densenet40,
+        lambda: DenseNet(
+            growth=4, layers=(2, 1), stem_channels=6, bottleneck=8, compression=0.5, num_classes=3
+        ),
+    ],
+)
 def test_weights_say_what_network_they_are_of(make):
     """The network rebuilt from its weights alone gives the same bits."""
     torch.manual_seed(0)
@@ -167,9 +226,13 @@ def test_weights_say_what_network_they_are_of(make):
 
 
 def test_accuracy_counts_what_is_right():
-    """Of images of one grey level each, a network that tells bright from dark after normalisation."""
-    images = Images(torch.tensor([10, 200, 220, 30], dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2),
-                    torch.tensor([0, 1, 0, 0]))
+    """Of images of one grey level each, a network that tells bright from dark after
+    normalisation.
+    """
+    images = Images(
+        torch.tensor([10, 200, 220, 30], dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 3, 2, 2),
+        torch.tensor([0, 1, 0, 0]),
+    )
 
     class Bright(torch.nn.Module):
         def forward(self, x):
@@ -192,12 +255,17 @@ def test_files_that_hold_no_weights_are_named(tmp_path):
 
 
 def test_pictures_show_each_connection_where_it_is():
-    """Target across, source down: the strongest of a target is darkest, 0 lightest, and empty where nothing is read."""
+    """Target across, source down: the strongest of a target is darkest, 0 lightest, and empty where
+    nothing is read.
+    """
     image_module = pytest.importorskip("PIL.Image")
     found = block([[1], [0, 2], [4, 4, 0]])
     image = image_module.open(io.BytesIO(as_png([found], scale=1)))
-    at = {(target, source): image.getpixel((LEFT + CELL * target + 3, TOP + CELL * source + 3))
-          for target in range(3) for source in range(3)}
+    at = {
+        (target, source): image.getpixel((LEFT + CELL * target + 3, TOP + CELL * source + 3))
+        for target in range(3)
+        for source in range(3)
+    }
     assert at[0, 0] == at[1, 1] == at[2, 0] == SCALE[-1]
     assert at[1, 0] == at[2, 2] == SCALE[0]
     assert at[0, 1] == (255, 255, 255)

@@ -1,4 +1,6 @@
-"""Contests of samplers: tables of trained networks, a made-up error, kept results, and who is first."""
+"""Contests of samplers: tables of trained networks, a made-up error, kept results, and who is
+first.
+"""
 
 import gzip
 import os
@@ -30,29 +32,41 @@ from search_spaces.osa_tiny import SPACE as TINY
 
 CSV = "choice:width,choice:kind,accuracy:0,accuracy:1,cost:ms\n" + "".join(
     f"{width},{kind},{60 + width + bonus},{61 + width + bonus},{width * price}\n"
-    for width in (4, 8, 16, 32) for kind, bonus, price in (("plain", 0, 1), ("wide", 3, 2)))
+    for width in (4, 8, 16, 32)
+    for kind, bonus, price in (("plain", 0, 1), ("wide", 3, 2))
+)
 
 
 def test_a_csv_table_is_read_and_searched_to_its_front(tmp_path):
     """All eight networks are proposed once, and the whole front has hypervolume 1."""
     (tmp_path / "t.csv").write_text(CSV)
     table = read_table(tmp_path / "t.csv", "csv")
-    assert [(c.name, c.values) for c in table.choices] == [("width", (4, 8, 16, 32)), ("kind", ("plain", "wide"))]
+    assert [(c.name, c.values) for c in table.choices] == [
+        ("width", (4, 8, 16, 32)),
+        ("kind", ("plain", "wide")),
+    ]
     assert table.losses[table.row[(3, 1)]].tolist() == [100 - 95.5, 64.0]
     found = contest.run(table, "known-cost", seed=0, budget=8)
     assert found.distinct == 8
     assert found.volumes[-1] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("texts", "values"), [
-    (("16", "8", "4", "32"), (4, 8, 16, 32)), (("1.5", "0.5", "10", "-1"), (-1, 0.5, 1.5, 10)),
-    (("16", "8", "x4", "32"), ("16", "32", "8", "x4")), (("nan", "1", "2", "3"), ("1", "2", "3", "nan")),
-])
+@pytest.mark.parametrize(
+    ("texts", "values"),
+    [
+        (("16", "8", "4", "32"), (4, 8, 16, 32)),
+        (("1.5", "0.5", "10", "-1"), (-1, 0.5, 1.5, 10)),
+        (("16", "8", "x4", "32"), ("16", "32", "8", "x4")),
+        (("nan", "1", "2", "3"), ("1", "2", "3", "nan")),
+    ],
+)
 def test_a_choice_of_numbers_alone_has_an_order(tmp_path, texts, values):
     """Whole or not; with one word among them they are words."""
     named = dict(zip(("4", "8", "16", "32"), texts, strict=True))
     lines = [line.split(",", 1) for line in CSV.splitlines()]
-    (tmp_path / "t.csv").write_text("\n".join(f"{named.get(first, first)},{rest}" for first, rest in lines))
+    (tmp_path / "t.csv").write_text(
+        "\n".join(f"{named.get(first, first)},{rest}" for first, rest in lines)
+    )
     table = read_table(tmp_path / "t.csv", "csv")
     assert table.choices[0].values == values
     assert table.choices[0].ordered == isinstance(values[0], int)
@@ -60,11 +74,23 @@ def test_a_choice_of_numbers_alone_has_an_order(tmp_path, texts, values):
     assert table.losses[table.row[(position, 1)]].tolist() == [100 - 95.5, 64.0]
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("a,b\n1,2\n", "choice:"), (CSV.rsplit("\n", 2)[0] + "\n", "7 rows, but its choices have 8"), ("", "choice:"),
-    (CSV.replace("64,65", "64,nan"), "finite"),
-    (re.sub(r"\d+,\d+,\d+\n", "70,71,1\n", CSV), "t.csv: the networks of the true front .* in accuracy, ms, so"),
-    (re.sub(r"\d+\n", "8\n", CSV), "t.csv: the networks of the true front .* in accuracy, ms, so")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "choice:"),
+        (CSV.rsplit("\n", 2)[0] + "\n", "7 rows, but its choices have 8"),
+        ("", "choice:"),
+        (CSV.replace("64,65", "64,nan"), "finite"),
+        (
+            re.sub(r"\d+,\d+,\d+\n", "70,71,1\n", CSV),
+            "t.csv: the networks of the true front .* in accuracy, ms, so",
+        ),
+        (
+            re.sub(r"\d+\n", "8\n", CSV),
+            "t.csv: the networks of the true front .* in accuracy, ms, so",
+        ),
+    ],
+)
 def test_a_wrong_table_is_one_clear_error(tmp_path, text, message):
     """Naming the file."""
     (tmp_path / "t.csv").write_text(text)
@@ -73,9 +99,15 @@ def test_a_wrong_table_is_one_clear_error(tmp_path, text, message):
 
 
 def test_costs_and_floor_of_a_table_can_be_chosen(tmp_path):
-    """Networks below the floor move the reference no more; an unknown cost is refused with the known ones."""
-    (tmp_path / "t.csv").write_text(CSV.replace("cost:ms", "cost:ms,cost:mJ").replace(".0\n", "\n").replace(
-        "\n", ",1\n").replace("cost:mJ,1", "cost:mJ"))
+    """Networks below the floor move the reference no more; an unknown cost is refused with the
+    known ones.
+    """
+    (tmp_path / "t.csv").write_text(
+        CSV.replace("cost:ms", "cost:ms,cost:mJ")
+        .replace(".0\n", "\n")
+        .replace("\n", ",1\n")
+        .replace("cost:mJ,1", "cost:mJ")
+    )
     table = read_table(tmp_path / "t.csv", "csv", floor=70, costs=["ms"])
     assert table.cost_names == ("ms",)
     assert table.losses.shape == (8, 2)
@@ -95,12 +127,16 @@ def test_a_noisy_search_is_shown_one_training_and_scored_by_the_mean(tmp_path):
 
 
 def test_rows_of_one_network_are_its_spellings(tmp_path):
-    """Four networks in eight spellings, as the kind has no effect: who knows that proposes each once, and another
-    spelling is a repeat. Without that column it is another contest; rows of one network that differ are refused."""
+    """Four networks in eight spellings, as the kind has no effect: who knows that proposes each
+    once, and another spelling is a repeat. Without that column it is another contest; rows of one
+    network that differ are refused.
+    """
     head, *lines = CSV.splitlines()
     alike = ["network," + head, *(f"{line.split(',')[0]},{line}" for line in lines)]
     (tmp_path / "t.csv").write_text("\n".join(alike))
-    with pytest.raises(NasError, match=r"t.csv is no csv table: .* rows of network 4 have different figures"):
+    with pytest.raises(
+        NasError, match=r"t.csv is no csv table: .* rows of network 4 have different figures"
+    ):
         read_table(tmp_path / "t.csv", "csv")
     alike[2::2] = [line.replace("plain", "wide") for line in alike[1::2]]
     (tmp_path / "t.csv").write_text("\n".join(alike))
@@ -114,13 +150,20 @@ def test_rows_of_one_network_are_its_spellings(tmp_path):
 
 
 def test_hidden_costs_are_told_of_proposed_networks_alone(monkeypatch):
-    """Costs that nobody can foresee: some networks are passed over and are no evaluations; samplers that know no costs
-    beforehand run as before."""
+    """Costs that nobody can foresee: some networks are passed over and are no evaluations; samplers
+    that know no costs beforehand run as before.
+    """
     rng = np.random.default_rng(0)
     networks = np.indices((8, 8, 8)).reshape(3, -1).T
-    table = Table(name="t", choices=tuple(Choice(name=f"c{i}", values=tuple(range(8))) for i in range(3)),
-                  cost_names=("ms",), networks=networks, errors=40 - networks.sum(axis=1, keepdims=True) * 1.0,
-                  costs=rng.uniform(1, 20, (512, 1)), floor=0)
+    table = Table(
+        name="t",
+        choices=tuple(Choice(name=f"c{i}", values=tuple(range(8))) for i in range(3)),
+        cost_names=("ms",),
+        networks=networks,
+        errors=40 - networks.sum(axis=1, keepdims=True) * 1.0,
+        costs=rng.uniform(1, 20, (512, 1)),
+        floor=0,
+    )
     asked = []
 
     def passes_over(self, trials, network, costs):
@@ -135,13 +178,16 @@ def test_hidden_costs_are_told_of_proposed_networks_alone(monkeypatch):
     assert len(found.networks) == len(found.volumes) == len(found.seconds) == 20
     assert asked.count(False) == 20
     assert asked.count(True) > 0
-    plain, hidden = (contest.run(table, "tpe", seed=0, budget=20, hidden=names) for names in ((), ["ms"]))
+    plain, hidden = (
+        contest.run(table, "tpe", seed=0, budget=20, hidden=names) for names in ((), ["ms"])
+    )
     assert plain.networks == hidden.networks
 
 
 def test_the_made_up_error_is_fixed_and_rugged():
-    """Three networks' errors to the digit; spellings of one network are equal; within a tenth of the capacity errors
-    differ by more than a quarter."""
+    """Three networks' errors to the digit; spellings of one network are equal; within a tenth of
+    the capacity errors differ by more than a quarter.
+    """
     made = MadeUp(space=DETECTION, name="d")
     rng = np.random.default_rng(0)
     sizes = [len(choice.values) for choice in DETECTION.choices]
@@ -176,7 +222,9 @@ def run_of(volumes, networks):
 
 @pytest.mark.parametrize("name", ["r.csv", "r.csv.gz"])
 def test_kept_results_come_back_by_contest_sampler_and_seed(tmp_path, name):
-    """Cut to the budget asked for, runs that are too short left out; in a file that two programs filled."""
+    """Cut to the budget asked for, runs that are too short left out; in a file that two programs
+    filled.
+    """
     first, second = ContestFile(path=tmp_path / name), ContestFile(path=tmp_path / name)
     first.append("a", "random", 3, run_of([0.1, 0.2, 0.3], [(0, 1), (2, 11), (0, 1)]))
     second.append("b", "random", 3, run_of([0.5], [(0,)]))
@@ -209,31 +257,66 @@ def test_a_file_of_something_else_is_refused(tmp_path):
 
 
 def test_bench_search_goes_on_from_its_results_and_draws_them(tmp_path):
-    """The second call runs the new seeds alone, here in two processes, and the drawing names every sampler."""
+    """The second call runs the new seeds alone, here in two processes, and the drawing names every
+    sampler.
+    """
     (tmp_path / "t.csv").write_text(CSV)
-    common = ["bench", "search", "--table", str(tmp_path / "t.csv"), "--samplers", "mutate_front,random,tpe:1",
-              "--budget", "12", "--results", str(tmp_path / "r.csv"), "--first-seed", "40"]
+    common = [
+        "bench",
+        "search",
+        "--table",
+        str(tmp_path / "t.csv"),
+        "--samplers",
+        "mutate_front,random,tpe:1",
+        "--budget",
+        "12",
+        "--results",
+        str(tmp_path / "r.csv"),
+        "--first-seed",
+        "40",
+    ]
     first = CliRunner().invoke(main, [*common, "--seeds", "2"])
     assert first.exit_code == 0, first.output
     before = (tmp_path / "r.csv").read_text()
-    second = CliRunner().invoke(main, [*common, "--seeds", "3", "--workers", "2", "--plot", str(tmp_path / "p.svg")])
+    second = CliRunner().invoke(
+        main, [*common, "--seeds", "3", "--workers", "2", "--plot", str(tmp_path / "p.svg")]
+    )
     assert second.exit_code == 0, second.output
     after = (tmp_path / "r.csv").read_text()
     assert after.startswith(before)
     runs = ContestFile(path=tmp_path / "r.csv").runs(read_table(tmp_path / "t.csv", "csv").key, 12)
     assert {name: sorted(each) for name, each in runs.items()} == {
-        "mutate_front": [40, 41, 42], "random": [40, 41, 42], "tpe": [40]}
+        "mutate_front": [40, 41, 42],
+        "random": [40, 41, 42],
+        "tpe": [40],
+    }
     assert all(f">{name} <" in (tmp_path / "p.svg").read_text() for name in runs)
-    assert runs["random"][42].networks == contest.run(read_table(tmp_path / "t.csv", "csv"), "random", seed=42,
-                                                      budget=12).networks
+    assert (
+        runs["random"][42].networks
+        == contest.run(read_table(tmp_path / "t.csv", "csv"), "random", seed=42, budget=12).networks
+    )
 
 
 def test_results_of_another_floor_or_another_table_are_not_taken(tmp_path):
-    """Each of three contests runs its own; the first, asked for again, nothing. A key that changes loses kept runs."""
+    """Each of three contests runs its own; the first, asked for again, nothing. A key that changes
+    loses kept runs.
+    """
     table, kept = tmp_path / "t.csv", tmp_path / "r.csv"
     table.write_text(CSV)
-    common = ["bench", "search", "--table", str(table), "--samplers", "random", "--seeds", "2", "--budget", "12",
-              "--results", str(kept)]
+    common = [
+        "bench",
+        "search",
+        "--table",
+        str(table),
+        "--samplers",
+        "random",
+        "--seeds",
+        "2",
+        "--budget",
+        "12",
+        "--results",
+        str(kept),
+    ]
     first = CliRunner().invoke(main, [*common, "--floor", "50"])
     assert first.output.startswith("t floor 50, 12 evaluations")
     CliRunner().invoke(main, [*common, "--floor", "75"])
@@ -245,27 +328,46 @@ def test_results_of_another_floor_or_another_table_are_not_taken(tmp_path):
     assert kept.read_text().splitlines() == rows
     assert len(rows) == 1 + 3 * 2 * 12
     keys = [read_table(table, "csv", floor=floor).key for floor in (50, 75)]
-    assert {row.partition(",")[0] for row in rows[1:49]} == set(keys) == {"t floor 50 f031c53f", "t floor 75 4c7ece90"}
+    assert (
+        {row.partition(",")[0] for row in rows[1:49]}
+        == set(keys)
+        == {"t floor 50 f031c53f", "t floor 75 4c7ece90"}
+    )
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ([], "either a --table or a space"), (["--made-up", "osa_tiny", "--floor", "50"], "are of a --table"),
-    (["--table", "t.csv", "--floor", "99"], "t.csv: the table has 0 networks of at least 99 %"),
-    (["--table", "t.csv", "--hide-costs", "ms,mJ"], "--hide-costs: t has no cost mJ; there are: ms"),
-    (["--made-up", "osa_tiny", "--hide-costs", "ms"], "has no cost ms; there are: macs, parameters"),
-    (["--table", "t.csv", "--samplers", "tpe:0"], "tpe:0 has no seeds"),
-    (["--table", "t.csv", "--samplers", "tpe,tpe:0"], "tpe:0 has no seeds"),
-    (["--table", "t.csv", "--samplers", "tpe,tpe:2"], "tpe stands there twice"),
-    (["--table", "t.csv", "--samplers", " ,"], "--samplers names none; the default is known-cost,"),
-    (["--table", "t.csv", "--results", "t.csv/r.csv"], "t.csv/r.csv cannot be written"),
-    (["--table", "t.csv", "--plot", "t.csv/p.svg"], "t.csv/p.svg cannot be written"),
-    (["--table", "t.csv", "--measure", "t.csv/l.csv"], "t.csv/l.csv cannot be written"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "either a --table or a space"),
+        (["--made-up", "osa_tiny", "--floor", "50"], "are of a --table"),
+        (["--table", "t.csv", "--floor", "99"], "t.csv: the table has 0 networks of at least 99 %"),
+        (
+            ["--table", "t.csv", "--hide-costs", "ms,mJ"],
+            "--hide-costs: t has no cost mJ; there are: ms",
+        ),
+        (
+            ["--made-up", "osa_tiny", "--hide-costs", "ms"],
+            "has no cost ms; there are: macs, parameters",
+        ),
+        (["--table", "t.csv", "--samplers", "tpe:0"], "tpe:0 has no seeds"),
+        (["--table", "t.csv", "--samplers", "tpe,tpe:0"], "tpe:0 has no seeds"),
+        (["--table", "t.csv", "--samplers", "tpe,tpe:2"], "tpe stands there twice"),
+        (
+            ["--table", "t.csv", "--samplers", " ,"],
+            "--samplers names none; the default is known-cost,",
+        ),
+        (["--table", "t.csv", "--results", "t.csv/r.csv"], "t.csv/r.csv cannot be written"),
+        (["--table", "t.csv", "--plot", "t.csv/p.svg"], "t.csv/p.svg cannot be written"),
+        (["--table", "t.csv", "--measure", "t.csv/l.csv"], "t.csv/l.csv cannot be written"),
+    ],
+)
 def test_bench_search_refuses_before_it_runs(tmp_path, monkeypatch, arguments, message):
     """In one line, and nothing is written."""
     (tmp_path / "t.csv").write_text(CSV)
     monkeypatch.chdir(tmp_path)
-    found = CliRunner().invoke(main, ["bench", "search", "--results", "new/r.csv", "--seeds", "1", *arguments])
+    found = CliRunner().invoke(
+        main, ["bench", "search", "--results", "new/r.csv", "--seeds", "1", *arguments]
+    )
     assert found.exit_code == 2, found.output
     assert message in found.output
     assert found.output.count("\n") == 1
@@ -276,8 +378,23 @@ def test_bench_search_makes_the_folders_of_what_it_writes(tmp_path):
     """As every other command."""
     (tmp_path / "t.csv").write_text(CSV)
     files = [tmp_path / "a" / "b" / "r.csv.gz", tmp_path / "c" / "p.svg"]
-    found = CliRunner().invoke(main, ["bench", "search", "--table", str(tmp_path / "t.csv"), "--samplers", "random",
-                                      "--seeds", "1", "--results", str(files[0]), "--plot", str(files[1])])
+    found = CliRunner().invoke(
+        main,
+        [
+            "bench",
+            "search",
+            "--table",
+            str(tmp_path / "t.csv"),
+            "--samplers",
+            "random",
+            "--seeds",
+            "1",
+            "--results",
+            str(files[0]),
+            "--plot",
+            str(files[1]),
+        ],
+    )
     assert found.exit_code == 0, found.output
     assert all(file.stat().st_size for file in files)
 
@@ -290,15 +407,24 @@ def test_where_a_curve_is_behind_another():
 
 def test_p_values_are_of_pairs_of_seeds():
     """Six of six better: 2 / 2**6, the exact two-sided signed-rank test; five pairs are too few."""
-    runs = {"a": {s: run_of([1.0 + s], [(0,)]) for s in range(6)},
-            "b": {s: run_of([0.5 + s / 2], [(0,)]) for s in range(8)},
-            "c": {s: run_of([0.5], [(0,)]) for s in range(5)}}
+    runs = {
+        "a": {s: run_of([1.0 + s], [(0,)]) for s in range(6)},
+        "b": {s: run_of([0.5 + s / 2], [(0,)]) for s in range(8)},
+        "c": {s: run_of([0.5], [(0,)]) for s in range(5)},
+    }
     assert contest.p_values(runs, "a") == {"b": pytest.approx(2 / 64), "c": None}
 
 
 def test_a_curve_ends_where_its_mean_does():
-    """The last point of the best of two, in the plot's own coordinates, and the names by their last values."""
-    text = curves_svg({"low": np.full((2, 10), 0.5), "high": np.full((1, 10), 1.0)}, title="<t>", across="x", up="y")
+    """The last point of the best of two, in the plot's own coordinates, and the names by their last
+    values.
+    """
+    text = curves_svg(
+        {"low": np.full((2, 10), 0.5), "high": np.full((1, 10), 1.0)},
+        title="<t>",
+        across="x",
+        up="y",
+    )
     assert 'points="102.8,34.0' in text
     assert text.index(">high ") < text.index(">low ")
     assert "&lt;t&gt;" in text
@@ -306,13 +432,17 @@ def test_a_curve_ends_where_its_mean_does():
 
 def test_holm_multiplies_the_smallest_most_and_never_falls():
     """The textbook example of 0.01, 0.04, 0.03: 0.03, 0.06, 0.06."""
-    assert contest.holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+    assert contest.holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
+        {"a": 0.03, "c": 0.06, "b": 0.06}
+    )
 
 
 def test_the_results_of_the_study_are_of_its_tables():
     """Found by the table's key, 30 seeds of seven samplers; one of them, run again, is equal."""
     table = read_table(bench_tables() / "nas-bench-macro_cifar10.json", "nas-bench-macro")
-    kept = ContestFile(path=Path(__file__).parents[2] / "studies" / "search-bench" / "results.csv.gz")
+    kept = ContestFile(
+        path=Path(__file__).parents[2] / "studies" / "search-bench" / "results.csv.gz"
+    )
     runs = kept.runs(table.key, 200)
     assert all(list(each) == list(range(9000, 9030)) for each in runs.values())
     assert len(runs) == 7
@@ -321,11 +451,17 @@ def test_the_results_of_the_study_are_of_its_tables():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("file", "form", "floor"), [
-    ("nas-bench-macro_cifar10.json", "nas-bench-macro", 0.930),
-    ("channel-bench-resnet_cifar10.json", "channel-bench", 0.875)])
+@pytest.mark.parametrize(
+    ("file", "form", "floor"),
+    [
+        ("nas-bench-macro_cifar10.json", "nas-bench-macro", 0.930),
+        ("channel-bench-resnet_cifar10.json", "channel-bench", 0.875),
+    ],
+)
 def test_fifty_evaluations_on_a_table_of_trained_networks(file, form, floor):
-    """A bound for the mean of three seeds: on ResNet below the 0.894 of TPE's 200, as seeds scatter by 0.016."""
+    """A bound for the mean of three seeds: on ResNet below the 0.894 of TPE's 200, as seeds scatter
+    by 0.016.
+    """
     table = read_table(bench_tables() / file, form)
     runs = [contest.run(table, "known-cost", seed=seed, budget=50) for seed in range(3)]
     assert contest.mean_curve(runs)[-1] >= floor
@@ -340,18 +476,31 @@ def bench_tables():
 
 def test_channel_benchs_resnets_have_the_counts_of_its_table():
     """Parameters and MACs of three networks as published; the layers are the benchmark's."""
-    for quarters, parameters, macs in (((4,) * 7, 15356170, 1436226560), ((1,) * 7, 963658, 90096896),
-                                       ((4, 4, 3, 2, 2, 1, 4), 6208394, 794495488)):
+    for quarters, parameters, macs in (
+        ((4,) * 7, 15356170, 1436226560),
+        ((1,) * 7, 963658, 90096896),
+        ((4, 4, 3, 2, 2, 1, 4), 6208394, 794495488),
+    ):
         counts = tally(WidthResNet(quarters), 32)
         assert (counts.parameters, counts.macs) == (parameters, macs)
 
 
 def test_latencies_are_measured_once_and_kept(tmp_path):
-    """A second landscape of the same file measures nothing; samplers are told no latency before it is measured."""
-    made = [MeasuredWidths(table=width_table(), meter=Undisturbed(), kept=tmp_path / "latency.csv",
-                           plan=MeasurementPlan(warmup_s=0.01, block_s=0.01, min_time_s=0.05, max_time_s=0.2))
-            for _ in range(2)]
-    assert set(made[0].problem(tell_reference=False).counts({f"layer{i}": 1 for i in range(7)})) == {"macs"}
+    """A second landscape of the same file measures nothing; samplers are told no latency before it
+    is measured.
+    """
+    made = [
+        MeasuredWidths(
+            table=width_table(),
+            meter=Undisturbed(),
+            kept=tmp_path / "latency.csv",
+            plan=MeasurementPlan(warmup_s=0.01, block_s=0.01, min_time_s=0.05, max_time_s=0.2),
+        )
+        for _ in range(2)
+    ]
+    assert set(
+        made[0].problem(tell_reference=False).counts({f"layer{i}": 1 for i in range(7)})
+    ) == {"macs"}
     found = contest.run(made[0], "random", seed=0, budget=2)
     lines = (tmp_path / "latency.csv").read_text().splitlines()
     assert len(lines) == 4
@@ -372,6 +521,12 @@ def width_table():
     """Stands for Channel-Bench's, with accuracies that rise with the widths."""
     networks = np.indices((4,) * 7).reshape(7, -1).T
     size = networks.sum(axis=1)
-    return Table(name="widths", choices=tuple(Choice(name=f"layer{i}", values=(1, 2, 3, 4)) for i in range(7)),
-                 cost_names=("macs",), networks=networks, errors=12.0 - size[:, None] / 5 - np.zeros((1, 3)),
-                 costs=1.0 + size[:, None], floor=88.0)
+    return Table(
+        name="widths",
+        choices=tuple(Choice(name=f"layer{i}", values=(1, 2, 3, 4)) for i in range(7)),
+        cost_names=("macs",),
+        networks=networks,
+        errors=12.0 - size[:, None] / 5 - np.zeros((1, 3)),
+        costs=1.0 + size[:, None],
+        floor=88.0,
+    )

@@ -26,7 +26,9 @@ from nas.data.statistics import channel_statistics
 SPEC = DataSpec(validation_images=10)
 NOWHERE = "http://127.0.0.1:1/cifar-10-python.tar.gz"
 dumps = partial(pickle.dumps, protocol=4)
-"""Protocol 2 of Python 3 writes bytes as a call; the official files, from Python 2, have no such call."""
+"""Protocol 2 of Python 3 writes bytes as a call; the official files, from Python 2, have no such
+call.
+"""
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 
 
@@ -35,10 +37,18 @@ def write_layout(folder: Path, per_batch: int = 20) -> Path:
     target = folder / CIFAR10.layout
     target.mkdir(parents=True)
     for number, name in enumerate(BATCHES):
-        rows = np.array([[50 * channel + number + image for channel in range(3)] for image in range(per_batch)])
-        batch = {b"data": rows.repeat(1024, axis=1).astype(np.uint8), b"labels": [i % 10 for i in range(per_batch)]}
+        rows = np.array(
+            [[50 * channel + number + image for channel in range(3)] for image in range(per_batch)]
+        )
+        batch = {
+            b"data": rows.repeat(1024, axis=1).astype(np.uint8),
+            b"labels": [i % 10 for i in range(per_batch)],
+        }
         (target / name).write_bytes(dumps(batch))
-    meta = {b"num_cases_per_batch": per_batch, b"label_names": [f"class {i}".encode() for i in range(10)]}
+    meta = {
+        b"num_cases_per_batch": per_batch,
+        b"label_names": [f"class {i}".encode() for i in range(10)],
+    }
     (target / "batches.meta").write_bytes(dumps(meta))
     return target
 
@@ -54,7 +64,9 @@ def data_dir(tmp_path, monkeypatch):
 
 @pytest.fixture
 def published(tmp_path):
-    """The data set as an archive on a real web server: (`Cifar` with its address and MD5, the file)."""
+    """The data set as an archive on a real web server: (`Cifar` with its address and MD5, the
+    file).
+    """
     served = tmp_path / "served"
     write_layout(served)
     archive = served / "cifar.tar.gz"
@@ -65,7 +77,12 @@ def published(tmp_path):
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         digest = hashlib.md5(archive.read_bytes()).hexdigest()  # noqa: S324 - the official checksum is an MD5
-        yield replace(CIFAR10, address=f"http://127.0.0.1:{server.server_port}/cifar.tar.gz", md5=digest), archive
+        yield (
+            replace(
+                CIFAR10, address=f"http://127.0.0.1:{server.server_port}/cifar.tar.gz", md5=digest
+            ),
+            archive,
+        )
         server.shutdown()
         thread.join()
 
@@ -79,7 +96,11 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(0, 5), min_size=3, max_size=300), st.floats(0, 1), st.integers(0, 2**31 - 1))
+@given(
+    st.lists(st.integers(0, 5), min_size=3, max_size=300),
+    st.floats(0, 1),
+    st.integers(0, 2**31 - 1),
+)
 @example([0, 1, 2, 2, 2, 2, 2, 2], 0.6, 0)
 def test_the_split_is_disjoint_exact_and_keeps_the_shares_of_the_classes(labels, part, seed):
     """To within one image of each class, also where one class is most of all."""
@@ -94,7 +115,9 @@ def test_the_split_is_disjoint_exact_and_keeps_the_shares_of_the_classes(labels,
 
 
 def test_the_split_depends_on_the_seed_and_on_nothing_else():
-    """The golden indices make a change of the split visible: it would change what every recorded error means."""
+    """The golden indices make a change of the split visible: it would change what every recorded
+    error means.
+    """
     labels = torch.arange(1000) % 10
     first, again, other = (split(labels, 100, seed)[1] for seed in (7, 7, 8))
     assert torch.equal(first, again)
@@ -125,7 +148,11 @@ def test_pixels_labels_and_classes_come_out_of_the_official_layout(data_dir):
     dataset = load(SPEC)
     assert dataset.classes[3] == "class 3"
     assert dataset.train.images.shape == (100, 3, 32, 32)
-    assert dataset.train.images[43, :, 5, 6].tolist() == [2 + 3, 50 + 2 + 3, 100 + 2 + 3]  # third batch, fourth image
+    assert dataset.train.images[43, :, 5, 6].tolist() == [
+        2 + 3,
+        50 + 2 + 3,
+        100 + 2 + 3,
+    ]  # third batch, fourth image
     assert dataset.train.labels[43] == 3
     assert dataset.test().images[0, 0, 0, 0] == 5
 
@@ -156,7 +183,14 @@ def test_workers_that_need_it_at_once_download_it_once(data_dir, published):
     source, archive = published
     told = []
     with ThreadPoolExecutor() as pool:
-        assert list(pool.map(lambda _: source.prepare(SPEC, lambda done, _: told.append(done)), range(4))) == [100] * 4
+        assert (
+            list(
+                pool.map(
+                    lambda _: source.prepare(SPEC, lambda done, _: told.append(done)), range(4)
+                )
+            )
+            == [100] * 4
+        )
     assert told.count(archive.stat().st_size) == 1
     assert [path.name for path in data_dir.iterdir()] == [CIFAR10.layout]
 
@@ -177,15 +211,18 @@ def test_a_data_set_that_cannot_be_had_names_the_variable_the_folders_and_the_re
     assert "\n" not in message
 
 
-@pytest.mark.parametrize(("name", "content"), [
-    ("data_batch_2", b""),
-    ("data_batch_2", b"no pickle"),
-    ("data_batch_2", dumps({b"data": np.zeros((20, 3072)), b"labels": [0] * 20})),
-    ("data_batch_2", dumps({b"data": np.zeros((20, 3072), np.uint8), b"labels": [10] * 20})),
-    ("data_batch_2", dumps({b"data": np.zeros((19, 3072), np.uint8), b"labels": [0] * 19})),
-    ("data_batch_2", dumps([1, 2, 3])),
-    ("batches.meta", dumps({b"num_cases_per_batch": 20})),
-])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("data_batch_2", b""),
+        ("data_batch_2", b"no pickle"),
+        ("data_batch_2", dumps({b"data": np.zeros((20, 3072)), b"labels": [0] * 20})),
+        ("data_batch_2", dumps({b"data": np.zeros((20, 3072), np.uint8), b"labels": [10] * 20})),
+        ("data_batch_2", dumps({b"data": np.zeros((19, 3072), np.uint8), b"labels": [0] * 19})),
+        ("data_batch_2", dumps([1, 2, 3])),
+        ("batches.meta", dumps({b"num_cases_per_batch": 20})),
+    ],
+)
 def test_a_wrong_file_gives_one_line_with_its_path(data_dir, name, content):
     path = write_layout(data_dir) / name
     path.write_bytes(content)
@@ -199,7 +236,7 @@ def test_a_wrong_file_gives_one_line_with_its_path(data_dir, name, content):
 def test_a_file_cut_off_anywhere_is_refused(data_dir, share):
     path = write_layout(data_dir) / "data_batch_5"
     content = path.read_bytes()
-    path.write_bytes(content[:int(share * len(content))])
+    path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(CorruptFileError, match="data_batch_5"):
         load(SPEC)
 
@@ -222,7 +259,9 @@ def test_a_pickle_that_runs_code_is_refused_before_it_runs(tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
-@pytest.mark.parametrize("name", ["os\nsystem", "builtins\neval", "numpy\nload", "numpy.core.multiarray\nscalar"])
+@pytest.mark.parametrize(
+    "name", ["os\nsystem", "builtins\neval", "numpy\nload", "numpy.core.multiarray\nscalar"]
+)
 def test_no_name_but_the_three_of_arrays_is_let_through(tmp_path, name):
     path = tmp_path / "evil"
     path.write_bytes(f"c{name}\n.".encode())
@@ -240,14 +279,18 @@ def test_strings_of_python_2_are_read_as_bytes(tmp_path):
 
 
 def test_digits_are_the_published_ones_enlarged():
-    """1,797 images as scikit-learn documents, and 16 grey levels at 8x8 where four pixels are averaged back."""
+    """1,797 images as scikit-learn documents, and 16 grey levels at 8x8 where four pixels are
+    averaged back.
+    """
     dataset = load(DataSpec(dataset="digits", validation_images=300))
     test = dataset.test()
     assert len(dataset.train) + len(test) == 1797
     assert dataset.train.images.shape[1:] == (3, 32, 32)
     assert dataset.train.images.max() == 255
     assert (dataset.train.images[:, :1] == dataset.train.images).all()
-    shares = test.labels.bincount() / len(test) - dataset.train.labels.bincount() / len(dataset.train)
+    shares = test.labels.bincount() / len(test) - dataset.train.labels.bincount() / len(
+        dataset.train
+    )
     assert shares.abs().max() < 0.005
 
 
@@ -289,7 +332,9 @@ def test_a_corrupt_data_set_is_not_replaced_by_the_fallback(data_dir):
 
 
 def test_more_validation_images_than_there_are_is_an_error_where_the_data_set_was_asked_for():
-    with pytest.raises(InvalidValueError, match="less than the 1437 training images of digits, not 5000"):
+    with pytest.raises(
+        InvalidValueError, match="less than the 1437 training images of digits, not 5000"
+    ):
         resolve(DataSpec(dataset="digits"))
 
 
@@ -303,7 +348,9 @@ def write_images(root: Path) -> DataSpec:
             folder = root / part / name
             folder.mkdir(parents=True)
             for number in range(count):
-                image.new("RGB", (20 + number, 30), (100 * label, number, 7)).save(folder / f"{number}.png")
+                image.new("RGB", (20 + number, 30), (100 * label, number, 7)).save(
+                    folder / f"{number}.png"
+                )
             (folder / ".hidden").touch()
     return DataSpec(dataset="folder", folder=str(root), validation_images=4, image_size=16)
 
@@ -324,7 +371,9 @@ def test_a_broken_image_gives_one_line_with_its_path(tmp_path):
         load(spec)
 
 
-@pytest.mark.parametrize("spec", [DataSpec(dataset="folder"), DataSpec(dataset="folder", folder="/nowhere")])
+@pytest.mark.parametrize(
+    "spec", [DataSpec(dataset="folder"), DataSpec(dataset="folder", folder="/nowhere")]
+)
 def test_a_folder_that_is_missing_says_what_is_expected(spec):
     with pytest.raises(NasError, match="train"):
         load(spec)
@@ -334,19 +383,24 @@ def test_a_folder_that_is_missing_says_what_is_expected(spec):
 
 
 def test_statistics_of_the_histogram_are_those_of_the_pixels():
-    pixels = torch.randint(256, (50, 3, 7, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        256, (50, 3, 7, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     mean, std = channel_statistics(pixels)
     scaled = pixels.double() / 255
     assert mean == pytest.approx(scaled.mean((0, 2, 3)).tolist())
     assert std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist())
 
 
-@pytest.mark.parametrize(("images", "labels"), [
-    (torch.zeros(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64)),
-    (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)),
-    (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)),
-    (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(2)),
-])
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (torch.zeros(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64)),
+        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.zeros(2)),
+    ],
+)
 def test_images_of_another_shape_or_type_are_refused(images, labels):
     with pytest.raises(InvalidValueError, match="must be"):
         Images(images, labels)
@@ -358,10 +412,16 @@ def test_cifar_100_is_read_from_its_own_layout(data_dir, monkeypatch):
     folder.mkdir(parents=True)
     for name, images in (("train", 200), ("test", 100)):
         rows = np.arange(images, dtype=np.uint8)[:, None].repeat(3072, axis=1)
-        batch = {b"data": rows, b"fine_labels": [i % 100 for i in range(images)], b"coarse_labels": [3] * images}
+        batch = {
+            b"data": rows,
+            b"fine_labels": [i % 100 for i in range(images)],
+            b"coarse_labels": [3] * images,
+        }
         (folder / name).write_bytes(dumps(batch))
     names = [f"fine {i}".encode() for i in range(100)]
-    (folder / "meta").write_bytes(dumps({b"fine_label_names": names, b"coarse_label_names": names[:20]}))
+    (folder / "meta").write_bytes(
+        dumps({b"fine_label_names": names, b"coarse_label_names": names[:20]})
+    )
     monkeypatch.setattr("nas.data.cifar.CIFAR100", replace(CIFAR100, per_file=(200, 100)))
     dataset = load(DataSpec(dataset="cifar100", validation_images=50))
     assert (dataset.name, len(dataset.classes), dataset.classes[99]) == ("cifar100", 100, "fine 99")
@@ -369,10 +429,13 @@ def test_cifar_100_is_read_from_its_own_layout(data_dir, monkeypatch):
     assert dataset.test().images[42].unique().tolist() == [42]
 
 
-@pytest.mark.parametrize(("source", "file", "md5"), [
-    (CIFAR10, "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
-    (CIFAR100, "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
-])
+@pytest.mark.parametrize(
+    ("source", "file", "md5"),
+    [
+        (CIFAR10, "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
+        (CIFAR100, "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
+    ],
+)
 def test_the_official_address_and_checksum_are_the_published_ones(source, file, md5):
     assert source.address == f"https://www.cs.toronto.edu/~kriz/{file}"
     assert source.md5 == md5

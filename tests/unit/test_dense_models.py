@@ -1,4 +1,6 @@
-"""Networks written from other papers: their published counts, and torchvision's weights and outputs."""
+"""Networks written from other papers: their published counts, and torchvision's weights and
+outputs.
+"""
 
 import pytest
 import torch
@@ -12,7 +14,8 @@ from nas.model.peleenet import PeleeNet
 from nas.paper.cifar_osa import osa_5_43, osa_12_20, with_bottleneck
 
 ROWS = {
-    # parameters in millions, GMACs, memory access cost and activations in millions, convolutions; to the last digit
+    # parameters in millions, GMACs, memory access cost and activations in millions, convolutions;
+    # to the last digit
     "DenseNet-40": (densenet40, 32, 1.020, 0.265, 3.68, 0.45, 39),
     "DenseNet-67": (DsodTrunk, 224, 1.669, 2.409, 19.38, 6.59, 67),
     "PeleeNet": (PeleeNet, 224, 2.802, 0.508, 12.24, 2.97, 113),
@@ -21,16 +24,23 @@ ROWS = {
 
 @pytest.mark.parametrize("name", ROWS)
 def test_counts_are_the_published_ones(name):
-    """DenseNet-40's 3.68 M is the memory access cost the VoVNet paper prints as 3.7 M; 2.80 M and 508 M are Pelee's."""
+    """DenseNet-40's 3.68 M is the memory access cost the VoVNet paper prints as 3.7 M; 2.80 M and
+    508 M are Pelee's.
+    """
     make, pixels, parameters, gmacs, cost, activations, convolutions = ROWS[name]
     with torch.device("meta"):
         found = tally(make(), pixels)
     assert (round(found.parameters / 1e6, 3), round(found.macs / 1e9, 3)) == (parameters, gmacs)
-    assert (round(found.memory_access_cost / 1e6, 2), round(found.activations / 1e6, 2)) == (cost, activations)
+    assert (round(found.memory_access_cost / 1e6, 2), round(found.activations / 1e6, 2)) == (
+        cost,
+        activations,
+    )
     assert found.convolutions == convolutions
 
 
-@pytest.mark.parametrize(("make", "parameters", "mmacs"), [(osa_12_20, 1_122_538, 238.9), (osa_5_43, 1_168_131, 263.7)])
+@pytest.mark.parametrize(
+    ("make", "parameters", "mmacs"), [(osa_12_20, 1_122_538, 238.9), (osa_5_43, 1_168_131, 263.7)]
+)
 def test_osa_takes_the_macs_of_densenet40(make, parameters, mmacs):
     """Both within a tenth of DenseNet-40's 264.8 MMACs."""
     with torch.device("meta"):
@@ -50,8 +60,12 @@ def test_the_bottleneck_saves_what_table_3_prints():
 
 def test_torchvisions_densenet_loads_and_gives_the_same_bits():
     """Names of parameters and order of operations are its own."""
-    theirs = pytest.importorskip("torchvision").models.DenseNet(8, (2, 3), 16, bn_size=2, num_classes=5)
-    ours = DenseNet(growth=8, layers=(2, 3), stem_channels=16, bottleneck=16, compression=0.5, num_classes=5)
+    theirs = pytest.importorskip("torchvision").models.DenseNet(
+        8, (2, 3), 16, bn_size=2, num_classes=5
+    )
+    ours = DenseNet(
+        growth=8, layers=(2, 3), stem_channels=16, bottleneck=16, compression=0.5, num_classes=5
+    )
     ours.load_state_dict(theirs.state_dict())
     image = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     assert torch.equal(ours.eval()(image), theirs.eval()(image))

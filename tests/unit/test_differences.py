@@ -25,7 +25,10 @@ def test_a_number_written_in_two_ways_is_the_same():
 def test_what_is_on_one_side_only_is_there_against_nothing():
     """Both ways, also at the end of a list."""
     assert list(differences({"a": 1, "l": [1]}, {"b": 2, "l": [1, 2]})) == [
-        ("a", 1, "nothing"), ("l.1", "nothing", 2), ("b", "nothing", 2)]
+        ("a", 1, "nothing"),
+        ("l.1", "nothing", 2),
+        ("b", "nothing", 2),
+    ]
 
 
 def test_a_whole_that_became_a_part_is_one_difference():

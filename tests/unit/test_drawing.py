@@ -1,4 +1,6 @@
-"""The drawing of one architecture: one golden picture, published counts, and a width that holds for every network."""
+"""The drawing of one architecture: one golden picture, published counts, and a width that holds for
+every network.
+"""
 
 import re
 
@@ -28,25 +30,48 @@ VOVNET_27_SLIM_HEAD = """\
 """
 
 WITH_EVERYTHING = Architecture(
-    stem_channels=(8, 8, 16), stem=Stem.PAPER, residual=True, depthwise=True, attention=Attention.LAST,
+    stem_channels=(8, 8, 16),
+    stem=Stem.PAPER,
+    residual=True,
+    depthwise=True,
+    attention=Attention.LAST,
     pool_padding=PoolPadding.SAME,
-    stages=(OsaStage(mid_channels=16, out_channels=32, num_layers=3, num_blocks=4),
-            OsaStage(mid_channels=16, out_channels=48, num_layers=9, kernel_size=5),
-            OsaStage(mid_channels=64, out_channels=64, num_layers=2, num_blocks=2)),
+    stages=(
+        OsaStage(mid_channels=16, out_channels=32, num_layers=3, num_blocks=4),
+        OsaStage(mid_channels=16, out_channels=48, num_layers=9, kernel_size=5),
+        OsaStage(mid_channels=64, out_channels=64, num_layers=2, num_blocks=2),
+    ),
 )
 
 LARGEST = Architecture(
-    stem_channels=(8192, 8192, 8192), residual=True, depthwise=True, attention=Attention.ALL,
-    stages=(OsaStage(mid_channels=8191, out_channels=8192, num_layers=64, num_blocks=64, kernel_size=5),) * 3,
+    stem_channels=(8192, 8192, 8192),
+    residual=True,
+    depthwise=True,
+    attention=Attention.ALL,
+    stages=(
+        OsaStage(mid_channels=8191, out_channels=8192, num_layers=64, num_blocks=64, kernel_size=5),
+    )
+    * 3,
 )
 
 widths = st.integers(1, 8192)
-stages = st.builds(OsaStage, mid_channels=widths, out_channels=widths, num_layers=st.integers(1, 64),
-                   num_blocks=st.integers(1, 4), kernel_size=st.sampled_from((3, 5)))
+stages = st.builds(
+    OsaStage,
+    mid_channels=widths,
+    out_channels=widths,
+    num_layers=st.integers(1, 64),
+    num_blocks=st.integers(1, 4),
+    kernel_size=st.sampled_from((3, 5)),
+)
 architectures = st.builds(
-    Architecture, stem_channels=st.tuples(widths, widths, widths), stages=st.lists(stages, min_size=3, max_size=4),
-    stem=st.sampled_from(Stem), residual=st.booleans(), depthwise=st.booleans(),
-    attention=st.sampled_from(Attention), pool_padding=st.sampled_from(PoolPadding),
+    Architecture,
+    stem_channels=st.tuples(widths, widths, widths),
+    stages=st.lists(stages, min_size=3, max_size=4),
+    stem=st.sampled_from(Stem),
+    residual=st.booleans(),
+    depthwise=st.booleans(),
+    attention=st.sampled_from(Attention),
+    pool_padding=st.sampled_from(PoolPadding),
 )
 
 
@@ -55,19 +80,30 @@ def widest(drawing: str) -> int:
 
 
 def test_draws_vovnet_27_slim() -> None:
-    """The widths are those of table 1 of the paper, the sizes those of its strides, the concatenation 128 + 5 x 64."""
+    """The widths are those of table 1 of the paper, the sizes those of its strides, the
+    concatenation 128 + 5 x 64.
+    """
     assert draw(PUBLISHED["vovnet27_slim"], 224, 1000).startswith(VOVNET_27_SLIM_HEAD)
 
 
-@pytest.mark.parametrize(("name", "parameters", "mega_macs", "mega_elements"), [
-    ("vovnet39", "22,600,296", 7072, 38.568),
-    ("vovnet_v2_19_slim_dw", "1,897,752", 398, 13.033),
-    ("vovnet_v2_57_timm", "38,608,936", 8932, 56.829),
-])
-def test_tells_published_counts(name: str, parameters: str, mega_macs: int, mega_elements: float) -> None:
-    """The closing lines give the published parameters to the digit, MACs and memory access cost as rebuilt."""
+@pytest.mark.parametrize(
+    ("name", "parameters", "mega_macs", "mega_elements"),
+    [
+        ("vovnet39", "22,600,296", 7072, 38.568),
+        ("vovnet_v2_19_slim_dw", "1,897,752", 398, 13.033),
+        ("vovnet_v2_57_timm", "38,608,936", 8932, 56.829),
+    ],
+)
+def test_tells_published_counts(
+    name: str, parameters: str, mega_macs: int, mega_elements: float
+) -> None:
+    """The closing lines give the published parameters to the digit, MACs and memory access cost as
+    rebuilt.
+    """
     closing = " ".join(draw(PUBLISHED[name], 224, 1000).split("\n\n")[-1].split())
-    found = re.fullmatch(r"(\S+) parameters .*\), (\S+) MACs, memory access cost (\S+) elements, .*", closing)
+    found = re.fullmatch(
+        r"(\S+) parameters .*\), (\S+) MACs, memory access cost (\S+) elements, .*", closing
+    )
     assert found is not None
     assert found[1] == parameters
     assert int(found[2].replace(",", "")) // 1_000_000 == mega_macs
@@ -76,16 +112,22 @@ def test_tells_published_counts(name: str, parameters: str, mega_macs: int, mega
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_shares_of_every_column_are_all_of_it(name: str) -> None:
-    """Each part's share of parameters, MACs and memory access is rounded to 0.1 %, and there are six parts."""
+    """Each part's share of parameters, MACs and memory access is rounded to 0.1 %, and there are
+    six parts.
+    """
     table = draw(PUBLISHED[name], 224, 1000).split("\n\n")[1].splitlines()[1:-1]
-    columns = zip(*([float(share) for share in re.findall(r"([\d.]+)%", row)] for row in table), strict=True)
+    columns = zip(
+        *([float(share) for share in re.findall(r"([\d.]+)%", row)] for row in table), strict=True
+    )
     sums = [sum(column) for column in columns]
     assert len(table) == 6
     assert sums == pytest.approx([100, 100, 100], abs=6 * 0.05 + 1e-9)
 
 
 def test_draws_every_switch() -> None:
-    """Reduction before separable convolutions where widths differ, 5x5, identity from the second block, eSE last."""
+    """Reduction before separable convolutions where widths differ, 5x5, identity from the second
+    block, eSE last.
+    """
     drawing = draw(WITH_EVERYTHING, 64, 10)
     lines = [line.strip("│ ") for line in drawing.splitlines()]
     assert "3 → 3x3 8 /2 → dw3x3 8 → dw3x3 16" in lines
@@ -101,17 +143,27 @@ def test_draws_every_switch() -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_networks_fit_the_page(name: str) -> None:
-    """Every published network, with and without its classifier, takes 80 columns: the boxes' width, no more."""
+    """Every published network, with and without its classifier, takes 80 columns: the boxes' width,
+    no more.
+    """
     assert widest(draw(PUBLISHED[name], 224, 1000)) == 80
     assert widest(draw(PUBLISHED[name], (608, 800), 0)) == 80
 
 
 @settings(max_examples=60, deadline=None)
 @example(architecture=LARGEST, height=2048, width=2048, num_classes=100_000)
-@given(architecture=architectures, height=st.integers(64, 2048), width=st.integers(64, 2048),
-       num_classes=st.integers(0, 100_000))
-def test_any_network_fits_the_page(architecture: Architecture, height: int, width: int, num_classes: int) -> None:
-    """No network is too wide or too deep to draw; every box has straight walls, and every stage's shape is told."""
+@given(
+    architecture=architectures,
+    height=st.integers(64, 2048),
+    width=st.integers(64, 2048),
+    num_classes=st.integers(0, 100_000),
+)
+def test_any_network_fits_the_page(
+    architecture: Architecture, height: int, width: int, num_classes: int
+) -> None:
+    """No network is too wide or too deep to draw; every box has straight walls, and every stage's
+    shape is told.
+    """
     drawing = draw(architecture, (height, width), num_classes)
     assert widest(drawing) == 80
     walls = [line for line in drawing.splitlines() if line.startswith(("┌", "│", "└"))]

@@ -22,7 +22,9 @@ MADE_FROM = {
 """What these classes are made from; the others from their message."""
 
 
-@pytest.mark.parametrize("kind", sorted(set(_kinds(errors.NasError)), key=lambda kind: kind.__name__))
+@pytest.mark.parametrize(
+    "kind", sorted(set(_kinds(errors.NasError)), key=lambda kind: kind.__name__)
+)
 def test_an_error_is_the_same_on_the_other_side(kind):
     """Class, message, exit code and fields survive pickling, twice in a row."""
     error = kind(*MADE_FROM.get(kind, ("what was wrong, where, and what would be right",)))

@@ -1,4 +1,6 @@
-"""Final trainings summed up, and whether the search ranked right: against figures worked out by hand."""
+"""Final trainings summed up, and whether the search ranked right: against figures worked out by
+hand.
+"""
 
 import csv
 import io
@@ -21,15 +23,30 @@ SHORT, LONG = Recipe(epochs=10.0), Recipe(epochs=20.0)
 
 
 def rung(error: float) -> Rung:
-    return Rung(epochs=1, error=error, train_loss=1.0, images=1, train_s=0.0, validation_s=0.0, checkpoint=f"w{error}")
+    return Rung(
+        epochs=1,
+        error=error,
+        train_loss=1.0,
+        images=1,
+        train_s=0.0,
+        validation_s=0.0,
+        checkpoint=f"w{error}",
+    )
 
 
 def trial(number: int, error: float) -> Trial:
     stage = OsaStage(mid_channels=8, out_channels=16 + number, num_layers=2)
-    return Trial(number=number, params={}, architecture=Architecture(stem_channels=(8, 8, 8), stages=(stage,) * 3),
-                 seed=1, state=TrialState.COMPLETE,
-                 evaluation=Evaluation(measurements={"macs": Measurement.counted("macs", "1", 1.0 + number)},
-                                       rungs=(rung(error),)))
+    return Trial(
+        number=number,
+        params={},
+        architecture=Architecture(stem_channels=(8, 8, 8), stages=(stage,) * 3),
+        seed=1,
+        state=TrialState.COMPLETE,
+        evaluation=Evaluation(
+            measurements={"macs": Measurement.counted("macs", "1", 1.0 + number)},
+            rungs=(rung(error),),
+        ),
+    )
 
 
 TRIALS = [trial(0, 0.30), trial(1, 0.20), trial(2, 0.25)]
@@ -37,12 +54,23 @@ TRIALS = [trial(0, 0.30), trial(1, 0.20), trial(2, 0.25)]
 
 def final(number: int | str, *errors: float, recipe: Recipe = LONG) -> list[FinalTraining]:
     network = number if isinstance(number, str) else TRIALS[number].architecture.digest
-    return [FinalTraining(network=network, digest=None, recipe=recipe, seed=seed, test_images=100, reached=rung(error))
-            for seed, error in enumerate(errors)]
+    return [
+        FinalTraining(
+            network=network,
+            digest=None,
+            recipe=recipe,
+            seed=seed,
+            test_images=100,
+            reached=rung(error),
+        )
+        for seed, error in enumerate(errors)
+    ]
 
 
 def test_a_result_is_mean_and_deviation_over_seeds():
-    """The sample deviation (n - 1): 1, 2, 3 % have mean 2 and deviation 1. The weights are the first seed's."""
+    """The sample deviation (n - 1): 1, 2, 3 % have mean 2 and deviation 1. The weights are the
+    first seed's.
+    """
     (found,) = results(final(0, 0.03, 0.01, 0.02))
     assert found.mean == pytest.approx(0.02)
     assert found.deviation == pytest.approx(0.01)
@@ -68,15 +96,23 @@ def test_kendalls_tau_by_hand():
     assert compared.tau == pytest.approx(1 / 3)
     assert compared.wrong == ((0, 2),)
     assert not compared.sure
-    assert [("WARNING" in line, "one seed each" in line) for line in compared.lines()] == [(False, False), (True, True)]
+    assert [("WARNING" in line, "one seed each" in line) for line in compared.lines()] == [
+        (False, False),
+        (True, True),
+    ]
 
 
 def test_the_spread_of_the_seeds_decides_whether_the_search_misled():
-    """Pooled deviation 0.01 with 3 degrees of freedom (t 3.182): means of two seeds differ beyond 3.18 points only."""
+    """Pooled deviation 0.01 with 3 degrees of freedom (t 3.182): means of two seeds differ beyond
+    3.18 points only.
+    """
+
     def wrong(error: float) -> tuple[tuple[int, int], ...]:
-        pairs = [*final(0, 0.06 - 0.5**0.5 / 100, 0.06 + 0.5**0.5 / 100),
-                 *final(1, 0.02 - 0.5**0.5 / 100, 0.02 + 0.5**0.5 / 100),
-                 *final(2, error - 0.5**0.5 / 100, error + 0.5**0.5 / 100)]
+        pairs = [
+            *final(0, 0.06 - 0.5**0.5 / 100, 0.06 + 0.5**0.5 / 100),
+            *final(1, 0.02 - 0.5**0.5 / 100, 0.02 + 0.5**0.5 / 100),
+            *final(2, error - 0.5**0.5 / 100, error + 0.5**0.5 / 100),
+        ]
         compared = ranking(TRIALS, newest(pairs, TRIALS))
         assert compared.sure
         return compared.wrong
@@ -94,13 +130,19 @@ def test_networks_that_rank_alike_mislead_nobody():
 
 def test_the_front_shows_what_final_training_gave():
     """As columns for programs and as one for people; members without it have an empty place."""
-    spec = StudySpec(name="f", space="osa_tiny", objectives=(Objective(metric="error"), Objective(metric="macs")))
+    spec = StudySpec(
+        name="f", space="osa_tiny", objectives=(Objective(metric="error"), Objective(metric="macs"))
+    )
     front = ParetoFront(members=(1, 0), hypervolume=None, after=3, feasible=True)
     known = {t.number: t for t in TRIALS}
     found = newest(final(1, 0.03, 0.01), TRIALS)
     table = list(csv.DictReader(io.StringIO(as_csv(spec, known, front, finals=found))))
     assert [(row["final_error"], row["final_seeds"]) for row in table] == [("0.02", "2"), ("", "")]
-    assert as_markdown(spec, known, front, finals=found).splitlines()[2].endswith("| 2.00 % ± 1.41, 2 seeds |")
+    assert (
+        as_markdown(spec, known, front, finals=found)
+        .splitlines()[2]
+        .endswith("| 2.00 % ± 1.41, 2 seeds |")
+    )
     assert "test error" not in as_markdown(spec, known, front)
 
 
@@ -109,7 +151,12 @@ def test_a_recipe_file_is_checked_like_a_study_file(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("epochs: 12\ntraining: {batch_size: 128, cutout: 6}\n")
     recipe = read_recipe(path)
-    assert (recipe.epochs, recipe.training.batch_size, recipe.training.translate, recipe.average) == (12, 128, 2, 0.999)
+    assert (
+        recipe.epochs,
+        recipe.training.batch_size,
+        recipe.training.translate,
+        recipe.average,
+    ) == (12, 128, 2, 0.999)
     assert Recipe.from_dict(recipe.to_dict()) == recipe
     path.write_text("epochs: -1\ntraining: {batchsize: 1}\naverag: 0.9\n")
     with pytest.raises(StudyFileError) as caught:
@@ -119,14 +166,29 @@ def test_a_recipe_file_is_checked_like_a_study_file(tmp_path):
 
 
 def test_a_card_says_which_weights_a_bundle_holds():
-    """The final training's with its seed and the errors of all seeds, or the search's brief ones."""
-    record = {"study": "s", "trial": 0, "dataset": "digits", "measurements": [], "rungs": [{"error": 0.5, "epochs": 1}]}
+    """The final training's with its seed and the errors of all seeds, or the search's brief
+    ones.
+    """
+    record = {
+        "study": "s",
+        "trial": 0,
+        "dataset": "digits",
+        "measurements": [],
+        "rungs": [{"error": 0.5, "epochs": 1}],
+    }
     known = {"classes": ["a", "b"], "mean": (0.5,) * 3, "std": (0.2,) * 3, "image_size": 32}
     brief = card(TRIALS[0].architecture, **known, record=record)
     assert "| weights | of the search's brief training |" in brief
-    final = {"seed": 7, "test_images": 360, "errors": [0.25, 0.5], "reached": {"error": 0.25, "epochs": 30.0}}
+    final = {
+        "seed": 7,
+        "test_images": 360,
+        "errors": [0.25, 0.5],
+        "reached": {"error": 0.25, "epochs": 30.0},
+    }
     full = card(TRIALS[0].architecture, **known, record=record | {"final": final})
-    assert "| weights | of the final training with seed 7 | 30 epochs on all training images;" in full
+    assert (
+        "| weights | of the final training with seed 7 | 30 epochs on all training images;" in full
+    )
     assert "| error on the test images | 25.00 % (all 2 seeds: 25.00, 50.00 %) | 360 images" in full
     assert "brief training" not in full
 
@@ -143,4 +205,3 @@ def test_recipes_of_other_values_have_other_digests_and_seeds_are_pinned():
     assert SHORT.digest != LONG.digest
     assert Recipe(epochs=20.0).digest == LONG.digest
     assert final_seed(0, "a", 1) == 0x6C8BA651
-

@@ -15,25 +15,39 @@ from nas.core.study import Objective, StudySpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.report.fronts import as_csv, as_json, cells, rows
 
-SPEC = StudySpec(name="hand", space="osa_tiny", objectives=(
-    Objective(metric="error", reference=1.0), Objective(metric="latency", limit=0.004)))
+SPEC = StudySpec(
+    name="hand",
+    space="osa_tiny",
+    objectives=(Objective(metric="error", reference=1.0), Objective(metric="latency", limit=0.004)),
+)
 FRONT = ParetoFront(members=(2, 0), hypervolume=0.002, after=3, feasible=True)
 
 
 def latency(value, low, high, **others):
     """A measured latency in seconds."""
-    return Measurement(metric="latency", unit="s", value=value, ci_low=low, ci_high=high, method="clock", **others)
+    return Measurement(
+        metric="latency", unit="s", value=value, ci_low=low, ci_high=high, method="clock", **others
+    )
 
 
 def trial(number, error, figure):
     """A complete trial of the network whose stages are `16 + number` channels wide."""
     stage = OsaStage(mid_channels=8, out_channels=16 + number, num_layers=2, num_blocks=1)
     rung = Rung(epochs=1, error=error, train_loss=1.0, images=100, train_s=1.0, validation_s=0.1)
-    evaluation = Evaluation(measurements={m.metric: m for m in (Measurement.counted("parameters", "1", 1000), figure)},
-                            rungs=(rung,))
+    evaluation = Evaluation(
+        measurements={m.metric: m for m in (Measurement.counted("parameters", "1", 1000), figure)},
+        rungs=(rung,),
+    )
     architecture = Architecture(stem_channels=(8, 8, 8), stages=(stage,) * 3)
-    return Trial(number=number, params={}, architecture=architecture, seed=1,
-                 evaluation=evaluation, state=TrialState.COMPLETE, started_at=datetime(2026, 1, 1, tzinfo=UTC))
+    return Trial(
+        number=number,
+        params={},
+        architecture=architecture,
+        seed=1,
+        evaluation=evaluation,
+        state=TrialState.COMPLETE,
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
 
 
 TRIALS = {
@@ -45,12 +59,32 @@ TRIALS = {
 
 
 def test_a_row_is_a_member_in_si_units():
-    """In the order of the front; counts have no interval, measurements have, even where it is a point."""
+    """In the order of the front; counts have no interval, measurements have, even where it is a
+    point.
+    """
     assert rows(SPEC, TRIALS, FRONT) == [
-        {"trial": 2, "error": 0.25, "latency": 0.003, "latency_low": 0.003, "latency_high": 0.003,
-         "parameters": 1000.0, "violation": 0.0, "standing": "certain", "digest": TRIALS[2].architecture.digest[:12]},
-        {"trial": 0, "error": 0.5, "latency": 0.001, "latency_low": 0.0009, "latency_high": 0.0011,
-         "parameters": 1000.0, "violation": 0.0, "standing": "certain", "digest": TRIALS[0].architecture.digest[:12]},
+        {
+            "trial": 2,
+            "error": 0.25,
+            "latency": 0.003,
+            "latency_low": 0.003,
+            "latency_high": 0.003,
+            "parameters": 1000.0,
+            "violation": 0.0,
+            "standing": "certain",
+            "digest": TRIALS[2].architecture.digest[:12],
+        },
+        {
+            "trial": 0,
+            "error": 0.5,
+            "latency": 0.001,
+            "latency_low": 0.0009,
+            "latency_high": 0.0011,
+            "parameters": 1000.0,
+            "violation": 0.0,
+            "standing": "certain",
+            "digest": TRIALS[0].architecture.digest[:12],
+        },
     ]
 
 
@@ -64,31 +98,49 @@ def test_a_violation_is_the_share_beyond_the_limit():
 def test_csv_is_the_rows_under_their_names():
     """Read back with a reader that did not write it."""
     table = list(csv.DictReader(io.StringIO(as_csv(SPEC, TRIALS, FRONT))))
-    assert table == [{key: str(value) for key, value in row.items()} for row in rows(SPEC, TRIALS, FRONT)]
+    assert table == [
+        {key: str(value) for key, value in row.items()} for row in rows(SPEC, TRIALS, FRONT)
+    ]
     assert as_csv(SPEC, TRIALS, FRONT).splitlines()[0] == (
-        "trial,error,latency,latency_low,latency_high,parameters,violation,standing,digest")
+        "trial,error,latency,latency_low,latency_high,parameters,violation,standing,digest"
+    )
 
 
 def test_csv_holds_figures_that_only_some_members_have():
     """The others' places stay empty."""
-    memory = Measurement(metric="peak_memory", unit="B", value=64.0, ci_low=60.0, ci_high=70.0, method="counter")
+    memory = Measurement(
+        metric="peak_memory", unit="B", value=64.0, ci_low=60.0, ci_high=70.0, method="counter"
+    )
     more = replace(TRIALS[0], evaluation=TRIALS[0].evaluation.with_measurements([memory]))
     table = list(csv.DictReader(io.StringIO(as_csv(SPEC, TRIALS | {0: more}, FRONT))))
-    assert [(row["peak_memory_low"], row["peak_memory_high"]) for row in table] == [("", ""), ("60.0", "70.0")]
+    assert [(row["peak_memory_low"], row["peak_memory_high"]) for row in table] == [
+        ("", ""),
+        ("60.0", "70.0"),
+    ]
 
 
 def test_csv_of_an_empty_front_is_one_line():
     """So that what reads it finds a heading."""
-    assert as_csv(SPEC, {}, ParetoFront(members=(), hypervolume=None, after=0, feasible=False)) == "trial\n"
+    assert (
+        as_csv(SPEC, {}, ParetoFront(members=(), hypervolume=None, after=0, feasible=False))
+        == "trial\n"
+    )
 
 
 def test_json_is_the_rows_with_their_architectures():
     """From which the same networks are built again."""
     found = json.loads(as_json(SPEC, TRIALS, FRONT))
     members = found.pop("members")
-    assert found == {"study": "hand", "feasible": True, "hypervolume": 0.002, "after": 3, "possible": []}
+    assert found == {
+        "study": "hand",
+        "feasible": True,
+        "hypervolume": 0.002,
+        "after": 3,
+        "possible": [],
+    }
     assert [Architecture.from_dict(member.pop("architecture")) for member in members] == [
-        TRIALS[number].architecture for number in FRONT.members]
+        TRIALS[number].architecture for number in FRONT.members
+    ]
     assert members == rows(SPEC, TRIALS, FRONT)
 
 

@@ -34,22 +34,46 @@ def proposer(*objectives, make=known_cost, seed=0, informed=True):
 
 
 def trained(number, params, state=TrialState.COMPLETE):
-    """A trial with an error that falls with the MACs and a latency of a nanosecond per element moved."""
+    """A trial with an error that falls with the MACs and a latency of a nanosecond per element
+    moved.
+    """
     network = SPACE.decode(params)
     counts = totals(network, 224, 10)
     error = min(0.95, 0.1 + 2.0 / (counts["macs"] / 1e6) ** 0.35)
     latency = counts["memory_access_cost"] * 1e-9
-    figures = {"macs": Measurement.counted("macs", "1", counts["macs"]),
-               "latency": Measurement(metric="latency", unit="s", value=latency, ci_low=latency, ci_high=latency,
-                                      kind=Kind.MODELLED, method="arithmetic")}
+    figures = {
+        "macs": Measurement.counted("macs", "1", counts["macs"]),
+        "latency": Measurement(
+            metric="latency",
+            unit="s",
+            value=latency,
+            ci_low=latency,
+            ci_high=latency,
+            kind=Kind.MODELLED,
+            method="arithmetic",
+        ),
+    }
     rung = Rung(epochs=1, error=error, train_loss=1.0, images=1, train_s=0, validation_s=0)
-    evaluation = Evaluation() if state is TrialState.RUNNING else Evaluation(measurements=figures, rungs=(rung,))
-    return Trial(number=number, params=params, architecture=network, seed=0, state=state, evaluation=evaluation)
+    evaluation = (
+        Evaluation()
+        if state is TrialState.RUNNING
+        else Evaluation(measurements=figures, rungs=(rung,))
+    )
+    return Trial(
+        number=number,
+        params=params,
+        architecture=network,
+        seed=0,
+        state=state,
+        evaluation=evaluation,
+    )
 
 
 def records(length, seed=0):
     chance = random.Random(seed)
-    return [trained(n, {c.name: chance.choice(c.values) for c in SPACE.choices}) for n in range(length)]
+    return [
+        trained(n, {c.name: chance.choice(c.values) for c in SPACE.choices}) for n in range(length)
+    ]
 
 
 def searched(found, length):
@@ -66,7 +90,10 @@ def test_a_study_that_names_no_sampler_has_this_one():
     """And as the page of the study file says."""
     spec = StudySpec(name="s", space="osa_tiny", objectives=(ERROR,))
     assert plugins.load("nas.samplers", spec.sampler) is known_cost
-    assert "| `sampler` | `known-cost` |" in (Path(__file__).parents[2] / "docs" / "study-file.md").read_text()
+    assert (
+        "| `sampler` | `known-cost` |"
+        in (Path(__file__).parents[2] / "docs" / "study-file.md").read_text()
+    )
 
 
 def test_totals_are_counts():
@@ -74,12 +101,16 @@ def test_totals_are_counts():
     for trial in records(40):
         whole = count(trial.architecture, 224, 10)
         assert totals(trial.architecture, 224, 10) == {
-            "parameters": whole.parameters, "macs": whole.macs, "memory_access_cost": whole.memory_access_cost}
+            "parameters": whole.parameters,
+            "macs": whole.macs,
+            "memory_access_cost": whole.memory_access_cost,
+        }
 
 
 def test_the_first_trials_are_those_of_random():
-    """With the same seed, also where no cost can be counted: so a comparison begins at the same point, and the sampler
-    is never behind there."""
+    """With the same seed, also where no cost can be counted: so a comparison begins at the same
+    point, and the sampler is never behind there.
+    """
     found, other = proposer(ERROR, MACS), proposer(ERROR, MACS, make=samplers.random)
     first = known_cost_module.FIRST
     assert [proposer(ERROR, LATENCY, informed=False).ask()[1]] == [other.ask()[1]]
@@ -89,14 +120,25 @@ def test_the_first_trials_are_those_of_random():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_first_trial_from_which_nothing_can_be_gained_is_replaced(seed):
-    """Those of `random` that cost less than the reference stay, others are networks that do; a limit comes first."""
-    costly, other = replace(MACS, reference=2e9), proposer(ERROR, MACS, make=samplers.random, seed=seed)
+    """Those of `random` that cost less than the reference stay, others are networks that do; a
+    limit comes first.
+    """
+    costly, other = (
+        replace(MACS, reference=2e9),
+        proposer(ERROR, MACS, make=samplers.random, seed=seed),
+    )
     found = proposer(ERROR, costly, seed=seed)
-    first, usual = ([each.ask()[1] for _ in range(known_cost_module.FIRST)] for each in (found, other))
-    macs, before = ([totals(SPACE.decode(params), 224, 10)["macs"] for params in each] for each in (first, usual))
+    first, usual = (
+        [each.ask()[1] for _ in range(known_cost_module.FIRST)] for each in (found, other)
+    )
+    macs, before = (
+        [totals(SPACE.decode(params), 224, 10)["macs"] for params in each]
+        for each in (first, usual)
+    )
     assert max(macs) < 2e9 < max(before)
     assert [params for params, cost in zip(first, before, strict=True) if cost < 2e9] == [
-        params for params, cost in zip(usual, before, strict=True) if cost < 2e9]
+        params for params, cost in zip(usual, before, strict=True) if cost < 2e9
+    ]
     unlike = proposer(ERROR, replace(costly, reference=1e3, limit=2e9), seed=seed).ask()[1]
     assert totals(SPACE.decode(unlike), 224, 10)["macs"] <= 2e9
 
@@ -134,7 +176,9 @@ def test_no_proposal_repeats_a_network_that_is_known_or_running():
 
 
 def test_a_running_trial_makes_the_model_surer_but_not_better():
-    """At its network the mean stays, the deviation falls, and its predicted losses count for the front."""
+    """At its network the mean stays, the deviation falls, and its predicted losses count for the
+    front.
+    """
     found = proposer(ERROR, MACS)
     found.rebuild(records(30))
     before = _Knowledge(found._problem, found._study.get_trials())
@@ -143,7 +187,10 @@ def test_a_running_trial_makes_the_model_surer_but_not_better():
     here = after.vectors[-1:]
     assert found._problem.params(here[0]) == params
     at = after.encode(here)
-    (mean, deviation), (mean_then, deviation_then) = before._model.predict(at), after._model.predict(at)
+    (mean, deviation), (mean_then, deviation_then) = (
+        before._model.predict(at),
+        after._model.predict(at),
+    )
     assert mean_then == pytest.approx(mean, rel=1e-3)
     assert deviation_then < 0.8 * deviation
     assert here[0].tolist() in after.front[0].tolist()
@@ -151,11 +198,20 @@ def test_a_running_trial_makes_the_model_surer_but_not_better():
 
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 def test_where_trainings_are_noisy_the_front_is_of_posterior_means(noise):
-    """Which are nearer to what is true of its networks than what one training of each gave; else of what was seen."""
+    """Which are nearer to what is true of its networks than what one training of each gave; else of
+    what was seen.
+    """
     chance, observed, true = random.Random(2), [], []
-    common, varied = records(1, seed=2)[0].params, ("stem_mid", "depthwise", "stage2.mid_channels", "stage2.num_layers")
+    common, varied = (
+        records(1, seed=2)[0].params,
+        ("stem_mid", "depthwise", "stage2.mid_channels", "stage2.num_layers"),
+    )
     for number in range(60):
-        changed = {choice.name: chance.choice(choice.values) for choice in SPACE.choices if choice.name in varied}
+        changed = {
+            choice.name: chance.choice(choice.values)
+            for choice in SPACE.choices
+            if choice.name in varied
+        }
         trial = trained(number, {**common, **changed})
         true.append(math.log(trial.evaluation.value("error")))
         rung = replace(trial.evaluation.rungs[0], error=math.exp(true[-1] + chance.gauss(0, noise)))
@@ -186,16 +242,21 @@ def test_of_a_long_history_the_front_and_the_newest_trials_tell(monkeypatch):
     front = known.encode(known.front[0]).tolist()
     assert 1 < len(front) < 20
     assert all(member in told for member in front)
-    newest = known.encode(known.vectors[-(20 - len(front)):]).tolist()
+    newest = known.encode(known.vectors[-(20 - len(front)) :]).tolist()
     assert all(member in told for member in newest)
 
 
-@pytest.mark.parametrize("objectives", [(ERROR, MACS), (ERROR, LATENCY), (ERROR, MACS, LATENCY), (ERROR,), (MACS,)])
+@pytest.mark.parametrize(
+    "objectives", [(ERROR, MACS), (ERROR, LATENCY), (ERROR, MACS, LATENCY), (ERROR,), (MACS,)]
+)
 def test_a_sampler_rebuilt_from_the_record_proposes_the_same(objectives):
     """With counted, measured and no costs; with two trials running."""
     found = proposer(*objectives)
     trials = searched(found, 14)
-    running = [trained(number, params, TrialState.RUNNING) for number, params, _ in (found.ask(), found.ask())]
+    running = [
+        trained(number, params, TrialState.RUNNING)
+        for number, params, _ in (found.ask(), found.ask())
+    ]
     other = proposer(*objectives)
     other.rebuild([*trials, *running])
     assert other.ask()[:2] == found.ask()[:2]
@@ -220,7 +281,9 @@ def at_latency(trial, times):
 
 
 def test_a_network_that_is_slower_than_predicted_is_passed_over():
-    """Once it is measured, and not where it is as fast as was predicted; two in a row at most are."""
+    """Once it is measured, and not where it is as fast as was predicted; two in a row at most
+    are.
+    """
     found = proposer(ERROR, LATENCY)
     found.rebuild(records(30))
     for passed in (True, True, False):
@@ -234,13 +297,27 @@ def test_a_network_that_is_slower_than_predicted_is_passed_over():
 
 
 def test_only_a_surprise_of_a_measurement_passes_a_network_over(monkeypatch):
-    """Not a sampler that knows nothing, not counted costs, not before there is a model, not where few are left or no
-    other is expected to keep a limit."""
+    """Not a sampler that knows nothing, not counted costs, not before there is a model, not where
+    few are left or no other is expected to keep a limit.
+    """
+
     def asked(*objectives, make=known_cost, length=30, times=20.0):
         found = proposer(*objectives, make=make)
-        found.rebuild([replace(t, evaluation=replace(t.evaluation, measurements={
-            **t.evaluation.measurements, "late": Measurement.counted("late", "1", 1 + t.number)}))
-            for t in records(length)])
+        found.rebuild(
+            [
+                replace(
+                    t,
+                    evaluation=replace(
+                        t.evaluation,
+                        measurements={
+                            **t.evaluation.measurements,
+                            "late": Measurement.counted("late", "1", 1 + t.number),
+                        },
+                    ),
+                )
+                for t in records(length)
+            ]
+        )
         number, params, _ = found.ask()
         return found.passes_over(at_latency(trained(number, params), times))
 
@@ -258,7 +335,9 @@ def test_only_a_surprise_of_a_measurement_passes_a_network_over(monkeypatch):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_measured_limit_that_few_keep_is_found_before_anything_was_trained(seed):
-    """One network of two hundred is within it; of forty proposals half are, and no other was trained."""
+    """One network of two hundred is within it; of forty proposals half are, and no other was
+    trained.
+    """
     latencies = sorted(t.evaluation.value("latency") for t in records(1000, seed=1))
     limited = replace(LATENCY, limit=latencies[5])
     found, within = proposer(ERROR, limited, seed=seed), 0
@@ -267,29 +346,43 @@ def test_a_measured_limit_that_few_keep_is_found_before_anything_was_trained(see
         trial = trained(number, params)
         beyond = trial.evaluation.value("latency") > limited.limit
         within += not beyond
-        found.tell(replace(trial, state=TrialState.STOPPED, evaluation=replace(trial.evaluation, rungs=()))
-                   if beyond else trial)
+        found.tell(
+            replace(trial, state=TrialState.STOPPED, evaluation=replace(trial.evaluation, rungs=()))
+            if beyond
+            else trial
+        )
     assert within >= 20
 
 
 def test_a_stopped_trial_counts_as_what_would_have_become_of_it_and_not_for_sure():
-    """Errors halve from the first rung to the last, more or less. Where one trial was stopped the model expects half of
-    its error, less surely than where a trial ended."""
+    """Errors halve from the first rung to the last, more or less. Where one trial was stopped the
+    model expects half of its error, less surely than where a trial ended.
+    """
+
     def at_rungs(trial, errors, state):
-        rungs = tuple(Rung(epochs=n + 1, error=error, train_loss=1.0, images=1, train_s=0, validation_s=0)
-                      for n, error in enumerate(errors))
+        rungs = tuple(
+            Rung(epochs=n + 1, error=error, train_loss=1.0, images=1, train_s=0, validation_s=0)
+            for n, error in enumerate(errors)
+        )
         return replace(trial, state=state, evaluation=replace(trial.evaluation, rungs=rungs))
 
     *done, last = records(31)
-    done = [at_rungs(trial, (2 * error * (0.99 if trial.number % 2 else 1.01), error), TrialState.COMPLETE)
-            for trial in done if (error := trial.evaluation.value("error") / 2)]
+    done = [
+        at_rungs(
+            trial, (2 * error * (0.99 if trial.number % 2 else 1.01), error), TrialState.COMPLETE
+        )
+        for trial in done
+        if (error := trial.evaluation.value("error") / 2)
+    ]
     seen = {}
     stopped, complete = TrialState.STOPPED, TrialState.COMPLETE
     for errors, state in (((0.8,), stopped), ((0.2,), stopped), ((0.8, 0.4), complete)):
         found = proposer(ERROR, MACS)
         found.rebuild([*done, at_rungs(last, errors, state)])
         known = _Knowledge(found._problem, found._study.get_trials())
-        seen[errors] = [float(each[0]) for each in known._model.predict(known.encode(known.vectors[-1:]))]
+        seen[errors] = [
+            float(each[0]) for each in known._model.predict(known.encode(known.vectors[-1:]))
+        ]
         assert (len(known._observed[0]) == 31) is (state is complete)
     (high, unsure), (low, _), (ended, sure) = seen.values()
     assert math.exp(high) == pytest.approx(0.4, rel=0.1)
@@ -316,7 +409,9 @@ def test_mutate_front_proposes_neighbours_of_the_front():
 
 
 def test_what_a_model_has_learned_does_not_depend_on_what_was_asked_before():
-    """Asked after every point or for the first time after sixty: the same hyperparameters, chosen anew now and then."""
+    """Asked after every point or for the first time after sixty: the same hyperparameters, chosen
+    anew now and then.
+    """
     rng = np.random.default_rng(0)
     inputs, columns = rng.random((60, 3)), Columns(np.arange(3), np.full(3, -1))
     outputs = np.sin(5 * inputs[:, 0]) + inputs[:, 1] + 0.05 * rng.normal(size=60)
@@ -332,19 +427,30 @@ def test_what_a_model_has_learned_does_not_depend_on_what_was_asked_before():
 
 
 def test_few_ordered_values_are_the_more_alike_the_fewer_steps_lie_between_them():
-    """Of four values the squared distance is a third for each step; of two without order it is one."""
+    """Of four values the squared distance is a third for each step; of two without order it
+    is one.
+    """
     choices = (Choice(name="width", values=(8, 16, 32, 64)), Choice(name="kind", values=("a", "b")))
-    problem = Problem(choices=choices, objectives=(), distributions={}, identify=str, counts=lambda _: {})
+    problem = Problem(
+        choices=choices, objectives=(), distributions={}, identify=str, counts=lambda _: {}
+    )
     at = surrogate.Encoder(problem)(np.array([[0, 0], [1, 0], [3, 0], [0, 1]]))
     assert ((at - at[0]) ** 2).sum(axis=1) == pytest.approx([0, 1 / 3, 1, 1])
 
 
 def test_how_often_a_value_occurs_is_an_input_where_choices_share_their_values():
-    """Two of three choices have the same operations: a column for each operation, one length scale for all of them, and
-    one for each operation wherever it is."""
+    """Two of three choices have the same operations: a column for each operation, one length scale
+    for all of them, and one for each operation wherever it is.
+    """
     kinds = ("conv", "pool", "skip")
-    choices = (Choice(name="a", values=kinds), Choice(name="b", values=(False, True)), Choice(name="c", values=kinds))
-    problem = Problem(choices=choices, objectives=(), distributions={}, identify=str, counts=lambda _: {})
+    choices = (
+        Choice(name="a", values=kinds),
+        Choice(name="b", values=(False, True)),
+        Choice(name="c", values=kinds),
+    )
+    problem = Problem(
+        choices=choices, objectives=(), distributions={}, identify=str, counts=lambda _: {}
+    )
     encode = surrogate.Encoder(problem)
     at = encode(np.array([[0, 0, 0], [0, 0, 2], [2, 0, 0]]))
     assert at[:, -3:].tolist() == [[1, 0, 0], [0.5, 0, 0.5], [0.5, 0, 0.5]]
@@ -359,8 +465,14 @@ def hidden(network):
 
 def search_by_scores(scores, length=24):
     """`hidden` of what a search proposes where the error is nothing else."""
-    found = Proposer(space=SPACE, objectives=(ERROR, MACS), make_sampler=known_cost, seed=0, scores=scores,
-                     counts=partial(totals, image_size=224, num_classes=10))
+    found = Proposer(
+        space=SPACE,
+        objectives=(ERROR, MACS),
+        make_sampler=known_cost,
+        seed=0,
+        scores=scores,
+        counts=partial(totals, image_size=224, num_classes=10),
+    )
     found_hidden = []
     for _ in range(length):
         number, params, _ = found.ask()
@@ -373,8 +485,10 @@ def search_by_scores(scores, length=24):
 
 
 def test_a_score_that_tells_the_error_is_used_and_computed_for_few():
-    """What is proposed is better by half where the model has the score; it is computed for those trained, a few for its
-    scale, and the best candidates of each proposal. One that is sometimes minus infinity does no harm."""
+    """What is proposed is better by half where the model has the score; it is computed for those
+    trained, a few for its scale, and the best candidates of each proposal. One that is sometimes
+    minus infinity does no harm.
+    """
     asked = []
 
     def score(network):

@@ -22,28 +22,40 @@ from nas.model.hooks import tally
 from nas.testing.fake_meter import FakeMeter
 
 PUBLISHED_PARAMETERS = 3_525_736
-TINY = Architecture(stem_channels=(8, 8, 8), stem=Stem.CIFAR,
-                    stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=2),) * 3)
+TINY = Architecture(
+    stem_channels=(8, 8, 8),
+    stem=Stem.CIFAR,
+    stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=2),) * 3,
+)
 
 
 @pytest.fixture
 def subject():
     """VoVNet-27-slim for ImageNet's classes at 64 pixels, on the fake meter."""
-    return Subject(architecture=published("vovnet27_slim"), plan=MeasurementPlan(image_size=64), num_classes=1000,
-                   meter=FakeMeter())
+    return Subject(
+        architecture=published("vovnet27_slim"),
+        plan=MeasurementPlan(image_size=64),
+        num_classes=1000,
+        meter=FakeMeter(),
+    )
 
 
 @pytest.mark.parametrize("stage", list(Stage))
 def test_registered_metrics_carry_their_own_name(stage):
-    """Each entry point of nas.measuring.metrics is a metric of the name it is registered under; no stage is empty."""
+    """Each entry point of nas.measuring.metrics is a metric of the name it is registered under; no
+    stage is empty.
+    """
     metrics = {name: plugins.load("nas.metrics", name) for name in plugins.names("nas.metrics")}
-    assert {name: metric.name for name, metric in metrics.items()} == {name: name for name in metrics}
+    assert {name: metric.name for name, metric in metrics.items()} == {
+        name: name for name in metrics
+    }
     assert any(metric.stage is stage for metric in metrics.values())
 
 
 def test_counts_are_the_published_ones(subject):
-    """Parameters as in the authors' code at any image size; at twice the side four times the MACs, but for the
-    classifier's 512 * 1000; memory access cost from the plan's size."""
+    """Parameters as in the authors' code at any image size; at twice the side four times the MACs,
+    but for the classifier's 512 * 1000; memory access cost from the plan's size.
+    """
     assert PARAMETERS.measure(subject).value == PUBLISHED_PARAMETERS
     double = replace(subject, plan=MeasurementPlan(image_size=128))
     assert 4 * MACS.measure(subject).value - MACS.measure(double).value == 3 * 512 * 1000
@@ -52,24 +64,39 @@ def test_counts_are_the_published_ones(subject):
     assert (found.value, found.unit, found.kind) == (expected, "1", Kind.COUNTED)
 
 
-@pytest.mark.parametrize(("precision", "batch", "mac_j", "size"), [
-    ("fp32", 1, 4.6e-12, 4), ("tf32", 4, 4.6e-12, 4), ("fp16", 1, 1.5e-12, 2), ("bf16", 8, 1.5e-12, 2)])
+@pytest.mark.parametrize(
+    ("precision", "batch", "mac_j", "size"),
+    [
+        ("fp32", 1, 4.6e-12, 4),
+        ("tf32", 4, 4.6e-12, 4),
+        ("fp16", 1, 1.5e-12, 2),
+        ("bf16", 8, 1.5e-12, 2),
+    ],
+)
 def test_modelled_energy_is_horowitz_s_table(subject, precision, batch, mac_j, size):
-    """From what hooks count on the built network: operations, weights once per batch from DRAM, the rest from SRAM."""
+    """From what hooks count on the built network: operations, weights once per batch from DRAM, the
+    rest from SRAM.
+    """
     model = subject.model
     counts = tally(model, 64)
     weights = sum(p.numel() for p in model.parameters() if p.ndim > 1)
-    found = MODELLED_ENERGY.measure(replace(subject, plan=MeasurementPlan(image_size=64, precision=precision,
-                                                                          batch_size=batch)))
-    expected = (counts.macs * mac_j + weights * size / batch * 160e-12
-                + (counts.memory_access_cost - weights) * size * 1.25e-12)
+    found = MODELLED_ENERGY.measure(
+        replace(subject, plan=MeasurementPlan(image_size=64, precision=precision, batch_size=batch))
+    )
+    expected = (
+        counts.macs * mac_j
+        + weights * size / batch * 160e-12
+        + (counts.memory_access_cost - weights) * size * 1.25e-12
+    )
     assert found.value == pytest.approx(expected, rel=1e-12)
     assert (found.kind, found.unit, found.method) == (Kind.MODELLED, "J", "horowitz2014-45nm/1")
 
 
 def test_no_study_holds_measured_and_modelled_energy():
     """They would share a front."""
-    objectives = tuple(Objective(metric=metric, reference=1.0) for metric in ("energy", "error", "modelled_energy"))
+    objectives = tuple(
+        Objective(metric=metric, reference=1.0) for metric in ("energy", "error", "modelled_energy")
+    )
     with pytest.raises(InvalidValueError, match="no front holds the two"):
         StudySpec(name="s", space="osa_tiny", objectives=objectives)
 
@@ -88,7 +115,9 @@ def test_energy_with_a_sensor_is_available(subject):
 
 def test_an_unknown_runtime_is_refused_before_the_start(subject):
     """Every measured metric says which runtimes there are."""
-    told = check_available([LATENCY, MACS, PEAK_MEMORY], subject.meter, MeasurementPlan(runtime="abacus"))
+    told = check_available(
+        [LATENCY, MACS, PEAK_MEMORY], subject.meter, MeasurementPlan(runtime="abacus")
+    )
     reason = "no 'abacus' among the runtimes; there are: eager, graph, compile, onnxruntime"
     assert told == [f"{name}: {reason}" for name in ("latency", "peak_memory")]
 
@@ -98,8 +127,11 @@ def test_more_threads_than_cores_are_refused_before_the_start(subject):
     cores = len(os.sched_getaffinity(0))
     subject.meter.device = replace(subject.meter.device, kind="cpu")
     assert check_available([LATENCY], subject.meter, MeasurementPlan(threads=cores)) == []
-    told, = check_available([LATENCY, MACS], subject.meter, MeasurementPlan(threads=cores + 1))
-    assert told == f"latency: there are {cores} cores, so measurement.threads must be at most {cores}, not {cores + 1}"
+    (told,) = check_available([LATENCY, MACS], subject.meter, MeasurementPlan(threads=cores + 1))
+    assert (
+        told
+        == f"latency: there are {cores} cores, so measurement.threads must be at most {cores}, not {cores + 1}"
+    )
     subject.meter.device = replace(subject.meter.device, kind="cuda")
     assert check_available([LATENCY], subject.meter, MeasurementPlan(threads=cores + 1)) == []
 
@@ -111,7 +143,9 @@ def test_the_error_is_not_measured(subject):
 
 
 def test_a_subject_is_the_same_network_every_time(subject):
-    """Weights and BatchNorm statistics are the same each time, and the caller's random state is untouched."""
+    """Weights and BatchNorm statistics are the same each time, and the caller's random state is
+    untouched.
+    """
     tiny = replace(subject, architecture=TINY)
     state = torch.random.get_rng_state()
     one, other = tiny.model.state_dict(), replace(tiny).model.state_dict()
@@ -123,12 +157,16 @@ def test_activations_of_a_subject_keep_their_size(subject):
     """After calibration a normal image gives outputs of ordinary size, neither 0 nor huge."""
     model = replace(subject, architecture=TINY).model
     with torch.no_grad():
-        features = model.eval()(torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
+        features = model.eval()(
+            torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+        )
     assert 1e-3 < features.std() < 1e3
 
 
 def test_peak_memory_and_unavailable_energy_of_a_subject(subject):
-    """Peak memory is at least weights and input and is in bytes; energy without a sensor has a reason and no value."""
+    """Peak memory is at least weights and input and is in bytes; energy without a sensor has a
+    reason and no value.
+    """
     tiny = replace(subject, architecture=TINY)
     found = PEAK_MEMORY.measure(tiny)
     parameters = sum(p.numel() for p in tiny.model.parameters())

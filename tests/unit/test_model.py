@@ -1,4 +1,6 @@
-"""The torch module: counts as the numbers say, learns everywhere, and is the network that its settings name."""
+"""The torch module: counts as the numbers say, learns everywhere, and is the network that its
+settings name.
+"""
 
 import ast
 import copy
@@ -24,7 +26,11 @@ from nas.model import VoVNet, build, vovnet
 from nas.model.hooks import count_by_hooks
 from search_spaces import osa_cifar, osa_detection, osa_tiny
 
-SHIPPED = {"osa_cifar": osa_cifar.SPACE, "osa_detection": osa_detection.SPACE, "osa_tiny": osa_tiny.SPACE}
+SHIPPED = {
+    "osa_cifar": osa_cifar.SPACE,
+    "osa_detection": osa_detection.SPACE,
+    "osa_tiny": osa_tiny.SPACE,
+}
 
 
 def weightless(architecture: Architecture, num_classes: int) -> VoVNet:
@@ -62,20 +68,29 @@ SWITCHES = [
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_hooks_and_numbers_agree_on_published_networks(name):
     """Two ways to the same counts, at 224 pixels and 1000 classes."""
-    assert count_by_hooks(weightless(PUBLISHED[name], 1000), 224) == count(PUBLISHED[name], 224, 1000)
+    assert count_by_hooks(weightless(PUBLISHED[name], 1000), 224) == count(
+        PUBLISHED[name], 224, 1000
+    )
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_hooks_and_numbers_agree_on_random_networks(name, data):
-    """Any point of any space (5x5 kernels, both pools, all switches), any image, square or not, odd or even."""
+    """Any point of any space (5x5 kernels, both pools, all switches), any image, square or not, odd
+    or even.
+    """
     space = SHIPPED[name]
-    params = {choice.name: data.draw(st.sampled_from(choice.values), choice.name) for choice in space.choices}
+    params = {
+        choice.name: data.draw(st.sampled_from(choice.values), choice.name)
+        for choice in space.choices
+    }
     architecture = space.decode(params)
     size = data.draw(st.tuples(st.integers(65, 160), st.integers(65, 160)), "image size")
     num_classes = data.draw(st.sampled_from([0, 1, 10]), "num_classes")
-    assert count_by_hooks(weightless(architecture, num_classes), size) == count(architecture, size, num_classes)
+    assert count_by_hooks(weightless(architecture, num_classes), size) == count(
+        architecture, size, num_classes
+    )
 
 
 @pytest.mark.parametrize(("stem", "padding"), list(product(Stem, PoolPadding)))
@@ -85,7 +100,10 @@ def test_sizes_are_torchs_for_every_small_image(stem, padding):
     model = seeded(architecture).eval()
     for pixels in range(1, 40):
         try:
-            real = [tuple(feature.shape[2:]) for feature in model.forward_features(images(1, 3, pixels, pixels))]
+            real = [
+                tuple(feature.shape[2:])
+                for feature in model.forward_features(images(1, 3, pixels, pixels))
+            ]
         except RuntimeError:
             with pytest.raises(InvalidValueError):
                 stage_sizes(architecture, (pixels, pixels))
@@ -103,9 +121,13 @@ def test_counting_leaves_the_model_alone():
     assert not any(module._forward_hooks for module in model.modules())
 
 
-@pytest.mark.parametrize("switches", SWITCHES, ids=lambda s: "-".join(str(value) for value in s.values()))
+@pytest.mark.parametrize(
+    "switches", SWITCHES, ids=lambda s: "-".join(str(value) for value in s.values())
+)
 def test_every_network_learns_everywhere(switches):
-    """Logits have the right shape and are finite; every parameter gets a finite gradient that is not zero."""
+    """Logits have the right shape and are finite; every parameter gets a finite gradient that is
+    not zero.
+    """
     model = seeded(small(**switches))
     logits = model(images(4, 3, 64, 64))
     assert logits.shape == (4, 10)
@@ -117,16 +139,22 @@ def test_every_network_learns_everywhere(switches):
         assert parameter.grad.abs().max() > 0, name
 
 
-@pytest.mark.parametrize("switches", SWITCHES, ids=lambda s: "-".join(str(value) for value in s.values()))
+@pytest.mark.parametrize(
+    "switches", SWITCHES, ids=lambda s: "-".join(str(value) for value in s.values())
+)
 def test_relu_in_place_corrupts_nothing(switches):
-    """Features, logits and gradients equal, bit for bit, those of the same network with ReLU out of place."""
+    """Features, logits and gradients equal, bit for bit, those of the same network with ReLU out of
+    place.
+    """
     model = seeded(small(**switches))
     twin = copy.deepcopy(model)
     for module in twin.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = False
     batch = images(2, 3, 64, 64)
-    for ours, theirs in zip(model.forward_features(batch), twin.forward_features(batch), strict=True):
+    for ours, theirs in zip(
+        model.forward_features(batch), twin.forward_features(batch), strict=True
+    ):
         assert torch.equal(ours, theirs)
     model(batch).square().sum().backward()
     twin(batch).square().sum().backward()
@@ -134,14 +162,25 @@ def test_relu_in_place_corrupts_nothing(switches):
         assert torch.equal(ours.grad, theirs.grad)
 
 
-@pytest.mark.parametrize("changes", [
-    {"stem": Stem.CIFAR}, {"stem": Stem.PAPER}, {"residual": True}, {"depthwise": True},
-    {"attention": Attention.LAST}, {"attention": Attention.ALL}, {"pool_padding": PoolPadding.SAME},
-], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stem": Stem.CIFAR},
+        {"stem": Stem.PAPER},
+        {"residual": True},
+        {"depthwise": True},
+        {"attention": Attention.LAST},
+        {"attention": Attention.ALL},
+        {"pool_padding": PoolPadding.SAME},
+    ],
+    ids=str,
+)
 def test_each_switch_changes_the_network(changes):
     """Either its weights are others, or with equal weights its outputs are."""
     plain, switched = seeded(small()).eval(), seeded(small(**changes)).eval()
-    shapes = [{name: value.shape for name, value in net.state_dict().items()} for net in (plain, switched)]
+    shapes = [
+        {name: value.shape for name, value in net.state_dict().items()} for net in (plain, switched)
+    ]
     if shapes[0] == shapes[1]:
         switched.load_state_dict(plain.state_dict())
         batch = images(1, 3, 64, 64)
@@ -149,7 +188,9 @@ def test_each_switch_changes_the_network(changes):
 
 
 def test_equal_digests_are_equal_networks_and_others_are_not():
-    """Over the whole tiny space, with one seed: as many different outputs as digests, one to one."""
+    """Over the whole tiny space, with one seed: as many different outputs as digests, one to
+    one.
+    """
     space = osa_tiny.SPACE
     names = [choice.name for choice in space.choices]
     outputs = defaultdict(set)
@@ -168,19 +209,33 @@ def test_feature_info_is_what_comes_out(stem, padding):
     model = seeded(small(stem=stem, pool_padding=padding)).eval()
     seen = []
     for info in model.feature_info:
-        model.get_submodule(info["module"]).register_forward_hook(lambda _, __, output: seen.append(output))
+        model.get_submodule(info["module"]).register_forward_hook(
+            lambda _, __, output: seen.append(output)
+        )
     features = model.forward_features(images(1, 3, 64, 96))
     assert len(features) == len(model.feature_info) == 4
     for info, feature, output in zip(model.feature_info, features, seen, strict=True):
         assert feature is output
-        assert feature.shape == (1, info["num_chs"], 64 // info["reduction"], 96 // info["reduction"])
+        assert feature.shape == (
+            1,
+            info["num_chs"],
+            64 // info["reduction"],
+            96 // info["reduction"],
+        )
 
 
 def test_published_strides_are_those_of_detectors():
-    """VoVNet-39 gives 256, 512, 768 and 1024 channels at strides 4, 8, 16 and 32, by either stem."""
+    """VoVNet-39 gives 256, 512, 768 and 1024 channels at strides 4, 8, 16 and 32, by either
+    stem.
+    """
     for name in ("vovnet39", "vovnet39_paper"):
         info = weightless(PUBLISHED[name], 0).feature_info
-        assert [(each["num_chs"], each["reduction"]) for each in info] == [(256, 4), (512, 8), (768, 16), (1024, 32)]
+        assert [(each["num_chs"], each["reduction"]) for each in info] == [
+            (256, 4),
+            (512, 8),
+            (768, 16),
+            (1024, 32),
+        ]
 
 
 def test_without_classes_the_pooled_features_come_out():
@@ -204,8 +259,16 @@ def test_ese_scales_by_the_hard_sigmoid(bias, gate):
 def test_a_block_is_what_the_paper_says():
     """Layers in a chain, all concatenated once after the input, aggregated, plus the identity."""
     torch.manual_seed(0)
-    block = vovnet.OsaBlock(6, mid_channels=4, out_channels=6, num_layers=2, kernel_size=3, depthwise=False,
-                            attention=False, residual=True).eval()
+    block = vovnet.OsaBlock(
+        6,
+        mid_channels=4,
+        out_channels=6,
+        num_layers=2,
+        kernel_size=3,
+        depthwise=False,
+        attention=False,
+        residual=True,
+    ).eval()
     x = images(2, 6, 7, 7)
     first = block.conv_mid[0](x)
     second = block.conv_mid[1](first)
@@ -213,7 +276,9 @@ def test_a_block_is_what_the_paper_says():
 
 
 def test_initial_weights_are_kaimings():
-    """Standard deviation sqrt(2 / fan out) in every wide kernel, BatchNorm the identity, one seed one network."""
+    """Standard deviation sqrt(2 / fan out) in every wide kernel, BatchNorm the identity, one seed
+    one network.
+    """
     model = seeded(PUBLISHED["vovnet27_slim"])
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 30_000:
@@ -222,14 +287,19 @@ def test_initial_weights_are_kaimings():
         if isinstance(module, nn.BatchNorm2d):
             assert torch.equal(module.weight, torch.ones_like(module.weight))
     again = seeded(PUBLISHED["vovnet27_slim"])
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
 
 
 def test_channels_last_goes_through():
     """No layer brings the maps back to the other layout, so nothing is copied."""
     model = seeded(small(residual=True, attention="all")).to(memory_format=torch.channels_last)
     batch = images(2, 3, 64, 64).to(memory_format=torch.channels_last)
-    assert all(each.is_contiguous(memory_format=torch.channels_last) for each in model.forward_features(batch))
+    assert all(
+        each.is_contiguous(memory_format=torch.channels_last)
+        for each in model.forward_features(batch)
+    )
 
 
 @pytest.mark.parametrize("name", ["vovnet27_slim", "vovnet_v2_19_slim_dw"])
@@ -244,7 +314,9 @@ def test_one_graph_without_breaks(name):
         assert torch.equal(torch.export.export(model, (batch,)).module()(batch), logits)
 
 
-@pytest.mark.parametrize("wrong", [{"stem": "resnet"}, {"attention": "eca"}, {"pool_padding": "valid"}])
+@pytest.mark.parametrize(
+    "wrong", [{"stem": "resnet"}, {"attention": "eca"}, {"pool_padding": "valid"}]
+)
 def test_an_unknown_setting_is_refused(wrong):
     """The message names the setting and what it may be."""
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be one of"):
@@ -254,7 +326,11 @@ def test_an_unknown_setting_is_refused(wrong):
 def test_the_model_file_stands_alone(tmp_path):
     """It imports torch and the standard library only, and a copy elsewhere is the same network."""
     source = Path(vovnet.__file__).read_text(encoding="utf-8")
-    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    imports = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
     modules = {getattr(node, "module", None) or node.names[0].name for node in imports}
     assert {module.partition(".")[0] for module in modules} <= {"torch", *sys.stdlib_module_names}
     copied = tmp_path / "network.py"

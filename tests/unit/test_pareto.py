@@ -18,14 +18,18 @@ points = st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=12)
 
 
 def dominates(a, b):
-    return all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True))
+    return all(x <= y for x, y in zip(a, b, strict=True)) and any(
+        x < y for x, y in zip(a, b, strict=True)
+    )
 
 
 @given(points)
 def test_hypervolume_of_integer_points_is_the_number_of_dominated_unit_cubes(losses):
     reference = (5, 5, 5)
-    cubes = sum(any(all(p <= c for p, c in zip(point, corner, strict=True)) for point in losses)
-                for corner in product(range(5), repeat=3))
+    cubes = sum(
+        any(all(p <= c for p, c in zip(point, corner, strict=True)) for point in losses)
+        for corner in product(range(5), repeat=3)
+    )
     assert hypervolume(losses, reference) == cubes
 
 
@@ -66,15 +70,29 @@ OBJECTIVES = (Objective(metric="error", reference=1.0), Objective(metric="latenc
 
 def trial(number, error, latency, state=TrialState.COMPLETE, **changes):
     evaluation = Evaluation(
-        measurements={"latency": Measurement(metric="latency", unit="s", value=latency, method="given")},
-        rungs=(Rung(epochs=1, error=error, train_loss=1.0, images=1, train_s=0.0, validation_s=0.0),))
-    return replace(Trial(number=number, params={}, architecture=ARCHITECTURE, seed=0, evaluation=evaluation),
-                   state=state, **changes)
+        measurements={
+            "latency": Measurement(metric="latency", unit="s", value=latency, method="given")
+        },
+        rungs=(
+            Rung(epochs=1, error=error, train_loss=1.0, images=1, train_s=0.0, validation_s=0.0),
+        ),
+    )
+    return replace(
+        Trial(number=number, params={}, architecture=ARCHITECTURE, seed=0, evaluation=evaluation),
+        state=state,
+        **changes,
+    )
 
 
 def test_the_front_holds_what_no_feasible_trial_dominates_and_its_hypervolume_by_hand():
-    trials = [trial(0, 0.5, 2.0), trial(1, 0.2, 6.0), trial(2, 0.6, 3.0), trial(3, 0.1, 11.0),
-              trial(4, 0.0, 1.0, TrialState.STOPPED), trial(5, 0.2, 6.0, duplicate_of=1)]
+    trials = [
+        trial(0, 0.5, 2.0),
+        trial(1, 0.2, 6.0),
+        trial(2, 0.6, 3.0),
+        trial(3, 0.1, 11.0),
+        trial(4, 0.0, 1.0, TrialState.STOPPED),
+        trial(5, 0.2, 6.0, duplicate_of=1),
+    ]
     found = front(trials, OBJECTIVES)
     assert found.members == (1, 0)
     assert found.feasible
@@ -83,7 +101,10 @@ def test_the_front_holds_what_no_feasible_trial_dominates_and_its_hypervolume_by
 
 
 def test_where_nothing_is_feasible_the_least_violating_trials_are_shown():
-    found = front([trial(0, 0.5, 12.0), trial(1, 0.2, 11.0, TrialState.STOPPED), trial(2, 0.1, 30.0)], OBJECTIVES)
+    found = front(
+        [trial(0, 0.5, 12.0), trial(1, 0.2, 11.0, TrialState.STOPPED), trial(2, 0.1, 30.0)],
+        OBJECTIVES,
+    )
     assert found.members == (1,)
     assert not found.feasible
     assert found.hypervolume == 0
@@ -95,7 +116,10 @@ def test_without_a_reference_there_is_no_hypervolume():
 
 
 def test_a_maximised_metric_is_better_when_larger():
-    objectives = (Objective(metric="latency", direction=Direction.MAXIMIZE, reference=0.0), OBJECTIVES[0])
+    objectives = (
+        Objective(metric="latency", direction=Direction.MAXIMIZE, reference=0.0),
+        OBJECTIVES[0],
+    )
     found = front([trial(0, 0.5, 2.0), trial(1, 0.5, 3.0)], objectives)
     assert found.members == (1,)
     assert found.hypervolume == pytest.approx(3.0 * 0.5)
@@ -134,8 +158,9 @@ def test_without_intervals_certain_and_possible_are_the_front(losses):
 
 
 def test_overlapping_intervals_make_members_doubtful():
-    """The second is better in the error; in latency, 1.0 to 1.2 and 0.9 to 1.1, either may be. The third is beaten
-    whatever is true."""
+    """The second is better in the error; in latency, 1.0 to 1.2 and 0.9 to 1.1, either may be. The
+    third is beaten whatever is true.
+    """
     low = [(0.3, 1.0), (0.2, 0.9), (0.4, 2.0)]
     high = [(0.3, 1.2), (0.2, 1.1), (0.4, 2.2)]
     certain, possible = certainty(low, high)
@@ -150,33 +175,54 @@ def test_a_wide_interval_is_no_rival_of_itself():
 
 def measured(number, error, low, value, high, **others):
     """A trial whose latency has an interval."""
-    figure = Measurement(metric="latency", unit="s", value=value, ci_low=low, ci_high=high, method="given", **others)
+    figure = Measurement(
+        metric="latency", unit="s", value=value, ci_low=low, ci_high=high, method="given", **others
+    )
     there = trial(number, error, value)
     return replace(there, evaluation=there.evaluation.with_measurements([figure]))
 
 
 def test_a_difference_counts_only_beyond_the_intervals():
-    """0 is best in the error. 1 is faster by value but within the interval of 0; 2 is slower than 0 and worse, but
-    within the interval of 1; 3 is far behind; 4 is fast beyond doubt."""
-    trials = [measured(0, 0.2, 0.9, 1.0, 1.1), measured(1, 0.3, 0.8, 0.95, 1.1), measured(2, 0.4, 1.0, 1.05, 1.2),
-              measured(3, 0.5, 2.0, 2.1, 2.2), measured(4, 0.6, 0.1, 0.2, 0.3)]
+    """0 is best in the error. 1 is faster by value but within the interval of 0; 2 is slower than 0
+    and worse, but within the interval of 1; 3 is far behind; 4 is fast beyond doubt.
+    """
+    trials = [
+        measured(0, 0.2, 0.9, 1.0, 1.1),
+        measured(1, 0.3, 0.8, 0.95, 1.1),
+        measured(2, 0.4, 1.0, 1.05, 1.2),
+        measured(3, 0.5, 2.0, 2.1, 2.2),
+        measured(4, 0.6, 0.1, 0.2, 0.3),
+    ]
     assert standings(trials, OBJECTIVES) == {
-        0: Standing.CERTAIN, 1: Standing.PROBABLE, 2: Standing.POSSIBLE, 3: Standing.DOMINATED, 4: Standing.CERTAIN}
+        0: Standing.CERTAIN,
+        1: Standing.PROBABLE,
+        2: Standing.POSSIBLE,
+        3: Standing.DOMINATED,
+        4: Standing.CERTAIN,
+    }
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 6)] * 4), min_size=1, max_size=12))
 def test_standings_are_what_every_pair_says(rows):
     """Of many trials most are never compared; the outcome is that of comparing all of them."""
-    trials = [measured(number, error / 10, value - below, value, value + above)
-              for number, (error, value, below, above) in enumerate(rows)]
+    trials = [
+        measured(number, error / 10, value - below, value, value + above)
+        for number, (error, value, below, above) in enumerate(rows)
+    ]
 
     def dominated(trial, end_of_trial, end_of_other):
         """Whether another trial at one end of its interval dominates this one at one of its own."""
         error, latency = trial.bounds(OBJECTIVES)
         mine = (error[0], latency[end_of_trial])
-        rivals = [(e[0], each[end_of_other]) for other in trials if other is not trial
-                  for e, each in [other.bounds(OBJECTIVES)]]
-        return any(rival != mine and rival[0] <= mine[0] and rival[1] <= mine[1] for rival in rivals)
+        rivals = [
+            (e[0], each[end_of_other])
+            for other in trials
+            if other is not trial
+            for e, each in [other.bounds(OBJECTIVES)]
+        ]
+        return any(
+            rival != mine and rival[0] <= mine[0] and rival[1] <= mine[1] for rival in rivals
+        )
 
     found = standings(trials, OBJECTIVES)
     for trial in trials:
@@ -189,34 +235,62 @@ def test_a_measured_value_without_an_interval_is_certain_of_nothing():
     """A noisy median of too few blocks: it may be anything, so it makes the other doubtful too."""
     unknown = measured(0, 0.3, None, 1.0, None, status=Status.NOISY)
     assert standings([unknown, measured(1, 0.4, 0.5, 0.5, 0.5)], OBJECTIVES) == {
-        0: Standing.CERTAIN, 1: Standing.PROBABLE}
+        0: Standing.CERTAIN,
+        1: Standing.PROBABLE,
+    }
 
 
 def test_only_what_can_be_a_member_has_a_standing():
     """Not the stopped, the infeasible and the duplicates."""
-    trials = [trial(0, 0.5, 2.0), trial(1, 0.1, 11.0), trial(2, 0.0, 1.0, TrialState.STOPPED),
-              trial(3, 0.5, 2.0, duplicate_of=0)]
+    trials = [
+        trial(0, 0.5, 2.0),
+        trial(1, 0.1, 11.0),
+        trial(2, 0.0, 1.0, TrialState.STOPPED),
+        trial(3, 0.5, 2.0, duplicate_of=0),
+    ]
     assert standings(trials, OBJECTIVES) == {0: Standing.CERTAIN}
 
 
 def certified(there, low, high, session="2026-01-02", metric="latency"):
     """The trial with a certified figure besides."""
-    figure = Measurement(metric=CERTIFIED[metric], unit="s", value=(low + high) / 2, ci_low=low, ci_high=high,
-                         method="given", details={"session": session})
+    figure = Measurement(
+        metric=CERTIFIED[metric],
+        unit="s",
+        value=(low + high) / 2,
+        ci_low=low,
+        ci_high=high,
+        method="given",
+        details={"session": session},
+    )
     return replace(there, evaluation=there.evaluation.with_measurements([figure]))
 
 
 def test_what_was_certified_together_is_compared_by_those_figures():
-    """Screened, 0 and 1 overlap; certified, 1 is slower than 0 beyond doubt and worse in the error. 2 was not
-    certified: it is compared by the screened figures. Figures of another session do not count."""
+    """Screened, 0 and 1 overlap; certified, 1 is slower than 0 beyond doubt and worse in the error.
+    2 was not certified: it is compared by the screened figures. Figures of another session do not
+    count.
+    """
     zero, one = measured(0, 0.2, 0.9, 1.0, 1.1), measured(1, 0.3, 0.8, 0.95, 1.1)
     two = measured(2, 0.4, 0.7, 0.74, 0.78)
     assert standings([certified(zero, 2.0, 2.1), certified(one, 2.2, 2.3), two], OBJECTIVES) == {
-        0: Standing.CERTAIN, 1: Standing.DOMINATED, 2: Standing.CERTAIN}
-    assert standings([certified(zero, 2.0, 2.1), certified(one, 2.2, 2.3, "2026-01-01"), two],
-                     OBJECTIVES)[1] is Standing.PROBABLE
+        0: Standing.CERTAIN,
+        1: Standing.DOMINATED,
+        2: Standing.CERTAIN,
+    }
+    assert (
+        standings(
+            [certified(zero, 2.0, 2.1), certified(one, 2.2, 2.3, "2026-01-01"), two], OBJECTIVES
+        )[1]
+        is Standing.PROBABLE
+    )
     cold = certified(certified(one, 2.2, 2.3), 1.0, 1.1, metric="energy")
     assert (cold.evaluation.certified_in, one.evaluation.certified_in) == ("2026-01-02", None)
-    without = replace(cold.evaluation.measurements[CERTIFIED["energy"]], value=None, ci_low=None, ci_high=None,
-                      status=Status.THROTTLED, reason="hot")
+    without = replace(
+        cold.evaluation.measurements[CERTIFIED["energy"]],
+        value=None,
+        ci_low=None,
+        ci_high=None,
+        status=Status.THROTTLED,
+        reason="hot",
+    )
     assert cold.evaluation.with_measurements([without]).certified_in is None

@@ -17,7 +17,8 @@ from nas.paper.peers import PAPER, PEERS, chosen
 from nas.paper.peers_page import Figure, as_csv, as_page, cells, drawings, paper_cells, row
 from nas.paper.scatter import Point, scatter
 
-# parameters in millions, GMACs, memory access cost in millions, activations in millions, convolutions; 224 pixels
+# parameters in millions, GMACs, memory access cost in millions, activations in millions,
+# convolutions; 224 pixels
 TABLE = {
     "AlexNet": (61.101, 0.714, 61.94, 0.48, 5),
     "SqueezeNet 1.0": (1.248, 0.819, 8.55, 4.35, 26),
@@ -56,14 +57,33 @@ PLAN = MeasurementPlan(image_size=224, batch_size=4)
 def measured(value: float | None, metric: str = "latency", **values: object) -> Measurement:
     """A figure under the plan, 10 % about its value."""
     bounds = {} if value is None else {"ci_low": 0.9 * value, "ci_high": 1.1 * value}
-    return Measurement(**{"metric": metric, "unit": "s", "value": value, "method": "given", "plan": PLAN, **bounds,
-                          **values})
+    return Measurement(
+        **{
+            "metric": metric,
+            "unit": "s",
+            "value": value,
+            "method": "given",
+            "plan": PLAN,
+            **bounds,
+            **values,
+        }
+    )
 
 
 def made(measurements: list[Measurement], name: str = "VoVNet-39", **values: object):
     """A row of a network of 1 GMAC."""
-    return row(**{"name": name, "family": "VoVNet", "target": "vovnet39", "plan": PLAN, "counts": {"macs": 10**9},
-                  "measurements": measurements, "certified": False, **values})
+    return row(
+        **{
+            "name": name,
+            "family": "VoVNet",
+            "target": "vovnet39",
+            "plan": PLAN,
+            "counts": {"macs": 10**9},
+            "measurements": measurements,
+            "certified": False,
+            **values,
+        }
+    )
 
 
 def test_the_table_names_every_network():
@@ -73,7 +93,9 @@ def test_the_table_names_every_network():
 
 @pytest.mark.parametrize("name", TABLE)
 def test_counts_are_the_published_tables(name):
-    """Parameters, MACs, memory access cost, activations, convolutions of what is really measured, by hooks."""
+    """Parameters, MACs, memory access cost, activations, convolutions of what is really measured,
+    by hooks.
+    """
     pytest.importorskip("torchvision")
     pytest.importorskip("timm")
     peer = PEERS[name]
@@ -81,7 +103,9 @@ def test_counts_are_the_published_tables(name):
     with torch.device("meta"):
         found = counted(load_target(peer.target, MeasurementPlan(image_size=size), None), size)
     assert (round(found.parameters / 1e6, 3), round(found.macs / 1e9, 3)) == TABLE[name][:2]
-    assert (found.memory_access_cost / 1e6, found.activations / 1e6) == pytest.approx(TABLE[name][2:4], abs=0.0101)
+    assert (found.memory_access_cost / 1e6, found.activations / 1e6) == pytest.approx(
+        TABLE[name][2:4], abs=0.0101
+    )
     assert found.convolutions == TABLE[name][4]
 
 
@@ -90,7 +114,9 @@ def test_counting_leaves_the_network_as_it_was():
     target = load_target("nas.model.densenet:densenet40", MeasurementPlan(), None)
     before = copy.deepcopy(target.network.state_dict())
     counted(target, 32)
-    assert all(torch.equal(value, before[name]) for name, value in target.network.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in target.network.state_dict().items()
+    )
 
 
 def test_the_papers_rates_are_its_macs_times_its_frames():
@@ -101,7 +127,9 @@ def test_the_papers_rates_are_its_macs_times_its_frames():
 
 
 def test_the_papers_ratio_of_energies_needs_half_the_power():
-    """4.1 times the joules per image at half the speed: DenseNet-67 at 130 W and 27-slim, twice as busy, at 64 W."""
+    """4.1 times the joules per image at half the speed: DenseNet-67 at 130 W and 27-slim, twice as
+    busy, at 64 W.
+    """
     dense, slim = PAPER["DenseNet-67"], PAPER["VoVNet-27-slim, paper's stem"]
     assert dense.energy_j / slim.energy_j == pytest.approx(4.1, abs=0.05)
     assert (round(dense.power_w), round(slim.power_w)) == (130, 64)
@@ -115,18 +143,29 @@ def test_names_are_found_whatever_their_case():
 
 
 def test_derived_figures_with_their_bounds():
-    """At batch 4 and 1 GMAC per frame: 0.5 s are 8 frames/s and 8 GMAC/s; at 2 J per frame that is 16 W."""
+    """At batch 4 and 1 GMAC per frame: 0.5 s are 8 frames/s and 8 GMAC/s; at 2 J per frame that is
+    16 W.
+    """
     figures = made([measured(0.5), measured(2.0, "energy")]).figures
-    assert (figures["fps"].value, figures["fps"].low, figures["fps"].high) == pytest.approx((8, 4 / 0.55, 4 / 0.45))
+    assert (figures["fps"].value, figures["fps"].low, figures["fps"].high) == pytest.approx(
+        (8, 4 / 0.55, 4 / 0.45)
+    )
     assert figures["macs_per_s"].value == pytest.approx(8e9)
     assert (figures["power"].value, figures["power"].high) == pytest.approx((16, 2.2 * 4 / 0.45))
 
 
 def test_rounds_give_their_median_and_their_outermost_bounds():
-    """Three rounds, one noisy; figures under other conditions and of the other tier do not count."""
+    """Three rounds, one noisy; figures under other conditions and of the other tier do not
+    count.
+    """
     other = MeasurementPlan(image_size=224, batch_size=1)
-    rounds = [measured(1.0), measured(1.5, status=Status.NOISY, reason="wide"), measured(1.2),
-              measured(9.0, plan=other), measured(9.0, details={"ratios": [1.0]})]
+    rounds = [
+        measured(1.0),
+        measured(1.5, status=Status.NOISY, reason="wide"),
+        measured(1.2),
+        measured(9.0, plan=other),
+        measured(9.0, details={"ratios": [1.0]}),
+    ]
     found = made(rounds).figures["latency"]
     assert (found.value, found.low, found.high) == pytest.approx((1.2, 0.9, 1.65))
     assert (found.rounds, found.noisy) == (3, 1)
@@ -147,7 +186,11 @@ def test_the_papers_columns_stand_beside_with_their_hardware():
     """In the CSV in SI units, in tables apart from what was measured."""
     rows = [made([measured(0.5)]), made([measured(0.5)], name="AlexNet")]
     first, second = csv.DictReader(io.StringIO(as_csv(rows, "here")))
-    assert (first["paper_fps"], first["paper_memory_bytes"], second["paper_fps"]) == ("25.0", "2199000000.0", "")
+    assert (first["paper_fps"], first["paper_memory_bytes"], second["paper_fps"]) == (
+        "25.0",
+        "2199000000.0",
+        "",
+    )
     assert "Titan X" in first["paper_hardware"]
     assert [line[0] for line in paper_cells(rows)] == ["network", "VoVNet-39"]
 
@@ -165,7 +208,10 @@ def test_points_stand_where_their_values_say():
 
 def test_drawings_are_of_what_there_is():
     """Latency with hostile names escaped; energy only where there are joules."""
-    rows = [made([measured(0.5)], name="<b>&"), made([measured(0.4), measured(1.0, "energy")], name="x")]
+    rows = [
+        made([measured(0.5)], name="<b>&"),
+        made([measured(0.4), measured(1.0, "energy")], name="x"),
+    ]
     both = drawings(rows)
     assert set(both) == {"latency", "energy"}
     assert "&lt;b&gt;&amp;" in both["latency"]

@@ -12,7 +12,16 @@ from nas.core.complexity import count
 from nas.core.errors import InvalidValueError, UnavailableError
 from nas.core.measurement import Measurement, Status
 from nas.core.published import PUBLISHED
-from nas.core.study import AutoPrecision, Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec, WorkersSpec
+from nas.core.study import (
+    AutoPrecision,
+    Budget,
+    DataSpec,
+    Objective,
+    RungSpec,
+    StudySpec,
+    TrainingSpec,
+    WorkersSpec,
+)
 from nas.data import Dataset, Images
 from nas.measuring.metrics.measured import LATENCY
 from nas.searching.evaluators import Job
@@ -22,8 +31,15 @@ from nas.testing.fake_meter import FakeMeter
 from search_spaces.osa_detection import SPACE as DETECTION
 from search_spaces.osa_tiny import SPACE as TINY
 
-SPEC = StudySpec(name="s", space="osa_tiny", objectives=(
-    Objective(metric="error"), Objective(metric="macs", limit=1_500_000), Objective(metric="parameters")))
+SPEC = StudySpec(
+    name="s",
+    space="osa_tiny",
+    objectives=(
+        Objective(metric="error"),
+        Objective(metric="macs", limit=1_500_000),
+        Objective(metric="parameters"),
+    ),
+)
 STUDY = """
 name: dry
 space: osa_tiny
@@ -34,7 +50,9 @@ objectives:
 
 
 def test_members_are_different_networks_of_the_space_and_the_published_ones_in_it():
-    """The same for the same seed; a small space gives what it has; a published network has one name."""
+    """The same for the same seed; a small space gives what it has; a published network has one
+    name.
+    """
     found = members(DETECTION, 64, 3)
     drawn, known = ([m for m in found if bool(m.name) is named] for named in (False, True))
     assert len({m.architecture.digest for m in drawn}) == 64
@@ -54,7 +72,9 @@ def test_costs_are_the_networks_own_and_only_they_are_judged(tmp_path):
         macs = count(member.architecture, 32, 10).macs
         assert member.evaluation.value("macs") == macs
         assert member.evaluation.rungs == ()
-        assert member.violation(costs_only(SPEC).objectives) == pytest.approx(max(macs / 1_500_000 - 1, 0))
+        assert member.violation(costs_only(SPEC).objectives) == pytest.approx(
+            max(macs / 1_500_000 - 1, 0)
+        )
 
 
 def test_a_dry_run_tells_shares_and_writes_nothing(tmp_path, monkeypatch):
@@ -80,52 +100,85 @@ def test_a_dry_run_beside_others_says_once_what_it_waits_for(tmp_path, monkeypat
 
     def measure(_subject):
         status = Status.OK if len(figures) % 2 else Status.CONTENDED
-        figures.append(Measurement(metric="latency", unit="s", value=1e-3 if status is Status.OK else None,
-                                   method="made up", status=status, reason="2 of 20 blocks were accepted"))
+        figures.append(
+            Measurement(
+                metric="latency",
+                unit="s",
+                value=1e-3 if status is Status.OK else None,
+                method="made up",
+                status=status,
+                reason="2 of 20 blocks were accepted",
+            )
+        )
         return figures[-1]
 
     monkeypatch.setattr("nas.measuring.metrics.measured.LATENCY", replace(LATENCY, measure=measure))
     monkeypatch.setattr("nas.searching.evaluators.classification.evaluator.PATIENCE_S", (0.0, 0.0))
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
-    (tmp_path / "study.yaml").write_text(STUDY.replace("macs, limit: 1.5 M", "latency, limit: 2 ms"))
+    (tmp_path / "study.yaml").write_text(
+        STUDY.replace("macs, limit: 1.5 M", "latency, limit: 2 ms")
+    )
     ran = CliRunner().invoke(main, ["search", str(tmp_path / "study.yaml"), "--dry-run"])
     assert ran.exit_code == 0, ran.output
     drawn = len(members(TINY, 64, 0))
     assert len(figures) == 2 * drawn
     assert f"{drawn} of {drawn} are within all limits" in ran.stdout
     (line,) = [line for line in ran.stderr.splitlines() if line.strip()]
-    assert line.startswith("waiting for others on this device: latency is contended, 2 of 20 blocks were accepted; ")
+    assert line.startswith(
+        "waiting for others on this device: latency is contended, 2 of 20 blocks were accepted; "
+    )
 
 
 def test_a_recipe_that_no_training_can_follow_is_refused_and_a_smaller_batch_is_told(monkeypatch):
-    """On images of 8 pixels nothing can be moved by 8; 37 images are no batch of 64, nor is a quarter epoch one."""
+    """On images of 8 pixels nothing can be moved by 8; 37 images are no batch of 64, nor is a
+    quarter epoch one.
+    """
     images = Images(torch.randint(256, (1437, 3, 8, 8), dtype=torch.uint8), torch.arange(1437) % 10)
-    dataset = Dataset(name="small", classes=tuple("0123456789"), train=images, mean=(0.5,) * 3, std=(0.3,) * 3,
-                      read_test=lambda: images)
+    dataset = Dataset(
+        name="small",
+        classes=tuple("0123456789"),
+        train=images,
+        mean=(0.5,) * 3,
+        std=(0.3,) * 3,
+        read_test=lambda: images,
+    )
     monkeypatch.setattr("nas.searching.evaluators.classification.evaluator.load", lambda _: dataset)
-    spec = replace(SPEC, data=DataSpec(dataset="digits", validation_images=1400),
-                   training=TrainingSpec(precision=AutoPrecision.FP32, channels_last=False))
+    spec = replace(
+        SPEC,
+        data=DataSpec(dataset="digits", validation_images=1400),
+        training=TrainingSpec(precision=AutoPrecision.FP32, channels_last=False),
+    )
 
     def prepared(spec):
         return Evaluator.prepare(Job(spec=spec, artifacts="", folder=""))
 
-    assert prepared(spec).warnings == ("there are only 37 images to train on, so that many are a batch, not 64",)
-    with pytest.raises(InvalidValueError, match=r"training.translate must be less than the 8 pixels of the images"):
+    assert prepared(spec).warnings == (
+        "there are only 37 images to train on, so that many are a batch, not 64",
+    )
+    with pytest.raises(
+        InvalidValueError, match=r"training.translate must be less than the 8 pixels of the images"
+    ):
         prepared(replace(spec, training=replace(spec.training, translate=8)))
-    with pytest.raises(InvalidValueError, match=r"no whole batch of 37 images between 1.0 and 1.25 epochs of 37"):
+    with pytest.raises(
+        InvalidValueError, match=r"no whole batch of 37 images between 1.0 and 1.25 epochs of 37"
+    ):
         prepared(replace(spec, rungs=RungSpec(epochs=(1, 1.25))))
 
 
 def test_joules_are_counted_where_one_worker_has_the_device():
-    """At 50 W for 2 s they are 100 J; several workers on one device cannot tell whose they are, and without a counter
-    nobody can."""
+    """At 50 W for 2 s they are 100 J; several workers on one device cannot tell whose they are, and
+    without a counter nobody can.
+    """
     meter = FakeMeter(power_w=50.0, step_s=0.1)
     joules = Joules(meter, SPEC)
     meter.work(2.0)
     assert joules.drawn() == pytest.approx(100.0)
     shared = replace(SPEC, workers=WorkersSpec(kind="tune", count=2))
     assert Joules(meter, shared).drawn() is None
-    assert Joules(meter, replace(shared, workers=WorkersSpec(kind="tune", count=2, gpus=1))).drawn() == 0.0
+    assert (
+        Joules(meter, replace(shared, workers=WorkersSpec(kind="tune", count=2, gpus=1))).drawn()
+        == 0.0
+    )
     assert "no energy counter" in (joules_problem(FakeMeter(), SPEC) or "")
 
 
@@ -133,5 +186,7 @@ def test_a_budget_of_joules_is_refused_where_they_cannot_be_told(monkeypatch):
     """Before the study begins."""
     monkeypatch.setattr("nas.searching.evaluators.classification.evaluator.find_meter", FakeMeter)
     spec = replace(costs_only(SPEC), budget=Budget(energy_j=5.0))
-    with pytest.raises(UnavailableError, match=r"budget.energy_j: the fake meter has no energy counter"):
+    with pytest.raises(
+        UnavailableError, match=r"budget.energy_j: the fake meter has no energy counter"
+    ):
         Evaluator.prepare(Job(spec=spec, artifacts="", folder=""))

@@ -6,37 +6,43 @@ from nas.core.measurement import Measurement, Status
 from nas.report.quantities import duration, quantity, sparkline, with_interval
 
 
-@pytest.mark.parametrize(("value", "unit", "text"), [
-    (0.00395, "s", "3.95 ms"),
-    (0.000_012_34, "s", "12.3 µs"),
-    (2e-9, "s", "2 ns"),
-    (2e-12, "s", "0.002 ns"),
-    (1.0, "s", "1 s"),
-    (0.001, "s", "1 ms"),
-    (0.31, "J", "310 mJ"),
-    (1_020_000, "1", "1.02 M"),
-    (512, "1", "512"),
-    (5_210_000_000, "1", "5.21 G"),
-    (1500, "B", "1.5 kB"),
-    (3e15, "1", "3000 T"),
-    (0, "s", "0 s"),
-    (0, "1", "0"),
-    (-0.002, "s", "-2 ms"),
-])
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.00395, "s", "3.95 ms"),
+        (0.000_012_34, "s", "12.3 µs"),
+        (2e-9, "s", "2 ns"),
+        (2e-12, "s", "0.002 ns"),
+        (1.0, "s", "1 s"),
+        (0.001, "s", "1 ms"),
+        (0.31, "J", "310 mJ"),
+        (1_020_000, "1", "1.02 M"),
+        (512, "1", "512"),
+        (5_210_000_000, "1", "5.21 G"),
+        (1500, "B", "1.5 kB"),
+        (3e15, "1", "3000 T"),
+        (0, "s", "0 s"),
+        (0, "1", "0"),
+        (-0.002, "s", "-2 ms"),
+    ],
+)
 def test_three_digits_with_the_prefix_that_fits(value, unit, text):
     """The unit `1` of counts is not written; beyond the prefixes there are more digits."""
     assert quantity(value, unit) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [
-    (0.000_999_4, "999 µs"),
-    (0.000_999_7, "999.7 µs"),
-    (0.000_999_97, "1 ms"),
-    (0.9997, "999.7 ms"),
-    (999.7, "999.7 s"),
-    (999_999.0, "1 Ms"),
-    (-0.000_999_7, "-999.7 µs"),
-])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.000_999_4, "999 µs"),
+        (0.000_999_7, "999.7 µs"),
+        (0.000_999_97, "1 ms"),
+        (0.9997, "999.7 ms"),
+        (999.7, "999.7 s"),
+        (999_999.0, "1 Ms"),
+        (-0.000_999_7, "-999.7 µs"),
+    ],
+)
 def test_just_below_a_prefix_the_number_still_goes_with_it(value, text):
     """Three digits would round 999.7 to 1000 of the smaller prefix, so a fourth is shown."""
     assert quantity(value, "s") == text
@@ -56,19 +62,28 @@ def test_no_value_is_a_dash():
 
 def latency(value, low, high, **others):
     """A measured latency in seconds."""
-    return Measurement(metric="latency", unit="s", value=value, ci_low=low, ci_high=high, method="clock", **others)
+    return Measurement(
+        metric="latency", unit="s", value=value, ci_low=low, ci_high=high, method="clock", **others
+    )
 
 
 def test_a_figure_has_its_interval_and_its_doubts():
     """Bounds carry their own prefix, and a noisy figure says that it is one."""
     assert with_interval(latency(0.00395, 0.0039, 0.004)) == "3.95 ms  [3.9 ms to 4 ms]"
-    assert with_interval(latency(0.001, 0.0009, 0.0011, status=Status.NOISY)) == "1 ms  [900 µs to 1.1 ms, noisy]"
+    assert (
+        with_interval(latency(0.001, 0.0009, 0.0011, status=Status.NOISY))
+        == "1 ms  [900 µs to 1.1 ms, noisy]"
+    )
 
 
 def test_an_exact_figure_has_no_interval():
     """Counts, and a measurement whose readings were all the same."""
     assert with_interval(Measurement.counted("parameters", "1", 1_020_000)) == "1.02 M"
-    assert with_interval(latency(0.002, 0.002, 0.002)) == with_interval(latency(0.002, None, None)) == "2 ms"
+    assert (
+        with_interval(latency(0.002, 0.002, 0.002))
+        == with_interval(latency(0.002, None, None))
+        == "2 ms"
+    )
 
 
 def test_instead_of_a_missing_figure_stands_the_reason():
@@ -77,10 +92,21 @@ def test_instead_of_a_missing_figure_stands_the_reason():
     assert with_interval(figure) == "unavailable: this machine has no sensor"
 
 
-@pytest.mark.parametrize(("seconds", "text"), [
-    (0, "0 s"), (0.4, "0 s"), (42.2, "42 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"),
-    (3599.4, "59 min 59 s"), (3599.6, "1 h 00 min"), (7800, "2 h 10 min"), (90_000, "25 h 00 min"),
-])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (42.2, "42 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.6, "1 h 00 min"),
+        (7800, "2 h 10 min"),
+        (90_000, "25 h 00 min"),
+    ],
+)
 def test_a_duration_has_two_units_at_most(seconds, text):
     """Rounded first, so that there are never 60 seconds or minutes."""
     assert duration(seconds) == text

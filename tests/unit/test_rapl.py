@@ -13,10 +13,14 @@ from nas.core.errors import UnavailableError
 from nas.measuring.meters.cpu import CpuMeter
 from nas.measuring.meters.rapl import Rapl
 
-ZONES = {"intel-rapl:0": ("package-0", 1_000_000), "intel-rapl:0:0": ("core", 400_000),
-         "intel-rapl:0:1": ("dram", 50_000), "intel-rapl:1": ("package-1", 2_000_000),
-         "intel-rapl:2": ("psys", 9_000_000),
-         "intel-rapl-mmio:0": ("package-0", 1_000_000)}
+ZONES = {
+    "intel-rapl:0": ("package-0", 1_000_000),
+    "intel-rapl:0:0": ("core", 400_000),
+    "intel-rapl:0:1": ("dram", 50_000),
+    "intel-rapl:1": ("package-1", 2_000_000),
+    "intel-rapl:2": ("psys", 9_000_000),
+    "intel-rapl-mmio:0": ("package-0", 1_000_000),
+}
 READING = """
 import os, sys
 from pathlib import Path
@@ -29,7 +33,9 @@ print(CpuMeter(Path(sys.argv[1])).energy_unavailable_reason())
 
 @pytest.fixture
 def powercap(tmp_path):
-    """A powercap folder of two packages with DRAM, core, psys and mmio zones, each counter with range 10 J."""
+    """A powercap folder of two packages with DRAM, core, psys and mmio zones, each counter with
+    range 10 J.
+    """
     for zone, (name, energy_uj) in ZONES.items():
         (tmp_path / zone).mkdir()
         (tmp_path / zone / "name").write_text(f"{name}\n")
@@ -43,11 +49,17 @@ def set_uj(powercap, zone, energy_uj):
 
 
 def test_packages_and_dram_are_added_and_nothing_twice(powercap):
-    """1 J in a package, 0.5 J in DRAM and 2 J in the other package are 3.5 J; core, psys and mmio count nothing."""
+    """1 J in a package, 0.5 J in DRAM and 2 J in the other package are 3.5 J; core, psys and mmio
+    count nothing.
+    """
     rapl = Rapl(powercap)
     assert rapl.energy_j() == 0
     for zone, (_, energy_uj) in ZONES.items():
-        added_uj = {"intel-rapl:0": 1_000_000, "intel-rapl:0:1": 500_000, "intel-rapl:1": 2_000_000}.get(zone, 700_000)
+        added_uj = {
+            "intel-rapl:0": 1_000_000,
+            "intel-rapl:0:1": 500_000,
+            "intel-rapl:1": 2_000_000,
+        }.get(zone, 700_000)
         set_uj(powercap, zone, energy_uj + added_uj)
     assert rapl.energy_j() == pytest.approx(3.5)
 
@@ -66,8 +78,12 @@ def test_a_counter_that_wraps_goes_on(powercap):
 
 
 def test_no_powercap_is_a_reason_that_names_the_virtual_machine(tmp_path):
-    """Without the folder the reason says so and what this machine runs inside; no joules are read."""
-    with pytest.raises(UnavailableError, match=r"there is no .*absent; this is a virtual machine \(KVM\)"):
+    """Without the folder the reason says so and what this machine runs inside; no joules are
+    read.
+    """
+    with pytest.raises(
+        UnavailableError, match=r"there is no .*absent; this is a virtual machine \(KVM\)"
+    ):
         Rapl(tmp_path / "absent", "KVM").energy_j()
     assert "no RAPL energy counter" in CpuMeter(tmp_path / "absent").energy_unavailable_reason()
 
@@ -92,8 +108,12 @@ def test_a_counter_that_is_closed_is_another_reason(powercap):
         Path(folder).chmod(0o755)
         (Path(folder) / "powercap").chmod(0o755)
         (Path(folder) / "powercap/intel-rapl:0/energy_uj").chmod(0o400 if os.getuid() == 0 else 0)
-        told = subprocess.run([sys.executable, "-c", READING, f"{folder}/powercap"], capture_output=True, text=True,
-                              check=True)
+        told = subprocess.run(
+            [sys.executable, "-c", READING, f"{folder}/powercap"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     assert told.stdout.startswith("permission denied: the RAPL energy counter")
 
 

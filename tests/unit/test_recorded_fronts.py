@@ -1,4 +1,6 @@
-"""Fronts that were really searched, golden files in `studies/`: today's code finds the same in the same trials."""
+"""Fronts that were really searched, golden files in `studies/`: today's code finds the same in the
+same trials.
+"""
 
 import csv
 import json
@@ -11,7 +13,10 @@ from nas.core.pareto import ranks
 from nas.core.plugins import load
 from nas.searching.study_file import read_study
 
-STUDIES = [Path(__file__).parents[2] / "studies" / name for name in ("beyond-vovnet27", "beyond-vovnet27-middle")]
+STUDIES = [
+    Path(__file__).parents[2] / "studies" / name
+    for name in ("beyond-vovnet27", "beyond-vovnet27-middle")
+]
 
 
 @pytest.fixture(params=STUDIES, ids=lambda path: path.name)
@@ -27,13 +32,17 @@ def rows(file):
 def test_the_front_of_the_recorded_trials_is_the_recorded_front(study):
     """The same members in the same order, with the same figures."""
     trials, kept = rows(study / "trials.csv"), rows(study / "front.csv")
-    (limit,) = (o.limit for o in read_study(study / "study.yaml").objectives if o.metric == "latency")
+    (limit,) = (
+        o.limit for o in read_study(study / "study.yaml").objectives if o.metric == "latency"
+    )
     losses = np.array([[float(each[name]) for name in ("error", "latency")] for each in trials])
     within = losses[:, 1] <= limit
     members = np.flatnonzero(within)[ranks(losses[within]) == 0]
     members = members[losses[members, 0].argsort()]
     assert [trials[i]["trial"] for i in members] == [each["trial"] for each in kept]
-    assert losses[members] == pytest.approx(np.array([[float(e["error"]), float(e["latency"])] for e in kept]))
+    assert losses[members] == pytest.approx(
+        np.array([[float(e["error"]), float(e["latency"])] for e in kept])
+    )
     assert [trials[i]["digest"][:12] for i in members] == [each["digest"] for each in kept]
 
 

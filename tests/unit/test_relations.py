@@ -7,7 +7,9 @@ from nas.core.search_space import Choice
 
 
 def test_neighbours_are_counted_in_steps_and_switches():
-    """Widths 8, 16, 32 are one step apart each; another category is as far as all steps together."""
+    """Widths 8, 16, 32 are one step apart each; another category is as far as all steps
+    together.
+    """
     choices = (Choice(name="width", values=(8, 16, 32)), Choice(name="kind", values=("a", "b")))
     places = np.asarray([(0, 0), (1, 0), (2, 0), (0, 1)])
     assert neighbours(places, choices, 3)[0].tolist() == [1, 2, 3]

@@ -16,14 +16,26 @@ ARCHITECTURE = Architecture(stem_channels=(4, 4, 8), stages=(STAGE,) * 3)
 
 def latency(value, half=0.0):
     """A latency with its interval."""
-    return Measurement(metric="latency", unit="s", value=value, ci_low=value - half, ci_high=value + half,
-                       method="clock")
+    return Measurement(
+        metric="latency",
+        unit="s",
+        value=value,
+        ci_low=value - half,
+        ci_high=value + half,
+        method="clock",
+    )
 
 
 def member(number, error, seconds):
     rung = Rung(epochs=1, error=error, train_loss=1.0, images=1, train_s=0.0, validation_s=0.0)
-    return Trial(number=number, params={}, architecture=ARCHITECTURE, seed=0, state=TrialState.COMPLETE,
-                 evaluation=Evaluation(measurements={"latency": latency(seconds)}, rungs=(rung,)))
+    return Trial(
+        number=number,
+        params={},
+        architecture=ARCHITECTURE,
+        seed=0,
+        state=TrialState.COMPLETE,
+        evaluation=Evaluation(measurements={"latency": latency(seconds)}, rungs=(rung,)),
+    )
 
 
 MEMBERS = [member(3, 0.1, 0.003), member(1, 0.2, 0.002), member(7, 0.3, 0.001)]
@@ -32,13 +44,19 @@ MEMBERS = [member(3, 0.1, 0.003), member(1, 0.2, 0.002), member(7, 0.3, 0.001)]
 
 def test_the_same_order_keeps_all():
     """Twice as slow everywhere: tau 1, nobody falls."""
-    found = remeasured(MEMBERS, {3: [latency(0.006)], 1: [latency(0.004)], 7: [latency(0.002)]}, OBJECTIVES)
+    found = remeasured(
+        MEMBERS, {3: [latency(0.006)], 1: [latency(0.004)], 7: [latency(0.002)]}, OBJECTIVES
+    )
     assert (dict(found.fallen), found.orders[0].tau, found.orders[0].members) == ({}, 1.0, 3)
 
 
 def test_who_is_dominated_now_falls_off_and_by_whom_is_said():
-    """7 became slower than 1, which is more accurate: of three pairs one is turned round, tau (2 - 1) / 3."""
-    found = remeasured(MEMBERS, {3: [latency(0.006)], 1: [latency(0.003)], 7: [latency(0.004)]}, OBJECTIVES)
+    """7 became slower than 1, which is more accurate: of three pairs one is turned round, tau (2 -
+    1) / 3.
+    """
+    found = remeasured(
+        MEMBERS, {3: [latency(0.006)], 1: [latency(0.003)], 7: [latency(0.004)]}, OBJECTIVES
+    )
     assert found.fallen == {7: "dominated by 1"}
     assert found.orders[0].tau == pytest.approx(1 / 3)
 
@@ -53,7 +71,14 @@ def test_within_the_intervals_a_fall_is_not_sure():
 
 def test_limits_and_missing_figures_are_reasons():
     """11 ms are beyond 10; a figure without a value has its reason."""
-    none = Measurement(metric="latency", unit="s", value=None, method="clock", status=Status.CONTENDED, reason="busy")
+    none = Measurement(
+        metric="latency",
+        unit="s",
+        value=None,
+        method="clock",
+        status=Status.CONTENDED,
+        reason="busy",
+    )
     found = remeasured(MEMBERS, {3: [latency(0.011)], 1: [none], 7: [latency(0.002)]}, OBJECTIVES)
     assert found.fallen == {3: "beyond the limit of latency", 1: "latency is contended: busy"}
     assert found.orders[0].members == 2

@@ -16,14 +16,23 @@ def table():
     sizes = np.arange(1, 25, dtype=float)
     final = 0.6 - 0.02 * sizes + 0.002 * (np.arange(24) % 3)
     return ReplayTable(
-        epochs=EPOCHS, params=[{"width": n, "kind": "a"} for n in range(24)], cost_names=["macs"],
+        epochs=EPOCHS,
+        params=[{"width": n, "kind": "a"} for n in range(24)],
+        cost_names=["macs"],
         size_names=["parameters", "macs"],
-        curves=Curves(numbers=np.arange(24), errors=np.column_stack([final + 0.2, final + 0.1, final]),
-                      costs=1e6 * sizes[:, None], sizes=np.column_stack([1e3 * sizes, 1e6 * sizes])))
+        curves=Curves(
+            numbers=np.arange(24),
+            errors=np.column_stack([final + 0.2, final + 0.1, final]),
+            costs=1e6 * sizes[:, None],
+            sizes=np.column_stack([1e3 * sizes, 1e6 * sizes]),
+        ),
+    )
 
 
 def test_without_stopping_everything_is_spent_and_found(table):
-    """Three epochs each; the hypervolume at every number of epochs is that of the networks finished by then."""
+    """Three epochs each; the hypervolume at every number of epochs is that of the networks finished
+    by then.
+    """
     run = replay(table, STRATEGIES["no stopping"], 3)
     assert (run.epochs[-1], run.volumes[-1], len(run.finished)) == (72, pytest.approx(1), 24)
     assert run.volume_at(2.9) == 0
@@ -64,7 +73,11 @@ def test_curves_go_to_a_file_and_back(table, tmp_path):
     again = read_table(tmp_path / "curves.csv")
     for name in ("numbers", "errors", "costs", "sizes"):
         assert (getattr(again.curves, name) == getattr(table.curves, name)).all()
-    assert (again.epochs, again.cost_names, again.size_names) == (EPOCHS, ["macs"], ["parameters", "macs"])
+    assert (again.epochs, again.cost_names, again.size_names) == (
+        EPOCHS,
+        ["macs"],
+        ["parameters", "macs"],
+    )
     (tmp_path / "wrong.csv").write_text("trial,error:1\n0,much\n")
     with pytest.raises(InvalidValueError, match=r"wrong.csv is no table of curves: .*much"):
         read_table(tmp_path / "wrong.csv")

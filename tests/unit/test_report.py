@@ -26,12 +26,31 @@ NET = PUBLISHED["vovnet27_slim"]
 
 
 def trial(number, start, end, *rungs, measure_s=0.0):
-    """A complete trial from `start` to `end` seconds, with (epochs, error, train_s) for each rung."""
-    known = Evaluation(measure_s=measure_s, rungs=tuple(
-        Rung(epochs=epochs, error=error, train_loss=1.0, images=1, train_s=seconds, validation_s=0.5)
-        for epochs, error, seconds in rungs))
-    begun = Trial(number=number, params={}, architecture=NET, seed=0, evaluation=known,
-                  started_at=START + timedelta(seconds=start))
+    """A complete trial from `start` to `end` seconds, with (epochs, error, train_s) for each
+    rung.
+    """
+    known = Evaluation(
+        measure_s=measure_s,
+        rungs=tuple(
+            Rung(
+                epochs=epochs,
+                error=error,
+                train_loss=1.0,
+                images=1,
+                train_s=seconds,
+                validation_s=0.5,
+            )
+            for epochs, error, seconds in rungs
+        ),
+    )
+    begun = Trial(
+        number=number,
+        params={},
+        architecture=NET,
+        seed=0,
+        evaluation=known,
+        started_at=START + timedelta(seconds=start),
+    )
     return begun.moved_to(TrialState.COMPLETE, finished_at=START + timedelta(seconds=end))
 
 
@@ -40,10 +59,18 @@ def snapshot(after, *members):
 
 
 def test_the_clock_stands_while_nobody_works():
-    """Two trials side by side from 0 to 10 and 5 to 20, a pause, one more from 100 to 130: 50 seconds."""
+    """Two trials side by side from 0 to 10 and 5 to 20, a pause, one more from 100 to 130: 50
+    seconds.
+    """
     clock = SearchClock([trial(0, 0, 10), trial(1, 5, 20), trial(2, 100, 130)])
     assert clock.total_s == 50
-    assert [clock.seconds_at(START + timedelta(seconds=s)) for s in (-5, 10, 50, 110, 999)] == [0, 10, 20, 30, 50]
+    assert [clock.seconds_at(START + timedelta(seconds=s)) for s in (-5, 10, 50, 110, 999)] == [
+        0,
+        10,
+        20,
+        30,
+        50,
+    ]
 
 
 def test_snapshots_know_what_was_spent_by_then():
@@ -58,7 +85,14 @@ def test_the_front_of_then_is_the_last_one_before():
     """It is as it was when it moved last, and says after how many trials that was asked for."""
     fronts = [snapshot(1, 0), snapshot(4, 3), snapshot(9, 3, 8)]
     asked = (1, 3, 4, 8, 9, 100)
-    assert [front_at(fronts, after, 100).members for after in asked] == [(0,), (0,), (3,), (3,), (3, 8), (3, 8)]
+    assert [front_at(fronts, after, 100).members for after in asked] == [
+        (0,),
+        (0,),
+        (3,),
+        (3,),
+        (3, 8),
+        (3, 8),
+    ]
     assert [front_at(fronts, after, 100).after for after in asked] == list(asked)
     with pytest.raises(InvalidValueError, match="no front after 0 trials; the first was after 1"):
         front_at(fronts, 0, 100)
@@ -69,8 +103,16 @@ def test_the_front_of_then_is_the_last_one_before():
 def test_the_ledger_adds_up_to_the_time_between_start_and_end():
     rows = ledger([trial(0, 0, 30, (1, 0.5, 6.0), (2, 0.4, 7.0), measure_s=2.0)])
     (complete,) = [row for row in rows if row["trials"]]
-    assert complete == {"state": "complete", "trials": 1, "measuring": 2.0, "training": 13.0, "validation": 1.0,
-                        "waiting": 0.0, "other": 14.0, "energy": None}
+    assert complete == {
+        "state": "complete",
+        "trials": 1,
+        "measuring": 2.0,
+        "training": 13.0,
+        "validation": 1.0,
+        "waiting": 0.0,
+        "other": 14.0,
+        "energy": None,
+    }
     assert device_seconds(trial(0, 0, 30, (1, 0.5, 6.0), measure_s=2.0)) == 8.5
 
 
@@ -83,31 +125,59 @@ def test_taus_of_the_same_and_the_opposite_order():
 
 
 def test_the_best_quarter_may_disagree_where_all_agree():
-    """Twenty trials in the same order at both rungs, but for the best five, which are reversed at the second; with
-    fewer trials a quarter is too little to tell."""
+    """Twenty trials in the same order at both rungs, but for the best five, which are reversed at
+    the second; with fewer trials a quarter is too little to tell.
+    """
     errors = [(0.5 + 0.01 * n, 0.3 + 0.01 * (4 - n if n < 5 else n)) for n in range(20)]
-    trials = [trial(n, 0, 1, (1, first, 1.0), (2, last, 1.0)) for n, (first, last) in enumerate(errors)]
+    trials = [
+        trial(n, 0, 1, (1, first, 1.0), (2, last, 1.0)) for n, (first, last) in enumerate(errors)
+    ]
     (found,) = agreements(trials)
     pairs = 20 * 19 / 2
-    assert (found.tau, found.top_tau, found.top) == (pytest.approx((pairs - 2 * 10) / pairs), pytest.approx(-1), 5)
+    assert (found.tau, found.top_tau, found.top) == (
+        pytest.approx((pairs - 2 * 10) / pairs),
+        pytest.approx(-1),
+        5,
+    )
     assert agreements(trials[:16])[0].top_tau is None
 
 
 def test_half_widths_and_statuses_of_measurements():
-    """2 ms with an interval of 1.9 to 2.1 ms: 5 %. A figure that was refused is counted and has no width."""
-    good = Measurement(metric="latency", unit="s", value=0.002, ci_low=0.0019, ci_high=0.0021, method="clock")
-    bad = Measurement(metric="latency", unit="s", value=None, status=Status.CONTENDED, reason="busy", method="clock")
-    trials = [replace(trial(n, 0, 1), evaluation=Evaluation(measurements={"latency": m}))
-              for n, m in enumerate((good, bad))]
+    """2 ms with an interval of 1.9 to 2.1 ms: 5 %. A figure that was refused is counted and has no
+    width.
+    """
+    good = Measurement(
+        metric="latency", unit="s", value=0.002, ci_low=0.0019, ci_high=0.0021, method="clock"
+    )
+    bad = Measurement(
+        metric="latency",
+        unit="s",
+        value=None,
+        status=Status.CONTENDED,
+        reason="busy",
+        method="clock",
+    )
+    trials = [
+        replace(trial(n, 0, 1), evaluation=Evaluation(measurements={"latency": m}))
+        for n, m in enumerate((good, bad))
+    ]
     (row,) = measured(trials)
     assert row["median_half_width"] == pytest.approx(0.05)
-    assert {name: count for name, count in row["statuses"].items() if count} == {"ok": 1, "contended": 1}
+    assert {name: count for name, count in row["statuses"].items() if count} == {
+        "ok": 1,
+        "contended": 1,
+    }
     assert row["reasons"] == {"busy": 1}
 
 
 def test_the_choice_that_makes_the_loss_has_nearly_all_the_importance():
-    choices = (Choice(name="depth", values=tuple(range(10))), Choice(name="other", values=("a", "b")))
-    params = [{"depth": depth, "other": other} for depth in range(10) for other in "ab" for _ in range(3)]
+    choices = (
+        Choice(name="depth", values=tuple(range(10))),
+        Choice(name="other", values=("a", "b")),
+    )
+    params = [
+        {"depth": depth, "other": other} for depth in range(10) for other in "ab" for _ in range(3)
+    ]
     shares = importances(choices, params, [float(each["depth"]) for each in params])
     assert shares["depth"] > 0.95
     assert sum(shares.values()) == pytest.approx(1)
@@ -115,7 +185,11 @@ def test_the_choice_that_makes_the_loss_has_nearly_all_the_importance():
 
 
 @settings(deadline=None)
-@given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5))
+@given(
+    st.recursive(
+        st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5
+    )
+)
 def test_embedded_json_is_equal_and_cannot_end_its_element(value):
     import json
 
@@ -126,8 +200,9 @@ def test_embedded_json_is_equal_and_cannot_end_its_element(value):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_drawing_is_well_formed_and_tells_every_width(name):
-    """Read back as XML; the widths are those of the architecture, the image 224 pixels square, the last stage's maps an
-    eighth or a thirty-second of that."""
+    """Read back as XML; the widths are those of the architecture, the image 224 pixels square, the
+    last stage's maps an eighth or a thirty-second of that.
+    """
     text = "\n".join(ET.fromstring(as_file(draw_svg(PUBLISHED[name], 224, 1000))).itertext())  # noqa: S314
     for stage in PUBLISHED[name].stages:
         assert f"{stage.num_layers} x" in text
@@ -138,10 +213,16 @@ def test_a_drawing_is_well_formed_and_tells_every_width(name):
 
 
 @settings(deadline=None)
-@given(layers=st.integers(1, 64), kernel=st.sampled_from((3, 5)), classes=st.sampled_from((0, 10)),
-       widths=st.tuples(st.integers(1, 8192), st.integers(1, 8192)))
+@given(
+    layers=st.integers(1, 64),
+    kernel=st.sampled_from((3, 5)),
+    classes=st.sampled_from((0, 10)),
+    widths=st.tuples(st.integers(1, 8192), st.integers(1, 8192)),
+)
 def test_every_network_can_be_drawn_inside_its_frame(layers, kernel, classes, widths):
-    stage = OsaStage(mid_channels=widths[0], out_channels=widths[1], num_layers=layers, kernel_size=kernel)
+    stage = OsaStage(
+        mid_channels=widths[0], out_channels=widths[1], num_layers=layers, kernel_size=kernel
+    )
     root = ET.fromstring(draw_svg(replace(NET, stages=(stage,) * 3), 64, classes))  # noqa: S314
     _, _, width, height = map(float, root.attrib["viewBox"].split())
     for box in root.iter("{http://www.w3.org/2000/svg}rect"):

@@ -37,13 +37,19 @@ def test_whoever_is_stopped_has_enough_strictly_better_ranks(points, keep):
 
 
 def curves(noise=0.0, count=40, seed=0):
-    """Networks whose final error is half the one at the first rung, but for a factor of e^noise; the first is cheapest
-    and best, costs rise with numbers."""
+    """Networks whose final error is half the one at the first rung, but for a factor of e^noise;
+    the first is cheapest and best, costs rise with numbers.
+    """
     rng = np.random.default_rng(seed)
     first = np.linspace(0.4, 0.8, count)
     errors = np.column_stack([first, first / 2 * np.exp(noise * rng.standard_normal(count))])
     costs = np.arange(1.0, count + 1)[:, None]
-    return Curves(numbers=np.arange(count), errors=errors, costs=costs, sizes=rng.uniform(1e3, 1e6, (count, 2)))
+    return Curves(
+        numbers=np.arange(count),
+        errors=errors,
+        costs=costs,
+        sizes=rng.uniform(1e3, 1e6, (count, 2)),
+    )
 
 
 def test_a_trial_is_stopped_only_where_even_its_best_is_dominated():
@@ -57,10 +63,16 @@ def test_a_trial_is_stopped_only_where_even_its_best_is_dominated():
 
 
 def test_what_others_became_makes_the_guess_optimistic():
-    """With a spread of 10 % a trial must be predicted about 1.64 * 10 % worse than the best, not only 2 %."""
+    """With a spread of 10 % a trial must be predicted about 1.64 * 10 % worse than the best, not
+    only 2 %.
+    """
     rule = Futility(curves(noise=0.1), 1)
     best = curves(noise=0.1).errors[:, 1].min()
-    stopped = [ratio for ratio in np.arange(1.0, 2.0, 0.01) if rule.stops([2 * best * ratio], [100.0], [1e4, 1e4])]
+    stopped = [
+        ratio
+        for ratio in np.arange(1.0, 2.0, 0.01)
+        if rule.stops([2 * best * ratio], [100.0], [1e4, 1e4])
+    ]
     assert rule.on
     assert 1.08 < stopped[0] < 1.45
     assert stopped[-1] == max(stopped) > 1.9

@@ -1,4 +1,6 @@
-"""Proposals depend on the record alone: a sampler rebuilt from it proposes what an uninterrupted one does."""
+"""Proposals depend on the record alone: a sampler rebuilt from it proposes what an uninterrupted
+one does.
+"""
 
 import json
 import random
@@ -18,8 +20,18 @@ from nas.searching.state import Brain, Finished, Wait
 from search_spaces.osa_tiny import SPACE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-LENGTHS = {"random": 60, "tpe": 60, "nsga2": 130, "nsga3": 130, "gp": 16, "mutate_front": 60, "known-cost": 60}
-"""Trials of a study: past the samplers' random beginnings, three generations of the genetic ones."""
+LENGTHS = {
+    "random": 60,
+    "tpe": 60,
+    "nsga2": 130,
+    "nsga3": 130,
+    "gp": 16,
+    "mutate_front": 60,
+    "known-cost": 60,
+}
+"""Trials of a study: past the samplers' random beginnings, three generations of the genetic
+ones.
+"""
 NEVER_REPEAT = {"mutate_front", "known-cost"}
 OBJECTIVES = (
     Objective(metric="error", limit=0.4),
@@ -29,8 +41,12 @@ OBJECTIVES = (
 
 
 def new_proposer(spec):
-    return Proposer(space=SPACE, objectives=spec.objectives, seed=spec.seed,
-                    make_sampler=plugins.load("nas.samplers", spec.sampler))
+    return Proposer(
+        space=SPACE,
+        objectives=spec.objectives,
+        seed=spec.seed,
+        make_sampler=plugins.load("nas.samplers", spec.sampler),
+    )
 
 
 def recorded(trials):
@@ -39,15 +55,25 @@ def recorded(trials):
 
 
 class Study:
-    """A study by three workers of unequal speed whose trials end in every way there is. `proposals` has the
-    params of every trial together with the record as it was before it was proposed."""
+    """A study by three workers of unequal speed whose trials end in every way there is. `proposals`
+    has the params of every trial together with the record as it was before it was proposed.
+    """
 
     def __init__(self, sampler, length):
-        self.spec = StudySpec(name="s", space="osa_tiny", sampler=sampler, seed=11, objectives=OBJECTIVES,
-                              rungs=RungSpec(epochs=(1, 2), keep=0.6), budget=Budget(trials=10_000))
+        self.spec = StudySpec(
+            name="s",
+            space="osa_tiny",
+            sampler=sampler,
+            seed=11,
+            objectives=OBJECTIVES,
+            rungs=RungSpec(epochs=(1, 2), keep=0.6),
+            budget=Budget(trials=10_000),
+        )
         self.proposer = new_proposer(self.spec)
         self.trials = {}
-        self.brain = Brain(spec=self.spec, space=SPACE, sampler=self.proposer, trials=[], recall=self.trials.get)
+        self.brain = Brain(
+            spec=self.spec, space=SPACE, sampler=self.proposer, trials=[], recall=self.trials.get
+        )
         self.proposals = []
         chance = random.Random(5)
         while len(self.proposals) < length:
@@ -70,14 +96,38 @@ class Study:
             self._learn(self.brain.fail(number, "out of memory", NOW))
         elif not trial.evaluation.measurements:
             counts = count(network, 32, 10)
-            self._learn(self.brain.judge(number, Measured(measurements=(
-                Measurement.counted("macs", "1", counts.macs),
-                Measurement.counted("parameters", "1", counts.parameters)), seconds=0.0), NOW))
+            self._learn(
+                self.brain.judge(
+                    number,
+                    Measured(
+                        measurements=(
+                            Measurement.counted("macs", "1", counts.macs),
+                            Measurement.counted("parameters", "1", counts.parameters),
+                        ),
+                        seconds=0.0,
+                    ),
+                    NOW,
+                )
+            )
         else:
             epochs = len(trial.evaluation.rungs) + 1
             error = int(network.digest[:4], 16) / 2**16
-            self._learn(self.brain.judge(number, Trained(rung=Rung(
-                epochs=epochs, error=error / epochs, train_loss=1.0, images=1, train_s=0, validation_s=0)), NOW))
+            self._learn(
+                self.brain.judge(
+                    number,
+                    Trained(
+                        rung=Rung(
+                            epochs=epochs,
+                            error=error / epochs,
+                            train_loss=1.0,
+                            images=1,
+                            train_s=0,
+                            validation_s=0,
+                        )
+                    ),
+                    NOW,
+                )
+            )
 
     def _learn(self, trial):
         ended = trial.state is not TrialState.RUNNING
@@ -96,7 +146,10 @@ def test_the_study_has_trials_of_every_kind(study):
     """Otherwise the other tests would say less than they seem to."""
     trials = list(study.trials.values())
     assert {t.state for t in trials if t.duplicate_of is None} >= {
-        TrialState.COMPLETE, TrialState.FAILED, TrialState.STOPPED}
+        TrialState.COMPLETE,
+        TrialState.FAILED,
+        TrialState.STOPPED,
+    }
     if study.spec.sampler == "gp":
         return
     reasons = " ".join(t.reason for t in trials)
@@ -107,7 +160,10 @@ def test_the_study_has_trials_of_every_kind(study):
         return
     assert any(t.duplicate_of is not None for t in trials)
     assert study.spec.sampler == "random" or any(
-        t.state is TrialState.RUNNING and t.duplicate_of is not None for record, _ in study.proposals for t in record)
+        t.state is TrialState.RUNNING and t.duplicate_of is not None
+        for record, _ in study.proposals
+        for t in record
+    )
 
 
 def test_a_sampler_rebuilt_at_any_point_proposes_the_same(study):
@@ -121,8 +177,9 @@ def test_a_sampler_rebuilt_at_any_point_proposes_the_same(study):
 
 
 def test_optuna_knows_the_same_front(study):
-    """Values and constraints reach Optuna: its feasible best trials are those of our own front. The random sampler
-    looks at nothing, so Optuna is told nothing."""
+    """Values and constraints reach Optuna: its feasible best trials are those of our own front. The
+    random sampler looks at nothing, so Optuna is told nothing.
+    """
     if study.spec.sampler == "random":
         assert study.proposer._study.best_trials == []
         return
@@ -142,6 +199,8 @@ def test_constraints_are_how_far_a_limit_is_exceeded(study):
 
 def test_another_seed_proposes_otherwise():
     """And the first proposal is no constant."""
-    specs = [StudySpec(name="s", space="osa_tiny", sampler="random", seed=seed, objectives=OBJECTIVES)
-             for seed in range(8)]
+    specs = [
+        StudySpec(name="s", space="osa_tiny", sampler="random", seed=seed, objectives=OBJECTIVES)
+        for seed in range(8)
+    ]
     assert len({json.dumps(new_proposer(spec).ask()[1]) for spec in specs}) > 4

@@ -23,7 +23,9 @@ def test_it_is_the_lower_of_two_straight_lines(warmup, progress):
 
 
 @given(st.integers(1, 500), SHARES)
-def test_no_step_has_a_learning_rate_of_zero_and_the_mean_is_about_the_triangle_s_half(steps, warmup):
+def test_no_step_has_a_learning_rate_of_zero_and_the_mean_is_about_the_triangle_s_half(
+    steps, warmup
+):
     shares = [at_step(step, steps, warmup) for step in range(steps)]
     assert all(0 < share <= 1 for share in shares)
     assert sum(shares) / steps == pytest.approx(0.5, abs=1 / steps)  # the midpoint rule's error

@@ -1,4 +1,6 @@
-"""Scores of untrained networks, by definitions and closed forms, and the command that compares them."""
+"""Scores of untrained networks, by definitions and closed forms, and the command that compares
+them.
+"""
 
 import math
 import sys
@@ -38,14 +40,17 @@ def test_naswot_counts_relus_that_agree(monkeypatch):
 def test_synflow_of_a_chain_is_its_length_times_the_flow():
     """Every linear layer without bias holds all of it."""
     torch.manual_seed(1)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5, bias=False), nn.ReLU(), nn.Linear(5, 2, bias=False))
+    network = nn.Sequential(
+        nn.Flatten(), nn.Linear(12, 5, bias=False), nn.ReLU(), nn.Linear(5, 2, bias=False)
+    )
     first, second = (network[i].weight.detach().double().abs().numpy() for i in (1, 3))
     assert synflow(network, 2) == pytest.approx(math.log(2 * (second @ first).sum()))
 
 
 def test_scores_are_functions_of_the_architecture(monkeypatch):
-    """Equal every time, whatever torch's generator has done, which is left as it was; entropies are at most those of
-    equal components."""
+    """Equal every time, whatever torch's generator has done, which is left as it was; entropies are
+    at most those of equal components.
+    """
     monkeypatch.setattr(untrained, "IMAGES", 4)
     network = SPACE.decode({choice.name: choice.values[0] for choice in SPACE.choices})
     torch.manual_seed(5)
@@ -66,7 +71,9 @@ def nothing(_network, _image_size):
 def test_a_score_that_is_no_number_is_refused():
     """By its name and the network's."""
     network = SPACE.decode({choice.name: choice.values[0] for choice in SPACE.choices})
-    with pytest.raises(NasError, match=f"nothing: gave no number for network {network.digest[:12]}"):
+    with pytest.raises(
+        NasError, match=f"nothing: gave no number for network {network.digest[:12]}"
+    ):
         scores(network, 32, 10, [f"{__name__}:nothing"])
 
 
@@ -74,13 +81,28 @@ def test_the_command_finds_the_studys_own_space(tmp_path, monkeypatch):
     """In the folder where it is called, as `nas search` does beside the study file."""
     (tmp_path / "space_of_scores.py").write_text("from search_spaces.osa_tiny import SPACE\n")
     monkeypatch.setattr(untrained, "IMAGES", 2)
-    path, spec = list(sys.path), StudySpec(name="own", space="space_of_scores:SPACE", sampler="random", budget=Budget(
-        trials=12), objectives=(Objective(metric="error"), Objective(metric="macs")))
+    path, spec = (
+        list(sys.path),
+        StudySpec(
+            name="own",
+            space="space_of_scores:SPACE",
+            sampler="random",
+            budget=Budget(trials=12),
+            objectives=(Objective(metric="error"), Objective(metric="macs")),
+        ),
+    )
     plugins.look_in(tmp_path)
-    with Store.open(tmp_path / "nas.db") as store, open_search(
-        spec, store=store, workers=plugins.load("nas.workers", "local")(), folder=tmp_path, artifacts=tmp_path,
-        evaluator="nas.testing.evaluators:ArithmeticEvaluator",
-    ) as found:
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(
+            spec,
+            store=store,
+            workers=plugins.load("nas.workers", "local")(),
+            folder=tmp_path,
+            artifacts=tmp_path,
+            evaluator="nas.testing.evaluators:ArithmeticEvaluator",
+        ) as found,
+    ):
         found.run()
     monkeypatch.setattr(sys, "path", path)
     del sys.modules["space_of_scores"]
@@ -103,4 +125,8 @@ def test_the_command_compares_scores_with_errors(tmp_path, monkeypatch):
     shown = CliRunner().invoke(main, ["bench", "scores", "--database", record])
     assert shown.exit_code == 0, shown.output
     assert [line.split()[0] for line in shown.output.splitlines()[4:] if line.strip()] == [
-        "none", *NAMES, "parameters", "macs"]
+        "none",
+        *NAMES,
+        "parameters",
+        "macs",
+    ]

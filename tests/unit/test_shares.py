@@ -1,4 +1,6 @@
-"""Shares of the latency by a clock of which every part takes the same, while others hold the cores now and then."""
+"""Shares of the latency by a clock of which every part takes the same, while others hold the cores
+now and then.
+"""
 
 from itertools import count
 
@@ -10,15 +12,20 @@ from nas.core.measurement import MeasurementPlan
 from nas.measuring.latency_shares import Share, latency_shares
 from nas.testing.fake_meter import FakeMeter
 
-NETWORK = Architecture(stem=Stem.CIFAR, stem_channels=(8, 8, 8),
-                       stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=1),) * 3)
+NETWORK = Architecture(
+    stem=Stem.CIFAR,
+    stem_channels=(8, 8, 8),
+    stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=1),) * 3,
+)
 PLAN = MeasurementPlan(image_size=32, threads=1, max_time_s=2)
 MARKS = 6
 """The device is waited for so often in a run."""
 
 
 class Held(FakeMeter):
-    """A millisecond for every part; another process holds the cores for a second at every so many-th mark."""
+    """A millisecond for every part; another process holds the cores for a second at every so
+    many-th mark.
+    """
 
     def __init__(self, every):
         super().__init__()
@@ -41,11 +48,16 @@ def test_a_run_in_which_others_held_the_cores_has_no_say():
     shares, runs = latency_shares(NETWORK, 10, PLAN, Held(every=5 * MARKS))
     assert list(shares) == ["stem", "stage 2", "stage 3", "stage 4", "classifier"]
     assert [share.median for share in shares.values()] == pytest.approx([0.2] * 5)
-    assert all(isinstance(share, Share) and share.high - share.low < 1e-9 for share in shares.values())
+    assert all(
+        isinstance(share, Share) and share.high - share.low < 1e-9 for share in shares.values()
+    )
     assert 1 < runs < 5 * PLAN.max_time_s
 
 
 def test_shares_of_held_cores_are_refused():
     """Each run is held up in one part: no shares, and the reason."""
-    with pytest.raises(UnavailableError, match=r"not timed: other processes held the cores in (\d+) of \1 runs; stop"):
+    with pytest.raises(
+        UnavailableError,
+        match=r"not timed: other processes held the cores in (\d+) of \1 runs; stop",
+    ):
         latency_shares(NETWORK, 10, PLAN, Held(every=MARKS - 1))

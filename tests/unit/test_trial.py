@@ -14,7 +14,12 @@ from nas.core.trial import Evaluation, Rung, Trial, TrialState
 STAGE = OsaStage(mid_channels=4, out_channels=8, num_layers=1)
 ARCHITECTURE = Architecture(stem_channels=(4, 4, 8), stages=(STAGE,) * 3)
 TRIAL = Trial(number=7, params={}, architecture=ARCHITECTURE, seed=0)
-ALLOWED = {("running", "complete"), ("running", "stopped"), ("running", "failed"), ("failed", "running")}
+ALLOWED = {
+    ("running", "complete"),
+    ("running", "stopped"),
+    ("running", "failed"),
+    ("failed", "running"),
+}
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(TrialState, TrialState)))
@@ -48,14 +53,20 @@ def test_losses_are_values_with_maximised_ones_negated_and_none_where_one_is_mis
     half = replace(TRIAL, evaluation=Evaluation().with_rung(rung(1, 0.5)))
     assert half.losses(objectives) is None
     figure = Measurement(metric="rate", unit="1/s", value=30.0, method="given")
-    assert replace(half, evaluation=half.evaluation.with_measurements([figure])).losses(objectives) == (0.5, -30.0)
+    assert replace(half, evaluation=half.evaluation.with_measurements([figure])).losses(
+        objectives
+    ) == (0.5, -30.0)
 
 
 def test_violation_is_the_share_of_the_limit_that_is_exceeded():
-    objectives = (Objective(metric="latency", limit=4.0),
-                  Objective(metric="rate", direction=Direction.MAXIMIZE, limit=10.0))
-    figures = [Measurement(metric="latency", unit="s", value=5.0, method="given"),
-               Measurement(metric="rate", unit="1/s", value=8.0, method="given")]
+    objectives = (
+        Objective(metric="latency", limit=4.0),
+        Objective(metric="rate", direction=Direction.MAXIMIZE, limit=10.0),
+    )
+    figures = [
+        Measurement(metric="latency", unit="s", value=5.0, method="given"),
+        Measurement(metric="rate", unit="1/s", value=8.0, method="given"),
+    ]
     trial = replace(TRIAL, evaluation=Evaluation().with_measurements(figures))
     assert trial.violation(objectives) == pytest.approx(0.25 + 0.2)
 
@@ -67,8 +78,11 @@ def test_a_measurement_is_finite(value):
 
 
 def test_a_figure_without_value_needs_a_status_and_a_reason_and_one_with_value_a_usable_status():
-    for wrong in ({"value": None}, {"value": 1.0, "status": Status.UNAVAILABLE, "reason": "why"},
-                  {"value": None, "status": Status.CONTENDED}):
+    for wrong in (
+        {"value": None},
+        {"value": 1.0, "status": Status.UNAVAILABLE, "reason": "why"},
+        {"value": None, "status": Status.CONTENDED},
+    ):
         with pytest.raises(InvalidValueError):
             Measurement(metric="latency", unit="s", method="given", **wrong)
     assert Measurement.unavailable("energy", "J", "no sensor").value is None

@@ -25,18 +25,38 @@ def bench() -> None:
 
 
 @bench.command()
-@click.option("--trials", type=click.IntRange(min=1), default=200, show_default=True, help="Trials to run.")
-@click.option("--workers", "kind", default="local", show_default=True, metavar="KIND", help="local or tune.")
-@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="Workers at once.")
-@click.option("--sampler", default="random", show_default=True, metavar="NAME", help="Who proposes.")
+@click.option(
+    "--trials", type=click.IntRange(min=1), default=200, show_default=True, help="Trials to run."
+)
+@click.option(
+    "--workers", "kind", default="local", show_default=True, metavar="KIND", help="local or tune."
+)
+@click.option(
+    "--count", type=click.IntRange(min=1), default=1, show_default=True, help="Workers at once."
+)
+@click.option(
+    "--sampler", default="random", show_default=True, metavar="NAME", help="Who proposes."
+)
 @click.option("--database", metavar="URL", help="The record. [default: a temporary SQLite file]")
 def engine(trials: int, kind: str, count: int, sampler: str, database: str | None) -> None:
     """Engine time per trial, with trials that do nothing (their figures are arithmetic)."""
-    objectives = (Objective(metric="error", reference=1.0), Objective(metric="latency", reference=1.0))
-    spec = StudySpec(name="bench-engine", space="osa_cifar", sampler=sampler, objectives=objectives,
-                     rungs=RungSpec(epochs=(1, 2)), budget=Budget(trials=trials, fresh=0),
-                     workers=WorkersSpec(kind=kind, count=count))
-    times, memory = array("d"), array("d")  # of 16 bytes per trial, so that they do not show in what they measure
+    objectives = (
+        Objective(metric="error", reference=1.0),
+        Objective(metric="latency", reference=1.0),
+    )
+    spec = StudySpec(
+        name="bench-engine",
+        space="osa_cifar",
+        sampler=sampler,
+        objectives=objectives,
+        rungs=RungSpec(epochs=(1, 2)),
+        budget=Budget(trials=trials, fresh=0),
+        workers=WorkersSpec(kind=kind, count=count),
+    )
+    times, memory = (
+        array("d"),
+        array("d"),
+    )  # of 16 bytes per trial, so that they do not show in what they measure
 
     def mark() -> None:
         times.append(time.perf_counter())
@@ -44,24 +64,40 @@ def engine(trials: int, kind: str, count: int, sampler: str, database: str | Non
 
     with tempfile.TemporaryDirectory(prefix="nas-bench-") as folder:
         started = time.perf_counter()
-        with Store.open(database or str(Path(folder) / "bench.db")) as store, open_search(
-            spec, store=store, workers=plugins.load("nas.workers", kind)(None), folder=Path(folder),
-            artifacts=Path(folder), evaluator="nas.testing.evaluators:ArithmeticEvaluator",
-            listener=lambda trial: mark() if _ended(trial) else None,
-        ) as found:
+        with (
+            Store.open(database or str(Path(folder) / "bench.db")) as store,
+            open_search(
+                spec,
+                store=store,
+                workers=plugins.load("nas.workers", kind)(None),
+                folder=Path(folder),
+                artifacts=Path(folder),
+                evaluator="nas.testing.evaluators:ArithmeticEvaluator",
+                listener=lambda trial: mark() if _ended(trial) else None,
+            ) as found,
+        ):
             before = found.engine.brain.architectures
             mark()
             found.run()
     done, taken = len(times) - 1, times[-1] - times[0]
-    click.echo(f"{kind}, {count} worker(s), {sampler}, {before} trials before: start {times[0] - started:.1f} s, "
-               f"{memory[0]:.0f} MB")
+    click.echo(
+        f"{kind}, {count} worker(s), {sampler}, {before} trials before: start {times[0] - started:.1f} s, "
+        f"{memory[0]:.0f} MB"
+    )
     if done:
-        click.echo(f"{done} trials of 3 events: {duration(taken)}, {1000 * taken / done:.1f} ms per trial; driver "
-                   f"{memory[-1]:.0f} MB at the end")
+        click.echo(
+            f"{done} trials of 3 events: {duration(taken)}, {1000 * taken / done:.1f} ms per trial; driver "
+            f"{memory[-1]:.0f} MB at the end"
+        )
     if done >= 10:
         ends = [round(done * tenth / 10) for tenth in range(11)]
-        click.echo("\n".join(f"  tenth {tenth}: {10_000 * (times[end] - times[start]) / done:.1f} ms per trial, "
-                             f"{memory[end]:.1f} MB" for tenth, (start, end) in enumerate(pairwise(ends), 1)))
+        click.echo(
+            "\n".join(
+                f"  tenth {tenth}: {10_000 * (times[end] - times[start]) / done:.1f} ms per trial, "
+                f"{memory[end]:.1f} MB"
+                for tenth, (start, end) in enumerate(pairwise(ends), 1)
+            )
+        )
         grown = 1000 * (memory[-1] - memory[ends[5]]) / (done - ends[5])
         click.echo(f"in the second half the driver grew by {grown:.2f} kB per trial")
 
@@ -77,19 +113,28 @@ def _ended(trial: Trial) -> bool:
 
 
 @bench.command()
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=20.0, show_default=True,
-              help="Time for each figure.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    default=20.0,
+    show_default=True,
+    help="Time for each figure.",
+)
 @click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
 def training(seconds: float, threads: int) -> None:
-    """Images per second of our training loop, of bare steps on a resident batch, and of a plain DataLoader loop."""
+    """Images per second of our training loop, of bare steps on a resident batch, and of a plain
+    DataLoader loop.
+    """
     from nas.bench.training import bench_training
 
     for row in bench_training(seconds=seconds, threads=threads):
         layout = "channels last" if row.numerics.channels_last else "contiguous"
-        click.echo(f"{row.network}, {row.macs / 1e6:.1f} MMACs, ours in {row.numerics.precision}, {layout}: images per "
-                   "second, median (lowest to highest round)\n"
-                   f"  one worker         ours {row.ours:,.0f}, bare {row.bare:,.0f}, plain {row.plain:,.0f}\n"
-                   f"                     ours/bare {row.ours_to_bare:.2f}, ours/plain {row.ours_to_plain:.2f}\n"
-                   f"  the whole machine  ours on each core {row.crew:,.0f}, plain with torch's threads "
-                   f"{row.crew_plain:,.0f}\n"
-                   f"                     ours/plain {row.crew_to_plain:.2f}")
+        click.echo(
+            f"{row.network}, {row.macs / 1e6:.1f} MMACs, ours in {row.numerics.precision}, {layout}: images per "
+            "second, median (lowest to highest round)\n"
+            f"  one worker         ours {row.ours:,.0f}, bare {row.bare:,.0f}, plain {row.plain:,.0f}\n"
+            f"                     ours/bare {row.ours_to_bare:.2f}, ours/plain {row.ours_to_plain:.2f}\n"
+            f"  the whole machine  ours on each core {row.crew:,.0f}, plain with torch's threads "
+            f"{row.crew_plain:,.0f}\n"
+            f"                     ours/plain {row.crew_to_plain:.2f}"
+        )

@@ -18,17 +18,42 @@ NAMES = ("coverage", "energy", "copy", "repeat", "rank", "neighbour")
 
 
 @bench.command("instrument")
-@click.option("--part", "parts", multiple=True, type=click.Choice(NAMES), metavar="NAME",
-              help=f"{', '.join(NAMES)}; may be given again. [default: all, 20 to 50 min]")
-@click.option("--sessions", type=click.IntRange(min=1), help="How often. [default: each part's own number]")
-@click.option("--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]")
-@click.option("--runtime", default="eager", show_default=True, metavar="NAME",
-              help="eager, graph (CUDA), compile or onnxruntime.")
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    type=click.Choice(NAMES),
+    metavar="NAME",
+    help=f"{', '.join(NAMES)}; may be given again. [default: all, 20 to 50 min]",
+)
+@click.option(
+    "--sessions", type=click.IntRange(min=1), help="How often. [default: each part's own number]"
+)
+@click.option(
+    "--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]"
+)
+@click.option(
+    "--runtime",
+    default="eager",
+    show_default=True,
+    metavar="NAME",
+    help="eager, graph (CUDA), compile or onnxruntime.",
+)
 @click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
-@click.option("--json", "as_json", is_flag=True, help="With all samples, as one line of JSON for each figure.")
-def instrument(*, parts: Sequence[str], sessions: int | None, kind: str | None, runtime: str, threads: int,
-               as_json: bool) -> None:
-    """What the instrument is worth: coverage of its interval, energy, A/A, spread, ranks, and what a neighbour does.
+@click.option(
+    "--json", "as_json", is_flag=True, help="With all samples, as one line of JSON for each figure."
+)
+def instrument(
+    *,
+    parts: Sequence[str],
+    sessions: int | None,
+    kind: str | None,
+    runtime: str,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """What the instrument is worth: coverage of its interval, energy, A/A, spread, ranks, and what
+    a neighbour does.
 
     All parts but coverage and energy, which are simulated, need a machine that does nothing else.
     """
@@ -41,7 +66,9 @@ def instrument(*, parts: Sequence[str], sessions: int | None, kind: str | None, 
         plan = MeasurementPlan(image_size=32, runtime=runtime, threads=threads)
         shown = proof.Bench(meter=meter, plan=plan, sessions=sessions)
         if not as_json:
-            click.echo(f"{meter.device.name}: batch 1 at 32 px, fp32, {runtime}, {threads} thread(s)")
+            click.echo(
+                f"{meter.device.name}: batch 1 at 32 px, fp32, {runtime}, {threads} thread(s)"
+            )
         for name in parts or NAMES:
             for each in proof.PARTS[name](shown):
                 if as_json:

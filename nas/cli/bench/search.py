@@ -1,4 +1,6 @@
-"""`nas bench search`: samplers against each other on tables of trained networks, or on a made-up error."""
+"""`nas bench search`: samplers against each other on tables of trained networks, or on a made-up
+error.
+"""
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,37 +30,122 @@ Runs = dict[str, dict[int, "Run"]]
 SAMPLERS = "known-cost,mutate_front,random,tpe,tpe-multivariate,nsga2,nsga2-p50,gp:2"
 MARKS = (25, 50, 100, 200)
 
+
 @bench.command("search")
-@click.option("--table", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="A table of trained networks.")
-@click.option("--table-format", "form", type=click.Choice(["nas-bench-macro", "channel-bench", "csv"]), default="csv",
-              show_default=True, help="How it is written.")
+@click.option(
+    "--table",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A table of trained networks.",
+)
+@click.option(
+    "--table-format",
+    "form",
+    type=click.Choice(["nas-bench-macro", "channel-bench", "csv"]),
+    default="csv",
+    show_default=True,
+    help="How it is written.",
+)
 @click.option("--costs", default="", metavar="NAMES", help="Only these of the table's costs.")
-@click.option("--floor", type=click.FloatRange(0, 100), metavar="PERCENT",
-              help="Accuracy that a network of the true front must have. [default: the format's, csv 0]")
-@click.option("--made-up", metavar="SPACE",
-              help="Instead of a table: an OSA space with counted costs and a made-up error.")
-@click.option("--measure", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Instead of the table's costs: latency measured here, kept in this CSV file. Of channel-bench's "
-                   "ResNets, which are built with random weights.")
-@click.option("--samplers", default=SAMPLERS, show_default=True, metavar="NAMES",
-              help="The first is compared with the others. NAME:N is run with N seeds: gp takes a second per proposal.")
-@click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True, help="Runs of each sampler.")
-@click.option("--first-seed", type=click.IntRange(min=0), default=0, show_default=True, help="The others follow it.")
-@click.option("--budget", type=click.IntRange(min=10), default=200, show_default=True, help="Evaluations of each run.")
-@click.option("--noisy", is_flag=True, help="Show the search one training seed's accuracy; score by the mean.")
-@click.option("--hide-reference", is_flag=True, help="Do not tell samplers the reference point, as studies without do.")
-@click.option("--hide-costs", "hidden", default="", metavar="NAMES",
-              help="Tell samplers these costs of a network once it is proposed, as if they were measured.")
-@click.option("--results", "kept", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Keep each run in this CSV file (.csv.gz: packed), and take from it those that it has.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at once.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Draw the curves with bands as SVG.")
-def search(*, path: Path | None, form: str, costs: str, floor: float | None, made_up: str | None,
-           measure: Path | None, samplers: str, seeds: int, first_seed: int, budget: int, noisy: bool,
-           hide_reference: bool, hidden: str, kept: Path | None, workers: int, plot: Path | None) -> None:
-    """Samplers on a table: hypervolume as a share of the true front's, mean and deviation over seeds."""
+@click.option(
+    "--floor",
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="Accuracy that a network of the true front must have. [default: the format's, csv 0]",
+)
+@click.option(
+    "--made-up",
+    metavar="SPACE",
+    help="Instead of a table: an OSA space with counted costs and a made-up error.",
+)
+@click.option(
+    "--measure",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Instead of the table's costs: latency measured here, kept in this CSV file. Of channel-bench's "
+    "ResNets, which are built with random weights.",
+)
+@click.option(
+    "--samplers",
+    default=SAMPLERS,
+    show_default=True,
+    metavar="NAMES",
+    help="The first is compared with the others. NAME:N is run with N seeds: gp takes a second per proposal.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Runs of each sampler.",
+)
+@click.option(
+    "--first-seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="The others follow it.",
+)
+@click.option(
+    "--budget",
+    type=click.IntRange(min=10),
+    default=200,
+    show_default=True,
+    help="Evaluations of each run.",
+)
+@click.option(
+    "--noisy", is_flag=True, help="Show the search one training seed's accuracy; score by the mean."
+)
+@click.option(
+    "--hide-reference",
+    is_flag=True,
+    help="Do not tell samplers the reference point, as studies without do.",
+)
+@click.option(
+    "--hide-costs",
+    "hidden",
+    default="",
+    metavar="NAMES",
+    help="Tell samplers these costs of a network once it is proposed, as if they were measured.",
+)
+@click.option(
+    "--results",
+    "kept",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep each run in this CSV file (.csv.gz: packed), and take from it those that it has.",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at once."
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw the curves with bands as SVG.",
+)
+def search(
+    *,
+    path: Path | None,
+    form: str,
+    costs: str,
+    floor: float | None,
+    made_up: str | None,
+    measure: Path | None,
+    samplers: str,
+    seeds: int,
+    first_seed: int,
+    budget: int,
+    noisy: bool,
+    hide_reference: bool,
+    hidden: str,
+    kept: Path | None,
+    workers: int,
+    plot: Path | None,
+) -> None:
+    """Samplers on a table: hypervolume as a share of the true front's, mean and deviation over
+    seeds.
+    """
     from nas.bench import samplers as contest
 
     landscape = _landscape(path, form, _split(costs), floor, made_up)
@@ -69,11 +156,24 @@ def search(*, path: Path | None, form: str, costs: str, floor: float | None, mad
     if measure is not None:
         landscape = _measured(landscape, measure, workers)
     unseen = _hidden(landscape, _split(hidden))
-    how = [*[costs] * bool(costs), *["noisy"] * noisy, *["no reference"] * hide_reference,
-           *[f"hidden {','.join(unseen)}"] * bool(unseen)]
+    how = [
+        *[costs] * bool(costs),
+        *["noisy"] * noisy,
+        *["no reference"] * hide_reference,
+        *[f"hidden {','.join(unseen)}"] * bool(unseen),
+    ]
     name = " ".join([landscape.name, *([] if floor is None else [f"floor {floor:g}"]), *how])
-    runs = _run(landscape, " ".join([landscape.key, *how]), wanted, kept, workers, budget=budget, noisy=noisy,
-                tell_reference=not hide_reference, hidden=unseen)
+    runs = _run(
+        landscape,
+        " ".join([landscape.key, *how]),
+        wanted,
+        kept,
+        workers,
+        budget=budget,
+        noisy=noisy,
+        tell_reference=not hide_reference,
+        hidden=unseen,
+    )
     console = Console(highlight=False)
     console.print(f"{name}, {budget} evaluations, seeds from {first_seed}")
     console.print(_curves(runs, budget))
@@ -82,8 +182,15 @@ def search(*, path: Path | None, form: str, costs: str, floor: float | None, mad
     if plot:
         from nas.bench.curves import curves_svg
 
-        curves = {name: np.array([run.volumes for run in each.values()]) for name, each in runs.items()}
-        write_file(plot, curves_svg(curves, title=name, across="evaluations", up="share of the front's hypervolume"))
+        curves = {
+            name: np.array([run.volumes for run in each.values()]) for name, each in runs.items()
+        }
+        write_file(
+            plot,
+            curves_svg(
+                curves, title=name, across="evaluations", up="share of the front's hypervolume"
+            ),
+        )
 
 
 def _split(names: str) -> list[str]:
@@ -92,7 +199,9 @@ def _split(names: str) -> list[str]:
 
 def _hidden(landscape: "Landscape", names: Sequence[str]) -> Sequence[str]:
     """These names, sorted. Raises `InvalidValueError` for one that is no cost."""
-    costs = [objective.metric for objective in landscape.problem(tell_reference=False).objectives[1:]]
+    costs = [
+        objective.metric for objective in landscape.problem(tell_reference=False).objectives[1:]
+    ]
     if unknown := sorted(set(names) - set(costs)):
         message = f"--hide-costs: {landscape.name} has no cost {', '.join(unknown)}; there are: {', '.join(costs)}"
         raise InvalidValueError(message)
@@ -105,7 +214,7 @@ def _wanted(samplers: str, seeds: Sequence[int]) -> dict[str, Sequence[int]]:
     for each in _split(samplers):
         name, _, number = each.rpartition(":")
         few = bool(name) and number.isdecimal()
-        name, own = (name, seeds[:int(number)]) if few else (each, seeds)
+        name, own = (name, seeds[: int(number)]) if few else (each, seeds)
         if not own:
             message = f"--samplers {samplers}: {each} has no seeds; NAME:N takes an N of at least 1"
             raise InvalidValueError(message)
@@ -119,8 +228,9 @@ def _wanted(samplers: str, seeds: Sequence[int]) -> dict[str, Sequence[int]]:
     return found
 
 
-def _landscape(path: Path | None, form: str, costs: Sequence[str], floor: float | None,
-               made_up: str | None) -> "Landscape":
+def _landscape(
+    path: Path | None, form: str, costs: Sequence[str], floor: float | None, made_up: str | None
+) -> "Landscape":
     if (path is None) == (made_up is None):
         message = "name either a --table or a space with --made-up"
         raise InvalidValueError(message)
@@ -149,17 +259,38 @@ def _measured(landscape: "Landscape", kept: Path, workers: int) -> "Landscape":
     return MeasuredWidths(table=landscape, meter=find_meter(), plan=MeasurementPlan(), kept=kept)
 
 
-def _run(landscape: "Landscape", contest_name: str, wanted: Mapping[str, Sequence[int]], kept: Path | None,
-         workers: int, *, budget: int, noisy: bool, tell_reference: bool, hidden: Sequence[str]) -> Runs:
+def _run(
+    landscape: "Landscape",
+    contest_name: str,
+    wanted: Mapping[str, Sequence[int]],
+    kept: Path | None,
+    workers: int,
+    *,
+    budget: int,
+    noisy: bool,
+    tell_reference: bool,
+    hidden: Sequence[str],
+) -> Runs:
     """What the file lacks is run and kept; all runs in the order wanted."""
     from nas.bench import samplers as contest
     from nas.bench.sampler_results import ContestFile
 
     file = ContestFile(path=kept) if kept else None
     runs: Runs = file.runs(contest_name, budget) if file else {}
-    missing = [(name, seed) for name, seeds in wanted.items() for seed in seeds if seed not in runs.get(name, {})]
-    job = partial(contest.run, landscape, budget=budget, noisy=noisy, tell_reference=tell_reference,
-                  hidden=hidden)
+    missing = [
+        (name, seed)
+        for name, seeds in wanted.items()
+        for seed in seeds
+        if seed not in runs.get(name, {})
+    ]
+    job = partial(
+        contest.run,
+        landscape,
+        budget=budget,
+        noisy=noisy,
+        tell_reference=tell_reference,
+        hidden=hidden,
+    )
     jobs = [partial(job, name, seed=seed) for name, seed in missing]
     for index, run in _done(jobs, workers):
         name, seed = missing[index]
@@ -184,14 +315,23 @@ def _curves(runs: Runs, budget: int) -> Table:
     """How good each sampler is when."""
     marks = [mark for mark in MARKS if mark <= budget] or [budget]
     table = Table(box=box.SIMPLE)
-    for heading in ("sampler", "seeds", *(f"at {mark}" for mark in marks), "distinct", "CPU s/proposal"):
+    for heading in (
+        "sampler",
+        "seeds",
+        *(f"at {mark}" for mark in marks),
+        "distinct",
+        "CPU s/proposal",
+    ):
         table.add_column(heading, justify="left" if heading == "sampler" else "right")
     for name, each in runs.items():
         volumes = [[run.volumes[mark - 1] for run in each.values()] for mark in marks]
-        table.add_row(name, str(len(each)),
-                      *(f"{statistics.mean(v):.3f} ± {statistics.pstdev(v):.3f}" for v in volumes),
-                      f"{statistics.mean(run.distinct for run in each.values()):.0f}",
-                      f"{statistics.mean(run.seconds.mean() for run in each.values()):.4f}")
+        table.add_row(
+            name,
+            str(len(each)),
+            *(f"{statistics.mean(v):.3f} ± {statistics.pstdev(v):.3f}" for v in volumes),
+            f"{statistics.mean(run.distinct for run in each.values()):.0f}",
+            f"{statistics.mean(run.seconds.mean() for run in each.values()):.4f}",
+        )
     return table
 
 
@@ -201,15 +341,29 @@ def _lead(runs: Runs) -> Table:
 
     first = next(iter(runs))
     table = Table(box=box.SIMPLE)
-    for heading in ("final value of", f"{first} needs", "of", "repeats not charged", "of", "p (Wilcoxon, Holm)",
-                    "behind at"):
+    for heading in (
+        "final value of",
+        f"{first} needs",
+        "of",
+        "repeats not charged",
+        "of",
+        "p (Wilcoxon, Holm)",
+        "behind at",
+    ):
         table.add_column(heading, justify="left" if heading == "final value of" else "right")
     for name, p_value in contest.p_values(runs, first).items():
         cells = []
         for charged in (True, False):
-            ours, theirs = (contest.mean_curve(list(runs[each].values()), charged=charged) for each in (first, name))
+            ours, theirs = (
+                contest.mean_curve(list(runs[each].values()), charged=charged)
+                for each in (first, name)
+            )
             needed = contest.evaluations_to(ours, float(theirs[-1]))
             cells += ["more" if needed is None else str(needed), str(len(theirs))]
-        behind = contest.behind(*(contest.mean_curve(list(runs[each].values())) for each in (first, name)))
-        table.add_row(name, *cells, "too few pairs" if p_value is None else f"{p_value:.4f}", behind)
+        behind = contest.behind(
+            *(contest.mean_curve(list(runs[each].values())) for each in (first, name))
+        )
+        table.add_row(
+            name, *cells, "too few pairs" if p_value is None else f"{p_value:.4f}", behind
+        )
     return table

@@ -26,29 +26,63 @@ GOAL = 0.95
 @bench.command()
 @click.argument("study", required=False)
 @database_option
-@click.option("--table", "path", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Curves that --keep wrote, instead of a study of the record.")
-@click.option("--keep", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Write the study's curves as CSV.")
-@click.option("--seeds", type=click.IntRange(min=1), default=10, show_default=True, help="Orders of the trials.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Draw hypervolume by epochs as SVG.")
-def stopping(*, study: str | None, database: str, path: Path | None, keep: Path | None, seeds: int,
-             plot: Path | None) -> None:
-    """Replay rules that stop trials on STUDY's networks that reached the last rung: epochs spent, hypervolume.
+@click.option(
+    "--table",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Curves that --keep wrote, instead of a study of the record.",
+)
+@click.option(
+    "--keep",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the study's curves as CSV.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Orders of the trials.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw hypervolume by epochs as SVG.",
+)
+def stopping(
+    *,
+    study: str | None,
+    database: str,
+    path: Path | None,
+    keep: Path | None,
+    seeds: int,
+    plot: Path | None,
+) -> None:
+    """Replay rules that stop trials on STUDY's networks that reached the last rung: epochs spent,
+    hypervolume.
 
-    The study should have stopped nobody itself. Hypervolume is a share of what all networks together have.
+    The study should have stopped nobody itself. Hypervolume is a share of what all networks
+    together have.
     """
     check_writable(keep, plot)
     table = read_table(path) if path else _from_record(database, study)
     if len(table.curves) < FEWEST:
-        raise NasError(f"{len(table.curves)} networks reached the last rung; a replay needs {FEWEST}")
+        raise NasError(
+            f"{len(table.curves)} networks reached the last rung; a replay needs {FEWEST}"
+        )
     if keep:
         write_file(keep, table_text(table))
-    runs = {name: [replay(table, strategy, seed) for seed in range(seeds)] for name, strategy in STRATEGIES.items()}
+    runs = {
+        name: [replay(table, strategy, seed) for seed in range(seeds)]
+        for name, strategy in STRATEGIES.items()
+    }
     console = Console(highlight=False)
-    console.print(f"{len(table.curves)} networks, rungs at {', '.join(f'{e:g}' for e in table.epochs)} epochs, "
-                  f"{len(table.front)} on the front; means ± deviations of {seeds} orders")
+    console.print(
+        f"{len(table.curves)} networks, rungs at {', '.join(f'{e:g}' for e in table.epochs)} epochs, "
+        f"{len(table.front)} on the front; means ± deviations of {seeds} orders"
+    )
     echo_wide(_rungs(table))
     echo_wide(_comparison(table, runs))
     if plot:
@@ -56,10 +90,19 @@ def stopping(*, study: str | None, database: str, path: Path | None, keep: Path 
 
         whole = table.epochs[-1] * len(table.curves)
         steps = np.arange(1, int(whole) + 1)
-        curves = {name: np.array([[run.volume_at(float(step)) for step in steps] for run in each])
-                  for name, each in runs.items()}
-        write_file(plot, curves_svg(curves, title="what stopping saves", across="epochs",
-                                    up="share of all networks' hypervolume"))
+        curves = {
+            name: np.array([[run.volume_at(float(step)) for step in steps] for run in each])
+            for name, each in runs.items()
+        }
+        write_file(
+            plot,
+            curves_svg(
+                curves,
+                title="what stopping saves",
+                across="epochs",
+                up="share of all networks' hypervolume",
+            ),
+        )
 
 
 def _from_record(database: str, study: str | None) -> ReplayTable:
@@ -73,8 +116,13 @@ def table_of(store: Store, study: str) -> ReplayTable:
     curves = Curves.of(trials, objectives)
     epochs = store.study(study).spec.rungs.epochs
     params = {trial.number: trial.params for trial in trials}
-    return ReplayTable(epochs=epochs, curves=curves, params=[params[number] for number in curves.numbers.tolist()],
-                       cost_names=[o.metric for o in objectives if o.metric != "error"], size_names=SIZES)
+    return ReplayTable(
+        epochs=epochs,
+        curves=curves,
+        params=[params[number] for number in curves.numbers.tolist()],
+        cost_names=[o.metric for o in objectives if o.metric != "error"],
+        size_names=SIZES,
+    )
 
 
 def _rungs(table: ReplayTable) -> Table:
@@ -82,7 +130,10 @@ def _rungs(table: ReplayTable) -> Table:
     shown = Table("epochs", "tau with the last", "of the best quarter", "futility", box=box.SIMPLE)
     for rung, epochs in enumerate(table.epochs[:-1], start=1):
         found = agreement(epochs, table.epochs[-1], table.curves.errors[:, [rung - 1, -1]])
-        taus = ["-" if tau is None else f"{tau:.2f}" for tau in (found and found.tau, found and found.top_tau)]
+        taus = [
+            "-" if tau is None else f"{tau:.2f}"
+            for tau in (found and found.tau, found and found.top_tau)
+        ]
         shown.add_row(f"{epochs:g}", *taus, Futility(table.curves, rung).state)
     return shown
 
@@ -90,15 +141,27 @@ def _rungs(table: ReplayTable) -> Table:
 def _comparison(table: ReplayTable, runs: dict[str, list[Replay]]) -> Table:
     whole = table.epochs[-1] * len(table.curves)
     marks = [mark * whole for mark in MARKS]
-    shown = Table("rule", "epochs spent", "finished", "of the front", *(f"at {mark:g} epochs" for mark in marks),
-                  f"epochs to {GOAL:g}", box=box.SIMPLE)
+    shown = Table(
+        "rule",
+        "epochs spent",
+        "finished",
+        "of the front",
+        *(f"at {mark:g} epochs" for mark in marks),
+        f"epochs to {GOAL:g}",
+        box=box.SIMPLE,
+    )
     for name, each in runs.items():
         reached = [found for run in each if (found := run.epochs_to(GOAL)) is not None]
         shown.add_row(
-            name, _spread([run.epochs[-1] for run in each], 1), _spread([len(run.finished) for run in each], 1),
+            name,
+            _spread([run.epochs[-1] for run in each], 1),
+            _spread([len(run.finished) for run in each], 1),
             _spread([len(table.front & set(run.finished)) for run in each], 1),
             *(_spread([run.volume_at(mark) for run in each], 3) for mark in marks),
-            f"{_spread(reached, 1)} ({len(reached)} of {len(each)})" if reached else f"never (0 of {len(each)})")
+            f"{_spread(reached, 1)} ({len(reached)} of {len(each)})"
+            if reached
+            else f"never (0 of {len(each)})",
+        )
     return shown
 
 

@@ -25,15 +25,30 @@ REPEATS = 5
 
 
 @bench.command("store")
-@click.option("--evaluations", type=click.IntRange(min=10), default=2000, show_default=True,
-              help="Made-up trials to write, each with 12 params, 5 figures and a rung; a tenth by one process.")
-@click.option("--processes", type=click.IntRange(min=1), default=8, show_default=True, help="Writers at once.")
-@click.option("--compared", type=click.IntRange(min=0), default=200, show_default=True,
-              help="Trials of the same work that Optuna's storage writes, half of them by one process, the rest by as "
-                   "many processes.")
-@click.option("--database", metavar="URL",
-              help="A new database, or one that this command has made: its trials become more. [default: a temporary "
-                   "SQLite file]")
+@click.option(
+    "--evaluations",
+    type=click.IntRange(min=10),
+    default=2000,
+    show_default=True,
+    help="Made-up trials to write, each with 12 params, 5 figures and a rung; a tenth by one process.",
+)
+@click.option(
+    "--processes", type=click.IntRange(min=1), default=8, show_default=True, help="Writers at once."
+)
+@click.option(
+    "--compared",
+    type=click.IntRange(min=0),
+    default=200,
+    show_default=True,
+    help="Trials of the same work that Optuna's storage writes, half of them by one process, the rest by as "
+    "many processes.",
+)
+@click.option(
+    "--database",
+    metavar="URL",
+    help="A new database, or one that this command has made: its trials become more. [default: a temporary "
+    "SQLite file]",
+)
 def store(evaluations: int, processes: int, compared: int, database: str | None) -> None:
     """How many trials the record takes per second, and how long people wait who look at them."""
     with tempfile.TemporaryDirectory(prefix="nas-bench-") as folder:
@@ -47,7 +62,9 @@ def store(evaluations: int, processes: int, compared: int, database: str | None)
         if compared:
             from nas.sampling.optuna_study import write_trials
 
-            beside = database if database and "postgres" in database else f"sqlite:///{folder}/optuna.db"
+            beside = (
+                database if database and "postgres" in database else f"sqlite:///{folder}/optuna.db"
+            )
             write_trials(beside, [], lambda: None)  # its tables
             _tell_rate("Optuna", write_trials, beside, range(compared // 2), 1)
             _tell_rate("Optuna", write_trials, beside, range(compared // 2, compared), processes)
@@ -66,15 +83,21 @@ def _tell_rate(name: str, write: Write, url: str, numbers: range, processes: int
         rate = f"{len(numbers) / _seconds(write, url, numbers, processes):,.1f}"
     except DatabaseError as error:
         rate = str(error)
-    click.echo(f"{name}, trials written per second by {processes} process{'es' if processes > 1 else ''}: {rate}")
+    click.echo(
+        f"{name}, trials written per second by {processes} process{'es' if processes > 1 else ''}: {rate}"
+    )
 
 
 def _seconds(write: Write, url: str, numbers: Sequence[int], processes: int) -> float:
     """From when all processes are ready until the last one has written its share."""
     context = get_context("spawn")
     barrier, failures = context.Barrier(processes + 1), context.SimpleQueue()
-    writers = [context.Process(target=_write, args=(write, url, numbers[start::processes], barrier, failures))
-               for start in range(processes)]
+    writers = [
+        context.Process(
+            target=_write, args=(write, url, numbers[start::processes], barrier, failures)
+        )
+        for start in range(processes)
+    ]
     for writer in writers:
         writer.start()
     with suppress(BrokenBarrierError):
@@ -88,7 +111,9 @@ def _seconds(write: Write, url: str, numbers: Sequence[int], processes: int) -> 
     return taken
 
 
-def _write(write: Write, url: str, numbers: Iterable[int], barrier: Barrier, failures: "SimpleQueue[str]") -> None:
+def _write(
+    write: Write, url: str, numbers: Iterable[int], barrier: Barrier, failures: "SimpleQueue[str]"
+) -> None:
     try:
         write(url, numbers, barrier.wait)
     except Exception as error:  # noqa: BLE001 - whatever a storage raises is its result

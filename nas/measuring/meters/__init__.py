@@ -1,7 +1,9 @@
-"""Instruments: one meter for each kind of device, found by name in the entry-point group `nas.meters`.
+"""Instruments: one meter for each kind of device, found by name in the entry-point group
+`nas.meters`.
 
-A meter reads clocks, counters and memory of one physical device and decides nothing; how readings become a figure with
-an interval is the business of `nas.measuring.methods`. A new device needs one class that passes `nas.testing.meter_contract`.
+A meter reads clocks, counters and memory of one physical device and decides nothing; how readings
+become a figure with an interval is the business of `nas.measuring.methods`. A new device needs one
+class that passes `nas.testing.meter_contract`.
 """
 
 import time
@@ -22,9 +24,10 @@ from nas.measuring.meters.watch import DeviceState, Watch
 class HostLoad:
     """Counters of the host since a fixed moment, in core seconds; only differences mean something.
 
-    `waited_s` is how long threads of this process were ready to run and had no core, the hypervisor's share included;
-    `foreign_s` is what other processes used of the cores this process may use. Both never fall, but for the 10 ms of
-    the kernel's clock tick. `cores` is how many cores this process may use.
+    `waited_s` is how long threads of this process were ready to run and had no core, the
+    hypervisor's share included; `foreign_s` is what other processes used of the cores this process
+    may use. Both never fall, but for the 10 ms of the kernel's clock tick. `cores` is how many
+    cores this process may use.
     """
 
     waited_s: float
@@ -36,10 +39,10 @@ class HostLoad:
 class Meter(Protocol):
     """The instrument of one physical device; a context manager that closes itself.
 
-    `torch_device` is the device's name for torch ("cpu", "cuda:0"). `clock`, `energy_method` and `memory_method` say
-    how the readings are taken and are stored with every figure. `power_kinds` are those of "instant" and "average" that
-    the device may know. `energy` turns its sensors into joules, `watch` sees what it does meanwhile. Not to be shared
-    between threads.
+    `torch_device` is the device's name for torch ("cpu", "cuda:0"). `clock`, `energy_method` and
+    `memory_method` say how the readings are taken and are stored with every figure. `power_kinds`
+    are those of "instant" and "average" that the device may know. `energy` turns its sensors into
+    joules, `watch` sees what it does meanwhile. Not to be shared between threads.
     """
 
     @property
@@ -70,7 +73,9 @@ class Meter(Protocol):
         """Let time pass, with nothing to do for the device."""
 
     def energy_j(self) -> float:
-        """What the energy counter shows: joules since a fixed moment. Raises `UnavailableError` with the reason."""
+        """What the energy counter shows: joules since a fixed moment. Raises `UnavailableError`
+        with the reason.
+        """
 
     def power_w(self, kind: str) -> float:
         """Watts now, of one of `power_kinds`. Raises `UnavailableError` with the reason."""
@@ -79,7 +84,9 @@ class Meter(Protocol):
         """What the device may draw at most, None where that is unknown."""
 
     def energy_unavailable_reason(self) -> str | None:
-        """Why neither counter nor power can be read here, None where one can. Takes readings to find out."""
+        """Why neither counter nor power can be read here, None where one can. Takes readings to
+        find out.
+        """
 
     def device_state(self) -> DeviceState | None:
         """Clocks, slowdowns and other processes on the device, None where it tells nothing."""
@@ -91,20 +98,27 @@ class Meter(Protocol):
         """What else runs on the host, None where the system does not tell."""
 
     def peak_memory_bytes(self, run: Callable[[], object]) -> int:
-        """The most bytes that one call of `run` holds on the device at once, beyond what was held before it."""
+        """The most bytes that one call of `run` holds on the device at once, beyond what was held
+        before it.
+        """
 
     def close(self) -> None:
         """Give back handles; a second call does nothing."""
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
 
 
 class CommonMeter:
-    """What meters share: the host's clock, a `with` block that closes them, and a device that tells nothing of itself
-    but, at best, joules."""
+    """What meters share: the host's clock, a `with` block that closes them, and a device that tells
+    nothing of itself but, at best, joules.
+    """
 
     energy_method: str
     power_kinds: tuple[str, ...] = ()
@@ -131,7 +145,9 @@ class CommonMeter:
         time.sleep(seconds)
 
     def energy_j(self) -> float:
-        """What the energy counter shows: joules since a fixed moment. Raises `UnavailableError` with the reason."""
+        """What the energy counter shows: joules since a fixed moment. Raises `UnavailableError`
+        with the reason.
+        """
         raise NotImplementedError
 
     def power_w(self, kind: str) -> float:
@@ -160,15 +176,21 @@ class CommonMeter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.close()
 
 
 def find_meter(kind: str | None = None) -> Meter:
-    """The meter registered as `kind`, else that of the CUDA device where there is one, else the CPU's.
+    """The meter registered as `kind`, else that of the CUDA device where there is one, else the
+    CPU's.
 
-    Raises `UnknownNameError` for an unregistered kind, `UnavailableError` where the machine has no such device.
+    Raises `UnknownNameError` for an unregistered kind, `UnavailableError` where the machine has no
+    such device.
     """
     import torch
 

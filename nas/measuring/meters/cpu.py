@@ -1,4 +1,6 @@
-"""The processor of this machine: host clock, RAPL joules where they can be read, live tensor bytes."""
+"""The processor of this machine: host clock, RAPL joules where they can be read, live tensor
+bytes.
+"""
 
 import os
 from collections.abc import Callable
@@ -15,7 +17,8 @@ from nas.measuring.meters.rapl import POWERCAP, Rapl
 class CpuMeter(CommonMeter):
     """The meter of the processor. `powercap` is the folder of the RAPL counters.
 
-    The device class is processor model, cores and torch version; the number of threads is part of the plan.
+    The device class is processor model, cores and torch version; the number of threads is part of
+    the plan.
     """
 
     torch_device = "cpu"
@@ -43,6 +46,10 @@ class CpuMeter(CommonMeter):
 def _device() -> Device:
     identity, source = host.machine_identity()
     name, cores = host.cpu_name(), os.cpu_count()
-    return Device(kind="cpu", name=name, identity=f"cpu-{identity}",
-                  device_class=f"{name}, {cores} cores, torch {torch.__version__}",
-                  details={"identity_source": source, "cores": cores, **host.details()})
+    return Device(
+        kind="cpu",
+        name=name,
+        identity=f"cpu-{identity}",
+        device_class=f"{name}, {cores} cores, torch {torch.__version__}",
+        details={"identity_source": source, "cores": cores, **host.details()},
+    )

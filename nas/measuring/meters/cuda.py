@@ -1,7 +1,8 @@
-"""One NVIDIA GPU: host clock around synchronised work, NVML's energy counter, torch's caching allocator.
+"""One NVIDIA GPU: host clock around synchronised work, NVML's energy counter, torch's caching
+allocator.
 
-The device is known by its UUID. Without NVML everything but energy, slowdowns and other processes works, and the device
-class says so.
+The device is known by its UUID. Without NVML everything but energy, slowdowns and other processes
+works, and the device class says so.
 """
 
 from collections.abc import Callable
@@ -40,11 +41,15 @@ class CudaMeter(CommonMeter):
         torch.cuda.synchronize(self._index)
 
     def energy_j(self) -> float:
-        """Joules of the board since the driver was loaded. Raises `UnavailableError` with the reason."""
+        """Joules of the board since the driver was loaded. Raises `UnavailableError` with the
+        reason.
+        """
         return self._driver().energy_j()
 
     def power_w(self, kind: str) -> float:
-        """Watts of the board: "instant", or "average" over a second. Raises `UnavailableError` with the reason."""
+        """Watts of the board: "instant", or "average" over a second. Raises `UnavailableError` with
+        the reason.
+        """
         return self._driver().power_w(kind)
 
     def max_power_w(self) -> float | None:
@@ -60,11 +65,15 @@ class CudaMeter(CommonMeter):
         return self._nvml.busy_percent() if isinstance(self._nvml, NvmlDevice) else None
 
     def host_load(self) -> HostLoad | None:
-        """What else runs on the host's cores: small networks are bound by the host that launches them."""
+        """What else runs on the host's cores: small networks are bound by the host that launches
+        them.
+        """
         return host.host_load()
 
     def peak_memory_bytes(self, run: Callable[[], object]) -> int:
-        """The most bytes that the caching allocator handed out at once during `run`, beyond those before it."""
+        """The most bytes that the caching allocator handed out at once during `run`, beyond those
+        before it.
+        """
         self.synchronize()
         before = torch.cuda.memory_allocated(self._index)
         torch.cuda.reset_peak_memory_stats(self._index)
@@ -94,11 +103,25 @@ def _nvml(uuid: str) -> NvmlDevice | UnavailableError:
 
 def _device(index: int, uuid: str, nvml: NvmlDevice | UnavailableError) -> Device:
     found = torch.cuda.get_device_properties(index)
-    driver, limit_w = (nvml.driver, nvml.max_power_w()) if isinstance(nvml, NvmlDevice) else ("unknown", None)
+    driver, limit_w = (
+        (nvml.driver, nvml.max_power_w()) if isinstance(nvml, NvmlDevice) else ("unknown", None)
+    )
     name, memory_gib = found.name, round(found.total_memory / 2**30)
     cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     limit = f"{limit_w:.0f} W" if limit_w else "unknown power limit"
-    parts = (name, f"{memory_gib} GiB", limit, f"driver {driver}", f"CUDA {torch.version.cuda}", f"cuDNN {cudnn}",
-             f"torch {torch.__version__}")
-    return Device(kind="cuda", name=name, identity=uuid, device_class=", ".join(parts),
-                  details={"index": index, "host": host.cpu_name(), **host.details()})
+    parts = (
+        name,
+        f"{memory_gib} GiB",
+        limit,
+        f"driver {driver}",
+        f"CUDA {torch.version.cuda}",
+        f"cuDNN {cudnn}",
+        f"torch {torch.__version__}",
+    )
+    return Device(
+        kind="cuda",
+        name=name,
+        identity=uuid,
+        device_class=", ".join(parts),
+        details={"index": index, "host": host.cpu_name(), **host.details()},
+    )

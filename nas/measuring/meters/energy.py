@@ -1,18 +1,22 @@
 """Joules while a device works, by the best way its sensors offer: the energy ladder.
 
-Theory of operation. A GPU's energy counter moves only each 20 to 100 ms, so a window cut anywhere has an error of
-T / (sqrt(6) W): 4.1 % rms at 1 s. The ways, best first, each with its own name, stored with the figure:
+Theory of operation. A GPU's energy counter moves only each 20 to 100 ms, so a window cut anywhere
+has an error of T / (sqrt(6) W): 4.1 % rms at 1 s. The ways, best first, each with its own name,
+stored with the figure:
 
-* *windows from step to step* of the counter. It is *watched* until it moves where the work comes in pieces of a few
-  milliseconds. Else, and for counters that lose energy when they are read often (an RTX 4090's: 75 % at a reading each
-  10 ms, Dauner et al., HotCarbon 2026), windows are *phase-locked*: the counter's period and phase are found first,
-  then a reading well between two steps is worth what the counter had at the last one.
-* *instant power*, then *power averaged over 1 s*, summed by trapezoids over 10 s. On an A100 or H100 the instant sensor
-  sees 25 ms of each 100 ms, so the load must be steady (Yang et al., SC'24).
+* *windows from step to step* of the counter. It is *watched* until it moves where the work comes in
+  pieces of a few milliseconds. Else, and for counters that lose energy when they are read often (an
+  RTX 4090's: 75 % at a reading each 10 ms, Dauner et al., HotCarbon 2026), windows are
+  *phase-locked*: the counter's period and phase are found first, then a reading well between two
+  steps is worth what the counter had at the last one.
+* *instant power*, then *power averaged over 1 s*, summed by trapezoids over 10 s. On an A100 or
+  H100 the instant sensor sees 25 ms of each 100 ms, so the load must be steady (Yang et al.,
+  SC'24).
 
-The way is chosen once for a sensor, at its first load; why better ones were passed over is kept. After that a fault is
-a fault: the figure has a reason and no value, and no other way steps in, since ways differ by more than networks do.
-Absolute joules of a board are good to about 5 % (SC'24); ratios on one board are free of that gain.
+The way is chosen once for a sensor, at its first load; why better ones were passed over is kept.
+After that a fault is a fault: the figure has a reason and no value, and no other way steps in,
+since ways differ by more than networks do. Absolute joules of a board are good to about 5 %
+(SC'24); ratios on one board are free of that gain.
 """
 
 import random
@@ -34,7 +38,10 @@ Mark = tuple[float, float]
 
 EVERY_READING, WATCHED, PHASE_LOCKED = "every reading", "watched", "phase-locked"
 INSTANT, AVERAGE = "instant", "average"
-POWER_WAYS = {INSTANT: "nvml instant power, board, summed", AVERAGE: "nvml power averaged over 1 s, board, summed"}
+POWER_WAYS = {
+    INSTANT: "nvml instant power, board, summed",
+    AVERAGE: "nvml power averaged over 1 s, board, summed",
+}
 
 WINDOW_S = 1.0
 POWER_WINDOW_S = 2.5
@@ -45,16 +52,22 @@ STEPS, WATCHED_S = 11, 1.0
 """At least so many steps and seconds fix the rhythm: the period to 0.06 % with steps of 100 ms."""
 
 MAX_STEP_S = 0.5
-"""A counter that does not move for so long under load is broken; known ones step each 1 to 200 ms."""
+"""A counter that does not move for so long under load is broken; known ones step each 1 to
+200 ms.
+"""
 
 MAX_JITTER = 0.1
 MAX_PIECE_S = 0.005
-"""Longer pieces of work leave the moment of a step too uncertain: half of this is 0.25 % of a window."""
+"""Longer pieces of work leave the moment of a step too uncertain: half of this is 0.25 % of a
+window.
+"""
 
 LOCK_TRIES = 100
 
 MAX_LOSS = 0.05
-"""A counter that shows so much less power while it is read often than while it is not, is disturbed by reading."""
+"""A counter that shows so much less power while it is read often than while it is not, is disturbed
+by reading.
+"""
 
 POLL_S = 0.002
 SAMPLE_S = (0.05, 0.1)
@@ -62,7 +75,9 @@ SAMPLE_S = (0.05, 0.1)
 
 
 class Sensor(Protocol):
-    """What tells joules or watts. `power_kinds` are those of "instant" and "average" that it may know."""
+    """What tells joules or watts. `power_kinds` are those of "instant" and "average" that it may
+    know.
+    """
 
     energy_method: str
     power_kinds: tuple[str, ...]
@@ -94,8 +109,10 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
-    """The rhythm of a counter: steps at `origin_s` and each `period_s` after it, off by `spread` periods at most, as
-    seen in readings each `poll_s`; `shown_w` is the power that the counter showed meanwhile."""
+    """The rhythm of a counter: steps at `origin_s` and each `period_s` after it, off by `spread`
+    periods at most, as seen in readings each `poll_s`; `shown_w` is the power that the counter
+    showed meanwhile.
+    """
 
     period_s: float
     origin_s: float
@@ -134,14 +151,19 @@ class Load:
             self.piece()
 
     def short(self) -> bool:
-        """Whether its pieces are short enough to watch a counter between them, by the median of three."""
+        """Whether its pieces are short enough to watch a counter between them, by the median of
+        three.
+        """
         times = [self._sensor.time_s(), *(self.piece() for _ in range(3))]
         return statistics.median(b - a for a, b in pairwise(times)) <= MAX_PIECE_S
 
     def frames_at(self, moment_s: float) -> float:
         """Frames done by then, linear within a piece."""
         after = min(max(bisect_right(self._times_s, moment_s), 1), len(self._times_s) - 1)
-        (before_s, after_s), (before, done) = (self._times_s[after - 1:after + 1], self._frames[after - 1:after + 1])
+        (before_s, after_s), (before, done) = (
+            self._times_s[after - 1 : after + 1],
+            self._frames[after - 1 : after + 1],
+        )
         return before + (done - before) * (moment_s - before_s) / (after_s - before_s)
 
 
@@ -162,9 +184,14 @@ class EnergyReader:
         """Why better ways were not taken."""
 
     def unavailable_reason(self) -> str | None:
-        """Why there is no way to joules, None where something can be read. Takes readings to find out."""
+        """Why there is no way to joules, None where something can be read. Takes readings to find
+        out.
+        """
         reasons = []
-        for read in (self._sensor.energy_j, *(_power(self._sensor, kind) for kind in self._sensor.power_kinds)):
+        for read in (
+            self._sensor.energy_j,
+            *(_power(self._sensor, kind) for kind in self._sensor.power_kinds),
+        ):
             try:
                 read()
             except UnavailableError as error:
@@ -174,8 +201,9 @@ class EnergyReader:
         return "; ".join(dict.fromkeys(reasons))
 
     def windows(self, work: Work, count: int, seconds: float = WINDOW_S) -> list[Window]:
-        """That many windows of so many seconds or a little more, one after another; 2.5 s at least where power is
-        summed. The device must be warm. Raises `UnavailableError` with the reason, and then the way stays chosen.
+        """That many windows of so many seconds or a little more, one after another; 2.5 s at least
+        where power is summed. The device must be warm. Raises `UnavailableError` with the reason,
+        and then the way stays chosen.
         """
         load = Load(self._sensor, work)
         if self._way is None:
@@ -211,8 +239,10 @@ class EnergyReader:
         """Windows by the counter. Raises `UnavailableError` for one that cannot be trusted."""
         self._steps = steps = self._rhythm(load)
         if not steps.continuous and steps.spread > MAX_JITTER:
-            raise UnavailableError(f"the energy counter has no rhythm: its steps of {steps.period_s * 1e3:.0f} ms vary "
-                                   f"by {steps.spread:.0%}")
+            raise UnavailableError(
+                f"the energy counter has no rhythm: its steps of {steps.period_s * 1e3:.0f} ms vary "
+                f"by {steps.spread:.0%}"
+            )
         self.method = f"{self._sensor.energy_method}, windows from step to step"
         return partial(self._aligned, steps)
 
@@ -229,10 +259,14 @@ class EnergyReader:
 
     def _rhythm(self, load: Load) -> Steps:
         """Watched under load where its pieces are short, else on the idle device."""
-        return find_steps(self._sensor, load.piece if load.short() else lambda: self._sensor.sleep(POLL_S))
+        return find_steps(
+            self._sensor, load.piece if load.short() else lambda: self._sensor.sleep(POLL_S)
+        )
 
     def _loses(self, load: Load) -> bool:
-        """Whether the counter shows more power left alone than while it was watched. Asked once, under a load."""
+        """Whether the counter shows more power left alone than while it was watched. Asked once,
+        under a load.
+        """
         if self._disturbed is None:
             watched_w = self._rhythm(load).shown_w
             window = self._phase_locked(load, 1, WINDOW_S)[0]
@@ -241,7 +275,9 @@ class EnergyReader:
                 self.passed_over.append("the energy counter loses energy when it is read often")
         return self._disturbed
 
-    def _marked(self, mark: Callable[[Load], Mark], load: Load, count: int, seconds: float) -> list[Window]:
+    def _marked(
+        self, mark: Callable[[Load], Mark], load: Load, count: int, seconds: float
+    ) -> list[Window]:
         """Windows between marks."""
         marks = [mark(load)]
         for _ in range(count):
@@ -261,7 +297,9 @@ class EnergyReader:
         while (now_j := self._read_after(load)) == first_j:
             before_s = self._sensor.time_s()
             if before_s > end_s:
-                raise UnavailableError(f"the energy counter stood still for {MAX_STEP_S} s under load")
+                raise UnavailableError(
+                    f"the energy counter stood still for {MAX_STEP_S} s under load"
+                )
         return (before_s + self._sensor.time_s()) / 2, now_j
 
     def _read_after(self, load: Load) -> float:
@@ -269,8 +307,9 @@ class EnergyReader:
         return self._sensor.energy_j()
 
     def _phase_locked(self, load: Load, count: int, seconds: float) -> list[Window]:
-        """Windows between readings of which each is worth what the counter had at its last step. The rhythm is found
-        anew, since its phase is lost within minutes."""
+        """Windows between readings of which each is worth what the counter had at its last step.
+        The rhythm is found anew, since its phase is lost within minutes.
+        """
         self._steps = steps = self._rhythm(load)
         load.until(self._sensor.time_s() + SETTLE_S[INSTANT])
 
@@ -279,12 +318,15 @@ class EnergyReader:
                 step_s, phase = steps.before(load.piece())
                 if 0.25 <= phase <= 0.75:
                     return step_s, self._sensor.energy_j()
-            raise UnavailableError("the work never ended well between two steps of the energy counter")
+            raise UnavailableError(
+                "the work never ended well between two steps of the energy counter"
+            )
 
         return self._marked(mark, load, count, seconds)
 
-    def _summed(self, read: Callable[[], float], settle_s: float, load: Load, count: int,
-                seconds: float) -> list[Window]:
+    def _summed(
+        self, read: Callable[[], float], settle_s: float, load: Load, count: int, seconds: float
+    ) -> list[Window]:
         """Watts summed by trapezoids."""
         rng = random.Random(0)
         load.until(self._sensor.time_s() + settle_s)
@@ -304,7 +346,8 @@ class EnergyReader:
 def find_steps(sensor: Sensor, wait: Callable[[], object]) -> Steps:
     """The counter's rhythm. `wait` lets a moment pass, under load or idle.
 
-    Raises `UnavailableError` for a counter that stands still or goes back, and with the sensor's own reason.
+    Raises `UnavailableError` for a counter that stands still or goes back, and with the sensor's
+    own reason.
     """
     moments: list[float] = []
     shown_j = [sensor.energy_j()]
@@ -326,8 +369,13 @@ def find_steps(sensor: Sensor, wait: Callable[[], object]) -> Steps:
     period_s, origin_s = statistics.linear_regression(range(len(moments)), moments)
     poll_s = (before_s - begin_s) / readings
     off_s = max(abs(moment - origin_s - count * period_s) for count, moment in enumerate(moments))
-    return Steps(period_s=period_s, origin_s=origin_s, spread=max(0.0, off_s - poll_s) / period_s, poll_s=poll_s,
-                 shown_w=(shown_j[-1] - shown_j[1]) / (moments[-1] - moments[0]))
+    return Steps(
+        period_s=period_s,
+        origin_s=origin_s,
+        spread=max(0.0, off_s - poll_s) / period_s,
+        poll_s=poll_s,
+        shown_w=(shown_j[-1] - shown_j[1]) / (moments[-1] - moments[0]),
+    )
 
 
 def _went_back(energy_j: float) -> str:
@@ -347,9 +395,14 @@ def _power(sensor: Sensor, kind: str) -> Callable[[], float]:
 
 
 def _between(load: Load, marks: list[Mark]) -> list[Window]:
-    return [Window(energy_j=end_j - begin_j, seconds=end_s - begin_s,
-                   frames=load.frames_at(end_s) - load.frames_at(begin_s))
-            for (begin_s, begin_j), (end_s, end_j) in pairwise(marks)]
+    return [
+        Window(
+            energy_j=end_j - begin_j,
+            seconds=end_s - begin_s,
+            frames=load.frames_at(end_s) - load.frames_at(begin_s),
+        )
+        for (begin_s, begin_j), (end_s, end_j) in pairwise(marks)
+    ]
 
 
 def _check(window: Window, limit_w: float | None) -> None:
@@ -357,7 +410,11 @@ def _check(window: Window, limit_w: float | None) -> None:
     if window.energy_j < 0:
         raise UnavailableError(_went_back(-window.energy_j))
     if window.energy_j == 0:
-        raise UnavailableError(f"the energy counter stood still for {window.seconds:.1f} s under load")
+        raise UnavailableError(
+            f"the energy counter stood still for {window.seconds:.1f} s under load"
+        )
     power_w = window.energy_j / window.seconds
     if limit_w and power_w > 1.2 * limit_w:
-        raise UnavailableError(f"the energy counter jumped: {power_w:.0f} W on a device of at most {limit_w:.0f} W")
+        raise UnavailableError(
+            f"the energy counter jumped: {power_w:.0f} W on a device of at most {limit_w:.0f} W"
+        )

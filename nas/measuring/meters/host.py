@@ -1,8 +1,10 @@
-"""The machine around the device, read from Linux's own files: who it is, and who else is busy on it.
+"""The machine around the device, read from Linux's own files: who it is, and who else is busy on
+it.
 
-`waited_s` comes from the scheduler's run-queue delay (/proc/<pid>/task/*/schedstat, nanoseconds) and the hypervisor's
-steal time, `foreign_s` from the busy jiffies of /proc/stat less this process's own CPU time. The load average is not
-used: it moves over a minute and counts our own training. Reading all costs about 0.2 ms, so it is done between blocks.
+`waited_s` comes from the scheduler's run-queue delay (/proc/<pid>/task/*/schedstat, nanoseconds)
+and the hypervisor's steal time, `foreign_s` from the busy jiffies of /proc/stat less this process's
+own CPU time. The load average is not used: it moves over a minute and counts our own training.
+Reading all costs about 0.2 ms, so it is done between blocks.
 """
 
 import hashlib
@@ -29,12 +31,14 @@ def text(path: Path) -> str | None:
 def machine_identity(root: Path = Path("/")) -> tuple[str, str]:
     """A stable name of this machine and where it came from.
 
-    The machine id is hashed, since it is not meant to be published (machine-id(5)). Without one the boot id stands in,
-    which lasts until the next boot, and at last the host name.
+    The machine id is hashed, since it is not meant to be published (machine-id(5)). Without one the
+    boot id stands in, which lasts until the next boot, and at last the host name.
     """
-    sources = {"machine-id": text(root / "etc/machine-id"),
-               "boot id": text(root / "proc/sys/kernel/random/boot_id"),
-               "host name": socket.gethostname()}
+    sources = {
+        "machine-id": text(root / "etc/machine-id"),
+        "boot id": text(root / "proc/sys/kernel/random/boot_id"),
+        "host name": socket.gethostname(),
+    }
     source, value = next((name, value) for name, value in sources.items() if value)
     return hashlib.sha256(f"osa-nas {value}".encode()).hexdigest()[:32], source
 
@@ -57,7 +61,11 @@ def hypervisor() -> str | None:
     """What this machine runs inside, None on bare metal."""
     if "hypervisor" not in (cpuinfo("flags") or "").split():
         return None
-    return text(Path("/sys/class/dmi/id/sys_vendor")) or text(Path("/sys/hypervisor/type")) or "unknown hypervisor"
+    return (
+        text(Path("/sys/class/dmi/id/sys_vendor"))
+        or text(Path("/sys/hypervisor/type"))
+        or "unknown hypervisor"
+    )
 
 
 def affinity() -> list[int]:
@@ -75,8 +83,14 @@ def program_name(number: int, proc: Path = PROC) -> str | None:
 def details() -> dict[str, Any]:
     """What may move a figure and is worth keeping with it."""
     governor = text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))
-    return {"load_average": list(os.getloadavg()), "hypervisor": hypervisor(), "governor": governor,
-            "affinity": affinity(), "kernel": platform.release(), "python": platform.python_version()}
+    return {
+        "load_average": list(os.getloadavg()),
+        "hypervisor": hypervisor(),
+        "governor": governor,
+        "affinity": affinity(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
 
 
 def host_load(proc: Path = PROC) -> HostLoad | None:
@@ -93,7 +107,11 @@ def host_load(proc: Path = PROC) -> HostLoad | None:
     tick_s = 1 / os.sysconf("SC_CLK_TCK")
     busy_s = sum(sum(row[:3]) + row[5] + row[6] for row in ticks) * tick_s
     stolen_s = sum(row[7] for row in ticks) * tick_s
-    return HostLoad(waited_s=waited_ns / 1e9 + stolen_s, foreign_s=busy_s - time.process_time(), cores=len(cores))
+    return HostLoad(
+        waited_s=waited_ns / 1e9 + stolen_s,
+        foreign_s=busy_s - time.process_time(),
+        cores=len(cores),
+    )
 
 
 def _run_queue_ns(task: Path) -> int:

@@ -1,8 +1,9 @@
 """The peak of live tensor bytes during a call, followed operation by operation.
 
-Every tensor that an operation returns is followed to its end; tensors that share storage (views, in-place operations)
-count once. Scratch memory that a kernel takes and gives back inside one operation is not seen. So the figure does not
-depend on the processor's kernels, and for plain networks it can be worked out by hand.
+Every tensor that an operation returns is followed to its end; tensors that share storage (views,
+in-place operations) count once. Scratch memory that a kernel takes and gives back inside one
+operation is not seen. So the figure does not depend on the processor's kernels, and for plain
+networks it can be worked out by hand.
 """
 
 import weakref
@@ -39,7 +40,9 @@ class _Follow(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leave
             parts = func.decompose(*args, **keywords)
         if parts is not NotImplemented:
             return parts
-        self._before.update(_address(t) for t in _tensors((args, keywords)) if not self._holders[_address(t)])
+        self._before.update(
+            _address(t) for t in _tensors((args, keywords)) if not self._holders[_address(t)]
+        )
         result = func(*args, **keywords)
         for tensor in _tensors(result):
             self._follow(tensor)

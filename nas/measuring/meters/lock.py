@@ -1,15 +1,17 @@
 """One lock per physical device, held by the operating system, so that a crash frees it.
 
-Theory of operation. Two files per device: the *device* file, which trainers hold shared and a measurement holds alone,
-and the *turnstile*, which everybody passes on the way to the device file. A measurement takes the turnstile first and
-keeps it until it is done, so no trainer can come in any more; those inside notice at their next `step_aside`, because
-they cannot pass the turnstile, and let go. So a measurement waits for at most one training step of each trainer and
-cannot starve. Asking costs two system calls (0.9 us on a 2.3 GHz Xeon).
+Theory of operation. Two files per device: the *device* file, which trainers hold shared and a
+measurement holds alone, and the *turnstile*, which everybody passes on the way to the device file.
+A measurement takes the turnstile first and keeps it until it is done, so no trainer can come in any
+more; those inside notice at their next `step_aside`, because they cannot pass the turnstile, and
+let go. So a measurement waits for at most one training step of each trainer and cannot starve.
+Asking costs two system calls (0.9 us on a 2.3 GHz Xeon).
 
-`flock` belongs to the open file: each holder opens its own, in threads as in processes, and `kill -9` releases it. The
-files lie in NAS_LOCK_DIR, else in `osa-nas-locks` in the system's folder for temporary files: one place for all users
-of a machine (a folder of the user's own would let two users measure at once). The folder is sticky, and a reader's
-right is enough to lock, so every user can lock and nobody can remove another's files.
+`flock` belongs to the open file: each holder opens its own, in threads as in processes, and `kill
+-9` releases it. The files lie in NAS_LOCK_DIR, else in `osa-nas-locks` in the system's folder for
+temporary files: one place for all users of a machine (a folder of the user's own would let two
+users measure at once). The folder is sticky, and a reader's right is enough to lock, so every user
+can lock and nobody can remove another's files.
 """
 
 import contextlib
@@ -44,14 +46,17 @@ class Use(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Holders:
-    """Who holds a device now: the numbers of the processes that this system shows, perhaps not of all there are."""
+    """Who holds a device now: the numbers of the processes that this system shows, perhaps not of
+    all there are.
+    """
 
     use: Use
     processes: tuple[int, ...] = ()
 
 
 class DeviceLock:
-    """The lock of the device with this `identity`. Not to be nested: who trains must not ask to measure inside.
+    """The lock of the device with this `identity`. Not to be nested: who trains must not ask to
+    measure inside.
 
     Raises `UnavailableError` where the lock folder cannot be used.
     """
@@ -64,30 +69,45 @@ class DeviceLock:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the device alone: waits until no other measurement runs and every trainer has stepped aside."""
-        with self._opened(self._turnstile_file) as turnstile, self._opened(self._device_file) as device:
+        """Hold the device alone: waits until no other measurement runs and every trainer has
+        stepped aside.
+        """
+        with (
+            self._opened(self._turnstile_file) as turnstile,
+            self._opened(self._device_file) as device,
+        ):
             fcntl.flock(turnstile, fcntl.LOCK_EX)
             fcntl.flock(device, fcntl.LOCK_EX)
             yield
 
     @contextlib.contextmanager
     def training(self, before_leaving: Callable[[], object] = lambda: None) -> Iterator["Training"]:
-        """Hold the device together with other trainers. `before_leaving` is called before the device is let go, to
-        finish what is queued on it (a meter's `synchronize`)."""
-        with self._opened(self._turnstile_file) as turnstile, self._opened(self._device_file) as device:
+        """Hold the device together with other trainers. `before_leaving` is called before the
+        device is let go, to finish what is queued on it (a meter's `synchronize`).
+        """
+        with (
+            self._opened(self._turnstile_file) as turnstile,
+            self._opened(self._device_file) as device,
+        ):
             training = Training(turnstile, device, before_leaving)
             training.enter()
             yield training
             before_leaving()
 
     def holders(self) -> Holders | None:
-        """Who holds the device now, found out without disturbing anybody; None where it was never used on this
-        machine."""
+        """Who holds the device now, found out without disturbing anybody; None where it was never
+        used on this machine.
+        """
         if not self._device_file.exists() or not self._turnstile_file.exists():
             return None
-        with self._opened(self._turnstile_file) as turnstile, self._opened(self._device_file) as device:
-            for use, descriptor, wish in ((Use.MEASURING, turnstile, fcntl.LOCK_SH),
-                                          (Use.TRAINING, device, fcntl.LOCK_EX)):
+        with (
+            self._opened(self._turnstile_file) as turnstile,
+            self._opened(self._device_file) as device,
+        ):
+            for use, descriptor, wish in (
+                (Use.MEASURING, turnstile, fcntl.LOCK_SH),
+                (Use.TRAINING, device, fcntl.LOCK_EX),
+            ):
                 try:
                     fcntl.flock(descriptor, wish | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -101,8 +121,10 @@ class DeviceLock:
             _make_folder(self._folder)
             descriptor = _open(path)
         except OSError as error:
-            raise UnavailableError(f"the lock folder {self._folder} cannot be used ({error.strerror}); set "
-                                   "NAS_LOCK_DIR to a folder that all who use this device may write to") from error
+            raise UnavailableError(
+                f"the lock folder {self._folder} cannot be used ({error.strerror}); set "
+                "NAS_LOCK_DIR to a folder that all who use this device may write to"
+            ) from error
         try:
             yield descriptor
         finally:
@@ -124,7 +146,9 @@ class Training:
         fcntl.flock(self._turnstile, fcntl.LOCK_UN)
 
     def step_aside(self) -> bool:
-        """Let a waiting measurement go first. To be called between training steps; says whether it had to wait."""
+        """Let a waiting measurement go first. To be called between training steps; says whether it
+        had to wait.
+        """
         try:
             fcntl.flock(self._turnstile, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -137,17 +161,23 @@ class Training:
 
 
 def _processes(descriptor: int) -> tuple[int, ...]:
-    """The numbers of the processes that hold a lock on this open file, as far as the kernel shows them to us."""
+    """The numbers of the processes that hold a lock on this open file, as far as the kernel shows
+    them to us.
+    """
     file = os.fstat(descriptor)
     name = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
     with contextlib.suppress(OSError):
         lines = [line.split() for line in LOCKS.read_text().splitlines()]
-        return tuple(sorted({int(words[4]) for words in lines if words[1] == "FLOCK" and words[5] == name}))
+        return tuple(
+            sorted({int(words[4]) for words in lines if words[1] == "FLOCK" and words[5] == name})
+        )
     return ()
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder as a shared temporary one is: all may add files, nobody may remove another's."""
+    """Make the folder as a shared temporary one is: all may add files, nobody may remove
+    another's.
+    """
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -156,8 +186,9 @@ def _make_folder(folder: Path) -> None:
 
 
 def _open(path: Path) -> int:
-    """Open for reading, made if needed. Never by O_CREAT on another user's file: kernels forbid that in sticky
-    folders (fs.protected_regular)."""
+    """Open for reading, made if needed. Never by O_CREAT on another user's file: kernels forbid
+    that in sticky folders (fs.protected_regular).
+    """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         return os.open(path, flags)

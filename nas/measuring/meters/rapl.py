@@ -1,8 +1,9 @@
-"""Joules of the processor from RAPL, through the kernel's powercap folder (Linux, Intel and AMD, bare metal).
+"""Joules of the processor from RAPL, through the kernel's powercap folder (Linux, Intel and AMD,
+bare metal).
 
-Only packages and DRAM are added up: `core` and `uncore` are inside the package, `psys` covers everything again, and
-the `-mmio` zones repeat the package. The counters are root's since CVE-2020-8694 and absent in most virtual machines;
-each case has its own reason.
+Only packages and DRAM are added up: `core` and `uncore` are inside the package, `psys` covers
+everything again, and the `-mmio` zones repeat the package. The counters are root's since
+CVE-2020-8694 and absent in most virtual machines; each case has its own reason.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ class _Zone:
     total_uj: int = 0
 
     def advance(self) -> int:
-        """Microjoules since the first reading. At most one wrap may lie between two readings (minutes at full load)."""
+        """Microjoules since the first reading. At most one wrap may lie between two readings
+        (minutes at full load).
+        """
         now_uj = _number(self.path / "energy_uj")
         self.total_uj += now_uj - self.last_uj + (self.range_uj if now_uj < self.last_uj else 0)
         self.last_uj = now_uj
@@ -31,8 +34,9 @@ class _Zone:
 
 
 class Rapl:
-    """The sum of all package and DRAM counters. `powercap` is the folder to look in, `hypervisor` names what this
-    machine runs inside, for the reason."""
+    """The sum of all package and DRAM counters. `powercap` is the folder to look in, `hypervisor`
+    names what this machine runs inside, for the reason.
+    """
 
     def __init__(self, powercap: Path = POWERCAP, hypervisor: str | None = None) -> None:
         self._powercap = powercap
@@ -51,7 +55,9 @@ class Rapl:
             raise UnavailableError(f"no RAPL energy counter: there is no {self._powercap}{inside}")
         zones = [path for path in sorted(self._powercap.glob("intel-rapl:*")) if _counts(path)]
         if not zones:
-            raise UnavailableError(f"no RAPL energy counter: {self._powercap} has no package or dram zone")
+            raise UnavailableError(
+                f"no RAPL energy counter: {self._powercap} has no package or dram zone"
+            )
         return zones
 
 
@@ -75,7 +81,11 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except PermissionError as error:
-        raise UnavailableError(f"permission denied: the RAPL energy counter {path} is readable by root alone; "
-                               "give this user read access to it") from error
+        raise UnavailableError(
+            f"permission denied: the RAPL energy counter {path} is readable by root alone; "
+            "give this user read access to it"
+        ) from error
     except OSError as error:
-        raise UnavailableError(f"RAPL energy counter {path} cannot be read: {error.strerror}") from error
+        raise UnavailableError(
+            f"RAPL energy counter {path} cannot be read: {error.strerror}"
+        ) from error

@@ -1,9 +1,10 @@
 """What a device does to a measurement: it slows itself down, or it works for others.
 
-The device is looked at between blocks, at most five times a second, never inside a timed block. Rules (judgement where
-no source is named): a slowdown by temperature, hardware or power brake spoils a measurement, and so does an SM clock
-that moves by more than 5 %, unless the board is at its power limit, which is its honest steady state and only noted.
-Another process spoils it where it works, or starts, meanwhile; one that only holds memory is noted.
+The device is looked at between blocks, at most five times a second, never inside a timed block.
+Rules (judgement where no source is named): a slowdown by temperature, hardware or power brake
+spoils a measurement, and so does an SM clock that moves by more than 5 %, unless the board is at
+its power limit, which is its honest steady state and only noted. Another process spoils it where it
+works, or starts, meanwhile; one that only holds memory is noted.
 """
 
 from collections import Counter, deque
@@ -20,19 +21,24 @@ Span = tuple[float, float]
 LOOK_S = 0.2
 MAX_LOOKS = 10_000
 MAX_CLOCK_CHANGE = 0.05
-"""Between the lowest and the highest of single looks, which scatter more than the means of long segments."""
+"""Between the lowest and the highest of single looks, which scatter more than the means of long
+segments.
+"""
 
 SETTLE_S, SETTLE_POLL_S = 1.5, 0.05
-"""A driver's utilisation is that of the last second; so long it may take to fall to 0 after our own work."""
+"""A driver's utilisation is that of the last second; so long it may take to fall to 0 after our own
+work.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceState:
     """One look. What the device does not tell is None.
 
-    `slowed` names the slowdowns in force, `power_capped` says that the board is at its power limit, `idle` that its
-    clocks are low for want of work. `programs` are the processes on it, `busy` the share of the device in percent that
-    each process used since the last look, this one left out of both where its number can be known.
+    `slowed` names the slowdowns in force, `power_capped` says that the board is at its power limit,
+    `idle` that its clocks are low for want of work. `programs` are the processes on it, `busy` the
+    share of the device in percent that each process used since the last look, this one left out of
+    both where its number can be known.
     """
 
     time_s: float
@@ -84,7 +90,9 @@ class Watch:
         self._begin_s = 0.0
 
     def look(self) -> None:
-        """Look at the device, unless that was done within the last 0.2 s: some ten questions to the driver."""
+        """Look at the device, unless that was done within the last 0.2 s: some ten questions to the
+        driver.
+        """
         if self._device.time_s() >= self._next_s:
             self._look()
 
@@ -94,24 +102,38 @@ class Watch:
         self._begin_s = self._device.time_s()
 
     def problem(self, since_s: float | None = None) -> Problem | None:
-        """What spoils a measurement since then, else since `begin`; None where nothing does. Takes a last look."""
+        """What spoils a measurement since then, else since `begin`; None where nothing does. Takes
+        a last look.
+        """
         self._look()
         looks = self._since(since_s)
         return _contention(looks, self._before(looks)) or _slowdown(looks)
 
     def clocks(self, first: Span, others: Sequence[Span]) -> tuple[float, float] | None:
-        """The mean SM clock in the first span and in the others, MHz; None where the device does not tell."""
-        known = [[look.sm_clock_mhz for look in self._during(*span) if look.sm_clock_mhz and not look.idle]
-                 for span in (first, *others)]
+        """The mean SM clock in the first span and in the others, MHz; None where the device does
+        not tell.
+        """
+        known = [
+            [
+                look.sm_clock_mhz
+                for look in self._during(*span)
+                if look.sm_clock_mhz and not look.idle
+            ]
+            for span in (first, *others)
+        ]
         here, there = known[0], [clock for each in known[1:] for clock in each]
         return (fmean(here), fmean(there)) if here and there else None
 
     def power_capped(self, spans: Sequence[Span]) -> bool:
-        """Whether the board was seen at its power limit in one of them, which a network may well reach."""
+        """Whether the board was seen at its power limit in one of them, which a network may well
+        reach.
+        """
         return any(look.power_capped for span in spans for look in self._during(*span))
 
     def mean_power_w(self) -> float | None:
-        """The mean of the power that the looks since `begin` saw, None where the device does not tell."""
+        """The mean of the power that the looks since `begin` saw, None where the device does not
+        tell.
+        """
         watts = [look.power_w for look in self._since(None) if look.power_w is not None]
         return sum(watts) / len(watts) if watts else None
 
@@ -121,11 +143,21 @@ class Watch:
         if not looks:
             return {}
         clocks = [look.sm_clock_mhz for look in looks if look.sm_clock_mhz is not None]
-        warmest = max((look.temperature_c for look in looks if look.temperature_c is not None), default=None)
-        return {"watch": {"looks": len(looks), "sm_clock_mhz": clocks, "temperature_c": warmest,
-                          "slowed": dict(Counter(name for look in looks for name in look.slowed or ())),
-                          "power_capped": sum(look.power_capped for look in looks),
-                          "other_programs": sorted(frozenset().union(*(look.programs or () for look in looks)))}}
+        warmest = max(
+            (look.temperature_c for look in looks if look.temperature_c is not None), default=None
+        )
+        return {
+            "watch": {
+                "looks": len(looks),
+                "sm_clock_mhz": clocks,
+                "temperature_c": warmest,
+                "slowed": dict(Counter(name for look in looks for name in look.slowed or ())),
+                "power_capped": sum(look.power_capped for look in looks),
+                "other_programs": sorted(
+                    frozenset().union(*(look.programs or () for look in looks))
+                ),
+            }
+        }
 
     def neighbour(self) -> Problem | None:
         """Who works on the device while this process does not; to be asked before a measurement.
@@ -139,8 +171,11 @@ class Watch:
         end_s = self._device.time_s() + SETTLE_S
         while busy := self._device.busy_percent():
             if self._device.time_s() > end_s:
-                return Problem(status=Status.CONTENDED, reason=f"the device is {busy} % busy though nothing of this "
-                                                               "program runs; stop the others and measure again")
+                return Problem(
+                    status=Status.CONTENDED,
+                    reason=f"the device is {busy} % busy though nothing of this "
+                    "program runs; stop the others and measure again",
+                )
             self._device.sleep(SETTLE_POLL_S)
         return None
 
@@ -159,7 +194,9 @@ class Watch:
 
     def _before(self, looks: list[DeviceState]) -> frozenset[int] | None:
         """The programs of the look before these."""
-        earlier = [look.programs for look in self._looks if not looks or look.time_s < looks[0].time_s]
+        earlier = [
+            look.programs for look in self._looks if not looks or look.time_s < looks[0].time_s
+        ]
         return earlier[-1] if earlier else None
 
 
@@ -167,12 +204,22 @@ def _slowdown(looks: list[DeviceState]) -> Problem | None:
     slowed = Counter(name for look in looks for name in look.slowed or ())
     if slowed:
         name, count = slowed.most_common(1)[0]
-        return Problem(status=Status.THROTTLED, reason=f"the device slowed itself down: {name} in {count} of "
-                                                       f"{len(looks)} looks{_warmth(looks)}")
+        return Problem(
+            status=Status.THROTTLED,
+            reason=f"the device slowed itself down: {name} in {count} of "
+            f"{len(looks)} looks{_warmth(looks)}",
+        )
     clocks = [look.sm_clock_mhz for look in looks if look.sm_clock_mhz and not look.idle]
-    if clocks and min(clocks) < (1 - MAX_CLOCK_CHANGE) * max(clocks) and not any(look.power_capped for look in looks):
-        return Problem(status=Status.THROTTLED, reason=f"the device's clock moved between {min(clocks)} and "
-                                                       f"{max(clocks)} MHz{_warmth(looks)}")
+    if (
+        clocks
+        and min(clocks) < (1 - MAX_CLOCK_CHANGE) * max(clocks)
+        and not any(look.power_capped for look in looks)
+    ):
+        return Problem(
+            status=Status.THROTTLED,
+            reason=f"the device's clock moved between {min(clocks)} and "
+            f"{max(clocks)} MHz{_warmth(looks)}",
+        )
     return None
 
 
@@ -187,12 +234,18 @@ def _contention(looks: list[DeviceState], before: frozenset[int] | None) -> Prob
         for program, percent in (look.busy or {}).items():
             busy[program] = max(busy[program], percent)
     if busy:
-        shares = ", ".join(f"process {program} used up to {percent} % of it" for program, percent in busy.items())
-        return Problem(status=Status.CONTENDED, reason=f"the device worked for others: {shares}; stop them and measure "
-                                                       "again")
+        shares = ", ".join(
+            f"process {program} used up to {percent} % of it" for program, percent in busy.items()
+        )
+        return Problem(
+            status=Status.CONTENDED,
+            reason=f"the device worked for others: {shares}; stop them and measure again",
+        )
     known = before if before is not None else next((look.programs for look in looks), None)
     came = {program for look in looks for program in look.programs or ()} - (known or frozenset())
     if came and known is not None:
-        return Problem(status=Status.CONTENDED, reason="started on the device meanwhile: process "
-                                                       f"{', '.join(map(str, sorted(came)))}")
+        return Problem(
+            status=Status.CONTENDED,
+            reason=f"started on the device meanwhile: process {', '.join(map(str, sorted(came)))}",
+        )
     return None

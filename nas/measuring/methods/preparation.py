@@ -1,4 +1,6 @@
-"""A network made ready to be measured under a plan: format, threads, inputs, and everything put back afterwards."""
+"""A network made ready to be measured under a plan: format, threads, inputs, and everything put
+back afterwards.
+"""
 
 import contextlib
 import copy
@@ -14,23 +16,41 @@ from torch import Tensor
 from nas.core.errors import InvalidValueError, TrialFailedError
 from nas.core.measurement import MeasurementPlan, Precision
 from nas.measuring.meters import Meter
-from nas.measuring.methods.runtimes import RUNTIMES, Forward, Network, OnnxFile, faults_of, is_finite, runtime_problem
+from nas.measuring.methods.runtimes import (
+    RUNTIMES,
+    Forward,
+    Network,
+    OnnxFile,
+    faults_of,
+    is_finite,
+    runtime_problem,
+)
 from nas.model.onnx_file import to_onnx
 
-PRECISIONS = {Precision.FP32: torch.float32, Precision.TF32: torch.float32, Precision.FP16: torch.float16,
-              Precision.BF16: torch.bfloat16}
-"""Type of weights, inputs and activations; TF32 differs from FP32 inside the GPU's multipliers only."""
+PRECISIONS = {
+    Precision.FP32: torch.float32,
+    Precision.TF32: torch.float32,
+    Precision.FP16: torch.float16,
+    Precision.BF16: torch.bfloat16,
+}
+"""Type of weights, inputs and activations; TF32 differs from FP32 inside the GPU's multipliers
+only.
+"""
 
 INPUTS = 8
 """Different inputs used in turn, so that no cache serves the same image again."""
 
 COPIES, COPIES_BYTES = 6, 2**27
-"""How many copies of a network make its places in memory average out, and what all of one may take together."""
+"""How many copies of a network make its places in memory average out, and what all of one may take
+together.
+"""
 
 
 @dataclass
 class Prepared:
-    """A network on its runtime with its inputs; each call runs one batch on the next input and returns the output."""
+    """A network on its runtime with its inputs; each call runs one batch on the next input and
+    returns the output.
+    """
 
     network: Network
     forward: Forward
@@ -56,13 +76,13 @@ def plan_problem(meter: Meter, plan: MeasurementPlan) -> str | None:
 
 @contextlib.contextmanager
 def prepare(network: Network, plan: MeasurementPlan, meter: Meter) -> Iterator[Prepared]:
-    """A copy of the network in evaluation mode on the meter's device, in the plan's precision and the default memory
-    layout, on the plan's runtime with its threads, under `inference_mode`, and eight different normal inputs (zeros
-    would be faster). An ONNX file runs on ONNX Runtime only.
+    """A copy of the network in evaluation mode on the meter's device, in the plan's precision and
+    the default memory layout, on the plan's runtime with its threads, under `inference_mode`, and
+    eight different normal inputs (zeros would be faster). An ONNX file runs on ONNX Runtime only.
 
-    Threads, TF32 and cuDNN switches are put back at the end. Raises `InvalidValueError` for a plan that the device or
-    the network cannot follow, `TrialFailedError` for a network that fails on such an input or returns numbers that are
-    not finite.
+    Threads, TF32 and cuDNN switches are put back at the end. Raises `InvalidValueError` for a plan
+    that the device or the network cannot follow, `TrialFailedError` for a network that fails on
+    such an input or returns numbers that are not finite.
     """
     problem = plan_problem(meter, plan)
     if not problem and isinstance(network, OnnxFile) and plan.runtime != "onnxruntime":
@@ -72,10 +92,19 @@ def prepare(network: Network, plan: MeasurementPlan, meter: Meter) -> Iterator[P
     dtype = PRECISIONS[plan.precision]
     where = f"batch {plan.batch_size} of {plan.image_size} pixels in {plan.precision}"
     ready = _ready(network, plan, meter.torch_device)
-    with _threads(plan.threads), _tf32(plan.precision), _cudnn_choice(), torch.inference_mode(), faults_of(where):
+    with (
+        _threads(plan.threads),
+        _tf32(plan.precision),
+        _cudnn_choice(),
+        torch.inference_mode(),
+        faults_of(where),
+    ):
         shape = (plan.batch_size, 3, plan.image_size, plan.image_size)
         generator = torch.Generator().manual_seed(0)
-        inputs = [torch.randn(shape, generator=generator).to(meter.torch_device, dtype) for _ in range(INPUTS)]
+        inputs = [
+            torch.randn(shape, generator=generator).to(meter.torch_device, dtype)
+            for _ in range(INPUTS)
+        ]
         forward = RUNTIMES[plan.runtime](ready, inputs, plan)
         prepared = Prepared(ready, forward, inputs, _resident_bytes(ready, inputs[0]))
         if not is_finite(prepared()):
@@ -85,25 +114,35 @@ def prepare(network: Network, plan: MeasurementPlan, meter: Meter) -> Iterator[P
 
 
 @contextlib.contextmanager
-def prepare_copies(networks: Sequence[Network], plan: MeasurementPlan, meter: Meter) -> Iterator[list[list[Prepared]]]:
-    """As `prepare`, but `COPIES` of each network, all of them at places in memory that are drawn by lot: on a CPU the
-    place changes a network's pace by a percent (`nas.measuring.methods.certify`). Fewer of a large network; one on other
-    devices, and of `compile`, as compiling takes minutes."""
+def prepare_copies(
+    networks: Sequence[Network], plan: MeasurementPlan, meter: Meter
+) -> Iterator[list[list[Prepared]]]:
+    """As `prepare`, but `COPIES` of each network, all of them at places in memory that are drawn by
+    lot: on a CPU the place changes a network's pace by a percent (`nas.measuring.methods.certify`).
+    Fewer of a large network; one on other devices, and of `compile`, as compiling takes minutes.
+    """
     lot = random.SystemRandom()
     with contextlib.ExitStack() as held:
         copies: list[list[Prepared]] = [[] for _ in networks]
         for index in lot.sample(range(len(networks)), len(networks)):
             copies[index].append(held.enter_context(prepare(networks[index], plan, meter)))
         if meter.device.kind == "cpu" and plan.runtime != "compile":
-            more = [index for index, (first,) in enumerate(copies)
-                    for _ in range(min(COPIES, COPIES_BYTES // first.resident_bytes) - 1)]
+            more = [
+                index
+                for index, (first,) in enumerate(copies)
+                for _ in range(min(COPIES, COPIES_BYTES // first.resident_bytes) - 1)
+            ]
             for index in lot.sample(more, len(more)):
-                copies[index].append(held.enter_context(prepare(copies[index][0].network, plan, meter)))
+                copies[index].append(
+                    held.enter_context(prepare(copies[index][0].network, plan, meter))
+                )
         yield copies
 
 
 def _ready(network: Network, plan: MeasurementPlan, device: str) -> Network:
-    """The network as its runtime takes it. Exported outside `inference_mode`, which the exporter cannot trace in."""
+    """The network as its runtime takes it. Exported outside `inference_mode`, which the exporter
+    cannot trace in.
+    """
     if isinstance(network, OnnxFile):
         return network
     model = copy.deepcopy(network).eval()
@@ -120,7 +159,9 @@ def _resident_bytes(network: Network, one_input: Tensor) -> int:
 
 @contextlib.contextmanager
 def _cudnn_choice() -> Iterator[None]:
-    """Let cuDNN time its algorithms at the first call of a shape, that is before the samples, and keep the choice."""
+    """Let cuDNN time its algorithms at the first call of a shape, that is before the samples, and
+    keep the choice.
+    """
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:

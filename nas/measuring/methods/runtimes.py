@@ -1,7 +1,8 @@
-"""What executes a network: PyTorch operation by operation, a CUDA graph, `torch.compile`, or ONNX Runtime.
+"""What executes a network: PyTorch operation by operation, a CUDA graph, `torch.compile`, or ONNX
+Runtime.
 
-Each runtime turns a network and its inputs into a function of the input's number, so that what is timed is one call
-and nothing else: no conversion, no copy from the host.
+Each runtime turns a network and its inputs into a function of the input's number, so that what is
+timed is one call and nothing else: no conversion, no copy from the host.
 """
 
 import contextlib
@@ -50,7 +51,9 @@ def compiled(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan)
 
 
 def graph(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan) -> Forward:
-    """One CUDA graph for each input, all in one memory pool, so that a call is a replay and nothing is copied."""
+    """One CUDA graph for each input, all in one memory pool, so that a call is a replay and nothing
+    is copied.
+    """
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch leaves it untyped
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -73,13 +76,17 @@ def graph(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan) ->
 
 
 def onnx_runtime(file: OnnxFile, inputs: Sequence[Tensor], plan: MeasurementPlan) -> Forward:
-    """ONNX Runtime with the plan's threads on the inputs' device; inputs lie there before the first call.
+    """ONNX Runtime with the plan's threads on the inputs' device; inputs lie there before the first
+    call.
 
-    Raises `MissingDependencyError` without the extra `export`, `InvalidValueError` for a file that cannot be run on
-    such inputs, `TrialFailedError` where the session fails.
+    Raises `MissingDependencyError` without the extra `export`, `InvalidValueError` for a file that
+    cannot be run on such inputs, `TrialFailedError` where the session fails.
     """
     session = _session(file, inputs[0], plan)
-    name, outputs = _image_input(session, inputs[0], file.name), [output.name for output in session.get_outputs()]
+    name, outputs = (
+        _image_input(session, inputs[0], file.name),
+        [output.name for output in session.get_outputs()],
+    )
     device, index = inputs[0].device.type, inputs[0].device.index or 0
     bindings = []
     for each in inputs:
@@ -109,30 +116,52 @@ def _session(file: OnnxFile, example: Tensor, plan: MeasurementPlan) -> Any:
     provider: Any = "CPUExecutionProvider"
     if example.device.type == "cuda":
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            raise InvalidValueError("this onnxruntime has no CUDA provider: pip install onnxruntime-gpu instead")
-        provider = ("CUDAExecutionProvider", {"device_id": example.device.index or 0,
-                                              "use_tf32": int(plan.precision is Precision.TF32)})
+            raise InvalidValueError(
+                "this onnxruntime has no CUDA provider: pip install onnxruntime-gpu instead"
+            )
+        provider = (
+            "CUDAExecutionProvider",
+            {
+                "device_id": example.device.index or 0,
+                "use_tf32": int(plan.precision is Precision.TF32),
+            },
+        )
     try:
         return onnxruntime.InferenceSession(file.data, options, providers=[provider])
     except Exception as error:  # onnxruntime's errors have no common base but this
-        raise InvalidValueError(f"ONNX Runtime cannot load {file.name}: {str(error).splitlines()[0]}") from error
+        raise InvalidValueError(
+            f"ONNX Runtime cannot load {file.name}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _image_input(session: Any, example: Tensor, name: str) -> str:
     """The name of the one input, if it takes such images."""
     inputs = session.get_inputs()
     shape = inputs[0].shape if len(inputs) == 1 else None
-    fits = shape is not None and len(shape) == 4 and all(
-        wanted == there for wanted, there in zip(shape, example.shape, strict=True) if isinstance(wanted, int))
+    fits = (
+        shape is not None
+        and len(shape) == 4
+        and all(
+            wanted == there
+            for wanted, there in zip(shape, example.shape, strict=True)
+            if isinstance(wanted, int)
+        )
+    )
     if not fits or inputs[0].type != "tensor(float)":
         takes = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
-        raise InvalidValueError(f"{name} takes {takes}, not float images {list(example.shape)}; "
-                                "choose --batch and --size to fit")
+        raise InvalidValueError(
+            f"{name} takes {takes}, not float images {list(example.shape)}; "
+            "choose --batch and --size to fit"
+        )
     return str(inputs[0].name)
 
 
 RUNTIMES: dict[str, Callable[[Any, Sequence[Tensor], MeasurementPlan], Forward]] = {
-    "eager": eager, "graph": graph, "compile": compiled, "onnxruntime": onnx_runtime}
+    "eager": eager,
+    "graph": graph,
+    "compile": compiled,
+    "onnxruntime": onnx_runtime,
+}
 """What can execute a network."""
 
 
@@ -150,7 +179,9 @@ def runtime_problem(device_kind: str, plan: MeasurementPlan) -> str | None:
 def is_finite(output: Any) -> bool:
     """Whether all numbers of an output are."""
     if hasattr(output, "copy_outputs_to_cpu"):
-        return all(bool(torch.from_numpy(array).isfinite().all()) for array in output.copy_outputs_to_cpu())
+        return all(
+            bool(torch.from_numpy(array).isfinite().all()) for array in output.copy_outputs_to_cpu()
+        )
     if isinstance(output, Tensor):
         return bool(output.isfinite().all())
     values = output.values() if isinstance(output, dict) else output
@@ -164,10 +195,16 @@ def faults_of(where: str) -> Iterator[None]:
     """Errors of a first call are the network's or the plan's: told in one line."""
     try:
         yield
-    except (RuntimeError, TypeError, ValueError) as error:  # torch's, out of memory included, and ONNX Runtime's
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # torch's, out of memory included, and ONNX Runtime's
         if isinstance(error, InvalidValueError | TrialFailedError):
             raise
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise TrialFailedError(f"a {where} takes more memory than there is; choose a smaller batch") from error
+            raise TrialFailedError(
+                f"a {where} takes more memory than there is; choose a smaller batch"
+            ) from error
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise TrialFailedError(f"the network fails on a {where}: {line}") from error

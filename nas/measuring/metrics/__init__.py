@@ -1,7 +1,9 @@
-"""What can be known of an architecture: one `Metric` each, found by name in the entry-point group `nas.metrics`.
+"""What can be known of an architecture: one `Metric` each, found by name in the entry-point group
+`nas.metrics`.
 
-A metric has a stage: *counted* ones are arithmetic, *measured* ones need the device and no trained weights, *trained*
-ones come from the rungs. So the cheap ones come first, and a network over a limit is never trained.
+A metric has a stage: *counted* ones are arithmetic, *measured* ones need the device and no trained
+weights, *trained* ones come from the rungs. So the cheap ones come first, and a network over a
+limit is never trained.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +35,9 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is measured: an architecture with `num_classes` outputs under a plan, by a meter that is held alone."""
+    """What is measured: an architecture with `num_classes` outputs under a plan, by a meter that is
+    held alone.
+    """
 
     architecture: Architecture
     plan: MeasurementPlan
@@ -42,17 +46,20 @@ class Subject:
 
     @cached_property
     def model(self) -> nn.Module:
-        """The network with the same random weights every time, its BatchNorm statistics those of normal images.
+        """The network with the same random weights every time, its BatchNorm statistics those of
+        normal images.
 
-        Time and memory do not depend on the weights' values as long as activations keep their size; energy does a
-        little, and dead ReLUs would make it look better. On the CPU.
+        Time and memory do not depend on the weights' values as long as activations keep their size;
+        energy does a little, and dead ReLUs would make it look better. On the CPU.
         """
         return seeded_network(self.architecture, self.num_classes, self.plan.image_size)
 
 
-def seeded_network(architecture: Architecture, num_classes: int, image_size: int,
-                   name: str = "the network") -> nn.Module:
-    """The network with the same random weights every time, its BatchNorm calibrated on normal images, on the CPU.
+def seeded_network(
+    architecture: Architecture, num_classes: int, image_size: int, name: str = "the network"
+) -> nn.Module:
+    """The network with the same random weights every time, its BatchNorm calibrated on normal
+    images, on the CPU.
 
     Raises `TrialFailedError`, with the name, for images of a size that it cannot take.
     """
@@ -63,7 +70,9 @@ def seeded_network(architecture: Architecture, num_classes: int, image_size: int
             calibrate(model, torch.randn(CALIBRATION_IMAGES, 3, image_size, image_size))
         except (RuntimeError, ValueError) as error:
             line = str(error).splitlines()[0]
-            raise TrialFailedError(f"{name} takes no images of {image_size} pixels: {line}") from error
+            raise TrialFailedError(
+                f"{name} takes no images of {image_size} pixels: {line}"
+            ) from error
     return model
 
 
@@ -84,15 +93,18 @@ def _always_available(_meter: Meter, _plan: MeasurementPlan) -> None:
 
 
 def _never_measured(subject: Subject) -> Measurement:
-    raise UnavailableError(f"{subject.architecture.digest[:12]}: this metric is not measured, it comes from training")
+    raise UnavailableError(
+        f"{subject.architecture.digest[:12]}: this metric is not measured, it comes from training"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A quantity that a study can optimise or limit, in the SI unit `unit` ("1" for counts and shares).
+    """A quantity that a study can optimise or limit, in the SI unit `unit` ("1" for counts and
+    shares).
 
-    `measure` gives its figure for a subject; for the stage `trained` it is not called. `obstacle` says why this
-    machine cannot measure it under a plan and what to change, None where it can.
+    `measure` gives its figure for a subject; for the stage `trained` it is not called. `obstacle`
+    says why this machine cannot measure it under a plan and what to change, None where it can.
     """
 
     name: str
@@ -105,7 +117,8 @@ class Metric:
 
 
 def find_metric(name: str) -> Metric:
-    """The metric that a study calls so, by whatever name it has itself: its figures bear the study's.
+    """The metric that a study calls so, by whatever name it has itself: its figures bear the
+    study's.
 
     Raises `UnknownNameError`, and `InvalidValueError` for what is no metric.
     """
@@ -118,6 +131,8 @@ def find_metric(name: str) -> Metric:
 
 
 def check_available(metrics: Sequence[Metric], meter: Meter, plan: MeasurementPlan) -> list[str]:
-    """Why some of the metrics cannot be had on this machine, one line each, to be asked before a study starts."""
+    """Why some of the metrics cannot be had on this machine, one line each, to be asked before a
+    study starts.
+    """
     obstacles = [(metric.name, metric.obstacle(meter, plan)) for metric in metrics]
     return [f"{name}: {obstacle}" for name, obstacle in obstacles if obstacle]

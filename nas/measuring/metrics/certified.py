@@ -14,25 +14,51 @@ from nas.measuring.methods.certify import Cycles
 from nas.measuring.metrics import seeded_network
 
 REFERENCE = "vovnet27_slim"
-"""The pinned network that candidates are measured against: published, with the same weights every time."""
+"""The pinned network that candidates are measured against: published, with the same weights every
+time.
+"""
 NUM_CLASSES = 1000
 
 
-def certified(networks: Mapping[str, Network], plan: MeasurementPlan, meter: Meter, *,
-              cycles: Cycles | None = None, energy: bool = False) -> dict[str, tuple[Measurement, ...]]:
-    """Latency, and joules per frame where asked for, of every network by name, in cycles against the reference network,
-    all in one session.
+def certified(
+    networks: Mapping[str, Network],
+    plan: MeasurementPlan,
+    meter: Meter,
+    *,
+    cycles: Cycles | None = None,
+    energy: bool = False,
+) -> dict[str, tuple[Measurement, ...]]:
+    """Latency, and joules per frame where asked for, of every network by name, in cycles against
+    the reference network, all in one session.
 
-    Raises what `nas.measuring.methods.prepare` raises, and `TrialFailedError` where the reference takes no such images.
+    Raises what `nas.measuring.methods.prepare` raises, and `TrialFailedError` where the reference
+    takes no such images.
     """
-    reference = seeded_network(PUBLISHED[REFERENCE], NUM_CLASSES, plan.image_size,
-                               f"the reference {REFERENCE}")
+    reference = seeded_network(
+        PUBLISHED[REFERENCE], NUM_CLASSES, plan.image_size, f"the reference {REFERENCE}"
+    )
     before = details()
     with prepare_copies([reference, *networks.values()], plan, meter) as (against, *copies):
         runs = dict(zip(networks, copies, strict=True))
-        found = [take(runs, against, meter, plan, sleep=meter.sleep, seed=random.SystemRandom().randrange(2**31),
-                      cycles=cycles) for take in ([certify, certify_energy] if energy else [certify])]
-    shared = {"reference": REFERENCE, "session": datetime.now(UTC).isoformat(), "host_before": before,
-              "host_after": details()}
-    return {name: tuple(replace(each[name], details={**each[name].details, **shared}) for each in found)
-            for name in networks}
+        found = [
+            take(
+                runs,
+                against,
+                meter,
+                plan,
+                sleep=meter.sleep,
+                seed=random.SystemRandom().randrange(2**31),
+                cycles=cycles,
+            )
+            for take in ([certify, certify_energy] if energy else [certify])
+        ]
+    shared = {
+        "reference": REFERENCE,
+        "session": datetime.now(UTC).isoformat(),
+        "host_before": before,
+        "host_after": details(),
+    }
+    return {
+        name: tuple(replace(each[name], details={**each[name].details, **shared}) for each in found)
+        for name in networks
+    }

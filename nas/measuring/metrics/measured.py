@@ -1,4 +1,6 @@
-"""Metrics that need the device: seconds per batch, joules per frame, bytes. The caller holds the device alone."""
+"""Metrics that need the device: seconds per batch, joules per frame, bytes. The caller holds the
+device alone.
+"""
 
 from nas.core.measurement import Kind, Measurement, MeasurementPlan
 from nas.measuring import methods
@@ -40,13 +42,34 @@ def _energy_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
 
 def _memory_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
     if plan.runtime != "eager":
-        return _obstacle(meter, plan) or f"it is followed with runtime eager, not {plan.runtime}; drop the objective"
+        return (
+            _obstacle(meter, plan)
+            or f"it is followed with runtime eager, not {plan.runtime}; drop the objective"
+        )
     return _obstacle(meter, plan)
 
 
-LATENCY = Metric(name="latency", unit="s", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_latency,
-                 obstacle=_obstacle)
-ENERGY = Metric(name="energy", unit="J", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_energy,
-                obstacle=_energy_obstacle)
-PEAK_MEMORY = Metric(name="peak_memory", unit="B", kind=Kind.MEASURED, stage=Stage.MEASURED, measure=_peak_memory,
-                     obstacle=_memory_obstacle)
+LATENCY = Metric(
+    name="latency",
+    unit="s",
+    kind=Kind.MEASURED,
+    stage=Stage.MEASURED,
+    measure=_latency,
+    obstacle=_obstacle,
+)
+ENERGY = Metric(
+    name="energy",
+    unit="J",
+    kind=Kind.MEASURED,
+    stage=Stage.MEASURED,
+    measure=_energy,
+    obstacle=_energy_obstacle,
+)
+PEAK_MEMORY = Metric(
+    name="peak_memory",
+    unit="B",
+    kind=Kind.MEASURED,
+    stage=Stage.MEASURED,
+    measure=_peak_memory,
+    obstacle=_memory_obstacle,
+)

@@ -1,13 +1,15 @@
-"""`modelled_energy`: joules per image by arithmetic, where nothing can be measured. Never a measurement.
+"""`modelled_energy`: joules per image by arithmetic, where nothing can be measured. Never a
+measurement.
 
-Energy of operations and memories in 45 nm at 0.9 V after Horowitz ("Computing's energy problem", ISSCC 2014): a
-multiplication and an addition, 8 bytes to or from an 8 kB SRAM, a byte from DRAM. A network costs
+Energy of operations and memories in 45 nm at 0.9 V after Horowitz ("Computing's energy problem",
+ISSCC 2014): a multiplication and an addition, 8 bytes to or from an 8 kB SRAM, a byte from DRAM. A
+network costs
 
     MACs * e_mac + weight bytes / batch * e_dram + activation bytes read and written * e_sram
 
-so activations are taken to stay on the chip, and weights to be read once for each batch. bf16 is charged as fp16, tf32
-as fp32. Absolute values are several times off on any real device, and nothing is charged for time: it orders
-networks by the data that they move, and that is all.
+so activations are taken to stay on the chip, and weights to be read once for each batch. bf16 is
+charged as fp16, tf32 as fp32. Absolute values are several times off on any real device, and nothing
+is charged for time: it orders networks by the data that they move, and that is all.
 """
 
 from collections.abc import Mapping
@@ -26,15 +28,21 @@ SRAM_J = 10e-12 / 8
 
 @dataclass(frozen=True)
 class _Format:
-    """A number format: bytes of a value, and joules of a multiplication with the addition after it."""
+    """A number format: bytes of a value, and joules of a multiplication with the addition
+    after it.
+    """
 
     size: int
     mac_j: float
 
 
 _SINGLE, _HALF = _Format(4, 3.7e-12 + 0.9e-12), _Format(2, 1.1e-12 + 0.4e-12)
-FORMATS: Mapping[Precision, _Format] = {Precision.FP32: _SINGLE, Precision.TF32: _SINGLE, Precision.FP16: _HALF,
-                                        Precision.BF16: _HALF}
+FORMATS: Mapping[Precision, _Format] = {
+    Precision.FP32: _SINGLE,
+    Precision.TF32: _SINGLE,
+    Precision.FP16: _HALF,
+    Precision.BF16: _HALF,
+}
 
 
 def _modelled_energy(subject: Subject) -> Measurement:
@@ -42,10 +50,25 @@ def _modelled_energy(subject: Subject) -> Measurement:
     every = list(layers(subject.architecture, plan.image_size, subject.num_classes))
     weights = sum(layer.weights for layer in every)
     moved = sum(layer.memory_access_cost for layer in every) - weights
-    joules = (sum(layer.macs for layer in every) * form.mac_j + weights * form.size / plan.batch_size * DRAM_J
-              + moved * form.size * SRAM_J)
-    return Measurement(metric="modelled_energy", unit="J", value=joules, kind=Kind.MODELLED, method=MODEL, plan=plan)
+    joules = (
+        sum(layer.macs for layer in every) * form.mac_j
+        + weights * form.size / plan.batch_size * DRAM_J
+        + moved * form.size * SRAM_J
+    )
+    return Measurement(
+        metric="modelled_energy",
+        unit="J",
+        value=joules,
+        kind=Kind.MODELLED,
+        method=MODEL,
+        plan=plan,
+    )
 
 
-MODELLED_ENERGY = Metric(name="modelled_energy", unit="J", kind=Kind.MODELLED, stage=Stage.COUNTED,
-                         measure=_modelled_energy)
+MODELLED_ENERGY = Metric(
+    name="modelled_energy",
+    unit="J",
+    kind=Kind.MODELLED,
+    stage=Stage.COUNTED,
+    measure=_modelled_energy,
+)

@@ -1,4 +1,5 @@
-"""Connection strengths as pictures: one square for each source (down) and target (across), the strongest darkest.
+"""Connection strengths as pictures: one square for each source (down) and target (across), the
+strongest darkest.
 
 SVG text for pages, PNG (with Pillow) for everything else, both from the same cells.
 """
@@ -38,8 +39,10 @@ class _Cell:
         """On the scale."""
         place = self.value * (len(SCALE) - 1)
         below = min(int(place), len(SCALE) - 2)
-        red, green, blue = (round(a + (b - a) * (place - below))
-                            for a, b in zip(SCALE[below], SCALE[below + 1], strict=True))
+        red, green, blue = (
+            round(a + (b - a) * (place - below))
+            for a, b in zip(SCALE[below], SCALE[below + 1], strict=True)
+        )
         return red, green, blue
 
 
@@ -55,13 +58,21 @@ class _Label:
 def as_svg(blocks: Sequence[BlockMap]) -> str:
     """The blocks beside each other as one `<svg>` element."""
     cells, labels, width, height = _layout(blocks)
-    drawn = [f'<rect x="{c.x}" y="{c.y}" width="{CELL}" height="{CELL}" fill="rgb{c.colour}"><title>{escape(c.title)}'
-             "</title></rect>" for c in cells]
-    drawn += [f'<text class="{label.kind}" x="{label.x}" y="{label.y}" text-anchor="{label.anchor}">'
-              f"{escape(label.text)}</text>" for label in labels]
-    return (f'<svg class="heat" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-            f'role="img" style="max-width:100%"><title>Strength of connections, source layers down, target layers '
-            f'across</title>{"".join(drawn)}</svg>')
+    drawn = [
+        f'<rect x="{c.x}" y="{c.y}" width="{CELL}" height="{CELL}" fill="rgb{c.colour}"><title>{escape(c.title)}'
+        "</title></rect>"
+        for c in cells
+    ]
+    drawn += [
+        f'<text class="{label.kind}" x="{label.x}" y="{label.y}" text-anchor="{label.anchor}">'
+        f"{escape(label.text)}</text>"
+        for label in labels
+    ]
+    return (
+        f'<svg class="heat" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'role="img" style="max-width:100%"><title>Strength of connections, source layers down, target layers '
+        f"across</title>{''.join(drawn)}</svg>"
+    )
 
 
 def as_png(blocks: Sequence[BlockMap], scale: int = 2) -> bytes:
@@ -75,11 +86,18 @@ def as_png(blocks: Sequence[BlockMap], scale: int = 2) -> bytes:
     draw: Any = ImageDraw.Draw(image)
     for cell in cells:
         corner = scale * cell.x, scale * cell.y
-        draw.rectangle((*corner, corner[0] + scale * CELL - 1, corner[1] + scale * CELL - 1), fill=cell.colour)
+        draw.rectangle(
+            (*corner, corner[0] + scale * CELL - 1, corner[1] + scale * CELL - 1), fill=cell.colour
+        )
     for label in labels:
         font = ImageFont.load_default(scale * (12 if label.kind == "head" else 10))
-        draw.text((scale * label.x, scale * label.y), label.text, fill="#1c2430", font=font,
-                  anchor={"start": "ls", "middle": "ms", "end": "rs"}[label.anchor])
+        draw.text(
+            (scale * label.x, scale * label.y),
+            label.text,
+            fill="#1c2430",
+            font=font,
+            anchor={"start": "ls", "middle": "ms", "end": "rs"}[label.anchor],
+        )
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
@@ -100,9 +118,13 @@ def _cells(block: BlockMap, left: int) -> Iterator[_Cell]:
     shares = block.normalised
     for target, source in zip(*np.nonzero(~np.isnan(shares)), strict=True):
         share, mean = float(shares[target, source]), float(block.strengths[target, source])
-        yield _Cell(x=left + CELL * int(target), y=TOP + CELL * int(source), value=share,
-                    title=f"{block.name}: source {source or 'input'} to {block.targets[target]}: {share:.3f} of its "
-                          f"strongest, mean |w| {mean:.4g}")
+        yield _Cell(
+            x=left + CELL * int(target),
+            y=TOP + CELL * int(source),
+            value=share,
+            title=f"{block.name}: source {source or 'input'} to {block.targets[target]}: {share:.3f} of its "
+            f"strongest, mean |w| {mean:.4g}",
+        )
 
 
 def _labels(block: BlockMap, left: int) -> Iterator[_Label]:
@@ -110,9 +132,26 @@ def _labels(block: BlockMap, left: int) -> Iterator[_Label]:
     down = TOP + CELL * block.strengths.shape[1]
     for target, name in enumerate(block.targets[:-1]):
         if target == 0 or (target + 1) % 4 == 0:
-            yield _Label(x=left + CELL * target + CELL // 2, y=TOP - 5, text=name, kind="dim", anchor="middle")
-    yield _Label(x=left + CELL * len(block.targets), y=down + 14, text=block.targets[-1], kind="dim",
-                 anchor="end")
+            yield _Label(
+                x=left + CELL * target + CELL // 2,
+                y=TOP - 5,
+                text=name,
+                kind="dim",
+                anchor="middle",
+            )
+    yield _Label(
+        x=left + CELL * len(block.targets),
+        y=down + 14,
+        text=block.targets[-1],
+        kind="dim",
+        anchor="end",
+    )
     for source in range(block.strengths.shape[1]):
         if source % 4 == 0:
-            yield _Label(x=left - 5, y=TOP + CELL * source + 12, text=str(source or "input"), kind="dim", anchor="end")
+            yield _Label(
+                x=left - 5,
+                y=TOP + CELL * source + 12,
+                text=str(source or "input"),
+                kind="dim",
+                anchor="end",
+            )

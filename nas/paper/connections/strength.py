@@ -1,7 +1,8 @@
-"""Mean |w| of a target layer's weights by the source layer whose outputs they read, and the paper's statistics on it.
+"""Mean |w| of a target layer's weights by the source layer whose outputs they read, and the paper's
+statistics on it.
 
-Pure arithmetic. Sources and targets are counted from 1 within their block; source 0 is the block's input. The last
-target is the block's end: the transition, the aggregation or the classifier.
+Pure arithmetic. Sources and targets are counted from 1 within their block; source 0 is the block's
+input. The last target is the block's end: the transition, the aggregation or the classifier.
 """
 
 from collections.abc import Sequence
@@ -13,12 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from nas.core.errors import InvalidValueError
 
 WEAK = 0.2
-"""A connection below this share of its target's strongest one is called weak here; the paper names no threshold."""
+"""A connection below this share of its target's strongest one is called weak here; the paper names
+no threshold.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockMap:
-    """One block: `strengths[t, s]` is the mean |w| of target t over the channels of source s, NaN where it reads none.
+    """One block: `strengths[t, s]` is the mean |w| of target t over the channels of source s, NaN
+    where it reads none.
 
     `targets` are names, the block's end last; shape of `strengths` (targets, sources).
     """
@@ -29,7 +33,9 @@ class BlockMap:
 
     @property
     def normalised(self) -> NDArray[np.float64]:
-        """Each target's strengths as shares of its strongest; zeros where a target reads zeros only."""
+        """Each target's strengths as shares of its strongest; zeros where a target reads zeros
+        only.
+        """
         strongest = np.nanmax(self.strengths, axis=1, keepdims=True)
         shares = self.strengths.copy()
         np.divide(shares, strongest, out=shares, where=strongest > 0)
@@ -37,7 +43,9 @@ class BlockMap:
 
     @property
     def intermediate(self) -> NDArray[np.float64]:
-        """Normalised rows of targets before the end that choose among two sources or more, shape (rows, sources)."""
+        """Normalised rows of targets before the end that choose among two sources or more, shape
+        (rows, sources).
+        """
         rows = self.normalised[:-1]
         choosing: NDArray[np.float64] = rows[np.count_nonzero(~np.isnan(rows), axis=1) > 1]
         return choosing
@@ -47,10 +55,11 @@ class BlockMap:
 class Statistics:
     """What the paper argues with, of one block; None where a block has too few connections to tell.
 
-    `weak_share`: of the connections among intermediate layers, those below `WEAK`. `evenness` of the end's sources:
-    the entropy of their strengths as shares over its maximum, 1 where all are alike, 0 where one is all.
-    `correlation`: over sources, of their mean strength to intermediate layers with their strength to the end (Pearson);
-    the hypothesis "strong between intermediate layers means weak to the end" says it is negative.
+    `weak_share`: of the connections among intermediate layers, those below `WEAK`. `evenness` of
+    the end's sources: the entropy of their strengths as shares over its maximum, 1 where all are
+    alike, 0 where one is all. `correlation`: over sources, of their mean strength to intermediate
+    layers with their strength to the end (Pearson); the hypothesis "strong between intermediate
+    layers means weak to the end" says it is negative.
     """
 
     weak_share: float | None
@@ -60,16 +69,21 @@ class Statistics:
 
 
 def group_means(weight: ArrayLike, groups: Sequence[int]) -> NDArray[np.float64]:
-    """Mean |w| of each group of consecutive input channels of a kernel (out, in, ...), shape (groups,).
+    """Mean |w| of each group of consecutive input channels of a kernel (out, in, ...), shape
+    (groups,).
 
     Raises `InvalidValueError` where the groups are not all of its channels.
     """
     values = np.abs(np.asarray(weight, dtype=np.float64))
     if sum(groups) != values.shape[1]:
-        raise InvalidValueError(f"sources of {'+'.join(map(str, groups))} channels are not the {values.shape[1]} "
-                                "that the weights read")
+        raise InvalidValueError(
+            f"sources of {'+'.join(map(str, groups))} channels are not the {values.shape[1]} "
+            "that the weights read"
+        )
     ends = np.cumsum(groups)
-    return np.array([values[:, end - size:end].mean() for size, end in zip(groups, ends, strict=True)])
+    return np.array(
+        [values[:, end - size : end].mean() for size, end in zip(groups, ends, strict=True)]
+    )
 
 
 def statistics(block: BlockMap, weak: float = WEAK) -> Statistics:
@@ -78,8 +92,12 @@ def statistics(block: BlockMap, weak: float = WEAK) -> Statistics:
     known = rows[~np.isnan(rows)]
     sources = np.flatnonzero((~np.isnan(rows)).any(axis=0))
     means = np.array([np.nanmean(rows[:, source]) for source in sources])
-    return Statistics(weak_share=float((known < weak).mean()) if len(known) else None, evenness=_evenness(end),
-                      correlation=correlation(means, end[sources]), sources=len(sources))
+    return Statistics(
+        weak_share=float((known < weak).mean()) if len(known) else None,
+        evenness=_evenness(end),
+        correlation=correlation(means, end[sources]),
+        sources=len(sources),
+    )
 
 
 def correlation(first: ArrayLike, second: ArrayLike) -> float | None:

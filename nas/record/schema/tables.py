@@ -1,8 +1,9 @@
 """Today's tables of the record. `docs/database.md` explains them to a person with an SQL prompt.
 
-Keys are natural where there is one: a trial is (study, number). What is unique is unique because a second one would
-be a bug: an architecture is evaluated once in a study, a rung is reached once, a figure is recorded once. Measured
-again is a new row of `measurement`, and the newest row (largest id) is the current one; rows are never deleted.
+Keys are natural where there is one: a trial is (study, number). What is unique is unique because a
+second one would be a bug: an architecture is evaluated once in a study, a rung is reached once, a
+figure is recorded once. Measured again is a new row of `measurement`, and the newest row (largest
+id) is the current one; rows are never deleted.
 """
 
 from sqlalchemy import (
@@ -28,16 +29,19 @@ from nas.core.study import Direction
 from nas.core.trial import TrialState
 from nas.record.schema.types import Real, UtcDateTime, one_of
 
-METADATA = MetaData(naming_convention={
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-})
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
 
 STUDY = Table(
-    "study", METADATA,
+    "study",
+    METADATA,
     Column("id", Integer, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("spec", JSON, nullable=False),
@@ -50,7 +54,8 @@ STUDY = Table(
 )
 
 OBJECTIVE = Table(
-    "objective", METADATA,
+    "objective",
+    METADATA,
     Column("study_id", ForeignKey("study.id"), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("metric", Text, nullable=False),
@@ -62,30 +67,39 @@ OBJECTIVE = Table(
 )
 
 ARCHITECTURE = Table(
-    "architecture", METADATA,
+    "architecture",
+    METADATA,
     Column("digest", Text, primary_key=True),
     Column("spec", JSON, nullable=False),  # canonical: settings without effect are merged
 )
 
 EVALUATION = Table(
-    "evaluation", METADATA,
+    "evaluation",
+    METADATA,
     Column("id", Integer, primary_key=True),
     Column("study_id", ForeignKey("study.id"), nullable=False),
     Column("digest", ForeignKey("architecture.digest"), nullable=False),
     Column("measure_s", Real, nullable=False),
     Column("waiting_s", Real),  # until workers got the device; NULL in rows older than the column
     Column("energy_j", Real),  # of measuring, training and validating; NULL where nobody could tell
-    Column("epochs", Real, nullable=False, server_default="0"),  # this and the next two sum up its rungs
+    Column(
+        "epochs", Real, nullable=False, server_default="0"
+    ),  # this and the next two sum up its rungs
     Column("train_s", Real, nullable=False, server_default="0"),
     Column("validation_s", Real, nullable=False, server_default="0"),
     Column("measuring_j", Real),  # of energy_j what measuring drew; NULL as that, and in older rows
-    Column("engine_s", Real),  # what its trial lasted beyond all these; NULL until it is over, and in older rows
-    Column("engine_j", Real),  # what its device drew beyond energy_j; NULL where nobody could tell, and in older rows
+    Column(
+        "engine_s", Real
+    ),  # what its trial lasted beyond all these; NULL until it is over, and in older rows
+    Column(
+        "engine_j", Real
+    ),  # what its device drew beyond energy_j; NULL where nobody could tell, and in older rows
     UniqueConstraint("study_id", "digest"),
 )
 
 TRIAL = Table(
-    "trial", METADATA,
+    "trial",
+    METADATA,
     Column("study_id", ForeignKey("study.id"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("evaluation_id", ForeignKey("evaluation.id"), nullable=False, index=True),
@@ -93,7 +107,9 @@ TRIAL = Table(
     Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("params", JSON, nullable=False),
-    Column("as_proposed", JSON(none_as_null=True)),  # the architecture, where it is not the canonical one
+    Column(
+        "as_proposed", JSON(none_as_null=True)
+    ),  # the architecture, where it is not the canonical one
     Column("sampler_state", JSON, nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("worker", Text, nullable=False),
@@ -105,14 +121,32 @@ TRIAL = Table(
     one_of("state", TrialState),
 )
 
-Index("uq_trial_original", TRIAL.c.evaluation_id, unique=True,
-      sqlite_where=text("duplicate_of IS NULL"), postgresql_where=text("duplicate_of IS NULL"))
-Index("ix_trial_progress", *(TRIAL.c[name] for name in (  # all that a status asks of trials, whose rows are long
-    "study_id", "state", "duplicate_of", "started_at", "finished_at")))
+Index(
+    "uq_trial_original",
+    TRIAL.c.evaluation_id,
+    unique=True,
+    sqlite_where=text("duplicate_of IS NULL"),
+    postgresql_where=text("duplicate_of IS NULL"),
+)
+Index(
+    "ix_trial_progress",
+    *(
+        TRIAL.c[name]
+        for name in (  # all that a status asks of trials, whose rows are long
+            "study_id",
+            "state",
+            "duplicate_of",
+            "started_at",
+            "finished_at",
+        )
+    ),
+)
 
 
 def _reached() -> list[SchemaItem]:
-    """What is known of a network that was trained and judged, wherever it belongs, but for the epochs."""
+    """What is known of a network that was trained and judged, wherever it belongs, but for the
+    epochs.
+    """
     return [
         Column("error", Real, nullable=False),
         Column("train_loss", Real),  # NULL where it was not a number
@@ -127,14 +161,16 @@ def _reached() -> list[SchemaItem]:
 
 
 RUNG = Table(
-    "rung", METADATA,
+    "rung",
+    METADATA,
     Column("evaluation_id", ForeignKey("evaluation.id"), primary_key=True),
     Column("epochs", Real, primary_key=True),
     *_reached(),
 )
 
 REPLICATE_RUNG = Table(  # the same network trained by the same recipe with another seed
-    "replicate_rung", METADATA,
+    "replicate_rung",
+    METADATA,
     Column("evaluation_id", ForeignKey("evaluation.id"), primary_key=True),
     Column("seed", BigInteger, primary_key=True, autoincrement=False),
     Column("epochs", Real, primary_key=True),
@@ -143,7 +179,8 @@ REPLICATE_RUNG = Table(  # the same network trained by the same recipe with anot
 )
 
 FINAL_TRAINING = Table(  # a network trained by a full recipe on all training images; `error` is on the test images
-    "final_training", METADATA,
+    "final_training",
+    METADATA,
     Column("id", Integer, primary_key=True),
     Column("study_id", ForeignKey("study.id"), nullable=False),
     Column("network", Text, nullable=False),  # a trial's as its digest, others by their names
@@ -154,12 +191,15 @@ FINAL_TRAINING = Table(  # a network trained by a full recipe on all training im
     Column("test_images", BigInteger, nullable=False),
     Column("epochs", Real, nullable=False),
     *_reached(),
-    Column("energy_j", Real),  # of training and judging; NULL where nobody could tell, and in older rows
+    Column(
+        "energy_j", Real
+    ),  # of training and judging; NULL where nobody could tell, and in older rows
     UniqueConstraint("study_id", "network", "recipe_digest", "seed"),
 )
 
 DEVICE = Table(
-    "device", METADATA,
+    "device",
+    METADATA,
     Column("id", Integer, primary_key=True),
     Column("digest", Text, nullable=False, unique=True),  # SHA-256 of all below
     Column("kind", Text, nullable=False),
@@ -170,7 +210,8 @@ DEVICE = Table(
 )
 
 MEASUREMENT_PLAN = Table(
-    "measurement_plan", METADATA,
+    "measurement_plan",
+    METADATA,
     Column("digest", Text, primary_key=True),  # SHA-256 of the spec
     Column("spec", JSON, nullable=False),
 )
@@ -200,7 +241,8 @@ def _figure() -> list[SchemaItem]:
 
 
 MEASUREMENT = Table(
-    "measurement", METADATA,
+    "measurement",
+    METADATA,
     Column("id", Integer, primary_key=True),
     Column("evaluation_id", ForeignKey("evaluation.id"), nullable=False),
     *_figure(),
@@ -208,7 +250,8 @@ MEASUREMENT = Table(
 )
 
 SINGLE_MEASUREMENT = Table(  # figures outside any study, of `nas measure`
-    "single_measurement", METADATA,
+    "single_measurement",
+    METADATA,
     Column("id", Integer, primary_key=True),
     Column("target", Text, nullable=False),  # what was measured, as it was named
     Column("digest", Text),  # of the architecture, where it is one
@@ -217,7 +260,8 @@ SINGLE_MEASUREMENT = Table(  # figures outside any study, of `nas measure`
 )
 
 METRIC_CONTEXT = Table(  # what the first figure of a metric fixes for all later ones of the study
-    "metric_context", METADATA,
+    "metric_context",
+    METADATA,
     Column("study_id", ForeignKey("study.id"), primary_key=True),
     Column("metric", Text, primary_key=True),
     Column("unit", Text, nullable=False),
@@ -229,7 +273,8 @@ METRIC_CONTEXT = Table(  # what the first figure of a metric fixes for all later
 )
 
 FRONT = Table(
-    "front", METADATA,
+    "front",
+    METADATA,
     Column("study_id", ForeignKey("study.id"), primary_key=True),
     Column("sequence", Integer, primary_key=True, autoincrement=False),
     Column("finished_trials", Integer, nullable=False),
@@ -239,7 +284,8 @@ FRONT = Table(
 )
 
 FRONT_MEMBER = Table(
-    "front_member", METADATA,
+    "front_member",
+    METADATA,
     Column("study_id", Integer, primary_key=True),
     Column("sequence", Integer, primary_key=True, autoincrement=False),
     Column("position", Integer, primary_key=True, autoincrement=False),
@@ -250,7 +296,8 @@ FRONT_MEMBER = Table(
 )
 
 ARTIFACT = Table(
-    "artifact", METADATA,
+    "artifact",
+    METADATA,
     Column("id", Integer, primary_key=True),
     Column("study_id", ForeignKey("study.id"), nullable=False),
     Column("path", Text, nullable=False),  # relative to the study's artifact folder

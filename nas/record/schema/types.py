@@ -1,4 +1,6 @@
-"""Column types that mean the same on SQLite and PostgreSQL: numbers keep every bit, times are UTC and know it."""
+"""Column types that mean the same on SQLite and PostgreSQL: numbers keep every bit, times are UTC
+and know it.
+"""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -11,7 +13,8 @@ from nas.core.errors import InvalidValueError
 
 
 class Real(TypeDecorator[float]):
-    """A 64-bit float, NULL for NaN: SQLite has no NaN, and a NaN in an ORDER BY or MIN misleads on PostgreSQL.
+    """A 64-bit float, NULL for NaN: SQLite has no NaN, and a NaN in an ORDER BY or MIN misleads on
+    PostgreSQL.
 
     The sign of zero is dropped, because SQLite drops it.
     """
@@ -19,13 +22,15 @@ class Real(TypeDecorator[float]):
     impl = Double
     cache_ok = True
 
-    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:  # noqa: ARG002
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
         """The number as it is stored."""
         return None if value is None or value != value else float(value) + 0.0  # noqa: PLR0124 - NaN
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment to the microsecond. Refuses datetimes without a time zone with `InvalidValueError`."""
+    """A moment to the microsecond. Refuses datetimes without a time zone with
+    `InvalidValueError`.
+    """
 
     impl = DateTime(timezone=True)
     cache_ok = True

@@ -1,8 +1,10 @@
-"""The web application over one record: pages for people, JSON for programs, nothing that changes anything.
+"""The web application over one record: pages for people, JSON for programs, nothing that changes
+anything.
 
-Names of studies stand in queries and never in paths, so that a study named `..` or `a%2Fb` is like any other. Pages
-have no script of their own text, and their policy allows none: what the record holds cannot run. The host is checked,
-so that a page from elsewhere cannot reach a server on this machine by a name of its own.
+Names of studies stand in queries and never in paths, so that a study named `..` or `a%2Fb` is like
+any other. Pages have no script of their own text, and their policy allows none: what the record
+holds cannot run. The host is checked, so that a page from elsewhere cannot reach a server on this
+machine by a name of its own.
 """
 
 import json
@@ -32,21 +34,29 @@ from nas.report.svg import STYLE, draw_svg
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-                               "img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
-                               "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
+    "img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
 }
 StudyName = Annotated[str, Query(description="The study's name")]
 TrialNumber = Annotated[int, Query(ge=0, description="The trial's number")]
 
 
-def create_app(store: Store, *, database: str, hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]")) -> FastAPI:
+def create_app(
+    store: Store, *, database: str, hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]")
+) -> FastAPI:
     """The application over an open record; `database` is how commands on its pages name it.
 
     `hosts` are the names under which it may be asked for, `*` for all.
     """
-    app = FastAPI(title="osa-nas", description="What a record of architecture searches holds; read-only.",
-                  docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="osa-nas",
+        description="What a record of architecture searches holds; read-only.",
+        docs_url=None,
+        redoc_url=None,
+    )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.add_exception_handler(NasError, _refuse)
     app.middleware("http")(_with_headers)
@@ -56,8 +66,9 @@ def create_app(store: Store, *, database: str, hosts: Sequence[str] = ("127.0.0.
 
 
 class _Latest:
-    """Contents of the studies that were asked for, made anew only when a trial has begun or ended since, but for what
-    is being done now."""
+    """Contents of the studies that were asked for, made anew only when a trial has begun or ended
+    since, but for what is being done now.
+    """
 
     def __init__(self, store: Store, database: str) -> None:
         self._store, self._database = store, database
@@ -98,11 +109,17 @@ def _add_pages(app: FastAPI, store: Store, database: str) -> None:
 
     @app.get("/static/{name}", include_in_schema=False)
     def static(name: str) -> Response:
-        kinds = {"page.css": "text/css", "theme.js": "text/javascript", "study.js": "text/javascript",
-                 "plotly.js": "text/javascript"}
+        kinds = {
+            "page.css": "text/css",
+            "theme.js": "text/javascript",
+            "study.js": "text/javascript",
+            "plotly.js": "text/javascript",
+        }
         if name not in kinds:
             raise UnknownNameError("the files of the page", name, list(kinds))
-        text = plotly() if name == "plotly.js" else asset(name) + (STYLE if name == "page.css" else "")
+        text = (
+            plotly() if name == "plotly.js" else asset(name) + (STYLE if name == "page.css" else "")
+        )
         return Response(text, media_type=kinds[name])
 
     @app.get("/api/contents", tags=["pages"])
@@ -117,16 +134,27 @@ def _add_api(app: FastAPI, store: Store, database: str) -> None:
     @app.get("/api/studies")
     def studies() -> list[dict[str, Any]]:
         """Every study with its trials by state."""
-        return [{"name": r.name, "counts": r.counts, "dataset": r.dataset, "created_at": r.created_at,
-                 "objectives": [asdict(o) for o in r.spec.objectives]} for r in store.studies()]
+        return [
+            {
+                "name": r.name,
+                "counts": r.counts,
+                "dataset": r.dataset,
+                "created_at": r.created_at,
+                "objectives": [asdict(o) for o in r.spec.objectives],
+            }
+            for r in store.studies()
+        ]
 
     @app.get("/api/front")
     def front(study: StudyName, at: Annotated[int | None, Query(ge=1)] = None) -> Any:
         """The front now, or as it was after `at` finished trials."""
         known: Study = read(store, study, database)
         trials = {t.number: t for t in known.trials}
-        found = (front_of(known.trials, known.objectives) if at is None
-                 else front_at(known.fronts, at, len(finished(known.trials))))
+        found = (
+            front_of(known.trials, known.objectives)
+            if at is None
+            else front_at(known.fronts, at, len(finished(known.trials)))
+        )
         return json.loads(fronts.as_json(known.record.spec, trials, found))
 
     @app.get("/api/trial")
@@ -134,19 +162,28 @@ def _add_api(app: FastAPI, store: Store, database: str) -> None:
         """One trial with all its figures and samples."""
         found = store.trial(study, trial)
         values: dict[str, Any] = asdict(found)
-        values["evaluation"]["rungs"] = [{**asdict(rung), "train_loss": str(rung.train_loss)}
-                                         for rung in found.evaluation.rungs]  # it may be no number
+        values["evaluation"]["rungs"] = [
+            {**asdict(rung), "train_loss": str(rung.train_loss)} for rung in found.evaluation.rungs
+        ]  # it may be no number
         return values | {"digest": found.architecture.digest}
 
-    @app.get("/api/drawing", response_class=Response, responses={200: {"content": {"image/svg+xml": {}}}})
+    @app.get(
+        "/api/drawing", response_class=Response, responses={200: {"content": {"image/svg+xml": {}}}}
+    )
     def drawing(study: StudyName, trial: TrialNumber) -> Response:
         """A trial's network as SVG."""
         record = store.study(study)
-        text = draw_svg(store.trial(study, trial).architecture, record.spec.measurement.image_size, record.classes)
+        text = draw_svg(
+            store.trial(study, trial).architecture,
+            record.spec.measurement.image_size,
+            record.classes,
+        )
         return Response(text, media_type="image/svg+xml")
 
 
-async def _with_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+async def _with_headers(
+    request: Request, call_next: Callable[[Request], Awaitable[Response]]
+) -> Response:
     response = await call_next(request)
     response.headers.update(HEADERS)
     return response

@@ -11,11 +11,13 @@ from nas.core.tasks import Event
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """What was found where the trials will run, before the study starts; recorded with it and pinned.
+    """What was found where the trials will run, before the study starts; recorded with it and
+    pinned.
 
-    `data` is what is really used (the fallback where it had to be); `classes` are its names in the order of the
-    labels, `mean` and `std` its training pixels' per channel, scaled to [0, 1], `image_size` their size; `numerics`
-    are the number formats of training with the figures they were chosen by, `device` is what measures.
+    `data` is what is really used (the fallback where it had to be); `classes` are its names in the
+    order of the labels, `mean` and `std` its training pixels' per channel, scaled to [0, 1],
+    `image_size` their size; `numerics` are the number formats of training with the figures they
+    were chosen by, `device` is what measures.
     """
 
     data: DataSpec
@@ -42,8 +44,9 @@ class Preparation:
 class Job:
     """A study as its workers see it.
 
-    `artifacts` is the folder of checkpoints, `folder` the study file's folder (on the import path of workers),
-    `evaluator` the `module:attribute` of the evaluator class, `preparation` is None until the study is prepared.
+    `artifacts` is the folder of checkpoints, `folder` the study file's folder (on the import path
+    of workers), `evaluator` the `module:attribute` of the evaluator class, `preparation` is None
+    until the study is prepared.
     """
 
     spec: StudySpec
@@ -58,8 +61,9 @@ class Evaluates(Protocol):
 
     @classmethod
     def prepare(cls, job: Job) -> Preparation:
-        """Find the data, check what this machine can measure, choose the number formats; where the job has a
-        preparation already (a study that goes on), keep to it and only check that it still holds.
+        """Find the data, check what this machine can measure, choose the number formats; where the
+        job has a preparation already (a study that goes on), keep to it and only check that it
+        still holds.
 
         Raises a `NasError` that says what to change where the study cannot run here.
         """
@@ -67,5 +71,6 @@ class Evaluates(Protocol):
     def __init__(self, job: Job) -> None: ...
 
     def steps(self, task: Any) -> Iterator[Event]:
-        """Do a task; the search's are `Task`: measure, then train rung by rung, skipping what `task.evaluation` has.
-        Raises `TrialFailedError`."""
+        """Do a task; the search's are `Task`: measure, then train rung by rung, skipping what
+        `task.evaluation` has. Raises `TrialFailedError`.
+        """

@@ -1,1 +1,3 @@
-"""How the tables came about, one module for each revision. Run by Alembic with a connection that is passed in."""
+"""How the tables came about, one module for each revision. Run by Alembic with a connection that is
+passed in.
+"""

@@ -1,11 +1,16 @@
-"""Alembic's entry point: migrate over the connection in the configuration's attributes, in its transaction."""
+"""Alembic's entry point: migrate over the connection in the configuration's attributes, in its
+transaction.
+"""
 
 from alembic import context
 
 from nas.record.schema.tables import METADATA
 from nas.record.schema.upgrade import VERSION_TABLE
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA,
-                  version_table=VERSION_TABLE)
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=METADATA,
+    version_table=VERSION_TABLE,
+)
 with context.begin_transaction():
     context.run_migrations()

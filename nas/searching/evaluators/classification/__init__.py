@@ -1,1 +1,3 @@
-"""Evaluate image classifiers: brief training in a search, certified measuring, replicates, final training."""
+"""Evaluate image classifiers: brief training in a search, certified measuring, replicates, final
+training.
+"""

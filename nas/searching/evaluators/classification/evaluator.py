@@ -1,7 +1,8 @@
-"""The evaluator of real studies: counts, then measures with the device to itself, then trains rung by rung.
+"""The evaluator of real studies: counts, then measures with the device to itself, then trains rung
+by rung.
 
-Cheapest first, so that a limit ends a trial before it costs anything. Training shares the device with other trainers
-and steps aside whenever somebody measures.
+Cheapest first, so that a limit ends a trial before it costs anything. Training shares the device
+with other trainers and steps aside whenever somebody measures.
 """
 
 import time
@@ -15,7 +16,13 @@ from pathlib import Path
 import torch
 
 from nas.core.architecture import Architecture, OsaStage, Stem
-from nas.core.errors import CorruptFileError, InvalidValueError, NasError, TrialFailedError, UnavailableError
+from nas.core.errors import (
+    CorruptFileError,
+    InvalidValueError,
+    NasError,
+    TrialFailedError,
+    UnavailableError,
+)
 from nas.core.measurement import Measurement, Status
 from nas.core.study import DataSpec, StudySpec
 from nas.core.tasks import Event, Measured, Task, Trained
@@ -39,22 +46,30 @@ PATIENCE_S = (2.0, 8.0, 30.0)
 """Pauses before a contended measurement is tried again."""
 
 REFERENCE = Architecture(
-    stem=Stem.CIFAR, stem_channels=(16, 16, 32),
-    stages=tuple(OsaStage(mid_channels=mid, out_channels=out, num_layers=3) for mid, out in
-                 ((16, 48), (32, 96), (48, 128))))
-"""The network on which the number formats of a study's training are timed, from the middle of the CIFAR space."""
+    stem=Stem.CIFAR,
+    stem_channels=(16, 16, 32),
+    stages=tuple(
+        OsaStage(mid_channels=mid, out_channels=out, num_layers=3)
+        for mid, out in ((16, 48), (32, 96), (48, 128))
+    ),
+)
+"""The network on which the number formats of a study's training are timed, from the middle of the
+CIFAR space.
+"""
 
 
 class Evaluator:
-    """Keeps data, meter and settings warm in one process; evaluates one task after the other. `told_waiting` is called
-    with each contended figure that is tried again after a pause."""
+    """Keeps data, meter and settings warm in one process; evaluates one task after the other.
+    `told_waiting` is called with each contended figure that is tried again after a pause.
+    """
 
     @classmethod
     def prepare(cls, job: Job) -> Preparation:
-        """Find or download the data, check every metric, time the number formats; or check what was prepared before.
+        """Find or download the data, check every metric, time the number formats; or check what was
+        prepared before.
 
-        Raises `DataNotFoundError`, `UnavailableError` with one line for each objective this machine cannot give, or
-        `InvalidValueError` where no network could be trained as asked.
+        Raises `DataNotFoundError`, `UnavailableError` with one line for each objective this machine
+        cannot give, or `InvalidValueError` where no network could be trained as asked.
         """
         spec, known = job.spec, job.preparation
         with find_meter() as meter:
@@ -63,7 +78,11 @@ class Evaluator:
             problems += [f"budget.energy_j: {untold}"] if untold else []
             if problems:
                 raise UnavailableError("\n".join(problems))
-            device = {"class": meter.device.device_class, "name": meter.device.name, "identity": meter.device.identity}
+            device = {
+                "class": meter.device.device_class,
+                "name": meter.device.name,
+                "identity": meter.device.identity,
+            }
         if not spec.needs_training:
             return known or Preparation(data=spec.data, classes=CLASSES_WITHOUT_DATA, device=device)
         resolution = resolve(known.data if known else spec.data)
@@ -73,12 +92,19 @@ class Evaluator:
         warnings = (*resolution.warnings, *_check_training(spec, resolution.spec, dataset.train))
         torch.set_num_threads(spec.workers.cpus)
         with DeviceLock(meter.device.identity).exclusive():
-            numerics, figures = choose_numerics(spec.training, meter.torch_device,
-                                                lambda: build(REFERENCE, len(dataset.classes)))
+            numerics, figures = choose_numerics(
+                spec.training, meter.torch_device, lambda: build(REFERENCE, len(dataset.classes))
+            )
         return Preparation(
-            data=resolution.spec, classes=dataset.classes, mean=dataset.mean, std=dataset.std,
-            image_size=dataset.train.images.shape[-1], device=device, warnings=warnings,
-            numerics={**numerics.to_dict(), "figures": [figure.to_dict() for figure in figures]})
+            data=resolution.spec,
+            classes=dataset.classes,
+            mean=dataset.mean,
+            std=dataset.std,
+            image_size=dataset.train.images.shape[-1],
+            device=device,
+            warnings=warnings,
+            numerics={**numerics.to_dict(), "figures": [figure.to_dict() for figure in figures]},
+        )
 
     def __init__(self, job: Job) -> None:
         if job.preparation is None:
@@ -100,7 +126,9 @@ class Evaluator:
             if until_j is None:
                 yield event
             else:
-                yield replace(event, engine_j=max(until_j - before_j - (event.energy_j or 0.0), 0.0))
+                yield replace(
+                    event, engine_j=max(until_j - before_j - (event.energy_j or 0.0), 0.0)
+                )
                 before_j = until_j
 
     def _work(self, task: Task) -> Iterator[Event]:
@@ -110,15 +138,23 @@ class Evaluator:
             if wanted:
                 yield self._measured(task, wanted, alone=stage is Stage.MEASURED)
         rungs = task.evaluation.rungs
-        if self._spec.needs_training and (not rungs or rungs[-1].epochs < self._spec.rungs.epochs[-1]):
+        if self._spec.needs_training and (
+            not rungs or rungs[-1].epochs < self._spec.rungs.epochs[-1]
+        ):
             yield from self._trained(task)
 
     def _measured(self, task: Task, metrics: Sequence[Metric], *, alone: bool) -> Measured:
-        subject = Subject(architecture=task.architecture, plan=self._spec.measurement, meter=self._meter,
-                          num_classes=len(self._prepared.classes))
+        subject = Subject(
+            architecture=task.architecture,
+            plan=self._spec.measurement,
+            meter=self._meter,
+            num_classes=len(self._prepared.classes),
+        )
         with failing_the_trial():
             if not alone:
-                return Measured(measurements=tuple(metric.measure(subject) for metric in metrics), seconds=0.0)
+                return Measured(
+                    measurements=tuple(metric.measure(subject) for metric in metrics), seconds=0.0
+                )
             _ = subject.model  # built and calibrated before others have to wait
         seconds, asked, energy = 0.0, time.perf_counter(), Joules(self._meter, self._spec)
 
@@ -131,8 +167,12 @@ class Evaluator:
             return figures
 
         figures = patiently(measure, self.told_waiting)
-        return Measured(measurements=figures, seconds=seconds, energy_j=energy.drawn(),
-                        waiting_s=max(time.perf_counter() - asked - seconds, 0.0))
+        return Measured(
+            measurements=figures,
+            seconds=seconds,
+            energy_j=energy.drawn(),
+            waiting_s=max(time.perf_counter() - asked - seconds, 0.0),
+        )
 
     def _trained(self, task: Task) -> Iterator[Trained]:
         torch.manual_seed(task.seed)
@@ -151,7 +191,11 @@ class Evaluator:
                 energy_j = energy.drawn()
                 name = f"{self._place(task)}/rung-{epochs:g}.safetensors"
                 trainer.save(self._artifacts / name, digest)
-                yield Trained(rung=replace(rung, checkpoint=name), waiting_s=max(waited_s, 0.0), energy_j=energy_j)
+                yield Trained(
+                    rung=replace(rung, checkpoint=name),
+                    waiting_s=max(waited_s, 0.0),
+                    energy_j=energy_j,
+                )
                 done = epochs
 
     def _rung(self, trainer: Trainer, start: float, end: float) -> Rung:
@@ -163,9 +207,17 @@ class Evaluator:
     def _trainer(self, task: Task) -> Trainer:
         dataset, train, validation = self._images
         return Trainer(
-            model=build(task.architecture, len(self._prepared.classes)), train=train, validation=validation,
-            mean=dataset.mean, std=dataset.std, spec=self._spec.training, numerics=self._numerics,
-            device=self._meter.torch_device, seed=task.seed, threads=self._spec.workers.cpus)
+            model=build(task.architecture, len(self._prepared.classes)),
+            train=train,
+            validation=validation,
+            mean=dataset.mean,
+            std=dataset.std,
+            spec=self._spec.training,
+            numerics=self._numerics,
+            device=self._meter.torch_device,
+            seed=task.seed,
+            threads=self._spec.workers.cpus,
+        )
 
     def _place(self, task: Task) -> str:
         """The folder of a task's checkpoints, among the artifacts."""
@@ -180,14 +232,21 @@ class Evaluator:
         """The data set with the images to train and to validate on, on the device."""
         data = self._prepared.data
         dataset = load(data)
-        train, validation = split(dataset.train.labels, data.validation_images, self._spec.seed, data.train_images)
+        train, validation = split(
+            dataset.train.labels, data.validation_images, self._spec.seed, data.train_images
+        )
         device = self._meter.torch_device
-        return dataset, dataset.train.take(train).to(device), dataset.train.take(validation).to(device)
+        return (
+            dataset,
+            dataset.train.take(train).to(device),
+            dataset.train.take(validation).to(device),
+        )
 
 
 class Joules:
-    """What the device draws from now on. None where its counter cannot be read, or where several workers share what it
-    counts: then nobody can tell whose the joules are."""
+    """What the device draws from now on. None where its counter cannot be read, or where several
+    workers share what it counts: then nobody can tell whose the joules are.
+    """
 
     def __init__(self, meter: Meter, spec: StudySpec) -> None:
         self._meter, self._start = meter, None if joules_problem(meter, spec) else meter.energy_j()
@@ -213,22 +272,32 @@ def joules_problem(meter: Meter, spec: StudySpec) -> str | None:
 
 
 def _check_training(spec: StudySpec, data: DataSpec, images: Images) -> list[str]:
-    """What to warn of. Raises `InvalidValueError` for settings with which the training of every network would fail on
-    these images."""
+    """What to warn of. Raises `InvalidValueError` for settings with which the training of every
+    network would fail on these images.
+    """
     side, shift = images.images.shape[-1], spec.training.translate
     if shift >= side:
-        raise InvalidValueError(f"training.translate must be less than the {side} pixels of the images, not {shift}")
+        raise InvalidValueError(
+            f"training.translate must be less than the {side} pixels of the images, not {shift}"
+        )
     count = min(len(images) - data.validation_images, data.train_images or len(images))
     batch = min(spec.training.batch_size, count)
     for start, end in pairwise((0.0, *spec.rungs.epochs)):
         steps_between(start, end, count, batch)
-    return [f"there are only {count} images to train on, so that many are a batch, not {spec.training.batch_size}"
-            ] if batch < spec.training.batch_size else []
+    return (
+        [
+            f"there are only {count} images to train on, so that many are a batch, not {spec.training.batch_size}"
+        ]
+        if batch < spec.training.batch_size
+        else []
+    )
 
 
 @contextmanager
 def failing_the_trial() -> Iterator[None]:
-    """For work whose mistakes are this architecture's: no image is left for it, its checkpoint is damaged."""
+    """For work whose mistakes are this architecture's: no image is left for it, its checkpoint is
+    damaged.
+    """
     try:
         with out_of_memory_told():
             yield
@@ -242,13 +311,18 @@ def out_of_memory_told() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise TrialFailedError(f"the device has too little memory for this network: {error}") from error
+        raise TrialFailedError(
+            f"the device has too little memory for this network: {error}"
+        ) from error
 
 
-def patiently(measure: Callable[[], tuple[Measurement, ...]],
-              told_waiting: Callable[[Measurement], object] = lambda _: None) -> tuple[Measurement, ...]:
-    """What `measure` gives, tried again after pauses as long as others use the device. Before each pause `told_waiting`
-    is called with the first figure that is waited for."""
+def patiently(
+    measure: Callable[[], tuple[Measurement, ...]],
+    told_waiting: Callable[[Measurement], object] = lambda _: None,
+) -> tuple[Measurement, ...]:
+    """What `measure` gives, tried again after pauses as long as others use the device. Before each
+    pause `told_waiting` is called with the first figure that is waited for.
+    """
     for pause_s in PATIENCE_S:
         figures = measure()
         contended = next((figure for figure in figures if figure.status is Status.CONTENDED), None)
@@ -264,5 +338,3 @@ def metrics_of(job: Job) -> list[Metric]:
     names = dict.fromkeys((*ALWAYS, *(objective.metric for objective in job.spec.objectives)))
     metrics = [find_metric(name) for name in names]
     return [metric for metric in metrics if metric.stage is not Stage.TRAINED]
-
-

@@ -1,4 +1,5 @@
-"""The evaluator of final trainings: a full recipe on all training images, then the test images once.
+"""The evaluator of final trainings: a full recipe on all training images, then the test images
+once.
 
 At the end of every epoch the training can go on from its checkpoint, whatever stops it.
 """
@@ -18,7 +19,11 @@ from nas.core.tasks import Advanced, Event, FinalTask, Judged, Weights
 from nas.core.trial import Rung
 from nas.data import Dataset, Images, load
 from nas.model import build
-from nas.searching.evaluators.classification.evaluator import Joules, failing_the_trial, out_of_memory_told
+from nas.searching.evaluators.classification.evaluator import (
+    Joules,
+    failing_the_trial,
+    out_of_memory_told,
+)
 from nas.searching.evaluators.classification.replicator import Replicator
 from nas.training import FullTrainer, read_checkpoint
 
@@ -27,8 +32,9 @@ WEIGHTS = "weights.safetensors"
 
 
 class FullEvaluator(Replicator):
-    """Trains one network after the other in one process, with the data kept. Joules are those of what seconds are
-    counted of: whole epochs and judging."""
+    """Trains one network after the other in one process, with the data kept. Joules are those of
+    what seconds are counted of: whole epochs and judging.
+    """
 
     def steps(self, task: FinalTask) -> Iterator[Event | Advanced]:  # type: ignore[override]
         """Train epoch by epoch, then judge on the test images, which are read at that moment."""
@@ -47,15 +53,30 @@ class FullEvaluator(Replicator):
         trainer.finish(self._artifacts / weights, identity)
         with self._shared(trainer):
             error, seconds = trainer.judge(self._test_images)
-        yield Judged(test_images=len(self._test_images), rung=Rung(
-            epochs=trainer.epochs, error=error, train_loss=trainer.last_loss, images=trainer.images_seen,
-            train_s=trainer.train_s, validation_s=seconds, checkpoint=weights,
-            numerics={**self._numerics.to_dict(), "device": trainer.device.type, "torch": torch.__version__}),
-            energy_j=None if math.isnan(trainer.energy_j) else trainer.energy_j)
+        yield Judged(
+            test_images=len(self._test_images),
+            rung=Rung(
+                epochs=trainer.epochs,
+                error=error,
+                train_loss=trainer.last_loss,
+                images=trainer.images_seen,
+                train_s=trainer.train_s,
+                validation_s=seconds,
+                checkpoint=weights,
+                numerics={
+                    **self._numerics.to_dict(),
+                    "device": trainer.device.type,
+                    "torch": torch.__version__,
+                },
+            ),
+            energy_j=None if math.isnan(trainer.energy_j) else trainer.energy_j,
+        )
 
     @contextmanager
     def _shared(self, trainer: FullTrainer) -> Iterator[None]:
-        """Work that steps aside whenever somebody measures; its joules are added to the trainer's."""
+        """Work that steps aside whenever somebody measures; its joules are added to the
+        trainer's.
+        """
         joules = Joules(self._meter, self._spec)
         with self._lock.training(self._meter.synchronize) as share, out_of_memory_told():
             trainer.step_aside = share.step_aside
@@ -67,15 +88,28 @@ class FullEvaluator(Replicator):
         dataset, train = self._all_images
         teacher = self._teacher(task.teacher, len(dataset.classes)) if task.teacher else None
         return FullTrainer(
-            recipe=task.recipe, model=network_of(task, len(dataset.classes)), train=train, mean=dataset.mean,
-            std=dataset.std, numerics=self._numerics, device=self._meter.torch_device, seed=task.seed,
-            threads=self._spec.workers.cpus, teacher=teacher)
+            recipe=task.recipe,
+            model=network_of(task, len(dataset.classes)),
+            train=train,
+            mean=dataset.mean,
+            std=dataset.std,
+            numerics=self._numerics,
+            device=self._meter.torch_device,
+            seed=task.seed,
+            threads=self._spec.workers.cpus,
+            teacher=teacher,
+        )
 
     def _teacher(self, weights: Weights, classes: int) -> nn.Module:
         model = build(weights.architecture, classes)
         with failing_the_trial():
-            model.load_state_dict(dict(read_checkpoint(self._artifacts / weights.path,
-                                                       weights.architecture.digest).weights))
+            model.load_state_dict(
+                dict(
+                    read_checkpoint(
+                        self._artifacts / weights.path, weights.architecture.digest
+                    ).weights
+                )
+            )
         return self._numerics.prepared(model, torch.device(self._meter.torch_device)).eval()
 
     @cached_property
@@ -90,7 +124,8 @@ class FullEvaluator(Replicator):
 
 
 def network_of(task: FinalTask, classes: int) -> nn.Module:
-    """The network, randomly initialised. `module:callable` is called with `num_classes`; that runs its code.
+    """The network, randomly initialised. `module:callable` is called with `num_classes`; that runs
+    its code.
 
     Raises `NasError` where it cannot be made.
     """
@@ -107,5 +142,11 @@ def network_of(task: FinalTask, classes: int) -> nn.Module:
 
 
 def identity_of(task: FinalTask) -> str:
-    """What the task's files say they are of: an architecture's digest, or that of another network's name."""
-    return task.architecture.digest if task.architecture else hashlib.sha256(task.network.encode()).hexdigest()
+    """What the task's files say they are of: an architecture's digest, or that of another network's
+    name.
+    """
+    return (
+        task.architecture.digest
+        if task.architecture
+        else hashlib.sha256(task.network.encode()).hexdigest()
+    )

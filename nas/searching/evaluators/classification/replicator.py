@@ -1,4 +1,6 @@
-"""The evaluator of replicates: trains and judges as the search does, with the task's seed, and measures nothing."""
+"""The evaluator of replicates: trains and judges as the search does, with the task's seed, and
+measures nothing.
+"""
 
 from collections.abc import Iterator
 
@@ -16,7 +18,9 @@ class Replicator(Evaluator):
     def prepare(cls, job: Job) -> Preparation:
         """See to it that the study's data is here. Raises `DataNotFoundError`."""
         if job.preparation is None:
-            raise NasError(f"study {job.spec.name!r} was never prepared, so there is nothing to train again")
+            raise NasError(
+                f"study {job.spec.name!r} was never prepared, so there is nothing to train again"
+            )
         resolve(job.preparation.data)
         return job.preparation
 

@@ -123,7 +123,9 @@ def upgrade() -> None:
         sa.Column("study_id", sa.Integer(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("measure_s", sa.Double(), nullable=False),
-        sa.ForeignKeyConstraint(["digest"], ["architecture.digest"], name="fk_evaluation_digest_architecture"),
+        sa.ForeignKeyConstraint(
+            ["digest"], ["architecture.digest"], name="fk_evaluation_digest_architecture"
+        ),
         sa.ForeignKeyConstraint(["study_id"], ["study.id"], name="fk_evaluation_study_id_study"),
         sa.PrimaryKeyConstraint("id", name="pk_evaluation"),
         sa.UniqueConstraint("study_id", "digest", name="uq_evaluation_study_id_digest"),
@@ -147,10 +149,15 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("device_class", sa.Text(), nullable=True),
         sa.Column("plan", sa.Text(), nullable=True),
-        sa.CheckConstraint("kind IN ('measured', 'counted', 'modelled')", name=op.f("ck_metric_context_kind")),
-        sa.ForeignKeyConstraint(["plan"], ["measurement_plan.digest"],
-                                name="fk_metric_context_plan_measurement_plan"),
-        sa.ForeignKeyConstraint(["study_id"], ["study.id"], name="fk_metric_context_study_id_study"),
+        sa.CheckConstraint(
+            "kind IN ('measured', 'counted', 'modelled')", name=op.f("ck_metric_context_kind")
+        ),
+        sa.ForeignKeyConstraint(
+            ["plan"], ["measurement_plan.digest"], name="fk_metric_context_plan_measurement_plan"
+        ),
+        sa.ForeignKeyConstraint(
+            ["study_id"], ["study.id"], name="fk_metric_context_study_id_study"
+        ),
         sa.PrimaryKeyConstraint("study_id", "metric", name="pk_metric_context"),
     )
     op.create_table(
@@ -161,7 +168,9 @@ def upgrade() -> None:
         sa.Column("direction", sa.Text(), nullable=False),
         sa.Column("limit_value", sa.Double(), nullable=True),
         sa.Column("reference_value", sa.Double(), nullable=True),
-        sa.CheckConstraint("direction IN ('minimize', 'maximize')", name=op.f("ck_objective_direction")),
+        sa.CheckConstraint(
+            "direction IN ('minimize', 'maximize')", name=op.f("ck_objective_direction")
+        ),
         sa.ForeignKeyConstraint(["study_id"], ["study.id"], name="fk_objective_study_id_study"),
         sa.PrimaryKeyConstraint("study_id", "position", name="pk_objective"),
         sa.UniqueConstraint("study_id", "metric", name="uq_objective_study_id_metric"),
@@ -183,18 +192,32 @@ def upgrade() -> None:
         sa.Column("device_id", sa.Integer(), nullable=True),
         sa.Column("plan", sa.Text(), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint("(value IS NULL) = (status NOT IN ('ok', 'noisy'))", name=op.f("ck_measurement_value")),
-        sa.CheckConstraint("kind IN ('measured', 'counted', 'modelled')", name=op.f("ck_measurement_kind")),
-        sa.CheckConstraint("status IN ('ok', 'noisy', 'contended', 'throttled', 'unavailable')",
-                           name=op.f("ck_measurement_status")),
-        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name="fk_measurement_device_id_device"),
-        sa.ForeignKeyConstraint(["evaluation_id"], ["evaluation.id"],
-                                name="fk_measurement_evaluation_id_evaluation"),
-        sa.ForeignKeyConstraint(["plan"], ["measurement_plan.digest"],
-                                name="fk_measurement_plan_measurement_plan"),
+        sa.CheckConstraint(
+            "(value IS NULL) = (status NOT IN ('ok', 'noisy'))", name=op.f("ck_measurement_value")
+        ),
+        sa.CheckConstraint(
+            "kind IN ('measured', 'counted', 'modelled')", name=op.f("ck_measurement_kind")
+        ),
+        sa.CheckConstraint(
+            "status IN ('ok', 'noisy', 'contended', 'throttled', 'unavailable')",
+            name=op.f("ck_measurement_status"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["device_id"], ["device.id"], name="fk_measurement_device_id_device"
+        ),
+        sa.ForeignKeyConstraint(
+            ["evaluation_id"], ["evaluation.id"], name="fk_measurement_evaluation_id_evaluation"
+        ),
+        sa.ForeignKeyConstraint(
+            ["plan"], ["measurement_plan.digest"], name="fk_measurement_plan_measurement_plan"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_measurement"),
-        sa.UniqueConstraint("evaluation_id", "metric", "started_at",
-                            name="uq_measurement_evaluation_id_metric_started_at"),
+        sa.UniqueConstraint(
+            "evaluation_id",
+            "metric",
+            "started_at",
+            name="uq_measurement_evaluation_id_metric_started_at",
+        ),
     )
     op.create_table(
         "rung",
@@ -209,7 +232,9 @@ def upgrade() -> None:
         sa.Column("checkpoint", sa.Text(), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("error >= 0 AND error <= 1", name=op.f("ck_rung_error")),
-        sa.ForeignKeyConstraint(["evaluation_id"], ["evaluation.id"], name="fk_rung_evaluation_id_evaluation"),
+        sa.ForeignKeyConstraint(
+            ["evaluation_id"], ["evaluation.id"], name="fk_rung_evaluation_id_evaluation"
+        ),
         sa.PrimaryKeyConstraint("evaluation_id", "epochs", name="pk_rung"),
     )
     op.create_table(
@@ -227,18 +252,31 @@ def upgrade() -> None:
         sa.Column("worker", sa.Text(), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("state IN ('running', 'complete', 'stopped', 'failed')", name=op.f("ck_trial_state")),
+        sa.CheckConstraint(
+            "state IN ('running', 'complete', 'stopped', 'failed')", name=op.f("ck_trial_state")
+        ),
         sa.CheckConstraint("duplicate_of < number", name=op.f("ck_trial_duplicate_of")),
         sa.CheckConstraint("number >= 0", name=op.f("ck_trial_number")),
-        sa.ForeignKeyConstraint(["evaluation_id"], ["evaluation.id"], name="fk_trial_evaluation_id_evaluation"),
-        sa.ForeignKeyConstraint(["study_id", "duplicate_of"], ["trial.study_id", "trial.number"],
-                                name="fk_trial_study_id_duplicate_of_trial"),
+        sa.ForeignKeyConstraint(
+            ["evaluation_id"], ["evaluation.id"], name="fk_trial_evaluation_id_evaluation"
+        ),
+        sa.ForeignKeyConstraint(
+            ["study_id", "duplicate_of"],
+            ["trial.study_id", "trial.number"],
+            name="fk_trial_study_id_duplicate_of_trial",
+        ),
         sa.ForeignKeyConstraint(["study_id"], ["study.id"], name="fk_trial_study_id_study"),
         sa.PrimaryKeyConstraint("study_id", "number", name="pk_trial"),
     )
     op.create_index("ix_trial_evaluation_id", "trial", ["evaluation_id"], unique=False)
-    op.create_index("uq_trial_original", "trial", ["evaluation_id"], unique=True,
-                    sqlite_where=sa.text("duplicate_of IS NULL"), postgresql_where=sa.text("duplicate_of IS NULL"))
+    op.create_index(
+        "uq_trial_original",
+        "trial",
+        ["evaluation_id"],
+        unique=True,
+        sqlite_where=sa.text("duplicate_of IS NULL"),
+        postgresql_where=sa.text("duplicate_of IS NULL"),
+    )
     op.create_table(
         "artifact",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -249,8 +287,11 @@ def upgrade() -> None:
         sa.Column("sha256", sa.Text(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["study_id", "trial"], ["trial.study_id", "trial.number"],
-                                name="fk_artifact_study_id_trial_trial"),
+        sa.ForeignKeyConstraint(
+            ["study_id", "trial"],
+            ["trial.study_id", "trial.number"],
+            name="fk_artifact_study_id_trial_trial",
+        ),
         sa.ForeignKeyConstraint(["study_id"], ["study.id"], name="fk_artifact_study_id_study"),
         sa.PrimaryKeyConstraint("id", name="pk_artifact"),
         sa.UniqueConstraint("study_id", "path", name="uq_artifact_study_id_path"),
@@ -261,12 +302,27 @@ def upgrade() -> None:
         sa.Column("sequence", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("trial", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["study_id", "sequence"], ["front.study_id", "front.sequence"],
-                                name="fk_front_member_study_id_sequence_front"),
-        sa.ForeignKeyConstraint(["study_id", "trial"], ["trial.study_id", "trial.number"],
-                                name="fk_front_member_study_id_trial_trial"),
+        sa.ForeignKeyConstraint(
+            ["study_id", "sequence"],
+            ["front.study_id", "front.sequence"],
+            name="fk_front_member_study_id_sequence_front",
+        ),
+        sa.ForeignKeyConstraint(
+            ["study_id", "trial"],
+            ["trial.study_id", "trial.number"],
+            name="fk_front_member_study_id_trial_trial",
+        ),
         sa.PrimaryKeyConstraint("study_id", "sequence", "position", name="pk_front_member"),
-        sa.UniqueConstraint("study_id", "sequence", "trial", name="uq_front_member_study_id_sequence_trial"),
+        sa.UniqueConstraint(
+            "study_id", "sequence", "trial", name="uq_front_member_study_id_sequence_trial"
+        ),
     )
-    for view in (CURRENT_MEASUREMENT, LAST_RUNG, OBJECTIVE_VALUE, PARETO, HYPERVOLUME_HISTORY, TRIAL_OVERVIEW):
+    for view in (
+        CURRENT_MEASUREMENT,
+        LAST_RUNG,
+        OBJECTIVE_VALUE,
+        PARETO,
+        HYPERVOLUME_HISTORY,
+        TRIAL_OVERVIEW,
+    ):
         op.execute(view)

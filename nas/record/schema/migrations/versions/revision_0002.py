@@ -31,14 +31,25 @@ def upgrade() -> None:
         sa.Column("plan", sa.Text(), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("details", sa.JSON(), nullable=True),
-        sa.CheckConstraint("(value IS NULL) = (status NOT IN ('ok', 'noisy'))",
-                           name=op.f("ck_single_measurement_value")),
-        sa.CheckConstraint("kind IN ('measured', 'counted', 'modelled')", name=op.f("ck_single_measurement_kind")),
-        sa.CheckConstraint("status IN ('ok', 'noisy', 'contended', 'throttled', 'unavailable')",
-                           name=op.f("ck_single_measurement_status")),
-        sa.ForeignKeyConstraint(["device_id"], ["device.id"], name="fk_single_measurement_device_id_device"),
-        sa.ForeignKeyConstraint(["plan"], ["measurement_plan.digest"],
-                                name="fk_single_measurement_plan_measurement_plan"),
+        sa.CheckConstraint(
+            "(value IS NULL) = (status NOT IN ('ok', 'noisy'))",
+            name=op.f("ck_single_measurement_value"),
+        ),
+        sa.CheckConstraint(
+            "kind IN ('measured', 'counted', 'modelled')", name=op.f("ck_single_measurement_kind")
+        ),
+        sa.CheckConstraint(
+            "status IN ('ok', 'noisy', 'contended', 'throttled', 'unavailable')",
+            name=op.f("ck_single_measurement_status"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["device_id"], ["device.id"], name="fk_single_measurement_device_id_device"
+        ),
+        sa.ForeignKeyConstraint(
+            ["plan"],
+            ["measurement_plan.digest"],
+            name="fk_single_measurement_plan_measurement_plan",
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_single_measurement"),
     )
     op.create_index("ix_single_measurement_target", "single_measurement", ["target"], unique=False)

@@ -25,8 +25,9 @@ def upgrade() -> None:
         sa.Column("checkpoint", sa.Text(), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("error >= 0 AND error <= 1", name=op.f("ck_replicate_rung_error")),
-        sa.ForeignKeyConstraint(["evaluation_id"], ["evaluation.id"],
-                                name="fk_replicate_rung_evaluation_id_evaluation"),
+        sa.ForeignKeyConstraint(
+            ["evaluation_id"], ["evaluation.id"], name="fk_replicate_rung_evaluation_id_evaluation"
+        ),
         sa.PrimaryKeyConstraint("evaluation_id", "seed", "epochs", name="pk_replicate_rung"),
     )
     op.create_table(
@@ -49,9 +50,18 @@ def upgrade() -> None:
         sa.Column("checkpoint", sa.Text(), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("error >= 0 AND error <= 1", name=op.f("ck_final_training_error")),
-        sa.ForeignKeyConstraint(["digest"], ["architecture.digest"], name="fk_final_training_digest_architecture"),
-        sa.ForeignKeyConstraint(["study_id"], ["study.id"], name="fk_final_training_study_id_study"),
+        sa.ForeignKeyConstraint(
+            ["digest"], ["architecture.digest"], name="fk_final_training_digest_architecture"
+        ),
+        sa.ForeignKeyConstraint(
+            ["study_id"], ["study.id"], name="fk_final_training_study_id_study"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_final_training"),
-        sa.UniqueConstraint("study_id", "network", "recipe_digest", "seed",
-                            name="uq_final_training_study_id_network_recipe_digest_seed"),
+        sa.UniqueConstraint(
+            "study_id",
+            "network",
+            "recipe_digest",
+            "seed",
+            name="uq_final_training_study_id_network_recipe_digest_seed",
+        ),
     )

@@ -1,4 +1,6 @@
-"""What else would need all rows of a study: the sums of an architecture's rungs, and the method of its joules."""
+"""What else would need all rows of a study: the sums of an architecture's rungs, and the method of
+its joules.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +14,9 @@ depends_on = None
 def upgrade() -> None:
     """From 0005."""
     for name in ("epochs", "train_s", "validation_s"):
-        op.add_column("evaluation", sa.Column(name, sa.Double(), server_default="0", nullable=False))
+        op.add_column(
+            "evaluation", sa.Column(name, sa.Double(), server_default="0", nullable=False)
+        )
     op.execute("""UPDATE evaluation SET epochs = reached.epochs, train_s = reached.train_s,
                          validation_s = reached.validation_s
                   FROM (SELECT evaluation_id, max(epochs) AS epochs, sum(train_s) AS train_s,

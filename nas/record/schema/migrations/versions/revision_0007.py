@@ -1,4 +1,6 @@
-"""What the engine took: the seconds of a trial that were neither its device's nor spent waiting for it."""
+"""What the engine took: the seconds of a trial that were neither its device's nor spent waiting for
+it.
+"""
 
 import sqlalchemy as sa
 from alembic import op

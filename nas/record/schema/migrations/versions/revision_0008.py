@@ -1,4 +1,6 @@
-"""How many of the joules measuring drew: the ledger tells them from those of training, as it does seconds."""
+"""How many of the joules measuring drew: the ledger tells them from those of training, as it does
+seconds.
+"""
 
 import sqlalchemy as sa
 from alembic import op

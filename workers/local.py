@@ -5,10 +5,10 @@ import socket
 
 from nas.core import plugins
 from nas.core.errors import NasError, TrialFailedError
-from nas.core.tasks import Decision, Numbered
+from nas.core.tasks import AnyTask, Decision
 from nas.measuring.meters.host import affinity
-from nas.searching.engine import Director
-from nas.searching.evaluators import Evaluates, Job, Preparation
+from nas.searching.engine import TaskSource
+from nas.searching.evaluators import Evaluates, Preparation, StudyContext
 from nas.searching.state import Finished, Wait
 
 
@@ -24,20 +24,20 @@ class LocalWorkers:
                 f"local workers take no address, but {address!r} was given; use --workers tune"
             )
 
-    def prepare(self, job: Job) -> Preparation:
+    def prepare(self, context: StudyContext) -> Preparation:
         """Prepare the study in this process. Raises `NasError` where it has fewer cores than are
         asked for.
         """
-        asked, cores = job.spec.workers.cpus, len(affinity())
+        asked, cores = context.spec.workers.cpus, len(affinity())
         if asked > cores:
             raise NasError(
                 f"a worker asks for {asked} CPU and this process has {cores}; lower workers.cpus"
             )
-        return evaluator_class(job).prepare(job)
+        return evaluator_class(context).prepare(context)
 
-    def run(self, engine: Director, job: Job) -> str:
+    def run(self, engine: TaskSource, context: StudyContext) -> str:
         """Work until the search is finished; returns why it is."""
-        evaluator = evaluator_class(job)(job)
+        evaluator = evaluator_class(context)(context)
         while True:
             task = engine.propose()
             if isinstance(task, Finished):
@@ -53,7 +53,7 @@ class LocalWorkers:
         """Nothing to let go of."""
 
     @staticmethod
-    def _work(engine: Director, evaluator: Evaluates, task: Numbered) -> None:
+    def _work(engine: TaskSource, evaluator: Evaluates, task: AnyTask) -> None:
         try:
             for event in evaluator.steps(task):
                 if engine.report(task.number, event) is Decision.END:
@@ -63,7 +63,7 @@ class LocalWorkers:
             return
         raise NasError(f"trial {task.number}: the evaluator ended before the trial was over")
 
-    def _retried(self, engine: Director, evaluator: Evaluates, task: Numbered) -> None:
+    def _retried(self, engine: TaskSource, evaluator: Evaluates, task: AnyTask) -> None:
         for attempt in range(1, engine.spec.workers.retries + 2):
             try:
                 self._work(engine, evaluator, task)
@@ -84,8 +84,8 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def evaluator_class(job: Job) -> type[Evaluates]:
-    """The job's evaluator, with the study's folder on the import path."""
-    plugins.look_in(job.folder)
-    found: type[Evaluates] = plugins.load("evaluators", job.evaluator)
+def evaluator_class(context: StudyContext) -> type[Evaluates]:
+    """The context's evaluator, with the study's folder on the import path."""
+    plugins.look_in(context.folder)
+    found: type[Evaluates] = plugins.load("evaluators", context.evaluator)
     return found

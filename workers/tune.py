@@ -42,11 +42,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nas.core.errors import ClusterError, NasError, TrialFailedError
 from nas.core.study import WorkersSpec
-from nas.core.tasks import Decision, Numbered
-from nas.searching.engine import Director
-from nas.searching.evaluators import Evaluates, Job, Preparation
+from nas.core.tasks import AnyTask, Decision
+from nas.searching.engine import TaskSource
+from nas.searching.evaluators import Evaluates, Preparation, StudyContext
 from nas.searching.state import Finished, Wait
-from workers.depot import Carrier, Depot
+from workers.checkpoints import CheckpointClient, CheckpointServer
 from workers.local import evaluator_class, worker_name
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are recorded with their trials
@@ -64,30 +64,34 @@ class TuneWorkers:
     def __init__(self, address: str | None = None) -> None:
         self._address = address
 
-    def prepare(self, job: Job) -> Preparation:
+    def prepare(self, context: StudyContext) -> Preparation:
         """Prepare the study on a worker of the cluster, with the resources that trials get."""
-        self._connect(job)
-        workers = job.spec.workers
+        self._connect(context)
+        workers = context.spec.workers
         self._check_resources(workers)
         remote = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_calls=1)(_prepare)
-        outcome: Preparation | NasError = ray.get(remote.remote(job, str(Path.cwd())))
+        outcome: Preparation | NasError = ray.get(remote.remote(context, str(Path.cwd())))
         if isinstance(outcome, NasError):
             raise outcome
         return outcome
 
-    def run(self, engine: Director, job: Job) -> str:
+    def run(self, engine: TaskSource, context: StudyContext) -> str:
         """Work until the search is finished; returns why it is. Raises `KeyboardInterrupt` after
         Ctrl-C.
         """
-        self._connect(job)
-        workers = job.spec.workers
-        errors = FirstError()
+        self._connect(context)
+        workers = context.spec.workers
+        errors = FirstNasError()
         searcher = EngineSearcher(engine, errors)
         folder = tempfile.mkdtemp(prefix="nas-tune-")
         try:
             tune.Tuner(
                 tune.with_resources(Worker, {"cpu": workers.cpus, "gpu": workers.gpus}),
-                param_space={"job": job, "depot": self._depot(job), "place": str(Path.cwd())},
+                param_space={
+                    "context": context,
+                    "checkpoint_server": self._checkpoint_server(context),
+                    "place": str(Path.cwd()),
+                },
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     scheduler=EngineScheduler(engine, errors),
@@ -99,7 +103,7 @@ class TuneWorkers:
                     name="study",
                     storage_path=folder,
                     verbose=0,
-                    callbacks=[Undertaker(engine, searcher, errors), Silence()],
+                    callbacks=[RetryCallback(engine, searcher, errors), NoProgress()],
                     failure_config=tune.FailureConfig(max_failures=0),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
@@ -118,7 +122,7 @@ class TuneWorkers:
         """Leave the cluster; one of our own is shut down."""
         ray.shutdown()
 
-    def _connect(self, job: Job) -> None:
+    def _connect(self, context: StudyContext) -> None:
         if ray.is_initialized():
             return
         runtime_env: dict[str, Any] = {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}}
@@ -128,7 +132,7 @@ class TuneWorkers:
         }  # else Ray joins any that it finds
         if self._address:
             _check_answers(self._address)
-            runtime_env |= {"working_dir": job.folder, "excludes": NOT_CODE}
+            runtime_env |= {"working_dir": context.folder, "excludes": NOT_CODE}
             options = {"address": self._address}
         try:
             ray.init(
@@ -153,14 +157,18 @@ class TuneWorkers:
                 f"cannot reach {where}: {str(error).splitlines()[0]}{hint}"
             ) from error
 
-    def _depot(self, job: Job) -> Any:
+    def _checkpoint_server(self, context: StudyContext) -> Any:
         """Takes checkpoints from nodes that do not see the driver's folder; a cluster of our own
         has none.
         """
-        if self._address is None or not job.spec.needs_training:
+        if self._address is None or not context.spec.needs_training:
             return None
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        return ray.remote(Depot).options(num_cpus=0, scheduling_strategy=here).remote(job.artifacts)
+        return (
+            ray.remote(CheckpointServer)
+            .options(num_cpus=0, scheduling_strategy=here)
+            .remote(context.artifacts)
+        )
 
     @staticmethod
     def _check_resources(workers: WorkersSpec) -> None:
@@ -198,13 +206,13 @@ def _settle(place: str) -> None:
     os.chdir(place if Path(place).is_dir() else Path.home())
 
 
-def _prepare(job: Job, place: str) -> Preparation | NasError:
+def _prepare(context: StudyContext, place: str) -> Preparation | NasError:
     """Runs on a worker. An error of ours comes back as a value, so that its message is not wrapped
     in Ray's.
     """
     _settle(place)
     try:
-        return evaluator_class(job).prepare(job)
+        return evaluator_class(context).prepare(context)
     except NasError as error:
         return error
 
@@ -217,7 +225,7 @@ class Worker(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Take the first task."""
         self._evaluator: Evaluates | None = None
-        self._carrier: Carrier | None = None
+        self._checkpoint_client: CheckpointClient | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -241,23 +249,27 @@ class Worker(tune.Trainable):
         """Let go of what a half-done task holds."""
         self._steps = iter(())
 
-    def _work(self, *, job: Job, depot: Any, task: Numbered, **_: Any) -> Iterator[dict[str, Any]]:
+    def _work(
+        self, *, context: StudyContext, checkpoint_server: Any, task: AnyTask, **_: Any
+    ) -> Iterator[dict[str, Any]]:
         """The results of a task; the evaluator is built for the first one."""
         yield {"worker": worker_name()}
-        if self._evaluator is None or self._carrier is None:
-            self._carrier = Carrier(job, None if depot is None else partial(_ask, depot))
-            self._evaluator = evaluator_class(job)(self._carrier.job)
-        self._carrier.fetch(task)
+        if self._evaluator is None or self._checkpoint_client is None:
+            self._checkpoint_client = CheckpointClient(
+                context, None if checkpoint_server is None else partial(_ask, checkpoint_server)
+            )
+            self._evaluator = evaluator_class(context)(self._checkpoint_client.context)
+        self._checkpoint_client.fetch(task)
         for event in self._evaluator.steps(task):
-            self._carrier.deliver(event)
+            self._checkpoint_client.deliver(event)
             yield {"event": event}
 
 
-def _ask(depot: Any, method: str, *arguments: Any) -> Any:
-    return ray.get(getattr(depot, method).remote(*arguments))
+def _ask(checkpoint_server: Any, method: str, *arguments: Any) -> Any:
+    return ray.get(getattr(checkpoint_server, method).remote(*arguments))
 
 
-class _StaysHere:
+class _NotPickled:
     """Tune writes its parts into a snapshot that nobody reads; what holds the engine goes there
     empty.
     """
@@ -266,7 +278,7 @@ class _StaysHere:
         return {}
 
 
-class FirstError:
+class FirstNasError:
     """Tune hides exceptions in its own, so the first one of ours is kept here."""
 
     first: NasError | None = None
@@ -281,10 +293,10 @@ class FirstError:
             raise
 
 
-class EngineSearcher(_StaysHere, Searcher):
+class EngineSearcher(_NotPickled, Searcher):
     """Gives Tune the engine's tasks."""
 
-    def __init__(self, engine: Director, errors: FirstError) -> None:
+    def __init__(self, engine: TaskSource, errors: FirstNasError) -> None:
         super().__init__()
         self._engine, self._errors = engine, errors
         self.finished = ""
@@ -311,12 +323,12 @@ class EngineSearcher(_StaysHere, Searcher):
         """The database is the record."""
 
 
-class EngineScheduler(_StaysHere, FIFOScheduler):
+class EngineScheduler(_NotPickled, FIFOScheduler):
     """Gives the engine every result and Tune the engine's decision. `TrialFailedError` fails the
     trial, any other error ends the search.
     """
 
-    def __init__(self, engine: Director, errors: FirstError) -> None:
+    def __init__(self, engine: TaskSource, errors: FirstNasError) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._engine, self._errors = engine, errors
 
@@ -345,7 +357,7 @@ class EngineScheduler(_StaysHere, FIFOScheduler):
         """It is recorded; Tune need not keep those that ended before it."""
         _forget(tune_controller)
 
-    def _decide(self, task: Numbered, result: Mapping[str, Any]) -> Decision:
+    def _decide(self, task: AnyTask, result: Mapping[str, Any]) -> Decision:
         error: NasError | None = result.get("error")
         if isinstance(error, TrialFailedError):
             self._engine.fail(task.number, str(error))
@@ -373,7 +385,7 @@ def _forget(controller: TuneController) -> None:
         kept.difference_update(over)
 
 
-class Silence(_StaysHere, TrialProgressCallback):
+class NoProgress(_NotPickled, TrialProgressCallback):
     """In the place of Tune's own callback, which prints nothing here and keeps every trial
     for it.
     """
@@ -384,12 +396,12 @@ class Silence(_StaysHere, TrialProgressCallback):
     on_trial_error = on_trial_complete = on_trial_result
 
 
-class Undertaker(_StaysHere, tune.Callback):
+class RetryCallback(_NotPickled, tune.Callback):
     """Has the task of a worker that died, or raised something unforeseen, done again; records it as
     failed once that has happened more often than is retried.
     """
 
-    def __init__(self, engine: Director, searcher: EngineSearcher, errors: FirstError) -> None:
+    def __init__(self, engine: TaskSource, searcher: EngineSearcher, errors: FirstNasError) -> None:
         self._engine, self._searcher, self._errors = engine, searcher, errors
         self._attempts: Counter[int] = Counter()
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from nas.core.recipe import FinalTraining, Recipe
 from nas.core.trial import Trial
-from nas.report.quantities import quantity
+from nas.core.units import format_quantity
 
 CONFIDENCE = 0.95
 
@@ -42,8 +42,8 @@ class FinalResult:
 
     def __str__(self) -> str:
         if self.deviation is None:
-            return f"{quantity(self.mean, '1', metric='error')}, 1 seed"
-        return f"{quantity(self.mean, '1', metric='error')} ± {100 * self.deviation:.2f}, {len(self.errors)} seeds"
+            return f"{format_quantity(self.mean, '1', metric='error')}, 1 seed"
+        return f"{format_quantity(self.mean, '1', metric='error')} ± {100 * self.deviation:.2f}, {len(self.errors)} seeds"
 
 
 def results(finals: Sequence[FinalTraining]) -> list[FinalResult]:
@@ -64,7 +64,9 @@ def results(finals: Sequence[FinalTraining]) -> list[FinalResult]:
     return sorted(found, key=lambda result: recipes.index(result.recipe.digest))
 
 
-def newest(finals: Sequence[FinalTraining], trials: Sequence[Trial]) -> dict[int, FinalResult]:
+def latest_results(
+    finals: Sequence[FinalTraining], trials: Sequence[Trial]
+) -> dict[int, FinalResult]:
     """Of each trial that was finally trained the result of the recipe that was used last in the
     study, else of the last one for this network. Duplicates share their network's.
     """

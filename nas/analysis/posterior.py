@@ -25,7 +25,7 @@ FEWEST = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Honest:
+class UnbiasedHypervolume:
     """Hypervolume of the `replicated` among the `members` of a front: by the trainings that they
     were chosen by, and by the means of their fresh seeds. None where an objective has no reference.
     """
@@ -42,7 +42,7 @@ class Honest:
         return f"hypervolume of {who}: {self.searched:.5g} as searched, {self.fresh:.5g} by fresh seeds"
 
 
-def averaged(trials: Sequence[Trial]) -> list[Trial]:
+def with_posterior_means(trials: Sequence[Trial]) -> list[Trial]:
     """The trials with the posterior mean over all their seeds as the error of their last rung, and
     the figure `error` with its 95 % interval.
 
@@ -99,7 +99,9 @@ def _posterior(trials: Sequence[Trial], means: Array, variances: Array) -> tuple
     return expected + own * (means - expected), own * variances + (1 - own) ** 2 * unsure
 
 
-def honest(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Honest | None:
+def unbiased_hypervolume(
+    trials: Sequence[Trial], objectives: Sequence[Objective]
+) -> UnbiasedHypervolume | None:
     """What the front that was searched is worth by fresh seeds; None where none of its members was
     replicated.
     """
@@ -112,7 +114,7 @@ def honest(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Honest |
     fresh = [
         _with_error(trial, float(np.mean(trial.evaluation.fresh_errors()))) for trial in replicated
     ]
-    return Honest(
+    return UnbiasedHypervolume(
         members=len(members),
         replicated=len(replicated),
         searched=front(replicated, objectives).hypervolume,
@@ -126,7 +128,7 @@ def front_now(
     """The front by the means where networks were replicated, and the trials with these means by
     number.
     """
-    means = averaged(list(trials))
+    means = with_posterior_means(list(trials))
     return front(means, objectives), {trial.number: trial for trial in means}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from nas.core.errors import InvalidValueError, UnknownNameError
 from nas.core.trial import Trial
-from nas.searching.study_file import quantity
+from nas.core.units import parse_quantity
 
 COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -32,7 +32,7 @@ def condition(text: str, trials: Sequence[Trial]) -> Condition:
         raise InvalidValueError(message)
     metric, sign, given = parts.groups()
     try:
-        bound = quantity(given, _unit(metric, trials))
+        bound = parse_quantity(given, _unit(metric, trials))
     except ValueError as error:
         message = f"{text!r}: {error}"
         raise InvalidValueError(message) from None

@@ -25,7 +25,7 @@ from nas.measuring.meters import Meter
 from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods import latency, prepare
 from nas.sampling.problem import TRAINED, Problem
-from nas.searching.evaluators.classification.evaluator import patiently
+from nas.searching.evaluators.classification.evaluator import retry_while_contended
 
 COLUMNS = ("device", "network", "latency_s")
 
@@ -137,7 +137,7 @@ class MeasuredWidths:
             ):
                 return (latency(run, self.meter, self.plan),)
 
-        (figure,) = patiently(measure)
+        (figure,) = retry_while_contended(measure)
         if figure.value is None:
             raise NasError(f"no latency of {'-'.join(map(str, network))}: {figure.reason}")
         return figure.value

@@ -173,7 +173,7 @@ def _proposed(
         costs = dict(
             zip((o.metric for o in problem.objectives[1:]), costs_of(network).tolist(), strict=True)
         )
-        if not isinstance(sampler, InformedSampler) or not sampler.passes_over(
+        if not isinstance(sampler, InformedSampler) or not sampler.skips(
             others, np.array(network), costs
         ):
             return trial, network, time.process_time() - started

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nas.core.errors import InvalidValueError
 from nas.core.pareto import hypervolume, ranks
 from nas.core.search_space import Params
-from nas.core.stopping import Curves, Futility, goes_on, runs_through
+from nas.core.stopping import Curves, Futility, continues, exempt
 
 Array = NDArray[np.float64]
 BEYOND = 1.1
@@ -101,7 +101,7 @@ def by_rank(keep: float, min_trials: int = 4) -> Strategy:
     ) -> Iterator[Visit]:
         def stops(network: int, rung: int, before: Sequence[Visit]) -> bool:
             others = [each for each, reached in before if reached == rung]
-            return not goes_on(_losses(curves, [network, *others], rung), 0, keep, min_trials)
+            return not continues(_losses(curves, [network, *others], rung), 0, keep, min_trials)
 
         return _in_turn(curves, order, through, stops)
 
@@ -179,7 +179,7 @@ def replay(table: ReplayTable, strategy: Strategy, seed: int) -> Replay:
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(table.curves)).tolist()
-    through = np.array([runs_through(draw) for draw in rng.integers(0, 2**31, len(order))])
+    through = np.array([exempt(draw) for draw in rng.integers(0, 2**31, len(order))])
     steps = np.diff(table.epochs, prepend=0.0)
     spent, volumes, finished = [0.0], [0.0], []
     for network, rung in strategy(table.curves, order, through):

@@ -78,7 +78,7 @@ NETWORKS: Mapping[str, Architecture] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class Spread:
     """Median, lowest and highest of the rounds."""
 
     median: float
@@ -86,7 +86,7 @@ class Figure:
     high: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Figure":
+    def of(cls, values: Sequence[float]) -> "Spread":
         """The figure of these values, at least one."""
         return cls(median=statistics.median(values), low=min(values), high=max(values))
 
@@ -117,14 +117,14 @@ class Throughput:
     network: str
     macs: int
     numerics: Numerics
-    ours: Figure
-    bare: Figure
-    plain: Figure
-    crew: Figure
-    crew_plain: Figure
-    ours_to_bare: Figure
-    ours_to_plain: Figure
-    crew_to_plain: Figure
+    ours: Spread
+    bare: Spread
+    plain: Spread
+    crew: Spread
+    crew_plain: Spread
+    ours_to_bare: Spread
+    ours_to_plain: Spread
+    crew_to_plain: Spread
 
 
 def bench_training(
@@ -170,19 +170,19 @@ def bench_training(
             network=name,
             macs=count(architecture, image_size=32, num_classes=len(data.classes)).macs,
             numerics=numerics,
-            ours=Figure.of(ours),
-            bare=Figure.of(bare),
-            plain=Figure.of(plain),
-            crew=Figure.of(crew),
-            crew_plain=Figure.of(crew_plain),
+            ours=Spread.of(ours),
+            bare=Spread.of(bare),
+            plain=Spread.of(plain),
+            crew=Spread.of(crew),
+            crew_plain=Spread.of(crew_plain),
             ours_to_bare=_ratio(ours, bare),
             ours_to_plain=_ratio(ours, plain),
             crew_to_plain=_ratio(crew, crew_plain),
         )
 
 
-def _ratio(first: Sequence[float], second: Sequence[float]) -> Figure:
-    return Figure.of([a / b for a, b in zip(first, second, strict=True)])
+def _ratio(first: Sequence[float], second: Sequence[float]) -> Spread:
+    return Spread.of([a / b for a, b in zip(first, second, strict=True)])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from nas.analysis.finals import newest
+from nas.analysis.finals import latest_results
 from nas.analysis.posterior import front_now
 from nas.cli import main
 from nas.cli.options import database_option, open_record, pick_study
@@ -14,9 +14,9 @@ from nas.core.errors import InvalidValueError, NasError
 from nas.core.pareto import knee as knee_of
 from nas.core.recipe import FinalTraining
 from nas.core.trial import Trial
+from nas.core.units import with_interval
 from nas.record import StudyRecord
 from nas.report.drawing import draw
-from nas.report.quantities import with_interval
 from nas.searching.evaluators import Preparation
 
 
@@ -122,7 +122,7 @@ def _export(
     from nas.export import export_trial
 
     prepared = Preparation.from_dict(record.numerics)
-    result = newest(finals, [trial]).get(trial.number)
+    result = latest_results(finals, [trial]).get(trial.number)
     final = next((f for f in finals if result and f.reached.checkpoint == result.weights), None)
     manifest = export_trial(
         trial,

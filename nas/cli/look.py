@@ -11,8 +11,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from nas.analysis.finals import newest, results
-from nas.analysis.posterior import Honest, front_now, honest
+from nas.analysis.finals import latest_results, results
+from nas.analysis.posterior import UnbiasedHypervolume, front_now, unbiased_hypervolume
 from nas.analysis.rank_agreement import agreements_of
 from nas.analysis.relations import choices_seen, neighbours, positions
 from nas.analysis.selection import condition, ordered
@@ -30,14 +30,14 @@ from nas.core.pareto import knee as knee_of
 from nas.core.published import PUBLISHED, published
 from nas.core.stopping import Curves, Futility
 from nas.core.study import Budget
-from nas.core.trial import Spent, Trial, TrialState
+from nas.core.trial import Trial, TrialState, Usage
+from nas.core.units import format_duration, format_quantity, sparkline, with_interval
 from nas.record import Store, StudyRecord, Summary
 from nas.report import fronts
 from nas.report.at_work import AtWork, at_work
 from nas.report.drawing import draw
 from nas.report.export_command import export_command, exportable
 from nas.report.history import finished, front_at
-from nas.report.quantities import duration, quantity, sparkline, with_interval
 
 
 @main.command()
@@ -128,7 +128,7 @@ def front(
         found, trials, fresh = _front(
             store, record, at, sure=sure, limit=None if selecting else limit
         )
-        finals = newest(store.finals(record.name), list(trials.values()))
+        finals = latest_results(store.finals(record.name), list(trials.values()))
     if selecting:
         found = _selected(record, trials, found, conditions, sort, knee=knee)
     if form == "text":
@@ -258,7 +258,7 @@ def figures_of(*trials: Trial) -> Iterator[list[str]]:
         ]
         yield [
             f"error after {epochs:g} epochs",
-            *(quantity(error, "1", metric="error") for error in errors),
+            *(format_quantity(error, "1", metric="error") for error in errors),
         ]
 
 
@@ -286,7 +286,7 @@ def _standing(record: StudyRecord, trial: Trial, others: Sequence[Trial]) -> Ite
 
 def _front(
     store: Store, record: StudyRecord, at: int | None, *, sure: bool, limit: int | None
-) -> tuple[ParetoFront, Mapping[int, Trial], Honest | None]:
+) -> tuple[ParetoFront, Mapping[int, Trial], UnbiasedHypervolume | None]:
     """The front, now (by the means where networks were replicated) or after so many trials, all
     trials it was chosen from, unless `sure` only its first `limit` members, and what fresh seeds
     say.
@@ -294,7 +294,7 @@ def _front(
     objectives = record.spec.objectives
     if at is None and sure:
         seen = store.trials(record.name)
-        return *front_now(seen, objectives), honest(seen, objectives)
+        return *front_now(seen, objectives), unbiased_hypervolume(seen, objectives)
     counts = store.summary(record.name).counts
     ended = sum(counts.values()) - counts[TrialState.RUNNING]
     found = (
@@ -364,16 +364,16 @@ def _study_status(console: Console, store: Store, record: StudyRecord) -> None:
     )
     counts = {
         **known.counts,
-        TrialState.STOPPED: known.counts[TrialState.STOPPED] - known.untrained,
+        TrialState.STOPPED: known.counts[TrialState.STOPPED] - known.skipped,
     }
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     console.print(
         f"{sum(counts.values())} of {spec.searching.trials} architectures{f' ({states})' if states else ''}, "
         f"{known.repeated} repeated proposals"
     )
-    if known.untrained:
+    if known.skipped:
         console.print(
-            f"{known.untrained} more cost no training: beyond a limit, or passed over once measured"
+            f"{known.skipped} more cost no training: beyond a limit, or passed over once measured"
         )
     for line in spending(spec.searching, known, fresh=spec.fresh):
         console.print(line)
@@ -398,7 +398,7 @@ def _at_work(console: Console, found: AtWork) -> None:
             f"  {each.worker or 'no worker yet'}",
             f"trial {each.trial}",
             each.doing,
-            duration(each.lasted_s),
+            format_duration(each.lasted_s),
         )
     if found.works:
         console.print(table)
@@ -412,22 +412,24 @@ def spending(budget: Budget, known: Summary, *, fresh: float = 0.0) -> Iterator[
     """
     spent = known.spent
     yield (
-        f"{duration(known.searched_s)} of searching; on all workers together {duration(spent.measuring_s)} "
-        f"measuring, {duration(spent.training_s)} training, {duration(spent.validation_s)} validating, "
-        f"{duration(spent.waiting_s)} waiting for the device"
-        f"{'' if known.engine_s is None else f', {duration(known.engine_s)} of the engine'}"
+        f"{format_duration(known.searched_s)} of searching; on all workers together {format_duration(spent.measuring_s)} "
+        f"measuring, {format_duration(spent.training_s)} training, {format_duration(spent.validation_s)} validating, "
+        f"{format_duration(spent.waiting_s)} waiting for the device"
+        f"{'' if known.engine_s is None else f', {format_duration(known.engine_s)} of the engine'}"
     )
     own = f", {100 * (1 - fresh):.3g} % of it for the search" if fresh else ""
-    energy = "energy not measured" if spent.energy_j is None else quantity(spent.energy_j, "J")
+    energy = (
+        "energy not measured" if spent.energy_j is None else format_quantity(spent.energy_j, "J")
+    )
     if spent.measuring_j is not None:
-        energy += f" ({quantity(spent.measuring_j, 'J')} of it measuring)"
+        energy += f" ({format_quantity(spent.measuring_j, 'J')} of it measuring)"
     if known.engine_j is not None:
-        energy += f", {quantity(known.engine_j, 'J')} more of the engine"
-    yield f"{spent.epochs:g} epochs, {duration(spent.device_s)} of device time, {energy}"
+        energy += f", {format_quantity(known.engine_j, 'J')} more of the engine"
+    yield f"{spent.epochs:g} epochs, {format_duration(spent.device_s)} of device time, {energy}"
     for what, limit, used, shown in (
-        ("searching", budget.wall_time_s, known.searched_s, duration),
+        ("searching", budget.wall_time_s, known.searched_s, format_duration),
         ("epochs", budget.epochs, spent.epochs, "{:g}".format),
-        ("device time", budget.device_s, spent.device_s, duration),
+        ("device time", budget.device_s, spent.device_s, format_duration),
         ("energy", budget.energy_j, spent.energy_j or 0.0, "{:.4g} J".format),
     ):
         if limit is not None:
@@ -439,10 +441,10 @@ def spending(budget: Budget, known: Summary, *, fresh: float = 0.0) -> Iterator[
         yield f"final trainings: {known.finals}, {_taken(known.spent_finally)}"
 
 
-def _taken(spent: Spent) -> str:
+def _taken(spent: Usage) -> str:
     """What trainings beside the search took."""
-    energy = "" if spent.energy_j is None else f", {quantity(spent.energy_j, 'J')}"
-    return f"{spent.epochs:g} epochs, {duration(spent.device_s)} of device time{energy}"
+    energy = "" if spent.energy_j is None else f", {format_quantity(spent.energy_j, 'J')}"
+    return f"{spent.epochs:g} epochs, {format_duration(spent.device_s)} of device time{energy}"
 
 
 def _rungs(store: Store, record: StudyRecord) -> Iterator[str]:
@@ -485,10 +487,12 @@ def _show_trial(record: StudyRecord, trial: Trial, size: int) -> None:
         )
     for rung in trial.evaluation.rungs:
         console.print(
-            f"error after {rung.epochs:g} epochs: {quantity(rung.error, '1', metric='error')} "
-            f"({duration(rung.train_s)} of training)"
+            f"error after {rung.epochs:g} epochs: {format_quantity(rung.error, '1', metric='error')} "
+            f"({format_duration(rung.train_s)} of training)"
         )
-    fresh = [quantity(error, "1", metric="error") for error in trial.evaluation.fresh_errors()]
+    fresh = [
+        format_quantity(error, "1", metric="error") for error in trial.evaluation.fresh_errors()
+    ]
     if fresh:
         console.print(f"error with other seeds: {', '.join(fresh)}")
     console.print(f"digest {trial.architecture.digest}")

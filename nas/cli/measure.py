@@ -17,9 +17,9 @@ from nas.cli.options import PRECISIONS, SIZE, THREADS, database_option, open_rec
 from nas.core.architecture import Architecture
 from nas.core.errors import NasError
 from nas.core.measurement import Measurement, MeasurementPlan, Precision
+from nas.core.units import format_quantity, with_interval
 from nas.measuring.meters import find_meter
 from nas.record import Store
-from nas.report.quantities import quantity, with_interval
 
 
 @main.command()
@@ -178,17 +178,17 @@ def _table(name: str, figures: Sequence[Measurement], macs: int | None, batch: i
     if seconds is not None:
         table.add_row("throughput", f"{batch / seconds:.4g} frames/s", "derived")
         if macs is not None:
-            rate = quantity(macs * batch / seconds, "1")
-            table.add_row("MACs", f"{quantity(macs, '1')} per frame, {rate}/s", "counted")
+            rate = format_quantity(macs * batch / seconds, "1")
+            table.add_row("MACs", f"{format_quantity(macs, '1')} per frame, {rate}/s", "counted")
     if seconds is not None and joules is not None:
-        table.add_row("mean power", quantity(joules * batch / seconds, "W"), "derived")
+        table.add_row("mean power", format_quantity(joules * batch / seconds, "W"), "derived")
     return table
 
 
 def _percentiles(single: Measurement) -> str:
     """Those that there are; why there is no p99."""
     found = single.details["percentiles"]
-    shown = [f"{name} {quantity(value, 's')}" for name, value in found.items()]
+    shown = [f"{name} {format_quantity(value, 's')}" for name, value in found.items()]
     if found and "p99" not in found:
         shown.append(f"p99 needs 1000 calls, there are {len(single.samples)}")
     return ", ".join(shown) or "-"

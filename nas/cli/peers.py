@@ -18,7 +18,7 @@ from nas.cli.tables import echo_wide, plain_table
 from nas.core.architecture import Architecture
 from nas.core.measurement import Device, MeasurementPlan, Precision
 from nas.measuring.meters import Meter, find_meter
-from nas.paper.peers import HARDWARE, Peer, chosen
+from nas.paper.peers import HARDWARE, Peer, select_peers
 from nas.record import Store
 
 if TYPE_CHECKING:
@@ -109,7 +109,10 @@ def peers(
         threads=threads,
         max_time_s=3.0,
     )
-    listed = [*chosen(names), *(Peer(name=text, family="yours", target=text) for text in beside)]
+    listed = [
+        *select_peers(names),
+        *(Peer(name=text, family="yours", target=text) for text in beside),
+    ]
     with find_meter(kind) as meter:
         plans = {peer.name: replace(plan, image_size=peer.image_size or size) for peer in listed}
         networks = {

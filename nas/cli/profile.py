@@ -12,7 +12,7 @@ from rich.table import Table
 from nas.cli.tables import echo_wide
 from nas.core.measurement import Measurement
 from nas.core.study import Objective, StudySpec
-from nas.report.quantities import quantity
+from nas.core.units import format_quantity
 from nas.searching.profile import (
     MEMBERS,
     Member,
@@ -95,8 +95,8 @@ def _distribution(objectives: Sequence[Objective], drawn: Sequence[Member]) -> T
         within = np.mean([objective.violation(value) == 0 for value in values])
         table.add_row(
             objective.metric,
-            *(quantity(float(np.quantile(values, q)), unit) for q in QUARTILES.values()),
-            quantity(objective.limit, unit),
+            *(format_quantity(float(np.quantile(values, q)), unit) for q in QUARTILES.values()),
+            format_quantity(objective.limit, unit),
             "-" if objective.limit is None else f"{within:.0%}",
         )
     return table
@@ -121,7 +121,7 @@ def _published(objectives: Sequence[Objective], known: Sequence[Member]) -> Tabl
         figures = [member.evaluation.measurements.get(o.metric) for o in objectives]
         table.add_row(
             member.name,
-            *("-" if f is None else quantity(f.value, f.unit) for f in figures),
+            *("-" if f is None else format_quantity(f.value, f.unit) for f in figures),
             member.failure or ("yes" if violation == 0 else f"no, by {violation:.0%}"),
         )
     return table

@@ -20,16 +20,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.analysis.posterior import front_now, honest
+from nas.analysis.posterior import front_now, unbiased_hypervolume
 from nas.cli.tables import MANY, PAGE, front_table
 from nas.core import plugins
 from nas.core.study import DataSpec, StudySpec
 from nas.core.trial import Trial, TrialState
+from nas.core.units import format_duration, sparkline
 from nas.record import Address, Store
 from nas.report.at_work import activity
 from nas.report.export_command import export_command
 from nas.report.fronts import cells
-from nas.report.quantities import duration, sparkline
 from nas.searching.engine import Engine
 from nas.searching.launch import Search
 
@@ -101,7 +101,7 @@ class SearchDisplay:
     def live(self, search: Search) -> Iterator[None]:
         """Show the search while it runs."""
         self._engine = search.engine
-        preparation = search.job.preparation
+        preparation = search.context.preparation
         if preparation is not None:
             for warning in preparation.warnings:
                 self._console.print(Text(f"WARNING: {warning}", style="bold yellow"))
@@ -113,10 +113,10 @@ class SearchDisplay:
             self._console.print(
                 f"data {preparation.data.dataset} ({len(preparation.classes)} classes); {numerics}"
             )
-        known = search.engine.brain.known
+        known = search.engine.state.known
         if known:
             self._console.print(
-                f"going on after {known} trials, {len(search.engine.brain.running)} of them unfinished"
+                f"going on after {known} trials, {len(search.engine.state.running)} of them unfinished"
             )
         if not self._console.is_terminal:
             yield
@@ -138,11 +138,11 @@ class SearchDisplay:
             return
         ended = trial.state is not TrialState.RUNNING and trial.duplicate_of is None
         if ended:
-            self._volumes.append(engine.brain.front.hypervolume or 0.0)
+            self._volumes.append(engine.state.front.hypervolume or 0.0)
         if self._live is not None:
             self._body = self._draw(engine)
-        elif ended and trial.untrained:
-            count = engine.brain.architectures - engine.brain.counted
+        elif ended and trial.skipped:
+            count = engine.state.architectures - engine.state.counted
             if (
                 count & (count - 1) == 0
             ):  # at 1, 2, 4, 8, … of them: a tight limit is beyond nearly all networks
@@ -170,9 +170,9 @@ class SearchDisplay:
         """The search is over; its front may be trained again yet."""
         engine = self._engine
         if engine is not None:
-            failed = f"{engine.brain.failed} of them failed; " if engine.brain.failed else ""
+            failed = f"{engine.state.failed} of them failed; " if engine.state.failed else ""
             self._console.print(
-                f"\nfinished: {reason}; {failed}{duration(engine.elapsed_s())} of searching",
+                f"\nfinished: {reason}; {failed}{format_duration(engine.elapsed_s())} of searching",
                 soft_wrap=not self._console.is_terminal,
             )
 
@@ -183,17 +183,20 @@ class SearchDisplay:
         engine = self._engine
         if engine is None:
             return
-        spec, front, fresh = engine.spec, engine.brain.front, None
-        trials = {trial.number: trial for trial in engine.brain.members()}
-        sure = engine.brain.known <= MANY
+        spec, front, fresh = engine.spec, engine.state.front, None
+        trials = {trial.number: trial for trial in engine.state.members()}
+        sure = engine.state.known <= MANY
         if sure:
             seen = store.trials(spec.name)
-            fresh, (front, trials) = honest(seen, spec.objectives), front_now(seen, spec.objectives)
+            fresh, (front, trials) = (
+                unbiased_hypervolume(seen, spec.objectives),
+                front_now(seen, spec.objectives),
+            )
         self._console.print(front_table(spec, trials, front, limit=PAGE, sure=sure))
         if fresh is not None:
             self._console.print(str(fresh), soft_wrap=True)
         option = "" if self._database == "nas.db" else f" --database {shown_url(self._database)}"
-        steps = [f"nas retry {spec.name}{option}"] if engine.brain.failed else []
+        steps = [f"nas retry {spec.name}{option}"] if engine.state.failed else []
         if front.members:
             best = front.members[len(front.members) // 2]
             steps += [f"nas front {spec.name}{option}", f"nas show {spec.name}:{best}{option}"]
@@ -204,24 +207,24 @@ class SearchDisplay:
     def _render(self) -> RenderableType:
         engine = self._engine
         clock = (
-            Text(f"searched {duration(engine.elapsed_s())}, {self._left}")
+            Text(f"searched {format_duration(engine.elapsed_s())}, {self._left}")
             if engine is not None
             else Text()
         )
         return Group(clock, self._body)
 
     def _draw(self, engine: Engine) -> RenderableType:
-        brain, spec = engine.brain, engine.spec
+        state, spec = engine.state, engine.spec
         self._left = time_left(engine)
         bar = Table.grid(padding=(0, 1))
-        untrained = brain.architectures - brain.counted
+        skipped = state.architectures - state.counted
         bar.add_row(
-            ProgressBar(total=spec.searching.trials, completed=brain.done, width=30),
-            f"{brain.done} of {spec.searching.trials} trials",
-            f"{brain.known - brain.architectures} repeated, {brain.failed} failed"
-            f"{f', {untrained} not trained' if untrained else ''}",
+            ProgressBar(total=spec.searching.trials, completed=state.done, width=30),
+            f"{state.done} of {spec.searching.trials} trials",
+            f"{state.known - state.architectures} repeated, {state.failed} failed"
+            f"{f', {skipped} not trained' if skipped else ''}",
         )
-        volume = brain.front.hypervolume
+        volume = state.front.hypervolume
         history = Text(
             "hypervolume: give every objective a reference"
             if volume is None
@@ -232,16 +235,16 @@ class SearchDisplay:
                 f"trial {t.number}: {activity(t, spec)}{f', {t.worker}' * bool(t.worker)}",
                 style="dim",
             )
-            for t in brain.running
+            for t in state.running
         ]
-        members = {member.number: member for member in brain.members()}
+        members = {member.number: member for member in state.members()}
         return Group(
-            bar, history, front_table(spec, members, brain.front, limit=SHOWN, sure=False), *running
+            bar, history, front_table(spec, members, state.front, limit=SHOWN, sure=False), *running
         )
 
     @staticmethod
     def _line(engine: Engine, trial: Trial) -> str:
-        front = engine.brain.front
+        front = engine.state.front
         volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.4g}"
         mark = (
             ""
@@ -258,7 +261,7 @@ class SearchDisplay:
         )
         budget = engine.spec.searching
         return (
-            f"[{engine.brain.done}/{budget.trials}] trial {trial.number} {trial.state}{mark}: {found}{volume}, "
+            f"[{engine.state.done}/{budget.trials}] trial {trial.number} {trial.state}{mark}: {found}{volume}, "
             f"{time_left(engine)}"
         )
 
@@ -267,14 +270,14 @@ def time_left(engine: Engine) -> str:
     """A guess from the trials so far, those without training left out, and from each budget's share
     that is spent.
     """
-    elapsed, brain, budget = engine.elapsed_s(), engine.brain, engine.spec.searching
-    if not brain.done:
+    elapsed, state, budget = engine.elapsed_s(), engine.state, engine.spec.searching
+    if not state.done:
         return "time left unknown"
-    spent = brain.spent
+    spent = state.spent
     shares = [
         used / limit
         for used, limit in (
-            (brain.done, budget.trials),
+            (state.done, budget.trials),
             (elapsed, budget.wall_time_s),
             (spent.epochs, budget.epochs),
             (spent.device_s, budget.device_s),
@@ -282,7 +285,7 @@ def time_left(engine: Engine) -> str:
         )
         if limit is not None
     ]
-    return f"about {duration(elapsed * max(1 / max(shares) - 1, 0.0))} left"
+    return f"about {format_duration(elapsed * max(1 / max(shares) - 1, 0.0))} left"
 
 
 def shown_url(url: str) -> str:

@@ -23,10 +23,10 @@ from nas.core.errors import InvalidValueError, NasError
 from nas.core.pareto import front as front_of
 from nas.core.tasks import Task
 from nas.core.trial import Trial
+from nas.core.units import format_quantity
 from nas.record import Store, StudyRecord
-from nas.report.quantities import quantity
 from nas.searching.launch import Trainings
-from nas.searching.replicates import chosen, left_to_do, open_replicates
+from nas.searching.replicates import missing_trainings, open_replicates, select_trials
 
 
 @main.command()
@@ -70,7 +70,7 @@ def replicate(
         trials = _wanted(
             record, store.trials(record.name), numbers, front=front, everything=everything
         )
-        todo = left_to_do(record.spec, trials, seeds)
+        todo = missing_trainings(record.spec, trials, seeds)
         if not todo:
             click.echo(f"{len(trials)} networks have {seeds} replicates each already")
             return
@@ -106,15 +106,15 @@ def _wanted(
             raise InvalidValueError(
                 f"--trials takes numbers with commas between them, not {numbers!r}"
             )
-        return chosen(trials, {int(part) for part in parts})
+        return select_trials(trials, {int(part) for part in parts})
     if everything:
-        return chosen(trials)
+        return select_trials(trials)
     found = front_of(trials, record.spec.objectives)
     if not found.feasible:
         raise NasError(
             f"nothing of {record.name} is within every limit yet; see nas front {record.name}"
         )
-    return chosen(trials, found.members)
+    return select_trials(trials, found.members)
 
 
 class Display:
@@ -129,7 +129,7 @@ class Display:
         """Train, and show it."""
         self._console.print(
             f"{self._total} replicates, {self._done} of them recorded; "
-            f"{replication.job.spec.workers.count} {replication.job.spec.workers.kind} worker(s)"
+            f"{replication.context.spec.workers.count} {replication.context.spec.workers.kind} worker(s)"
         )
         try:
             with self._shown():
@@ -144,7 +144,7 @@ class Display:
         if rung.epochs < searched.epochs:
             return
         self._done += 1
-        shown = [quantity(each.error, "1", metric="error") for each in (rung, searched)]
+        shown = [format_quantity(each.error, "1", metric="error") for each in (rung, searched)]
         self._console.print(
             f"[{self._done}/{self._total}] trial {trial.number}: error {shown[0]} with seed "
             f"{task.seed}, {shown[1]} in the search",

@@ -17,7 +17,7 @@ from nas.core.study import StudySpec
 from nas.record import Address, Store
 from nas.searching.closing import uncertified
 from nas.searching.launch import Search, open_search, prepare
-from nas.searching.replicates import kept_for_the_end, open_replicates
+from nas.searching.replicates import final_replicates, open_replicates
 from nas.searching.study_file import read_study
 
 
@@ -96,7 +96,7 @@ def search(
         ) as found,
     ):
         if artifacts is not None:
-            click.echo(f"checkpoints go to {found.job.artifacts}, and are looked for there")
+            click.echo(f"checkpoints go to {found.context.artifacts}, and are looked for there")
         try:
             with display.live(found):
                 reason = found.run()
@@ -126,7 +126,7 @@ def _fresh_seeds(study_file: Path, database: str, address: str | None) -> None:
     """Spend the share of the budget that was kept for training the front's members again."""
     with Store.open(database) as store:
         spec = store.study(read_study(study_file).name).spec
-        todo = kept_for_the_end(spec, store.trials(spec.name))
+        todo = final_replicates(spec, store.trials(spec.name))
         if todo:
             display, pool = (
                 Display(len(todo), 0),

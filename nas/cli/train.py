@@ -20,8 +20,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from nas.analysis.finals import newest, ranking, results
-from nas.analysis.posterior import averaged, front_now
+from nas.analysis.finals import latest_results, ranking, results
+from nas.analysis.posterior import front_now, with_posterior_means
 from nas.cli import main
 from nas.cli.options import database_option, pick_study
 from nas.core import plugins
@@ -29,11 +29,11 @@ from nas.core.errors import InvalidValueError, NasError
 from nas.core.pareto import knee as knee_of
 from nas.core.published import PUBLISHED, published
 from nas.core.recipe import FinalTraining, Recipe
-from nas.core.tasks import Advanced, FinalTask
+from nas.core.tasks import EpochDone, FinalTask
 from nas.core.trial import Trial
+from nas.core.units import format_quantity
 from nas.record import Store, StudyRecord
-from nas.report.quantities import quantity
-from nas.searching.final import Candidate, left_to_do, open_final, teacher_of
+from nas.searching.final import Candidate, missing_trainings, open_final, teacher_of
 from nas.searching.study_file import read_recipe
 
 
@@ -116,7 +116,7 @@ def train(
             raise InvalidValueError(
                 "say what to train by --front, --knee, --trial N or --network NAME"
             )
-        todo = left_to_do(
+        todo = missing_trainings(
             record.spec, candidates, recipe, seeds, finals, teacher_of(recipe, trials, finals)
         )
         display = Display(recipe, len(candidates) * seeds, len(candidates) * seeds - len(todo))
@@ -187,10 +187,10 @@ class Display:
         )
 
     def update(
-        self, candidate: Candidate, task: FinalTask, event: Advanced | FinalTraining
+        self, candidate: Candidate, task: FinalTask, event: EpochDone | FinalTraining
     ) -> None:
         """An epoch was trained, or a training ended."""
-        if isinstance(event, Advanced):
+        if isinstance(event, EpochDone):
             if self._bars is not None:
                 self._bars.update(
                     self._bar(candidate, task), completed=event.epochs, loss=f"{event.loss:.3f}"
@@ -199,7 +199,7 @@ class Display:
         self._done += 1
         if self._bars is not None:
             self._bars.remove_task(self._bar(candidate, task))
-        error = quantity(event.reached.error, "1", metric="error")
+        error = format_quantity(event.reached.error, "1", metric="error")
         self._console.print(
             f"[{self._done}/{self._total}] {candidate.name}: error {error} on {event.test_images:,} "
             f"test images with seed {task.seed}",
@@ -239,7 +239,7 @@ class Display:
             table.add_column(heading)
         for result in sorted(results(own), key=lambda result: result.mean):
             trial = searched.get(result.network)
-            before = quantity(
+            before = format_quantity(
                 trial.evaluation.value("error") if trial else None, "1", metric="error"
             )
             table.add_row(
@@ -248,7 +248,7 @@ class Display:
                 str(result),
             )
         self._console.print(table)
-        compared = ranking(averaged(trials), newest(own, trials))
+        compared = ranking(with_posterior_means(trials), latest_results(own, trials))
         for line in compared.lines() if compared else ():
             self._console.print(line, markup=False, soft_wrap=not self._console.is_terminal)
 

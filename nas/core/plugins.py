@@ -16,7 +16,7 @@ from nas.core.errors import InvalidValueError, UnknownNameError
 
 HAVE: Mapping[str, tuple[str, ...]] = {
     "nas.spaces": ("choices", "decode", "encode"),
-    "nas.metrics": ("name", "unit", "kind", "stage", "measure"),
+    "nas.metrics": ("name", "unit", "kind", "phase", "measure"),
     "nas.datasets": ("prepare", "load"),
 }
 """What the objects of a group have."""

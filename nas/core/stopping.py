@@ -38,7 +38,7 @@ SMALLEST = 1e-4
 """Errors below count as this in logarithms."""
 
 
-def goes_on(losses: ArrayLike, index: int, keep: float, min_trials: int) -> bool:
+def continues(losses: ArrayLike, index: int, keep: float, min_trials: int) -> bool:
     """Whether point `index` of the (n, m) losses of all trials that reached the rung belongs to the
     best `keep`.
 
@@ -52,7 +52,7 @@ def goes_on(losses: ArrayLike, index: int, keep: float, min_trials: int) -> bool
     return better < math.ceil(keep * len(order))
 
 
-def runs_through(seed: int) -> bool:
+def exempt(seed: int) -> bool:
     """Whether a trial of this seed is stopped by no rule: one in ten, so that rungs can be compared
     without bias.
     """

@@ -13,7 +13,7 @@ from nas.core.trial import Evaluation, Rung
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effort:
+class ResourceUse:
     """What an event took besides its own seconds: `waiting_s` until the worker got the device, the
     joules that the device drew for it, and `engine_j` that it drew since the event before for
     anything else; None where nobody can tell.
@@ -24,7 +24,7 @@ class Effort:
     engine_j: float | None = None
 
 
-class Numbered(Protocol):
+class AnyTask(Protocol):
     """Any task, whatever has to be done for it."""
 
     @property
@@ -45,7 +45,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Together:
+class CertifyTask:
     """Networks to measure in one session; one `Measured` event answers it, as many figures for
     each, in their order.
     """
@@ -82,13 +82,13 @@ class FinalTask:
     teacher: Weights | None = None
 
     @property
-    def going(self) -> str:
+    def resume_file(self) -> str:
         """The file, among the artifacts, that it goes on from."""
         return f"{self.place}/going.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Advanced:
+class EpochDone:
     """So many epochs of a final training are done; nothing to record, `loss` is the mean of the
     last of them.
     """
@@ -98,7 +98,7 @@ class Advanced:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured(Effort):
+class Measured(ResourceUse):
     """Figures that need no training; `seconds` is the time it took to get them."""
 
     measurements: tuple[Measurement, ...]
@@ -106,14 +106,14 @@ class Measured(Effort):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained(Effort):
+class Trained(ResourceUse):
     """One more rung reached."""
 
     rung: Rung
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged(Trained):
+class Tested(Trained):
     """A final training is finished: the rung's error is on so many test images."""
 
     test_images: int

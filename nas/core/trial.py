@@ -81,7 +81,7 @@ class Replicate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spent:
+class Usage:
     """What work took on all workers together: epochs, seconds, and joules where they were measured,
     else None.
 
@@ -129,7 +129,7 @@ class Evaluation:
     of epochs.
 
     `replicates` say how far a rung's error depends on the seed; no decision of the search depends
-    on them. `waiting_s`, `energy_j` and `measuring_j` are what its work took besides, see `Spent`.
+    on them. `waiting_s`, `energy_j` and `measuring_j` are what its work took besides, see `Usage`.
     """
 
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
@@ -141,9 +141,9 @@ class Evaluation:
     measuring_j: float | None = None
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> Usage:
         """What the work so far took, replicates left out."""
-        return Spent(
+        return Usage(
             epochs=self.rungs[-1].epochs if self.rungs else 0.0,
             measuring_s=self.measure_s,
             training_s=sum(rung.train_s for rung in self.rungs),
@@ -237,7 +237,7 @@ class Trial:
     finished_at: datetime | None = None
 
     @property
-    def untrained(self) -> bool:
+    def skipped(self) -> bool:
         """Whether it ended before any training: beyond a limit, or passed over for networks that
         promise more.
         """

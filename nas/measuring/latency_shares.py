@@ -17,7 +17,7 @@ from nas.core.errors import UnavailableError
 from nas.core.measurement import MeasurementPlan, Status
 from nas.measuring.meters import Meter
 from nas.measuring.meters.lock import DeviceLock
-from nas.measuring.meters.watch import Problem
+from nas.measuring.meters.watch import Disturbance
 from nas.measuring.methods import prepare
 from nas.measuring.methods.timing import MAX_WAITING_SHARE, waiting_s
 from nas.measuring.metrics import seeded_network
@@ -80,7 +80,7 @@ def latency_shares(
     taken = np.diff(np.asarray(marks).reshape(-1, len(parts) + 1), axis=1)  # (runs, parts), seconds
     held = np.asarray(waited) > MAX_WAITING_SHARE * taken.sum(axis=1)
     if problem is None and held.mean() > MAX_HELD:
-        problem = Problem(
+        problem = Disturbance(
             status=Status.CONTENDED,
             reason=f"other processes held the cores in {held.sum()} of "
             f"{len(held)} runs; stop them and try again",

@@ -11,7 +11,7 @@ from nas.core.measurement import Measurement, MeasurementPlan
 from nas.measuring.meters import Meter
 from nas.measuring.meters.host import details
 from nas.measuring.meters.lock import DeviceLock
-from nas.measuring.metrics import Stage, Subject, check_available, find_metric
+from nas.measuring.metrics import Phase, Subject, check_available, find_metric
 from nas.measuring.session import PROTOCOL, certified, latencies
 from nas.measuring.targets import Target
 
@@ -36,7 +36,7 @@ def measure_again(
     `measure` raises.
     """
     known = [find_metric(name) for name in metrics]
-    wanted = [metric for metric in known if metric.stage is not Stage.TRAINED]
+    wanted = [metric for metric in known if metric.phase is not Phase.TRAINED]
     problems = check_available(wanted, meter, plan)
     if problems:
         raise UnavailableError("\n".join(problems))

@@ -123,7 +123,7 @@ PAPER: Mapping[str, PaperRow] = _paper()
 """The paper's tables 2 and 4 by the name of the backbone's peer."""
 
 
-def chosen(names: Sequence[str]) -> list[Peer]:
+def select_peers(names: Sequence[str]) -> list[Peer]:
     """The peers of these names, whatever their case, or with none all. Raises
     `UnknownNameError`.
     """

@@ -14,10 +14,10 @@ from datetime import datetime
 from typing import Any
 
 from nas.core.measurement import Measurement, MeasurementPlan, Status
+from nas.core.units import format_quantity
 from nas.paper.peers import HARDWARE, PAPER, PaperRow
 from nas.paper.scatter import STYLE, Point, scatter
 from nas.report.page import POLICY, asset, page, trusted
-from nas.report.quantities import quantity
 
 COUNTS = {
     "parameters": "parameters",
@@ -53,14 +53,14 @@ PAPER_UNITS = {
     "power_w": "W",
 }
 RATES = {
-    f"{quantity(rate, '1')}MACs/s": rate
+    f"{format_quantity(rate, '1')}MACs/s": rate
     for rate in (2e9, 5e9, 1e10, 2e10, 5e10, 1e11, 2e11, 1e12, 1e13)
 }
 """Lines of equal efficiency in the drawing of latency."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class Estimate:
     """One quantity over `rounds` rounds, `noisy` of them not as narrow as asked. Without a value
     there is a reason.
 
@@ -77,7 +77,7 @@ class Figure:
     reason: str = ""
 
     @classmethod
-    def of(cls, measurements: Iterable[Measurement]) -> "Figure":
+    def of(cls, measurements: Iterable[Measurement]) -> "Estimate":
         """Of one quantity's measurements under the same conditions."""
         every = list(measurements)
         usable = [m for m in every if m.value is not None]
@@ -99,12 +99,12 @@ class Figure:
             noisy=sum(m.status is Status.NOISY for m in usable),
         )
 
-    def scaled(self, factor: float) -> "Figure":
+    def scaled(self, factor: float) -> "Estimate":
         """Times a positive number."""
         value, low, high = (
             None if each is None else each * factor for each in (self.value, self.low, self.high)
         )
-        return Figure(
+        return Estimate(
             value=value,
             low=low,
             high=high,
@@ -113,12 +113,12 @@ class Figure:
             reason=self.reason,
         )
 
-    def inverse(self, of: float) -> "Figure":
+    def inverse(self, of: float) -> "Estimate":
         """`of` divided by it."""
         value, high, low = (
             None if each is None else of / each for each in (self.value, self.low, self.high)
         )
-        return Figure(
+        return Estimate(
             value=value,
             low=low,
             high=high,
@@ -127,13 +127,13 @@ class Figure:
             reason=self.reason,
         )
 
-    def times(self, other: "Figure") -> "Figure":
+    def times(self, other: "Estimate") -> "Estimate":
         """The product, with those of the bounds."""
         value, low, high = (
             None if a is None or b is None else a * b
             for a, b in ((self.value, other.value), (self.low, other.low), (self.high, other.high))
         )
-        return Figure(
+        return Estimate(
             value=value,
             low=low,
             high=high,
@@ -148,8 +148,8 @@ class Figure:
             return "-"
         doubt = "~" if self.noisy == self.rounds or self.low is None else ""
         if self.low is None or self.high is None or self.low == self.high:
-            return doubt + quantity(self.value, unit)
-        return f"{doubt}{quantity(self.value, unit)} [{quantity(self.low, unit)}, {quantity(self.high, unit)}]"
+            return doubt + format_quantity(self.value, unit)
+        return f"{doubt}{format_quantity(self.value, unit)} [{format_quantity(self.low, unit)}, {format_quantity(self.high, unit)}]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ class Row:
     image_size: int
     batch_size: int
     counts: Mapping[str, int | None]
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, Estimate]
 
     @property
     def paper(self) -> PaperRow | None:
@@ -184,12 +184,12 @@ def row(
     those under `plan`.
     """
     mine = [m for m in measurements if m.plan == plan]
-    latency = Figure.of(
+    latency = Estimate.of(
         m for m in mine if m.metric == "latency" and certified == ("ratios" in m.details)
     )
-    energy = Figure.of(m for m in mine if m.metric == "energy")
+    energy = Estimate.of(m for m in mine if m.metric == "energy")
     fps, macs = latency.inverse(plan.batch_size), counts.get("macs")
-    rate = fps.scaled(macs) if macs else Figure(value=None, reason="no MACs are known")
+    rate = fps.scaled(macs) if macs else Estimate(value=None, reason="no MACs are known")
     return Row(
         name=name,
         family=family,
@@ -198,7 +198,7 @@ def row(
         batch_size=plan.batch_size,
         counts=counts,
         figures={
-            "peak_memory": Figure.of(m for m in mine if m.metric == "peak_memory"),
+            "peak_memory": Estimate.of(m for m in mine if m.metric == "peak_memory"),
             "latency": latency,
             "fps": fps,
             "power": energy.times(fps),
@@ -232,7 +232,7 @@ def cells(rows: Sequence[Row]) -> Iterator[list[str]]:
             each.name,
             str(each.image_size),
             *(
-                "-" if (count := each.counts.get(name)) is None else quantity(count, "1")
+                "-" if (count := each.counts.get(name)) is None else format_quantity(count, "1")
                 for name in COUNTS
             ),
             *(each.figures[name].text(unit) for name, (_, unit) in shown.items()),
@@ -247,7 +247,10 @@ def paper_cells(rows: Sequence[Row]) -> Iterator[list[str]]:
             yield [
                 each.name,
                 each.paper.detector,
-                *(quantity(getattr(each.paper, name), unit) for name, unit in PAPER_UNITS.items()),
+                *(
+                    format_quantity(getattr(each.paper, name), unit)
+                    for name, unit in PAPER_UNITS.items()
+                ),
             ]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from nas.report.quantities import quantity
+from nas.core.units import format_quantity
 
 WIDTH, HEIGHT = 900, 560
 LEFT, RIGHT, TOP, BOTTOM = 74, 20, 16, 54
@@ -120,11 +120,11 @@ def _grid(across: _Axis, up: _Axis, y_unit: str) -> Iterator[str]:
     for tick in across.ticks():
         x = across(tick)
         yield f'<path class="grid" d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}"/>'
-        yield _text(x, HEIGHT - BOTTOM + 16, quantity(tick, "1"), "middle")
+        yield _text(x, HEIGHT - BOTTOM + 16, format_quantity(tick, "1"), "middle")
     for tick in up.ticks():
         y = up(tick)
         yield f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
-        yield _text(LEFT - 6, y + 4, quantity(tick, y_unit), "end")
+        yield _text(LEFT - 6, y + 4, format_quantity(tick, y_unit), "end")
 
 
 def _lines(rates: Mapping[str, float], across: _Axis, up: _Axis) -> Iterator[str]:

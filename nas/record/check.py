@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from nas.core.pareto import ParetoFront, front
-from nas.core.trial import Spent, Trial, TrialState
+from nas.core.trial import Trial, TrialState, Usage
 from nas.record.records import Artifact, StudyRecord
 
 
@@ -62,12 +62,12 @@ def study_problems(
         yield f"the last front kept is {last.members if last else ()}, the trials' is {now.members}"
 
 
-def sum_problems(trials: Sequence[Trial], spent: Spent) -> Iterator[str]:
+def sum_problems(trials: Sequence[Trial], spent: Usage) -> Iterator[str]:
     """One line for each sum that evaluations keep, `spent`, and that their figures and rungs do not
     come to.
     """
     counted = sum(
-        (trial.evaluation.spent for trial in trials if trial.duplicate_of is None), Spent()
+        (trial.evaluation.spent for trial in trials if trial.duplicate_of is None), Usage()
     )
     kept = asdict(spent)
     for name, total in asdict(counted).items():

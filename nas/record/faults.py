@@ -37,7 +37,7 @@ POSTGRESQL_FAULTS = {
 
 
 @contextmanager
-def told_clearly(address: Address) -> Iterator[None]:
+def translate_errors(address: Address) -> Iterator[None]:
     """Turn whatever the database raises inside into `DatabaseError`, or `InvalidValueError` for an
     unstorable value.
     """

@@ -9,7 +9,7 @@ from typing import Any
 
 from nas.core.errors import InvalidValueError
 from nas.core.study import StudySpec
-from nas.core.trial import Spent, TrialState
+from nas.core.trial import TrialState, Usage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class StudyRecord:
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """What a study's trials come to: `counts` of different architectures by state, zeros included,
-    and of `repeated` proposals, `untrained` of architectures that ended on purpose before any
+    and of `repeated` proposals, `skipped` of architectures that ended on purpose before any
     training; `searched_s` are seconds in which at least one trial was being worked on, `spent` what
     all took, `engine_s` what ended trials lasted beyond that and `engine_j` what their devices drew
     beyond that, None where it is not known; `replicates` of them with other seeds, and what those
@@ -49,15 +49,15 @@ class Summary:
 
     counts: Mapping[TrialState, int]
     repeated: int
-    untrained: int
+    skipped: int
     searched_s: float
-    spent: Spent
+    spent: Usage
     engine_s: float | None
     engine_j: float | None
     replicates: int
-    spent_again: Spent
+    spent_again: Usage
     finals: int
-    spent_finally: Spent
+    spent_finally: Usage
     failed: tuple[tuple[int, str], ...]
     running: tuple[int, ...]
 

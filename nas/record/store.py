@@ -32,7 +32,7 @@ from nas.record.claims import claim_file, claim_server, holder_of_file, holder_o
 from nas.record.copying import copy_rows
 from nas.record.differences import differences
 from nas.record.engines import connect, reader, writer
-from nas.record.faults import told_clearly
+from nas.record.faults import translate_errors
 from nas.record.loading import load_last_measured, load_rung_errors, load_single, load_trials
 from nas.record.records import Artifact, ArtifactKind, StudyRecord, Summary
 from nas.record.rows import of_final, of_objectives, of_progress, to_artifact, to_final
@@ -564,7 +564,7 @@ class Store:
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         with (
-            told_clearly(self._address),
+            translate_errors(self._address),
             self._joined() or reader(self._engine).begin() as connection,
         ):
             yield connection
@@ -574,7 +574,7 @@ class Store:
         if self._read_only:
             message = f"{self} was opened for reading only"
             raise DatabaseError(message)
-        with told_clearly(self._address), self._joined() or self._transaction() as connection:
+        with translate_errors(self._address), self._joined() or self._transaction() as connection:
             yield connection
 
     @contextmanager
@@ -599,7 +599,7 @@ class Store:
     @contextmanager
     def _claim_server(self, study: str) -> Iterator[None]:
         with (
-            told_clearly(self._address),
+            translate_errors(self._address),
             claim_server(self._engine, study, str(self)) as still_held,
         ):
             self._claims[study] = still_held

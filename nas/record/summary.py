@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Double, Executable, case, cast, func, select
 
-from nas.core.trial import Spent, TrialState
+from nas.core.trial import TrialState, Usage
 from nas.record.records import Summary
 from nas.record.schema.tables import EVALUATION, FINAL_TRAINING, REPLICATE_RUNG, TRIAL
 
@@ -42,7 +42,7 @@ def summarize(connection: Connection, study_id: int) -> Summary:
     total = connection.execute(
         select(*(func.sum(EVALUATION.c[name]).label(name) for name in SUMMED)).where(here)
     ).one()
-    spent = Spent(
+    spent = Usage(
         epochs=total.epochs or 0.0,
         measuring_s=total.measure_s or 0.0,
         training_s=total.train_s or 0.0,
@@ -51,7 +51,7 @@ def summarize(connection: Connection, study_id: int) -> Summary:
         energy_j=total.energy_j,
         measuring_j=total.measuring_j,
     )
-    untrained = connection.execute(
+    skipped = connection.execute(
         select(func.count())
         .select_from(TRIAL)
         .join(EVALUATION, _ITS)
@@ -76,7 +76,7 @@ def summarize(connection: Connection, study_id: int) -> Summary:
         counts=counts,
         repeated=repeated,
         searched_s=_searched_s(connection, study_id),
-        untrained=untrained,
+        skipped=skipped,
         spent=spent,
         engine_s=total.engine_s,
         engine_j=total.engine_j,
@@ -89,7 +89,7 @@ def summarize(connection: Connection, study_id: int) -> Summary:
     )
 
 
-def _replicated(connection: Connection, here: ColumnElement[bool]) -> tuple[int, Spent]:
+def _replicated(connection: Connection, here: ColumnElement[bool]) -> tuple[int, Usage]:
     """How many networks were trained again with another seed, each seed for itself, and what that
     took.
     """
@@ -110,7 +110,7 @@ def _replicated(connection: Connection, here: ColumnElement[bool]) -> tuple[int,
     return _trained(connection, select(func.count(), *(func.sum(column) for column in each)))
 
 
-def _finally(connection: Connection, study_id: int) -> tuple[int, Spent]:
+def _finally(connection: Connection, study_id: int) -> tuple[int, Usage]:
     """How many final trainings ended, and what they took."""
     its = FINAL_TRAINING.c
     sums = (
@@ -119,11 +119,11 @@ def _finally(connection: Connection, study_id: int) -> tuple[int, Spent]:
     return _trained(connection, select(func.count(), *sums).where(its.study_id == study_id))
 
 
-def _trained(connection: Connection, query: Executable) -> tuple[int, Spent]:
+def _trained(connection: Connection, query: Executable) -> tuple[int, Usage]:
     """What a query for their number and the sums of epochs, seconds and joules says."""
     count, *sums, energy_j = connection.execute(query).one()
     epochs, train_s, validation_s = (value or 0.0 for value in sums)
-    return count, Spent(
+    return count, Usage(
         epochs=epochs, training_s=train_s, validation_s=validation_s, energy_j=energy_j
     )
 

@@ -13,10 +13,10 @@ from typing import Any
 from nas.core.measurement import Measurement
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
+from nas.core.units import format_duration
 from nas.measuring.meters.host import program_name
 from nas.measuring.meters.lock import DeviceLock, Use
 from nas.record import Store, StudyRecord
-from nas.report.quantities import duration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class AtWork:
                     "trial": each.trial,
                     "worker": each.worker or "no worker yet",
                     "doing": each.doing,
-                    "lasted": duration(each.lasted_s),
+                    "lasted": format_duration(each.lasted_s),
                 }
                 for each in self.works
             ],
@@ -128,7 +128,7 @@ def _device(
         reason = f" ({figure.reason})" if figure.reason else ""
         yield (
             f"last figure: {figure.metric} of trial {number}, {figure.status}{reason}, "
-            f"{duration(max((now - figure.started_at).total_seconds(), 0.0))} ago"
+            f"{format_duration(max((now - figure.started_at).total_seconds(), 0.0))} ago"
         )
 
 

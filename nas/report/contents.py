@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from nas.analysis import rank_agreement as quality
-from nas.analysis.posterior import averaged, honest
+from nas.analysis.posterior import unbiased_hypervolume, with_posterior_means
 from nas.analysis.relations import choices_seen, neighbours, positions
 from nas.core.complexity import count
 from nas.core.pareto import ParetoFront, dominators, ranks, standings
 from nas.core.pareto import front as front_of
 from nas.core.published import PUBLISHED
 from nas.core.study import Objective
-from nas.core.trial import Spent, Trial, TrialState
+from nas.core.trial import Trial, TrialState, Usage
 from nas.record import Store, StudyRecord
 from nas.report.at_work import AtWork, at_work
 from nas.report.export_command import export_command, exportable
@@ -71,7 +71,7 @@ def contents(study: Study) -> dict[str, Any]:
     """All that the pages need."""
     spec, record = study.record.spec, study.record
     ended = sorted(finished(study.trials), key=lambda trial: trial.number)
-    choices, means = choices_seen(ended), averaged(ended)
+    choices, means = choices_seen(ended), with_posterior_means(ended)
     return {
         "study": record.name,
         "command": export_command(record.name, "NUMBER", study.database),
@@ -251,18 +251,18 @@ def _importance(objectives: Sequence[Objective], ended: Sequence[Trial]) -> list
 
 def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
     newest = study.fronts[-1] if study.fronts else None
-    spent = sum((t.evaluation.spent for t in ended), Spent())
+    spent = sum((t.evaluation.spent for t in ended), Usage())
     return {
         "states": {
             state.value: sum(t.state is state and t.duplicate_of is None for t in study.trials)
             for state in TrialState
         },
-        "untrained": sum(t.untrained for t in ended),
+        "skipped": sum(t.skipped for t in ended),
         "repeated": sum(t.duplicate_of is not None for t in study.trials),
         "budget": study.record.spec.searching.trials,
         "feasible": newest.feasible if newest else False,
         "hypervolume": newest.hypervolume if newest else None,
-        "honest": (found := honest(ended, study.objectives)) and asdict(found),
+        "unbiased": (found := unbiased_hypervolume(ended, study.objectives)) and asdict(found),
         "searched_s": SearchClock(study.trials).total_s,
         "device_s": spent.device_s,
         "image_size": study.record.spec.measurement.image_size,

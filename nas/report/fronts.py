@@ -12,7 +12,7 @@ from nas.core.measurement import Kind
 from nas.core.pareto import ParetoFront, Standing, standings
 from nas.core.study import Objective, StudySpec
 from nas.core.trial import CERTIFIED, Trial
-from nas.report.quantities import quantity, with_interval
+from nas.core.units import format_quantity, with_interval
 
 NO_FINALS: Mapping[int, FinalResult] = MappingProxyType({})
 SURE = {
@@ -152,7 +152,7 @@ def cell(metric: str, trial: Trial) -> str:
             + seeds
             + (", certified" if measurement.metric in CERTIFIED.values() else "")
         )
-    return quantity(trial.evaluation.value(metric), "1", metric=metric)
+    return format_quantity(trial.evaluation.value(metric), "1", metric=metric)
 
 
 def _row(

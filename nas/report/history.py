@@ -12,7 +12,7 @@ import numpy as np
 
 from nas.core.errors import InvalidValueError
 from nas.core.pareto import ParetoFront
-from nas.core.trial import Spent, Trial, TrialState
+from nas.core.trial import Trial, TrialState, Usage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def ledger(trials: Sequence[Trial]) -> list[Mapping[str, float | str | None]]:
     for state in (TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED):
         ended = [t for t in finished(trials) if t.state is state]
         lasted = sum((t.finished_at - t.started_at).total_seconds() for t in ended if t.finished_at)
-        spent = sum((t.evaluation.spent for t in ended), Spent())
+        spent = sum((t.evaluation.spent for t in ended), Usage())
         known = {
             "measuring": spent.measuring_s,
             "training": spent.training_s,

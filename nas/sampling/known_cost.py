@@ -120,7 +120,7 @@ class KnownCost(InformedSampler):
         found = first_new(problem, candidates, known.vectors)
         return problem.random(1, self.rng)[0] if found is None else found
 
-    def passes_over(
+    def skips(
         self, trials: Sequence[FrozenTrial], network: Vectors, costs: Mapping[str, float]
     ) -> bool:
         """Where the gain that is expected of it is below `WORTH` of the best other candidate's,

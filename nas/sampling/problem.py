@@ -152,7 +152,7 @@ class InformedSampler(BaseSampler):
         """One network (d,), given all trials before it."""
         raise NotImplementedError
 
-    def passes_over(
+    def skips(
         self, trials: Sequence[FrozenTrial], network: Vectors, costs: Mapping[str, float]
     ) -> bool:
         """Whether, given all other trials, another network is worth more than training this one

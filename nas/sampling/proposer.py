@@ -61,7 +61,7 @@ class Proposer:
     """Proposes params for new trials and learns what became of them.
 
     `counts` is what arithmetic knows of an architecture, by metric, and `scores` what a look at the
-    untrained network says, for samplers that want to be informed.
+    skipped network says, for samplers that want to be informed.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Proposer:
             state=state,
         )
 
-    def passes_over(self, trial: Trial) -> bool:
+    def skips(self, trial: Trial) -> bool:
         """Whether an informed sampler would rather train another network than this one, whose costs
         are measured.
         """
@@ -178,7 +178,7 @@ class Proposer:
             return False
         others = [t for t in self._study.get_trials(deepcopy=False) if t.number != trial.number]
         network = np.array(self._problem.vector(self._indices(trial.params)))
-        return sampler.passes_over(others, network, self._known_figures(trial))
+        return sampler.skips(others, network, self._known_figures(trial))
 
     def _new_study(self) -> optuna.Study:
         return optuna.create_study(directions=self._directions, sampler=self._sampler(self._seed))

@@ -23,7 +23,7 @@ class CheckpointKeeper:
         self._store, self._engine, self._artifacts = store, engine, artifacts
         self._study = engine.spec.name
         kept = {artifact.path for artifact in store.artifacts(self._study)}
-        for member in engine.brain.members():
+        for member in engine.state.members():
             name = _last(member)
             if name and name not in kept:
                 self._keep(member.number, name)
@@ -47,7 +47,7 @@ class CheckpointKeeper:
         """Keep or delete the checkpoints of a trial that has ended."""
         if not _ended(trial):
             return
-        last = _last(trial) if trial.number in self._engine.brain.front.members else None
+        last = _last(trial) if trial.number in self._engine.state.front.members else None
         if last:
             self._keep(trial.number, last)
         self._delete(name for name in _unneeded(trial) if name != last)

@@ -9,28 +9,28 @@ it was told, and the front shows both.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nas.core.tasks import Event, Measured, Together
+from nas.core.tasks import CertifyTask, Event, Measured
 from nas.core.trial import Trial
 from nas.searching.engine import Engine
-from nas.searching.task_list import Plan
+from nas.searching.task_list import TaskList
 
 
 def uncertified(engine: Engine) -> list[Trial]:
     """The members that are to be certified together: all, unless the study does not ask for it,
     nothing is feasible, or the same ones were certified in one session already.
     """
-    front = engine.brain.front
-    members = engine.brain.members()
+    front = engine.state.front
+    members = engine.state.members()
     if not engine.spec.certifies or not front.feasible:
         return []
     sessions = {trial.evaluation.certified_in for trial in members}
     return members if len(sessions) > 1 or None in sessions else []
 
 
-def certification(engine: Engine, members: Sequence[Trial]) -> Plan[Together]:
+def certification(engine: Engine, members: Sequence[Trial]) -> TaskList[CertifyTask]:
     """What workers do to certify these members; what they find is recorded at once."""
 
-    def keep(task: Together, event: Event) -> Together | None:
+    def keep(task: CertifyTask, event: Event) -> CertifyTask | None:
         if isinstance(event, Measured):
             each = len(event.measurements) // len(members)
             of_each = zip(*[iter(event.measurements)] * each, strict=True)
@@ -48,5 +48,5 @@ def certification(engine: Engine, members: Sequence[Trial]) -> Plan[Together]:
             return None
         return task
 
-    task = Together(number=0, architectures=tuple(trial.architecture for trial in members))
-    return Plan(spec=engine.spec, tasks=[task], record=keep)
+    task = CertifyTask(number=0, architectures=tuple(trial.architecture for trial in members))
+    return TaskList(spec=engine.spec, tasks=[task], record=keep)

@@ -1,4 +1,4 @@
-"""The brain joined to the record: every decision is committed before anybody acts on it.
+"""The state joined to the record: every decision is committed before anybody acts on it.
 
 Workers call `propose`, `report` and `fail`; listeners are told after each commit. Not for several
 threads at once.
@@ -13,9 +13,9 @@ from typing import Protocol
 from nas.core.measurement import Measurement
 from nas.core.pareto import ParetoFront
 from nas.core.study import StudySpec
-from nas.core.tasks import Decision, Event, Measured, Numbered, Task
+from nas.core.tasks import AnyTask, Decision, Event, Measured, Task
 from nas.core.trial import Rung, Trial, TrialState
-from nas.searching.state import Brain, Finished, Wait, utc_now
+from nas.searching.state import Finished, SearchState, Wait, utc_now
 
 
 class Record(Protocol):
@@ -54,8 +54,8 @@ class Record(Protocol):
         """Keep the front as it is now."""
 
 
-class Director(Protocol):
-    """Who tells workers what to do; `Engine` is one, a fixed `nas.searching.task_list.Plan`
+class TaskSource(Protocol):
+    """Who tells workers what to do; `Engine` is one, a fixed `nas.searching.task_list.TaskList`
     another.
     """
 
@@ -63,10 +63,10 @@ class Director(Protocol):
     def spec(self) -> StudySpec:
         """The study."""
 
-    def propose(self) -> Numbered | Wait | Finished:
+    def propose(self) -> AnyTask | Wait | Finished:
         """The next task for a worker."""
 
-    def task(self, number: int) -> Numbered:
+    def task(self, number: int) -> AnyTask:
         """What is left to do of a task."""
 
     def begin(self, number: int, worker: str) -> None:
@@ -93,23 +93,23 @@ class Engine:
     def __init__(
         self,
         *,
-        brain: Brain,
+        state: SearchState,
         record: Record,
         spent_s: float = 0.0,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self.brain = brain
+        self.state = state
         self._record = record
         self.listeners: Sequence[Listener] = ()
         self._now = now
-        self._interrupted = [trial.number for trial in brain.running]
+        self._interrupted = [trial.number for trial in state.running]
         self._spent_s = spent_s
         self._started = now()
 
     @property
     def spec(self) -> StudySpec:
         """The study."""
-        return self.brain.spec
+        return self.state.spec
 
     def propose(self) -> Task | Wait | Finished:
         """The next task, recorded as running; duplicates on the way to it are recorded too."""
@@ -120,10 +120,10 @@ class Engine:
             if limit is not None and self.elapsed_s() >= limit:
                 return (
                     Wait()
-                    if self.brain.running
-                    else Finished(reason=f"{limit:g} s of searching are spent, {self.brain.whose}")
+                    if self.state.running
+                    else Finished(reason=f"{limit:g} s of searching are spent, {self.state.whose}")
                 )
-            proposed = self.brain.propose(self._now())
+            proposed = self.state.propose(self._now())
             if not isinstance(proposed, Trial):
                 return proposed
             self._record.add_trial(self.spec.name, proposed)
@@ -135,7 +135,7 @@ class Engine:
         """What is left to do of a running trial. Figures without a value, for which it once failed,
         are measured again.
         """
-        trial = self.brain.trial(number)
+        trial = self.state.trial(number)
         known = {
             name: figure
             for name, figure in trial.evaluation.measurements.items()
@@ -150,24 +150,24 @@ class Engine:
 
     def begin(self, number: int, worker: str) -> None:
         """Record who works on a running trial."""
-        if self.brain.is_running(number):
-            self._note(replace(self.brain.trial(number), worker=worker))
+        if self.state.is_running(number):
+            self._note(replace(self.state.trial(number), worker=worker))
 
     def report(self, number: int, event: Event) -> Decision:
         """Record what a worker found; whether it should go on with the trial.
 
         A trial that is over stays as it is: a worker may be late.
         """
-        if not self.brain.is_running(number):
+        if not self.state.is_running(number):
             return Decision.END
-        trial = self.brain.judge(number, event, self._now())
+        trial = self.state.judge(number, event, self._now())
         self._commit(trial, event)
         return Decision.GO_ON if trial.state is TrialState.RUNNING else Decision.END
 
     def fail(self, number: int, reason: str) -> None:
         """Record that a trial cannot be finished, unless it is over."""
-        if self.brain.is_running(number):
-            self._commit(self.brain.fail(number, reason, self._now()))
+        if self.state.is_running(number):
+            self._commit(self.state.fail(number, reason, self._now()))
 
     def add_figures(self, found: Mapping[int, Measured]) -> None:
         """Record figures of members of the front, by number, on which no decision depends."""
@@ -178,8 +178,8 @@ class Engine:
                 )
                 self._add_effort(number, event)
         for number, event in found.items():
-            trial = self.brain.trial(number)
-            self.brain.amend(
+            trial = self.state.trial(number)
+            self.state.amend(
                 replace(
                     trial,
                     evaluation=trial.evaluation.with_measurements(
@@ -196,7 +196,7 @@ class Engine:
         """A trial that a former call left running, as if it had begun later: the pause is no time
         of searching.
         """
-        trial = self.brain.trial(number)
+        trial = self.state.trial(number)
         spent = trial.evaluation.spent
         worked = timedelta(seconds=spent.device_s + spent.waiting_s)
         self._note(replace(trial, worker="", started_at=self._now() - worked))
@@ -213,9 +213,9 @@ class Engine:
         """
         study = self.spec.name
         ended = (
-            [trial, *self.brain.followers(trial)] if trial.state is not TrialState.RUNNING else []
+            [trial, *self.state.followers(trial)] if trial.state is not TrialState.RUNNING else []
         )
-        front = self.brain.front_with(trial)
+        front = self.state.front_with(trial)
         with self._record.transaction():
             if isinstance(event, Measured):
                 self._record.add_measurements(
@@ -228,8 +228,8 @@ class Engine:
             for each in ended:
                 self._record.finish_trial(study, each)
             if (front.members, front.hypervolume) != (
-                self.brain.front.members,
-                self.brain.front.hypervolume,
+                self.state.front.members,
+                self.state.front.hypervolume,
             ):
                 self._record.add_front(study, front)
         for each in ended or [trial]:
@@ -247,6 +247,6 @@ class Engine:
             )
 
     def _learn(self, trial: Trial) -> None:
-        self.brain.learn(trial)
+        self.state.learn(trial)
         for listener in self.listeners:
             listener(trial)

@@ -14,7 +14,7 @@ from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError
 from nas.core.recipe import FinalTraining, Recipe, final_seed
 from nas.core.study import StudySpec
-from nas.core.tasks import Advanced, Event, FinalTask, Judged, Weights
+from nas.core.tasks import EpochDone, Event, FinalTask, Tested, Weights
 from nas.core.trial import Trial
 from nas.record import Artifact, ArtifactKind, Store
 from nas.searching.launch import Trainings, Workers, open_trainings
@@ -36,7 +36,7 @@ class Candidate:
         return self.trial.architecture.digest if self.trial else self.name
 
 
-Listener = Callable[[Candidate, FinalTask, Advanced | FinalTraining], None]
+Listener = Callable[[Candidate, FinalTask, EpochDone | FinalTraining], None]
 """Told of every epoch and of every finished training."""
 
 
@@ -63,7 +63,7 @@ def teacher_of(
     return Weights(architecture=network, path=taught.reached.checkpoint)
 
 
-def left_to_do(  # noqa: PLR0917
+def missing_trainings(  # noqa: PLR0917
     spec: StudySpec,
     candidates: Sequence[Candidate],
     recipe: Recipe,
@@ -109,15 +109,15 @@ def open_final(
     listener: Listener = lambda *_: None,
     kind: str | None = None,
 ) -> AbstractContextManager[Trainings[FinalTask]]:
-    """What `left_to_do` gave, ready to run; raises as `open_trainings`."""
+    """What `missing_trainings` gave, ready to run; raises as `open_trainings`."""
     candidates = [candidate for candidate, _ in todo]
     artifacts = Path(store.study(study).artifacts)
 
-    def keep(task: FinalTask, event: Event | Advanced) -> FinalTask | None:
+    def keep(task: FinalTask, event: Event | EpochDone) -> FinalTask | None:
         candidate = candidates[task.number]
-        if isinstance(event, Advanced):
+        if isinstance(event, EpochDone):
             listener(candidate, task, event)
-        if not isinstance(event, Judged):
+        if not isinstance(event, Tested):
             return task
         final = FinalTraining(
             network=task.network,
@@ -143,7 +143,7 @@ def open_final(
                 ),
             )
         with suppress(OSError):  # the next training of this place would overwrite it
-            (artifacts / task.going).unlink(missing_ok=True)
+            (artifacts / task.resume_file).unlink(missing_ok=True)
         listener(candidate, task, final)
         return None
 

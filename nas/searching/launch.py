@@ -21,20 +21,20 @@ from nas.record import Store, StudyRecord
 from nas.sampling import Proposer
 from nas.searching.checkpoints import CheckpointKeeper
 from nas.searching.closing import certification
-from nas.searching.engine import Director, Engine, Listener
-from nas.searching.evaluators import Job, Preparation
+from nas.searching.engine import Engine, Listener, TaskSource
+from nas.searching.evaluators import Preparation, StudyContext
 from nas.searching.profile import check_sizes
-from nas.searching.state import Brain, utc_now
-from nas.searching.task_list import Plan, Recorder, T
+from nas.searching.state import SearchState, utc_now
+from nas.searching.task_list import Recorder, T, TaskList
 
 
 class Workers(Protocol):
     """Where trials run; found by name in `nas.workers`, built from an address or None."""
 
-    def prepare(self, job: Job) -> Preparation:
+    def prepare(self, context: StudyContext) -> Preparation:
         """Run the evaluator's `prepare` where the trials will run."""
 
-    def run(self, engine: Director, job: Job) -> str:
+    def run(self, engine: TaskSource, context: StudyContext) -> str:
         """Work until the engine has nothing more to propose; returns its reason."""
 
     def close(self) -> None:
@@ -46,12 +46,12 @@ class Search:
     """A prepared search."""
 
     engine: Engine
-    job: Job
+    context: StudyContext
     workers: Workers
 
     def run(self) -> str:
         """Search until the budget is spent; returns why it ended. Ctrl-C loses nothing."""
-        return self.workers.run(self.engine, self.job)
+        return self.workers.run(self.engine, self.context)
 
     def certify(
         self,
@@ -63,7 +63,7 @@ class Search:
         cannot be.
         """
         plan = certification(self.engine, members)
-        self.workers.run(plan, replace(self.job, evaluator=evaluator))
+        self.workers.run(plan, replace(self.context, evaluator=evaluator))
         if plan.failures:
             raise TrialFailedError("\n".join(plan.failures.values()))
 
@@ -85,7 +85,7 @@ def prepare(
     """
     with ExitStack() as stack:
         stack.callback(workers.close)
-        found = _prepared(_job(spec, folder, artifacts, evaluator), workers, fetch)
+        found = _prepared(_context(spec, folder, artifacts, evaluator), workers, fetch)
         stack.pop_all()
     return found
 
@@ -119,7 +119,7 @@ def open_search(
     """
     space: SearchSpace = plugins.load("nas.spaces", spec.space)
     make_sampler = plugins.load("nas.samplers", spec.sampler)
-    job = _job(spec, folder, artifacts, evaluator)
+    context = _context(spec, folder, artifacts, evaluator)
     with ExitStack() as stack:
         stack.callback(workers.close)
         stack.enter_context(
@@ -128,10 +128,10 @@ def open_search(
         known = next((record for record in store.studies() if record.name == spec.name), None)
         if known is not None:
             store.require_same(spec)
-            if job.artifacts != known.artifacts:
-                _move(store, known, job.artifacts)
-            job = replace(job, preparation=Preparation.from_dict(known.numerics))
-        preparation = prepared if prepared and known is None else _prepared(job, workers, fetch)
+            if context.artifacts != known.artifacts:
+                _move(store, known, context.artifacts)
+            context = replace(context, preparation=Preparation.from_dict(known.numerics))
+        preparation = prepared if prepared and known is None else _prepared(context, workers, fetch)
         sampler = Proposer(
             space=space,
             objectives=spec.objectives,
@@ -148,12 +148,12 @@ def open_search(
                     spec,
                     dataset=preparation.data.dataset,
                     classes=len(preparation.classes),
-                    artifacts=job.artifacts,
+                    artifacts=context.artifacts,
                 )
                 store.set_numerics(spec.name, preparation.to_dict())
         else:
             store.update_study(spec)
-        brain = Brain(
+        state = SearchState(
             spec=spec,
             space=space,
             sampler=sampler,
@@ -161,11 +161,13 @@ def open_search(
             recall=partial(store.trial, spec.name),
         )
         engine = Engine(
-            brain=brain, record=store, spent_s=store.summary(spec.name).searched_s, now=now
+            state=state, record=store, spent_s=store.summary(spec.name).searched_s, now=now
         )
-        keeper = CheckpointKeeper(store, engine, Path(job.artifacts))
+        keeper = CheckpointKeeper(store, engine, Path(context.artifacts))
         engine.listeners = [keeper, listener]
-        yield Search(engine=engine, job=replace(job, preparation=preparation), workers=workers)
+        yield Search(
+            engine=engine, context=replace(context, preparation=preparation), workers=workers
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,16 +176,16 @@ class Trainings(Generic[T]):
     number.
     """
 
-    plan: Plan[T]
+    plan: TaskList[T]
     names: Sequence[str]
-    job: Job
+    context: StudyContext
     workers: Workers
 
     def run(self) -> None:
         """Train. Ctrl-C loses nothing but what was at work. Raises `TrialFailedError` where
         trainings failed.
         """
-        self.workers.run(self.plan, self.job)
+        self.workers.run(self.plan, self.context)
         if self.plan.failures:
             raise TrialFailedError(
                 "\n".join(
@@ -218,7 +220,7 @@ def open_trainings(
         if kind is None
         else replace(known.spec, workers=known.spec.workers.of_kind(kind))
     )
-    job = Job(
+    context = StudyContext(
         spec=spec,
         artifacts=known.artifacts,
         folder=str(folder.resolve()),
@@ -227,21 +229,21 @@ def open_trainings(
     )
     try:
         with store.claim(study):
-            workers.prepare(job)
-            plan = Plan(spec=spec, tasks=tasks, record=record)
-            yield Trainings(plan=plan, names=names, job=job, workers=workers)
+            workers.prepare(context)
+            plan = TaskList(spec=spec, tasks=tasks, record=record)
+            yield Trainings(plan=plan, names=names, context=context, workers=workers)
     finally:
         workers.close()
 
 
-def _job(spec: StudySpec, folder: Path, artifacts: Path, evaluator: str) -> Job:
-    """The study's job, not prepared yet."""
+def _context(spec: StudySpec, folder: Path, artifacts: Path, evaluator: str) -> StudyContext:
+    """The study's context, not prepared yet."""
     if artifacts.parts and artifacts.parts[0].endswith(":"):
         raise InvalidValueError(
             f"checkpoints go into a folder, not to {artifacts.parts[0]}//…; from other machines "
             "they come through Ray, and a bucket can be mounted: docs/clusters.md"
         )
-    return Job(
+    return StudyContext(
         spec=spec,
         artifacts=str(artifacts.resolve()),
         folder=str(folder.resolve()),
@@ -249,15 +251,17 @@ def _job(spec: StudySpec, folder: Path, artifacts: Path, evaluator: str) -> Job:
     )
 
 
-def _prepared(job: Job, workers: Workers, fetch: Callable[[DataSpec], object]) -> Preparation:
+def _prepared(
+    context: StudyContext, workers: Workers, fetch: Callable[[DataSpec], object]
+) -> Preparation:
     """What the workers find, after the data was fetched here. Raises `InvalidValueError` for images
     too small for the networks of a new study.
     """
-    spec = job.spec
+    spec = context.spec
     if spec.needs_training:
-        fetch(job.preparation.data if job.preparation else spec.data)
-    found = workers.prepare(job)
-    if job.preparation is None:
+        fetch(context.preparation.data if context.preparation else spec.data)
+    found = workers.prepare(context)
+    if context.preparation is None:
         sizes = {"measurement.image_size": spec.measurement.image_size}
         if spec.needs_training:
             sizes[f"the images of {found.data.dataset}"] = found.image_size

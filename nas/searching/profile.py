@@ -17,7 +17,7 @@ from nas.core.search_space import SearchSpace
 from nas.core.study import Budget, Objective, RungSpec, StudySpec
 from nas.core.tasks import Measured, Task
 from nas.core.trial import Evaluation
-from nas.searching.evaluators import Job
+from nas.searching.evaluators import StudyContext
 
 MEMBERS = 64
 TRIES = 100
@@ -90,10 +90,10 @@ def profile(
     spec: StudySpec,
     wanted: Sequence[Member],
     folder: Path,
-    told_waiting: Callable[[Measurement], object] = lambda _: None,
+    on_wait: Callable[[Measurement], object] = lambda _: None,
 ) -> Iterator[Member]:
     """These members with what they cost on this machine, in their order. `folder` is the study
-    file's; `told_waiting` is called with each figure that is tried again because others use the
+    file's; `on_wait` is called with each figure that is tried again because others use the
     device.
 
     Raises `UnavailableError` where this machine cannot measure an objective.
@@ -103,10 +103,10 @@ def profile(
         Evaluator,
     )
 
-    job = Job(spec=costs_only(spec), artifacts="", folder=str(folder))
-    prepared = replace(Evaluator.prepare(job), classes=classes_of(spec) or CLASSES_WITHOUT_DATA)
-    evaluator = Evaluator(replace(job, preparation=prepared))
-    evaluator.told_waiting = told_waiting
+    context = StudyContext(spec=costs_only(spec), artifacts="", folder=str(folder))
+    prepared = replace(Evaluator.prepare(context), classes=classes_of(spec) or CLASSES_WITHOUT_DATA)
+    evaluator = Evaluator(replace(context, preparation=prepared))
+    evaluator.on_wait = on_wait
     for number, member in enumerate(wanted):
         known = Evaluation()
         try:

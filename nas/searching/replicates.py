@@ -1,7 +1,7 @@
 """Trials' networks trained again with other seeds, by the search's own recipe and judged on its
 validation images.
 
-What is on a front was chosen by one training each, so it looks better than it is; fresh seeds say
+What is on a front was select_trials by one training each, so it looks better than it is; fresh seeds say
 how much. Test images are not read. Every rung is recorded as it is reached, so the same call goes
 on after any interruption.
 """
@@ -37,7 +37,7 @@ def replicate_seed(study_seed: int, digest: str, count: int) -> int:
     )
 
 
-def chosen(trials: Sequence[Trial], numbers: Collection[int] | None = None) -> list[Trial]:
+def select_trials(trials: Sequence[Trial], numbers: Collection[int] | None = None) -> list[Trial]:
     """The trials that can be replicated: complete originals, all or those of these numbers.
 
     Raises `InvalidValueError` for a number of any other trial.
@@ -60,7 +60,9 @@ def chosen(trials: Sequence[Trial], numbers: Collection[int] | None = None) -> l
     return [able[number] for number in sorted(set(numbers))]
 
 
-def left_to_do(spec: StudySpec, trials: Sequence[Trial], seeds: int) -> list[tuple[Trial, Task]]:
+def missing_trainings(
+    spec: StudySpec, trials: Sequence[Trial], seeds: int
+) -> list[tuple[Trial, Task]]:
     """What is missing of `seeds` replicates of each trial: first one of each, then the second ones,
     and so on.
     """
@@ -84,20 +86,20 @@ def left_to_do(spec: StudySpec, trials: Sequence[Trial], seeds: int) -> list[tup
     return found
 
 
-def kept_for_the_end(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Trial, Task]]:
+def final_replicates(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Trial, Task]]:
     """What `budget.fresh` leaves to do after the search: as many trainings of the front's members
     as that share of all epochs is, those of the search being the rest; the lowest errors first, as
-    most was chosen by them; nothing where nothing is feasible.
+    most was select_trials by them; nothing where nothing is feasible.
     """
     found = front(trials, spec.objectives)
-    members = chosen(trials, found.members) if found.feasible and spec.needs_training else []
+    members = select_trials(trials, found.members) if found.feasible and spec.needs_training else []
     members.sort(key=lambda trial: trial.evaluation.rungs[-1].error)
     epochs = sum(trial.evaluation.spent.epochs for trial in trials if trial.duplicate_of is None)
     wanted = round(epochs / spec.rungs.epochs[-1] * spec.fresh / (1 - spec.fresh))
     if not members or not wanted:
         return []
     seeds = math.ceil(wanted / len(members))
-    todo = left_to_do(spec, members, seeds)
+    todo = missing_trainings(spec, members, seeds)
     return todo[: max(wanted - (len(members) * seeds - len(todo)), 0)]
 
 
@@ -112,7 +114,7 @@ def open_replicates(
     kind: str | None = None,
     evaluator: str = "nas.searching.evaluators.classification.replicator:Replicator",
 ) -> AbstractContextManager[Trainings[Task]]:
-    """What `left_to_do` gave, ready to run; raises as `open_trainings`."""
+    """What `missing_trainings` gave, ready to run; raises as `open_trainings`."""
     record = store.study(study)
     trials = [trial for trial, _ in todo]
     artifacts = Path(record.artifacts)

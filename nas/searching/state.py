@@ -32,15 +32,15 @@ from nas.core.stopping import (
     Curve,
     Curves,
     Futility,
+    continues,
     costs_of,
     curve_of,
-    goes_on,
-    runs_through,
+    exempt,
     sizes_of,
 )
 from nas.core.study import StudySpec
 from nas.core.tasks import Event, Measured
-from nas.core.trial import Spent, Trial, TrialState
+from nas.core.trial import Trial, TrialState, Usage
 
 MAX_REPEATS = 100
 """After this many proposals in a row that are known already, a sampler has nothing new to say."""
@@ -60,7 +60,7 @@ class Sampler(Protocol):
     def tell(self, trial: Trial) -> None:
         """Learn how a trial ended."""
 
-    def passes_over(self, trial: Trial) -> bool:
+    def skips(self, trial: Trial) -> bool:
         """Whether it would rather train another network than this one, whose costs are measured
         now.
         """
@@ -78,7 +78,7 @@ class Wait:
     """Nothing can be proposed until a running trial ends."""
 
 
-class Brain:
+class SearchState:
     """The state machine of one study. `trials` is the record, in order of their numbers; `recall`
     reads from it one that has ended.
     """
@@ -108,8 +108,8 @@ class Brain:
         )  # front's members, their losses
         self._repeats = 0
         self._finished = 0
-        self._untrained = 0
-        self._ended = Spent()
+        self._skipped = 0
+        self._ended = Usage()
         self.known = 0
         self.failed = 0
         self.front = front([], spec.objectives)
@@ -147,15 +147,15 @@ class Brain:
         """How many of them `budget.trials` counts: all but those that ended on purpose before any
         training.
         """
-        return self.architectures - self._untrained
+        return self.architectures - self._skipped
 
     @property
     def done(self) -> int:
         """How many of the counted ones have ended."""
-        return self._finished - self._untrained
+        return self._finished - self._skipped
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> Usage:
         """What all trials took."""
         return sum((trial.evaluation.spent for trial in self.running), self._ended)
 
@@ -288,7 +288,7 @@ class Brain:
         left, self.front = self.front.members, self._front_of(ended)
         for trial in ended:
             self._finished += 1
-            self._untrained += trial.untrained
+            self._skipped += trial.skipped
             self._ended += trial.evaluation.spent
         for number in {*left, *(trial.number for trial in ended)}.difference(self.front.members):
             del self._kept[number]
@@ -365,7 +365,7 @@ class Brain:
             return trial.moved_to(TrialState.COMPLETE, finished_at=now)
         figures = [trial.evaluation.measurements.get(objective.metric) for objective in objectives]
         sure = all(figure is None or figure.status is not Status.NOISY for figure in figures)
-        if sure and not trial.evaluation.rungs and self._sampler.passes_over(trial):
+        if sure and not trial.evaluation.rungs and self._sampler.skips(trial):
             reason = "passed over: at its measured costs other networks promise more"
             return trial.moved_to(TrialState.STOPPED, reason=reason, finished_at=now)
         return trial
@@ -373,7 +373,7 @@ class Brain:
     def _hopeless(self, trial: Trial) -> str:
         """Why the trial is stopped at the rung that it has reached, or an empty string."""
         rules, reached = self.spec.rungs, trial.evaluation.rungs
-        if runs_through(trial.seed):
+        if exempt(trial.seed):
             return ""
         if rules.keep is not None and not self._goes_on(trial, reached[-1].epochs):
             return f"behind the others after {reached[-1].epochs:g} epochs"
@@ -395,7 +395,7 @@ class Brain:
         others = [
             losses for number, losses in self._reached[epochs].items() if number != trial.number
         ]
-        return own is None or goes_on(
+        return own is None or continues(
             [own, *others], 0, self.spec.rungs.keep or 1.0, self.spec.rungs.min_trials
         )
 

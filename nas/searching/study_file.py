@@ -7,7 +7,6 @@ references may carry a unit (`4 ms`, `0.3 J`, `2 M`, `5 %`).
 import difflib
 import json
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from nas.core.study import (
     WorkersSpec,
 )
 from nas.core.trial import MOST_TRIALS
+from nas.core.units import parse_quantity
 
 PARTS = {
     "rungs": RungSpec,
@@ -43,13 +43,6 @@ for _kind in (StudySpec, Recipe, Objective, *PARTS.values()):
 _ADAPTER = TypeAdapter(StudySpec)
 _RECIPE = TypeAdapter(Recipe)
 
-UNITS: Mapping[str, Mapping[str, float]] = {
-    "s": {"s": 1, "ms": 1e-3, "us": 1e-6, "min": 60},
-    "J": {"J": 1, "mJ": 1e-3, "uJ": 1e-6},
-    "B": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
-    "1": {"": 1, "%": 1e-2, "k": 1e3, "M": 1e6, "G": 1e9},
-}
-"""What may stand behind a number, by the metric's unit."""
 UNIT_OF_KEY = {"_s": "seconds", "_j": "joules"}
 """What a key that ends so is in."""
 COSTS = frozenset(
@@ -66,24 +59,6 @@ COSTS = frozenset(
 """Of these every network has some; of the built-in metrics only `error` may be 0. Others may be
 anything.
 """
-
-
-def quantity(text: str, unit: str) -> float:
-    """The number in SI units that `text` gives for a metric of this unit. Raises `ValueError` for
-    anything else.
-    """
-    known = UNITS.get(unit, {unit: 1})
-    number, _, suffix = text.strip().partition(" ")
-    if not suffix:
-        number = text.strip().rstrip("%abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-        suffix = text.strip()[len(number) :]
-    if suffix.strip() not in known:
-        message = f"{text!r} is no quantity in {', '.join(name for name in known if name)}"
-        raise ValueError(message)
-    float(number)  # raises what Decimal would raise otherwise
-    return float(
-        Decimal(number) * Decimal(repr(known[suffix.strip()]))
-    )  # 95 % is 0.95, to the last bit
 
 
 class _Loader(yaml.SafeLoader):
@@ -218,7 +193,7 @@ def _convert_quantities(raw: Mapping[str, Any]) -> Iterator[str]:
             if isinstance(objective.get(key), str):
                 try:
                     unit = plugins.load("nas.metrics", objective["metric"]).unit
-                    objective[key] = quantity(objective[key], unit)
+                    objective[key] = parse_quantity(objective[key], unit)
                 except NasError:
                     objective[key] = None  # the unknown metric has its own line
                 except ValueError as error:

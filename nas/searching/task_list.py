@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from nas.core.study import StudySpec
-from nas.core.tasks import Decision, Event, Numbered
+from nas.core.tasks import AnyTask, Decision, Event
 from nas.searching.state import Finished, Wait
 
-T = TypeVar("T", bound=Numbered)
+T = TypeVar("T", bound=AnyTask)
 
 Recorder = Callable[[T, Any], T | None]
 """Keeps what a worker found; gives what is left to do of the task, None where it is done."""
 
 
-class Plan(Generic[T]):
+class TaskList(Generic[T]):
     """Hands out every task once, in order, to whoever works, as a search's engine does.
 
     `tasks` are numbered by their places. `failures` are the reasons of the tasks that failed, by

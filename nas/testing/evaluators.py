@@ -14,7 +14,7 @@ from nas.core.errors import TrialFailedError, UnavailableError
 from nas.core.measurement import Kind, Measurement
 from nas.core.tasks import Event, Measured, Task, Trained
 from nas.core.trial import Rung
-from nas.searching.evaluators.contract import Job, Preparation
+from nas.searching.evaluators.contract import Preparation, StudyContext
 
 
 class ArithmeticEvaluator:
@@ -23,12 +23,12 @@ class ArithmeticEvaluator:
     """
 
     @classmethod
-    def prepare(cls, job: Job) -> Preparation:
+    def prepare(cls, context: StudyContext) -> Preparation:
         """Nothing is needed."""
-        return Preparation(data=job.spec.data, classes=tuple("0123456789"))
+        return Preparation(data=context.spec.data, classes=tuple("0123456789"))
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, context: StudyContext) -> None:
+        self.context = context
 
     def steps(self, task: Task) -> Iterator[Event]:
         """Counts and one figure, then every rung that is not done yet."""
@@ -51,7 +51,7 @@ class ArithmeticEvaluator:
                 ),
                 seconds=0.0,
             )
-        for epochs in self.job.spec.rungs.epochs:
+        for epochs in self.context.spec.rungs.epochs:
             if not task.evaluation.rungs or epochs > task.evaluation.rungs[-1].epochs:
                 yield self.train(task, epochs, counts.parameters)
 
@@ -86,9 +86,9 @@ class MistakenEvaluator(ArithmeticEvaluator):
     def train(self, task: Task, epochs: float, parameters: int) -> Trained:
         """One rung, or an error that is none of ours."""
         if task.number == 1:
-            with (Path(self.job.artifacts) / "attempts.log").open("a") as file:
+            with (Path(self.context.artifacts) / "attempts.log").open("a") as file:
                 file.write(f"{epochs:g}\n")
-            if epochs > self.job.spec.rungs.epochs[0]:
+            if epochs > self.context.spec.rungs.epochs[0]:
                 raise KeyError("no such layer")
         return super().train(task, epochs, parameters)
 
@@ -100,9 +100,13 @@ class DyingEvaluator(ArithmeticEvaluator):
 
     def train(self, task: Task, epochs: float, parameters: int) -> Trained:
         """One rung, or the end of the process."""
-        log = Path(self.job.artifacts) / "rungs.log"
-        marker = Path(self.job.artifacts) / "died"
-        if task.number == 1 and epochs == self.job.spec.rungs.epochs[-1] and not marker.exists():
+        log = Path(self.context.artifacts) / "rungs.log"
+        marker = Path(self.context.artifacts) / "died"
+        if (
+            task.number == 1
+            and epochs == self.context.spec.rungs.epochs[-1]
+            and not marker.exists()
+        ):
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         with log.open("a") as file:
@@ -124,6 +128,6 @@ class UnpreparedEvaluator(ArithmeticEvaluator):
     """Cannot be prepared."""
 
     @classmethod
-    def prepare(cls, job: Job) -> Preparation:
+    def prepare(cls, context: StudyContext) -> Preparation:
         """Never succeeds."""
-        raise UnavailableError(f"this machine cannot do it, nor can it do {job.spec.name}")
+        raise UnavailableError(f"this machine cannot do it, nor can it do {context.spec.name}")

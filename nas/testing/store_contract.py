@@ -23,7 +23,7 @@ from nas.core.measurement import Device, Kind, Measurement, MeasurementPlan, Sta
 from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining, Recipe
 from nas.core.study import Budget, Direction, Objective, StudySpec, WorkersSpec
-from nas.core.trial import Evaluation, Replicate, Rung, Spent, Trial, TrialState
+from nas.core.trial import Evaluation, Replicate, Rung, Trial, TrialState, Usage
 from nas.record import Artifact, ArtifactKind, Store
 
 PLAN = MeasurementPlan()
@@ -401,17 +401,17 @@ class StoreContract:
         store.add_trial("first", trial(0))
         store.add_trial("first", trial(1))
         store.add_effort("first", 0, 0.25, None, measuring=True)
-        assert store.trial("first", 0).evaluation.spent == Spent(waiting_s=0.25)
+        assert store.trial("first", 0).evaluation.spent == Usage(waiting_s=0.25)
         assert store.summary("first").spent.energy_j is None
         store.add_effort("first", 0, 0.5, 3.5, measuring=True)
         assert store.summary("first").engine_j is None
         store.add_effort("first", 1, 0.0, 1.0, measuring=False, engine_j=0.25)
         store.add_effort("first", 0, 0.0, None, measuring=True, engine_j=0.5)
         assert store.summary("first").engine_j == 0.75
-        assert store.trial("first", 0).evaluation.spent == Spent(
+        assert store.trial("first", 0).evaluation.spent == Usage(
             waiting_s=0.75, energy_j=3.5, measuring_j=3.5
         )
-        assert store.summary("first").spent == Spent(waiting_s=0.75, energy_j=4.5, measuring_j=3.5)
+        assert store.summary("first").spent == Usage(waiting_s=0.75, energy_j=4.5, measuring_j=3.5)
 
     def test_a_summary_counts_who_was_not_trained(self, store: Store) -> None:
         """Those that were stopped without a rung, each architecture once; and epochs by the last
@@ -427,7 +427,7 @@ class StoreContract:
         repeat = trial(3, 16, duplicate_of=0)
         store.add_trial("first", repeat)
         store.finish_trial("first", repeat.moved_to(TrialState.STOPPED, reason="beyond"))
-        assert (store.summary("first").untrained, store.summary("first").spent.epochs) == (1, 2.5)
+        assert (store.summary("first").skipped, store.summary("first").spent.epochs) == (1, 2.5)
         assert store.rung_errors("first") == [{1.0: 1 / 3, 2.0: 1 / 3}, {0.5: 1 / 3}]
 
     def test_a_summary_says_what_the_trials_come_to(self, store: Store) -> None:

@@ -13,7 +13,7 @@ from nas.core.study import Budget, Objective, RungSpec, StudySpec, WorkersSpec
 from nas.core.tasks import Task
 from nas.core.trial import Trial, TrialState
 from nas.record import Store
-from nas.searching.engine import Director
+from nas.searching.engine import TaskSource
 from nas.searching.launch import Workers, open_search
 from nas.testing.evaluators import ArithmeticEvaluator
 
@@ -146,7 +146,7 @@ def _by_hand(spec: StudySpec, folder: Path) -> list[str]:
 
         prepare = staticmethod(ArithmeticEvaluator.prepare)
 
-        def run(self, engine: Director, job: object) -> str:
+        def run(self, engine: TaskSource, job: object) -> str:
             """Not called."""
             raise NotImplementedError
 
@@ -164,7 +164,7 @@ def _by_hand(spec: StudySpec, folder: Path) -> list[str]:
             evaluator="nas.testing.evaluators:ArithmeticEvaluator",
         ) as search,
     ):
-        evaluator = ArithmeticEvaluator(search.job)
+        evaluator = ArithmeticEvaluator(search.context)
         while isinstance(task := search.engine.propose(), Task):
             for event in evaluator.steps(task):
                 search.engine.report(task.number, event)

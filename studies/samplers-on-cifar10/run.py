@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 import yaml
 
-from nas.analysis.posterior import honest
+from nas.analysis.posterior import unbiased_hypervolume
 from nas.core.pareto import front
 from nas.record import Store
 from nas.report.history import Step, steps
@@ -128,7 +128,8 @@ def table(store: Store, budget_s: float) -> Iterator[str]:
         counts = ", ".join(str(sum(record.counts.values())) for record in own)
         cells = [cell([at(history, share * budget_s) for history in histories]) for share in SHARES]
         known = [
-            honest(each, record.spec.objectives) for each, record in zip(trials, own, strict=True)
+            unbiased_hypervolume(each, record.spec.objectives)
+            for each, record in zip(trials, own, strict=True)
         ]
         judged = [
             each.fresh for each in known if each is not None and each.replicated == each.members

@@ -12,7 +12,7 @@ from nas.core import plugins
 from nas.core.errors import ClusterError, NasError
 from nas.core.study import Budget, Objective, StudySpec, WorkersSpec
 from nas.record import Store
-from nas.searching.evaluators import Job
+from nas.searching.evaluators import StudyContext
 from nas.searching.launch import open_search
 from nas.testing.workers_contract import EPOCHS, WorkersContract
 
@@ -156,10 +156,10 @@ class TestTuneWorkers(WorkersContract):
 
 def test_an_address_for_rays_client_is_refused_with_what_would_be_right(tmp_path):
     """The driver holds the record, so it has to run on the cluster itself."""
-    job = Job(
+    context = StudyContext(
         spec=StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),)),
         artifacts=str(tmp_path),
         folder=str(tmp_path),
     )
     with pytest.raises(ClusterError, match="run nas search on a machine of the cluster"):
-        plugins.load("nas.workers", "tune")("ray://head:10001").prepare(job)
+        plugins.load("nas.workers", "tune")("ray://head:10001").prepare(context)

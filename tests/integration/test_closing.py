@@ -120,10 +120,10 @@ def test_members_are_certified_together_and_kept_beside_what_decided(opened, tmp
             }
             members = uncertified(found.engine)
             assert (
-                tuple(trial.number for trial in members) == found.engine.brain.front.members != ()
+                tuple(trial.number for trial in members) == found.engine.state.front.members != ()
             )
             found.certify(members, evaluator=f"{__name__}:Quick")
-            known = found.engine.brain.members()
+            known = found.engine.state.members()
         recorded = {trial.number: trial for trial in store.trials("closing")}
         assert [recorded[trial.number] for trial in known] == known
         assert {

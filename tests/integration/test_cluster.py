@@ -62,7 +62,7 @@ from nas.testing.evaluators import ArithmeticEvaluator
 
 class Paced(ArithmeticEvaluator):
     def train(self, task, epochs, parameters):
-        self.log = Path(self.job.artifacts) / "log"
+        self.log = Path(self.context.artifacts) / "log"
         (self.log.parent / f"place-{os.getpid()}").write_text(os.getcwd())
         self.tell("begin", task, epochs)
         time.sleep(0.4)
@@ -86,7 +86,7 @@ from dataclasses import replace
 
 class Keeping(ArithmeticEvaluator):
     def steps(self, task):
-        artifacts, marker = Path(self.job.artifacts), Path(FOLDER) / "died"
+        artifacts, marker = Path(self.context.artifacts), Path(FOLDER) / "died"
         known = [(artifacts / rung.checkpoint).read_text() for rung in task.evaluation.rungs[-1:]]
         if known != [task.architecture.digest for _ in known]:
             raise TrialFailedError("this is not what was kept")
@@ -383,13 +383,13 @@ CALLER = """
 import sys
 from nas import plugins
 from nas.core.errors import ClusterError
-from nas.searching.evaluators import Job
+from nas.searching.evaluators import StudyContext
 from nas.core.study import Objective, StudySpec
 
 spec = StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),))
-job = Job(spec=spec, artifacts=".", folder=sys.argv[2], evaluator="nas.testing.evaluators:ArithmeticEvaluator")
+context = StudyContext(spec=spec, artifacts=".", folder=sys.argv[2], evaluator="nas.testing.evaluators:ArithmeticEvaluator")
 try:
-    print(len(plugins.load("nas.workers", "tune")(sys.argv[1]).prepare(job).classes))
+    print(len(plugins.load("nas.workers", "tune")(sys.argv[1]).prepare(context).classes))
 except ClusterError as error:
     print(error)
 """

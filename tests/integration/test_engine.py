@@ -19,7 +19,7 @@ from nas.core.measurement import MeasurementPlan
 from nas.core.pareto import front
 from nas.core.study import Budget, Objective, RungSpec, StudySpec
 from nas.core.tasks import Decision, Measured, Task
-from nas.core.trial import Spent, TrialState
+from nas.core.trial import TrialState, Usage
 from nas.record import Store
 from nas.report.history import SearchClock
 from nas.searching.launch import open_search
@@ -123,7 +123,7 @@ class Hands:
                     del at_work[number]
                 if not isinstance(event, Measured):
                     self.done.append(
-                        (engine.brain.trial(number).architecture.digest, event.rung.epochs)
+                        (engine.state.trial(number).architecture.digest, event.rung.epochs)
                     )
         return reason
 
@@ -181,23 +181,23 @@ def story(folder):
 
 
 def check(spec, folder, engine):
-    """The record is whole: the brain's truth, each architecture once, no trial stuck, files as they
+    """The record is whole: the state's truth, each architecture once, no trial stuck, files as they
     are recorded.
     """
     with Store.open(folder / "nas.db", read_only=True) as store:
         trials, artifacts, fronts = store.trials("s"), store.artifacts("s"), store.fronts("s")
-    brain = engine.brain
-    assert brain.members() == [trials[number] for number in brain.front.members]
-    assert set(brain._kept) == set(brain.front.members)
-    assert (brain.known, brain.running) == (len(trials), [])
-    assert brain.trial(len(trials) - 1) == trials[-1]
-    assert (brain.front.members, brain.front.hypervolume) == (
+    state = engine.state
+    assert state.members() == [trials[number] for number in state.front.members]
+    assert set(state._kept) == set(state.front.members)
+    assert (state.known, state.running) == (len(trials), [])
+    assert state.trial(len(trials) - 1) == trials[-1]
+    assert (state.front.members, state.front.hypervolume) == (
         fronts[-1].members,
         fronts[-1].hypervolume,
     )
     assert all(trial.state is not TrialState.RUNNING for trial in trials)
     digests = Counter(t.architecture.digest for t in trials if t.duplicate_of is None)
-    assert sum(not t.untrained for t in trials if t.duplicate_of is None) == spec.searching.trials
+    assert sum(not t.skipped for t in trials if t.duplicate_of is None) == spec.searching.trials
     assert set(digests.values()) == {1}
     assert fronts[-1].members == front(trials, spec.objectives).members
     assert [f.after for f in fronts] == sorted(f.after for f in fronts)
@@ -283,12 +283,12 @@ def test_a_trial_behind_the_others_is_stopped_at_its_rung(tmp_path):
         len(t.evaluation.rungs) < 3 and t.reason.endswith(f"after {len(t.evaluation.rungs)} epochs")
         for t in stopped
     )
-    assert not {t.number for t in stopped} & set(engine.brain.front.members)
+    assert not {t.number for t in stopped} & set(engine.state.front.members)
 
 
 @pytest.mark.parametrize("macs", [2_000_000, 1])
 def test_a_record_read_in_parts_gives_what_was_known(tmp_path, monkeypatch, macs):
-    """The same front to the last bit, feasible or not, and counts, as those of the brain that saw
+    """The same front to the last bit, feasible or not, and counts, as those of the state that saw
     every trial end.
     """
     spec = replace(
@@ -297,9 +297,9 @@ def test_a_record_read_in_parts_gives_what_was_known(tmp_path, monkeypatch, macs
         objectives=(SPEC.objectives[0], Objective(metric="macs", limit=macs)),
         budget=Budget(trials=15, proposals=15),
     )
-    before = search(spec, tmp_path, Hands(tmp_path, 3)).brain
+    before = search(spec, tmp_path, Hands(tmp_path, 3)).state
     monkeypatch.setattr("nas.searching.state.PART", 4)
-    after = search(spec, tmp_path, Hands(tmp_path)).brain
+    after = search(spec, tmp_path, Hands(tmp_path)).state
     assert (after.front, after.members()) == (before.front, before.members())
     assert (after.known, after.counted, after.done, after.failed) == (
         before.known,
@@ -342,10 +342,10 @@ def test_networks_beyond_a_limit_are_not_of_the_budget(tmp_path):
     engine = search(spec, tmp_path, hands)
     check(spec, tmp_path, engine)
     assert len({digest for digest, _ in hands.done}) == 6
-    assert engine.brain.architectures > 6
+    assert engine.state.architectures > 6
     told = CliRunner().invoke(main, ["status", "s", "--database", str(tmp_path / "nas.db")]).output
     assert "6 of 6 architectures (6 complete)" in told
-    assert f"{engine.brain.architectures - 6} more cost no training: beyond a limit" in told
+    assert f"{engine.state.architectures - 6} more cost no training: beyond a limit" in told
     assert "12 epochs, " in told
     assert "Kendall's tau 1.00 over 6 trials" in " ".join(told.split())
 
@@ -413,7 +413,7 @@ def test_a_budget_that_cannot_be_kept_here_does_not_take_the_place_of_the_record
 
     class Refusing(Hands):
         @staticmethod
-        def prepare(_job):
+        def prepare(_context):
             raise UnavailableError("budget.energy_j: no counter")
 
     search(SPEC, tmp_path, Hands(tmp_path))
@@ -436,7 +436,7 @@ def test_images_that_no_network_of_the_space_takes_are_refused_before_the_study_
     assert (
         search(
             replace(SPEC, measurement=MeasurementPlan(image_size=4)), tmp_path, Hands(tmp_path)
-        ).brain.done
+        ).state.done
         == 4
     )
 
@@ -453,12 +453,12 @@ def test_a_search_ends_where_nothing_is_feasible(tmp_path):
         open_search(spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path) as found,
     ):
         assert found.run().startswith("0 of 40 proposed architectures are within the limits")
-    brain = found.engine.brain
+    state = found.engine.state
     least = min(
         (t.evaluation.value("macs"), t.number) for t in recorded(tmp_path) if t.duplicate_of is None
     )
-    assert not brain.front.feasible
-    assert brain.members()[0].evaluation.value("macs") == least[0]
+    assert not state.front.feasible
+    assert state.members()[0].evaluation.value("macs") == least[0]
     assert hands.done == []
 
 
@@ -482,7 +482,7 @@ def test_what_was_never_trained_is_not_offered_for_export(tmp_path, capsys, limi
         with display.live(found):
             found.run()
         display.finished(store)
-        best = (members := found.engine.brain.front.members)[len(members) // 2]
+        best = (members := found.engine.state.front.members)[len(members) // 2]
     told = capsys.readouterr().out
     assert f"nas show s:{best}" in told
     assert ("nas export s" in told) is (limit > 1)
@@ -575,8 +575,8 @@ def test_a_spent_budget_ends_the_search(tmp_path, budget, trials, reason):
             assert found.run() == reason
             assert (
                 store.summary("s").spent
-                == found.engine.brain.spent
-                == Spent(
+                == found.engine.state.spent
+                == Usage(
                     epochs=2 * trials,
                     training_s=18 * trials,
                     validation_s=2 * trials,
@@ -634,8 +634,8 @@ def test_when_the_time_is_spent_no_new_trial_begins(tmp_path):
             ) as found,
         ):
             assert found.run() == "300 s of searching are spent, the study's budget"
-        tried.append(found.engine.brain.architectures)
-        assert not found.engine.brain.running
+        tried.append(found.engine.state.architectures)
+        assert not found.engine.state.running
         clock[0] += timedelta(days=1)
     assert tried == [4, 4]
 

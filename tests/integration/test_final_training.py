@@ -27,7 +27,7 @@ from nas.data import Dataset, load
 from nas.model import build
 from nas.record import ArtifactKind, Store
 from nas.searching.evaluators.classification.full import network_of
-from nas.searching.final import Candidate, left_to_do, teacher_of
+from nas.searching.final import Candidate, missing_trainings, teacher_of
 from nas.searching.launch import open_search
 from nas.training import FullTrainer, Numerics, read_checkpoint
 from workers.local import LocalWorkers
@@ -451,15 +451,15 @@ def test_what_is_asked_for_wrongly_is_told():
 def test_seeds_come_in_turns_and_what_is_recorded_is_left_out():
     """First one of each network, then the second ones; another recipe is another training."""
     candidates = [Candidate(name=name, architecture=None) for name in ("a:b", "c:d")]
-    todo = left_to_do(SPEC, candidates, RECIPE, 2, [])
+    todo = missing_trainings(SPEC, candidates, RECIPE, 2, [])
     assert [candidate.name for candidate, _ in todo] == ["a:b", "c:d"] * 2
     assert len({task.place for _, task in todo}) == len({task.seed for _, task in todo}) == 4
     done = FinalTraining(
         network="a:b", digest=None, recipe=RECIPE, seed=todo[0][1].seed, test_images=1, reached=None
     )
-    assert [c.name for c, _ in left_to_do(SPEC, candidates, RECIPE, 2, [done])] == [
+    assert [c.name for c, _ in missing_trainings(SPEC, candidates, RECIPE, 2, [done])] == [
         "c:d",
         "a:b",
         "c:d",
     ]
-    assert len(left_to_do(SPEC, candidates, replace(RECIPE, epochs=2.0), 2, [done])) == 4
+    assert len(missing_trainings(SPEC, candidates, replace(RECIPE, epochs=2.0), 2, [done])) == 4

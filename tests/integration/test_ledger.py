@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from nas.cli import main
 from nas.core.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec
+from nas.core.units import format_duration
 from nas.measuring.meters.cpu import CpuMeter
 from nas.record import Store
-from nas.report.quantities import duration
 from nas.searching.closing import uncertified
 from nas.searching.evaluators.classification.evaluator import Evaluator
 from nas.searching.launch import open_search
@@ -122,6 +122,6 @@ def test_certifying_and_final_trainings_have_their_joules():
     assert (spent.epochs, spent.energy_j) == (4.0, first.energy_j + second.energy_j)
     assert spent.energy_j == pytest.approx(WATTS * spent.device_s, rel=0.05)
     assert (
-        f"final trainings: 2, 4 epochs, {duration(spent.device_s)} of device time, {spent.energy_j:.3g} J"
+        f"final trainings: 2, 4 epochs, {format_duration(spent.device_s)} of device time, {spent.energy_j:.3g} J"
         in (CliRunner().invoke(main, ["status", "ledger"]).output)
     )

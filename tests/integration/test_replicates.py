@@ -19,11 +19,11 @@ from nas.record import Store
 from nas.report.contents import contents, read
 from nas.searching.launch import open_search
 from nas.searching.replicates import (
-    chosen,
-    kept_for_the_end,
-    left_to_do,
+    final_replicates,
+    missing_trainings,
     open_replicates,
     replicate_seed,
+    select_trials,
 )
 from nas.testing.evaluators import ArithmeticEvaluator
 from workers.local import LocalWorkers
@@ -92,13 +92,13 @@ def replicate(store: Store, todo, study: str = "again", evaluator: str = ARITHME
 
 def test_every_chosen_network_gets_its_seeds_once(store):
     """First one for each, then the second ones; the next call has only more seeds to do."""
-    trials = chosen(store.trials("again"))
-    todo = left_to_do(SPEC, trials, 2)
+    trials = select_trials(store.trials("again"))
+    todo = missing_trainings(SPEC, trials, 2)
     assert [trial.number for trial, _ in todo] == [t.number for t in trials] * 2
     replicate(store, todo)
-    after = chosen(store.trials("again"))
-    assert left_to_do(SPEC, after, 2) == []
-    assert len(left_to_do(SPEC, after, 3)) == len(trials)
+    after = select_trials(store.trials("again"))
+    assert missing_trainings(SPEC, after, 2) == []
+    assert len(missing_trainings(SPEC, after, 3)) == len(trials)
     for trial in after:
         seeds = {replicate.seed for replicate in trial.evaluation.replicates}
         assert len(seeds - {trial.seed}) == 2
@@ -115,7 +115,7 @@ def test_the_search_goes_on_as_if_there_were_none(store):
     stay.
     """
     before = store.trials("again")
-    replicate(store, left_to_do(SPEC, chosen(before), 1))
+    replicate(store, missing_trainings(SPEC, select_trials(before), 1))
     after = store.trials("again")
     assert front(after, SPEC.objectives) == front(before, SPEC.objectives)
     assert [t.evaluation.rungs for t in after] == [t.evaluation.rungs for t in before]
@@ -126,8 +126,10 @@ def test_a_page_shows_means_beside_what_was_searched(store):
     """The error is the mean over the seeds, the rungs are the search's, and the front has a worth
     by fresh seeds.
     """
-    trial = chosen(store.trials("again"), front(store.trials("again"), SPEC.objectives).members)[0]
-    ((_, task),) = left_to_do(SPEC, [trial], 1)
+    trial = select_trials(
+        store.trials("again"), front(store.trials("again"), SPEC.objectives).members
+    )[0]
+    ((_, task),) = missing_trainings(SPEC, [trial], 1)
     first, last = trial.evaluation.rungs
     for rung in (first, replace(last, error=last.error + 0.02)):
         store.add_replicate("again", trial.number, task.seed, rung)
@@ -136,20 +138,20 @@ def test_a_page_shows_means_beside_what_was_searched(store):
     assert shown["trials"]["seeds"][row] == 2
     assert shown["trials"]["values"]["error"][row] == pytest.approx(last.error + 0.01)
     assert [error for _, error, _ in shown["trials"]["rungs"][row]] == [first.error, last.error]
-    assert shown["summary"]["honest"]["replicated"] == 1
-    assert shown["summary"]["honest"]["fresh"] < shown["summary"]["honest"]["searched"]
+    assert shown["summary"]["unbiased"]["replicated"] == 1
+    assert shown["summary"]["unbiased"]["fresh"] < shown["summary"]["unbiased"]["searched"]
 
 
 def test_an_unfinished_replicate_goes_on_at_its_last_rung(store):
     """A rung that is recorded is not trained again."""
-    trial = chosen(store.trials("again"))[0]
-    ((_, task),) = left_to_do(SPEC, [trial], 1)
+    trial = select_trials(store.trials("again"))[0]
+    ((_, task),) = missing_trainings(SPEC, [trial], 1)
     store.add_replicate(
         "again", trial.number, task.seed, replace(trial.evaluation.rungs[0], error=0.125)
     )
-    ((_, task),) = left_to_do(SPEC, [store.trial("again", trial.number)], 1)
+    ((_, task),) = missing_trainings(SPEC, [store.trial("again", trial.number)], 1)
     assert [rung.error for rung in task.evaluation.rungs] == [0.125]
-    replicate(store, left_to_do(SPEC, [store.trial("again", trial.number)], 1))
+    replicate(store, missing_trainings(SPEC, [store.trial("again", trial.number)], 1))
     (found,) = store.trial("again", trial.number).evaluation.replicates
     assert [rung.epochs for rung in found.rungs] == [1, 2]
     assert found.rungs[0].error == 0.125
@@ -165,17 +167,17 @@ def test_a_share_of_the_budget_is_kept_for_fresh_seeds(store):
     assert given.searching == Budget(trials=16, fresh=0.2, epochs=8)
     spec = replace(SPEC, budget=Budget(trials=20, fresh=0.5))
     trials = store.trials("again")
-    members, done = front(trials, SPEC.objectives).members, len(chosen(trials))
-    todo = kept_for_the_end(spec, trials)
+    members, done = front(trials, SPEC.objectives).members, len(select_trials(trials))
+    todo = final_replicates(spec, trials)
     assert len(todo) == done
     first = [trial for trial, _ in todo[: len(members)]]
     assert {trial.number for trial in first} == set(members)
     assert first == sorted(first, key=lambda trial: trial.evaluation.value("error"))
     replicate(store, todo[:1])
-    assert [task.seed for _, task in kept_for_the_end(spec, store.trials("again"))] == [
+    assert [task.seed for _, task in final_replicates(spec, store.trials("again"))] == [
         task.seed for _, task in todo[1:]
     ]
-    assert kept_for_the_end(SPEC, trials) == []
+    assert final_replicates(SPEC, trials) == []
 
 
 class Drawing(ArithmeticEvaluator):
@@ -193,7 +195,7 @@ def test_what_other_seeds_took_is_in_the_ledger(store):
     before = store.summary("again")
     replicate(
         store,
-        left_to_do(SPEC, chosen(store.trials("again"))[:2], 2),
+        missing_trainings(SPEC, select_trials(store.trials("again"))[:2], 2),
         evaluator=f"{__name__}:Drawing",
     )
     known, own = (
@@ -231,23 +233,25 @@ def test_only_complete_originals_can_be_trained_again(store):
     trials = store.trials("again")
     stopped = next(t.number for t in trials if t.state is TrialState.STOPPED)
     with pytest.raises(InvalidValueError, match=f"trial {stopped}, 99 cannot be trained again"):
-        chosen(trials, {stopped, 99})
+        select_trials(trials, {stopped, 99})
 
 
 def test_a_search_and_its_replicates_do_not_run_at_once(store):
     """They would train on the same device, and the one would not know of the other."""
     with store.claim("again"), pytest.raises(StudyConflictError, match="is being searched already"):
-        replicate(store, left_to_do(SPEC, chosen(store.trials("again")), 1))
+        replicate(store, missing_trainings(SPEC, select_trials(store.trials("again")), 1))
 
 
 def test_a_replicate_that_fails_is_told_and_not_recorded(store):
     """The others are; the same call tries it again."""
-    trials = chosen(store.trials("again"))[:2]
+    trials = select_trials(store.trials("again"))[:2]
     with pytest.raises(
         TrialFailedError, match=rf"trial {trials[0].number} with seed \d+: the loss is not finite"
     ):
         replicate(
-            store, left_to_do(SPEC, trials, 1), evaluator="nas.testing.evaluators:FailingEvaluator"
+            store,
+            missing_trainings(SPEC, trials, 1),
+            evaluator="nas.testing.evaluators:FailingEvaluator",
         )
     assert [len(store.trial("again", trial.number).evaluation.replicates) for trial in trials] == [
         0,
@@ -266,9 +270,9 @@ def test_a_replicate_with_the_searchs_seed_is_the_searchs_training(tmp_path):
     """
     search(tmp_path, TRAINED, "nas.searching.evaluators.classification.evaluator:Evaluator")
     with Store.open(tmp_path / "nas.db") as store:
-        trial = chosen(store.trials("trained"))[0]
+        trial = select_trials(store.trials("trained"))[0]
         kept = {path for path in tmp_path.rglob("*.safetensors") if path.exists()}
-        ((_, task),) = left_to_do(TRAINED, [trial], 1)
+        ((_, task),) = missing_trainings(TRAINED, [trial], 1)
         replicate(
             store,
             [(trial, replace(task, seed=trial.seed))],

@@ -17,7 +17,7 @@ from nas.record import Store
 from nas.report import pictures
 from nas.report.contents import Study, read
 from nas.report.page import report
-from nas.searching.evaluators import Job
+from nas.searching.evaluators import StudyContext
 from nas.testing.evaluators import ArithmeticEvaluator
 
 pytestmark = pytest.mark.slow
@@ -188,7 +188,7 @@ def test_five_thousand_trials_open_in_seconds(tab, record, tmp_path):
     """
     with Store.open(record, read_only=True) as store:
         known = store.study("pages")
-    evaluator = ArithmeticEvaluator(Job(spec=known.spec, artifacts="", folder=""))
+    evaluator = ArithmeticEvaluator(StudyContext(spec=known.spec, artifacts="", folder=""))
     trials = [ended(trial, evaluator) for trial in many(5000)]
     path = tmp_path / "report.html"
     path.write_text(

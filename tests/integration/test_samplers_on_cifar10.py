@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.analysis.posterior import honest
+from nas.analysis.posterior import unbiased_hypervolume
 from nas.core.pareto import front
 from nas.record import Store
 
@@ -58,7 +58,9 @@ def test_a_contest_goes_on_and_compares_at_equal_device_seconds(tmp_path):
         assert cells[-2].endswith(
             f"({', '.join(f'{1e6 * hypervolumes[sampler, seed]:.0f}' for seed in (1, 2))})"
         )
-        values = [honest(found[sampler, seed], spec.objectives).fresh for seed in (1, 2)]
+        values = [
+            unbiased_hypervolume(found[sampler, seed], spec.objectives).fresh for seed in (1, 2)
+        ]
         assert cells[-1].endswith(f"({', '.join(f'{1e6 * value:.0f}' for value in values)})")
     with (tmp_path / "results" / "curves.csv").open(newline="") as file:
         last = {

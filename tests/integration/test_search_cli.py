@@ -187,10 +187,10 @@ def test_what_cannot_be_reached_or_found_is_one_line(nas, arguments, words):
 def test_a_metric_of_the_studys_own_is_called_as_the_study_calls_it(nas, tmp_path):
     """Whatever name it gives itself."""
     (tmp_path / "layers.py").write_text(
-        "from nas.core.measurement import Kind, Measurement\nfrom nas.measuring.metrics import Metric, Stage\n"
+        "from nas.core.measurement import Kind, Measurement\nfrom nas.measuring.metrics import Metric, Phase\n"
         "def measure(subject):\n"
         "    return Measurement.counted('layers', '1', sum(s.num_layers for s in subject.architecture.stages))\n"
-        "LAYERS = Metric(name='layers', unit='1', kind=Kind.COUNTED, stage=Stage.COUNTED, measure=measure)\n"
+        "LAYERS = Metric(name='layers', unit='1', kind=Kind.COUNTED, phase=Phase.COUNTED, measure=measure)\n"
     )
     (tmp_path / "study.yaml").write_text(
         "name: tiny\nspace: osa_tiny\nsampler: random\nbudget: {trials: 2}\n"

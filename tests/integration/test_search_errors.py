@@ -87,7 +87,7 @@ def interrupted(folder):
         ) as search,
     ):
         task = search.engine.propose()
-        for event in Evaluator(search.job).steps(task):
+        for event in Evaluator(search.context).steps(task):
             search.engine.report(task.number, event)
             if not isinstance(event, Measured):
                 return folder / "nas-artifacts" / event.rung.checkpoint

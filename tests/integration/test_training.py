@@ -18,7 +18,7 @@ from nas.core.study import AutoPrecision, DataSpec, TrainingSpec
 from nas.data import Dataset, Images, load, split
 from nas.data.cifar import CIFAR10
 from nas.model import build
-from nas.searching.evaluators.classification.evaluator import failing_the_trial, out_of_memory_told
+from nas.searching.evaluators.classification.evaluator import fails_trial, oom_fails_trial
 from nas.training import Numerics, Trainer, choose_numerics, read_checkpoint
 from nas.training.trainer import sgd
 
@@ -388,7 +388,7 @@ def test_a_small_network_gets_most_of_cifar10_right_in_half_an_epoch():
 
 def test_a_network_too_large_for_the_device_fails_its_trial():
     """Whether it is measured or trained: the search goes on without it."""
-    for context in (failing_the_trial, out_of_memory_told):
+    for context in (fails_trial, oom_fails_trial):
         with (
             pytest.raises(
                 TrialFailedError, match="too little memory for this network: CUDA out of memory"

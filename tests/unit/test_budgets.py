@@ -7,22 +7,22 @@ from click.testing import CliRunner
 from nas.cli import main
 from nas.cli.look import spending
 from nas.core.study import Budget, Objective, StudySpec
-from nas.core.trial import Spent, TrialState
+from nas.core.trial import TrialState, Usage
 from nas.record import Summary
 
 FOLDER = Path(__file__).parents[2]
 
-SPENT = Spent(
+SPENT = Usage(
     epochs=12.5, measuring_s=30, training_s=3600, validation_s=120, waiting_s=45, energy_j=None
 )
 
 
-def summary(spent, replicates=0, spent_again=Spent(), **others):  # noqa: B008 - frozen
-    beside = {"engine_j": None, "finals": 0, "spent_finally": Spent(), **others}
+def summary(spent, replicates=0, spent_again=Usage(), **others):  # noqa: B008 - frozen
+    beside = {"engine_j": None, "finals": 0, "spent_finally": Usage(), **others}
     return Summary(
         counts=dict.fromkeys(TrialState, 1),
         repeated=0,
-        untrained=0,
+        skipped=0,
         searched_s=4000,
         spent=spent,
         engine_s=75.0,
@@ -44,14 +44,14 @@ def test_what_is_spent_is_told_without_limits():
 
 def test_what_other_seeds_took_is_told():
     """And how much of the budget is theirs, also before they have begun."""
-    budget, again = Budget(trials=18), Spent(epochs=6, training_s=240, validation_s=12)
+    budget, again = Budget(trials=18), Usage(epochs=6, training_s=240, validation_s=12)
     assert list(spending(budget, summary(SPENT), fresh=0.1))[2:] == [
         "other seeds: 0 trainings, 0 epochs, 0 s of device time; 10 % of the budget, in the end"
     ]
     assert list(spending(budget, summary(SPENT, 2, again)))[2:] == [
         "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time"
     ]
-    assert list(spending(budget, summary(SPENT, 2, again + Spent(energy_j=7.5)), fresh=0.1))[
+    assert list(spending(budget, summary(SPENT, 2, again + Usage(energy_j=7.5)), fresh=0.1))[
         2:
     ] == [
         "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time, 7.5 J; 10 % of the budget, in the end"
@@ -60,7 +60,7 @@ def test_what_other_seeds_took_is_told():
 
 def test_what_final_trainings_took_is_told():
     """Where there are any."""
-    finally_ = Spent(epochs=90, training_s=600, validation_s=1)
+    finally_ = Usage(epochs=90, training_s=600, validation_s=1)
     told = list(spending(Budget(trials=10), summary(SPENT, finals=3, spent_finally=finally_)))
     assert told[2:] == ["final trainings: 3, 90 epochs, 10 min 01 s of device time"]
 
@@ -81,7 +81,7 @@ def test_what_is_left_is_told_of_each_limited_mean():
     """A budget that is passed has nothing left."""
     budget = Budget(trials=10, epochs=20, device_s=3000, energy_j=100, wall_time_s=4600)
     lines = list(
-        spending(budget, summary(SPENT + Spent(energy_j=25.0, measuring_j=10.0), engine_j=1.5))
+        spending(budget, summary(SPENT + Usage(energy_j=25.0, measuring_j=10.0), engine_j=1.5))
     )[1:]
     assert lines == [
         "12.5 epochs, 1 h 02 min of device time, 25 J (10 J of it measuring), 1.5 J more of the engine",
@@ -94,7 +94,7 @@ def test_what_is_left_is_told_of_each_limited_mean():
 
 def test_spent_adds_up():
     """Joules of some and of nobody are those of some."""
-    assert (SPENT + Spent(energy_j=2.0) + Spent(energy_j=1.5)).energy_j == 3.5
+    assert (SPENT + Usage(energy_j=2.0) + Usage(energy_j=1.5)).energy_j == 3.5
     assert (SPENT + SPENT).energy_j is None
     assert (SPENT + SPENT).device_s == 2 * 3750
 

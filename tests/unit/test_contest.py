@@ -166,14 +166,14 @@ def test_hidden_costs_are_told_of_proposed_networks_alone(monkeypatch):
     )
     asked = []
 
-    def passes_over(self, trials, network, costs):
+    def skips(self, trials, network, costs):
         assert set(self.problem.counted(network[None])) == set()
         assert costs == {"ms": table.costs_of(tuple(network))[0]}
         asked.append(real(self, trials, network, costs))
         return asked[-1]
 
-    real = KnownCost.passes_over
-    monkeypatch.setattr(KnownCost, "passes_over", passes_over)
+    real = KnownCost.skips
+    monkeypatch.setattr(KnownCost, "skips", skips)
     found = contest.run(table, "known-cost", seed=0, budget=20, hidden=["ms"])
     assert len(found.networks) == len(found.volumes) == len(found.seconds) == 20
     assert asked.count(False) == 20

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from nas.analysis.finals import newest, ranking, results
+from nas.analysis.finals import latest_results, ranking, results
 from nas.core.architecture import Architecture, OsaStage
 from nas.core.errors import InvalidValueError, StudyFileError
 from nas.core.measurement import Measurement
@@ -83,7 +83,7 @@ def test_recipes_are_not_mixed():
     """Two recipes of one network are two results; the last used one stands for the trial."""
     finals = [*final(0, 0.1, recipe=SHORT), *final(0, 0.05), *final(1, 0.2, recipe=SHORT)]
     assert len(results(finals)) == 3
-    found = newest(finals, TRIALS)
+    found = latest_results(finals, TRIALS)
     assert (found[0].mean, found[1].mean) == (0.05, 0.2)
     assert 2 not in found
     assert ranking(TRIALS, found) is None
@@ -91,7 +91,7 @@ def test_recipes_are_not_mixed():
 
 def test_kendalls_tau_by_hand():
     """Search: 1 < 2 < 0. Final: 1 < 0 < 2. Of three pairs one is turned: tau = (2 - 1) / 3."""
-    found = newest([*final(0, 0.06), *final(1, 0.05), *final(2, 0.08)], TRIALS)
+    found = latest_results([*final(0, 0.06), *final(1, 0.05), *final(2, 0.08)], TRIALS)
     compared = ranking(TRIALS, found)
     assert compared.tau == pytest.approx(1 / 3)
     assert compared.wrong == ((0, 2),)
@@ -113,7 +113,7 @@ def test_the_spread_of_the_seeds_decides_whether_the_search_misled():
             *final(1, 0.02 - 0.5**0.5 / 100, 0.02 + 0.5**0.5 / 100),
             *final(2, error - 0.5**0.5 / 100, error + 0.5**0.5 / 100),
         ]
-        compared = ranking(TRIALS, newest(pairs, TRIALS))
+        compared = ranking(TRIALS, latest_results(pairs, TRIALS))
         assert compared.sure
         return compared.wrong
 
@@ -123,7 +123,9 @@ def test_the_spread_of_the_seeds_decides_whether_the_search_misled():
 
 def test_networks_that_rank_alike_mislead_nobody():
     """Tau is 1, and there is no warning."""
-    compared = ranking(TRIALS, newest([*final(0, 0.3), *final(1, 0.1), *final(2, 0.2)], TRIALS))
+    compared = ranking(
+        TRIALS, latest_results([*final(0, 0.3), *final(1, 0.1), *final(2, 0.2)], TRIALS)
+    )
     assert (compared.tau, compared.wrong) == (1.0, ())
     assert len(list(compared.lines())) == 1
 
@@ -135,7 +137,7 @@ def test_the_front_shows_what_final_training_gave():
     )
     front = ParetoFront(members=(1, 0), hypervolume=None, after=3, feasible=True)
     known = {t.number: t for t in TRIALS}
-    found = newest(final(1, 0.03, 0.01), TRIALS)
+    found = latest_results(final(1, 0.03, 0.01), TRIALS)
     table = list(csv.DictReader(io.StringIO(as_csv(spec, known, front, finals=found))))
     assert [(row["final_error"], row["final_seeds"]) for row in table] == [("0.02", "2"), ("", "")]
     assert (

@@ -289,10 +289,10 @@ def test_a_network_that_is_slower_than_predicted_is_passed_over():
     for passed in (True, True, False):
         number, params, _ = found.ask()
         trial = trained(number, params)
-        assert not found.passes_over(at_latency(trial, 1.0))
-        assert not found.passes_over(at_latency(trial, 0.5))
+        assert not found.skips(at_latency(trial, 1.0))
+        assert not found.skips(at_latency(trial, 0.5))
         slow = at_latency(trial, 20.0)
-        assert found.passes_over(slow) is passed
+        assert found.skips(slow) is passed
         found.tell(replace(slow, state=TrialState.STOPPED) if passed else trial)
 
 
@@ -319,7 +319,7 @@ def test_only_a_surprise_of_a_measurement_passes_a_network_over(monkeypatch):
             ]
         )
         number, params, _ = found.ask()
-        return found.passes_over(at_latency(trained(number, params), times))
+        return found.skips(at_latency(trained(number, params), times))
 
     assert asked(ERROR, LATENCY)
     assert not asked(ERROR, LATENCY, make=samplers.tpe)

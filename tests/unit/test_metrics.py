@@ -13,7 +13,7 @@ from nas.core.errors import InvalidValueError, UnavailableError
 from nas.core.measurement import Kind, MeasurementPlan, Status
 from nas.core.published import published
 from nas.core.study import Objective, StudySpec
-from nas.measuring.metrics import Stage, Subject, check_available
+from nas.measuring.metrics import Phase, Subject, check_available
 from nas.measuring.metrics.counted import MACS, MEMORY_ACCESS_COST, PARAMETERS
 from nas.measuring.metrics.measured import ENERGY, LATENCY, PEAK_MEMORY
 from nas.measuring.metrics.modelled import MODELLED_ENERGY
@@ -40,16 +40,16 @@ def subject():
     )
 
 
-@pytest.mark.parametrize("stage", list(Stage))
-def test_registered_metrics_carry_their_own_name(stage):
+@pytest.mark.parametrize("phase", list(Phase))
+def test_registered_metrics_carry_their_own_name(phase):
     """Each entry point of nas.measuring.metrics is a metric of the name it is registered under; no
-    stage is empty.
+    phase is empty.
     """
     metrics = {name: plugins.load("nas.metrics", name) for name in plugins.names("nas.metrics")}
     assert {name: metric.name for name, metric in metrics.items()} == {
         name: name for name in metrics
     }
-    assert any(metric.stage is stage for metric in metrics.values())
+    assert any(metric.phase is phase for metric in metrics.values())
 
 
 def test_counts_are_the_published_ones(subject):

@@ -13,8 +13,8 @@ from nas.core.errors import UnknownNameError
 from nas.core.measurement import Measurement, MeasurementPlan, Status
 from nas.measuring.rounds import counted
 from nas.measuring.targets import load_target
-from nas.paper.peers import PAPER, PEERS, chosen
-from nas.paper.peers_page import Figure, as_csv, as_page, cells, drawings, paper_cells, row
+from nas.paper.peers import PAPER, PEERS, select_peers
+from nas.paper.peers_page import Estimate, as_csv, as_page, cells, drawings, paper_cells, row
 from nas.paper.scatter import Point, scatter
 
 # parameters in millions, GMACs, memory access cost in millions, activations in millions,
@@ -137,9 +137,9 @@ def test_the_papers_ratio_of_energies_needs_half_the_power():
 
 def test_names_are_found_whatever_their_case():
     """And a wrong one is told with all that there are."""
-    assert [peer.target for peer in chosen(["vovnet-39"])] == ["vovnet39"]
+    assert [peer.target for peer in select_peers(["vovnet-39"])] == ["vovnet39"]
     with pytest.raises(UnknownNameError, match="VoVNet-57"):
-        chosen(["VoVNet-38"])
+        select_peers(["VoVNet-38"])
 
 
 def test_derived_figures_with_their_bounds():
@@ -176,7 +176,7 @@ def test_what_was_not_measured_is_told_and_not_shown():
     """No power without joules, and no number anywhere."""
     none = measured(None, "energy", status=Status.UNAVAILABLE, reason="no counter")
     rows = [made([measured(0.5), none])]
-    assert Figure.of([none]).reason == "unavailable: no counter"
+    assert Estimate.of([none]).reason == "unavailable: no counter"
     assert "energy/frame" not in next(cells(rows))
     assert "no counter" in as_page(rows, "here", datetime.now(UTC))
     assert next(csv.DictReader(io.StringIO(as_csv(rows, "here"))))["power"] == ""

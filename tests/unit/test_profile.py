@@ -24,7 +24,7 @@ from nas.core.study import (
 )
 from nas.data import Dataset, Images
 from nas.measuring.metrics.measured import LATENCY
-from nas.searching.evaluators import Job
+from nas.searching.evaluators import StudyContext
 from nas.searching.evaluators.classification.evaluator import Evaluator, Joules, joules_problem
 from nas.searching.profile import costs_only, members, profile
 from nas.testing.fake_meter import FakeMeter
@@ -150,7 +150,7 @@ def test_a_recipe_that_no_training_can_follow_is_refused_and_a_smaller_batch_is_
     )
 
     def prepared(spec):
-        return Evaluator.prepare(Job(spec=spec, artifacts="", folder=""))
+        return Evaluator.prepare(StudyContext(spec=spec, artifacts="", folder=""))
 
     assert prepared(spec).warnings == (
         "there are only 37 images to train on, so that many are a batch, not 64",
@@ -189,4 +189,4 @@ def test_a_budget_of_joules_is_refused_where_they_cannot_be_told(monkeypatch):
     with pytest.raises(
         UnavailableError, match=r"budget.energy_j: the fake meter has no energy counter"
     ):
-        Evaluator.prepare(Job(spec=spec, artifacts="", folder=""))
+        Evaluator.prepare(StudyContext(spec=spec, artifacts="", folder=""))

@@ -3,7 +3,7 @@
 import pytest
 
 from nas.core.measurement import Measurement, Status
-from nas.report.quantities import duration, quantity, sparkline, with_interval
+from nas.core.units import format_duration, format_quantity, sparkline, with_interval
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from nas.report.quantities import duration, quantity, sparkline, with_interval
 )
 def test_three_digits_with_the_prefix_that_fits(value, unit, text):
     """The unit `1` of counts is not written; beyond the prefixes there are more digits."""
-    assert quantity(value, unit) == text
+    assert format_quantity(value, unit) == text
 
 
 @pytest.mark.parametrize(
@@ -45,19 +45,19 @@ def test_three_digits_with_the_prefix_that_fits(value, unit, text):
 )
 def test_just_below_a_prefix_the_number_still_goes_with_it(value, text):
     """Three digits would round 999.7 to 1000 of the smaller prefix, so a fourth is shown."""
-    assert quantity(value, "s") == text
+    assert format_quantity(value, "s") == text
 
 
 def test_an_error_is_a_share_in_per_cent():
     """Its unit is `1`, as that of a count; its name says which it is."""
-    assert quantity(0.2341, "1", metric="error") == "23.41 %"
-    assert quantity(0.0, "1", metric="error") == "0.00 %"
-    assert quantity(0.2341, "1", metric="parameters") == "234 m"
+    assert format_quantity(0.2341, "1", metric="error") == "23.41 %"
+    assert format_quantity(0.0, "1", metric="error") == "0.00 %"
+    assert format_quantity(0.2341, "1", metric="parameters") == "234 m"
 
 
 def test_no_value_is_a_dash():
     """Also for a share."""
-    assert quantity(None, "s") == quantity(None, "1", metric="error") == "-"
+    assert format_quantity(None, "s") == format_quantity(None, "1", metric="error") == "-"
 
 
 def latency(value, low, high, **others):
@@ -109,7 +109,7 @@ def test_instead_of_a_missing_figure_stands_the_reason():
 )
 def test_a_duration_has_two_units_at_most(seconds, text):
     """Rounded first, so that there are never 60 seconds or minutes."""
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_a_course_is_drawn_from_nothing_to_its_maximum():

@@ -16,7 +16,7 @@ from nas.core.study import Budget, Direction, Objective, RungSpec, StudySpec
 from nas.core.tasks import Measured, Trained
 from nas.core.trial import Rung, TrialState
 from nas.sampling import Proposer
-from nas.searching.state import Brain, Finished, Wait
+from nas.searching.state import Finished, SearchState, Wait
 from search_spaces.osa_tiny import SPACE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -71,33 +71,33 @@ class Study:
         )
         self.proposer = new_proposer(self.spec)
         self.trials = {}
-        self.brain = Brain(
+        self.state = SearchState(
             spec=self.spec, space=SPACE, sampler=self.proposer, trials=[], recall=self.trials.get
         )
         self.proposals = []
         chance = random.Random(5)
         while len(self.proposals) < length:
-            if len(self.brain.running) < chance.choice((1, 3)):
+            if len(self.state.running) < chance.choice((1, 3)):
                 self._propose()
             else:
-                self._work(chance.choice(self.brain.running))
+                self._work(chance.choice(self.state.running))
 
     def _propose(self):
         before = recorded(self.trials.values())
-        trial = self.brain.propose(NOW)
+        trial = self.state.propose(NOW)
         assert not isinstance(trial, Wait | Finished)
         self.proposals.append((before, trial.params))
         self.trials[trial.number] = trial
-        self.brain.learn(trial)
+        self.state.learn(trial)
 
     def _work(self, trial):
         network, number = trial.architecture, trial.number
         if number % 7 == 3:
-            self._learn(self.brain.fail(number, "out of memory", NOW))
+            self._learn(self.state.fail(number, "out of memory", NOW))
         elif not trial.evaluation.measurements:
             counts = count(network, 32, 10)
             self._learn(
-                self.brain.judge(
+                self.state.judge(
                     number,
                     Measured(
                         measurements=(
@@ -113,7 +113,7 @@ class Study:
             epochs = len(trial.evaluation.rungs) + 1
             error = int(network.digest[:4], 16) / 2**16
             self._learn(
-                self.brain.judge(
+                self.state.judge(
                     number,
                     Trained(
                         rung=Rung(
@@ -131,9 +131,9 @@ class Study:
 
     def _learn(self, trial):
         ended = trial.state is not TrialState.RUNNING
-        for each in (trial, *(self.brain.followers(trial) if ended else ())):
+        for each in (trial, *(self.state.followers(trial) if ended else ())):
             self.trials[each.number] = each
-            self.brain.learn(each)
+            self.state.learn(each)
 
 
 @pytest.fixture(scope="module", params=LENGTHS)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nas.analysis.posterior import averaged, honest
+from nas.analysis.posterior import unbiased_hypervolume, with_posterior_means
 from nas.core.architecture import Architecture, OsaStage
 from nas.core.measurement import Measurement
 from nas.core.pareto import Standing, front, standings
@@ -58,7 +58,7 @@ def test_the_mean_over_all_seeds_counts():
     """The front is chosen anew by means; counts stay. Four networks are too few to say what others
     have.
     """
-    means = averaged(TRIALS)
+    means = with_posterior_means(TRIALS)
     assert [t.evaluation.value("error") for t in means] == pytest.approx([0.2, 0.06, 0.15, 0.9])
     assert front(TRIALS, OBJECTIVES).members == (1, 0)
     assert front(means, OBJECTIVES).members == (1, 2, 0)
@@ -67,7 +67,7 @@ def test_the_mean_over_all_seeds_counts():
 
 def test_intervals_are_pooled_and_shrink_with_seeds():
     """Half widths by hand; a share does not leave [0, 1]; a network of one seed has the widest."""
-    figures = [t.evaluation.measurements["error"] for t in averaged(TRIALS)]
+    figures = [t.evaluation.measurements["error"] for t in with_posterior_means(TRIALS)]
     assert figures[0].ci_high - 0.2 == pytest.approx(HALF / 3**0.5, rel=1e-5)
     assert figures[1].ci_high - 0.06 == pytest.approx(HALF / 2**0.5, rel=1e-5)
     assert figures[2].ci_high - 0.15 == pytest.approx(HALF, rel=1e-5)
@@ -83,7 +83,7 @@ def test_intervals_are_pooled_and_shrink_with_seeds():
 def test_spread_makes_memberships_uncertain():
     """Without replicates both members are certain; with them only what no interval reaches is."""
     assert standings(TRIALS, OBJECTIVES)[1] is Standing.CERTAIN
-    known = standings(averaged(TRIALS), OBJECTIVES)
+    known = standings(with_posterior_means(TRIALS), OBJECTIVES)
     assert known == {
         0: Standing.CERTAIN,
         1: Standing.PROBABLE,
@@ -95,8 +95,8 @@ def test_spread_makes_memberships_uncertain():
 def test_without_replicates_nothing_changes():
     """Neither values nor intervals."""
     single = [replace(t, evaluation=replace(t.evaluation, replicates=())) for t in TRIALS]
-    assert averaged(single) == single
-    assert honest(single, OBJECTIVES) is None
+    assert with_posterior_means(single) == single
+    assert unbiased_hypervolume(single, OBJECTIVES) is None
 
 
 def test_the_best_of_many_is_drawn_towards_networks_of_its_size():
@@ -119,7 +119,7 @@ def test_the_best_of_many_is_drawn_towards_networks_of_its_size():
         )
         for t in trials
     ]
-    found = averaged(trials)
+    found = with_posterior_means(trials)
     means = np.array([t.evaluation.value("error") for t in found])
     ends = np.array(
         [
@@ -144,7 +144,7 @@ def test_the_honest_hypervolume_knows_no_lucky_seed():
     """Unions of rectangles by hand: as searched (0.9 x 8 and 0.05 x 6), by fresh means (0.75 x 8
     and 0.18 x 6).
     """
-    found = honest(TRIALS, OBJECTIVES)
+    found = unbiased_hypervolume(TRIALS, OBJECTIVES)
     assert (found.members, found.replicated) == (2, 2)
     assert found.searched == pytest.approx(0.9 * 8 + 0.05 * 6)
     assert found.fresh == pytest.approx(0.75 * 8 + 0.18 * 6)
@@ -152,7 +152,7 @@ def test_the_honest_hypervolume_knows_no_lucky_seed():
 
 def test_a_front_member_without_fresh_seeds_counts_in_neither():
     """Else the two would not be of the same networks."""
-    found = honest(
+    found = unbiased_hypervolume(
         [TRIALS[0], replace(TRIALS[1], evaluation=replace(TRIALS[1].evaluation, replicates=()))],
         OBJECTIVES,
     )
@@ -162,4 +162,6 @@ def test_a_front_member_without_fresh_seeds_counts_in_neither():
 
 def test_a_terminal_tells_how_many_seeds():
     """With the interval, in per cent."""
-    assert cells(OBJECTIVES[:1], averaged(TRIALS)[0]) == ["20.00 %  [4.92 % to 35.08 %], 3 seeds"]
+    assert cells(OBJECTIVES[:1], with_posterior_means(TRIALS)[0]) == [
+        "20.00 %  [4.92 % to 35.08 %], 3 seeds"
+    ]

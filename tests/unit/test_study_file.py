@@ -7,7 +7,8 @@ import pytest
 from nas.core import plugins
 from nas.core.errors import StudyFileError
 from nas.core.study import AutoPrecision, Direction, Objective
-from nas.searching.study_file import parse_study, quantity, read_study
+from nas.core.units import parse_quantity
+from nas.searching.study_file import parse_study, read_study
 
 GOOD = """
 name: first
@@ -298,6 +299,6 @@ def test_an_object_of_another_kind_is_refused_before_anything_runs(tmp_path, lin
 def test_quantities_carry_units(text, unit, value):
     if value is None:
         with pytest.raises(ValueError, match="no quantity"):
-            quantity(text, unit)
+            parse_quantity(text, unit)
     else:
-        assert quantity(text, unit) == value  # to the last bit
+        assert parse_quantity(text, unit) == value  # to the last bit

@@ -14,8 +14,8 @@ from nas.cli.options import THREADS
 from nas.core import plugins
 from nas.core.study import Budget, Objective, RungSpec, StudySpec, WorkersSpec
 from nas.core.trial import Trial, TrialState
+from nas.core.units import format_duration
 from nas.record import Store
-from nas.report.quantities import duration
 from nas.searching.launch import open_search
 
 
@@ -76,7 +76,7 @@ def engine(trials: int, kind: str, count: int, sampler: str, database: str | Non
                 listener=lambda trial: mark() if _ended(trial) else None,
             ) as found,
         ):
-            before = found.engine.brain.architectures
+            before = found.engine.state.architectures
             mark()
             found.run()
     done, taken = len(times) - 1, times[-1] - times[0]
@@ -86,7 +86,7 @@ def engine(trials: int, kind: str, count: int, sampler: str, database: str | Non
     )
     if done:
         click.echo(
-            f"{done} trials of 3 events: {duration(taken)}, {1000 * taken / done:.1f} ms per trial; driver "
+            f"{done} trials of 3 events: {format_duration(taken)}, {1000 * taken / done:.1f} ms per trial; driver "
             f"{memory[-1]:.0f} MB at the end"
         )
     if done >= 10:

@@ -54,7 +54,7 @@ class DeviceState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class Disturbance:
     """Why what was measured meanwhile has no value."""
 
     status: Status
@@ -101,7 +101,7 @@ class Watch:
         self._look()
         self._begin_s = self._device.time_s()
 
-    def problem(self, since_s: float | None = None) -> Problem | None:
+    def problem(self, since_s: float | None = None) -> Disturbance | None:
         """What spoils a measurement since then, else since `begin`; None where nothing does. Takes
         a last look.
         """
@@ -159,7 +159,7 @@ class Watch:
             }
         }
 
-    def neighbour(self) -> Problem | None:
+    def neighbour(self) -> Disturbance | None:
         """Who works on the device while this process does not; to be asked before a measurement.
 
         Waits for up to 1.5 s, only where the driver does not tell processes apart.
@@ -171,7 +171,7 @@ class Watch:
         end_s = self._device.time_s() + SETTLE_S
         while busy := self._device.busy_percent():
             if self._device.time_s() > end_s:
-                return Problem(
+                return Disturbance(
                     status=Status.CONTENDED,
                     reason=f"the device is {busy} % busy though nothing of this "
                     "program runs; stop the others and measure again",
@@ -200,11 +200,11 @@ class Watch:
         return earlier[-1] if earlier else None
 
 
-def _slowdown(looks: list[DeviceState]) -> Problem | None:
+def _slowdown(looks: list[DeviceState]) -> Disturbance | None:
     slowed = Counter(name for look in looks for name in look.slowed or ())
     if slowed:
         name, count = slowed.most_common(1)[0]
-        return Problem(
+        return Disturbance(
             status=Status.THROTTLED,
             reason=f"the device slowed itself down: {name} in {count} of "
             f"{len(looks)} looks{_warmth(looks)}",
@@ -215,7 +215,7 @@ def _slowdown(looks: list[DeviceState]) -> Problem | None:
         and min(clocks) < (1 - MAX_CLOCK_CHANGE) * max(clocks)
         and not any(look.power_capped for look in looks)
     ):
-        return Problem(
+        return Disturbance(
             status=Status.THROTTLED,
             reason=f"the device's clock moved between {min(clocks)} and "
             f"{max(clocks)} MHz{_warmth(looks)}",
@@ -228,7 +228,7 @@ def _warmth(looks: list[DeviceState]) -> str:
     return f", at up to {max(known)} °C" if known else ""
 
 
-def _contention(looks: list[DeviceState], before: frozenset[int] | None) -> Problem | None:
+def _contention(looks: list[DeviceState], before: frozenset[int] | None) -> Disturbance | None:
     busy: Counter[int] = Counter()
     for look in looks:
         for program, percent in (look.busy or {}).items():
@@ -237,14 +237,14 @@ def _contention(looks: list[DeviceState], before: frozenset[int] | None) -> Prob
         shares = ", ".join(
             f"process {program} used up to {percent} % of it" for program, percent in busy.items()
         )
-        return Problem(
+        return Disturbance(
             status=Status.CONTENDED,
             reason=f"the device worked for others: {shares}; stop them and measure again",
         )
     known = before if before is not None else next((look.programs for look in looks), None)
     came = {program for look in looks for program in look.programs or ()} - (known or frozenset())
     if came and known is not None:
-        return Problem(
+        return Disturbance(
             status=Status.CONTENDED,
             reason=f"started on the device meanwhile: process {', '.join(map(str, sorted(came)))}",
         )

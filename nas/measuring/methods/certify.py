@@ -56,7 +56,7 @@ from nas.core.errors import UnavailableError
 from nas.core.measurement import Device, Measurement, MeasurementPlan, Status
 from nas.measuring.meters import HostLoad, Meter
 from nas.measuring.meters.energy import POWER_WAYS
-from nas.measuring.meters.watch import Problem, Span
+from nas.measuring.meters.watch import Disturbance, Span
 from nas.measuring.methods.interval import mean_interval, median_interval
 from nas.measuring.methods.timing import (
     MAX_NEIGHBOUR_SHARE,
@@ -73,7 +73,7 @@ MIN_BLOCKS = 3
 WIDENING = 1.3
 LOOK_S = 0.5
 """Long enough to see neighbours by the kernel's clock tick of 10 ms."""
-UNTIMED = Problem(status=Status.CONTENDED, reason="other processes held the cores")
+UNTIMED = Disturbance(status=Status.CONTENDED, reason="other processes held the cores")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ class _Candidate:
     pairs: list[float] = field(default_factory=list)
     figures: list[float] = field(default_factory=list)
     clocks: list[float] = field(default_factory=list)
-    rejected: list[Problem] = field(default_factory=list)
+    rejected: list[Disturbance] = field(default_factory=list)
     spent_s: float = 0.0
 
     @property
@@ -387,25 +387,25 @@ class _Session:
         after: _Segment,
         neighbours: str,
         clocks: tuple[float, float] | None,
-    ) -> Problem | None:
+    ) -> Disturbance | None:
         """Why a cycle does not count; None where it does. A change of pace is put down to busy
         neighbours.
         """
         if before.figure is None or middle.figure is None or after.figure is None:
             return UNTIMED
         if self.rule.alone and neighbours:
-            return Problem(status=Status.CONTENDED, reason=neighbours)
+            return Disturbance(status=Status.CONTENDED, reason=neighbours)
         change = abs(after.figure - before.figure) / ((after.figure + before.figure) / 2)
         if change <= self.rule.max_reference_change:
             return self._clocks_apart(clocks, (before.span, middle.span, after.span))
         reason = f"the reference changed by {change:.1%}"
         if neighbours:
-            return Problem(status=Status.CONTENDED, reason=f"{reason} while {neighbours}")
-        return Problem(status=Status.THROTTLED, reason=reason)
+            return Disturbance(status=Status.CONTENDED, reason=f"{reason} while {neighbours}")
+        return Disturbance(status=Status.THROTTLED, reason=reason)
 
     def _clocks_apart(
         self, clocks: tuple[float, float] | None, spans: Sequence[Span]
-    ) -> Problem | None:
+    ) -> Disturbance | None:
         """A candidate that ran at another clock than the reference, where that was not for its
         power.
         """
@@ -415,7 +415,7 @@ class _Session:
             or self.meter.watch.power_capped(spans)
         ):
             return None
-        return Problem(
+        return Disturbance(
             status=Status.THROTTLED,
             reason=f"the device's clock was {clocks[0]:.0f} MHz on average, and "
             f"{clocks[1]:.0f} MHz with the reference",

@@ -13,7 +13,7 @@ from typing import Concatenate, ParamSpec
 
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.measuring.meters import Meter
-from nas.measuring.meters.watch import Problem
+from nas.measuring.meters.watch import Disturbance
 
 P = ParamSpec("P")
 Run = Callable[[], object]
@@ -52,7 +52,7 @@ def watched(take: Take[P]) -> Take[P]:
     return taken
 
 
-def _without_value(figure: Measurement, problem: Problem, tries: int) -> Measurement:
+def _without_value(figure: Measurement, problem: Disturbance, tries: int) -> Measurement:
     return replace(
         figure,
         value=None,

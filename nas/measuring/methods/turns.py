@@ -79,7 +79,7 @@ class Turns:
         """Segments of the network that has the fewest."""
         return min(map(self.which.count, range(self.count)))
 
-    def figures(self) -> list["Figure"]:
+    def figures(self) -> list["Fit"]:
         """Of every network; each needs `LEAST_FIGURES` segments."""
         which, logs = np.array(self.which), np.array(self.logs)
         level = np.array([np.median(logs[which == network]) for network in range(self.count)])
@@ -102,13 +102,13 @@ class Turns:
             beside[index - 1].append(pace[index])
         alone = [float(np.mean(around)) if around else 0.0 for around in beside]
         return [
-            Figure(log=float(fitted[network]), said=(logs - alone)[which == network])
+            Fit(log=float(fitted[network]), said=(logs - alone)[which == network])
             for network in range(self.count)
         ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class Fit:
     """The logarithm of a network's seconds, and what each of its segments says of it once those
     beside it have said the pace.
     """
@@ -200,7 +200,7 @@ def _over(turns: Turns, rounds: int, spent_s: float, plan: MeasurementPlan) -> b
 
 def _measured(
     figure: Callable[..., Measurement],
-    one: Figure,
+    one: Fit,
     plan: MeasurementPlan,
     crowd: str,
     details: Mapping[str, Any],

@@ -1,7 +1,7 @@
 """What can be known of an architecture: one `Metric` each, found by name in the entry-point group
 `nas.metrics`.
 
-A metric has a stage: *counted* ones are arithmetic, *measured* ones need the device and no trained
+A metric has a phase: *counted* ones are arithmetic, *measured* ones need the device and no trained
 weights, *trained* ones come from the rungs. So the cheap ones come first, and a network over a
 limit is never trained.
 """
@@ -25,7 +25,7 @@ from nas.model import build
 CALIBRATION_IMAGES = 4
 
 
-class Stage(StrEnum):
+class Phase(StrEnum):
     """When in a trial a metric is known."""
 
     COUNTED = "counted"
@@ -103,14 +103,14 @@ class Metric:
     """A quantity that a study can optimise or limit, in the SI unit `unit` ("1" for counts and
     shares).
 
-    `measure` gives its figure for a subject; for the stage `trained` it is not called. `obstacle`
+    `measure` gives its figure for a subject; for the phase `trained` it is not called. `obstacle`
     says why this machine cannot measure it under a plan and what to change, None where it can.
     """
 
     name: str
     unit: str
     kind: Kind
-    stage: Stage
+    phase: Phase
     direction: Direction = Direction.MINIMIZE
     measure: Callable[[Subject], Measurement] = _never_measured
     obstacle: Callable[[Meter, MeasurementPlan], str | None] = _always_available

@@ -2,7 +2,7 @@
 
 from nas.core.complexity import Complexity, count
 from nas.core.measurement import Kind, Measurement
-from nas.measuring.metrics import Metric, Stage, Subject
+from nas.measuring.metrics import Metric, Phase, Subject
 
 
 def _counts(subject: Subject) -> Complexity:
@@ -15,7 +15,7 @@ def _metric(name: str) -> Metric:
     def measure(subject: Subject) -> Measurement:
         return Measurement.counted(name, "1", float(getattr(_counts(subject), name)))
 
-    return Metric(name=name, unit="1", kind=Kind.COUNTED, stage=Stage.COUNTED, measure=measure)
+    return Metric(name=name, unit="1", kind=Kind.COUNTED, phase=Phase.COUNTED, measure=measure)
 
 
 PARAMETERS = _metric("parameters")

@@ -7,7 +7,7 @@ from nas.measuring import methods
 from nas.measuring.meters import Meter
 from nas.measuring.meters.host import affinity
 from nas.measuring.methods import plan_problem, prepare
-from nas.measuring.metrics import Metric, Stage, Subject
+from nas.measuring.metrics import Metric, Phase, Subject
 
 
 def _latency(subject: Subject) -> Measurement:
@@ -53,7 +53,7 @@ LATENCY = Metric(
     name="latency",
     unit="s",
     kind=Kind.MEASURED,
-    stage=Stage.MEASURED,
+    phase=Phase.MEASURED,
     measure=_latency,
     obstacle=_obstacle,
 )
@@ -61,7 +61,7 @@ ENERGY = Metric(
     name="energy",
     unit="J",
     kind=Kind.MEASURED,
-    stage=Stage.MEASURED,
+    phase=Phase.MEASURED,
     measure=_energy,
     obstacle=_energy_obstacle,
 )
@@ -69,7 +69,7 @@ PEAK_MEMORY = Metric(
     name="peak_memory",
     unit="B",
     kind=Kind.MEASURED,
-    stage=Stage.MEASURED,
+    phase=Phase.MEASURED,
     measure=_peak_memory,
     obstacle=_memory_obstacle,
 )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from nas.core.complexity import layers
 from nas.core.measurement import Kind, Measurement, Precision
-from nas.measuring.metrics import Metric, Stage, Subject
+from nas.measuring.metrics import Metric, Phase, Subject
 
 MODEL = "horowitz2014-45nm/1"
 DRAM_J = 160e-12
@@ -69,6 +69,6 @@ MODELLED_ENERGY = Metric(
     name="modelled_energy",
     unit="J",
     kind=Kind.MODELLED,
-    stage=Stage.COUNTED,
+    phase=Phase.COUNTED,
     measure=_modelled_energy,
 )

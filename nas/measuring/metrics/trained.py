@@ -1,7 +1,7 @@
 """Metrics that come from training."""
 
 from nas.core.measurement import Kind
-from nas.measuring.metrics import Metric, Stage
+from nas.measuring.metrics import Metric, Phase
 
-ERROR = Metric(name="error", unit="1", kind=Kind.MEASURED, stage=Stage.TRAINED)
+ERROR = Metric(name="error", unit="1", kind=Kind.MEASURED, phase=Phase.TRAINED)
 """Share of wrong answers on the validation images, that of a trial's last rung."""

@@ -331,11 +331,11 @@
   function drawTiles() {
     const s = data.summary, states = Object.entries(s.states).filter(([, n]) => n).map(([state, n]) => `${n} ${state}`).join(", ");
     const tile = (big, small) => make("div", { className: "tile" }, make("b", {}, big), make("span", {}, small));
-    const tried = Object.values(s.states).reduce((a, b) => a + b, 0) - s.untrained;
-    const untrained = s.untrained ? `; ${s.untrained} of them not trained and not counted` : "";
-    fill("tiles", tile(`${tried} of ${s.budget}`, `architectures: ${states || "none yet"}${untrained}`), tile(String(s.front), s.feasible ? "on the front" : "least violating; nothing is feasible yet"),
-      tile(s.hypervolume === null ? "–" : s.hypervolume.toPrecision(4), s.honest ? "hypervolume as it was searched" : "hypervolume"),
-      ...(s.honest?.fresh ? [tile(s.honest.fresh.toPrecision(4), `by fresh seeds, of ${s.honest.replicated} of ${s.honest.members} members (${s.honest.searched.toPrecision(4)} as searched)`)] : []),
+    const tried = Object.values(s.states).reduce((a, b) => a + b, 0) - s.skipped;
+    const skipped = s.skipped ? `; ${s.skipped} of them not trained and not counted` : "";
+    fill("tiles", tile(`${tried} of ${s.budget}`, `architectures: ${states || "none yet"}${skipped}`), tile(String(s.front), s.feasible ? "on the front" : "least violating; nothing is feasible yet"),
+      tile(s.hypervolume === null ? "–" : s.hypervolume.toPrecision(4), s.unbiased ? "hypervolume as it was searched" : "hypervolume"),
+      ...(s.unbiased?.fresh ? [tile(s.unbiased.fresh.toPrecision(4), `by fresh seeds, of ${s.unbiased.replicated} of ${s.unbiased.members} members (${s.unbiased.searched.toPrecision(4)} as searched)`)] : []),
       ...data.objectives.map(({ metric, direction }) => {
         const of = T.number.map((_, i) => i).filter((i) => T.front[i] && value(i, metric) !== null), sign = direction === "maximize" ? -1 : 1;
         const best = of.length ? of.reduce((a, b) => sign * value(a, metric) <= sign * value(b, metric) ? a : b) : null;

@@ -7,11 +7,11 @@ from typing import Any
 from urllib.parse import quote
 
 from nas.core.trial import Trial
+from nas.core.units import format_duration, format_quantity, with_interval
 from nas.record import StudyRecord
 from nas.report.contents import Study
 from nas.report.export_command import export_command
 from nas.report.page import embedded, page, trusted
-from nas.report.quantities import duration, quantity, with_interval
 from nas.report.svg import draw_svg
 
 
@@ -80,7 +80,7 @@ def _figures(trial: Trial) -> list[tuple[str, str]]:
     rungs = [
         (
             f"error after {rung.epochs:g} epochs",
-            f"{quantity(rung.error, '1', metric='error')} ({duration(rung.train_s)} of training)",
+            f"{format_quantity(rung.error, '1', metric='error')} ({format_duration(rung.train_s)} of training)",
         )
         for rung in trial.evaluation.rungs
     ]

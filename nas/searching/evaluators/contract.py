@@ -41,7 +41,7 @@ class Preparation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class StudyContext:
     """A study as its workers see it.
 
     `artifacts` is the folder of checkpoints, `folder` the study file's folder (on the import path
@@ -60,15 +60,15 @@ class Evaluates(Protocol):
     """An evaluator is built once per worker process and then given one task after the other."""
 
     @classmethod
-    def prepare(cls, job: Job) -> Preparation:
+    def prepare(cls, context: StudyContext) -> Preparation:
         """Find the data, check what this machine can measure, choose the number formats; where the
-        job has a preparation already (a study that goes on), keep to it and only check that it
+        context has a preparation already (a study that goes on), keep to it and only check that it
         still holds.
 
         Raises a `NasError` that says what to change where the study cannot run here.
         """
 
-    def __init__(self, job: Job) -> None: ...
+    def __init__(self, context: StudyContext) -> None: ...
 
     def steps(self, task: Any) -> Iterator[Event]:
         """Do a task; the search's are `Task`: measure, then train rung by rung, skipping what

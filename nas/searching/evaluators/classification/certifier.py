@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nas.core.errors import NasError
-from nas.core.tasks import Measured, Together
+from nas.core.tasks import CertifyTask, Measured
 from nas.core.trial import CERTIFIED
 from nas.measuring.meters import find_meter
 from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods.certify import Cycles
 from nas.measuring.metrics import seeded_network
 from nas.measuring.metrics.certified import certified
-from nas.searching.evaluators.classification.evaluator import Joules, failing_the_trial
-from nas.searching.evaluators.contract import Job, Preparation
+from nas.searching.evaluators.classification.evaluator import Joules, fails_trial
+from nas.searching.evaluators.contract import Preparation, StudyContext
 
 
 class Certifier:
@@ -26,23 +26,23 @@ class Certifier:
     cycles: Cycles | None = None
 
     @classmethod
-    def prepare(cls, job: Job) -> Preparation:
+    def prepare(cls, context: StudyContext) -> Preparation:
         """Nothing more than the study needed."""
-        if job.preparation is None:
+        if context.preparation is None:
             raise NasError(
-                f"study {job.spec.name!r} was never prepared, so there is nothing to certify"
+                f"study {context.spec.name!r} was never prepared, so there is nothing to certify"
             )
-        return job.preparation
+        return context.preparation
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, context: StudyContext) -> None:
         self._spec, self._plan, self._classes = (
-            job.spec,
-            job.spec.measurement,
-            len(self.prepare(job).classes),
+            context.spec,
+            context.spec.measurement,
+            len(self.prepare(context).classes),
         )
-        self._energy = any(objective.metric == "energy" for objective in job.spec.objectives)
+        self._energy = any(objective.metric == "energy" for objective in context.spec.objectives)
 
-    def steps(self, task: Together) -> Iterator[Measured]:
+    def steps(self, task: CertifyTask) -> Iterator[Measured]:
         """Latency of each network, and joules where they are an objective, one network after
         another.
         """
@@ -53,7 +53,7 @@ class Certifier:
         with (
             find_meter() as meter,
             DeviceLock(meter.device.identity).exclusive(),
-            failing_the_trial(),
+            fails_trial(),
         ):
             started, joules = time.perf_counter(), Joules(meter, self._spec)
             found = certified(networks, self._plan, meter, cycles=self.cycles, energy=self._energy)

@@ -30,9 +30,9 @@ from nas.core.trial import Rung
 from nas.data import Dataset, Images, load, resolve, split
 from nas.measuring.meters import Meter, find_meter
 from nas.measuring.meters.lock import DeviceLock
-from nas.measuring.metrics import Metric, Stage, Subject, check_available, find_metric
+from nas.measuring.metrics import Metric, Phase, Subject, check_available, find_metric
 from nas.model import build
-from nas.searching.evaluators.contract import Job, Preparation
+from nas.searching.evaluators.contract import Preparation, StudyContext
 from nas.training import Numerics, Trainer, choose_numerics, keep_memory
 from nas.training.schedule import steps_between
 
@@ -60,20 +60,20 @@ CIFAR space.
 
 class Evaluator:
     """Keeps data, meter and settings warm in one process; evaluates one task after the other.
-    `told_waiting` is called with each contended figure that is tried again after a pause.
+    `on_wait` is called with each contended figure that is tried again after a pause.
     """
 
     @classmethod
-    def prepare(cls, job: Job) -> Preparation:
+    def prepare(cls, context: StudyContext) -> Preparation:
         """Find or download the data, check every metric, time the number formats; or check what was
         prepared before.
 
         Raises `DataNotFoundError`, `UnavailableError` with one line for each objective this machine
         cannot give, or `InvalidValueError` where no network could be trained as asked.
         """
-        spec, known = job.spec, job.preparation
+        spec, known = context.spec, context.preparation
         with find_meter() as meter:
-            problems = check_available(metrics_of(job), meter, spec.measurement)
+            problems = check_available(metrics_of(context), meter, spec.measurement)
             untold = joules_problem(meter, spec) if spec.budget.energy_j is not None else None
             problems += [f"budget.energy_j: {untold}"] if untold else []
             if problems:
@@ -106,16 +106,16 @@ class Evaluator:
             numerics={**numerics.to_dict(), "figures": [figure.to_dict() for figure in figures]},
         )
 
-    def __init__(self, job: Job) -> None:
-        if job.preparation is None:
+    def __init__(self, context: StudyContext) -> None:
+        if context.preparation is None:
             raise NasError("the study is not prepared")
-        self._job, self._spec, self._prepared = job, job.spec, job.preparation
+        self._context, self._spec, self._prepared = context, context.spec, context.preparation
         chosen = dict(self._prepared.numerics)
         chosen.pop("figures", None)
         self._numerics = Numerics(**chosen) if chosen else Numerics()
         self._meter = find_meter()
         self._lock = DeviceLock(self._meter.device.identity)
-        self.told_waiting: Callable[[Measurement], object] = lambda _: None
+        self.on_wait: Callable[[Measurement], object] = lambda _: None
         keep_memory()
 
     def steps(self, task: Task) -> Iterator[Event]:
@@ -132,11 +132,13 @@ class Evaluator:
                 before_j = until_j
 
     def _work(self, task: Task) -> Iterator[Event]:
-        missing = [m for m in metrics_of(self._job) if m.name not in task.evaluation.measurements]
-        for stage in (Stage.COUNTED, Stage.MEASURED):
-            wanted = [metric for metric in missing if metric.stage is stage]
+        missing = [
+            m for m in metrics_of(self._context) if m.name not in task.evaluation.measurements
+        ]
+        for phase in (Phase.COUNTED, Phase.MEASURED):
+            wanted = [metric for metric in missing if metric.phase is phase]
             if wanted:
-                yield self._measured(task, wanted, alone=stage is Stage.MEASURED)
+                yield self._measured(task, wanted, alone=phase is Phase.MEASURED)
         rungs = task.evaluation.rungs
         if self._spec.needs_training and (
             not rungs or rungs[-1].epochs < self._spec.rungs.epochs[-1]
@@ -150,7 +152,7 @@ class Evaluator:
             meter=self._meter,
             num_classes=len(self._prepared.classes),
         )
-        with failing_the_trial():
+        with fails_trial():
             if not alone:
                 return Measured(
                     measurements=tuple(metric.measure(subject) for metric in metrics), seconds=0.0
@@ -160,13 +162,13 @@ class Evaluator:
 
         def measure() -> tuple[Measurement, ...]:
             nonlocal seconds
-            with self._lock.exclusive(), failing_the_trial():
+            with self._lock.exclusive(), fails_trial():
                 started = time.perf_counter()
                 figures = tuple(metric.measure(subject) for metric in metrics)
                 seconds += time.perf_counter() - started
             return figures
 
-        figures = patiently(measure, self.told_waiting)
+        figures = retry_while_contended(measure, self.on_wait)
         return Measured(
             measurements=figures,
             seconds=seconds,
@@ -181,7 +183,7 @@ class Evaluator:
         done = 0.0
         if task.evaluation.rungs:
             last = task.evaluation.rungs[-1]
-            with failing_the_trial():
+            with fails_trial():
                 done = trainer.load(self._artifacts / str(last.checkpoint), digest)
         for epochs in self._spec.rungs.epochs:
             if epochs > done:
@@ -200,7 +202,7 @@ class Evaluator:
 
     def _rung(self, trainer: Trainer, start: float, end: float) -> Rung:
         """One rung, sharing the device: the lock is held while training only, not between rungs."""
-        with self._lock.training(self._meter.synchronize) as share, out_of_memory_told():
+        with self._lock.training(self._meter.synchronize) as share, oom_fails_trial():
             trainer.step_aside = share.step_aside
             return trainer.run(start, end)
 
@@ -225,7 +227,7 @@ class Evaluator:
 
     @property
     def _artifacts(self) -> Path:
-        return Path(self._job.artifacts)
+        return Path(self._context.artifacts)
 
     @cached_property
     def _images(self) -> tuple[Dataset, Images, Images]:
@@ -294,19 +296,19 @@ def _check_training(spec: StudySpec, data: DataSpec, images: Images) -> list[str
 
 
 @contextmanager
-def failing_the_trial() -> Iterator[None]:
+def fails_trial() -> Iterator[None]:
     """For work whose mistakes are this architecture's: no image is left for it, its checkpoint is
     damaged.
     """
     try:
-        with out_of_memory_told():
+        with oom_fails_trial():
             yield
     except (CorruptFileError, InvalidValueError) as error:
         raise TrialFailedError(str(error)) from error
 
 
 @contextmanager
-def out_of_memory_told() -> Iterator[None]:
+def oom_fails_trial() -> Iterator[None]:
     """A network too large for the device fails its trial."""
     try:
         yield
@@ -316,25 +318,25 @@ def out_of_memory_told() -> Iterator[None]:
         ) from error
 
 
-def patiently(
+def retry_while_contended(
     measure: Callable[[], tuple[Measurement, ...]],
-    told_waiting: Callable[[Measurement], object] = lambda _: None,
+    on_wait: Callable[[Measurement], object] = lambda _: None,
 ) -> tuple[Measurement, ...]:
     """What `measure` gives, tried again after pauses as long as others use the device. Before each
-    pause `told_waiting` is called with the first figure that is waited for.
+    pause `on_wait` is called with the first figure that is waited for.
     """
     for pause_s in PATIENCE_S:
         figures = measure()
         contended = next((figure for figure in figures if figure.status is Status.CONTENDED), None)
         if contended is None:
             return figures
-        told_waiting(contended)
+        on_wait(contended)
         time.sleep(pause_s)
     return measure()
 
 
-def metrics_of(job: Job) -> list[Metric]:
+def metrics_of(context: StudyContext) -> list[Metric]:
     """The metrics that are counted or measured for every trial of the study."""
-    names = dict.fromkeys((*ALWAYS, *(objective.metric for objective in job.spec.objectives)))
+    names = dict.fromkeys((*ALWAYS, *(objective.metric for objective in context.spec.objectives)))
     metrics = [find_metric(name) for name in names]
-    return [metric for metric in metrics if metric.stage is not Stage.TRAINED]
+    return [metric for metric in metrics if metric.phase is not Phase.TRAINED]

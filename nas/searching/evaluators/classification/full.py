@@ -15,14 +15,14 @@ import torch
 from torch import nn
 
 from nas.core.errors import NasError
-from nas.core.tasks import Advanced, Event, FinalTask, Judged, Weights
+from nas.core.tasks import EpochDone, Event, FinalTask, Tested, Weights
 from nas.core.trial import Rung
 from nas.data import Dataset, Images, load
 from nas.model import build
 from nas.searching.evaluators.classification.evaluator import (
     Joules,
-    failing_the_trial,
-    out_of_memory_told,
+    fails_trial,
+    oom_fails_trial,
 )
 from nas.searching.evaluators.classification.replicator import Replicator
 from nas.training import FullTrainer, read_checkpoint
@@ -36,24 +36,24 @@ class FullEvaluator(Replicator):
     what seconds are counted of: whole epochs and judging.
     """
 
-    def steps(self, task: FinalTask) -> Iterator[Event | Advanced]:  # type: ignore[override]
+    def steps(self, task: FinalTask) -> Iterator[Event | EpochDone]:  # type: ignore[override]
         """Train epoch by epoch, then judge on the test images, which are read at that moment."""
         torch.manual_seed(task.seed)
         trainer, identity = self._full_trainer(task), identity_of(task)
-        going = self._artifacts / task.going
-        with failing_the_trial():
-            if going.exists():
-                trainer.load(going, identity)
+        resume_file = self._artifacts / task.resume_file
+        with fails_trial():
+            if resume_file.exists():
+                trainer.load(resume_file, identity)
         while trainer.epochs < task.recipe.epochs:
             with self._shared(trainer):
                 trainer.advance(min(math.floor(trainer.epochs) + 1.0, task.recipe.epochs))
-            trainer.save(going, identity)
-            yield Advanced(epochs=trainer.epochs, loss=trainer.last_loss)
+            trainer.save(resume_file, identity)
+            yield EpochDone(epochs=trainer.epochs, loss=trainer.last_loss)
         weights = f"{task.place}/{WEIGHTS}"
         trainer.finish(self._artifacts / weights, identity)
         with self._shared(trainer):
             error, seconds = trainer.judge(self._test_images)
-        yield Judged(
+        yield Tested(
             test_images=len(self._test_images),
             rung=Rung(
                 epochs=trainer.epochs,
@@ -78,7 +78,7 @@ class FullEvaluator(Replicator):
         trainer's.
         """
         joules = Joules(self._meter, self._spec)
-        with self._lock.training(self._meter.synchronize) as share, out_of_memory_told():
+        with self._lock.training(self._meter.synchronize) as share, oom_fails_trial():
             trainer.step_aside = share.step_aside
             yield
         drawn_j = joules.drawn()
@@ -102,7 +102,7 @@ class FullEvaluator(Replicator):
 
     def _teacher(self, weights: Weights, classes: int) -> nn.Module:
         model = build(weights.architecture, classes)
-        with failing_the_trial():
+        with fails_trial():
             model.load_state_dict(
                 dict(
                     read_checkpoint(

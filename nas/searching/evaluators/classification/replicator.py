@@ -8,21 +8,21 @@ from nas.core.errors import NasError
 from nas.core.tasks import Event, Task
 from nas.data import resolve
 from nas.searching.evaluators.classification.evaluator import Evaluator
-from nas.searching.evaluators.contract import Job, Preparation
+from nas.searching.evaluators.contract import Preparation, StudyContext
 
 
 class Replicator(Evaluator):
     """Same images, same recipe, same number formats as in the search."""
 
     @classmethod
-    def prepare(cls, job: Job) -> Preparation:
+    def prepare(cls, context: StudyContext) -> Preparation:
         """See to it that the study's data is here. Raises `DataNotFoundError`."""
-        if job.preparation is None:
+        if context.preparation is None:
             raise NasError(
-                f"study {job.spec.name!r} was never prepared, so there is nothing to train again"
+                f"study {context.spec.name!r} was never prepared, so there is nothing to train again"
             )
-        resolve(job.preparation.data)
-        return job.preparation
+        resolve(context.preparation.data)
+        return context.preparation
 
     def steps(self, task: Task) -> Iterator[Event]:
         """Train rung by rung, skipping what `task.evaluation` has."""

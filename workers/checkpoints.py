@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from nas.core.errors import CorruptFileError, NasError, TrialFailedError, WriteError
-from nas.core.tasks import Event, Numbered, Task, Trained
-from nas.searching.evaluators import Job
+from nas.core.tasks import AnyTask, Event, Task, Trained
+from nas.searching.evaluators import StudyContext
 
 
-class Depot:
+class CheckpointServer:
     """On the driver's machine: its folder of checkpoints, for those who cannot see it. Errors are
     given back as values, so that Ray does not wrap them.
     """
@@ -53,21 +53,21 @@ class Depot:
             return CorruptFileError(f"{self._folder / name} is not a readable checkpoint: {error}")
 
 
-class Carrier:
-    """On a worker: `job` is the job with the folder that its evaluator writes to. `ask` calls a
-    method of the depot by its name and waits for the answer.
+class CheckpointClient:
+    """On a worker: `context` is the context with the folder that its evaluator writes to. `ask` calls a
+    method of the checkpoint_server by its name and waits for the answer.
     """
 
-    def __init__(self, job: Job, ask: Callable[..., Any] | None) -> None:
-        self._ask = None if ask is None or _sees(Path(job.artifacts), ask) else ask
-        self.job = job
+    def __init__(self, context: StudyContext, ask: Callable[..., Any] | None) -> None:
+        self._ask = None if ask is None or _sees(Path(context.artifacts), ask) else ask
+        self.context = context
         if self._ask is not None:
             self._own = tempfile.TemporaryDirectory(
                 prefix="nas-checkpoints-", ignore_cleanup_errors=True
             )
-            self.job = replace(job, artifacts=self._own.name)
+            self.context = replace(context, artifacts=self._own.name)
 
-    def fetch(self, task: Numbered) -> None:
+    def fetch(self, task: AnyTask) -> None:
         """Bring what the task goes on from. Raises `TrialFailedError` where the driver has
         lost it.
         """
@@ -79,7 +79,7 @@ class Carrier:
         content = self._ask("get", name)
         if isinstance(content, NasError):
             raise TrialFailedError(str(content)) from content
-        path = Path(self.job.artifacts) / name
+        path = Path(self.context.artifacts) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
@@ -89,7 +89,7 @@ class Carrier:
         """
         if self._ask is None or not isinstance(event, Trained) or event.rung.checkpoint is None:
             return
-        path = Path(self.job.artifacts) / event.rung.checkpoint
+        path = Path(self.context.artifacts) / event.rung.checkpoint
         problem = self._ask("put", event.rung.checkpoint, path.read_bytes())
         shutil.rmtree(path.parent)
         if problem is not None:

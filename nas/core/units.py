@@ -2,15 +2,41 @@
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 
 from nas.core.measurement import Measurement
 
 PREFIXES: Mapping[int, str] = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
 SHARES = frozenset({"error"})
 """Metrics that are shares, shown in per cent."""
+UNITS: Mapping[str, Mapping[str, float]] = {
+    "s": {"s": 1, "ms": 1e-3, "us": 1e-6, "min": 60},
+    "J": {"J": 1, "mJ": 1e-3, "uJ": 1e-6},
+    "B": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
+    "1": {"": 1, "%": 1e-2, "k": 1e3, "M": 1e6, "G": 1e9},
+}
+"""What may stand behind a number, by the metric's unit."""
 
 
-def quantity(value: float | None, unit: str, *, metric: str = "") -> str:
+def parse_quantity(text: str, unit: str) -> float:
+    """The number in SI units that `text` gives for a metric of this unit. Raises `ValueError` for
+    anything else.
+    """
+    known = UNITS.get(unit, {unit: 1})
+    number, _, suffix = text.strip().partition(" ")
+    if not suffix:
+        number = text.strip().rstrip("%abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        suffix = text.strip()[len(number) :]
+    if suffix.strip() not in known:
+        message = f"{text!r} is no quantity in {', '.join(name for name in known if name)}"
+        raise ValueError(message)
+    float(number)  # raises what Decimal would raise otherwise
+    return float(
+        Decimal(number) * Decimal(repr(known[suffix.strip()]))
+    )  # 95 % is 0.95, to the last bit
+
+
+def format_quantity(value: float | None, unit: str, *, metric: str = "") -> str:
     """The value to three or four digits with its unit, `-` for None."""
     if value is None:
         return "-"
@@ -29,7 +55,7 @@ def with_interval(measurement: Measurement) -> str:
     """A figure with its 95 % interval, or the reason why there is none."""
     if measurement.value is None:
         return f"{measurement.status}: {measurement.reason}"
-    text = quantity(measurement.value, measurement.unit, metric=measurement.metric)
+    text = format_quantity(measurement.value, measurement.unit, metric=measurement.metric)
     if (
         measurement.ci_low is None
         or measurement.ci_high is None
@@ -37,14 +63,14 @@ def with_interval(measurement: Measurement) -> str:
     ):
         return text
     low, high = (
-        quantity(bound, measurement.unit, metric=measurement.metric)
+        format_quantity(bound, measurement.unit, metric=measurement.metric)
         for bound in (measurement.ci_low, measurement.ci_high)
     )
     noisy = f", {measurement.status}" if measurement.status != "ok" else ""
     return f"{text}  [{low} to {high}{noisy}]"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`42 s`, `3 min 05 s`, `2 h 10 min`."""
     whole = round(seconds)
     if whole < 60:

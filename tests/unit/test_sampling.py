@@ -183,7 +183,7 @@ def test_optuna_knows_the_same_front(study):
     if study.spec.sampler == "random":
         assert study.proposer._study.best_trials == []
         return
-    feasible = study.brain.front.members if study.brain.front.feasible else ()
+    feasible = study.state.front.members if study.state.front.feasible else ()
     best = [t.number for t in study.proposer._study.best_trials]
     assert {n for n in best if study.trials[n].duplicate_of is None} == set(feasible)
 

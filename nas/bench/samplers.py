@@ -21,8 +21,8 @@ from optuna.trial import TrialState
 from scipy.stats import wilcoxon
 
 from nas.core import plugins
+from nas.core.seeds import derived_seed
 from nas.sampling.problem import FIGURES, InformedSampler, Problem
-from nas.sampling.proposer import derived_seed
 
 Array = NDArray[np.float64]
 Network = tuple[int, ...]

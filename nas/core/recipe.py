@@ -73,9 +73,3 @@ class FinalTraining:
     test_images: int
     reached: Rung
     energy_j: float | None = None
-
-
-def final_seed(study_seed: int, network: str, count: int) -> int:
-    """The seed of a network's final training number `count`, from 1."""
-    text = f"{study_seed}:final:{network}:{count}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

@@ -6,7 +6,6 @@ would have proposed anyway. A sampler that looks at no trial is shown none, and 
 it.
 """
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -21,6 +20,7 @@ from optuna.trial import TrialState as OptunaState
 
 from nas.core.architecture import Architecture
 from nas.core.search_space import Choice, Params, SearchSpace
+from nas.core.seeds import derived_seed
 from nas.core.study import Direction, Objective
 from nas.core.trial import Trial, TrialState
 from nas.sampling.problem import CURVE, FIGURES, InformedSampler, Problem
@@ -50,11 +50,6 @@ class Rebuilt(FrozenTrial):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
-
-
-def derived_seed(*parts: object) -> int:
-    """A 31-bit seed that depends on every part."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big") >> 1
 
 
 class Proposer:

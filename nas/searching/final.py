@@ -12,7 +12,8 @@ from pathlib import Path
 
 from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError
-from nas.core.recipe import FinalTraining, Recipe, final_seed
+from nas.core.recipe import FinalTraining, Recipe
+from nas.core.seeds import final_seed
 from nas.core.study import StudySpec
 from nas.core.tasks import EpochDone, Event, FinalTask, Tested, Weights
 from nas.core.trial import Trial

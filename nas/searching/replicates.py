@@ -6,7 +6,6 @@ how much. Test images are not read. Every rung is recorded as it is reached, so 
 on after any interruption.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from nas.core.errors import InvalidValueError
 from nas.core.pareto import front
+from nas.core.seeds import replicate_seed
 from nas.core.study import StudySpec
 from nas.core.tasks import Event, Task, Trained
 from nas.core.trial import Evaluation, Trial, TrialState
@@ -23,18 +23,6 @@ from nas.searching.launch import Trainings, Workers, open_trainings
 
 Listener = Callable[[Trial, Task], None]
 """Told of every rung that was recorded: the trial, and the task as it stands now."""
-
-
-def replicate_seed(study_seed: int, digest: str, count: int) -> int:
-    """The seed of an architecture's replicate, `count` from 1: the same however and whenever it is
-    trained.
-    """
-    return (
-        int.from_bytes(
-            hashlib.sha256(f"{study_seed}:{digest}:{count}".encode()).digest()[:4], "big"
-        )
-        >> 1
-    )
 
 
 def select_trials(trials: Sequence[Trial], numbers: Collection[int] | None = None) -> list[Trial]:

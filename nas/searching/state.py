@@ -14,7 +14,6 @@ Of a trial that has ended and is not on the front only its architecture's digest
 rungs compare is kept where a study has them.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from nas.core.measurement import Status
 from nas.core.pareto import ParetoFront, dominators, front
 from nas.core.search_space import Params, SearchSpace
+from nas.core.seeds import trial_seed
 from nas.core.stopping import (
     Curve,
     Curves,
@@ -417,13 +417,6 @@ class SearchState:
             )
             if losses is not None:
                 self._reached[rungs[-1].epochs][trial.number] = losses
-
-
-def trial_seed(study_seed: int, digest: str) -> int:
-    """The seed that trains an architecture: the same however and whenever it was proposed."""
-    return (
-        int.from_bytes(hashlib.sha256(f"{study_seed}:{digest}".encode()).digest()[:4], "big") >> 1
-    )
 
 
 def utc_now() -> datetime:

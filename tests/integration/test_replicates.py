@@ -22,7 +22,6 @@ from nas.searching.replicates import (
     final_replicates,
     missing_trainings,
     open_replicates,
-    replicate_seed,
     select_trials,
 )
 from nas.testing.evaluators import ArithmeticEvaluator
@@ -257,11 +256,6 @@ def test_a_replicate_that_fails_is_told_and_not_recorded(store):
         0,
         1,
     ]
-
-
-def test_the_seeds_of_replicates_are_pinned():
-    """By `sha256sum`: the first 31 bits for '7:ab:1'. Replicates of old records must stay known."""
-    assert replicate_seed(7, "ab", 1) == 0x44F9345B
 
 
 def test_a_replicate_with_the_searchs_seed_is_the_searchs_training(tmp_path):

@@ -12,7 +12,7 @@ from nas.core.architecture import Architecture, OsaStage
 from nas.core.errors import InvalidValueError, StudyFileError
 from nas.core.measurement import Measurement
 from nas.core.pareto import ParetoFront
-from nas.core.recipe import FinalTraining, Recipe, final_seed
+from nas.core.recipe import FinalTraining, Recipe
 from nas.core.study import Objective, StudySpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.export.card import card
@@ -202,8 +202,7 @@ def test_recipes_refuse_what_is_none():
             Recipe(**wrong)
 
 
-def test_recipes_of_other_values_have_other_digests_and_seeds_are_pinned():
-    """By `sha256sum`: the first 31 bits for '0:final:a:1'."""
+def test_recipes_of_equal_values_have_equal_digests():
+    """Trainings are grouped by the digest of their recipe."""
     assert SHORT.digest != LONG.digest
     assert Recipe(epochs=20.0).digest == LONG.digest
-    assert final_seed(0, "a", 1) == 0x6C8BA651

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import kendalltau
 
+from nas.core.dominance import dominators
 from nas.core.measurement import Kind, Measurement
-from nas.core.pareto import Standing, dominators, front, standings
+from nas.core.pareto import Standing, front, standings
 from nas.core.study import Objective
 from nas.core.trial import Trial
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from nas.bench.tables import Table
 from nas.bench.width_resnet import FULL, QUARTERS, WidthResNet
+from nas.core.dominance import hypervolume
 from nas.core.errors import NasError
 from nas.core.measurement import Measurement, MeasurementPlan
-from nas.core.pareto import hypervolume
 from nas.core.study import Objective
 from nas.measuring.meters import Meter
 from nas.measuring.meters.lock import DeviceLock

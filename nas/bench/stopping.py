@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.core.dominance import hypervolume, ranks
 from nas.core.errors import InvalidValueError
-from nas.core.pareto import hypervolume, ranks
 from nas.core.search_space import Params
 from nas.core.stopping import Curves, Futility, continues, exempt
 

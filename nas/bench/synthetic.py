@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core.complexity import totals
-from nas.core.pareto import hypervolume, ranks
+from nas.core.dominance import hypervolume, ranks
 from nas.core.search_space import Params, SearchSpace
 from nas.core.study import Objective
 from nas.sampling.mutation import mutants

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.core.dominance import hypervolume, ranks
 from nas.core.errors import InvalidValueError, NasError
-from nas.core.pareto import hypervolume, ranks
 from nas.core.search_space import Choice, Params, Value
 from nas.core.study import Objective
 from nas.sampling.problem import TRAINED, Problem

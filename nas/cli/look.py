@@ -22,9 +22,10 @@ from nas.cli.progress import shown_url
 from nas.cli.tables import MANY, PAGE, front_table
 from nas.cli.watch import watch
 from nas.core.architecture import Architecture
+from nas.core.dominance import dominators
 from nas.core.errors import InvalidValueError, NasError
 from nas.core.measurement import MeasurementPlan
-from nas.core.pareto import ParetoFront, dominators
+from nas.core.pareto import ParetoFront
 from nas.core.pareto import front as front_of
 from nas.core.pareto import knee as knee_of
 from nas.core.published import PUBLISHED, published

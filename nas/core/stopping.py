@@ -19,7 +19,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nas.core.pareto import ranks
+from nas.core.dominance import ranks
 from nas.core.study import Objective
 from nas.core.trial import Trial, TrialState
 

@@ -16,7 +16,8 @@ from nas.analysis import rank_agreement as quality
 from nas.analysis.posterior import unbiased_hypervolume, with_posterior_means
 from nas.analysis.relations import choices_seen, neighbours, positions
 from nas.core.complexity import count
-from nas.core.pareto import ParetoFront, dominators, ranks, standings
+from nas.core.dominance import dominators, ranks
+from nas.core.pareto import ParetoFront, standings
 from nas.core.pareto import front as front_of
 from nas.core.published import PUBLISHED
 from nas.core.study import Objective

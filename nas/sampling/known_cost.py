@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.core.pareto import ranks
+from nas.core.dominance import ranks
 from nas.core.study import Direction
 from nas.sampling.gaussian_process import GaussianProcess
 from nas.sampling.improvement import expected_improvement

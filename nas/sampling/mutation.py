@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.core.pareto import ranks
+from nas.core.dominance import ranks
 from nas.sampling.problem import InformedSampler, Problem, Vectors
 
 INITIAL = 8

@@ -24,8 +24,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.core.dominance import dominators
 from nas.core.measurement import Status
-from nas.core.pareto import ParetoFront, dominators, front
+from nas.core.pareto import ParetoFront, front
 from nas.core.search_space import Params, SearchSpace
 from nas.core.seeds import trial_seed
 from nas.core.stopping import (

@@ -10,7 +10,7 @@ from scipy.stats import lognorm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern
 
-from nas.core.pareto import hypervolume
+from nas.core.dominance import hypervolume
 from nas.sampling import gaussian_process
 from nas.sampling.gaussian_process import (
     JITTER,

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.core.architecture import Architecture, OsaStage
+from nas.core.dominance import certainty, dominators, hypervolume, ranks
 from nas.core.measurement import Measurement, Status
-from nas.core.pareto import Standing, certainty, dominators, front, hypervolume, ranks, standings
+from nas.core.pareto import Standing, front, standings
 from nas.core.study import Direction, Objective
 from nas.core.trial import CERTIFIED, Evaluation, Rung, Trial, TrialState
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.core.pareto import ranks
+from nas.core.dominance import ranks
 from nas.core.plugins import load
 from nas.searching.study_file import read_study
 

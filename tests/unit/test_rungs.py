@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.core.pareto import ranks
+from nas.core.dominance import ranks
 from nas.core.stopping import FEWEST, Curves, Futility, continues, exempt
 
 losses = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20)

@@ -18,7 +18,9 @@ class StudyRecord:
 
     `dataset` is the data set that was used, which may be the fallback of `spec.data`; `classes` its
     number of classes; `artifacts` the folder of its files; `numerics` what was decided on the
-    device; `version` the osa-nas that began it; `counts` its trials by state, zeros included.
+    device; `identity` what the names in its study file stood for (`nas.searching.identity`), None
+    where that was not recorded; `version` the osa-nas that began it; `counts` its trials by state,
+    zeros included.
     """
 
     spec: StudySpec
@@ -26,6 +28,7 @@ class StudyRecord:
     classes: int
     artifacts: str
     numerics: Mapping[str, Any]
+    identity: Mapping[str, Any] | None
     version: str
     created_at: datetime
     counts: Mapping[TrialState, int]

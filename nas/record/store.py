@@ -123,10 +123,16 @@ class Store:
     # Studies
 
     def create_study(
-        self, spec: StudySpec, *, dataset: str, classes: int, artifacts: str | Path = ""
+        self,
+        spec: StudySpec,
+        *,
+        dataset: str,
+        classes: int,
+        artifacts: str | Path = "",
+        identity: Mapping[str, Any] | None = None,
     ) -> StudyRecord:
-        """Begin a study on a data set of so many classes. Raises `StudyConflictError` where there
-        is one already.
+        """Begin a study on a data set of so many classes. `identity` is what the names in `spec`
+        stand for. Raises `StudyConflictError` where there is one already.
         """
         with self._writing() as connection:
             if connection.execute(select(STUDY.c.id).where(STUDY.c.name == spec.name)).first():
@@ -141,6 +147,7 @@ class Store:
                     classes=classes,
                     artifacts=str(artifacts),
                     numerics={},
+                    identity=None if identity is None else dict(identity),
                     version=version("osa-nas"),
                     created_at=datetime.now(UTC),
                 )
@@ -184,6 +191,10 @@ class Store:
     def set_numerics(self, study: str, numerics: Mapping[str, Any]) -> None:
         """Keep what was decided on the device for the whole study: number format, memory format."""
         self._update_study(study, numerics=dict(numerics))
+
+    def set_identity(self, study: str, identity: Mapping[str, Any]) -> None:
+        """Record what the names in the study file stand for."""
+        self._update_study(study, identity=dict(identity))
 
     def set_artifacts(self, study: str, artifacts: str | Path) -> None:
         """Keep where the study's files lie from now on."""
@@ -688,6 +699,7 @@ def _record(row: Row[Any], counts: Mapping[TrialState, int]) -> StudyRecord:
         classes=row.classes,
         artifacts=row.artifacts,
         numerics=row.numerics,
+        identity=row.identity,
         version=row.version,
         created_at=row.created_at,
         counts=counts,

@@ -147,6 +147,15 @@ class StoreContract:
         assert record.created_at.tzinfo is UTC
         assert abs(datetime.now(UTC) - record.created_at) < timedelta(minutes=1)
 
+    def test_what_the_names_stand_for_is_loaded_as_it_was_saved(self, store: Store) -> None:
+        """None until it is recorded, which may be later than the study."""
+        assert store.study("first").identity is None
+        identity = {"space": {"choices": {"stem_mid": [8, 16], "stem": ["cifar"]}}, "sampler": {}}
+        store.set_identity("first", identity)
+        assert store.study("first").identity == identity
+        made = store.create_study(spec("second"), dataset="digits", classes=10, identity=identity)
+        assert made.identity == identity
+
     def test_a_study_knows_where_its_files_lie_now(self, store: Store) -> None:
         """They can be moved."""
         store.set_artifacts("first", Path("elsewhere"))

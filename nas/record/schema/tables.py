@@ -49,6 +49,9 @@ STUDY = Table(
     Column("classes", Integer, nullable=False),
     Column("artifacts", Text, nullable=False),  # the folder that the paths of `artifact` start from
     Column("numerics", JSON, nullable=False),
+    Column(
+        "identity", JSON(none_as_null=True)
+    ),  # what the names in spec stood for; NULL in older rows
     Column("version", Text, nullable=False),  # of this package, when the study began
     Column("created_at", UtcDateTime, nullable=False),
 )

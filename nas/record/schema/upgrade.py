@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 
 from nas.core.errors import DatabaseError
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
 """All revisions in order."""
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "nas_schema_version"

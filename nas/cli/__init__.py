@@ -51,6 +51,6 @@ from nas.cli import (  # noqa: E402, F401
     serve,
     train,
 )
-from nas.cli.bench import instrument, scores, stopping  # noqa: E402, F401
+from nas.cli.bench import instrument, stopping  # noqa: E402, F401
 from nas.cli.bench import search as bench_search  # noqa: E402, F401
 from nas.cli.bench import store as bench_store  # noqa: E402, F401

@@ -64,7 +64,6 @@ class SearchDisplay:
         named = (
             spec.space,
             spec.sampler,
-            *spec.scores,
             spec.data.dataset,
             spec.data.fallback or "",
             spec.workers.kind,

@@ -1,6 +1,6 @@
 """Parts found by name. The ones of this repository are registered like a stranger's, as entry
-points of the groups `nas.spaces`, `nas.samplers`, `nas.scores`, `nas.metrics`, `nas.meters`,
-`nas.datasets` and `nas.workers`; `module:attribute` names anything importable, which runs that
+points of the groups `nas.spaces`, `nas.samplers`, `nas.metrics`, `nas.meters`, `nas.datasets`
+and `nas.workers`; `module:attribute` names anything importable, which runs that
 module's code.
 """
 
@@ -22,7 +22,6 @@ HAVE: Mapping[str, tuple[str, ...]] = {
 """What the objects of a group have."""
 TAKE: Mapping[str, tuple[str, ...]] = {
     "nas.samplers": ("seed",),
-    "nas.scores": ("network", "image_size"),
     "nas.meters": (),
     "nas.workers": ("address",),
 }

@@ -16,6 +16,15 @@ from nas.core.errors import InvalidValueError
 from nas.core.measurement import MeasurementPlan
 
 
+REMOVED_KEYS: Mapping[str, str] = {
+    "scores": "was removed, because zero-cost proxies gained nothing",
+}
+"""Keys of a study that older versions accepted, each with what became of it.
+
+Records with such a key can be read. A study that was searched with one cannot be resumed.
+"""
+
+
 class Direction(StrEnum):
     """Which way is better."""
 
@@ -291,16 +300,12 @@ class WorkersSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class StudySpec:
-    """One study. `space`, `sampler` and `scores` are names of plugins or `module:attribute`.
-
-    `scores` are those of untrained networks that the sampler `known-cost` has as inputs.
-    """
+    """One study. `space` and `sampler` are names of plugins or `module:attribute`."""
 
     name: str
     space: str
     objectives: tuple[Objective, ...]
     sampler: str = "known-cost"
-    scores: tuple[str, ...] = ()
     seed: int = 0
     rungs: RungSpec = field(default_factory=RungSpec)
     data: DataSpec = field(default_factory=DataSpec)
@@ -311,7 +316,6 @@ class StudySpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "objectives", tuple(self.objectives))
-        object.__setattr__(self, "scores", tuple(self.scores))
         require(
             bool(self.name)
             and self.name.isprintable()
@@ -324,14 +328,6 @@ class StudySpec:
         require(
             len(set(metrics)) == len(metrics),
             f"objectives must name each metric once, not {metrics}",
-        )
-        require(
-            not self.scores or self.sampler == "known-cost",
-            f"scores are inputs of known-cost, not of {self.sampler}",
-        )
-        require(
-            len(set(self.scores)) == len(self.scores),
-            f"scores must name each score once, not {list(self.scores)}",
         )
         require(
             not {"energy", "modelled_energy"} <= set(metrics),
@@ -387,8 +383,8 @@ class StudySpec:
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "StudySpec":
-        """The study that `to_dict` wrote."""
-        parts = dict(values)
+        """Return the study that `to_dict` wrote, without keys that were removed since."""
+        parts = {key: value for key, value in values.items() if key not in REMOVED_KEYS}
         parts["objectives"] = tuple(Objective(**objective) for objective in parts["objectives"])
         kinds = {
             "rungs": RungSpec,

@@ -23,7 +23,7 @@ from nas.core.errors import DatabaseError, InvalidValueError, StudyConflictError
 from nas.core.measurement import Measurement
 from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining
-from nas.core.study import StudySpec
+from nas.core.study import REMOVED_KEYS, StudySpec
 from nas.core.trial import MOST_TRIALS, MOVES, Rung, Trial, TrialState
 from nas.record import writing
 from nas.record.address import Address
@@ -169,8 +169,9 @@ class Store:
 
     def require_same(self, spec: StudySpec) -> None:
         """Raise `StudyConflictError`, which names every key, where more than budget and workers
-        differs from the record.
+        differs from the record, or where the recorded study has a key that was removed.
         """
+        self._require_no_removed_key(spec.name)
         recorded = self.study(spec.name).spec
         problems = [
             f"{path}: {old} in the database, {new} in the file"
@@ -182,6 +183,18 @@ class Store:
                 "change them back or give the study another name"
             )
             raise StudyConflictError(message)
+
+    def _require_no_removed_key(self, name: str) -> None:
+        with self._reading() as connection:
+            study = STUDY.c.id == self._study_id(connection, name)
+            recorded = connection.execute(select(STUDY.c.spec).where(study)).scalar_one()
+        for key, history in REMOVED_KEYS.items():
+            if recorded.get(key):
+                raise StudyConflictError(
+                    f"study {name!r} was searched with the key {key!r}, which {history}; "
+                    "its record stays readable, but its search cannot be resumed: "
+                    "delete the key and give the study another name"
+                )
 
     def update_study(self, spec: StudySpec) -> None:
         """Take over another budget or other workers. Raises as `require_same`."""

@@ -214,17 +214,6 @@ class GaussianProcess:
         _, weights, mean, deviation = self._posterior
         return np.asarray(self._covariance(inputs, self.inputs) @ weights * deviation + mean)
 
-    def left_out(self) -> tuple[Array, Array]:
-        """Mean and standard deviation, noise included, of each output given all others: two of
-        shape (n,).
-
-        Rasmussen & Williams, equation 5.12.
-        """
-        factor, weights, mean, deviation = self._posterior
-        inverse = np.diag(cho_solve((factor, True), np.eye(len(weights)), check_finite=False))
-        target, _, _ = scaled(self.outputs)
-        return (target - weights / inverse) * deviation + mean, deviation / np.sqrt(inverse)
-
     def predict(self, inputs: Array, *, noise: bool = False) -> tuple[Array, Array]:
         """Posterior mean and standard deviation at (m, d) inputs: two of shape (m,). With `noise`
         of what would be observed there.

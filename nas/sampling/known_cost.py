@@ -7,9 +7,7 @@ logarithm of the validation error; the network with the largest expected hypervo
 which is exact because nothing but the error is uncertain. Running trials count as if they had ended
 at their posterior mean, trials that were stopped at a rung as noisier ones at what would have
 become of them. Until there are errors to learn from, a random network that is within the limits, or
-is predicted to be, and whose costs are better than the references: others gain nothing. Where the
-study names scores of untrained networks, the best candidates are ranked once more by a process that
-has them as inputs too.
+is predicted to be, and whose costs are better than the references: others gain nothing.
 
 Once a network is measured it is passed over where at these costs another one promises twice as
 much.
@@ -37,11 +35,8 @@ from nas.sampling.mutation import MutateFront, first_new, mutants, vectors_of
 from nas.sampling.problem import CURVE, FIGURES, TRAINED, InformedSampler, Problem, Vectors
 from nas.sampling.surrogate import (
     ENOUGH,
-    Encoder,
-    ScoredEncoder,
     encoder,
     posterior,
-    scored_encoder,
 )
 
 Array = NDArray[np.float64]
@@ -73,10 +68,6 @@ most like the next one.
 MOST = 1000
 """The model of the error rests on at most so many: the front's and the newest. Its time grows with
 their cube.
-"""
-SHORTLIST = 32
-"""The best candidates, of which alone scores are computed: each takes a tenth of a second or
-more.
 """
 WORTH, TRIES, FEWEST = 0.5, 2, 100
 """A network is passed over, once it is measured, for less than `WORTH` of the best other
@@ -308,16 +299,8 @@ class _Knowledge:
 
     @cached_property
     def _model(self) -> GaussianProcess:
-        """Of the log-error."""
-        return self._error_model(self.encode)
-
-    @property
-    def _noisy(self) -> bool:
-        """Whether what one training gives is too uncertain to be taken as it is."""
-        return math.exp(self._model.hyperparameters.noise) > NOISY
-
-    def _error_model(self, encode: Encoder | ScoredEncoder) -> GaussianProcess:
-        """Of the log-error by these inputs; running trials make it surer, not better."""
+        """Of the log-error; running trials make it surer, not better."""
+        encode = self.encode
         done, errors, costs = self._observed
         stopped, guesses, variances = self._stopped
         told = _compressed(np.concatenate([errors, guesses]), float(self.reference[0]))
@@ -330,6 +313,11 @@ class _Knowledge:
             waiting = encode(self.vectors[self._running])
             process = process.also(waiting, process.mean(waiting))
         return process
+
+    @property
+    def _noisy(self) -> bool:
+        """Whether what one training gives is too uncertain to be taken as it is."""
+        return math.exp(self._model.hyperparameters.noise) > NOISY
 
     @cached_property
     def _stopped(self) -> tuple[list[int], Array, Array]:
@@ -417,12 +405,6 @@ class _Knowledge:
             return candidates[over.argsort(kind="stable")]
         candidates, losses = candidates[over == 0], self._losses(costs)[over == 0]
         order = self._ranked(self._model, self.encode(candidates), losses)
-        if self.problem.scores is not None:
-            short, encode = order[:SHORTLIST], scored_encoder(self.problem)
-            again = self._ranked(
-                self._error_model(encode), encode(candidates[short]), losses[short]
-            )
-            order = np.concatenate([short[again], order[SHORTLIST:]])
         return candidates[order]
 
     def gain(self, network: Vectors, costs: Mapping[str, float]) -> float:

@@ -37,7 +37,7 @@ their order.
 class Problem:
     """`distributions` are the choices as Optuna has them, ordered ones by position; `identify`
     gives equal values for equal networks; `counts` is all that arithmetic knows of one, positive,
-    by metric; `scores` are worth a forward pass or more each, None where there are none.
+    by metric.
     """
 
     choices: Sequence[Choice]
@@ -45,7 +45,6 @@ class Problem:
     distributions: Mapping[str, BaseDistribution]
     identify: Callable[[Params], Hashable]
     counts: Callable[[Params], Counts]
-    scores: Callable[[Params], Counts] | None = None
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
@@ -97,15 +96,6 @@ class Problem:
         """Every count of these networks, (n,) each."""
         rows = [self._known(tuple(vector)) for vector in vectors.tolist()]
         return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else {})}
-
-    @cached_property
-    def _scored(self) -> Callable[[tuple[int, ...]], Counts]:
-        scores = self.scores or (lambda _: {})
-        return lru_cache(maxsize=CACHED)(lambda key: scores(self.params(np.array(key))))
-
-    def scored(self, vectors: Vectors) -> NDArray[np.float64]:
-        """The scores of these networks, a column each."""
-        return np.array([list(self._scored(tuple(vector)).values()) for vector in vectors.tolist()])
 
     @cached_property
     def identity(self) -> Callable[[tuple[int, ...]], Hashable]:

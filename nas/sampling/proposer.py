@@ -55,8 +55,7 @@ class Rebuilt(FrozenTrial):
 class Proposer:
     """Proposes params for new trials and learns what became of them.
 
-    `counts` is what arithmetic knows of an architecture, by metric, and `scores` what a look at the
-    skipped network says, for samplers that want to be informed.
+    `counts` is what arithmetic knows of an architecture, by metric, for informed samplers.
     """
 
     def __init__(
@@ -67,7 +66,6 @@ class Proposer:
         make_sampler: Callable[[int], optuna.samplers.BaseSampler],
         seed: int,
         counts: Callable[[Architecture], Mapping[str, float]] = lambda _: {},
-        scores: Callable[[Architecture], Mapping[str, float]] | None = None,
     ) -> None:
         self._choices = {choice.name: choice for choice in space.choices}
         self._distributions = {name: distribution(choice) for name, choice in self._choices.items()}
@@ -80,7 +78,6 @@ class Proposer:
             distributions=self._distributions,
             identify=lambda params: space.decode(params).digest,
             counts=lambda params: counts(space.decode(params)),
-            scores=None if scores is None else lambda params: scores(space.decode(params)),
         )
         self._directions = [
             StudyDirection.MINIMIZE

@@ -26,10 +26,6 @@ FITTED = 100
 """At most so many points choose the hyperparameters; the posterior uses all."""
 FEW = 4
 """Values of an ordered choice whose steps are inputs."""
-SCORED = 32
-"""Networks whose scores give their scale."""
-FARTHEST = 4.0
-"""Deviations from the mean beyond which a score tells nothing more; some are minus infinity."""
 COST_SCALE = 0.5
 """Standard deviation of a log-cost among the inputs, where a choice's two values are 1 apart."""
 
@@ -147,41 +143,6 @@ class Encoder:
             if counts
             else np.zeros((len(vectors), 0))
         )
-
-
-@dataclass(frozen=True, eq=False)
-class ScoredEncoder:
-    """The same inputs, and the problem's scores: a column each, with a length scale of its own."""
-
-    plain: Encoder
-
-    def __call__(self, vectors: Vectors) -> Array:
-        """(n, d) to (n, columns)."""
-        mean, deviation = self._scale
-        scores = (self.plain.problem.scored(vectors) - mean) / deviation
-        return np.concatenate(
-            [self.plain(vectors), np.clip(scores, -FARTHEST, FARTHEST) * COST_SCALE], axis=1
-        )
-
-    @cached_property
-    def columns(self) -> Columns:
-        """The same, and a group for each score."""
-        return self.plain.columns.and_single(len(self._scale[0]))
-
-    @cached_property
-    def _scale(self) -> tuple[Array, Array]:
-        """Mean and deviation of a few networks, the same ones every time."""
-        problem = self.plain.problem
-        known = problem.scored(problem.random(SCORED, np.random.default_rng(0)))
-        known = np.where(np.isfinite(known), known, np.nan)
-        deviation = np.nanstd(known, axis=0)
-        return np.nanmean(known, axis=0), np.where(deviation > 0, deviation, 1.0)
-
-
-@lru_cache(maxsize=8)
-def scored_encoder(problem: Problem) -> ScoredEncoder:
-    """The same one every time: it remembers the scale of the scores."""
-    return ScoredEncoder(encoder(problem))
 
 
 @lru_cache(maxsize=8)

@@ -2,7 +2,7 @@
 again. Prepare, record, go on where the last call stopped.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Generic, Protocol
 
 from nas.core import plugins
-from nas.core.architecture import Architecture
 from nas.core.complexity import totals
 from nas.core.errors import InvalidValueError, TrialFailedError
 from nas.core.search_space import SearchSpace
@@ -140,7 +139,6 @@ def open_search(
             counts=partial(
                 totals, image_size=spec.measurement.image_size, num_classes=len(preparation.classes)
             ),
-            scores=_scores(spec, preparation),
         )
         if known is None:
             with store.transaction():
@@ -267,22 +265,6 @@ def _prepared(
             sizes[f"the images of {found.data.dataset}"] = found.image_size
         check_sizes(plugins.load("nas.spaces", spec.space), sizes, spec.seed)
     return found
-
-
-def _scores(
-    spec: StudySpec, preparation: Preparation
-) -> Callable[[Architecture], Mapping[str, float]] | None:
-    """What a look at an untrained network says, where the study asks for it."""
-    if not spec.scores:
-        return None
-    from nas.measuring.metrics import untrained
-
-    return partial(
-        untrained.scores,
-        image_size=preparation.image_size,
-        num_classes=len(preparation.classes),
-        names=spec.scores,
-    )
 
 
 def _move(store: Store, known: StudyRecord, artifacts: str) -> None:

@@ -18,6 +18,7 @@ from nas.core.errors import NasError, StudyFileError
 from nas.core.measurement import LARGEST, MeasurementPlan
 from nas.core.recipe import Recipe
 from nas.core.study import (
+    REMOVED_KEYS,
     Budget,
     DataSpec,
     Objective,
@@ -170,11 +171,6 @@ def _unknown_names(raw: Mapping[str, Any]) -> Iterator[str]:
         part = raw.get(key)
         if isinstance(part, dict):
             named.append((f"{key}.{field}", part.get(field), group))
-    scores = raw.get("scores")
-    named += [
-        (f"scores[{index}]", name, "nas.scores")
-        for index, name in enumerate(scores if isinstance(scores, list) else [])
-    ]
     named += [
         (f"objectives[{index}].metric", o["metric"], "nas.metrics") for index, o in _objectives(raw)
     ]
@@ -223,6 +219,8 @@ def _problem(error: Mapping[str, Any], kind_of_file: Any = StudySpec) -> str:
     ).lstrip(".")
     kind = error["type"]
     if kind in {"unexpected_keyword_argument", "extra_forbidden"}:
+        if kind_of_file is StudySpec and where in REMOVED_KEYS:
+            return f"{where}: this key {REMOVED_KEYS[where]}; delete it"
         known = _fields(location[:-1], kind_of_file)
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"

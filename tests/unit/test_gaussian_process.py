@@ -60,34 +60,6 @@ def test_the_posterior_is_scikit_learns():
     assert np.allclose(observed[1] ** 2 - ours[1] ** 2, np.exp(-4.0) * scale**2)
 
 
-def test_each_output_given_all_others_is_that_of_a_process_without_it():
-    """The closed form against the posterior without the point, noise added; outputs are scaled as
-    with it.
-    """
-    inputs, outputs = data(12)
-    outputs = scaled(outputs)[0]
-    known = Hyperparameters(
-        lengths=np.log([0.7, 1.3, 2.0, 0.9, 1.2]), signal=0.3, linear=-1.0, noise=-3.0
-    )
-    mean, deviation = GaussianProcess(
-        inputs=inputs, outputs=outputs, columns=COLUMNS, hyperparameters=known
-    ).left_out()
-    covariance = GaussianProcess(
-        inputs=inputs, outputs=outputs, columns=COLUMNS, hyperparameters=known
-    )._covariance
-    others = np.arange(1, 12)
-    inner = covariance(inputs[others], inputs[others]) + (np.exp(-3.0) + JITTER) * np.eye(11)
-    cross = covariance(inputs[:1], inputs[others])
-    assert mean[0] == pytest.approx((cross @ np.linalg.solve(inner, outputs[others])).item())
-    variance = (
-        covariance(inputs[:1], inputs[:1])
-        - cross @ np.linalg.solve(inner, cross.T)
-        + np.exp(-3.0)
-        + JITTER
-    )
-    assert deviation[0] ** 2 == pytest.approx(variance.item())
-
-
 def test_the_fit_starts_at_the_prior_and_its_gradient_is_that_of_differences(monkeypatch):
     """L-BFGS is given the loss and its exact gradient."""
     seen = {}

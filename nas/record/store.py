@@ -2,7 +2,7 @@
 
 Every call is one short transaction, and `transaction()` makes several calls one.
 
-SQLite and PostgreSQL run the same code and pass the same contract (`nas.testing.store_contract`).
+SQLite and PostgreSQL run the same code and pass the same contract (`tests/contract/test_store.py`).
 Nothing that was measured is ever changed or removed. All methods raise `DatabaseError` where the
 database fails, and `UnknownNameError` for a study that is not there.
 """

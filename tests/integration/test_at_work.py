@@ -21,7 +21,7 @@ from nas.measuring.meters.lock import DeviceLock
 from nas.record import Store
 from nas.report.at_work import activity, at_work
 from nas.searching.launch import open_search
-from nas.testing.store_contract import DEVICE, latency, rung, spec, trial
+from nas.testing.sample_records import DEVICE, latency, rung, spec, trial
 from workers.local import LocalWorkers
 
 HOST = socket.gethostname()

@@ -17,7 +17,7 @@ from nas.core.study import Direction, Objective
 from nas.core.trial import TrialState
 from nas.record import Store
 from nas.record.schema import METADATA
-from nas.testing.store_contract import architecture, latency, rung, spec, trial
+from nas.testing.sample_records import architecture, latency, rung, spec, trial
 
 PAGE = Path(__file__).parents[2] / "docs" / "database.md"
 PANDAS, DUCKDB = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)

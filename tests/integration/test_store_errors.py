@@ -18,7 +18,7 @@ from sqlalchemy import event
 from nas.cli.options import pick_trial
 from nas.core.errors import DatabaseError, MissingDependencyError, NasError
 from nas.record import Store
-from nas.testing.store_contract import latency, rung, spec, trial
+from nas.testing.sample_records import latency, rung, spec, trial
 
 COUNTED = 20
 """Writes that the killed process has to have acknowledged."""
@@ -244,7 +244,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from nas.record import Store
-from nas.testing.store_contract import latency, rung, trial
+from nas.testing.sample_records import latency, rung, trial
 with Store.open(sys.argv[1]) as store:
     for number in range(10_000):
         store.add_trial("first", trial(number))

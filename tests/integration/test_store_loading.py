@@ -3,7 +3,7 @@
 from sqlalchemy import event
 
 from nas.record import Store
-from nas.testing.store_contract import latency, rung, spec, trial
+from nas.testing.sample_records import latency, rung, spec, trial
 
 
 def statements(store, call):

@@ -12,7 +12,7 @@ import pytest
 
 from nas.core.trial import Evaluation, TrialState
 from nas.record import Store
-from nas.testing.store_contract import architecture
+from nas.testing.sample_records import architecture
 
 pytestmark = [
     pytest.mark.slow,

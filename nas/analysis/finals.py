@@ -9,6 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
+from nas.analysis.rank_agreement import kendall_tau
 from nas.core.recipe import FinalTraining, Recipe
 from nas.core.trial import Trial
 from nas.core.units import format_quantity
@@ -123,13 +124,9 @@ def ranking(trials: Sequence[Trial], found: Mapping[int, FinalResult]) -> Rankin
     known = [t for t, digest in zip(known, digests, strict=True) if digest == common]
     if len(known) < 2:
         return None
-    from scipy.stats import kendalltau
-
     searched = {t.number: float(t.evaluation.value("error") or 0.0) for t in known}
     final = {t.number: found[t.number] for t in known}
-    tau = float(
-        kendalltau(list(searched.values()), [result.mean for result in final.values()]).statistic
-    )
+    tau = kendall_tau(list(searched.values()), [result.mean for result in final.values()])
     margin = _margin(list(final.values()))
     wrong = []
     for one, other in combinations(searched, 2):
@@ -140,9 +137,7 @@ def ranking(trials: Sequence[Trial], found: Mapping[int, FinalResult]) -> Rankin
             and final[worse].mean - final[better].mean > margin * apart
         ):
             wrong.append((better, worse))
-    return Ranking(
-        trials=len(known), tau=None if math.isnan(tau) else tau, wrong=tuple(wrong), sure=margin > 0
-    )
+    return Ranking(trials=len(known), tau=tau, wrong=tuple(wrong), sure=margin > 0)
 
 
 def _margin(found: Sequence[FinalResult]) -> float:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import kendalltau
 
+from nas.analysis.rank_agreement import kendall_tau
 from nas.core.dominance import dominators
 from nas.core.measurement import Kind, Measurement
 from nas.core.pareto import Standing, front, standings
@@ -82,8 +82,7 @@ def _order(metric: str, before: Sequence[Trial], now: Sequence[Trial]) -> Order:
         if (old := a.evaluation.value(metric)) is not None
         and (new := b.evaluation.value(metric)) is not None
     ]
-    differ = len(pairs) > 1 and all(len(set(values)) > 1 for values in zip(*pairs, strict=True))
-    tau = float(kendalltau(*zip(*pairs, strict=True)).statistic) if differ else None
+    tau = kendall_tau([old for old, _ in pairs], [new for _, new in pairs])
     return Order(metric=metric, tau=tau, members=len(pairs))
 
 

@@ -19,8 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
-from scipy.stats import kendalltau
-
+from nas.analysis.rank_agreement import kendall_tau
 from nas.bench.energy_reader import SESSIONS, CountingBoard, energy_errors, rms
 from nas.bench.simulated_device import DriftingDevice
 from nas.core import plugins
@@ -230,13 +229,13 @@ def rank(bench: Bench) -> Iterator[Proof]:
         for name, first in passes[0].items()
         if first.value is not None and passes[1][name].value is not None
     ]
-    tau = kendall([a for a, _ in both if a], [b for _, b in both if b])
+    tau = kendall_tau([a for a, _ in both if a], [b for _, b in both if b])
     each_s = (time.perf_counter() - started) / 2 / len(networks)
     yield Proof(
         what=f"two passes over {len(networks)} networks",
         asked="tau >= 0.95",
-        holds=tau >= 0.95,
-        found=f"tau {tau:.3f} of {len(both)}, {each_s:.1f} s each, "
+        holds=tau is not None and tau >= 0.95,
+        found=f"{'no tau' if tau is None else f'tau {tau:.3f}'} of {len(both)}, {each_s:.1f} s each, "
         f"{_statuses([figure for each in passes for figure in each.values()])}",
         details={"seconds": both},
     )
@@ -292,11 +291,6 @@ PARTS: Mapping[str, Callable[[Bench], Iterator[Proof]]] = {
     "neighbour": neighbour,
 }
 """What can be shown, by name."""
-
-
-def kendall(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's tau of two rankings; not a number for fewer than two."""
-    return float(kendalltau(first, second).statistic) if len(first) > 1 else float("nan")
 
 
 class Unguarded:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from nas.analysis import rank_agreement as quality
+from nas.analysis.figure_quality import figure_quality
 from nas.analysis.posterior import unbiased_hypervolume, with_posterior_means
+from nas.analysis.rank_agreement import agreements
 from nas.analysis.relations import choices_seen, neighbours, positions
 from nas.core.complexity import count
 from nas.core.dominance import dominators, ranks
@@ -98,8 +99,8 @@ def contents(study: Study) -> dict[str, Any]:
         "published": _published(spec.measurement.image_size, record.classes),
         "importance": _importance(study.objectives, ended),
         "importance_needs": MIN_TRIALS,
-        "agreement": [asdict(found) for found in quality.agreements(ended)],
-        "quality": quality.measured(ended),
+        "agreement": [asdict(found) for found in agreements(ended)],
+        "quality": figure_quality(ended),
         "ledger": ledger(ended),
         "summary": {**_summary(study, ended), "front": len(_members(study, means))},
         "provenance": _provenance(record),

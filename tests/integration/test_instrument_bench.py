@@ -4,10 +4,9 @@ import json
 import resource
 import time
 
-import pytest
 from click.testing import CliRunner
 
-from nas.bench.instrument import PARTS, Unguarded, kendall, neighbours
+from nas.bench.instrument import PARTS, Unguarded, neighbours
 from nas.cli import main
 from nas.measuring.meters import find_meter
 
@@ -59,8 +58,3 @@ def test_without_guard_nothing_is_seen_of_the_host():
     with find_meter("cpu") as meter:
         assert Unguarded.of(meter).host_load() is None
         assert Unguarded.of(meter).device is meter.device
-
-
-def test_kendalls_tau_of_one_swap():
-    """Of six pairs one is turned round: (5 - 1) / 6."""
-    assert kendall([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(4 / 6)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.analysis.rank_agreement import agreements, measured
+from nas.analysis.figure_quality import figure_quality
+from nas.analysis.rank_agreement import agreements
 from nas.core.architecture import Attention, OsaStage
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import Measurement, Status
@@ -161,7 +162,7 @@ def test_half_widths_and_statuses_of_measurements():
         replace(trial(n, 0, 1), evaluation=Evaluation(measurements={"latency": m}))
         for n, m in enumerate((good, bad))
     ]
-    (row,) = measured(trials)
+    (row,) = figure_quality(trials)
     assert row["median_half_width"] == pytest.approx(0.05)
     assert {name: count for name, count in row["statuses"].items() if count} == {
         "ok": 1,

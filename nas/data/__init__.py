@@ -1,13 +1,13 @@
-"""Labelled images in memory: the data sets of the group `nas.datasets`, and the split that judges
-trials.
+"""Labelled images in memory: the data sets of the group `nas.datasets`, and the split into images
+for training and for validation.
 
-A data set is one uint8 tensor. The search sees a stratified split of its training images; the test
-images are read only when somebody asks for them.
+A data set is one uint8 tensor. A search sees a stratified split of its training images. The test
+images are read when `Dataset.test` is called, which only the training of finished networks does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,15 +18,16 @@ from nas.core.errors import DataNotFoundError, InvalidValueError
 from nas.core.study import DataSpec
 
 Progress = Callable[[int, int | None], None]
-"""Told while something is downloaded: bytes so far, and all bytes where they are known."""
+"""Called during a download with the bytes so far and all bytes, which may be unknown (None)."""
 
 Channels = tuple[float, float, float]
+"""One value for each of red, green and blue."""
 
 
 @dataclass(frozen=True, repr=False)
 class Images:
-    """Labelled images: `images` uint8 (N, 3, H, W), red, green, blue; `labels` int64 (N,), class
-    numbers from 0.
+    """Labelled images: `images` uint8 (N, 3, H, W) in RGB order; `labels` int64 (N,), class numbers
+    from 0.
 
     Raises `InvalidValueError` for other shapes or types.
     """
@@ -52,18 +53,18 @@ class Images:
         return f"Images({len(self)} of {tuple(self.images.shape[1:])})"
 
     def take(self, indices: Tensor) -> Self:
-        """A copy of these images, in this order."""
+        """Copy the images of these indices, in this order."""
         return replace(self, images=self.images[indices], labels=self.labels[indices])
 
     def to(self, device: torch.device | str) -> Self:
-        """The same on a device."""
+        """Return the same images on a device."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A data set under its name; `mean` and `std` are those of the training pixels scaled to [0,
-    1], per channel.
+    """A data set and its name. `mean` and `std` are those of each channel of the training images,
+    with pixels scaled to [0, 1].
     """
 
     name: str
@@ -74,29 +75,40 @@ class Dataset:
     read_test: Callable[[], Images] = field(repr=False)
 
     def test(self) -> Images:
-        """The test images, read now: for finished networks only."""
+        """Read the test images now. Only finished networks are judged with them."""
         return self.read_test()
 
 
 class DataSource(Protocol):
-    """What is registered in `nas.datasets`."""
+    """Interface of the objects that are registered in `nas.datasets`."""
 
     def prepare(self, spec: DataSpec, progress: Progress | None) -> int:
-        """See to it that the files are on this machine, download them where needed; gives the
-        number of training images. Reads no pixels. Raises `DataNotFoundError` with all places that
-        were tried.
+        """Find, check or download the files and return the number of training images.
+
+        No pixels are kept. Raises `DataNotFoundError` with all places that were tried, and
+        `CorruptFileError` with the path of a damaged file.
         """
 
     def load(self, spec: DataSpec) -> Dataset:
-        """Read the prepared training images. Raises `CorruptFileError` with the path of a file that
-        is wrong.
+        """Read the training images, which are prepared. Raises `CorruptFileError` with the path of
+        a damaged file.
         """
+
+
+@runtime_checkable
+class PartialSource(Protocol):
+    """A data source that does not read everything it finds."""
+
+    def left_out(self, spec: DataSpec) -> Sequence[str]:
+        """Return lines that name the files or folders that are not read, and the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """The data that a study will really use, to be recorded with it: `spec` names it without a
-    fallback, `warnings` say in whole lines what differs from what was asked.
+    """The data that a study will use, to be recorded with it.
+
+    `spec` has no fallback any more. `warnings` are lines on what differs from the request and on
+    what the data set leaves out.
     """
 
     spec: DataSpec
@@ -106,13 +118,13 @@ class Resolution:
 def resolve(spec: DataSpec, *, progress: Progress | None = None) -> Resolution:
     """Find or download the data set, or else its fallback, before a study starts.
 
-    A fallback smaller than asked for validates on a fifth of its training images where
-    `validation_images` is more than half of them. Raises `DataNotFoundError` where there is
-    neither, `InvalidValueError` where the data set that was asked for is too small for
-    `validation_images`.
+    If `validation_images` is more than half of a fallback's training images, a fifth of them is
+    used for validation. Raises `DataNotFoundError` if there is neither, and `InvalidValueError` if
+    the requested data set is too small for `validation_images`.
     """
+    source = _source(spec)
     try:
-        total = _source(spec).prepare(spec, progress)
+        total = source.prepare(spec, progress)
     except DataNotFoundError as error:
         if spec.fallback is None:
             raise
@@ -122,26 +134,28 @@ def resolve(spec: DataSpec, *, progress: Progress | None = None) -> Resolution:
             f"data.validation_images must be less than the {total} training images of "
             f"{spec.dataset}, not {spec.validation_images}"
         )
-    return Resolution(spec=replace(spec, fallback=None))
+    left_out = source.left_out(spec) if isinstance(source, PartialSource) else ()
+    return Resolution(spec=replace(spec, fallback=None), warnings=tuple(left_out))
 
 
 def load(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
-    """The data set that `resolve` settles on, training images read. Raises as `resolve`, and
-    `CorruptFileError`.
+    """Read the training images of the data set that `resolve` settles on.
+
+    Raises the errors of `resolve`, and `CorruptFileError`.
     """
-    settled = resolve(spec, progress=progress).spec
-    return _source(settled).load(settled)
+    resolved = resolve(spec, progress=progress).spec
+    return _source(resolved).load(resolved)
 
 
 def split(
     labels: Tensor, validation_images: int, seed: int, train_images: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Indices to train on and to validate on, int64, increasing, disjoint; the same for the same
-    seed everywhere.
+    """Return the indices to train on and to validate on: int64, increasing, disjoint, and the same
+    for the same seed on every machine.
 
-    Both keep the shares of the classes to within one image. `train_images` is the most to train on,
-    None all that is left. Raises `InvalidValueError` where fewer than one training image would be
-    left.
+    Both keep the shares of the classes to within one image. `train_images` limits the indices to
+    train on; None takes all that are not used for validation. Raises `InvalidValueError` if no
+    training image would remain.
     """
     if not 0 < validation_images < len(labels):
         raise InvalidValueError(
@@ -162,31 +176,30 @@ def _source(spec: DataSpec) -> DataSource:
 
 
 def _fallback(spec: DataSpec, reason: str, progress: Progress | None) -> Resolution:
-    settled = replace(spec, dataset=spec.fallback or spec.dataset, fallback=None)
-    total = _source(settled).prepare(settled, progress)
-    warnings = [f"using the fallback {settled.dataset!r} instead of {spec.dataset!r}: {reason}"]
+    resolved = replace(spec, dataset=spec.fallback or spec.dataset, fallback=None)
+    total = _source(resolved).prepare(resolved, progress)
+    reason = "; ".join(reason.splitlines())
+    warnings = [f"using the fallback {resolved.dataset!r} instead of {spec.dataset!r}: {reason}"]
     if spec.validation_images > total / 2:
-        settled = replace(settled, validation_images=total // 5)
+        resolved = replace(resolved, validation_images=total // 5)
         warnings.append(
-            f"{settled.dataset!r} has only {total} training images: validating on a fifth of them, "
-            f"{settled.validation_images}, instead of {spec.validation_images}"
+            f"{resolved.dataset!r} has only {total} training images: validating on a fifth of "
+            f"them, {resolved.validation_images}, instead of {spec.validation_images}"
         )
-    return Resolution(spec=settled, warnings=tuple(warnings))
+    return Resolution(spec=resolved, warnings=tuple(warnings))
 
 
 def _stratified(
     labels: np.ndarray, indices: np.ndarray, count: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """`count` of `indices`, sorted: of each class its share, rounded so that the largest remainders
-    are rounded up.
+    """Draw `count` of `indices`, sorted, with each class's share; the largest remainders are
+    rounded up.
     """
     shuffled = rng.permutation(indices)
     classes = [shuffled[labels[shuffled] == label] for label in np.unique(labels[shuffled])]
-    taken, remainders = np.divmod(
-        np.array([len(members) for members in classes]) * count, len(indices)
-    )
+    sizes = np.array([len(members) for members in classes])
+    taken, remainders = np.divmod(sizes * count, len(indices))
     ties = rng.random(len(classes))
     taken[np.lexsort((ties, -remainders))[: count - taken.sum()]] += 1
-    return np.sort(
-        np.concatenate([members[:number] for members, number in zip(classes, taken, strict=True)])
-    )
+    drawn = [members[:number] for members, number in zip(classes, taken, strict=True)]
+    return np.sort(np.concatenate(drawn))

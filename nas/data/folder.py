@@ -1,48 +1,96 @@
-"""Image folders: `train/<class>/*` and `test/<class>/*`, any format that Pillow reads. Classes are
-in order of name.
+"""Image folders: `train/<class>/*` and `test/<class>/*`, in any format that Pillow reads.
 
-All images become RGB squares of `DataSpec.image_size` pixels; the whole folder is one tensor, so it
-must fit in memory.
+Classes are in the order of their names. All images become RGB squares of `DataSpec.image_size`
+pixels by the rules of `nas.data.image_file`. Each part is one tensor, which must fit in memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from nas.core.errors import CorruptFileError, DataNotFoundError, MissingDependencyError
+from nas.core.errors import DataNotFoundError, InvalidValueError
 from nas.core.study import DataSpec
 from nas.data import Dataset, Images, Progress
+from nas.data.image_file import check_readable, stack
 from nas.data.statistics import channel_statistics
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+DEFAULT_IMAGE_SIZE = 32
+"""Side in pixels of the images if the study file gives none."""
+NOT_CLASSES = frozenset({"__MACOSX"})
+"""Folders that archive programs leave behind; names that begin with a dot are no classes either."""
+MAX_LISTED_NAMES = 5
+"""A warning names at most this many folders or files and counts the others."""
+
+Classes = Mapping[str, Sequence[Path]]
+"""The image files of one part by the name of their class, in order."""
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The data set under `DataSpec.folder`."""
+    """The data set in the folder `DataSpec.folder`."""
 
     def prepare(self, spec: DataSpec, progress: Progress | None) -> int:
-        """The number of training images."""
-        _pillow()
-        return len(_files(_root(spec), "train", _classes(_root(spec))))
+        """Check both parts and return the number of training images.
+
+        Raises `DataNotFoundError` if there are no training images of two classes,
+        `InvalidValueError` if the test part has other classes, and `CorruptFileError` that lists
+        the damaged files of both parts.
+        """
+        train, test = _both_parts(_root(spec))
+        check_readable([*_files(train), *_files(test)])
+        return len(_files(train))
+
+    def left_out(self, spec: DataSpec) -> list[str]:
+        """Return a line for each kind of folder or file that is not read."""
+        root = _root(spec)
+        return [line for part in ("train", "test") for line in _left_out(root / part)]
 
     def load(self, spec: DataSpec) -> Dataset:
         """Read the training images."""
-        root, size = _root(spec), spec.image_size or 32
-        classes = _classes(root)
-        train = _part(root, "train", classes, size)
+        root, size = _root(spec), spec.image_size or DEFAULT_IMAGE_SIZE
+        classes = _training_classes(root)
+        train = _read(classes, size)
         mean, std = channel_statistics(train.images)
         return Dataset(
             name=f"folder {root}",
-            classes=classes,
+            classes=tuple(classes),
             train=train,
             mean=mean,
             std=std,
-            read_test=partial(_part, root, "test", classes, size),
+            read_test=partial(_read_test, root, size),
         )
+
+
+def center_crops(
+    root: Path, *, shorter: int = 256, size: int = 224, batch: int = 32
+) -> Iterator[Images]:
+    """Yield the images of `root/<class>/*` in batches, cropped as for ImageNet's validation.
+
+    Each image is scaled until its shorter side has `shorter` pixels, and its middle square of
+    `size` pixels is kept. Only one batch is in memory. A class folder without images keeps its
+    number.
+
+    Raises `DataNotFoundError` for a folder without images, and `CorruptFileError` that lists the
+    damaged files of a batch.
+    """
+    files = [
+        (path, label)
+        for label, folder in enumerate(_class_folders(root))
+        for path in _visible_files(folder)
+    ]
+    if not files:
+        raise DataNotFoundError(f"no images in {root}/<class>/")
+    crop = partial(_center_crop, shorter=shorter, size=size)
+    for start in range(0, len(files), batch):
+        paths, labels = zip(*files[start : start + batch], strict=True)
+        yield Images(stack(paths, crop, size), torch.tensor(labels))
 
 
 def _root(spec: DataSpec) -> Path:
@@ -53,86 +101,104 @@ def _root(spec: DataSpec) -> Path:
     return Path(spec.folder)
 
 
-def _classes(root: Path) -> tuple[str, ...]:
-    names = sorted(path.name for path in (root / "train").glob("[!.]*/"))
-    if len(names) < 2:
-        raise DataNotFoundError(
-            f"{root / 'train'} must have a folder of images for each of two or more classes"
+def _both_parts(root: Path) -> tuple[Classes, Classes]:
+    """Return the training classes and the test classes, which must have the same names."""
+    train, test = _training_classes(root), _classes(root / "test")
+    if not test:
+        raise InvalidValueError(
+            f"{root / 'test'} has no images: put a part of each class there, a fifth for example; "
+            "a search does not look at them, nas train judges networks with them"
         )
-    return tuple(names)
-
-
-def _part(root: Path, part: str, classes: tuple[str, ...], size: int) -> Images:
-    return _read(_files(root, part, classes), size)
-
-
-def _files(root: Path, part: str, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
-    """The images of one part with their class numbers, hidden files left out."""
-    found = [
-        (path, label)
-        for label, name in enumerate(classes)
-        for path in sorted((root / part / name).glob("[!.]*"))
-        if path.is_file()
+    problems = [
+        f"{root / part} has no images of classes that {other} has: {_shortlist(names)}"
+        for part, other, names in (
+            ("test", "train", [name for name in train if name not in test]),
+            ("train", "test", [name for name in test if name not in train]),
+        )
+        if names
     ]
-    if not found:
-        raise DataNotFoundError(
-            f"no images in {root / part}/<class>/ for the classes {', '.join(classes)}"
-        )
-    return found
+    if problems:
+        raise InvalidValueError("\n".join(problems))
+    return train, test
 
 
-def _pillow() -> ModuleType:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingDependencyError("pillow", "folder") from error
-    return Image
+def _training_classes(root: Path) -> Classes:
+    folder = root / "train"
+    classes = _classes(folder)
+    if len(classes) < 2:
+        problem = f"{folder} must have a folder of images for each of two or more classes"
+        raise DataNotFoundError("\n".join([problem, *_left_out(folder)]))
+    return classes
 
 
-def _read(files: list[tuple[Path, int]], size: int) -> Images:
-    pillow = _pillow()
-    pixels = np.empty((len(files), size, size, 3), dtype=np.uint8)
-    for row, (path, _) in zip(pixels, files, strict=True):
-        try:
-            with pillow.open(path) as image:
-                row[:] = np.asarray(image.convert("RGB").resize((size, size)))
-        except (OSError, ValueError) as error:
-            raise CorruptFileError(f"{path} is not a readable image: {error}") from error
-    labels = torch.tensor([label for _, label in files])
-    return Images(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), labels)
+def _classes(part: Path) -> Classes:
+    """Return the classes that have images."""
+    folders = _class_folders(part)
+    return {folder.name: files for folder in folders if (files := _visible_files(folder))}
 
 
-def center_crops(
-    root: Path, *, shorter: int = 256, size: int = 224, batch: int = 32
-) -> Iterator[Images]:
-    """The images of `root/<class>/*` by the batch, as ImageNet's validation shows them: scaled so
-    that the shorter side has `shorter` pixels, then the middle square of `size`. Only one batch is
-    in memory.
-
-    Raises `DataNotFoundError` for a folder without classes, `CorruptFileError` for a file that is
-    no image.
-    """
-    pillow = _pillow()
-    classes = tuple(sorted(path.name for path in root.glob("[!.]*/")))
-    files = _files(root.parent, root.name, classes)
-    for start in range(0, len(files), batch):
-        some = files[start : start + batch]
-        pixels = np.stack([_center_crop(pillow, path, shorter, size) for path, _ in some])
-        labels = torch.tensor([label for _, label in some])
-        yield Images(torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), labels)
+def _class_folders(part: Path) -> list[Path]:
+    return [folder for folder in _folders(part) if _may_be_class(folder)]
 
 
-def _center_crop(pillow: ModuleType, path: Path, shorter: int, size: int) -> np.ndarray:
-    try:
-        with pillow.open(path) as image:
-            scale = shorter / min(image.size)
-            scaled = image.convert("RGB").resize(
-                (round(image.width * scale), round(image.height * scale))
-            )
-            left, top = (scaled.width - size) // 2, (scaled.height - size) // 2
-            return np.asarray(scaled.crop((left, top, left + size, top + size)))
-    except (OSError, ValueError) as error:
-        raise CorruptFileError(f"{path} is not a readable image: {error}") from error
+def _folders(part: Path) -> list[Path]:
+    return sorted(path for path in part.glob("*") if path.is_dir())
+
+
+def _may_be_class(folder: Path) -> bool:
+    return not folder.name.startswith(".") and folder.name not in NOT_CLASSES
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("[!.]*") if path.is_file())
+
+
+def _left_out(part: Path) -> Iterator[str]:
+    """Yield a line for each reason for which folders or files of a part are not read."""
+    classes = _class_folders(part)
+    deeper = [
+        path
+        for folder in classes
+        for path in sorted(folder.rglob("[!.]*"))
+        if path.is_file() and path.parent != folder
+    ]
+    for paths, reason in (
+        ([folder for folder in _folders(part) if not _may_be_class(folder)], "they are no classes"),
+        ([folder for folder in classes if not _visible_files(folder)], "they hold no images"),
+        (_visible_files(part), "they are in no class folder"),
+        (deeper, "images must be directly in their class folder"),
+    ):
+        if paths:
+            names = [str(path.relative_to(part)) for path in paths]
+            yield f"{part}: left out because {reason}: {_shortlist(names)}"
+
+
+def _shortlist(names: Sequence[str]) -> str:
+    """Join the first names and say how many more there are."""
+    more = len(names) - MAX_LISTED_NAMES
+    return ", ".join(names[:MAX_LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _files(classes: Classes) -> list[Path]:
+    return [path for files in classes.values() for path in files]
+
+
+def _read(classes: Classes, size: int) -> Images:
+    labels = [label for label, files in enumerate(classes.values()) for _ in files]
+    images = stack(_files(classes), lambda image: image.resize((size, size)), size)
+    return Images(images, torch.tensor(labels))
+
+
+def _read_test(root: Path, size: int) -> Images:
+    return _read(_both_parts(root)[1], size)
+
+
+def _center_crop(image: "Image", *, shorter: int, size: int) -> "Image":
+    scale = shorter / min(image.size)
+    scaled = image.resize((round(image.width * scale), round(image.height * scale)))
+    left, top = (scaled.width - size) // 2, (scaled.height - size) // 2
+    return scaled.crop((left, top, left + size, top + size))
 
 
 FOLDER = ImageFolder()
+"""The data set `folder`."""

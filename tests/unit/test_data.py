@@ -16,7 +16,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nas.core.errors import CorruptFileError, DataNotFoundError, InvalidValueError, NasError
+from nas.core.errors import CorruptFileError, DataNotFoundError, InvalidValueError
 from nas.core.study import DataSpec
 from nas.data import Images, load, resolve, split
 from nas.data.cifar import CIFAR10, CIFAR100
@@ -336,47 +336,6 @@ def test_more_validation_images_than_there_are_is_an_error_where_the_data_set_wa
         InvalidValueError, match="less than the 1437 training images of digits, not 5000"
     ):
         resolve(DataSpec(dataset="digits"))
-
-
-# image folders
-
-
-def write_images(root: Path) -> DataSpec:
-    image = pytest.importorskip("PIL.Image")
-    for part, count in (("train", 6), ("test", 2)):
-        for label, name in enumerate(("cat", "dog")):
-            folder = root / part / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                image.new("RGB", (20 + number, 30), (100 * label, number, 7)).save(
-                    folder / f"{number}.png"
-                )
-            (folder / ".hidden").touch()
-    return DataSpec(dataset="folder", folder=str(root), validation_images=4, image_size=16)
-
-
-def test_an_image_folder_is_read_in_order_of_class_and_name(tmp_path):
-    dataset = load(write_images(tmp_path))
-    assert dataset.classes == ("cat", "dog")
-    assert dataset.train.images.shape == (12, 3, 16, 16)
-    assert dataset.train.images[8, :, 3, 4].tolist() == [100, 2, 7]
-    assert dataset.train.labels.tolist() == [0] * 6 + [1] * 6
-    assert len(dataset.test()) == 4
-
-
-def test_a_broken_image_gives_one_line_with_its_path(tmp_path):
-    spec = write_images(tmp_path)
-    (tmp_path / "train" / "cat" / "3.png").write_bytes(b"no image")
-    with pytest.raises(CorruptFileError, match=r"cat/3\.png is not a readable image"):
-        load(spec)
-
-
-@pytest.mark.parametrize(
-    "spec", [DataSpec(dataset="folder"), DataSpec(dataset="folder", folder="/nowhere")]
-)
-def test_a_folder_that_is_missing_says_what_is_expected(spec):
-    with pytest.raises(NasError, match="train"):
-        load(spec)
 
 
 # values

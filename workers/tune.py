@@ -366,7 +366,7 @@ class EngineScheduler(_NotPickled, FIFOScheduler):
             raise error
         if "worker" in result:
             self._engine.begin(task.number, result["worker"])
-            return Decision.GO_ON
+            return Decision.CONTINUE
         return self._engine.report(task.number, result["event"])
 
 

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from nas.core.measurement import Measurement
 from nas.core.pareto import ParetoFront, front
-from nas.core.stopping import SIZES
+from nas.core.stopping import SIZE_METRICS
 from nas.core.study import Objective
 from nas.core.trial import Trial
 
 Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
-FEWEST = 10
+MIN_NETWORKS = 10
 """Networks from which what others of a size have can be told."""
 
 
@@ -48,7 +48,7 @@ def with_posterior_means(trials: Sequence[Trial]) -> list[Trial]:
 
     How much one training deviates is pooled over all replicated networks of the trials (Student's t
     with their degrees of freedom), so a network that was trained once has an interval too, a wide
-    one. From `FEWEST` networks on the mean of a network's seeds is drawn towards the error that
+    one. From `MIN_NETWORKS` networks on the mean of a network's seeds is drawn towards the error that
     networks of its size have, by the share that seeds have in the scatter around it (empirical
     Bayes): what was chosen for being lucky is so taken for less lucky. Trials come back as they are
     where none was replicated.
@@ -85,8 +85,8 @@ def _posterior(trials: Sequence[Trial], means: Array, variances: Array) -> tuple
     The prior is a regression on the logarithms of the sizes, with the scatter that seeds do not
     explain.
     """
-    sizes = [[trial.evaluation.value(name) for name in SIZES] for trial in trials]
-    if len(trials) < FEWEST or not all(all(row) for row in sizes) or not variances.all():
+    sizes = [[trial.evaluation.value(name) for name in SIZE_METRICS] for trial in trials]
+    if len(trials) < MIN_NETWORKS or not all(all(row) for row in sizes) or not variances.all():
         return means, variances
     design = np.column_stack([np.ones(len(trials)), np.log(np.array(sizes, dtype=float))])
     basis, strength, _ = np.linalg.svd(design, full_matrices=False)
@@ -107,12 +107,13 @@ def unbiased_hypervolume(
     """
     members = set(front(trials, objectives).members)
     replicated = [
-        trial for trial in trials if trial.number in members and trial.evaluation.fresh_errors()
+        trial for trial in trials if trial.number in members and trial.evaluation.replicate_errors()
     ]
     if not replicated:
         return None
     fresh = [
-        _with_error(trial, float(np.mean(trial.evaluation.fresh_errors()))) for trial in replicated
+        _with_error(trial, float(np.mean(trial.evaluation.replicate_errors())))
+        for trial in replicated
     ]
     return UnbiasedHypervolume(
         members=len(members),
@@ -135,7 +136,7 @@ def front_now(
 def _errors(trial: Trial) -> tuple[float, ...]:
     """Of all seeds, the search's first; empty where nothing was trained."""
     rungs = trial.evaluation.rungs
-    return (rungs[-1].error, *trial.evaluation.fresh_errors()) if rungs else ()
+    return (rungs[-1].error, *trial.evaluation.replicate_errors()) if rungs else ()
 
 
 def _averaged(trial: Trial, mean: float, half: float) -> Trial:

@@ -369,14 +369,14 @@ def _study_status(console: Console, store: Store, record: StudyRecord) -> None:
     }
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     console.print(
-        f"{sum(counts.values())} of {spec.searching.trials} architectures{f' ({states})' if states else ''}, "
+        f"{sum(counts.values())} of {spec.search_budget.trials} architectures{f' ({states})' if states else ''}, "
         f"{known.repeated} repeated proposals"
     )
     if known.skipped:
         console.print(
             f"{known.skipped} more cost no training: beyond a limit, or passed over once measured"
         )
-    for line in spending(spec.searching, known, fresh=spec.fresh):
+    for line in spending(spec.search_budget, known, fresh=spec.fresh):
         console.print(line)
     if volumes:
         console.print(
@@ -466,7 +466,7 @@ def _rungs(store: Store, record: StudyRecord) -> Iterator[str]:
     if spec.rungs.futility:
         curves = Curves.of(store.trials(record.name), spec.objectives)
         for rung, epochs in enumerate(spec.rungs.epochs[:-1], start=1):
-            yield f"futility after {epochs:g} epochs: {Futility(curves, rung).state}"
+            yield f"futility after {epochs:g} epochs: {Futility(curves, rung).description}"
 
 
 def _show_trial(record: StudyRecord, trial: Trial, size: int) -> None:
@@ -492,7 +492,7 @@ def _show_trial(record: StudyRecord, trial: Trial, size: int) -> None:
             f"({format_duration(rung.train_s)} of training)"
         )
     fresh = [
-        format_quantity(error, "1", metric="error") for error in trial.evaluation.fresh_errors()
+        format_quantity(error, "1", metric="error") for error in trial.evaluation.replicate_errors()
     ]
     if fresh:
         console.print(f"error with other seeds: {', '.join(fresh)}")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nas.core.errors import InvalidValueError, NasError
-from nas.core.measurement import LARGEST, Precision
+from nas.core.measurement import MAX_IMAGE_SIZE, Precision
 from nas.core.trial import Trial
 from nas.measuring.meters.host import affinity
 from nas.record import Store, StudyRecord
@@ -16,7 +16,7 @@ from nas.record import Store, StudyRecord
 DATABASE = "nas.db"
 PRECISIONS = click.Choice([each.value for each in Precision])
 """Given the enumeration itself, click would ask for the names of its members."""
-SIZE = click.IntRange(1, LARGEST)
+SIZE = click.IntRange(1, MAX_IMAGE_SIZE)
 
 
 class Threads(click.IntRange):

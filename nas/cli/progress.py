@@ -218,8 +218,8 @@ class SearchDisplay:
         bar = Table.grid(padding=(0, 1))
         skipped = state.architectures - state.counted
         bar.add_row(
-            ProgressBar(total=spec.searching.trials, completed=state.done, width=30),
-            f"{state.done} of {spec.searching.trials} trials",
+            ProgressBar(total=spec.search_budget.trials, completed=state.done, width=30),
+            f"{state.done} of {spec.search_budget.trials} trials",
             f"{state.known - state.architectures} repeated, {state.failed} failed"
             f"{f', {skipped} not trained' if skipped else ''}",
         )
@@ -258,7 +258,7 @@ class SearchDisplay:
                 engine.spec.objectives, cells(engine.spec.objectives, trial), strict=True
             )
         )
-        budget = engine.spec.searching
+        budget = engine.spec.search_budget
         return (
             f"[{engine.state.done}/{budget.trials}] trial {trial.number} {trial.state}{mark}: {found}{volume}, "
             f"{time_left(engine)}"
@@ -269,7 +269,7 @@ def time_left(engine: Engine) -> str:
     """A guess from the trials so far, those without training left out, and from each budget's share
     that is spent.
     """
-    elapsed, state, budget = engine.elapsed_s(), engine.state, engine.spec.searching
+    elapsed, state, budget = engine.elapsed_s(), engine.state, engine.spec.search_budget
     if not state.done:
         return "time left unknown"
     spent = state.spent

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from nas.core.errors import InvalidValueError
 
-LARGEST = 4096
+MAX_IMAGE_SIZE = 4096
 """Pixels of a side that may be asked for: beyond, a few images of a small network take more memory
 than there is.
 """
@@ -45,7 +45,7 @@ class Status(StrEnum):
     """This machine cannot measure it; `reason` says why and there is no value."""
 
 
-USABLE = frozenset({Status.OK, Status.NOISY})
+USABLE_STATUSES = frozenset({Status.OK, Status.NOISY})
 
 
 class Precision(StrEnum):
@@ -147,7 +147,7 @@ class Measurement:
         if not all(math.isfinite(n) for n in numbers):
             message = f"{self.metric} must be finite, not {numbers!r}"
             raise InvalidValueError(message)
-        if (self.value is None) == (self.status in USABLE):
+        if (self.value is None) == (self.status in USABLE_STATUSES):
             message = f"{self.metric}: status {self.status} does not go with value {self.value!r}"
             raise InvalidValueError(message)
         if self.value is None and not self.reason:

@@ -148,7 +148,7 @@ def _certified_together(trials: Sequence[Trial]) -> NDArray[np.bool_]:
 
     Certified latencies of different sessions cannot be compared with each other.
     """
-    sessions = [t.evaluation.certified_in or "" for t in trials]
+    sessions = [t.evaluation.certified_session or "" for t in trials]
     newest = max(sessions)
     return np.asarray([bool(newest) and session == newest for session in sessions])
 

@@ -14,19 +14,19 @@ from typing import Any
 
 from nas.core.errors import InvalidValueError, UnknownNameError
 
-HAVE: Mapping[str, tuple[str, ...]] = {
+REQUIRED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "nas.spaces": ("choices", "decode", "encode"),
     "nas.metrics": ("name", "unit", "kind", "phase", "measure"),
     "nas.datasets": ("prepare", "load"),
 }
 """What the objects of a group have."""
-TAKE: Mapping[str, tuple[str, ...]] = {
+CALL_PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "nas.samplers": ("seed",),
     "nas.meters": (),
     "nas.workers": ("address",),
 }
 """What those of the other groups are called with."""
-GROUPS = (*HAVE, *TAKE)
+GROUPS = (*REQUIRED_ATTRIBUTES, *CALL_PARAMETERS)
 
 
 def names(group: str) -> list[str]:
@@ -65,15 +65,15 @@ def load(group: str, name: str) -> Any:
 
 
 def _require(group: str, name: str, found: object) -> None:
-    missing = [each for each in HAVE.get(group, ()) if not hasattr(found, each)]
+    missing = [each for each in REQUIRED_ATTRIBUTES.get(group, ()) if not hasattr(found, each)]
     if missing:
         raise InvalidValueError(
             f"{name!r} is of type {type(found).__name__} and none of {group}: it has no "
             f"{', '.join(missing)}"
         )
-    if group not in TAKE:
+    if group not in CALL_PARAMETERS:
         return
-    wanted = f"none of {group}, which are called with ({', '.join(TAKE[group])})"
+    wanted = f"none of {group}, which are called with ({', '.join(CALL_PARAMETERS[group])})"
     if not callable(found):
         raise InvalidValueError(f"{name!r} is of type {type(found).__name__} and {wanted}")
     try:
@@ -81,7 +81,7 @@ def _require(group: str, name: str, found: object) -> None:
     except ValueError:  # of what is written in C nobody knows
         return
     try:
-        signature.bind(*TAKE[group])
+        signature.bind(*CALL_PARAMETERS[group])
     except TypeError as error:
         raise InvalidValueError(f"{name!r} is {wanted}: {error}") from error
 

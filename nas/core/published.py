@@ -11,9 +11,9 @@ from dataclasses import replace
 from nas.core.architecture import Architecture, Attention, OsaStage, Stem
 from nas.core.errors import UnknownNameError
 
-FULL = ((128, 256), (160, 512), (192, 768), (224, 1024))
-SLIM = ((64, 128), (80, 256), (96, 384), (112, 512))
-SLIM_V2 = ((64, 112), *SLIM[1:])
+FULL_WIDTHS = ((128, 256), (160, 512), (192, 768), (224, 1024))
+SLIM_WIDTHS = ((64, 128), (80, 256), (96, 384), (112, 512))
+SLIM_V2_WIDTHS = ((64, 112), *SLIM_WIDTHS[1:])
 
 Widths = tuple[tuple[int, int], ...]
 """Of each stage: the outputs of its convolutions and of its aggregation."""
@@ -31,16 +31,16 @@ def _vovnet(
 
 def _published() -> dict[str, Architecture]:
     first = {
-        "vovnet27_slim": _vovnet(SLIM),
-        "vovnet39": _vovnet(FULL, (1, 1, 2, 2)),
-        "vovnet57": _vovnet(FULL, (1, 1, 4, 3)),
-        "vovnet69": _vovnet(FULL, (1, 1, 6, 3)),
-        "vovnet93": _vovnet(FULL, (1, 3, 8, 3)),
-        "vovnet99": _vovnet(FULL, (1, 3, 9, 3)),
+        "vovnet27_slim": _vovnet(SLIM_WIDTHS),
+        "vovnet39": _vovnet(FULL_WIDTHS, (1, 1, 2, 2)),
+        "vovnet57": _vovnet(FULL_WIDTHS, (1, 1, 4, 3)),
+        "vovnet69": _vovnet(FULL_WIDTHS, (1, 1, 6, 3)),
+        "vovnet93": _vovnet(FULL_WIDTHS, (1, 3, 8, 3)),
+        "vovnet99": _vovnet(FULL_WIDTHS, (1, 3, 9, 3)),
     }
     second = {
-        "vovnet_v2_19_slim": _vovnet(SLIM_V2, layers=3),
-        "vovnet_v2_19": _vovnet(FULL, layers=3),
+        "vovnet_v2_19_slim": _vovnet(SLIM_V2_WIDTHS, layers=3),
+        "vovnet_v2_19": _vovnet(FULL_WIDTHS, layers=3),
         "vovnet_v2_39": first["vovnet39"],
         "vovnet_v2_57": first["vovnet57"],
         "vovnet_v2_99": first["vovnet99"],

@@ -66,8 +66,16 @@ class SearchSpace(Protocol):
         """
 
 
-PER_STAGE = ("mid_channels", "out_channels", "num_layers", "num_blocks", "kernel_size")
-PER_NETWORK = ("stem", "stem_mid", "stem_out", "residual", "depthwise", "attention", "pool_padding")
+STAGE_FIELDS = ("mid_channels", "out_channels", "num_layers", "num_blocks", "kernel_size")
+NETWORK_FIELDS = (
+    "stem",
+    "stem_mid",
+    "stem_out",
+    "residual",
+    "depthwise",
+    "attention",
+    "pool_padding",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +106,7 @@ class OsaSpace:
         if any(isinstance(values, int) for values in self.mid_channels):
             message = f"mid_channels must be one tuple of widths for each stage, not {self.mid_channels!r}"
             raise InvalidValueError(message)
-        for name in PER_STAGE:
+        for name in STAGE_FIELDS:
             values: Any = getattr(self, name)
             if all(isinstance(value, int) for value in values):
                 values = (values,) * stages
@@ -118,11 +126,11 @@ class OsaSpace:
 
     @cached_property
     def _all(self) -> dict[str, tuple[Value, ...]]:
-        network = {name: tuple(getattr(self, name)) for name in PER_NETWORK}
+        network = {name: tuple(getattr(self, name)) for name in NETWORK_FIELDS}
         stages = {
             f"stage{index + 2}.{name}": tuple(getattr(self, name)[index])
             for index in range(len(self.mid_channels))
-            for name in PER_STAGE
+            for name in STAGE_FIELDS
         }
         return {
             name: tuple(str(value) if isinstance(value, str) else value for value in values)
@@ -159,10 +167,10 @@ class OsaSpace:
                 )
                 raise InvalidValueError(message)
         stages = tuple(
-            OsaStage(**{name: value[f"stage{index + 2}.{name}"] for name in PER_STAGE})
+            OsaStage(**{name: value[f"stage{index + 2}.{name}"] for name in STAGE_FIELDS})
             for index in range(len(self.mid_channels))
         )
-        switches = {name: value[name] for name in PER_NETWORK if not name.startswith("stem_")}
+        switches = {name: value[name] for name in NETWORK_FIELDS if not name.startswith("stem_")}
         stem_channels = (value["stem_mid"], value["stem_mid"], value["stem_out"])
         return Architecture(stem_channels=stem_channels, stages=stages, **switches)
 
@@ -175,12 +183,12 @@ class OsaSpace:
             message = "the architecture's stem or number of stages is not of this space"
             raise InvalidValueError(message)
         value: dict[str, Value] = {"stem_mid": first, "stem_out": third}
-        for name in PER_NETWORK:
+        for name in NETWORK_FIELDS:
             if not name.startswith("stem_"):
                 setting = getattr(architecture, name)
                 value[name] = str(setting) if isinstance(setting, str) else setting
         for index, stage in enumerate(architecture.stages):
-            value |= {f"stage{index + 2}.{name}": getattr(stage, name) for name in PER_STAGE}
+            value |= {f"stage{index + 2}.{name}": getattr(stage, name) for name in STAGE_FIELDS}
         for name, values in self._all.items():
             if value[name] not in values:
                 message = f"{name}={value[name]} is not in this space; it has {', '.join(map(str, values))}"

@@ -25,16 +25,16 @@ from nas.core.trial import Trial, TrialState
 
 Array = NDArray[np.float64]
 
-FEWEST = 20
+MIN_CURVES = 20
 """Trials that must have reached the last rung before futility is asked."""
-PER_WEIGHT = 4
+CURVES_PER_WEIGHT = 4
 """And as many for each weight of the regression."""
-QUANTILE = 0.95
-MARGIN = 0.02
+OUTCOME_QUANTILE = 0.95
+ERROR_MARGIN = 0.02
 """By this share the optimistic error must be worse than the one that dominates it."""
-SIZES = ("parameters", "macs")
+SIZE_METRICS = ("parameters", "macs")
 """Counts that say something of the final error. They are known of every trial."""
-SMALLEST = 1e-4
+MIN_ERROR = 1e-4
 """Errors below count as this in logarithms."""
 
 
@@ -70,7 +70,7 @@ def curve_of(trial: Trial, objectives: Sequence[Objective]) -> Curve | None:
         trial.state is not TrialState.COMPLETE
         or trial.duplicate_of is not None
         or not known.rungs
-        or not all(known.value(size) for size in SIZES)
+        or not all(known.value(size) for size in SIZE_METRICS)
     ):
         return None
     return (
@@ -126,8 +126,8 @@ def costs_of(trial: Trial, objectives: Sequence[Objective]) -> list[float]:
 
 
 def sizes_of(trial: Trial) -> list[float]:
-    """Its counts, in the order of `SIZES`."""
-    return [trial.evaluation.value(size) or 0.0 for size in SIZES]
+    """Its counts, in the order of `SIZE_METRICS`."""
+    return [trial.evaluation.value(size) or 0.0 for size in SIZE_METRICS]
 
 
 def _table(rows: Sequence[Sequence[float]]) -> Array:
@@ -142,12 +142,12 @@ class Futility:
 
     def __init__(self, curves: Curves, rung: int) -> None:
         self._curves, self._rung = curves, rung
-        self.needs = max(FEWEST, PER_WEIGHT * (1 + rung + len(SIZES)))
+        self.min_curves = max(MIN_CURVES, CURVES_PER_WEIGHT * (1 + rung + len(SIZE_METRICS)))
         self.mistakes: list[int] = []
         if not self.ready:
             return
         known = self._features(curves.errors[:, :rung], curves.sizes)
-        final = np.log(np.maximum(curves.errors[:, -1], SMALLEST))
+        final = np.log(np.maximum(curves.errors[:, -1], MIN_ERROR))
         inverse = np.linalg.pinv(known)
         self._weights = inverse @ final
         leverage = np.einsum("ij,ji->i", known, inverse)
@@ -167,18 +167,18 @@ class Futility:
     @property
     def ready(self) -> bool:
         """Whether there are enough curves."""
-        return len(self._curves) >= self.needs
+        return len(self._curves) >= self.min_curves
 
     @property
-    def on(self) -> bool:
+    def active(self) -> bool:
         """Whether it stops anybody."""
         return self.ready and not self.mistakes
 
     @property
-    def state(self) -> str:
+    def description(self) -> str:
         """In words."""
         if not self.ready:
-            return f"waits for {self.needs} trials at the last rung"
+            return f"waits for {self.min_curves} trials at the last rung"
         stopped = ", ".join(map(str, self.mistakes))
         return f"off: it would have stopped trial {stopped} of the front" if stopped else "on"
 
@@ -186,7 +186,7 @@ class Futility:
         self, errors: Sequence[float], costs: Sequence[float], sizes: Sequence[float]
     ) -> bool:
         """Whether to stop a trial with these errors up to the rung, costs and sizes."""
-        if not self.on:
+        if not self.active:
             return False
         known = self._features(np.array([errors]), np.array([sizes]))
         return self._dominated(
@@ -196,7 +196,7 @@ class Futility:
     @staticmethod
     def _features(errors: Array, sizes: Array) -> Array:
         return np.column_stack(
-            [np.ones(len(errors)), np.log(np.maximum(errors, SMALLEST)), np.log(sizes)]
+            [np.ones(len(errors)), np.log(np.maximum(errors, MIN_ERROR)), np.log(sizes)]
         )
 
     def _dominated(self, log_error: float, costs: Array, but: int | None = None) -> bool:
@@ -204,7 +204,7 @@ class Futility:
         the margin.
         """
         beats = (self._curves.costs <= costs).all(axis=1) & (
-            self._curves.errors[:, -1] * (1 + MARGIN) <= math.exp(log_error)
+            self._curves.errors[:, -1] * (1 + ERROR_MARGIN) <= math.exp(log_error)
         )
         if but is not None:
             beats[but] = False
@@ -213,4 +213,4 @@ class Futility:
 
 def _quantile(better: Array) -> float:
     """How much better than predicted nearly all became at most; never worse."""
-    return max(float(np.quantile(better, QUANTILE, method="higher")), 0.0)
+    return max(float(np.quantile(better, OUTCOME_QUANTILE, method="higher")), 0.0)

@@ -15,7 +15,6 @@ from typing import Any, Self
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import MeasurementPlan
 
-
 REMOVED_KEYS: Mapping[str, str] = {
     "scores": "was removed, because zero-cost proxies gained nothing",
 }
@@ -203,7 +202,7 @@ class RungSpec:
         require(self.min_trials > 0, f"min_trials must be at least 1, not {self.min_trials}")
 
 
-FRESH, MANY = 0.1, 20
+DEFAULT_FRESH_SHARE, MIN_TRIALS_FOR_FRESH = 0.1, 20
 """The share of a budget that fresh seeds have where nothing is said, and from how many trials
 on.
 """
@@ -265,7 +264,7 @@ class Budget:
         return replace(self, trials=max(round(self.trials * part), 1), **limits)
 
     @property
-    def most_proposals(self) -> int:
+    def max_proposals(self) -> int:
         """`proposals`, or what it is where it is not given."""
         return 20 * self.trials if self.proposals is None else self.proposals
 
@@ -367,13 +366,13 @@ class StudySpec:
         return (
             asked
             if asked is not None
-            else FRESH
-            if self.needs_training and self.budget.trials >= MANY
+            else DEFAULT_FRESH_SHARE
+            if self.needs_training and self.budget.trials >= MIN_TRIALS_FOR_FRESH
             else 0.0
         )
 
     @property
-    def searching(self) -> Budget:
+    def search_budget(self) -> Budget:
         """What the search may spend."""
         return self.budget.share(1 - self.fresh)
 

@@ -78,13 +78,13 @@ class FinalTask:
     architecture: Architecture | None
     recipe: Recipe
     seed: int
-    place: str
+    folder: str
     teacher: Weights | None = None
 
     @property
     def resume_file(self) -> str:
         """The file, among the artifacts, that it goes on from."""
-        return f"{self.place}/going.safetensors"
+        return f"{self.folder}/going.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ Event = Measured | Trained
 class Decision(StrEnum):
     """The answer to an event."""
 
-    GO_ON = "go on"
+    CONTINUE = "continue"
     END = "end"
     """The trial is over and recorded: complete, beyond a limit, passed over, or behind the
     others.

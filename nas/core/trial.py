@@ -13,7 +13,7 @@ from nas.core.measurement import Measurement, Status
 from nas.core.search_space import Params
 from nas.core.study import Objective
 
-MOST_TRIALS = 2**31 - 1
+MAX_TRIALS = 2**31 - 1
 """Of a study; a larger number has no place in the record."""
 
 
@@ -30,7 +30,10 @@ class TrialState(StrEnum):
     FAILED = "failed"
 
 
-CERTIFIED: Mapping[str, str] = {"latency": "certified_latency", "energy": "certified_energy"}
+CERTIFIED_METRICS: Mapping[str, str] = {
+    "latency": "certified_latency",
+    "energy": "certified_energy",
+}
 """What a metric is called where it was measured together with the other members of a front: beside
 it, not instead.
 """
@@ -112,12 +115,12 @@ class Usage:
         return replace(
             self,
             **sums,
-            energy_j=sum_known(self.energy_j, other.energy_j),
-            measuring_j=sum_known(self.measuring_j, other.measuring_j),
+            energy_j=sum_measured(self.energy_j, other.energy_j),
+            measuring_j=sum_measured(self.measuring_j, other.measuring_j),
         )
 
 
-def sum_known(*joules: float | None) -> float | None:
+def sum_measured(*joules: float | None) -> float | None:
     """The sum of those that somebody measured."""
     known = [each for each in joules if each is not None]
     return sum(known) if known else None
@@ -153,7 +156,7 @@ class Evaluation:
             measuring_j=self.measuring_j,
         )
 
-    def fresh_errors(self) -> tuple[float, ...]:
+    def replicate_errors(self) -> tuple[float, ...]:
         """The errors of the replicates that reached the last rung: of seeds that nothing was chosen
         by.
         """
@@ -172,9 +175,9 @@ class Evaluation:
         measurement = self.measurements.get(metric)
         return measurement.value if measurement else None
 
-    def shown(self, metric: str) -> Measurement | None:
+    def best_figure(self, metric: str) -> Measurement | None:
         """The best figure there is: the certified one, where it has a value."""
-        certified = self.measurements.get(CERTIFIED.get(metric, ""))
+        certified = self.measurements.get(CERTIFIED_METRICS.get(metric, ""))
         return (
             certified
             if certified and certified.value is not None
@@ -182,10 +185,12 @@ class Evaluation:
         )
 
     @property
-    def certified_in(self) -> str | None:
+    def certified_session(self) -> str | None:
         """The session of the certified figures, None where there are none or one has no value."""
         figures = [
-            self.measurements[name] for name in CERTIFIED.values() if name in self.measurements
+            self.measurements[name]
+            for name in CERTIFIED_METRICS.values()
+            if name in self.measurements
         ]
         whole = figures and all(figure.value is not None for figure in figures)
         return str(figures[0].details.get("session")) if whole else None
@@ -197,7 +202,7 @@ class Evaluation:
         known = {**self.measurements, **{m.metric: m for m in measurements}}
         return replace(self, measurements=known, measure_s=self.measure_s + measure_s)
 
-    def with_effort(self, waiting_s: float, energy_j: float | None, *, measuring: bool) -> Self:
+    def with_usage(self, waiting_s: float, energy_j: float | None, *, measuring: bool) -> Self:
         """With more seconds waited and, where they were measured, joules drawn, by measuring or by
         training.
         """
@@ -272,7 +277,7 @@ class Trial:
             return None
         known = self.evaluation
         figures = [
-            known.shown(o.metric) if certified else known.measurements.get(o.metric)
+            known.best_figure(o.metric) if certified else known.measurements.get(o.metric)
             for o in objectives
         ]
         return tuple(

@@ -7,9 +7,9 @@ from decimal import Decimal
 from nas.core.measurement import Measurement
 
 PREFIXES: Mapping[int, str] = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
-SHARES = frozenset({"error"})
+SHARE_METRICS = frozenset({"error"})
 """Metrics that are shares, shown in per cent."""
-UNITS: Mapping[str, Mapping[str, float]] = {
+UNIT_FACTORS: Mapping[str, Mapping[str, float]] = {
     "s": {"s": 1, "ms": 1e-3, "us": 1e-6, "min": 60},
     "J": {"J": 1, "mJ": 1e-3, "uJ": 1e-6},
     "B": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
@@ -22,7 +22,7 @@ def parse_quantity(text: str, unit: str) -> float:
     """The number in SI units that `text` gives for a metric of this unit. Raises `ValueError` for
     anything else.
     """
-    known = UNITS.get(unit, {unit: 1})
+    known = UNIT_FACTORS.get(unit, {unit: 1})
     number, _, suffix = text.strip().partition(" ")
     if not suffix:
         number = text.strip().rstrip("%abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -40,7 +40,7 @@ def format_quantity(value: float | None, unit: str, *, metric: str = "") -> str:
     """The value to three or four digits with its unit, `-` for None."""
     if value is None:
         return "-"
-    if metric in SHARES:
+    if metric in SHARE_METRICS:
         return f"{100 * value:.2f} %"
     rounded = float(f"{value:.4g}")
     power = 0 if rounded == 0 else math.floor(math.log10(abs(rounded)) / 3 + 1e-12)

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, select
 
 from nas.core.architecture import Architecture
 from nas.core.measurement import Device, Measurement, MeasurementPlan
-from nas.core.trial import Evaluation, Replicate, Trial, TrialState, sum_known
+from nas.core.trial import Evaluation, Replicate, Trial, TrialState, sum_measured
 from nas.record.rows import to_device, to_measurement, to_rung
 from nas.record.schema.tables import (
     ARCHITECTURE,
@@ -104,7 +104,7 @@ def _replicates(
         found[row.evaluation_id][row.seed] = replace(
             known,
             rungs=(*known.rungs, to_rung(row)),
-            energy_j=sum_known(known.energy_j, row.energy_j),
+            energy_j=sum_measured(known.energy_j, row.energy_j),
         )
     return {evaluation: tuple(seeds.values()) for evaluation, seeds in found.items()}
 

@@ -24,7 +24,7 @@ from nas.core.measurement import Measurement
 from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining
 from nas.core.study import REMOVED_KEYS, StudySpec
-from nas.core.trial import MOST_TRIALS, MOVES, Rung, Trial, TrialState
+from nas.core.trial import MAX_TRIALS, MOVES, Rung, Trial, TrialState
 from nas.record import writing
 from nas.record.address import Address
 from nas.record.check import database_problems, file_problems, study_problems, sum_problems
@@ -260,9 +260,7 @@ class Store:
         """One trial. Raises `UnknownNameError` where there is none of this number."""
         with self._reading() as connection:
             study_id = self._study_id(connection, study)
-            found = (
-                load_trials(connection, study_id, [number]) if abs(number) <= MOST_TRIALS else []
-            )
+            found = load_trials(connection, study_id, [number]) if abs(number) <= MAX_TRIALS else []
             if not found:
                 count = connection.execute(
                     select(func.count()).where(TRIAL.c.study_id == study_id)

@@ -166,7 +166,7 @@ def _columns(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
             [[r.epochs, r.error, r.train_s] for r in searched[t.number].evaluation.rungs]
             for t in ended
         ],
-        "seeds": [1 + len(t.evaluation.fresh_errors()) for t in ended],
+        "seeds": [1 + len(t.evaluation.replicate_errors()) for t in ended],
         "kept": [t.number in study.kept for t in ended],
         "reason": {t.number: t.reason for t in ended if t.reason},
         "digest": [t.architecture.digest[:12] for t in ended],
@@ -261,7 +261,7 @@ def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
         },
         "skipped": sum(t.skipped for t in ended),
         "repeated": sum(t.duplicate_of is not None for t in study.trials),
-        "budget": study.record.spec.searching.trials,
+        "budget": study.record.spec.search_budget.trials,
         "feasible": newest.feasible if newest else False,
         "hypervolume": newest.hypervolume if newest else None,
         "unbiased": (found := unbiased_hypervolume(ended, study.objectives)) and asdict(found),

@@ -11,7 +11,7 @@ from nas.analysis.finals import FinalResult
 from nas.core.measurement import Kind
 from nas.core.pareto import ParetoFront, Standing, standings
 from nas.core.study import Objective, StudySpec
-from nas.core.trial import CERTIFIED, Trial
+from nas.core.trial import CERTIFIED_METRICS, Trial
 from nas.core.units import format_quantity, with_interval
 
 NO_FINALS: Mapping[int, FinalResult] = MappingProxyType({})
@@ -140,7 +140,7 @@ def cells(objectives: Sequence[Objective], trial: Trial) -> list[str]:
 
 def cell(metric: str, trial: Trial) -> str:
     """One figure of a trial, with its interval where it was measured."""
-    measurement = trial.evaluation.shown(metric)
+    measurement = trial.evaluation.best_figure(metric)
     if measurement is not None:
         seeds = (
             f", {len(measurement.samples)} seeds"
@@ -150,7 +150,7 @@ def cell(metric: str, trial: Trial) -> str:
         return (
             with_interval(measurement)
             + seeds
-            + (", certified" if measurement.metric in CERTIFIED.values() else "")
+            + (", certified" if measurement.metric in CERTIFIED_METRICS.values() else "")
         )
     return format_quantity(trial.evaluation.value(metric), "1", metric=metric)
 

@@ -23,7 +23,7 @@ def uncertified(engine: Engine) -> list[Trial]:
     members = engine.state.members()
     if not engine.spec.certifies or not front.feasible:
         return []
-    sessions = {trial.evaluation.certified_in for trial in members}
+    sessions = {trial.evaluation.certified_session for trial in members}
     return members if len(sessions) > 1 or None in sessions else []
 
 

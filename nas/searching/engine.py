@@ -116,7 +116,7 @@ class Engine:
         if self._interrupted:
             return self._resumed(self._interrupted.pop(0))
         while True:
-            limit = self.spec.searching.wall_time_s
+            limit = self.spec.search_budget.wall_time_s
             if limit is not None and self.elapsed_s() >= limit:
                 return (
                     Wait()
@@ -162,7 +162,7 @@ class Engine:
             return Decision.END
         trial = self.state.judge(number, event, self._now())
         self._commit(trial, event)
-        return Decision.GO_ON if trial.state is TrialState.RUNNING else Decision.END
+        return Decision.CONTINUE if trial.state is TrialState.RUNNING else Decision.END
 
     def fail(self, number: int, reason: str) -> None:
         """Record that a trial cannot be finished, unless it is over."""
@@ -184,7 +184,7 @@ class Engine:
                     trial,
                     evaluation=trial.evaluation.with_measurements(
                         event.measurements, event.seconds
-                    ).with_effort(event.waiting_s, event.energy_j, measuring=True),
+                    ).with_usage(event.waiting_s, event.energy_j, measuring=True),
                 )
             )
 

@@ -92,7 +92,7 @@ def missing_trainings(  # noqa: PLR0917
                         architecture=candidate.architecture,
                         recipe=recipe,
                         seed=seed,
-                        place=f"{spec.name}/final/{name}-{recipe.digest[:8]}-{seed}",
+                        folder=f"{spec.name}/final/{name}-{recipe.digest[:8]}-{seed}",
                         teacher=teacher,
                     ),
                 )

@@ -207,7 +207,7 @@ class SearchState:
         trial = self._kept[number]
         trial = replace(
             trial,
-            evaluation=trial.evaluation.with_effort(
+            evaluation=trial.evaluation.with_usage(
                 event.waiting_s, event.energy_j, measuring=isinstance(event, Measured)
             ),
         )
@@ -325,12 +325,12 @@ class SearchState:
 
     def _spent(self) -> str:
         """Why no new architecture may be tried, or an empty string."""
-        budget, spent = self.spec.searching, self.spent
+        budget, spent = self.spec.search_budget, self.spent
         if self.counted >= budget.trials:
             return f"{budget.trials} architectures were tried, {self.whose}"
         if self.architectures >= self._space.cardinality:
             return f"all {self._space.cardinality} architectures of the space were tried"
-        if self.architectures >= budget.most_proposals:
+        if self.architectures >= budget.max_proposals:
             return (
                 f"{self.counted} of {self.architectures} proposed architectures are within the limits and promise "
                 "enough to be trained; widen the limits, or raise budget.proposals"

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from nas.core import plugins
 from nas.core.errors import NasError, StudyFileError
-from nas.core.measurement import LARGEST, MeasurementPlan
+from nas.core.measurement import MAX_IMAGE_SIZE, MeasurementPlan
 from nas.core.recipe import Recipe
 from nas.core.study import (
     REMOVED_KEYS,
@@ -27,7 +27,7 @@ from nas.core.study import (
     TrainingSpec,
     WorkersSpec,
 )
-from nas.core.trial import MOST_TRIALS
+from nas.core.trial import MAX_TRIALS
 from nas.core.units import parse_quantity
 
 PARTS = {
@@ -121,9 +121,9 @@ def _beyond(spec: StudySpec) -> Iterator[str]:
     if spec.name in {".", ".."}:
         yield f"name must be more than dots, for it names the folder of checkpoints, not {spec.name!r}"
     for where, value, most in (
-        ("measurement.image_size", spec.measurement.image_size, LARGEST),
-        ("budget.trials", spec.budget.trials, MOST_TRIALS),
-        ("budget.proposals", spec.budget.proposals or 1, MOST_TRIALS),
+        ("measurement.image_size", spec.measurement.image_size, MAX_IMAGE_SIZE),
+        ("budget.trials", spec.budget.trials, MAX_TRIALS),
+        ("budget.proposals", spec.budget.proposals or 1, MAX_TRIALS),
     ):
         if value > most:
             yield f"{where}: must be at most {most}, not {value}"

@@ -58,7 +58,7 @@ class TaskList(Generic[T]):
             self._running.discard(number)
             return Decision.END
         self._tasks[number] = left
-        return Decision.GO_ON
+        return Decision.CONTINUE
 
     def fail(self, number: int, reason: str) -> None:
         """Note that a task cannot be finished."""

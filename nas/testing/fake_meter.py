@@ -35,8 +35,8 @@ class FakeMeter(CommonMeter):
         self.waited_s = 0.0
         self.foreign_s = 0.0
         self.cores = 2
-        self.tells: Callable[[float], DeviceState | None] = lambda _: None
-        self.busy: Callable[[float], int | None] = lambda _: None
+        self.state_at: Callable[[float], DeviceState | None] = lambda _: None
+        self.busy_percent_at: Callable[[float], int | None] = lambda _: None
         self._power_w, self._step_s, self._phase_s = power_w, step_s, phase_s
 
     def work(self, seconds: float) -> None:
@@ -57,11 +57,11 @@ class FakeMeter(CommonMeter):
 
     def device_state(self) -> DeviceState | None:
         """What `tells` says."""
-        return self.tells(self.now_s)
+        return self.state_at(self.now_s)
 
     def busy_percent(self) -> int | None:
         """What `busy` says."""
-        return self.busy(self.now_s)
+        return self.busy_percent_at(self.now_s)
 
     def energy_j(self) -> float:
         """What the counter shows: the energy at its last step, from 1 J at the start."""

@@ -92,14 +92,14 @@ def fresh(store: Store) -> Iterator[Mapping[str, object]]:
     for record in store.studies():
         members = set(front(trials := store.trials(record.name), record.spec.objectives).members)
         for trial in trials:
-            if trial.number in members and trial.evaluation.fresh_errors():
+            if trial.number in members and trial.evaluation.replicate_errors():
                 yield {
                     "sampler": record.spec.sampler,
                     "seed": record.spec.seed,
                     "trial": trial.number,
                     "latency_s": f"{trial.evaluation.value('latency') or 0.0:.6f}",
                     "error": trial.evaluation.value("error"),
-                    "fresh_errors": " ".join(map(str, trial.evaluation.fresh_errors())),
+                    "fresh_errors": " ".join(map(str, trial.evaluation.replicate_errors())),
                 }
 
 

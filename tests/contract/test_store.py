@@ -209,7 +209,7 @@ class StoreContract:
             store.add_replicate("first", 0, 5, rung(1.5))
         (loaded,) = store.trials("first")
         assert loaded.evaluation == Evaluation(rungs=(own,), replicates=tuple(replicates))
-        assert loaded.evaluation.fresh_errors() == (1 / (2**31 - 1), 1 / 5)
+        assert loaded.evaluation.replicate_errors() == (1 / (2**31 - 1), 1 / 5)
         again = store.summary("first").spent_again
         assert (again.epochs, again.energy_j) == (4.0, 0.75)
 

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from nas.core.measurement import USABLE, MeasurementPlan, Status
+from nas.core.measurement import USABLE_STATUSES, MeasurementPlan, Status
 from nas.core.published import published
 from nas.measuring.meters import find_meter
 from nas.measuring.meters.lock import DeviceLock
@@ -66,7 +66,7 @@ def smi(meter, field):
 def test_latency_agrees_with_cuda_events(meter, run):
     """Within 5 % of the time between two CUDA events around a hundred calls."""
     found = latency(run, meter, PLAN)
-    assert found.status in USABLE
+    assert found.status in USABLE_STATUSES
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
     for _ in range(100):
@@ -163,7 +163,7 @@ def test_a_copy_needs_as_many_joules(meter, run):
     found = certify_energy({"copy": run}, run, meter, PLAN, sleep=meter.sleep)["copy"]
     if found.status is Status.UNAVAILABLE:
         pytest.skip(found.reason)
-    assert found.status in USABLE
+    assert found.status in USABLE_STATUSES
     assert found.details["ratio"] == pytest.approx(1, abs=0.03)
 
 
@@ -181,7 +181,7 @@ def test_a_neighbour_costs_the_value(meter, run):
         finally:
             neighbour.kill()
     assert (beside.status, beside.value) == (Status.CONTENDED, None)
-    assert latency(run, meter, PLAN).status in USABLE
+    assert latency(run, meter, PLAN).status in USABLE_STATUSES
 
 
 def test_the_device_tells_its_state(meter, run):

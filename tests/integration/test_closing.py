@@ -11,7 +11,7 @@ from nas.cli import main
 from nas.core import plugins
 from nas.core.study import Budget, Objective, StudySpec
 from nas.core.tasks import Measured
-from nas.core.trial import CERTIFIED
+from nas.core.trial import CERTIFIED_METRICS
 from nas.measuring.methods.certify import Cycles
 from nas.measuring.metrics.certified import certified
 from nas.record import Store
@@ -130,7 +130,7 @@ def test_members_are_certified_together_and_kept_beside_what_decided(opened, tmp
             number: trial.evaluation.value("latency") for number, trial in recorded.items()
         } == before
         figures = [
-            recorded[trial.number].evaluation.measurements[CERTIFIED["latency"]]
+            recorded[trial.number].evaluation.measurements[CERTIFIED_METRICS["latency"]]
             for trial in members
         ]
         assert len({figure.details["session"] for figure in figures}) == 1
@@ -172,19 +172,20 @@ def test_joules_are_certified_where_they_are_an_objective(tmp_path, monkeypatch)
         assert store.problems() == []
     for trial in recorded:
         latency, energy = (
-            trial.evaluation.measurements[CERTIFIED[metric]] for metric in ("latency", "energy")
+            trial.evaluation.measurements[CERTIFIED_METRICS[metric]]
+            for metric in ("latency", "energy")
         )
         assert energy.value == (
             None if latency.value is None else pytest.approx(20 * latency.value)
         )
-        assert (trial.evaluation.certified_in is None) == (latency.value is None)
-        assert trial.evaluation.shown("energy") is (
+        assert (trial.evaluation.certified_session is None) == (latency.value is None)
+        assert trial.evaluation.best_figure("energy") is (
             energy if energy.value else trial.evaluation.measurements["energy"]
         )
     assert (
         len(
             {
-                trial.evaluation.measurements[CERTIFIED["energy"]].details["session"]
+                trial.evaluation.measurements[CERTIFIED_METRICS["energy"]].details["session"]
                 for trial in recorded
             }
         )

@@ -197,7 +197,7 @@ def check(spec, folder, engine):
     )
     assert all(trial.state is not TrialState.RUNNING for trial in trials)
     digests = Counter(t.architecture.digest for t in trials if t.duplicate_of is None)
-    assert sum(not t.skipped for t in trials if t.duplicate_of is None) == spec.searching.trials
+    assert sum(not t.skipped for t in trials if t.duplicate_of is None) == spec.search_budget.trials
     assert set(digests.values()) == {1}
     assert fronts[-1].members == front(trials, spec.objectives).members
     assert [f.after for f in fronts] == sorted(f.after for f in fronts)

@@ -442,7 +442,7 @@ def test_what_is_asked_for_wrongly_is_told():
                 architecture=None,
                 recipe=RECIPE,
                 seed=0,
-                place="x",
+                folder="x",
             ),
             10,
         )
@@ -453,7 +453,7 @@ def test_seeds_come_in_turns_and_what_is_recorded_is_left_out():
     candidates = [Candidate(name=name, architecture=None) for name in ("a:b", "c:d")]
     todo = missing_trainings(SPEC, candidates, RECIPE, 2, [])
     assert [candidate.name for candidate, _ in todo] == ["a:b", "c:d"] * 2
-    assert len({task.place for _, task in todo}) == len({task.seed for _, task in todo}) == 4
+    assert len({task.folder for _, task in todo}) == len({task.seed for _, task in todo}) == 4
     done = FinalTraining(
         network="a:b", digest=None, recipe=RECIPE, seed=todo[0][1].seed, test_images=1, reached=None
     )

@@ -4,7 +4,7 @@ import pytest
 from torch.utils.benchmark import Timer
 
 from nas.core.architecture import Architecture, OsaStage, Stem
-from nas.core.measurement import USABLE, MeasurementPlan
+from nas.core.measurement import USABLE_STATUSES, MeasurementPlan
 from nas.measuring.meters.cpu import CpuMeter
 from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods import latency, prepare
@@ -35,7 +35,7 @@ def test_latency_agrees_with_torchs_own_timer(tmp_path):
     ):
         ours = latency(run, measured.meter, plan)
         theirs = Timer("run()", globals={"run": run}, num_threads=plan.threads).adaptive_autorange()
-    if ours.status not in USABLE:
+    if ours.status not in USABLE_STATUSES:
         pytest.skip(f"the machine is too busy: {ours.reason}")
     assert ours.ci_low <= ours.value <= ours.ci_high
     assert ours.value == pytest.approx(theirs.median, rel=0.5)
@@ -50,7 +50,7 @@ def test_a_larger_network_is_slower(tmp_path):
     plan = MeasurementPlan(max_time_s=4)
     with DeviceLock("test", tmp_path).exclusive():
         small, large = (LATENCY.measure(subject(width, plan)) for width in (8, 64))
-    unusable = [figure.reason for figure in (small, large) if figure.status not in USABLE]
+    unusable = [figure.reason for figure in (small, large) if figure.status not in USABLE_STATUSES]
     if unusable:
         pytest.skip(f"the machine is too busy: {unusable[0]}")
     assert large.value > 2 * small.value

@@ -105,7 +105,7 @@ def test_every_chosen_network_gets_its_seeds_once(store):
             [1, 2]
         ] * 2
         assert (
-            trial.evaluation.fresh_errors() == (trial.evaluation.value("error"),) * 2
+            trial.evaluation.replicate_errors() == (trial.evaluation.value("error"),) * 2
         )  # arithmetic knows no seeds
 
 
@@ -163,7 +163,7 @@ def test_a_share_of_the_budget_is_kept_for_fresh_seeds(store):
     is fresh.
     """
     given = replace(SPEC, budget=Budget(trials=20, fresh=0.2, epochs=10))
-    assert given.searching == Budget(trials=16, fresh=0.2, epochs=8)
+    assert given.search_budget == Budget(trials=16, fresh=0.2, epochs=8)
     spec = replace(SPEC, budget=Budget(trials=20, fresh=0.5))
     trials = store.trials("again")
     members, done = front(trials, SPEC.objectives).members, len(select_trials(trials))
@@ -222,9 +222,9 @@ def test_what_other_seeds_took_is_in_the_ledger(store):
 def test_a_tenth_of_a_budget_is_for_fresh_seeds_where_nothing_is_said(budget, share, trials):
     """From 20 trials on, so that it is two trainings at least; not where nothing is trained."""
     spec = replace(SPEC, budget=budget)
-    assert (spec.fresh, spec.searching.trials) == (share, trials)
+    assert (spec.fresh, spec.search_budget.trials) == (share, trials)
     untrained = replace(spec, objectives=(Objective(metric="macs"),), budget=Budget(trials=1000))
-    assert (untrained.fresh, untrained.searching) == (0.0, untrained.budget)
+    assert (untrained.fresh, untrained.search_budget) == (0.0, untrained.budget)
 
 
 def test_only_complete_originals_can_be_trained_again(store):

@@ -72,7 +72,7 @@ def test_of_a_budget_without_what_other_seeds_have_of_it_this_is_told():
         space="osa_tiny",
         objectives=(Objective(metric="error"),),
         budget=Budget(trials=20, epochs=50),
-    ).searching
+    ).search_budget
     lines = list(spending(budget, summary(SPENT), fresh=0.1))
     assert lines[2] == "budget of epochs, 90 % of it for the search: 12.5 of 45 spent, 32.5 left"
 

@@ -164,7 +164,7 @@ def test_cycles_in_which_the_device_slowed_down_are_run_again():
     def hot():
         return 20 < meter.now_s < 28
 
-    meter.tells = lambda now_s: DeviceState(
+    meter.state_at = lambda now_s: DeviceState(
         time_s=now_s, sm_clock_mhz=1980, slowed=("hardware thermal slowdown",) * hot()
     )
     found = certify(
@@ -189,7 +189,7 @@ def test_cycles_in_which_the_device_slowed_down_are_run_again():
 def test_a_device_that_is_never_itself_certifies_nothing(change, status, reason):
     """There are a status, a reason and no value, after seven rejected cycles."""
     meter = FakeMeter()
-    meter.tells = lambda now_s: DeviceState(time_s=now_s, **change)
+    meter.state_at = lambda now_s: DeviceState(time_s=now_s, **change)
     found = certify(
         {"net": lambda: meter.work(0.17)}, lambda: meter.work(0.1), meter, PLAN, sleep=meter.sleep
     )["net"]
@@ -219,8 +219,8 @@ def test_a_neighbour_whose_process_is_hidden_is_seen_while_this_one_idles(until_
     ends.
     """
     meter = FakeMeter()
-    meter.tells = lambda now_s: DeviceState(time_s=now_s)
-    meter.busy = lambda now_s: 40 if now_s < until_s else 0
+    meter.state_at = lambda now_s: DeviceState(time_s=now_s)
+    meter.busy_percent_at = lambda now_s: 40 if now_s < until_s else 0
     found = certify(
         {"net": lambda: meter.work(0.17)}, lambda: meter.work(0.1), meter, PLAN, sleep=meter.work
     )["net"]
@@ -259,7 +259,7 @@ def at_clocks(candidate_s, candidate_mhz, *, capped=False):
 
         return call
 
-    meter.tells = lambda now_s: DeviceState(
+    meter.state_at = lambda now_s: DeviceState(
         time_s=now_s, power_capped=capped, sm_clock_mhz=1980 if working[0] == "R" else candidate_mhz
     )
     return certify(

@@ -93,7 +93,7 @@ def test_power_is_summed_where_there_is_no_counter(watts, method):
 def test_a_figure_without_a_sensor_has_no_looks_of_another():
     """What was seen during latency is not kept with energy that could not be measured after it."""
     meter = FakeMeter()
-    meter.tells = lambda now_s: DeviceState(time_s=now_s, sm_clock_mhz=1000 + int(now_s))
+    meter.state_at = lambda now_s: DeviceState(time_s=now_s, sm_clock_mhz=1000 + int(now_s))
     taken = latency(lambda: meter.work(0.002), meter, PLAN)
     assert taken.details["watch"]["looks"] >= 1
     assert joules(meter).details.get("watch", {}).get("sm_clock_mhz", []) == []

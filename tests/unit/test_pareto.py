@@ -13,7 +13,7 @@ from nas.core.dominance import certainty, dominators, hypervolume, ranks
 from nas.core.measurement import Measurement, Status
 from nas.core.pareto import Standing, front, standings
 from nas.core.study import Direction, Objective
-from nas.core.trial import CERTIFIED, Evaluation, Rung, Trial, TrialState
+from nas.core.trial import CERTIFIED_METRICS, Evaluation, Rung, Trial, TrialState
 
 points = st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=12)
 
@@ -255,7 +255,7 @@ def test_only_what_can_be_a_member_has_a_standing():
 def certified(there, low, high, session="2026-01-02", metric="latency"):
     """The trial with a certified figure besides."""
     figure = Measurement(
-        metric=CERTIFIED[metric],
+        metric=CERTIFIED_METRICS[metric],
         unit="s",
         value=(low + high) / 2,
         ci_low=low,
@@ -285,13 +285,16 @@ def test_what_was_certified_together_is_compared_by_those_figures():
         is Standing.PROBABLE
     )
     cold = certified(certified(one, 2.2, 2.3), 1.0, 1.1, metric="energy")
-    assert (cold.evaluation.certified_in, one.evaluation.certified_in) == ("2026-01-02", None)
+    assert (cold.evaluation.certified_session, one.evaluation.certified_session) == (
+        "2026-01-02",
+        None,
+    )
     without = replace(
-        cold.evaluation.measurements[CERTIFIED["energy"]],
+        cold.evaluation.measurements[CERTIFIED_METRICS["energy"]],
         value=None,
         ci_low=None,
         ci_high=None,
         status=Status.THROTTLED,
         reason="hot",
     )
-    assert cold.evaluation.with_measurements([without]).certified_in is None
+    assert cold.evaluation.with_measurements([without]).certified_session is None

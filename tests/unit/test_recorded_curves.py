@@ -50,7 +50,7 @@ def test_a_real_network_made_hopeless_is_stopped_and_a_real_one_is_not():
         sizes=np.tile(CURVES.sizes, (3, 1)),
     )
     rule = Futility(many, 2)
-    assert rule.on
+    assert rule.active
     dear = CURVES.costs.max(axis=0).tolist()
     assert rule.stops([0.9, 0.9], dear, CURVES.sizes.max(axis=0).tolist())
     for i in TABLE.front:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.core.dominance import ranks
-from nas.core.stopping import FEWEST, Curves, Futility, continues, exempt
+from nas.core.stopping import MIN_CURVES, Curves, Futility, continues, exempt
 
 losses = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20)
 
@@ -59,8 +59,8 @@ def curves(noise=0.0, count=40, seed=0):
 def test_a_trial_is_stopped_only_where_even_its_best_is_dominated():
     """Without noise the guess is exact: half the error. The best network has 0.2 at cost 1."""
     rule = Futility(curves(), 1)
-    assert rule.on
-    assert rule.state == "on"
+    assert rule.active
+    assert rule.description == "on"
     assert rule.stops([0.41], [1.0], [1e4, 1e4])
     assert not rule.stops([0.404], [1.0], [1e4, 1e4])  # worse by 1 %, less than the margin
     assert not rule.stops([0.8], [0.9], [1e4, 1e4])  # nobody is as cheap
@@ -77,16 +77,19 @@ def test_what_others_became_makes_the_guess_optimistic():
         for ratio in np.arange(1.0, 2.0, 0.01)
         if rule.stops([2 * best * ratio], [100.0], [1e4, 1e4])
     ]
-    assert rule.on
+    assert rule.active
     assert 1.08 < stopped[0] < 1.45
     assert stopped[-1] == max(stopped) > 1.9
 
 
 def test_futility_waits_for_enough_curves():
-    assert not Futility(curves(count=FEWEST - 1), 1).ready
-    assert not Futility(curves(count=FEWEST - 1), 1).stops([0.9], [1e9], [1e4, 1e4])
-    assert Futility(curves(count=FEWEST), 1).on
-    assert Futility(Curves.of([], []), 1).state == f"waits for {FEWEST} trials at the last rung"
+    assert not Futility(curves(count=MIN_CURVES - 1), 1).ready
+    assert not Futility(curves(count=MIN_CURVES - 1), 1).stops([0.9], [1e9], [1e4, 1e4])
+    assert Futility(curves(count=MIN_CURVES), 1).active
+    assert (
+        Futility(Curves.of([], []), 1).description
+        == f"waits for {MIN_CURVES} trials at the last rung"
+    )
 
 
 def test_a_rule_that_would_have_stopped_a_member_of_the_front_stops_nobody():
@@ -95,7 +98,7 @@ def test_a_rule_that_would_have_stopped_a_member_of_the_front_stops_nobody():
     late.errors[30, 1] = 0.1
     rule = Futility(late, 1)
     assert rule.mistakes == [30]
-    assert rule.state == "off: it would have stopped trial 30 of the front"
+    assert rule.description == "off: it would have stopped trial 30 of the front"
     assert not rule.stops([0.8], [1e9], [1e4, 1e4])
 
 

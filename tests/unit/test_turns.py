@@ -109,7 +109,7 @@ def test_rounds_in_which_the_device_slowed_down_are_run_again(until_s, status):
     are right. For ever: no value, with the reason.
     """
     meter = FakeMeter()
-    meter.tells = lambda now_s: DeviceState(
+    meter.state_at = lambda now_s: DeviceState(
         time_s=now_s, sm_clock_mhz=1980, slowed=("hardware thermal slowdown",) * (now_s < until_s)
     )
     runs = {

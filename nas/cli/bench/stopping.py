@@ -15,7 +15,7 @@ from nas.cli.files import check_writable, write_file
 from nas.cli.options import database_option, open_record, pick_study
 from nas.cli.tables import echo_wide
 from nas.core.errors import NasError
-from nas.core.stopping import SIZES, Curves, Futility
+from nas.core.stopping import SIZE_METRICS, Curves, Futility
 from nas.record import Store
 
 FEWEST = 8
@@ -121,7 +121,7 @@ def table_of(store: Store, study: str) -> ReplayTable:
         curves=curves,
         params=[params[number] for number in curves.numbers.tolist()],
         cost_names=[o.metric for o in objectives if o.metric != "error"],
-        size_names=SIZES,
+        size_names=SIZE_METRICS,
     )
 
 
@@ -134,7 +134,7 @@ def _rungs(table: ReplayTable) -> Table:
             "-" if tau is None else f"{tau:.2f}"
             for tau in (found and found.tau, found and found.top_tau)
         ]
-        shown.add_row(f"{epochs:g}", *taus, Futility(table.curves, rung).state)
+        shown.add_row(f"{epochs:g}", *taus, Futility(table.curves, rung).description)
     return shown
 
 

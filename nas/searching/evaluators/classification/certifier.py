@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from nas.core.errors import NasError
 from nas.core.tasks import CertifyTask, Measured
-from nas.core.trial import CERTIFIED
+from nas.core.trial import CERTIFIED_METRICS
 from nas.measuring.meters import find_meter
 from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods.certify import Cycles
@@ -62,7 +62,7 @@ class Certifier:
             seconds=seconds,
             energy_j=energy_j,
             measurements=tuple(
-                replace(figure, metric=CERTIFIED[figure.metric])
+                replace(figure, metric=CERTIFIED_METRICS[figure.metric])
                 for each in task.architectures
                 for figure in found[each.digest]
             ),

@@ -49,7 +49,7 @@ class FullEvaluator(Replicator):
                 trainer.advance(min(math.floor(trainer.epochs) + 1.0, task.recipe.epochs))
             trainer.save(resume_file, identity)
             yield EpochDone(epochs=trainer.epochs, loss=trainer.last_loss)
-        weights = f"{task.place}/{WEIGHTS}"
+        weights = f"{task.folder}/{WEIGHTS}"
         trainer.finish(self._artifacts / weights, identity)
         with self._shared(trainer):
             error, seconds = trainer.judge(self._test_images)

@@ -1,7 +1,7 @@
 """Study files: YAML in, `StudySpec` out, or every wrong key and value at once, each with its path.
 
-pydantic checks the core's own dataclasses, so a study file has exactly their fields. Limits and
-references may carry a unit (`4 ms`, `0.3 J`, `2 M`, `5 %`).
+pydantic checks the core's own dataclasses, therefore a study file has exactly their fields. Limits
+and references may carry a unit (`4 ms`, `0.3 J`, `2 M`, `5 %`).
 """
 
 import difflib
@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from nas.core import plugins
-from nas.core.errors import NasError, StudyFileError
+from nas.core.errors import InvalidValueError, NasError, StudyFileError
 from nas.core.measurement import MAX_IMAGE_SIZE, MeasurementPlan
 from nas.core.recipe import Recipe
 from nas.core.study import (
@@ -29,6 +28,7 @@ from nas.core.study import (
 )
 from nas.core.trial import MAX_TRIALS
 from nas.core.units import parse_quantity
+from nas.searching.yaml_file import MAX_CHARACTERS, parse_yaml
 
 PARTS = {
     "rungs": RungSpec,
@@ -38,15 +38,16 @@ PARTS = {
     "budget": Budget,
     "workers": WorkersSpec,
 }
+"""Keys of a study file that hold a mapping, and the dataclass of each."""
 
 for _kind in (StudySpec, Recipe, Objective, *PARTS.values()):
     setattr(_kind, "__pydantic_config__", ConfigDict(extra="forbid", strict=True))  # noqa: B010 - mypy knows no such name
-_ADAPTER = TypeAdapter(StudySpec)
-_RECIPE = TypeAdapter(Recipe)
+_STUDY_ADAPTER = TypeAdapter(StudySpec)
+_RECIPE_ADAPTER = TypeAdapter(Recipe)
 
-UNIT_OF_KEY = {"_s": "seconds", "_j": "joules"}
-"""What a key that ends so is in."""
-COSTS = frozenset(
+UNIT_OF_SUFFIX = {"_s": "seconds", "_j": "joules"}
+"""Units of values, by the last two letters of their keys."""
+POSITIVE_METRICS = frozenset(
     {
         "parameters",
         "macs",
@@ -57,100 +58,109 @@ COSTS = frozenset(
         "peak_memory",
     }
 )
-"""Of these every network has some; of the built-in metrics only `error` may be 0. Others may be
-anything.
+"""Built-in metrics that are more than 0 for every network. `error` may be 0, and a metric of a
+plugin may have any value.
 """
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the parent's, keys checked."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
-        if twice:
-            raise yaml.MarkedYAMLError(
-                problem=f"given twice: {', '.join(sorted(twice))}", problem_mark=node.start_mark
-            )
-        return super().construct_mapping(node, deep)
+MAX_NAME_BYTES = 200
+"""Longest name of a study, in UTF-8: it names a folder, and file systems allow 255 bytes."""
+MAX_SHOWN = 80
+"""Longest part of a wrong value that a message shows, in characters."""
+COMMENT_PREFIX = "x-"
+"""Top-level keys that begin so are ignored; they can hold anchors."""
 
 
 def read_study(path: str | Path) -> StudySpec:
-    """The study of this file. Puts the file's folder on the import path, so that a study can carry
-    its own space.
+    """Read a study file. Puts its folder on the import path, so that a study can carry its own
+    space.
 
     Raises `StudyFileError` with one line for every problem.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyFileError(str(path), [f"cannot be read: {error}"]) from error
-    plugins.look_in(path.parent)
-    return parse_study(text, str(path))
+    plugins.look_in(Path(path).parent)
+    return parse_study(_read_text(path), str(path))
 
 
 def parse_study(text: str, source: str = "study") -> StudySpec:
-    """The study that this YAML text describes; `source` names it in errors."""
-    try:
-        raw = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise StudyFileError(source, [_yaml_problem(error)]) from error
-    if not isinstance(raw, dict):
-        raise StudyFileError(source, ["must be a mapping with at least name, space and objectives"])
-    problems = [*_unknown_names(raw), *_convert_quantities(raw), *_limits_out_of_reach(raw)]
+    """Return the study that this YAML text describes; `source` names it in errors."""
+    raw = _parse_mapping(text, source)
+    problems = [*_unknown_names(raw), *_convert_quantities(raw), *_unreachable_limits(raw)]
     spec = None
     try:
-        spec = _ADAPTER.validate_json(json.dumps(raw, default=str))
+        spec = _STUDY_ADAPTER.validate_json(json.dumps(raw))
     except ValidationError as error:
         problems += [_problem(dict(each)) for each in error.errors()]
     if spec is not None:
-        problems += _beyond(spec)
+        problems += [*_name_problems(spec.name), *_values_out_of_range(spec)]
     if problems or spec is None:
         raise StudyFileError(source, list(dict.fromkeys(problems)))
     return spec
 
 
-def _beyond(spec: StudySpec) -> Iterator[str]:
-    """What a file may not ask for; a record that was begun when it could still be asked for stays
-    readable.
-    """
-    if spec.workers.kind == "local" and spec.workers.count > 1:
-        yield f"workers.count: local workers are one; for {spec.workers.count} at once use kind: tune"
-    if spec.name in {".", ".."}:
-        yield f"name must be more than dots, for it names the folder of checkpoints, not {spec.name!r}"
-    for where, value, most in (
-        ("measurement.image_size", spec.measurement.image_size, MAX_IMAGE_SIZE),
-        ("budget.trials", spec.budget.trials, MAX_TRIALS),
-        ("budget.proposals", spec.budget.proposals or 1, MAX_TRIALS),
-    ):
-        if value > most:
-            yield f"{where}: must be at most {most}, not {value}"
-
-
 def read_recipe(path: str | Path) -> Recipe:
-    """The recipe of this YAML file; what it leaves out has its default. Raises `StudyFileError` as
-    `read_study`.
+    """Read the recipe of this YAML file. Keys that it leaves out have their defaults. Raises
+    `StudyFileError` as `read_study` does.
     """
     source = str(path)
+    raw = _parse_mapping(_read_text(path), source)
     try:
-        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise StudyFileError(source, [f"cannot be read: {_yaml_problem(error)}"]) from error
-    try:
-        return _RECIPE.validate_json(json.dumps(raw, default=str))
+        return _RECIPE_ADAPTER.validate_json(json.dumps(raw))
     except ValidationError as error:
         problems = [_problem(dict(each), Recipe) for each in error.errors()]
         raise StudyFileError(source, list(dict.fromkeys(problems))) from error
 
 
-def _yaml_problem(error: Exception) -> str:
-    """One line; the file, which PyYAML does not know, is named before it."""
-    return " ".join(str(error).split()).replace('in "<unicode string>", ', "at ")
+def _read_text(path: str | Path) -> str:
+    """Read a file, but of a very large one only as much as shows that it is too long."""
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            return file.read(MAX_CHARACTERS + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyFileError(str(path), [f"cannot be read: {error}"]) from error
+
+
+def _parse_mapping(text: str, source: str) -> dict[str, Any]:
+    """Return the mapping in a YAML text, without its ignored keys; an empty one for no text."""
+    try:
+        raw = parse_yaml(text)
+    except InvalidValueError as error:
+        raise StudyFileError(source, [str(error)]) from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise StudyFileError(source, ["must be a mapping of keys to values"])
+    return {key: value for key, value in raw.items() if not key.startswith(COMMENT_PREFIX)}
+
+
+def _name_problems(name: str) -> Iterator[str]:
+    """Yield what is wrong with the name of a new study. Records may hold studies whose names were
+    accepted by earlier versions; they stay readable.
+    """
+    if name in {".", ".."}:
+        yield f"name must be more than dots, for it names the folder of checkpoints, not {name!r}"
+    if name.startswith("-"):
+        yield f"name must not begin with a dash, for commands take that for an option, not {name!r}"
+    if "\\" in name or name != name.strip():
+        yield f"name must have no backslash and no spaces at its ends, not {name!r}"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        yield f"name must have at most {MAX_NAME_BYTES} bytes, not {len(name.encode())}"
+
+
+def _values_out_of_range(spec: StudySpec) -> Iterator[str]:
+    """Yield values that a study file may not have, although records may hold studies with them."""
+    if spec.workers.kind == "local" and spec.workers.count > 1:
+        yield (
+            f"workers.count: local workers are one; for {spec.workers.count} at once use kind: tune"
+        )
+    for where, value, largest in (
+        ("measurement.image_size", spec.measurement.image_size, MAX_IMAGE_SIZE),
+        ("budget.trials", spec.budget.trials, MAX_TRIALS),
+        ("budget.proposals", spec.budget.proposals or 1, MAX_TRIALS),
+    ):
+        if value > largest:
+            yield f"{where}: must be at most {largest}, not {value}"
 
 
 def _objectives(raw: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the objectives that name a metric, with their places in the list."""
     listed = raw.get("objectives")
     for index, objective in enumerate(listed if isinstance(listed, list) else []):
         if isinstance(objective, dict) and isinstance(objective.get("metric"), str):
@@ -158,7 +168,7 @@ def _objectives(raw: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _unknown_names(raw: Mapping[str, Any]) -> Iterator[str]:
-    """One line for every plugin that is named and cannot be loaded."""
+    """Yield one line for every named plugin that cannot be loaded."""
     named = [
         ("space", raw.get("space"), "nas.spaces"),
         ("sampler", raw.get("sampler"), "nas.samplers"),
@@ -183,7 +193,7 @@ def _unknown_names(raw: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _convert_quantities(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Turns `4 ms` into 0.004 in place; one line for every quantity that cannot be."""
+    """Turn `4 ms` into 0.004 in place. Yield one line for every text that is no quantity."""
     for index, objective in _objectives(raw):
         for key in ("limit", "reference"):
             if isinstance(objective.get(key), str):
@@ -197,8 +207,8 @@ def _convert_quantities(raw: Mapping[str, Any]) -> Iterator[str]:
                     objective[key] = None
 
 
-def _limits_out_of_reach(raw: Mapping[str, Any]) -> Iterator[str]:
-    """One line for every limit that no network can be within; quantities are numbers by now."""
+def _unreachable_limits(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line for every limit that no network can satisfy. Quantities must be numbers."""
     for index, objective in _objectives(raw):
         metric, limit = objective["metric"], objective.get("limit")
         if (
@@ -206,13 +216,20 @@ def _limits_out_of_reach(raw: Mapping[str, Any]) -> Iterator[str]:
             or objective.get("direction", "minimize") != "minimize"
         ):
             continue
-        if (limit <= 0 and metric in COSTS) or (limit < 0 and metric == "error"):
-            least = "more than 0" if metric in COSTS else "at least 0"
-            yield f"objectives[{index}].limit: must be {least}, not {limit:g}, within which no network's {metric} is"
+        if metric in POSITIVE_METRICS and limit <= 0:
+            bound = "more than 0"
+        elif metric == "error" and limit < 0:
+            bound = "at least 0"
+        else:
+            continue
+        yield (
+            f"objectives[{index}].limit: must be {bound}, not {limit:g}, "
+            f"because no network has such a {metric}"
+        )
 
 
 def _problem(error: Mapping[str, Any], kind_of_file: Any = StudySpec) -> str:
-    """One line for one of pydantic's errors."""
+    """Return one line for one of pydantic's errors."""
     location = [part for part in error["loc"] if isinstance(part, int | str)]
     where = "".join(
         f"[{part}]" if isinstance(part, int) else f".{part}" for part in location
@@ -221,26 +238,26 @@ def _problem(error: Mapping[str, Any], kind_of_file: Any = StudySpec) -> str:
     if kind in {"unexpected_keyword_argument", "extra_forbidden"}:
         if kind_of_file is StudySpec and where in REMOVED_KEYS:
             return f"{where}: this key {REMOVED_KEYS[where]}; delete it"
-        known = _fields(location[:-1], kind_of_file)
-        close = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known)}"
+        keys = _fields(location[:-1], kind_of_file)
+        close = difflib.get_close_matches(str(location[-1]), keys, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(keys)}"
         return f"{where}: unknown key; {hint}"
     if kind in {"missing", "missing_argument"}:
         return f"{where}: missing"
     message = error["msg"].removeprefix("Value error, ")
     given = error.get("input")
-    if kind == "float_type" and (unit := UNIT_OF_KEY.get(where[-2:])):
+    if kind == "float_type" and (unit := UNIT_OF_SUFFIX.get(where[-2:])):
         message = f"must be a number, in {unit}"
     elif kind == "tuple_type" and isinstance(given, int | float | str | dict):
         message = f"must be a list, such as [{json.dumps(given)}]"
-    shown = (
-        f", not {given!r}" if kind != "value_error" and not isinstance(given, dict | list) else ""
-    )
-    return f"{where}: {message}{shown}" if where else message
+    if kind != "value_error" and not isinstance(given, dict | list):
+        shown = repr(given)
+        message += f", not {shown if len(shown) <= MAX_SHOWN else shown[:MAX_SHOWN] + '...'}"
+    return f"{where}: {message}" if where else message
 
 
 def _fields(location: list[int | str], kind_of_file: Any) -> list[str]:
-    """The keys that may stand at this place of a file."""
+    """Return the keys that are allowed at this place of a file."""
     kind: Any = kind_of_file
     if location:
         kind = (

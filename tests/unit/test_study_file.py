@@ -1,14 +1,18 @@
 """Study files: what is right is read, what is wrong is named, all of it at once."""
 
 import textwrap
+import time
 
 import pytest
+from click.testing import CliRunner
 
+from nas.cli import main
 from nas.core import plugins
 from nas.core.errors import StudyFileError
+from nas.core.recipe import Recipe
 from nas.core.study import AutoPrecision, Direction, Objective
 from nas.core.units import parse_quantity
-from nas.searching.study_file import parse_study, read_study
+from nas.searching.study_file import parse_study, read_recipe, read_study
 
 GOOD = """
 name: first
@@ -98,7 +102,7 @@ def test_every_wrong_key_and_value_is_named_at_once_with_its_path():
         ("space:", "no 'osa_huge' in nas.spaces; there are: osa_cifar, osa_detection, osa_tiny"),
         (
             "sampler:",
-            "no 'magic' in nas.samplers; there are: gp, known-cost, mutate_front, nsga2, nsga3, random, tpe",
+            "there are: gp, known-cost, mutate_front, nsga2, nsga3, random, tpe",
         ),
         ("objectives[0].limt:", "unknown key; did you mean limit?"),
         ("objectives[1].limit:", "'4 J' is no quantity in s, ms, us, min"),
@@ -201,6 +205,187 @@ def test_what_a_plugin_measures_may_be_below_0(tmp_path):
         "name: own\nspace: osa_tiny\nobjectives: [{metric: 'my_margin:MARGIN', limit: -5}]\n"
     )
     assert read_study(tmp_path / "study.yaml").objectives[0].limit == -5
+
+
+SMALL = "name: a\nspace: osa_tiny\nobjectives: [{metric: parameters}]\n"
+MERGED = """
+x-common: &c {precision: fp32, channels_last: false}
+name: merge
+space: osa_tiny
+objectives: [{metric: error, reference: 100 %}]
+training:
+  <<: *c
+  batch_size: 32
+"""
+RECURSIVE = SMALL + "data2: &d {x: *d}\n"
+NINE_TO_THE_NINTH = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+"""306 bytes that stand for 435 million values."""
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5e-4", 5e-4),
+        ("1E-2", 0.01),
+        ("+2.5e-3", 2.5e-3),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("0.4", 0.4),
+        ("1_0.5", 10.5),
+    ],
+)
+def test_numbers_are_those_of_yaml_1_2(text, value):
+    """An exponent needs neither a point nor a sign."""
+    spec = parse_study(SMALL + f"training: {{weight_decay: {text}, learning_rate: {text}}}")
+    assert (spec.training.weight_decay, spec.training.learning_rate) == (value, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("010", 10), ("0o10", 8), ("0x1F", 31), ("1_000", 1000), ("7", 7)]
+)
+def test_whole_numbers_are_those_of_yaml_1_2(text, value):
+    """A leading zero does not make a number octal."""
+    assert parse_study(SMALL + f"seed: {text}").seed == value
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("seed: 1:30", "seed: Input should be a valid integer, not '1:30'"),
+        ("training: {learning_rate: 1e999}", "'1e999' is no float, at line 4, column 27"),
+        ("training: {learning_rate: .inf}", "should be a valid number, not '.inf'"),
+        ("rungs: {epochs: [.nan]}", "should be a valid number, not '.nan'"),
+        (f"seed: {'9' * 5000}", "a number must have at most 100 digits, at line 4, column 7"),
+        ("seed: !!int abc", "'abc' is no int, at line 4, column 7"),
+        ("seed: !!bool maybe", "'maybe' is no bool"),
+        ("seed: !!timestamp 2024-13-45", "could not determine a constructor for the tag"),
+        ("data: !!set {a}", "could not determine a constructor for the tag"),
+        ("? [a, b]\n: 1", "a key must be text, not a list or a mapping, at line 4, column 3"),
+        ("2024-01-01: 1", "2024-01-01: unknown key; there are: name"),
+        ('data: {folder: "a\\0b"}', "must have no control characters, not 'a\\x00b', at line 4"),
+        ('data: {folder: "\\ud800"}', "must have no control characters"),
+        ('data: {folder: "\\UFFFFFFFF"}', "is no YAML"),
+        ("training: {<<: 5}", "<< must stand before a mapping or a list of mappings, at line 4"),
+        ("training: {<<: {}, <<: {}}", "given twice: <<"),
+        (f"x-a: {'[' * 60}{']' * 60}", "must be nested at most 50 deep"),
+        (f"x-a: {'[' * 900}{']' * 900}", "must be nested at most 50 deep"),
+        (f"x-a: {'a' * 100_000}", "must have at most 100000 characters, not 100"),
+    ],
+)
+def test_other_yaml_is_refused_with_its_place(text, problem):
+    """Nothing that YAML allows ends in a traceback."""
+    assert [line for line in problems(SMALL + text) if problem in line]
+
+
+def test_merge_keys_are_read():
+    """The mapping's own keys come first, then the merged ones."""
+    training = parse_study(MERGED).training
+    assert training.precision is AutoPrecision.FP32
+    assert (training.channels_last, training.batch_size) == (False, 32)
+
+
+def test_of_merged_mappings_the_first_gives_the_value():
+    """As in PyYAML, and in the description of the merge key."""
+    text = "training: {<<: [{batch_size: 1, cutout: 2}, {batch_size: 3, translate: 4}], cutout: 5}"
+    training = parse_study(SMALL + text).training
+    assert (training.batch_size, training.translate, training.cutout) == (1, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (RECURSIVE, "s.yaml: an alias is inside of the value that it stands for, at line 4"),
+        (SMALL + "x-a: &a [*a]", "an alias is inside of the value"),
+        (SMALL + "x-a: &a {<<: *a}", "an alias is inside of the value"),
+        (NINE_TO_THE_NINTH, "s.yaml: the aliases stand for more than 10000 values, at line 1"),
+        (
+            NINE_TO_THE_NINTH.replace("[", "{<<: [").replace("]", "]}").replace("x", "{}"),
+            "the aliases stand for more than 10000 values",
+        ),
+    ],
+    ids=["recur", "list", "merge", "laugh", "merges"],
+)
+def test_aliases_without_end_are_refused_at_once(tmp_path, text, problem):
+    """By the command line, in one line and with code 2. 435 million values would take minutes."""
+    (tmp_path / "s.yaml").write_text(text)
+    started = time.perf_counter()
+    result = CliRunner().invoke(main, ["search", str(tmp_path / "s.yaml")])
+    assert time.perf_counter() - started < 10
+    assert result.exit_code == 2
+    assert problem in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("--help", "name must not begin with a dash"),
+        ('"-"', "name must not begin with a dash"),
+        ("a/b", "name must be printable text without '/' and ':'"),
+        ("a:b", "name must be printable text without '/' and ':'"),
+        ('"a\\\\b"', "name must have no backslash"),
+        ('"a\\nb"', "name must be printable text"),
+        ('"a\\x1b[31m"', "must have no control characters"),
+        ('"a\\u202eb"', "name must be printable text"),
+        ('" a"', "name must have no backslash and no spaces at its ends"),
+        ('""', "name must be printable text"),
+        ("é" * 101, "name must have at most 200 bytes, not 202"),
+        ("5e3", "name: Input should be a valid string, not 5000.0"),
+    ],
+)
+def test_a_name_that_commands_or_folders_cannot_take_is_refused(tmp_path, name, problem):
+    """By the command line, in one line and with code 2, and nothing is written."""
+    (tmp_path / "s.yaml").write_text(SMALL.replace("name: a", f"name: {name}"))
+    database = tmp_path / "new.db"
+    result = CliRunner().invoke(
+        main, ["search", str(tmp_path / "s.yaml"), "--database", str(database)]
+    )
+    assert result.exit_code == 2
+    assert problem in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not database.exists()
+
+
+def test_a_very_large_file_is_refused_at_once(tmp_path):
+    """A data file given by mistake is not read to its end."""
+    (tmp_path / "s.yaml").write_text("x" * 10_000_000)
+    with pytest.raises(StudyFileError, match="must have at most 100000 characters"):
+        read_study(tmp_path / "s.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing", "x-a: 1"])
+def test_an_empty_recipe_has_its_defaults(tmp_path, text):
+    """Nothing has to be in it."""
+    (tmp_path / "r.yaml").write_text(text)
+    assert read_recipe(tmp_path / "r.yaml") == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "training: {weight_decay: 5x}",
+            "training.weight_decay: Input should be a valid number, not '5x'",
+        ),
+        (NINE_TO_THE_NINTH, "the aliases stand for more than 10000 values"),
+        ("[1]", "must be a mapping of keys to values"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_likewise(tmp_path, text, problem):
+    """Recipes are read by the same rules."""
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(StudyFileError) as caught:
+        read_recipe(tmp_path / "r.yaml")
+    assert problem in str(caught.value)
+
+
+def test_a_recipe_takes_numbers_of_yaml_1_2(tmp_path):
+    """As study files do."""
+    (tmp_path / "r.yaml").write_text("training: {weight_decay: 5e-4}\n")
+    assert read_recipe(tmp_path / "r.yaml").training.weight_decay == 5e-4
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

@@ -10,6 +10,7 @@ os.environ.setdefault(
 import click
 
 from nas.core.errors import NasError
+from nas.core.passwords import without_password
 
 
 class Group(click.Group):
@@ -19,8 +20,13 @@ class Group(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            message = error.format_message()
+            if without_password(message) == message:
+                raise
+            raise click.UsageError(without_password(message), error.ctx) from None
         except NasError as error:
-            for line in str(error).splitlines():
+            for line in without_password(str(error)).splitlines():
                 click.echo(f"error: {line}", err=True)
             ctx.exit(error.exit_code)
         except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Where a record is: a file name, `sqlite:///file` or `postgresql://user:password@host/name`."""
+"""Addresses of records: a file name, `sqlite:///file` or `postgresql://user:password@host/name`."""
 
 import os
 import re
@@ -10,36 +10,46 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from nas.core.errors import DatabaseError
+from nas.core.passwords import ENCODING, is_readable
 
 POSTGRESQL = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
 SQLITE = frozenset({"sqlite", "sqlite+pysqlite"})
+MISSPELT_SERVER = re.compile(r":.*@|^postgres[\w+]*:|password\s*=", re.IGNORECASE | re.DOTALL)
+"""Signs that a text without `://` is meant as the address of a server, and may hold a password."""
+PRINTED_OPTIONS = frozenset({"host", "port", "dbname", "user", "sslmode"})
+"""Options of a server's address that messages print. Any other one may be a misspelt password."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """A file (`path`) or a server (`url`), and never both. `str()` has no password in it."""
+    """Either a file (`path`) or a server (`url`). `str()` and `repr()` hold no password."""
 
     path: Path | None = None
     url: URL | None = None
 
     @classmethod
     def parse(cls, text: str | Path) -> Self:
-        """Understand what a user wrote. Raises `DatabaseError`, without the text where it may hold
-        a password.
+        """Read an address as a user writes it.
+
+        Raises `DatabaseError`, whose message repeats nothing of a text that may hold a password.
         """
         if isinstance(text, Path):
             return cls._file(str(text))
         if "://" not in text:
-            if re.search(":.*@", text):
-                raise _unreadable("this")  # a server's, misspelt
+            if MISSPELT_SERVER.search(text):
+                raise _unreadable("this")
             return cls._file(text)
         try:
             url = make_url(text)
         except (ArgumentError, ValueError):
             raise _unreadable("this") from None
+        if not is_readable(text):
+            raise _unreadable("this")
         if url.drivername in POSTGRESQL:
             return cls(url=url.set(drivername="postgresql+psycopg"))
         if url.drivername in SQLITE:
+            if url.host or url.username:
+                raise _unreadable("this")
             return cls._file(url.database or "")
         raise _unreadable(url.drivername)
 
@@ -49,11 +59,13 @@ class Address:
             raise DatabaseError(
                 "the record must outlive the program: name a file, not a database in memory"
             )
+        if "://" in name:
+            raise _unreadable("this")
         return cls(path=Path(name).expanduser().absolute())
 
     @property
     def is_new(self) -> bool:
-        """A file that is not there yet, in a folder where it can be made."""
+        """Whether this is a file that does not exist yet, in a folder that can be written."""
         return (
             self.path is not None
             and not self.path.exists()
@@ -62,21 +74,26 @@ class Address:
 
     @property
     def passwords(self) -> tuple[str, ...]:
-        """What must never be printed."""
+        """Texts that must never be printed."""
         if self.url is None:
             return ()
-        found = [self.url.password, *self.url.normalized_query.get("password", ())]
-        return tuple(password for password in found if password)
+        options = self.url.normalized_query.items()
+        given = [value for name, values in options if "pass" in name for value in values]
+        return tuple(text for text in (self.url.password, *given) if text)
 
     def __str__(self) -> str:
         if self.url is None:
             return str(self.path)
-        shown = self.url.difference_update_query(["password"]).set(drivername="postgresql")
+        hidden = [name for name in self.url.query if name not in PRINTED_OPTIONS]
+        shown = self.url.difference_update_query(hidden).set(drivername="postgresql")
         return shown.render_as_string(hide_password=True)
+
+    def __repr__(self) -> str:
+        return f"Address({self})"
 
 
 def _unreadable(what: str) -> DatabaseError:
     return DatabaseError(
         f"{what} is no address of a database: give a file name, sqlite:///FILE or "
-        "postgresql://USER:PASSWORD@HOST/NAME"
+        f"postgresql://USER:PASSWORD@HOST/NAME, and {ENCODING}"
     )

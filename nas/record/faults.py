@@ -15,7 +15,7 @@ from nas.record.address import Address
 SQLITE_FAULTS = {
     sqlite3.SQLITE_BUSY: "is locked by another program; try again when it is done",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened; check that its folder exists and may be written",
-    sqlite3.SQLITE_CORRUPT: "is damaged; go back to a copy, or rescue it with the `.recover` command of sqlite3",
+    sqlite3.SQLITE_CORRUPT: "is damaged; go back to a copy, or rescue it with sqlite3's `.recover`",
     sqlite3.SQLITE_FULL: "cannot grow, the disk is full; make room and run the same command again",
     sqlite3.SQLITE_IOERR: "cannot be read or written, the disk fails or is full",
     sqlite3.SQLITE_NOTADB: "is not a SQLite database; name another file",
@@ -53,12 +53,12 @@ def _translated(address: Address, error: Exception) -> NasError:
         return original
     if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
         return InvalidValueError(
-            f"{address}: a value that cannot be stored: {_first_line(address, original)}"
+            f"{address}: a value that cannot be stored{_reason(address, original)}"
         )
     if isinstance(error, IntegrityError):
         return DatabaseError(
-            f"{address}: refused, because it breaks a rule of the record: "
-            f"{_first_line(address, original)}"
+            f"{address}: refused, because it breaks a rule of the record"
+            f"{_reason(address, original)}"
         )
     if isinstance(error, NoFreeConnectionError):
         return DatabaseError(f"{address}: too many calls at once")
@@ -68,16 +68,20 @@ def _translated(address: Address, error: Exception) -> NasError:
 def _fault(address: Address, original: BaseException) -> str:
     if isinstance(original, sqlite3.Error):
         code = getattr(original, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
-        return SQLITE_FAULTS.get(code, f"failed: {_first_line(address, original)}")
+        return SQLITE_FAULTS.get(code, f"failed{_reason(address, original)}")
     state = getattr(original, "sqlstate", None)
     if state is None:
-        return f"cannot be reached: {_first_line(address, original)}"
+        return f"cannot be reached{_reason(address, original)}"
     known = POSTGRESQL_FAULTS.get(state) or POSTGRESQL_FAULTS.get(state[:2])
-    return f"{known or 'failed'}: {_first_line(address, original)}"
+    return f"{known or 'failed'}{_reason(address, original)}"
 
 
-def _first_line(address: Address, error: BaseException) -> str:
+def _reason(address: Address, error: BaseException) -> str:
+    """Return a colon and the first line of the driver's message, or nothing if it holds a password.
+
+    Stars in the place of the password would betray one that is also a word of the message.
+    """
     text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    for password in address.passwords:
-        text = text.replace(password, "***")
-    return text.strip()
+    if any(password in text for password in address.passwords):
+        return ""
+    return f": {text.strip()}"

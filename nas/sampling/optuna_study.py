@@ -12,6 +12,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from nas.core.errors import DatabaseError, StudyConflictError
+from nas.core.passwords import ENCODING, is_readable, without_password
 from nas.core.search_space import SearchSpace
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, TrialState
@@ -26,6 +27,8 @@ def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], u
     Raises `StudyConflictError` where there is a study of this name, `DatabaseError` where Optuna
     cannot write there.
     """
+    if not is_readable(url):
+        raise DatabaseError(f"the parts of this address cannot be told apart: {ENCODING}")
     distributions = {
         choice.name: CategoricalDistribution(choice.values) for choice in space.choices
     }
@@ -46,7 +49,9 @@ def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], u
         ) from error
     except Exception as error:  # whatever SQLAlchemy raises, which only nas.record knows
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise DatabaseError(f"Optuna cannot write to this database: {reason[0]}") from error
+        raise DatabaseError(
+            f"Optuna cannot write to this database: {without_password(reason[0])}"
+        ) from error
 
 
 def write_trials(url: str, numbers: Iterable[int], ready: Callable[[], object]) -> None:

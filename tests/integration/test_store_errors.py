@@ -12,13 +12,20 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 
+import psycopg
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
+from nas.cli import main
 from nas.cli.options import pick_trial
 from nas.core.errors import DatabaseError, MissingDependencyError, NasError
-from nas.record import Store
+from nas.record import Address, Store
+from nas.record.faults import translate_errors
+from nas.sampling.optuna_study import export_study
 from nas.testing.sample_records import latency, rung, spec, trial
+from search_spaces.osa_tiny import SPACE
 
 COUNTED = 20
 """Writes that the killed process has to have acknowledged."""
@@ -125,15 +132,106 @@ def test_a_database_in_memory(address):
         Store.open(address)
 
 
-@pytest.mark.parametrize(
-    "address", ["mysql://me:s3cret@host/nas", "postgresql://me:s3cret@host:port/nas"]
-)
-def test_an_address_of_something_else(address):
-    """It is said what an address looks like, and the password is not repeated."""
+WRONG_ADDRESSES = [
+    "postgresql://me:p@s3cret/w0rd@localhost:1/nas",
+    "postgresql://me:s3cret/w0rd@localhost:1/nas",
+    "postgresql://me:s3cret?w0rd@localhost:1/nas",
+    "postgresql://me/x:s3cret@localhost:1/nas",
+    "postgresql://me:s3cret/nas",
+    "postgresql://me:s3cret@host:port/nas",
+    "postgresql://localhost:1/nas?password=s3cret@w0rd",
+    "postgresql://localhost?password=s3cret@w0rd",
+    "postgres:/me:s3cret@localhost/nas",
+    "postgresql:me:s3cret",
+    "me:s3cret@localhost/nas",
+    "host=localhost password=s3cret dbname=nas",
+    "sqlite://me:s3cret@localhost/w0rd.db",
+    "sqlite:///postgresql://me:s3cret@localhost/nas",
+    "mysql://me:s3cret@host/nas",
+    "mysql://me:p@s3cret/w0rd@host/nas",
+]
+"""Each would put a part of its password into a message if it were repeated or taken apart."""
+
+
+@pytest.mark.parametrize("address", WRONG_ADDRESSES)
+def test_a_wrong_address_is_refused_without_its_password(address):
+    """The message shows a right address and says what to percent-encode."""
     with pytest.raises(DatabaseError) as error:
         Store.open(address)
-    assert "postgresql://USER:PASSWORD@HOST/NAME" in one_line(error)
-    assert "s3cret" not in str(error.value)
+    message = one_line(error)
+    assert "postgresql://USER:PASSWORD@HOST/NAME" in message
+    assert "percent-encode characters such as @ / :" in message
+    assert "s3cret" not in message
+    assert "w0rd" not in message
+
+
+@pytest.mark.parametrize("address", WRONG_ADDRESSES)
+@pytest.mark.parametrize(
+    "command",
+    ["status", "status --watch", "front", "db check", "db copy ADDRESS new.db", "train"],
+)
+def test_commands_print_nothing_of_a_password(command, address, monkeypatch):
+    """The address comes from the environment, as people keep passwords."""
+    monkeypatch.setenv("NAS_DATABASE", address)
+    words = [address if word == "ADDRESS" else word for word in command.split()]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2, result.output
+    assert "percent-encode" in result.output
+    assert "s3cret" not in result.output
+    assert "w0rd" not in result.output
+
+
+@pytest.mark.parametrize("address", [each for each in WRONG_ADDRESSES if ":/" in each])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ADDRESS",
+        "status ADDRESS",
+        "show ADDRESS",
+        "front study ADDRESS",
+        "search ADDRESS",
+        "verify ADDRESS",
+        "measure ADDRESS",
+        "report --trial ADDRESS",
+    ],
+)
+def test_an_address_in_the_place_of_something_else_is_not_repeated(
+    command, address, path, monkeypatch
+):
+    """As the name of a study, a file, a network, a number or a command."""
+    monkeypatch.setenv("NAS_DATABASE", str(path))
+    words = [address if word == "ADDRESS" else word for word in command.split()]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2, result.output
+    assert "s3cret" not in result.output
+    assert "w0rd" not in result.output
+
+
+@pytest.mark.parametrize(
+    "address", [each for each in WRONG_ADDRESSES if each.startswith(("postgresql://", "mysql://"))]
+)
+def test_optuna_gets_no_wrong_address(address):
+    """Its own errors would repeat parts of the password."""
+    with pytest.raises(DatabaseError) as error:
+        export_study(spec(), SPACE, [], address)
+    assert "s3cret" not in one_line(error)
+    assert "w0rd" not in one_line(error)
+
+
+def test_an_encoded_password_is_decoded():
+    """The address is taken apart as it was meant, and printed without the password."""
+    address = Address.parse("postgresql://me:p%40s3cret%2Fw0rd@localhost:1/nas?sslmode=require")
+    assert address.passwords == ("p@s3cret/w0rd",)
+    assert str(address) == "postgresql://me:***@localhost:1/nas?sslmode=require"
+    assert repr(address) == f"Address({address})"
+
+
+def test_a_reason_that_holds_the_password_is_left_out():
+    """A server that repeats a password, or a password that is also a word of the reason."""
+    address = Address.parse("postgresql://nas:nas@localhost/nas")
+    with pytest.raises(DatabaseError) as error, translate_errors(address):
+        raise OperationalError("SELECT 1", {}, psycopg.OperationalError('no user "nas"'))
+    assert one_line(error) == f"{address} cannot be reached"
 
 
 @pytest.mark.parametrize(
@@ -142,6 +240,9 @@ def test_an_address_of_something_else(address):
         "postgresql://me:s3cret@127.0.0.1:{port}/nas",
         "postgresql://me@127.0.0.1:{port}/nas?password=s3cret",
         "postgres://me:s3cret@127.0.0.1:{port}/nas",
+        "postgresql://me@127.0.0.1:{port}/nas?passwd=s3cret",
+        "postgresql://me@127.0.0.1:{port}/nas?sslpassword=s3cret",
+        "postgresql://me:s3cret%40w0rd@127.0.0.1:{port}/nas",
     ],
 )
 def test_a_server_that_is_not_there(address):
@@ -155,6 +256,7 @@ def test_a_server_that_is_not_there(address):
     assert "cannot be reached" in message
     assert f"127.0.0.1:{port}/nas" in message
     assert "s3cret" not in message
+    assert "w0rd" not in message
 
 
 def test_a_database_that_is_not_on_the_server(postgresql):

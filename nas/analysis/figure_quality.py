@@ -1,4 +1,4 @@
-"""How far the figures of a study can be trusted: their statuses and the widths of intervals."""
+"""Trustworthiness of the figures of a study: their statuses and the widths of their intervals."""
 
 from collections import Counter
 from collections.abc import Sequence

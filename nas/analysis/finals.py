@@ -1,6 +1,4 @@
-"""What final trainings say: errors on the test images over seeds, and whether the search ranked its
-trials right.
-"""
+"""Results of final trainings: test errors over seeds, and how well the search ranked networks."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,16 +17,14 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class FinalResult:
-    """One network's trainings by one recipe: errors on the test images, in the order in which they
-    ended.
-    """
+    """One network's trainings by one recipe: their test errors in the order of completion."""
 
     network: str
     recipe: Recipe
     errors: tuple[float, ...]
     weights: str | None
-    """The file of the first training: a choice among seeds by their test errors would be one by the
-    test images.
+    """The file of the first training. Choosing the seed with the least test error would select by
+    the test images.
     """
 
     @property
@@ -38,38 +34,41 @@ class FinalResult:
 
     @property
     def deviation(self) -> float | None:
-        """The standard deviation over seeds; None for one seed."""
+        """The standard deviation over seeds, None for one seed."""
         return float(np.std(self.errors, ddof=1)) if len(self.errors) > 1 else None
 
     def __str__(self) -> str:
+        mean = format_quantity(self.mean, "1", metric="error")
         if self.deviation is None:
-            return f"{format_quantity(self.mean, '1', metric='error')}, 1 seed"
-        return f"{format_quantity(self.mean, '1', metric='error')} ± {100 * self.deviation:.2f}, {len(self.errors)} seeds"
+            return f"{mean}, 1 seed"
+        return f"{mean} ± {100 * self.deviation:.2f}, {len(self.errors)} seeds"
 
 
 def results(finals: Sequence[FinalTraining]) -> list[FinalResult]:
-    """One for each network and recipe, those of the newest recipe last."""
+    """Return one result for each network and recipe, those of the newest recipe last."""
     groups: dict[tuple[str, str], list[FinalTraining]] = {}
     for final in finals:
         groups.setdefault((final.network, final.recipe.digest), []).append(final)
     recipes = list(dict.fromkeys(final.recipe.digest for final in finals))
-    found = [
+    unsorted = [
         FinalResult(
             network=network,
             recipe=group[0].recipe,
-            errors=tuple(f.reached.error for f in group),
+            errors=tuple(final.reached.error for final in group),
             weights=group[0].reached.checkpoint,
         )
         for (network, _), group in groups.items()
     ]
-    return sorted(found, key=lambda result: recipes.index(result.recipe.digest))
+    return sorted(unsorted, key=lambda result: recipes.index(result.recipe.digest))
 
 
 def latest_results(
     finals: Sequence[FinalTraining], trials: Sequence[Trial]
 ) -> dict[int, FinalResult]:
-    """Of each trial that was finally trained the result of the recipe that was used last in the
-    study, else of the last one for this network. Duplicates share their network's.
+    """Return the result of each finally trained trial by number.
+
+    If the trial's network was trained by several recipes, the result is that of the newest one.
+    Duplicates share their network's result.
     """
     latest = {result.network: result for result in results(finals)}
     return {
@@ -81,13 +80,14 @@ def latest_results(
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """The search's ranking of networks by error beside that of their final trainings: Kendall's tau
-    (b), None where one of the two has only ties, and the pairs of trials that the search has the
-    wrong way round.
+    """The search's ranking of networks by error, compared with that of their final trainings.
 
-    A pair counts as wrong where the difference of the final means is beyond the 95 % of Student's t
-    with the deviation of the seeds pooled; with one seed each there is no such deviation, and every
-    turned pair counts (`sure` is False).
+    `tau` is Kendall's tau (b), None if all errors of one of the two are equal. `wrong` are the
+    pairs of trials that the search ranked the wrong way round, the better one first.
+
+    A pair counts as wrong if its final means differ by more than the 95 % quantile of Student's t
+    times their standard error, with the deviation pooled over all networks. With one seed for each
+    network there is no deviation: then `sure` is False and every pair in the other order counts.
     """
 
     trials: int
@@ -96,60 +96,71 @@ class Ranking:
     sure: bool
 
     def lines(self) -> Iterator[str]:
-        """What a person should know of it."""
+        """Describe the comparison, with a warning for each wrong pair."""
         if self.tau is not None:
             yield (
-                f"Kendall's tau between the search's errors and the final ones: {self.tau:.2f} over "
-                f"{self.trials} networks"
+                "Kendall's tau between the search's errors and the final ones: "
+                f"{self.tau:.2f} over {self.trials} networks"
             )
-        doubt = "" if self.sure else " (one seed each, so it may be luck: train more with --seeds)"
+        doubt = "" if self.sure else " (one seed each, may be chance: train more with --seeds)"
         for better, worse in self.wrong:
             yield (
-                f"WARNING: brief training misled: trial {worse} looked better than trial {better} in the search, "
-                f"and is worse when both are trained fully{doubt}"
+                f"WARNING: brief training misled the search: trial {worse} had a lower error than "
+                f"trial {better}, but has a higher one when both are trained fully{doubt}"
             )
 
 
-def ranking(trials: Sequence[Trial], found: Mapping[int, FinalResult]) -> Ranking | None:
-    """Compare over the trials with results by one recipe, that of most; None for less than two of
-    them.
+def ranking(trials: Sequence[Trial], final_results: Mapping[int, FinalResult]) -> Ranking | None:
+    """Compare the rankings of the trials that have a result by the most frequent recipe.
+
+    `final_results` holds results by trial number. Returns None for fewer than two such trials.
     """
-    known = [
-        t
-        for t in trials
-        if t.number in found and t.duplicate_of is None and t.evaluation.value("error") is not None
-    ]
-    digests = [found[t.number].recipe.digest for t in known]
-    common = max(digests, key=digests.count, default="")
-    known = [t for t, digest in zip(known, digests, strict=True) if digest == common]
-    if len(known) < 2:
+    compared = _with_common_recipe(trials, final_results)
+    if len(compared) < 2:
         return None
-    searched = {t.number: float(t.evaluation.value("error") or 0.0) for t in known}
-    final = {t.number: found[t.number] for t in known}
-    tau = kendall_tau(list(searched.values()), [result.mean for result in final.values()])
+    searched = {t.number: float(t.evaluation.value("error") or 0.0) for t in compared}
+    final = {t.number: final_results[t.number] for t in compared}
     margin = _margin(list(final.values()))
     wrong = []
-    for one, other in combinations(searched, 2):
-        better, worse = sorted((one, other), key=lambda number: final[number].mean)
-        apart = math.sqrt(1 / len(final[better].errors) + 1 / len(final[worse].errors))
-        if (
-            searched[worse] < searched[better]
-            and final[worse].mean - final[better].mean > margin * apart
-        ):
+    for pair in combinations(searched, 2):
+        better, worse = sorted(pair, key=lambda number: final[number].mean)
+        scale = math.sqrt(1 / len(final[better].errors) + 1 / len(final[worse].errors))
+        difference = final[worse].mean - final[better].mean
+        if searched[worse] < searched[better] and difference > margin * scale:
             wrong.append((better, worse))
-    return Ranking(trials=len(known), tau=tau, wrong=tuple(wrong), sure=margin > 0)
+    return Ranking(
+        trials=len(compared),
+        tau=kendall_tau(list(searched.values()), [result.mean for result in final.values()]),
+        wrong=tuple(wrong),
+        sure=margin > 0,
+    )
 
 
-def _margin(found: Sequence[FinalResult]) -> float:
-    """Student's t times the pooled deviation of one training; 0 where every network has one
-    seed.
+def _with_common_recipe(
+    trials: Sequence[Trial], final_results: Mapping[int, FinalResult]
+) -> list[Trial]:
+    """Return the trials with an error and a result by the recipe that most of them have."""
+    trained = [
+        trial
+        for trial in trials
+        if trial.number in final_results
+        and trial.duplicate_of is None
+        and trial.evaluation.value("error") is not None
+    ]
+    digests = [final_results[trial.number].recipe.digest for trial in trained]
+    common = max(digests, key=digests.count, default="")
+    return [trial for trial, digest in zip(trained, digests, strict=True) if digest == common]
+
+
+def _margin(final_results: Sequence[FinalResult]) -> float:
+    """Return Student's t times the pooled deviation of one training.
+
+    Returns 0 if every network was trained with one seed.
     """
-    freedom = sum(len(result.errors) - 1 for result in found)
+    freedom = sum(len(result.errors) - 1 for result in final_results)
     if freedom == 0:
         return 0.0
     from scipy.stats import t as student
 
-    pooled = math.sqrt(
-        sum(float(np.var(result.errors)) * len(result.errors) for result in found) / freedom
-    )
-    return float(student.ppf(0.5 + CONFIDENCE / 2, freedom)) * pooled
+    squares = sum(float(np.var(result.errors)) * len(result.errors) for result in final_results)
+    return float(student.ppf(0.5 + CONFIDENCE / 2, freedom)) * math.sqrt(squares / freedom)

@@ -1,8 +1,8 @@
-"""What other seeds say of a front: means instead of single trainings, how sure they are, and what
-was luck.
+"""Estimates of errors from several seeds: posterior means, their intervals, and selection bias.
 
-A front is chosen by one training of each network, so it holds those that were lucky: its own
-hypervolume is too good. Replicates say by how much, because nothing was chosen by them.
+A front is selected by one training of each network. It therefore prefers networks whose training
+went better than usual, and its hypervolume is biased upwards (winner's curse). Replicates have new
+seeds, by which nothing was selected, and so they show the size of this bias.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,13 +21,15 @@ Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 MIN_NETWORKS = 10
-"""Networks from which what others of a size have can be told."""
+"""Smallest number of networks from which the error of networks of a size is estimated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnbiasedHypervolume:
-    """Hypervolume of the `replicated` among the `members` of a front: by the trainings that they
-    were chosen by, and by the means of their fresh seeds. None where an objective has no reference.
+    """Hypervolume of the `replicated` among the `members` of a front.
+
+    `searched` is computed from the trainings that the members were selected by, `fresh` from the
+    mean errors of their new seeds. Both are None if an objective has no reference.
     """
 
     members: int
@@ -38,52 +40,57 @@ class UnbiasedHypervolume:
     def __str__(self) -> str:
         who = f"{self.replicated} of {self.members} members of the front that was searched"
         if self.searched is None or self.fresh is None:
-            return f"{who} have fresh seeds"
-        return f"hypervolume of {who}: {self.searched:.5g} as searched, {self.fresh:.5g} by fresh seeds"
+            return f"{who} have new seeds"
+        return (
+            f"hypervolume of {who}: {self.searched:.5g} as searched, {self.fresh:.5g} by new seeds"
+        )
 
 
 def with_posterior_means(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials with the posterior mean over all their seeds as the error of their last rung, and
-    the figure `error` with its 95 % interval.
+    """Return the trials with the posterior mean over all their seeds as error of the last rung.
 
-    How much one training deviates is pooled over all replicated networks of the trials (Student's t
-    with their degrees of freedom), so a network that was trained once has an interval too, a wide
-    one. From `MIN_NETWORKS` networks on the mean of a network's seeds is drawn towards the error that
-    networks of its size have, by the share that seeds have in the scatter around it (empirical
-    Bayes): what was chosen for being lucky is so taken for less lucky. Trials come back as they are
-    where none was replicated.
+    Each trained trial gets a figure `error` too, with its 95 % interval. The deviation of one
+    training is pooled over all replicated networks (Student's t with their degrees of freedom), so
+    that a network that was trained once has an interval as well, a wide one.
+
+    With at least `MIN_NETWORKS` networks, the mean of a network's seeds is shrunk towards the error
+    that networks of its size have, by the share of the seeds in the scatter around that error
+    (empirical Bayes). This removes the selection bias. Without replicates the trials are returned
+    unchanged.
     """
-    own = [trial for trial in trials if trial.evaluation.rungs and trial.duplicate_of is None]
-    groups = [np.array(_errors(trial)) for trial in own]
-    freedom = sum(len(group) - 1 for group in groups)
+    originals = [trial for trial in trials if trial.evaluation.rungs and trial.duplicate_of is None]
+    errors = [np.array(_errors(trial)) for trial in originals]
+    freedom = sum(len(seeds) - 1 for seeds in errors)
     if freedom == 0:
         return list(trials)
     from scipy.stats import t as student
 
-    noise = sum(float(group.var()) * len(group) for group in groups) / freedom
+    noise = sum(float(seeds.var()) * len(seeds) for seeds in errors) / freedom
     means, variances = _posterior(
-        own,
-        np.array([group.mean() for group in groups]),
-        noise / np.array([len(group) for group in groups]),
+        originals,
+        np.array([seeds.mean() for seeds in errors]),
+        noise / np.array([len(seeds) for seeds in errors]),
     )
     halves = student.ppf(0.5 + CONFIDENCE / 2, freedom) * np.sqrt(variances)
-    found = {
+    posterior = {
         trial.number: (float(mean), float(half))
-        for trial, mean, half in zip(own, means, halves, strict=True)
+        for trial, mean, half in zip(originals, means, halves, strict=True)
     }
-    first = [trial.number if trial.duplicate_of is None else trial.duplicate_of for trial in trials]
-    return [
-        _averaged(trial, *found[number]) if number in found and trial.evaluation.rungs else trial
-        for trial, number in zip(trials, first, strict=True)
-    ]
+    averaged = []
+    for trial in trials:
+        original = trial.number if trial.duplicate_of is None else trial.duplicate_of
+        if original in posterior and trial.evaluation.rungs:
+            averaged.append(_averaged(trial, *posterior[original]))
+        else:
+            averaged.append(trial)
+    return averaged
 
 
 def _posterior(trials: Sequence[Trial], means: Array, variances: Array) -> tuple[Array, Array]:
-    """Mean and variance of each network's error (n,), given the means over its seeds and how sure
-    they are.
+    """Return the posterior mean and variance of each network's error, shape (n,) each.
 
-    The prior is a regression on the logarithms of the sizes, with the scatter that seeds do not
-    explain.
+    `means` and `variances` (n,) are those of the mean over each network's seeds. The prior is a
+    regression on the logarithms of the sizes, with the scatter that seeds do not explain.
     """
     sizes = [[trial.evaluation.value(name) for name in SIZE_METRICS] for trial in trials]
     if len(trials) < MIN_NETWORKS or not all(all(row) for row in sizes) or not variances.all():
@@ -94,16 +101,20 @@ def _posterior(trials: Sequence[Trial], means: Array, variances: Array) -> tuple
     expected = basis @ (basis.T @ means)
     squares = float(((means - expected) ** 2).sum()) / (len(trials) - basis.shape[1])
     scatter = max(squares - float(variances.mean()), 0.0)
-    own = scatter / (scatter + variances)
-    unsure = (basis**2).sum(axis=1) * (scatter + variances)  # of what is expected
-    return expected + own * (means - expected), own * variances + (1 - own) ** 2 * unsure
+    weight = scatter / (scatter + variances)
+    expected_variances = (basis**2).sum(axis=1) * (scatter + variances)
+    return (
+        expected + weight * (means - expected),
+        weight * variances + (1 - weight) ** 2 * expected_variances,
+    )
 
 
 def unbiased_hypervolume(
     trials: Sequence[Trial], objectives: Sequence[Objective]
 ) -> UnbiasedHypervolume | None:
-    """What the front that was searched is worth by fresh seeds; None where none of its members was
-    replicated.
+    """Return the hypervolume of the searched front by new seeds.
+
+    Returns None if none of its members was replicated.
     """
     members = set(front(trials, objectives).members)
     replicated = [
@@ -111,7 +122,7 @@ def unbiased_hypervolume(
     ]
     if not replicated:
         return None
-    fresh = [
+    by_new_seeds = [
         _with_error(trial, float(np.mean(trial.evaluation.replicate_errors())))
         for trial in replicated
     ]
@@ -119,27 +130,26 @@ def unbiased_hypervolume(
         members=len(members),
         replicated=len(replicated),
         searched=front(replicated, objectives).hypervolume,
-        fresh=front(fresh, objectives).hypervolume,
+        fresh=front(by_new_seeds, objectives).hypervolume,
     )
 
 
 def front_now(
     trials: Iterable[Trial], objectives: Sequence[Objective]
 ) -> tuple[ParetoFront, dict[int, Trial]]:
-    """The front by the means where networks were replicated, and the trials with these means by
-    number.
-    """
+    """Return the front by posterior means, and the trials with these means by number."""
     means = with_posterior_means(list(trials))
     return front(means, objectives), {trial.number: trial for trial in means}
 
 
 def _errors(trial: Trial) -> tuple[float, ...]:
-    """Of all seeds, the search's first; empty where nothing was trained."""
+    """Return the errors of all seeds, the search's first; empty for an untrained network."""
     rungs = trial.evaluation.rungs
     return (rungs[-1].error, *trial.evaluation.replicate_errors()) if rungs else ()
 
 
 def _averaged(trial: Trial, mean: float, half: float) -> Trial:
+    """Return the trial with this mean error and this half width of its interval."""
     errors, mean = _errors(trial), min(max(mean, 0.0), 1.0)
     figure = Measurement(
         metric="error",
@@ -155,7 +165,7 @@ def _averaged(trial: Trial, mean: float, half: float) -> Trial:
 
 
 def _with_error(trial: Trial, error: float) -> Trial:
-    *before, last = trial.evaluation.rungs
-    return replace(
-        trial, evaluation=replace(trial.evaluation, rungs=(*before, replace(last, error=error)))
-    )
+    """Return the trial with another error at its last rung."""
+    *earlier, last = trial.evaluation.rungs
+    rungs = (*earlier, replace(last, error=error))
+    return replace(trial, evaluation=replace(trial.evaluation, rungs=rungs))

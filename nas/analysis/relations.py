@@ -1,4 +1,4 @@
-"""Which trials are most alike, by the choices that the record knows. Pure arithmetic on arrays."""
+"""Similarity of trials by their recorded choices: pure arithmetic on arrays."""
 
 from collections.abc import Sequence
 
@@ -10,60 +10,56 @@ from nas.core.trial import Trial
 
 
 def choices_seen(trials: Sequence[Trial]) -> tuple[Choice, ...]:
-    """The choices and values that the record knows; the space itself may be gone, or need code that
-    must not run.
+    """Return the choices and values that occur in these trials.
+
+    The space itself may be missing, or may need code that must not run.
     """
     values: dict[str, set[Value]] = {}
     for trial in trials:
         for name, value in trial.params.items():
             values.setdefault(name, set()).add(value)
     return tuple(
-        Choice(name=name, values=tuple(sorted(found, key=lambda v: (isinstance(v, str), v))))
-        for name, found in values.items()
+        Choice(name=name, values=tuple(sorted(seen, key=lambda v: (isinstance(v, str), v))))
+        for name, seen in values.items()
     )
 
 
 def positions(trials: Sequence[Trial], choices: Sequence[Choice]) -> NDArray[np.int64]:
-    """Each trial's values as positions among the choice's values, shape (n, choices); -1 where it
-    has none.
+    """Return the positions of the trials' values among the values of each choice.
+
+    The shape is (n, choices); a missing value has the position -1.
     """
-    places = [{value: index for index, value in enumerate(choice.values)} for choice in choices]
-    return np.asarray(
-        [
-            [
-                place.get(trial.params.get(choice.name, ""), -1)
-                for choice, place in zip(choices, places, strict=True)
-            ]
-            for trial in trials
-        ],
-        dtype=np.int64,
-    ).reshape(len(trials), len(choices))
+    columns = []
+    for choice in choices:
+        index = {value: position for position, value in enumerate(choice.values)}
+        columns.append([index.get(trial.params.get(choice.name, ""), -1) for trial in trials])
+    return np.asarray(columns, dtype=np.int64).reshape(len(choices), len(trials)).T
 
 
 def neighbours(
     places: NDArray[np.int64], choices: Sequence[Choice], number: int
 ) -> NDArray[np.int64]:
-    """The `number` most similar others of each point, nearest first, shape (n, at most number).
+    """Return the `number` most similar other points of each point, nearest first.
 
-    The distance is a sum over choices: of ordered values their steps apart as a share of all steps,
-    of others 0 or 1.
+    `places` are `positions` of n points; the result has the shape (n, at most `number`). The
+    distance is a sum over the choices. An ordered choice adds the steps between the values as a
+    share of all its steps; any other choice adds 0 for equal values and 1 for different ones.
     """
-    shares = [
-        (places[:, [index]] / max(len(choice.values) - 1, 1))
-        if choice.ordered
-        else (places[:, [index]] == np.arange(len(choice.values))) / 2
-        for index, choice in enumerate(choices)
-    ]
-    points = (
-        np.hstack(shares).astype(np.float32)
-        if shares
-        else np.zeros((len(places), 1), dtype=np.float32)
-    )
+    columns = []
+    for index, choice in enumerate(choices):
+        place = places[:, [index]]
+        if choice.ordered:
+            columns.append(place / max(len(choice.values) - 1, 1))
+        else:
+            columns.append((place == np.arange(len(choice.values))) / 2)
+    points = np.hstack(columns or [np.zeros((len(places), 1))]).astype(np.float32)
     number = max(min(number, len(points) - 1), 0)
     nearest = np.zeros((len(points), number), dtype=np.int64)
+    if not number:
+        return nearest
     for index, point in enumerate(points):
         distances = np.abs(points - point).sum(axis=1)
         distances[index] = np.inf
-        some = np.argpartition(distances, number - 1)[:number] if number else nearest[index]
-        nearest[index] = some[np.lexsort((some, distances[some]))]
+        closest = np.argpartition(distances, number - 1)[:number]
+        nearest[index] = closest[np.lexsort((closest, distances[closest]))]
     return nearest

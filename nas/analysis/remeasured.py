@@ -1,8 +1,7 @@
-"""A front measured again under other conditions: which members stay, and whether the order is the
-same.
+"""A front measured again under other conditions: which members remain, and whether order changed.
 
-Accuracy is the study's; whatever else the front is made of was measured or counted again. Only
-members are compared: a network that is on the front there but was none here is not known.
+Errors are those of the study; every other figure was measured or counted again. Only members of the
+front are compared. A network outside the front might be on it under the other conditions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +19,10 @@ from nas.core.trial import Trial
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """Kendall's tau (b) between a metric's values before and now over the `members` that have both;
-    None where all values are the same or fewer than two.
+    """Kendall's tau (b) between the old and the new values of a metric.
+
+    It is taken over the `members` that have both values, and is None for fewer than two of them or
+    if all old or all new values are equal.
     """
 
     metric: str
@@ -31,9 +32,11 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Remeasured:
-    """What became of a front. `trials` are its members with the new figures; `fallen` says why some
-    are no longer on it; `standings` says how sure all that is, of those that have every figure and
-    are within the limits.
+    """A front after it was measured again.
+
+    `trials` are its members with the new figures. `fallen` gives the reason why a member is no
+    longer on the front, by trial number. `standings` holds how sure each membership is, for the
+    members that have every figure and are within the limits.
     """
 
     trials: tuple[Trial, ...]
@@ -47,63 +50,64 @@ def remeasured(
     figures: Mapping[int, Sequence[Measurement]],
     objectives: Sequence[Objective],
 ) -> Remeasured:
-    """The members of a front with the new figures of each, by its number, in the place of the old
-    ones.
+    """Compare the members of a front with themselves after the old figures were replaced.
+
+    `figures` are the new ones by trial number.
     """
-    again = tuple(_with(trial, figures[trial.number]) for trial in members)
-    found = front(again, objectives)
-    staying = found.members if found.feasible else ()
-    metrics = [
-        o.metric
-        for o in objectives
-        if any(
-            m.metric == o.metric and m.kind is not Kind.COUNTED
-            for each in figures.values()
-            for m in each
-        )
-    ]
+    trials = tuple(_with_figures(trial, figures[trial.number]) for trial in members)
+    new_front = front(trials, objectives)
+    remaining = new_front.members if new_front.feasible else ()
+    measured = {
+        figure.metric
+        for of_trial in figures.values()
+        for figure in of_trial
+        if figure.kind is not Kind.COUNTED
+    }
+    metrics = [objective.metric for objective in objectives if objective.metric in measured]
     return Remeasured(
-        trials=again,
-        standings=standings(again, objectives),
-        fallen={t.number: _why(t, again, objectives) for t in again if t.number not in staying},
-        orders=tuple(_order(metric, members, again) for metric in metrics),
+        trials=trials,
+        standings=standings(trials, objectives),
+        fallen={
+            t.number: _reason(t, trials, objectives) for t in trials if t.number not in remaining
+        },
+        orders=tuple(_order(metric, members, trials) for metric in metrics),
     )
 
 
-def _with(trial: Trial, figures: Sequence[Measurement]) -> Trial:
-    known = {figure.metric: figure for figure in figures}
-    return replace(trial, evaluation=replace(trial.evaluation, measurements=known))
+def _with_figures(trial: Trial, figures: Sequence[Measurement]) -> Trial:
+    measurements = {figure.metric: figure for figure in figures}
+    return replace(trial, evaluation=replace(trial.evaluation, measurements=measurements))
 
 
 def _order(metric: str, before: Sequence[Trial], now: Sequence[Trial]) -> Order:
-    pairs = [
-        (old, new)
-        for a, b in zip(before, now, strict=True)
-        if (old := a.evaluation.value(metric)) is not None
-        and (new := b.evaluation.value(metric)) is not None
+    values = [
+        (old.evaluation.value(metric), new.evaluation.value(metric))
+        for old, new in zip(before, now, strict=True)
     ]
+    pairs = [(old, new) for old, new in values if old is not None and new is not None]
     tau = kendall_tau([old for old, _ in pairs], [new for _, new in pairs])
     return Order(metric=metric, tau=tau, members=len(pairs))
 
 
-def _why(trial: Trial, again: Sequence[Trial], objectives: Sequence[Objective]) -> str:
-    """Why a trial is not on the front any more."""
-    without = [m for m in trial.evaluation.measurements.values() if m.value is None]
-    if without:
-        return f"{without[0].metric} is {without[0].status}: {without[0].reason}"
-    beyond = [
-        o.metric
-        for o in objectives
-        if (value := trial.evaluation.value(o.metric)) is not None and o.violation(value) > 0
+def _reason(trial: Trial, members: Sequence[Trial], objectives: Sequence[Objective]) -> str:
+    """Return the reason why a trial is no longer on the front."""
+    for figure in trial.evaluation.measurements.values():
+        if figure.value is None:
+            return f"{figure.metric} is {figure.status}: {figure.reason}"
+    violated = [
+        objective.metric
+        for objective in objectives
+        if (value := trial.evaluation.value(objective.metric)) is not None
+        and objective.violation(value) > 0
     ]
-    if beyond:
-        return f"beyond the limit of {', '.join(beyond)}"
-    own = np.asarray([trial.losses(objectives)], dtype=float)
+    if violated:
+        return f"over the limit of {', '.join(violated)}"
+    losses = np.asarray([trial.losses(objectives)], dtype=float)
     rivals = [
-        t.number
-        for t in again
-        if t.violation(objectives) == 0
-        and (losses := t.losses(objectives)) is not None
-        and dominators(own, [losses])[0]
+        str(rival.number)
+        for rival in members
+        if rival.violation(objectives) == 0
+        and (rival_losses := rival.losses(objectives)) is not None
+        and dominators(losses, [rival_losses])[0]
     ]
-    return f"dominated by {', '.join(map(str, rivals))}"
+    return f"dominated by {', '.join(rivals)}"

@@ -1,4 +1,4 @@
-"""Which members of a front to show: conditions such as `latency < 4 ms`, and an order."""
+"""Conditions such as `latency < 4 ms` that select members of a front, and an order for them."""
 
 import operator
 import re
@@ -15,27 +15,27 @@ COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "=": operator.eq,
 }
-CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|<|>|=)\s*(.+?)\s*")
+CONDITION_PATTERN = re.compile(r"\s*([\w.]+)\s*(<=|>=|<|>|=)\s*(.+?)\s*")
 
 Condition = Callable[[Trial], bool]
 
 
 def condition(text: str, trials: Sequence[Trial]) -> Condition:
-    """What `METRIC < VALUE` asks of a trial; a trial without that figure does not fulfil it.
+    """Return the condition `METRIC < VALUE` as a function of a trial.
 
-    Raises `InvalidValueError` for what is no condition, `UnknownNameError` for a metric that no
-    trial has.
+    A trial without that figure does not fulfil it. Raises `InvalidValueError` for a text that is no
+    condition, and `UnknownNameError` for a metric that no trial has.
     """
-    parts = CONDITION.fullmatch(text)
-    if parts is None:
-        message = f"{text!r} is no condition; write one as in 'latency < 4 ms' or 'error <= 30 %'"
-        raise InvalidValueError(message)
-    metric, sign, given = parts.groups()
+    match = CONDITION_PATTERN.fullmatch(text)
+    if match is None:
+        raise InvalidValueError(
+            f"{text!r} is no condition; write one as in 'latency < 4 ms' or 'error <= 30 %'"
+        )
+    metric, sign, quantity = match.groups()
     try:
-        bound = parse_quantity(given, _unit(metric, trials))
+        bound = parse_quantity(quantity, _unit(metric, trials))
     except ValueError as error:
-        message = f"{text!r}: {error}"
-        raise InvalidValueError(message) from None
+        raise InvalidValueError(f"{text!r}: {error}") from None
     compare = COMPARISONS[sign]
 
     def holds(trial: Trial) -> bool:
@@ -46,22 +46,23 @@ def condition(text: str, trials: Sequence[Trial]) -> Condition:
 
 
 def ordered(trials: Sequence[Trial], metric: str) -> list[Trial]:
-    """By this figure, the smallest first; trials without it last. Raises `UnknownNameError`."""
+    """Sort the trials by this figure, the smallest first and trials without it last.
+
+    Raises `UnknownNameError` for a metric that no trial has.
+    """
     _unit(metric, trials)
-    return sorted(
-        trials,
-        key=lambda trial: (
-            trial.evaluation.value(metric) is None,
-            trial.evaluation.value(metric) or 0.0,
-            trial.number,
-        ),
-    )
+
+    def key(trial: Trial) -> tuple[bool, float, int]:
+        value = trial.evaluation.value(metric)
+        return (value is None, value or 0.0, trial.number)
+
+    return sorted(trials, key=key)
 
 
 def _unit(metric: str, trials: Sequence[Trial]) -> str:
-    units = {
-        m.metric: m.unit for trial in trials for m in trial.evaluation.measurements.values()
-    } | {"error": "1"}
+    units = {"error": "1"}
+    for trial in trials:
+        units |= {figure.metric: figure.unit for figure in trial.evaluation.measurements.values()}
     if metric not in units:
         raise UnknownNameError("the figures of these trials", metric, list(units))
     return units[metric]

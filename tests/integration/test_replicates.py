@@ -300,7 +300,7 @@ def test_a_search_ends_with_fresh_seeds_where_the_study_asks_for_them(tmp_path, 
             in output
         )
         assert re.search(
-            r"hypervolume of 1 of 1 members .*: [\d.]+ as searched, [\d.]+ by fresh seeds", output
+            r"hypervolume of 1 of 1 members .*: [\d.]+ as searched, [\d.]+ by new seeds", output
         )
     assert first.index("[1/1] trial") < first.index("front of kept after 3 trials")
     assert "[1/1]" not in again

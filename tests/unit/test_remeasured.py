@@ -80,5 +80,5 @@ def test_limits_and_missing_figures_are_reasons():
         reason="busy",
     )
     found = remeasured(MEMBERS, {3: [latency(0.011)], 1: [none], 7: [latency(0.002)]}, OBJECTIVES)
-    assert found.fallen == {3: "beyond the limit of latency", 1: "latency is contended: busy"}
+    assert found.fallen == {3: "over the limit of latency", 1: "latency is contended: busy"}
     assert found.orders[0].members == 2

@@ -105,6 +105,7 @@ class Engine:
         self._interrupted = [trial.number for trial in state.running]
         self._spent_s = spent_s
         self._started = now()
+        self._stopped: str | None = None
 
     @property
     def spec(self) -> StudySpec:
@@ -113,6 +114,9 @@ class Engine:
 
     def propose(self) -> Task | Wait | Finished:
         """The next task, recorded as running; duplicates on the way to it are recorded too."""
+        if self._stopped is not None:
+            at_work = len(self.state.running) - len(self._interrupted)
+            return Wait() if at_work else Finished(reason=self._stopped)
         if self._interrupted:
             return self._resumed(self._interrupted.pop(0))
         while True:
@@ -130,6 +134,10 @@ class Engine:
             self._learn(proposed)
             if proposed.duplicate_of is None:
                 return self.task(proposed.number)
+
+    def stop(self, reason: str) -> None:
+        """Propose nothing more; trials at work go on to their ends."""
+        self._stopped = reason
 
     def task(self, number: int) -> Task:
         """What is left to do of a running trial. Figures without a value, for which it once failed,

@@ -1,0 +1,604 @@
+"""The public Python API: open a record, look at a study, search, measure, and ask and tell.
+
+`nas/__init__.py` exports what stands here; `docs/api.md` shows each part with an example that runs.
+Frames are pandas data frames whose column names end in the unit: `latency_s`, `energy_j`,
+`peak_memory_bytes`; shares and counts have no ending.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from nas.analysis.finals import latest_results
+from nas.analysis.posterior import front_now
+from nas.core import plugins
+from nas.core.architecture import Architecture
+from nas.core.complexity import totals
+from nas.core.errors import InvalidValueError, TrialFailedError
+from nas.core.measurement import Measurement, MeasurementPlan
+from nas.core.pareto import ParetoFront, standings
+from nas.core.study import StudySpec
+from nas.core.tasks import Decision, Measured, Trained
+from nas.core.trial import Rung, Trial
+from nas.record import Address, Store, StudyRecord
+from nas.searching.closing import uncertified
+from nas.searching.engine import Engine
+from nas.searching.evaluators import Preparation, StudyContext
+from nas.searching.launch import Search, Workers, open_search
+from nas.searching.replicates import final_replicates, open_replicates
+from nas.searching.state import Finished, Wait
+from nas.searching.study_file import read_study
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+    from torch import nn
+
+UNIT_ENDINGS: Mapping[str, str] = {"1": "", "s": "_s", "J": "_j", "B": "_bytes", "W": "_w"}
+"""What a column's name ends in, by the metric's unit."""
+
+OnEvent = Callable[[Trial], object]
+"""Called with every trial that has just been recorded; trials are frozen values."""
+
+
+def open(database: str | PathLike[str] = "nas.db") -> "Record":  # noqa: A001 - read as nas.open
+    """Open a record: a file name, `sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`.
+
+    Nothing is written until `create` or `Study.ask`. Raises `DatabaseError` if there is no such
+    record or it cannot be read.
+    """
+    return Record(str(database))
+
+
+def search(
+    study: str | PathLike[str] | StudySpec,
+    *,
+    database: str | PathLike[str] = "nas.db",
+    artifacts: str | PathLike[str] | None = None,
+    address: str | None = None,
+    on_event: OnEvent = lambda _: None,
+) -> "Study":
+    """Search until the study's budget is spent, and return the study; called again, it resumes.
+
+    `study` is a study file or a `StudySpec`. Checkpoints go to `artifacts`, by default the study's
+    former folder, or `nas-artifacts` beside the record. `address` is that of a Ray cluster, for
+    workers of the kind `tune`. `on_event` is called with every trial after it was recorded: if it
+    raises, nothing recorded is lost, no new trial begins, and the exception is raised here once the
+    trials at work have ended.
+
+    Raises `NasError` for a study that cannot run, and `TrialFailedError` if members of the front
+    could not be certified.
+    """
+    if isinstance(study, StudySpec):
+        spec, folder = study, Path.cwd()
+    else:
+        spec, folder = read_study(study), Path(study).resolve().parent
+    guard = _Guard(on_event)
+    with Store.open(str(database)) as store:
+        checkpoints = _artifacts(store, str(database), spec.name, artifacts)
+        with open_search(
+            spec,
+            store=store,
+            workers=_workers(spec, address),
+            folder=folder,
+            artifacts=checkpoints,
+            listener=guard,
+        ) as found:
+            guard.engine = found.engine
+            found.run()
+            guard.raise_first()
+            failure = _certify(found)
+        if spec.fresh and failure is None:
+            _train_final_replicates(store, spec, folder, address)
+    if failure is not None:
+        raise failure
+    return open(database).study(spec.name)
+
+
+def measure(
+    *targets: "str | nn.Module",
+    device: str | None = None,
+    database: str | PathLike[str] = "nas.db",
+    **plan: Any,
+) -> "pd.DataFrame":
+    """Measure networks and return one row for each figure; nothing is recorded.
+
+    A target is a torch module for images (N, 3, H, W), or what `nas measure` takes: a published
+    VoVNet, `STUDY:TRIAL` of the record in `database`, an exported folder, an ONNX file,
+    `timm:NAME`, `module:callable`. `plan` are fields
+    of `MeasurementPlan`, such as `batch_size=8, runtime="onnxruntime"`. Several networks are
+    measured interleaved. Raises `NasError` for a target that cannot be loaded.
+    """
+    import pandas as pd
+
+    from nas.measuring.meters import find_meter
+    from nas.measuring.session import measure_all
+    from nas.measuring.targets import Target, load_target
+
+    def find_trial(text: str) -> tuple[Architecture, int]:
+        name, _, number = text.rpartition(":")
+        study = open(database).study(name)
+        return study.trial(int(number)).architecture, study.classes
+
+    conditions = MeasurementPlan(**plan)
+    loaded = [
+        load_target(target, conditions, find_trial)
+        if isinstance(target, str)
+        else Target(name=type(target).__name__, network=target)
+        for target in targets
+    ]
+    with find_meter(device) as meter:
+        taken = measure_all(loaded, conditions, meter)
+        rows = [
+            {"network": target.name, **_figure_row(figure)}
+            for target, figures in zip(loaded, taken, strict=True)
+            for figure in figures
+        ]
+    return pd.DataFrame(rows)
+
+
+class Record:
+    """The studies of one database."""
+
+    def __init__(self, database: str) -> None:
+        self.database = database
+        with Store.open(database, read_only=True) as store:
+            self._names = tuple(record.name for record in store.studies())
+
+    def studies(self) -> tuple[str, ...]:
+        """Return the names of the studies as they were when the record was opened."""
+        return self._names
+
+    def study(self, name: str | None = None) -> "Study":
+        """Return the study of this name, or the only one. Raises `UnknownNameError`."""
+        if name is None:
+            if len(self._names) != 1:
+                raise InvalidValueError(f"name one of the studies: {', '.join(self._names)}")
+            name = self._names[0]
+        return Study(self.database, name)
+
+
+class Study:
+    """One recorded study. Every call reads the record as it is at that moment."""
+
+    def __init__(self, database: str, name: str) -> None:
+        self.database, self.name = database, name
+        with self._store() as store:
+            self.spec = store.study(name).spec
+
+    def __repr__(self) -> str:
+        return f"<nas.Study {self.name!r}>"
+
+    @property
+    def classes(self) -> int:
+        """Outputs of the classifier."""
+        return self._record().classes
+
+    def trial(self, number: int) -> Trial:
+        """Return one trial. Raises `UnknownNameError`."""
+        with self._store() as store:
+            return store.trial(self.name, number)
+
+    def trials(self) -> "pd.DataFrame":
+        """Return one row for each trial, indexed by its number.
+
+        Columns: `state`, `reason`, `duplicate_of`, one for each metric with the bounds of its 95 %
+        interval (`latency_s`, `latency_low_s`, `latency_high_s`), `epochs`, `measuring_s`,
+        `training_s`, and the values of all choices. The error is that of the search's own training.
+        """
+        import pandas as pd
+
+        with self._store() as store:
+            rows = [_trial_row(trial) for trial in store.trials(self.name)]
+        return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame()
+
+    def front(self) -> "pd.DataFrame":
+        """Return one row for each member of the front, in the order of the first objective.
+
+        The columns are those of `trials`, and `standing`: how certain the membership is, given all
+        intervals. Errors of replicated networks are posterior means over their seeds.
+        """
+        import pandas as pd
+
+        front, trials = self._front()
+        known = standings(list(trials.values()), self.spec.objectives)
+        rows = [
+            {**_trial_row(trials[number]), "standing": str(known.get(number, ""))}
+            for number in front.members
+        ]
+        return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame()
+
+    def hypervolume(self) -> float | None:
+        """Return the front's hypervolume in the objectives' units, None without a reference."""
+        return self._front()[0].hypervolume
+
+    def plot_front(self, x: str | None = None, y: str | None = None) -> "go.Figure":
+        """Draw two metrics of all complete trials, the front as a staircase; a plotly figure.
+
+        By default `x` is the second objective and `y` the first. Raises `InvalidValueError` if the
+        study has one objective only and none is named.
+        """
+        from nas.report.plots import front_figure
+
+        names = [objective.metric for objective in self.spec.objectives]
+        x, y = x or (names[1] if len(names) > 1 else None), y or names[0]
+        if x is None:
+            raise InvalidValueError("a study with one objective needs a metric for x")
+        front, trials = self._front()
+        return front_figure(list(trials.values()), front.members, self.spec.objectives, x, y)
+
+    def plot_hypervolume(self) -> "go.Figure":
+        """Draw the hypervolume over finished trials; a plotly figure."""
+        from nas.report.plots import hypervolume_figure
+
+        with self._store() as store:
+            return hypervolume_figure(store.hypervolumes(self.name))
+
+    def network(self, number: int) -> "nn.Module":
+        """Return the trial's network as a torch module in evaluation mode.
+
+        It has the weights of its final training or of its last rung if they were kept, else random
+        ones; its attribute `trained` says which.
+        """
+        from nas.model import build
+        from nas.training import read_checkpoint
+
+        record, trial = self._record(), self.trial(number)
+        model = build(trial.architecture, record.classes)
+        path = self._checkpoint(record, trial)
+        if path is not None:
+            weights = read_checkpoint(path, trial.architecture.digest).weights
+            model.load_state_dict(dict(weights))
+        model.trained = path is not None
+        return model.eval()
+
+    def export(self, number: int, folder: str | PathLike[str], *, measure: bool = True) -> Path:
+        """Write the trial as a checked bundle into the new folder, and return its path.
+
+        The bundle has the weights of the final training if there is one, else those of the search.
+        Raises `ExportError` if no weights were kept or a check fails.
+        """
+        from nas.export import export_trial
+        from nas.report.drawing import draw
+
+        record, trial = self._record(), self.trial(number)
+        prepared = Preparation.from_dict(record.numerics)
+        with self._store() as store:
+            finals = store.finals(self.name)
+        result = latest_results(finals, [trial]).get(number)
+        export_trial(
+            trial,
+            spec=record.spec,
+            dataset=record.dataset,
+            classes=prepared.classes,
+            mean=prepared.mean,
+            std=prepared.std,
+            image_size=prepared.image_size,
+            artifacts=Path(record.artifacts),
+            destination=Path(folder),
+            drawing=draw(trial.architecture, prepared.image_size, len(prepared.classes)),
+            measure=measure,
+            final=next(
+                (f for f in finals if result and f.reached.checkpoint == result.weights), None
+            ),
+            final_errors=result.errors if result else (),
+        )
+        return Path(folder)
+
+    def _front(self) -> tuple[ParetoFront, dict[int, Trial]]:
+        with self._store() as store:
+            return front_now(store.trials(self.name), self.spec.objectives)
+
+    def _checkpoint(self, record: StudyRecord, trial: Trial) -> Path | None:
+        """The file of the network's best kept weights, None if there is none."""
+        with self._store() as store:
+            result = latest_results(store.finals(self.name), [trial]).get(trial.number)
+        rungs = trial.evaluation.rungs
+        names = [result.weights if result else None, rungs[-1].checkpoint if rungs else None]
+        paths = [Path(record.artifacts) / name for name in names if name]
+        return next((path for path in paths if path.exists()), None)
+
+    def _record(self) -> StudyRecord:
+        with self._store() as store:
+            return store.study(self.name)
+
+    def _store(self) -> Store:
+        return Store.open(self.database, read_only=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A network to evaluate: the trial's number, its architecture, choices and seed."""
+
+    number: int
+    architecture: Architecture
+    params: Mapping[str, Any]
+    seed: int
+
+    def build(self, num_classes: int) -> "nn.Module":
+        """Return the network with random weights."""
+        from nas.model import build
+
+        return build(self.architecture, num_classes)
+
+
+class AskTell:
+    """A study for people with their own loop: ask for networks, tell their figures.
+
+        with nas.AskTell(spec, database="nas.db", classes=10) as loop:
+            while (proposal := loop.ask()) is not None:
+                loop.tell(proposal.number, error=train(proposal.build(10)), latency=...)
+
+    Several proposals may be outstanding. Counts are recorded by `ask` itself, so that networks over
+    a limit on them are never proposed, and a network is proposed once. Everything is committed
+    before a call returns: after `kill -9` the same code resumes, and proposals that were never told
+    are proposed again. One process at a time drives a study, until the `with` block or the process
+    ends.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        *,
+        database: str | PathLike[str] = "nas.db",
+        classes: int = 10,
+    ) -> None:
+        self._spec, self._database, self._classes = spec, str(database), classes
+        self._stack = ExitStack()
+        self._engine: Engine | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            store = stack.enter_context(Store.open(self._database))
+            found = stack.enter_context(
+                open_search(
+                    self._spec,
+                    store=store,
+                    workers=_Outside(self._classes),
+                    folder=Path.cwd(),
+                    artifacts=_artifacts(store, self._database, self._spec.name, None),
+                )
+            )
+            self._engine = found.engine
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._engine = None
+        self._stack.__exit__(kind, error, traceback)
+
+    def ask(self) -> Proposal | None:
+        """Return the next network, or None once the budget is spent.
+
+        Raises `InvalidValueError` if nothing can be proposed before an outstanding one is told.
+        """
+        engine = self._driven()
+        while True:
+            task = engine.propose()
+            if isinstance(task, Finished):
+                return None
+            if isinstance(task, Wait):
+                raise InvalidValueError("tell an outstanding proposal first, or fail it")
+            if self._count(engine, task.number, task.architecture) is Decision.GO_ON:
+                trial = engine.state.trial(task.number)
+                return Proposal(
+                    number=trial.number,
+                    architecture=trial.architecture,
+                    params=dict(trial.params),
+                    seed=trial.seed,
+                )
+
+    def tell(self, number: int, **values: float) -> None:
+        """Record the figures of a proposal by metric, in SI units, and end its trial.
+
+        Measured objectives may be told before the error: a network over a limit then ends untrained
+        and is no longer `outstanding`. The trial ends with the last objective.
+
+        Raises `InvalidValueError` for a metric that is no objective, or a proposal that is not
+        outstanding.
+        """
+        engine = self._driven()
+        self._require_outstanding(number)
+        units = {objective.metric: _unit(objective.metric) for objective in self._spec.objectives}
+        unknown = sorted(set(values) - set(units))
+        if unknown:
+            raise InvalidValueError(
+                f"{', '.join(unknown)}: no objective of {self._spec.name}, which has "
+                f"{', '.join(units)}"
+            )
+        figures = tuple(
+            Measurement(metric=name, unit=units[name], value=float(value), method="told")
+            for name, value in values.items()
+            if name != "error"
+        )
+        if figures:
+            decision = engine.report(number, Measured(measurements=figures, seconds=0.0))
+            if decision is Decision.END:
+                return
+        if "error" in values:
+            rung = Rung(
+                epochs=self._spec.rungs.epochs[-1],
+                error=float(values["error"]),
+                train_loss=0.0,
+                images=0,
+                train_s=0.0,
+                validation_s=0.0,
+                numerics={"method": "told"},
+            )
+            engine.report(number, Trained(rung=rung))
+
+    def fail(self, number: int, reason: str) -> None:
+        """Record that a proposal could not be evaluated."""
+        self._require_outstanding(number)
+        self._driven().fail(number, reason)
+
+    @property
+    def outstanding(self) -> tuple[int, ...]:
+        """The numbers of proposals that were asked for and have not ended."""
+        return tuple(trial.number for trial in self._driven().state.running)
+
+    def _driven(self) -> Engine:
+        if self._engine is None:
+            raise InvalidValueError("use AskTell in a with block")
+        return self._engine
+
+    def _require_outstanding(self, number: int) -> None:
+        if not self._driven().state.is_running(number):
+            raise InvalidValueError(
+                f"trial {number} is not outstanding; outstanding are {list(self.outstanding)}"
+            )
+
+    def _count(self, engine: Engine, number: int, architecture: Architecture) -> Decision:
+        """Record the counts of a new proposal; it ends here if a limit on them is exceeded."""
+        if engine.state.trial(number).evaluation.measurements:
+            return Decision.GO_ON
+        counts = totals(architecture, self._spec.measurement.image_size, self._classes)
+        figures = tuple(Measurement.counted(name, "1", value) for name, value in counts.items())
+        return engine.report(number, Measured(measurements=figures, seconds=0.0))
+
+
+class _Outside:
+    """Workers of a study whose work is done elsewhere."""
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+
+    def prepare(self, context: StudyContext) -> Preparation:
+        """Nothing is needed here."""
+        names = tuple(str(number) for number in range(self._classes))
+        size = context.spec.measurement.image_size
+        return Preparation(data=context.spec.data, classes=names, image_size=size)
+
+    def run(self, engine: object, context: StudyContext) -> str:  # pragma: no cover - never called
+        """Refuse: `ask` and `tell` are the work."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Guard:
+    """Calls `on_event` after each commit; after its first exception no new trial begins."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self.engine: Engine | None = None
+        self._first: Exception | None = None
+
+    def __call__(self, trial: Trial) -> None:
+        if self._first is not None:
+            return
+        try:
+            self._on_event(trial)
+        except Exception as error:  # noqa: BLE001 - whatever a caller's function raises
+            self._first = error
+            if self.engine is not None:
+                self.engine.stop("on_event raised an exception")
+
+    def raise_first(self) -> None:
+        """Raise what `on_event` raised."""
+        if self._first is not None:
+            raise self._first
+
+
+def _workers(spec: StudySpec, address: str | None) -> Workers:
+    found: Workers = plugins.load("nas.workers", spec.workers.kind)(address)
+    return found
+
+
+def _artifacts(store: Store, database: str, study: str, folder: str | PathLike[str] | None) -> Path:
+    """The folder of checkpoints: the one given, the study's own, or one beside the record."""
+    if folder is not None:
+        return Path(folder)
+    known = {record.name: record for record in store.studies()}
+    if study in known:
+        return Path(known[study].artifacts)
+    if given := os.environ.get("NAS_ARTIFACTS"):
+        return Path(given)
+    path = Address.parse(database).path
+    return (path.parent if path else Path.cwd()) / "nas-artifacts"
+
+
+def _certify(found: Search) -> TrialFailedError | None:
+    """Measure the front's members again together if the study asks for it."""
+    members = uncertified(found.engine) if found.engine.spec.certifies else []
+    try:
+        if members:
+            found.certify(members)
+    except TrialFailedError as error:
+        return error
+    return None
+
+
+def _train_final_replicates(
+    store: Store, spec: StudySpec, folder: Path, address: str | None
+) -> None:
+    """Train members of the front with new seeds, by the share of the budget that is left for it."""
+    todo = final_replicates(spec, store.trials(spec.name))
+    if not todo:
+        return
+    workers = _workers(spec, address)
+    kind = spec.workers.kind
+    with open_replicates(store, spec.name, todo, workers=workers, kind=kind, folder=folder) as work:
+        work.run()
+
+
+def _trial_row(trial: Trial) -> dict[str, Any]:
+    evaluation = trial.evaluation
+    row: dict[str, Any] = {
+        "trial": trial.number,
+        "state": str(trial.state),
+        "reason": trial.reason,
+        "duplicate_of": trial.duplicate_of,
+    }
+    error = evaluation.value("error")
+    if error is not None:
+        row["error"] = error
+    for figure in evaluation.measurements.values():
+        row |= _columns(figure)
+    usage = evaluation.spent
+    row |= {
+        "epochs": usage.epochs,
+        "measuring_s": usage.measuring_s,
+        "training_s": usage.training_s,
+    }
+    return row | dict(trial.params)
+
+
+def _columns(figure: Measurement) -> dict[str, float | None]:
+    """A figure and the bounds of its interval, by column name."""
+    ending = UNIT_ENDINGS.get(figure.unit, f"_{figure.unit}")
+    columns = {f"{figure.metric}{ending}": figure.value}
+    if figure.ci_low is not None and figure.ci_low != figure.ci_high:
+        columns[f"{figure.metric}_low{ending}"] = figure.ci_low
+        columns[f"{figure.metric}_high{ending}"] = figure.ci_high
+    return columns
+
+
+def _figure_row(figure: Measurement) -> dict[str, Any]:
+    return {
+        "metric": figure.metric,
+        "value": figure.value,
+        "unit": figure.unit,
+        "low": figure.ci_low,
+        "high": figure.ci_high,
+        "status": str(figure.status),
+        "reason": figure.reason,
+        "method": figure.method,
+    }
+
+
+def _unit(metric: str) -> str:
+    from nas.measuring.metrics import find_metric
+
+    return find_metric(metric).unit

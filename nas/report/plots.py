@@ -1,0 +1,116 @@
+"""A study as plotly figures, for notebooks and scripts."""
+
+from collections.abc import Collection, Sequence
+
+import plotly.graph_objects as go
+
+from nas.core.dominance import ranks
+from nas.core.study import Objective
+from nas.core.trial import Trial, TrialState
+
+BLUE, GREY = "#0072b2", "#b0b0b0"
+
+
+def front_figure(
+    trials: Sequence[Trial],
+    members: Collection[int],
+    objectives: Sequence[Objective],
+    x: str,
+    y: str,
+) -> go.Figure:
+    """Draw the metrics `x` and `y` of all complete trials, with 95 % intervals.
+
+    `members` are the numbers of the front's trials. If both metrics are objectives, a staircase
+    bounds what the front dominates in these two: between two members nothing is known to be
+    reached.
+    """
+    shown = [trial for trial in trials if _is_shown(trial, x, y)]
+    front = [trial for trial in shown if trial.number in members]
+    others = [trial for trial in shown if trial.number not in members]
+    figure = go.Figure(
+        layout={
+            "xaxis": {"title": {"text": _title(shown, x)}},
+            "yaxis": {"title": {"text": _title(shown, y)}},
+            "template": "plotly_white",
+        }
+    )
+    figure.add_trace(_points(others, x, y, "dominated", GREY))
+    figure.add_trace(_points(front, x, y, "on the front", BLUE))
+    wanted = {objective.metric: objective for objective in objectives}
+    if front and x in wanted and y in wanted:
+        figure.add_trace(_staircase(front, wanted[x], wanted[y]))
+    return figure
+
+
+def hypervolume_figure(history: Sequence[tuple[int, float]]) -> go.Figure:
+    """Draw the hypervolume over the number of finished trials, as a staircase."""
+    after = [count for count, _ in history]
+    volumes = [volume for _, volume in history]
+    figure = go.Figure(
+        layout={
+            "xaxis": {"title": {"text": "finished trials"}},
+            "yaxis": {"title": {"text": "hypervolume"}},
+            "template": "plotly_white",
+        }
+    )
+    line = {"shape": "hv", "color": BLUE}
+    figure.add_trace(go.Scatter(x=after, y=volumes, mode="lines", line=line, name="hypervolume"))
+    return figure
+
+
+def _is_shown(trial: Trial, x: str, y: str) -> bool:
+    values = trial.evaluation.value(x), trial.evaluation.value(y)
+    return trial.state is TrialState.COMPLETE and trial.duplicate_of is None and None not in values
+
+
+def _points(trials: Sequence[Trial], x: str, y: str, name: str, colour: str) -> go.Scatter:
+    return go.Scatter(
+        x=[trial.evaluation.value(x) for trial in trials],
+        y=[trial.evaluation.value(y) for trial in trials],
+        error_x=_bars(trials, x),
+        error_y=_bars(trials, y),
+        mode="markers",
+        marker={"color": colour, "size": 8},
+        name=name,
+        text=[f"trial {trial.number}" for trial in trials],
+    )
+
+
+def _bars(trials: Sequence[Trial], metric: str) -> dict[str, object]:
+    """Error bars up and down to the ends of the 95 % intervals; none where there is no interval."""
+    up, down = [], []
+    for trial in trials:
+        figure = trial.evaluation.measurements.get(metric)
+        if figure is None or None in {figure.value, figure.ci_low, figure.ci_high}:
+            up.append(0.0)
+            down.append(0.0)
+        else:
+            up.append(float(figure.ci_high or 0.0) - float(figure.value or 0.0))
+            down.append(float(figure.value or 0.0) - float(figure.ci_low or 0.0))
+    return {"type": "data", "array": up, "arrayminus": down, "thickness": 1}
+
+
+def _staircase(front: Sequence[Trial], x: Objective, y: Objective) -> go.Scatter:
+    """The border of the region that the members dominate in the metrics of `x` and `y`."""
+    losses = [
+        (
+            x.loss(float(trial.evaluation.value(x.metric) or 0.0)),
+            y.loss(float(trial.evaluation.value(y.metric) or 0.0)),
+        )
+        for trial in front
+    ]
+    best = sorted(loss for loss, rank in zip(losses, ranks(losses), strict=True) if rank == 0)
+    return go.Scatter(
+        x=[x.loss(loss) for loss, _ in best],
+        y=[y.loss(loss) for _, loss in best],
+        mode="lines",
+        line={"shape": "hv", "color": BLUE, "dash": "dot"},
+        name="front",
+    )
+
+
+def _title(trials: Sequence[Trial], metric: str) -> str:
+    """The metric with its unit, as recorded."""
+    figures = [trial.evaluation.measurements.get(metric) for trial in trials]
+    units = {figure.unit for figure in figures if figure is not None} - {"1"}
+    return f"{metric.replace('_', ' ')} [{units.pop()}]" if units else metric.replace("_", " ")

@@ -1,0 +1,221 @@
+"""The public Python API on real studies: search, look, export, measure, ask and tell."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import nas
+
+STUDY = """
+name: small
+space: osa_tiny
+sampler: random
+objectives:
+  - {metric: error, reference: 95 %}
+  - {metric: parameters, reference: 100 k}
+rungs: {epochs: [0.5]}
+data: {dataset: digits, validation_images: 200}
+training: {batch_size: 64, precision: fp32, channels_last: false}
+budget: {trials: 3}
+workers: {kind: local}
+"""
+OWN = nas.StudySpec(
+    name="own",
+    space="osa_tiny",
+    sampler="random",
+    objectives=(
+        nas.Objective(metric="error", reference=1.0),
+        nas.Objective(metric="macs", reference=1e9),
+    ),
+    budget=nas.Budget(trials=4),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a finished study of three networks in nas.db."""
+    folder = tmp_path_factory.mktemp("api")
+    (folder / "study.yaml").write_text(STUDY)
+    seen = []
+    nas.search(folder / "study.yaml", database=folder / "nas.db", on_event=seen.append)
+    assert {trial.number for trial in seen} >= {0, 1, 2}
+    return folder
+
+
+@pytest.fixture
+def study(folder):
+    return nas.open(folder / "nas.db").study()
+
+
+def test_importing_nas_loads_no_framework():
+    """`import nas` is quick: torch, optuna, ray, sqlalchemy and pandas come with first use."""
+    code = "import sys, nas; print(sorted({'torch', 'optuna', 'ray', 'pandas'} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = nas.nothing
+
+
+def test_every_public_name_is_there():
+    """Also with a docstring, and `dir` lists it."""
+    assert [name for name in nas.__all__ if not getattr(nas, name).__doc__] == []
+    assert dir(nas) == sorted(nas.__all__)
+
+
+def test_trials_are_a_frame_with_units(study):
+    """One row a trial; errors, counts and choices are columns."""
+    frame = study.trials()
+    assert isinstance(frame, pd.DataFrame)
+    assert len(frame) >= 3
+    assert set(frame.columns) >= {"state", "error", "parameters", "epochs", "training_s"}
+    assert (frame["state"] == "complete").any()
+
+
+def test_the_front_is_that_of_the_record(study):
+    """No member is dominated by another trial, and the hypervolume is that of its members."""
+    front, trials = study.front(), study.trials()
+    assert set(front.index) <= set(trials.index)
+    for _, member in front.iterrows():
+        better = trials[
+            (trials["error"] < member["error"]) & (trials["parameters"] < member["parameters"])
+        ]
+        assert better.empty
+    ordered = front.sort_values("error")
+    volume, before = 0.0, 100e3
+    for _, member in ordered.iterrows():
+        volume += (0.95 - member["error"]) * (before - member["parameters"])
+        before = member["parameters"]
+    assert study.hypervolume() == pytest.approx(volume)
+
+
+def test_figures_are_plotly(study):
+    """The front's members are one trace, the other trials another."""
+    figure = study.plot_front()
+    shown = {trace.name: len(trace.x) for trace in figure.data}
+    assert shown["on the front"] == len(study.front())
+    assert figure.layout.xaxis.title.text == "parameters"
+    history = study.plot_hypervolume()
+    assert history.data[0].y[-1] == pytest.approx(study.hypervolume())
+
+
+def test_a_network_comes_with_its_weights(study, tmp_path):
+    """A member of the front has the weights that were exported."""
+    number = int(study.front().index[0])
+    network = study.network(number)
+    assert network.trained
+    bundle = study.export(number, tmp_path / "bundle", measure=False)
+    from nas.export import Bundle
+
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(network(images), Bundle(bundle).model(images), atol=1e-5)
+
+
+def test_measuring_returns_figures(folder, study):
+    """A recorded trial and a module; a latency has its interval, or a reason why there is none."""
+    number = int(study.front().index[0])
+    frame = nas.measure(
+        f"small:{number}",
+        torch.nn.Conv2d(3, 8, 3),
+        database=folder / "nas.db",
+        image_size=32,
+        max_half_width=0.5,
+    )
+    latencies = frame[frame["metric"] == "latency"]
+    assert list(latencies["network"]) == [f"small:{number}", "Conv2d"]
+    for _, latency in latencies.iterrows():
+        assert latency["unit"] == "s"
+        if latency["status"] in {"ok", "noisy"}:
+            assert latency["low"] <= latency["value"] <= latency["high"]
+        else:
+            assert latency["reason"]
+
+
+def test_a_callback_that_raises_harms_no_record(tmp_path):
+    """Its exception comes out of the search, what was recorded stays, and the search resumes."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+
+    def on_event(trial):
+        if str(trial.state) == "complete":
+            raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        nas.search(tmp_path / "study.yaml", database=tmp_path / "nas.db", on_event=on_event)
+    before = nas.open(tmp_path / "nas.db").study().trials()
+    assert list(before["state"]) == ["complete"]
+    after = nas.search(tmp_path / "study.yaml", database=tmp_path / "nas.db").trials()
+    assert (after["duplicate_of"].isna()).sum() == 3
+    assert after.loc[0, "error"] == before.loc[0, "error"]
+
+
+def test_ask_and_tell(tmp_path):
+    """Several are outstanding at once, and the front is that of the told figures."""
+    with nas.AskTell(OWN, database=tmp_path / "nas.db") as loop:
+        first, second = loop.ask(), loop.ask()
+        assert loop.outstanding == (first.number, second.number)
+        assert first.build(10)(torch.rand(1, 3, 32, 32)).shape == (1, 10)
+        loop.tell(second.number, error=0.25)
+        loop.fail(first.number, "my device burned down")
+        with pytest.raises(nas.NasError, match="trial 1 is not outstanding"):
+            loop.tell(1, error=0.2)
+        with pytest.raises(nas.NasError, match="latency: no objective of own"):
+            loop.tell(loop.ask().number, latency=1.0)
+        loop.tell(loop.outstanding[0], error=0.5)
+        loop.tell(loop.ask().number, error=0.5)
+        assert loop.ask() is None
+    study = nas.open(tmp_path / "nas.db").study("own")
+    trials = study.trials()
+    assert trials.loc[first.number, "reason"] == "my device burned down"
+    assert second.number in study.front().index
+
+
+def test_networks_over_a_limit_are_not_proposed(tmp_path):
+    """Counts are known before anything is trained."""
+    spec = nas.StudySpec(
+        name="own",
+        space="osa_tiny",
+        sampler="random",
+        objectives=(
+            nas.Objective(metric="error"),
+            nas.Objective(metric="parameters", limit=1.0),
+        ),
+        budget=nas.Budget(trials=3),
+    )
+    with nas.AskTell(spec, database=tmp_path / "nas.db") as loop:
+        assert loop.ask() is None
+    assert set(nas.open(tmp_path / "nas.db").study().trials()["state"]) == {"stopped"}
+
+
+LOOP = """
+import sys, time, nas
+sys.path.insert(0, {tests!r})
+from test_api import OWN
+with nas.AskTell(OWN, database={database!r}) as loop:
+    one, two = loop.ask(), loop.ask()
+    loop.tell(one.number, error=0.25)
+    print(two.number, two.architecture.digest, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_kill_9_loses_nothing(tmp_path):
+    """What was told stays, and the outstanding network is proposed again."""
+    database = str(tmp_path / "nas.db")
+    code = LOOP.format(tests=str(Path(__file__).parent), database=database)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    number, digest = process.stdout.readline().split()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    time.sleep(0.1)
+    with nas.AskTell(OWN, database=database) as loop:
+        again = loop.ask()
+        assert (str(again.number), again.architecture.digest) == (number, digest)
+        loop.tell(again.number, error=0.5)
+    assert len(nas.open(database).study().trials()) == 2

@@ -7,6 +7,7 @@ them are small so. Numbers are SI; what is not known is None.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from nas.analysis.rank_agreement import agreements
 from nas.analysis.relations import choices_seen, neighbours, positions
 from nas.core.complexity import count
 from nas.core.dominance import dominators, ranks
+from nas.core.errors import InvalidValueError
 from nas.core.pareto import ParetoFront, standings
 from nas.core.pareto import front as front_of
 from nas.core.published import PUBLISHED
@@ -213,18 +215,18 @@ def _history(study: Study) -> dict[str, list[Any]]:
 
 
 def _published(image_size: int, classes: int) -> list[dict[str, Any]]:
-    """The published VoVNets with what they cost at the study's image size; nobody trained or
-    measured them here.
+    """Count what the published VoVNets cost at the study's image size.
+
+    Networks that are too deep for such small images are left out. None is trained or measured.
     """
-    counted = {
-        name: count(PUBLISHED[name], image_size, classes)
-        for name in PUBLISHED
-        if not name.endswith(("_paper", "_timm", "_cifar"))
-    }
-    return [
-        {"name": name, **{cost: getattr(counts, cost) for cost in COUNTED}}
-        for name, counts in counted.items()
-    ]
+    rows: list[dict[str, Any]] = []
+    for name, network in PUBLISHED.items():
+        if name.endswith(("_paper", "_timm", "_cifar")):
+            continue
+        with suppress(InvalidValueError):
+            counts = count(network, image_size, classes)
+            rows.append({"name": name, **{cost: getattr(counts, cost) for cost in COUNTED}})
+    return rows
 
 
 def _importance(objectives: Sequence[Objective], ended: Sequence[Trial]) -> list[dict[str, Any]]:

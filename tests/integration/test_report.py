@@ -1,6 +1,7 @@
 """The report as a person uses it: in a real browser, from a file, with no network."""
 
 import random
+import re
 import struct
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from nas.cli import main
 from nas.core.pareto import front
 from nas.core.plugins import load
+from nas.core.study import Direction, Objective
 from nas.core.tasks import Measured, Task
 from nas.core.trial import Trial, TrialState
 from nas.record import Store
@@ -135,6 +137,58 @@ def test_published_networks_stand_only_where_they_were_counted(page):
     assert "were not trained here" in page.inner_text("#scatter-says")
     page.select_option("#y", "parameters")
     assert "published VoVNets" in page.evaluate(named)
+
+
+STEPS = """() => {
+    const drawn = document.querySelectorAll("#scatter .scatterlayer .trace path.js-line");
+    return [...drawn].at(-1).getAttribute("d");
+}"""
+"""The path that Plotly draws through the front's members, from left to right."""
+
+
+@pytest.mark.parametrize(
+    ("direction", "corner"),
+    [("minimize", r"M[^HVL]+H[^HVL]+V"), ("maximize", r"M[^HVL]+V[^HVL]+H")],
+)
+def test_the_front_is_a_staircase_of_what_is_reached(tab, record, tmp_path, direction, corner):
+    """A step goes through the corner that is no better than either member: towards worse costs
+    first where the cost is minimised, down first where it is maximised.
+    """
+    with Store.open(record, read_only=True) as store:
+        known, trials = store.study("pages"), store.trials("pages")
+    objectives = (
+        Objective(metric="error", reference=1.0),
+        Objective(metric="latency", direction=Direction(direction)),
+    )
+    study = Study(
+        record=replace(known, spec=replace(known.spec, objectives=objectives)),
+        trials=trials,
+        fronts=[front(trials, objectives)],
+    )
+    path = tmp_path / "report.html"
+    path.write_text(report(study, NOW))
+    tab.goto(path.as_uri())
+    tab.wait_for_selector("html[data-ready]")
+    drawn = tab.evaluate(STEPS)
+    assert re.match(corner, drawn)
+    assert "L" not in drawn
+    assert tab.errors == []
+
+
+def test_published_networks_that_do_not_fit_small_images_are_left_out(tab, record, tmp_path):
+    """None fits images of 28 pixels, such as MNIST's. The page says so and needs no switch."""
+    with Store.open(record, read_only=True) as store:
+        known = read(store, "pages", "nas.db")
+    spec = replace(
+        known.record.spec, measurement=replace(known.record.spec.measurement, image_size=28)
+    )
+    path = tmp_path / "report.html"
+    path.write_text(report(replace(known, record=replace(known.record, spec=spec)), NOW))
+    tab.goto(path.as_uri())
+    tab.wait_for_selector("html[data-ready]")
+    assert "Published VoVNets do not fit images of 28 px." in tab.inner_text("#scatter-says")
+    assert not tab.is_visible("#published")
+    assert tab.errors == []
 
 
 def test_a_third_objective_is_shown_by_colour(page):

@@ -17,6 +17,7 @@ from nas.core.pareto import ParetoFront
 from nas.core.published import PUBLISHED
 from nas.core.search_space import Choice
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
+from nas.report import contents
 from nas.report.history import SearchClock, device_seconds, front_at, ledger, steps
 from nas.report.page import embedded
 from nas.report.svg import as_file, draw_svg
@@ -183,6 +184,16 @@ def test_the_choice_that_makes_the_loss_has_nearly_all_the_importance():
     assert shares["depth"] > 0.95
     assert sum(shares.values()) == pytest.approx(1)
     assert importances(choices, params[:19], [float(each["depth"]) for each in params[:19]]) == {}
+
+
+def test_published_networks_are_counted_where_they_fit():
+    """28 pixels become 14, 7, 3 and 1, of which the last pooling leaves nothing; 29 become 15, 8,
+    4, 2 and 1.
+    """
+    assert contents._published(28, 10) == []
+    names = [row["name"] for row in contents._published(29, 10)]
+    assert len(names) == 13
+    assert "vovnet27_slim" in names
 
 
 @settings(deadline=None)

@@ -138,7 +138,9 @@
     const objectives = data.objectives.map((o) => o.metric);
     const connect = line && objectives.length === 2 && objectives.includes(x) && objectives.includes(y) && x !== y;
     const order = line ? [...indices].sort((a, b) => value(a, x) - value(b, x)) : indices;
-    return { type: "scatter", mode: connect ? "lines+markers" : "markers", name: `${name} (${indices.length})`, line: { shape: "linear", width: 1.4, color: colour(tint) },
+    return { type: "scatter", mode: connect ? "lines+markers" : "markers", name: `${name} (${indices.length})`,
+      // between two members nothing better than the worse of both is known to be reached, hence a staircase
+      line: { shape: metricOf[x].maximize ? "vh" : "hv", width: 1.4, color: colour(tint) },
       x: order.map((i) => value(i, x)), y: order.map((i) => value(i, y)), customdata: order, hoverinfo: "text",
       hovertext: order.map(hover), error_x: line ? { ...bars(order, x), color: colour(tint) } : undefined, error_y: line ? { ...bars(order, y), color: colour(tint) } : undefined,
       marker: { color: colour(tint), symbol, size, opacity: kind === "dominated" ? 0.65 : 1, line: { width: kind === "front" ? 1 : 1.4, color: kind === "front" ? colour("card") : colour(tint) } } };
@@ -163,6 +165,7 @@
   }
   function references(x, y, points) {
     const says = [], shapes = [], annotations = [], traces = [];
+    if (!data.published.length) says.push(`Published VoVNets do not fit images of ${data.summary.image_size} px.`);
     const nets = $("published").checked ? data.published : [];
     const cost = (name) => metricOf[name].counted;
     if (nets.length && cost(x) && cost(y)) {
@@ -471,6 +474,7 @@
     const second = objectives[1] ?? metrics.find((m) => m.name !== objectives[0])?.name ?? objectives[0];
     options("x", entries, second); options("y", entries, objectives[0]);
     options("colour", [["", "by standing"], ...entries], ""); options("parallel-colour", entries, objectives[0]);
+    $("published").closest("label").hidden = !data.published.length;
     if (chosen.index === null) chosen.index = along()[Math.floor(along().length / 2)] ?? null;
     readFilter(); drawTiles(); drawAtWork(); drawDetails(); drawScatter(); ring(); drawMembers();
     setTimeout(() => { drawHistory(); drawImportance(); drawRungs(); drawCost(); drawQuality(); drawProvenance(); drawParallel(); });

@@ -86,6 +86,6 @@ def worker_name() -> str:
 
 def evaluator_class(context: StudyContext) -> type[Evaluates]:
     """The context's evaluator, with the study's folder on the import path."""
-    plugins.look_in(context.folder)
+    plugins.add_import_folder(context.folder)
     found: type[Evaluates] = plugins.load("evaluators", context.evaluator)
     return found

@@ -1,4 +1,4 @@
-"""What fixes one OSA network: its stem, its stages and its switches. Numbers only, no framework.
+"""Architectures of OSA networks: stem, stages and switches, as numbers without any framework.
 
 Source of the design: Lee et al., "An Energy and GPU-Computation Efficient Backbone Network for
 Real-Time Object Detection", CVPRW 2019 (VoVNet) and Lee & Park, "CenterMask", CVPR 2020 (VoVNetV2:
@@ -16,22 +16,24 @@ from typing import Any, Self
 from nas.core.errors import InvalidValueError
 
 MAX_CHANNELS = 8192
+"""Largest width of a convolution."""
 MAX_REPEATS = 64
+"""Largest number of layers in a block and of blocks in a stage."""
 
 
 class Stem(StrEnum):
-    """Where the three 3x3 convolutions of the stem lose resolution."""
+    """The strides of the stem, which is three 3x3 convolutions."""
 
     CIFAR = "cifar"
-    """Strides 1, 1, 1: 32x32 images keep their size."""
+    """Strides 1, 1, 1: images of 32x32 keep their size."""
     CODE = "code"
-    """Strides 2, 1, 2, as in every PyTorch code of the authors and in timm."""
+    """Strides 2, 1, 2, as in all PyTorch code of the authors and in timm."""
     PAPER = "paper"
-    """Strides 2, 1, 1, then a max pool, as in the paper and its Caffe code."""
+    """Strides 2, 1, 1 and then a max pool, as in the paper and its Caffe code."""
 
 
 class Attention(StrEnum):
-    """Which OSA blocks of a stage end in eSE."""
+    """The OSA blocks of a stage that end in eSE."""
 
     NONE = "none"
     LAST = "last"
@@ -41,42 +43,43 @@ class Attention(StrEnum):
 
 
 class PoolPadding(StrEnum):
-    """How the 3x3 stride-2 max pool treats the border."""
+    """The treatment of the border by the 3x3 stride-2 max pools."""
 
     CEIL = "ceil"
-    """No padding, the size is rounded up (the authors, timm)."""
+    """No padding, and the size is rounded up (the authors, timm)."""
     SAME = "same"
-    """Padding 1, as ResNet's stem."""
+    """Padding 1, as in ResNet's stem."""
 
 
-def _check(name: str, value: object, high: int) -> None:
+def _check_count(name: str, value: object, high: int) -> None:
+    """Raise `InvalidValueError` unless the value is a whole number from 1 to `high`."""
     if type(value) is not int or not 1 <= value <= high:
-        message = f"{name} must be a whole number from 1 to {high}, not {value!r}"
-        raise InvalidValueError(message)
+        raise InvalidValueError(f"{name} must be a whole number from 1 to {high}, not {value!r}")
 
 
-def _enum(kind: type[StrEnum], name: str, value: object) -> StrEnum:
+def _enum_member(kind: type[StrEnum], name: str, value: object) -> StrEnum:
+    """Return the member of the enumeration that has this value."""
     try:
         return kind(value)  # type: ignore[arg-type]
     except ValueError:
-        message = f"{name} must be one of {', '.join(kind)}, not {value!r}"
-        raise InvalidValueError(message) from None
+        raise InvalidValueError(f"{name} must be one of {', '.join(kind)}, not {value!r}") from None
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """A dataclass for JSON: a tenth of the time of `asdict`, which counts where ten thousand
-    digests are needed.
+    """Return the fields of a dataclass for JSON.
+
+    This takes a tenth of the time of `asdict`, which matters for ten thousand digests.
     """
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 @dataclass(frozen=True, kw_only=True)
 class OsaStage:
-    """One resolution: `num_blocks` OSA blocks.
+    """A stage of `num_blocks` OSA blocks, all at one resolution.
 
-    Each has `num_layers` convolutions of `mid_channels` outputs that are concatenated once with the
-    block's input and aggregated to `out_channels` by a 1x1 convolution. Raises `InvalidValueError`
-    for what is not a stage.
+    A block has `num_layers` convolutions of `mid_channels` outputs. These are concatenated once
+    with the block's input and aggregated to `out_channels` by a 1x1 convolution. Raises
+    `InvalidValueError` for values that make no stage.
     """
 
     mid_channels: int
@@ -86,23 +89,23 @@ class OsaStage:
     kernel_size: int = 3
 
     def __post_init__(self) -> None:
-        _check("mid_channels", self.mid_channels, MAX_CHANNELS)
-        _check("out_channels", self.out_channels, MAX_CHANNELS)
-        _check("num_layers", self.num_layers, MAX_REPEATS)
-        _check("num_blocks", self.num_blocks, MAX_REPEATS)
+        _check_count("mid_channels", self.mid_channels, MAX_CHANNELS)
+        _check_count("out_channels", self.out_channels, MAX_CHANNELS)
+        _check_count("num_layers", self.num_layers, MAX_REPEATS)
+        _check_count("num_blocks", self.num_blocks, MAX_REPEATS)
         if type(self.kernel_size) is not int or self.kernel_size not in (3, 5):
-            message = f"kernel_size must be 3 or 5, not {self.kernel_size!r}"
-            raise InvalidValueError(message)
+            raise InvalidValueError(f"kernel_size must be 3 or 5, not {self.kernel_size!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """One network of the OSA design space, without its classifier.
 
-    `stem_channels` are the widths of the stem's three convolutions; `residual` adds a block's input
-    to its output from the second block of a stage on; `depthwise` makes every 3x3 or 5x5
-    convolution but the stem's first separable, after a 1x1 reduction where the widths differ.
-    Raises `InvalidValueError` for anything that is not a network.
+    `stem_channels` are the widths of the stem's three convolutions. `residual` adds a block's input
+    to its output, from the second block of a stage on. `depthwise` makes every 3x3 or 5x5
+    convolution except the stem's first one separable; in a block whose input has another width than
+    its layers, a 1x1 reduction comes first. Raises `InvalidValueError` for values that make no
+    network.
     """
 
     stem_channels: tuple[int, int, int]
@@ -117,37 +120,36 @@ class Architecture:
         for name in ("stem_channels", "stages"):
             values = getattr(self, name)
             if not isinstance(values, tuple | list):
-                message = f"{name} must be a list, not {values!r}"
-                raise InvalidValueError(message)
+                raise InvalidValueError(f"{name} must be a list, not {values!r}")
             object.__setattr__(self, name, tuple(values))
-        object.__setattr__(self, "stem", _enum(Stem, "stem", self.stem))
-        object.__setattr__(self, "attention", _enum(Attention, "attention", self.attention))
+        object.__setattr__(self, "stem", _enum_member(Stem, "stem", self.stem))
+        object.__setattr__(self, "attention", _enum_member(Attention, "attention", self.attention))
         object.__setattr__(
-            self, "pool_padding", _enum(PoolPadding, "pool_padding", self.pool_padding)
+            self, "pool_padding", _enum_member(PoolPadding, "pool_padding", self.pool_padding)
         )
         if len(self.stem_channels) != 3:
-            message = f"stem_channels must be three widths, not {self.stem_channels!r}"
-            raise InvalidValueError(message)
+            raise InvalidValueError(
+                f"stem_channels must be three widths, not {self.stem_channels!r}"
+            )
         for width in self.stem_channels:
-            _check("stem_channels", width, MAX_CHANNELS)
+            _check_count("stem_channels", width, MAX_CHANNELS)
         if len(self.stages) not in (3, 4):
-            message = f"there must be 3 or 4 stages, not {len(self.stages)}"
-            raise InvalidValueError(message)
+            raise InvalidValueError(f"there must be 3 or 4 stages, not {len(self.stages)}")
         for stage in self.stages:
             if not isinstance(stage, OsaStage):
-                message = f"stages must be OsaStage values, not {stage!r}"
-                raise InvalidValueError(message)
+                raise InvalidValueError(f"stages must be OsaStage values, not {stage!r}")
         for name in ("residual", "depthwise"):
             if not isinstance(getattr(self, name), bool):
-                message = f"{name} must be true or false, not {getattr(self, name)!r}"
-                raise InvalidValueError(message)
+                raise InvalidValueError(
+                    f"{name} must be true or false, not {getattr(self, name)!r}"
+                )
 
     @cached_property
     def canonical(self) -> Self:
-        """The same network with the settings that change nothing merged.
+        """The same network, with the settings that change nothing merged.
 
-        With one block in every stage the identity is never added, and eSE in the last block is eSE
-        in all.
+        If every stage has one block, no identity is ever added, and eSE in the last block is eSE in
+        all blocks.
         """
         if any(stage.num_blocks > 1 for stage in self.stages):
             return self
@@ -156,26 +158,25 @@ class Architecture:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of the canonical JSON: equal networks have equal digests."""
+        """SHA-256 (hex) of the canonical JSON, which is equal for equal networks."""
         text = json.dumps(self.canonical, default=_fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `from_dict` takes them back."""
+        """Return plain JSON values, from which `from_dict` makes the architecture again."""
         return json.loads(json.dumps(self, default=_fields))  # type: ignore[no-any-return]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read the architecture that `to_dict` wrote. Raises `InvalidValueError` for missing or
-        unknown keys.
+        """Return the architecture that `to_dict` wrote.
+
+        Raises `InvalidValueError` for missing or unknown keys.
         """
         try:
             missing = [name for name in ("stem_channels", "stages") if name not in values]
             if missing:
-                message = f"not an architecture: {' and '.join(missing)} missing"
-                raise InvalidValueError(message)
+                raise InvalidValueError(f"not an architecture: {' and '.join(missing)} missing")
             stages = tuple(OsaStage(**stage) for stage in values["stages"])
             return cls(**{**values, "stages": stages})
         except TypeError as error:
-            message = f"not an architecture: {error}"
-            raise InvalidValueError(message) from None
+            raise InvalidValueError(f"not an architecture: {error}") from None

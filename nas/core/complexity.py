@@ -1,9 +1,8 @@
-"""What one network costs by arithmetic alone: parameters, MACs, memory access cost, activations. No
-torch.
+"""Costs of one network by arithmetic: parameters, MACs, memory access cost, activations.
 
-Memory access cost is the paper's "MAC", generalised to strides and groups: for each convolution
+Memory access cost is the paper's "MAC", generalised to strides and groups. Each convolution adds
 h_in*w_in*c_in + h_out*w_out*c_out + k*k*c_in*c_out/groups, in elements (Lee et al. 2019, section 3;
-ShuffleNetV2 G1).
+ShuffleNetV2 G1). The module needs no torch.
 """
 
 import math
@@ -17,13 +16,14 @@ from nas.core.errors import InvalidValueError
 Size = tuple[int, int]
 """Height and width in pixels."""
 Totals = tuple[int, int, int]
-"""Parameters, MACs, memory access cost."""
+"""Parameters, MACs and memory access cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One convolution or the classifier (a 1x1 convolution on one pixel); `normalised` where
-    BatchNorm follows.
+    """One convolution, or the classifier, which is a 1x1 convolution on one pixel.
+
+    `normalised` is true if a BatchNorm follows.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Layer:
 
     @property
     def parameters(self) -> int:
-        """Learned numbers, BatchNorm's scale and shift included."""
+        """Learned numbers, including BatchNorm's scale and shift."""
         return self.weights + self.out_channels * (int(self.bias) + 2 * int(self.normalised))
 
     @property
     def activations(self) -> int:
-        """Elements written."""
+        """Elements written for one image."""
         return math.prod(self.out_size) * self.out_channels
 
     @property
@@ -64,8 +64,9 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Complexity:
-    """Sums over one network for one image; `stages` are the output shapes (channels, height, width)
-    of each stage.
+    """Sums over one network for one image.
+
+    `stages` are the output shapes (channels, height, width) of the stages.
     """
 
     parameters: int
@@ -78,23 +79,23 @@ class Complexity:
 
 
 def strided(size: Size, stride: int) -> Size:
-    """Give the size after a convolution with padding k//2: rounded up."""
+    """Return the size after a convolution with padding k//2, which is rounded up."""
     return (-(-size[0] // stride), -(-size[1] // stride))
 
 
 def pooled(size: Size, padding: PoolPadding) -> Size:
-    """Give the size after a 3x3 stride-2 max pool; 0 where the window does not fit."""
+    """Return the size after a 3x3 stride-2 max pool, 0 if the window does not fit."""
 
-    def one(pixels: int) -> int:
+    def side(pixels: int) -> int:
         if padding is PoolPadding.SAME:
             return (pixels - 1) // 2 + 1
         return max(-(-(pixels - 3) // 2) + 1, 0)
 
-    return (one(size[0]), one(size[1]))
+    return (side(size[0]), side(size[1]))
 
 
 def _separable(layer: Layer) -> Iterator[Layer]:
-    """Split into a depthwise convolution (no BatchNorm) and the 1x1 convolution after it."""
+    """Split into a depthwise convolution without BatchNorm and the 1x1 convolution after it."""
     yield replace(
         layer,
         name=f"{layer.name}.conv_dw",
@@ -106,9 +107,8 @@ def _separable(layer: Layer) -> Iterator[Layer]:
 
 
 def _stem(architecture: Architecture, size: Size) -> Iterator[Layer]:
-    strides = {Stem.CIFAR: (1, 1, 1), Stem.CODE: (2, 1, 2), Stem.PAPER: (2, 1, 1)}[
-        architecture.stem
-    ]
+    strides_of = {Stem.CIFAR: (1, 1, 1), Stem.CODE: (2, 1, 2), Stem.PAPER: (2, 1, 1)}
+    strides = strides_of[architecture.stem]
     channels = 3
     for index, (width, stride) in enumerate(zip(architecture.stem_channels, strides, strict=True)):
         layer = Layer(
@@ -171,18 +171,23 @@ def _block(
 
 
 def stage_sizes(architecture: Architecture, size: Size) -> tuple[Size, ...]:
-    """Height and width of each stage. Raises `InvalidValueError` where nothing is left of the
-    image.
+    """Return height and width of each stage.
+
+    Raises `InvalidValueError` if the image is too small for the network.
     """
-    for stride in {Stem.CIFAR: (), Stem.CODE: (2, 2), Stem.PAPER: (2,)}[architecture.stem]:
+    height, width = size
+    strides = {Stem.CIFAR: (), Stem.CODE: (2, 2), Stem.PAPER: (2,)}
+    for stride in strides[architecture.stem]:
         size = strided(size, stride)
     sizes = []
     for index in range(len(architecture.stages)):
         if index or architecture.stem is Stem.PAPER:
             size = pooled(size, architecture.pool_padding)
         if min(size) < 1:
-            message = f"the image is too small: nothing is left of it in stage {index + 2}"
-            raise InvalidValueError(message)
+            raise InvalidValueError(
+                f"an image of {height}x{width} pixels is too small: stage {index + 2} "
+                "would have no pixels"
+            )
         sizes.append(size)
     return tuple(sizes)
 
@@ -190,9 +195,9 @@ def stage_sizes(architecture: Architecture, size: Size) -> tuple[Size, ...]:
 def layers(
     architecture: Architecture, image_size: int | Size = 224, num_classes: int = 1000
 ) -> Iterator[Layer]:
-    """Every convolution and the classifier, in order of execution, for an image of three channels.
+    """Yield every convolution and the classifier for an image of three channels.
 
-    `num_classes` 0 leaves the classifier out.
+    They come in the order of execution. `num_classes` 0 leaves out the classifier.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     sizes = stage_sizes(architecture, size)
@@ -224,16 +229,19 @@ def layers(
 def count(
     architecture: Architecture, image_size: int | Size = 224, num_classes: int = 1000
 ) -> Complexity:
-    """Sum up for one image of `image_size` pixels (height and width, or both alike)."""
+    """Return the sums for one image of `image_size` pixels.
+
+    `image_size` is height and width, or one number for both.
+    """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    every = list(layers(architecture, size, num_classes))
-    convolutions = [layer for layer in every if layer.name != "head.fc"]
+    all_layers = list(layers(architecture, size, num_classes))
+    convolutions = [layer for layer in all_layers if layer.name != "head.fc"]
     sizes = stage_sizes(architecture, size)
     return Complexity(
-        parameters=sum(layer.parameters for layer in every),
+        parameters=sum(layer.parameters for layer in all_layers),
         backbone_parameters=sum(layer.parameters for layer in convolutions),
-        macs=sum(layer.macs for layer in every),
-        memory_access_cost=sum(layer.memory_access_cost for layer in every),
+        macs=sum(layer.macs for layer in all_layers),
+        memory_access_cost=sum(layer.memory_access_cost for layer in all_layers),
         activations=sum(layer.activations for layer in convolutions),
         convolutions=len(convolutions),
         stages=tuple(
@@ -244,10 +252,11 @@ def count(
 
 
 def totals(architecture: Architecture, image_size: int, num_classes: int) -> dict[str, float]:
-    """`parameters`, `macs` and `memory_access_cost` as `count` gives them, many times faster once
-    most blocks were seen before, for a sampler that counts a thousand networks at every step.
+    """Return `parameters`, `macs` and `memory_access_cost`, the same as `count`.
 
-    Each further layer of a block adds the same, so blocks of one and of two layers tell all others.
+    Once most blocks are in the cache this is many times faster, for a sampler that counts a
+    thousand networks at every step. Each further layer of a block adds the same amount, so that
+    blocks of one and of two layers determine all others.
     """
     size = (image_size, image_size)
     parts = [
@@ -270,26 +279,26 @@ def totals(architecture: Architecture, image_size: int, num_classes: int) -> dic
             normalised=False,
         )
         parts.append(_sums([head]))
-    return dict(
-        zip(
-            ("parameters", "macs", "memory_access_cost"),
-            map(float, map(sum, zip(*parts, strict=True))),
-            strict=True,
-        )
-    )
+    parameters, macs, moved = map(sum, zip(*parts, strict=True))
+    return {
+        "parameters": float(parameters),
+        "macs": float(macs),
+        "memory_access_cost": float(moved),
+    }
 
 
-def _sums(every: Iterable[Layer]) -> Totals:
-    listed = list(every)
-    return (
-        sum(layer.parameters for layer in listed),
-        sum(layer.macs for layer in listed),
-        sum(layer.memory_access_cost for layer in listed),
-    )
+def _sums(parts: Iterable[Layer]) -> Totals:
+    parameters, macs, moved = 0, 0, 0
+    for layer in parts:
+        parameters += layer.parameters
+        macs += layer.macs
+        moved += layer.memory_access_cost
+    return parameters, macs, moved
 
 
 @lru_cache(maxsize=10_000)
 def _stem_totals(stem: Stem, channels: tuple[int, int, int], depthwise: bool, size: Size) -> Totals:
+    """Return the totals of a stem."""
     smallest = OsaStage(mid_channels=1, out_channels=1, num_layers=1)
     network = Architecture(
         stem_channels=channels, stages=(smallest,) * 3, stem=stem, depthwise=depthwise
@@ -301,6 +310,7 @@ def _stem_totals(stem: Stem, channels: tuple[int, int, int], depthwise: bool, si
 def _stage_totals(
     stage: OsaStage, channels: int, size: Size, depthwise: bool, attention: Attention
 ) -> Totals:
+    """Return the totals of a stage with this number of input channels."""
     shape = (stage.mid_channels, stage.out_channels, stage.kernel_size)
     parts = []
     for block in range(stage.num_blocks):
@@ -317,9 +327,9 @@ def _stage_totals(
 def _block_totals(
     shape: tuple[int, int, int], channels: int, size: Size, depthwise: bool, attention: bool
 ) -> tuple[Totals, Totals]:
-    """Of a block of one layer, and of each further one."""
+    """Return the totals of a block with one layer, and those that each further layer adds."""
     mid, out, kernel = shape
-    found = []
+    sums = []
     for depth in (1, 2):
         stage = OsaStage(mid_channels=mid, out_channels=out, num_layers=depth, kernel_size=kernel)
         network = Architecture(
@@ -328,6 +338,6 @@ def _block_totals(
             depthwise=depthwise,
             attention=Attention.ALL if attention else Attention.NONE,
         )
-        found.append(_sums(_block(network, stage, "block", channels, size, last=True)))
-    one, two = found
+        sums.append(_sums(_block(network, stage, "block", channels, size, last=True)))
+    one, two = sums
     return one, (two[0] - one[0], two[1] - one[1], two[2] - one[2])

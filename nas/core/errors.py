@@ -1,9 +1,8 @@
-"""Every error a user can cause or meet. The command line prints the message as one line and exits
-with `exit_code`.
+"""Every error that a user can cause or meet.
 
-A message says what was wrong, where, and what would be right. Inside a trial, `TrialFailedError`
-fails this one trial and every other error ends the search: what is wrong with the machine would be
-wrong with every trial.
+The command line prints the message as one line and exits with `exit_code`. A message says what was
+wrong, where, and what would be right. Inside a trial, `TrialFailedError` fails this one trial.
+Every other error ends the search, since a problem of the machine would affect every trial.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,16 +10,16 @@ from typing import Any
 
 
 class NasError(Exception):
-    """Base of all errors of this package; anything else that escapes is a bug."""
+    """Base of all errors of this package; any other exception that escapes is a bug."""
 
     exit_code = 2
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Between processes it stays what it is, whatever its class takes to be made."""
-        return _remade, (type(self), self.args, self.__dict__)
+        """Keep class, message and fields when the error is sent to another process."""
+        return _rebuild, (type(self), self.args, self.__dict__)
 
 
-def _remade(kind: type[NasError], args: tuple[Any, ...], state: Mapping[str, Any]) -> NasError:
+def _rebuild(kind: type[NasError], args: tuple[Any, ...], state: Mapping[str, Any]) -> NasError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
@@ -31,7 +30,7 @@ class InvalidValueError(NasError, ValueError):
 
 
 class StudyFileError(NasError):
-    """A study file with wrong keys or values; `problems` has one line for each."""
+    """A study file with wrong keys or values; `problems` has one line for each of them."""
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:
         self.source = source
@@ -40,41 +39,41 @@ class StudyFileError(NasError):
 
 
 class UnknownNameError(NasError):
-    """A name that nothing is registered under."""
+    """A name under which nothing is registered."""
 
     def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
         super().__init__(f"no {name!r} in {kind}; there are: {', '.join(sorted(known)) or 'none'}")
 
 
 class MissingDependencyError(NasError):
-    """An optional package that this command needs is not installed."""
+    """An optional package that this command needs and that is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"this needs the package {package!r}: pip install 'osa-nas[{extra}]'")
 
 
 class DataNotFoundError(NasError):
-    """A data set that is neither on disk nor downloadable."""
+    """A data set that is neither on disk nor can be downloaded."""
 
 
 class StudyConflictError(NasError):
-    """The database holds a study of this name that was made from other settings."""
+    """A study of this name with other settings is in the database already."""
 
 
 class DatabaseError(NasError):
-    """The record cannot be reached, written or understood."""
+    """The database cannot be reached, written or understood."""
 
 
 class ClusterError(NasError):
-    """The Ray cluster cannot be reached or cannot run what was asked."""
+    """The Ray cluster cannot be reached or cannot run the task."""
 
 
 class UnavailableError(NasError):
-    """This machine cannot measure what was asked; the message gives the reason."""
+    """This machine cannot measure the metric; the message gives the reason."""
 
 
 class WriteError(NasError):
-    """A file that cannot be written: a full disk, a folder that is closed."""
+    """A file that cannot be written, for example on a full disk or in a closed folder."""
 
     def __init__(self, path: object, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
@@ -85,14 +84,15 @@ class WriteError(NasError):
 
 
 class CorruptFileError(NasError):
-    """A checkpoint or exported file that does not hold what its name promises."""
+    """A checkpoint or exported file without the content that its name promises."""
 
 
 class ExportError(NasError):
-    """A network that could not be written as files, or whose files failed a check; nothing was left
-    behind.
+    """A network that cannot be exported, or whose files failed a check.
+
+    No files are left behind.
     """
 
 
 class TrialFailedError(NasError):
-    """One trial cannot be finished, for a reason of its own; the study goes on without it."""
+    """A trial that cannot be finished for a reason of its own, while the study continues."""

@@ -1,5 +1,6 @@
-"""Measured figures: what was measured, on which device, how, and how far it can be trusted. SI
-units inside.
+"""Measured figures: the metric, its value with an interval, the device, the conditions, the status.
+
+All values are in SI units.
 """
 
 import hashlib
@@ -15,13 +16,13 @@ from typing import Any, Self
 from nas.core.errors import InvalidValueError
 
 MAX_IMAGE_SIZE = 4096
-"""Pixels of a side that may be asked for: beyond, a few images of a small network take more memory
-than there is.
+"""Largest side of an image in pixels. A few larger images of a small network need more memory than
+machines have.
 """
 
 
 class Kind(StrEnum):
-    """Where a figure comes from. Kinds are never mixed on one front."""
+    """The source of a figure. Figures of different kinds never share a front."""
 
     MEASURED = "measured"
     COUNTED = "counted"
@@ -34,22 +35,21 @@ class Status(StrEnum):
 
     OK = "ok"
     NOISY = "noisy"
-    """The interval did not become as narrow as the plan asks; the value stands with its
-    interval.
-    """
+    """The interval is wider than the plan allows; value and interval are reported all the same."""
     CONTENDED = "contended"
-    """Something else used the device; there is no value."""
+    """Something else used the device, so that there is no value."""
     THROTTLED = "throttled"
-    """The device slowed itself down; there is no value."""
+    """The device slowed itself down, so that there is no value."""
     UNAVAILABLE = "unavailable"
-    """This machine cannot measure it; `reason` says why and there is no value."""
+    """This machine cannot measure it; `reason` says why, and there is no value."""
 
 
 USABLE_STATUSES = frozenset({Status.OK, Status.NOISY})
+"""Statuses of figures that have a value."""
 
 
 class Precision(StrEnum):
-    """Number formats of one named profile."""
+    """Number formats, each with a fixed set of torch settings."""
 
     FP32 = "fp32"
     TF32 = "tf32"
@@ -59,10 +59,10 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """The hardware as found.
+    """The hardware of a measurement.
 
-    `identity` names this one device (GPU UUID, machine id), `device_class` what makes figures
-    comparable (model, threads, driver, torch); `details` is everything else worth keeping.
+    `identity` names this one device (GPU UUID, machine id). Figures of equal `device_class` (model,
+    threads, driver, torch) can be compared. `details` holds all other facts worth recording.
     """
 
     kind: str
@@ -76,10 +76,10 @@ class Device:
 class MeasurementPlan:
     """The conditions of a measurement. Figures under different plans are different quantities.
 
-    `batch_size` images of `image_size` pixels square; `threads` is the number of CPU threads
-    (ignored on a GPU); timing stops once at least `min_blocks` blocks and `min_time_s` seconds are
-    in and the 95 % interval's half width is below `max_half_width` of the median, or at
-    `max_time_s`, then with status `noisy`.
+    A batch has `batch_size` images of `image_size` pixels square. `threads` is the number of CPU
+    threads, which a GPU ignores. Timing stops after at least `min_blocks` blocks and `min_time_s`
+    seconds, as soon as the half width of the 95 % interval is below `max_half_width` of the median.
+    It stops at `max_time_s` in any case, then with the status `noisy`.
     """
 
     batch_size: int = 1
@@ -99,16 +99,16 @@ class MeasurementPlan:
         for name in ("batch_size", "image_size", "threads", "min_blocks"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                message = f"{name} must be a whole number of at least 1, not {value!r}"
-                raise InvalidValueError(message)
+                raise InvalidValueError(
+                    f"{name} must be a whole number of at least 1, not {value!r}"
+                )
         for name in ("warmup_s", "block_s", "min_time_s", "max_time_s", "max_half_width"):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-                message = f"{name} must be a positive number, not {value!r}"
-                raise InvalidValueError(message)
+                raise InvalidValueError(f"{name} must be a positive number, not {value!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
 
@@ -116,10 +116,10 @@ class MeasurementPlan:
 class Measurement:
     """One figure with its 95 % interval, in the metric's SI unit.
 
-    `value`, `ci_low` and `ci_high` are None exactly where `status` is not usable; then `reason`
-    says why. `samples` are the accepted readings, in order; `details` are JSON values that say more
-    of how the figure came about (protocol, load before and after, clocks). Raises
-    `InvalidValueError` for a value that is not finite.
+    `value`, `ci_low` and `ci_high` are None if `status` is not usable, and then `reason` says why.
+    `samples` are the accepted readings in order. `details` are JSON values about the way the figure
+    was measured (protocol, load before and after, clocks). Raises `InvalidValueError` for a value
+    that is not finite.
     """
 
     metric: str
@@ -141,22 +141,20 @@ class Measurement:
         object.__setattr__(self, "kind", Kind(self.kind))
         object.__setattr__(self, "status", Status(self.status))
         object.__setattr__(self, "samples", tuple(self.samples))
-        numbers = [
-            n for n in (self.value, self.ci_low, self.ci_high, *self.samples) if n is not None
-        ]
-        if not all(math.isfinite(n) for n in numbers):
-            message = f"{self.metric} must be finite, not {numbers!r}"
-            raise InvalidValueError(message)
+        optional = (self.value, self.ci_low, self.ci_high, *self.samples)
+        numbers = [number for number in optional if number is not None]
+        if not all(math.isfinite(number) for number in numbers):
+            raise InvalidValueError(f"{self.metric} must be finite, not {numbers!r}")
         if (self.value is None) == (self.status in USABLE_STATUSES):
-            message = f"{self.metric}: status {self.status} does not go with value {self.value!r}"
-            raise InvalidValueError(message)
+            raise InvalidValueError(
+                f"{self.metric}: status {self.status} does not go with value {self.value!r}"
+            )
         if self.value is None and not self.reason:
-            message = f"{self.metric}: a figure without a value needs a reason"
-            raise InvalidValueError(message)
+            raise InvalidValueError(f"{self.metric}: a figure without a value needs a reason")
 
     @classmethod
     def counted(cls, metric: str, unit: str, value: float) -> Self:
-        """A figure that was counted exactly, so its interval is a point."""
+        """Return a figure that was counted exactly, with a point as its interval."""
         exact = float(value)
         return cls(
             metric=metric,
@@ -170,7 +168,7 @@ class Measurement:
 
     @classmethod
     def unavailable(cls, metric: str, unit: str, reason: str, **context: Any) -> Self:
-        """A figure this machine cannot give."""
+        """Return a figure without a value, which this machine cannot measure."""
         return cls(
             metric=metric,
             unit=unit,
@@ -184,5 +182,5 @@ class Measurement:
 
 @cache
 def plan_key(plan: MeasurementPlan) -> str:
-    """A short stable name of a plan, for keys and file names."""
+    """Return a short, stable name of a plan, for keys and file names."""
     return hashlib.sha256(json.dumps(plan.to_dict(), sort_keys=True).encode()).hexdigest()[:16]

@@ -1,7 +1,9 @@
-"""Parts found by name. The ones of this repository are registered like a stranger's, as entry
-points of the groups `nas.spaces`, `nas.samplers`, `nas.metrics`, `nas.meters`, `nas.datasets`
-and `nas.workers`; `module:attribute` names anything importable, which runs that
-module's code.
+"""Plugins, found by name.
+
+The plugins of this repository are registered in the same way as those of any other package: as
+entry points of the groups `nas.spaces`, `nas.samplers`, `nas.metrics`, `nas.meters`, `nas.datasets`
+and `nas.workers`. A name `module:attribute` stands for anything importable, and importing it runs
+the code of that module.
 """
 
 import importlib
@@ -19,39 +21,40 @@ REQUIRED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "nas.metrics": ("name", "unit", "kind", "phase", "measure"),
     "nas.datasets": ("prepare", "load"),
 }
-"""What the objects of a group have."""
+"""Attributes that the objects of a group must have."""
 CALL_PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "nas.samplers": ("seed",),
     "nas.meters": (),
     "nas.workers": ("address",),
 }
-"""What those of the other groups are called with."""
+"""Parameters with which the objects of the other groups are called."""
 GROUPS = (*REQUIRED_ATTRIBUTES, *CALL_PARAMETERS)
+"""The entry point groups."""
 
 
 def names(group: str) -> list[str]:
-    """The registered names, sorted."""
+    """Return the registered names of a group, sorted."""
     return sorted({entry.name for entry in entry_points(group=group)})
 
 
-def look_in(folder: str | Path) -> None:
-    """Put this folder on the import path, so that a study can carry its own code."""
-    place = str(Path(folder).resolve())
-    if place not in sys.path:
-        sys.path.insert(0, place)
+def add_import_folder(folder: str | Path) -> None:
+    """Put this folder first on the import path, so that a study can bring its own code."""
+    path = str(Path(folder).resolve())
+    if path not in sys.path:
+        sys.path.insert(0, path)
 
 
 def load(group: str, name: str) -> Any:
-    """The object registered under `name`, or the attribute that `module:attribute` names.
+    """Return the object registered under `name`, or the attribute named by `module:attribute`.
 
-    Raises `UnknownNameError`, which says what there is, and `InvalidValueError` for an object of
-    another kind.
+    Raises `UnknownNameError`, which lists the registered names, and `InvalidValueError` for an
+    object that does not fit the group.
     """
     if ":" in name:
         module, _, attribute = name.partition(":")
         try:
-            found = getattr(importlib.import_module(module), attribute)
-        except Exception as error:  # a stranger's module may raise anything while it is imported
+            plugin = getattr(importlib.import_module(module), attribute)
+        except Exception as error:  # a foreign module may raise anything while it is imported
             raise UnknownNameError(
                 f"{group} ({type(error).__name__}: {error})", name, names(group)
             ) from error
@@ -59,37 +62,37 @@ def load(group: str, name: str) -> Any:
         entries = entry_points(group=group, name=name)
         if not entries:
             raise UnknownNameError(group, name, names(group))
-        found = next(iter(entries)).load()
-    _require(group, name, found)
-    return found
+        plugin = next(iter(entries)).load()
+    _require(group, name, plugin)
+    return plugin
 
 
-def _require(group: str, name: str, found: object) -> None:
-    missing = [each for each in REQUIRED_ATTRIBUTES.get(group, ()) if not hasattr(found, each)]
+def _require(group: str, name: str, plugin: object) -> None:
+    """Raise `InvalidValueError` unless the object has what its group requires."""
+    required = REQUIRED_ATTRIBUTES.get(group, ())
+    missing = [attribute for attribute in required if not hasattr(plugin, attribute)]
     if missing:
         raise InvalidValueError(
-            f"{name!r} is of type {type(found).__name__} and none of {group}: it has no "
+            f"{name!r} is of type {type(plugin).__name__} and no plugin of {group}: it has no "
             f"{', '.join(missing)}"
         )
     if group not in CALL_PARAMETERS:
         return
-    wanted = f"none of {group}, which are called with ({', '.join(CALL_PARAMETERS[group])})"
-    if not callable(found):
-        raise InvalidValueError(f"{name!r} is of type {type(found).__name__} and {wanted}")
+    mismatch = f"no plugin of {group}, which are called with ({', '.join(CALL_PARAMETERS[group])})"
+    if not callable(plugin):
+        raise InvalidValueError(f"{name!r} is of type {type(plugin).__name__} and {mismatch}")
     try:
-        signature = inspect.signature(found)
-    except ValueError:  # of what is written in C nobody knows
+        signature = inspect.signature(plugin)
+    except ValueError:  # some objects written in C have no signature
         return
     try:
         signature.bind(*CALL_PARAMETERS[group])
     except TypeError as error:
-        raise InvalidValueError(f"{name!r} is {wanted}: {error}") from error
+        raise InvalidValueError(f"{name!r} is {mismatch}: {error}") from error
 
 
 def code_outside(names: Iterable[str], folder: Path) -> list[Path]:
-    """The files of the modules that `module:attribute` names, as far as they lie outside the
-    folder.
-    """
+    """Return the files of the modules in `module:attribute` names that lie outside the folder."""
     modules = [importlib.import_module(name.partition(":")[0]) for name in names if ":" in name]
     files = dict.fromkeys(Path(module.__file__).resolve() for module in modules if module.__file__)
     return [file for file in files if not file.is_relative_to(folder.resolve())]

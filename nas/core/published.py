@@ -1,9 +1,9 @@
-"""The published VoVNets as architectures: data, with the counts of their papers in the tests.
+"""The published VoVNets as architectures; the tests hold the counts of their papers.
 
-V1: Lee et al. 2019, table 1. V2: Lee & Park 2020. The authors' V2 code puts eSE in every block,
-timm's in the last block of each stage; both are here. The PyTorch codes' stem (stride 2 in the
-third convolution) is the default; the paper's own stem (a max pool instead) is named with `_paper`;
-`_cifar` keeps the size of 32x32 images in its stem and is no paper's.
+V1 is Lee et al. 2019, table 1; V2 is Lee & Park 2020. The authors' V2 code puts eSE in every block,
+timm's code in the last block of each stage (`_timm`). The default stem is that of the PyTorch code,
+with stride 2 in the third convolution. `_paper` has the paper's own stem, with a max pool instead.
+`_cifar` keeps the size of 32x32 images in its stem and is in no paper.
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ SLIM_WIDTHS = ((64, 128), (80, 256), (96, 384), (112, 512))
 SLIM_V2_WIDTHS = ((64, 112), *SLIM_WIDTHS[1:])
 
 Widths = tuple[tuple[int, int], ...]
-"""Of each stage: the outputs of its convolutions and of its aggregation."""
+"""For each stage the outputs of its convolutions and of its aggregation."""
 
 
 def _vovnet(
@@ -69,8 +69,9 @@ PUBLISHED = _published()
 
 
 def published(name: str) -> Architecture:
-    """Find the published architecture of this name. Raises `UnknownNameError`, which says what
-    there is.
+    """Return the published architecture of this name.
+
+    Raises `UnknownNameError`, which lists the names.
     """
     try:
         return PUBLISHED[name]

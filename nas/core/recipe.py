@@ -1,7 +1,7 @@
-"""Final training: the full recipe of a network that was found, and what one training by it gave.
+"""Final training: the full recipe for a network of the search, and the result of one training.
 
-The search trains briefly and judges on images held back from training; a final training is long,
-uses all training images, and is judged once on the test images, when it is finished.
+The search trains briefly and validates on images held out of training. A final training is long,
+uses all training images, and is tested once on the test images, when it is finished.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ from nas.core.trial import Rung
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train fully: `epochs` in one learning-rate cycle, by `training` (stronger augmentation
-    than the search's).
+    """How to train fully: `epochs` in one learning-rate cycle, by `training`.
 
-    `average` is the decay of the running mean of the weights, which is what is judged and kept; 0
-    keeps the weights themselves. The mean never reaches back further than about a tenth of the
-    training. `teacher` is a trial whose finally trained network teaches: `distillation` is the
-    share of the loss that compares with its answers, softened by `temperature`.
+    `training` has stronger augmentation than the search. `average` is the decay of the running mean
+    of the weights, which is tested and stored; 0 keeps the weights themselves. The mean never
+    reaches back further than about a tenth of the training. `teacher` is the number of a trial
+    whose finally trained network teaches. `distillation` is the share of the loss that compares
+    with the teacher's answers, which are softened by `temperature`.
 
     Defaults follow common practice for small networks on CIFAR; they were not tuned.
     """
@@ -43,27 +43,30 @@ class Recipe:
         require(self.temperature > 0, f"temperature must be positive, not {self.temperature}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The recipe that `to_dict` wrote."""
+        """Return the recipe that `to_dict` wrote."""
         return cls(**{**values, "training": TrainingSpec(**values["training"])})
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex): trainings by recipes of equal digests are comparable."""
+        """SHA-256 (hex), equal for trainings that can be compared."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinalTraining:
-    """One finished training. `network` is the digest of a trial's architecture, or the name of
-    another network, then with its architecture's `digest` where it has one.
+    """One finished training.
 
-    `reached` are epochs, error on the `test_images`, seconds (judging as `validation_s`) and the
-    weights' file; `energy_j` are the joules that both drew, None where nobody measured them.
+    `network` is the digest of a trial's architecture, or the name of another network. A named
+    network has the `digest` of its architecture if it is an OSA network.
+
+    `reached` holds epochs, error on the `test_images`, seconds (testing as `validation_s`) and the
+    file of the weights. `energy_j` is the energy of training and testing, None if it was not
+    measured.
     """
 
     network: str

@@ -32,15 +32,13 @@ class Choice:
 
     def __post_init__(self) -> None:
         if not self.values or len(set(self.values)) != len(self.values):
-            message = (
+            raise InvalidValueError(
                 f"choice {self.name}: values must be distinct and at least one, not {self.values!r}"
             )
-            raise InvalidValueError(message)
         if self.ordered and list(self.values) != sorted(self.values):
-            message = (
+            raise InvalidValueError(
                 f"choice {self.name}: numbers must be in increasing order, not {self.values!r}"
             )
-            raise InvalidValueError(message)
 
 
 @runtime_checkable
@@ -104,20 +102,21 @@ class OsaSpace:
     def __post_init__(self) -> None:
         stages = len(self.mid_channels)
         if any(isinstance(values, int) for values in self.mid_channels):
-            message = f"mid_channels must be one tuple of widths for each stage, not {self.mid_channels!r}"
-            raise InvalidValueError(message)
+            raise InvalidValueError(
+                f"mid_channels must be one tuple of widths for each stage, not {self.mid_channels!r}"
+            )
         for name in STAGE_FIELDS:
             values: Any = getattr(self, name)
             if all(isinstance(value, int) for value in values):
                 values = (values,) * stages
             if len(values) != stages:
-                message = f"{name} gives values for {len(values)} stages, mid_channels for {stages}"
-                raise InvalidValueError(message)
+                raise InvalidValueError(
+                    f"{name} gives values for {len(values)} stages, mid_channels for {stages}"
+                )
             object.__setattr__(self, name, tuple(tuple(value) for value in values))
         for name, values in self._all.items():
             if not values:
-                message = f"{name} needs at least one value"
-                raise InvalidValueError(message)
+                raise InvalidValueError(f"{name} needs at least one value")
         smallest = {choice.name: choice.values[0] for choice in self.choices}
         self.decode(smallest)
         for choice in self.choices:
@@ -152,20 +151,17 @@ class OsaSpace:
         """
         unknown = sorted(set(params) - {choice.name for choice in self.choices})
         if unknown:
-            message = f"no choice named {', '.join(unknown)} in this space"
-            raise InvalidValueError(message)
+            raise InvalidValueError(f"no choice named {', '.join(unknown)} in this space")
         value: dict[str, Any] = {
             name: params.get(name, values[0]) for name, values in self._all.items()
         }
         for name, values in self._all.items():
             if name not in params and len(values) > 1:
-                message = f"no value for choice {name}"
-                raise InvalidValueError(message)
+                raise InvalidValueError(f"no value for choice {name}")
             if value[name] not in values:
-                message = (
+                raise InvalidValueError(
                     f"{name} must be one of {', '.join(map(str, values))}, not {value[name]!r}"
                 )
-                raise InvalidValueError(message)
         stages = tuple(
             OsaStage(**{name: value[f"stage{index + 2}.{name}"] for name in STAGE_FIELDS})
             for index in range(len(self.mid_channels))
@@ -180,8 +176,9 @@ class OsaSpace:
         """
         first, second, third = architecture.stem_channels
         if first != second or len(architecture.stages) != len(self.mid_channels):
-            message = "the architecture's stem or number of stages is not of this space"
-            raise InvalidValueError(message)
+            raise InvalidValueError(
+                "the architecture's stem or number of stages is not of this space"
+            )
         value: dict[str, Value] = {"stem_mid": first, "stem_out": third}
         for name in NETWORK_FIELDS:
             if not name.startswith("stem_"):
@@ -191,8 +188,9 @@ class OsaSpace:
             value |= {f"stage{index + 2}.{name}": getattr(stage, name) for name in STAGE_FIELDS}
         for name, values in self._all.items():
             if value[name] not in values:
-                message = f"{name}={value[name]} is not in this space; it has {', '.join(map(str, values))}"
-                raise InvalidValueError(message)
+                raise InvalidValueError(
+                    f"{name}={value[name]} is not in this space; it has {', '.join(map(str, values))}"
+                )
         return {choice.name: value[choice.name] for choice in self.choices}
 
     @cached_property

@@ -68,8 +68,7 @@ class Rung:
 
     def __post_init__(self) -> None:
         if not 0 <= self.error <= 1:
-            message = f"error must be from 0 to 1, not {self.error!r}"
-            raise InvalidValueError(message)
+            raise InvalidValueError(f"error must be from 0 to 1, not {self.error!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,8 +215,9 @@ class Evaluation:
     def with_rung(self, rung: Rung) -> Self:
         """With one more rung. Raises `InvalidValueError` unless it is beyond the last."""
         if self.rungs and rung.epochs <= self.rungs[-1].epochs:
-            message = f"rung at {rung.epochs} epochs comes after one at {self.rungs[-1].epochs}"
-            raise InvalidValueError(message)
+            raise InvalidValueError(
+                f"rung at {rung.epochs} epochs comes after one at {self.rungs[-1].epochs}"
+            )
         return replace(self, rungs=(*self.rungs, rung))
 
 
@@ -253,8 +253,7 @@ class Trial:
         `MOVES`.
         """
         if state not in MOVES[self.state]:
-            message = f"trial {self.number} cannot go from {self.state} to {state}"
-            raise InvalidValueError(message)
+            raise InvalidValueError(f"trial {self.number} cannot go from {self.state} to {state}")
         return replace(self, state=state, **changes)
 
     def losses(self, objectives: Sequence[Objective]) -> tuple[float, ...] | None:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from nas.core.measurement import Measurement
 
 PREFIXES: Mapping[int, str] = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
+"""Prefixes of units by their power of 1000."""
 SHARE_METRICS = frozenset({"error"})
 """Metrics that are shares, shown in per cent."""
 UNIT_FACTORS: Mapping[str, Mapping[str, float]] = {
@@ -15,29 +16,30 @@ UNIT_FACTORS: Mapping[str, Mapping[str, float]] = {
     "B": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
     "1": {"": 1, "%": 1e-2, "k": 1e3, "M": 1e6, "G": 1e9},
 }
-"""What may stand behind a number, by the metric's unit."""
+"""Suffixes allowed after a number and their factors, by the metric's unit."""
 
 
 def parse_quantity(text: str, unit: str) -> float:
-    """The number in SI units that `text` gives for a metric of this unit. Raises `ValueError` for
-    anything else.
+    """Return the number in SI units of a text such as `3.95 ms`, for a metric of this unit.
+
+    Raises `ValueError` for any other text.
     """
-    known = UNIT_FACTORS.get(unit, {unit: 1})
+    factors = UNIT_FACTORS.get(unit, {unit: 1})
     number, _, suffix = text.strip().partition(" ")
     if not suffix:
         number = text.strip().rstrip("%abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
         suffix = text.strip()[len(number) :]
-    if suffix.strip() not in known:
-        message = f"{text!r} is no quantity in {', '.join(name for name in known if name)}"
-        raise ValueError(message)
-    float(number)  # raises what Decimal would raise otherwise
-    return float(
-        Decimal(number) * Decimal(repr(known[suffix.strip()]))
-    )  # 95 % is 0.95, to the last bit
+    if suffix.strip() not in factors:
+        raise ValueError(
+            f"{text!r} is no quantity in {', '.join(name for name in factors if name)}"
+        )
+    float(number)  # raises ValueError where Decimal would raise another error
+    # With decimals 95 % is 0.95 to the last bit.
+    return float(Decimal(number) * Decimal(repr(factors[suffix.strip()])))
 
 
 def format_quantity(value: float | None, unit: str, *, metric: str = "") -> str:
-    """The value to three or four digits with its unit, `-` for None."""
+    """Format the value with three or four digits and its unit, or `-` for None."""
     if value is None:
         return "-"
     if metric in SHARE_METRICS:
@@ -52,7 +54,7 @@ def format_quantity(value: float | None, unit: str, *, metric: str = "") -> str:
 
 
 def with_interval(measurement: Measurement) -> str:
-    """A figure with its 95 % interval, or the reason why there is none."""
+    """Format a figure with its 95 % interval, or the reason why it has no value."""
     if measurement.value is None:
         return f"{measurement.status}: {measurement.reason}"
     text = format_quantity(measurement.value, measurement.unit, metric=measurement.metric)
@@ -71,7 +73,7 @@ def with_interval(measurement: Measurement) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """`42 s`, `3 min 05 s`, `2 h 10 min`."""
+    """Format seconds as `42 s`, `3 min 05 s` or `2 h 10 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -81,14 +83,13 @@ def format_duration(seconds: float) -> str:
 
 
 def sparkline(values: list[float], width: int = 40) -> str:
-    """The course of the values in one line of blocks, at most `width`, from 0 to their maximum."""
+    """Draw the values as one line of blocks, at most `width`, from 0 to their maximum."""
     blocks = "▁▂▃▄▅▆▇█"
     step = max(len(values) / width, 1)
-    shown = [values[int(index * step)] for index in range(int(len(values) / step))][:-1] + values[
-        -1:
-    ]
+    shown = [values[int(index * step)] for index in range(int(len(values) / step))]
+    shown = shown[:-1] + values[-1:]
     top = max(shown, default=0.0)
-    return "".join(
-        blocks[min(int(value / top * len(blocks)), len(blocks) - 1)] if top > 0 else blocks[0]
-        for value in shown
-    )
+    if top <= 0:
+        return blocks[0] * len(shown)
+    heights = [int(value / top * len(blocks)) for value in shown]
+    return "".join(blocks[min(height, len(blocks) - 1)] for height in heights)

@@ -75,7 +75,7 @@ def read_study(path: str | Path) -> StudySpec:
 
     Raises `StudyFileError` with one line for every problem.
     """
-    plugins.look_in(Path(path).parent)
+    plugins.add_import_folder(Path(path).parent)
     return parse_study(_read_text(path), str(path))
 
 

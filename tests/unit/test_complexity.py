@@ -145,6 +145,6 @@ def test_height_and_width_are_separate():
 
 
 def test_an_image_that_vanishes_is_refused():
-    """The message names the stage in which nothing is left."""
-    with pytest.raises(InvalidValueError, match="nothing is left of it in stage 4"):
+    """The message names the first stage that would have no pixels."""
+    with pytest.raises(InvalidValueError, match="8x8 pixels is too small: stage 4"):
         count(PUBLISHED["vovnet39"], 8)

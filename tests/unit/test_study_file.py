@@ -418,24 +418,24 @@ def test_a_study_folder_carries_its_own_space(tmp_path):
     [
         (
             "space: wrong_kinds:FIVE",
-            "space: 'wrong_kinds:FIVE' is of type int and none of nas.spaces: it has no choices",
+            "space: 'wrong_kinds:FIVE' is of type int and no plugin of nas.spaces: it has no choices",
         ),
         (
             "sampler: wrong_kinds:FIVE",
-            "sampler: 'wrong_kinds:FIVE' is of type int and none of nas.samplers, which",
+            "sampler: 'wrong_kinds:FIVE' is of type int and no plugin of nas.samplers, which",
         ),
         ("sampler: wrong_kinds:none", "with (seed): too many positional arguments"),
         (
             "data: {dataset: wrong_kinds:FIVE}",
-            "data.dataset: 'wrong_kinds:FIVE' is of type int and none of nas.datasets",
+            "data.dataset: 'wrong_kinds:FIVE' is of type int and no plugin of nas.datasets",
         ),
         (
             "workers: {kind: wrong_kinds:FIVE}",
-            "workers.kind: 'wrong_kinds:FIVE' is of type int and none of nas.workers",
+            "workers.kind: 'wrong_kinds:FIVE' is of type int and no plugin of nas.workers",
         ),
         (
             "objectives: [{metric: wrong_kinds:FIVE, limit: 4 ms}]",
-            "metric: 'wrong_kinds:FIVE' is of type int and none of",
+            "metric: 'wrong_kinds:FIVE' is of type int and no plugin of",
         ),
     ],
 )

@@ -389,7 +389,7 @@ class AskTell:
                 return None
             if isinstance(task, Wait):
                 raise InvalidValueError("tell an outstanding proposal first, or fail it")
-            if self._count(engine, task.number, task.architecture) is Decision.GO_ON:
+            if self._count(engine, task.number, task.architecture) is Decision.CONTINUE:
                 trial = engine.state.trial(task.number)
                 return Proposal(
                     number=trial.number,
@@ -461,7 +461,7 @@ class AskTell:
     def _count(self, engine: Engine, number: int, architecture: Architecture) -> Decision:
         """Record the counts of a new proposal; it ends here if a limit on them is exceeded."""
         if engine.state.trial(number).evaluation.measurements:
-            return Decision.GO_ON
+            return Decision.CONTINUE
         counts = totals(architecture, self._spec.measurement.image_size, self._classes)
         figures = tuple(Measurement.counted(name, "1", value) for name, value in counts.items())
         return engine.report(number, Measured(measurements=figures, seconds=0.0))

@@ -1,6 +1,4 @@
-"""Design spaces: the values a search may choose from, and the two ways between choices and an
-architecture.
-"""
+"""Search spaces: choices with their values, and the maps between choices and architectures."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,12 +11,16 @@ from nas.core.architecture import Architecture, Attention, OsaStage, PoolPadding
 from nas.core.errors import InvalidValueError
 
 Value = int | float | str | bool
+"""One value of a choice."""
 Params = Mapping[str, Value]
+"""The values of all choices by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One coordinate of a space. `ordered` values (widths, depths) have neighbours, others are
+    """One coordinate of a space.
+
+    The values of an ordered choice (widths, depths) have neighbours; those of any other choice are
     categories.
     """
 
@@ -27,11 +29,11 @@ class Choice:
 
     @property
     def ordered(self) -> bool:
-        """Whether the values are numbers in increasing order."""
+        """Whether all values are numbers; these must be in increasing order."""
         return all(type(value) in {int, float} for value in self.values)
 
     def __post_init__(self) -> None:
-        if not self.values or len(set(self.values)) != len(self.values):
+        if not self.values or len(set(self.values)) < len(self.values):
             raise InvalidValueError(
                 f"choice {self.name}: values must be distinct and at least one, not {self.values!r}"
             )
@@ -43,8 +45,9 @@ class Choice:
 
 @runtime_checkable
 class SearchSpace(Protocol):
-    """What a search needs of a space. Law: `decode(encode(a)) == a` for every architecture of the
-    space.
+    """The interface of a search space.
+
+    Law: `decode(encode(a)) == a` for every architecture of the space.
     """
 
     @property
@@ -53,18 +56,20 @@ class SearchSpace(Protocol):
 
     @property
     def cardinality(self) -> int:
-        """How many different networks (digests) there are."""
+        """The number of different networks (digests)."""
 
     def decode(self, params: Params) -> Architecture:
-        """Build the architecture that these values of all choices stand for."""
+        """Return the architecture with these values of all choices."""
 
     def encode(self, architecture: Architecture) -> dict[str, Value]:
-        """Find the values that stand for this architecture. Raises `InvalidValueError` where it is
-        not in the space.
+        """Return the values of all choices for this architecture.
+
+        Raises `InvalidValueError` if the architecture is not in the space.
         """
 
 
 STAGE_FIELDS = ("mid_channels", "out_channels", "num_layers", "num_blocks", "kernel_size")
+"""Fields of `OsaSpace` with values for each stage."""
 NETWORK_FIELDS = (
     "stem",
     "stem_mid",
@@ -74,16 +79,17 @@ NETWORK_FIELDS = (
     "attention",
     "pool_padding",
 )
+"""Fields of `OsaSpace` with values for the whole network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OsaSpace:
     """All OSA networks whose widths, depths and switches are among the given values.
 
-    Per-stage fields hold one tuple of values for each stage, or one tuple of values for all stages
-    alike; their choices are named `stage2.mid_channels` and so on, stages counted as in the paper
-    (the stem is stage 1). `stem_mid` is the width of the stem's first two convolutions, `stem_out`
-    of its third. A field with one value is fixed and no choice.
+    The fields for stages hold one tuple of values for each stage, or one tuple of values for all
+    stages alike. Their choices are named `stage2.mid_channels` and so on, with stages counted as in
+    the paper, where the stem is stage 1. `stem_mid` is the width of the stem's first two
+    convolutions and `stem_out` that of the third. A field with one value is fixed and no choice.
     """
 
     mid_channels: tuple[tuple[int, ...], ...]
@@ -103,7 +109,8 @@ class OsaSpace:
         stages = len(self.mid_channels)
         if any(isinstance(values, int) for values in self.mid_channels):
             raise InvalidValueError(
-                f"mid_channels must be one tuple of widths for each stage, not {self.mid_channels!r}"
+                "mid_channels must be one tuple of widths for each stage, "
+                f"not {self.mid_channels!r}"
             )
         for name in STAGE_FIELDS:
             values: Any = getattr(self, name)
@@ -114,7 +121,7 @@ class OsaSpace:
                     f"{name} gives values for {len(values)} stages, mid_channels for {stages}"
                 )
             object.__setattr__(self, name, tuple(tuple(value) for value in values))
-        for name, values in self._all.items():
+        for name, values in self._values.items():
             if not values:
                 raise InvalidValueError(f"{name} needs at least one value")
         smallest = {choice.name: choice.values[0] for choice in self.choices}
@@ -124,7 +131,8 @@ class OsaSpace:
                 self.decode({**smallest, choice.name: value})
 
     @cached_property
-    def _all(self) -> dict[str, tuple[Value, ...]]:
+    def _values(self) -> dict[str, tuple[Value, ...]]:
+        """Values of every field by the name of its choice, fixed fields included."""
         network = {name: tuple(getattr(self, name)) for name in NETWORK_FIELDS}
         stages = {
             f"stage{index + 2}.{name}": tuple(getattr(self, name)[index])
@@ -138,24 +146,26 @@ class OsaSpace:
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
-        """The coordinates with more than one value."""
+        """The fields with more than one value, in a fixed order."""
         return tuple(
             Choice(name=name, values=values)
-            for name, values in self._all.items()
+            for name, values in self._values.items()
             if len(values) > 1
         )
 
     def decode(self, params: Params) -> Architecture:
-        """Build the architecture with these values. Raises `InvalidValueError` for unknown names or
-        values.
+        """Return the architecture with these values.
+
+        Raises `InvalidValueError` for unknown or missing names and for values that are not in the
+        space.
         """
         unknown = sorted(set(params) - {choice.name for choice in self.choices})
         if unknown:
             raise InvalidValueError(f"no choice named {', '.join(unknown)} in this space")
         value: dict[str, Any] = {
-            name: params.get(name, values[0]) for name, values in self._all.items()
+            name: params.get(name, values[0]) for name, values in self._values.items()
         }
-        for name, values in self._all.items():
+        for name, values in self._values.items():
             if name not in params and len(values) > 1:
                 raise InvalidValueError(f"no value for choice {name}")
             if value[name] not in values:
@@ -171,8 +181,9 @@ class OsaSpace:
         return Architecture(stem_channels=stem_channels, stages=stages, **switches)
 
     def encode(self, architecture: Architecture) -> dict[str, Value]:
-        """Find the values that stand for this architecture. Raises `InvalidValueError` where it is
-        not in the space.
+        """Return the values of all choices for this architecture.
+
+        Raises `InvalidValueError` if the architecture is not in the space.
         """
         first, second, third = architecture.stem_channels
         if first != second or len(architecture.stages) != len(self.mid_channels):
@@ -186,23 +197,24 @@ class OsaSpace:
                 value[name] = str(setting) if isinstance(setting, str) else setting
         for index, stage in enumerate(architecture.stages):
             value |= {f"stage{index + 2}.{name}": getattr(stage, name) for name in STAGE_FIELDS}
-        for name, values in self._all.items():
+        for name, values in self._values.items():
             if value[name] not in values:
+                allowed = ", ".join(map(str, values))
                 raise InvalidValueError(
-                    f"{name}={value[name]} is not in this space; it has {', '.join(map(str, values))}"
+                    f"{name}={value[name]} is not in this space; it has {allowed}"
                 )
         return {choice.name: value[choice.name] for choice in self.choices}
 
     @cached_property
     def cardinality(self) -> int:
-        """How many different networks there are, settings without effect merged."""
+        """The number of different networks; settings without effect are merged."""
         switches = ("residual", "attention")
         others = math.prod(
             len(values)
-            for name, values in self._all.items()
+            for name, values in self._values.items()
             if name not in switches and not name.endswith("num_blocks")
         )
-        blocks = [values for name, values in self._all.items() if name.endswith("num_blocks")]
+        blocks = [values for name, values in self._values.items() if name.endswith("num_blocks")]
         block_settings = math.prod(len(values) for values in blocks)
         single = int(all(1 in values for values in blocks))
         merged = {
@@ -214,7 +226,8 @@ class OsaSpace:
 
 
 def enumerate_params(space: SearchSpace) -> "product[tuple[Value, ...]]":
-    """Every combination of values, in the order of `space.choices`; for spaces small enough to
-    list.
+    """Return every combination of values, in the order of `space.choices`.
+
+    Use it for spaces that are small enough to list.
     """
     return product(*(choice.values for choice in space.choices))

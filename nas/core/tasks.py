@@ -1,6 +1,4 @@
-"""What a worker is given and what it reports back: the messages between the search and whoever does
-the work.
-"""
+"""Messages between the search and its workers: tasks, and events that report on them."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,9 +12,11 @@ from nas.core.trial import Evaluation, Rung
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceUse:
-    """What an event took besides its own seconds: `waiting_s` until the worker got the device, the
-    joules that the device drew for it, and `engine_j` that it drew since the event before for
-    anything else; None where nobody can tell.
+    """Resources that an event took besides its own seconds.
+
+    `waiting_s` is the time until the worker got the device. `energy_j` is the energy that the
+    device drew for the event. `engine_j` is the energy that it drew for anything else since the
+    previous event. Energies are None if they were not measured.
     """
 
     waiting_s: float = 0.0
@@ -25,17 +25,18 @@ class ResourceUse:
 
 
 class AnyTask(Protocol):
-    """Any task, whatever has to be done for it."""
+    """A task of any kind."""
 
     @property
     def number(self) -> int:
-        """What its worker calls it by."""
+        """The number by which its worker reports on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A trial to work on. `evaluation` is what is known already, so that an interrupted trial goes
-    on from there.
+    """A trial to work on.
+
+    `evaluation` holds the results so far, from which an interrupted trial continues.
     """
 
     number: int
@@ -46,8 +47,10 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class CertifyTask:
-    """Networks to measure in one session; one `Measured` event answers it, as many figures for
-    each, in their order.
+    """Networks to measure in one session.
+
+    One `Measured` event answers it. It has the same number of figures for each network, in their
+    order.
     """
 
     number: int
@@ -56,9 +59,7 @@ class CertifyTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A trained network of ours: its architecture, and the path of its weights among the
-    artifacts.
-    """
+    """A trained OSA network: its architecture, and the path of its weights among the artifacts."""
 
     architecture: Architecture
     path: str
@@ -66,11 +67,11 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class FinalTask:
-    """A network to train fully: `architecture`, or where it is None the one that `network`
-    (`module:callable`) makes.
+    """A network to train fully.
 
-    `place` is the folder among the artifacts for its weights, and for what it goes on from after an
-    interruption.
+    If `architecture` is None, the callable `network` (`module:callable`) makes the network.
+    `folder` is the folder among the artifacts for its weights and for the state from which it
+    resumes after an interruption.
     """
 
     number: int
@@ -83,14 +84,15 @@ class FinalTask:
 
     @property
     def resume_file(self) -> str:
-        """The file, among the artifacts, that it goes on from."""
+        """The file, among the artifacts, from which the training resumes."""
         return f"{self.folder}/going.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpochDone:
-    """So many epochs of a final training are done; nothing to record, `loss` is the mean of the
-    last of them.
+    """A report that `epochs` epochs of a final training are done.
+
+    `loss` is the mean over the last of them. Nothing is recorded.
     """
 
     epochs: float
@@ -99,7 +101,7 @@ class EpochDone:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured(ResourceUse):
-    """Figures that need no training; `seconds` is the time it took to get them."""
+    """Figures that need no training; measuring them took `seconds`."""
 
     measurements: tuple[Measurement, ...]
     seconds: float
@@ -107,14 +109,14 @@ class Measured(ResourceUse):
 
 @dataclass(frozen=True, kw_only=True)
 class Trained(ResourceUse):
-    """One more rung reached."""
+    """A report that one more rung was reached."""
 
     rung: Rung
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tested(Trained):
-    """A final training is finished: the rung's error is on so many test images."""
+    """A report that a final training is finished; the rung's error is on `test_images` images."""
 
     test_images: int
 
@@ -127,6 +129,6 @@ class Decision(StrEnum):
 
     CONTINUE = "continue"
     END = "end"
-    """The trial is over and recorded: complete, beyond a limit, passed over, or behind the
-    others.
+    """The trial has ended and is recorded: complete, over a limit, skipped, or stopped at
+    a rung.
     """

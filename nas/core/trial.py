@@ -1,4 +1,4 @@
-"""One point of a study and what became of it. States move by one table and nowhere else."""
+"""Trials of a study and their evaluations. States move by one table and nowhere else."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,17 @@ from nas.core.search_space import Params
 from nas.core.study import Objective
 
 MAX_TRIALS = 2**31 - 1
-"""Of a study; a larger number has no place in the record."""
+"""Largest number of trials in a study (the column is a signed 32-bit integer)."""
 
 
 class TrialState(StrEnum):
-    """Where a trial stands."""
+    """State of a trial."""
 
     RUNNING = "running"
     COMPLETE = "complete"
     """Every objective has a value; the trial may still be infeasible."""
     STOPPED = "stopped"
-    """Ended early on purpose: beyond a limit or passed over before training, or behind the others
-    at a rung.
-    """
+    """Ended early on purpose: over a limit, skipped before training, or stopped at a rung."""
     FAILED = "failed"
 
 
@@ -34,8 +32,8 @@ CERTIFIED_METRICS: Mapping[str, str] = {
     "latency": "certified_latency",
     "energy": "certified_energy",
 }
-"""What a metric is called where it was measured together with the other members of a front: beside
-it, not instead.
+"""Names of the figures that were measured together for all members of a front, by metric. They are
+recorded beside the screened figures.
 """
 
 MOVES: Mapping[TrialState, frozenset[TrialState]] = {
@@ -44,16 +42,16 @@ MOVES: Mapping[TrialState, frozenset[TrialState]] = {
     TrialState.STOPPED: frozenset(),
     TrialState.FAILED: frozenset({TrialState.RUNNING}),
 }
-"""The whole life of a trial; a failed one may be tried again."""
+"""Allowed moves between states. A failed trial may be tried again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """A trained architecture judged: after `epochs` epochs its share of wrong validation answers is
-    `error`.
+    """A trained architecture, validated after `epochs` epochs.
 
-    `checkpoint` names its weights in the artifact store; `train_s` and `validation_s` are the
-    seconds this rung took beyond the one before; `images` were trained on in them.
+    `error` is the share of wrong answers on the validation images. `checkpoint` names the weights
+    in the artifact store. `train_s`, `validation_s` and `images`, the number of training images,
+    are what this rung took more than the previous one.
     """
 
     epochs: float
@@ -73,8 +71,10 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True)
 class Replicate:
-    """The same network trained again by the search's recipe with another seed, judged on the same
-    images; it drew `energy_j` joules, None where nobody measured them.
+    """The same network trained again by the search's recipe with a new seed.
+
+    It is validated on the same images. `energy_j` is the energy that it drew, None if it was not
+    measured.
     """
 
     seed: int
@@ -84,12 +84,11 @@ class Replicate:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What work took on all workers together: epochs, seconds, and joules where they were measured,
-    else None.
+    """Epochs, seconds and energy of work on all workers together.
 
-    `waiting_s` are seconds until a worker got the device, to itself or shared; they are no device
-    time. `measuring_j` are those of the joules that measuring drew; training and validating drew
-    the others.
+    Energies are None if they were not measured. `measuring_j` is the part of `energy_j` that
+    measuring drew; training and validation drew the rest. `waiting_s` is the time until workers got
+    the device, exclusively or shared, which is no device time.
     """
 
     epochs: float = 0.0
@@ -106,11 +105,8 @@ class Usage:
         return self.measuring_s + self.training_s + self.validation_s
 
     def __add__(self, other: Self) -> Self:
-        sums = {
-            each.name: getattr(self, each.name) + getattr(other, each.name)
-            for each in fields(self)
-            if not each.name.endswith("_j")
-        }
+        names = [each.name for each in fields(self) if not each.name.endswith("_j")]
+        sums = {name: getattr(self, name) + getattr(other, name) for name in names}
         return replace(
             self,
             **sums,
@@ -119,19 +115,18 @@ class Usage:
         )
 
 
-def sum_measured(*joules: float | None) -> float | None:
-    """The sum of those that somebody measured."""
-    known = [each for each in joules if each is not None]
-    return sum(known) if known else None
+def sum_measured(*energies_j: float | None) -> float | None:
+    """Return the sum of the energies that were measured, None if none was."""
+    measured = [energy_j for energy_j in energies_j if energy_j is not None]
+    return sum(measured) if measured else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """All that is known of one architecture in a study: measurements by metric, and rungs in order
-    of epochs.
+    """The results of one architecture in a study: measurements by metric, and rungs by epochs.
 
-    `replicates` say how far a rung's error depends on the seed; no decision of the search depends
-    on them. `waiting_s`, `energy_j` and `measuring_j` are what its work took besides, see `Usage`.
+    `replicates` show how far a rung's error depends on the seed; no decision of the search depends
+    on them. `waiting_s`, `energy_j` and `measuring_j` are what the work took besides, see `Usage`.
     """
 
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
@@ -144,7 +139,7 @@ class Evaluation:
 
     @property
     def spent(self) -> Usage:
-        """What the work so far took, replicates left out."""
+        """Resources used so far, without replicates."""
         return Usage(
             epochs=self.rungs[-1].epochs if self.rungs else 0.0,
             measuring_s=self.measure_s,
@@ -156,64 +151,76 @@ class Evaluation:
         )
 
     def replicate_errors(self) -> tuple[float, ...]:
-        """The errors of the replicates that reached the last rung: of seeds that nothing was chosen
-        by.
+        """Return the errors of the replicates that reached the last rung.
+
+        Their seeds are new ones, by which nothing was selected.
         """
-        return tuple(
-            replicate.rungs[-1].error
-            for replicate in self.replicates
-            if self.rungs
-            and replicate.rungs
-            and replicate.rungs[-1].epochs == self.rungs[-1].epochs
-        )
+        if not self.rungs:
+            return ()
+        epochs = self.rungs[-1].epochs
+        last_rungs = [replicate.rungs[-1] for replicate in self.replicates if replicate.rungs]
+        return tuple(rung.error for rung in last_rungs if rung.epochs == epochs)
 
     def value(self, metric: str) -> float | None:
-        """The metric's value, None where there is none (yet). `error` is the last rung's."""
+        """Return the metric's value, None if it has none (yet).
+
+        The value of `error` is that of the last rung.
+        """
         if metric == "error":
             return self.rungs[-1].error if self.rungs else None
         measurement = self.measurements.get(metric)
         return measurement.value if measurement else None
 
     def best_figure(self, metric: str) -> Measurement | None:
-        """The best figure there is: the certified one, where it has a value."""
+        """Return the certified figure of the metric if it has a value, else the screened one."""
         certified = self.measurements.get(CERTIFIED_METRICS.get(metric, ""))
-        return (
-            certified
-            if certified and certified.value is not None
-            else self.measurements.get(metric)
-        )
+        if certified and certified.value is not None:
+            return certified
+        return self.measurements.get(metric)
 
     @property
     def certified_session(self) -> str | None:
-        """The session of the certified figures, None where there are none or one has no value."""
+        """The session of the certified figures.
+
+        None if there are no such figures or if one of them has no value.
+        """
         figures = [
             self.measurements[name]
             for name in CERTIFIED_METRICS.values()
             if name in self.measurements
         ]
-        whole = figures and all(figure.value is not None for figure in figures)
-        return str(figures[0].details.get("session")) if whole else None
+        if not figures or any(figure.value is None for figure in figures):
+            return None
+        return str(figures[0].details.get("session"))
 
     def with_measurements(
         self, measurements: Sequence[Measurement], measure_s: float = 0.0
     ) -> Self:
-        """With these measurements added; a metric measured again replaces its old figure."""
-        known = {**self.measurements, **{m.metric: m for m in measurements}}
-        return replace(self, measurements=known, measure_s=self.measure_s + measure_s)
+        """Return the evaluation with these figures added.
+
+        A metric that was measured again gets the new figure.
+        """
+        figures = {**self.measurements, **{figure.metric: figure for figure in measurements}}
+        return replace(self, measurements=figures, measure_s=self.measure_s + measure_s)
 
     def with_usage(self, waiting_s: float, energy_j: float | None, *, measuring: bool) -> Self:
-        """With more seconds waited and, where they were measured, joules drawn, by measuring or by
-        training.
+        """Return the evaluation with more waiting time and, if it was measured, more energy.
+
+        `measuring` says whether measuring or training drew the energy.
         """
-        found = replace(self, waiting_s=self.waiting_s + waiting_s)
-        if energy_j is not None:
-            found = replace(found, energy_j=(self.energy_j or 0.0) + energy_j)
-            if measuring:
-                found = replace(found, measuring_j=(self.measuring_j or 0.0) + energy_j)
-        return found
+        drawn_j = energy_j if measuring else None
+        return replace(
+            self,
+            waiting_s=self.waiting_s + waiting_s,
+            energy_j=sum_measured(self.energy_j, energy_j),
+            measuring_j=sum_measured(self.measuring_j, drawn_j),
+        )
 
     def with_rung(self, rung: Rung) -> Self:
-        """With one more rung. Raises `InvalidValueError` unless it is beyond the last."""
+        """Return the evaluation with one more rung.
+
+        Raises `InvalidValueError` unless the rung has more epochs than the last one.
+        """
         if self.rungs and rung.epochs <= self.rungs[-1].epochs:
             raise InvalidValueError(
                 f"rung at {rung.epochs} epochs comes after one at {self.rungs[-1].epochs}"
@@ -223,9 +230,10 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One point of a study. `duplicate_of` is the earlier trial of the same architecture whose
-    evaluation this one shares; `sampler_state` is what the sampler wants back when it is rebuilt
-    from the record.
+    """One point of a study.
+
+    `duplicate_of` is the earlier trial of the same architecture whose evaluation this trial shares.
+    `sampler_state` is what the sampler needs of this trial when it is rebuilt from the record.
     """
 
     number: int
@@ -243,21 +251,20 @@ class Trial:
 
     @property
     def skipped(self) -> bool:
-        """Whether it ended before any training: beyond a limit, or passed over for networks that
-        promise more.
-        """
+        """Whether it ended before any training: over a limit, or skipped by the sampler."""
         return self.state is TrialState.STOPPED and not self.evaluation.rungs
 
     def moved_to(self, state: TrialState, **changes: Any) -> Self:
-        """This trial in another state. Raises `InvalidValueError` for a move that is not in
-        `MOVES`.
+        """Return this trial in another state.
+
+        Raises `InvalidValueError` for a move that is not in `MOVES`.
         """
         if state not in MOVES[self.state]:
             raise InvalidValueError(f"trial {self.number} cannot go from {self.state} to {state}")
         return replace(self, state=state, **changes)
 
     def losses(self, objectives: Sequence[Objective]) -> tuple[float, ...] | None:
-        """One loss for each objective, or None where one has no value."""
+        """Return one loss for each objective, or None if an objective has no value."""
         values = [self.evaluation.value(objective.metric) for objective in objectives]
         if any(value is None for value in values):
             return None
@@ -266,27 +273,24 @@ class Trial:
     def bounds(
         self, objectives: Sequence[Objective], *, certified: bool = False
     ) -> tuple[tuple[float, float], ...] | None:
-        """Of each loss its best and its worst within the 95 % interval, or None where one has no
-        value.
+        """Return the best and the worst of each loss within the 95 % interval.
 
-        The value itself where nothing was measured; a measured value without interval may be
-        anything. `certified` takes the certified figures.
+        Returns None if an objective has no value. The bounds of a value that was not measured are
+        the value itself; those of a measured value without an interval are infinite. `certified`
+        takes certified figures if there are any.
         """
         if self.losses(objectives) is None:
             return None
-        known = self.evaluation
-        figures = [
-            known.best_figure(o.metric) if certified else known.measurements.get(o.metric)
-            for o in objectives
-        ]
+        evaluation = self.evaluation
+        figure_of = evaluation.best_figure if certified else evaluation.measurements.get
         return tuple(
-            _bounds(objective, figure, known.value(objective.metric))
-            for objective, figure in zip(objectives, figures, strict=True)
+            _bounds(o, figure_of(o.metric), evaluation.value(o.metric)) for o in objectives
         )
 
     def violation(self, objectives: Sequence[Objective]) -> float:
-        """Sum of the violated limits as shares of them, over the objectives that have a value; 0 is
-        feasible.
+        """Return the sum of the violations of limits, over the objectives that have a value.
+
+        Each violation is a share of its limit. A sum of 0 is feasible.
         """
         values = [(o, self.evaluation.value(o.metric)) for o in objectives]
         return sum(o.violation(value) for o, value in values if value is not None)
@@ -295,7 +299,7 @@ class Trial:
 def _bounds(
     objective: Objective, figure: Measurement | None, value: float | None
 ) -> tuple[float, float]:
-    """Of one loss."""
+    """Return the best and the worst of one loss."""
     if figure is not None and figure.status is Status.NOISY and figure.ci_low is None:
         return -math.inf, math.inf
     ends = (figure.value, figure.ci_low, figure.ci_high) if figure else (value,)

@@ -1,16 +1,17 @@
 """Gaussian process regression with length scales of groups and of values, a linear part and learned
 noise.
 
-Covariance: `linear * x.x' / groups + signal * Matern-5/2(x, x')`, with `noise` on the diagonal, for
-outputs scaled to mean 0 and variance 1. The hyperparameters are the maximum a posteriori under
-log-normal priors, found by L-BFGS with exact gradients. Sources: Rasmussen & Williams, "Gaussian
-Processes for Machine Learning", 2006, chapters 2 and 5; length-scale prior that grows with the
-dimension: Hvarfner et al., "Vanilla Bayesian Optimization Performs Great in High Dimensions", ICML
-2024.
+The covariance is `linear * x.x' / groups + signal * Matérn-5/2(x, x')`, with `noise` on the
+diagonal, for outputs scaled to mean 0 and variance 1. The hyperparameters are the maximum a
+posteriori under log-normal priors, found by L-BFGS with exact gradients.
 
-Own code because it is called for every proposal: with 200 points of 12 inputs a fit takes 0.17 s
-where scikit-learn's of the same model takes 3.0 s, and 0.04 s against 1.2 s with 100 (one busy CPU
-core).
+Sources: Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2006, chapters 2 and 5;
+for the prior of the length scales, which grow with the dimension: Hvarfner et al., "Vanilla
+Bayesian Optimization Performs Great in High Dimensions", ICML 2024.
+
+The code is our own because a search calls it for every proposal. With 200 points of 12 inputs a fit
+takes 0.17 s; scikit-learn takes 3.0 s for the same model. With 100 points it is 0.04 s against
+1.2 s (one busy CPU core).
 """
 
 import math
@@ -26,29 +27,34 @@ from scipy.optimize import minimize
 Array = NDArray[np.float64]
 
 JITTER = 1e-6
-ITERATIONS = 60
-"""At most, from the priors. Ten from where a fit to half of the points ended miss noise that half
-of them did not show: of four choices of `osa_detection` and errors with a noise of 0.2, the mean
-was as far from the truth as the errors were (0.22 of 60, in logarithms) in place of a third of
-that.
+"""Variance added to the diagonal for numerical stability."""
+MAX_ITERATIONS = 60
+"""Largest number of L-BFGS iterations, which start from the means of the priors.
+
+Fits that stopped after ten iterations from the result for half of the points missed noise that this
+half did not show. On four choices of `osa_detection`, with a noise of 0.2 on the errors, the mean
+was then as far from the truth as the errors were (0.22 in logarithms, 60 points) instead of a third
+of that.
 """
-SIGNAL, LINEAR, NOISE = (0.0, 1.0), (-1.0, 1.0), (-5.0, 1.5)
+SIGNAL_PRIOR, LINEAR_PRIOR, NOISE_PRIOR = (0.0, 1.0), (-1.0, 1.0), (-5.0, 1.5)
 """Prior mean and standard deviation of the logarithm of each variance."""
 LENGTH_SD, VALUE_SD = 0.5, 0.5
-"""Of groups half of what it first was: at 50 evaluations `known-cost` is better by .003 on
-Channel-Bench ResNet (40 seeds), by .005 with one training shown (24) and by .03 on the made-up
-error (24), worse by .01 on NAS-Bench-201 (40). Of values 1.0 was no better than 0.5 on
-NAS-Bench-201 (40).
+"""Prior standard deviation of the log length scales, of groups and of values.
+
+With 0.5 for groups instead of 1.0, `known-cost` after 50 evaluations is better by .003 on
+Channel-Bench ResNet (40 seeds), by .005 there with one training shown (24) and by .03 on the
+synthetic error (24), and worse by .01 on NAS-Bench-201 (40). For values, 1.0 was no better than 0.5
+on NAS-Bench-201 (40).
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """What the columns of the inputs are, (d,) each: the group, from 0 on, and the value that a
-    column stands for where several groups have the same ones, -1 where not.
+    """Group and value of each input column, (d,) each.
 
-    A column's length scale is that of its group times that of its value: which operations make a
-    difference is learned from all places where they may be.
+    `groups` count from 0. `values` says which value a column stands for if several groups share
+    their values, else -1. A column's length scale is that of its group times that of its value:
+    which operations make a difference is learned from all places where they can stand.
     """
 
     groups: NDArray[np.int64]
@@ -56,17 +62,18 @@ class Columns:
 
     @property
     def count(self) -> int:
-        """Groups."""
+        """Number of groups."""
         return int(self.groups.max()) + 1
 
     @cached_property
     def factors(self) -> Array:
-        """Which length scales make up each column's, (d, groups + values)."""
-        known = self.values[:, None] == np.arange(self.values.max() + 1)
-        return np.column_stack([self.groups[:, None] == np.arange(self.count), known]).astype(float)
+        """Matrix of 0 and 1: the length scales of each column, (d, groups + values)."""
+        of_groups = self.groups[:, None] == np.arange(self.count)
+        of_values = self.values[:, None] == np.arange(self.values.max() + 1)
+        return np.column_stack([of_groups, of_values]).astype(float)
 
-    def and_single(self, count: int) -> "Columns":
-        """With so many more, each a group of its own."""
+    def with_single_columns(self, count: int) -> "Columns":
+        """Return these and `count` more columns, each a group of its own."""
         return Columns(
             np.append(self.groups, self.count + np.arange(count)),
             np.append(self.values, np.full(count, -1)),
@@ -75,7 +82,7 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
-    """Logarithms: `lengths` of groups and of values, then the variances of the parts."""
+    """Logarithms of the length scales (groups, then values) and of the variances of the parts."""
 
     lengths: Array
     signal: float
@@ -83,8 +90,8 @@ class Hyperparameters:
     noise: float
 
     @classmethod
-    def of(cls, vector: Array) -> "Hyperparameters":
-        """From one vector: lengths, signal, linear, noise."""
+    def from_vector(cls, vector: Array) -> "Hyperparameters":
+        """Split one vector into lengths, signal, linear, noise."""
         return cls(
             lengths=vector[:-3],
             signal=float(vector[-3]),
@@ -94,22 +101,30 @@ class Hyperparameters:
 
 
 def prior(groups: int, values: int) -> tuple[Array, Array]:
-    """Means and standard deviations of the logarithms of all hyperparameters."""
-    lengths = [0.5 * math.log(groups)] * groups + [0.0] * values
-    means = [*lengths, SIGNAL[0], LINEAR[0], NOISE[0]]
-    deviations = [LENGTH_SD] * groups + [VALUE_SD] * values + [SIGNAL[1], LINEAR[1], NOISE[1]]
+    """Return means and standard deviations of the logarithms of all hyperparameters."""
+    variances = SIGNAL_PRIOR, LINEAR_PRIOR, NOISE_PRIOR
+    means = [
+        *[0.5 * math.log(groups)] * groups,
+        *[0.0] * values,
+        *(mean for mean, _ in variances),
+    ]
+    deviations = [
+        *[LENGTH_SD] * groups,
+        *[VALUE_SD] * values,
+        *(deviation for _, deviation in variances),
+    ]
     return np.array(means), np.array(deviations)
 
 
-def scaled(values: Array) -> tuple[Array, float, float]:
-    """The values with mean 0 and variance 1, and what was taken away: mean, deviation."""
+def standardized(values: Array) -> tuple[Array, float, float]:
+    """Return the values with mean 0 and variance 1, then the mean and deviation that they had."""
     mean, deviation = float(values.mean()), float(values.std())
     deviation = deviation or 1.0
     return (values - mean) / deviation, mean, deviation
 
 
 def squared_distances(first: Array, second: Array) -> Array:
-    """Between all rows of (n, d) and (m, d): (n, m)."""
+    """Return the squared distances (n, m) between all rows of (n, d) and (m, d)."""
     squares = first @ (-2 * second.T)
     squares += (first**2).sum(axis=1)[:, None]
     squares += (second**2).sum(axis=1)
@@ -117,7 +132,7 @@ def squared_distances(first: Array, second: Array) -> Array:
 
 
 def matern(squares: Array) -> tuple[Array, Array]:
-    """Matern-5/2 of squared distances; and what its derivative by them is -5/6 of."""
+    """Return the Matérn-5/2 kernel k of squared distances r², and g with dk/d(r²) = -5/6 g."""
     squares = squares * 5
     root = np.sqrt(squares)
     decay = np.exp(-root)
@@ -130,17 +145,20 @@ def matern(squares: Array) -> tuple[Array, Array]:
 
 
 def fit(inputs: Array, outputs: Array, columns: Columns) -> Hyperparameters:
-    """The most probable hyperparameters for (n, d) inputs with these columns, and (n,) outputs."""
+    """Return the most probable hyperparameters for (n, d) inputs with these columns and (n,)
+    outputs.
+    """
     count, factors = columns.count, columns.factors
     means, deviations = prior(count, factors.shape[1] - count)
-    target, _, _ = scaled(outputs)
+    target, _, _ = standardized(outputs)
     inner = inputs @ inputs.T / count
     identity = np.eye(len(inputs))
 
     def loss(vector: Array) -> tuple[float, Array]:
+        """Return the negative log posterior, up to a constant, and its gradient."""
         signal, linear, noise = np.exp(vector[-3:])
-        at = inputs * np.exp(-factors @ vector[:-3])
-        correlation, slope = matern(squared_distances(at, at))
+        scaled = inputs * np.exp(-factors @ vector[:-3])
+        correlation, slope = matern(squared_distances(scaled, scaled))
         covariance = signal * correlation + linear * inner + (noise + JITTER) * identity
         factor = cholesky(covariance, lower=True, check_finite=False)
         weights = cho_solve((factor, True), target, check_finite=False)
@@ -148,75 +166,77 @@ def fit(inputs: Array, outputs: Array, columns: Columns) -> Hyperparameters:
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
         outer = inverse - np.outer(weights, weights)  # d loss / d covariance, times 2
         pull = outer * slope * (-5 / 6 * signal)
-        moved = 2 * (
-            (at**2).T @ pull.sum(axis=1) - ((pull @ at) * at).sum(axis=0)
-        )  # sum of pull * (x - x')^2
-        away = (vector - means) / deviations
-        gradient = (
-            np.concatenate(
-                [
-                    -(moved @ factors),
-                    [
-                        0.5 * signal * (outer * correlation).sum(),
-                        0.5 * linear * (outer * inner).sum(),
-                        0.5 * noise * np.trace(outer),
-                    ],
-                ]
-            )
-            + away / deviations
-        )
-        value = 0.5 * target @ weights + np.log(np.diag(factor)).sum() + 0.5 * (away**2).sum()
+        # by_column[i] is the sum of pull * (x_i - x'_i)^2 over all pairs of points
+        by_column = 2 * ((scaled**2).T @ pull.sum(axis=1) - ((pull @ scaled) * scaled).sum(axis=0))
+        by_variance = [
+            0.5 * signal * (outer * correlation).sum(),
+            0.5 * linear * (outer * inner).sum(),
+            0.5 * noise * np.trace(outer),
+        ]
+        from_prior = (vector - means) / deviations
+        gradient = np.concatenate([-(by_column @ factors), by_variance]) + from_prior / deviations
+        value = 0.5 * target @ weights + np.log(np.diag(factor)).sum() + 0.5 * (from_prior**2).sum()
         return float(value), gradient
 
-    bounds = [(mean - 4 * sd, mean + 4 * sd) for mean, sd in zip(means, deviations, strict=True)]
-    found = minimize(
-        loss, means, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": ITERATIONS}
+    result = minimize(
+        loss,
+        means,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=list(zip(means - 4 * deviations, means + 4 * deviations, strict=True)),
+        options={"maxiter": MAX_ITERATIONS},
     )
-    return Hyperparameters.of(np.asarray(found.x))
+    return Hyperparameters.from_vector(np.asarray(result.x))
 
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianProcess:
-    """The posterior given (n, d) `inputs` and (n,) `outputs`; `unsure` is the variance that outputs
-    have besides the noise, of all or of each (n,).
+    """The posterior given (n, d) `inputs` and (n,) `outputs`.
+
+    `extra_variance` is the variance that outputs have besides the noise: one number, or one for
+    each output (n,).
     """
 
     inputs: Array
     outputs: Array
     columns: Columns
     hyperparameters: Hyperparameters
-    unsure: Array | float = 0.0
+    extra_variance: Array | float = 0.0
 
-    def also(self, inputs: Array, outputs: Array, unsure: Array | float = 0.0) -> "GaussianProcess":
-        """With more points (m, d) and (m,), and the same hyperparameters."""
+    def with_points(
+        self, inputs: Array, outputs: Array, extra_variance: Array | float = 0.0
+    ) -> "GaussianProcess":
+        """Return the posterior given (m, d) and (m,) more points, with the same hyperparameters."""
         variances = [
-            np.broadcast_to(each, len(points))
-            for each, points in ((self.unsure, self.outputs), (unsure, outputs))
+            np.broadcast_to(self.extra_variance, len(self.outputs)),
+            np.broadcast_to(extra_variance, len(outputs)),
         ]
         return replace(
             self,
             inputs=np.concatenate([self.inputs, inputs]),
             outputs=np.concatenate([self.outputs, outputs]),
-            unsure=np.concatenate(variances),
+            extra_variance=np.concatenate(variances),
         )
 
     @cached_property
     def _posterior(self) -> tuple[Array, Array, float, float]:
-        target, mean, deviation = scaled(self.outputs)
+        """Cholesky factor, weights, and the mean and deviation of the outputs."""
+        target, mean, deviation = standardized(self.outputs)
         noise = math.exp(self.hyperparameters.noise) + JITTER
         covariance = self._covariance(self.inputs, self.inputs)
-        covariance += (noise + self.unsure / deviation**2) * np.eye(len(target))
+        covariance += (noise + self.extra_variance / deviation**2) * np.eye(len(target))
         factor = cholesky(covariance, lower=True, check_finite=False)
         return factor, cho_solve((factor, True), target, check_finite=False), mean, deviation
 
     def mean(self, inputs: Array) -> Array:
-        """Posterior mean at (m, d) inputs, (m,): sooner than with its deviation."""
+        """Return the posterior mean at (m, d) inputs, (m,). This is faster than `predict`."""
         _, weights, mean, deviation = self._posterior
         return np.asarray(self._covariance(inputs, self.inputs) @ weights * deviation + mean)
 
     def predict(self, inputs: Array, *, noise: bool = False) -> tuple[Array, Array]:
-        """Posterior mean and standard deviation at (m, d) inputs: two of shape (m,). With `noise`
-        of what would be observed there.
+        """Return posterior mean and standard deviation at (m, d) inputs: two of shape (m,).
+
+        With `noise` the deviation is that of an observation, else that of the function.
         """
         factor, weights, mean, deviation = self._posterior
         covariance = self._covariance(inputs, self.inputs)
@@ -227,14 +247,14 @@ class GaussianProcess:
         return covariance @ weights * deviation + mean, np.sqrt(variance) * deviation
 
     def _covariance(self, first: Array, second: Array) -> Array:
-        known = self.hyperparameters
-        scale = np.exp(-self.columns.factors @ known.lengths)
+        parameters = self.hyperparameters
+        scale = np.exp(-self.columns.factors @ parameters.lengths)
         covariance, _ = matern(squared_distances(first * scale, second * scale))
-        covariance *= math.exp(known.signal)
-        covariance += first @ (math.exp(known.linear) / self.columns.count * second.T)
+        covariance *= math.exp(parameters.signal)
+        covariance += first @ (math.exp(parameters.linear) / self.columns.count * second.T)
         return covariance
 
     def _variance(self, inputs: Array) -> Array:
-        known = self.hyperparameters
-        linear = math.exp(known.linear) / self.columns.count
-        return np.asarray(math.exp(known.signal) + linear * (inputs**2).sum(axis=1))
+        signal = math.exp(self.hyperparameters.signal)
+        linear = math.exp(self.hyperparameters.linear) / self.columns.count
+        return np.asarray(signal + linear * (inputs**2).sum(axis=1))

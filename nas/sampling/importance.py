@@ -1,8 +1,8 @@
-"""How much each choice matters for a loss: PED-ANOVA (Watanabe et al., IJCAI 2023), as Optuna has
-it.
+"""Importance of each choice for a loss by PED-ANOVA (Watanabe et al., IJCAI 2023), as Optuna
+implements it.
 
-It asks how far the best tenth of the trials differ, choice by choice, from all of them, so it
-speaks of getting good networks and not of the average network.
+PED-ANOVA compares, choice by choice, the best tenth of the trials with all of them. Therefore it
+describes what makes good networks, and not the average network.
 """
 
 import warnings
@@ -12,41 +12,37 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 
 from nas.core.search_space import Choice, Params
-from nas.sampling.proposer import distribution
+from nas.sampling.proposer import distribution, position_or_value
 
 MIN_TRIALS = 20
-"""With fewer the best tenth is not two trials."""
+"""With fewer trials the best tenth holds less than two."""
 
 
 def importances(
     choices: Sequence[Choice], params: Sequence[Params], losses: Sequence[float]
 ) -> dict[str, float]:
-    """Each choice's share of the importance for these losses (smaller is better), the shares
-    summing to 1.
+    """Return each choice's share of the importance for these losses (smaller is better). The shares
+    sum to 1.
 
-    Empty where nothing can be said: with fewer than `MIN_TRIALS` trials, or where no choice makes a
-    difference.
+    The result is empty if there are fewer than `MIN_TRIALS` trials or no choice makes a difference.
     """
     open_choices = [choice for choice in choices if len(choice.values) > 1]
     if len(losses) < MIN_TRIALS or not open_choices or min(losses) == max(losses):
         return {}
-    study = optuna.create_study()
     distributions = {choice.name: distribution(choice) for choice in open_choices}
-    study.add_trials(
-        [
+    study = optuna.create_study()
+    for values, loss in zip(params, losses, strict=True):
+        study.add_trial(
             optuna.trial.create_trial(
                 value=loss,
                 distributions=distributions,
-                params={
-                    c.name: c.values.index(each[c.name]) if c.ordered else each[c.name]
-                    for c in open_choices
-                },
+                params={c.name: position_or_value(c, values[c.name]) for c in open_choices},
             )
-            for each, loss in zip(params, losses, strict=True)
-        ]
-    )
+        )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is marked experimental
-        found = PedAnovaImportanceEvaluator().evaluate(study)
-    total = sum(found.values())
-    return {name: share / total for name, share in found.items()} if total > 0 else {}
+        warnings.simplefilter("ignore")  # Optuna marks the evaluator as experimental
+        raw = PedAnovaImportanceEvaluator().evaluate(study)
+    total = sum(raw.values())
+    if total <= 0:
+        return {}
+    return {name: share / total for name, share in raw.items()}

@@ -1,15 +1,15 @@
-"""Expected hypervolume improvement of a candidate whose costs are known and whose log-error is
-Gaussian: exact.
+"""Exact expected hypervolume improvement of candidates whose costs are known and whose log-error is
+Gaussian.
 
-Above every point of the space of costs stands the least error e of the front members that reach it,
-the reference's where none does. A candidate of costs c whose error comes out as y adds, at each
-point of the box from c to the reference, max(e - y, 0). So the expectation is the integral of G(e)
-over that box, with G(x) = E[max(x - y, 0)]. The space falls into boxes of one e each, once for all
-candidates; what each shares with a candidate's box is a product.
+At every point of the cost space, let e be the smallest error of the front members that reach this
+point, and the reference error if none does. A candidate with costs c and error y adds max(e - y, 0)
+at each point of the box from c to the reference. The expected improvement is therefore the integral
+of G(e) over that box, with G(x) = E[max(x - y, 0)]. The cost space splits into boxes of constant e,
+once for all candidates. A candidate's share of each box is a product over the costs.
 
-Two costs: the front is inserted by increasing error into a staircase, which makes at most 2 K boxes
-of K members. Three: slabs along the last cost, with boxes that stay the same through several slabs
-joined.
+With two costs, front members are inserted by increasing error into a staircase, which makes at most
+2 K boxes for K members. With three costs, the space is cut into slabs along the last cost, and a
+box that stays the same through several slabs is kept as one.
 """
 
 from bisect import bisect_right, insort
@@ -21,17 +21,16 @@ from scipy.special import ndtr
 
 Array = NDArray[np.float64]
 Box = tuple[tuple[float, ...], tuple[float, ...], float]
-"""Lower and upper corner, and the error there."""
-AT_ONCE = 2048
-"""Boxes that all candidates are compared with in one array."""
+"""Lower corner, upper corner, and the error there."""
+BOXES_PER_BATCH = 2048
+"""Number of boxes that all candidates are compared with in one array."""
 
 
 def expected_shortfall(level: Array, mean: Array, deviation: Array) -> Array:
-    """E[max(level - y, 0)] for log(y) ~ N(mean, deviation**2), `level` positive; the arguments
-    broadcast.
+    """Return E[max(level - y, 0)] for log(y) ~ N(mean, deviation**2), with a positive `level`.
 
-    A European put's value where nothing is discounted: Black & Scholes, J. Political Economy 81,
-    1973.
+    The arguments broadcast. This is the value of a European put without discounting: Black &
+    Scholes, J. Political Economy 81, 1973.
     """
     z = (np.log(level) - mean) / deviation
     return level * ndtr(z) - np.exp(mean + deviation**2 / 2) * ndtr(z - deviation)  # type: ignore[no-any-return]
@@ -40,24 +39,23 @@ def expected_shortfall(level: Array, mean: Array, deviation: Array) -> Array:
 def expected_improvement(
     *, mean: Array, deviation: Array, costs: Array, front: Array, reference: Array
 ) -> Array:
-    """Of n candidates, shape (n,).
+    """Return the expected hypervolume improvement of n candidates, (n,).
 
-    `mean` and `deviation` (n,) of the logarithm of the error, `costs` (n, m); `front` (K, 1 + m),
-    error first, dominated points are no harm; `reference` (1 + m,). Errors are positive.
+    `mean` and `deviation` (n,) are those of the logarithm of the error, `costs` have the shape
+    (n, m), `front` (K, 1 + m) and `reference` (1 + m,) with the error first. Errors are positive.
+    Dominated points in `front` do no harm.
     """
     inside = front[(front < reference).all(axis=1)]
     members = [tuple(member) for member in inside[np.argsort(inside[:, 0], kind="stable")].tolist()]
-    most = expected_shortfall(reference[0], mean, deviation)
-    total = most * np.maximum(reference[1:] - costs, 0.0).prod(axis=1)
-    found = list(boxes(members, tuple(reference[1:].tolist())))
-    levels = np.array(sorted({level for _, _, level in found}))
-    less = most[:, None] - expected_shortfall(
-        levels, mean[:, None], deviation[:, None]
-    )  # by how much G falls there
-    for start in range(0, len(found), AT_ONCE):
-        low, high, level = (
-            np.array(part) for part in zip(*found[start : start + AT_ONCE], strict=True)
-        )
+    without_front = expected_shortfall(reference[0], mean, deviation)
+    total = without_front * np.maximum(reference[1:] - costs, 0.0).prod(axis=1)
+    reached = list(boxes(members, tuple(reference[1:].tolist())))
+    levels = np.array(sorted({level for _, _, level in reached}))
+    # How much smaller G is at each level than at the reference
+    less = without_front[:, None] - expected_shortfall(levels, mean[:, None], deviation[:, None])
+    for start in range(0, len(reached), BOXES_PER_BATCH):
+        batch = reached[start : start + BOXES_PER_BATCH]
+        low, high, level = (np.array(part) for part in zip(*batch, strict=True))
         shared = np.ones((len(costs), len(low)))
         for i in range(costs.shape[1]):
             shared *= np.maximum(high[:, i] - np.maximum(low[:, i], costs[:, [i]]), 0.0)
@@ -66,10 +64,10 @@ def expected_improvement(
 
 
 def boxes(members: list[tuple[float, ...]], reference: tuple[float, ...]) -> Iterator[Box]:
-    """Disjoint boxes that make up what the members reach of the space of 1 to 3 costs.
+    """Yield disjoint boxes that make up the region of 1 to 3 costs that the members reach.
 
-    Members are (error, cost, ...), by increasing error, each better than the reference, which is of
-    costs alone.
+    Members are (error, cost, ...), by increasing error, each better than the reference. The
+    reference has costs alone.
     """
     if len(reference) == 1:
         right = reference[0]
@@ -84,8 +82,9 @@ def boxes(members: list[tuple[float, ...]], reference: tuple[float, ...]) -> Ite
 
 
 def _staircase(members: list[tuple[float, ...]], reference: tuple[float, ...]) -> Iterator[Box]:
-    """What each member reaches and those before it do not: a box for each stair that it hides, and
-    one more.
+    """Yield the boxes that each member reaches and the members before it do not.
+
+    A member adds one box for each stair that it hides, and one more.
     """
     xs, ys = [-np.inf, reference[0]], [reference[1], -np.inf]  # x rises, y falls
     for error, x, y in members:
@@ -109,20 +108,25 @@ def _staircase(members: list[tuple[float, ...]], reference: tuple[float, ...]) -
 
 
 def _slabs(members: list[tuple[float, ...]], reference: tuple[float, ...]) -> Iterator[Box]:
-    """Of the space of three costs."""
+    """Yield the boxes of a space of three costs."""
     edges = sorted({member[-1] for member in members})
-    begun: dict[Box, float] = {}
+    open_boxes: dict[Box, float] = {}
     reaching: list[tuple[float, ...]] = []
     for low in edges:
         for error, *costs, last in members:
             if last == low:
                 insort(reaching, (error, *costs))
-        here = dict.fromkeys(_staircase(reaching, reference[:-1]), low)
-        yield from (_up(box, since, low) for box, since in begun.items() if box not in here)
-        begun = here | {box: since for box, since in begun.items() if box in here}
-    yield from (_up(box, low, reference[-1]) for box, low in begun.items())
+        current = dict.fromkeys(_staircase(reaching, reference[:-1]), low)
+        for box, since in open_boxes.items():
+            if box in current:
+                current[box] = since
+            else:
+                yield _raised(box, since, low)
+        open_boxes = current
+    for box, since in open_boxes.items():
+        yield _raised(box, since, reference[-1])
 
 
-def _up(box: Box, low: float, high: float) -> Box:
-    """With one more cost."""
+def _raised(box: Box, low: float, high: float) -> Box:
+    """Return the box with `low` and `high` as one more cost."""
     return (*box[0], low), (*box[1], high), box[2]

@@ -1,20 +1,26 @@
-"""The sampler `known-cost`: training is what a search pays for, and every cost of a network is
-known before it.
+"""The sampler `known-cost`, which uses that all costs of a network are known before it is trained.
 
-One proposal: a pool of random networks and of mutants of the front; their counts by arithmetic and
-their other costs as predicted from what was measured; the limits; a Gaussian process on the
-logarithm of the validation error; the network with the largest expected hypervolume improvement,
-which is exact because nothing but the error is uncertain. Running trials count as if they had ended
-at their posterior mean, trials that were stopped at a rung as noisier ones at what would have
-become of them. Until there are errors to learn from, a random network that is within the limits, or
-is predicted to be, and whose costs are better than the references: others gain nothing.
+One proposal takes these steps:
 
-Once a network is measured it is passed over where at these costs another one promises twice as
-much.
+1. Candidates are random networks and mutants of the front.
+2. Their costs are counted by arithmetic, or predicted from the networks measured so far. Candidates
+   over a limit are dropped.
+3. A Gaussian process predicts the logarithm of the validation error. Running trials are imputed at
+   their posterior mean. Trials stopped at a rung are extrapolated to the last rung and get a larger
+   noise variance.
+4. The candidate with the largest expected hypervolume improvement is proposed. This expectation is
+   exact, because only the error is uncertain.
 
-The first trials are those of `random` with the same seed, as far as they are within both. A study
-without a cost, or without the error, mutates its front instead. A proposal is a function of the
-trials and the seed: fits are remembered only by the very data that they were made of.
+While there are too few errors to fit a model, a random network is proposed that is within the
+limits, or predicted to be, and whose costs are better than the references: other networks cannot
+increase the hypervolume. The first trials are those of `random` with the same seed, except for
+networks that break one of these conditions.
+
+A network is skipped once it is measured if another one has at least twice its expected improvement
+at these costs. A study without a cost, or without the error, uses `mutate_front` instead.
+
+A proposal is a function of the trials and the seed, because fits are cached by the data that they
+were made from.
 """
 
 import math
@@ -28,118 +34,131 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.dominance import ranks
-from nas.core.study import Direction
+from nas.core.study import Direction, Objective
 from nas.sampling.gaussian_process import GaussianProcess
 from nas.sampling.improvement import expected_improvement
 from nas.sampling.mutation import MutateFront, first_new, mutants, vectors_of
 from nas.sampling.problem import CURVE, FIGURES, TRAINED, InformedSampler, Problem, Vectors
-from nas.sampling.surrogate import (
-    ENOUGH,
-    encoder,
-    posterior,
-)
+from nas.sampling.surrogate import MIN_POINTS, encoder, posterior
 
 Array = NDArray[np.float64]
 
-MEMBERS, NEIGHBOURS, NEAR, FRESH = 60, 40, 400, 50
-"""Mutants of each of the newest front members, the same ones as long as it is one, so that their
-counts are remembered; of all of them together; and new ones of any member for each proposal.
+INITIAL_TRIALS = 6
+"""Random trials before the model proposes.
+
+With four, the fifth trial was worse than random search on three of fourteen benchmark problems (48
+to 160 seeds each). With five, the sixth was worse by .007 on NAS-Bench-201's CIFAR-100. With six,
+the seventh is not worse (300 seeds), and from the 25th trial on the number makes no difference.
+Initial trials spread over the costs were better on two problems and worse than random search on two
+(16 seeds).
 """
-NEAREST = 10
-"""Networks that break the limits least, of which mutants are candidates while too few were
-trained.
+INITIAL_CANDIDATES = 200
+"""Random candidates of a proposal without a model."""
+MAX_MUTATED_MEMBERS = 60
+"""Front members, the newest ones, whose cached mutants are candidates."""
+MUTANTS_PER_MEMBER = 40
+"""Mutants of each of these members. They stay the same, so that their counts are cached."""
+MAX_CACHED_MUTANTS = 400
+"""Candidates drawn from the mutants of all these members together."""
+NEW_MUTANTS = 50
+"""Candidates that are mutated for one proposal from random members of the front."""
+MAX_NEAREST_NETWORKS = 10
+"""Networks closest to keeping the limits, whose mutants are candidates without a model."""
+MIN_NOISE_SHARE = 0.05
+"""Estimated share of noise in the variance of the log-errors above which the front is computed from
+posterior means.
+
+With 50 trainings the estimate is .08 to .15 on Channel-Bench ResNet with one training shown, .02 to
+.05 there with the mean of the trainings, and at most .01 on six other tables, except for one .09
+(six seeds each).
 """
-FIRST = 6
-"""Random trials before the model proposes. With four the fifth was worse than random on three of
-fourteen landscapes (48 to 160 seeds each), with five the sixth by .007 on NAS-Bench-201's
-CIFAR-100, with six the seventh is not (300); from the 25th on it makes no difference. Spread over
-the costs instead they were better on two landscapes and worse than random on two (16).
+MAX_COST_POINTS = 200
+"""Most points of the model of a cost. Costs scatter little, and the newest networks are the most
+similar to the next one.
 """
-NOISY = 0.05
-"""Share of the variance of the log-errors that is noise, as estimated, above which the front is of
-posterior means. With 50 trainings it is .08 to .15 on Channel-Bench ResNet with one training shown,
-.02 to .05 there with their mean, and on six other tables at most .01, but once .09 (six seeds
-each).
+MAX_STOPPED_POINTS = 200
+"""Most stopped trials in the model of the error, the newest ones, for the same reason as
+`MAX_MODEL_POINTS`.
 """
-NEWEST = 200
-"""The model of a cost rests on at most so many: costs scatter little, and the newest networks are
-most like the next one.
+MAX_MODEL_POINTS = 1000
+"""Most complete trials in the model of the error: the front's, then the newest. The time of a fit
+grows with their cube.
 """
-MOST = 1000
-"""The model of the error rests on at most so many: the front's and the newest. Its time grows with
-their cube.
+MIN_RELATIVE_GAIN = 0.5
+"""A measured network is skipped if its expected gain is below this share of the best other
+candidate's. docs/samplers.md has the effect.
 """
-WORTH, TRIES, FEWEST = 0.5, 2, 100
-"""A network is passed over, once it is measured, for less than `WORTH` of the best other
-candidate's gain, at most `TRIES` times in a row, and where so many others are left. See
-docs/samplers.md for what it brings.
-"""
-SMALLEST = 1e-4
-"""Of errors, before their logarithm is taken."""
-NARROWEST = 1e-3
-"""Of the errors from the best to the reference as a share of the reference, where nothing is better
-than that.
-"""
+MAX_CONSECUTIVE_SKIPS = 2
+"""No network is skipped after this many trials in a row that ended untrained."""
+MIN_OTHER_CANDIDATES = 100
+"""No network is skipped if there are this many other candidates or fewer."""
+MIN_ERROR = 1e-4
+"""Smallest error that the logarithm is taken of."""
+MIN_RELATIVE_RANGE = 1e-3
+"""Smallest range from the best error to the reference, as a share of the reference."""
 
 
 @lru_cache(maxsize=10_000)
-def _neighbours(problem: Problem, member: tuple[int, ...]) -> Vectors:
-    return mutants(problem, np.array([member]), NEIGHBOURS, np.random.default_rng(member))
+def _mutants_of(problem: Problem, member: tuple[int, ...]) -> Vectors:
+    return mutants(problem, np.array([member]), MUTANTS_PER_MEMBER, np.random.default_rng(member))
 
 
 class KnownCost(InformedSampler):
-    """Expected hypervolume improvement where all costs are known."""
+    """Maximise the expected hypervolume improvement with known costs."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self._seed = seed
 
     def propose(self, trials: Sequence[FrozenTrial]) -> Vectors:
-        """One network (d,)."""
+        """Return one network (d,)."""
         problem = self.problem
         if self._mutates:
             other = MutateFront(self._seed)
             other.problem = problem
             return other.propose(trials)
-        known = _Knowledge(problem, trials)
-        if known.enough:
-            candidates = known.best(known.pool(self.rng))
+        history = _History(problem, trials)
+        if history.has_models:
+            candidates = history.ranked(history.candidates(self.rng))
         else:
-            candidates = known.allowed(
-                np.concatenate([[self._uniform()], problem.random(200, self.rng)]), self.rng
+            random = problem.random(INITIAL_CANDIDATES, self.rng)
+            candidates = history.ordered_by_costs(
+                np.concatenate([[self._uniform()], random]), self.rng
             )
-        found = first_new(problem, candidates, known.vectors)
-        return problem.random(1, self.rng)[0] if found is None else found
+        new = first_new(problem, candidates, history.vectors)
+        return problem.random(1, self.rng)[0] if new is None else new
 
     def skips(
         self, trials: Sequence[FrozenTrial], network: Vectors, costs: Mapping[str, float]
     ) -> bool:
-        """Where the gain that is expected of it is below `WORTH` of the best other candidate's,
-        unless `TRIES` in a row were not trained already, or few others are left.
+        """Return whether the network's expected gain is below `MIN_RELATIVE_GAIN` of the best other
+        candidate's.
+
+        No network is skipped whose costs were all counted, after `MAX_CONSECUTIVE_SKIPS`, or with
+        only `MIN_OTHER_CANDIDATES` left.
         """
-        wanted = {o.metric for o in self.problem.objectives} - {TRAINED}
-        if (
-            self._mutates
-            or not wanted <= costs.keys()
-            or wanted <= self.problem.counted(network[None]).keys()
-        ):
+        metrics = {o.metric for o in self.problem.objectives} - {TRAINED}
+        if self._mutates or not metrics <= costs.keys():
             return False
-        known = _Knowledge(self.problem, trials)
-        if not known.enough or known.untrained_in_a_row >= TRIES:
+        if metrics <= self.problem.counted(network[None]).keys():
             return False
-        others = known.pool(self.rng)
-        return len(others) > FEWEST and known.gain(network, costs) < WORTH * known.most(
-            others, besides=network
-        )
+        history = _History(self.problem, trials)
+        if not history.has_models or history.consecutive_untrained >= MAX_CONSECUTIVE_SKIPS:
+            return False
+        others = history.candidates(self.rng)
+        if len(others) <= MIN_OTHER_CANDIDATES:
+            return False
+        best_gain = history.best_gain(others, besides=network)
+        return history.gain(network, costs) < MIN_RELATIVE_GAIN * best_gain
 
     @property
     def _mutates(self) -> bool:
-        """Whether there is no error, or no cost, to make anything of."""
-        metrics = {o.metric: o.direction for o in self.problem.objectives}
-        return len(metrics) == 1 or metrics.get(TRAINED) is not Direction.MINIMIZE
+        """True if the study lacks the error or a cost, so that the front is mutated instead."""
+        directions = {o.metric: o.direction for o in self.problem.objectives}
+        return len(directions) == 1 or directions.get(TRAINED) is not Direction.MINIMIZE
 
     def _uniform(self) -> tuple[int, ...]:
-        """What `random` proposes."""
+        """Return the network that `random` proposes."""
         other = RandomSampler(self._seed)
         return self.problem.vector(
             {
@@ -149,8 +168,8 @@ class KnownCost(InformedSampler):
         )
 
 
-class _Knowledge:
-    """What the trials say about this problem."""
+class _History:
+    """The trials of a problem, and the models fitted to them."""
 
     def __init__(self, problem: Problem, trials: Sequence[FrozenTrial]) -> None:
         self.problem = problem
@@ -160,8 +179,10 @@ class _Knowledge:
         self._costs = [o for o in problem.objectives if o.metric != TRAINED]
         self._error = next(o for o in problem.objectives if o.metric == TRAINED)
         self._figures = [self._figures_of(trial) for trial in trials]
-        distinct = {tuple(v): i for i, v in reversed(list(enumerate(self.vectors.tolist())))}
-        self._first = sorted(distinct.values())
+        first_trials: dict[tuple[int, ...], int] = {}
+        for i, vector in enumerate(self.vectors.tolist()):
+            first_trials.setdefault(tuple(vector), i)
+        self._distinct = sorted(first_trials.values())
 
     def _figures_of(self, trial: FrozenTrial) -> dict[str, float]:
         if trial.state is TrialState.COMPLETE:
@@ -169,101 +190,102 @@ class _Knowledge:
         measured: dict[str, float] = trial.user_attrs.get(FIGURES, {})
         return {name: value for name, value in measured.items() if name != TRAINED}
 
-    def _with(self, metric: str) -> list[int]:
-        """The trials that have a figure of this metric, one for each network."""
-        return [i for i in self._first if metric in self._figures[i]]
+    def _trials_with(self, metric: str) -> list[int]:
+        """Return the trials that have a figure of this metric, one for each network."""
+        return [i for i in self._distinct if metric in self._figures[i]]
 
     @cached_property
     def _running(self) -> list[int]:
-        return [i for i in self._first if self._trials[i].state is TrialState.RUNNING]
+        return [i for i in self._distinct if self._trials[i].state is TrialState.RUNNING]
 
     @cached_property
-    def _counted(self) -> set[str]:
+    def _counted_metrics(self) -> set[str]:
         return set(self.problem.counted(self.problem.sample[:1]))
 
     @property
-    def enough(self) -> bool:
-        """Whether the first trials are over and all models can be made."""
-        needed = [TRAINED, *(o.metric for o in self._costs)]
-        return len(self._first) >= FIRST and all(map(self._can_tell, needed))
+    def has_models(self) -> bool:
+        """True if the initial trials are over and all models can be fitted."""
+        metrics = [TRAINED, *(o.metric for o in self._costs)]
+        return len(self._distinct) >= INITIAL_TRIALS and all(map(self._is_predictable, metrics))
 
-    def _can_tell(self, metric: str) -> bool:
-        """Whether there is a model of this metric, or it needs none."""
-        return metric in self._counted or len(self._with(metric)) >= ENOUGH
+    def _is_predictable(self, metric: str) -> bool:
+        """Return whether this metric is counted, or has enough points for a model."""
+        return metric in self._counted_metrics or len(self._trials_with(metric)) >= MIN_POINTS
 
-    def allowed(self, candidates: Vectors, rng: np.random.Generator) -> Vectors:
-        """The candidates by how much they break the limits as far as that can be told, then those
-        first that a reference leaves something to gain, otherwise as they are; after the first
-        trials also mutants of the networks that broke the limits least.
+    def ordered_by_costs(self, candidates: Vectors, rng: np.random.Generator) -> Vectors:
+        """Order the candidates by how far they break the limits, then those first whose costs are
+        better than the references. Ties keep their order.
+
+        After the initial trials, mutants of the networks closest to keeping the limits are added,
+        and predicted costs count beside counted ones.
         """
-        costs = self.problem.counted(candidates)
-        if len(self._first) >= FIRST:
-            candidates = np.concatenate([candidates, self._near_the_limits(rng)])
+        if len(self._distinct) >= INITIAL_TRIALS:
+            candidates = np.concatenate([candidates, self._mutants_near_limits(rng)])
             costs = self._cost_values(candidates)
-        order = np.lexsort((self._beyond_reference(costs), self._violations(costs)))
+        else:
+            costs = self.problem.counted(candidates)
+        order = np.lexsort((self._misses_reference(costs), self._violations(costs)))
         return candidates[order] if costs else candidates
 
-    def _near_the_limits(self, rng: np.random.Generator) -> Vectors:
-        measured = [
-            i for i in self._first if all(o.metric in self._figures[i] for o in self._costs)
-        ]
+    def _mutants_near_limits(self, rng: np.random.Generator) -> Vectors:
+        metrics = {o.metric for o in self._costs}
+        measured = [i for i in self._distinct if metrics <= self._figures[i].keys()]
         if not measured:
             return self.problem.sample[:0]
-        over = self._violations(
-            {
-                o.metric: np.array([self._figures[i][o.metric] for i in measured])
-                for o in self._costs
-            }
+        violations = self._violations(
+            {metric: np.array([self._figures[i][metric] for i in measured]) for metric in metrics}
         )
-        nearest = over.argsort(kind="stable")[:NEAREST]
-        return mutants(self.problem, self.vectors[measured][nearest], FRESH, rng)
+        nearest = violations.argsort(kind="stable")[:MAX_NEAREST_NETWORKS]
+        return mutants(self.problem, self.vectors[measured][nearest], NEW_MUTANTS, rng)
 
     def _violations(self, costs: dict[str, Array]) -> Array:
-        """By how much each network breaks the limits of these costs, (n,), as shares of them."""
+        """Return how far each network is over the limits, as a sum of shares of them, (n,)."""
         total = np.zeros(max(map(len, costs.values()), default=0))
         for objective in self._costs:
             if objective.limit is not None and objective.metric in costs:
-                beyond = [objective.violation(float(value)) for value in costs[objective.metric]]
-                total += np.array(beyond)
+                values = costs[objective.metric].tolist()
+                total += np.array([objective.violation(value) for value in values])
         return total
 
-    def _beyond_reference(self, costs: dict[str, Array]) -> NDArray[np.bool_]:
-        """Whether one of these costs of each network is beyond its reference, (n,)."""
-        beyond = np.zeros(max(map(len, costs.values()), default=0), dtype=bool)
+    def _misses_reference(self, costs: dict[str, Array]) -> NDArray[np.bool_]:
+        """Return which networks have a cost that is no better than its reference, (n,)."""
+        misses = np.zeros(max(map(len, costs.values()), default=0), dtype=bool)
         for objective in self._costs:
             if objective.reference is not None and objective.metric in costs:
                 worst = objective.loss(objective.reference)
-                beyond |= np.array(
-                    [objective.loss(float(value)) >= worst for value in costs[objective.metric]]
-                )
-        return beyond
+                values = costs[objective.metric].tolist()
+                misses |= np.array([objective.loss(value) >= worst for value in values])
+        return misses
 
     def _cost_values(self, vectors: Vectors) -> dict[str, Array]:
-        """The costs of these networks in the metrics' units, as far as they can be told: counted,
-        or predicted from what was measured.
-        """
-        known = self.problem.counted(vectors)
-        return {
-            o.metric: known[o.metric] if o.metric in known else self._predicted(o.metric, vectors)
-            for o in self._costs
-            if self._can_tell(o.metric)
-        }
+        """Return the costs of these networks in the metrics' units, counted or predicted.
 
-    def _predicted(self, metric: str, vectors: Vectors) -> Array:
-        return np.exp(self._model_of(metric).mean(self.encode(vectors)))
+        Costs that can be neither counted nor predicted are left out.
+        """
+        counts = self.problem.counted(vectors)
+        costs = {}
+        for objective in self._costs:
+            metric = objective.metric
+            if metric in counts:
+                costs[metric] = counts[metric]
+            elif self._is_predictable(metric):
+                costs[metric] = np.exp(self._cost_model(metric).mean(self.encode(vectors)))
+        return costs
 
     @lru_cache(maxsize=8)  # noqa: B019 - lives as long as one proposal
-    def _model_of(self, metric: str) -> GaussianProcess:
-        measured = self._with(metric)
+    def _cost_model(self, metric: str) -> GaussianProcess:
+        """Fit the model of the logarithm of a measured cost."""
+        measured = self._trials_with(metric)
         values = np.array([self._figures[i][metric] for i in measured])
         return posterior(
             self.encode(self.vectors[measured]),
             np.log(np.maximum(values, values.max() * 1e-9)),
             self.encode.columns,
-            slice(-NEWEST, None),
+            slice(-MAX_COST_POINTS, None),
         )
 
     def _losses(self, costs: dict[str, Array]) -> Array:
+        """Return the costs as losses, a column for each objective in order."""
         return np.column_stack(
             [
                 costs[o.metric] if o.direction is Direction.MINIMIZE else -costs[o.metric]
@@ -273,217 +295,235 @@ class _Knowledge:
 
     @cached_property
     def _observed(self) -> tuple[list[int], Array, Array]:
-        """Finished trials, their log-errors, and the losses of their costs."""
-        done = self._with(TRAINED)
-        errors = np.log([max(self._figures[i][TRAINED], SMALLEST) for i in done])
-        costs = np.array([[o.loss(self._figures[i][o.metric]) for o in self._costs] for i in done])
-        return done, errors, costs
+        """Complete trials, their log-errors, and the losses of their costs."""
+        complete = self._trials_with(TRAINED)
+        errors = np.log([max(self._figures[i][TRAINED], MIN_ERROR) for i in complete])
+        losses = [[o.loss(self._figures[i][o.metric]) for o in self._costs] for i in complete]
+        return complete, errors, np.array(losses)
 
     @cached_property
     def reference(self) -> Array:
-        """Log-error, then the costs' losses: the user's, or a tenth beyond the front where there is
-        none.
+        """Log-error and cost losses of the reference point.
+
+        Coordinates that the study lacks lie a tenth of the front's range beyond the front.
         """
         _, errors, costs = self._observed
         points = np.column_stack([errors, costs])
         front = points[ranks(points) == 0]
         low, high = front.min(axis=0), front.max(axis=0)
-        own = high + 0.1 * (high - low)
-        for i, objective in enumerate((self._error, *self._costs)):
-            given = [
-                objective.loss(v) for v in (objective.reference, objective.limit) if v is not None
-            ]
-            if given:
-                own[i] = min(given) if i else np.log(max(*given, SMALLEST))
-        return np.asarray(own)
+        reference = high + 0.1 * (high - low)
+        if bounds := _bounds(self._error):
+            reference[0] = np.log(max(*bounds, MIN_ERROR))
+        for i, objective in enumerate(self._costs, start=1):
+            if bounds := _bounds(objective):
+                reference[i] = min(bounds)
+        return np.asarray(reference)
+
+    @property
+    def _is_noisy(self) -> bool:
+        """True if one training is too uncertain to be taken as it is."""
+        return math.exp(self._model.hyperparameters.noise) > MIN_NOISE_SHARE
 
     @cached_property
     def _model(self) -> GaussianProcess:
-        """Of the log-error; running trials make it surer, not better."""
-        encode = self.encode
-        done, errors, costs = self._observed
-        stopped, guesses, variances = self._stopped
-        told = _compressed(np.concatenate([errors, guesses]), float(self.reference[0]))
-        process = posterior(
-            encode(self.vectors[done]), told[: len(done)], encode.columns, _telling(errors, costs)
+        """Model of the log-error.
+
+        Running trials are points at their posterior mean. They make the model more certain, but
+        leave its mean as it is.
+        """
+        encode, vectors = self.encode, self.vectors
+        complete, errors, costs = self._observed
+        stopped, extrapolated, variances = self._stopped
+        outputs = _compressed(np.concatenate([errors, extrapolated]), float(self.reference[0]))
+        model = posterior(
+            encode(vectors[complete]),
+            outputs[: len(complete)],
+            encode.columns,
+            _model_points(errors, costs),
         )
         if stopped:
-            process = process.also(encode(self.vectors[stopped]), told[len(done) :], variances)
+            model = model.with_points(encode(vectors[stopped]), outputs[len(complete) :], variances)
         if self._running:
-            waiting = encode(self.vectors[self._running])
-            process = process.also(waiting, process.mean(waiting))
-        return process
-
-    @property
-    def _noisy(self) -> bool:
-        """Whether what one training gives is too uncertain to be taken as it is."""
-        return math.exp(self._model.hyperparameters.noise) > NOISY
+            inputs = encode(vectors[self._running])
+            model = model.with_points(inputs, model.mean(inputs))
+        return model
 
     @cached_property
     def _stopped(self) -> tuple[list[int], Array, Array]:
-        """Trials that were stopped at a rung, their log-errors as they would have become, and the
+        """Trials stopped at a rung, their log-errors extrapolated to the last rung, and the
         variances of these.
 
-        From that rung to the last one it would have changed as it did for those that reached both,
-        give or take their scatter. The newest ones alone, as the time of the model grows with the
-        cube of its points.
+        The log-error is assumed to change from that rung to the last as it did, on average, for the
+        trials that reached both. The variance is that of these changes.
         """
         curves = {
-            i: np.log(np.maximum(curve, SMALLEST))
-            for i in self._first
+            i: np.log(np.maximum(curve, MIN_ERROR))
+            for i in self._distinct
             if (curve := self._trials[i].user_attrs.get(CURVE))
         }
-        stopped = [i for i in curves if self._trials[i].state is TrialState.PRUNED][-NEWEST:]
-        whole = [curves[i] for i in self._with(TRAINED) if i in curves] if stopped else []
-        found: list[tuple[int, float, float]] = []
+        stopped = [i for i in curves if self._trials[i].state is TrialState.PRUNED]
+        stopped = stopped[-MAX_STOPPED_POINTS:]
+        complete = [curves[i] for i in self._trials_with(TRAINED) if i in curves]
+        extrapolated: list[tuple[int, float, float]] = []
         for rungs in {len(curves[i]) for i in stopped}:
             changes = np.array(
-                [curve[-1] - curve[rungs - 1] for curve in whole if len(curve) > rungs]
+                [curve[-1] - curve[rungs - 1] for curve in complete if len(curve) > rungs]
             )
-            if len(changes) >= ENOUGH:
-                found += [
-                    (i, curves[i][-1] + changes.mean(), changes.var(ddof=1))
-                    for i in stopped
-                    if len(curves[i]) == rungs
+            if len(changes) >= MIN_POINTS:
+                mean, variance = changes.mean(), changes.var(ddof=1)
+                extrapolated += [
+                    (i, curves[i][-1] + mean, variance) for i in stopped if len(curves[i]) == rungs
                 ]
-        numbers, *told = zip(*sorted(found), strict=True) if found else ((), (), ())
-        return list(numbers), np.array(told[0]), np.array(told[1])
+        extrapolated.sort()
+        return (
+            [i for i, _, _ in extrapolated],
+            np.array([error for _, error, _ in extrapolated]),
+            np.array([variance for _, _, variance in extrapolated]),
+        )
 
     @cached_property
     def front(self) -> tuple[Vectors, Array]:
-        """The networks of the front and their losses; a running one's error is the posterior mean,
-        and where trainings are noisy so is every one's.
+        """Networks of the front and their losses.
+
+        The error of a running trial is the posterior mean. If trainings are noisy, so is the error
+        of every trial.
         """
-        done, error, costs = self._observed
-        if self._noisy:
-            error = self._model.mean(self.encode(self.vectors[done]))
+        complete, errors, costs = self._observed
+        if self._is_noisy:
+            errors = self._model.mean(self.encode(self.vectors[complete]))
         if self._running:
-            waiting = self.vectors[self._running]
-            costs = np.concatenate([costs, self._losses(self._cost_values(waiting))])
-            error = np.concatenate([error, self._model.mean(self.encode(waiting))])
-        vectors = self.vectors[[*done, *self._running]]
-        points = np.column_stack([error, costs])
+            running = self.vectors[self._running]
+            costs = np.concatenate([costs, self._losses(self._cost_values(running))])
+            errors = np.concatenate([errors, self._model.mean(self.encode(running))])
+        vectors = self.vectors[[*complete, *self._running]]
+        points = np.column_stack([errors, costs])
         inside = (points < self.reference).all(axis=1)
-        kept = inside if inside.any() else np.ones(len(points), dtype=bool)
-        best = ranks(points[kept]) == 0
-        return vectors[kept][best], points[kept][best]
+        if inside.any():
+            vectors, points = vectors[inside], points[inside]
+        on_front = ranks(points) == 0
+        return vectors[on_front], points[on_front]
 
     @property
-    def untrained_in_a_row(self) -> int:
-        """How many of the last trials that ended did so before any training."""
+    def consecutive_untrained(self) -> int:
+        """Number of trials, counted back from the last that ended, that ended before training."""
         ended = (trial for trial in reversed(self._trials) if trial.state is not TrialState.RUNNING)
-        return len(
-            list(
-                takewhile(
-                    lambda t: t.state is TrialState.PRUNED and CURVE not in t.user_attrs, ended
-                )
-            )
-        )
+        return sum(1 for _ in takewhile(_ended_untrained, ended))
 
-    def pool(self, rng: np.random.Generator) -> Vectors:
-        """Random networks and mutants of the front, without those that were tried."""
-        members = self.front[0]
-        around = np.concatenate(
-            [_neighbours(self.problem, tuple(member)) for member in members[-MEMBERS:].tolist()]
-        )
-        near = rng.permutation(around)[:NEAR]
-        candidates = np.concatenate(
-            [self.problem.sample, near, mutants(self.problem, members, FRESH, rng)]
-        )
-        candidates = np.unique(candidates, axis=0)
+    def candidates(self, rng: np.random.Generator) -> Vectors:
+        """Return random networks and mutants of the front, without those that were tried."""
+        members, _ = self.front
+        newest = members[-MAX_MUTATED_MEMBERS:].tolist()
+        cached = np.concatenate([_mutants_of(self.problem, tuple(member)) for member in newest])
+        parts = [
+            self.problem.sample,
+            rng.permutation(cached)[:MAX_CACHED_MUTANTS],
+            mutants(self.problem, members, NEW_MUTANTS, rng),
+        ]
+        networks = np.unique(np.concatenate(parts), axis=0)
         tried = set(map(tuple, self.vectors.tolist()))
-        fresh = candidates[[tuple(candidate) not in tried for candidate in candidates.tolist()]]
-        return fresh if len(fresh) else candidates
+        untried = networks[[tuple(network) not in tried for network in networks.tolist()]]
+        return untried if len(untried) else networks
 
-    def best(self, candidates: Vectors) -> Vectors:
-        """The candidates within the limits, best first; the least violating first where none is
-        within.
+    def ranked(self, candidates: Vectors) -> Vectors:
+        """Return the candidates within the limits by expected gain, best first.
+
+        If no candidate is within the limits, all are returned, the least violating first.
         """
         costs = self._cost_values(candidates)
-        over = self._violations(costs)
-        if not (over == 0).any():
-            return candidates[over.argsort(kind="stable")]
-        candidates, losses = candidates[over == 0], self._losses(costs)[over == 0]
-        order = self._ranked(self._model, self.encode(candidates), losses)
-        return candidates[order]
+        violations = self._violations(costs)
+        within = violations == 0
+        if not within.any():
+            return candidates[violations.argsort(kind="stable")]
+        return self._by_gain(candidates[within], self._losses(costs)[within])
 
     def gain(self, network: Vectors, costs: Mapping[str, float]) -> float:
-        """What is expected of this network (d,) of these costs."""
+        """Return the expected gain of this network (d,) with these costs."""
         losses = self._losses({o.metric: np.array([costs[o.metric]]) for o in self._costs})
-        return float(self._gains(self._model, self.encode(network[None]), losses)[1][0])
+        _, gains = self._gains(self.encode(network[None]), losses)
+        return float(gains[0])
 
-    def most(self, candidates: Vectors, besides: Vectors) -> float:
-        """The most that is expected of any candidate within the limits, 0 where there is none; of
-        networks, however they are spelled, that were neither tried nor are `besides` (d,).
+    def best_gain(self, candidates: Vectors, besides: Vectors) -> float:
+        """Return the largest expected gain of a candidate within the limits, 0 if there is none.
+
+        Candidates that encode the same network as a trial or as `besides` (d,) do not count.
         """
         costs = self._cost_values(candidates)
         within = self._violations(costs) == 0
         if not within.any():
             return 0.0
-        candidates, losses = candidates[within], self._losses(costs)[within]
-        order = self._ranked(self._model, self.encode(candidates), losses)
-        found = first_new(
-            self.problem, candidates[order], np.concatenate([self.vectors, besides[None]])
-        )
-        return (
-            0.0
-            if found is None
-            else self.gain(
-                found,
-                {name: float(cost[0]) for name, cost in self._cost_values(found[None]).items()},
-            )
-        )
+        networks = self._by_gain(candidates[within], self._losses(costs)[within])
+        best = first_new(self.problem, networks, np.concatenate([self.vectors, besides[None]]))
+        if best is None:
+            return 0.0
+        predicted = self._cost_values(best[None])
+        return self.gain(best, {metric: float(cost[0]) for metric, cost in predicted.items()})
 
-    def _ranked(self, model: GaussianProcess, inputs: Array, losses: Array) -> NDArray[np.int64]:
-        """The order of these networks by expected gain, best first."""
-        mean, gain = self._gains(model, inputs, losses)
-        return np.lexsort((mean, -gain))
-
-    def _gains(self, model: GaussianProcess, inputs: Array, losses: Array) -> tuple[Array, Array]:
-        """The means of the log-errors, and the expected gains in hypervolume: of errors as they
-        would be observed, unless the front is of posterior means.
+    def _by_gain(self, networks: Vectors, losses: Array) -> Vectors:
+        """Return these networks by expected gain, best first, and those with equal gains by
+        predicted error.
         """
-        mean, deviation = model.predict(inputs, noise=not self._noisy)
-        return mean, expected_improvement(
-            mean=mean,
-            deviation=deviation,
+        means, gains = self._gains(self.encode(networks), losses)
+        return networks[np.lexsort((means, -gains))]
+
+    def _gains(self, inputs: Array, losses: Array) -> tuple[Array, Array]:
+        """Return the means of the log-errors and the expected gains in hypervolume, (n,) each.
+
+        The gains are those of observed errors, with noise, unless the front is computed from
+        posterior means.
+        """
+        means, deviations = self._model.predict(inputs, noise=not self._is_noisy)
+        gains = expected_improvement(
+            mean=means,
+            deviation=deviations,
             costs=losses,
-            front=_plain(self.front[1]),
-            reference=_plain(self.reference),
+            front=_with_errors(self.front[1]),
+            reference=_with_errors(self.reference),
         )
+        return means, gains
 
 
-def _plain(points: Array) -> Array:
-    """With errors for log-errors, which come first: what is to grow is the hypervolume of the
-    errors.
-    """
+def _bounds(objective: Objective) -> list[float]:
+    """Return the losses of the objective's reference and limit, if it has them."""
+    bounds = (objective.reference, objective.limit)
+    return [objective.loss(bound) for bound in bounds if bound is not None]
+
+
+def _ended_untrained(trial: FrozenTrial) -> bool:
+    return trial.state is TrialState.PRUNED and CURVE not in trial.user_attrs
+
+
+def _with_errors(points: Array) -> Array:
+    """Replace the log-errors, which come first, by errors, because the hypervolume is of errors."""
     return np.concatenate([np.exp(points[..., :1]), points[..., 1:]], axis=-1)
 
 
 def _compressed(errors: Array, reference: float) -> Array:
-    """Log-errors of which those beyond the reference lie the closer together the farther they are:
-    that networks are of no use is known, by how much is not worth the model's attention.
+    """Compress log-errors beyond the reference point, so that the model spends no capacity on how
+    bad a useless network is.
 
-    An excess counts by its logarithm where it is larger than the range from the best error to the
-    reference. With errors cut off at 1.5 times the reference instead, the hypervolume after 50
-    evaluations was .70 in place of .76 where networks are alike (NAS-Bench-Graph's arXiv), .41 in
-    place of .84 where they differ by orders of magnitude (HPOLib's parkinsons), and elsewhere the
-    same within .02 (60 seeds or more).
+    An excess that is larger than the range from the best error to the reference counts by its
+    logarithm. When errors were cut off at 1.5 times the reference instead, the hypervolume after 50
+    evaluations was .70 instead of .76 on a table of similar networks (NAS-Bench-Graph's arXiv), .41
+    instead of .84 on one with errors of several orders of magnitude (HPOLib's parkinsons), and the
+    same within .02 on the others (60 seeds or more).
     """
-    told, limit = np.exp(errors), np.exp(reference)
-    scale = max(limit - float(told.min()), NARROWEST * limit)
-    return np.log(np.minimum(told, limit) + scale * np.log1p(np.maximum(told - limit, 0.0) / scale))  # type: ignore[no-any-return]
+    plain, limit = np.exp(errors), np.exp(reference)
+    scale = max(limit - float(plain.min()), MIN_RELATIVE_RANGE * limit)
+    excess = np.maximum(plain - limit, 0.0)
+    return np.log(np.minimum(plain, limit) + scale * np.log1p(excess / scale))  # type: ignore[no-any-return]
 
 
-def _telling(errors: Array, costs: Array) -> slice | NDArray[np.int64]:
-    """Which finished trials the model of the error rests on, in their order."""
-    if len(errors) <= MOST:
+def _model_points(errors: Array, costs: Array) -> slice | NDArray[np.int64]:
+    """Return which complete trials the model of the error uses, in their order."""
+    if len(errors) <= MAX_MODEL_POINTS:
         return slice(None)
-    front = np.flatnonzero(ranks(np.column_stack([errors, costs])) == 0)[-MOST:]
+    on_front = ranks(np.column_stack([errors, costs])) == 0
+    front = np.flatnonzero(on_front)[-MAX_MODEL_POINTS:]
     others = np.setdiff1d(np.arange(len(errors)), front)
-    return np.sort(np.concatenate([front, others[len(others) + len(front) - MOST :]]))
+    newest = others[len(others) + len(front) - MAX_MODEL_POINTS :]
+    return np.sort(np.concatenate([front, newest]))
 
 
 def known_cost(seed: int) -> KnownCost:
-    """Trains the network with the largest expected gain in hypervolume, all costs known."""
+    """Propose the network with the largest expected gain in hypervolume, with known costs."""
     return KnownCost(seed)

@@ -1,5 +1,7 @@
-"""A study of the record as an Optuna study in a database of Optuna's, for its dashboard and its
-plots; one way only. And the yardstick of `nas bench store`: the same work in Optuna's storage.
+"""Export of a recorded study to a database of Optuna's, for its dashboard and its plots.
+
+`write_trials` does the same work in Optuna's storage as `nas bench store` does in ours, for
+comparison.
 """
 
 import warnings
@@ -16,16 +18,17 @@ from nas.core.passwords import ENCODING, is_readable, without_password
 from nas.core.search_space import SearchSpace
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, TrialState
-from nas.sampling.proposer import CONSTRAINT, STATES
+from nas.sampling.proposer import STATES, constraints
 
 
 def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], url: str) -> None:
-    """Write the trials as Optuna study `spec.name` at `url` (SQLAlchemy's). Parameters are the
-    choices' own values, objectives the values of complete trials in SI units, limits Optuna's
-    constraints; digest, reason, duplicate_of and every figure are user attributes.
+    """Write the trials as Optuna study `spec.name` to the database at `url` (SQLAlchemy's).
 
-    Raises `StudyConflictError` where there is a study of this name, `DatabaseError` where Optuna
-    cannot write there.
+    Parameters are the choices' own values, objectives the values of complete trials in SI units,
+    limits Optuna's constraints. Digest, reason, duplicate_of and every figure are user attributes.
+
+    Raises `StudyConflictError` if there is a study of this name, and `DatabaseError` if Optuna
+    cannot write to the database.
     """
     if not is_readable(url):
         raise DatabaseError(f"the parts of this address cannot be told apart: {ENCODING}")
@@ -47,7 +50,7 @@ def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], u
         raise StudyConflictError(
             f"there is an Optuna study {spec.name!r} already; name another database"
         ) from error
-    except Exception as error:  # whatever SQLAlchemy raises, which only nas.record knows
+    except Exception as error:  # SQLAlchemy's errors, which only nas.record may import
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DatabaseError(
             f"Optuna cannot write to this database: {without_password(reason[0])}"
@@ -55,8 +58,8 @@ def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], u
 
 
 def write_trials(url: str, numbers: Iterable[int], ready: Callable[[], object]) -> None:
-    """Write as many trials of 12 params, 5 attributes and 3 values into a study of Optuna's at
-    `url`; `ready` is called when all is open.
+    """Write one trial for each number into an Optuna study at `url`, with 12 params, 5 attributes
+    and 3 values each. `ready` is called when the study is open.
     """
     study = optuna.create_study(
         storage=_storage(url),
@@ -83,24 +86,14 @@ def _frozen(
     spec: StudySpec, distributions: Mapping[str, CategoricalDistribution], trial: Trial
 ) -> FrozenTrial:
     values = [trial.evaluation.value(objective.metric) for objective in spec.objectives]
-    limited = [
-        (o, value)
-        for o, value in zip(spec.objectives, values, strict=True)
-        if o.limit is not None and value is not None
-    ]
+    complete = trial.state is TrialState.COMPLETE
     frozen = optuna.trial.create_trial(
         state=STATES[trial.state],
         params=dict(trial.params),
         distributions=dict(distributions),
-        values=[float(value) for value in values if value is not None]
-        if trial.state is TrialState.COMPLETE
-        else None,
+        values=[float(value) for value in values if value is not None] if complete else None,
         user_attrs=_attributes(trial),
-        system_attrs={
-            f"{CONSTRAINT}{o.metric}": o.loss(value) - o.loss(o.limit)
-            for o, value in limited
-            if o.limit is not None
-        },
+        system_attrs=constraints(spec.objectives, trial.evaluation),
     )
     frozen.datetime_start = _local(trial.started_at)
     frozen.datetime_complete = trial.finished_at and _local(trial.finished_at)
@@ -120,5 +113,5 @@ def _attributes(trial: Trial) -> dict[str, Any]:
 
 
 def _local(moment: datetime) -> datetime:
-    """As Optuna keeps times: of this machine's zone, without saying so."""
+    """Return the moment as Optuna stores it: in this machine's time zone, without naming it."""
     return moment.astimezone().replace(tzinfo=None)

@@ -1,7 +1,7 @@
-"""The samplers that ship, each a function from a seed to an Optuna sampler. Group `nas.samplers`.
+"""The Optuna samplers of group `nas.samplers`, each a function from a seed to a sampler.
 
-A sampler is made anew for every proposal, so it must keep what it needs in the Optuna study, as
-Optuna's do.
+A new sampler is made for every proposal. It must therefore store its state in the Optuna study, as
+Optuna's samplers do.
 """
 
 from optuna.samplers import (
@@ -16,19 +16,20 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 POPULATION = 20
-"""With Optuna's default of 50 the first 50 trials are random search; at the 50 to 300 trials of a
-search by training smaller generations do better.
+"""Trials of a generation. With Optuna's default of 50 the first 50 trials are random search;
+smaller generations do better at the 50 to 300 trials of a search that trains.
 """
 
 
 class _InOrder:
-    """Optuna hands parents over in one order when it selects them and in another when it remembers
-    them; here the order is always that of their numbers.
+    """A mix-in that returns parents in the order of their numbers.
+
+    Optuna returns parents in one order when it selects them and in another when it reads them back.
     """
 
     def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
-        found: list[FrozenTrial] = super().get_parent_population(study, generation)  # type: ignore[misc]
-        return sorted(found, key=lambda trial: trial.number)
+        parents: list[FrozenTrial] = super().get_parent_population(study, generation)  # type: ignore[misc]
+        return sorted(parents, key=lambda trial: trial.number)
 
 
 class _Nsga2(_InOrder, NSGAIISampler):
@@ -40,27 +41,28 @@ class _Nsga3(_InOrder, NSGAIIISampler):
 
 
 def random(seed: int) -> BaseSampler:
-    """Uniform over all choices."""
+    """Sample all choices uniformly."""
     return RandomSampler(seed=seed)
 
 
 def tpe(seed: int) -> BaseSampler:
-    """Multi-objective tree-structured Parzen estimator; running trials repel it."""
+    """Sample by a multi-objective tree-structured Parzen estimator, away from running trials."""
     return TPESampler(seed=seed, constant_liar=True)
 
 
 def nsga2(seed: int) -> BaseSampler:
-    """NSGA-II in generations of 20."""
+    """Sample by NSGA-II in generations of 20."""
     return _Nsga2(seed=seed, population_size=POPULATION)
 
 
 def nsga3(seed: int) -> BaseSampler:
-    """NSGA-III in generations of 20."""
+    """Sample by NSGA-III in generations of 20."""
     return _Nsga3(seed=seed, population_size=POPULATION)
 
 
 def gp(seed: int) -> BaseSampler:
-    """Gaussian processes with expected hypervolume improvement; about a second per proposal, up to
-    some 500 trials.
+    """Sample by Gaussian processes and expected hypervolume improvement.
+
+    A proposal takes about a second, up to some 500 trials.
     """
     return GPSampler(seed=seed, deterministic_objective=False)

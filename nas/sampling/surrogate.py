@@ -1,8 +1,8 @@
-"""Networks as inputs of Gaussian processes, and processes whose hyperparameters are not chosen anew
-for every point.
+"""Networks encoded as inputs of Gaussian processes, and posteriors whose hyperparameters are fitted
+only at certain numbers of points.
 
-What is remembered is a function of the very data it was made of, so a search that goes on chooses
-as it would have.
+Fits are cached by the data that they were made from. Therefore a resumed search makes the same
+choices as an uninterrupted one.
 """
 
 from bisect import bisect_right
@@ -18,134 +18,135 @@ from nas.sampling.problem import Problem, Vectors
 
 Array = NDArray[np.float64]
 
-ENOUGH = 4
+MIN_POINTS = 4
 """Points that a model needs."""
-REFITS = (*range(ENOUGH, 10), *range(10, 50, 5), *(round(50 * 1.1**i) for i in range(100)))
-"""Numbers of points at which hyperparameters are chosen anew."""
-FITTED = 100
-"""At most so many points choose the hyperparameters; the posterior uses all."""
-FEW = 4
-"""Values of an ordered choice whose steps are inputs."""
+REFITS = (*range(MIN_POINTS, 10), *range(10, 50, 5), *(round(50 * 1.1**i) for i in range(100)))
+"""Numbers of points at which hyperparameters are fitted again."""
+MAX_FIT_POINTS = 100
+"""Most points that a fit of hyperparameters uses. The posterior uses all."""
+MAX_STEP_VALUES = 4
+"""Most values of an ordered choice whose steps are inputs. With more, its values are."""
 COST_SCALE = 0.5
-"""Standard deviation of a log-cost among the inputs, where a choice's two values are 1 apart."""
+"""Standard deviation of a log-cost among the inputs; a choice's farthest values are 1 apart."""
 
 
 @lru_cache(maxsize=128)
-def _remembered(inputs: bytes, outputs: bytes, columns: bytes) -> Hyperparameters:
+def _cached_fit(inputs: bytes, outputs: bytes, columns: bytes) -> Hyperparameters:
     y, parts = np.frombuffer(outputs), np.frombuffer(columns, dtype=np.int64).reshape(2, -1)
     return fit(np.frombuffer(inputs).reshape(len(y), -1), y, Columns(*parts))
 
 
-def _hyperparameters(
-    inputs: Array, outputs: Array, columns: Columns, count: int
-) -> Hyperparameters:
-    """For the first `count` points, or a few less."""
-    used = REFITS[bisect_right(REFITS, count) - 1]
-    chosen = np.unique(np.linspace(0, used - 1, min(used, FITTED)).round().astype(int))
+def _hyperparameters(inputs: Array, outputs: Array, columns: Columns) -> Hyperparameters:
+    """Return the fit for the largest number of points in `REFITS` that there are."""
+    count = REFITS[bisect_right(REFITS, len(outputs)) - 1]
+    chosen = np.linspace(0, count - 1, min(count, MAX_FIT_POINTS)).round().astype(int)
+    chosen = np.unique(chosen)
     parts = np.stack([columns.groups, columns.values]).tobytes()
-    return _remembered(inputs[chosen].tobytes(), outputs[chosen].tobytes(), parts)
+    return _cached_fit(inputs[chosen].tobytes(), outputs[chosen].tobytes(), parts)
 
 
 def posterior(
-    inputs: Array, outputs: Array, columns: Columns, kept: slice | NDArray[np.int64] = slice(None)
+    inputs: Array,
+    outputs: Array,
+    columns: Columns,
+    points: slice | NDArray[np.int64] = slice(None),
 ) -> GaussianProcess:
-    """The posterior given all points, or those that are `kept`; all of them choose the
-    hyperparameters.
-    """
+    """Return the posterior given these `points` of the data, with hyperparameters fitted to all."""
     return GaussianProcess(
-        inputs=inputs[kept],
-        outputs=outputs[kept],
+        inputs=inputs[points],
+        outputs=outputs[points],
         columns=columns,
-        hyperparameters=_hyperparameters(inputs, outputs, columns, len(outputs)),
+        hyperparameters=_hyperparameters(inputs, outputs, columns),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """Networks as inputs of a model: the choices, and the logarithms of the counts.
+    """Encodes networks as inputs of a model: their choices, and the logarithms of their counts.
 
-    Of a choice with order and few values each step is a column, so that values are the more alike
-    the fewer steps lie between them; with many values, or without order, each value is a column,
-    and the position is one more. Where choices without order have the same values, how often each
-    of them occurs is a column too, and a value makes as much difference in one place as in another:
-    so much of what an operation does is the same wherever it is.
+    * An ordered choice with few values has a column for each step, so that values are more similar
+      the fewer steps lie between them.
+    * Any other choice has a column for each value. An ordered one has its position as one more.
+    * If several unordered choices have the same values, a column for each value says how often it
+      occurs. In these choices a value makes as much difference in one place as in another, because
+      much of what an operation does is the same wherever it stands.
     """
 
     problem: Problem
 
     def __call__(self, vectors: Vectors) -> Array:
-        """(n, d) to (n, columns)."""
+        """Encode (n, d) vectors as (n, columns)."""
         columns = [table[vectors[:, i]] for i, table in enumerate(self._tables)]
-        columns += [
-            (vectors[:, alike, None] == np.arange(self.problem.sizes[alike[0]])).mean(axis=1)
-            for alike in self._alike
-        ]
+        for choices in self._shared:
+            values = np.arange(self.problem.sizes[choices[0]])
+            columns.append((vectors[:, choices, None] == values).mean(axis=1))
         columns += [vectors[:, [i]] / (self.problem.sizes[i] - 1) for i in self._long]
-        mean, deviation = self._counts
-        columns.append((self._logarithms(vectors) - mean) / deviation * COST_SCALE)
+        mean, deviation = self._count_scale
+        columns.append((self._log_counts(vectors) - mean) / deviation * COST_SCALE)
         return np.concatenate(columns, axis=1)
 
     @cached_property
     def columns(self) -> Columns:
-        """A group for each choice, for how often the same values occur, and for each number."""
+        """A group of columns for each choice, each set of shared values and each number."""
         of_choices = [np.full(table.shape[1], -1) for table in self._tables]
-        known = 0
-        for alike in self._alike:
-            size = of_choices[alike[0]].size
-            for choice in alike:
-                of_choices[choice] = known + np.arange(size)
-            known += size
-        of_sets = [np.full(of_choices[alike[0]].size, -1) for alike in self._alike]
-        singles = len(self._long) + self._logarithms(self.problem.sample[:1]).shape[1]
+        of_sets = []
+        first_value = 0
+        for choices in self._shared:
+            size = of_choices[choices[0]].size
+            of_sets.append(np.full(size, -1))
+            for choice in choices:
+                of_choices[choice] = first_value + np.arange(size)
+            first_value += size
         parts = [*of_choices, *of_sets]
-        return Columns(
-            np.repeat(np.arange(len(parts)), [part.size for part in parts]), np.concatenate(parts)
-        ).and_single(singles)
+        groups = np.repeat(np.arange(len(parts)), [part.size for part in parts])
+        singles = len(self._long) + self._log_counts(self.problem.sample[:1]).shape[1]
+        return Columns(groups, np.concatenate(parts)).with_single_columns(singles)
 
     @cached_property
     def _tables(self) -> list[Array]:
-        """Of each choice the columns of its values, scaled so that the farthest are 1 apart."""
+        """Columns of each value, for every choice. The farthest values are 1 apart."""
         return [
             np.tri(size, size - 1, -1) / np.sqrt(size - 1)
-            if choice.ordered and size <= FEW
+            if choice.ordered and size <= MAX_STEP_VALUES
             else np.eye(size) / np.sqrt(2)
             for choice, size in zip(self.problem.choices, self.problem.sizes.tolist(), strict=True)
         ]
 
     @cached_property
     def _long(self) -> list[int]:
-        """Choices with order and many values."""
+        """Ordered choices with many values."""
         return [
             i
             for i, choice in enumerate(self.problem.choices)
-            if choice.ordered and len(choice.values) > FEW
+            if choice.ordered and len(choice.values) > MAX_STEP_VALUES
         ]
 
     @cached_property
-    def _alike(self) -> list[list[int]]:
-        """Choices without order that have the same values, where there are several."""
-        found: dict[tuple[Value, ...], list[int]] = {}
+    def _shared(self) -> list[list[int]]:
+        """Sets of at least two unordered choices that have the same values."""
+        by_values: dict[tuple[Value, ...], list[int]] = {}
         for i, choice in enumerate(self.problem.choices):
             if not choice.ordered:
-                found.setdefault(tuple(choice.values), []).append(i)
-        return [alike for alike in found.values() if len(alike) > 1]
+                by_values.setdefault(tuple(choice.values), []).append(i)
+        return [choices for choices in by_values.values() if len(choices) > 1]
 
     @cached_property
-    def _counts(self) -> tuple[Array, Array]:
-        known = self._logarithms(self.problem.sample)
-        deviation = known.std(axis=0)
-        return known.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
+    def _count_scale(self) -> tuple[Array, Array]:
+        """Mean and deviation of the log-counts of the problem's sample."""
+        sample = self._log_counts(self.problem.sample)
+        deviation = sample.std(axis=0)
+        return sample.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
 
-    def _logarithms(self, vectors: Vectors) -> Array:
+    def _log_counts(self, vectors: Vectors) -> Array:
         counts = self.problem.counted(vectors)
-        return (
-            np.log(np.column_stack(list(counts.values())))
-            if counts
-            else np.zeros((len(vectors), 0))
-        )
+        if not counts:
+            return np.zeros((len(vectors), 0))
+        return np.log(np.column_stack(list(counts.values())))
 
 
 @lru_cache(maxsize=8)
 def encoder(problem: Problem) -> Encoder:
-    """The same one every time: it remembers the scale of the counts."""
+    """Return the problem's encoder. It is the same one every time, because it caches the scale of
+    the counts.
+    """
     return Encoder(problem)

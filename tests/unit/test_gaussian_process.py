@@ -1,5 +1,5 @@
-"""The Gaussian process and the expected hypervolume improvement, against other ways to the same
-numbers.
+"""The Gaussian process and the expected hypervolume improvement, compared with other computations
+of the same numbers.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from nas.sampling.gaussian_process import (
     Hyperparameters,
     fit,
     matern,
-    scaled,
+    standardized,
 )
 from nas.sampling.improvement import boxes, expected_improvement, expected_shortfall
 
@@ -35,21 +35,21 @@ def data(count=40):
 
 
 def test_the_posterior_is_scikit_learns():
-    """Same covariance, same hyperparameters: mean and deviation agree to eight digits."""
+    """With the same covariance and hyperparameters, mean and deviation agree to eight digits."""
     inputs, outputs = data()
-    known = Hyperparameters(
+    parameters = Hyperparameters(
         lengths=np.log([0.7, 1.3, 2.0, 0.9, 1.2]), signal=0.3, linear=-1.0, noise=-4.0
     )
     kernel = ConstantKernel(np.exp(0.3)) * Matern(
         np.array([0.7, 1.3 * 0.9, 1.3 * 1.2, 2.0]), nu=2.5
     ) + ConstantKernel(np.exp(-1.0) / 3) * DotProduct(sigma_0=1e-12)
     theirs = GaussianProcessRegressor(kernel, alpha=np.exp(-4.0) + JITTER, optimizer=None)
-    target, centre, scale = scaled(outputs)
+    target, centre, scale = standardized(outputs)
     theirs.fit(inputs, target)
     at = np.random.default_rng(2).random((25, 4))
     mean, deviation = theirs.predict(at, return_std=True)
     process = GaussianProcess(
-        inputs=inputs, outputs=outputs, columns=COLUMNS, hyperparameters=known
+        inputs=inputs, outputs=outputs, columns=COLUMNS, hyperparameters=parameters
     )
     ours = process.predict(at)
     assert np.allclose(ours[0], mean * scale + centre, rtol=1e-8)
@@ -61,7 +61,7 @@ def test_the_posterior_is_scikit_learns():
 
 
 def test_the_fit_starts_at_the_prior_and_its_gradient_is_that_of_differences(monkeypatch):
-    """L-BFGS is given the loss and its exact gradient."""
+    """L-BFGS receives the loss and its exact gradient."""
     seen = {}
     monkeypatch.setattr(
         gaussian_process,
@@ -80,24 +80,24 @@ def test_the_fit_starts_at_the_prior_and_its_gradient_is_that_of_differences(mon
 
 
 def test_noise_is_learned_and_an_input_without_effect_gets_the_longest_scale():
-    """0.05 of noise on outputs whose third input does nothing."""
+    """The outputs have noise of 0.05, and their third input has no effect."""
     rng = np.random.default_rng(3)
     inputs = rng.random((150, 3))
     outputs = np.sin(6 * inputs[:, 0]) + np.cos(5 * inputs[:, 1]) + 0.05 * rng.normal(size=150)
-    found = fit(inputs, outputs, Columns(np.arange(3), np.full(3, -1)))
-    assert np.sqrt(np.exp(found.noise)) * outputs.std() == pytest.approx(0.05, rel=0.3)
-    assert found.lengths.argmax() == 2
+    parameters = fit(inputs, outputs, Columns(np.arange(3), np.full(3, -1)))
+    assert np.sqrt(np.exp(parameters.noise)) * outputs.std() == pytest.approx(0.05, rel=0.3)
+    assert parameters.lengths.argmax() == 2
 
 
 def test_matern_has_its_closed_form():
-    """(1 + r + r^2 / 3) exp(-r) with r = sqrt(5) d, at d = 1."""
+    """The kernel at d = 1 is (1 + r + r^2 / 3) exp(-r) with r = sqrt(5) d."""
     root = np.sqrt(5)
     assert matern(np.array([1.0]))[0] == pytest.approx((1 + root + 5 / 3) * np.exp(-root))
 
 
 @pytest.mark.parametrize("costs", [1, 2, 3])
-def test_expected_improvement_is_that_of_many_draws(costs):
-    """Monte Carlo with the hypervolume of moocore, within five of its standard errors."""
+def test_expected_improvement_equals_the_mean_of_many_draws(costs):
+    """A Monte Carlo estimate with moocore's hypervolume agrees within five standard errors."""
     rng = np.random.default_rng(costs)
     front = rng.random((10, 1 + costs))
     reference = np.full(1 + costs, 0.95)
@@ -122,7 +122,7 @@ def test_expected_improvement_is_that_of_many_draws(costs):
 
 
 def test_a_certain_error_improves_by_the_difference_of_hypervolumes():
-    """With next to no uncertainty, and beyond the reference by nothing."""
+    """The deviation is next to 0. A candidate beyond the reference improves nothing."""
     front = np.array([[0.2, 0.8, 0.6], [0.5, 0.3, 0.7], [0.6, 0.6, 0.2]])
     at = np.array([[0.4, 0.4], [0.1, 0.9], [1.2, 0.1]])
     exact = expected_improvement(
@@ -140,21 +140,21 @@ def test_a_certain_error_improves_by_the_difference_of_hypervolumes():
 
 
 @pytest.mark.parametrize("costs", [1, 2, 3])
-def test_boxes_make_up_what_the_front_dominates(costs):
+def test_boxes_make_up_the_region_that_the_front_dominates(costs):
     """Volume times (reference - error) sums to moocore's hypervolume, with ties in every
-    coordinate; for two costs there are at most two boxes for each member.
+    coordinate. With two costs there are at most two boxes for each member.
     """
     rng = np.random.default_rng(costs)
     front = rng.integers(0, 20, (80, 1 + costs)) / 20
     members = [tuple(member) for member in front[np.argsort(front[:, 0], kind="stable")].tolist()]
-    found = list(boxes(members, (1.0,) * costs))
-    whole = sum(np.prod(np.subtract(high, low)) * (1.0 - level) for low, high, level in found)
+    parts = list(boxes(members, (1.0,) * costs))
+    whole = sum(np.prod(np.subtract(high, low)) * (1.0 - level) for low, high, level in parts)
     assert whole == pytest.approx(hypervolume(front, [1.0] * (1 + costs)))
-    assert costs == 3 or len(found) <= 2 * len(front)
+    assert costs == 3 or len(parts) <= 2 * len(front)
 
 
 def test_without_a_front_the_improvement_is_the_box_times_the_shortfall():
-    """E[max(r - e, 0)], against the integral over the density of a log-normal error."""
+    """E[max(r - e, 0)] equals the integral over the density of a log-normal error."""
     at = np.array([[0.25, 0.5]])
     exact = expected_improvement(
         mean=np.full(1, -0.1),

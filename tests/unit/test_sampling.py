@@ -1,5 +1,5 @@
-"""Proposals depend on the record alone: a sampler rebuilt from it proposes what an uninterrupted
-one does.
+"""Proposals depend on the record alone: a sampler rebuilt from it makes the same proposals as an
+uninterrupted one.
 """
 
 import json
@@ -29,8 +29,8 @@ LENGTHS = {
     "mutate_front": 60,
     "known-cost": 60,
 }
-"""Trials of a study: past the samplers' random beginnings, three generations of the genetic
-ones.
+"""Number of trials by sampler: more than their random first trials, and three generations of the
+genetic ones.
 """
 NEVER_REPEAT = {"mutate_front", "known-cost"}
 OBJECTIVES = (
@@ -50,13 +50,14 @@ def new_proposer(spec):
 
 
 def recorded(trials):
-    """What a database gives back: the sampler's state went through JSON."""
+    """Return the trials as a database does: with the sampler's state converted to JSON and back."""
     return [replace(t, sampler_state=json.loads(json.dumps(dict(t.sampler_state)))) for t in trials]
 
 
 class Study:
-    """A study by three workers of unequal speed whose trials end in every way there is. `proposals`
-    has the params of every trial together with the record as it was before it was proposed.
+    """A study by three workers of unequal speed whose trials end in every possible state.
+
+    `proposals` has the params of every trial, each with the record before it was proposed.
     """
 
     def __init__(self, sampler, length):
@@ -138,12 +139,12 @@ class Study:
 
 @pytest.fixture(scope="module", params=LENGTHS)
 def study(request):
-    """The study by each sampler."""
+    """Return the study searched by each sampler."""
     return Study(request.param, LENGTHS[request.param])
 
 
 def test_the_study_has_trials_of_every_kind(study):
-    """Otherwise the other tests would say less than they seem to."""
+    """Otherwise the other tests would cover less than they seem to."""
     trials = list(study.trials.values())
     assert {t.state for t in trials if t.duplicate_of is None} >= {
         TrialState.COMPLETE,
@@ -167,7 +168,7 @@ def test_the_study_has_trials_of_every_kind(study):
 
 
 def test_a_sampler_rebuilt_at_any_point_proposes_the_same(study):
-    """Whatever was running, repeated, stopped, failed or infeasible at that point."""
+    """Trials may be running, repeated, stopped, failed or infeasible at that point."""
     step = 8 if study.spec.sampler == "gp" else 1
     for number, (record, params) in list(enumerate(study.proposals))[::step]:
         proposer = new_proposer(study.spec)
@@ -176,9 +177,10 @@ def test_a_sampler_rebuilt_at_any_point_proposes_the_same(study):
         assert proposer.ask()[:2] == (number, params)
 
 
-def test_optuna_knows_the_same_front(study):
-    """Values and constraints reach Optuna: its feasible best trials are those of our own front. The
-    random sampler looks at nothing, so Optuna is told nothing.
+def test_optunas_front_is_ours(study):
+    """Values and constraints reach Optuna: its feasible best trials are those of our front.
+
+    The random sampler ignores trials, therefore Optuna receives none.
     """
     if study.spec.sampler == "random":
         assert study.proposer._study.best_trials == []
@@ -188,8 +190,8 @@ def test_optuna_knows_the_same_front(study):
     assert {n for n in best if study.trials[n].duplicate_of is None} == set(feasible)
 
 
-def test_constraints_are_how_far_a_limit_is_exceeded(study):
-    """In the objective's unit, also for trials that ended before they had all values."""
+def test_constraints_are_the_excess_over_a_limit(study):
+    """They have the objective's unit, also for trials that ended before they had all values."""
     for trial in study.proposer._study.get_trials() if study.spec.sampler != "random" else ():
         ours = study.trials[trial.number]
         if ours.state is not TrialState.RUNNING and ours.evaluation.measurements:
@@ -197,8 +199,8 @@ def test_constraints_are_how_far_a_limit_is_exceeded(study):
             assert ("error" in trial.constraints) == bool(ours.evaluation.rungs)
 
 
-def test_another_seed_proposes_otherwise():
-    """And the first proposal is no constant."""
+def test_seeds_change_the_first_proposal():
+    """Eight seeds make at least five different first proposals."""
     specs = [
         StudySpec(name="s", space="osa_tiny", sampler="random", seed=seed, objectives=OBJECTIVES)
         for seed in range(8)

@@ -19,7 +19,7 @@ from nas.core.pareto import front as front_of
 from nas.core.trial import Trial
 from nas.measuring.meters import find_meter
 from nas.record import Store
-from nas.report.fronts import SURE, cell
+from nas.report.fronts import MEMBERSHIP, cell
 
 if TYPE_CHECKING:
     from nas.analysis.remeasured import Remeasured
@@ -123,7 +123,7 @@ def _stays(number: int, found: "Remeasured") -> str:
     """Whether a member stays, how sure that is, and why not."""
     standing = found.standings.get(number)
     if number not in found.fallen:
-        return SURE[standing or Standing.PROBABLE]
+        return MEMBERSHIP[standing or Standing.PROBABLE]
     return f"no: {found.fallen[number]}{', but not beyond the intervals' if standing is Standing.POSSIBLE else ''}"
 
 

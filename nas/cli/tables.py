@@ -11,7 +11,7 @@ from nas.analysis.finals import FinalResult
 from nas.core.pareto import ParetoFront, Standing
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
-from nas.report.fronts import NO_FINALS, SURE, cells, standings_shown
+from nas.report.fronts import MEMBERSHIP, NO_FINALS, cells, standings_shown
 
 MANY = 5000
 """Trials of a study beyond which how sure a front is, for which all are compared, is told only
@@ -66,7 +66,7 @@ def front_table(
             str(number),
             *cells(spec.objectives, trial),
             *shown,
-            *([SURE[known[number]]] if known else []),
+            *([MEMBERSHIP[known[number]]] if known else []),
             *([str(finals.get(number, "-"))] if trained else []),
         )
     perhaps = [str(number) for number, standing in known.items() if standing is Standing.POSSIBLE]

@@ -1,7 +1,7 @@
-"""What is being done on a study now: by whom, what each worker is at, how its device is used.
+"""Current work on a study: the driver, the state of each worker, and the use of the device.
 
-Known from the record, from the claim of whoever drives the study and, on the device's own machine,
-from its lock. What none of them tells is not told.
+Read from the record, from the lock of the process that drives the study and, on the device's own
+machine, from the device's lock. Nothing is reported that none of them holds.
 """
 
 import socket
@@ -21,8 +21,10 @@ from nas.record import Store, StudyRecord
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """A running trial: its worker (HOST:PID, empty before one has taken it up), what is done, and
-    for how many seconds it has been at work.
+    """A running trial.
+
+    `worker` is HOST:PID and empty until a worker has accepted the trial. `doing` names the current
+    step, and `lasted_s` counts the seconds since the trial began.
     """
 
     trial: int
@@ -33,8 +35,10 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class AtWork:
-    """`driver` is the process that drives the study, None where nobody does: then its trials are
-    unfinished. `workers` is how many there may be at once; `device` are sentences.
+    """Current work on one study.
+
+    `driver` is the process that drives the study. If it is None, the trials in `works` are
+    unfinished. `workers` is the largest number of workers, and `device` holds sentences.
     """
 
     driver: str | None
@@ -44,39 +48,34 @@ class AtWork:
 
     @property
     def heading(self) -> str:
-        """Who is at work, in a sentence."""
-        if self.driver is not None:
-            busy = (
-                f"{len(self.works)} of {self.workers} workers busy"
-                if self.works
-                else "no trial is running"
-            )
-            return f"at work: {self.driver}, {busy}"
-        if self.works:
-            return "nobody is at work; what is unfinished goes on with the next nas search"
-        return "nobody is at work"
+        """The driver and the number of busy workers in a sentence."""
+        if self.driver is None:
+            rest = "; nas search resumes the unfinished trials" if self.works else ""
+            return f"no search is running{rest}"
+        if not self.works:
+            return f"at work: {self.driver}, no trial is running"
+        return f"at work: {self.driver}, {len(self.works)} of {self.workers} workers busy"
 
     def to_dict(self) -> dict[str, Any]:
-        """For a page."""
-        busy = self.driver is not None or bool(self.works)
+        """Return plain values for a page."""
         return {
-            "busy": busy,
+            "busy": self.driver is not None or bool(self.works),
             "heading": self.heading,
             "device": list(self.device),
             "works": [
                 {
-                    "trial": each.trial,
-                    "worker": each.worker or "no worker yet",
-                    "doing": each.doing,
-                    "lasted": format_duration(each.lasted_s),
+                    "trial": work.trial,
+                    "worker": work.worker or "no worker yet",
+                    "doing": work.doing,
+                    "lasted": format_duration(work.lasted_s),
                 }
-                for each in self.works
+                for work in self.works
             ],
         }
 
 
 def at_work(store: Store, record: StudyRecord, running: Collection[int]) -> AtWork:
-    """As it is now; `running` are the running trials that are no duplicates."""
+    """Read the current work. `running` are the running trials without duplicates."""
     trials, now = store.trials(record.name, running) if running else [], datetime.now(UTC)
     works = tuple(
         Work(
@@ -96,29 +95,26 @@ def at_work(store: Store, record: StudyRecord, running: Collection[int]) -> AtWo
 
 
 def activity(trial: Trial, spec: StudySpec) -> str:
-    """What is being done with a running trial."""
-    known, rungs = trial.evaluation, spec.rungs.epochs
-    if not known.measurements:
+    """Name the current step of a running trial."""
+    evaluation, rungs = trial.evaluation, spec.rungs.epochs
+    if not evaluation.measurements:
         return "counting"
-    missing = [
-        o.metric for o in spec.objectives if o.metric != "error" and known.value(o.metric) is None
-    ]
+    metrics = [objective.metric for objective in spec.objectives if objective.metric != "error"]
+    missing = [metric for metric in metrics if evaluation.value(metric) is None]
     if missing:
         return f"measuring {', '.join(missing)}"
-    done = len(known.rungs)
-    return (
-        f"training to {rungs[done]:g} epochs (rung {done + 1} of {len(rungs)})"
-        if done < len(rungs)
-        else "ending"
-    )
+    done = len(evaluation.rungs)
+    if done == len(rungs):
+        return "ending"
+    return f"training to {rungs[done]:g} epochs (rung {done + 1} of {len(rungs)})"
 
 
 def _device(
     record: StudyRecord, last: tuple[int, Measurement] | None, works: Sequence[Work], now: datetime
 ) -> Iterator[str]:
-    """Which device the study measures on, who has it, and how its last figure was."""
-    found: Mapping[str, Any] = record.numerics.get("device", {})
-    name, identity = found.get("name"), found.get("identity")
+    """Name the study's device, its use and its last measurement."""
+    recorded: Mapping[str, Any] = record.numerics.get("device", {})
+    name, identity = recorded.get("name"), recorded.get("identity")
     if last is not None and last[1].device is not None:
         name, identity = last[1].device.name, last[1].device.identity
     if name is not None:
@@ -133,16 +129,16 @@ def _device(
 
 
 def _use(identity: str | None, works: Sequence[Work]) -> str:
-    """Who holds the device, as its lock says."""
+    """Say from the device's lock whether it is in use, and by which processes."""
     holders = DeviceLock(identity).holders() if identity else None
     if holders is None:
-        return "which is not known here to be in use or free"
+        return "whose use is unknown on this machine"
     if holders.use is Use.NOBODY:
         return "free"
-    names = {each.worker: f"{each.worker} (trial {each.trial})" for each in works}
-    shown = [
-        names.get(f"{socket.gethostname()}:{number}")
+    workers = {work.worker: f"{work.worker} (trial {work.trial})" for work in works}
+    names = [
+        workers.get(f"{socket.gethostname()}:{number}")
         or f"process {number} ({program_name(number) or 'unknown'})"
         for number in holders.processes
     ]
-    return f"{holders.use} by {', '.join(shown) or 'processes that are not shown here'}"
+    return f"{holders.use} by {', '.join(names) or 'processes that this system does not show'}"

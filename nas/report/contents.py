@@ -1,8 +1,7 @@
-"""Everything a page shows of a study, as plain JSON values: the one source of the report and of the
-live page.
+"""All values that the report and the live page of a study show, as plain JSON values.
 
-Trials are columns (one list for each quantity, all in the same order), because five thousand of
-them are small so. Numbers are SI; what is not known is None.
+Trials are stored as columns, one list for each quantity and all in the same order, which keeps five
+thousand trials small. Numbers are in SI units. A missing value is None.
 """
 
 import json
@@ -31,34 +30,36 @@ from nas.report.export_command import export_command, exportable
 from nas.report.history import SearchClock, finished, ledger, steps
 from nas.sampling.importance import MIN_TRIALS, importances
 
-COUNTED = ("parameters", "macs", "memory_access_cost")
-NEIGHBOURS = 5
+COUNTED_METRICS = ("parameters", "macs", "memory_access_cost")
+"""Costs that are counted exactly, for published networks too."""
+NUM_NEIGHBOURS = 5
+"""Number of most similar trials that are listed for each trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A study as it is read from the record.
+    """A study as read from the record.
 
-    `database` is how commands name it, without a password; `kept` are the trials whose weights were
-    kept; `at_work` is what was being done when it was read.
+    `database` is the address for commands, without a password. `with_weights` are the numbers of
+    the trials whose weights are stored. `at_work` is the work that was in progress.
     """
 
     record: StudyRecord
     trials: Sequence[Trial]
     fronts: Sequence[ParetoFront]
     database: str = "nas.db"
-    kept: frozenset[int] = frozenset()
+    with_weights: frozenset[int] = frozenset()
     at_work: AtWork | None = None
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """What it optimises."""
+        """The metrics that the study optimises."""
         return self.record.spec.objectives
 
 
 def read(store: Store, name: str, database: str) -> Study:
-    """The study of this name as the record holds it now. Raises `UnknownNameError`."""
-    kept = exportable(store, name)
+    """Read the study from the record. Raises `UnknownNameError`."""
+    with_weights = exportable(store, name)
     record, trials = store.study(name), store.trials(name)
     running = [t.number for t in trials if t.state is TrialState.RUNNING and t.duplicate_of is None]
     return Study(
@@ -66,13 +67,13 @@ def read(store: Store, name: str, database: str) -> Study:
         trials=trials,
         fronts=store.fronts(name),
         database=database,
-        kept=kept,
+        with_weights=with_weights,
         at_work=at_work(store, record, running),
     )
 
 
 def contents(study: Study) -> dict[str, Any]:
-    """All that the pages need."""
+    """Return the values that the pages of a study show."""
     spec, record = study.record.spec, study.record
     ended = sorted(finished(study.trials), key=lambda trial: trial.number)
     choices, means = choices_seen(ended), with_posterior_means(ended)
@@ -95,13 +96,13 @@ def contents(study: Study) -> dict[str, Any]:
             **_columns(study, means),
             "params": positions(ended, choices).tolist(),
             **_relations(study.objectives, means),
-            "nearest": neighbours(positions(ended, choices), choices, NEIGHBOURS).tolist(),
+            "nearest": neighbours(positions(ended, choices), choices, NUM_NEIGHBOURS).tolist(),
         },
         "history": _history(study),
         "published": _published(spec.measurement.image_size, record.classes),
         "importance": _importance(study.objectives, ended),
         "importance_needs": MIN_TRIALS,
-        "agreement": [asdict(found) for found in agreements(ended)],
+        "agreement": [asdict(agreement) for agreement in agreements(ended)],
         "quality": figure_quality(ended),
         "ledger": ledger(ended),
         "summary": {**_summary(study, ended), "front": len(_members(study, means))},
@@ -110,7 +111,7 @@ def contents(study: Study) -> dict[str, Any]:
 
 
 def _metrics(study: Study, ended: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Objectives first, then whatever else was measured or counted."""
+    """Describe each metric: the objectives first, then all others that have figures."""
     figures = {m.metric: m for t in ended for m in t.evaluation.measurements.values()}
     trained = ["error"] if any(t.evaluation.rungs for t in ended) else []
     names = dict.fromkeys([*(o.metric for o in study.objectives), *trained, *figures])
@@ -122,15 +123,15 @@ def _metrics(study: Study, ended: Sequence[Trial]) -> list[dict[str, Any]]:
             "kind": figures[name].kind.value if name in figures else "trained",
             "share": name == "error",
             "maximize": name in maximized,
-            "counted": name in COUNTED,
+            "counted": name in COUNTED_METRICS,
         }
         for name in names
     ]
 
 
 def _members(study: Study, ended: Sequence[Trial]) -> set[int]:
-    """Who is on the front: as it was searched, or by the means of the seeds where networks were
-    replicated.
+    """Return the members of the recorded front, or of the front of posterior means if there are
+    replicates.
     """
     if any(t.evaluation.replicates for t in ended):
         return set(front_of(ended, study.objectives).members)
@@ -138,15 +139,16 @@ def _members(study: Study, ended: Sequence[Trial]) -> set[int]:
 
 
 def _columns(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
+    """Return the trials' own quantities. `ended` have posterior means as errors."""
     names = [metric["name"] for metric in _metrics(study, ended)]
     front, searched = _members(study, ended), {t.number: t for t in study.trials}
     bounds: dict[str, tuple[list[float | None], list[float | None]]] = {}
     for name in names:
-        found = [t.evaluation.measurements.get(name) for t in ended]
-        if any(m is not None and m.ci_low != m.ci_high for m in found):
+        figures = [t.evaluation.measurements.get(name) for t in ended]
+        if any(m is not None and m.ci_low != m.ci_high for m in figures):
             bounds[name] = (
-                [m.ci_low if m else None for m in found],
-                [m.ci_high if m else None for m in found],
+                [m.ci_low if m else None for m in figures],
+                [m.ci_high if m else None for m in figures],
             )
     return {
         "number": [t.number for t in ended],
@@ -157,52 +159,55 @@ def _columns(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
         "low": {name: low for name, (low, _) in bounds.items()},
         "high": {name: high for name, (_, high) in bounds.items()},
         "status": {
-            name: [
-                (m.status.value if (m := t.evaluation.measurements.get(name)) else None)
-                for t in ended
-            ]
+            name: [_status(t, name) for t in ended]
             for name in names
-            if name not in COUNTED and name != "error"
+            if name not in COUNTED_METRICS and name != "error"
         },
         "rungs": [
             [[r.epochs, r.error, r.train_s] for r in searched[t.number].evaluation.rungs]
             for t in ended
         ],
         "seeds": [1 + len(t.evaluation.replicate_errors()) for t in ended],
-        "kept": [t.number in study.kept for t in ended],
+        "kept": [t.number in study.with_weights for t in ended],
         "reason": {t.number: t.reason for t in ended if t.reason},
         "digest": [t.architecture.digest[:12] for t in ended],
     }
 
 
+def _status(trial: Trial, metric: str) -> str | None:
+    figure = trial.evaluation.measurements.get(metric)
+    return figure.status.value if figure else None
+
+
 def _relations(objectives: Sequence[Objective], ended: Sequence[Trial]) -> dict[str, Any]:
-    """Rank, certainty, and by how many each is dominated, of the complete and feasible trials; None
-    of others.
+    """Return the rank and certainty of complete, feasible trials, and how many trials each
+    dominates and is dominated by. Other trials have None.
     """
-    able = [
+    comparable = [
         index
         for index, t in enumerate(ended)
         if t.state is TrialState.COMPLETE
         and t.losses(objectives) is not None
         and t.violation(objectives) == 0
     ]
-    losses = np.asarray([ended[index].losses(objectives) for index in able], dtype=float)
+    losses = np.asarray([ended[index].losses(objectives) for index in comparable], dtype=float)
     columns: dict[str, list[Any]] = {
         name: [None] * len(ended) for name in ("rank", "certainty", "dominated_by", "dominates")
     }
-    if not able:
+    if not comparable:
         return columns
-    known = standings([ended[index] for index in able], objectives)
-    beaten, beats = dominators(losses), dominators(-losses)
-    for place, (index, rank) in enumerate(zip(able, ranks(losses).tolist(), strict=True)):
+    standing_of = standings([ended[index] for index in comparable], objectives)
+    dominated_by, dominates = dominators(losses), dominators(-losses)
+    for row, (index, rank) in enumerate(zip(comparable, ranks(losses).tolist(), strict=True)):
         columns["rank"][index] = rank
-        columns["certainty"][index] = known[ended[index].number].value
-        columns["dominated_by"][index] = int(beaten[place])
-        columns["dominates"][index] = int(beats[place])
+        columns["certainty"][index] = standing_of[ended[index].number].value
+        columns["dominated_by"][index] = int(dominated_by[row])
+        columns["dominates"][index] = int(dominates[row])
     return columns
 
 
 def _history(study: Study) -> dict[str, list[Any]]:
+    """Return the recorded fronts with the device seconds and the searched time until each."""
     taken = steps(study.trials, study.fronts)
     return {
         "after": [step.front.after for step in taken],
@@ -225,37 +230,35 @@ def _published(image_size: int, classes: int) -> list[dict[str, Any]]:
             continue
         with suppress(InvalidValueError):
             counts = count(network, image_size, classes)
-            rows.append({"name": name, **{cost: getattr(counts, cost) for cost in COUNTED}})
+            rows.append({"name": name, **{cost: getattr(counts, cost) for cost in COUNTED_METRICS}})
     return rows
 
 
 def _importance(objectives: Sequence[Objective], ended: Sequence[Trial]) -> list[dict[str, Any]]:
-    """Of each objective every choice's share, over the trials that have a final value of it."""
-    found = []
+    """Return each choice's share of the importance for each objective.
+
+    Only trials with a final value of the objective count; a stopped trial has no final error.
+    """
+    rows = []
     for objective in objectives:
-        judged = [t for t in ended if t.state is TrialState.COMPLETE or objective.metric != "error"]
-        known = [
-            (t, value)
-            for t in judged
-            if (value := t.evaluation.value(objective.metric)) is not None
-        ]
-        found.append(
-            {
-                "metric": objective.metric,
-                "trials": len(known),
-                "shares": importances(
-                    choices_seen([t for t, _ in known]),
-                    [t.params for t, _ in known],
-                    [objective.loss(value) for _, value in known],
-                ),
-            }
+        final = [t for t in ended if t.state is TrialState.COMPLETE or objective.metric != "error"]
+        values = [(t, t.evaluation.value(objective.metric)) for t in final]
+        judged = [(t, value) for t, value in values if value is not None]
+        trials = [t for t, _ in judged]
+        shares = importances(
+            choices_seen(trials),
+            [t.params for t in trials],
+            [objective.loss(value) for _, value in judged],
         )
-    return found
+        rows.append({"metric": objective.metric, "trials": len(judged), "shares": shares})
+    return rows
 
 
 def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
+    """Return the numbers above the plots."""
     newest = study.fronts[-1] if study.fronts else None
     spent = sum((t.evaluation.spent for t in ended), Usage())
+    unbiased = unbiased_hypervolume(ended, study.objectives)
     return {
         "states": {
             state.value: sum(t.state is state and t.duplicate_of is None for t in study.trials)
@@ -266,7 +269,7 @@ def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
         "budget": study.record.spec.search_budget.trials,
         "feasible": newest.feasible if newest else False,
         "hypervolume": newest.hypervolume if newest else None,
-        "unbiased": (found := unbiased_hypervolume(ended, study.objectives)) and asdict(found),
+        "unbiased": unbiased and asdict(unbiased),
         "searched_s": SearchClock(study.trials).total_s,
         "device_s": spent.device_s,
         "image_size": study.record.spec.measurement.image_size,
@@ -275,7 +278,7 @@ def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
 
 
 def _provenance(record: StudyRecord) -> list[tuple[str, str]]:
-    """What the study was made from, as dotted names and their values."""
+    """Return the study's settings and the machine's as dotted names with their values."""
     facts: dict[str, Any] = {
         "begun": f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC",
         "osa-nas": record.version,
@@ -291,6 +294,7 @@ def _provenance(record: StudyRecord) -> list[tuple[str, str]]:
 
 
 def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    """Flatten nested mappings to dotted names."""
     if not isinstance(value, Mapping):
         return {prefix: value}
     return {

@@ -1,4 +1,4 @@
-"""Which trials' networks can be taken away, and what to type for it."""
+"""The trials whose networks can be exported, and the command for it."""
 
 import shlex
 
@@ -6,13 +6,17 @@ from nas.record import Store
 
 
 def export_command(study: str, trial: int | str, database: str) -> str:
-    """`nas export` for a trial of a record; what a shell would misunderstand is quoted."""
+    """Return the `nas export` command for a trial, with every part quoted for a shell."""
     option = "" if database == "nas.db" else f" --database {shlex.quote(database)}"
-    return f"nas export {shlex.quote(study)} --trial {trial} -o {shlex.quote(f'{study}-{trial}')}{option}"
+    name, folder = shlex.quote(study), shlex.quote(f"{study}-{trial}")
+    return f"nas export {name} --trial {trial} -o {folder}{option}"
 
 
 def exportable(store: Store, study: str) -> frozenset[int]:
-    """The trials whose weights are kept, by number; duplicates share those of their originals."""
+    """Return the numbers of the trials whose weights are stored.
+
+    A duplicate shares the weights of its original.
+    """
     return frozenset(
         artifact.trial for artifact in store.artifacts(study) if artifact.trial is not None
     )

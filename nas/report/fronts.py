@@ -1,4 +1,4 @@
-"""The front as rows: what stands in them is the same for terminals, CSV and JSON."""
+"""The front as rows with the same values for terminals, CSV, JSON and Markdown."""
 
 import csv
 import io
@@ -15,13 +15,14 @@ from nas.core.trial import CERTIFIED_METRICS, Trial
 from nas.core.units import format_quantity, with_interval
 
 NO_FINALS: Mapping[int, FinalResult] = MappingProxyType({})
-SURE = {
+"""Default for the results of final trainings, which map a trial's number to its result."""
+MEMBERSHIP = {
     Standing.CERTAIN: "certainly",
     Standing.PROBABLE: "probably",
     Standing.POSSIBLE: "perhaps",
     Standing.DOMINATED: "no longer",
 }
-"""Whether a trial is on the front, as people read it."""
+"""Adverb for how sure it is that a trial is on the front."""
 
 
 def rows(
@@ -32,12 +33,14 @@ def rows(
     sure: bool = True,
     finals: Mapping[int, FinalResult] = NO_FINALS,
 ) -> list[dict[str, Any]]:
-    """One mapping for each member: trial, every objective's value in SI units with its interval,
-    counts, what final training gave, how sure it is that the trial is a member (for which all
-    trials must be given), digest.
+    """Return a mapping for each member of the front.
+
+    It holds the trial's number, the objectives in SI units with their intervals, counts, the result
+    of final training, the standing, and the digest. The standing is left out without `sure`; with
+    it, `trials` must be all trials of the study.
     """
-    known = standings(list(trials.values()), spec.objectives) if sure else {}
-    return [_row(spec, trials[number], known, finals.get(number)) for number in front.members]
+    standing_of = standings(list(trials.values()), spec.objectives) if sure else {}
+    return [_row(spec, trials[number], standing_of, finals.get(number)) for number in front.members]
 
 
 def as_json(
@@ -48,8 +51,9 @@ def as_json(
     sure: bool = True,
     finals: Mapping[int, FinalResult] = NO_FINALS,
 ) -> str:
-    """The front with its hypervolume and the architectures of its members, and who may be on it
-    too.
+    """Return the front as JSON, with its hypervolume and the architectures of its members.
+
+    With `sure` it also lists the trials that may be on the front within the intervals.
     """
     members = [
         {**row, "architecture": trials[row["trial"]].architecture.to_dict()}
@@ -70,9 +74,9 @@ def as_json(
 
 
 def possible(spec: StudySpec, trials: Mapping[int, Trial]) -> list[int]:
-    """Trials that others dominate by their values, but none beyond the intervals."""
-    sure = standings(list(trials.values()), spec.objectives)
-    return [number for number, standing in sure.items() if standing is Standing.POSSIBLE]
+    """Return the trials that are dominated by their values, but not beyond the intervals."""
+    standing_of = standings(list(trials.values()), spec.objectives)
+    return [number for number, standing in standing_of.items() if standing is Standing.POSSIBLE]
 
 
 def as_csv(
@@ -83,7 +87,7 @@ def as_csv(
     sure: bool = True,
     finals: Mapping[int, FinalResult] = NO_FINALS,
 ) -> str:
-    """One line for each member under a line of names."""
+    """Return a heading and a line of CSV for each member."""
     lines = rows(spec, trials, front, sure=sure, finals=finals)
     out = io.StringIO()
     names = list(dict.fromkeys(name for line in lines for name in line)) or ["trial"]
@@ -101,12 +105,12 @@ def as_markdown(
     sure: bool = True,
     finals: Mapping[int, FinalResult] = NO_FINALS,
 ) -> str:
-    """A table of Markdown with the figures as people read them."""
-    known = standings_shown(spec, trials, front, sure=sure)
+    """Return a Markdown table with units and prefixes."""
+    standing_of = standings_shown(spec, trials, front, sure=sure)
     names = [
         "trial",
         *(objective.metric for objective in spec.objectives),
-        *(["on the front"] if known else []),
+        *(["on the front"] if standing_of else []),
     ]
     if trained := any(number in finals for number in front.members):
         names.append("test error, trained fully")
@@ -117,7 +121,7 @@ def as_markdown(
             [
                 str(number),
                 *cells(spec.objectives, trials[number]),
-                *([SURE[known[number]]] if known else []),
+                *([MEMBERSHIP[standing_of[number]]] if standing_of else []),
                 *final,
             ]
         )
@@ -127,37 +131,32 @@ def as_markdown(
 def standings_shown(
     spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool
 ) -> Mapping[int, Standing]:
-    """How sure it is of every trial that it is on the front; of none unless that is asked and
-    something is feasible.
-    """
+    """Return every trial's standing, or none without `sure` or if nothing is feasible."""
     return standings(list(trials.values()), spec.objectives) if sure and front.feasible else {}
 
 
 def cells(objectives: Sequence[Objective], trial: Trial) -> list[str]:
-    """What a terminal shows of a trial: its objectives, with intervals where they were measured."""
+    """Return a trial's objectives as text, with the intervals of measured ones."""
     return [cell(objective.metric, trial) for objective in objectives]
 
 
 def cell(metric: str, trial: Trial) -> str:
-    """One figure of a trial, with its interval where it was measured."""
+    """Return one figure of a trial as text, with its interval if it was measured."""
     measurement = trial.evaluation.best_figure(metric)
-    if measurement is not None:
-        seeds = (
-            f", {len(measurement.samples)} seeds"
-            if metric == "error" and len(measurement.samples) > 1
-            else ""
-        )
-        return (
-            with_interval(measurement)
-            + seeds
-            + (", certified" if measurement.metric in CERTIFIED_METRICS.values() else "")
-        )
-    return format_quantity(trial.evaluation.value(metric), "1", metric=metric)
+    if measurement is None:
+        return format_quantity(trial.evaluation.value(metric), "1", metric=metric)
+    text = with_interval(measurement)
+    if metric == "error" and len(measurement.samples) > 1:
+        text += f", {len(measurement.samples)} seeds"
+    if measurement.metric in CERTIFIED_METRICS.values():
+        text += ", certified"
+    return text
 
 
 def _row(
-    spec: StudySpec, trial: Trial, sure: Mapping[int, Standing], final: FinalResult | None
+    spec: StudySpec, trial: Trial, standing_of: Mapping[int, Standing], final: FinalResult | None
 ) -> dict[str, Any]:
+    """Return one member's values."""
     row: dict[str, Any] = {"trial": trial.number}
     for metric in (*(o.metric for o in spec.objectives), *trial.evaluation.measurements):
         if metric in row:
@@ -172,9 +171,7 @@ def _row(
             "final_deviation": final.deviation,
             "final_seeds": len(final.errors),
         }
-    standing = {"standing": sure[trial.number].value} if trial.number in sure else {}
-    return row | {
-        "violation": trial.violation(spec.objectives),
-        **standing,
-        "digest": trial.architecture.digest[:12],
-    }
+    row["violation"] = trial.violation(spec.objectives)
+    if trial.number in standing_of:
+        row["standing"] = standing_of[trial.number].value
+    return row | {"digest": trial.architecture.digest[:12]}

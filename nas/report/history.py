@@ -1,7 +1,7 @@
-"""How a study got where it is: hypervolume over trials, device seconds and time searched; what each
-second went into.
+"""The course of a study: hypervolume over trials, device seconds and searched time, and the use of
+the seconds.
 
-The snapshots of the front come from the record; nothing is computed anew.
+The fronts come from the record. None is computed again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ from nas.core.trial import Trial, TrialState, Usage
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One snapshot of the front with what had been spent by then.
+    """A recorded front and the time spent until then.
 
-    `device_s` are seconds of measuring, training and validating on all workers together,
-    `searched_s` seconds in which at least one trial was being worked on.
+    `device_s` are seconds of measuring, training and validating on all workers together.
+    `searched_s` are seconds in which at least one trial was running.
     """
 
     front: ParetoFront
@@ -29,7 +29,7 @@ class Step:
 
 
 def finished(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials that have ended, in the order of their ends; duplicates are left out."""
+    """Return the trials that have ended, in the order of their ends and without duplicates."""
     ended = [
         t
         for t in trials
@@ -41,50 +41,43 @@ def finished(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def front_at(fronts: Sequence[ParetoFront], after: int, ended: int) -> ParetoFront:
-    """The front as it was after so many of the `ended` finished trials, whether the last of them
-    moved it or not.
+    """Return the front after the first `after` of `ended` finished trials.
 
-    Raises `InvalidValueError` where there was none yet, and beyond the finished trials.
+    A front is recorded only when it changes, therefore this is the last one until then. Raises
+    `InvalidValueError` if there was none yet, or if fewer trials are finished.
     """
     if after > ended:
-        message = f"there is no front after {after} trials: {ended} are finished"
-        raise InvalidValueError(message)
-    before = [front for front in fronts if front.after <= after]
-    if not before:
+        raise InvalidValueError(f"there is no front after {after} trials: {ended} are finished")
+    earlier = [front for front in fronts if front.after <= after]
+    if not earlier:
         first = (
             f"the first was after {fronts[0].after} trials" if fronts else "no front is recorded"
         )
-        message = f"there was no front after {after} trials; {first}"
-        raise InvalidValueError(message)
-    return replace(before[-1], after=after)
+        raise InvalidValueError(f"there was no front after {after} trials; {first}")
+    return replace(earlier[-1], after=after)
 
 
 def steps(trials: Sequence[Trial], fronts: Sequence[ParetoFront]) -> list[Step]:
-    """Every recorded snapshot with what had been spent when it was taken."""
+    """Return every recorded front with the time spent until then."""
     ended = finished(trials)
     spent = np.cumsum([0.0, *(device_seconds(trial) for trial in ended)])
     clock = SearchClock(trials)
-    found = []
+    rows = []
     for front in fronts:
         count = min(front.after, len(ended))
         moment = ended[count - 1].finished_at if count else None
-        found.append(
-            Step(
-                front=front,
-                device_s=float(spent[count]),
-                searched_s=0.0 if moment is None else clock.seconds_at(moment),
-            )
-        )
-    return found
+        searched_s = clock.seconds_at(moment) if moment else 0.0
+        rows.append(Step(front=front, device_s=float(spent[count]), searched_s=searched_s))
+    return rows
 
 
 def device_seconds(trial: Trial) -> float:
-    """Seconds that workers measured, trained and validated this trial's network."""
+    """Return the seconds in which workers measured, trained and validated this trial's network."""
     return trial.evaluation.spent.device_s
 
 
 class SearchClock:
-    """Runs while at least one of the trials is being worked on, and stands while none is."""
+    """A clock that runs while at least one of the trials is running, and stops in between."""
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         spans = sorted(
@@ -105,7 +98,7 @@ class SearchClock:
         return float(self._before[-1])
 
     def seconds_at(self, moment: datetime) -> float:
-        """Seconds it has run by then."""
+        """Return the seconds until a moment."""
         now = moment.timestamp()
         index = int(np.searchsorted(self._starts, now, side="right")) - 1
         if index < 0:
@@ -115,29 +108,31 @@ class SearchClock:
 
 
 def ledger(trials: Sequence[Trial]) -> list[Mapping[str, float | str | None]]:
-    """What the seconds of all workers went into, one mapping for each state that trials ended in.
+    """Return the use of all workers' seconds, one mapping for each final state of trials.
 
-    `waiting` is for the device; `other` the time between a trial's start and end that was none of
-    the rest: building and saving networks, the engine itself. `energy` are joules, where known.
+    `waiting` is for the device. `other` is the rest of the time between a trial's start and its
+    end: building and saving networks, and the search itself. `energy` is in joules, None if no
+    counter was read.
     """
-    found: list[Mapping[str, float | str | None]] = []
+    rows: list[Mapping[str, float | str | None]] = []
     for state in (TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED):
         ended = [t for t in finished(trials) if t.state is state]
         lasted = sum((t.finished_at - t.started_at).total_seconds() for t in ended if t.finished_at)
         spent = sum((t.evaluation.spent for t in ended), Usage())
-        known = {
+        parts = {
             "measuring": spent.measuring_s,
             "training": spent.training_s,
             "validation": spent.validation_s,
             "waiting": spent.waiting_s,
         }
-        found.append(
+        other = max(lasted - sum(parts.values()), 0.0)
+        rows.append(
             {
                 "state": state.value,
                 "trials": len(ended),
-                **known,
-                "other": max(lasted - sum(known.values()), 0.0),
+                **parts,
+                "other": other,
                 "energy": spent.energy_j,
             }
         )
-    return found
+    return rows

@@ -1,8 +1,8 @@
-"""A study as one HTML file that needs nothing else: style, scripts, plotly.js, data and drawings
-are inside.
+"""A study as one HTML file that contains style, scripts, plotly.js, data and drawings.
 
-Nothing is fetched, and the page's own policy forbids it. Whatever comes from the record is escaped.
-Drawings are packed by the hundred and unpacked by the browser when one is looked at.
+The page loads nothing from anywhere, and its own security policy forbids it. All values from the
+record are escaped. Drawings are compressed in chunks, which the browser unpacks when one of them is
+shown.
 """
 
 import base64
@@ -24,11 +24,13 @@ from nas.report.svg import STYLE, draw_svg
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
-CHUNK = 100
+"""Content security policy of a page in one file."""
+CHUNK_SIZE = 100
+"""Number of drawings that are compressed together."""
 
 
 def report(study: Study, made_at: datetime) -> str:
-    """The study's page. Raises `MissingDependencyError` without plotly or Jinja."""
+    """Return the study's page. Raises `MissingDependencyError` without plotly or Jinja."""
     inline = {
         "style": asset("page.css") + STYLE,
         "theme": asset("theme.js"),
@@ -47,15 +49,13 @@ def report(study: Study, made_at: datetime) -> str:
 
 
 def page(template: str, **values: Any) -> str:
-    """A page made from one of this package's templates; every value is escaped unless it is
-    `trusted`.
-    """
+    """Render one of this package's templates. Every value is escaped unless it is `trusted`."""
     text: str = _environment().get_template(template).render(version=version("osa-nas"), **values)
     return text
 
 
 def embedded(value: Any) -> Any:
-    """JSON for a script element: no character that could end it, or begin anything else."""
+    """Return JSON for a script element, without a character that could end the element."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -63,50 +63,51 @@ def embedded(value: Any) -> Any:
 
 
 def trusted(text: str) -> Any:
-    """Text of this program's own, not to be escaped."""
-    _needs("markupsafe")
+    """Mark text as markup that must not be escaped. It must come from this program."""
+    _require_package("markupsafe")
     from markupsafe import Markup
 
-    return Markup(text)  # noqa: S704 - callers give their own text, or what `embedded` escaped
+    return Markup(text)  # noqa: S704 - callers pass constant text or text that `embedded` escaped
 
 
 def drawings(study: Study) -> Mapping[str, Any]:
-    """Every finished trial's drawing in the order of `contents`: base64 of deflated JSON lists of
-    `size` texts.
+    """Return the drawings of all finished trials, in the order of `contents`.
+
+    `chunks` are JSON lists of `size` SVG texts each, compressed by zlib and encoded as base64.
     """
     record = study.record
     ended = sorted(finished(study.trials), key=lambda trial: trial.number)
-    every = [
+    texts = [
         draw_svg(t.architecture, record.spec.measurement.image_size, record.classes) for t in ended
     ]
     packed = [
-        zlib.compress(json.dumps(every[start : start + CHUNK]).encode())
-        for start in range(0, len(every), CHUNK)
+        zlib.compress(json.dumps(texts[start : start + CHUNK_SIZE]).encode())
+        for start in range(0, len(texts), CHUNK_SIZE)
     ]
-    return {"size": CHUNK, "chunks": [base64.b64encode(chunk).decode() for chunk in packed]}
+    return {"size": CHUNK_SIZE, "chunks": [base64.b64encode(chunk).decode() for chunk in packed]}
 
 
 @cache
 def asset(name: str) -> str:
-    """A style sheet or script of this package."""
+    """Return a style sheet or script of this package."""
     return (files("nas.report") / "assets" / name).read_text(encoding="utf-8")
 
 
 @cache
 def plotly() -> str:
-    """plotly.js as the package plotly brings it. Raises `MissingDependencyError`."""
-    _needs("plotly")
+    """Return plotly.js from the package plotly. Raises `MissingDependencyError`."""
+    _require_package("plotly")
     return (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
 
 
 @cache
 def _environment() -> Any:
-    _needs("jinja2")
+    _require_package("jinja2")
     from jinja2 import Environment, PackageLoader
 
     return Environment(loader=PackageLoader("nas.report"), autoescape=True)
 
 
-def _needs(package: str) -> None:
+def _require_package(package: str) -> None:
     if find_spec(package) is None:
         raise MissingDependencyError(package, "report")

@@ -1,8 +1,7 @@
-"""The main plots of a study as pictures for papers: the front, the hypervolume, what the choices
-matter.
+"""The main plots of a study as pictures for papers: front, hypervolume, importance of the choices.
 
-Drawn by matplotlib from the same contents as the pages. Colours are Okabe and Ito's, which the
-colour-blind can tell apart; shapes repeat what they say.
+matplotlib draws them from the same contents as the pages. The colours are by Okabe and Ito, for
+readers with colour-blindness too. Shapes show the same distinctions as colours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,101 +13,98 @@ from typing import Any
 from nas.core.errors import MissingDependencyError
 from nas.report.contents import Study, contents
 
-FRONT, OTHER = "#0072B2", "#999999"
+FRONT_COLOUR, OTHER_COLOUR = "#0072B2", "#999999"
 DOTS_PER_INCH = 300
 WIDTH_INCHES, HEIGHT_INCHES = 4.8, 3.4
 
 
 def pictures(study: Study) -> Mapping[str, bytes]:
-    """PNG files by name: `front-X-Y.png` for each two objectives, X across; `hypervolume`,
-    `importance-X` where known.
+    """Draw PNG files by name: `front-X-Y.png`, `hypervolume.png`, `importance-X.png`.
 
-    Raises `MissingDependencyError` without matplotlib.
+    There is a front for each pair of objectives, with X across. The hypervolume needs references,
+    the importance enough trials. Raises `MissingDependencyError` without matplotlib.
     """
     if find_spec("matplotlib") is None:
         raise MissingDependencyError("matplotlib", "report")
-    known = contents(study)
-    objectives = [objective["metric"] for objective in known["objectives"]]
-    found = {f"front-{x}-{y}": _front(known, x, y) for y, x in combinations(objectives, 2)}
-    if any(volume is not None for volume in known["history"]["hypervolume"]):
-        found["hypervolume"] = _hypervolume(known["history"], len(known["trials"]["number"]))
-    found |= {
-        f"importance-{each['metric']}": _importance(each)
-        for each in known["importance"]
-        if each["shares"]
-    }
-    return {f"{name}.png": picture for name, picture in found.items()}
+    values = contents(study)
+    metrics = [objective["metric"] for objective in values["objectives"]]
+    files = {f"front-{x}-{y}.png": _front(values, x, y) for y, x in combinations(metrics, 2)}
+    if any(volume is not None for volume in values["history"]["hypervolume"]):
+        files["hypervolume.png"] = _hypervolume(values["history"], len(values["trials"]["number"]))
+    for importance in values["importance"]:
+        if importance["shares"]:
+            files[f"importance-{importance['metric']}.png"] = _importance(importance)
+    return files
 
 
-def _front(known: Mapping[str, Any], x: str, y: str) -> bytes:
-    """Every trial that has both figures; members of the front over them, with their 95 %
-    intervals.
-    """
-    trials = known["trials"]
+def _front(values: Mapping[str, Any], x: str, y: str) -> bytes:
+    """Draw every trial that has both figures, and over them the front with its 95 % intervals."""
+    trials = values["trials"]
+    across, up = trials["values"][x], trials["values"][y]
+    drawn = [row for row in range(len(across)) if None not in (across[row], up[row])]
+    members = [row for row in drawn if trials["front"][row]]
+    others = [row for row in drawn if not trials["front"][row]]
     figure, axes = _axes()
-    for member, style in (
-        (False, {"marker": "o", "color": OTHER, "markersize": 3, "label": "trials"}),
-        (True, {"marker": "D", "color": FRONT, "markersize": 4, "label": "front"}),
-    ):
-        rows = [
-            row
-            for row, on in enumerate(trials["front"])
-            if on is member
-            and trials["values"][x][row] is not None
-            and trials["values"][y][row] is not None
-        ]
-        bars = {"xerr": _bars(trials, x, rows), "yerr": _bars(trials, y, rows)} if member else {}
-        axes.errorbar(
-            *([trials["values"][name][row] for row in rows] for name in (x, y)),
-            **bars,
-            elinewidth=0.8,
-            linestyle="none",
-            **style,
-        )
+    axes.plot(
+        [across[row] for row in others],
+        [up[row] for row in others],
+        linestyle="none",
+        marker="o",
+        color=OTHER_COLOUR,
+        markersize=3,
+        label="trials",
+    )
+    axes.errorbar(
+        [across[row] for row in members],
+        [up[row] for row in members],
+        xerr=_bars(trials, x, members),
+        yerr=_bars(trials, y, members),
+        linestyle="none",
+        elinewidth=0.8,
+        marker="D",
+        color=FRONT_COLOUR,
+        markersize=4,
+        label="front",
+    )
     for axis, name in ((axes.xaxis, x), (axes.yaxis, y)):
+        metric = next(metric for metric in values["metrics"] if metric["name"] == name)
         axis.set_label_text(name.replace("_", " "))
-        axis.set_major_formatter(
-            _formatter(next(metric for metric in known["metrics"] if metric["name"] == name))
-        )
+        axis.set_major_formatter(_formatter(metric))
     axes.legend(frameon=False)
     return _png(figure)
 
 
 def _bars(trials: Mapping[str, Any], name: str, rows: Sequence[int]) -> list[list[float]] | None:
-    """How far the intervals reach below and above the values; None where the figure has none."""
+    """Return the lengths of the intervals below and above the values, or None without intervals."""
     if name not in trials["low"]:
         return None
     values, low, high = (trials[part][name] for part in ("values", "low", "high"))
-    known = [(values[row], low[row], high[row]) for row in rows]
     return [
-        [value - (value if below is None else below) for value, below, _ in known],
-        [(value if above is None else above) - value for value, _, above in known],
+        [0.0 if low[row] is None else values[row] - low[row] for row in rows],
+        [0.0 if high[row] is None else high[row] - values[row] for row in rows],
     ]
 
 
 def _hypervolume(history: Mapping[str, Any], trials: int) -> bytes:
-    """As it grew, up to the last of so many finished trials."""
-    known = [
-        (after, volume)
-        for after, volume in zip(history["after"], history["hypervolume"], strict=True)
-        if volume is not None
-    ]
-    known.append((trials, known[-1][1]))
+    """Draw the hypervolume up to the number of finished trials."""
+    recorded = zip(history["after"], history["hypervolume"], strict=True)
+    points = [(after, volume) for after, volume in recorded if volume is not None]
+    points.append((trials, points[-1][1]))
     figure, axes = _axes()
-    axes.step(*zip(*known, strict=True), where="post", color=FRONT)
+    axes.step(*zip(*points, strict=True), where="post", color=FRONT_COLOUR)
     axes.set_xlabel("finished trials")
     axes.set_ylabel("hypervolume")
     axes.set_ylim(bottom=0)
     return _png(figure)
 
 
-def _importance(each: Mapping[str, Any]) -> bytes:
-    shares = dict(sorted(each["shares"].items(), key=lambda item: item[1]))
+def _importance(importance: Mapping[str, Any]) -> bytes:
+    """Draw the choices' shares of the importance for one objective."""
+    shares = dict(sorted(importance["shares"].items(), key=lambda item: item[1]))
+    metric = importance["metric"].replace("_", " ")
     figure, axes = _axes(height=max(HEIGHT_INCHES, 0.2 * len(shares) + 0.8))
-    axes.barh(list(shares), list(shares.values()), color=FRONT)
-    axes.set_xlabel(
-        f"importance for {each['metric'].replace('_', ' ')} (PED-ANOVA, {each['trials']} trials)"
-    )
+    axes.barh(list(shares), list(shares.values()), color=FRONT_COLOUR)
+    axes.set_xlabel(f"importance for {metric} (PED-ANOVA, {importance['trials']} trials)")
     return _png(figure)
 
 
@@ -126,11 +122,9 @@ def _axes(height: float = HEIGHT_INCHES) -> tuple[Any, Any]:
 def _formatter(metric: Mapping[str, Any]) -> Any:
     from matplotlib.ticker import EngFormatter, PercentFormatter
 
-    return (
-        PercentFormatter(1.0)
-        if metric["share"]
-        else EngFormatter("" if metric["unit"] == "1" else metric["unit"])
-    )
+    if metric["share"]:
+        return PercentFormatter(1.0)
+    return EngFormatter("" if metric["unit"] == "1" else metric["unit"])
 
 
 def _png(figure: Any) -> bytes:

@@ -129,12 +129,12 @@ def test_a_search_says_who_works_while_it_runs(tmp_path):
             (me, "training to 2 epochs (rung 2 of 2)"),
         )
     ]
-    assert "nobody is at work" in status(tmp_path / "nas.db", "s")
+    assert "no search is running" in status(tmp_path / "nas.db", "s")
 
 
 def test_what_is_left_undone_is_not_shown_as_being_done(database):
     """A driver that is gone left two trials running in the record."""
-    assert "nobody is at work; what is unfinished goes on with the next nas search" in status(
+    assert "no search is running; nas search resumes the unfinished trials" in status(
         database, "first"
     )
     assert not [line for line in status(database) if "at work" in line]
@@ -179,7 +179,7 @@ def test_a_device_of_another_machine_is_not_said_to_be_free(database):
         store.add_measurements("first", 0, [hot], 0.5)
     assert DeviceLock(DEVICE.identity).holders() is None
     lines = status(database, "first")
-    assert "device: Two cores, which is not known here to be in use or free" in lines
+    assert "device: Two cores, whose use is unknown on this machine" in lines
     assert any(
         line.startswith("last figure: latency of trial 0, throttled (too hot), ") for line in lines
     )

@@ -166,7 +166,7 @@ def test_a_finished_trial_appears_without_a_reload(tab, record, tmp_path):
         original = last.number if last.duplicate_of is None else last.duplicate_of
         writing.add_trial("pages", replace(last, number=last.number + 1, duplicate_of=original))
         tab.wait_for_selector("#tiles >> text=1 repeated", timeout=30000)
-        assert tab.inner_text("#at-work-body p") == "nobody is at work"
+        assert tab.inner_text("#at-work-body p") == "no search is running"
         with writing.claim("pages"):
             tab.wait_for_selector(
                 f"#at-work-body >> text=at work: process {os.getpid()} on", timeout=30000

@@ -109,7 +109,7 @@ def test_watch_stays_until_ctrl_c(terminal, record, tmp_path):
     """
     database = shutil.copy(record, tmp_path)
     terminal.type(f"clear; {NAS} status pages --watch --database {database}")
-    terminal.when(lambda lines: any("nobody is at work" in line for line in lines))
+    terminal.when(lambda lines: any("no search is running" in line for line in lines))
     with Store.open(database) as store, store.claim("pages"):
         last = store.trials("pages")[-1]
         worker = "a-machine-with-a-long-name-in-a-rack:1234567"

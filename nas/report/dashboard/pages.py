@@ -43,7 +43,7 @@ def trial_page(study: Study, trial: Trial) -> str:
         figures=_figures(trial),
         quote=quote,
         command=export_command(study.record.name, trial.number, study.database),
-        kept=original in study.kept,
+        kept=original in study.with_weights,
     )
 
 

@@ -31,7 +31,7 @@ class Kind(StrEnum):
 
 
 class Status(StrEnum):
-    """Whether a figure may be used."""
+    """Usability of a figure."""
 
     OK = "ok"
     NOISY = "noisy"

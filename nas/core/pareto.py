@@ -61,7 +61,7 @@ def front(trials: Sequence[Trial], objectives: Sequence[Objective]) -> ParetoFro
 
 
 class Standing(StrEnum):
-    """How sure it is that a trial is on the front, given the 95 % intervals of all trials."""
+    """Certainty that a trial is on the front, given the 95 % intervals of all trials."""
 
     CERTAIN = "certain"
     """It is on the front, whichever values within the intervals are the true ones."""

@@ -16,7 +16,7 @@ from nas.core.trial import Rung
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train fully: `epochs` in one learning-rate cycle, by `training`.
+    """Settings of full training: `epochs` in one learning-rate cycle, by `training`.
 
     `training` has stronger augmentation than the search. `average` is the decay of the running mean
     of the weights, which is tested and stored; 0 keeps the weights themselves. The mean never

@@ -29,7 +29,7 @@ class Choice:
 
     @property
     def ordered(self) -> bool:
-        """Whether all values are numbers; these must be in increasing order."""
+        """True if all values are numbers, which must then be in increasing order."""
         return all(type(value) in {int, float} for value in self.values)
 
     def __post_init__(self) -> None:

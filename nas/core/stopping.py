@@ -1,20 +1,21 @@
-"""Whether a trial goes on after a rung, judged by all objectives at once. Pure functions on arrays
-of losses.
+"""Rules that stop a trial after a rung, by all objectives at once.
 
-Two rules. By *rank*, a trial is stopped where it is behind the others at its rung, whatever it may
-become. By *futility*, where even an optimistic guess of its final error is dominated at the costs
-that it has: the guess comes from its errors so far and its size, by a regression on the trials that
-reached the last rung, and is better than what 95 % of those trials became, each predicted from the
-others. Networks of small cost are so left alone for being small.
+There are two rules. The rank rule stops a trial that is behind the others at its rung. The futility
+rule stops a trial whose final error, even if it is estimated optimistically, would be dominated at
+the trial's costs. The estimate is a regression on the errors so far and the sizes, fitted to trials
+that reached the last rung. It is made optimistic by what 95 % of those trials did not exceed, each
+predicted from the others. A network of small cost therefore continues if no network of such costs
+is better.
 
-Short training ranks networks poorly, the best of them most of all, so neither rule is on by itself,
-and futility stops nobody where it would have stopped a member of the front (docs/stopping.md).
+Short training ranks networks poorly, and the best of them most poorly. For this reason both rules
+are off by default, and the futility rule stops no trial if it would have stopped a member of the
+front (docs/stopping.md).
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,66 +27,71 @@ from nas.core.trial import Trial, TrialState
 Array = NDArray[np.float64]
 
 MIN_CURVES = 20
-"""Trials that must have reached the last rung before futility is asked."""
+"""Smallest number of trials at the last rung from which the futility rule is learned."""
 CURVES_PER_WEIGHT = 4
-"""And as many for each weight of the regression."""
+"""Smallest number of such trials for each weight of the regression."""
 OUTCOME_QUANTILE = 0.95
+"""Share of the trials that did not exceed the optimistic estimate."""
 ERROR_MARGIN = 0.02
-"""By this share the optimistic error must be worse than the one that dominates it."""
+"""Share by which the optimistic error must be worse than the error that dominates it."""
 SIZE_METRICS = ("parameters", "macs")
-"""Counts that say something of the final error. They are known of every trial."""
+"""Counted metrics from which final errors are estimated. Every trial has them."""
 MIN_ERROR = 1e-4
-"""Errors below count as this in logarithms."""
+"""Smallest error in logarithms; smaller ones count as this."""
 
 
 def continues(losses: ArrayLike, index: int, keep: float, min_trials: int) -> bool:
-    """Whether point `index` of the (n, m) losses of all trials that reached the rung belongs to the
-    best `keep`.
+    """Return whether point `index` belongs to the best share `keep` of the points.
 
-    A point is kept where fewer than `ceil(keep * n)` points have a better non-dominated rank; so
-    the whole front is always kept. With fewer than `min_trials` points everybody goes on.
+    `losses` (n, m) are those of all trials that reached the rung. A point continues if fewer than
+    `ceil(keep * n)` points have a better non-dominated rank, and therefore the whole front always
+    continues. With fewer than `min_trials` points all continue.
     """
-    order = ranks(losses)
-    if len(order) < min_trials:
+    rank_of = ranks(losses)
+    if len(rank_of) < min_trials:
         return True
-    better = int((order < order[index]).sum())
-    return better < math.ceil(keep * len(order))
+    better = int((rank_of < rank_of[index]).sum())
+    return better < math.ceil(keep * len(rank_of))
 
 
 def exempt(seed: int) -> bool:
-    """Whether a trial of this seed is stopped by no rule: one in ten, so that rungs can be compared
-    without bias.
+    """Return whether no rule stops a trial of this seed.
+
+    One trial in ten is exempt, so that rungs can be compared without bias.
     """
     return seed % 10 == 0
 
 
-Curve = tuple[int, Sequence[float], Sequence[float], Sequence[float]]
-"""A trial's number, its errors at every rung, its costs and its sizes."""
+class Curve(NamedTuple):
+    """Errors of a trial at every rung, its costs and its sizes, for the futility rule."""
+
+    number: int
+    errors: Sequence[float]
+    costs: Sequence[float]
+    sizes: Sequence[float]
 
 
 def curve_of(trial: Trial, objectives: Sequence[Objective]) -> Curve | None:
-    """What futility learns from a trial; None unless it is complete and no duplicate."""
-    known = trial.evaluation
-    if (
-        trial.state is not TrialState.COMPLETE
-        or trial.duplicate_of is not None
-        or not known.rungs
-        or not all(known.value(size) for size in SIZE_METRICS)
-    ):
+    """Return the curve of a trial, None for a duplicate and unless it is complete."""
+    evaluation = trial.evaluation
+    if trial.state is not TrialState.COMPLETE or trial.duplicate_of is not None:
         return None
-    return (
-        trial.number,
-        [rung.error for rung in known.rungs],
-        costs_of(trial, objectives),
-        sizes_of(trial),
+    if not evaluation.rungs or not all(evaluation.value(size) for size in SIZE_METRICS):
+        return None
+    return Curve(
+        number=trial.number,
+        errors=[rung.error for rung in evaluation.rungs],
+        costs=costs_of(trial, objectives),
+        sizes=sizes_of(trial),
     )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curves:
-    """Networks that were trained to the last rung: `errors` (n, r) at every rung, `costs` (n, m),
-    the losses of the other objectives, and `sizes` (n, s), positive counts. `numbers` (n,) is what
-    they are called by.
+    """The curves of n networks that were trained to the last rung.
+
+    `numbers` (n,) are those of their trials. `errors` (n, r) are those at every rung, `costs`
+    (n, m) the losses of the other objectives, and `sizes` (n, s) the counts, which are positive.
     """
 
     numbers: NDArray[np.int64]
@@ -95,19 +101,18 @@ class Curves:
 
     @classmethod
     def of(cls, trials: Iterable[Trial], objectives: Sequence[Objective]) -> Self:
-        """Of the complete trials, duplicates left out."""
-        return cls.of_curves(
-            [curve for trial in trials if (curve := curve_of(trial, objectives)) is not None]
-        )
+        """Collect the curves of the complete trials, without duplicates."""
+        curves = [curve_of(trial, objectives) for trial in trials]
+        return cls.of_curves([curve for curve in curves if curve is not None])
 
     @classmethod
     def of_curves(cls, curves: Sequence[Curve]) -> Self:
-        """Of these, in their order."""
+        """Collect these curves in their order."""
         return cls(
-            numbers=np.array([number for number, *_ in curves], dtype=np.int64),
-            errors=_table([errors for _, errors, _, _ in curves]),
-            costs=_table([costs for _, _, costs, _ in curves]),
-            sizes=_table([sizes for *_, sizes in curves]),
+            numbers=np.array([curve.number for curve in curves], dtype=np.int64),
+            errors=_table([curve.errors for curve in curves]),
+            costs=_table([curve.costs for curve in curves]),
+            sizes=_table([curve.sizes for curve in curves]),
         )
 
     def __len__(self) -> int:
@@ -115,18 +120,21 @@ class Curves:
 
     @property
     def losses(self) -> Array:
-        """Final error and costs, (n, 1 + m)."""
+        """Final errors and costs, shape (n, 1 + m)."""
         return np.column_stack([self.errors[:, -1], self.costs])
 
 
 def costs_of(trial: Trial, objectives: Sequence[Objective]) -> list[float]:
-    """The losses of all objectives but the error. They are known once a trial is trained."""
-    known = [(o, trial.evaluation.value(o.metric)) for o in objectives if o.metric != "error"]
-    return [o.loss(value) for o, value in known if value is not None]
+    """Return the losses of all objectives except the error.
+
+    They are measured before a trial is trained.
+    """
+    values = [(o, trial.evaluation.value(o.metric)) for o in objectives if o.metric != "error"]
+    return [o.loss(value) for o, value in values if value is not None]
 
 
 def sizes_of(trial: Trial) -> list[float]:
-    """Its counts, in the order of `SIZE_METRICS`."""
+    """Return the trial's counts in the order of `SIZE_METRICS`."""
     return [trial.evaluation.value(size) or 0.0 for size in SIZE_METRICS]
 
 
@@ -135,48 +143,46 @@ def _table(rows: Sequence[Sequence[float]]) -> Array:
 
 
 class Futility:
-    """The rule at the `rung`-th rung, from 1, learned from these curves. `mistakes` are the members
-    of their front that it would have stopped, had it learned from the others; while there is one,
-    or fewer curves than it `needs`, it stops nobody.
+    """The futility rule at rung number `rung`, counted from 1, learned from these curves.
+
+    `mistakes` are the trials on the curves' front that the rule would have stopped if it had been
+    learned from the others. The rule stops no trial if there is such a mistake, or if there are
+    fewer than `min_curves` curves.
     """
 
     def __init__(self, curves: Curves, rung: int) -> None:
-        self._curves, self._rung = curves, rung
+        self._curves = curves
         self.min_curves = max(MIN_CURVES, CURVES_PER_WEIGHT * (1 + rung + len(SIZE_METRICS)))
         self.mistakes: list[int] = []
         if not self.ready:
             return
-        known = self._features(curves.errors[:, :rung], curves.sizes)
+        features = self._features(curves.errors[:, :rung], curves.sizes)
         final = np.log(np.maximum(curves.errors[:, -1], MIN_ERROR))
-        inverse = np.linalg.pinv(known)
+        inverse = np.linalg.pinv(features)
         self._weights = inverse @ final
-        leverage = np.einsum("ij,ji->i", known, inverse)
-        left_out = final - (final - known @ self._weights) / np.maximum(
-            1 - leverage, 1e-9
-        )  # (n,) from the others
-        self._better = left_out - final
-        front = np.flatnonzero(ranks(curves.losses) == 0)
-        self.mistakes = [
-            int(curves.numbers[i])
-            for i in front.tolist()
-            if self._dominated(
-                left_out[i] - _quantile(np.delete(self._better, i)), curves.costs[i], but=i
-            )
-        ]
+        # Each network's prediction from all others, by the leave-one-out formula.
+        leverage = np.einsum("ij,ji->i", features, inverse)
+        residuals = final - features @ self._weights
+        predicted = final - residuals / np.maximum(1 - leverage, 1e-9)
+        self._gains = predicted - final
+        for index in np.flatnonzero(ranks(curves.losses) == 0).tolist():
+            optimistic = predicted[index] - _optimism(np.delete(self._gains, index))
+            if self._dominated(optimistic, curves.costs[index], excluded=index):
+                self.mistakes.append(int(curves.numbers[index]))
 
     @property
     def ready(self) -> bool:
-        """Whether there are enough curves."""
+        """True if there are enough curves."""
         return len(self._curves) >= self.min_curves
 
     @property
     def active(self) -> bool:
-        """Whether it stops anybody."""
+        """True if the rule may stop trials."""
         return self.ready and not self.mistakes
 
     @property
     def description(self) -> str:
-        """In words."""
+        """The state of the rule in words."""
         if not self.ready:
             return f"waits for {self.min_curves} trials at the last rung"
         stopped = ", ".join(map(str, self.mistakes))
@@ -185,32 +191,34 @@ class Futility:
     def stops(
         self, errors: Sequence[float], costs: Sequence[float], sizes: Sequence[float]
     ) -> bool:
-        """Whether to stop a trial with these errors up to the rung, costs and sizes."""
+        """Return whether to stop a trial with these errors up to the rung, costs and sizes."""
         if not self.active:
             return False
-        known = self._features(np.array([errors]), np.array([sizes]))
-        return self._dominated(
-            float((known @ self._weights)[0]) - _quantile(self._better), np.array(costs)
-        )
+        features = self._features(np.array([errors]), np.array([sizes]))
+        optimistic = float((features @ self._weights)[0]) - _optimism(self._gains)
+        return self._dominated(optimistic, np.array(costs))
 
     @staticmethod
     def _features(errors: Array, sizes: Array) -> Array:
-        return np.column_stack(
-            [np.ones(len(errors)), np.log(np.maximum(errors, MIN_ERROR)), np.log(sizes)]
-        )
+        log_errors = np.log(np.maximum(errors, MIN_ERROR))
+        return np.column_stack([np.ones(len(errors)), log_errors, np.log(sizes)])
 
-    def _dominated(self, log_error: float, costs: Array, but: int | None = None) -> bool:
-        """Whether a network of these costs, none dearer, has an error that is lower by more than
-        the margin.
+    def _dominated(self, log_error: float, costs: Array, excluded: int | None = None) -> bool:
+        """Return whether a curve with no larger cost has an error lower by more than the margin.
+
+        The curve with the index `excluded` is ignored.
         """
-        beats = (self._curves.costs <= costs).all(axis=1) & (
-            self._curves.errors[:, -1] * (1 + ERROR_MARGIN) <= math.exp(log_error)
-        )
-        if but is not None:
-            beats[but] = False
-        return bool(beats.any())
+        cheaper = (self._curves.costs <= costs).all(axis=1)
+        better = self._curves.errors[:, -1] * (1 + ERROR_MARGIN) <= math.exp(log_error)
+        dominating = cheaper & better
+        if excluded is not None:
+            dominating[excluded] = False
+        return bool(dominating.any())
 
 
-def _quantile(better: Array) -> float:
-    """How much better than predicted nearly all became at most; never worse."""
-    return max(float(np.quantile(better, OUTCOME_QUANTILE, method="higher")), 0.0)
+def _optimism(gains: Array) -> float:
+    """Return how much better than predicted a network may become, in log-error.
+
+    `OUTCOME_QUANTILE` of the networks gained no more. The result is never negative.
+    """
+    return max(float(np.quantile(gains, OUTCOME_QUANTILE, method="higher")), 0.0)

@@ -1,8 +1,8 @@
-"""What a study asks: space, objectives, training, measurement, budget. Checked when built, SI units
-inside.
+"""The settings of a study: space, objectives, training, measurement, budget, workers.
 
-All that a result depends on stands here and is stored with the study; `budget` and `workers` may
-change between two calls of the same study, everything else is its identity.
+They are checked when they are built, and are in SI units. Everything on which a result depends is
+here and is stored with the study. `budget` and `workers` may change between two runs of the same
+study; everything else is its identity.
 """
 
 import json
@@ -25,7 +25,7 @@ Records with such a key can be read. A study that was searched with one cannot b
 
 
 class Direction(StrEnum):
-    """Which way is better."""
+    """Direction in which values of a metric become better."""
 
     MINIMIZE = "minimize"
     MAXIMIZE = "maximize"
@@ -45,8 +45,8 @@ def _finite(value: object) -> bool:
 class Objective:
     """A metric that the study optimises, in the metric's SI unit.
 
-    `limit` is the worst value that is still feasible; `reference` is this objective's coordinate of
-    the hypervolume's reference point, `limit` where it is not given.
+    `limit` is the worst value that is still feasible. `reference` is this objective's coordinate of
+    the hypervolume's reference point; by default it is the limit.
     """
 
     metric: str
@@ -65,12 +65,13 @@ class Objective:
             object.__setattr__(self, "reference", self.limit)
 
     def loss(self, value: float) -> float:
-        """The value turned so that smaller is better."""
+        """Return the value, negated if larger is better, so that smaller is better."""
         return value if self.direction is Direction.MINIMIZE else -value
 
     def violation(self, value: float) -> float:
-        """How far the value is beyond the limit, as a share of the limit (of 1 where it is 0); 0
-        where it is within.
+        """Return how far the value is over the limit, as a share of the limit.
+
+        The share is one of 1 if the limit is 0. A value within the limit gives 0.
         """
         if self.limit is None:
             return 0.0
@@ -79,13 +80,13 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """Where the images come from.
+    """The source of the images.
 
-    `dataset` is a name in `nas.datasets`, `folder` the image folder of the data set `folder`;
-    `fallback` is the data set to use, loudly, where the first can be neither found nor downloaded.
-    `validation_images` of the training images, drawn class by class, judge the trials;
-    `train_images` limits how many of the rest are used. `image_size` is the side in pixels that the
-    images of `folder` are resized to, 32 where it is not given.
+    `dataset` is a name in `nas.datasets`, and `folder` the image folder of the data set `folder`.
+    `fallback` is the data set to use if the first can be neither found nor downloaded; a warning
+    says so. `validation_images` of the training images, drawn class by class, validate the trials.
+    `train_images` limits how many of the others are used. `image_size` is the side in pixels to
+    which images of `folder` are resized, by default 32.
     """
 
     dataset: str = "cifar10"
@@ -112,8 +113,9 @@ class DataSpec:
 
 
 class AutoPrecision(StrEnum):
-    """Number formats of training; `auto` takes the fastest on the device, measured once per
-    study.
+    """Number formats of training.
+
+    `auto` takes the fastest one on the device, measured once per study.
     """
 
     AUTO = "auto"
@@ -124,18 +126,18 @@ class AutoPrecision(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
-    """The recipe of brief training: SGD with Nesterov momentum, one learning-rate cycle that ends
-    at zero with the rung, no weight decay on BatchNorm and biases.
+    """The recipe of brief training.
 
-    `translate` is the largest shift in pixels of a random crop with reflected borders, `cutout` the
-    side of the erased square (0: off), `warmup` the share of the cycle in which the learning rate
-    rises.
+    It is SGD with Nesterov momentum and one learning-rate cycle that ends at zero with the rung,
+    without weight decay on BatchNorm and biases. `translate` is the largest shift in pixels of a
+    random crop with reflected borders, `cutout` the side of the erased square (0: off), and
+    `warmup` the share of the cycle in which the learning rate rises.
 
     Batch size and learning rate were measured on CIFAR-10 (JPEG copies, one seed, 5,000 validation
-    images), as validation error of batches of 64 at 0.4 / of 128 at the best rate tried / of 128 at
-    0.2: half an epoch of 5 MMACs 42.3 / 43.7 (0.6) / 48.7 %, of 24 MMACs 38.7 / 43.9 (0.6) / 44.6
-    %; two epochs of 5 MMACs 30.7 / - / 34.2 %. The other settings made less than one and a half
-    points of difference at half an epoch, too little to tell by one seed.
+    images). The validation errors of batches of 64 at 0.4 / of 128 at the best rate tried / of 128
+    at 0.2 were: half an epoch of 5 MMACs 42.3 / 43.7 (0.6) / 48.7 %, of 24 MMACs 38.7 / 43.9 (0.6)
+    / 44.6 %; two epochs of 5 MMACs 30.7 / - / 34.2 %. The other settings made less than one and a
+    half points of difference at half an epoch, too little for one seed to show.
     """
 
     batch_size: int = 64
@@ -176,13 +178,14 @@ class TrainingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RungSpec:
-    """The numbers of epochs at which a trial is judged, increasing, fractions allowed.
+    """The numbers of epochs at which trials are validated, increasing, fractions allowed.
 
-    `keep`: at every rung but the last, a trial goes on where its non-dominated rank puts it in this
-    share of the trials that reached the rung; None (the default) stops nobody. The rule needs
-    `min_trials` trials at the rung. `futility` stops a trial whose final error, even if it became
-    better than nearly all such predictions did, would be dominated (`nas.core.stopping.Futility`).
-    Either lets one trial in ten run through, so that it can be judged itself.
+    `keep` stops trials by rank at every rung except the last: a trial continues if its
+    non-dominated rank puts it in this share of the trials that reached the rung. The rule needs
+    `min_trials` trials at the rung; None, the default, turns it off. `futility` stops a trial whose
+    optimistically estimated final error would be dominated (`nas.core.stopping.Futility`). Under
+    either rule one trial in ten, chosen by its seed, is exempt from stopping, so that the rule
+    itself can be evaluated.
     """
 
     epochs: tuple[float, ...] = (1.0,)
@@ -202,31 +205,32 @@ class RungSpec:
         require(self.min_trials > 0, f"min_trials must be at least 1, not {self.min_trials}")
 
 
-DEFAULT_FRESH_SHARE, MIN_TRIALS_FOR_FRESH = 0.1, 20
-"""The share of a budget that fresh seeds have where nothing is said, and from how many trials
-on.
-"""
+DEFAULT_FRESH_SHARE = 0.1
+"""Share of the budget that is reserved for new seeds by default."""
+MIN_TRIALS_FOR_FRESH = 20
+"""Smallest number of trials with which a share is reserved by default."""
+PROPOSALS_PER_TRIAL = 20
+"""Largest number of proposals for each trial by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """When no new trial may start; trials that run go on to their ends. All calls of the study
-    count together.
+    """Limits after which no new trial starts; running trials continue to their end.
 
-    `trials` are different architectures, without those that were beyond a limit before any
-    training; with them at most `proposals`, 20 times `trials` where not given, so that a search
-    ends where little or nothing is feasible. `epochs` are of all trials together, `device_s`
-    seconds of measuring, training and validating on all workers together, `energy_j` joules drawn
-    meanwhile, `wall_time_s` seconds of searching.
+    All runs of a study count together. `trials` are different architectures, without those that
+    were over a limit before any training. With them there are at most `proposals`, by default 20
+    times `trials`, so that a search ends even if few architectures or none are feasible. `epochs`
+    are those of all trials together. `device_s` are seconds of measuring, training and validating
+    on all workers together, and `energy_j` is the energy drawn meanwhile. `wall_time_s` are seconds
+    of searching.
 
-    `certify`: in the end `nas search` measures the members of the front again together, in turns
-    with a reference network, which takes half a minute or more for each. None: where latency is an
-    objective.
+    `certify` makes `nas search` measure the front members again at the end, together and
+    interleaved with a reference network, which takes half a minute or more for each. The default,
+    None, does so if latency is an objective.
 
-    `fresh` is the share of all this that the search leaves for fresh seeds: then the members of the
-    front are trained again, so that the hypervolume can be told without the luck that it was chosen
-    by. None: a tenth, where an objective needs training and `trials` are at least 20, of which two
-    are left.
+    `fresh` is the share of every budget reserved for retraining front members with new seeds, so
+    that their hypervolume can be reported without selection bias. The default, None, is a tenth if
+    an objective needs training and there are at least 20 `trials` (of 20 trials, two are reserved).
     """
 
     trials: int = 100
@@ -256,26 +260,29 @@ class Budget:
         )
 
     def share(self, part: float) -> Self:
-        """So much of it; of trials one at least."""
-        limits: dict[str, Any] = {
-            name: None if (value := getattr(self, name)) is None else value * part
-            for name in ("wall_time_s", "epochs", "device_s", "energy_j")
-        }
+        """Return this part of the budget, with at least one trial."""
+        limits: dict[str, Any] = {}
+        for name in ("wall_time_s", "epochs", "device_s", "energy_j"):
+            limit = getattr(self, name)
+            if limit is not None:
+                limits[name] = limit * part
         return replace(self, trials=max(round(self.trials * part), 1), **limits)
 
     @property
     def max_proposals(self) -> int:
-        """`proposals`, or what it is where it is not given."""
-        return 20 * self.trials if self.proposals is None else self.proposals
+        """`proposals`, or its default."""
+        if self.proposals is None:
+            return PROPOSALS_PER_TRIAL * self.trials
+        return self.proposals
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkersSpec:
-    """Who works: a name in `nas.workers`, how many at once, and what each one gets.
+    """The workers: a name in `nas.workers`, their number, and the resources of each.
 
-    A `local` worker is the process of the search itself, so there is one. `cpus` is also the number
-    of threads a worker trains with; `gpus` may be a fraction. A trial whose worker died is tried
-    again `retries` times, from its last rung.
+    A `local` worker is the process of the search itself, so that there is only one. `cpus` is also
+    the number of threads with which a worker trains; `gpus` may be a fraction. A trial whose worker
+    died is tried again `retries` times, from its last rung.
     """
 
     kind: str = "local"
@@ -293,7 +300,7 @@ class WorkersSpec:
         require(self.retries >= 0, f"retries must not be negative, not {self.retries}")
 
     def of_kind(self, kind: str) -> Self:
-        """The same by workers of another kind."""
+        """Return the same with workers of another kind."""
         return replace(self, kind=kind, count=1 if kind == "local" else self.count)
 
 
@@ -346,38 +353,32 @@ class StudySpec:
 
     @property
     def needs_training(self) -> bool:
-        """Whether an objective can only be had by training."""
+        """True if an objective needs training."""
         return any(objective.metric == "error" for objective in self.objectives)
 
     @property
     def certifies(self) -> bool:
-        """Whether the members of the front are measured again together in the end."""
-        asked = self.budget.certify
-        return (
-            any(objective.metric == "latency" for objective in self.objectives)
-            if asked is None
-            else asked
-        )
+        """True if the front members are measured again together at the end."""
+        if self.budget.certify is not None:
+            return self.budget.certify
+        return any(objective.metric == "latency" for objective in self.objectives)
 
     @property
     def fresh(self) -> float:
-        """The share of the budget that is left for fresh seeds of the front's members."""
-        asked = self.budget.fresh
-        return (
-            asked
-            if asked is not None
-            else DEFAULT_FRESH_SHARE
-            if self.needs_training and self.budget.trials >= MIN_TRIALS_FOR_FRESH
-            else 0.0
-        )
+        """The share of the budget that is reserved for new seeds of the front members."""
+        if self.budget.fresh is not None:
+            return self.budget.fresh
+        if self.needs_training and self.budget.trials >= MIN_TRIALS_FOR_FRESH:
+            return DEFAULT_FRESH_SHARE
+        return 0.0
 
     @property
     def search_budget(self) -> Budget:
-        """What the search may spend."""
+        """The budget of the search, without the share for new seeds."""
         return self.budget.share(1 - self.fresh)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
     @staticmethod
@@ -398,7 +399,7 @@ class StudySpec:
         return StudySpec(**parts)
 
     def identity(self) -> dict[str, Any]:
-        """What results depend on: all but budget and workers."""
+        """Return the settings on which results depend: all except budget and workers."""
         values = self.to_dict()
         del values["budget"], values["workers"]
         return values

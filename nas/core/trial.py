@@ -251,7 +251,7 @@ class Trial:
 
     @property
     def skipped(self) -> bool:
-        """Whether it ended before any training: over a limit, or skipped by the sampler."""
+        """True if it ended before any training: over a limit, or skipped by the sampler."""
         return self.state is TrialState.STOPPED and not self.evaluation.rungs
 
     def moved_to(self, state: TrialState, **changes: Any) -> Self:

@@ -3,7 +3,7 @@ some connections.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,19 +13,25 @@ from rich.console import Console
 from rich.progress import track
 
 from nas.cli import main
-from nas.cli.files import write_files
+from nas.cli.files import OutputKind, check_outputs, write_files
 from nas.cli.tables import echo_wide, plain_table
 from nas.core.errors import NasError
 
 if TYPE_CHECKING:
     from nas.data import Channels, Images
-    from nas.paper.connections.strength import BlockMap
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and deviation that torchvision's and timm's DenseNets were trained with."""
 
-
 MOST_LAYERS = 1000
+PAGE = OutputKind(name="page", command="nas connections", format="html")
+PICTURE = OutputKind(name="picture", command="nas connections", format="png")
+TABLE = OutputKind(
+    name="table",
+    command="nas connections",
+    format="csv",
+    header="block,target,source,mean_abs_weight,share_of_strongest",
+)
 
 
 def numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
@@ -69,6 +75,12 @@ def connections(models: Sequence[Path], weak: float, output: Path | None) -> Non
     from nas.paper.connections.heat_map import as_png
     from nas.paper.connections.weights import block_maps, read_weights
 
+    if output is not None:
+        names = _file_names(models)
+        kinds = {"connections.html": PAGE}
+        kinds |= {f"{name}.csv": TABLE for name in names}
+        kinds |= {f"{name}.png": PICTURE for name in names}
+        check_outputs((output / name, kind) for name, kind in kinds.items())
     maps = {str(model): block_maps(read_weights(model)) for model in models}
     for name, blocks in maps.items():
         click.echo(f"{name}; weak is below {weak:g} of a target's strongest source")
@@ -76,24 +88,25 @@ def connections(models: Sequence[Path], weak: float, output: Path | None) -> Non
         click.echo(shown.over_blocks(blocks))
     click.echo(shown.HYPOTHESIS)
     if output is not None:
-        files: dict[str, str | bytes] = {
-            "connections.html": shown.as_page(maps, datetime.now(UTC), weak)
+        files: dict[str, tuple[str | bytes, OutputKind]] = {
+            "connections.html": (shown.as_page(maps, datetime.now(UTC), weak), PAGE)
         }
-        for name, blocks in _short(maps).items():
-            files |= {f"{name}.csv": shown.as_csv(blocks), f"{name}.png": as_png(blocks)}
+        for name, blocks in zip(names, maps.values(), strict=True):
+            files[f"{name}.csv"] = shown.as_csv(blocks), TABLE
+            files[f"{name}.png"] = as_png(blocks), PICTURE
         write_files(output, files)
 
 
-def _short(maps: "Mapping[str, list[BlockMap]]") -> "dict[str, list[BlockMap]]":
-    """By names that a file can have: the models' own without folders, numbered where two are
-    alike.
+def _file_names(models: Sequence[Path]) -> list[str]:
+    """Return a name for the files of each model: its own without folder and ending.
+
+    Models of one name are numbered. A model that is given twice has one name.
     """
-    found: dict[str, list[BlockMap]] = {}
-    for name, value in maps.items():
-        stem = Path(name).stem
-        number = sum(other == stem or other.startswith(f"{stem}-") for other in found)
-        found[f"{stem}-{number + 1}" if number else stem] = value
-    return found
+    names: list[str] = []
+    for model in dict.fromkeys(models):
+        number = sum(name == model.stem or name.startswith(f"{model.stem}-") for name in names)
+        names.append(f"{model.stem}-{number + 1}" if number else model.stem)
+    return names
 
 
 @main.command()

@@ -52,23 +52,27 @@ def open_record(database: str) -> Store:
     return Store.open(database, read_only=True)
 
 
-def artifacts_of(store: Store, study: str, database: str) -> Path:
-    """Where the study's checkpoints are; for a new one, where they will go."""
-    known = next(
-        (Path(record.artifacts) for record in store.studies() if record.name == study), None
-    )
-    return known or default_artifacts(database)
+def recorded_artifacts(store: Store, study: str) -> Path | None:
+    """Return the folder of a study's checkpoints; None for a study that is not recorded yet."""
+    for record in store.studies():
+        if record.name == study:
+            return Path(record.artifacts)
+    return None
 
 
 def default_artifacts(database: str) -> Path:
-    """Where checkpoints go: $NAS_ARTIFACTS, or `nas-artifacts` beside a SQLite file, or in the
-    current folder.
+    """Return the folder for the checkpoints of new studies.
+
+    It is $NAS_ARTIFACTS, or `NAME-artifacts` beside an SQLite file NAME.db, so that records in one
+    folder do not share it, or `nas-artifacts` in the current folder for a server.
     """
-    given = os.environ.get("NAS_ARTIFACTS")
-    if given:
-        return Path(given)
+    folder = os.environ.get("NAS_ARTIFACTS")
+    if folder:
+        return Path(folder)
     path = database.removeprefix("sqlite:///")
-    return (Path() if "://" in path else Path(path).parent) / "nas-artifacts"
+    if "://" in path:
+        return Path("nas-artifacts")
+    return Path(path).with_name(f"{Path(path).stem}-artifacts")
 
 
 def pick_study(store: Store, name: str | None) -> StudyRecord:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nas.cli import main
-from nas.cli.files import write_files
+from nas.cli.files import OutputKind, check_outputs, write_files
 from nas.cli.options import PRECISIONS, SIZE, THREADS, database_option, open_record, pick_trial
 from nas.cli.tables import echo_wide, plain_table
 from nas.core.architecture import Architecture
@@ -24,6 +24,22 @@ from nas.record import Store
 if TYPE_CHECKING:
     from nas.measuring.targets import Target
     from nas.paper.peers_page import Row
+
+PAGE = OutputKind(name="page", command="nas peers", format="html")
+TABLE = OutputKind(
+    name="table",
+    command="nas peers",
+    format="csv",
+    header="network,family,target,image_size,.*,conditions,.*,paper_hardware",
+)
+DRAWING = OutputKind(name="drawing", command="nas peers", format="svg")
+OUTPUTS = {
+    "peers.csv": TABLE,
+    "peers.html": PAGE,
+    "latency.svg": DRAWING,
+    "energy.svg": DRAWING,
+}
+"""The files that may be written, by name."""
 
 
 @main.command()
@@ -101,6 +117,8 @@ def peers(
     """
     from nas.measuring.rounds import in_cycles, in_rounds
 
+    if output is not None:
+        check_outputs((output / name, kind) for name, kind in OUTPUTS.items())
     plan = MeasurementPlan(
         batch_size=batch,
         image_size=size,
@@ -227,11 +245,10 @@ def _write(rows: "Sequence[Row]", conditions: str, folder: Path) -> None:
     from nas.paper.scatter import STYLE
     from nas.report.svg import as_file
 
-    write_files(
-        folder,
-        {
-            "peers.csv": as_csv(rows, conditions),
-            "peers.html": as_page(rows, conditions, datetime.now(UTC)),
-            **{f"{name}.svg": as_file(drawing, STYLE) for name, drawing in drawings(rows).items()},
-        },
-    )
+    files: dict[str, str | bytes] = {
+        "peers.csv": as_csv(rows, conditions),
+        "peers.html": as_page(rows, conditions, datetime.now(UTC)),
+    }
+    for name, drawing in drawings(rows).items():
+        files[f"{name}.svg"] = as_file(drawing, STYLE)
+    write_files(folder, {name: (content, OUTPUTS[name]) for name, content in files.items()})

@@ -6,9 +6,12 @@ from pathlib import Path
 import click
 
 from nas.cli import main
-from nas.cli.files import write_file, write_files
+from nas.cli.files import OutputKind, check_outputs, write_file, write_files
 from nas.cli.options import database_option, open_record, pick_study
 from nas.cli.progress import shown_url
+
+PAGE = OutputKind(name="page", command="nas report", format="html")
+PICTURE = OutputKind(name="picture", command="nas report --png", format="png")
 
 
 @main.command()
@@ -36,15 +39,18 @@ def report(study: str | None, database: str, output: Path, folder: Path | None) 
     """
     from nas.report.contents import read
 
+    if folder is None:
+        check_outputs([(output, PAGE)])
     with open_record(database) as store:
         known = read(store, pick_study(store, study).name, shown_url(database))
     if folder is not None:
         from nas.report.pictures import pictures
 
-        write_files(folder, pictures(known))
+        files = {name: (picture, PICTURE) for name, picture in pictures(known).items()}
+        write_files(folder, files)
         return
     from nas.report.page import report as page
 
     text = page(known, datetime.now(UTC))
-    write_file(output, text)
+    write_file(output, text, PAGE)
     click.echo(f"{output}: {len(text.encode()) / 1e6:.1f} MB, open it in a browser")

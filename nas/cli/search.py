@@ -7,7 +7,7 @@ import click
 
 from nas.cli import main
 from nas.cli.files import check_writable
-from nas.cli.options import artifacts_of, database_option, default_artifacts
+from nas.cli.options import database_option, default_artifacts, recorded_artifacts
 from nas.cli.profile import show_profile
 from nas.cli.progress import SearchDisplay
 from nas.cli.replicate import Display
@@ -38,8 +38,8 @@ from nas.searching.study_file import read_study
     "--artifacts",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where checkpoints go. [default: where the study's are; for a new study nas-artifacts beside the "
-    "database; env: NAS_ARTIFACTS]",
+    help="Where checkpoints go. [default: where the study's are; for a new study NAME-artifacts beside "
+    "the database NAME.db; env: NAS_ARTIFACTS]",
 )
 @click.option(
     "--dry-run",
@@ -77,7 +77,7 @@ def search(
             workers=pool,
             folder=study_file.parent,
             fetch=fetch,
-            artifacts=_writable(artifacts or default_artifacts(database), spec),
+            artifacts=_artifacts_of_new(artifacts or default_artifacts(database), spec),
         )
         if Address.parse(database).is_new
         else None
@@ -91,7 +91,7 @@ def search(
             folder=study_file.parent,
             listener=display.update,
             fetch=fetch,
-            artifacts=_writable(artifacts or artifacts_of(store, spec.name, database), spec),
+            artifacts=_artifacts(store, spec, artifacts, database),
             prepared=prepared,
         ) as found,
     ):
@@ -113,12 +113,34 @@ def search(
         raise failure
 
 
-def _writable(artifacts: Path, spec: StudySpec) -> Path:
-    """The folder, in which checkpoints of a study that trains can be written. Raises
-    `WriteError`.
+def _artifacts(store: Store, spec: StudySpec, named: Path | None, database: str) -> Path:
+    """Return the folder for checkpoints: the named one, the recorded one, or the default.
+
+    Raises `WriteError` if the study trains and its checkpoints cannot be written there.
     """
+    recorded = recorded_artifacts(store, spec.name)
+    if recorded is None:
+        return _artifacts_of_new(named or default_artifacts(database), spec)
     if spec.needs_training:
-        check_writable(artifacts / spec.name / "checkpoints")
+        check_writable((named or recorded) / spec.name / "checkpoints")
+    return named or recorded
+
+
+def _artifacts_of_new(artifacts: Path, spec: StudySpec) -> Path:
+    """Return the folder of checkpoints for a study that is not recorded yet.
+
+    Raises `NasError` if it holds checkpoints of another record's study of this name, which this
+    search would replace; `WriteError` if checkpoints cannot be written there.
+    """
+    if not spec.needs_training:
+        return artifacts
+    folder = artifacts / spec.name
+    check_writable(folder / "checkpoints")
+    if any(folder.rglob("*.safetensors*")):
+        raise NasError(
+            f"{folder} holds checkpoints of a study {spec.name!r} that is not in this record; name "
+            "another folder with --artifacts, or remove them if no record needs them"
+        )
     return artifacts
 
 

@@ -22,6 +22,7 @@ from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 
 from nas.core.errors import DatabaseError, InvalidValueError, MissingDependencyError
 from nas.record.address import Address
+from nas.record.schema.upgrade import VERSION_TABLE
 
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder()
@@ -108,9 +109,18 @@ def _sqlite(path: Path, *, read_only: bool, busy_timeout_s: float) -> Engine:
 
 def _set_up(connection: sqlite3.Connection, *, read_only: bool, busy_timeout_s: float) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
-    if not read_only:
+    if not read_only and not _is_foreign(connection):
         _write_ahead(connection, busy_timeout_s)
         connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _is_foreign(connection: sqlite3.Connection) -> bool:
+    """Return whether the file is another program's database, which is refused and stays as it is.
+
+    Switching to WAL would change its header.
+    """
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    return bool(tables) and VERSION_TABLE not in tables
 
 
 def _write_ahead(connection: sqlite3.Connection, busy_timeout_s: float) -> None:

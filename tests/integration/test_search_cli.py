@@ -204,3 +204,16 @@ def test_a_metric_of_the_studys_own_is_called_as_the_study_calls_it(nas, tmp_pat
             assert trial.evaluation.value("layers:LAYERS") == sum(
                 s.num_layers for s in trial.architecture.stages
             )
+
+
+@pytest.mark.slow
+def test_checkpoints_of_another_records_study_are_not_replaced(nas, tmp_path):
+    """Records in one folder have folders of their own; a shared one is refused for a new study."""
+    assert nas("search", "study.yaml", "--database", "first.db").returncode == 0
+    folder = tmp_path / "first-artifacts"
+    before = {path: path.read_bytes() for path in folder.rglob("*.safetensors")}
+    assert before
+    shared = ("search", "study.yaml", "--database", "second.db", "--artifacts", "first-artifacts")
+    refused(nas(*shared), "first-artifacts/tiny", "--artifacts")
+    assert not (tmp_path / "second.db").exists()
+    assert {path: path.read_bytes() for path in folder.rglob("*.safetensors")} == before

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nas.cli.bench import bench
-from nas.cli.files import check_writable, write_file
+from nas.cli.files import OutputKind, check_outputs, write_file
 from nas.core import plugins
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import MeasurementPlan
@@ -29,6 +29,19 @@ Runs = dict[str, dict[int, "Run"]]
 """By sampler and seed."""
 SAMPLERS = "known-cost,mutate_front,random,tpe,tpe-multivariate,nsga2,nsga2-p50,gp:2"
 MARKS = (25, 50, 100, 200)
+PLOT = OutputKind(name="plot", command="nas bench search --plot", format="svg")
+RESULTS = OutputKind(
+    name="table",
+    command="nas bench search --results",
+    format="csv",
+    header="contest,sampler,seed,evaluation,network,hypervolume,seconds",
+)
+LATENCIES = OutputKind(
+    name="table",
+    command="nas bench search --measure",
+    format="csv",
+    header="device,network,latency_s",
+)
 
 
 @bench.command("search")
@@ -152,7 +165,7 @@ def search(
     wanted = _wanted(samplers, range(first_seed, first_seed + seeds))
     for name in wanted:
         contest.sampler_named(name)
-    check_writable(measure, kept, plot)
+    check_outputs([(measure, LATENCIES), (kept, RESULTS), (plot, PLOT)])
     if measure is not None:
         landscape = _measured(landscape, measure, workers)
     unseen = _hidden(landscape, _split(hidden))
@@ -190,6 +203,7 @@ def search(
             curves_svg(
                 curves, title=name, across="evaluations", up="share of the front's hypervolume"
             ),
+            PLOT,
         )
 
 

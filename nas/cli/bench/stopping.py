@@ -11,7 +11,7 @@ from rich.table import Table
 from nas.analysis.rank_agreement import agreement
 from nas.bench.stopping import STRATEGIES, Replay, ReplayTable, read_table, replay, table_text
 from nas.cli.bench import bench
-from nas.cli.files import check_writable, write_file
+from nas.cli.files import OutputKind, check_outputs, write_file
 from nas.cli.options import database_option, open_record, pick_study
 from nas.cli.tables import echo_wide
 from nas.core.errors import NasError
@@ -21,6 +21,13 @@ from nas.record import Store
 FEWEST = 8
 MARKS = (0.25, 0.5, 0.75, 1.0)
 GOAL = 0.95
+CURVES = OutputKind(
+    name="table",
+    command="nas bench stopping --keep",
+    format="csv",
+    header="trial,(choice:.*,)?accuracy:0,error:.*",
+)
+PLOT = OutputKind(name="plot", command="nas bench stopping --plot", format="svg")
 
 
 @bench.command()
@@ -66,14 +73,14 @@ def stopping(
     The study should have stopped nobody itself. Hypervolume is a share of what all networks
     together have.
     """
-    check_writable(keep, plot)
+    check_outputs([(keep, CURVES), (plot, PLOT)])
     table = read_table(path) if path else _from_record(database, study)
     if len(table.curves) < FEWEST:
         raise NasError(
             f"{len(table.curves)} networks reached the last rung; a replay needs {FEWEST}"
         )
     if keep:
-        write_file(keep, table_text(table))
+        write_file(keep, table_text(table), CURVES)
     runs = {
         name: [replay(table, strategy, seed) for seed in range(seeds)]
         for name, strategy in STRATEGIES.items()
@@ -102,6 +109,7 @@ def stopping(
                 across="epochs",
                 up="share of all networks' hypervolume",
             ),
+            PLOT,
         )
 
 

@@ -1,0 +1,186 @@
+"""No command writes its output over a file that is not an earlier output of the same kind."""
+
+import os
+import shutil
+import sqlite3
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from nas.cli import main
+from nas.record import Store
+
+INPUTS = {
+    "ablate model",
+    "ablate --images",
+    "bench search --table",
+    "bench stopping --table",
+    "connections models",
+    "search study_file",
+    "train --recipe",
+    "verify folder",
+}
+"""Parameters that name files or folders which are only read."""
+FOLDERS_OF_OTHERS = {"export --output", "search --artifacts"}
+"""Folders in which a command makes a folder of its own; each has a test of its own."""
+FILES = {
+    "report --output": ("report", "pages", "-o", "{file}"),
+    "bench search --measure": ("bench", "search", "--made-up", "osa_tiny", "--measure", "{file}"),
+    "bench search --results": ("bench", "search", "--made-up", "osa_tiny", "--results", "{file}"),
+    "bench search --plot": ("bench", "search", "--made-up", "osa_tiny", "--plot", "{file}"),
+    "bench stopping --keep": ("bench", "stopping", "pages", "--keep", "{file}"),
+    "bench stopping --plot": ("bench", "stopping", "pages", "--plot", "{file}"),
+    "export-optuna target": ("export-optuna", "pages", "{file}"),
+    "db copy target": ("db", "copy", "nas.db", "{file}"),
+}
+"""Commands by the parameter that names an output file."""
+FOLDERS = {
+    "report --png": (("report", "pages", "--png", "{folder}"), "hypervolume.png"),
+    "connections --output": (("connections", "net.pth", "-o", "{folder}"), "net.csv"),
+    "peers --output": (("peers", "densenet-40", "--rounds", "0", "-o", "{folder}"), "peers.csv"),
+}
+"""Commands by the parameter that names an output folder, with a file that they write there."""
+VICTIMS = (
+    "nas.db",
+    "nas.db-wal",
+    "nas.db-shm",
+    "nas.db-journal",
+    "symbolic link",
+    "hard link",
+    "link to wal",
+    "study.yaml",
+    "page.html",
+    "drawing.svg",
+    "table.csv",
+)
+
+
+def parameters(group, words=()):
+    """Every parameter of every command that names a file or folder, as words."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from parameters(command, (*words, name))
+            continue
+        for parameter in command.params:
+            if isinstance(parameter.type, click.Path) or parameter.metavar in {"URL", "DST"}:
+                shown = (
+                    parameter.opts[-1] if isinstance(parameter, click.Option) else parameter.name
+                )
+                if shown != "--database":
+                    yield " ".join((*words, name, shown))
+
+
+@pytest.fixture
+def folder(record, tmp_path, monkeypatch):
+    """A folder with a record that is open, and other files of the user's; it is the current one."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(record, tmp_path / "nas.db")
+    (tmp_path / "study.yaml").write_text("name: s\nspace: osa_tiny\nobjectives: [{metric: macs}]\n")
+    (tmp_path / "page.html").write_text("<html><head></head><body>mine</body></html>\n")
+    (tmp_path / "drawing.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'></svg>\n")
+    (tmp_path / "table.csv").write_text("trial,error\n1,0.5\n")
+    (tmp_path / "symbolic link").symlink_to(tmp_path / "nas.db")
+    os.link(tmp_path / "nas.db", tmp_path / "hard link")
+    (tmp_path / "link to wal").symlink_to(tmp_path / "nas.db-wal")
+    with Store.open(tmp_path / "nas.db"):
+        yield tmp_path
+
+
+def contents(folder):
+    """All files with their bytes, without empty ones and those that reading changes."""
+    return {
+        path.name: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.stat().st_size and not path.name.endswith(("-shm", ".lock"))
+    }
+
+
+def refused(arguments, folder):
+    """Run a command that must fail with one line and leave all files as they are."""
+    before = contents(folder)
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2, done.output
+    lines = [line for line in done.output.splitlines() if line]
+    assert len(lines) == 1, done.output
+    assert lines[0].startswith("error: "), done.output
+    assert contents(folder) == before
+
+
+def test_every_parameter_that_names_a_file_is_known_here():
+    """A new one joins the inputs or gets the tests of an output."""
+    assert set(parameters(main)) == INPUTS | FOLDERS_OF_OTHERS | set(FILES) | set(FOLDERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize("parameter", FILES)
+def test_an_output_file_replaces_nothing_else(folder, parameter, victim):
+    """The record, the files that SQLite keeps beside it, links to them, and files of the user's."""
+    refused([word.format(file=victim) for word in FILES[parameter]], folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["symbolic link", "study.yaml", "table.csv"])
+@pytest.mark.parametrize("parameter", FOLDERS)
+def test_a_file_in_an_output_folder_replaces_nothing_else(folder, parameter, victim):
+    """None of the command's files is written if one of them may not be."""
+    words, name = FOLDERS[parameter]
+    (folder / "out").mkdir()
+    shutil.copy(folder / victim, folder / "out" / name, follow_symlinks=False)
+    refused([word.format(folder="out") for word in words], folder)
+
+
+@pytest.mark.slow
+def test_an_earlier_output_is_replaced(folder):
+    """By the same command, with what it writes now."""
+    for words, files in (
+        (("report", "pages", "-o", "r.html"), ["r.html"]),
+        (("report", "pages", "--png", "out"), ["out/hypervolume.png"]),
+        (("bench", "stopping", "pages", "--keep", "c.csv", "--plot", "c.svg"), ["c.csv", "c.svg"]),
+        (("peers", "densenet-40", "--rounds", "0", "-o", "out"), ["out/peers.csv"]),
+    ):
+        for _ in range(2):
+            done = CliRunner().invoke(main, words)
+            assert done.exit_code == 0, done.output
+        assert all((folder / file).stat().st_size > 100 for file in files)
+
+
+@pytest.mark.slow
+def test_an_output_of_another_command_is_not_replaced(folder):
+    """A page of `nas peers` is no report."""
+    assert (
+        CliRunner().invoke(main, ["peers", "vovnet-39", "--rounds", "0", "-o", "out"]).exit_code
+        == 0
+    )
+    refused(["report", "pages", "-o", "out/peers.html"], folder)
+
+
+def test_two_outputs_of_one_command_need_two_files(folder):
+    """Else the second would replace the first."""
+    refused(["bench", "stopping", "pages", "--keep", "x", "--plot", "./x"], folder)
+
+
+def test_an_exported_network_needs_a_new_folder(folder):
+    """A folder that holds anything, and a file, are refused."""
+    (folder / "full").mkdir()
+    shutil.copy(folder / "study.yaml", folder / "full")
+    for output in ("full", "nas.db", "study.yaml"):
+        refused(["export", "pages", "--knee", "-o", output], folder)
+
+
+def test_a_database_of_another_program_stays_as_it_is(tmp_path, monkeypatch):
+    """Whatever command opens it as its record, not a byte of it changes."""
+    monkeypatch.chdir(tmp_path)
+    with sqlite3.connect("other.db") as connection:
+        connection.execute("CREATE TABLE bookmark (address TEXT)")
+    connection.close()
+    for words in (
+        ("retry", "s"),
+        ("replicate", "s", "--front"),
+        ("train", "s", "--front"),
+        ("bench", "engine", "--trials", "1"),
+        ("status",),
+    ):
+        refused([*words, "--database", "other.db"], tmp_path)
+    refused(["db", "copy", "other.db", "new.db"], tmp_path)

@@ -34,7 +34,7 @@ from nas.measuring.methods import certify, latency, prepare
 from nas.measuring.methods.certify import SHARED, Cycles, shared_with
 from nas.measuring.metrics import seeded_network
 from nas.measuring.metrics.certified import REFERENCE
-from nas.measuring.session import certified, latencies
+from nas.measuring.session import certify_targets, latencies
 from nas.measuring.targets import NUM_CLASSES, Target
 
 SHORT = Cycles(
@@ -87,7 +87,7 @@ class Bench:
     ) -> dict[str, Measurement]:
         """Latency of all by the tier `certify`, in one shortened session."""
         cycles = self.cycles or (SHORT_SHARED if shared_with(self.meter.device) else SHORT)
-        found = certified(targets, self.plan, meter or self.meter, cycles=cycles)
+        found = certify_targets(targets, self.plan, meter or self.meter, cycles=cycles)
         return {name: latency for name, (latency,) in found.items()}
 
     def networks(self, count: int) -> list[Target]:

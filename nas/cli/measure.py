@@ -93,7 +93,7 @@ def measure(
     export, a .onnx file, timm:NAME, torchvision:NAME, or module:callable (which runs that module's
     code).
     """
-    from nas.measuring.session import certified, measure_all
+    from nas.measuring.session import certify_targets, measure_all
     from nas.measuring.targets import load_target
 
     def find_trial(text: str) -> tuple[Architecture, int]:
@@ -118,7 +118,7 @@ def measure(
             )
         taken: Iterable[tuple[Measurement, ...]]
         if tier == "certify":
-            known = certified(loaded, plan, meter, energy=True)
+            known = certify_targets(loaded, plan, meter, energy=True)
             taken = [known[target.name] for target in loaded]
         else:
             taken = measure_all(loaded, plan, meter)

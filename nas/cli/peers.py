@@ -190,14 +190,14 @@ def _rows(
     certified: bool,
 ) -> "list[Row]":
     """From the record: all that was measured of them on this device under these conditions."""
-    from nas.measuring.rounds import counted
+    from nas.measuring.rounds import count_operations
     from nas.paper.peers_page import row
 
     rows = []
     with open_record(database) as store:
         for peer in listed:
             target, plan = networks[peer.name]
-            counts = counted(target, plan.image_size)
+            counts = count_operations(target, plan.image_size)
             kept = [
                 figure
                 for _, figure in store.singles(peer.name)

@@ -1,3 +1,3 @@
-"""Measure networks on a device: `metrics` use `methods`, and methods use `meters`; `session` runs
+"""Measure networks on a device. `metrics` use `methods`, methods use `meters`, and `session` runs
 them on any target.
 """

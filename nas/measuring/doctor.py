@@ -1,4 +1,4 @@
-"""What this machine can measure, and why not the rest. Asks and reads; changes nothing."""
+"""Find out what this machine can measure, and why not the rest. Nothing is changed."""
 
 import contextlib
 import importlib.util
@@ -17,7 +17,7 @@ from nas.measuring.meters.watch import DeviceState
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Whether something can be had here, and what was found or why not."""
+    """Whether something is available here, and what was found or why not."""
 
     what: str
     available: bool
@@ -25,7 +25,7 @@ class Finding:
 
 
 def findings() -> Iterator[Finding]:
-    """One by one: host, lock, processor, GPUs, runtimes."""
+    """Yield the findings one by one: host, lock, processor, GPUs, runtimes."""
     yield _host()
     yield _load()
     yield _lock()
@@ -37,11 +37,11 @@ def findings() -> Iterator[Finding]:
 
 def _host() -> Finding:
     cores, hypervisor = host.affinity(), host.hypervisor()
-    inside = (
-        f"virtual machine ({hypervisor}): clocks and neighbours of the host are out of sight"
-        if hypervisor
-        else "bare metal"
-    )
+    inside = "bare metal"
+    if hypervisor:
+        inside = (
+            f"virtual machine ({hypervisor}): clocks and neighbours of the host are not visible"
+        )
     return Finding(
         what="host",
         available=True,
@@ -52,11 +52,11 @@ def _host() -> Finding:
 def _load() -> Finding:
     load = os.getloadavg()[0]
     quiet = load < max(len(host.affinity()) / 2, 0.5)
+    warning = "" if quiet else "; other processes are busy, figures will be noisy or contended"
     return Finding(
         what="quiet",
         available=quiet,
-        detail=f"load average {load:.2f} over the last minute"
-        + ("" if quiet else "; others are busy here, figures will be noisy or contended"),
+        detail=f"load average {load:.2f} over the last minute{warning}",
     )
 
 
@@ -78,9 +78,9 @@ def _meter(name: str, meter: Meter) -> Iterator[Finding]:
     yield Finding(
         what=f"{name} neighbours",
         available=load is not None,
-        detail="waiting for cores and other processes' time are seen"
+        detail="waiting for cores and other processes' time are visible"
         if load is not None
-        else "this system does not tell how busy others are; contention goes unnoticed",
+        else "this system does not report how busy other processes are; contention is not noticed",
     )
     reason = meter.energy_unavailable_reason()
     yield Finding(
@@ -90,7 +90,7 @@ def _meter(name: str, meter: Meter) -> Iterator[Finding]:
 
 
 def _best_sensor(meter: Meter) -> str:
-    """What joules would come from; the first load may find it wanting."""
+    """Return the best method of energy. The first load may still show that it cannot be trusted."""
     try:
         meter.energy_j()
     except UnavailableError as error:
@@ -118,13 +118,13 @@ def _gpus() -> Iterator[Finding]:
 
 
 def board_findings(name: str, board: NvmlDevice) -> Iterator[Finding]:
-    """What the driver tells of one GPU; the counter's rhythm takes a second to find."""
+    """Yield what the driver reports of one GPU. The counter's rhythm takes a second to find."""
     partitioned = board.partitioned()
     yield Finding(
         what=f"{name} whole",
         available=not partitioned,
-        detail="split by MIG: its sensors cover all "
-        "partitions, so there are no joules; the administrator can turn MIG off"
+        detail="split by MIG: its sensors cover all partitions, so energy cannot be measured; the "
+        "administrator can turn MIG off"
         if partitioned
         else "not split by MIG",
     )
@@ -145,8 +145,8 @@ def _counter(name: str, board: NvmlDevice) -> Finding:
     return Finding(
         what=what,
         available=True,
-        detail=f"steps each {steps.period_s * 1e3:.1f} ms, give or take "
-        f"{steps.spread:.0%} (seen idle, in readings each {steps.poll_s * 1e3:.1f} ms)",
+        detail=f"steps every {steps.period_s * 1e3:.1f} ms, up to {steps.spread:.0%} off "
+        f"(seen idle, in readings every {steps.poll_s * 1e3:.1f} ms)",
     )
 
 
@@ -155,11 +155,8 @@ def _power(name: str, board: NvmlDevice, kind: str) -> Finding:
         now, limit_w = f"{board.power_w(kind):.0f} W now", board.max_power_w()
     except UnavailableError as error:
         return Finding(what=f"{name} {kind} power", available=False, detail=str(error))
-    return Finding(
-        what=f"{name} {kind} power",
-        available=True,
-        detail=f"{now}, at most {limit_w:.0f} W" if limit_w else f"{now}, the limit is not told",
-    )
+    limit = f"at most {limit_w:.0f} W" if limit_w else "limit not reported"
+    return Finding(what=f"{name} {kind} power", available=True, detail=f"{now}, {limit}")
 
 
 def _slowdown(name: str, state: DeviceState) -> Finding:
@@ -168,31 +165,34 @@ def _slowdown(name: str, state: DeviceState) -> Finding:
         return Finding(
             what=what,
             available=False,
-            detail="the driver does not tell whether the GPU slows itself down; "
-            "throttling goes unnoticed but for its clock",
+            detail="the driver does not report whether the GPU slows itself down; "
+            "throttling is noticed only by its clock",
         )
+    slowdowns = ", ".join(state.slowed) or "no slowdown"
+    limit = ", at its power limit" if state.power_capped else ""
     return Finding(
         what=what,
         available=not state.slowed,
-        detail=f"{', '.join(state.slowed) or 'no slowdown'} now, "
-        f"{state.sm_clock_mhz} MHz, {state.temperature_c} °C{', at its power limit' * state.power_capped}",
+        detail=f"{slowdowns} now, {state.sm_clock_mhz} MHz, {state.temperature_c} °C{limit}",
     )
 
 
 def _others(name: str, board: NvmlDevice, state: DeviceState) -> Finding:
-    """This program has no context on the GPU yet, so all processes there are others."""
+    """Report the processes on the GPU. This program has no context there yet, so all of them are
+    others.
+    """
     what, busy = f"{name} to itself", board.busy_percent()
-    load = "how busy it is is not told" if busy is None else f"{busy} % busy"
+    load = "utilisation not reported" if busy is None else f"{busy} % busy"
     if state.programs is None:
         return Finding(what=what, available=not busy, detail=f"the driver hides processes; {load}")
-    there = ", ".join(
+    programs = ", ".join(
         f"{program} ({host.program_name(program) or 'of another container or user'})"
         for program in sorted(state.programs)
     )
     return Finding(
         what=what,
-        available=not (there or busy),
-        detail=f"other processes: {there or 'none'}; {load}",
+        available=not (programs or busy),
+        detail=f"other processes: {programs or 'none'}; {load}",
     )
 
 
@@ -204,21 +204,20 @@ def _runtimes() -> Iterator[Finding]:
         available=compiler is not None,
         detail=compiler or "torch.compile on a CPU needs a C++ compiler: install g++",
     )
-    packages = [
-        name
-        for name in ("onnx", "onnxscript", "onnxruntime")
-        if importlib.util.find_spec(name) is None
-    ]
-    yield Finding(
-        what="runtime onnxruntime",
-        available=not packages,
-        detail=f"not installed: {', '.join(packages)}; pip install 'osa-nas[export]'"
-        if packages
-        else "CPU" + (", CUDA" if _onnx_cuda() else ""),
-    )
+    yield _onnx_runtime()
 
 
-def _onnx_cuda() -> bool:
+def _onnx_runtime() -> Finding:
+    what = "runtime onnxruntime"
+    packages = ("onnx", "onnxscript", "onnxruntime")
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        return Finding(
+            what=what,
+            available=False,
+            detail=f"not installed: {', '.join(missing)}; pip install 'osa-nas[export]'",
+        )
     import onnxruntime
 
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    with_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return Finding(what=what, available=True, detail="CPU, CUDA" if with_cuda else "CPU")

@@ -1,10 +1,10 @@
-"""Which share of a network's latency each of its parts takes: stem, stages, classifier, timed one
-after the other.
+"""Shares of a network's latency taken by its parts (stem, stages, classifier), timed one after the
+other.
 
-Shares are of the sum within the same run, so a machine that is slow for a while changes them
-little. A run in which this process waited for a core is left out, as `nas.measuring.methods.timing`
-does with blocks. Waiting for the device after each part makes a run on a GPU longer than it is
-without; the whole network's latency is `nas measure`'s.
+Shares refer to the sum within the same run, so a machine that is slow for a while changes them
+little. Runs in which this process waited for a core are left out, as `nas.measuring.methods.timing`
+does with blocks. On a GPU a run takes longer than usual, because the device is synchronised after
+every part; `nas measure` gives the latency of the whole network.
 """
 
 from collections.abc import Mapping
@@ -22,16 +22,20 @@ from nas.measuring.methods import prepare
 from nas.measuring.methods.timing import MAX_WAITING_SHARE, waiting_s
 from nas.measuring.metrics import seeded_network
 
-WARM_UP = 5
-"""Runs that are not counted."""
+WARM_UP_RUNS = 5
+"""First runs, which are not counted."""
 
-MAX_HELD = 0.5
-"""Of the runs; where others held the cores in more, those that are left say little."""
+MAX_HELD_SHARE = 0.5
+"""Largest share of runs in which other processes held the cores. With more, the remaining runs are
+too few to trust.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """Of the whole from 0 to 1: the median of all runs, and between what nine of ten runs are."""
+    """A share of the whole, from 0 to 1: the median of all runs, and the bounds that hold nine of
+    ten runs.
+    """
 
     median: float
     low: float
@@ -41,14 +45,14 @@ class Share:
 def latency_shares(
     architecture: Architecture, num_classes: int, plan: MeasurementPlan, meter: Meter
 ) -> tuple[Mapping[str, Share], int]:
-    """The share of every part, by the names of `nas show`, and over how many runs; eager, for
-    `plan.max_time_s`.
+    """Return the share of every part, by the names of `nas show`, and the number of runs.
 
-    Raises `UnavailableError` where the device worked for others or slowed itself down meanwhile,
-    and what `nas.measuring.methods.prepare` and the lock raise.
+    The network runs eagerly for `plan.max_time_s`. Raises `UnavailableError` if the device worked
+    for other processes or slowed itself down meanwhile, and the errors of
+    `nas.measuring.methods.prepare` and of the lock.
     """
     marks: list[float] = []
-    waited: list[float] = []  # seconds for a core, of each run
+    waits_s: list[float] = []  # of each run, for a core
 
     def mark(*_: object) -> None:
         meter.synchronize()
@@ -65,21 +69,21 @@ def latency_shares(
     for module in parts.values():
         module.register_forward_hook(mark)
     with DeviceLock(meter.device.identity).exclusive(), prepare(network, plan, meter) as run:
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP_RUNS):
             run()
         marks.clear()
         neighbour = meter.watch.neighbour()
         meter.watch.begin()
-        until = meter.time_s() + plan.max_time_s
-        while not marks or meter.time_s() < until:
+        end_s = meter.time_s() + plan.max_time_s
+        while not marks or meter.time_s() < end_s:
             meter.watch.look()
             before = meter.host_load()
             run()
-            waited.append(waiting_s(before, meter.host_load()))
+            waits_s.append(waiting_s(before, meter.host_load()))
         problem = neighbour or meter.watch.problem()
-    taken = np.diff(np.asarray(marks).reshape(-1, len(parts) + 1), axis=1)  # (runs, parts), seconds
-    held = np.asarray(waited) > MAX_WAITING_SHARE * taken.sum(axis=1)
-    if problem is None and held.mean() > MAX_HELD:
+    times_s = np.diff(np.asarray(marks).reshape(-1, len(parts) + 1), axis=1)  # (runs, parts)
+    held = np.asarray(waits_s) > MAX_WAITING_SHARE * times_s.sum(axis=1)
+    if problem is None and held.mean() > MAX_HELD_SHARE:
         problem = Disturbance(
             status=Status.CONTENDED,
             reason=f"other processes held the cores in {held.sum()} of "
@@ -87,10 +91,10 @@ def latency_shares(
         )
     if problem is not None:
         raise UnavailableError(f"the shares of the latency were not timed: {problem.reason}")
-    taken = taken[~held]
-    shares = taken / taken.sum(axis=1, keepdims=True)
+    times_s = times_s[~held]
+    shares = times_s / times_s.sum(axis=1, keepdims=True)
     low, median, high = np.quantile(shares, (0.05, 0.5, 0.95), axis=0)
     return {
         name: Share(median=float(median[i]), low=float(low[i]), high=float(high[i]))
         for i, name in enumerate(parts)
-    }, len(taken)
+    }, len(times_s)

@@ -1,4 +1,4 @@
-"""Networks of a study measured under other conditions than the study's, all in one session."""
+"""Measure networks of a study again under other conditions than the study's, all in one session."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ from nas.core.measurement import Measurement, MeasurementPlan
 from nas.measuring.meters import Meter
 from nas.measuring.meters.host import details
 from nas.measuring.meters.lock import DeviceLock
-from nas.measuring.metrics import Phase, Subject, check_available, find_metric
-from nas.measuring.session import PROTOCOL, certified, latencies
+from nas.measuring.metrics import Metric, Phase, Subject, check_available, find_metric
+from nas.measuring.session import PROTOCOL, certify_targets, latencies
 from nas.measuring.targets import Target
 
-IN_CYCLES = ("latency", "energy")
-"""What the tier `certify` measures."""
+CERTIFIED_METRICS = ("latency", "energy")
+"""Metrics that the tier `certify` measures."""
 
 
 def measure_again(
@@ -28,15 +28,16 @@ def measure_again(
     classes: int,
     certify: bool,
 ) -> dict[str, tuple[Measurement, ...]]:
-    """Of every network, by name, all of these metrics that are not trained: those of one front are
-    taken together, so that no two devices or conditions meet on it. Latencies of several are
-    measured in turns; with `certify` latency and joules in turns with the reference.
+    """Measure all of these metrics that do not come from training, for every network by its name.
 
-    Raises `UnavailableError` with one line for each metric that this machine cannot give, and what
-    `measure` raises.
+    All metrics of a front are measured together, so that it never mixes devices or conditions.
+    Latencies of several networks are interleaved; with `certify`, latency and energy are
+    interleaved with the reference network.
+
+    Raises `UnavailableError` with one line for each metric that this machine cannot measure, and
+    the errors of `measure`.
     """
-    known = [find_metric(name) for name in metrics]
-    wanted = [metric for metric in known if metric.phase is not Phase.TRAINED]
+    wanted = [metric for metric in map(find_metric, metrics) if metric.phase is not Phase.TRAINED]
     problems = check_available(wanted, meter, plan)
     if problems:
         raise UnavailableError("\n".join(problems))
@@ -44,29 +45,32 @@ def measure_again(
         name: Subject(architecture=architecture, plan=plan, num_classes=classes, meter=meter)
         for name, architecture in networks.items()
     }
-    together: dict[str, tuple[Measurement, ...]] = {}
-    if any(metric.name == "latency" for metric in wanted):
+    interleaved: dict[str, tuple[Measurement, ...]] = {}
+    names = {metric.name for metric in wanted}
+    if "latency" in names:
         targets = [Target(name=name, network=each.model) for name, each in subjects.items()]
         if certify:
-            together = certified(
-                targets, plan, meter, energy=any(metric.name == "energy" for metric in wanted)
-            )
-            wanted = [metric for metric in wanted if metric.name not in IN_CYCLES]
+            done: tuple[str, ...] = CERTIFIED_METRICS
+            interleaved = certify_targets(targets, plan, meter, energy="energy" in names)
         else:
-            together = {name: (figure,) for name, figure in latencies(targets, plan, meter).items()}
-            wanted = [metric for metric in wanted if metric.name != "latency"]
-    found: dict[str, tuple[Measurement, ...]] = {}
-    for name in random.SystemRandom().sample(list(subjects), len(subjects)):
-        with DeviceLock(meter.device.identity).exclusive():
-            before = details()
-            figures = [metric.measure(subjects[name]) for metric in wanted]
-        shared: dict[str, Any] = {
-            "protocol": PROTOCOL,
-            "host_before": before,
-            "host_after": details(),
-        }
-        found[name] = (
-            *(replace(figure, details={**shared, **figure.details}) for figure in figures),
-            *together.get(name, ()),
-        )
-    return found
+            done = ("latency",)
+            figures = latencies(targets, plan, meter)
+            interleaved = {name: (figure,) for name, figure in figures.items()}
+        wanted = [metric for metric in wanted if metric.name not in done]
+    return {
+        name: (*_measure_one(subjects[name], wanted), *interleaved.get(name, ()))
+        for name in random.SystemRandom().sample(list(subjects), len(subjects))
+    }
+
+
+def _measure_one(subject: Subject, metrics: Sequence[Metric]) -> tuple[Measurement, ...]:
+    """Measure these metrics of one network while its device is held exclusively."""
+    with DeviceLock(subject.meter.device.identity).exclusive():
+        before = details()
+        figures = [metric.measure(subject) for metric in metrics]
+    shared: dict[str, Any] = {
+        "protocol": PROTOCOL,
+        "host_before": before,
+        "host_after": details(),
+    }
+    return tuple(replace(figure, details={**shared, **figure.details}) for figure in figures)

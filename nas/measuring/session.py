@@ -1,4 +1,6 @@
-"""Targets measured with the device to itself: latency, single calls, energy, peak memory."""
+"""Measure targets while the device is held exclusively: latency, single calls, energy, peak
+memory.
+"""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -19,17 +21,22 @@ from nas.measuring.methods import (
     single_calls,
 )
 from nas.measuring.methods.certify import Cycles
-from nas.measuring.metrics.certified import certified as in_cycles
+from nas.measuring.metrics.certified import certify_networks
 from nas.measuring.targets import Target
 
 PROTOCOL, TURNS = "screen/1", "turns/1"
-"""Stored with every figure; another number says that figures may not be compared."""
+"""Names of the protocols, stored with every figure. Figures of different protocols must not be
+compared.
+"""
 
 
 def latencies(
     targets: Sequence[Target], plan: MeasurementPlan, meter: Meter
 ) -> dict[str, Measurement]:
-    """Latency of a batch of each, by name: of several in turns. Raises what `measure` raises."""
+    """Measure the latency of a batch of every target, by its name; several are interleaved.
+
+    Raises the errors of `measure`.
+    """
     with DeviceLock(meter.device.identity).exclusive(), ExitStack() as prepared:
         before = details()
         runs = {
@@ -37,45 +44,49 @@ def latencies(
             for target in targets
         }
         if len(runs) == 1:
-            protocol, found = (
-                PROTOCOL,
-                {name: latency(run, meter, plan) for name, run in runs.items()},
-            )
+            protocol = PROTOCOL
+            figures = {name: latency(run, meter, plan) for name, run in runs.items()}
         else:
+            protocol = TURNS
             seed = random.SystemRandom().randrange(2**31)
-            protocol, found = TURNS, latency_in_turns(runs, meter, plan, seed=seed)
+            figures = latency_in_turns(runs, meter, plan, seed=seed)
     shared: dict[str, Any] = {"protocol": protocol, "host_before": before, "host_after": details()}
     return {
         name: replace(figure, details={**shared, **figure.details})
-        for name, figure in found.items()
+        for name, figure in figures.items()
     }
 
 
 def measure_all(
     targets: Sequence[Target], plan: MeasurementPlan, meter: Meter
 ) -> Iterator[tuple[Measurement, ...]]:
-    """Of each what `measure` measures, as it comes; before that the latencies of several in turns.
-    Raises what `measure` raises.
+    """Yield the figures of `measure` for every target in order. Latencies of several targets are
+    measured first, interleaved.
+
+    Raises the errors of `measure`.
     """
-    found = latencies(targets, plan, meter) if len(targets) > 1 else {}
+    measured = latencies(targets, plan, meter) if len(targets) > 1 else {}
     for target in targets:
-        yield measure(target, plan, meter, found.get(target.name))
+        yield measure(target, plan, meter, measured.get(target.name))
 
 
 def measure(
-    target: Target, plan: MeasurementPlan, meter: Meter, known: Measurement | None = None
+    target: Target,
+    plan: MeasurementPlan,
+    meter: Meter,
+    latency_figure: Measurement | None = None,
 ) -> tuple[Measurement, ...]:
-    """Latency, unless `known`, energy and peak memory of a batch, and latency of single calls with
-    one image.
+    """Measure latency, energy and peak memory of a batch, and the latency of single calls with one
+    image. A `latency_figure` replaces the measurement of latency.
 
-    A figure that cannot be had is there with its status and reason. Raises what
-    `nas.measuring.methods.prepare` and the lock raise.
+    A figure that cannot be measured has its status and reason. Raises the errors of
+    `nas.measuring.methods.prepare` and of the lock.
     """
     with DeviceLock(meter.device.identity).exclusive():
         before = details()
         with prepare(target.network, plan, meter) as run:
             figures = [
-                known or latency(run, meter, plan),
+                latency_figure or latency(run, meter, plan),
                 energy(run, meter, plan),
                 peak_memory(run, meter, plan),
             ]
@@ -90,7 +101,7 @@ def measure(
     )
 
 
-def certified(
+def certify_targets(
     targets: Sequence[Target],
     plan: MeasurementPlan,
     meter: Meter,
@@ -98,13 +109,14 @@ def certified(
     cycles: Cycles | None = None,
     energy: bool = False,
 ) -> dict[str, tuple[Measurement, ...]]:
-    """Latency, and joules per frame where asked for, of every target by name, in cycles against the
-    reference network, all in one session.
+    """Certify the latency of every target, by its name, and with `energy` its energy per frame, in
+    cycles against the reference network, all in one session.
 
-    Raises what `measure` raises, and `TrialFailedError` where the reference takes no such images.
+    Raises the errors of `measure`, and `TrialFailedError` if the reference network cannot take such
+    images.
     """
     with DeviceLock(meter.device.identity).exclusive():
-        return in_cycles(
+        return certify_networks(
             {target.name: target.network for target in targets},
             plan,
             meter,

@@ -1,4 +1,4 @@
-"""What can be measured, by the name or file it goes by."""
+"""Targets of a measurement, found by the name or file that a user types."""
 
 import importlib
 import json
@@ -37,13 +37,16 @@ KINDS = (
     "torchvision:NAME",
     "module:callable",
 )
+"""The kinds of targets, as listed in the error about an unknown one."""
 NUM_CLASSES = 1000
-"""Outputs of the classifier where a target does not say."""
+"""Outputs of the classifier of a target that does not define them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A network to measure: its name, what runs, and the architecture where it is one of ours."""
+    """A network to measure: its name, the network that runs, and its architecture if it is one of
+    ours.
+    """
 
     name: str
     network: Network
@@ -51,8 +54,8 @@ class Target:
     num_classes: int = NUM_CLASSES
 
     def macs(self, image_size: int) -> int | None:
-        """Multiply-accumulates for one image; None for an ONNX file, whose operations are not
-        counted here.
+        """Return the multiply-accumulates for one image; None for an ONNX file, whose operations
+        are not counted here.
         """
         if self.architecture is not None:
             return count(self.architecture, image_size, self.num_classes).macs
@@ -64,37 +67,41 @@ class Target:
         return int(counter.get_total_flops()) // 2
 
 
-Find = Callable[[str], tuple[Architecture, int]]
-"""The architecture of a recorded trial and its number of classes, by `STUDY:TRIAL`."""
+FindTrial = Callable[[str], tuple[Architecture, int]]
+"""Returns the architecture of a recorded trial and its number of classes, by `STUDY:TRIAL`."""
 
 
-def load_target(text: str, plan: MeasurementPlan, find_trial: Find) -> Target:  # noqa: PLR0911 - one for each kind
-    """The network that `text` names. Named architectures and trials get random weights with
-    calibrated BatchNorm, timm's and torchvision's are not pretrained: times do not depend on the
-    values.
+def load_target(  # noqa: PLR0911 - one return for each kind
+    text: str, plan: MeasurementPlan, find_trial: FindTrial
+) -> Target:
+    """Return the network that `text` names.
 
-    `module:callable` runs that module's code. Raises `UnknownNameError`, which lists what a target
-    may be, and `InvalidValueError` or `CorruptFileError` for a file that is not what its name says.
+    Named architectures and trials get random weights with calibrated BatchNorm. Models of timm and
+    torchvision are not pretrained, since times do not depend on the values. `module:callable` runs
+    that module's code.
+
+    Raises `UnknownNameError`, which lists the kinds of targets, and `InvalidValueError` or
+    `CorruptFileError` for a file that does not hold what its name promises.
     """
     path, (head, colon, tail) = Path(text), text.partition(":")
     if text in PUBLISHED:
-        return _of_architecture(text, PUBLISHED[text], NUM_CLASSES, plan)
+        return _from_architecture(text, PUBLISHED[text], NUM_CLASSES, plan)
     if path.is_dir():
-        return _bundle(path)
+        return _from_bundle(path)
     if path.suffix == ".onnx":
         return Target(name=text, network=OnnxFile(data=_read(path), name=text))
     if path.suffix == ".json":
-        return _of_architecture(text, *_architecture(path), plan)
+        return _from_architecture(text, *_read_architecture(path), plan)
     if text.rpartition(":")[2].isdigit():
-        return _of_architecture(text, *find_trial(text), plan)
+        return _from_architecture(text, *find_trial(text), plan)
     if head in {"timm", "torchvision"} and tail:
-        return Target(name=text, network=_of_package(head, tail))
+        return Target(name=text, network=_from_package(head, tail))
     if colon:
-        return Target(name=text, network=_called(head, tail, text))
+        return Target(name=text, network=_from_callable(head, tail, text))
     raise UnknownNameError("targets", text, KINDS)
 
 
-def _of_architecture(
+def _from_architecture(
     name: str, architecture: Architecture, num_classes: int, plan: MeasurementPlan
 ) -> Target:
     network = seeded_network(architecture, num_classes, plan.image_size, name)
@@ -108,8 +115,8 @@ def _read(path: Path) -> bytes:
         raise InvalidValueError(f"{path}: {error.strerror}") from error
 
 
-def _architecture(path: Path) -> tuple[Architecture, int]:
-    """Of a plain architecture.json, or of a bundle's, which holds the classes too."""
+def _read_architecture(path: Path) -> tuple[Architecture, int]:
+    """Read a plain architecture.json, or that of a bundle, which has the classes too."""
     text = _read(path)
     try:
         values = json.loads(text)
@@ -122,13 +129,13 @@ def _architecture(path: Path) -> tuple[Architecture, int]:
         raise InvalidValueError(f"{path}: {error}") from error
 
 
-def _bundle(folder: Path) -> Target:
-    """A folder of `nas export`, with its trained weights."""
+def _from_bundle(folder: Path) -> Target:
+    """Return the network of a folder of `nas export`, with its trained weights."""
     if not (folder / "architecture.json").is_file():
         raise InvalidValueError(
             f"{folder} is no folder of nas export: it holds no architecture.json"
         )
-    architecture, num_classes = _architecture(folder / "architecture.json")
+    architecture, num_classes = _read_architecture(folder / "architecture.json")
     model = build(architecture, num_classes)
     try:
         model.load_state_dict(load(_read(folder / "model.safetensors")))
@@ -141,8 +148,8 @@ def _bundle(folder: Path) -> Target:
     )
 
 
-def _of_package(package: str, name: str) -> nn.Module:
-    """A model of timm or torchvision, without pretrained weights."""
+def _from_package(package: str, name: str) -> nn.Module:
+    """Return a model of timm or torchvision without pretrained weights."""
     try:
         module: Any = importlib.import_module("timm" if package == "timm" else "torchvision.models")
     except ModuleNotFoundError as error:
@@ -157,7 +164,7 @@ def _of_package(package: str, name: str) -> nn.Module:
     return model
 
 
-def _called(module: str, attribute: str, text: str) -> nn.Module:
+def _from_callable(module: str, attribute: str, text: str) -> nn.Module:
     try:
         made = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

@@ -133,7 +133,7 @@ def _use(identity: str | None, works: Sequence[Work]) -> str:
     holders = DeviceLock(identity).holders() if identity else None
     if holders is None:
         return "whose use is unknown on this machine"
-    if holders.use is Use.NOBODY:
+    if holders.use is Use.FREE:
         return "free"
     workers = {work.worker: f"{work.worker} (trial {work.trial})" for work in works}
     names = [

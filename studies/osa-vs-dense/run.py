@@ -31,7 +31,7 @@ from nas.core.recipe import Recipe
 from nas.core.study import AutoPrecision, DataSpec, TrainingSpec
 from nas.data import Dataset, Images, load
 from nas.measuring.meters import find_meter
-from nas.measuring.rounds import counted, in_rounds
+from nas.measuring.rounds import count_operations, in_rounds
 from nas.measuring.targets import Target
 from nas.model import build
 from nas.model.densenet import densenet40
@@ -182,7 +182,7 @@ def rows(
     """One line for each network: accuracy over seeds, counts, figures."""
     for name, each in runs.items():
         accuracies = [100 * (1 - run.result["error"]) for run in each]
-        counts = counted(Target(name=name, network=NETWORKS[name]()), 32)
+        counts = count_operations(Target(name=name, network=NETWORKS[name]()), 32)
         assert counts is not None  # noqa: S101 - a torch network
         yield {
             "network": name,

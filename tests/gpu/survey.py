@@ -1,12 +1,18 @@
-"""What a GPU's sensors are worth, in at most ten minutes: one JSON file, for whoever is lent a GPU.
+"""Survey the sensors of a GPU and write one JSON file, in at most ten minutes.
 
     ./run python tests/gpu/survey.py survey.json
 
-It changes nothing on the GPU. It answers what no document does: the energy counter's rhythm, idle
-and under load; whether reading it often disturbs it; whether counter and power agree, at several
-rates; how far a network is from its own copy in latency and energy over 20 cycles (A/A); how blocks
-correlate; whether another process is seen. Five to six minutes on an otherwise idle GPU. Every part
-that fails says why in its place, and the others go on.
+It changes nothing on the GPU and answers questions that no document does:
+
+* the energy counter's rhythm, idle and under load
+* whether reading the counter often disturbs it
+* whether counter and power agree, at several rates
+* how far a network is from its own copy in latency and energy over 20 cycles (A/A)
+* how blocks correlate
+* whether another process is seen
+
+It takes five to six minutes on an otherwise idle GPU. A part that fails is replaced by its reason,
+and the other parts continue.
 """
 
 import json
@@ -47,7 +53,7 @@ while time.monotonic() < end_s:
 
 
 class Survey:
-    """The questions, asked of one meter about one network and its copy."""
+    """The parts of the survey, with one meter, one network and its copy."""
 
     def __init__(
         self,
@@ -68,7 +74,7 @@ class Survey:
         self._calls = max(1, int(warm.calls * POLL_S / plan.block_s))
 
     def answers(self) -> dict[str, Any]:
-        """All parts by name."""
+        """Return the results of all parts by name."""
         parts = {
             "rhythm": self.rhythm,
             "reading_disturbs": self.reading_disturbs,
@@ -78,18 +84,18 @@ class Survey:
             "blocks": self.blocks,
             "states": self.states,
         }
-        found: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         for name, part in parts.items():
             start_s = self._meter.time_s()
             try:
-                found[name] = part()
+                results[name] = part()
             except NasError as error:
-                found[name] = {"failed": str(error)}
-            found[name]["took_s"] = self._meter.time_s() - start_s
-        return found
+                results[name] = {"failed": str(error)}
+            results[name]["took_s"] = self._meter.time_s() - start_s
+        return results
 
     def rhythm(self) -> dict[str, Any]:
-        """The counter's steps on the idle device and under load."""
+        """Find the counter's steps on the idle device and under load."""
         load = Load(self._meter, self._work(self._run))
         return {
             "idle": asdict(find_steps(self._meter, lambda: self._meter.sleep(POLL_S))),
@@ -97,7 +103,7 @@ class Survey:
         }
 
     def reading_disturbs(self) -> dict[str, Any]:
-        """Watts by the counter over 5 s: read twice, and read each 10 ms too."""
+        """Compare the counter's watts over 5 s, read twice and read every 10 ms."""
         load = Load(self._meter, self._work(self._run))
         watts = {}
         for name, each_s in (
@@ -114,11 +120,11 @@ class Survey:
         return watts
 
     def agreement(self) -> dict[str, Any]:
-        """Mean watts by the counter, and by power sensors read 1, 10 and 100 times a second, over
-        the same 10 s.
+        """Compare the mean watts by the counter and by power sensors read 1, 10 and 100 times a
+        second, over the same 10 s.
         """
         load = Load(self._meter, self._work(self._run))
-        found: dict[str, Any] = {}
+        watts_by_rate: dict[str, Any] = {}
         for rate in (1, 10, 100):
             load.until(self._meter.time_s() + 1.5)
             begin_j, begin_s = self._meter.energy_j(), self._meter.time_s()
@@ -128,14 +134,14 @@ class Survey:
                 for kind, watts in readings.items():
                     watts.append(self._meter.power_w(kind))
             counted_w = (self._meter.energy_j() - begin_j) / (self._meter.time_s() - begin_s)
-            found[f"{rate}_hz"] = {
+            watts_by_rate[f"{rate}_hz"] = {
                 "counter_w": counted_w,
                 **{f"{kind}_w": statistics.fmean(watts) for kind, watts in readings.items()},
             }
-        return found
+        return watts_by_rate
 
     def latency_copy(self) -> dict[str, Any]:
-        """Latency of the copy over that of the network, in 20 cycles."""
+        """Compare the latency of the copy with that of the network, in 20 cycles."""
         figure = certify(
             {"copy": self._copy},
             self._run,
@@ -148,27 +154,25 @@ class Survey:
             "status": figure.status,
             "reason": figure.reason,
             **figure.details,
-            **_copy(figure.details["ratios"]),
+            **_deviation(figure.details["ratios"]),
         }
 
     def energy_copy(self) -> dict[str, Any]:
-        """Joules per frame of the copy over those of the network, windows of a second in turns, 20
-        cycles.
+        """Compare the energy per frame of the copy with that of the network, in 20 cycles of
+        windows of a second.
         """
         reader = EnergyReader(self._meter)
-        series = [self._joules(reader, self._run)]
+        series = [self._energy_per_frame_j(reader, self._run)]
         for _ in range(CYCLES):
-            series += [self._joules(reader, self._copy), self._joules(reader, self._run)]
+            series += [self._energy_per_frame_j(reader, run) for run in (self._copy, self._run)]
         ratios = [
             2 * copy / (before + after)
             for before, copy, after in zip(series[::2], series[1::2], series[2::2], strict=False)
         ]
-        return {**reader.details(), "j_per_frame": series, **_copy(ratios)}
+        return {**reader.details(), "j_per_frame": series, **_deviation(ratios)}
 
     def blocks(self) -> dict[str, Any]:
-        """Two hundred blocks one after another: how they correlate says how long a segment
-        must be.
-        """
+        """Time two hundred blocks. Their correlation shows how long a segment must be."""
         calls = warm_up(self._run, self._meter, self._plan).calls
         times = [time_block(self._run, self._meter, calls) / calls for _ in range(200)]
         spread = statistics.stdev(times)
@@ -179,7 +183,7 @@ class Survey:
         }
 
     def states(self) -> dict[str, Any]:
-        """What the driver tells alone, under load, and beside another process that works."""
+        """Record the driver's reports under load, alone and beside another process that works."""
         self._meter.watch.begin()
         load = Load(self._meter, self._work(self._run))
         load.until(self._meter.time_s() + 3)
@@ -194,7 +198,7 @@ class Survey:
             "beside": {"problem": _problem(self._meter), **self._meter.watch.details()},
         }
 
-    def _joules(self, reader: EnergyReader, run: Callable[[], object]) -> float:
+    def _energy_per_frame_j(self, reader: EnergyReader, run: Callable[[], object]) -> float:
         window: Window = reader.windows(self._work(run), 1)[0]
         return window.energy_j / window.frames
 
@@ -209,8 +213,8 @@ class Survey:
         return work
 
 
-def _copy(ratios: list[float]) -> dict[str, Any]:
-    """How far ratios are from 1."""
+def _deviation(ratios: list[float]) -> dict[str, Any]:
+    """Summarise how far ratios are from 1."""
     return {
         "ratios": ratios,
         "mean": statistics.fmean(ratios),
@@ -226,19 +230,21 @@ def _problem(meter: Meter) -> dict[str, Any] | None:
 
 @contextmanager
 def _burner() -> Iterator[Callable[[], object]]:
-    """Starts another process that keeps the GPU busy for 8 s, from when it says so."""
-    started: list[subprocess.Popen[str]] = []
+    """Yield a function that starts another process, which keeps the GPU busy for 8 s after it has
+    reported the start.
+    """
+    children: list[subprocess.Popen[str]] = []
 
     def start() -> None:
         child = subprocess.Popen([sys.executable, "-c", BURNER], stdout=subprocess.PIPE, text=True)
-        started.append(child)
+        children.append(child)
         if child.stdout:
             child.stdout.readline()
 
     try:
         yield start
     finally:
-        for child in started:
+        for child in children:
             child.kill()
             child.communicate()
 
@@ -246,7 +252,7 @@ def _burner() -> Iterator[Callable[[], object]]:
 def main(path: Path) -> None:
     """Survey the current CUDA device and write the file."""
     start_s = time.monotonic()
-    told = [asdict(finding) for finding in findings()]
+    doctor = [asdict(finding) for finding in findings()]
     networks = [seeded_network(PUBLISHED["vovnet27_slim"], 10, PLAN.image_size) for _ in range(2)]
     with (
         find_meter("cuda") as meter,
@@ -255,15 +261,15 @@ def main(path: Path) -> None:
         prepare(networks[1], PLAN, meter) as copy,
         _burner() as beside,
     ):
-        found = {
+        survey = {
             "device": asdict(meter.device),
-            "doctor": told,
+            "doctor": doctor,
             "plan": PLAN.to_dict(),
             **Survey(meter, run, copy, PLAN, beside).answers(),
         }
-    found["took_s"] = time.monotonic() - start_s
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(f"{path}: {found['took_s']:.0f} s\n")
+    survey["took_s"] = time.monotonic() - start_s
+    path.write_text(json.dumps(survey, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(f"{path}: {survey['took_s']:.0f} s\n")
 
 
 if __name__ == "__main__":

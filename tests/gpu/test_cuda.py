@@ -35,21 +35,21 @@ PLAN = MeasurementPlan(batch_size=64, image_size=128, max_time_s=5)
 
 @pytest.fixture
 def meter():
-    """The current device, held alone."""
+    """Yield the meter of the current device, held exclusively."""
     with find_meter("cuda") as meter, DeviceLock(meter.device.identity).exclusive():
         yield meter
 
 
 @pytest.fixture
 def run(meter):
-    """VoVNet-27-slim at a batch that keeps the GPU busy."""
+    """Prepare VoVNet-27-slim with a batch that keeps the GPU busy."""
     with prepare(build(published("vovnet27_slim"), 10), PLAN, meter) as run:
         yield run
 
 
 def smi(meter, field):
-    """One number that nvidia-smi shows for this device."""
-    told = subprocess.run(
+    """Return one number that nvidia-smi shows for this device."""
+    result = subprocess.run(
         [
             "nvidia-smi",
             f"--id={meter.device.identity}",
@@ -60,32 +60,32 @@ def smi(meter, field):
         text=True,
         check=True,
     )
-    return float(told.stdout)
+    return float(result.stdout)
 
 
 def test_latency_agrees_with_cuda_events(meter, run):
-    """Within 5 % of the time between two CUDA events around a hundred calls."""
-    found = latency(run, meter, PLAN)
-    assert found.status in USABLE_STATUSES
+    """It is within 5 % of the time between two CUDA events around a hundred calls."""
+    figure = latency(run, meter, PLAN)
+    assert figure.status in USABLE_STATUSES
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
     for _ in range(100):
         run()
     end.record()
     meter.synchronize()
-    assert found.value == pytest.approx(start.elapsed_time(end) / 1000 / 100, rel=0.05)
+    assert figure.value == pytest.approx(start.elapsed_time(end) / 1000 / 100, rel=0.05)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="no nvidia-smi")
 def test_energy_agrees_with_nvidia_smi(meter, run):
-    """Mean power (joules per frame times frames per second) within 10 % of what nvidia-smi shows
-    meanwhile; where the device has no counter, a reason and no value.
+    """Mean power (joules per frame times frames per second) is within 10 % of nvidia-smi's. Without
+    a sensor there is a reason and no value.
     """
-    found = energy(run, meter, PLAN)
-    if found.status is Status.UNAVAILABLE:
-        assert found.value is None
-        pytest.skip(found.reason)
+    figure = energy(run, meter, PLAN)
+    if figure.status is Status.UNAVAILABLE:
+        assert figure.value is None
+        pytest.skip(figure.reason)
     watts, stop = [], threading.Event()
 
     def watch():
@@ -99,17 +99,17 @@ def test_energy_agrees_with_nvidia_smi(meter, run):
         run()
         meter.synchronize()
         batches += 1
-    taken_s = time.perf_counter() - start_s
+    elapsed_s = time.perf_counter() - start_s
     stop.set()
     watcher.join()
     settled = sorted(watts[len(watts) // 3 :])  # the sensor may average over a second
-    power_w = found.value * PLAN.batch_size * batches / taken_s
+    power_w = figure.value * PLAN.batch_size * batches / elapsed_s
     assert power_w == pytest.approx(settled[len(settled) // 2], rel=0.1)
 
 
-def test_the_device_is_the_one_of_its_uuid(meter):
-    """nvidia-smi knows the identity, and its name is the device's."""
-    told = subprocess.run(
+def test_the_identity_is_the_uuid_of_the_device(meter):
+    """nvidia-smi finds a GPU by the identity, and its name is the device's."""
+    result = subprocess.run(
         [
             "nvidia-smi",
             f"--id={meter.device.identity}",
@@ -120,22 +120,20 @@ def test_the_device_is_the_one_of_its_uuid(meter):
         text=True,
         check=True,
     )
-    assert told.stdout.strip() == meter.device.name
+    assert result.stdout.strip() == meter.device.name
 
 
 def test_peak_memory_holds_weights_input_and_activations(meter, run):
-    """At least weights, input and the stem's largest activation (64 channels at half the side,
-    float32).
+    """It is at least weights, input and the stem's largest activation (64 channels at half the
+    side, float32).
     """
-    found = peak_memory(run, meter, PLAN)
-    assert found.value >= run.resident_bytes + 4 * PLAN.batch_size * 64 * 64 * 64
+    figure = peak_memory(run, meter, PLAN)
+    assert figure.value >= run.resident_bytes + 4 * PLAN.batch_size * 64 * 64 * 64
 
 
 @pytest.mark.slow
 def test_counter_and_power_agree(meter, run):
-    """Mean watts of four windows by the counter within 5 % of the driver's instant power
-    meanwhile.
-    """
+    """The mean power of four windows by the counter is within 5 % of the driver's instant power."""
     reason = meter.energy_unavailable_reason()
     if reason:
         pytest.skip(reason)
@@ -150,7 +148,7 @@ def test_counter_and_power_agree(meter, run):
     latency(run, meter, PLAN)
     windows = meter.energy.windows(work, 4)
     if "counter" not in meter.energy.method:
-        pytest.skip("; ".join(meter.energy.passed_over))
+        pytest.skip("; ".join(meter.energy.rejections))
     counted_w = sum(window.energy_j for window in windows) / sum(
         window.seconds for window in windows
     )
@@ -158,19 +156,19 @@ def test_counter_and_power_agree(meter, run):
 
 
 @pytest.mark.slow
-def test_a_copy_needs_as_many_joules(meter, run):
-    """In turns with itself a network's ratio of joules per frame is within 3 % of 1."""
-    found = certify_energy({"copy": run}, run, meter, PLAN, sleep=meter.sleep)["copy"]
-    if found.status is Status.UNAVAILABLE:
-        pytest.skip(found.reason)
-    assert found.status in USABLE_STATUSES
-    assert found.details["ratio"] == pytest.approx(1, abs=0.03)
+def test_a_network_needs_as_much_energy_as_itself(meter, run):
+    """Interleaved with itself, a network has a ratio of energy per frame within 3 % of 1."""
+    figure = certify_energy({"copy": run}, run, meter, PLAN, sleep=meter.sleep)["copy"]
+    if figure.status is Status.UNAVAILABLE:
+        pytest.skip(figure.reason)
+    assert figure.status in USABLE_STATUSES
+    assert figure.details["ratio"] == pytest.approx(1, abs=0.03)
 
 
 @pytest.mark.slow
-def test_a_neighbour_costs_the_value(meter, run):
-    """While another process keeps the GPU busy there is a status and no number; on its own again
-    there is one.
+def test_a_neighbour_leaves_no_value(meter, run):
+    """While another process keeps the GPU busy, the figure has a status and no number. Afterwards
+    there is one again.
     """
     with subprocess.Popen(
         [sys.executable, "-c", BURNER], stdout=subprocess.PIPE, text=True
@@ -184,14 +182,12 @@ def test_a_neighbour_costs_the_value(meter, run):
     assert latency(run, meter, PLAN).status in USABLE_STATUSES
 
 
-def test_the_device_tells_its_state(meter, run):
-    """Clock, temperature and slowdowns are told, or the driver hides them, and then the figure has
-    none of them.
-    """
-    found = latency(run, meter, PLAN)
+def test_the_device_reports_its_state(meter, run):
+    """The details have clocks, temperature and slowdowns, unless the driver hides them."""
+    figure = latency(run, meter, PLAN)
     state = meter.device_state()
     if state is None or state.sm_clock_mhz is None:
-        assert not found.details.get("watch", {}).get("sm_clock_mhz")
-        pytest.skip("the driver does not tell clocks")
+        assert not figure.details.get("watch", {}).get("sm_clock_mhz")
+        pytest.skip("the driver does not report clocks")
     assert smi(meter, "clocks.max.sm") >= state.sm_clock_mhz > 0
-    assert found.details["watch"]["looks"] >= 1
+    assert figure.details["watch"]["looks"] >= 1

@@ -1,8 +1,8 @@
-"""Run by test_nvml in a process of its own: figures of a board that is nvidia-ml-py on the stub,
-for many settings.
+"""Child process of test_nvml: figures of a board that is nvidia-ml-py on the stub, for many
+settings.
 
-Reads a JSON list of scenarios, each the stub's settings by name and the arguments of `figure`, and
-writes what became of each. The clock is virtual, so that minutes pass at once.
+It reads a JSON list of scenarios, each with the arguments of `figure` and the stub's settings by
+name, and writes the result of each. The clock is virtual, so that minutes pass at once.
 """
 
 import ctypes
@@ -53,12 +53,12 @@ class Board(FakeMeter):
         os.environ["NVMLSTUB_NOW_S"] = repr(self.now_s)
 
     def sleep(self, seconds):
-        """A little more than asked, as systems do."""
+        """Sleep a little longer than asked, as systems do."""
         self.work(seconds * self.rng.uniform(1, 1.2))
 
 
 def certified(run, board, plan):
-    """Joules in cycles."""
+    """Return the energy in cycles with a reference network."""
     return certify_energy({"net": run}, lambda: board.work(0.001), board, plan, sleep=board.sleep)[
         "net"
     ]
@@ -67,11 +67,11 @@ def certified(run, board, plan):
 def figure(
     metric="energy", piece_s=0.002, uuid="GPU-stub", errors_of_w=None, library=None, **settings
 ):
-    """What a benchmark says under these settings; with `errors_of_w`, the reader's errors on a
-    board that draws so.
+    """Return the figure under these settings; with `errors_of_w`, the reader's errors on a board
+    that draws this power.
 
-    The metrics "doctor" and "survey" give what these find, "certified" joules in turns with a
-    network that needs half as much. `library` is another one than that of the first scenario.
+    The metrics "doctor" and "survey" return their findings, "certified" the energy interleaved with
+    a network that needs half as much. `library` replaces that of the first scenario.
     """
     if library:
         pynvml.nvmlLib = ctypes.CDLL(library)
@@ -82,8 +82,12 @@ def figure(
     try:
         with Board(uuid) as board:
             if errors_of_w:
-                found = energy_errors(board, errors_of_w, piece_s=piece_s)
-                return {"alignment": found.alignment, "reader": found.reader, "naive": found.naive}
+                errors = energy_errors(board, errors_of_w, piece_s=piece_s)
+                return {
+                    "alignment": errors.alignment,
+                    "reader": errors.reader,
+                    "naive": errors.naive,
+                }
             if metric == "doctor":
                 return {
                     each.what: (each.available, each.detail)
@@ -92,16 +96,16 @@ def figure(
             if metric == "survey":
                 run = partial(board.work, piece_s)
                 return Survey(board, run, run, PLAN, None).answers()
-            take = {"energy": energy, "latency": latency, "certified": certified}[metric]
-            found = take(lambda: board.work(piece_s), board, PLAN)
+            method = {"energy": energy, "latency": latency, "certified": certified}[metric]
+            measured = method(lambda: board.work(piece_s), board, PLAN)
     except UnavailableError as error:
         return {"status": "unavailable", "reason": str(error), "value": None}
     return {
-        "status": found.status,
-        "reason": found.reason,
-        "value": found.value,
-        "method": found.method,
-        "details": found.details,
+        "status": measured.status,
+        "reason": measured.reason,
+        "value": measured.value,
+        "method": measured.method,
+        "details": measured.details,
         "driver": board.nvml.driver,
     }
 

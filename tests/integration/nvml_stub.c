@@ -1,17 +1,17 @@
-/* A stand-in for libnvidia-ml.so.1 with one GPU, "GPU-stub", for tests without a GPU. Written from NVML's public
- * documentation; structures as nvidia-ml-py lays them out. Everything is set by environment variables, read at every
- * call. The clock is NVMLSTUB_NOW_S where that is set, so that no test sleeps, else the seconds since the first call.
+/* A stub of libnvidia-ml.so.1 with one GPU, "GPU-stub", for tests without a GPU. It is written from NVML's public
+ * documentation, with the structures of nvidia-ml-py. Environment variables set everything and are read at every call.
+ * The clock is NVMLSTUB_NOW_S if that is set, so that no test sleeps, otherwise the seconds since the first call.
  *
- * A setting is one value, or values that hold from a moment on: "250" or "0:250,12.5:180".
- *   POWER_W                    what the board draws (250); every sensor derives from its integral
+ * A setting is one value, or several values with the seconds from which each holds: "250" or "0:250,12.5:180".
+ *   POWER_W                    the power of the board (250); every sensor derives from its integral
  *   PERIOD_MS, PHASE_MS        the energy counter's steps (100, 0); STUCK_AT_S, RESET_AT_S, JUMP_AT_S: its faults
  *   GAIN                       of the counter (1)
- *   LOSS_MJ                    what the counter's next step loses for every reading (0)
+ *   LOSS_MJ                    millijoules that the counter's next step loses for every reading (0)
  *   LIMIT_W, CLOCK_MHZ, TEMPERATURE_C, REASONS (clock event bits), UTILISATION, MIG
  *   PROGRAMS, BUSY             processes on the GPU: "7+self", and their percent: "7=40+self=50"
- *   X_ERROR                    an nvmlReturn_t for X in INIT, ENERGY, INSTANT (inside the field), AVERAGE, CLOCK,
+ *   X_ERROR                    the nvmlReturn_t to return, for X in INIT, ENERGY, INSTANT (inside the field), AVERAGE, CLOCK,
  *                              REASONS, PROGRAMS, BUSY, UTILISATION, MIG
- * A function is left out by compiling with -DnvmlName=nowhere, as an old driver's library leaves it out. */
+ * Compiling with -DnvmlName=nowhere leaves a function out, as an old driver's library does. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +38,7 @@ static double now_s(void) {
     return monotonic_s - first_s;
 }
 
-/* The value that holds at a moment, as text. */
+/* Return the value that holds at a moment, as text. */
 static const char *at(const char *name, double moment_s, const char *otherwise, char *value) {
     const char *text = set(name);
     strcpy(value, otherwise);
@@ -64,7 +64,7 @@ static int error(const char *name) {
     return (int)number(full, OK);
 }
 
-/* Joules drawn from 0 to a moment: the integral of POWER_W. */
+/* Return the joules drawn from 0 to a moment: the integral of POWER_W. */
 static double drawn_j(double moment_s) {
     const char *text = set("POWER_W");
     if (!text || !strchr(text, ':')) return moment_s * (text ? atof(text) : 250);
@@ -125,7 +125,7 @@ int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *energy
     return error("ENERGY");
 }
 
-int nvmlDeviceGetPowerUsage(void *device, unsigned *power_mw) { /* the mean of the last second, each 100 ms */
+int nvmlDeviceGetPowerUsage(void *device, unsigned *power_mw) { /* mean of the last second, every 100 ms */
     (void)device;
     double end_s = floor_to(now_s(), 0.1, 0);
     *power_mw = (unsigned)round((drawn_j(end_s) - drawn_j(fmax(end_s - 1, 0))) * 1e3 / fmin(fmax(end_s, 0.1), 1));
@@ -134,7 +134,7 @@ int nvmlDeviceGetPowerUsage(void *device, unsigned *power_mw) { /* the mean of t
 
 struct field { unsigned id, scope; long long timestamp_us, latency_us; int type, result; unsigned long long value; };
 
-int nvmlDeviceGetFieldValues(void *device, int count, struct field *fields) { /* 25 ms of each 100 ms are seen */
+int nvmlDeviceGetFieldValues(void *device, int count, struct field *fields) { /* sees 25 ms of every 100 ms */
     (void)device;
     double end_s = floor_to(now_s(), 0.1, 0);
     for (int index = 0; index < count; index++) {
@@ -142,7 +142,7 @@ int nvmlDeviceGetFieldValues(void *device, int count, struct field *fields) { /*
         if (fields[index].id == 186)
             fields[index].value = (unsigned)round((drawn_j(end_s) - drawn_j(end_s - 0.025)) * 1e3 / 0.025);
         fields[index].result = fields[index].id == 186 ? error("INSTANT") : 3;
-        if (fields[index].result) fields[index].value = 123456789; /* rubbish, as real drivers leave */
+        if (fields[index].result) fields[index].value = 123456789; /* meaningless, as from real drivers */
     }
     return OK;
 }
@@ -185,7 +185,7 @@ static unsigned pid_of(const char *text) {
     return strncmp(text, "self", 4) ? (unsigned)atoi(text) : (unsigned)getpid();
 }
 
-/* The parts of a setting between plus signs; how many there are. */
+/* Split a setting at its plus signs; return the number of parts. */
 static unsigned parts(const char *name, char *value, char **found) {
     unsigned count = 0;
     at(name, now_s(), "", value);

@@ -13,7 +13,7 @@ from nas.core.study import Budget, Objective, StudySpec
 from nas.core.tasks import Measured
 from nas.core.trial import CERTIFIED_METRICS
 from nas.measuring.methods.certify import Cycles
-from nas.measuring.metrics.certified import certified
+from nas.measuring.metrics.certified import certify_networks
 from nas.record import Store
 from nas.searching.closing import uncertified
 from nas.searching.evaluators.classification.certifier import Certifier
@@ -73,7 +73,7 @@ class Joules(ArithmeticEvaluator):
 
 def with_joules(networks, plan, meter, *, cycles, energy):
     assert energy
-    found = certified(networks, plan, meter, cycles=cycles)
+    found = certify_networks(networks, plan, meter, cycles=cycles)
     return {
         name: (
             figure,

@@ -36,13 +36,13 @@ with DeviceLock("GPU-1", Path(sys.argv[1])).exclusive():
     print("in", flush=True)
     time.sleep(60)
 """
-STRANGER = """
+OTHER_USER = """
 import os
 from nas.measuring.meters.lock import DeviceLock
 if os.getuid() == 0:
     os.setuid(65534)
 """
-ASKING = """
+REQUEST = """
 import sys
 from pathlib import Path
 try:
@@ -65,7 +65,7 @@ for _ in range(50):
 
 @contextlib.contextmanager
 def process(code, *arguments):
-    """A child that runs the code, killed at the end."""
+    """Run the code in a child process, which is killed at the end."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         try:
@@ -75,7 +75,7 @@ def process(code, *arguments):
 
 
 def test_measurements_exclude_each_other(tmp_path):
-    """Three processes that read, wait and write a number 50 times each lose no count."""
+    """Three processes that each read, wait and write a number 50 times lose no count."""
     counter = tmp_path / "counter"
     counter.write_text("0")
     with contextlib.ExitStack() as stack:
@@ -85,9 +85,8 @@ def test_measurements_exclude_each_other(tmp_path):
 
 
 def test_a_measurement_is_not_starved_by_two_busy_trainers(tmp_path):
-    """Two trainers with steps of 50 ms and no pause let ten measurements in one after the other,
-    and go on after each; all that takes a small part of the time that the trainers would have held
-    the device.
+    """Two trainers with steps of 50 ms and no pause admit ten measurements one after the other, and
+    continue after each. Every wait is a few steps long.
     """
     with process(TRAINER, tmp_path) as one, process(TRAINER, tmp_path) as other:
         assert (one.stdout.readline(), other.stdout.readline()) == ("in\n", "in\n")
@@ -99,8 +98,8 @@ def test_a_measurement_is_not_starved_by_two_busy_trainers(tmp_path):
             assert (one.stdout.readline(), other.stdout.readline()) == ("aside\n", "aside\n")
 
 
-def test_trainers_wait_outside_while_somebody_measures(tmp_path):
-    """A trainer that comes during a measurement is in only after it."""
+def test_trainers_wait_while_a_measurement_runs(tmp_path):
+    """A trainer that starts during a measurement holds the device only after it."""
     with contextlib.ExitStack() as measuring:
         measuring.enter_context(DeviceLock("GPU-1", tmp_path).exclusive())
         with process(TRAINER, tmp_path) as child:
@@ -111,7 +110,7 @@ def test_trainers_wait_outside_while_somebody_measures(tmp_path):
 
 @pytest.mark.parametrize("code", [HOLDER, TRAINER])
 def test_a_killed_holder_frees_the_device(tmp_path, code):
-    """A `kill -9` of a measurement or of a trainer leaves nothing locked."""
+    """After `kill -9` of a measurement or of a trainer nothing is locked."""
     with process(code, tmp_path) as child:
         assert child.stdout.readline() == "in\n"
         child.send_signal(signal.SIGKILL)
@@ -120,37 +119,36 @@ def test_a_killed_holder_frees_the_device(tmp_path, code):
             pass
 
 
-def test_who_holds_a_device_is_told_without_disturbing_them(tmp_path):
-    """Nobody, two trainers, then a measurement before which they step aside: each by the numbers of
-    its processes.
+def test_the_holders_are_reported_without_disturbing_them(tmp_path):
+    """First there is none, then two trainers, then a measurement for which they step aside. Each is
+    reported with the numbers of its processes.
     """
     lock = DeviceLock("GPU-1", tmp_path)
     assert lock.holders() is None
     with lock.training():
         pass
-    assert lock.holders() == Holders(use=Use.NOBODY)
+    assert lock.holders() == Holders(use=Use.FREE)
     with process(TRAINER, tmp_path) as one, process(TRAINER, tmp_path) as other:
         assert (one.stdout.readline(), other.stdout.readline()) == ("in\n", "in\n")
         assert lock.holders() == Holders(
             use=Use.TRAINING, processes=tuple(sorted([one.pid, other.pid]))
         )
-        assert not select.select([one.stdout, other.stdout], [], [], 0.3)[
-            0
-        ]  # nobody had to step aside for it
+        lines, _, _ = select.select([one.stdout, other.stdout], [], [], 0.3)
+        assert not lines  # no trainer had to step aside for the query
         with process(HOLDER, tmp_path) as measuring:
             assert measuring.stdout.readline() == "in\n"
             assert lock.holders() == Holders(use=Use.MEASURING, processes=(measuring.pid,))
 
 
 def test_devices_do_not_lock_each_other(tmp_path):
-    """Two devices can be measured at once."""
+    """Two devices can be measured at the same time."""
     with DeviceLock("GPU-1", tmp_path).exclusive(), DeviceLock("GPU-2", tmp_path).exclusive():
         pass
 
 
-def test_asking_costs_microseconds(tmp_path):
-    """Nobody waits: ten thousand questions take less than 50 us each, typically 1 us, even on a
-    crowded machine.
+def test_a_check_between_steps_takes_microseconds(tmp_path):
+    """Without a waiting measurement, ten thousand checks take less than 50 us each, typically 1 us,
+    even on a crowded machine.
     """
     with DeviceLock("GPU-1", tmp_path).training() as training:
         start_s = time.perf_counter()
@@ -159,7 +157,7 @@ def test_asking_costs_microseconds(tmp_path):
 
 
 def test_queued_work_is_finished_before_stepping_aside(tmp_path):
-    """A trainer's queue is emptied before it lets go, and only then."""
+    """A trainer's queue is emptied when it releases the device, and not earlier."""
     emptied = []
     with DeviceLock("GPU-1", tmp_path).training(
         before_leaving=lambda: emptied.append(1)
@@ -170,8 +168,8 @@ def test_queued_work_is_finished_before_stepping_aside(tmp_path):
 
 
 def test_an_unusable_folder_is_one_clear_line(tmp_path):
-    """A lock folder that cannot be made names the folder, the reason, and the variable that moves
-    it.
+    """The error for a lock folder that cannot be made names the folder, the reason, and the
+    variable that moves it.
     """
     (tmp_path / "file").touch()
     with pytest.raises(
@@ -180,29 +178,32 @@ def test_an_unusable_folder_is_one_clear_line(tmp_path):
         DeviceLock("GPU-1", tmp_path / "file" / "locks").exclusive().__enter__()
 
 
-def test_a_closed_folder_is_one_clear_line():
-    """A user who may not write to the folder is told so (as another user where this is root)."""
-    told = subprocess.run(
-        [sys.executable, "-c", STRANGER + ASKING, "/"], capture_output=True, text=True, check=True
+def test_a_folder_without_write_permission_is_one_clear_line():
+    """A user without write permission gets one line (tried as another user if this is root)."""
+    result = subprocess.run(
+        [sys.executable, "-c", OTHER_USER + REQUEST, "/"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert told.stdout.startswith("the lock folder / cannot be used (")
+    assert result.stdout.startswith("the lock folder / cannot be used (")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
 def test_two_users_share_one_lock():
-    """What one user holds, another waits for: the folder and its files are open to all."""
+    """One user waits for the lock that another holds, since all may use the folder."""
     with tempfile.TemporaryDirectory() as parent, contextlib.ExitStack() as measuring:
         Path(parent).chmod(0o755)  # pytest's own folder is closed to others
         folder = Path(parent) / "locks"
         measuring.enter_context(DeviceLock("GPU-1", folder).exclusive())
-        with process(STRANGER + HOLDER, folder) as child:
+        with process(OTHER_USER + HOLDER, folder) as child:
             assert not select.select([child.stdout], [], [], 2)[0]
             measuring.close()
             assert child.stdout.readline() == "in\n"
 
 
 def test_the_folder_is_the_same_for_all_users(monkeypatch):
-    """NAS_LOCK_DIR names it, else it is in the system's temporary folder."""
+    """NAS_LOCK_DIR names it; by default it is in the system's temporary folder."""
     monkeypatch.setenv("NAS_LOCK_DIR", "/somewhere")
     assert lock_folder() == Path("/somewhere")
     monkeypatch.delenv("NAS_LOCK_DIR")

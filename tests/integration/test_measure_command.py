@@ -1,4 +1,4 @@
-"""`nas measure` and `nas doctor` as a user types them."""
+"""The commands `nas measure` and `nas doctor`."""
 
 import json
 import os
@@ -44,8 +44,8 @@ raising, not_finite, a_text = Net(fail), Net(lambda images: images / 0), Net(str
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Types a command in a folder of its own, with its own locks; `tiny.json` is there, and
-    networks that fail.
+    """Return a function that runs a command in a temporary folder with its own locks. The folder
+    holds `tiny.json` and modules of networks that fail.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -58,12 +58,13 @@ def run(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_network_is_measured_and_kept(run, tmp_path):
-    """Four figures in JSON, each with its protocol, the host before and after and the plan asked
-    for; the same are in the record. What the machine cannot measure has a reason.
+def test_a_network_is_measured_and_recorded(run, tmp_path):
+    """The JSON has four figures, each with its protocol, the host before and after, and the
+    requested plan. The record has the same figures. A figure that this machine cannot measure has
+    a reason.
     """
-    told = run("measure", "tiny.json", "--size", "32", "--batch", "2", "--json")
-    figures = {each["metric"]: each for each in json.loads(told.stdout)}
+    result = run("measure", "tiny.json", "--size", "32", "--batch", "2", "--json")
+    figures = {each["metric"]: each for each in json.loads(result.stdout)}
     assert set(figures) == {"latency", "energy", "peak_memory", "single_call"}
     assert all(each["value"] is not None or each["reason"] for each in figures.values())
     assert figures["latency"]["plan"]["batch_size"] == 2
@@ -71,30 +72,30 @@ def test_a_network_is_measured_and_kept(run, tmp_path):
     assert figures["peak_memory"]["value"] > 4 * count(TINY, 32, 1000).parameters
     assert figures["latency"]["macs"] == count(TINY, 32, 1000).macs
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
-        kept = store.singles("tiny.json")
-    assert [(m.metric, m.value) for _, m in kept] == [
+        recorded = [measurement for _, measurement in store.singles("tiny.json")]
+    assert [(m.metric, m.value) for m in recorded] == [
         (m["metric"], m["value"]) for m in figures.values()
     ]
-    assert all({"protocol", "host_before", "host_after"} <= set(m.details) for _, m in kept)
-    assert told.exit_code == (2 if kept[0][1].status is Status.CONTENDED else 0)
+    assert all({"protocol", "host_before", "host_after"} <= set(m.details) for m in recorded)
+    assert result.exit_code == (2 if recorded[0].status is Status.CONTENDED else 0)
 
 
 @pytest.mark.slow
-def test_several_networks_are_timed_in_turns(run, tmp_path):
-    """A network with four times the channels is the slower one; each has all figures, and the
-    latencies say that they were taken in turns.
+def test_several_networks_are_interleaved(run, tmp_path):
+    """A network with eight times the channels is slower. Each network has all figures, and the
+    protocol of the latencies is that of interleaved networks.
     """
     wide = replace(
         TINY,
         stages=tuple(replace(stage, mid_channels=64, out_channels=128) for stage in TINY.stages),
     )
     (tmp_path / "wide.json").write_text(json.dumps(wide.to_dict()))
-    told = run("measure", "tiny.json", "wide.json", "--size", "32", "--json")
-    figures = json.loads(told.stdout)
+    result = run("measure", "tiny.json", "wide.json", "--size", "32", "--json")
+    figures = json.loads(result.stdout)
     latencies = {each["target"]: each for each in figures if each["metric"] == "latency"}
     assert len(figures) == 8
     assert {each["details"]["protocol"] for each in latencies.values()} == {"turns/1"}
-    if told.exit_code:
+    if result.exit_code:
         assert {each["status"] for each in latencies.values()} == {"contended"}
     else:
         assert latencies["wide.json"]["value"] > latencies["tiny.json"]["value"]
@@ -102,9 +103,9 @@ def test_several_networks_are_timed_in_turns(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_table_for_people(run):
-    """Percentiles of single calls, throughput and MACs stand beside the figures."""
-    told = run("measure", "tiny.json", "--size", "32")
+def test_the_table_has_derived_figures(run):
+    """It shows percentiles of single calls, throughput and MACs beside the measured figures."""
+    result = run("measure", "tiny.json", "--size", "32")
     for expected in (
         "tiny.json",
         "latency, batch 1",
@@ -112,9 +113,9 @@ def test_a_table_for_people(run):
         "peak memory",
         "single calls",
     ):
-        assert expected in told.stdout
-    assert "p90" in told.stdout or "contended" in told.stdout
-    assert ("frames/s" in told.stdout) == (told.exit_code == 0)
+        assert expected in result.stdout
+    assert "p90" in result.stdout or "contended" in result.stdout
+    assert ("frames/s" in result.stdout) == (result.exit_code == 0)
 
 
 @pytest.mark.parametrize(
@@ -158,23 +159,21 @@ def test_a_table_for_people(run):
         ),
         (
             ("tiny.json", "--size", "32", "--meter", "abacus"),
-            "no 'abacus' in nas.measuring.meters; there are: ",
+            "no 'abacus' in nas.meters; there are: ",
         ),
     ],
 )
-def test_what_cannot_be_measured_is_one_clear_line(run, arguments, message):
-    """Unknown names, missing files, an unknown runtime, an image size that the network cannot
-    take.
-    """
-    told = run("measure", *arguments)
-    assert told.exit_code == 2
-    assert told.stderr.startswith("error: ")
-    assert message in told.stderr
-    assert len(told.stderr.splitlines()) == 1
+def test_a_target_that_cannot_be_measured_is_one_clear_line(run, arguments, message):
+    """The causes are unknown names, missing files, wrong conditions and networks that fail."""
+    result = run("measure", *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("words", "most"),
+    ("words", "limit"),
     [
         (("measure", "tiny.json", "--size", "99999999999"), "1<=x<=4096"),
         (("measure", "tiny.json", "--size", "99999999999999999999"), "1<=x<=4096"),
@@ -185,29 +184,28 @@ def test_what_cannot_be_measured_is_one_clear_line(run, arguments, message):
         (("remeasure", "--threads", "100000"), "cores, so at most {cores}, not 100000"),
     ],
 )
-def test_a_number_that_is_too_large_is_refused_with_the_largest_allowed(run, tmp_path, words, most):
-    """Before anything is written; the last line of click's says it."""
-    told = run(*words)
-    assert told.exit_code == 2
-    assert most.format(cores=len(os.sched_getaffinity(0))) in told.stderr.splitlines()[-1]
+def test_a_number_that_is_too_large_is_refused_with_the_limit(run, tmp_path, words, limit):
+    """It is refused before anything is written. The last line of click's error has the limit."""
+    result = run(*words)
+    assert result.exit_code == 2
+    assert limit.format(cores=len(os.sched_getaffinity(0))) in result.stderr.splitlines()[-1]
     assert not (tmp_path / "nas.db").exists()
 
 
 def test_a_closed_lock_folder_is_one_clear_line(run, tmp_path, monkeypatch):
-    """With the variable that moves it; the doctor says the same."""
+    """The line names the variable that moves the folder. The doctor reports the same."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "file" / "locks"))
     assert "set NAS_LOCK_DIR" in run("measure", "tiny.json", "--size", "32").stderr
-    lock = next(
-        each for each in json.loads(run("doctor", "--json").stdout) if each["what"] == "device lock"
-    )
+    findings = json.loads(run("doctor", "--json").stdout)
+    lock = next(finding for finding in findings if finding["what"] == "device lock")
     assert not lock["available"]
     assert "set NAS_LOCK_DIR" in lock["detail"]
 
 
-def test_the_doctor_gives_a_reason_for_all_that_is_missing(run):
-    """Everything is named with whether it can be had, and each line says what or why not."""
-    found = {each["what"]: each for each in json.loads(run("doctor", "--json").stdout)}
+def test_the_doctor_gives_a_reason_for_everything_unavailable(run):
+    """Every finding is available or not, and has a detail or a reason."""
+    findings = {each["what"]: each for each in json.loads(run("doctor", "--json").stdout)}
     assert {
         "host",
         "quiet",
@@ -216,59 +214,59 @@ def test_the_doctor_gives_a_reason_for_all_that_is_missing(run):
         "CPU energy",
         "NVML",
         "runtime onnxruntime",
-    } <= set(found)
-    assert all(each["detail"] for each in found.values())
-    assert found["NVML"]["available"] or "NVML" in found["NVML"]["detail"]
-    assert ("GPU class" in found) == torch.cuda.is_available()
+    } <= set(findings)
+    assert all(finding["detail"] for finding in findings.values())
+    assert findings["NVML"]["available"] or "NVML" in findings["NVML"]["detail"]
+    assert ("GPU class" in findings) == torch.cuda.is_available()
 
 
-def never(_):
-    raise AssertionError("no trial was asked for")
+def no_trial(_):
+    raise AssertionError("no trial was requested")
 
 
-def test_counts_of_a_foreign_network_are_torchs_own():
-    """A 3x3 convolution to 4 channels on 8 pixels: 3 * 9 * 4 * 64 multiply-accumulates, found by
-    torch's counter.
+def test_operations_of_a_foreign_network_are_counted_by_torch():
+    """A 3x3 convolution from 3 to 4 channels on 8 by 8 pixels has 3 * 9 * 4 * 64
+    multiply-accumulates.
     """
     target = Target(name="net", network=nn.Conv2d(3, 4, 3, padding=1))
     assert target.macs(8) == 3 * 9 * 4 * 64
 
 
 def test_models_of_timm_and_torchvision_are_found():
-    """By their own names, without pretrained weights; an unknown one is said."""
+    """They are found by their own names. An unknown name is an error."""
     pytest.importorskip("timm")
     pytest.importorskip("torchvision")
-    assert isinstance(load_target("timm:resnet10t", PLAN, never).network, nn.Module)
-    assert isinstance(load_target("torchvision:squeezenet1_1", PLAN, never).network, nn.Module)
+    assert isinstance(load_target("timm:resnet10t", PLAN, no_trial).network, nn.Module)
+    assert isinstance(load_target("torchvision:squeezenet1_1", PLAN, no_trial).network, nn.Module)
     with pytest.raises(InvalidValueError, match="timm has no model 'nonesuch'"):
-        load_target("timm:nonesuch", PLAN, never)
+        load_target("timm:nonesuch", PLAN, no_trial)
 
 
 def test_a_callable_must_give_a_module():
-    """`collections:OrderedDict` is importable and no network."""
+    """`collections:OrderedDict` can be imported, but is no network."""
     with pytest.raises(InvalidValueError, match="gives a OrderedDict, not a torch module"):
-        load_target("collections:OrderedDict", PLAN, never)
+        load_target("collections:OrderedDict", PLAN, no_trial)
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
-    """Without architecture.json, or with broken weights."""
+    """It has no architecture.json, or its weights are corrupt."""
     with pytest.raises(InvalidValueError, match="no folder of nas export"):
-        load_target(str(tmp_path), PLAN, never)
+        load_target(str(tmp_path), PLAN, no_trial)
     (tmp_path / "architecture.json").write_text(
         json.dumps({"architecture": TINY.to_dict(), "classes": ["a", "b"]})
     )
     (tmp_path / "model.safetensors").write_bytes(b"rubbish")
     with pytest.raises(CorruptFileError, match=r"model\.safetensors"):
-        load_target(str(tmp_path), PLAN, never)
+        load_target(str(tmp_path), PLAN, no_trial)
 
 
 def test_a_trial_is_found_by_its_name():
-    """The caller looks it up; the architecture and its classes are the trial's."""
+    """The target has the architecture and the number of classes that the caller finds."""
     target = load_target("study:3", PLAN, lambda text: {"study:3": (TINY, 7)}[text])
     assert (target.architecture, target.num_classes) == (TINY, 7)
 
 
-def test_an_unknown_target_lists_what_there_may_be():
-    """One line with all kinds."""
+def test_an_unknown_target_lists_the_kinds_of_targets():
+    """One line lists all kinds."""
     with pytest.raises(UnknownNameError, match=r"timm:NAME, torchvision:NAME"):
-        load_target("foo", PLAN, never)
+        load_target("foo", PLAN, no_trial)

@@ -1,4 +1,4 @@
-"""Real measurements on this machine's processor, against a second way to the same figure."""
+"""Real measurements on this machine's processor, compared with a second method."""
 
 import pytest
 from torch.utils.benchmark import Timer
@@ -23,9 +23,9 @@ def subject(mid_channels, plan):
 
 
 @pytest.mark.slow
-def test_latency_agrees_with_torchs_own_timer(tmp_path):
-    """Within a factor of 1.5 of `torch.utils.benchmark`, on a machine that is not quiet; with the
-    plan's threads.
+def test_latency_agrees_with_the_timer_of_torch(tmp_path):
+    """With the plan's threads it is within a factor of 1.5 of `torch.utils.benchmark`, on a machine
+    that is not quiet.
     """
     plan = MeasurementPlan(max_time_s=4)
     measured = subject(16, plan)
@@ -33,19 +33,21 @@ def test_latency_agrees_with_torchs_own_timer(tmp_path):
         DeviceLock("test", tmp_path).exclusive(),
         prepare(measured.model, plan, measured.meter) as run,
     ):
-        ours = latency(run, measured.meter, plan)
-        theirs = Timer("run()", globals={"run": run}, num_threads=plan.threads).adaptive_autorange()
-    if ours.status not in USABLE_STATUSES:
-        pytest.skip(f"the machine is too busy: {ours.reason}")
-    assert ours.ci_low <= ours.value <= ours.ci_high
-    assert ours.value == pytest.approx(theirs.median, rel=0.5)
-    assert all(sample > 0 for sample in ours.samples)
+        figure = latency(run, measured.meter, plan)
+        reference = Timer(
+            "run()", globals={"run": run}, num_threads=plan.threads
+        ).adaptive_autorange()
+    if figure.status not in USABLE_STATUSES:
+        pytest.skip(f"the machine is too busy: {figure.reason}")
+    assert figure.ci_low <= figure.value <= figure.ci_high
+    assert figure.value == pytest.approx(reference.median, rel=0.5)
+    assert all(sample > 0 for sample in figure.samples)
 
 
 @pytest.mark.slow
 def test_a_larger_network_is_slower(tmp_path):
-    """Eight times the width, 64 times the MACs: at least twice the latency (4.5 to 7 times in three
-    tries).
+    """Eight times the width has 64 times the MACs and at least twice the latency (4.5 to 7 times in
+    three tries).
     """
     plan = MeasurementPlan(max_time_s=4)
     with DeviceLock("test", tmp_path).exclusive():

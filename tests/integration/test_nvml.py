@@ -1,5 +1,5 @@
-"""The real nvidia-ml-py on a C stub of the driver's library, in a child process; its clock is
-virtual.
+"""The real nvidia-ml-py on a C stub of the driver's library, in a child process with a virtual
+clock.
 """
 
 import json
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 HERE = Path(__file__).parent
 J_PER_FRAME = 250 * 0.002 / 4
-"""250 W, 2 ms for a batch of 4."""
+"""True energy of a frame: 250 W, 2 ms for a batch of 4."""
 
 RNG = random.Random(0)
 COUNTER, INSTANT, AVERAGE = (
@@ -27,10 +27,10 @@ COUNTER, INSTANT, AVERAGE = (
     for name, error in (("ENERGY_ERROR", "3"), ("INSTANT_ERROR", "3"), ("AVERAGE_ERROR", "3"))
 )
 
-UNAVAILABLE = {  # settings that leave no way to joules, and what is said
+UNAVAILABLE = {  # settings under which energy cannot be measured, and a part of the reason
     "driver not loaded": ({"INIT_ERROR": "9"}, "driver is not loaded"),
     "driver and library differ": ({"INIT_ERROR": "18"}, "different versions"),
-    "unknown GPU": ({"uuid": "GPU-other"}, "knows no such GPU"),
+    "unknown GPU": ({"uuid": "GPU-other"}, "has no such GPU"),
     "nothing is offered": ({**COUNTER, **INSTANT, **AVERAGE}, "does not offer it"),
     "no permission": (
         {"ENERGY_ERROR": "4", "INSTANT_ERROR": "4", "AVERAGE_ERROR": "4"},
@@ -50,7 +50,7 @@ UNAVAILABLE = {  # settings that leave no way to joules, and what is said
     "counter reset": ({"RESET_AT_S": "105"}, "went back by"),
     "counter jumps": ({"JUMP_AT_S": "105"}, "counter jumped"),
 }
-OTHER_WAYS = {  # settings, the way taken, why better ones were not
+OTHER_METHODS = {  # settings, the method taken, a part of the reason against better ones
     "counter not offered": (COUNTER, "nvml instant power, board, summed", "does not offer it"),
     "counter forbidden": (
         {"ENERGY_ERROR": "4"},
@@ -83,7 +83,7 @@ OTHER_WAYS = {  # settings, the way taken, why better ones were not
         "loses energy",
     ),
 }
-SPOILED = {  # settings, status, what is said
+SPOILED = {  # settings, status, a part of the reason
     "hardware slowdown": ({"REASONS": "0x8"}, "throttled", "hardware slowdown"),
     "software thermal": ({"REASONS": "0x20"}, "throttled", "software thermal slowdown"),
     "hardware thermal": (
@@ -131,21 +131,21 @@ SPOILED = {  # settings, status, what is said
         "started on the device meanwhile",
     ),
 }
-FINE = {  # settings that spoil nothing in the end
+FINE = {  # settings under which there is a figure in the end
     "at the power limit": {"REASONS": "0x4", "CLOCK_MHZ": "0:1980,100.7:1600"},
     "idle bit": {"REASONS": "0:1,100.1:0", "CLOCK_MHZ": "0:345,100.1:1980"},
     "an idle neighbour": {"PROGRAMS": "self+7", "BUSY": "self=90"},
-    "clocks not told": {"CLOCK_ERROR": "3", "REASONS_ERROR": "3"},
+    "clocks not reported": {"CLOCK_ERROR": "3", "REASONS_ERROR": "3"},
     "a slowdown that ends": {"REASONS": "0:0x40,103:0"},
     "a neighbour that ends": {"PROGRAMS": "self+7", "BUSY": "0:7=90,103:self=90"},
     "one program that starts": {"PROGRAMS": "0:self,100.7:self+7"},
 }
-DOCTOR = {  # settings, and what nas doctor finds: whether it can be had, and a part of what is said
+DOCTOR = {  # settings, and the findings of nas doctor: whether available, and a part of the detail
     "sound": (
         {},
         {
             "whole": (True, "not split"),
-            "energy counter": (True, "steps each 100.0 ms"),
+            "energy counter": (True, "steps every 100.0 ms"),
             "instant power": (True, "250 W now, at most 700 W"),
             "average power": (True, "250 W now"),
             "full speed": (True, "no slowdown now, 1980 MHz, 55 °C"),
@@ -181,13 +181,13 @@ DOCTOR = {  # settings, and what nas doctor finds: whether it can be had, and a 
             "energy counter": (False, "does not offer it"),
             "instant power": (True, "250 W"),
             "average power": (False, "permission denied"),
-            "full speed": (False, "does not tell"),
-            "to itself": (True, "the driver hides processes; how busy it is is not told"),
+            "full speed": (False, "does not report"),
+            "to itself": (True, "the driver hides processes; utilisation not reported"),
         },
     ),
     "stuck": ({"STUCK_AT_S": "50"}, {"energy counter": (False, "stood still for 0.5 s")}),
 }
-WITHOUT = {  # functions that an old driver's library lacks, the way then taken, and what is said
+WITHOUT = {  # functions missing in an old driver's library, the method taken, a part of the reason
     "counter": (
         ["nvmlDeviceGetTotalEnergyConsumption"],
         "nvml instant power, board, summed",
@@ -212,7 +212,7 @@ WITHOUT = {  # functions that an old driver's library lacks, the way then taken,
         "nvml counter, board, windows from step to step",
         "",
     ),
-    "what is watched": (
+    "every state": (
         [
             "nvmlDeviceGetClockInfo",
             "nvmlDeviceGetCurrentClocksEventReasons",
@@ -231,17 +231,17 @@ CERTIFIED = {
     "reset": {"RESET_AT_S": "125"},
     "brake": {"REASONS": "0x80"},
 }
-"""Settings for joules in turns with a reference."""
+"""Settings for energy interleaved with a reference network."""
 
 ALIGNMENTS = {0.002: "watched", 0.03: "phase-locked"}
-"""By the length of a piece of work."""
+"""The alignment by the length of a piece of work in seconds."""
 
 RHYTHMS = [("20", "3"), ("33.3", "0"), ("100", "77"), ("200", "150")]
 """Period and phase of the counter in milliseconds."""
 
 
 def compiled(folder, without=()):
-    """The stub, compiled into the folder."""
+    """Compile the stub into the folder and return the library's path."""
     library = folder / "libnvidia-ml.so.1"
     subprocess.run(
         [
@@ -265,10 +265,10 @@ def compiled(folder, without=()):
 
 
 def figures(folder, *scenarios):
-    """What became of each scenario in a child process that finds the driver's library in this
-    folder.
+    """Return the result of each scenario from a child process that finds the driver's library in
+    this folder.
     """
-    told = subprocess.run(
+    child = subprocess.run(
         [sys.executable, "-W", "error", HERE / "nvml_child.py"],
         input=json.dumps(scenarios),
         capture_output=True,
@@ -276,20 +276,20 @@ def figures(folder, *scenarios):
         check=False,
         env={**os.environ, "LD_LIBRARY_PATH": str(folder)},
     )
-    assert told.returncode == 0, told.stderr
-    return json.loads(told.stdout)
+    assert child.returncode == 0, child.stderr
+    return json.loads(child.stdout)
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """All scenarios in one child, since loading torch takes seconds; those that spoil for latency
-    and for energy.
+def results(tmp_path_factory):
+    """Run all scenarios in one child, since loading torch takes seconds; those of the watch for
+    latency and for energy.
     """
     folder = tmp_path_factory.mktemp("nvml")
     compiled(folder)
     named = {
         name: settings
-        for table in (UNAVAILABLE, OTHER_WAYS)
+        for table in (UNAVAILABLE, OTHER_METHODS)
         for name, (settings, *_) in table.items()
     }
     named |= {
@@ -319,12 +319,12 @@ def found(tmp_path_factory):
 
 
 @pytest.mark.parametrize("piece_s", ALIGNMENTS)
-def test_windows_are_right_where_naive_ones_are_not(found, piece_s):
-    """Fifty windows of 1.0 to 1.1 s at random on a counter that steps each 100 ms: every one within
-    0.5 % of the truth. Two bare readings are off by more than 3 % rms, near the T / (sqrt(6) W) of
-    theory.
+def test_windows_are_exact_under_conditions_where_two_bare_readings_are_not(results, piece_s):
+    """Each of fifty windows of random length from 1.0 to 1.1 s, on a counter that steps every
+    100 ms, is within 0.5 % of the truth. Two bare readings are off by more than 3 % rms, near the
+    T / (sqrt(6) W) of theory.
     """
-    errors = found["errors", piece_s]
+    errors = results["errors", piece_s]
     assert errors["alignment"] == ALIGNMENTS[piece_s]
     assert max(map(abs, errors["reader"])) <= 0.005
     assert len(errors["reader"]) == len(errors["naive"]) == 50
@@ -332,19 +332,19 @@ def test_windows_are_right_where_naive_ones_are_not(found, piece_s):
 
 
 @pytest.mark.parametrize("rhythm", RHYTHMS)
-def test_any_rhythm_is_found(found, rhythm):
-    """The period that the reader stores is the stub's within 1 %, and the joules per frame are
-    right to 0.5 %.
+def test_any_rhythm_is_found(results, rhythm):
+    """The period that the reader stores is the stub's within 1 %, and the energy per frame is right
+    to 0.5 %.
     """
-    assert found[rhythm]["details"]["counter_period_s"] == pytest.approx(
+    assert results[rhythm]["details"]["counter_period_s"] == pytest.approx(
         float(rhythm[0]) / 1000, rel=0.01
     )
-    assert found[rhythm]["value"] == pytest.approx(J_PER_FRAME, rel=0.005)
+    assert results[rhythm]["value"] == pytest.approx(J_PER_FRAME, rel=0.005)
 
 
-def test_a_sound_board_has_a_sound_figure(found):
-    """Status ok, the method, and nothing passed over."""
-    figure = found["sound"]
+def test_a_sound_board_has_a_sound_figure(results):
+    """The status is ok, the driver's version is right, and no method was rejected."""
+    figure = results["sound"]
     assert (figure["status"], figure["driver"], figure["details"]["passed_over"]) == (
         "ok",
         "999.1",
@@ -353,14 +353,14 @@ def test_a_sound_board_has_a_sound_figure(found):
     assert figure["value"] == pytest.approx(J_PER_FRAME, rel=0.005)
 
 
-def test_a_counter_that_power_contradicts_is_doubted(found):
-    """A counter that shows 57 % of the power has a noisy figure that says so; one that agrees is
-    not doubted.
+def test_a_counter_that_disagrees_with_power_is_noisy(results):
+    """A counter that shows 57 % of the power has a noisy figure with both powers. One that agrees
+    is not doubted.
     """
-    figure = found["gain"]
+    figure = results["gain"]
     assert figure["status"] == "noisy"
     assert re.search("14[23] W by this method, 250 W by instant power", figure["reason"])
-    assert found["sound"]["details"]["instant_power_w"] == pytest.approx(250)
+    assert results["sound"]["details"]["instant_power_w"] == pytest.approx(250)
 
 
 @pytest.mark.parametrize(
@@ -370,11 +370,11 @@ def test_a_counter_that_power_contradicts_is_doubted(found):
         ("no counter", "nvml instant power, board, summed"),
     ],
 )
-def test_joules_in_turns_with_a_reference(found, name, method):
-    """A network of twice the reference's joules: ratio and joules per frame are right to 0.5 %, the
-    method is named.
+def test_energy_interleaved_with_a_reference(results, name, method):
+    """For a network of twice the reference's energy, the ratio and the energy per frame are right
+    to 0.5 %, and the method is named.
     """
-    figure = found["certified", name]
+    figure = results["certified", name]
     assert (figure["status"], figure["method"]) == (
         "ok",
         f"cycles against a reference network, {method}, eager",
@@ -391,32 +391,32 @@ def test_joules_in_turns_with_a_reference(found, name, method):
         ("brake", "throttled", "power brake"),
     ],
 )
-def test_faults_leave_no_joules_in_turns_either(found, name, status, reason):
-    """A status, a reason, no value."""
-    figure = found["certified", name]
+def test_faults_leave_no_interleaved_energy_either(results, name, status, reason):
+    """The figure has a status and a reason and no value."""
+    figure = results["certified", name]
     assert (figure["status"], figure["value"]) == (status, None)
     assert reason in figure["reason"]
 
 
 @pytest.mark.parametrize("name", UNAVAILABLE)
-def test_every_fault_has_its_own_reason(found, name):
-    """No fault reads as joules."""
-    assert (found[name]["status"], found[name]["value"]) == ("unavailable", None)
-    assert UNAVAILABLE[name][1] in found[name]["reason"]
+def test_every_fault_has_its_reason(results, name):
+    """No fault reads as an energy."""
+    assert (results[name]["status"], results[name]["value"]) == ("unavailable", None)
+    assert UNAVAILABLE[name][1] in results[name]["reason"]
 
 
-def test_no_two_faults_look_alike(found):
-    """Each of all injected faults has a reason that no other has."""
-    reasons = [found[name]["reason"] for name in UNAVAILABLE]
-    reasons += [found[name, "energy"]["reason"] for name in SPOILED]
+def test_no_two_faults_look_alike(results):
+    """Each injected fault has a reason that no other fault has."""
+    reasons = [results[name]["reason"] for name in UNAVAILABLE]
+    reasons += [results[name, "energy"]["reason"] for name in SPOILED]
     assert len(set(reasons)) == len(UNAVAILABLE) + len(SPOILED)
 
 
-@pytest.mark.parametrize("name", OTHER_WAYS)
-def test_the_next_best_way_is_taken_and_named(found, name):
-    """The method says which, and why better ones were passed over is kept."""
-    _, method, reason = OTHER_WAYS[name]
-    figure = found[name]
+@pytest.mark.parametrize("name", OTHER_METHODS)
+def test_the_next_best_method_is_taken_and_named(results, name):
+    """The figure names the method and the reasons against better ones."""
+    _, method, reason = OTHER_METHODS[name]
+    figure = results[name]
     assert (figure["status"], figure["method"]) == ("ok", method)
     assert reason in " ".join(figure["details"]["passed_over"])
     assert figure["value"] == pytest.approx(J_PER_FRAME, rel=0.005)
@@ -424,10 +424,10 @@ def test_the_next_best_way_is_taken_and_named(found, name):
 
 @pytest.mark.parametrize("metric", ["latency", "energy"])
 @pytest.mark.parametrize("name", SPOILED)
-def test_a_device_that_is_not_itself_gives_no_number(found, name, metric):
-    """After six tries there are a status, a reason and no value."""
+def test_a_disturbed_device_gives_no_number(results, name, metric):
+    """After six tries the figure has a status and a reason and no value."""
     _, status, reason = SPOILED[name]
-    figure = found[name, metric]
+    figure = results[name, metric]
     assert (figure["status"], figure["value"]) == (status, None)
     assert re.search(reason, figure["reason"])
     assert len(figure["details"]["spoiled"]) == 5
@@ -435,49 +435,48 @@ def test_a_device_that_is_not_itself_gives_no_number(found, name, metric):
 
 @pytest.mark.parametrize("metric", ["latency", "energy"])
 @pytest.mark.parametrize("name", FINE)
-def test_what_ends_or_only_looks_bad_costs_no_number(found, name, metric):
-    """The figure is right, and it says how often it was taken again where a slowdown or a neighbour
-    ended.
-    """
-    figure = found[name, metric]
+def test_disturbances_that_end_or_do_not_matter_leave_a_right_figure(results, name, metric):
+    """The figure is right, and lists the spoiled tries if a slowdown or a neighbour ended."""
+    figure = results[name, metric]
     assert figure["status"] == "ok"
     assert figure["value"] == pytest.approx(J_PER_FRAME if metric == "energy" else 0.002, rel=0.005)
     if "ends" in name:
         assert figure["details"]["spoiled"]
 
 
-def test_a_clock_that_drops_by_a_tenth_spoils_the_windows_it_falls_in(found):
-    """They are taken again, at the pace that stays."""
-    assert found["drop"]["status"] == "ok"
-    assert found["drop"]["details"]["spoiled"] == [
+def test_a_clock_that_drops_by_a_tenth_spoils_the_windows_of_the_drop(results):
+    """They are taken again at the clock that stays."""
+    figure = results["drop"]
+    assert figure["status"] == "ok"
+    assert figure["details"]["spoiled"] == [
         "the device's clock moved between 1780 and 1980 MHz, at up to 55 °C"
     ]
-    assert set(found["drop"]["details"]["watch"]["sm_clock_mhz"]) == {1780}
+    assert set(figure["details"]["watch"]["sm_clock_mhz"]) == {1780}
 
 
-def test_what_was_watched_is_kept(found):
-    """Clocks, temperature, the power limit and idle neighbours stand in the figure's details."""
-    assert found["an idle neighbour", "energy"]["details"]["watch"]["other_programs"] == [7]
-    watched = found["at the power limit", "energy"]["details"]["watch"]
-    assert set(watched["sm_clock_mhz"]) <= {1980, 1600}
-    assert watched["power_capped"] == watched["looks"] >= 10
-    assert watched["temperature_c"] == 55
+def test_the_looks_are_summarised_in_the_details(results):
+    """The details show clocks, temperature, the power limit and idle neighbours."""
+    assert results["an idle neighbour", "energy"]["details"]["watch"]["other_programs"] == [7]
+    watch = results["at the power limit", "energy"]["details"]["watch"]
+    assert set(watch["sm_clock_mhz"]) <= {1980, 1600}
+    assert watch["power_capped"] == watch["looks"] >= 10
+    assert watch["temperature_c"] == 55
 
 
 @pytest.mark.parametrize("name", DOCTOR)
-def test_doctor_says_what_can_be_had_and_why_not_the_rest(found, name):
-    """The counter's rhythm, MIG, power, slowdowns and other processes now."""
-    findings = found["doctor", name]
-    for what, (available, told) in DOCTOR[name][1].items():
+def test_doctor_reports_what_is_available_and_why_not_the_rest(results, name):
+    """The findings are the counter's rhythm, MIG, power, and present slowdowns and processes."""
+    findings = results["doctor", name]
+    for what, (available, detail) in DOCTOR[name][1].items():
         assert findings[f"GPU 0 {what}"][0] is available
-        assert told in findings[f"GPU 0 {what}"][1]
+        assert detail in findings[f"GPU 0 {what}"][1]
 
 
-def test_the_survey_of_a_gpu_finds_what_the_stub_is(found):
-    """A counter of 100 ms, 250 W by every sensor at every rate, and a copy that is the network, in
-    20 cycles.
+def test_the_survey_of_a_gpu_finds_the_properties_of_the_stub(results):
+    """They are a counter of 100 ms, 250 W by every sensor at every rate, and a copy that equals the
+    network in 20 cycles.
     """
-    survey = found["survey"]
+    survey = results["survey"]
     assert survey["rhythm"]["idle"]["period_s"] == pytest.approx(0.1, rel=0.01)
     assert survey["rhythm"]["under_load"]["period_s"] == pytest.approx(0.1, rel=0.01)
     watts = [*survey["reading_disturbs"].values()][:3] + [
@@ -486,7 +485,7 @@ def test_the_survey_of_a_gpu_finds_what_the_stub_is(found):
     assert len(watts) == 3 + 9
     assert watts == pytest.approx(
         [250] * 12, rel=0.03
-    )  # read by chance within a step, over 5 and 10 s
+    )  # read at random moments within a step, over 5 and 10 s
     for name in ("latency_copy", "energy_copy"):
         assert len(survey[name]["ratios"]) == 20
         assert survey[name]["furthest"] < 0.005
@@ -495,21 +494,23 @@ def test_the_survey_of_a_gpu_finds_what_the_stub_is(found):
 
 
 @pytest.mark.parametrize("name", WITHOUT)
-def test_an_old_library_has_another_way_or_a_reason(found, name):
-    """What it lacks is passed over or unknown; where it lacks all, there is no number."""
-    _, method, told = WITHOUT[name]
-    figure = found["without", name]
+def test_an_old_library_has_another_method_or_a_reason(results, name):
+    """Missing functions reject a method or leave a state unknown. Without any sensor there is no
+    number.
+    """
+    _, method, reason = WITHOUT[name]
+    figure = results["without", name]
     if method is None:
         assert (figure["status"], figure["value"]) == ("unavailable", None)
-        assert told in figure["reason"]
+        assert reason in figure["reason"]
         return
     assert (figure["status"], figure["method"]) == ("ok", method)
     assert figure["value"] == pytest.approx(J_PER_FRAME, rel=0.005)
-    assert told in "".join(figure["details"]["passed_over"])
+    assert reason in "".join(figure["details"]["passed_over"])
 
 
 @pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="there is an NVIDIA driver")
-def test_a_missing_library_is_said(tmp_path):
+def test_a_missing_library_is_a_reason(tmp_path):
     """Without the driver's library there is a reason and no number."""
     [figure] = figures(tmp_path, {})
     assert figure["value"] is None

@@ -59,7 +59,7 @@ def test_training_goes_on_where_it_stopped_and_gives_the_hypothesis_its_number(s
 def test_the_networks_have_equal_macs(study):
     """Within a tenth of DenseNet-40's."""
     macs = {
-        name: study.counted(study.Target(name=name, network=make()), 32).macs
+        name: study.count_operations(study.Target(name=name, network=make()), 32).macs
         for name, make in study.NETWORKS.items()
     }
     assert all(abs(macs[name] / macs["densenet40"] - 1) < 0.1 for name in ("osa_12_20", "osa_5_43"))

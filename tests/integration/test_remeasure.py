@@ -1,4 +1,4 @@
-"""`nas remeasure` on a study that was really searched, with real measurements on this CPU."""
+"""The command `nas remeasure` on a real search, with real measurements on this CPU."""
 
 import json
 
@@ -23,7 +23,7 @@ SPEC = StudySpec(
 
 @pytest.fixture
 def nas(tmp_path, monkeypatch):
-    """Types a command in a folder that holds a searched study; with its own locks."""
+    """Return a function that runs a command in a folder with a searched study and its own locks."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
     with (
@@ -35,28 +35,29 @@ def nas(tmp_path, monkeypatch):
             folder=tmp_path,
             artifacts=tmp_path,
             evaluator="nas.testing.evaluators:ArithmeticEvaluator",
-        ) as found,
+        ) as search,
     ):
-        found.run()
+        search.run()
     return lambda *words: CliRunner().invoke(main, words)
 
 
 @pytest.mark.slow
-def test_the_front_is_measured_elsewhere_and_kept_outside_the_study(nas, tmp_path):
-    """ONNX Runtime in the place of PyTorch: every member has a figure under its name with the plan
-    asked for, tau and who falls are told, and the study is what it was.
+def test_the_front_is_measured_elsewhere_and_recorded_outside_the_study(nas, tmp_path):
+    """With ONNX Runtime instead of PyTorch every member has a figure under its name with the
+    requested plan. The output shows Kendall's tau and the members that fall off the front. The
+    study itself does not change.
     """
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         before = store.trials("small")
-    told = nas("remeasure", "small", "--runtime", "onnxruntime", "--tier", "screen", "--json")
-    assert told.exit_code == 0, told.output
-    found = json.loads(told.stdout)
+    result = nas("remeasure", "small", "--runtime", "onnxruntime", "--tier", "screen", "--json")
+    assert result.exit_code == 0, result.output
+    remeasured = json.loads(result.stdout)
     members = [
         trial["trial"]
         for trial in json.loads(nas("front", "small", "--format", "json").stdout)["members"]
     ]
-    assert [row["trial"] for row in found["members"]] == members
-    assert found["orders"][0]["metric"] == "latency"
+    assert [row["trial"] for row in remeasured["members"]] == members
+    assert remeasured["orders"][0]["metric"] == "latency"
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         assert store.trials("small") == before
         for number in members:
@@ -85,8 +86,9 @@ def test_the_front_is_measured_elsewhere_and_kept_outside_the_study(nas, tmp_pat
     ],
 )
 def test_wrong_conditions_are_one_clear_line(nas, words, message):
-    told = nas("remeasure", *words)
-    assert told.exit_code == 2
-    lines = [line for line in told.stderr.splitlines() if line.startswith("error: ")]
+    """Unknown names and conditions that this machine does not have are refused."""
+    result = nas("remeasure", *words)
+    assert result.exit_code == 2
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert message in lines[0]

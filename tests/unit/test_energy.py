@@ -1,4 +1,4 @@
-"""The energy reader on boards whose truth is known, and what a figure of joules says when they
+"""The energy reader on boards whose true energy is known, and the figure's status when they
 misbehave.
 """
 
@@ -16,7 +16,7 @@ PLAN = MeasurementPlan(batch_size=4)
 
 
 class Powered(FakeMeter):
-    """A board without a counter, whose power sensors show what the test says."""
+    """A board without a counter, whose power sensors show the given watts."""
 
     power_kinds = ("instant", "average")
 
@@ -28,7 +28,7 @@ class Powered(FakeMeter):
         return self._watts[kind] if kind in self._watts else super().power_w(kind)
 
 
-def joules(meter, seconds=0.002):
+def measured_energy(meter, seconds=0.002):
     return energy(lambda: meter.work(seconds), meter, PLAN)
 
 
@@ -43,72 +43,71 @@ def joules(meter, seconds=0.002):
     ],
 )
 def test_windows_are_exact_for_any_work_and_rhythm(piece_s, period_s, alignment):
-    """Each of fifty windows of a second is within 0.5 %; a counter that steps each millisecond
+    """Each of fifty windows of a second is within 0.5 %. A counter that steps every millisecond
     needs no alignment.
     """
-    found = energy_errors(CountingBoard(250, period_s), 250, piece_s=piece_s)
-    assert found.alignment == alignment
-    assert max(map(abs, found.reader)) <= 0.005
+    errors = energy_errors(CountingBoard(250, period_s), 250, piece_s=piece_s)
+    assert errors.alignment == alignment
+    assert max(map(abs, errors.reader)) <= 0.005
 
 
-def test_the_naive_error_is_that_of_theory():
-    """Two bare readings a second apart on steps of 100 ms: T / (sqrt(6) W), that is 4.1 % rms,
-    within its scatter.
+def test_the_naive_error_agrees_with_theory():
+    """Two bare readings a second apart on steps of 100 ms are off by T / (sqrt(6) W), that is
+    4.1 % rms, within its scatter.
     """
-    found = energy_errors(CountingBoard(250), 250, sessions=400)
-    assert rms(found.naive) == pytest.approx(0.1 / 6**0.5 / 1.05, rel=0.15)
+    errors = energy_errors(CountingBoard(250), 250, sessions=400)
+    assert rms(errors.naive) == pytest.approx(0.1 / 6**0.5 / 1.05, rel=0.15)
 
 
-def test_a_counter_without_rhythm_is_passed_over():
-    """Steps that come when they like cannot be aligned to; with no other sensor there is a reason
-    and no value.
+def test_a_counter_without_rhythm_is_not_used():
+    """Windows cannot be aligned to irregular steps. Without another sensor there is a reason and no
+    value.
     """
     rng, meter = random.Random(1), FakeMeter(power_w=250)
     moments = [0.0]
     while moments[-1] < 60:
         moments.append(moments[-1] + rng.uniform(0.02, 0.3))
     meter.energy_j = lambda: 1 + 250 * max(moment for moment in moments if moment <= meter.now_s)
-    found = joules(meter)
-    assert (found.status, found.value) == (Status.UNAVAILABLE, None)
-    assert "no rhythm" in found.reason
+    figure = measured_energy(meter)
+    assert (figure.status, figure.value) == (Status.UNAVAILABLE, None)
+    assert "no rhythm" in figure.reason
 
 
 @pytest.mark.parametrize(
     ("watts", "method"),
     [({"instant": 200, "average": 300}, "instant power"), ({"average": 200}, "averaged over 1 s")],
 )
-def test_power_is_summed_where_there_is_no_counter(watts, method):
-    """200 W and 2 ms for a batch of 4 are 0.1 J per frame; the method and what was missing are
+def test_power_is_integrated_without_a_counter(watts, method):
+    """200 W and 2 ms for a batch of 4 are 0.1 J per frame. The method and the missing sensors are
     named.
     """
-    found = joules(Powered(**watts))
-    assert found.value == pytest.approx(0.1)
-    assert method in found.method
-    assert "the fake meter has no energy counter" in found.details["passed_over"]
-    assert ("no sensor of instant power" in found.details["passed_over"]) == (
-        "instant" not in watts
-    )
+    figure = measured_energy(Powered(**watts))
+    rejections = figure.details["passed_over"]
+    assert figure.value == pytest.approx(0.1)
+    assert method in figure.method
+    assert "the fake meter has no energy counter" in rejections
+    assert ("no sensor of instant power" in rejections) == ("instant" not in watts)
 
 
 def test_a_figure_without_a_sensor_has_no_looks_of_another():
-    """What was seen during latency is not kept with energy that could not be measured after it."""
+    """Looks taken during latency are not stored with energy that could not be measured after it."""
     meter = FakeMeter()
     meter.state_at = lambda now_s: DeviceState(time_s=now_s, sm_clock_mhz=1000 + int(now_s))
-    taken = latency(lambda: meter.work(0.002), meter, PLAN)
-    assert taken.details["watch"]["looks"] >= 1
-    assert joules(meter).details.get("watch", {}).get("sm_clock_mhz", []) == []
+    figure = latency(lambda: meter.work(0.002), meter, PLAN)
+    assert figure.details["watch"]["looks"] >= 1
+    assert measured_energy(meter).details.get("watch", {}).get("sm_clock_mhz", []) == []
 
 
-def test_no_watts_are_no_joules():
-    """Sensors that read 0 W under load give a reason each, and not 0 J."""
-    found = joules(Powered(instant=0, average=0))
-    assert (found.status, found.value) == (Status.UNAVAILABLE, None)
-    assert "instant power reads 0 W" in found.reason
-    assert "average power reads 0 W" in found.reason
+def test_sensors_that_read_0_w_give_no_energy():
+    """Each gives a reason, and the value is missing instead of 0 J."""
+    figure = measured_energy(Powered(instant=0, average=0))
+    assert (figure.status, figure.value) == (Status.UNAVAILABLE, None)
+    assert "instant power reads 0 W" in figure.reason
+    assert "average power reads 0 W" in figure.reason
 
 
-def test_the_way_stays_when_the_counter_fails_later():
-    """A counter that stops after the first figure gives no second one, though power could be
+def test_the_method_stays_when_the_counter_fails_later():
+    """A counter that stops after the first figure gives no second one, although power could be
     read.
     """
     meter = Powered(instant=250)
@@ -119,19 +118,19 @@ def test_the_way_stays_when_the_counter_fails_later():
         return counter.energy_j()
 
     meter.energy_j, stop_s = energy_j, 1e9
-    first = joules(meter)
+    first = measured_energy(meter)
     stop_s = meter.now_s
-    second = joules(meter)
+    second = measured_energy(meter)
     assert (first.status, second.status, second.value) == (Status.OK, Status.UNAVAILABLE, None)
     assert "stood still" in second.reason
 
 
-def test_each_load_has_its_alignment_and_all_one_method():
-    """After a network with pieces of 2 ms one whose batches take 30 ms is as exact, and may stand
-    beside it.
+def test_each_load_has_its_alignment_and_all_have_one_method():
+    """After a network with pieces of 2 ms, one with batches of 30 ms is as exact and comparable
+    with it.
     """
     meter = FakeMeter(power_w=250, phase_s=0.037)
-    short, long = joules(meter), joules(meter, 0.03)
+    short, long = measured_energy(meter), measured_energy(meter, 0.03)
     assert (short.details["alignment"], long.details["alignment"]) == ("watched", "phase-locked")
     assert short.method == long.method
     assert (short.value, long.value) == pytest.approx((250 * 0.002 / 4, 250 * 0.03 / 4), rel=0.002)

@@ -1,4 +1,4 @@
-"""Metrics: what is counted, what is measured, and what a machine cannot measure."""
+"""Metrics that are counted or measured, and the reasons why a machine cannot measure one."""
 
 import os
 from dataclasses import replace
@@ -31,7 +31,7 @@ TINY = Architecture(
 
 @pytest.fixture
 def subject():
-    """VoVNet-27-slim for ImageNet's classes at 64 pixels, on the fake meter."""
+    """Return VoVNet-27-slim for ImageNet's classes at 64 pixels, on the fake meter."""
     return Subject(
         architecture=published("vovnet27_slim"),
         plan=MeasurementPlan(image_size=64),
@@ -41,8 +41,8 @@ def subject():
 
 
 @pytest.mark.parametrize("phase", list(Phase))
-def test_registered_metrics_carry_their_own_name(phase):
-    """Each entry point of nas.measuring.metrics is a metric of the name it is registered under; no
+def test_registered_metrics_have_the_name_of_their_entry_point(phase):
+    """Each entry point of nas.metrics is a metric of the name that it is registered under, and no
     phase is empty.
     """
     metrics = {name: plugins.load("nas.metrics", name) for name in plugins.names("nas.metrics")}
@@ -53,15 +53,16 @@ def test_registered_metrics_carry_their_own_name(phase):
 
 
 def test_counts_are_the_published_ones(subject):
-    """Parameters as in the authors' code at any image size; at twice the side four times the MACs,
-    but for the classifier's 512 * 1000; memory access cost from the plan's size.
+    """Parameters equal those of the authors' code at any image size. Twice the side takes four
+    times the MACs, except for the classifier's 512 * 1000. Memory access cost follows the plan's
+    size.
     """
     assert PARAMETERS.measure(subject).value == PUBLISHED_PARAMETERS
     double = replace(subject, plan=MeasurementPlan(image_size=128))
     assert 4 * MACS.measure(subject).value - MACS.measure(double).value == 3 * 512 * 1000
     expected = count(subject.architecture, 64, 1000).memory_access_cost
-    found = MEMORY_ACCESS_COST.measure(subject)
-    assert (found.value, found.unit, found.kind) == (expected, "1", Kind.COUNTED)
+    figure = MEMORY_ACCESS_COST.measure(subject)
+    assert (figure.value, figure.unit, figure.kind) == (expected, "1", Kind.COUNTED)
 
 
 @pytest.mark.parametrize(
@@ -73,14 +74,14 @@ def test_counts_are_the_published_ones(subject):
         ("bf16", 8, 1.5e-12, 2),
     ],
 )
-def test_modelled_energy_is_horowitz_s_table(subject, precision, batch, mac_j, size):
-    """From what hooks count on the built network: operations, weights once per batch from DRAM, the
-    rest from SRAM.
+def test_modelled_energy_follows_the_table_of_horowitz(subject, precision, batch, mac_j, size):
+    """Operations, weights once per batch from DRAM and the rest from SRAM, counted with forward
+    hooks on the built network, give the same energy.
     """
     model = subject.model
     counts = tally(model, 64)
     weights = sum(p.numel() for p in model.parameters() if p.ndim > 1)
-    found = MODELLED_ENERGY.measure(
+    figure = MODELLED_ENERGY.measure(
         replace(subject, plan=MeasurementPlan(image_size=64, precision=precision, batch_size=batch))
     )
     expected = (
@@ -88,12 +89,12 @@ def test_modelled_energy_is_horowitz_s_table(subject, precision, batch, mac_j, s
         + weights * size / batch * 160e-12
         + (counts.memory_access_cost - weights) * size * 1.25e-12
     )
-    assert found.value == pytest.approx(expected, rel=1e-12)
-    assert (found.kind, found.unit, found.method) == (Kind.MODELLED, "J", "horowitz2014-45nm/1")
+    assert figure.value == pytest.approx(expected, rel=1e-12)
+    assert (figure.kind, figure.unit, figure.method) == (Kind.MODELLED, "J", "horowitz2014-45nm/1")
 
 
-def test_no_study_holds_measured_and_modelled_energy():
-    """They would share a front."""
+def test_no_study_has_both_measured_and_modelled_energy():
+    """They must not share a front."""
     objectives = tuple(
         Objective(metric=metric, reference=1.0) for metric in ("energy", "error", "modelled_energy")
     )
@@ -102,42 +103,45 @@ def test_no_study_holds_measured_and_modelled_energy():
 
 
 def test_energy_without_a_sensor_is_refused_before_the_start(subject):
-    """The reason and a way out, in one line; metrics that can be had are not mentioned."""
-    told = check_available([LATENCY, ENERGY, MACS, ERROR, PEAK_MEMORY], subject.meter, subject.plan)
-    way_out = "drop the objective, or use latency, memory_access_cost or modelled_energy instead"
-    assert told == [f"energy: the fake meter has no energy counter; {way_out}"]
+    """One line gives the reason and alternatives. Available metrics are not mentioned."""
+    metrics = [LATENCY, ENERGY, MACS, ERROR, PEAK_MEMORY]
+    advice = "drop the objective, or use latency, memory_access_cost or modelled_energy instead"
+    assert check_available(metrics, subject.meter, subject.plan) == [
+        f"energy: the fake meter has no energy counter; {advice}"
+    ]
 
 
 def test_energy_with_a_sensor_is_available(subject):
-    """A counter is enough."""
+    """A counter is sufficient."""
     assert check_available([ENERGY], FakeMeter(power_w=10), subject.plan) == []
 
 
 def test_an_unknown_runtime_is_refused_before_the_start(subject):
-    """Every measured metric says which runtimes there are."""
-    told = check_available(
+    """Every measured metric lists the runtimes that exist."""
+    problems = check_available(
         [LATENCY, MACS, PEAK_MEMORY], subject.meter, MeasurementPlan(runtime="abacus")
     )
     reason = "no 'abacus' among the runtimes; there are: eager, graph, compile, onnxruntime"
-    assert told == [f"{name}: {reason}" for name in ("latency", "peak_memory")]
+    assert problems == [f"{name}: {reason}" for name in ("latency", "peak_memory")]
 
 
 def test_more_threads_than_cores_are_refused_before_the_start(subject):
-    """Of a processor's; a GPU's figures do not depend on them."""
+    """This holds for a processor. Figures of a GPU do not depend on threads."""
     cores = len(os.sched_getaffinity(0))
     subject.meter.device = replace(subject.meter.device, kind="cpu")
     assert check_available([LATENCY], subject.meter, MeasurementPlan(threads=cores)) == []
-    (told,) = check_available([LATENCY, MACS], subject.meter, MeasurementPlan(threads=cores + 1))
-    assert (
-        told
-        == f"latency: there are {cores} cores, so measurement.threads must be at most {cores}, not {cores + 1}"
+    plan = MeasurementPlan(threads=cores + 1)
+    problem = (
+        f"latency: there are {cores} cores, so measurement.threads must be at most {cores}, "
+        f"not {cores + 1}"
     )
+    assert check_available([LATENCY, MACS], subject.meter, plan) == [problem]
     subject.meter.device = replace(subject.meter.device, kind="cuda")
-    assert check_available([LATENCY], subject.meter, MeasurementPlan(threads=cores + 1)) == []
+    assert check_available([LATENCY], subject.meter, plan) == []
 
 
 def test_the_error_is_not_measured(subject):
-    """Asking for it says where it comes from."""
+    """The error message says that the metric comes from training."""
     with pytest.raises(UnavailableError, match="comes from training"):
         ERROR.measure(subject)
 
@@ -154,7 +158,7 @@ def test_a_subject_is_the_same_network_every_time(subject):
 
 
 def test_activations_of_a_subject_keep_their_size(subject):
-    """After calibration a normal image gives outputs of ordinary size, neither 0 nor huge."""
+    """After calibration an image of Gaussian noise gives outputs that are neither 0 nor huge."""
     model = replace(subject, architecture=TINY).model
     with torch.no_grad():
         features = model.eval()(
@@ -164,12 +168,12 @@ def test_activations_of_a_subject_keep_their_size(subject):
 
 
 def test_peak_memory_and_unavailable_energy_of_a_subject(subject):
-    """Peak memory is at least weights and input and is in bytes; energy without a sensor has a
-    reason and no value.
+    """Peak memory is in bytes and more than weights and input. Energy without a sensor has a reason
+    and no value.
     """
     tiny = replace(subject, architecture=TINY)
-    found = PEAK_MEMORY.measure(tiny)
+    figure = PEAK_MEMORY.measure(tiny)
     parameters = sum(p.numel() for p in tiny.model.parameters())
-    assert found.unit == "B"
-    assert found.value > 4 * (parameters + 3 * 64 * 64)
+    assert figure.unit == "B"
+    assert figure.value > 4 * (parameters + 3 * 64 * 64)
     assert ENERGY.measure(tiny).status is Status.UNAVAILABLE

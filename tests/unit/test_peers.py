@@ -11,7 +11,7 @@ import torch
 
 from nas.core.errors import UnknownNameError
 from nas.core.measurement import Measurement, MeasurementPlan, Status
-from nas.measuring.rounds import counted
+from nas.measuring.rounds import count_operations
 from nas.measuring.targets import load_target
 from nas.paper.peers import PAPER, PEERS, select_peers
 from nas.paper.peers_page import Estimate, as_csv, as_page, cells, drawings, paper_cells, row
@@ -101,7 +101,7 @@ def test_counts_are_the_published_tables(name):
     peer = PEERS[name]
     size = peer.image_size or 224
     with torch.device("meta"):
-        found = counted(load_target(peer.target, MeasurementPlan(image_size=size), None), size)
+        found = count_operations(load_target(peer.target, MeasurementPlan(image_size=size), None), size)
     assert (round(found.parameters / 1e6, 3), round(found.macs / 1e9, 3)) == TABLE[name][:2]
     assert (found.memory_access_cost / 1e6, found.activations / 1e6) == pytest.approx(
         TABLE[name][2:4], abs=0.0101
@@ -113,7 +113,7 @@ def test_counting_leaves_the_network_as_it_was():
     """It is measured next."""
     target = load_target("nas.model.densenet:densenet40", MeasurementPlan(), None)
     before = copy.deepcopy(target.network.state_dict())
-    counted(target, 32)
+    count_operations(target, 32)
     assert all(
         torch.equal(value, before[name]) for name, value in target.network.state_dict().items()
     )

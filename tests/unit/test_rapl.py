@@ -1,4 +1,4 @@
-"""RAPL on directory trees that mimic sysfs."""
+"""RAPL on folders that imitate sysfs."""
 
 import os
 import shutil
@@ -33,8 +33,8 @@ print(CpuMeter(Path(sys.argv[1])).energy_unavailable_reason())
 
 @pytest.fixture
 def powercap(tmp_path):
-    """A powercap folder of two packages with DRAM, core, psys and mmio zones, each counter with
-    range 10 J.
+    """Make a powercap folder of two packages with DRAM, core, psys and mmio zones, each counter
+    with a range of 10 J.
     """
     for zone, (name, energy_uj) in ZONES.items():
         (tmp_path / zone).mkdir()
@@ -48,9 +48,9 @@ def set_uj(powercap, zone, energy_uj):
     (powercap / zone / "energy_uj").write_text(f"{energy_uj}\n")
 
 
-def test_packages_and_dram_are_added_and_nothing_twice(powercap):
-    """1 J in a package, 0.5 J in DRAM and 2 J in the other package are 3.5 J; core, psys and mmio
-    count nothing.
+def test_packages_and_dram_are_added_and_nothing_counts_twice(powercap):
+    """1 J in a package, 0.5 J in DRAM and 2 J in the other package are 3.5 J. Core, psys and mmio
+    do not count.
     """
     rapl = Rapl(powercap)
     assert rapl.energy_j() == 0
@@ -64,8 +64,8 @@ def test_packages_and_dram_are_added_and_nothing_twice(powercap):
     assert rapl.energy_j() == pytest.approx(3.5)
 
 
-def test_a_counter_that_wraps_goes_on(powercap):
-    """From 9 J over the range of 10 J to 0.25 J twice: 1.25 J, then 10 J more."""
+def test_a_counter_that_wraps_keeps_counting(powercap):
+    """The counter wraps twice from 9 J over the range of 10 J to 0.25 J: 1.25 J, then 10 J more."""
     set_uj(powercap, "intel-rapl:0", 9_000_000)
     rapl = Rapl(powercap)
     rapl.energy_j()
@@ -78,9 +78,7 @@ def test_a_counter_that_wraps_goes_on(powercap):
 
 
 def test_no_powercap_is_a_reason_that_names_the_virtual_machine(tmp_path):
-    """Without the folder the reason says so and what this machine runs inside; no joules are
-    read.
-    """
+    """Without the folder the reason names it and the virtualisation, and no energy is read."""
     with pytest.raises(
         UnavailableError, match=r"there is no .*absent; this is a virtual machine \(KVM\)"
     ):
@@ -89,7 +87,7 @@ def test_no_powercap_is_a_reason_that_names_the_virtual_machine(tmp_path):
 
 
 def test_a_folder_without_zones_is_another_reason(tmp_path):
-    """An empty powercap folder, as in containers that mask it."""
+    """The powercap folder is empty in containers that mask it."""
     with pytest.raises(UnavailableError, match="has no package or dram zone"):
         Rapl(tmp_path).energy_j()
 
@@ -101,24 +99,24 @@ def test_a_counter_that_is_no_number_is_another_reason(powercap):
         Rapl(powercap).energy_j()
 
 
-def test_a_counter_that_is_closed_is_another_reason(powercap):
-    """A counter that only root may read, asked by somebody else, is permission denied."""
+def test_a_counter_without_permission_is_another_reason(powercap):
+    """Another user than root gets "permission denied" for a counter that only root may read."""
     with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others
         shutil.copytree(powercap, Path(folder) / "powercap")
         Path(folder).chmod(0o755)
         (Path(folder) / "powercap").chmod(0o755)
         (Path(folder) / "powercap/intel-rapl:0/energy_uj").chmod(0o400 if os.getuid() == 0 else 0)
-        told = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", READING, f"{folder}/powercap"],
             capture_output=True,
             text=True,
             check=True,
         )
-    assert told.stdout.startswith("permission denied: the RAPL energy counter")
+    assert result.stdout.startswith("permission denied: the RAPL energy counter")
 
 
-def test_a_meter_reads_its_counters(powercap):
-    """The CPU's meter gives RAPL's joules."""
+def test_the_cpu_meter_reads_rapl(powercap):
+    """The CPU's meter returns RAPL's energy."""
     with CpuMeter(powercap) as meter:
         assert meter.energy_unavailable_reason() is None
         set_uj(powercap, "intel-rapl:1", 4_500_000)

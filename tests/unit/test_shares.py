@@ -1,5 +1,5 @@
-"""Shares of the latency by a clock of which every part takes the same, while others hold the cores
-now and then.
+"""Shares of the latency on a clock where every part takes equally long, while other processes hold
+the cores now and then.
 """
 
 from itertools import count
@@ -19,12 +19,12 @@ NETWORK = Architecture(
 )
 PLAN = MeasurementPlan(image_size=32, threads=1, max_time_s=2)
 MARKS = 6
-"""The device is waited for so often in a run."""
+"""Number of times that the device is synchronised in a run."""
 
 
 class Held(FakeMeter):
-    """A millisecond for every part; another process holds the cores for a second at every so
-    many-th mark.
+    """Every part takes a millisecond. Another process holds the cores for a second at every mark
+    whose number is a multiple of `every`.
     """
 
     def __init__(self, every):
@@ -32,7 +32,7 @@ class Held(FakeMeter):
         self._marks, self._every = count(), every
 
     def synchronize(self):
-        """Let the time of a part pass."""
+        """Let the time of one part pass."""
         held = next(self._marks) % self._every == self._every - 1
         self.work(1.0 if held else 0.001)
         self.waited_s += held
@@ -43,8 +43,8 @@ def _locks(tmp_path, monkeypatch):
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path))
 
 
-def test_a_run_in_which_others_held_the_cores_has_no_say():
-    """One of every five, in which a part seems to take a second."""
+def test_a_run_in_which_others_held_the_cores_does_not_count():
+    """In one of every five runs a part seems to take a second, which leaves the shares equal."""
     shares, runs = latency_shares(NETWORK, 10, PLAN, Held(every=5 * MARKS))
     assert list(shares) == ["stem", "stage 2", "stage 3", "stage 4", "classifier"]
     assert [share.median for share in shares.values()] == pytest.approx([0.2] * 5)
@@ -54,8 +54,8 @@ def test_a_run_in_which_others_held_the_cores_has_no_say():
     assert 1 < runs < 5 * PLAN.max_time_s
 
 
-def test_shares_of_held_cores_are_refused():
-    """Each run is held up in one part: no shares, and the reason."""
+def test_shares_are_refused_if_others_hold_the_cores_in_every_run():
+    """Each run is delayed in one part, so the reason replaces the shares."""
     with pytest.raises(
         UnavailableError,
         match=r"not timed: other processes held the cores in (\d+) of \1 runs; stop",

@@ -1,9 +1,9 @@
-"""Instruments: one meter for each kind of device, found by name in the entry-point group
+"""Meters: one instrument for each kind of device, found by name in the entry-point group
 `nas.meters`.
 
-A meter reads clocks, counters and memory of one physical device and decides nothing; how readings
-become a figure with an interval is the business of `nas.measuring.methods`. A new device needs one
-class that passes `nas.testing.meter_contract`.
+A meter reads the clocks, counters and memory of one physical device and decides nothing. Turning
+readings into a figure with an interval is the task of `nas.measuring.methods`. A new device needs
+one class that passes `nas.testing.meter_contract`.
 """
 
 import time
@@ -22,42 +22,46 @@ from nas.measuring.meters.watch import DeviceState, Watch
 
 @dataclass(frozen=True, kw_only=True)
 class HostLoad:
-    """Counters of the host since a fixed moment, in core seconds; only differences mean something.
+    """Counters of the host since a fixed moment, in core seconds. Only differences have a meaning.
 
-    `waited_s` is how long threads of this process were ready to run and had no core, the
-    hypervisor's share included; `foreign_s` is what other processes used of the cores this process
-    may use. Both never fall, but for the 10 ms of the kernel's clock tick. `cores` is how many
-    cores this process may use.
+    Neither counter ever falls, except by up to 10 ms, the kernel's clock tick.
     """
 
     waited_s: float
+    """How long threads of this process were ready to run and had no core. This includes the time
+    that the hypervisor gave to other guests.
+    """
+
     foreign_s: float
+    """Time that other processes used on the cores that this process may use."""
+
     cores: int
+    """Number of cores that this process may use."""
 
 
 @runtime_checkable
 class Meter(Protocol):
     """The instrument of one physical device; a context manager that closes itself.
 
-    `torch_device` is the device's name for torch ("cpu", "cuda:0"). `clock`, `energy_method` and
-    `memory_method` say how the readings are taken and are stored with every figure. `power_kinds`
-    are those of "instant" and "average" that the device may know. `energy` turns its sensors into
-    joules, `watch` sees what it does meanwhile. Not to be shared between threads.
+    `clock`, `energy_method` and `memory_method` say how readings are taken and are stored with
+    every figure. Threads must not share a meter.
     """
 
     @property
     def device(self) -> Device:
-        """What is measured, as found when the meter was made."""
+        """The measured device, as found when the meter was made."""
 
     torch_device: str
+    """The device's name in torch ("cpu", "cuda:0")."""
     clock: str
     energy_method: str
     memory_method: str
     power_kinds: tuple[str, ...]
+    """The power sensors that the device may have, of "instant" and "average"."""
 
     @property
     def energy(self) -> EnergyReader:
-        """Windows of joules under load, by the best way that the device offers."""
+        """Windows of energy under load, by the best method that the device offers."""
 
     @property
     def watch(self) -> Watch:
@@ -67,43 +71,48 @@ class Meter(Protocol):
         """Return once all work queued on the device is done."""
 
     def time_s(self) -> float:
-        """A monotonic clock in seconds."""
+        """Return the time of a monotonic clock in seconds."""
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass, with nothing to do for the device."""
+        """Let time pass while the device has nothing to do."""
 
     def energy_j(self) -> float:
-        """What the energy counter shows: joules since a fixed moment. Raises `UnavailableError`
-        with the reason.
+        """Return the energy counter in joules since a fixed moment.
+
+        Raises `UnavailableError` with the reason.
         """
 
     def power_w(self, kind: str) -> float:
-        """Watts now, of one of `power_kinds`. Raises `UnavailableError` with the reason."""
+        """Return the present power in watts by one of `power_kinds`.
+
+        Raises `UnavailableError` with the reason.
+        """
 
     def max_power_w(self) -> float | None:
-        """What the device may draw at most, None where that is unknown."""
+        """Return the device's power limit in watts, None if it is unknown."""
 
     def energy_unavailable_reason(self) -> str | None:
-        """Why neither counter nor power can be read here, None where one can. Takes readings to
-        find out.
+        """Return why neither counter nor power can be read here, None if one of them can.
+
+        Takes readings to find out.
         """
 
     def device_state(self) -> DeviceState | None:
-        """Clocks, slowdowns and other processes on the device, None where it tells nothing."""
+        """Return clocks, slowdowns and other processes, None if the device reports none of them."""
 
     def busy_percent(self) -> int | None:
-        """How busy the device was over the last moments, None where it does not tell."""
+        """Return how busy the device was over the last moments, None if it does not report it."""
 
     def host_load(self) -> HostLoad | None:
-        """What else runs on the host, None where the system does not tell."""
+        """Return what else runs on the host, None if the system does not report it."""
 
     def peak_memory_bytes(self, run: Callable[[], object]) -> int:
-        """The most bytes that one call of `run` holds on the device at once, beyond what was held
-        before it.
+        """Return the most bytes that one call of `run` holds on the device at once, beyond those
+        held before it.
         """
 
     def close(self) -> None:
-        """Give back handles; a second call does nothing."""
+        """Release all handles. A second call does nothing."""
 
     def __enter__(self) -> Self: ...
 
@@ -116,16 +125,14 @@ class Meter(Protocol):
 
 
 class CommonMeter:
-    """What meters share: the host's clock, a `with` block that closes them, and a device that tells
-    nothing of itself but, at best, joules.
-    """
+    """Defaults for meters: the host's clock, a context manager, and a device without telemetry."""
 
     energy_method: str
     power_kinds: tuple[str, ...] = ()
 
     @cached_property
     def energy(self) -> EnergyReader:
-        """Windows of joules under load, by the best way that the device offers."""
+        """Windows of energy under load, by the best method that the device offers."""
         return EnergyReader(self)
 
     @cached_property
@@ -134,44 +141,45 @@ class CommonMeter:
         return Watch(self)
 
     def synchronize(self) -> None:
-        """Nothing is queued."""
+        """Return at once, since no work is queued."""
 
     def time_s(self) -> float:
-        """Seconds of the host's monotonic clock."""
+        """Return the host's monotonic clock in seconds."""
         return time.perf_counter()
 
     def sleep(self, seconds: float) -> None:
-        """Sleep in earnest."""
+        """Sleep in real time."""
         time.sleep(seconds)
 
     def energy_j(self) -> float:
-        """What the energy counter shows: joules since a fixed moment. Raises `UnavailableError`
-        with the reason.
+        """Return the energy counter in joules since a fixed moment.
+
+        Raises `UnavailableError` with the reason.
         """
         raise NotImplementedError
 
     def power_w(self, kind: str) -> float:
-        """There is no such sensor."""
+        """Raise `UnavailableError`, since there is no such sensor."""
         raise UnavailableError(f"no sensor of {kind} power")
 
     def max_power_w(self) -> float | None:
-        """Unknown."""
+        """Return None, since the power limit is unknown."""
         return None
 
     def energy_unavailable_reason(self) -> str | None:
-        """Why the joules cannot be read, None where they can."""
+        """Return why the energy cannot be read, None if it can."""
         return self.energy.unavailable_reason()
 
     def device_state(self) -> DeviceState | None:
-        """It tells nothing."""
+        """Return None, since the device reports nothing."""
         return None
 
     def busy_percent(self) -> int | None:
-        """It does not tell."""
+        """Return None, since the device does not report it."""
         return None
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing, since no handle is open."""
 
     def __enter__(self) -> Self:
         return self
@@ -186,14 +194,15 @@ class CommonMeter:
 
 
 def find_meter(kind: str | None = None) -> Meter:
-    """The meter registered as `kind`, else that of the CUDA device where there is one, else the
-    CPU's.
+    """Return the meter registered as `kind`; by default the CUDA device's, or the CPU's if there is
+    no CUDA device.
 
-    Raises `UnknownNameError` for an unregistered kind, `UnavailableError` where the machine has no
+    Raises `UnknownNameError` for an unregistered kind and `UnavailableError` if the machine has no
     such device.
     """
     import torch
 
-    make: Any = plugins.load("nas.meters", kind or ("cuda" if torch.cuda.is_available() else "cpu"))
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    make: Any = plugins.load("nas.meters", kind or default)
     meter: Meter = make()
     return meter

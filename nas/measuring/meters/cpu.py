@@ -1,6 +1,4 @@
-"""The processor of this machine: host clock, RAPL joules where they can be read, live tensor
-bytes.
-"""
+"""The processor of this machine: host clock, RAPL energy if readable, bytes of live tensors."""
 
 import os
 from collections.abc import Callable
@@ -31,15 +29,15 @@ class CpuMeter(CommonMeter):
         self._rapl = Rapl(powercap, host.hypervisor())
 
     def energy_j(self) -> float:
-        """Joules since the first reading. Raises `UnavailableError` with the reason."""
+        """Return joules since the first reading. Raises `UnavailableError` with the reason."""
         return self._rapl.energy_j()
 
     def host_load(self) -> HostLoad | None:
-        """What else runs on these cores."""
+        """Return what else runs on these cores."""
         return host.host_load()
 
     def peak_memory_bytes(self, run: Callable[[], object]) -> int:
-        """The most bytes of tensors made by `run` that are alive at once."""
+        """Return the most bytes of tensors made by `run` that are alive at once."""
         return peak_live_bytes(run)
 
 

@@ -1,8 +1,8 @@
 """One NVIDIA GPU: host clock around synchronised work, NVML's energy counter, torch's caching
 allocator.
 
-The device is known by its UUID. Without NVML everything but energy, slowdowns and other processes
-works, and the device class says so.
+The device is identified by its UUID. Without NVML everything works except energy, slowdowns and
+other processes, and the device class shows it.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from nas.measuring.meters.watch import DeviceState
 
 
 class CudaMeter(CommonMeter):
-    """The meter of CUDA device `index`, torch's current one where it is not given.
+    """The meter of CUDA device `index`, by default torch's current one.
 
     Raises `UnavailableError` without a CUDA device.
     """
@@ -41,38 +41,40 @@ class CudaMeter(CommonMeter):
         torch.cuda.synchronize(self._index)
 
     def energy_j(self) -> float:
-        """Joules of the board since the driver was loaded. Raises `UnavailableError` with the
-        reason.
+        """Return joules of the board since the driver was loaded.
+
+        Raises `UnavailableError` with the reason.
         """
         return self._driver().energy_j()
 
     def power_w(self, kind: str) -> float:
-        """Watts of the board: "instant", or "average" over a second. Raises `UnavailableError` with
-        the reason.
+        """Return watts of the board: "instant", or "average" over a second.
+
+        Raises `UnavailableError` with the reason.
         """
         return self._driver().power_w(kind)
 
     def max_power_w(self) -> float | None:
-        """The board's power limit in force."""
+        """Return the board's enforced power limit in watts."""
         return self._nvml.max_power_w() if isinstance(self._nvml, NvmlDevice) else None
 
     def device_state(self) -> DeviceState | None:
-        """What the driver tells of clocks, slowdowns and other processes."""
+        """Return what the driver reports of clocks, slowdowns and other processes."""
         return self._nvml.device_state() if isinstance(self._nvml, NvmlDevice) else None
 
     def busy_percent(self) -> int | None:
-        """How busy the GPU was over the driver's last sampling period."""
+        """Return how busy the GPU was over the driver's last sampling period."""
         return self._nvml.busy_percent() if isinstance(self._nvml, NvmlDevice) else None
 
     def host_load(self) -> HostLoad | None:
-        """What else runs on the host's cores: small networks are bound by the host that launches
-        them.
+        """Return what else runs on the host's cores, which limit small networks because they launch
+        the GPU's work.
         """
         return host.host_load()
 
     def peak_memory_bytes(self, run: Callable[[], object]) -> int:
-        """The most bytes that the caching allocator handed out at once during `run`, beyond those
-        before it.
+        """Return the most bytes that the caching allocator has handed out at once during `run`,
+        beyond those before it.
         """
         self.synchronize()
         before = torch.cuda.memory_allocated(self._index)
@@ -88,7 +90,7 @@ class CudaMeter(CommonMeter):
         return self._nvml
 
     def close(self) -> None:
-        """Give NVML's handle back."""
+        """Release NVML's handle."""
         if isinstance(self._nvml, NvmlDevice):
             self._nvml.close()
             self._nvml = UnavailableError("the meter is closed")
@@ -102,11 +104,11 @@ def _nvml(uuid: str) -> NvmlDevice | UnavailableError:
 
 
 def _device(index: int, uuid: str, nvml: NvmlDevice | UnavailableError) -> Device:
-    found = torch.cuda.get_device_properties(index)
+    properties = torch.cuda.get_device_properties(index)
     driver, limit_w = (
         (nvml.driver, nvml.max_power_w()) if isinstance(nvml, NvmlDevice) else ("unknown", None)
     )
-    name, memory_gib = found.name, round(found.total_memory / 2**30)
+    name, memory_gib = properties.name, round(properties.total_memory / 2**30)
     cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     limit = f"{limit_w:.0f} W" if limit_w else "unknown power limit"
     parts = (

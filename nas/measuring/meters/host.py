@@ -1,10 +1,10 @@
-"""The machine around the device, read from Linux's own files: who it is, and who else is busy on
-it.
+"""The machine around the device, read from Linux's own files: its identity, and how busy other
+processes keep it.
 
-`waited_s` comes from the scheduler's run-queue delay (/proc/<pid>/task/*/schedstat, nanoseconds)
-and the hypervisor's steal time, `foreign_s` from the busy jiffies of /proc/stat less this process's
-own CPU time. The load average is not used: it moves over a minute and counts our own training.
-Reading all costs about 0.2 ms, so it is done between blocks.
+`waited_s` is the scheduler's run-queue delay (/proc/<pid>/task/*/schedstat, nanoseconds) plus the
+hypervisor's steal time. `foreign_s` is the busy jiffies of /proc/stat minus this process's own CPU
+time. The load average is not used, because it moves over a minute and counts our own training.
+Reading all of it takes about 0.2 ms, so it is done between blocks.
 """
 
 import hashlib
@@ -18,10 +18,11 @@ from typing import Any
 from nas.measuring.meters import HostLoad
 
 PROC = Path("/proc")
+"""The kernel's files about processes."""
 
 
-def text(path: Path) -> str | None:
-    """The stripped content, None where it is empty or cannot be read."""
+def read_stripped(path: Path) -> str | None:
+    """Return the file's stripped content, None if it is empty or cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip() or None
     except OSError:
@@ -29,14 +30,14 @@ def text(path: Path) -> str | None:
 
 
 def machine_identity(root: Path = Path("/")) -> tuple[str, str]:
-    """A stable name of this machine and where it came from.
+    """Return a stable name of this machine and the source of that name.
 
     The machine id is hashed, since it is not meant to be published (machine-id(5)). Without one the
-    boot id stands in, which lasts until the next boot, and at last the host name.
+    boot id is used, which lasts until the next boot, and as a last resort the host name.
     """
     sources = {
-        "machine-id": text(root / "etc/machine-id"),
-        "boot id": text(root / "proc/sys/kernel/random/boot_id"),
+        "machine-id": read_stripped(root / "etc/machine-id"),
+        "boot id": read_stripped(root / "proc/sys/kernel/random/boot_id"),
         "host name": socket.gethostname(),
     }
     source, value = next((name, value) for name, value in sources.items() if value)
@@ -44,8 +45,8 @@ def machine_identity(root: Path = Path("/")) -> tuple[str, str]:
 
 
 def cpuinfo(key: str, proc: Path = PROC) -> str | None:
-    """The first value under `key` in /proc/cpuinfo."""
-    for line in (text(proc / "cpuinfo") or "").splitlines():
+    """Return the first value under `key` in /proc/cpuinfo."""
+    for line in (read_stripped(proc / "cpuinfo") or "").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == key:
             return value.strip()
@@ -53,36 +54,36 @@ def cpuinfo(key: str, proc: Path = PROC) -> str | None:
 
 
 def cpu_name() -> str:
-    """The processor's model as the system names it."""
+    """Return the processor's model as the system names it."""
     return cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def hypervisor() -> str | None:
-    """What this machine runs inside, None on bare metal."""
+    """Return the name of the virtualisation that this machine runs in, None on bare metal."""
     if "hypervisor" not in (cpuinfo("flags") or "").split():
         return None
     return (
-        text(Path("/sys/class/dmi/id/sys_vendor"))
-        or text(Path("/sys/hypervisor/type"))
+        read_stripped(Path("/sys/class/dmi/id/sys_vendor"))
+        or read_stripped(Path("/sys/hypervisor/type"))
         or "unknown hypervisor"
     )
 
 
 def affinity() -> list[int]:
-    """The cores this process may use."""
+    """Return the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def program_name(number: int, proc: Path = PROC) -> str | None:
-    """What the process of this number is called, None where it is not to be seen."""
-    return text(proc / str(number) / "comm")
+    """Return the command name of the process with this number, None if it is not visible."""
+    return read_stripped(proc / str(number) / "comm")
 
 
 def details() -> dict[str, Any]:
-    """What may move a figure and is worth keeping with it."""
-    governor = text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))
+    """Return the host's conditions that may affect a figure, to be stored with it."""
+    governor = read_stripped(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))
     return {
         "load_average": list(os.getloadavg()),
         "hypervisor": hypervisor(),
@@ -94,16 +95,16 @@ def details() -> dict[str, Any]:
 
 
 def host_load(proc: Path = PROC) -> HostLoad | None:
-    """The counters now, None where the kernel does not keep them."""
+    """Return the present counters, None if the kernel does not keep them."""
     cores = affinity()
     try:
         lines = [line.split() for line in (proc / "stat").read_text(encoding="utf-8").splitlines()]
         waited_ns = sum(_run_queue_ns(task) for task in (proc / "self/task").iterdir())
     except (OSError, ValueError, IndexError):
         return None
-    wanted = {f"cpu{core}" for core in cores}
+    labels = {f"cpu{core}" for core in cores}
     # user, nice, system, idle, iowait, irq, softirq, steal
-    ticks = [[int(value) for value in fields[1:9]] for fields in lines if fields[0] in wanted]
+    ticks = [[int(value) for value in fields[1:9]] for fields in lines if fields[0] in labels]
     tick_s = 1 / os.sysconf("SC_CLK_TCK")
     busy_s = sum(sum(row[:3]) + row[5] + row[6] for row in ticks) * tick_s
     stolen_s = sum(row[7] for row in ticks) * tick_s
@@ -115,7 +116,7 @@ def host_load(proc: Path = PROC) -> HostLoad | None:
 
 
 def _run_queue_ns(task: Path) -> int:
-    """How long one thread waited for a core; a thread that has just ended counts nothing."""
+    """Return how long one thread waited for a core; 0 for a thread that has just ended."""
     try:
         return int((task / "schedstat").read_text(encoding="utf-8").split()[1])
     except ProcessLookupError:

@@ -1,9 +1,9 @@
-"""The peak of live tensor bytes during a call, followed operation by operation.
+"""Peak memory of live tensors during a call, followed operation by operation.
 
-Every tensor that an operation returns is followed to its end; tensors that share storage (views,
-in-place operations) count once. Scratch memory that a kernel takes and gives back inside one
-operation is not seen. So the figure does not depend on the processor's kernels, and for plain
-networks it can be worked out by hand.
+Every tensor that an operation returns is followed until it is freed. Tensors that share storage
+(views, in-place operations) count once. Scratch memory that a kernel allocates and frees inside one
+operation is not seen. Therefore the figure does not depend on the processor's kernels, and for
+plain networks it can be computed by hand.
 """
 
 import weakref
@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def peak_live_bytes(run: Callable[[], object]) -> int:
-    """The most bytes of tensors made by `run` that are alive at once."""
+    """Return the most bytes of tensors made by `run` that are alive at once."""
     follow = _Follow()
     with follow:
         result = run()
@@ -36,13 +36,12 @@ class _Follow(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leave
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         keywords = kwargs or {}
-        with self:  # inference mode hands over composite operations whole: see into them
+        with self:  # inference mode passes composite operations undivided: look inside them
             parts = func.decompose(*args, **keywords)
         if parts is not NotImplemented:
             return parts
-        self._before.update(
-            _address(t) for t in _tensors((args, keywords)) if not self._holders[_address(t)]
-        )
+        inputs = [_address(tensor) for tensor in _tensors((args, keywords))]
+        self._before.update(address for address in inputs if not self._holders[address])
         result = func(*args, **keywords)
         for tensor in _tensors(result):
             self._follow(tensor)
@@ -69,6 +68,7 @@ def _address(tensor: torch.Tensor) -> int:
 
 
 def _tensors(value: object) -> Iterator[torch.Tensor]:
+    """Yield all tensors in nested containers."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, Mapping):

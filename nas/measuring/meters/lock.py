@@ -1,17 +1,18 @@
 """One lock per physical device, held by the operating system, so that a crash frees it.
 
-Theory of operation. Two files per device: the *device* file, which trainers hold shared and a
-measurement holds alone, and the *turnstile*, which everybody passes on the way to the device file.
-A measurement takes the turnstile first and keeps it until it is done, so no trainer can come in any
-more; those inside notice at their next `step_aside`, because they cannot pass the turnstile, and
-let go. So a measurement waits for at most one training step of each trainer and cannot starve.
-Asking costs two system calls (0.9 us on a 2.3 GHz Xeon).
+Theory of operation. There are two files per device: the *device* file, which trainers hold shared
+and a measurement holds exclusively, and the *turnstile*, which every process passes on the way to
+the device file. A measurement takes the turnstile first and keeps it until it is done, so that no
+further trainer can enter. The trainers inside notice at their next `step_aside`, because they
+cannot pass the turnstile, and release the device. Therefore a measurement waits for at most one
+training step of each trainer and cannot starve. Each check takes two system calls (0.9 us on a
+2.3 GHz Xeon).
 
 `flock` belongs to the open file: each holder opens its own, in threads as in processes, and `kill
--9` releases it. The files lie in NAS_LOCK_DIR, else in `osa-nas-locks` in the system's folder for
-temporary files: one place for all users of a machine (a folder of the user's own would let two
-users measure at once). The folder is sticky, and a reader's right is enough to lock, so every user
-can lock and nobody can remove another's files.
+-9` releases it. The files lie in NAS_LOCK_DIR, or by default in `osa-nas-locks` in the system's
+folder for temporary files. This is one place for all users of a machine; with a folder for each
+user, two users could measure at once. The folder is sticky, and read permission is enough to lock,
+so every user can lock and no user can remove another's files.
 """
 
 import contextlib
@@ -27,27 +28,28 @@ from pathlib import Path
 from nas.core.errors import UnavailableError
 
 LOCKS = Path("/proc/locks")
+"""The kernel's list of file locks."""
 
 
 def lock_folder() -> Path:
-    """Where the lock files lie."""
-    chosen = os.environ.get("NAS_LOCK_DIR")
-    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / "osa-nas-locks"
+    """Return the folder of the lock files."""
+    folder = os.environ.get("NAS_LOCK_DIR")
+    return Path(folder) if folder else Path(tempfile.gettempdir()) / "osa-nas-locks"
 
 
 class Use(StrEnum):
-    """What a device is held for."""
+    """The use for which a device is held."""
 
-    NOBODY = "free"
+    FREE = "free"
     MEASURING = "being measured"
-    """Or somebody waits for trainers to step aside."""
+    """A measurement runs, or waits for trainers to step aside."""
     TRAINING = "shared"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Holders:
-    """Who holds a device now: the numbers of the processes that this system shows, perhaps not of
-    all there are.
+    """The holders of a device now: the numbers of their processes, as far as this system shows
+    them.
     """
 
     use: Use
@@ -55,10 +57,10 @@ class Holders:
 
 
 class DeviceLock:
-    """The lock of the device with this `identity`. Not to be nested: who trains must not ask to
-    measure inside.
+    """The lock of the device with this `identity`. It must not be nested: a trainer that asks for a
+    measurement inside its own lock would wait for itself.
 
-    Raises `UnavailableError` where the lock folder cannot be used.
+    Raises `UnavailableError` if the lock folder cannot be used.
     """
 
     def __init__(self, identity: str, folder: Path | None = None) -> None:
@@ -69,7 +71,7 @@ class DeviceLock:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the device alone: waits until no other measurement runs and every trainer has
+        """Hold the device exclusively, after the running measurement and when every trainer has
         stepped aside.
         """
         with (
@@ -82,8 +84,10 @@ class DeviceLock:
 
     @contextlib.contextmanager
     def training(self, before_leaving: Callable[[], object] = lambda: None) -> Iterator["Training"]:
-        """Hold the device together with other trainers. `before_leaving` is called before the
-        device is let go, to finish what is queued on it (a meter's `synchronize`).
+        """Hold the device together with other trainers.
+
+        `before_leaving` is called before the device is released, to finish the work queued on it (a
+        meter's `synchronize`).
         """
         with (
             self._opened(self._turnstile_file) as turnstile,
@@ -95,8 +99,8 @@ class DeviceLock:
             before_leaving()
 
     def holders(self) -> Holders | None:
-        """Who holds the device now, found out without disturbing anybody; None where it was never
-        used on this machine.
+        """Return the present holders without disturbing them; None if the device was never used on
+        this machine.
         """
         if not self._device_file.exists() or not self._turnstile_file.exists():
             return None
@@ -104,26 +108,26 @@ class DeviceLock:
             self._opened(self._turnstile_file) as turnstile,
             self._opened(self._device_file) as device,
         ):
-            for use, descriptor, wish in (
+            for use, descriptor, operation in (
                 (Use.MEASURING, turnstile, fcntl.LOCK_SH),
                 (Use.TRAINING, device, fcntl.LOCK_EX),
             ):
                 try:
-                    fcntl.flock(descriptor, wish | fcntl.LOCK_NB)
+                    fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
                 except BlockingIOError:
                     return Holders(use=use, processes=_processes(descriptor))
-        return Holders(use=Use.NOBODY)
+        return Holders(use=Use.FREE)
 
     @contextlib.contextmanager
     def _opened(self, path: Path) -> Iterator[int]:
-        """The lock file's descriptor; closing it releases what it holds."""
+        """Open the lock file and yield its descriptor. Closing it releases its locks."""
         try:
             _make_folder(self._folder)
             descriptor = _open(path)
         except OSError as error:
             raise UnavailableError(
                 f"the lock folder {self._folder} cannot be used ({error.strerror}); set "
-                "NAS_LOCK_DIR to a folder that all who use this device may write to"
+                "NAS_LOCK_DIR to a folder that all users of this device may write to"
             ) from error
         try:
             yield descriptor
@@ -146,8 +150,8 @@ class Training:
         fcntl.flock(self._turnstile, fcntl.LOCK_UN)
 
     def step_aside(self) -> bool:
-        """Let a waiting measurement go first. To be called between training steps; says whether it
-        had to wait.
+        """Let a waiting measurement run first, and return whether there was one. To be called
+        between training steps.
         """
         try:
             fcntl.flock(self._turnstile, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -161,8 +165,8 @@ class Training:
 
 
 def _processes(descriptor: int) -> tuple[int, ...]:
-    """The numbers of the processes that hold a lock on this open file, as far as the kernel shows
-    them to us.
+    """Return the numbers of the processes that hold a lock on this open file, as far as the kernel
+    shows them to this user.
     """
     file = os.fstat(descriptor)
     name = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
@@ -175,7 +179,7 @@ def _processes(descriptor: int) -> tuple[int, ...]:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder as a shared temporary one is: all may add files, nobody may remove
+    """Make the folder like a shared temporary one: every user may add files, and none may remove
     another's.
     """
     try:
@@ -186,8 +190,10 @@ def _make_folder(folder: Path) -> None:
 
 
 def _open(path: Path) -> int:
-    """Open for reading, made if needed. Never by O_CREAT on another user's file: kernels forbid
-    that in sticky folders (fs.protected_regular).
+    """Open the file for reading; make it if needed.
+
+    Another user's file is never opened with O_CREAT: kernels forbid that in sticky folders
+    (fs.protected_regular).
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
     try:

@@ -1,9 +1,9 @@
-"""The NVIDIA driver's own sensors, through `nvidia-ml-py` (module `pynvml`); the only place that
-imports it.
+"""Sensors of the NVIDIA driver, read through `nvidia-ml-py` (module `pynvml`). This is the only
+module that imports it.
 
-Vendor errors are translated once, by one decorator, each to its own reason; no fault ever reads as
-0 J or 0 W. A device is found by UUID, because NVML's order is not CUDA's. Everything here reads;
-clocks, limits and modes are never set.
+One decorator translates the driver's errors, each to its own reason; no fault ever reads as 0 J or
+0 W. A device is found by UUID, because NVML's order is not CUDA's. This module only reads: clocks,
+limits and modes are never set.
 """
 
 import functools
@@ -21,17 +21,21 @@ from nas.measuring.meters.watch import DeviceState
 P = ParamSpec("P")
 T = TypeVar("T")
 
-REASONS = {
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "the NVIDIA driver's library libnvidia-ml.so.1 is not installed",
+ERROR_REASONS = {
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "the NVIDIA driver's library libnvidia-ml.so.1 is not "
+    "installed",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
-    pynvml.NVML_ERROR_NOT_SUPPORTED: "this GPU or its virtualisation does not offer it (an energy counter needs Volta "
-    "or newer)",
+    pynvml.NVML_ERROR_NOT_SUPPORTED: "this GPU or its virtualisation does not offer it (an energy "
+    "counter needs Volta or newer)",
     pynvml.NVML_ERROR_NO_PERMISSION: "permission denied by the NVIDIA driver",
-    pynvml.NVML_ERROR_NOT_FOUND: "the NVIDIA driver knows no such GPU",
-    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND: "the NVIDIA driver is too old: its library lacks this function",
+    pynvml.NVML_ERROR_NOT_FOUND: "the NVIDIA driver has no such GPU",
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND: "the NVIDIA driver is too old: its library lacks this "
+    "function",
     pynvml.NVML_ERROR_GPU_IS_LOST: "the GPU has fallen off the bus",
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA driver and its library have different versions; restart",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA driver and its library have different "
+    "versions; restart",
 }
+"""The reason for each of the driver's error codes."""
 
 SLOWDOWNS = {
     0x08: "hardware slowdown",
@@ -39,19 +43,20 @@ SLOWDOWNS = {
     0x40: "hardware thermal slowdown",
     0x80: "power brake",
 }
-"""Bits of NVML's clock event reasons under which a figure is not the device's own."""
+"""Bits of NVML's clock event reasons under which a figure does not show the device's own pace."""
 
 IDLE, POWER_CAP = 0x01, 0x04
+"""Bits of NVML's clock event reasons that are only noted."""
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, pynvml.NVMLError):
-        return str(REASONS.get(error.value, str(error)))
+        return str(ERROR_REASONS.get(error.value, str(error)))
     return "the NVIDIA driver is too old for nvidia-ml-py"
 
 
-def translated(function: Callable[P, T]) -> Callable[P, T]:
-    """The function with NVML's errors turned into `UnavailableError`."""
+def translate_nvml_errors(function: Callable[P, T]) -> Callable[P, T]:
+    """Turn NVML's errors in the function into `UnavailableError`."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -59,15 +64,15 @@ def translated(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
         except (
             pynvml.NVMLError,
-            pynvml.NVMLLibraryMismatchError,
-        ) as error:  # the latter is no NVMLError
+            pynvml.NVMLLibraryMismatchError,  # not derived from NVMLError
+        ) as error:
             raise UnavailableError(f"NVML: {_reason(error)}") from error
 
     return call
 
 
-def _told(read: Callable[..., T], *args: Any) -> T | None:
-    """A reading that some devices do not offer: None where this one does not."""
+def _optional(read: Callable[..., T], *args: Any) -> T | None:
+    """Return a reading that some devices do not offer, None if this one does not."""
     try:
         return read(*args)
     except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError):
@@ -75,16 +80,16 @@ def _told(read: Callable[..., T], *args: Any) -> T | None:
 
 
 class NvmlDevice:
-    """One GPU by its UUID ("GPU-…"): a sensor of energy, and what there is to watch.
+    """One GPU by its UUID ("GPU-…"): a sensor of energy, and the state that a watch looks at.
 
-    `time_s` and `sleep` are its clock. Raises `UnavailableError` with the reason where the driver
-    cannot be asked.
+    `time_s` and `sleep` are its clock. Raises `UnavailableError` with the reason if the driver
+    cannot be queried.
     """
 
     energy_method = "nvml counter, board"
     power_kinds: tuple[str, ...] = (INSTANT, AVERAGE)
 
-    @translated
+    @translate_nvml_errors
     def __init__(
         self,
         uuid: str,
@@ -103,76 +108,77 @@ class NvmlDevice:
         self._seen_us = 0
 
     def time_s(self) -> float:
-        """The clock that was given, in seconds."""
+        """Return the time of the given clock in seconds."""
         return self._time_s()
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
         self._sleep(seconds)
 
-    @translated
+    @translate_nvml_errors
     def energy_j(self) -> float:
-        """Joules since the driver was loaded, of the whole board."""
+        """Return joules of the whole board since the driver was loaded."""
         self._refuse_partitions("energy counter")
         energy_mj = pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
         if energy_mj == 0:
             raise UnavailableError("NVML: the energy counter reads 0, so it does not count")
         return float(energy_mj) / 1000
 
-    @translated
+    @translate_nvml_errors
     def power_w(self, kind: str) -> float:
-        """Watts of the whole board: "instant", or "average" over the last second."""
+        """Return watts of the whole board: "instant", or "average" over the last second."""
         self._refuse_partitions("power sensor")
         if kind == AVERAGE:
             return float(pynvml.nvmlDeviceGetPowerUsage(self._handle)) / 1000
         value = pynvml.nvmlDeviceGetFieldValues(self._handle, [pynvml.NVML_FI_DEV_POWER_INSTANT])[0]
-        if (
-            value.nvmlReturn != pynvml.NVML_SUCCESS
-        ):  # pynvml raises nothing for a field, and its value is rubbish
+        # pynvml raises nothing for a field's own error, and the value is then meaningless
+        if value.nvmlReturn != pynvml.NVML_SUCCESS:
             raise pynvml.NVMLError(value.nvmlReturn)
         return float(value.value.uiVal) / 1000
 
     def max_power_w(self) -> float | None:
-        """The board's power limit in force."""
-        limit_mw = _told(pynvml.nvmlDeviceGetEnforcedPowerLimit, self._handle)
+        """Return the board's enforced power limit in watts."""
+        limit_mw = _optional(pynvml.nvmlDeviceGetEnforcedPowerLimit, self._handle)
         return limit_mw / 1000 if limit_mw else None
 
     def partitioned(self) -> bool:
-        """Whether the GPU is split by MIG: then its sensors cover all partitions."""
-        modes = _told(pynvml.nvmlDeviceGetMigMode, self._handle)
+        """Return whether the GPU is split by MIG. Its sensors then cover all partitions."""
+        modes = _optional(pynvml.nvmlDeviceGetMigMode, self._handle)
         return bool(modes and modes[0])
 
     def device_state(self) -> DeviceState:
-        """Clocks, temperature, slowdowns and other processes now; what the device does not offer is
-        None.
+        """Return the present clocks, temperature, slowdowns and other processes.
+
+        Values that the device does not offer are None.
         """
-        told = self._clock_reasons()
-        reasons = told or 0
+        reasons = self._clock_reasons()
+        bits = reasons or 0
+        slowdowns = tuple(name for bit, name in SLOWDOWNS.items() if bits & bit)
         programs = self._programs()
         own = os.getpid()
         return DeviceState(
             time_s=self.time_s(),
-            sm_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_SM),
-            memory_clock_mhz=_told(
-                pynvml.nvmlDeviceGetClockInfo, self._handle, pynvml.NVML_CLOCK_MEM
-            ),
-            temperature_c=_told(
+            sm_clock_mhz=self._clock_mhz(pynvml.NVML_CLOCK_SM),
+            memory_clock_mhz=self._clock_mhz(pynvml.NVML_CLOCK_MEM),
+            temperature_c=_optional(
                 pynvml.nvmlDeviceGetTemperature, self._handle, pynvml.NVML_TEMPERATURE_GPU
             ),
             power_w=self._instant_w(),
-            slowed=None
-            if told is None
-            else tuple(name for bit, name in SLOWDOWNS.items() if told & bit),
-            power_capped=bool(reasons & POWER_CAP),
-            idle=bool(reasons & IDLE),
+            slowed=None if reasons is None else slowdowns,
+            power_capped=bool(bits & POWER_CAP),
+            idle=bool(bits & IDLE),
             programs=None if programs is None else programs - {own},
             busy=self._busy(own) if programs and own in programs else None,
         )
 
     def busy_percent(self) -> int | None:
-        """How busy the GPU was over the driver's last sampling period, whoever it worked for."""
-        rates = _told(pynvml.nvmlDeviceGetUtilizationRates, self._handle)
+        """Return how busy the GPU was over the driver's last sampling period, for any process."""
+        rates = _optional(pynvml.nvmlDeviceGetUtilizationRates, self._handle)
         return None if rates is None else int(rates.gpu)
+
+    def _clock_mhz(self, kind: int) -> int | None:
+        clock_mhz: int | None = _optional(pynvml.nvmlDeviceGetClockInfo, self._handle, kind)
+        return clock_mhz
 
     def _instant_w(self) -> float | None:
         try:
@@ -181,24 +187,26 @@ class NvmlDevice:
             return None
 
     def _clock_reasons(self) -> int | None:
-        found = _told(pynvml.nvmlDeviceGetCurrentClocksEventReasons, self._handle)
-        return (
-            found
-            if found is not None
-            else _told(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, self._handle)
-        )
+        """Return the clock event reasons, by the present name of the function or by its old one."""
+        reasons = _optional(pynvml.nvmlDeviceGetCurrentClocksEventReasons, self._handle)
+        if reasons is not None:
+            return reasons
+        return _optional(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, self._handle)
 
     def _programs(self) -> frozenset[int] | None:
-        """The processes with a context on the GPU, by the host's numbers, in a container too."""
-        found = _told(pynvml.nvmlDeviceGetComputeRunningProcesses, self._handle)
-        return None if found is None else frozenset(process.pid for process in found)
+        """Return the processes with a context on the GPU, by the host's numbers, in a container
+        too.
+        """
+        processes = _optional(pynvml.nvmlDeviceGetComputeRunningProcesses, self._handle)
+        return None if processes is None else frozenset(process.pid for process in processes)
 
     def _busy(self, own: int) -> dict[int, int] | None:
-        """Percent of the GPU that each other process used since the last call."""
+        """Return the percent of the GPU that each other process used since the last call."""
         try:
             samples = pynvml.nvmlDeviceGetProcessUtilization(self._handle, self._seen_us)
         except pynvml.NVMLError as error:
-            return {} if error.value == pynvml.NVML_ERROR_NOT_FOUND else None  # nobody worked
+            # NOT_FOUND means that no process has worked
+            return {} if error.value == pynvml.NVML_ERROR_NOT_FOUND else None
         new = [sample for sample in samples if sample.timeStamp > self._seen_us]
         self._seen_us = max((sample.timeStamp for sample in new), default=self._seen_us)
         return {
@@ -211,18 +219,19 @@ class NvmlDevice:
                 f"this GPU is partitioned (MIG): its {sensor} covers all partitions"
             )
 
-    @translated
+    @translate_nvml_errors
     def close(self) -> None:
-        """Give the driver's handle back."""
+        """Release the driver's handle."""
         if self._open:
             self._open = False
             pynvml.nvmlShutdown()
 
 
-@translated
+@translate_nvml_errors
 def gpu_uuids() -> list[str]:
-    """All GPUs that the driver knows, in NVML's order. Raises `UnavailableError` where it cannot be
-    asked.
+    """Return the UUIDs of all GPUs of the driver, in NVML's order.
+
+    Raises `UnavailableError` if the driver cannot be queried.
     """
     pynvml.nvmlInit()
     try:

@@ -1,9 +1,9 @@
-"""Joules of the processor from RAPL, through the kernel's powercap folder (Linux, Intel and AMD,
-bare metal).
+"""Energy of the processor by RAPL, read from the kernel's powercap folder (Linux on bare metal,
+Intel and AMD).
 
 Only packages and DRAM are added up: `core` and `uncore` are inside the package, `psys` covers
-everything again, and the `-mmio` zones repeat the package. The counters are root's since
-CVE-2020-8694 and absent in most virtual machines; each case has its own reason.
+everything again, and the `-mmio` zones repeat the package. Only root may read the counters since
+CVE-2020-8694, and most virtual machines have none. Each of these cases has its own reason.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,12 @@ from pathlib import Path
 from nas.core.errors import UnavailableError
 
 POWERCAP = Path("/sys/class/powercap")
+"""The kernel's folder of power zones."""
 
 
 @dataclass
 class _Zone:
-    """One counter in microjoules that starts again from 0 beyond `range_uj`."""
+    """One counter in microjoules. It starts again from 0 after `range_uj`."""
 
     path: Path
     range_uj: int
@@ -24,8 +25,9 @@ class _Zone:
     total_uj: int = 0
 
     def advance(self) -> int:
-        """Microjoules since the first reading. At most one wrap may lie between two readings
-        (minutes at full load).
+        """Read the counter and return the microjoules since the first reading.
+
+        The counter may wrap at most once between two readings (a wrap takes minutes at full load).
         """
         now_uj = _number(self.path / "energy_uj")
         self.total_uj += now_uj - self.last_uj + (self.range_uj if now_uj < self.last_uj else 0)
@@ -34,8 +36,9 @@ class _Zone:
 
 
 class Rapl:
-    """The sum of all package and DRAM counters. `powercap` is the folder to look in, `hypervisor`
-    names what this machine runs inside, for the reason.
+    """The sum of all package and DRAM counters in the folder `powercap`.
+
+    `hypervisor` names the virtualisation of this machine, for the reason.
     """
 
     def __init__(self, powercap: Path = POWERCAP, hypervisor: str | None = None) -> None:
@@ -44,7 +47,7 @@ class Rapl:
         self._zones: list[_Zone] | None = None
 
     def energy_j(self) -> float:
-        """Joules since the first call. Raises `UnavailableError` with the reason."""
+        """Return joules since the first call. Raises `UnavailableError` with the reason."""
         if self._zones is None:
             self._zones = [_zone(path) for path in self._paths()]
         return sum(zone.advance() for zone in self._zones) / 1e6
@@ -62,6 +65,7 @@ class Rapl:
 
 
 def _counts(path: Path) -> bool:
+    """Return whether a zone is a package or DRAM, which are the ones to add up."""
     name = _read(path / "name")
     return name.startswith("package") or name == "dram"
 
@@ -82,7 +86,7 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except PermissionError as error:
         raise UnavailableError(
-            f"permission denied: the RAPL energy counter {path} is readable by root alone; "
+            f"permission denied: the RAPL energy counter {path} is readable only by root; "
             "give this user read access to it"
         ) from error
     except OSError as error:

@@ -1,14 +1,18 @@
-"""What a device does to a measurement: it slows itself down, or it works for others.
+"""Disturbances of a measurement by the device: it slows itself down, or it works for other
+processes.
 
 The device is looked at between blocks, at most five times a second, never inside a timed block.
-Rules (judgement where no source is named): a slowdown by temperature, hardware or power brake
-spoils a measurement, and so does an SM clock that moves by more than 5 %, unless the board is at
-its power limit, which is its honest steady state and only noted. Another process spoils it where it
-works, or starts, meanwhile; one that only holds memory is noted.
+The rules are judgement where no source is named:
+
+* A slowdown by temperature, hardware or power brake spoils a measurement.
+* So does an SM clock that moves by more than 5 %, unless the board is at its power limit. That is
+  the board's true steady state and is only noted.
+* Another process spoils it if that process works, or starts, during the measurement. One that only
+  holds memory is noted.
 """
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Protocol
@@ -16,29 +20,28 @@ from typing import Any, Protocol
 from nas.core.measurement import Status
 
 Span = tuple[float, float]
-"""From when to when, in seconds of the device's clock."""
+"""Start and end in seconds of the device's clock."""
 
-LOOK_S = 0.2
+LOOK_INTERVAL_S = 0.2
+"""Shortest time between two looks."""
 MAX_LOOKS = 10_000
+"""Looks that are remembered."""
 MAX_CLOCK_CHANGE = 0.05
-"""Between the lowest and the highest of single looks, which scatter more than the means of long
-segments.
+"""Largest change between the lowest and the highest clock of single looks, which scatter more than
+the means of long segments.
 """
 
 SETTLE_S, SETTLE_POLL_S = 1.5, 0.05
-"""A driver's utilisation is that of the last second; so long it may take to fall to 0 after our own
-work.
+"""Time that a driver's utilisation may need to fall to 0 after our own work, since it covers the
+last second; and the time between two readings of it.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceState:
-    """One look. What the device does not tell is None.
+    """One look at a device. Values that the device does not report are None.
 
-    `slowed` names the slowdowns in force, `power_capped` says that the board is at its power limit,
-    `idle` that its clocks are low for want of work. `programs` are the processes on it, `busy` the
-    share of the device in percent that each process used since the last look, this one left out of
-    both where its number can be known.
+    This process is left out of `programs` and `busy` if its number can be known.
     """
 
     time_s: float
@@ -47,25 +50,30 @@ class DeviceState:
     temperature_c: int | None = None
     power_w: float | None = None
     slowed: tuple[str, ...] | None = None
+    """Names of the slowdowns in force."""
     power_capped: bool = False
+    """Whether the board is at its power limit."""
     idle: bool = False
+    """Whether the clocks are low because there is no work."""
     programs: frozenset[int] | None = None
+    """Processes on the device."""
     busy: Mapping[int, int] | None = field(default=None)
+    """Share of the device in percent that each process used since the last look."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Disturbance:
-    """Why what was measured meanwhile has no value."""
+    """The reason why a measurement has no value."""
 
     status: Status
     reason: str
 
 
 class Watched(Protocol):
-    """What can be looked at."""
+    """A device that can be looked at."""
 
     def time_s(self) -> float:
-        """A monotonic clock in seconds."""
+        """Return the time of a monotonic clock in seconds."""
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
@@ -74,14 +82,14 @@ class Watched(Protocol):
         """Return once all work of this process is done."""
 
     def device_state(self) -> DeviceState | None:
-        """The device now, None where it tells nothing."""
+        """Return the present state, None if the device reports nothing."""
 
     def busy_percent(self) -> int | None:
-        """How busy the device was of late, None where it does not tell."""
+        """Return how busy the device was recently, None if it does not report it."""
 
 
 class Watch:
-    """Looks at one device, and what they say together."""
+    """Looks at one device and judges them together."""
 
     def __init__(self, device: Watched) -> None:
         self._device = device
@@ -90,67 +98,61 @@ class Watch:
         self._begin_s = 0.0
 
     def look(self) -> None:
-        """Look at the device, unless that was done within the last 0.2 s: some ten questions to the
-        driver.
+        """Look at the device, unless the last look is less than 0.2 s old. A look takes about ten
+        queries to the driver.
         """
         if self._device.time_s() >= self._next_s:
             self._look()
 
     def begin(self) -> None:
-        """What is seen from now on concerns the measurement that begins."""
+        """Begin a measurement: from now on looks concern it."""
         self._look()
         self._begin_s = self._device.time_s()
 
     def problem(self, since_s: float | None = None) -> Disturbance | None:
-        """What spoils a measurement since then, else since `begin`; None where nothing does. Takes
-        a last look.
+        """Return the disturbance since that time, by default since `begin`; None if there is none.
+
+        Takes a last look.
         """
         self._look()
         looks = self._since(since_s)
-        return _contention(looks, self._before(looks)) or _slowdown(looks)
+        return _contention(looks, self._programs_before(looks)) or _slowdown(looks)
 
     def clocks(self, first: Span, others: Sequence[Span]) -> tuple[float, float] | None:
-        """The mean SM clock in the first span and in the others, MHz; None where the device does
-        not tell.
+        """Return the mean SM clock in MHz in the first span and in the others; None if the device
+        does not report it.
         """
-        known = [
-            [
-                look.sm_clock_mhz
-                for look in self._during(*span)
-                if look.sm_clock_mhz and not look.idle
-            ]
-            for span in (first, *others)
-        ]
-        here, there = known[0], [clock for each in known[1:] for clock in each]
+        here = self._busy_clocks([first])
+        there = self._busy_clocks(others)
         return (fmean(here), fmean(there)) if here and there else None
 
     def power_capped(self, spans: Sequence[Span]) -> bool:
-        """Whether the board was seen at its power limit in one of them, which a network may well
-        reach.
+        """Return whether the board was seen at its power limit in one of the spans, which a network
+        may well reach.
         """
         return any(look.power_capped for span in spans for look in self._during(*span))
 
     def mean_power_w(self) -> float | None:
-        """The mean of the power that the looks since `begin` saw, None where the device does not
-        tell.
+        """Return the mean power of the looks since `begin`; None if the device does not report
+        it.
         """
         watts = [look.power_w for look in self._since(None) if look.power_w is not None]
         return sum(watts) / len(watts) if watts else None
 
     def details(self) -> dict[str, Any]:
-        """What was seen since `begin`, for the record; empty where the device tells nothing."""
+        """Return a summary of the looks since `begin` for the record; empty if the device reports
+        nothing.
+        """
         looks = self._since(None)
         if not looks:
             return {}
         clocks = [look.sm_clock_mhz for look in looks if look.sm_clock_mhz is not None]
-        warmest = max(
-            (look.temperature_c for look in looks if look.temperature_c is not None), default=None
-        )
+        temperatures = [look.temperature_c for look in looks if look.temperature_c is not None]
         return {
             "watch": {
                 "looks": len(looks),
                 "sm_clock_mhz": clocks,
-                "temperature_c": warmest,
+                "temperature_c": max(temperatures, default=None),
                 "slowed": dict(Counter(name for look in looks for name in look.slowed or ())),
                 "power_capped": sum(look.power_capped for look in looks),
                 "other_programs": sorted(
@@ -160,9 +162,10 @@ class Watch:
         }
 
     def neighbour(self) -> Disturbance | None:
-        """Who works on the device while this process does not; to be asked before a measurement.
+        """Return the disturbance by other processes that work on the device while this one does
+        not. To be called before a measurement.
 
-        Waits for up to 1.5 s, only where the driver does not tell processes apart.
+        Waits for up to 1.5 s, and only if the driver does not report the share of each process.
         """
         state = self._device.device_state()
         if state is None or state.busy is not None:
@@ -173,8 +176,8 @@ class Watch:
             if self._device.time_s() > end_s:
                 return Disturbance(
                     status=Status.CONTENDED,
-                    reason=f"the device is {busy} % busy though nothing of this "
-                    "program runs; stop the others and measure again",
+                    reason=f"the device is {busy} % busy though this program runs nothing on it; "
+                    "stop the other programs and measure again",
                 )
             self._device.sleep(SETTLE_POLL_S)
         return None
@@ -183,7 +186,7 @@ class Watch:
         state = self._device.device_state()
         if state is not None:
             self._looks.append(state)
-        self._next_s = self._device.time_s() + LOOK_S
+        self._next_s = self._device.time_s() + LOOK_INTERVAL_S
 
     def _since(self, since_s: float | None) -> list[DeviceState]:
         begin_s = self._begin_s if since_s is None else since_s
@@ -192,12 +195,20 @@ class Watch:
     def _during(self, start_s: float, end_s: float) -> list[DeviceState]:
         return [look for look in self._looks if start_s < look.time_s <= end_s]
 
-    def _before(self, looks: list[DeviceState]) -> frozenset[int] | None:
-        """The programs of the look before these."""
+    def _busy_clocks(self, spans: Sequence[Span]) -> list[int]:
+        return _busy_clocks(look for span in spans for look in self._during(*span))
+
+    def _programs_before(self, looks: list[DeviceState]) -> frozenset[int] | None:
+        """Return the programs of the look before these."""
         earlier = [
             look.programs for look in self._looks if not looks or look.time_s < looks[0].time_s
         ]
         return earlier[-1] if earlier else None
+
+
+def _busy_clocks(looks: Iterable[DeviceState]) -> list[int]:
+    """Return the SM clocks of the looks at a device that was not idle."""
+    return [look.sm_clock_mhz for look in looks if look.sm_clock_mhz and not look.idle]
 
 
 def _slowdown(looks: list[DeviceState]) -> Disturbance | None:
@@ -209,26 +220,25 @@ def _slowdown(looks: list[DeviceState]) -> Disturbance | None:
             reason=f"the device slowed itself down: {name} in {count} of "
             f"{len(looks)} looks{_warmth(looks)}",
         )
-    clocks = [look.sm_clock_mhz for look in looks if look.sm_clock_mhz and not look.idle]
-    if (
-        clocks
-        and min(clocks) < (1 - MAX_CLOCK_CHANGE) * max(clocks)
-        and not any(look.power_capped for look in looks)
-    ):
-        return Disturbance(
-            status=Status.THROTTLED,
-            reason=f"the device's clock moved between {min(clocks)} and "
-            f"{max(clocks)} MHz{_warmth(looks)}",
-        )
-    return None
+    clocks = _busy_clocks(looks)
+    if not clocks or any(look.power_capped for look in looks):
+        return None
+    if min(clocks) >= (1 - MAX_CLOCK_CHANGE) * max(clocks):
+        return None
+    return Disturbance(
+        status=Status.THROTTLED,
+        reason=f"the device's clock moved between {min(clocks)} and "
+        f"{max(clocks)} MHz{_warmth(looks)}",
+    )
 
 
 def _warmth(looks: list[DeviceState]) -> str:
-    known = [look.temperature_c for look in looks if look.temperature_c is not None]
-    return f", at up to {max(known)} °C" if known else ""
+    temperatures = [look.temperature_c for look in looks if look.temperature_c is not None]
+    return f", at up to {max(temperatures)} °C" if temperatures else ""
 
 
 def _contention(looks: list[DeviceState], before: frozenset[int] | None) -> Disturbance | None:
+    """Return the disturbance by other processes. `before` are the programs of an earlier look."""
     busy: Counter[int] = Counter()
     for look in looks:
         for program, percent in (look.busy or {}).items():
@@ -239,13 +249,16 @@ def _contention(looks: list[DeviceState], before: frozenset[int] | None) -> Dist
         )
         return Disturbance(
             status=Status.CONTENDED,
-            reason=f"the device worked for others: {shares}; stop them and measure again",
+            reason=f"the device worked for other processes: {shares}; stop them and measure again",
         )
-    known = before if before is not None else next((look.programs for look in looks), None)
-    came = {program for look in looks for program in look.programs or ()} - (known or frozenset())
-    if came and known is not None:
-        return Disturbance(
-            status=Status.CONTENDED,
-            reason=f"started on the device meanwhile: process {', '.join(map(str, sorted(came)))}",
-        )
-    return None
+    if before is None:
+        before = next((look.programs for look in looks), None)
+    if before is None:
+        return None
+    started = {program for look in looks for program in look.programs or ()} - before
+    if not started:
+        return None
+    numbers = ", ".join(map(str, sorted(started)))
+    return Disturbance(
+        status=Status.CONTENDED, reason=f"started on the device meanwhile: process {numbers}"
+    )

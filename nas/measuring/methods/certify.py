@@ -55,7 +55,7 @@ from typing import Any, Protocol
 from nas.core.errors import UnavailableError
 from nas.core.measurement import Device, Measurement, MeasurementPlan, Status
 from nas.measuring.meters import HostLoad, Meter
-from nas.measuring.meters.energy import POWER_WAYS
+from nas.measuring.meters.energy import POWER_METHODS
 from nas.measuring.meters.watch import Disturbance, Span
 from nas.measuring.methods.interval import mean_interval, median_interval
 from nas.measuring.methods.timing import (
@@ -540,7 +540,7 @@ class _Joules:
         self.figure(
             reference, self.calls(reference), rule.reference_s
         )  # the way to joules is chosen at the first load
-        if meter.energy.method in POWER_WAYS.values():
+        if meter.energy.method in POWER_METHODS.values():
             self._least_s = rule.summed_s
         self.method = f"cycles against a reference network, {meter.energy.method}, {plan.runtime}"
 

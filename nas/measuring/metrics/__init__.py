@@ -1,9 +1,8 @@
-"""What can be known of an architecture: one `Metric` each, found by name in the entry-point group
-`nas.metrics`.
+"""Metrics of an architecture, found by name in the entry-point group `nas.metrics`.
 
-A metric has a phase: *counted* ones are arithmetic, *measured* ones need the device and no trained
-weights, *trained* ones come from the rungs. So the cheap ones come first, and a network over a
-limit is never trained.
+A metric has a phase: *counted* metrics are arithmetic, *measured* ones need the device but no
+trained weights, *trained* ones come from the rungs. The cheap ones come first, so that a network
+over a limit is never trained.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,10 +22,11 @@ from nas.measuring.meters import Meter
 from nas.model import build
 
 CALIBRATION_IMAGES = 4
+"""Random images from which BatchNorm gets its statistics."""
 
 
 class Phase(StrEnum):
-    """When in a trial a metric is known."""
+    """The part of a trial that gives a metric."""
 
     COUNTED = "counted"
     MEASURED = "measured"
@@ -35,8 +35,8 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is measured: an architecture with `num_classes` outputs under a plan, by a meter that is
-    held alone.
+    """An architecture with `num_classes` outputs to be measured under a plan, by a meter whose
+    device is held exclusively.
     """
 
     architecture: Architecture
@@ -46,11 +46,11 @@ class Subject:
 
     @cached_property
     def model(self) -> nn.Module:
-        """The network with the same random weights every time, its BatchNorm statistics those of
-        normal images.
+        """The network on the CPU, with the same random weights every time and BatchNorm calibrated
+        on Gaussian noise.
 
-        Time and memory do not depend on the weights' values as long as activations keep their size;
-        energy does a little, and dead ReLUs would make it look better. On the CPU.
+        Time and memory do not depend on the weights' values as long as activations keep their size.
+        Energy depends on them a little, and dead ReLUs would make it look better.
         """
         return seeded_network(self.architecture, self.num_classes, self.plan.image_size)
 
@@ -58,10 +58,10 @@ class Subject:
 def seeded_network(
     architecture: Architecture, num_classes: int, image_size: int, name: str = "the network"
 ) -> nn.Module:
-    """The network with the same random weights every time, its BatchNorm calibrated on normal
-    images, on the CPU.
+    """Build the network on the CPU, with the same random weights every time and its BatchNorm
+    calibrated on Gaussian noise.
 
-    Raises `TrialFailedError`, with the name, for images of a size that it cannot take.
+    Raises `TrialFailedError`, with the name, for an image size that the network cannot take.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
@@ -77,7 +77,7 @@ def seeded_network(
 
 
 def calibrate(model: nn.Module, images: torch.Tensor) -> None:
-    """Set BatchNorm's running statistics to those of these images (B, 3, H, W)."""
+    """Set the running statistics of every BatchNorm to those of these images (B, 3, H, W)."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -89,12 +89,12 @@ def calibrate(model: nn.Module, images: torch.Tensor) -> None:
 
 
 def _always_available(_meter: Meter, _plan: MeasurementPlan) -> None:
-    """No machine lacks it."""
+    """Return None, since every machine has it."""
 
 
 def _never_measured(subject: Subject) -> Measurement:
     raise UnavailableError(
-        f"{subject.architecture.digest[:12]}: this metric is not measured, it comes from training"
+        f"{subject.architecture.digest[:12]}: this metric comes from training and is not measured"
     )
 
 
@@ -103,8 +103,8 @@ class Metric:
     """A quantity that a study can optimise or limit, in the SI unit `unit` ("1" for counts and
     shares).
 
-    `measure` gives its figure for a subject; for the phase `trained` it is not called. `obstacle`
-    says why this machine cannot measure it under a plan and what to change, None where it can.
+    `measure` returns its figure for a subject. It is not called in the phase `trained`. `obstacle`
+    returns why this machine cannot measure it under a plan and what to change, None if it can.
     """
 
     name: str
@@ -117,22 +117,24 @@ class Metric:
 
 
 def find_metric(name: str) -> Metric:
-    """The metric that a study calls so, by whatever name it has itself: its figures bear the
-    study's.
+    """Return the metric of this name in a study. Its figures bear that name, even if the metric
+    itself has another.
 
-    Raises `UnknownNameError`, and `InvalidValueError` for what is no metric.
+    Raises `UnknownNameError`, and `InvalidValueError` for an object that is not a metric.
     """
-    found: Metric = plugins.load("nas.metrics", name)
+    metric: Metric = plugins.load("nas.metrics", name)
+    if metric.name == name:
+        return metric
 
     def measure(subject: Subject) -> Measurement:
-        return replace(found.measure(subject), metric=name)
+        return replace(metric.measure(subject), metric=name)
 
-    return found if found.name == name else replace(found, name=name, measure=measure)
+    return replace(metric, name=name, measure=measure)
 
 
 def check_available(metrics: Sequence[Metric], meter: Meter, plan: MeasurementPlan) -> list[str]:
-    """Why some of the metrics cannot be had on this machine, one line each, to be asked before a
-    study starts.
+    """Return one line for each metric that this machine cannot measure, with the reason. To be
+    called before a study starts.
     """
     obstacles = [(metric.name, metric.obstacle(meter, plan)) for metric in metrics]
     return [f"{name}: {obstacle}" for name, obstacle in obstacles if obstacle]

@@ -1,4 +1,6 @@
-"""Latency and joules against the pinned reference network. The caller holds the device alone."""
+"""Latency and energy against the pinned reference network. The caller holds the device
+exclusively.
+"""
 
 import random
 from collections.abc import Mapping
@@ -14,13 +16,14 @@ from nas.measuring.methods.certify import Cycles
 from nas.measuring.metrics import seeded_network
 
 REFERENCE = "vovnet27_slim"
-"""The pinned network that candidates are measured against: published, with the same weights every
-time.
+"""Name of the pinned network that candidates are measured against. It is published and has the same
+weights every time.
 """
 NUM_CLASSES = 1000
+"""Outputs of the reference network."""
 
 
-def certified(
+def certify_networks(
     networks: Mapping[str, Network],
     plan: MeasurementPlan,
     meter: Meter,
@@ -28,29 +31,29 @@ def certified(
     cycles: Cycles | None = None,
     energy: bool = False,
 ) -> dict[str, tuple[Measurement, ...]]:
-    """Latency, and joules per frame where asked for, of every network by name, in cycles against
-    the reference network, all in one session.
+    """Certify the latency of every network, by its name, and with `energy` its energy per frame, in
+    cycles against the reference network, all in one session.
 
-    Raises what `nas.measuring.methods.prepare` raises, and `TrialFailedError` where the reference
-    takes no such images.
+    Raises the errors of `nas.measuring.methods.prepare`, and `TrialFailedError` if the reference
+    network cannot take such images.
     """
     reference = seeded_network(
         PUBLISHED[REFERENCE], NUM_CLASSES, plan.image_size, f"the reference {REFERENCE}"
     )
     before = details()
-    with prepare_copies([reference, *networks.values()], plan, meter) as (against, *copies):
+    with prepare_copies([reference, *networks.values()], plan, meter) as (reference_runs, *copies):
         runs = dict(zip(networks, copies, strict=True))
-        found = [
-            take(
+        results = [
+            method(
                 runs,
-                against,
+                reference_runs,
                 meter,
                 plan,
                 sleep=meter.sleep,
                 seed=random.SystemRandom().randrange(2**31),
                 cycles=cycles,
             )
-            for take in ([certify, certify_energy] if energy else [certify])
+            for method in ([certify, certify_energy] if energy else [certify])
         ]
     shared = {
         "reference": REFERENCE,
@@ -58,7 +61,8 @@ def certified(
         "host_before": before,
         "host_after": details(),
     }
-    return {
-        name: tuple(replace(each[name], details={**each[name].details, **shared}) for each in found)
-        for name in networks
-    }
+
+    def with_details(figure: Measurement) -> Measurement:
+        return replace(figure, details={**figure.details, **shared})
+
+    return {name: tuple(with_details(figures[name]) for figures in results) for name in networks}

@@ -1,19 +1,16 @@
-"""Metrics that are arithmetic on the architecture at the plan's image size, for one image."""
+"""Metrics that are computed from the architecture at the plan's image size, for one image."""
 
-from nas.core.complexity import Complexity, count
+from nas.core.complexity import count
 from nas.core.measurement import Kind, Measurement
 from nas.measuring.metrics import Metric, Phase, Subject
 
 
-def _counts(subject: Subject) -> Complexity:
-    return count(subject.architecture, subject.plan.image_size, subject.num_classes)
-
-
 def _metric(name: str) -> Metric:
-    """The sum of this name in `nas.core.complexity`."""
+    """Return the metric of the sum with this name in `nas.core.complexity`."""
 
     def measure(subject: Subject) -> Measurement:
-        return Measurement.counted(name, "1", float(getattr(_counts(subject), name)))
+        counts = count(subject.architecture, subject.plan.image_size, subject.num_classes)
+        return Measurement.counted(name, "1", float(getattr(counts, name)))
 
     return Metric(name=name, unit="1", kind=Kind.COUNTED, phase=Phase.COUNTED, measure=measure)
 

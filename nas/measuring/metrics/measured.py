@@ -1,5 +1,5 @@
 """Metrics that need the device: seconds per batch, joules per frame, bytes. The caller holds the
-device alone.
+device exclusively.
 """
 
 from nas.core.measurement import Kind, Measurement, MeasurementPlan
@@ -26,27 +26,34 @@ def _peak_memory(subject: Subject) -> Measurement:
 
 
 def _obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
-    """The plan's problem; more threads than cores would only wait for each other."""
-    if meter.device.kind == "cpu" and plan.threads > (cores := len(affinity())):
-        return f"there are {cores} cores, so measurement.threads must be at most {cores}, not {plan.threads}"
+    """Return the plan's problem on this device. More threads than cores would wait for each
+    other.
+    """
+    cores = len(affinity())
+    if meter.device.kind == "cpu" and plan.threads > cores:
+        return (
+            f"there are {cores} cores, so measurement.threads must be at most {cores}, "
+            f"not {plan.threads}"
+        )
     return plan_problem(meter, plan)
 
 
 def _energy_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
-    """The plan's problem or the sensor's, with a way out."""
+    """Return the sensor's problem with alternatives, or the plan's problem."""
     reason = meter.energy_unavailable_reason()
     if reason:
-        return f"{reason}; drop the objective, or use latency, memory_access_cost or modelled_energy instead"
+        return (
+            f"{reason}; drop the objective, or use latency, memory_access_cost or modelled_energy "
+            "instead"
+        )
     return _obstacle(meter, plan)
 
 
 def _memory_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
-    if plan.runtime != "eager":
-        return (
-            _obstacle(meter, plan)
-            or f"it is followed with runtime eager, not {plan.runtime}; drop the objective"
-        )
-    return _obstacle(meter, plan)
+    problem = _obstacle(meter, plan)
+    if problem or plan.runtime == "eager":
+        return problem
+    return f"it can be measured with runtime eager only, not {plan.runtime}; drop the objective"
 
 
 LATENCY = Metric(

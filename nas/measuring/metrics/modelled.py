@@ -1,15 +1,15 @@
-"""`modelled_energy`: joules per image by arithmetic, where nothing can be measured. Never a
-measurement.
+"""`modelled_energy`: joules per image by arithmetic, for devices whose energy cannot be measured.
+It is never a measurement.
 
-Energy of operations and memories in 45 nm at 0.9 V after Horowitz ("Computing's energy problem",
+Energy of operations and memories in 45 nm at 0.9 V from Horowitz ("Computing's energy problem",
 ISSCC 2014): a multiplication and an addition, 8 bytes to or from an 8 kB SRAM, a byte from DRAM. A
 network costs
 
     MACs * e_mac + weight bytes / batch * e_dram + activation bytes read and written * e_sram
 
-so activations are taken to stay on the chip, and weights to be read once for each batch. bf16 is
-charged as fp16, tf32 as fp32. Absolute values are several times off on any real device, and nothing
-is charged for time: it orders networks by the data that they move, and that is all.
+This assumes that activations stay on the chip and that weights are read once for each batch. bf16
+is charged as fp16, tf32 as fp32. Absolute values are several times off on any real device, and
+nothing is charged for time. The model only orders networks by the data that they move.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,11 @@ from nas.core.measurement import Kind, Measurement, Precision
 from nas.measuring.metrics import Metric, Phase, Subject
 
 MODEL = "horowitz2014-45nm/1"
+"""Name of the model, stored with every figure."""
 DRAM_J = 160e-12
-"""For each byte."""
+"""Joules for each byte from DRAM."""
 SRAM_J = 10e-12 / 8
-"""For each byte."""
+"""Joules for each byte to or from SRAM."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,24 @@ FORMATS: Mapping[Precision, _Format] = {
     Precision.FP16: _HALF,
     Precision.BF16: _HALF,
 }
+"""The format that each precision is charged as."""
 
 
 def _modelled_energy(subject: Subject) -> Measurement:
-    plan, form = subject.plan, FORMATS[subject.plan.precision]
-    every = list(layers(subject.architecture, plan.image_size, subject.num_classes))
-    weights = sum(layer.weights for layer in every)
-    moved = sum(layer.memory_access_cost for layer in every) - weights
-    joules = (
-        sum(layer.macs for layer in every) * form.mac_j
-        + weights * form.size / plan.batch_size * DRAM_J
-        + moved * form.size * SRAM_J
+    plan = subject.plan
+    number = FORMATS[plan.precision]
+    all_layers = list(layers(subject.architecture, plan.image_size, subject.num_classes))
+    weights = sum(layer.weights for layer in all_layers)
+    moved = sum(layer.memory_access_cost for layer in all_layers) - weights
+    energy_j = (
+        sum(layer.macs for layer in all_layers) * number.mac_j
+        + weights * number.size / plan.batch_size * DRAM_J
+        + moved * number.size * SRAM_J
     )
     return Measurement(
         metric="modelled_energy",
         unit="J",
-        value=joules,
+        value=energy_j,
         kind=Kind.MODELLED,
         method=MODEL,
         plan=plan,

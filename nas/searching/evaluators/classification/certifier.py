@@ -13,7 +13,7 @@ from nas.measuring.meters import find_meter
 from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods.certify import Cycles
 from nas.measuring.metrics import seeded_network
-from nas.measuring.metrics.certified import certified
+from nas.measuring.metrics.certified import certify_networks
 from nas.searching.evaluators.classification.evaluator import Joules, fails_trial
 from nas.searching.evaluators.contract import Preparation, StudyContext
 
@@ -56,7 +56,9 @@ class Certifier:
             fails_trial(),
         ):
             started, joules = time.perf_counter(), Joules(meter, self._spec)
-            found = certified(networks, self._plan, meter, cycles=self.cycles, energy=self._energy)
+            found = certify_networks(
+                networks, self._plan, meter, cycles=self.cycles, energy=self._energy
+            )
             seconds, energy_j = time.perf_counter() - started, joules.drawn()
         yield Measured(
             seconds=seconds,

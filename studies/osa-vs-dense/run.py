@@ -41,7 +41,7 @@ from nas.paper.connections.page import as_page
 from nas.paper.connections.strength import BlockMap
 from nas.paper.connections.strength import statistics as connection_statistics
 from nas.paper.connections.weights import block_maps
-from nas.paper.peers_page import Figure
+from nas.paper.peers_page import Estimate
 from nas.training import FullTrainer, Numerics, read_checkpoint
 
 SLIM = PUBLISHED["vovnet27_slim"]
@@ -160,7 +160,7 @@ def trained(name: str, seed: int, folder: Path) -> Run:
     )
 
 
-def measured() -> dict[str, dict[str, Figure]]:
+def measured() -> dict[str, dict[str, Estimate]]:
     """Latency, joules per frame and peak memory of each network, in turns."""
     targets = {name: (Target(name=name, network=seeded(name, 0)), PLAN) for name in NETWORKS}
     found: dict[str, list[Any]] = {name: [] for name in targets}
@@ -169,7 +169,7 @@ def measured() -> dict[str, dict[str, Figure]]:
             found[name] += figures
     return {
         name: {
-            metric: Figure.of(m for m in figures if m.metric == metric)
+            metric: Estimate.of(m for m in figures if m.metric == metric)
             for metric in ("latency", "energy", "peak_memory")
         }
         for name, figures in found.items()
@@ -177,7 +177,7 @@ def measured() -> dict[str, dict[str, Figure]]:
 
 
 def rows(
-    runs: Mapping[str, list[Run]], figures: Mapping[str, Mapping[str, Figure]]
+    runs: Mapping[str, list[Run]], figures: Mapping[str, Mapping[str, Estimate]]
 ) -> Iterator[dict[str, object]]:
     """One line for each network: accuracy over seeds, counts, figures."""
     for name, each in runs.items():

@@ -64,13 +64,13 @@ class Standing(StrEnum):
     """Certainty that a trial is on the front, given the 95 % intervals of all trials."""
 
     CERTAIN = "certain"
-    """It is on the front, whichever values within the intervals are the true ones."""
+    """It is on the front for all values within the intervals."""
     PROBABLE = "probable"
     """It is on the front by its values, but within the intervals another trial may dominate it."""
     POSSIBLE = "possible"
-    """Another trial dominates it by the values, but none does at every value of the intervals."""
+    """Another trial dominates it by the values, but none does for all values in the intervals."""
     DOMINATED = "dominated"
-    """Another trial dominates it, whichever values within the intervals are the true ones."""
+    """Another trial dominates it for all values within the intervals."""
 
 
 def standings(trials: Sequence[Trial], objectives: Sequence[Objective]) -> dict[int, Standing]:

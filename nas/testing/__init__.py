@@ -1,3 +1,1 @@
-"""Contracts that plugins have to pass, as classes of tests, and evaluators that need neither data
-nor time.
-"""
+"""Contracts that plugins must pass, as classes of tests, and evaluators and meters for tests."""

@@ -1,7 +1,7 @@
-"""Evaluators without data and training, for tests of engines and workers and for timing them.
+"""Evaluators without data and training, to test engines and workers and to time them.
 
-Their figures are arithmetic on the architecture, marked as modelled: they say nothing about any
-network.
+Their figures are arithmetic on the architecture and are marked as modelled: they predict nothing
+about a real network.
 """
 
 import os
@@ -18,20 +18,22 @@ from nas.searching.evaluators.contract import Preparation, StudyContext
 
 
 class ArithmeticEvaluator:
-    """Ends every trial at once: counts, a latency from the MACs, an error that falls with
+    """Finishes every trial at once.
+
+    Its figures are counts, a latency from the memory access cost, and an error that falls with
     parameters and epochs.
     """
 
     @classmethod
     def prepare(cls, context: StudyContext) -> Preparation:
-        """Nothing is needed."""
+        """Return a preparation at once, since no data are needed."""
         return Preparation(data=context.spec.data, classes=tuple("0123456789"))
 
     def __init__(self, context: StudyContext) -> None:
         self.context = context
 
     def steps(self, task: Task) -> Iterator[Event]:
-        """Counts and one figure, then every rung that is not done yet."""
+        """Yield counts and a latency, then every rung that is not done yet."""
         counts = count(task.architecture, 32, 10)
         if not task.evaluation.measurements:
             latency = counts.memory_access_cost * 1e-9
@@ -56,7 +58,7 @@ class ArithmeticEvaluator:
                 yield self.train(task, epochs, counts.parameters)
 
     def train(self, task: Task, epochs: float, parameters: int) -> Trained:
-        """One rung."""
+        """Return one rung."""
         error = 0.9 / (1 + epochs * parameters**0.25)
         return Trained(
             rung=Rung(
@@ -71,20 +73,20 @@ class ArithmeticEvaluator:
 
 
 class FailingEvaluator(ArithmeticEvaluator):
-    """Fails every trial whose number is a multiple of three while it trains."""
+    """Fails every trial whose number is a multiple of three, while it trains."""
 
     def train(self, task: Task, epochs: float, parameters: int) -> Trained:
-        """One rung, or a failure."""
+        """Return one rung, or fail the trial."""
         if task.number % 3 == 0:
             raise TrialFailedError("the loss is not finite after 7 steps")
         return super().train(task, epochs, parameters)
 
 
 class MistakenEvaluator(ArithmeticEvaluator):
-    """Has a mistake that shows with trial 1 after its first rung, and logs every attempt."""
+    """Has a programming error that trial 1 meets after its first rung, and logs every attempt."""
 
     def train(self, task: Task, epochs: float, parameters: int) -> Trained:
-        """One rung, or an error that is none of ours."""
+        """Return one rung, or raise an error that is no `NasError`."""
         if task.number == 1:
             with (Path(self.context.artifacts) / "attempts.log").open("a") as file:
                 file.write(f"{epochs:g}\n")
@@ -94,12 +96,13 @@ class MistakenEvaluator(ArithmeticEvaluator):
 
 
 class DyingEvaluator(ArithmeticEvaluator):
-    """Kills its own process with SIGKILL the first time that trial 1 reaches its last rung, and
-    logs every rung.
+    """Kills its own process with SIGKILL the first time trial 1 reaches its last rung.
+
+    It logs every rung.
     """
 
     def train(self, task: Task, epochs: float, parameters: int) -> Trained:
-        """One rung, or the end of the process."""
+        """Return one rung, or end the process."""
         log = Path(self.context.artifacts) / "rungs.log"
         marker = Path(self.context.artifacts) / "died"
         if (
@@ -118,16 +121,16 @@ class DoomedEvaluator(ArithmeticEvaluator):
     """Kills its own process whenever it trains trial 1."""
 
     def train(self, task: Task, epochs: float, parameters: int) -> Trained:
-        """One rung, or the end of the process."""
+        """Return one rung, or end the process."""
         if task.number == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().train(task, epochs, parameters)
 
 
 class UnpreparedEvaluator(ArithmeticEvaluator):
-    """Cannot be prepared."""
+    """Fails while it is prepared."""
 
     @classmethod
     def prepare(cls, context: StudyContext) -> Preparation:
-        """Never succeeds."""
+        """Raise an `UnavailableError`."""
         raise UnavailableError(f"this machine cannot do it, nor can it do {context.spec.name}")

@@ -1,5 +1,6 @@
-"""A meter whose clock moves only when work is done, so that no test sleeps. Its figures say nothing
-about a machine.
+"""A meter whose clock moves only when work is done, so that no test sleeps.
+
+Its figures say nothing about a real machine.
 """
 
 import math
@@ -14,12 +15,12 @@ from nas.measuring.meters.watch import DeviceState
 
 
 class FakeMeter(CommonMeter):
-    """Time passes by `work`; the device draws `power_w`, which its counter shows each `step_s`,
-    first at `phase_s`.
+    """A meter whose clock moves only by `work` and `sleep`.
 
-    Without `power_w` there is no energy counter. `waited_s` and `foreign_s` are the host's load,
-    `tells` what a look at the device sees at a moment, `busy` how busy it was then in percent; all
-    are free to change.
+    The device draws `power_w`. Its energy counter is updated every `step_s`, the first time at
+    `phase_s`; without `power_w` there is no counter. `waited_s` and `foreign_s` are the host's
+    load. `state_at` gives the state of the device at a time, and `busy_percent_at` how busy it is
+    then. Tests may change all of these.
     """
 
     torch_device = "cpu"
@@ -44,11 +45,11 @@ class FakeMeter(CommonMeter):
         self.now_s += seconds
 
     def network(self, seconds: float) -> Callable[[], None]:
-        """A network whose calls take so long."""
+        """Return a network whose calls take this long."""
         return lambda: self.work(seconds)
 
     def time_s(self) -> float:
-        """The fake clock."""
+        """Return the fake time."""
         return self.now_s
 
     def sleep(self, seconds: float) -> None:
@@ -56,32 +57,34 @@ class FakeMeter(CommonMeter):
         self.now_s += seconds
 
     def device_state(self) -> DeviceState | None:
-        """What `tells` says."""
+        """Return the state from `state_at`."""
         return self.state_at(self.now_s)
 
     def busy_percent(self) -> int | None:
-        """What `busy` says."""
+        """Return the percentage from `busy_percent_at`."""
         return self.busy_percent_at(self.now_s)
 
     def energy_j(self) -> float:
-        """What the counter shows: the energy at its last step, from 1 J at the start."""
+        """Return the energy at the counter's last step; it starts at 1 J."""
         if self._power_w is None:
             raise UnavailableError("the fake meter has no energy counter")
         steps = math.floor((self.now_s - self._phase_s) / self._step_s)
         return 1 + self._power_w * (self._phase_s + steps * self._step_s)
 
     def host_load(self) -> HostLoad:
-        """What the test has set."""
+        """Return the load that the test has set."""
         return HostLoad(waited_s=self.waited_s, foreign_s=self.foreign_s, cores=self.cores)
 
     def peak_memory_bytes(self, run: Callable[[], object]) -> int:
-        """Real bytes of real tensors."""
+        """Return the peak of the real bytes of real tensors."""
         return peak_live_bytes(run)
 
 
 class SharedCpu(FakeMeter):
-    """The CPU of a virtual machine: the pace of all that runs on it wanders, by `spread` (a share)
-    several times a second.
+    """The CPU of a virtual machine with a changing speed.
+
+    The time of everything that runs on it changes by a factor, with the deviation `spread` (a
+    share), several times a second.
     """
 
     def __init__(self, seed: int = 0, spread: float = 0.03) -> None:
@@ -96,7 +99,7 @@ class SharedCpu(FakeMeter):
         self._rng, self._spread, self._pace, self._until_s = random.Random(seed), spread, 1.0, 0.0
 
     def network(self, seconds: float) -> Callable[[], None]:
-        """A network whose calls take so long at the first pace."""
+        """Return a network whose calls take this long at the first speed."""
 
         def call() -> None:
             if self.now_s >= self._until_s:

@@ -1,5 +1,6 @@
-"""What every meter of the group `nas.meters` must do. Derive a test class, give it `make`, let
-pytest collect it.
+"""Tests that every meter of the group `nas.meters` must pass.
+
+Derive a test class, define `make`, and let pytest collect it.
 """
 
 from abc import ABC, abstractmethod
@@ -13,14 +14,14 @@ MEBIBYTE = 2**20
 
 
 class MeterContract(ABC):
-    """Tests for one kind of meter."""
+    """Tests of one kind of meter."""
 
     @abstractmethod
     def make(self) -> Meter:
-        """A new meter of the same physical device each time."""
+        """Return a new meter, of the same physical device each time."""
 
     def test_it_is_a_meter(self) -> None:
-        """It has the protocol's attributes, and says how it reads."""
+        """It has the attributes of the protocol, and names its methods."""
         with self.make() as meter:
             assert isinstance(meter, Meter)
             assert all((meter.clock, meter.energy_method, meter.memory_method))
@@ -29,7 +30,7 @@ class MeterContract(ABC):
             )
 
     def test_the_device_keeps_its_identity(self) -> None:
-        """Two meters of one device name the same device and class."""
+        """Two meters of one device report the same device and class."""
         with self.make() as one, self.make() as other:
             assert one.device.identity
             assert one.device.device_class
@@ -44,11 +45,11 @@ class MeterContract(ABC):
             readings = [meter.time_s() for _ in range(1000)]
         assert readings == sorted(readings)
 
-    def test_energy_is_a_growing_number_or_a_reason(self) -> None:
-        """Where there is no reason against it, the counter does not fall, or power is drawn; else
-        reading the counter raises a part of the reason.
+    def test_energy_grows_or_is_unavailable_for_a_reason(self) -> None:
+        """Without a reason, the counter does not fall, or power is measured. With a reason, reading
+        the counter raises a part of that reason.
 
-        Zero joules are never an answer to a missing sensor.
+        A missing sensor never gives 0 J.
         """
         with self.make() as meter:
             reason = meter.energy_unavailable_reason()
@@ -61,9 +62,9 @@ class MeterContract(ABC):
                 assert reason is None
                 assert 0 <= first_j <= second_j
 
-    def test_the_host_load_counts_up(self) -> None:
-        """Waiting never falls, but for the kernel's tick, and there is at least one core; or the
-        load is unknown.
+    def test_the_host_load_grows(self) -> None:
+        """The time that processes waited never falls by more than the kernel's tick, and there is
+        at least one core. The load may also be unknown.
         """
         with self.make() as meter:
             first, second = meter.host_load(), meter.host_load()
@@ -72,8 +73,8 @@ class MeterContract(ABC):
             assert second.cores >= 1
 
     def test_peak_memory_is_that_of_live_tensors(self) -> None:
-        """Two tensors of 1 MiB held at once are 2 MiB, one after the other 1 MiB, and a second call
-        finds the same.
+        """Two tensors of 1 MiB that exist together take 2 MiB, one after the other 1 MiB, and a
+        second call returns the same.
         """
         with self.make() as meter:
 
@@ -92,7 +93,7 @@ class MeterContract(ABC):
         assert peaks == [2 * MEBIBYTE, MEBIBYTE, 2 * MEBIBYTE]
 
     def test_work_in_place_takes_no_memory(self) -> None:
-        """In-place operations and views add nothing to the tensor they work on."""
+        """In-place operations and views add nothing to the memory of their tensor."""
         with self.make() as meter:
 
             def in_place() -> torch.Tensor:
@@ -103,7 +104,7 @@ class MeterContract(ABC):
             assert meter.peak_memory_bytes(in_place) == 4 * MEBIBYTE
 
     def test_closing_twice_is_harmless(self) -> None:
-        """A second close does nothing."""
+        """The second call of `close` does nothing."""
         meter = self.make()
         meter.close()
         meter.close()

@@ -1,4 +1,7 @@
-"""What every kind of workers has to do; subclass `WorkersContract` and give it your class."""
+"""Tests that every kind of workers must pass.
+
+Derive a test class, set `kind` and define `workers`.
+"""
 
 import socket
 from collections import Counter
@@ -22,17 +25,17 @@ EPOCHS = (1.0, 2.0)
 
 
 class WorkersContract:
-    """Behaviour tests; `kind` is the name in `nas.workers`."""
+    """Tests of one kind of workers; `kind` is its name in `nas.workers`."""
 
     kind = ""
 
     def workers(self) -> Workers:
-        """New workers, on this machine."""
+        """Return new workers on this machine."""
         raise NotImplementedError
 
     @pytest.fixture
     def spec(self) -> StudySpec:
-        """A study of a few trials that cost nothing, by one worker."""
+        """Return a study of a few trials without cost, for one worker."""
         return StudySpec(
             name="contract",
             space="osa_tiny",
@@ -48,9 +51,7 @@ class WorkersContract:
         )
 
     def search(self, spec: StudySpec, folder: Path, evaluator: str) -> list[Trial]:
-        """Run the study with an evaluator of `nas.testing.evaluators`; gives the record's trials at
-        the end.
-        """
+        """Run the study with an evaluator of `nas.testing` and return the recorded trials."""
         with (
             Store.open(folder / "nas.db") as store,
             open_search(
@@ -66,9 +67,7 @@ class WorkersContract:
             return store.trials(spec.name)
 
     def test_every_task_ends_once_and_is_recorded(self, spec: StudySpec, tmp_path: Path) -> None:
-        """As many architectures as the budget says are complete, and the front recorded last is
-        theirs.
-        """
+        """All architectures of the budget are complete, and the last recorded front is theirs."""
         recorded = self.search(spec, tmp_path, "ArithmeticEvaluator")
         with Store.open(tmp_path / "nas.db", read_only=True) as store:
             assert store.fronts(spec.name)[-1].members == front(recorded, spec.objectives).members
@@ -84,13 +83,13 @@ class WorkersContract:
     def test_one_worker_tries_the_same_architectures_as_any_other_kind(
         self, spec: StudySpec, tmp_path: Path
     ) -> None:
-        """The proposals are those of an engine that is driven by hand."""
+        """The proposals are those of an engine without workers."""
         trials = self.search(spec, tmp_path, "ArithmeticEvaluator")
         other = tmp_path / "by hand"
         other.mkdir()
         assert [trial.architecture.digest for trial in trials] == _by_hand(spec, other)
 
-    def test_a_failure_fails_its_trial_with_the_reason_and_the_search_goes_on(
+    def test_a_failure_fails_its_trial_with_the_reason_and_the_search_continues(
         self, spec: StudySpec, tmp_path: Path
     ) -> None:
         """Every third trial fails."""
@@ -99,11 +98,11 @@ class WorkersContract:
             assert trial.state is (TrialState.FAILED if original % 3 == 0 else TrialState.COMPLETE)
             assert ("the loss is not finite" in trial.reason) == (original % 3 == 0)
 
-    def test_a_mistake_in_a_plugin_fails_its_trial_after_its_retries(
+    def test_a_programming_error_fails_its_trial_after_the_retries(
         self, spec: StudySpec, tmp_path: Path
     ) -> None:
-        """It goes on at its last rung each time; the reason is the mistake, and the search
-        goes on.
+        """The trial resumes at its last rung each time. The recorded reason is the error, and the
+        search continues.
         """
         trials = self.search(
             replace(spec, workers=replace(spec.workers, retries=1)), tmp_path, "MistakenEvaluator"
@@ -116,10 +115,10 @@ class WorkersContract:
             t.state is TrialState.COMPLETE for t in trials if t.number != 1 and t.duplicate_of != 1
         )
 
-    def test_the_same_call_goes_on_where_the_last_one_ended(
+    def test_the_same_call_resumes_where_the_last_one_ended(
         self, spec: StudySpec, tmp_path: Path
     ) -> None:
-        """A larger budget adds trials and repeats none; what a smaller budget found stays."""
+        """A larger budget adds trials, repeats none and changes none."""
         before = self.search(spec, tmp_path, "ArithmeticEvaluator")
         more = StudySpec.from_dict({**spec.to_dict(), "budget": {"trials": TRIALS + 4}})
         after = self.search(more, tmp_path, "ArithmeticEvaluator")
@@ -128,7 +127,7 @@ class WorkersContract:
         assert len(digests) == TRIALS + 4
         assert set(digests.values()) == {1}
 
-    def test_an_error_while_preparing_comes_back_as_it_is_and_nothing_is_recorded(
+    def test_an_error_of_the_preparation_is_raised_and_nothing_is_recorded(
         self, spec: StudySpec, tmp_path: Path
     ) -> None:
         """The message is that of the evaluator."""
@@ -139,19 +138,19 @@ class WorkersContract:
 
 
 def _by_hand(spec: StudySpec, folder: Path) -> list[str]:
-    """The digests that an engine proposes when its tasks are done here, one after the other."""
+    """Return the digests that an engine proposes if its tasks are done one by one here."""
 
     class Hand:
-        """Does nothing by itself."""
+        """Workers that do nothing by themselves."""
 
         prepare = staticmethod(ArithmeticEvaluator.prepare)
 
         def run(self, engine: TaskSource, job: object) -> str:
-            """Not called."""
+            """Raise an error, since it is never called."""
             raise NotImplementedError
 
         def close(self) -> None:
-            """Nothing to close."""
+            """Do nothing."""
 
     with (
         Store.open(folder / "nas.db") as store,

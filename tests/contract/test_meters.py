@@ -1,4 +1,4 @@
-"""Every shipped meter against the contract."""
+"""Every meter of this repository passes the contract."""
 
 import pytest
 import torch
@@ -19,14 +19,14 @@ class TestCpuMeter(MeterContract):
 
 
 class TestFakeMeter(MeterContract):
-    """The fake, so that tests built on it stand on the same contract."""
+    """The fake meter, since other tests rely on it."""
 
     def make(self):
         return FakeMeter(power_w=10)
 
 
 class TestFakeMeterWithoutCounter(MeterContract):
-    """The fake without energy."""
+    """The fake meter without an energy counter."""
 
     def make(self):
         return FakeMeter()
@@ -42,21 +42,19 @@ class TestCudaMeter(MeterContract):
 
 
 def test_meters_are_found_by_name():
-    """The CPU's meter is there on every machine, and is the choice where there is no GPU."""
+    """Every machine has the meter `cpu`, which is the default without a GPU."""
     with find_meter("cpu") as meter:
         assert meter.torch_device == "cpu"
     with find_meter() as meter:
         assert meter.device.kind == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def test_an_unknown_meter_is_named_with_those_that_exist():
-    """The message lists the registered meters."""
+def test_the_error_for_an_unknown_meter_lists_the_meters():
     with pytest.raises(UnknownNameError, match=r"no 'tpu' in nas\.meters; there are: cpu, cuda"):
         find_meter("tpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_missing_gpu_is_one_clear_line():
-    """Without a CUDA device its meter says so."""
+def test_the_meter_of_a_missing_gpu_is_refused():
     with pytest.raises(UnavailableError, match="no CUDA device"):
         find_meter("cuda")

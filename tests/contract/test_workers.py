@@ -1,4 +1,4 @@
-"""The contract of workers, and what is special about each kind."""
+"""Both kinds of workers pass the contract, and keep the promises of their own kind."""
 
 import gc
 import subprocess
@@ -27,7 +27,7 @@ class TestLocalWorkers(WorkersContract):
         with pytest.raises(NasError, match="local workers take no address"):
             plugins.load("nas.workers", "local")("ray://somewhere")
 
-    def test_more_than_this_process_has_is_refused_before_anything_is_written(self, spec, tmp_path):
+    def test_more_processors_than_this_process_has_are_refused_before_writing(self, spec, tmp_path):
         spec = replace(spec, workers=WorkersSpec(cpus=10_000))
         with pytest.raises(
             NasError, match=r"asks for 10000 CPU and this process has \d+; lower workers\.cpus"
@@ -39,7 +39,7 @@ class TestLocalWorkers(WorkersContract):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A Ray cluster of one node with two processors, for all tests of this file."""
+    """Start a Ray cluster of one node with two processors, for all tests of this file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own
         from ray.cluster_utils import Cluster
@@ -61,9 +61,9 @@ class TestTuneWorkers(WorkersContract):
     def workers(self):
         return plugins.load("nas.workers", "tune")(self.address)
 
-    def test_without_an_address_it_makes_a_cluster_of_its_own(self, tmp_path):
-        """In another process: Ray turns token authentication on for good there, which this file's
-        cluster lacks.
+    def test_without_an_address_a_new_cluster_is_started(self, tmp_path):
+        """This runs in another process: Ray turns token authentication on there for good, which
+        this file's cluster lacks.
         """
         database = tmp_path / "nas.db"
         command = [
@@ -82,9 +82,9 @@ class TestTuneWorkers(WorkersContract):
         with Store.open(database, read_only=True) as store:
             assert [trial.state for trial in store.trials("bench-engine")] == ["complete"] * 2
 
-    def test_a_killed_worker_costs_no_finished_rung_and_no_trial(self, spec, tmp_path):
-        """Trial 1's process is killed at its last rung: it goes on there, in a new process, no rung
-        is done twice.
+    def test_after_a_worker_was_killed_its_trial_resumes_at_the_last_rung(self, spec, tmp_path):
+        """The process of trial 1 is killed at the last rung. A new process continues there, and no
+        rung is trained twice.
         """
         trials = self.search(spec, tmp_path, "DyingEvaluator")
         done = [line.split() for line in (tmp_path / "rungs.log").read_text().splitlines()]
@@ -92,7 +92,7 @@ class TestTuneWorkers(WorkersContract):
         assert len(done) == len({tuple(line) for line in done}) == len(EPOCHS) * spec.budget.trials
         assert all(trial.state == "complete" for trial in trials)
 
-    def test_a_worker_that_dies_every_time_fails_its_trial_with_the_reason(self, spec, tmp_path):
+    def test_a_trial_whose_worker_dies_every_time_fails_with_the_reason(self, spec, tmp_path):
         spec = replace(spec, workers=WorkersSpec(kind="tune", retries=1))
         trials = self.search(spec, tmp_path, "DoomedEvaluator")
         states = [trial.state for trial in trials if trial.duplicate_of is None]
@@ -100,18 +100,18 @@ class TestTuneWorkers(WorkersContract):
         assert states.count("failed") == 1
         assert "2 attempts failed" in trials[1].reason
 
-    def test_two_workers_at_once_share_the_trials(self, spec, tmp_path):
+    def test_two_workers_share_the_trials(self, spec, tmp_path):
         spec = replace(spec, workers=WorkersSpec(kind="tune", count=2))
         trials = self.search(spec, tmp_path, "ArithmeticEvaluator")
         assert len({trial.architecture.digest for trial in trials}) == spec.budget.trials
 
-    def test_tune_forgets_the_trials_that_are_over(self, spec, tmp_path):
-        """So that the driver's memory does not grow: when the last ends, there are no more than it
-        and two others.
+    def test_tune_releases_finished_trials(self, spec, tmp_path):
+        """The driver's memory does not grow: when the last trial ends, at most it and two others
+        exist.
         """
-        spec, kept = replace(spec, budget=Budget(trials=12)), []
+        spec, numbers = replace(spec, budget=Budget(trials=12)), []
 
-        def trials():
+        def tune_trials():
             gc.collect()
             return sum(
                 type(each).__name__ == "Trial" and type(each).__module__.startswith("ray.tune")
@@ -120,9 +120,9 @@ class TestTuneWorkers(WorkersContract):
 
         def count(trial):
             if trial.state != "running":
-                kept.append(trials())
+                numbers.append(tune_trials())
 
-        before = trials()  # those of other tests
+        before = tune_trials()  # those of other tests
 
         with (
             Store.open(tmp_path / "nas.db") as store,
@@ -137,10 +137,10 @@ class TestTuneWorkers(WorkersContract):
             ) as search,
         ):
             search.run()
-        assert len(kept) >= 12
-        assert kept[-1] - before <= 3
+        assert len(numbers) >= 12
+        assert numbers[-1] - before <= 3
 
-    def test_more_than_the_cluster_has_is_refused_clearly(self, spec, tmp_path):
+    def test_more_processors_than_the_cluster_has_are_refused(self, spec, tmp_path):
         spec = replace(spec, workers=WorkersSpec(kind="tune", cpus=10_000))
         with pytest.raises(
             ClusterError,
@@ -148,14 +148,14 @@ class TestTuneWorkers(WorkersContract):
         ):
             self.search(spec, tmp_path, "ArithmeticEvaluator")
 
-    def test_a_cluster_that_is_not_there_is_named(self, spec, tmp_path):
+    def test_the_error_for_an_unreachable_cluster_names_its_address(self, spec, tmp_path):
         self.address = "127.0.0.1:1"
         with pytest.raises(ClusterError, match=r"cannot reach the Ray cluster at 127\.0\.0\.1:1"):
             self.search(spec, tmp_path, "ArithmeticEvaluator")
 
 
-def test_an_address_for_rays_client_is_refused_with_what_would_be_right(tmp_path):
-    """The driver holds the record, so it has to run on the cluster itself."""
+def test_an_address_of_rays_client_is_refused_with_the_alternative(tmp_path):
+    """The driver holds the database, so that it must run on a machine of the cluster."""
     context = StudyContext(
         spec=StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),)),
         artifacts=str(tmp_path),

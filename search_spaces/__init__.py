@@ -1,1 +1,1 @@
-"""The design spaces that ship: one module, one `SPACE`, and the reasons for its ranges."""
+"""Search spaces: one module for each `SPACE`, with the reasons for its ranges."""

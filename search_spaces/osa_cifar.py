@@ -1,13 +1,14 @@
-"""Networks for images of 32x32: three stages at full, half and quarter resolution behind the
-stride-1 stem.
+"""Networks for images of 32x32: three stages at full, half and quarter resolution.
 
-The smallest take 1.6 (separable) and 4.0 million MACs, and VoVNet-27-slim's first three stages
-(stem 64, 64, 128; layers 64, 80, 96; outputs 128, 256, 384; five layers each) are the widest. Costs
-grow with the widths' squares, so these are spaced by factors of 1.3 to 2, narrow ones closer: half
-of the networks drawn at random take less than 50 million MACs, which trains briefly on a CPU. All
-are multiples of 4. Depths hold the authors' 3 and 5; 5x5 kernels are offered where the resolution
-is low, as in HGNetV2; a second block makes identity and eSE's placement matter. The pool's padding
-changes only borders here, since all sizes are even, and is fixed.
+The stem keeps the full resolution. The smallest networks take 1.6 (separable) and 4.0 million MACs.
+The first three stages of VoVNet-27-slim are the widest (stem 64, 64, 128; layers 64, 80, 96;
+outputs 128, 256, 384; five layers each). Costs grow with the squares of the widths, so that widths
+are spaced by factors of 1.3 to 2, and narrow ones more closely. Half of the networks drawn at
+random take less than 50 million MACs, which a CPU can train briefly. All widths are multiples of 4.
+
+Depths include the authors' 3 and 5. Kernels of 5x5 are offered at low resolution, as in HGNetV2.
+Stages with a second block make identity and the placement of eSE matter. The padding of the pools
+changes only borders here, since all sizes are even; it is fixed.
 """
 
 from nas.core.architecture import Attention, Stem

@@ -1,13 +1,15 @@
-"""Backbones for detectors: four stages, down to a 32nd of the image, with every published VoVNet as
-a point.
+"""Backbones for detectors: four stages, with every published VoVNet as a point.
 
-Per stage, twelve widths of the layers in steps of 16 hold the slim and the full networks' (64/128,
-80/160, 96/192, 112/224); six outputs hold 112, 128 and 256, then 256/512, 384/768 and 512/1024.
-Block numbers reach VoVNet-99's 1, 3, 9, 3; layers go from 2 to 7 (the authors use 3 and 5, PP-HGNet
-5 to 7, HGNetV2 3 to 6). Both stems are here: the codes', whose third convolution has stride 2, and
-the paper's, which ends in a max pool and costs a third more in VoVNet-27-slim. 5x5 kernels are
+The last stage has a 32nd of the image's resolution. Each stage offers twelve widths of the layers
+in steps of 16, which include those of the slim and the full networks (64/128, 80/160, 96/192,
+112/224). Six outputs include 112, 128 and 256, then 256/512, 384/768 and 512/1024. Numbers of
+blocks reach VoVNet-99's 1, 3, 9, 3. There are 2 to 7 layers (the authors use 3 and 5, PP-HGNet 5 to
+7, HGNetV2 3 to 6).
+
+Both stems are offered: that of the authors' code, whose third convolution has stride 2, and that of
+the paper, which ends in a max pool and costs a third more in VoVNet-27-slim. Kernels of 5x5 are
 offered in the last two stages, as in HGNetV2. The padded pool rounds odd sizes as other backbones
-do (38, 19, 10 at 300 pixels, where the authors' pool gives 37, 18, 9).
+do: at 300 pixels it gives 38, 19, 10, and the authors' pool gives 37, 18, 9.
 """
 
 from nas.core.architecture import Attention, PoolPadding, Stem

@@ -1,10 +1,10 @@
-"""A space small enough to list: 192 combinations of choices, 128 different networks, for tests and
-first tries.
+"""A space for tests and first tries that is small enough to list: 128 networks from 192
+combinations.
 
-Every network takes at most 5 million MACs at 32x32, so that one is built, measured and trained for
-some steps in no time on one CPU core. Two depths of the last stage, identity and eSE are choices
-together because settings without effect merge there: with one block, 6 combinations of the two
-switches are 2 networks.
+Every network takes at most 5 million MACs at 32x32, so that one CPU core builds, measures and
+trains one for some steps in no time. The numbers of blocks of the last stage, identity and eSE are
+choices together, because settings without effect merge there: with one block, the 6 combinations of
+the two switches are 2 networks.
 """
 
 from nas.core.architecture import Attention, Stem

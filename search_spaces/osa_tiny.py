@@ -1,8 +1,7 @@
-"""A space for tests and first tries that is small enough to list: 128 networks from 192
-combinations.
+"""A space for tests and first tries, small enough to list: 192 combinations, 128 networks.
 
 Every network takes at most 5 million MACs at 32x32, so that one CPU core builds, measures and
-trains one for some steps in no time. The numbers of blocks of the last stage, identity and eSE are
+trains one for some steps quickly. The numbers of blocks of the last stage, identity and eSE are
 choices together, because settings without effect merge there: with one block, the 6 combinations of
 the two switches are 2 networks.
 """

@@ -41,8 +41,8 @@ class StudyFileError(NasError):
 class UnknownNameError(NasError):
     """A name under which nothing is registered."""
 
-    def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"no {name!r} in {kind}; there are: {', '.join(sorted(known)) or 'none'}")
+    def __init__(self, kind: str, name: str, names: Sequence[str]) -> None:
+        super().__init__(f"no {name!r} in {kind}; there are: {', '.join(sorted(names)) or 'none'}")
 
 
 class MissingDependencyError(NasError):

@@ -19,7 +19,9 @@ OPTION = re.compile(r"(pass\w*=)[^\s&'\"]+", re.IGNORECASE)
 
 
 def is_readable(address: str) -> bool:
-    """Whether the password in a URL can be told from its other parts; SQLite's URLs have none.
+    """Return whether the password of a URL can be separated from its other parts.
+
+    URLs of SQLite have no password.
 
     An unencoded @ or / would move the rest of the password into the host or the name of the
     database, which messages print.

@@ -1,4 +1,4 @@
-"""What a record guarantees, on SQLite and on a real PostgreSQL server."""
+"""Guarantees of a record, on SQLite and on a real PostgreSQL server."""
 
 import math
 import os

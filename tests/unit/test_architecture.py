@@ -1,4 +1,4 @@
-"""Architectures: what is a network, what is the same network."""
+"""Architectures: what makes a network, and which networks are equal."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ ARCHITECTURES = st.builds(
 
 
 def network(*num_blocks: int, **settings: object) -> Architecture:
-    """Build a small network with these numbers of blocks."""
+    """Make a small network with these numbers of blocks."""
     stages = tuple(
         OsaStage(mid_channels=8, out_channels=16, num_layers=2, num_blocks=n) for n in num_blocks
     )
@@ -42,8 +42,8 @@ def network(*num_blocks: int, **settings: object) -> Architecture:
 
 
 @given(ARCHITECTURES)
-def test_json_brings_every_architecture_back(architecture):
-    """What was written as JSON text and read again is equal, digest included."""
+def test_an_architecture_written_as_json_is_read_as_the_same(architecture):
+    """The digest is equal too."""
     text = json.dumps(architecture.to_dict())
     again = Architecture.from_dict(json.loads(text))
     assert again == architecture
@@ -51,7 +51,7 @@ def test_json_brings_every_architecture_back(architecture):
 
 
 @given(ARCHITECTURES)
-def test_canonical_form_is_its_own(architecture):
+def test_the_canonical_form_of_a_canonical_form_is_itself(architecture):
     """Merging twice merges nothing more, and keeps the digest."""
     canonical = architecture.canonical
     assert canonical.canonical == canonical
@@ -59,8 +59,8 @@ def test_canonical_form_is_its_own(architecture):
 
 
 def test_single_blocks_merge_six_settings_into_two():
-    """With one block everywhere, identity does nothing and the last block is every block (facts of
-    the design).
+    """With one block in every stage the identity does nothing, and the last block is
+    every block.
     """
     settings = list(product((False, True), Attention))
     digests = {(r, a): network(1, 1, 1, residual=r, attention=a).digest for r, a in settings}
@@ -70,8 +70,8 @@ def test_single_blocks_merge_six_settings_into_two():
 
 
 @pytest.mark.parametrize("num_blocks", [(2, 1, 1), (1, 1, 2), (1, 1, 1, 3)])
-def test_a_second_block_anywhere_keeps_all_settings_apart(num_blocks):
-    """One stage of several blocks is enough for identity and eSE's placement to matter."""
+def test_a_second_block_in_any_stage_keeps_all_settings_apart(num_blocks):
+    """Then identity and the placement of eSE matter."""
     digests = {
         network(*num_blocks, residual=r, attention=a).digest
         for r, a in product((False, True), Attention)
@@ -80,7 +80,7 @@ def test_a_second_block_anywhere_keeps_all_settings_apart(num_blocks):
 
 
 def test_every_other_setting_changes_the_digest():
-    """No field that changes the network is lost in the digest."""
+    """No field that changes the network is missing in the digest."""
     base = network(1, 1, 1)
     stage = base.stages[0]
     others = [
@@ -116,8 +116,8 @@ def test_every_other_setting_changes_the_digest():
         ("vovnet_v2_99_timm", "003c63d0ddabafe20852937d1996260ef26f332cbbf10c45ae1185efd3dad1a5"),
     ],
 )
-def test_golden_digests(name, digest):
-    """Databases hold these digests: another value here means that old records must be migrated."""
+def test_digests_keep_their_golden_values(name, digest):
+    """Databases hold these digests: with other values, old records must be migrated."""
     assert PUBLISHED[name].digest == digest
 
 
@@ -136,7 +136,7 @@ STAGE = {"mid_channels": 8, "out_channels": 16, "num_layers": 2}
     ],
 )
 def test_a_wrong_stage_is_refused(wrong, message):
-    """The message names the field, its range and what was given."""
+    """The message names the field, its range and the value."""
     with pytest.raises(InvalidValueError, match=message):
         OsaStage(**{**STAGE, **wrong})
 
@@ -161,7 +161,7 @@ def test_a_wrong_stage_is_refused(wrong, message):
     ],
 )
 def test_a_wrong_network_is_refused(wrong, message):
-    """The message names the field, what it may be and what was given."""
+    """The message names the field, its allowed values and the value."""
     right = {"stem_channels": (8, 8, 16), "stages": (OsaStage(**STAGE),) * 3}
     with pytest.raises(InvalidValueError, match=message):
         Architecture(**{**right, **wrong})
@@ -179,7 +179,7 @@ def test_a_wrong_network_is_refused(wrong, message):
     ],
 )
 def test_json_that_is_no_architecture_is_refused(values):
-    """Missing keys, unknown keys and wrong shapes are one clear error."""
+    """Missing keys, unknown keys and wrong shapes give the same error."""
     with pytest.raises(InvalidValueError, match="not an architecture"):
         Architecture.from_dict(values)
 
@@ -192,14 +192,13 @@ def test_json_that_is_no_architecture_is_refused(values):
         ({"stem_channels": [8, 8, 16]}, "stages missing"),
     ],
 )
-def test_what_json_lacks_is_named(values, missing):
-    """All of it at once."""
+def test_the_error_names_all_missing_keys(values, missing):
     with pytest.raises(InvalidValueError, match=f"not an architecture: {missing}$"):
         Architecture.from_dict(values)
 
 
-def test_plain_strings_become_settings():
-    """Values from a study file are the same network as the enumerations."""
+def test_strings_are_accepted_for_settings():
+    """Settings of a study file are strings and make the same network as the enumerations."""
     assert network(1, 1, 1, stem="paper", attention="all") == network(
         1, 1, 1, stem=Stem.PAPER, attention=Attention.ALL
     )

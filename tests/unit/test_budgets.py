@@ -1,4 +1,4 @@
-"""What was spent of a budget, as `nas status` and the progress line tell it."""
+"""Use of a budget, as `nas status` and the progress line show it."""
 
 from pathlib import Path
 
@@ -34,39 +34,35 @@ def summary(spent, replicates=0, spent_again=Usage(), **others):  # noqa: B008 -
     )
 
 
-def test_what_is_spent_is_told_without_limits():
-    """Waiting is no device time, and joules that nobody measured are not zero."""
+def test_spending_is_shown_without_limits():
+    """Waiting is no device time, and energy that was not measured is not zero."""
     first, second = spending(Budget(trials=10), summary(SPENT))
     assert first.startswith("1 h 06 min of searching")
     assert first.endswith("45 s waiting for the device, 1 min 15 s of the engine")
     assert second == "12.5 epochs, 1 h 02 min of device time, energy not measured"
 
 
-def test_what_other_seeds_took_is_told():
-    """And how much of the budget is theirs, also before they have begun."""
+def test_spending_of_other_seeds_is_shown():
+    """Their share of the budget is shown too, even before they begin."""
     budget, again = Budget(trials=18), Usage(epochs=6, training_s=240, validation_s=12)
     assert list(spending(budget, summary(SPENT), fresh=0.1))[2:] == [
         "other seeds: 0 trainings, 0 epochs, 0 s of device time; 10 % of the budget, in the end"
     ]
-    assert list(spending(budget, summary(SPENT, 2, again)))[2:] == [
-        "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time"
-    ]
+    again_line = "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time"
+    assert list(spending(budget, summary(SPENT, 2, again)))[2:] == [again_line]
     assert list(spending(budget, summary(SPENT, 2, again + Usage(energy_j=7.5)), fresh=0.1))[
         2:
-    ] == [
-        "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time, 7.5 J; 10 % of the budget, in the end"
-    ]
+    ] == [f"{again_line}, 7.5 J; 10 % of the budget, in the end"]
 
 
-def test_what_final_trainings_took_is_told():
-    """Where there are any."""
+def test_spending_of_final_trainings_is_shown():
     finally_ = Usage(epochs=90, training_s=600, validation_s=1)
-    told = list(spending(Budget(trials=10), summary(SPENT, finals=3, spent_finally=finally_)))
-    assert told[2:] == ["final trainings: 3, 90 epochs, 10 min 01 s of device time"]
+    lines = list(spending(Budget(trials=10), summary(SPENT, finals=3, spent_finally=finally_)))
+    assert lines[2:] == ["final trainings: 3, 90 epochs, 10 min 01 s of device time"]
 
 
-def test_of_a_budget_without_what_other_seeds_have_of_it_this_is_told():
-    """The limit that is shown is not the one of the study file."""
+def test_the_budget_share_of_the_search_is_shown():
+    """The displayed limit is not that of the study file."""
     budget = StudySpec(
         name="s",
         space="osa_tiny",
@@ -77,14 +73,15 @@ def test_of_a_budget_without_what_other_seeds_have_of_it_this_is_told():
     assert lines[2] == "budget of epochs, 90 % of it for the search: 12.5 of 45 spent, 32.5 left"
 
 
-def test_what_is_left_is_told_of_each_limited_mean():
-    """A budget that is passed has nothing left."""
+def test_the_remaining_amount_of_each_limited_resource_is_shown():
+    """A budget that was exceeded has nothing left."""
     budget = Budget(trials=10, epochs=20, device_s=3000, energy_j=100, wall_time_s=4600)
     lines = list(
         spending(budget, summary(SPENT + Usage(energy_j=25.0, measuring_j=10.0), engine_j=1.5))
     )[1:]
+    energy = "25 J (10 J of it measuring), 1.5 J more of the engine"
     assert lines == [
-        "12.5 epochs, 1 h 02 min of device time, 25 J (10 J of it measuring), 1.5 J more of the engine",
+        f"12.5 epochs, 1 h 02 min of device time, {energy}",
         "budget of searching: 1 h 06 min of 1 h 16 min spent, 10 min 00 s left",
         "budget of epochs: 12.5 of 20 spent, 7.5 left",
         "budget of device time: 1 h 02 min of 50 min 00 s spent, 0 s left",
@@ -92,15 +89,15 @@ def test_what_is_left_is_told_of_each_limited_mean():
     ]
 
 
-def test_spent_adds_up():
-    """Joules of some and of nobody are those of some."""
+def test_usage_adds_up():
+    """The sum of measured and missing energies is that of the measured ones."""
     assert (SPENT + Usage(energy_j=2.0) + Usage(energy_j=1.5)).energy_j == 3.5
     assert (SPENT + SPENT).energy_j is None
     assert (SPENT + SPENT).device_s == 2 * 3750
 
 
-def test_bench_stopping_tells_every_rule(tmp_path):
-    """From a file of curves, with a plot; a study with too few networks is refused."""
+def test_bench_stopping_shows_every_rule(tmp_path):
+    """It reads a file of curves and draws a plot. A study with too few networks is refused."""
     table = "studies/cifar10-replay/curves.csv"
     ran = CliRunner().invoke(
         main,

@@ -41,20 +41,20 @@ TABLE = {
 
 
 def printed(number: int, unit: float, like: str) -> str:
-    """Write a count in a unit with as many decimals as the table has."""
+    """Write a count in a unit, with as many decimals as the table has."""
     return f"{number / unit:.{len(like.partition('.')[2])}f}"
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_parameters_equal_the_published_counts(name):
-    """To the digit, with and without the classifier."""
+    """They are equal to the digit, with and without the classifier."""
     complexity = count(PUBLISHED[name])
     assert (complexity.parameters, complexity.backbone_parameters) == TABLE[name][:2]
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_costs_equal_the_tables(name):
-    """MACs, memory access cost, activations and convolutions, to the digits printed."""
+def test_costs_equal_the_published_tables(name):
+    """MACs, memory access cost, activations and convolutions are equal to the printed digits."""
     complexity = count(PUBLISHED[name])
     _, _, gmacs, cost, activations, convolutions = TABLE[name]
     assert printed(complexity.macs, 1e9, gmacs) == gmacs
@@ -64,8 +64,8 @@ def test_costs_equal_the_tables(name):
 
 
 def test_timms_placement_of_ese_writes_fewer_gates():
-    """V2-99 has 2, 8 and 2 blocks before the last of stages 3 to 5: 2 x 512 + 8 x 768 + 2 x 1024
-    gates.
+    """V2-99 has 2, 8 and 2 blocks before the last one of stages 3 to 5, which makes 2 x 512 + 8 x
+    768 + 2 x 1024 gates.
     """
     every, last = count(PUBLISHED["vovnet_v2_99"]), count(PUBLISHED["vovnet_v2_99_timm"])
     assert every.activations - last.activations == 2 * 512 + 8 * 768 + 2 * 1024
@@ -73,8 +73,8 @@ def test_timms_placement_of_ese_writes_fewer_gates():
 
 
 def test_the_papers_stem_costs_one_third_more_in_27_slim():
-    """The third convolution at four times the positions: 3 x 56 x 56 x 9 x 64 x 128 MACs, nothing
-    else changes.
+    """Its third convolution has four times the positions, which adds 3 x 56 x 56 x 9 x 64 x 128
+    MACs. Nothing else changes.
     """
     code, paper = count(PUBLISHED["vovnet27_slim"]), count(PUBLISHED["vovnet27_slim_paper"])
     assert paper.macs - code.macs == 3 * 56 * 56 * 9 * 64 * 128
@@ -82,16 +82,16 @@ def test_the_papers_stem_costs_one_third_more_in_27_slim():
 
 
 def one_layer(**settings: object) -> Architecture:
-    """Build the smallest network whose counts fit on a line."""
+    """Make the smallest network, whose counts fit on a line."""
     stage = OsaStage(mid_channels=5, out_channels=7, num_layers=1)
     return Architecture(
         **{"stem_channels": (2, 3, 4), "stages": (stage,) * 3, "stem": Stem.CIFAR, **settings}
     )
 
 
-def test_counts_of_a_small_network_by_hand():
-    """Three stem convolutions at 8x8, then blocks at 8x8, 4x4 (from 8) and 2x2 (from 4), and ten
-    classes.
+def test_counts_of_a_small_network_equal_those_by_hand():
+    """It has three stem convolutions at 8x8, then blocks at 8x8, 4x4 (from 8) and 2x2 (from 4), and
+    ten classes.
     """
     complexity = count(one_layer(), 8, 10)
     kernels = {
@@ -109,22 +109,22 @@ def test_counts_of_a_small_network_by_hand():
     assert complexity.stages == ((7, 8, 8), (7, 4, 4), (7, 2, 2))
 
 
-def test_kernel_size_enters_by_its_square():
-    """Only the layers' kernels grow, from 9 to 25 weights a pair of channels."""
+def test_layers_grow_with_the_square_of_the_kernel_size():
+    """Only the kernels of the layers grow, from 9 to 25 weights for a pair of channels."""
     three = one_layer()
     five = replace(three, stages=tuple(replace(stage, kernel_size=5) for stage in three.stages))
     assert count(five, 8).macs - count(three, 8).macs == 16 * (64 * 4 * 5 + 16 * 7 * 5 + 4 * 7 * 5)
 
 
 def test_without_classes_there_is_no_classifier():
-    """What is left is the backbone."""
+    """Only the backbone remains."""
     with_head, without = count(PUBLISHED["vovnet39"]), count(PUBLISHED["vovnet39"], num_classes=0)
     assert without.parameters == with_head.backbone_parameters == without.backbone_parameters
     assert with_head.macs - without.macs == 1024 * 1000
 
 
 def test_layer_names_are_distinct():
-    """Each convolution is listed once, under its module's name."""
+    """Each convolution is listed once, under the name of its module."""
     names = [layer.name for layer in layers(PUBLISHED["vovnet_v2_19_dw"])]
     assert len(set(names)) == len(names)
     assert {"stem.0", "stem.1.conv_dw", "stages.0.blocks.0.conv_reduction", "head.fc"} <= set(names)
@@ -139,12 +139,12 @@ def test_pools_round_as_the_detectors_expect():
 
 
 def test_height_and_width_are_separate():
-    """A wide image keeps its sides in order."""
+    """A wide image keeps the order of its sides."""
     assert stage_sizes(PUBLISHED["vovnet39"], (320, 640))[-1] == (10, 20)
     assert pooled((8, 5), PoolPadding.CEIL) == (4, 2)
 
 
-def test_an_image_that_vanishes_is_refused():
+def test_a_too_small_image_is_refused():
     """The message names the first stage that would have no pixels."""
     with pytest.raises(InvalidValueError, match="8x8 pixels is too small: stage 4"):
         count(PUBLISHED["vovnet39"], 8)

@@ -1,4 +1,4 @@
-"""Errors as they travel from a worker's process to the one that tells the user."""
+"""Errors survive the way from a worker's process to that of the command line."""
 
 import pickle
 
@@ -19,13 +19,13 @@ MADE_FROM = {
     errors.MissingDependencyError: ("pillow", "folder"),
     errors.WriteError: ("/full/rung-1.safetensors", OSError(28, "No space left on device")),
 }
-"""What these classes are made from; the others from their message."""
+"""Arguments of these classes; all others take their message."""
 
 
 @pytest.mark.parametrize(
     "kind", sorted(set(_kinds(errors.NasError)), key=lambda kind: kind.__name__)
 )
-def test_an_error_is_the_same_on_the_other_side(kind):
+def test_a_pickled_error_is_restored_unchanged(kind):
     """Class, message, exit code and fields survive pickling, twice in a row."""
     error = kind(*MADE_FROM.get(kind, ("what was wrong, where, and what would be right",)))
     there = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(error))))  # noqa: S301 - made here

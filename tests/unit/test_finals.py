@@ -1,6 +1,4 @@
-"""Final trainings summed up, and whether the search ranked right: against figures worked out by
-hand.
-"""
+"""Results of final trainings and rankings equal figures computed by hand."""
 
 import csv
 import io
@@ -68,31 +66,31 @@ def final(number: int | str, *errors: float, recipe: Recipe = LONG) -> list[Fina
 
 
 def test_a_result_is_mean_and_deviation_over_seeds():
-    """The sample deviation (n - 1): 1, 2, 3 % have mean 2 and deviation 1. The weights are the
-    first seed's.
+    """Errors of 1, 2 and 3 % have the mean 2 and the sample deviation 1 (n - 1). The weights are
+    those of the first seed.
     """
-    (found,) = results(final(0, 0.03, 0.01, 0.02))
-    assert found.mean == pytest.approx(0.02)
-    assert found.deviation == pytest.approx(0.01)
-    assert (found.weights, str(found)) == ("w0.03", "2.00 % ± 1.00, 3 seeds")
+    (result,) = results(final(0, 0.03, 0.01, 0.02))
+    assert result.mean == pytest.approx(0.02)
+    assert result.deviation == pytest.approx(0.01)
+    assert (result.weights, str(result)) == ("w0.03", "2.00 % ± 1.00, 3 seeds")
     (single,) = results(final("x:y", 0.125))
     assert (single.deviation, str(single)) == (None, "12.50 %, 1 seed")
 
 
-def test_recipes_are_not_mixed():
-    """Two recipes of one network are two results; the last used one stands for the trial."""
+def test_each_network_and_recipe_has_its_own_result():
+    """The result of a trial is that of the last recipe."""
     finals = [*final(0, 0.1, recipe=SHORT), *final(0, 0.05), *final(1, 0.2, recipe=SHORT)]
     assert len(results(finals)) == 3
-    found = latest_results(finals, TRIALS)
-    assert (found[0].mean, found[1].mean) == (0.05, 0.2)
-    assert 2 not in found
-    assert ranking(TRIALS, found) is None
+    latest = latest_results(finals, TRIALS)
+    assert (latest[0].mean, latest[1].mean) == (0.05, 0.2)
+    assert 2 not in latest
+    assert ranking(TRIALS, latest) is None
 
 
-def test_kendalls_tau_by_hand():
+def test_kendalls_tau_of_one_pair_in_the_other_order():
     """Search: 1 < 2 < 0. Final: 1 < 0 < 2. Of three pairs one is turned: tau = (2 - 1) / 3."""
-    found = latest_results([*final(0, 0.06), *final(1, 0.05), *final(2, 0.08)], TRIALS)
-    compared = ranking(TRIALS, found)
+    latest = latest_results([*final(0, 0.06), *final(1, 0.05), *final(2, 0.08)], TRIALS)
+    compared = ranking(TRIALS, latest)
     assert compared.tau == pytest.approx(1 / 3)
     assert compared.wrong == ((0, 2),)
     assert not compared.sure
@@ -102,9 +100,9 @@ def test_kendalls_tau_by_hand():
     ]
 
 
-def test_the_spread_of_the_seeds_decides_whether_the_search_misled():
-    """Pooled deviation 0.01 with 3 degrees of freedom (t 3.182): means of two seeds differ beyond
-    3.18 points only.
+def test_a_wrong_pair_must_differ_by_more_than_the_scatter_of_seeds():
+    """The pooled deviation is 0.01 with 3 degrees of freedom (t 3.182): means of two seeds differ
+    if they are more than 3.18 points apart.
     """
 
     def wrong(error: float) -> tuple[tuple[int, int], ...]:
@@ -121,8 +119,8 @@ def test_the_spread_of_the_seeds_decides_whether_the_search_misled():
     assert wrong(0.06 + 0.0320) == ((0, 2),)
 
 
-def test_networks_that_rank_alike_mislead_nobody():
-    """Tau is 1, and there is no warning."""
+def test_equal_rankings_give_no_warning():
+    """Tau is 1."""
     compared = ranking(
         TRIALS, latest_results([*final(0, 0.3), *final(1, 0.1), *final(2, 0.2)], TRIALS)
     )
@@ -130,26 +128,28 @@ def test_networks_that_rank_alike_mislead_nobody():
     assert len(list(compared.lines())) == 1
 
 
-def test_the_front_shows_what_final_training_gave():
-    """As columns for programs and as one for people; members without it have an empty place."""
+def test_the_front_shows_final_results():
+    """They are columns for programs, and one column for people. The fields are empty for members
+    without a final training.
+    """
     spec = StudySpec(
         name="f", space="osa_tiny", objectives=(Objective(metric="error"), Objective(metric="macs"))
     )
     front = ParetoFront(members=(1, 0), hypervolume=None, after=3, feasible=True)
-    known = {t.number: t for t in TRIALS}
-    found = latest_results(final(1, 0.03, 0.01), TRIALS)
-    table = list(csv.DictReader(io.StringIO(as_csv(spec, known, front, finals=found))))
+    trials = {t.number: t for t in TRIALS}
+    latest = latest_results(final(1, 0.03, 0.01), TRIALS)
+    table = list(csv.DictReader(io.StringIO(as_csv(spec, trials, front, finals=latest))))
     assert [(row["final_error"], row["final_seeds"]) for row in table] == [("0.02", "2"), ("", "")]
     assert (
-        as_markdown(spec, known, front, finals=found)
+        as_markdown(spec, trials, front, finals=latest)
         .splitlines()[2]
         .endswith("| 2.00 % ± 1.41, 2 seeds |")
     )
-    assert "test error" not in as_markdown(spec, known, front)
+    assert "test error" not in as_markdown(spec, trials, front)
 
 
 def test_a_recipe_file_is_checked_like_a_study_file(tmp_path):
-    """What it leaves out has its default; every wrong key and value is named."""
+    """Missing keys have defaults; every wrong key and value is named."""
     path = tmp_path / "recipe.yaml"
     path.write_text("epochs: 12\ntraining: {batch_size: 128, cutout: 6}\n")
     recipe = read_recipe(path)
@@ -167,9 +167,9 @@ def test_a_recipe_file_is_checked_like_a_study_file(tmp_path):
     assert any("did you mean average?" in problem for problem in caught.value.problems)
 
 
-def test_a_card_says_which_weights_a_bundle_holds():
-    """The final training's with its seed and the errors of all seeds, or the search's brief
-    ones.
+def test_a_card_describes_the_weights_of_a_bundle():
+    """These are of the final training, with its seed and the errors of all seeds, or of the
+    search's brief training.
     """
     record = {
         "study": "s",
@@ -178,8 +178,8 @@ def test_a_card_says_which_weights_a_bundle_holds():
         "measurements": [],
         "rungs": [{"error": 0.5, "epochs": 1}],
     }
-    known = {"classes": ["a", "b"], "mean": (0.5,) * 3, "std": (0.2,) * 3, "image_size": 32}
-    brief = card(TRIALS[0].architecture, **known, record=record)
+    dataset = {"classes": ["a", "b"], "mean": (0.5,) * 3, "std": (0.2,) * 3, "image_size": 32}
+    brief = card(TRIALS[0].architecture, **dataset, record=record)
     assert "| weights | of the search's brief training |" in brief
     final = {
         "seed": 7,
@@ -187,7 +187,7 @@ def test_a_card_says_which_weights_a_bundle_holds():
         "errors": [0.25, 0.5],
         "reached": {"error": 0.25, "epochs": 30.0},
     }
-    full = card(TRIALS[0].architecture, **known, record=record | {"final": final})
+    full = card(TRIALS[0].architecture, **dataset, record=record | {"final": final})
     assert (
         "| weights | of the final training with seed 7 | 30 epochs on all training images;" in full
     )
@@ -195,8 +195,7 @@ def test_a_card_says_which_weights_a_bundle_holds():
     assert "brief training" not in full
 
 
-def test_recipes_refuse_what_is_none():
-    """Nothing is repaired in silence."""
+def test_a_recipe_with_a_wrong_value_is_refused():
     for wrong in ({"epochs": 0.0}, {"average": 1.0}, {"distillation": 0.0}, {"temperature": 0.0}):
         with pytest.raises(InvalidValueError):
             Recipe(**wrong)

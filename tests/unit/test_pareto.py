@@ -1,4 +1,4 @@
-"""Dominance, ranks, hypervolume and fronts against definitions and counting."""
+"""Dominance, ranks, hypervolume and fronts equal definitions and counts."""
 
 from dataclasses import replace
 from itertools import product
@@ -35,13 +35,13 @@ def test_hypervolume_of_integer_points_is_the_number_of_dominated_unit_cubes(los
 
 
 @given(points, st.randoms())
-def test_hypervolume_knows_neither_order_nor_duplicates(losses, random):
+def test_hypervolume_depends_on_neither_order_nor_duplicates(losses, random):
     other = [*losses, *losses]
     random.shuffle(other)
     assert hypervolume(other, (5, 5, 5)) == hypervolume(losses, (5, 5, 5))
 
 
-def test_points_beyond_the_reference_count_nothing():
+def test_points_beyond_the_reference_add_no_hypervolume():
     assert hypervolume([(5, 0), (0, 5), (6, 6)], (5, 5)) == 0
     assert hypervolume([], (5, 5)) == 0
     assert hypervolume([[3.0], [1.0]], (5,)) == 4
@@ -49,18 +49,19 @@ def test_points_beyond_the_reference_count_nothing():
 
 @given(points)
 def test_ranks_peel_the_front_off_layer_by_layer(losses):
-    left = dict(enumerate(losses))
+    remaining = dict(enumerate(losses))
     expected = {}
     rank = 0
-    while left:
-        layer = [i for i, p in left.items() if not any(dominates(q, p) for q in left.values())]
+    while remaining:
+        rivals = remaining.values()
+        layer = [i for i, p in remaining.items() if not any(dominates(q, p) for q in rivals)]
         expected |= dict.fromkeys(layer, rank)
-        left = {i: p for i, p in left.items() if i not in layer}
+        remaining = {i: p for i, p in remaining.items() if i not in layer}
         rank += 1
     assert ranks(losses).tolist() == [expected[i] for i in range(len(losses))]
 
 
-def test_ranks_are_ranks_and_not_an_order():
+def test_ranks_of_points_that_are_not_in_order():
     assert ranks([[1, 1], [2, 2], [0, 0]]).tolist() == [1, 2, 0]
 
 
@@ -85,7 +86,8 @@ def trial(number, error, latency, state=TrialState.COMPLETE, **changes):
     )
 
 
-def test_the_front_holds_what_no_feasible_trial_dominates_and_its_hypervolume_by_hand():
+def test_the_front_holds_the_trials_that_no_feasible_one_dominates():
+    """Its hypervolume is computed by hand."""
     trials = [
         trial(0, 0.5, 2.0),
         trial(1, 0.2, 6.0),
@@ -94,21 +96,21 @@ def test_the_front_holds_what_no_feasible_trial_dominates_and_its_hypervolume_by
         trial(4, 0.0, 1.0, TrialState.STOPPED),
         trial(5, 0.2, 6.0, duplicate_of=1),
     ]
-    found = front(trials, OBJECTIVES)
-    assert found.members == (1, 0)
-    assert found.feasible
-    assert found.after == 5
-    assert found.hypervolume == pytest.approx(0.5 * 8 + 0.3 * 4)
+    best = front(trials, OBJECTIVES)
+    assert best.members == (1, 0)
+    assert best.feasible
+    assert best.after == 5
+    assert best.hypervolume == pytest.approx(0.5 * 8 + 0.3 * 4)
 
 
-def test_where_nothing_is_feasible_the_least_violating_trials_are_shown():
-    found = front(
+def test_without_feasible_trials_the_front_holds_the_least_violating_ones():
+    best = front(
         [trial(0, 0.5, 12.0), trial(1, 0.2, 11.0, TrialState.STOPPED), trial(2, 0.1, 30.0)],
         OBJECTIVES,
     )
-    assert found.members == (1,)
-    assert not found.feasible
-    assert found.hypervolume == 0
+    assert best.members == (1,)
+    assert not best.feasible
+    assert best.hypervolume == 0
 
 
 def test_without_a_reference_there_is_no_hypervolume():
@@ -121,9 +123,9 @@ def test_a_maximised_metric_is_better_when_larger():
         Objective(metric="latency", direction=Direction.MAXIMIZE, reference=0.0),
         OBJECTIVES[0],
     )
-    found = front([trial(0, 0.5, 2.0), trial(1, 0.5, 3.0)], objectives)
-    assert found.members == (1,)
-    assert found.hypervolume == pytest.approx(3.0 * 0.5)
+    best = front([trial(0, 0.5, 2.0), trial(1, 0.5, 3.0)], objectives)
+    assert best.members == (1,)
+    assert best.hypervolume == pytest.approx(3.0 * 0.5)
 
 
 @given(st.lists(st.tuples(st.integers(0, 10), st.integers(1, 10)), min_size=1, max_size=8))
@@ -132,13 +134,13 @@ def test_every_feasible_trial_is_on_the_front_or_dominated_by_a_member(values):
     losses = {t.number: t.losses(OBJECTIVES) for t in trials}
     members = front(trials, OBJECTIVES).members
     for number, loss in losses.items():
-        beaten = any(dominates(losses[m], loss) for m in members)
-        assert (number in members) != beaten
+        dominated = any(dominates(losses[m], loss) for m in members)
+        assert (number in members) != dominated
     assert np.isfinite(front(trials, OBJECTIVES).hypervolume)
 
 
-def test_counts_who_dominates():
-    """(0, 0) beats all; (1, 2) and (2, 1) do not beat each other; (2, 2) is beaten by the three."""
+def test_dominators_are_counted():
+    """(0, 0) dominates all. (1, 2) and (2, 1) do not dominate each other. Three dominate (2, 2)."""
     assert dominators([(0, 0), (1, 2), (2, 1), (2, 2)]).tolist() == [0, 1, 1, 3]
 
 
@@ -147,8 +149,8 @@ def test_equal_points_do_not_dominate_each_other():
 
 
 @given(points)
-def test_nobody_dominates_the_front_and_somebody_everybody_else(losses):
-    """The second way: ranks by moocore."""
+def test_exactly_the_points_of_rank_0_have_no_dominators(losses):
+    """Ranks are computed by moocore, in another way."""
     assert (dominators(losses) == 0).tolist() == (ranks(losses) == 0).tolist()
 
 
@@ -158,9 +160,9 @@ def test_without_intervals_certain_and_possible_are_the_front(losses):
     assert certain.tolist() == possible.tolist() == (ranks(losses) == 0).tolist()
 
 
-def test_overlapping_intervals_make_members_doubtful():
-    """The second is better in the error; in latency, 1.0 to 1.2 and 0.9 to 1.1, either may be. The
-    third is beaten whatever is true.
+def test_overlapping_intervals_make_members_uncertain():
+    """The second point has the lower error. Its latency, 0.9 to 1.1, may be lower or higher than
+    that of the first, 1.0 to 1.2. The third point is dominated in any case.
     """
     low = [(0.3, 1.0), (0.2, 0.9), (0.4, 2.0)]
     high = [(0.3, 1.2), (0.2, 1.1), (0.4, 2.2)]
@@ -169,13 +171,13 @@ def test_overlapping_intervals_make_members_doubtful():
     assert possible.tolist() == [True, True, False]
 
 
-def test_a_wide_interval_is_no_rival_of_itself():
+def test_a_point_with_a_wide_interval_is_no_rival_of_itself():
     certain, possible = certainty([(0.1, 1.0)], [(0.1, 9.0)])
     assert certain.tolist() == possible.tolist() == [True]
 
 
 def measured(number, error, low, value, high, **others):
-    """A trial whose latency has an interval."""
+    """Make a trial whose latency has an interval."""
     figure = Measurement(
         metric="latency", unit="s", value=value, ci_low=low, ci_high=high, method="given", **others
     )
@@ -183,9 +185,10 @@ def measured(number, error, low, value, high, **others):
     return replace(there, evaluation=there.evaluation.with_measurements([figure]))
 
 
-def test_a_difference_counts_only_beyond_the_intervals():
-    """0 is best in the error. 1 is faster by value but within the interval of 0; 2 is slower than 0
-    and worse, but within the interval of 1; 3 is far behind; 4 is fast beyond doubt.
+def test_a_difference_counts_only_if_the_intervals_do_not_overlap():
+    """Trial 0 has the lowest error. 1 is faster by value, but within the interval of 0. 2 is slower
+    than 0 and has a higher error, but is within the interval of 1. 3 is far behind. 4 is certainly
+    the fastest.
     """
     trials = [
         measured(0, 0.2, 0.9, 1.0, 1.1),
@@ -204,15 +207,17 @@ def test_a_difference_counts_only_beyond_the_intervals():
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 6)] * 4), min_size=1, max_size=12))
-def test_standings_are_what_every_pair_says(rows):
-    """Of many trials most are never compared; the outcome is that of comparing all of them."""
+def test_standings_equal_those_from_comparing_every_pair(rows):
+    """The implementation skips most pairs of many trials."""
     trials = [
         measured(number, error / 10, value - below, value, value + above)
         for number, (error, value, below, above) in enumerate(rows)
     ]
 
     def dominated(trial, end_of_trial, end_of_other):
-        """Whether another trial at one end of its interval dominates this one at one of its own."""
+        """Return whether a rival at one end of its interval dominates the trial at one of
+        its own.
+        """
         error, latency = trial.bounds(OBJECTIVES)
         mine = (error[0], latency[end_of_trial])
         rivals = [
@@ -225,15 +230,15 @@ def test_standings_are_what_every_pair_says(rows):
             rival != mine and rival[0] <= mine[0] and rival[1] <= mine[1] for rival in rivals
         )
 
-    found = standings(trials, OBJECTIVES)
+    standing_of = standings(trials, OBJECTIVES)
     for trial in trials:
-        possible = found[trial.number] is not Standing.DOMINATED
-        assert (found[trial.number] is Standing.CERTAIN) == (not dominated(trial, 1, 0))
+        possible = standing_of[trial.number] is not Standing.DOMINATED
+        assert (standing_of[trial.number] is Standing.CERTAIN) == (not dominated(trial, 1, 0))
         assert possible or dominated(trial, 0, 1)
 
 
-def test_a_measured_value_without_an_interval_is_certain_of_nothing():
-    """A noisy median of too few blocks: it may be anything, so it makes the other doubtful too."""
+def test_a_measured_value_without_an_interval_makes_others_uncertain():
+    """Such a value, the noisy median of too few blocks, may be anything."""
     unknown = measured(0, 0.3, None, 1.0, None, status=Status.NOISY)
     assert standings([unknown, measured(1, 0.4, 0.5, 0.5, 0.5)], OBJECTIVES) == {
         0: Standing.CERTAIN,
@@ -241,8 +246,7 @@ def test_a_measured_value_without_an_interval_is_certain_of_nothing():
     }
 
 
-def test_only_what_can_be_a_member_has_a_standing():
-    """Not the stopped, the infeasible and the duplicates."""
+def test_stopped_infeasible_and_duplicate_trials_have_no_standing():
     trials = [
         trial(0, 0.5, 2.0),
         trial(1, 0.1, 11.0),
@@ -253,7 +257,7 @@ def test_only_what_can_be_a_member_has_a_standing():
 
 
 def certified(there, low, high, session="2026-01-02", metric="latency"):
-    """The trial with a certified figure besides."""
+    """Add a certified figure to the trial."""
     figure = Measurement(
         metric=CERTIFIED_METRICS[metric],
         unit="s",
@@ -266,10 +270,10 @@ def certified(there, low, high, session="2026-01-02", metric="latency"):
     return replace(there, evaluation=there.evaluation.with_measurements([figure]))
 
 
-def test_what_was_certified_together_is_compared_by_those_figures():
-    """Screened, 0 and 1 overlap; certified, 1 is slower than 0 beyond doubt and worse in the error.
-    2 was not certified: it is compared by the screened figures. Figures of another session do not
-    count.
+def test_trials_certified_together_are_compared_by_their_certified_figures():
+    """Screened figures of 0 and 1 overlap. By certified figures 1 is certainly slower than 0, and
+    it has the higher error. 2 was not certified and is compared by screened figures. Figures of
+    another session are ignored.
     """
     zero, one = measured(0, 0.2, 0.9, 1.0, 1.1), measured(1, 0.3, 0.8, 0.95, 1.1)
     two = measured(2, 0.4, 0.7, 0.74, 0.78)

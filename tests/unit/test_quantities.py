@@ -1,4 +1,4 @@
-"""Numbers as people read them: every expectation was written down by hand."""
+"""Numbers as people read them; every expectation was written by hand."""
 
 import pytest
 
@@ -26,8 +26,10 @@ from nas.core.units import format_duration, format_quantity, sparkline, with_int
         (-0.002, "s", "-2 ms"),
     ],
 )
-def test_three_digits_with_the_prefix_that_fits(value, unit, text):
-    """The unit `1` of counts is not written; beyond the prefixes there are more digits."""
+def test_quantities_have_three_digits_and_a_fitting_prefix(value, unit, text):
+    """The unit `1` of counts is not written. Outside the range of prefixes there are more
+    digits.
+    """
     assert format_quantity(value, unit) == text
 
 
@@ -43,32 +45,32 @@ def test_three_digits_with_the_prefix_that_fits(value, unit, text):
         (-0.000_999_7, "-999.7 µs"),
     ],
 )
-def test_just_below_a_prefix_the_number_still_goes_with_it(value, text):
-    """Three digits would round 999.7 to 1000 of the smaller prefix, so a fourth is shown."""
+def test_a_quantity_just_below_the_next_prefix_gets_a_fourth_digit(value, text):
+    """Three digits would round 999.7 to 1000 of the smaller prefix."""
     assert format_quantity(value, "s") == text
 
 
 def test_an_error_is_a_share_in_per_cent():
-    """Its unit is `1`, as that of a count; its name says which it is."""
+    """Its unit is `1`, as for a count; the name of the metric makes the difference."""
     assert format_quantity(0.2341, "1", metric="error") == "23.41 %"
     assert format_quantity(0.0, "1", metric="error") == "0.00 %"
     assert format_quantity(0.2341, "1", metric="parameters") == "234 m"
 
 
-def test_no_value_is_a_dash():
-    """Also for a share."""
+def test_a_missing_value_is_a_dash():
+    """This holds for shares too."""
     assert format_quantity(None, "s") == format_quantity(None, "1", metric="error") == "-"
 
 
 def latency(value, low, high, **others):
-    """A measured latency in seconds."""
+    """Make a measured latency in seconds."""
     return Measurement(
         metric="latency", unit="s", value=value, ci_low=low, ci_high=high, method="clock", **others
     )
 
 
-def test_a_figure_has_its_interval_and_its_doubts():
-    """Bounds carry their own prefix, and a noisy figure says that it is one."""
+def test_a_figure_has_its_interval_and_an_unusual_status():
+    """Bounds have prefixes of their own, and a noisy figure says so."""
     assert with_interval(latency(0.00395, 0.0039, 0.004)) == "3.95 ms  [3.9 ms to 4 ms]"
     assert (
         with_interval(latency(0.001, 0.0009, 0.0011, status=Status.NOISY))
@@ -77,7 +79,7 @@ def test_a_figure_has_its_interval_and_its_doubts():
 
 
 def test_an_exact_figure_has_no_interval():
-    """Counts, and a measurement whose readings were all the same."""
+    """This holds for counts, and for a measurement whose readings were all equal."""
     assert with_interval(Measurement.counted("parameters", "1", 1_020_000)) == "1.02 M"
     assert (
         with_interval(latency(0.002, 0.002, 0.002))
@@ -86,8 +88,7 @@ def test_an_exact_figure_has_no_interval():
     )
 
 
-def test_instead_of_a_missing_figure_stands_the_reason():
-    """Never a number."""
+def test_a_figure_without_a_value_shows_its_reason():
     figure = Measurement.unavailable("energy", "J", "this machine has no sensor")
     assert with_interval(figure) == "unavailable: this machine has no sensor"
 
@@ -108,12 +109,12 @@ def test_instead_of_a_missing_figure_stands_the_reason():
     ],
 )
 def test_a_duration_has_two_units_at_most(seconds, text):
-    """Rounded first, so that there are never 60 seconds or minutes."""
+    """Seconds are rounded first, so that there are never 60 seconds or minutes."""
     assert format_duration(seconds) == text
 
 
-def test_a_course_is_drawn_from_nothing_to_its_maximum():
-    """Eighths of the maximum, the maximum itself being full."""
+def test_a_sparkline_is_drawn_from_zero_to_the_maximum():
+    """Blocks are eighths of the maximum, which itself is a full block."""
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7, 8]) == "▁▂▃▄▅▆▇██"
     assert sparkline([5.0]) == "█"
     assert sparkline([0.0, 0.0]) == "▁▁"
@@ -121,8 +122,8 @@ def test_a_course_is_drawn_from_nothing_to_its_maximum():
 
 
 @pytest.mark.parametrize("count", [40, 41, 79, 80, 1000])
-def test_a_long_course_ends_with_its_last_value(count):
-    """At most 40 wide; only the last of these values is not 0."""
+def test_a_long_sparkline_ends_with_its_last_value(count):
+    """It is at most 40 wide. Only the last value is not 0."""
     line = sparkline([0.0] * (count - 1) + [1.0])
     assert len(line) <= 40
     assert line == "▁" * (len(line) - 1) + "█"

@@ -1,4 +1,4 @@
-"""Who is alike: small cases counted by hand."""
+"""Similar trials in small cases, counted by hand."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from nas.analysis.relations import neighbours
 from nas.core.search_space import Choice
 
 
-def test_neighbours_are_counted_in_steps_and_switches():
+def test_distances_are_steps_of_ordered_choices_and_differences_of_others():
     """Widths 8, 16, 32 are one step apart each; another category is as far as all steps
     together.
     """

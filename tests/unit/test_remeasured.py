@@ -1,4 +1,4 @@
-"""A front measured again, against three members whose figures were chosen by hand."""
+"""A front measured again, with three members whose figures were chosen by hand."""
 
 import pytest
 
@@ -15,7 +15,7 @@ ARCHITECTURE = Architecture(stem_channels=(4, 4, 8), stages=(STAGE,) * 3)
 
 
 def latency(value, half=0.0):
-    """A latency with its interval."""
+    """Make a latency with its interval."""
     return Measurement(
         metric="latency",
         unit="s",
@@ -39,38 +39,42 @@ def member(number, error, seconds):
 
 
 MEMBERS = [member(3, 0.1, 0.003), member(1, 0.2, 0.002), member(7, 0.3, 0.001)]
-"""Better and slower, one after the other."""
+"""Each has a higher error and a lower latency than the previous one."""
 
 
-def test_the_same_order_keeps_all():
-    """Twice as slow everywhere: tau 1, nobody falls."""
-    found = remeasured(
+def test_members_in_the_same_order_all_remain():
+    """All are twice as slow: tau is 1."""
+    compared = remeasured(
         MEMBERS, {3: [latency(0.006)], 1: [latency(0.004)], 7: [latency(0.002)]}, OBJECTIVES
     )
-    assert (dict(found.fallen), found.orders[0].tau, found.orders[0].members) == ({}, 1.0, 3)
+    assert (dict(compared.fallen), compared.orders[0].tau, compared.orders[0].members) == (
+        {},
+        1.0,
+        3,
+    )
 
 
-def test_who_is_dominated_now_falls_off_and_by_whom_is_said():
-    """7 became slower than 1, which is more accurate: of three pairs one is turned round, tau (2 -
+def test_a_dominated_member_falls_and_the_reason_names_its_rival():
+    """7 became slower than 1, which has the lower error. Of three pairs one is turned: tau is (2 -
     1) / 3.
     """
-    found = remeasured(
+    compared = remeasured(
         MEMBERS, {3: [latency(0.006)], 1: [latency(0.003)], 7: [latency(0.004)]}, OBJECTIVES
     )
-    assert found.fallen == {7: "dominated by 1"}
-    assert found.orders[0].tau == pytest.approx(1 / 3)
+    assert compared.fallen == {7: "dominated by 1"}
+    assert compared.orders[0].tau == pytest.approx(1 / 3)
 
 
-def test_within_the_intervals_a_fall_is_not_sure():
-    """The same with intervals that overlap."""
+def test_a_fall_within_the_intervals_is_uncertain():
+    """The case is the same, with intervals that overlap."""
     figures = {3: [latency(0.006)], 1: [latency(0.0039, 3e-4)], 7: [latency(0.004, 3e-4)]}
-    found = remeasured(MEMBERS, figures, OBJECTIVES)
-    assert found.fallen == {7: "dominated by 1"}
-    assert found.standings == {3: Standing.CERTAIN, 1: Standing.CERTAIN, 7: Standing.POSSIBLE}
+    compared = remeasured(MEMBERS, figures, OBJECTIVES)
+    assert compared.fallen == {7: "dominated by 1"}
+    assert compared.standings == {3: Standing.CERTAIN, 1: Standing.CERTAIN, 7: Standing.POSSIBLE}
 
 
 def test_limits_and_missing_figures_are_reasons():
-    """11 ms are beyond 10; a figure without a value has its reason."""
+    """11 ms are over the limit of 10 ms. A figure without a value has a reason of its own."""
     none = Measurement(
         metric="latency",
         unit="s",
@@ -79,6 +83,8 @@ def test_limits_and_missing_figures_are_reasons():
         status=Status.CONTENDED,
         reason="busy",
     )
-    found = remeasured(MEMBERS, {3: [latency(0.011)], 1: [none], 7: [latency(0.002)]}, OBJECTIVES)
-    assert found.fallen == {3: "over the limit of latency", 1: "latency is contended: busy"}
-    assert found.orders[0].members == 2
+    compared = remeasured(
+        MEMBERS, {3: [latency(0.011)], 1: [none], 7: [latency(0.002)]}, OBJECTIVES
+    )
+    assert compared.fallen == {3: "over the limit of latency", 1: "latency is contended: busy"}
+    assert compared.orders[0].members == 2

@@ -1,4 +1,4 @@
-"""The stopping rules over several objectives."""
+"""Stopping rules with several objectives."""
 
 import numpy as np
 from hypothesis import given
@@ -10,7 +10,7 @@ from nas.core.stopping import MIN_CURVES, Curves, Futility, continues, exempt
 losses = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20)
 
 
-def test_the_case_in_which_order_and_rank_differ():
+def test_points_continue_by_rank_and_not_by_order():
     points = [[1, 1], [2, 2], [0, 0]]
     assert ranks(points).tolist() == [1, 2, 0]
     assert [continues(points, i, keep=1 / 3, min_trials=1) for i in range(3)] == [
@@ -22,18 +22,18 @@ def test_the_case_in_which_order_and_rank_differ():
 
 
 @given(losses, st.floats(0.01, 1))
-def test_the_front_always_goes_on(points, keep):
+def test_the_front_always_continues(points, keep):
     assert all(continues(points, i, keep, 1) for i, rank in enumerate(ranks(points)) if rank == 0)
 
 
 @given(losses)
-def test_everybody_goes_on_where_all_are_kept_or_too_few_are_there(points):
+def test_all_points_continue_if_all_are_kept_or_there_are_too_few(points):
     assert all(continues(points, i, 1.0, 1) for i in range(len(points)))
     assert all(continues(points, i, 0.01, len(points) + 1) for i in range(len(points)))
 
 
 @given(losses, st.floats(0.05, 0.95))
-def test_whoever_is_stopped_has_enough_strictly_better_ranks(points, keep):
+def test_a_stopped_point_has_enough_points_of_better_rank(points, keep):
     order = ranks(points)
     for i in range(len(points)):
         if not continues(points, i, keep, 1):
@@ -41,8 +41,8 @@ def test_whoever_is_stopped_has_enough_strictly_better_ranks(points, keep):
 
 
 def curves(noise=0.0, count=40, seed=0):
-    """Networks whose final error is half the one at the first rung, but for a factor of e^noise;
-    the first is cheapest and best, costs rise with numbers.
+    """Make networks whose final error is half the one at the first rung, times a factor of e^noise.
+    The first is the cheapest and best, and costs rise with the numbers.
     """
     rng = np.random.default_rng(seed)
     first = np.linspace(0.4, 0.8, count)
@@ -56,18 +56,18 @@ def curves(noise=0.0, count=40, seed=0):
     )
 
 
-def test_a_trial_is_stopped_only_where_even_its_best_is_dominated():
-    """Without noise the guess is exact: half the error. The best network has 0.2 at cost 1."""
+def test_a_trial_is_stopped_only_if_its_optimistic_error_is_dominated():
+    """Without noise the estimate is exact: half the error. The best network has 0.2 at cost 1."""
     rule = Futility(curves(), 1)
     assert rule.active
     assert rule.description == "on"
     assert rule.stops([0.41], [1.0], [1e4, 1e4])
     assert not rule.stops([0.404], [1.0], [1e4, 1e4])  # worse by 1 %, less than the margin
-    assert not rule.stops([0.8], [0.9], [1e4, 1e4])  # nobody is as cheap
+    assert not rule.stops([0.8], [0.9], [1e4, 1e4])  # no network is as cheap
 
 
-def test_what_others_became_makes_the_guess_optimistic():
-    """With a spread of 10 % a trial must be predicted about 1.64 * 10 % worse than the best, not
+def test_the_scatter_of_the_others_makes_the_estimate_optimistic():
+    """With a scatter of 10 %, a trial must be predicted about 1.64 * 10 % worse than the best, not
     only 2 %.
     """
     rule = Futility(curves(noise=0.1), 1)
@@ -92,7 +92,7 @@ def test_futility_waits_for_enough_curves():
     )
 
 
-def test_a_rule_that_would_have_stopped_a_member_of_the_front_stops_nobody():
+def test_a_rule_that_would_have_stopped_a_member_of_the_front_is_off():
     """Network 30 looks as bad as its neighbours at the first rung and becomes the best of all."""
     late = curves()
     late.errors[30, 1] = 0.1
@@ -102,5 +102,5 @@ def test_a_rule_that_would_have_stopped_a_member_of_the_front_stops_nobody():
     assert not rule.stops([0.8], [1e9], [1e4, 1e4])
 
 
-def test_one_trial_in_ten_runs_through():
+def test_one_trial_in_ten_is_exempt():
     assert sum(exempt(seed) for seed in range(1000)) == 100

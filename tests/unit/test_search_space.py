@@ -1,4 +1,4 @@
-"""Search spaces: choices and architectures are two names of the same points."""
+"""Search spaces: choices and architectures are two names for the same points."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def points(space: OsaSpace) -> st.SearchStrategy[dict[str, int | str | bool]]:
 
 
 def every_architecture(space: OsaSpace) -> list[Architecture]:
-    """List a small space, points that merge included."""
+    """List the architectures of a small space, equal networks included."""
     names = [choice.name for choice in space.choices]
     return [
         space.decode(dict(zip(names, values, strict=True))) for values in enumerate_params(space)
@@ -38,7 +38,7 @@ def every_architecture(space: OsaSpace) -> list[Architecture]:
 @pytest.mark.parametrize("name", SHIPPED)
 @given(data=st.data())
 def test_decode_and_encode_are_inverses(name, data):
-    """`encode` gives back the values that were decoded, and `decode` the architecture that was
+    """`encode` returns the values that were decoded, and `decode` the architecture that was
     encoded.
     """
     space = SHIPPED[name]
@@ -50,14 +50,14 @@ def test_decode_and_encode_are_inverses(name, data):
 
 @pytest.mark.parametrize("space", SHIPPED.values(), ids=SHIPPED)
 def test_shipped_spaces_are_search_spaces(space):
-    """They keep the protocol, and their choices have distinct names."""
+    """They implement the protocol, and their choices have distinct names."""
     assert isinstance(space, SearchSpace)
     names = [choice.name for choice in space.choices]
     assert len(set(names)) == len(names)
 
 
-def test_tiny_space_has_as_many_digests_as_it_says():
-    """Listed in full, 192 points are `cardinality` distinct networks."""
+def test_the_cardinality_of_the_tiny_space_is_its_number_of_digests():
+    """Listed in full, the 192 points are 128 networks."""
     architectures = every_architecture(osa_tiny.SPACE)
     assert len(architectures) == 192
     assert (
@@ -81,7 +81,7 @@ def test_tiny_space_has_as_many_digests_as_it_says():
     ],
 )
 def test_cardinality_is_the_number_of_digests(changes):
-    """The closed form equals counting, whichever switches are open."""
+    """The closed form equals the count for all combinations of open switches."""
     small = replace(osa_tiny.SPACE, num_layers=(1,), kernel_size=(3,), **changes)
     assert small.cardinality == len(
         {architecture.digest for architecture in every_architecture(small)}
@@ -89,12 +89,12 @@ def test_cardinality_is_the_number_of_digests(changes):
 
 
 def test_tiny_networks_cost_at_most_five_million_macs():
-    """As the space's docstring promises."""
+    """The docstring of the space promises this."""
     assert max(count(net, 32, 10).macs for net in every_architecture(osa_tiny.SPACE)) <= 5e6
 
 
-def test_cifar_space_reaches_from_five_million_macs_to_vovnet27_slim():
-    """Its cheapest network without separable convolutions takes at most 5 MMACs; 27-slim's stages
+def test_the_cifar_space_reaches_from_five_million_macs_to_vovnet27_slim():
+    """The cheapest network without separable convolutions takes at most 5 MMACs; 27-slim's stages
     are a point.
     """
     space = osa_cifar.SPACE
@@ -104,8 +104,8 @@ def test_cifar_space_reaches_from_five_million_macs_to_vovnet27_slim():
     assert space.encode(replace(slim, stem=Stem.CIFAR, stages=slim.stages[:3]))
 
 
-def test_a_space_is_changed_with_one_line():
-    """One tuple of depths goes for all stages; nothing else changes."""
+def test_one_changed_field_changes_only_its_choices():
+    """One tuple of depths is used for all stages."""
     space = replace(osa_cifar.SPACE, num_layers=(2, 3, 4))
     values = {choice.name: choice.values for choice in space.choices}
     assert [values[f"stage{stage}.num_layers"] for stage in (2, 3, 4)] == [(2, 3, 4)] * 3
@@ -117,7 +117,7 @@ def test_a_space_is_changed_with_one_line():
 
 
 def test_a_fixed_field_is_no_choice():
-    """What has one value is not asked for and is filled in."""
+    """A field with one value needs no value of a choice."""
     space = replace(osa_tiny.SPACE, depthwise=(True,))
     assert "depthwise" not in {choice.name for choice in space.choices}
     assert all(architecture.depthwise for architecture in every_architecture(space))
@@ -144,13 +144,13 @@ TINY = {choice.name: choice.values[0] for choice in osa_tiny.SPACE.choices}
     ],
 )
 def test_wrong_values_are_refused(change, message):
-    """The message names the choice and what it may be."""
+    """The message names the choice and its values."""
     with pytest.raises(InvalidValueError, match=message):
         osa_tiny.SPACE.decode({**TINY, **change})
 
 
 def test_a_missing_value_is_refused():
-    """No choice is filled in silently."""
+    """No choice gets a default in silence."""
     with pytest.raises(InvalidValueError, match="no value for choice attention"):
         osa_tiny.SPACE.decode({name: value for name, value in TINY.items() if name != "attention"})
 
@@ -176,8 +176,8 @@ def test_a_missing_value_is_refused():
         ),
     ],
 )
-def test_an_architecture_outside_is_not_encoded(architecture, message):
-    """The first coordinate that does not fit is named."""
+def test_an_architecture_outside_the_space_is_refused(architecture, message):
+    """The message names the first coordinate that does not fit."""
     with pytest.raises(InvalidValueError, match=message):
         osa_tiny.SPACE.encode(architecture)
 
@@ -202,13 +202,13 @@ def test_an_architecture_outside_is_not_encoded(architecture, message):
     ],
 )
 def test_a_space_with_a_wrong_value_is_refused_when_built(changes, message):
-    """Every value of every field is checked, not only the ones that happen to be drawn."""
+    """Every value of every field is checked, not only those that are drawn."""
     with pytest.raises(InvalidValueError, match=message):
         replace(osa_tiny.SPACE, **changes)
 
 
 def test_a_choice_needs_distinct_values():
-    """An empty choice cannot be decided."""
+    """A choice without values cannot be made."""
     with pytest.raises(
         InvalidValueError, match="choice width: values must be distinct and at least one"
     ):

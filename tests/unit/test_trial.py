@@ -23,7 +23,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(TrialState, TrialState)))
-def test_a_trial_moves_from_state_to_state_by_the_table_and_not_otherwise(before, after):
+def test_a_trial_moves_only_between_the_states_that_the_table_allows(before, after):
     trial = replace(TRIAL, state=before)
     if (before.value, after.value) in ALLOWED:
         assert trial.moved_to(after).state is after
@@ -43,12 +43,13 @@ def test_the_error_of_a_trial_is_that_of_its_last_rung():
 
 
 @pytest.mark.parametrize("epochs", [1, 0.5])
-def test_rungs_only_go_up(epochs):
+def test_a_rung_with_no_more_epochs_than_the_last_is_refused(epochs):
     with pytest.raises(InvalidValueError, match="comes after"):
         Evaluation().with_rung(rung(1, 0.5)).with_rung(rung(epochs, 0.25))
 
 
-def test_losses_are_values_with_maximised_ones_negated_and_none_where_one_is_missing():
+def test_losses_are_values_with_maximised_ones_negated():
+    """There are no losses if a value is missing."""
     objectives = (Objective(metric="error"), Objective(metric="rate", direction=Direction.MAXIMIZE))
     half = replace(TRIAL, evaluation=Evaluation().with_rung(rung(1, 0.5)))
     assert half.losses(objectives) is None
@@ -58,7 +59,7 @@ def test_losses_are_values_with_maximised_ones_negated_and_none_where_one_is_mis
     ) == (0.5, -30.0)
 
 
-def test_violation_is_the_share_of_the_limit_that_is_exceeded():
+def test_violation_is_the_share_by_which_limits_are_exceeded():
     objectives = (
         Objective(metric="latency", limit=4.0),
         Objective(metric="rate", direction=Direction.MAXIMIZE, limit=10.0),
@@ -72,12 +73,15 @@ def test_violation_is_the_share_of_the_limit_that_is_exceeded():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_measurement_is_finite(value):
+def test_a_measurement_that_is_not_finite_is_refused(value):
     with pytest.raises(InvalidValueError, match="finite"):
         Measurement(metric="latency", unit="s", value=value, method="given")
 
 
-def test_a_figure_without_value_needs_a_status_and_a_reason_and_one_with_value_a_usable_status():
+def test_status_and_reason_of_a_figure_must_fit_its_value():
+    """A figure without a value needs another status and a reason, one with a value a
+    usable status.
+    """
     for wrong in (
         {"value": None},
         {"value": 1.0, "status": Status.UNAVAILABLE, "reason": "why"},

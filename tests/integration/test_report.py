@@ -81,7 +81,7 @@ def test_a_click_on_a_point_shows_its_network_and_its_export_command(page, colou
         command = f"nas export pages --trial {number} -o pages-{number} --database "
         assert page.inner_text("#command").startswith(command)
     else:
-        assert "No weights of it are kept" in page.inner_text("#details")
+        assert "Its weights are not stored" in page.inner_text("#details")
     assert "stage 4" in page.inner_html("#drawing")
 
 

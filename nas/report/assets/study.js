@@ -1,5 +1,5 @@
-/* The page of one study. Reads the JSON that nas.report.contents wrote, and draws; asks nobody for anything, unless
-   the page is live (`data-live`): then it asks its own server whether trials have finished. */
+/* The page of one study. It draws the JSON that nas.report.contents wrote and loads nothing, unless the page is
+   live (`data-live`): then it requests the contents from its own server every five seconds. */
 "use strict";
 (() => {
   const $ = (id) => document.getElementById(id);
@@ -59,7 +59,7 @@
   }
   const STANDINGS = {
     front: ["on the front", "front", "circle", 10], possible: ["perhaps on the front", "possible", "circle-open", 9],
-    dominated: ["dominated", "other", "circle", 5], beyond: ["beyond a limit", "beyond", "x-thin", 6],
+    dominated: ["dominated", "other", "circle", 5], beyond: ["over a limit", "beyond", "x-thin", 6],
     stopped: ["stopped early", "other", "triangle-down-open", 6], failed: ["failed", "beyond", "square-open", 6],
   };
 
@@ -70,10 +70,10 @@
     "=": (a, b) => String(a) === String(b) || Number(a) === Number(b), "!=": (a, b) => String(a) !== String(b) };
   function number(text, unit) {
     const parts = /^([-+\d.eE]+)\s*(.*)$/.exec(text);
-    if (!parts || Number.isNaN(Number(parts[1]))) throw new Error(`“${text}” is no number`);
+    if (!parts || Number.isNaN(Number(parts[1]))) throw new Error(`“${text}” is not a number`);
     let suffix = parts[2];
     if (unit !== "1" && suffix.endsWith(unit)) suffix = suffix.slice(0, -unit.length);
-    if (!(suffix in UNITS)) throw new Error(`“${parts[2]}” is no unit of this`);
+    if (!(suffix in UNITS)) throw new Error(`“${parts[2]}” is not a unit of this quantity`);
     return Number(parts[1]) * UNITS[suffix];
   }
   function condition(text) {
@@ -106,7 +106,7 @@
       return false;
     }
   }
-  function narrow(name, low, high, text) {  // replaces the conditions on one name
+  function narrow(name, low, high, text) {  // replaces the filter's conditions on one name
     const others = $("filter").value.split(/\s+and\s+/i).filter((part) => part.trim() && !new RegExp(`^\\s*${name.replace(/\./g, "\\.")}\\s*[<>=!]`).test(part));
     $("filter").value = [...others.map((part) => part.trim()), ...(text ?? [`${name} >= ${low}`, `${name} <= ${high}`])].join(" and ");
     refilter();
@@ -187,14 +187,14 @@
           ...(name === x ? { x: at, yref: "paper", y: 1, textangle: -90, xanchor: "right", yanchor: "top" } : { y: at, xref: "paper", x: 1, xanchor: "right", yanchor: "bottom" }) });
       }
       const smallest = nets.reduce((a, b) => (a[name] < b[name] ? a : b));
-      says.push(`Lines are published VoVNets at their counted ${name.replaceAll("_", " ")}; they were not trained here, so they have no other coordinate.`);
+      says.push(`Lines are published VoVNets at their counted ${name.replaceAll("_", " ")}; they were not trained here and therefore have no other coordinate.`);
       if (!near.length) says.push(`None is in this view: the smallest, ${short(smallest)}, has ${quantity(smallest[name], metricOf[name])}.`);
     } else if (nets.length) {
       says.push("Published VoVNets were neither trained nor measured here: choose parameters, macs or memory access cost as an axis to see what they cost.");
     }
     return { says, shapes, annotations, traces };
   }
-  function ring() {  // around the chosen point, over the plot: moving it costs no redrawing of five thousand points
+  function ring() {  // marks the selected point above the plot, so that five thousand points need not be drawn again
     const plot = $("scatter"), mark = $("ring"), i = chosen.index, { xaxis, yaxis } = plot._fullLayout ?? {};
     const [x, y] = ["x", "y"].map((id) => i === null ? null : value(i, $(id).value));
     mark.hidden = !xaxis || x === null || y === null || !shown.includes(i);
@@ -219,8 +219,8 @@
   }
   function drawHistory() {
     const H = data.history, clock = $("clock").value, known = H.hypervolume.some((v) => v !== null);
-    fill("history-says", known ? "The volume between the front and the reference point, in the objectives' own units; more is better."
-      : "No hypervolume: give every objective a reference (or a limit) in the study file.");
+    fill("history-says", known ? "The volume between the front and the reference point, in the units of the objectives; larger is better."
+      : "There is no hypervolume: it needs a reference or a limit for every objective in the study file.");
     $("history").hidden = !known;
     if (!known) return;
     const last = { after: T.number.length, device_s: data.summary.device_s, searched_s: data.summary.searched_s }[clock];
@@ -231,7 +231,7 @@
       yaxis: { title: { text: "hypervolume" }, tickformat: "~g", exponentformat: "power", gridcolor: colour("edge"), zeroline: false, rangemode: "tozero", automargin: true }, uirevision: clock }), SETTINGS);
   }
 
-  // Parallel coordinates, on a canvas: five thousand lines in some milliseconds, without a graphics card
+  // Parallel coordinates on a canvas: five thousand lines take milliseconds without a graphics card
 
   const CIVIDIS = [[0, 34, 78], [50, 64, 107], [86, 92, 108], [117, 118, 118], [150, 143, 118], [185, 170, 108], [221, 199, 87], [254, 232, 56]];
   function cividis(share) {
@@ -273,7 +273,7 @@
     };
     const rest = shown.filter((i) => !T.front[i] && value(i, tint.name) !== null), best = shown.filter((i) => T.front[i] && value(i, tint.name) !== null);
     draw.globalAlpha = Math.max(Math.min(60 / Math.max(rest.length, 1), 0.5), 0.06); draw.lineWidth = 1;
-    const dark = document.documentElement.dataset.theme === "dark";  // neither end of the scale is seen on its own ground
+    const dark = document.documentElement.dataset.theme === "dark";  // each end of the scale is invisible on one of the two backgrounds
     const shade = (i) => cividis((dark ? 0.25 : 0) + 0.75 * (high === low ? 0.5 : (value(i, tint.name) - low) / (high - low)));
     rest.forEach((i) => { draw.strokeStyle = shade(i); line(i); });
     draw.globalAlpha = 0.95; draw.lineWidth = 1.8;
@@ -305,10 +305,10 @@
       from = null;
       if (b - a < 0.02) return;
       if (one.metric) { narrow(one.name, Number((one.low + a * (one.high - one.low)).toPrecision(4)), Number((one.low + b * (one.high - one.low)).toPrecision(4))); return; }
-      const kept = one.choice.values.filter((_, j) => { const s = one.choice.values.length === 1 ? 0.5 : j / (one.choice.values.length - 1); return s >= a - 0.04 && s <= b + 0.04; });
-      if (!kept.length) return;
-      if (one.choice.ordered) narrow(one.name, kept[0], kept.at(-1));
-      else narrow(one.name, null, null, one.choice.values.filter((v) => !kept.includes(v)).map((v) => `${one.name} != ${v}`));
+      const inside = one.choice.values.filter((_, j) => { const s = one.choice.values.length === 1 ? 0.5 : j / (one.choice.values.length - 1); return s >= a - 0.04 && s <= b + 0.04; });
+      if (!inside.length) return;
+      if (one.choice.ordered) narrow(one.name, inside[0], inside.at(-1));
+      else narrow(one.name, null, null, one.choice.values.filter((v) => !inside.includes(v)).map((v) => `${one.name} != ${v}`));
     });
   }
 
@@ -335,10 +335,10 @@
     const s = data.summary, states = Object.entries(s.states).filter(([, n]) => n).map(([state, n]) => `${n} ${state}`).join(", ");
     const tile = (big, small) => make("div", { className: "tile" }, make("b", {}, big), make("span", {}, small));
     const tried = Object.values(s.states).reduce((a, b) => a + b, 0) - s.skipped;
-    const skipped = s.skipped ? `; ${s.skipped} of them not trained and not counted` : "";
-    fill("tiles", tile(`${tried} of ${s.budget}`, `architectures: ${states || "none yet"}${skipped}`), tile(String(s.front), s.feasible ? "on the front" : "least violating; nothing is feasible yet"),
-      tile(s.hypervolume === null ? "–" : s.hypervolume.toPrecision(4), s.unbiased ? "hypervolume as it was searched" : "hypervolume"),
-      ...(s.unbiased?.fresh ? [tile(s.unbiased.fresh.toPrecision(4), `by fresh seeds, of ${s.unbiased.replicated} of ${s.unbiased.members} members (${s.unbiased.searched.toPrecision(4)} as searched)`)] : []),
+    const skipped = s.skipped ? `; ${s.skipped} of them skipped before training and not counted` : "";
+    fill("tiles", tile(`${tried} of ${s.budget}`, `architectures: ${states || "none yet"}${skipped}`), tile(String(s.front), s.feasible ? "on the front" : "closest to the limits; nothing is feasible yet"),
+      tile(s.hypervolume === null ? "–" : s.hypervolume.toPrecision(4), s.unbiased ? "hypervolume as searched" : "hypervolume"),
+      ...(s.unbiased?.fresh ? [tile(s.unbiased.fresh.toPrecision(4), `by new seeds, for ${s.unbiased.replicated} of ${s.unbiased.members} members (${s.unbiased.searched.toPrecision(4)} as searched)`)] : []),
       ...data.objectives.map(({ metric, direction }) => {
         const of = T.number.map((_, i) => i).filter((i) => T.front[i] && value(i, metric) !== null), sign = direction === "maximize" ? -1 : 1;
         const best = of.length ? of.reduce((a, b) => sign * value(a, metric) <= sign * value(b, metric) ? a : b) : null;
@@ -350,16 +350,16 @@
     $("at-work").hidden = !now || !(now.busy || source.dataset.live);
     if (!now) return;
     fill("at-work-body", make("p", {}, now.heading),
-      now.works.length ? make("table", {}, make("thead", {}, make("tr", {}, ...["worker", "trial", "what it does", "for"].map((h) => make("th", { scope: "col" }, h)))),
+      now.works.length ? make("table", {}, make("thead", {}, make("tr", {}, ...["worker", "trial", "step", "for"].map((h) => make("th", { scope: "col" }, h)))),
         make("tbody", {}, ...now.works.map((one) => make("tr", {}, ...[one.worker, String(one.trial), one.doing, one.lasted].map((text) => make("td", {}, text)))))) : null,
       ...now.device.map((line) => make("p", { className: "note" }, line)));
   }
   function drawImportance() {
     const able = data.importance.filter((one) => Object.keys(one.shares).length);
-    if (!able.length) { fill("importance-body", make("p", { className: "note" }, `Needs at least ${data.importance_needs} trials with different values.`)); return; }
+    if (!able.length) { fill("importance-body", make("p", { className: "note" }, `This needs at least ${data.importance_needs} trials with different values.`)); return; }
     const total = (name) => able.reduce((sum, one) => sum + (one.shares[name] ?? 0), 0);
     const names = data.choices.map((c) => c.name).filter((n) => total(n) > 0).sort((a, b) => total(b) - total(a));
-    fill("importance-body", make("p", { className: "note" }, "PED-ANOVA: how far the best tenth of the trials differ from all of them in one choice; shares of 1 for each objective. It says what the best networks have in common, not how much a choice changes the average one."),
+    fill("importance-body", make("p", { className: "note" }, "PED-ANOVA: how much the best tenth of the trials differ from all trials in one choice, as shares of 1 for each objective. It shows what the best networks have in common, not how much a choice changes an average network."),
       make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "choice"), ...able.map((one) => make("th", { scope: "col" }, `${one.metric.replaceAll("_", " ")} (${one.trials} trials)`)))),
         make("tbody", {}, ...names.map((name) => make("tr", {}, make("td", {}, name), ...able.map((one) => {
           const share = one.shares[name] ?? 0, bar = make("span", { className: "bar" });
@@ -368,8 +368,8 @@
         }))))));
   }
   function drawRungs() {
-    if (!data.agreement.length) { fill("rungs-body", make("p", { className: "note" }, "Needs several rungs, and at least three trials that reached two of them.")); return; }
-    fill("rungs-body", make("p", { className: "note" }, "Kendall's tau between the errors at two rungs: 1 is the same order, 0 none. Where rungs stop trials, the survivors are compared with the one in ten that runs through, which lowers it."),
+    if (!data.agreement.length) { fill("rungs-body", make("p", { className: "note" }, "This needs several rungs, and at least three trials that reached two of them.")); return; }
+    fill("rungs-body", make("p", { className: "note" }, "Kendall's tau between the errors at two rungs: 1 is the same order, 0 no relation. If trials are stopped, only the survivors and the one trial in ten that is exempt are compared, which lowers tau."),
       make("table", {}, make("thead", {}, make("tr", {}, ...["epochs", "and", "tau", "trials", "tau of the best quarter", "trials"].map((h) => make("th", { scope: "col" }, h)))),
         make("tbody", {}, ...data.agreement.map((a) => {
           const bar = make("span", { className: "bar" });
@@ -388,12 +388,12 @@
       return make("tr", {}, make("td", {}, `${row.trials} ${row.state}`), ...kinds.map(([kind]) => make("td", { className: "number" }, duration(row[kind]))), make("td", { style: "width:40%" }, stack));
     });
     fill("cost-body", key, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "trials"), ...kinds.map(([kind]) => make("th", { className: "number", scope: "col" }, kind)), make("th", {}, ""))), make("tbody", {}, ...rows)),
-      make("p", { className: "note" }, "Waiting is for the device. Other is what is left between a trial's start and end: building and saving networks, the engine."));
+      make("p", { className: "note" }, "Waiting is for the device. Other is the rest of the time from a trial's start to its end: building and saving networks, and the search itself."));
   }
   function drawQuality() {
     const percent = (share) => share === null ? "–" : `${(100 * share).toFixed(2)} %`;
     const heads = ["metric", "figures by status", "median half width", "largest", "readings", "method", "device class", "plan"];
-    if (!data.quality.length) { fill("quality-body", make("p", { className: "note" }, "Nothing was measured; every figure was counted.")); return; }
+    if (!data.quality.length) { fill("quality-body", make("p", { className: "note" }, "Nothing was measured: all figures are counted.")); return; }
     fill("quality-body", make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((h) => make("th", { scope: "col" }, h)))), make("tbody", {}, ...data.quality.map((q) => make("tr", {},
       make("td", {}, `${q.metric.replaceAll("_", " ")} (${q.kinds})`), make("td", {}, Object.entries(q.statuses).filter(([, n]) => n).map(([s, n]) => `${n} ${s}`).join(", "),
         q.rejected ? make("div", { className: "dim" }, `${q.rejected} cycles were rejected and measured again`) : "", ...Object.entries(q.reasons).map(([reason, n]) => make("div", { className: "dim" }, `${n} × ${reason}`))),
@@ -403,7 +403,7 @@
   }
   const drawProvenance = () => fill("provenance-body", make("tbody", {}, ...data.provenance.map(([name, text]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, text)))));
 
-  // The chosen trial
+  // The selected trial
 
   const unpacked = new Map();
   async function drawing(index) {
@@ -424,13 +424,13 @@
   }
   async function drawDetails() {
     const i = chosen.index;
-    if (i === null) { fill("details", make("h2", {}, "The chosen trial"), make("p", { className: "note" }, "Choose a point or a row to see its network, figures and export command.")); return; }
+    if (i === null) { fill("details", make("h2", {}, "The selected trial"), make("p", { className: "note" }, "Select a point or a row to see its network, figures and export command.")); return; }
     const command = data.command.replaceAll("NUMBER", T.number[i]), kind = standing(i);
     const copy = make("button", { type: "button", onclick: async () => {
       try { await navigator.clipboard.writeText(command); copy.textContent = "copied"; } catch { getSelection().selectAllChildren(copy.previousSibling); copy.textContent = "selected"; }
     } }, "copy");
     const picture = make("div", { id: "drawing", "data-trial": T.number[i] });
-    const facts = [[`${STANDINGS[kind][0]}${T.certainty[i] === "certain" ? ", whatever the true values within the measured intervals are (how training spreads is not in them)" : T.certainty[i] === "probable" ? ", but within the measured intervals others may be better" : ""}`],
+    const facts = [[`${STANDINGS[kind][0]}${T.certainty[i] === "certain" ? ", for any true values within the measured intervals (which do not include the spread of trainings)" : T.certainty[i] === "probable" ? ", but others may be better within the measured intervals" : ""}`],
       T.rank[i] === null ? [] : [`rank ${T.rank[i]}, dominated by ${T.dominated_by[i]}, dominates ${T.dominates[i]}`], T.reason[T.number[i]] ? [T.reason[T.number[i]]] : []].flat();
     fill("details", make("div", { className: "heading" }, make("h2", {}, `Trial ${T.number[i]} `, make("span", { className: `badge ${kind}` }, T.state[i])),
       make("button", { type: "button", onclick: () => walk(-1), "aria-label": "Previous on the front" }, "←"), make("button", { type: "button", onclick: () => walk(1), "aria-label": "Next on the front" }, "→")),
@@ -438,9 +438,9 @@
     make("table", { id: "figures" }, make("tbody", {}, ...metrics.map((m) => make("tr", {}, make("th", { scope: "row" }, m.name.replaceAll("_", " ")), make("td", { className: "number" }, withInterval(i, m.name)),
       make("td", { className: "dim" }, [m.share && T.seeds[i] > 1 ? `mean of ${T.seeds[i]} seeds` : m.share ? "trained" : m.kind, T.status[m.name]?.[i]].filter((s) => s && s !== "ok").join(", ")))),
     ...T.rungs[i].map(([epochs, error, seconds]) => make("tr", {}, make("th", { scope: "row" }, `error after ${epochs} epochs`), make("td", { className: "number" }, `${(100 * error).toFixed(2)} %`), make("td", { className: "dim" }, `${duration(seconds)} of training`))))),
-    make("h3", {}, "Take it away"), T.kept[i] ? make("div", { className: "command" }, make("code", { id: "command" }, command), copy)
-      : make("p", { className: "note" }, "No weights of it are kept: they are kept of networks that are on the front when they end. nas train makes new ones."),
-    make("h3", {}, "Most alike"), make("table", {}, make("tbody", {}, ...T.nearest[i].map((n) => make("tr", {}, make("td", {}, trialLink(n)),
+    make("h3", {}, "Export"), T.kept[i] ? make("div", { className: "command" }, make("code", { id: "command" }, command), copy)
+      : make("p", { className: "note" }, "Its weights are not stored: only a network that is on the front when its training ends keeps them. Train it again with nas train."),
+    make("h3", {}, "Most similar trials"), make("table", {}, make("tbody", {}, ...T.nearest[i].map((n) => make("tr", {}, make("td", {}, trialLink(n)),
       make("td", {}, data.objectives.map(({ metric }) => quantity(value(n, metric), metricOf[metric])).join(", ")), make("td", { className: "dim" }, differences(i, n)))))),
     make("h3", {}, "Choices"), make("p", { className: "note" }, data.choices.map((c) => `${c.name} ${valueOfChoice(i, choiceOf[c.name])}`).join(", ")),
     make("p", { className: "dim" }, `digest ${T.digest[i]}`));
@@ -461,7 +461,7 @@
     if (front.length) choose(front[at < 0 ? 0 : (at + step + front.length) % front.length]);
   }
 
-  // Joining it all
+  // Everything together
 
   function options(id, entries, selected) {
     const before = $(id).value;

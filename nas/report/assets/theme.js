@@ -1,10 +1,10 @@
-/* Light or dark: as the system asks, or as the reader last chose on this page. */
+/* Light or dark: the setting of the system, or the reader's last choice on this page. */
 "use strict";
 (() => {
   const root = document.documentElement, button = document.getElementById("theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
   let chosen = null;
-  try { chosen = localStorage.getItem("nas-theme"); } catch { /* a file may have no storage */ }
+  try { chosen = localStorage.getItem("nas-theme"); } catch { /* a page opened from a file may have no storage */ }
   const apply = () => {
     const dark = chosen ? chosen === "dark" : system.matches;
     root.dataset.theme = dark ? "dark" : "light";
@@ -13,7 +13,7 @@
   };
   button.addEventListener("click", () => {
     chosen = root.dataset.theme === "dark" ? "light" : "dark";
-    try { localStorage.setItem("nas-theme", chosen); } catch { /* then it holds for this visit */ }
+    try { localStorage.setItem("nas-theme", chosen); } catch { /* the choice then holds until the page is closed */ }
     apply();
   });
   system.addEventListener("change", apply);

@@ -1,5 +1,6 @@
-"""The live page: the report's parts served from a record that is only read. The only home of
-FastAPI.
+"""The live page: the parts of the report, served from a record that is opened for reading only.
+
+FastAPI is imported here only.
 """
 
 from nas.report.dashboard.app import create_app

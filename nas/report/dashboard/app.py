@@ -1,10 +1,9 @@
-"""The web application over one record: pages for people, JSON for programs, nothing that changes
-anything.
+"""The web application for one record: pages for people and JSON for programs, all read-only.
 
-Names of studies stand in queries and never in paths, so that a study named `..` or `a%2Fb` is like
-any other. Pages have no script of their own text, and their policy allows none: what the record
-holds cannot run. The host is checked, so that a page from elsewhere cannot reach a server on this
-machine by a name of its own.
+Names of studies are query values and never parts of a path, therefore a study may be called `..` or
+`a%2Fb`. Pages contain no inline scripts, and their security policy allows none, therefore no value
+of the record can run. The host name is checked, so that a page from another site cannot reach this
+server under its own name (DNS rebinding).
 """
 
 import json
@@ -33,13 +32,23 @@ from nas.report.page import asset, plotly
 from nas.report.svg import STYLE, draw_svg
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+        "img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+"""Headers of every response."""
+STATIC_FILES = {
+    "page.css": "text/css",
+    "theme.js": "text/javascript",
+    "study.js": "text/javascript",
+    "plotly.js": "text/javascript",
+}
+"""Files of the pages and their types."""
 StudyName = Annotated[str, Query(description="The study's name")]
 TrialNumber = Annotated[int, Query(ge=0, description="The trial's number")]
 
@@ -47,49 +56,51 @@ TrialNumber = Annotated[int, Query(ge=0, description="The trial's number")]
 def create_app(
     store: Store, *, database: str, hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]")
 ) -> FastAPI:
-    """The application over an open record; `database` is how commands on its pages name it.
+    """Return the application for an open record.
 
-    `hosts` are the names under which it may be asked for, `*` for all.
+    `database` is the record's address in the commands on the pages. `hosts` are the host names that
+    requests may use, `*` for all.
     """
     app = FastAPI(
         title="osa-nas",
-        description="What a record of architecture searches holds; read-only.",
+        description="A record of architecture searches, read-only.",
         docs_url=None,
         redoc_url=None,
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
-    app.add_exception_handler(NasError, _refuse)
+    app.add_exception_handler(NasError, _error_response)
     app.middleware("http")(_with_headers)
     _add_pages(app, store, database)
     _add_api(app, store, database)
     return app
 
 
-class _Latest:
-    """Contents of the studies that were asked for, made anew only when a trial has begun or ended
-    since, but for what is being done now.
+class _Contents:
+    """Cached contents of the requested studies.
+
+    They are computed again after a trial has begun or ended. The current work is read each time.
     """
 
     def __init__(self, store: Store, database: str) -> None:
         self._store, self._database = store, database
-        self._known: dict[str, tuple[Any, dict[str, Any]]] = {}
+        self._cache: dict[str, tuple[Any, dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
     def __call__(self, name: str) -> dict[str, Any]:
-        """As `nas.report.contents.contents`."""
+        """Return `nas.report.contents.contents` of a study."""
         record = self._store.study(name)
         state = (record.counts, len(self._store.fronts(name)))
         with self._lock:
-            if name not in self._known or self._known[name][0] != state:
-                self._known[name] = (state, contents(read(self._store, name, self._database)))
-            known = self._known[name][1]
-        working = at_work(self._store, record, self._store.summary(name).running)
-        return {**known, "at_work": working.to_dict()}
+            if name not in self._cache or self._cache[name][0] != state:
+                self._cache[name] = (state, contents(read(self._store, name, self._database)))
+            values = self._cache[name][1]
+        work = at_work(self._store, record, self._store.summary(name).running)
+        return {**values, "at_work": work.to_dict()}
 
 
 def _add_pages(app: FastAPI, store: Store, database: str) -> None:
-    """What a browser shows."""
-    latest = _Latest(store, database)
+    """Add the pages and their files."""
+    contents_of = _Contents(store, database)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def studies() -> str:
@@ -97,7 +108,7 @@ def _add_pages(app: FastAPI, store: Store, database: str) -> None:
 
     @app.get("/study", response_class=HTMLResponse, include_in_schema=False)
     def study(study: StudyName) -> str:
-        return study_page(study, latest(study))
+        return study_page(study, contents_of(study))
 
     @app.get("/trial", response_class=HTMLResponse, include_in_schema=False)
     def trial(study: StudyName, trial: TrialNumber) -> str:
@@ -109,31 +120,25 @@ def _add_pages(app: FastAPI, store: Store, database: str) -> None:
 
     @app.get("/static/{name}", include_in_schema=False)
     def static(name: str) -> Response:
-        kinds = {
-            "page.css": "text/css",
-            "theme.js": "text/javascript",
-            "study.js": "text/javascript",
-            "plotly.js": "text/javascript",
-        }
-        if name not in kinds:
-            raise UnknownNameError("the files of the page", name, list(kinds))
-        text = (
-            plotly() if name == "plotly.js" else asset(name) + (STYLE if name == "page.css" else "")
-        )
-        return Response(text, media_type=kinds[name])
+        if name not in STATIC_FILES:
+            raise UnknownNameError("the files of the page", name, list(STATIC_FILES))
+        text = plotly() if name == "plotly.js" else asset(name)
+        if name == "page.css":
+            text += STYLE
+        return Response(text, media_type=STATIC_FILES[name])
 
     @app.get("/api/contents", tags=["pages"])
     def page_contents(study: StudyName) -> dict[str, Any]:
-        """All that the study's page shows, as columns."""
-        return latest(study)
+        """Everything on the study's page, as columns."""
+        return contents_of(study)
 
 
 def _add_api(app: FastAPI, store: Store, database: str) -> None:
-    """What a program asks for. Numbers are SI."""
+    """Add the JSON interface. Numbers are in SI units."""
 
     @app.get("/api/studies")
     def studies() -> list[dict[str, Any]]:
-        """Every study with its trials by state."""
+        """Every study with the number of its trials by state."""
         return [
             {
                 "name": r.name,
@@ -148,24 +153,22 @@ def _add_api(app: FastAPI, store: Store, database: str) -> None:
     @app.get("/api/front")
     def front(study: StudyName, at: Annotated[int | None, Query(ge=1)] = None) -> Any:
         """The front now, or as it was after `at` finished trials."""
-        known: Study = read(store, study, database)
-        trials = {t.number: t for t in known.trials}
-        found = (
-            front_of(known.trials, known.objectives)
-            if at is None
-            else front_at(known.fronts, at, len(finished(known.trials)))
-        )
-        return json.loads(fronts.as_json(known.record.spec, trials, found))
+        state: Study = read(store, study, database)
+        if at is None:
+            members = front_of(state.trials, state.objectives)
+        else:
+            members = front_at(state.fronts, at, len(finished(state.trials)))
+        trials = {t.number: t for t in state.trials}
+        return json.loads(fronts.as_json(state.record.spec, trials, members))
 
     @app.get("/api/trial")
     def trial(study: StudyName, trial: TrialNumber) -> dict[str, Any]:
         """One trial with all its figures and samples."""
-        found = store.trial(study, trial)
-        values: dict[str, Any] = asdict(found)
-        values["evaluation"]["rungs"] = [
-            {**asdict(rung), "train_loss": str(rung.train_loss)} for rung in found.evaluation.rungs
-        ]  # it may be no number
-        return values | {"digest": found.architecture.digest}
+        recorded = store.trial(study, trial)
+        values: dict[str, Any] = asdict(recorded)
+        for rung in values["evaluation"]["rungs"]:
+            rung["train_loss"] = str(rung["train_loss"])  # it may be NaN, which JSON lacks
+        return values | {"digest": recorded.architecture.digest}
 
     @app.get(
         "/api/drawing", response_class=Response, responses={200: {"content": {"image/svg+xml": {}}}}
@@ -189,8 +192,8 @@ async def _with_headers(
     return response
 
 
-def _refuse(request: Request, error: Exception) -> Response:
-    """Our errors as one line: 404 for what is not there, 503 for a record that cannot be read."""
+def _error_response(request: Request, error: Exception) -> Response:
+    """Answer an error as text or JSON: 404 for an unknown name, 503 for any other error."""
     status = 404 if isinstance(error, UnknownNameError) else 503
     if request.url.path.startswith("/api/"):
         return JSONResponse({"error": str(error)}, status_code=status)

@@ -1,8 +1,9 @@
-"""The pages of the live view, as HTML text. Everything from the record goes through the templates,
-which escape it.
+"""The pages of the live view as HTML text.
+
+All values from the record pass through the templates, which escape them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -16,12 +17,12 @@ from nas.report.svg import draw_svg
 
 
 def list_page(records: Sequence[StudyRecord]) -> str:
-    """All studies."""
+    """Return the page that lists all studies."""
     return page("list.html", title="Studies", records=records, quote=quote)
 
 
 def study_page(name: str, values: dict[str, Any]) -> str:
-    """One study; the page asks for its contents again and again."""
+    """Return the page of one study, which requests its contents every few seconds."""
     return page(
         "study.html",
         title=f"Study {name}",
@@ -32,7 +33,7 @@ def study_page(name: str, values: dict[str, Any]) -> str:
 
 
 def trial_page(study: Study, trial: Trial) -> str:
-    """One trial: its network, figures, rungs, params and how to export it."""
+    """Return the page of one trial: network, figures, rungs, params and the export command."""
     original = trial.number if trial.duplicate_of is None else trial.duplicate_of
     return page(
         "trial.html",
@@ -48,24 +49,26 @@ def trial_page(study: Study, trial: Trial) -> str:
 
 
 def compare_page(record: StudyRecord, first: Trial, second: Trial) -> str:
-    """Two trials side by side; rows that differ are marked."""
+    """Return the page with two trials side by side. Rows that differ are marked."""
     left, right = dict(_figures(first)), dict(_figures(second))
-    rows = [
-        (name, left.get(name, "-"), right.get(name, "-")) for name in dict.fromkeys([*left, *right])
-    ]
-    params = [
-        (name, str(first.params.get(name, "-")), str(second.params.get(name, "-")))
-        for name in dict.fromkeys([*first.params, *second.params])
-    ]
+    rows = [*_pairs(left, right), *_pairs(first.params, second.params)]
     return page(
         "compare.html",
         title=f"Trials {first.number} and {second.number} of {record.name}",
         record=record,
         trials=(first, second),
         drawings=(_drawing(record, first), _drawing(record, second)),
-        rows=[*rows, *params],
+        rows=rows,
         quote=quote,
     )
+
+
+def _pairs(
+    left: Mapping[str, object], right: Mapping[str, object]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield each name with both values as text, "-" for a missing one."""
+    for name in dict.fromkeys([*left, *right]):
+        yield name, str(left.get(name, "-")), str(right.get(name, "-"))
 
 
 def _drawing(record: StudyRecord, trial: Trial) -> Any:
@@ -73,15 +76,12 @@ def _drawing(record: StudyRecord, trial: Trial) -> Any:
 
 
 def _figures(trial: Trial) -> list[tuple[str, str]]:
-    """Names and texts of all that is known of a trial's network."""
+    """Return names and texts of all figures and rungs of a trial's network."""
     figures = [
         (name, with_interval(figure)) for name, figure in trial.evaluation.measurements.items()
     ]
-    rungs = [
-        (
-            f"error after {rung.epochs:g} epochs",
-            f"{format_quantity(rung.error, '1', metric='error')} ({format_duration(rung.train_s)} of training)",
-        )
-        for rung in trial.evaluation.rungs
-    ]
-    return [*figures, *rungs]
+    for rung in trial.evaluation.rungs:
+        error = format_quantity(rung.error, "1", metric="error")
+        text = f"{error} ({format_duration(rung.train_s)} of training)"
+        figures.append((f"error after {rung.epochs:g} epochs", text))
+    return figures

@@ -1,4 +1,4 @@
-"""uvicorn, told to be quiet."""
+"""The web server uvicorn, without its log of requests."""
 
 from fastapi import FastAPI
 
@@ -6,7 +6,7 @@ from nas.core.errors import MissingDependencyError
 
 
 def run(app: FastAPI, *, host: str, port: int) -> None:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C. Raises `MissingDependencyError` without uvicorn."""
     try:
         import uvicorn
     except ImportError as error:

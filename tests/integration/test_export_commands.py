@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -19,13 +20,16 @@ from nas.training import read_checkpoint
 onnx = pytest.importorskip("onnx")
 pytestmark = pytest.mark.slow
 
+BUNDLES = Path(__file__).parent / "bundles"
 SPACE = """
 from nas.core.architecture import Attention, Stem
 from nas.core.search_space import OsaSpace
 
-SPACE = OsaSpace(stem=(Stem.CIFAR,), stem_mid=(4,), stem_out=(8,), mid_channels=((4, 8), (8,), (8,)),
-                 out_channels=((16,), (16,), (16,)), num_layers=(1,), num_blocks=(1,), kernel_size=(3,),
-                 residual=(False,), depthwise=(False,), attention=(Attention.LAST,))
+SPACE = OsaSpace(
+    stem=(Stem.CIFAR,), stem_mid=(4,), stem_out=(8,), mid_channels=((4, 8), (8,), (8,)),
+    out_channels=((16,), (16,), (16,)), num_layers=(1,), num_blocks=(1,), kernel_size=(3,),
+    residual=(False,), depthwise=(False,), attention=(Attention.LAST,),
+)
 """
 STUDY = """
 name: two
@@ -157,6 +161,14 @@ class TestVerify:
             "backbone_fp16.onnx",
             "classifier.onnx",
         }
+
+    @pytest.mark.parametrize("name", [path.name for path in BUNDLES.iterdir() if path.is_dir()])
+    def test_a_bundle_of_an_earlier_version(self, name, tmp_path):
+        """Every check passes, in a folder where the files may be written."""
+        folder = shutil.copytree(BUNDLES / name, tmp_path / name)
+        outcome = nas("verify", folder, "--no-latency")
+        assert outcome.exit_code == 0, outcome.output
+        assert lines(outcome, "36 checks, ") == ["0 failed"]
 
     def test_latency_of_another_device(self, bundle_of):
         """It is measured in both runtimes; that the search's was another device, or that this one

@@ -26,6 +26,7 @@ from nas.cli import main
 from nas.cli.options import database_option, pick_study
 from nas.core import plugins
 from nas.core.errors import InvalidValueError, NasError
+from nas.core.moved import equivalent_names
 from nas.core.pareto import knee as knee_of
 from nas.core.published import PUBLISHED, published
 from nas.core.recipe import FinalTraining, Recipe
@@ -110,7 +111,7 @@ def train(
         trials, finals = store.trials(record.name), store.finals(record.name)
         candidates = [
             *_of_trials(record, trials, numbers, front=front, knee=knee),
-            *map(_named, networks),
+            *(_named(name, finals) for name in networks),
         ]
         if not candidates:
             raise InvalidValueError(
@@ -167,10 +168,14 @@ def _of_trials(
     ]
 
 
-def _named(name: str) -> Candidate:
-    """A published network, or whatever a callable makes."""
+def _named(name: str, finals: Sequence[FinalTraining]) -> Candidate:
+    """Return a published network, or whatever a callable makes.
+
+    A network keeps the name under which it was trained before its module moved, and so its seeds.
+    """
     if name not in PUBLISHED and ":" in name:
-        return Candidate(name=name, architecture=None)
+        recorded = {final.network for final in finals}.intersection(equivalent_names(name))
+        return Candidate(name=min(recorded, default=name), architecture=None)
     return Candidate(name=name, architecture=published(name))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.core.errors import InvalidValueError, UnknownNameError
+from nas.core.moved import current_name, import_attribute
 
 REQUIRED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "nas.spaces": ("choices", "decode", "encode"),
@@ -51,9 +52,8 @@ def load(group: str, name: str) -> Any:
     object that does not fit the group.
     """
     if ":" in name:
-        module, _, attribute = name.partition(":")
         try:
-            plugin = getattr(importlib.import_module(module), attribute)
+            plugin = import_attribute(name)
         except Exception as error:  # a foreign module may raise anything while it is imported
             raise UnknownNameError(
                 f"{group} ({type(error).__name__}: {error})", name, names(group)
@@ -93,6 +93,10 @@ def _require(group: str, name: str, plugin: object) -> None:
 
 def code_outside(names: Iterable[str], folder: Path) -> list[Path]:
     """Return the files of the modules in `module:attribute` names that lie outside the folder."""
-    modules = [importlib.import_module(name.partition(":")[0]) for name in names if ":" in name]
+    modules = [
+        importlib.import_module(current_name(name).partition(":")[0])
+        for name in names
+        if ":" in name
+    ]
     files = dict.fromkeys(Path(module.__file__).resolve() for module in modules if module.__file__)
     return [file for file in files if not file.is_relative_to(folder.resolve())]

@@ -22,6 +22,7 @@ from nas.core.errors import (
     UnknownNameError,
 )
 from nas.core.measurement import MeasurementPlan
+from nas.core.moved import import_attribute
 from nas.core.published import PUBLISHED
 from nas.measuring.methods import Network, OnnxFile
 from nas.measuring.metrics import seeded_network
@@ -97,7 +98,7 @@ def load_target(  # noqa: PLR0911 - one return for each kind
     if head in {"timm", "torchvision"} and tail:
         return Target(name=text, network=_from_package(head, tail))
     if colon:
-        return Target(name=text, network=_from_callable(head, tail, text))
+        return Target(name=text, network=_from_callable(text))
     raise UnknownNameError("targets", text, KINDS)
 
 
@@ -164,9 +165,9 @@ def _from_package(package: str, name: str) -> nn.Module:
     return model
 
 
-def _from_callable(module: str, attribute: str, text: str) -> nn.Module:
+def _from_callable(text: str) -> nn.Module:
     try:
-        made = getattr(importlib.import_module(module), attribute)
+        made = import_attribute(text)
     except (ImportError, AttributeError) as error:
         raise UnknownNameError(f"targets ({error})", text, KINDS) from error
     model = made if isinstance(made, nn.Module) else made()

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, select
 
 from nas.core.architecture import Architecture
 from nas.core.measurement import Device, Measurement, MeasurementPlan
+from nas.core.moved import equivalent_names
 from nas.core.trial import Evaluation, Replicate, Trial, TrialState, sum_measured
 from nas.record.rows import to_device, to_measurement, to_rung
 from nas.record.schema.tables import (
@@ -135,7 +136,7 @@ def load_single(connection: Connection, target: str | None) -> list[tuple[str, M
     devices, plans = _contexts(connection)
     wanted = select(SINGLE_MEASUREMENT).order_by(SINGLE_MEASUREMENT.c.id)
     if target is not None:
-        wanted = wanted.where(SINGLE_MEASUREMENT.c.target == target)
+        wanted = wanted.where(SINGLE_MEASUREMENT.c.target.in_(equivalent_names(target)))
     return [(row.target, to_measurement(row, devices, plans)) for row in connection.execute(wanted)]
 
 

@@ -5,7 +5,6 @@ At the end of every epoch the training can go on from its checkpoint, whatever s
 """
 
 import hashlib
-import importlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from nas.core.errors import NasError
+from nas.core.moved import import_attribute
 from nas.core.tasks import EpochDone, Event, FinalTask, Tested, Weights
 from nas.core.trial import Rung
 from nas.data import Dataset, Images, load
@@ -131,9 +131,8 @@ def network_of(task: FinalTask, classes: int) -> nn.Module:
     """
     if task.architecture is not None:
         return build(task.architecture, classes)
-    module, _, attribute = task.network.partition(":")
     try:
-        made = getattr(importlib.import_module(module), attribute)(num_classes=classes)
+        made = import_attribute(task.network)(num_classes=classes)
     except (ImportError, AttributeError, TypeError) as error:
         raise NasError(f"{task.network} makes no network of {classes} classes: {error}") from error
     if not isinstance(made, nn.Module):

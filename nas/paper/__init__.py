@@ -1,3 +1,3 @@
-"""The VoVNet paper retold on this device: its peers, its networks for CIFAR, its analysis of
+"""The VoVNet paper's comparisons on this device: its peers, its networks for CIFAR, its analysis of
 connections.
 """

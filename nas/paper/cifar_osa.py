@@ -1,11 +1,11 @@
-"""OSA in DenseNet-40's place, for images of 32x32 pixels, and VoVNet with a bottleneck: the paper's
-two ablations.
+"""The networks of the paper's two ablations: DenseNet-40 with OSA blocks, and VoVNet with a
+bottleneck.
 
-Lee et al. 2019 put a one-shot aggregation where each of DenseNet-40's blocks is (12 layers of 20
-channels, or 5 of 43, with about the same MACs). The text does not fix the stem and the transitions:
-here a 3x3 convolution to 16 channels, as in DenseNet-40, and aggregations that keep all their
-channels, also after the last block. At 32 pixels the two have 1,122,538 and 1,168,131 parameters,
-238.9 and 263.7 MMACs.
+Lee et al. 2019 replace each block of DenseNet-40 by a one-shot aggregation: 12 layers of 20
+channels, or 5 layers of 43 channels with about the same MACs. Their text does not define the stem
+and the transitions. Here the stem is a 3x3 convolution to 16 channels, as in DenseNet-40, and
+every aggregation keeps all its channels, also after the last block. At 32x32 pixels the two
+networks have 1,122,538 and 1,168,131 parameters, and 238.9 and 263.7 MMACs.
 """
 
 from torch import Tensor, nn
@@ -15,12 +15,14 @@ from nas.model import build
 from nas.model.vovnet import ConvNormAct, OsaBlock, VoVNet
 
 STEM_CHANNELS = 16
-BLOCKS = 3
+"""Output channels of the first convolution."""
+NUM_BLOCKS = 3
+"""OSA blocks, one for each resolution."""
 
 
 class CifarOsa(nn.Module):
-    """Three OSA blocks of `layers` convolutions of `width` channels at 32, 16 and 8 pixels; (N, 3,
-    H, W) to logits.
+    """Three OSA blocks of `layers` convolutions with `width` channels, at full, half and quarter
+    size of the image. Maps (N, 3, H, W) to logits.
     """
 
     def __init__(self, *, layers: int, width: int, num_classes: int = 10) -> None:
@@ -28,7 +30,7 @@ class CifarOsa(nn.Module):
         self.stem = ConvNormAct(3, STEM_CHANNELS, 3)
         self.blocks = nn.Sequential()
         channels = STEM_CHANNELS
-        for index in range(BLOCKS):
+        for index in range(NUM_BLOCKS):
             out = channels + layers * width
             self.blocks.append(
                 nn.Sequential(
@@ -52,24 +54,24 @@ class CifarOsa(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give the logits (N, num_classes)."""
+        """Return the logits (N, num_classes)."""
         y: Tensor = self.classifier(self.blocks(self.stem(x)).mean((2, 3)))
         return y
 
 
 def osa_12_20(num_classes: int = 10) -> CifarOsa:
-    """Blocks of 12 layers with 20 channels."""
+    """Build the network with blocks of 12 layers with 20 channels."""
     return CifarOsa(layers=12, width=20, num_classes=num_classes)
 
 
 def osa_5_43(num_classes: int = 10) -> CifarOsa:
-    """Blocks of 5 layers with 43 channels."""
+    """Build the network with blocks of 5 layers with 43 channels."""
     return CifarOsa(layers=5, width=43, num_classes=num_classes)
 
 
 def with_bottleneck(architecture: Architecture, num_classes: int) -> VoVNet:
-    """The network with a 1x1 convolution to half the width before each 3x3 convolution of its
-    blocks (table 3).
+    """Build the network with a 1x1 convolution to half the channels before each convolution of its
+    blocks (table 3 of the paper).
     """
     model = build(architecture, num_classes)
     for block in (module for module in model.modules() if isinstance(module, OsaBlock)):

@@ -1,9 +1,8 @@
-"""The networks that the VoVNet paper and what followed it compare: where each comes from, and the
-paper's own figures.
+"""The networks that the VoVNet paper and its successors compare, and the paper's own figures.
 
-Data only. Figures of "An Energy and GPU-Computation Efficient Backbone Network for Real-Time Object
-Detection" (Lee et al. 2019, tables 2 and 4) are of whole detectors on a Titan X, which are named
-beside them: never one scale with what is measured here. What the paper calls FLOPs are MACs.
+The figures are from "An Energy and GPU-Computation Efficient Backbone Network for Real-Time Object
+Detection" (Lee et al. 2019, tables 2 and 4). They belong to whole detectors on a Titan X, which are
+named with them, and cannot be compared with measurements of a backbone. The paper's FLOPs are MACs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +11,14 @@ from dataclasses import dataclass
 from nas.core.errors import UnknownNameError
 
 HARDWARE = "Titan X, Caffe, power by nvidia-smi"
-"""What the paper's figures were measured on; batch and clocks are not stated."""
+"""Hardware and software of the paper's figures; it states neither batch size nor clocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """One network: its name, its family, what `nas measure` calls it, and its image size where it
-    has only one.
+    """A network that the paper or a successor compares.
+
+    `target` is its name for `nas measure`. `image_size` is set only if the network has a fixed one.
     """
 
     name: str
@@ -29,9 +29,7 @@ class Peer:
 
 @dataclass(frozen=True, kw_only=True)
 class PaperRow:
-    """What the paper prints of a detector with this backbone; `macs` and `memory_bytes` are the
-    whole detector's.
-    """
+    """The paper's figures of a whole detector with one of these backbones."""
 
     detector: str
     macs: float
@@ -42,7 +40,7 @@ class PaperRow:
 
     @property
     def power_w(self) -> float:
-        """Watts that the printed joules and frames per second imply."""
+        """Mean power in watts, implied by the printed joules and frames per second."""
         return self.energy_j * self.fps
 
 
@@ -117,18 +115,19 @@ def _paper() -> dict[str, PaperRow]:
 
 
 PEERS: Mapping[str, Peer] = _peers()
-"""By name, in the order of the tables."""
+"""All peers by name, in the order of the tables."""
 
 PAPER: Mapping[str, PaperRow] = _paper()
-"""The paper's tables 2 and 4 by the name of the backbone's peer."""
+"""Rows of the paper's tables 2 and 4, by the name of the peer that is the backbone."""
 
 
 def select_peers(names: Sequence[str]) -> list[Peer]:
-    """The peers of these names, whatever their case, or with none all. Raises
-    `UnknownNameError`.
+    """Return the peers of these names in any case, or all peers without names.
+
+    Raises `UnknownNameError`.
     """
-    known = {name.casefold(): peer for name, peer in PEERS.items()}
+    peers = {name.casefold(): peer for name, peer in PEERS.items()}
     for name in names:
-        if name.casefold() not in known:
+        if name.casefold() not in peers:
             raise UnknownNameError("the paper's networks", name, list(PEERS))
-    return [known[name.casefold()] for name in names] or list(PEERS.values())
+    return [peers[name.casefold()] for name in names] or list(PEERS.values())

@@ -1,15 +1,15 @@
-"""Networks side by side: what each costs by count, what it takes by measurement, what follows from
-both.
+"""Networks side by side: counted costs, measurements, and figures derived from both.
 
-Derived figures carry intervals too: frames per second and MACs per second those of the latency,
-power the product of the bounds of joules per frame and frames per second, so it is rather too wide.
+Derived figures have intervals too. Those of frames and MACs per second follow from the interval of
+the latency. The bounds of the power are products of the bounds of energy per frame and frames per
+second, therefore its interval is somewhat too wide.
 """
 
 import csv
 import io
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +25,9 @@ COUNTS = {
     "memory_access_cost": "memory access",
     "activations": "activations",
 }
-"""Counted quantities and their headings; memory access in elements, activations of convolutions."""
+"""Counted quantities and their headings. Memory access is in elements; activations are the outputs
+of convolutions.
+"""
 MEASURED = {
     "peak_memory": ("peak memory", "B"),
     "latency": ("latency", "s"),
@@ -34,7 +36,7 @@ MEASURED = {
     "energy": ("energy/frame", "J"),
     "macs_per_s": ("MACs/s", "1"),
 }
-"""Measured and derived quantities with headings and units."""
+"""Measured and derived quantities with their headings and units."""
 PAPER_COLUMNS = {
     "detector": "detector",
     "macs": "MACs",
@@ -44,6 +46,7 @@ PAPER_COLUMNS = {
     "macs_per_s": "MACs/s",
     "power_w": "implied power",
 }
+"""Columns of `PaperRow` and their headings."""
 PAPER_UNITS = {
     "macs": "1",
     "fps": "1",
@@ -52,21 +55,21 @@ PAPER_UNITS = {
     "macs_per_s": "1",
     "power_w": "W",
 }
+"""Units of the columns that are numbers."""
 RATES = {
     f"{format_quantity(rate, '1')}MACs/s": rate
     for rate in (2e9, 5e9, 1e10, 2e10, 5e10, 1e11, 2e11, 1e12, 1e13)
 }
-"""Lines of equal efficiency in the drawing of latency."""
+"""MACs per second of the lines of equal efficiency in the drawing of latency, by their labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """One quantity over `rounds` rounds, `noisy` of them not as narrow as asked. Without a value
-    there is a reason.
+    """A quantity measured in `rounds` rounds, of which `noisy` missed the planned precision.
 
-    Of one round, `low` and `high` are the 95 % interval. Of several, the value is their median and
-    `low` and `high` the lowest and the highest bound of all rounds, which also shows how rounds
-    differ.
+    After one round, `low` and `high` are the 95 % interval. After several, `value` is their median,
+    and `low` and `high` are the lowest and highest bound of all rounds, which also shows how much
+    rounds differ. If `value` is None, `reason` says why.
     """
 
     value: float | None
@@ -78,57 +81,41 @@ class Estimate:
 
     @classmethod
     def of(cls, measurements: Iterable[Measurement]) -> "Estimate":
-        """Of one quantity's measurements under the same conditions."""
-        every = list(measurements)
-        usable = [m for m in every if m.value is not None]
+        """Combine measurements of one quantity under the same conditions."""
+        rounds = list(measurements)
+        usable = [m for m in rounds if m.value is not None]
         if not usable:
-            return cls(
-                value=None,
-                reason=f"{every[-1].status}: {every[-1].reason}" if every else "not measured",
-            )
+            reason = f"{rounds[-1].status}: {rounds[-1].reason}" if rounds else "not measured"
+            return cls(value=None, reason=reason)
         values = [m.value for m in usable if m.value is not None]
-        bounds = [
-            bound for m in usable for bound in (m.ci_low, m.ci_high, m.value) if bound is not None
-        ]
-        known = all(m.ci_low is not None for m in usable)
+        lows = [m.ci_low for m in usable if m.ci_low is not None]
+        highs = [m.ci_high for m in usable if m.ci_high is not None]
+        has_interval = len(lows) == len(usable)
         return cls(
             value=statistics.median(values),
-            low=min(bounds) if known else None,
-            high=max(bounds) if known else None,
+            low=min(*lows, *values) if has_interval else None,
+            high=max(*highs, *values) if has_interval else None,
             rounds=len(usable),
             noisy=sum(m.status is Status.NOISY for m in usable),
         )
 
     def scaled(self, factor: float) -> "Estimate":
-        """Times a positive number."""
+        """Multiply by a positive number."""
         value, low, high = (
-            None if each is None else each * factor for each in (self.value, self.low, self.high)
+            None if number is None else number * factor
+            for number in (self.value, self.low, self.high)
         )
-        return Estimate(
-            value=value,
-            low=low,
-            high=high,
-            rounds=self.rounds,
-            noisy=self.noisy,
-            reason=self.reason,
-        )
+        return replace(self, value=value, low=low, high=high)
 
     def inverse(self, of: float) -> "Estimate":
-        """`of` divided by it."""
+        """Divide `of` by this estimate, which exchanges the bounds."""
         value, high, low = (
-            None if each is None else of / each for each in (self.value, self.low, self.high)
+            None if number is None else of / number for number in (self.value, self.low, self.high)
         )
-        return Estimate(
-            value=value,
-            low=low,
-            high=high,
-            rounds=self.rounds,
-            noisy=self.noisy,
-            reason=self.reason,
-        )
+        return replace(self, value=value, low=low, high=high)
 
     def times(self, other: "Estimate") -> "Estimate":
-        """The product, with those of the bounds."""
+        """Multiply by another estimate, bounds by bounds."""
         value, low, high = (
             None if a is None or b is None else a * b
             for a, b in ((self.value, other.value), (self.low, other.low), (self.high, other.high))
@@ -143,18 +130,21 @@ class Estimate:
         )
 
     def text(self, unit: str) -> str:
-        """For people; `~` before what was noisy in every round or has no interval."""
+        """Format with units, and with `~` if every round was noisy or there is no interval."""
         if self.value is None:
             return "-"
+        value, low, high = (
+            format_quantity(number, unit) for number in (self.value, self.low, self.high)
+        )
         doubt = "~" if self.noisy == self.rounds or self.low is None else ""
-        if self.low is None or self.high is None or self.low == self.high:
-            return doubt + format_quantity(self.value, unit)
-        return f"{doubt}{format_quantity(self.value, unit)} [{format_quantity(self.low, unit)}, {format_quantity(self.high, unit)}]"
+        if self.low is None or self.low == self.high:
+            return doubt + value
+        return f"{doubt}{value} [{low}, {high}]"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One network: counts (None where they cannot be had), figures by the names of `MEASURED`."""
+    """One network. Unknown `counts` are None; `figures` have the names of `MEASURED`."""
 
     name: str
     family: str
@@ -166,7 +156,7 @@ class Row:
 
     @property
     def paper(self) -> PaperRow | None:
-        """What the paper prints of it."""
+        """The paper's figures of this network, None if it prints none."""
         return PAPER.get(self.name)
 
 
@@ -180,14 +170,15 @@ def row(
     measurements: Sequence[Measurement],
     certified: bool,
 ) -> Row:
-    """A network from all its measurements; of latencies only those of the asked tier, and only
-    those under `plan`.
+    """Combine a network's measurements under `plan`.
+
+    Latencies count only if they are of the same tier: certified ones or those of a screen.
     """
-    mine = [m for m in measurements if m.plan == plan]
+    usable = [m for m in measurements if m.plan == plan]
     latency = Estimate.of(
-        m for m in mine if m.metric == "latency" and certified == ("ratios" in m.details)
+        m for m in usable if m.metric == "latency" and certified == ("ratios" in m.details)
     )
-    energy = Estimate.of(m for m in mine if m.metric == "energy")
+    energy = Estimate.of(m for m in usable if m.metric == "energy")
     fps, macs = latency.inverse(plan.batch_size), counts.get("macs")
     rate = fps.scaled(macs) if macs else Estimate(value=None, reason="no MACs are known")
     return Row(
@@ -198,7 +189,7 @@ def row(
         batch_size=plan.batch_size,
         counts=counts,
         figures={
-            "peak_memory": Estimate.of(m for m in mine if m.metric == "peak_memory"),
+            "peak_memory": Estimate.of(m for m in usable if m.metric == "peak_memory"),
             "latency": latency,
             "fps": fps,
             "power": energy.times(fps),
@@ -209,62 +200,51 @@ def row(
 
 
 def missing(rows: Sequence[Row]) -> dict[str, str]:
-    """Measured quantities that no network has, by their headings, with the reason."""
+    """Return the headings of measured quantities that no network has, and the reasons."""
     return {
         MEASURED[name][0]: rows[0].figures[name].reason
         for name in ("peak_memory", "latency", "energy")
-        if all(each.figures[name].value is None for each in rows)
+        if all(network.figures[name].value is None for network in rows)
     }
 
 
 def cells(rows: Sequence[Row]) -> Iterator[list[str]]:
-    """The headings, then each network's figures as people read them, without quantities that none
-    has.
+    """Yield the headings, then each network's figures as text.
+
+    Quantities that no network has are left out.
     """
     shown = {
-        name: heading
-        for name, heading in MEASURED.items()
-        if any(each.figures[name].value is not None for each in rows)
+        name: heading_and_unit
+        for name, heading_and_unit in MEASURED.items()
+        if any(network.figures[name].value is not None for network in rows)
     }
     yield ["network", "px", *COUNTS.values(), *(heading for heading, _ in shown.values())]
-    for each in rows:
+    for network in rows:
         yield [
-            each.name,
-            str(each.image_size),
-            *(
-                "-" if (count := each.counts.get(name)) is None else format_quantity(count, "1")
-                for name in COUNTS
-            ),
-            *(each.figures[name].text(unit) for name, (_, unit) in shown.items()),
+            network.name,
+            str(network.image_size),
+            *(format_quantity(network.counts.get(name), "1") for name in COUNTS),
+            *(network.figures[name].text(unit) for name, (_, unit) in shown.items()),
         ]
 
 
 def paper_cells(rows: Sequence[Row]) -> Iterator[list[str]]:
-    """The headings, then what the paper prints of those that it has."""
+    """Yield the headings, then the paper's figures of the networks that it has."""
     yield ["network", *PAPER_COLUMNS.values()]
-    for each in rows:
-        if each.paper is not None:
-            yield [
-                each.name,
-                each.paper.detector,
-                *(
-                    format_quantity(getattr(each.paper, name), unit)
-                    for name, unit in PAPER_UNITS.items()
-                ),
+    for network in rows:
+        if network.paper is not None:
+            figures = [
+                format_quantity(getattr(network.paper, name), unit)
+                for name, unit in PAPER_UNITS.items()
             ]
+            yield [network.name, network.paper.detector, *figures]
 
 
 def as_csv(rows: Sequence[Row], conditions: str) -> str:
-    """Every number in SI units, the paper's own columns beside, with the conditions and the paper's
-    hardware.
-    """
+    """Return all numbers in SI units, with the conditions, the paper's columns and its hardware."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    parts = [
-        f"{name}{end}"
-        for name in MEASURED
-        for end in ("", "_low", "_high", "_rounds", "_noisy_rounds")
-    ]
+    ends = ("", "_low", "_high", "_rounds", "_noisy_rounds")
     writer.writerow(
         [
             "network",
@@ -272,68 +252,68 @@ def as_csv(rows: Sequence[Row], conditions: str) -> str:
             "target",
             "image_size",
             *COUNTS,
-            *parts,
+            *(f"{name}{end}" for name in MEASURED for end in ends),
             "conditions",
             *(f"paper_{name}" for name in PAPER_COLUMNS),
             "paper_hardware",
         ]
     )
-    for each in rows:
-        found = [
-            value
-            for name in MEASURED
-            for figure in [each.figures[name]]
-            for value in (figure.value, figure.low, figure.high, figure.rounds, figure.noisy)
-        ]
-        printed = [getattr(each.paper, name) if each.paper else None for name in PAPER_COLUMNS]
+    for network in rows:
+        paper = network.paper
+        figures: list[float | None] = []
+        for name in MEASURED:
+            figure = network.figures[name]
+            figures += [figure.value, figure.low, figure.high, figure.rounds, figure.noisy]
         writer.writerow(
             [
-                each.name,
-                each.family,
-                each.target,
-                each.image_size,
-                *(each.counts.get(name) for name in COUNTS),
-                *found,
+                network.name,
+                network.family,
+                network.target,
+                network.image_size,
+                *(network.counts.get(name) for name in COUNTS),
+                *figures,
                 conditions,
-                *printed,
-                HARDWARE if each.paper else None,
+                *(getattr(paper, name) if paper else None for name in PAPER_COLUMNS),
+                HARDWARE if paper else None,
             ]
         )
     return file.getvalue()
 
 
 def drawings(rows: Sequence[Row]) -> dict[str, str]:
-    """SVG texts by name: latency and, where it was measured, energy against MACs."""
-    titles = {"latency": ("latency of a batch", "s"), "energy": ("joules per frame", "J")}
-    found = {}
-    for name, (title, unit) in titles.items():
-        points = [
-            Point(
-                name=each.name,
-                kind=each.family,
+    """Draw latency against MACs and, if it was measured, energy against MACs, as SVG texts."""
+    batch_size = rows[0].batch_size if rows else 1
+    rates = {label: rate / batch_size for label, rate in RATES.items()}
+    svgs = {}
+    for name, title, unit, lines in (
+        ("latency", "latency of a batch", "s", rates),
+        ("energy", "joules per frame", "J", {}),
+    ):
+        points = list(_points(rows, name))
+        if points:
+            svgs[name] = scatter(
+                points, x_title="MACs of one frame", y_title=title, y_unit=unit, rates=lines
+            )
+    return svgs
+
+
+def _points(rows: Sequence[Row], name: str) -> Iterator[Point]:
+    """Yield the networks that have both MACs and this figure."""
+    for network in rows:
+        figure, macs = network.figures[name], network.counts.get("macs")
+        if figure.value is not None and macs:
+            yield Point(
+                name=network.name,
+                kind=network.family,
                 x=macs,
                 y=figure.value,
                 low=figure.low or figure.value,
                 high=figure.high or figure.value,
             )
-            for each in rows
-            for figure in [each.figures[name]]
-            if figure.value is not None and (macs := each.counts.get("macs"))
-        ]
-        rates = (
-            {label: rate / rows[0].batch_size for label, rate in RATES.items()}
-            if name == "latency"
-            else {}
-        )
-        if points:
-            found[name] = scatter(
-                points, x_title="MACs of one frame", y_title=title, y_unit=unit, rates=rates
-            )
-    return found
 
 
 def as_page(rows: Sequence[Row], conditions: str, made_at: datetime) -> str:
-    """One HTML file: drawings and tables. Raises `MissingDependencyError` without Jinja."""
+    """Return an HTML page of drawings and tables. Raises `MissingDependencyError` without Jinja."""
     inline: dict[str, Any] = {
         "style": trusted(asset("page.css") + STYLE),
         "theme": trusted(asset("theme.js")),

@@ -1,8 +1,7 @@
-"""Points with intervals on two logarithmic axes as one SVG text: what something costs against what
-it takes.
+"""Scatter plot of points with intervals on two logarithmic axes, as SVG.
 
-Colours are CSS variables with fallbacks, as in `nas.report.svg`; shapes repeat what colours say.
-Labels go where they cover least.
+Text and lines have CSS variables as colours, with fallbacks, as in `nas.report.svg`. Shapes show
+the same distinctions as colours. Each label has the place where it covers least of the others.
 """
 
 import math
@@ -13,10 +12,13 @@ from html import escape
 from nas.core.units import format_quantity
 
 WIDTH, HEIGHT = 900, 560
+"""Size of the plot in pixels."""
 LEFT, RIGHT, TOP, BOTTOM = 74, 20, 16, 54
-LETTER = 5.9
-"""Width of a letter of the labels in pixels, about."""
+"""Margins around the axes in pixels."""
+LETTER_WIDTH = 5.9
+"""Approximate width of a letter of the labels in pixels."""
 COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#9a6700", "#009e73", "#cc79a7", "#5a6675")
+"""Colours of the kinds of points, in order; after the last, the first is used again."""
 SHAPES = (
     "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0",
     "M0-6L5.5 4H-5.5Z",
@@ -26,7 +28,8 @@ SHAPES = (
     "M0 6L5.5-4H-5.5Z",
     "M-6 0H6M0-6V6",
 )
-PLACES = (
+"""SVG paths of the marks of the kinds, around the point 0, 0."""
+LABEL_PLACES = (
     (9, 4, "start"),
     (-9, 4, "end"),
     (0, -10, "middle"),
@@ -36,16 +39,23 @@ PLACES = (
     (-8, -8, "end"),
     (-8, 16, "end"),
 )
+"""Candidates for a label's place: pixels to the right, pixels down, and its anchor."""
 
 STYLE = """
-.scatter text{font:11px system-ui,sans-serif;fill:var(--ink,#1c2430)}.scatter .dim{fill:var(--dim,#5d6b7c)}
-.scatter .grid{stroke:var(--edge,#dfe3e8)}.scatter .rate{stroke:var(--dim,#9aa5b1);stroke-dasharray:2 4}
+.scatter text{font:11px system-ui,sans-serif;fill:var(--ink,#1c2430)}
+.scatter .dim{fill:var(--dim,#5d6b7c)}.scatter .grid{stroke:var(--edge,#dfe3e8)}
+.scatter .rate{stroke:var(--dim,#9aa5b1);stroke-dasharray:2 4}
 """
+"""Style sheet of the plot."""
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of a rectangle in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One network: x and y positive; `low` and `high` bound y."""
+    """One network with positive x and y; `low` and `high` are the bounds of y."""
 
     name: str
     kind: str
@@ -57,7 +67,7 @@ class Point:
 
 @dataclass(frozen=True)
 class _Axis:
-    """From values to pixels."""
+    """A logarithmic scale from values to pixels."""
 
     low: float
     high: float
@@ -69,7 +79,7 @@ class _Axis:
         return self.begin + share * (self.end - self.begin)
 
     def ticks(self) -> Iterator[float]:
-        """1, 2 and 5 of each decade within."""
+        """Yield 1, 2 and 5 of each decade on the axis."""
         for power in range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1):
             yield from (
                 step * 10.0**power
@@ -86,7 +96,10 @@ def scatter(
     y_unit: str,
     rates: Mapping[str, float] | None = None,
 ) -> str:
-    """The drawing of at least one point; `rates` are x/y of lines to draw, by their labels."""
+    """Draw at least one point.
+
+    `rates` maps labels to values of x/y; a line is drawn for each.
+    """
     across = _Axis(
         min(p.x for p in points) / 1.4, max(p.x for p in points) * 1.4, LEFT, WIDTH - RIGHT
     )
@@ -107,8 +120,8 @@ def scatter(
     ]
     label = escape(f"{y_title} against {x_title} of {len(points)} networks")
     return (
-        f'<svg class="scatter" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{label}"><title>{label}</title>{"".join(body)}</svg>'
+        f'<svg class="scatter" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'role="img" aria-label="{label}"><title>{label}</title>{"".join(body)}</svg>'
     )
 
 
@@ -128,7 +141,7 @@ def _grid(across: _Axis, up: _Axis, y_unit: str) -> Iterator[str]:
 
 
 def _lines(rates: Mapping[str, float], across: _Axis, up: _Axis) -> Iterator[str]:
-    """Where x/y is the rate, as far as it is on the drawing."""
+    """Draw the part of each line of a constant x/y that is inside the plot."""
     for label, rate in rates.items():
         begin, end = max(across.low, up.low * rate), min(across.high, up.high * rate)
         if begin < end:
@@ -151,35 +164,55 @@ def _mark(point: Point, kind: int, across: _Axis, up: _Axis) -> Iterator[str]:
 
 
 def _labels(points: Sequence[Point], across: _Axis, up: _Axis) -> Iterator[str]:
-    """Each name where it covers least of the marks and of the names before it."""
+    """Write each name where it covers least of the marks and of the names before it."""
     taken = [(across(p.x) - 6, up(p.y) - 6, across(p.x) + 6, up(p.y) + 6) for p in points]
     for point in sorted(points, key=lambda p: p.x):
-        best, where = math.inf, (0.0, 0.0, "start", (0.0, 0.0, 0.0, 0.0))
-        for right, down, anchor in PLACES:
-            x, y = across(point.x) + right, up(point.y) + down
-            wide = LETTER * len(point.name)
-            left = x - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
-            box = (left, y - 10, left + wide, y + 2)
-            covered = sum(_overlap(box, other) for other in taken) + 1000 * (
-                left < LEFT or left + wide > WIDTH - RIGHT
-            )
-            if covered < best:
-                best, where = covered, (x, y, anchor, box)
-        x, y, anchor, box = where
-        taken.append(box)
-        yield f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(point.name)}</text>'
+        labels = [
+            _Label(across(point.x) + right, up(point.y) + down, anchor, point.name)
+            for right, down, anchor in LABEL_PLACES
+        ]
+        best = min(labels, key=lambda label: label.covered(taken))
+        taken.append(best.box)
+        yield (
+            f'<text x="{best.x:.1f}" y="{best.y:.1f}" text-anchor="{best.anchor}">'
+            f"{escape(best.text)}</text>"
+        )
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
-    """Pixels that two boxes share."""
+@dataclass(frozen=True)
+class _Label:
+    """A name at one of its possible places."""
+
+    x: float
+    y: float
+    anchor: str
+    text: str
+
+    @property
+    def box(self) -> Box:
+        """The rectangle of the text."""
+        width = LETTER_WIDTH * len(self.text)
+        left = self.x - {"start": 0.0, "middle": width / 2, "end": width}[self.anchor]
+        return left, self.y - 10, left + width, self.y + 2
+
+    def covered(self, taken: Sequence[Box]) -> float:
+        """Return the covered pixels, with 1000 more for a label outside of the axes."""
+        left, _, right, _ = self.box
+        is_outside = left < LEFT or right > WIDTH - RIGHT
+        return sum(_overlap(self.box, box) for box in taken) + 1000 * is_outside
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Return the number of pixels that two rectangles share."""
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
 def _legend(kinds: Sequence[str]) -> Iterator[str]:
     for index, kind in enumerate(kinds):
         y = HEIGHT - BOTTOM - 14 - 17 * (len(kinds) - 1 - index)
+        colour, shape = COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)]
         yield (
-            f'<path transform="translate({WIDTH - RIGHT - 96} {y - 4})" fill="{COLOURS[index % len(COLOURS)]}" '
-            f'stroke="{COLOURS[index % len(COLOURS)]}" d="{SHAPES[index % len(SHAPES)]}"/>'
+            f'<path transform="translate({WIDTH - RIGHT - 96} {y - 4})" fill="{colour}" '
+            f'stroke="{colour}" d="{shape}"/>'
             f'<text x="{WIDTH - RIGHT - 84}" y="{y}">{escape(kind)}</text>'
         )

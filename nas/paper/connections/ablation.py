@@ -1,5 +1,6 @@
-"""What a trained DenseNet loses without some of its connections: their weights set to zero, nothing
-trained again.
+"""Accuracy of a trained DenseNet without some of its connections.
+
+Their weights are set to zero, and nothing is trained again.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,10 +17,10 @@ from nas.paper.connections.weights import Weights, dense_blocks, source_widths
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """Connections of one dense block to take away: from `sources` (0 is the block's input) to
-    `layers`, from 1 on.
+    """Connections to remove from one dense block: from `sources` to `layers`.
 
-    A layer reads only sources before it; others of `sources` mean nothing to it.
+    Layers are counted from 1, and source 0 is the block's input. A layer reads only sources before
+    it; the others have no effect on it.
     """
 
     block: int
@@ -29,8 +30,10 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class Ablated:
-    """The weights without the connections; how many of the weights that read concatenations in the
-    cut's layers.
+    """Weights without the connections of a cut.
+
+    `zeroed` of the `total` weights are set to zero, where `total` counts the weights of the cut's
+    layers that read the concatenation.
     """
 
     weights: Weights
@@ -39,18 +42,19 @@ class Ablated:
 
     @property
     def share(self) -> float:
-        """Of the layers' weights that were set to zero."""
+        """Share of the layers' weights that were set to zero."""
         return self.zeroed / self.total
 
 
 def without(weights: Weights, cut: Cut) -> Ablated:
-    """A copy without the cut's connections. Raises `InvalidValueError` for a cut of what is not
-    there.
+    """Copy the weights without the connections of the cut.
+
+    Raises `InvalidValueError` for a block or a layer that does not exist.
     """
     blocks = dense_blocks(weights)
     if cut.block not in blocks:
-        known = ", ".join(map(str, blocks)) or "none"
-        raise InvalidValueError(f"there is no dense block {cut.block}; there are: {known}")
+        names = ", ".join(map(str, blocks)) or "none"
+        raise InvalidValueError(f"there is no dense block {cut.block}; there are: {names}")
     kernels = blocks[cut.block]
     unknown = [layer for layer in cut.layers if not 1 <= layer <= len(kernels)]
     if unknown or not cut.layers:
@@ -73,8 +77,9 @@ def without(weights: Weights, cut: Cut) -> Ablated:
 
 
 def densenet_of(weights: Weights) -> DenseNet:
-    """The DenseNet that these weights are of, in evaluation mode. Raises `InvalidValueError` where
-    they fit none.
+    """Build the DenseNet of these weights, in evaluation mode.
+
+    Raises `InvalidValueError` if they fit no DenseNet.
     """
     blocks = dense_blocks(weights)
     try:
@@ -83,26 +88,28 @@ def densenet_of(weights: Weights) -> DenseNet:
         second = weights.get("features.denseblock1.denselayer1.conv2.weight")
         growth = (first if second is None else second).shape[0]
         channels = first.shape[1] + len(blocks[1]) * growth
-        kept = weights["features.transition1.conv.weight"].shape[0] if len(blocks) > 1 else channels
+        compressed = channels
+        if len(blocks) > 1:
+            compressed = weights["features.transition1.conv.weight"].shape[0]
         model = DenseNet(
             growth=growth,
             layers=[len(block) for block in blocks.values()],
             stem_channels=stem.shape[0],
             bottleneck=0 if second is None else first.shape[0],
-            compression=kept / channels + 1e-9,
+            compression=compressed / channels + 1e-9,
             small_images=stem.shape[-1] == 3,
             num_classes=len(weights["classifier.weight"]),
         )
         model.load_state_dict(dict(weights))
     except (KeyError, RuntimeError) as error:
         raise InvalidValueError(
-            f"these weights are of no DenseNet: {' '.join(str(error).split())[:200]}"
+            f"these weights fit no DenseNet: {' '.join(str(error).split())[:200]}"
         ) from error
     return model.eval()
 
 
 def batches(images: Images, size: int = 200) -> Iterator[Images]:
-    """So many at a time."""
+    """Yield the images in batches of `size`."""
     for indices in torch.split(torch.arange(len(images)), size):
         yield images.take(indices)
 
@@ -110,12 +117,12 @@ def batches(images: Images, size: int = 200) -> Iterator[Images]:
 def accuracy(
     model: nn.Module, batches: Iterable[Images], mean: Channels, std: Channels
 ) -> tuple[int, int]:
-    """How many images the model names right, and how many there are."""
+    """Return the number of correctly classified images, and the number of all images."""
     shift, scale = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
-    right = count = 0
+    correct = count = 0
     with torch.inference_mode():
         for batch in batches:
             logits = model((batch.images.float() / 255 - shift) / scale)
-            right += int((logits.argmax(1) == batch.labels).sum())
+            correct += int((logits.argmax(1) == batch.labels).sum())
             count += len(batch)
-    return right, count
+    return correct, count

@@ -1,7 +1,7 @@
-"""Connection strengths as pictures: one square for each source (down) and target (across), the
-strongest darkest.
+"""Connection strengths as pictures: one square for each source (row) and target (column); the
+strongest is the darkest.
 
-SVG text for pages, PNG (with Pillow) for everything else, both from the same cells.
+SVG for pages and PNG (with Pillow) for other uses show the same cells.
 """
 
 import io
@@ -16,18 +16,21 @@ from nas.core.errors import MissingDependencyError
 from nas.paper.connections.strength import BlockMap
 
 CELL = 16
+"""Side of a square in pixels."""
 LEFT, TOP, GAP = 44, 40, 36
+"""Pixels on the left of a block's squares, above them, and between two blocks."""
 SCALE = ((255, 255, 229), (254, 196, 79), (236, 112, 20), (153, 52, 4), (60, 20, 0))
-"""From 0 to 1: light to dark, so that it is read in grey too."""
+"""Colours from 0 to 1, from light to dark, which is readable in grey too."""
 STYLE = """
-.heat text{font:10px system-ui,sans-serif;fill:var(--ink,#1c2430)}.heat .head{font-size:12px;font-weight:600}
-.heat .dim{fill:var(--dim,#5d6b7c)}
+.heat text{font:10px system-ui,sans-serif;fill:var(--ink,#1c2430)}
+.heat .head{font-size:12px;font-weight:600}.heat .dim{fill:var(--dim,#5d6b7c)}
 """
+"""Style sheet of the picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Cell:
-    """Where a connection stands in the whole picture, and how strong it is from 0 to 1."""
+    """The place of a connection in the picture, and its strength from 0 to 1."""
 
     x: int
     y: int
@@ -36,7 +39,7 @@ class _Cell:
 
     @property
     def colour(self) -> tuple[int, int, int]:
-        """On the scale."""
+        """The colour of the strength, between those of `SCALE`."""
         place = self.value * (len(SCALE) - 1)
         below = min(int(place), len(SCALE) - 2)
         red, green, blue = (
@@ -48,6 +51,8 @@ class _Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class _Label:
+    """A text at its place in the picture."""
+
     x: int
     y: int
     text: str
@@ -56,27 +61,27 @@ class _Label:
 
 
 def as_svg(blocks: Sequence[BlockMap]) -> str:
-    """The blocks beside each other as one `<svg>` element."""
+    """Draw the blocks beside each other as one `<svg>` element."""
     cells, labels, width, height = _layout(blocks)
-    drawn = [
-        f'<rect x="{c.x}" y="{c.y}" width="{CELL}" height="{CELL}" fill="rgb{c.colour}"><title>{escape(c.title)}'
-        "</title></rect>"
+    elements = [
+        f'<rect x="{c.x}" y="{c.y}" width="{CELL}" height="{CELL}" fill="rgb{c.colour}">'
+        f"<title>{escape(c.title)}</title></rect>"
         for c in cells
     ]
-    drawn += [
+    elements += [
         f'<text class="{label.kind}" x="{label.x}" y="{label.y}" text-anchor="{label.anchor}">'
         f"{escape(label.text)}</text>"
         for label in labels
     ]
     return (
-        f'<svg class="heat" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'role="img" style="max-width:100%"><title>Strength of connections, source layers down, target layers '
-        f"across</title>{''.join(drawn)}</svg>"
+        f'<svg class="heat" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" role="img" style="max-width:100%"><title>Strength of connections, source '
+        f"layers down, target layers across</title>{''.join(elements)}</svg>"
     )
 
 
 def as_png(blocks: Sequence[BlockMap], scale: int = 2) -> bytes:
-    """The same as a PNG file. Raises `MissingDependencyError` without Pillow."""
+    """Draw the same as a PNG file. Raises `MissingDependencyError` without Pillow."""
     try:
         from PIL import Image, ImageDraw, ImageFont
     except ModuleNotFoundError as error:
@@ -104,6 +109,7 @@ def as_png(blocks: Sequence[BlockMap], scale: int = 2) -> bytes:
 
 
 def _layout(blocks: Sequence[BlockMap]) -> tuple[list[_Cell], list[_Label], int, int]:
+    """Return all cells, all labels, and the width and height of the picture."""
     cells: list[_Cell] = []
     labels: list[_Label] = []
     left = 0
@@ -122,8 +128,8 @@ def _cells(block: BlockMap, left: int) -> Iterator[_Cell]:
             x=left + CELL * int(target),
             y=TOP + CELL * int(source),
             value=share,
-            title=f"{block.name}: source {source or 'input'} to {block.targets[target]}: {share:.3f} of its "
-            f"strongest, mean |w| {mean:.4g}",
+            title=f"{block.name}: source {source or 'input'} to {block.targets[target]}: "
+            f"{share:.3f} of its strongest, mean |w| {mean:.4g}",
         )
 
 

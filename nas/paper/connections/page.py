@@ -1,4 +1,4 @@
-"""Connection strengths as tables, CSV and one HTML page."""
+"""Connection strengths as tables, as CSV and as one HTML page."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nas.paper.connections.heat_map import STYLE, as_svg
-from nas.paper.connections.strength import WEAK, BlockMap, Statistics, correlation, statistics
+from nas.paper.connections.strength import WEAK_SHARE, BlockMap, Statistics, correlation, statistics
 from nas.report.page import POLICY, asset, page, trusted
 
 HEADINGS = (
@@ -21,15 +21,17 @@ HEADINGS = (
     "its evenness",
     "correlation",
 )
+"""Headings of the table of a network's blocks."""
 HYPOTHESIS = (
-    "Correlation: over the sources of a block, of their mean strength to intermediate layers with their "
-    'strength to the end of the block. "Strong between intermediate layers means weak to the final layer" '
-    "says that it is negative."
+    "Correlation: over the sources of a block, between their mean strength to intermediate layers "
+    'and their strength to the end of the block. By the hypothesis "strong between intermediate '
+    'layers means weak to the final layer" it is negative.'
 )
+"""The paper's claim, which the table's last column tests."""
 
 
 def as_csv(blocks: Sequence[BlockMap]) -> str:
-    """One line for each connection; source 0 is the block's input."""
+    """Return a line for each connection. Source 0 is the block's input."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["block", "target", "source", "mean_abs_weight", "share_of_strongest"])
@@ -47,39 +49,44 @@ def as_csv(blocks: Sequence[BlockMap]) -> str:
     return file.getvalue()
 
 
-def cells(blocks: Sequence[BlockMap], weak: float = WEAK) -> Iterator[list[str]]:
-    """The headings, then each block's statistics as people read them."""
+def cells(blocks: Sequence[BlockMap], weak: float = WEAK_SHARE) -> Iterator[list[str]]:
+    """Yield the headings, then each block's statistics as text."""
     yield [*HEADINGS]
     for block in blocks:
-        found, known = statistics(block, weak), block.intermediate[~np.isnan(block.intermediate)]
+        figures = statistics(block, weak)
+        strengths = block.intermediate[~np.isnan(block.intermediate)]
         yield [
             block.name,
-            str(len(known)),
-            _text(found.weak_share, ".0%"),
-            _text(float(known.mean()) if len(known) else None, ".2f"),
+            str(len(strengths)),
+            _text(figures.weak_share, ".0%"),
+            _text(float(strengths.mean()) if len(strengths) else None, ".2f"),
             block.targets[-1],
-            _text(found.evenness, ".3f"),
-            _correlation(found),
+            _text(figures.evenness, ".3f"),
+            _correlation(figures),
         ]
 
 
 def over_blocks(blocks: Sequence[BlockMap]) -> str:
-    """The paper's claim from block to block: intermediate strength against the evenness of
-    the end.
-    """
+    """Compare blocks by the paper's claim: intermediate strength against evenness of the end."""
     dense = [block for block in blocks if block.intermediate.size]
-    found = correlation(
+    value = correlation(
         [float(np.nanmean(block.intermediate)) for block in dense],
         [statistics(block).evenness or 0.0 for block in dense],
     )
-    if found is None:
+    if value is None:
         return f"{len(dense)} blocks with intermediate connections are too few to compare blocks"
-    return f"over {len(dense)} blocks, mean intermediate strength correlates with the end's evenness by {found:+.2f}"
+    return (
+        f"over {len(dense)} blocks, mean intermediate strength correlates with the end's evenness "
+        f"by {value:+.2f}"
+    )
 
 
-def as_page(maps: Mapping[str, Sequence[BlockMap]], made_at: datetime, weak: float = WEAK) -> str:
-    """One HTML file of one or more networks by their names. Raises `MissingDependencyError` without
-    Jinja.
+def as_page(
+    maps: Mapping[str, Sequence[BlockMap]], made_at: datetime, weak: float = WEAK_SHARE
+) -> str:
+    """Return an HTML page of one or more networks by their names.
+
+    Raises `MissingDependencyError` without Jinja.
     """
     inline: dict[str, Any] = {
         "style": trusted(asset("page.css") + STYLE),
@@ -110,7 +117,7 @@ def _text(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _correlation(found: Statistics) -> str:
-    return (
-        "-" if found.correlation is None else f"{found.correlation:+.2f} ({found.sources} sources)"
-    )
+def _correlation(figures: Statistics) -> str:
+    if figures.correlation is None:
+        return "-"
+    return f"{figures.correlation:+.2f} ({figures.sources} sources)"

@@ -1,8 +1,8 @@
-"""Mean |w| of a target layer's weights by the source layer whose outputs they read, and the paper's
-statistics on it.
+"""Mean |w| of a target layer's weights by the source layer that they read, and the paper's
+statistics of it.
 
-Pure arithmetic. Sources and targets are counted from 1 within their block; source 0 is the block's
-input. The last target is the block's end: the transition, the aggregation or the classifier.
+Sources and targets are counted from 1 within their block, and source 0 is the block's input. The
+last target is the block's end: the transition, the aggregation or the classifier.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from nas.core.errors import InvalidValueError
 
-WEAK = 0.2
-"""A connection below this share of its target's strongest one is called weak here; the paper names
-no threshold.
-"""
+WEAK_SHARE = 0.2
+"""Share of its target's strongest connection below which one is weak; the paper names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockMap:
-    """One block: `strengths[t, s]` is the mean |w| of target t over the channels of source s, NaN
-    where it reads none.
+    """Connections of one block.
 
-    `targets` are names, the block's end last; shape of `strengths` (targets, sources).
+    `strengths` has the shape (targets, sources): the mean |w| of target t over the channels of
+    source s, or NaN if t does not read s. `targets` are names; the last one is the block's end.
     """
 
     name: str
@@ -33,9 +31,7 @@ class BlockMap:
 
     @property
     def normalised(self) -> NDArray[np.float64]:
-        """Each target's strengths as shares of its strongest; zeros where a target reads zeros
-        only.
-        """
+        """Each target's strengths as shares of its strongest one, or zeros if all are zero."""
         strongest = np.nanmax(self.strengths, axis=1, keepdims=True)
         shares = self.strengths.copy()
         np.divide(shares, strongest, out=shares, where=strongest > 0)
@@ -43,23 +39,25 @@ class BlockMap:
 
     @property
     def intermediate(self) -> NDArray[np.float64]:
-        """Normalised rows of targets before the end that choose among two sources or more, shape
-        (rows, sources).
+        """Normalised rows of the targets before the end that read two or more sources.
+
+        The shape is (rows, sources).
         """
         rows = self.normalised[:-1]
-        choosing: NDArray[np.float64] = rows[np.count_nonzero(~np.isnan(rows), axis=1) > 1]
-        return choosing
+        several: NDArray[np.float64] = rows[np.count_nonzero(~np.isnan(rows), axis=1) > 1]
+        return several
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """What the paper argues with, of one block; None where a block has too few connections to tell.
+    """The figures of the paper's argument for one block. A figure of too few connections is None.
 
-    `weak_share`: of the connections among intermediate layers, those below `WEAK`. `evenness` of
-    the end's sources: the entropy of their strengths as shares over its maximum, 1 where all are
-    alike, 0 where one is all. `correlation`: over sources, of their mean strength to intermediate
-    layers with their strength to the end (Pearson); the hypothesis "strong between intermediate
-    layers means weak to the end" says it is negative.
+    * `weak_share`: the share of connections among intermediate layers that are below `WEAK_SHARE`.
+    * `evenness` of the end's sources: the entropy of their strengths as shares, divided by its
+      maximum; 1 if all are equal, 0 if one has everything.
+    * `correlation` over the `sources` (Pearson): between their mean strength to intermediate layers
+      and their strength to the end. By the hypothesis "strong between intermediate layers means
+      weak to the end" it is negative.
     """
 
     weak_share: float | None
@@ -69,16 +67,16 @@ class Statistics:
 
 
 def group_means(weight: ArrayLike, groups: Sequence[int]) -> NDArray[np.float64]:
-    """Mean |w| of each group of consecutive input channels of a kernel (out, in, ...), shape
-    (groups,).
+    """Return the mean |w| of each group of consecutive input channels, with the shape (groups,).
 
-    Raises `InvalidValueError` where the groups are not all of its channels.
+    `weight` is a kernel (out, in, ...). Raises `InvalidValueError` if the groups do not add up to
+    its input channels.
     """
     values = np.abs(np.asarray(weight, dtype=np.float64))
     if sum(groups) != values.shape[1]:
         raise InvalidValueError(
-            f"sources of {'+'.join(map(str, groups))} channels are not the {values.shape[1]} "
-            "that the weights read"
+            f"the weights read {values.shape[1]} channels, but their sources have "
+            f"{'+'.join(map(str, groups))}"
         )
     ends = np.cumsum(groups)
     return np.array(
@@ -86,14 +84,14 @@ def group_means(weight: ArrayLike, groups: Sequence[int]) -> NDArray[np.float64]
     )
 
 
-def statistics(block: BlockMap, weak: float = WEAK) -> Statistics:
-    """Of one block."""
+def statistics(block: BlockMap, weak: float = WEAK_SHARE) -> Statistics:
+    """Compute the statistics of one block."""
     rows, end = block.intermediate, block.normalised[-1]
-    known = rows[~np.isnan(rows)]
+    strengths = rows[~np.isnan(rows)]
     sources = np.flatnonzero((~np.isnan(rows)).any(axis=0))
     means = np.array([np.nanmean(rows[:, source]) for source in sources])
     return Statistics(
-        weak_share=float((known < weak).mean()) if len(known) else None,
+        weak_share=float((strengths < weak).mean()) if len(strengths) else None,
         evenness=_evenness(end),
         correlation=correlation(means, end[sources]),
         sources=len(sources),
@@ -101,7 +99,7 @@ def statistics(block: BlockMap, weak: float = WEAK) -> Statistics:
 
 
 def correlation(first: ArrayLike, second: ArrayLike) -> float | None:
-    """Pearson's, None for fewer than three pairs or values that are all alike."""
+    """Return Pearson's correlation, or None for fewer than three pairs or for constant values."""
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
@@ -109,6 +107,7 @@ def correlation(first: ArrayLike, second: ArrayLike) -> float | None:
 
 
 def _evenness(strengths: NDArray[np.float64]) -> float | None:
+    """Return the entropy of the strengths as shares, divided by its maximum."""
     total = strengths.sum()
     if len(strengths) < 2 or total == 0:
         return None

@@ -1,8 +1,7 @@
-"""The blocks of DenseNets and OSA networks in a mapping of weights, whoever wrote it.
+"""The blocks of DenseNets and OSA networks in files of weights from several programs.
 
-DenseNets by torchvision's names (also its first ones, with dots, as in its files of 2017), OSA
-blocks by those of this project and timm. What a file does not say (widths, number of layers)
-follows from shapes.
+DenseNets have torchvision's names, also those of its files of 2017 with more dots. OSA blocks have
+the names of this project and timm. Widths and numbers of layers follow from the shapes.
 """
 
 import itertools
@@ -23,92 +22,93 @@ from nas.core.errors import CorruptFileError, InvalidValueError
 from nas.paper.connections.strength import BlockMap, group_means
 
 OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
-DENSE = re.compile(r"^features\.denseblock(\d+)\.denselayer(\d+)\.conv1\.weight$")
-AGGREGATION = re.compile(r"^(.*?)\.?conv_concat\.conv\.weight$")
-MID = re.compile(r"^conv_mid\.(\d+)\.")
+"""Start of a layer's name in torchvision's files of 2017."""
+DENSE_NAME = re.compile(r"^features\.denseblock(\d+)\.denselayer(\d+)\.conv1\.weight$")
+"""A kernel that reads a concatenation, with its block and layer."""
+AGGREGATION_NAME = re.compile(r"^(.*?)\.?conv_concat\.conv\.weight$")
+"""The 1x1 convolution of an OSA block, with the block's prefix."""
+MID_NAME = re.compile(r"^conv_mid\.(\d+)\.")
+"""A convolution of an OSA block, with its number in the chain."""
 
 Weights = Mapping[str, Tensor]
+"""A state dict."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict from a .pth, .pt or .safetensors file, a checkpoint of this program, or a folder
-    of nas export.
+    """Read a state dict from a .pth, .pt or .safetensors file, a checkpoint of this program, or a
+    folder of nas export.
 
-    Runs no code. Raises `CorruptFileError` with the path for a file that holds none.
+    No code of the file runs. Raises `CorruptFileError` with the path for a file without a state
+    dict.
     """
     if path.is_dir():
         path = path / "model.safetensors"
     try:
-        found: Any = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+        content: Any = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
     except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
         raise CorruptFileError(
-            f"{path} is no readable file of weights: {str(error).splitlines()[0]}"
+            f"{path} is not a readable file of weights: {str(error).splitlines()[0]}"
         ) from error
-    if not isinstance(found, dict) or not all(
-        isinstance(value, Tensor) for value in found.values()
+    if not isinstance(content, dict) or not all(
+        isinstance(value, Tensor) for value in content.values()
     ):
         raise CorruptFileError(f"{path} holds no mapping from names to tensors")
-    mine = {
+    checkpoint = {
         name.removeprefix("weights."): value
-        for name, value in found.items()
+        for name, value in content.items()
         if name.startswith("weights.")
     }
-    return {OLD_NAME.sub(r"\1\2.", name): value for name, value in (mine or found).items()}
+    weights = checkpoint or content
+    return {OLD_NAME.sub(r"\1\2.", name): value for name, value in weights.items()}
 
 
 def _unpickled(path: Path) -> Any:
-    """Numbers only: anything else in a pickle is refused."""
-    found = torch.load(path, map_location="cpu", weights_only=True)
-    return found.get("state_dict", found) if isinstance(found, dict) else found
+    """Read a pickle of numbers; all other content is refused."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return content.get("state_dict", content) if isinstance(content, dict) else content
 
 
 def block_maps(weights: Weights) -> list[BlockMap]:
-    """Every block's connections. Raises `InvalidValueError` where there is no block that is
-    known.
-    """
-    found = [*_dense_maps(weights), *_osa_maps(weights)]
-    if not found:
+    """Return the connections of every block. Raises `InvalidValueError` if there is no block."""
+    maps = [*_dense_maps(weights), *_osa_maps(weights)]
+    if not maps:
         raise InvalidValueError(
             "these weights have no dense blocks (features.denseblock1.denselayer1.conv1.weight) "
             "and no OSA blocks (conv_concat.conv.weight)"
         )
-    return found
+    return maps
 
 
 def dense_blocks(weights: Weights) -> dict[int, list[Tensor]]:
-    """Of each dense block, by its number, the kernels that read its concatenations, in the order of
-    its layers.
-    """
-    found: dict[int, dict[int, Tensor]] = defaultdict(dict)
+    """Return the kernels that read the concatenations, by dense block, in the order of layers."""
+    blocks: dict[int, dict[int, Tensor]] = defaultdict(dict)
     for name, value in weights.items():
-        if match := DENSE.match(name):
-            found[int(match[1])][int(match[2])] = value
-    for block, layers in found.items():
+        if match := DENSE_NAME.match(name):
+            blocks[int(match[1])][int(match[2])] = value
+    for block, layers in blocks.items():
         if sorted(layers) != list(range(1, len(layers) + 1)):
             raise InvalidValueError(
                 f"denseblock{block} has the layers {sorted(layers)}, not 1 to {len(layers)}"
             )
     return {
         block: [layers[number] for number in sorted(layers)]
-        for block, layers in sorted(found.items())
+        for block, layers in sorted(blocks.items())
     }
 
 
 def source_widths(kernels: list[Tensor]) -> list[int]:
-    """Channels of a dense block's input and of each layer but the last one."""
+    """Return the channels of a dense block's input and of each layer but the last one."""
     read = [kernel.shape[1] for kernel in kernels]
     return [read[0], *(after - before for before, after in itertools.pairwise(read))]
 
 
 def _dense_maps(weights: Weights) -> Iterator[BlockMap]:
+    """Yield the dense blocks, each with the transition or the classifier at its end."""
     blocks = dense_blocks(weights)
     for block, kernels in blocks.items():
-        end = "classifier" if block == max(blocks) else "transition"
-        name = (
-            "classifier.weight"
-            if end == "classifier"
-            else f"features.transition{block}.conv.weight"
-        )
+        end, name = "transition", f"features.transition{block}.conv.weight"
+        if block == max(blocks):
+            end, name = "classifier", "classifier.weight"
         if name not in weights:
             raise InvalidValueError(f"these weights have a denseblock{block} but no {name}")
         widths = source_widths(kernels)
@@ -118,19 +118,21 @@ def _dense_maps(weights: Weights) -> Iterator[BlockMap]:
 
 
 def _osa_maps(weights: Weights) -> Iterator[BlockMap]:
-    """A chain, in which each layer reads one source, and the aggregation, which reads all."""
+    """Yield the OSA blocks: a chain of layers with one source each, and the aggregation of all."""
     aggregations = {
-        match[1]: value for name, value in weights.items() if (match := AGGREGATION.match(name))
+        match[1]: value
+        for name, value in weights.items()
+        if (match := AGGREGATION_NAME.match(name))
     }
     for prefix, aggregation in aggregations.items():
-        inside = {
+        block = {
             name.removeprefix(f"{prefix}."): value
             for name, value in sorted(weights.items())
             if not prefix or name.startswith(f"{prefix}.")
         }
         kernels: dict[int, list[Tensor]] = defaultdict(list)
-        for name, value in inside.items():
-            if (match := MID.match(name)) and value.ndim == 4:
+        for name, value in block.items():
+            if (match := MID_NAME.match(name)) and value.ndim == 4:
                 kernels[int(match[1])].append(value)
         widths = [kernels[number][-1].shape[0] for number in sorted(kernels)]
         widths = [aggregation.shape[1] - sum(widths), *widths]

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
+
 from nas.core.errors import NasError, UnavailableError
 from nas.measuring.meters import Meter, find_meter, host
 from nas.measuring.meters.energy import POLL_S, find_steps
@@ -32,7 +34,7 @@ def findings() -> Iterator[Finding]:
     with find_meter("cpu") as meter:
         yield from _meter("CPU", meter)
     yield from _gpus()
-    yield from _runtimes()
+    yield from runtime_findings(gpu=torch.cuda.is_available())
 
 
 def _host() -> Finding:
@@ -119,7 +121,7 @@ def _gpus() -> Iterator[Finding]:
 
 def board_findings(name: str, board: NvmlDevice) -> Iterator[Finding]:
     """Yield what the driver reports of one GPU. The counter's rhythm takes a second to find."""
-    partitioned = board.partitioned()
+    partitioned = board.partitioned
     yield Finding(
         what=f"{name} whole",
         available=not partitioned,
@@ -196,15 +198,43 @@ def _others(name: str, board: NvmlDevice, state: DeviceState) -> Finding:
     )
 
 
-def _runtimes() -> Iterator[Finding]:
+def runtime_findings(*, gpu: bool) -> Iterator[Finding]:
+    """Yield what each runtime needs on the GPU if there is one, otherwise on the CPU."""
     yield Finding(what="runtime eager", available=True, detail="PyTorch")
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
     yield Finding(
+        what="runtime graph",
+        available=gpu,
+        detail="CUDA graphs" if gpu else "CUDA graphs need an NVIDIA GPU",
+    )
+    yield _gpu_compiler() if gpu else _cpu_compiler()
+    yield _onnx_runtime()
+
+
+def _cpu_compiler() -> Finding:
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    return Finding(
         what="runtime compile",
         available=compiler is not None,
         detail=compiler or "torch.compile on a CPU needs a C++ compiler: install g++",
     )
-    yield _onnx_runtime()
+
+
+def _gpu_compiler() -> Finding:
+    """Triton compiles the kernels, and compiles their launchers with a C compiler."""
+    names = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    compiler = next(filter(None, map(shutil.which, names)), None)
+    missing = []
+    if importlib.util.find_spec("triton") is None:
+        missing.append("the package triton")
+    if compiler is None:
+        missing.append("a C compiler (gcc)")
+    return Finding(
+        what="runtime compile",
+        available=not missing,
+        detail=f"torch.compile on a GPU needs {' and '.join(missing)}"
+        if missing
+        else f"triton, {compiler}",
+    )
 
 
 def _onnx_runtime() -> Finding:

@@ -12,7 +12,8 @@ It changes nothing on the GPU and answers questions that no document does:
 * whether another process is seen
 
 It takes five to six minutes on an otherwise idle GPU. A part that fails is replaced by its reason,
-and the other parts continue.
+and the other parts continue. The file is written after every part, so that an interrupted survey
+keeps the parts that are done.
 """
 
 import json
@@ -20,13 +21,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nas.core.errors import NasError
 from nas.core.measurement import MeasurementPlan
 from nas.core.published import PUBLISHED
 from nas.measuring.doctor import findings
@@ -73,8 +73,8 @@ class Survey:
         warm = warm_up(run, meter, plan)
         self._calls = max(1, int(warm.calls * POLL_S / plan.block_s))
 
-    def answers(self) -> dict[str, Any]:
-        """Return the results of all parts by name."""
+    def results(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the name and the result of every part as soon as it is done."""
         parts = {
             "rhythm": self.rhythm,
             "reading_disturbs": self.reading_disturbs,
@@ -84,15 +84,13 @@ class Survey:
             "blocks": self.blocks,
             "states": self.states,
         }
-        results: dict[str, Any] = {}
         for name, part in parts.items():
             start_s = self._meter.time_s()
             try:
-                results[name] = part()
-            except NasError as error:
-                results[name] = {"failed": str(error)}
-            results[name]["took_s"] = self._meter.time_s() - start_s
-        return results
+                result = part()
+            except Exception as error:  # noqa: BLE001 - whatever fails must not lose the other parts
+                result = {"failed": f"{type(error).__name__}: {error}"}
+            yield name, {**result, "took_s": self._meter.time_s() - start_s}
 
     def rhythm(self) -> dict[str, Any]:
         """Find the counter's steps on the idle device and under load."""
@@ -214,7 +212,9 @@ class Survey:
 
 
 def _deviation(ratios: list[float]) -> dict[str, Any]:
-    """Summarise how far ratios are from 1."""
+    """Summarise how far ratios are from 1, if there are any."""
+    if len(ratios) < 2:
+        return {"ratios": ratios}
     return {
         "ratios": ratios,
         "mean": statistics.fmean(ratios),
@@ -249,6 +249,16 @@ def _burner() -> Iterator[Callable[[], object]]:
             child.communicate()
 
 
+def write_all(
+    path: Path, conditions: dict[str, Any], results: Iterable[tuple[str, dict[str, Any]]]
+) -> None:
+    """Write the conditions and the results to the file, again after every part."""
+    survey = dict(conditions)
+    for name, result in results:
+        survey[name] = result
+        path.write_text(json.dumps(survey, indent=1) + "\n", encoding="utf-8")
+
+
 def main(path: Path) -> None:
     """Survey the current CUDA device and write the file."""
     start_s = time.monotonic()
@@ -261,15 +271,13 @@ def main(path: Path) -> None:
         prepare(networks[1], PLAN, meter) as copy,
         _burner() as beside,
     ):
-        survey = {
+        conditions = {
             "device": asdict(meter.device),
             "doctor": doctor,
             "plan": PLAN.to_dict(),
-            **Survey(meter, run, copy, PLAN, beside).answers(),
         }
-    survey["took_s"] = time.monotonic() - start_s
-    path.write_text(json.dumps(survey, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(f"{path}: {survey['took_s']:.0f} s\n")
+        write_all(path, conditions, Survey(meter, run, copy, PLAN, beside).results())
+    sys.stdout.write(f"{path}: {time.monotonic() - start_s:.0f} s\n")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,10 @@ class Board(FakeMeter):
             self.nvml.max_power_w,
         )
         self.device_state, self.busy_percent = self.nvml.device_state, self.nvml.busy_percent
-        self.partitioned = self.nvml.partitioned
+
+    @property
+    def partitioned(self):
+        return self.nvml.partitioned
 
     def work(self, seconds):
         super().work(seconds)
@@ -64,14 +67,32 @@ def certified(run, board, plan):
     ]
 
 
+def queries(board):
+    """Return the driver's functions called by two readings of power and by one look."""
+    names = []
+    find = pynvml._nvmlGetFunctionPointer
+
+    def record(name):
+        names.append(name.partition("_v")[0])
+        return find(name)
+
+    calls = [lambda: board.power_w("instant"), lambda: board.power_w("instant"), board.device_state]
+    pynvml._nvmlGetFunctionPointer = record
+    try:
+        return [(names.clear(), call(), list(names))[2] for call in calls]
+    finally:
+        pynvml._nvmlGetFunctionPointer = find
+
+
 def figure(
     metric="energy", piece_s=0.002, uuid="GPU-stub", errors_of_w=None, library=None, **settings
 ):
     """Return the figure under these settings; with `errors_of_w`, the reader's errors on a board
     that draws this power.
 
-    The metrics "doctor" and "survey" return their findings, "certified" the energy interleaved with
-    a network that needs half as much. `library` replaces that of the first scenario.
+    The metrics "doctor" and "survey" return their findings, "queries" the driver's functions that
+    are called, "certified" the energy interleaved with a network that needs half as much. `library`
+    replaces that of the first scenario.
     """
     if library:
         pynvml.nvmlLib = ctypes.CDLL(library)
@@ -95,7 +116,9 @@ def figure(
                 }
             if metric == "survey":
                 run = partial(board.work, piece_s)
-                return Survey(board, run, run, PLAN, None).answers()
+                return dict(Survey(board, run, run, PLAN, None).results())
+            if metric == "queries":
+                return queries(board)
             method = {"energy": energy, "latency": latency, "certified": certified}[metric]
             measured = method(lambda: board.work(piece_s), board, PLAN)
     except UnavailableError as error:
@@ -107,6 +130,7 @@ def figure(
         "method": measured.method,
         "details": measured.details,
         "driver": board.nvml.driver,
+        "uuid": board.nvml.uuid,
     }
 
 

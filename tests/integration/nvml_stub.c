@@ -1,6 +1,7 @@
-/* A stub of libnvidia-ml.so.1 with one GPU, "GPU-stub", for tests without a GPU. It is written from NVML's public
- * documentation, with the structures of nvidia-ml-py. Environment variables set everything and are read at every call.
- * The clock is NVMLSTUB_NOW_S if that is set, so that no test sleeps, otherwise the seconds since the first call.
+/* A stub of libnvidia-ml.so.1 with one GPU, "GPU-stub", and its MIG partition "MIG-slice", for tests without a GPU. It
+ * is written from NVML's public documentation, with the structures of nvidia-ml-py. Environment variables set
+ * everything and are read at every call. The clock is NVMLSTUB_NOW_S if that is set, so that no test sleeps, otherwise
+ * the seconds since the first call.
  *
  * A setting is one value, or several values with the seconds from which each holds: "250" or "0:250,12.5:180".
  *   POWER_W                    the power of the board (250); every sensor derives from its integral
@@ -8,9 +9,9 @@
  *   GAIN                       of the counter (1)
  *   LOSS_MJ                    millijoules that the counter's next step loses for every reading (0)
  *   LIMIT_W, CLOCK_MHZ, TEMPERATURE_C, REASONS (clock event bits), UTILISATION, MIG
- *   PROGRAMS, BUSY             processes on the GPU: "7+self", and their percent: "7=40+self=50"
- *   X_ERROR                    the nvmlReturn_t to return, for X in INIT, ENERGY, INSTANT (inside the field), AVERAGE, CLOCK,
- *                              REASONS, PROGRAMS, BUSY, UTILISATION, MIG
+ *   PROGRAMS, GRAPHICS, BUSY   processes on the GPU: "7+self", those that draw, and their percent: "7=40+self=50"
+ *   X_ERROR                    the nvmlReturn_t to return, for X in INIT, ENERGY, INSTANT (inside the field),
+ *                              AVERAGE, CLOCK, REASONS, PROGRAMS, GRAPHICS, BUSY, UTILISATION, MIG
  * Compiling with -DnvmlName=nowhere leaves a function out, as an old driver's library does. */
 #include <math.h>
 #include <stdio.h>
@@ -87,13 +88,17 @@ int nvmlInitWithFlags(unsigned flags) { (void)flags; now_s(); return error("INIT
 int nvmlShutdown(void) { return OK; }
 const char *nvmlErrorString(int code) { (void)code; return "stub error"; }
 
-static int gpu;
+static int gpu, slice;
 
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = 1; return OK; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) { *device = &gpu; return index ? 2 : OK; }
 int nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {
+    *device = strcmp(uuid, "MIG-slice") ? &gpu : &slice;
+    return strcmp(uuid, "GPU-stub") && strcmp(uuid, "MIG-slice") ? NOT_FOUND : OK;
+}
+int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(void *partition, void **device) {
     *device = &gpu;
-    return strcmp(uuid, "GPU-stub") ? NOT_FOUND : OK;
+    return partition == &slice ? OK : NOT_FOUND;
 }
 int nvmlDeviceGetUUID(void *device, char *uuid, unsigned length) {
     (void)device;
@@ -196,16 +201,25 @@ static unsigned parts(const char *name, char *value, char **found) {
 
 struct process { unsigned pid; unsigned long long memory; unsigned gpu_instance, compute_instance; };
 
-int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, struct process *processes) {
+static int list(const char *name, unsigned *count, struct process *processes) {
     char value[LONGEST], *found[64];
-    unsigned there = parts("PROGRAMS", value, found), room = *count;
-    (void)device;
-    if (error("PROGRAMS")) return error("PROGRAMS");
+    unsigned there = parts(name, value, found), room = *count;
+    if (error(name)) return error(name);
     *count = there;
     if (room < there || !processes) return there ? INSUFFICIENT_SIZE : OK;
     for (unsigned index = 0; index < there; index++)
         processes[index] = (struct process){pid_of(found[index]), 1 << 30, 0, 0};
     return OK;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, struct process *processes) {
+    (void)device;
+    return list("PROGRAMS", count, processes);
+}
+
+int nvmlDeviceGetGraphicsRunningProcesses_v3(void *device, unsigned *count, struct process *processes) {
+    (void)device;
+    return list("GRAPHICS", count, processes);
 }
 
 struct sample { unsigned pid; unsigned long long timestamp_us; unsigned sm, memory, encoder, decoder; };
@@ -221,7 +235,7 @@ int nvmlDeviceGetProcessUtilization(void *device, struct sample *samples, unsign
     if (room < there || !samples) return INSUFFICIENT_SIZE;
     for (unsigned index = 0; index < there; index++) {
         char *percent = strchr(found[index], '=');
-        unsigned share = percent ? (unsigned)atoi(percent + 1) : 0;
+        unsigned share = percent ? (unsigned)strtoul(percent + 1, NULL, 10) : 0;
         samples[index] = (struct sample){pid_of(found[index]), end_us, share, 0, 0, 0};
     }
     return OK;

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,10 @@ UNAVAILABLE = {  # settings under which energy cannot be measured, and a part of
     ),
     "everything reads zero": ({"POWER_W": "0"}, "reads 0"),
     "partitioned": ({"MIG": "1"}, "partitioned (MIG)"),
-    "counter stops": ({"STUCK_AT_S": "105"}, "stood still"),
-    "counter reset": ({"RESET_AT_S": "105"}, "went back by"),
-    "counter jumps": ({"JUMP_AT_S": "105"}, "counter jumped"),
+    "counter stops": ({"STUCK_AT_S": "107"}, "stood still"),
+    "counter reset": ({"RESET_AT_S": "107"}, "went back by"),
+    "counter jumps": ({"JUMP_AT_S": "107"}, "counter jumped"),
+    "power reads too much": ({**COUNTER, "POWER_W": "2000"}, "instant power jumped: 2000 W"),
 }
 OTHER_METHODS = {  # settings, the method taken, a part of the reason against better ones
     "counter not offered": (COUNTER, "nvml instant power, board, summed", "does not offer it"),
@@ -121,6 +123,16 @@ SPOILED = {  # settings, status, a part of the reason
         "contended",
         "37 % busy",
     ),
+    "a program that draws works": (
+        {"PROGRAMS": "self", "GRAPHICS": "9", "BUSY": "9=41+self=59"},
+        "contended",
+        "process 9 used up to 41 %",
+    ),
+    "an impossible share of a neighbour": (
+        {"PROGRAMS": "self+7", "BUSY": "7=2147483632+self=50", "UTILISATION": "38"},
+        "contended",
+        "38 % busy",
+    ),
     "others start again and again": (
         {
             "PROGRAMS": ",".join(
@@ -135,6 +147,16 @@ FINE = {  # settings under which there is a figure in the end
     "at the power limit": {"REASONS": "0x4", "CLOCK_MHZ": "0:1980,100.7:1600"},
     "idle bit": {"REASONS": "0:1,100.1:0", "CLOCK_MHZ": "0:345,100.1:1980"},
     "an idle neighbour": {"PROGRAMS": "self+7", "BUSY": "self=90"},
+    "an impossible share of a process that does not run": {
+        "PROGRAMS": "self",
+        "BUSY": "7=2147483632+self=50",
+    },
+    "an impossible share of an idle neighbour": {
+        "PROGRAMS": "self+7",
+        "BUSY": "7=2147483632+self=50",
+    },
+    "an impossible utilisation": {"PROGRAMS_ERROR": "3", "UTILISATION": "2147483632"},
+    "a display": {"PROGRAMS": "self", "GRAPHICS": "9", "BUSY": "9=2+self=50"},
     "clocks not reported": {"CLOCK_ERROR": "3", "REASONS_ERROR": "3"},
     "a slowdown that ends": {"REASONS": "0:0x40,103:0"},
     "a neighbour that ends": {"PROGRAMS": "self+7", "BUSY": "0:7=90,103:self=90"},
@@ -311,7 +333,11 @@ def results(tmp_path_factory):
     }
     named["drop"] = {"CLOCK_MHZ": "0:1980,104:1780"}
     named["gain"] = {"GAIN": "0.57"}
+    named["always idle"] = {"REASONS": "0x1"}
+    named["a partition"] = {"uuid": "GPU-slice", "MIG": "1"}
+    named["queries"] = {"metric": "queries"}
     named["survey"] = {"metric": "survey"}
+    named["survey, throttled"] = {"metric": "survey", "REASONS": "0x40"}
     named["sound"] = {}
     for name, (missing, *_) in WITHOUT.items():  # last, since they change the library
         named["without", name] = {"library": compiled(tmp_path_factory.mktemp("old"), missing)}
@@ -461,6 +487,33 @@ def test_the_looks_are_summarised_in_the_details(results):
     assert set(watch["sm_clock_mhz"]) <= {1980, 1600}
     assert watch["power_capped"] == watch["looks"] >= 10
     assert watch["temperature_c"] == 55
+    assert results["a display", "energy"]["details"]["watch"]["other_percent"] == {"9": 2}
+
+
+def test_looks_at_an_idle_device_are_counted(results):
+    """Their clocks are not compared, so the details show how many looks that leaves."""
+    watch = results["always idle"]["details"]["watch"]
+    assert watch["idle"] == watch["looks"] >= 10
+
+
+def test_a_partition_is_identified_by_its_gpu(results):
+    """The driver has the UUID of a MIG partition with another prefix, and finds the GPU by it.
+    Without energy the reason is the partition, not an unknown GPU.
+    """
+    assert results["a partition"]["uuid"] == "GPU-stub"
+    assert "partitioned (MIG)" in results["a partition"]["reason"]
+
+
+def test_a_reading_of_power_takes_one_query(results):
+    """Whether the GPU is split by MIG is queried once for a meter, and a look has no other query
+    twice than that of clocks, of which there are two.
+    """
+    first, second, look = (Counter(each) for each in results["queries"])
+    assert first.pop("nvmlDeviceGetMigMode") == 1
+    assert first == second == {"nvmlDeviceGetFieldValues": 1}
+    assert look.pop("nvmlDeviceGetClockInfo") == 2
+    assert set(look.values()) == {1}
+    assert look.total() <= 8
 
 
 @pytest.mark.parametrize("name", DOCTOR)
@@ -491,6 +544,17 @@ def test_the_survey_of_a_gpu_finds_the_properties_of_the_stub(results):
         assert survey[name]["furthest"] < 0.005
     assert survey["states"]["alone"]["problem"] is None
     assert sum(part["took_s"] for part in survey.values()) < 400
+
+
+def test_parts_of_the_survey_that_fail_leave_the_others(results):
+    """On a device that slows itself down the copy has no ratios of latency, and this is recorded
+    with its reason.
+    """
+    survey = results["survey, throttled"]
+    assert survey["latency_copy"]["status"] == "throttled"
+    assert survey["latency_copy"]["ratios"] == []
+    assert survey["states"]["alone"]["problem"]["status"] == "throttled"
+    assert survey["rhythm"]["idle"]["period_s"] == pytest.approx(0.1, rel=0.01)
 
 
 @pytest.mark.parametrize("name", WITHOUT)

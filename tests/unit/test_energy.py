@@ -2,8 +2,10 @@
 misbehave.
 """
 
+import math
 import random
 
+import numpy as np
 import pytest
 
 from nas.bench.energy_reader import CountingBoard, energy_errors, rms
@@ -26,6 +28,31 @@ class Powered(FakeMeter):
 
     def power_w(self, kind):
         return self._watts[kind] if kind in self._watts else super().power_w(kind)
+
+
+class CoolingBoard(FakeMeter):
+    """A board of 250 W that draws only 125 W in the first 0.45 s of work after a pause."""
+
+    def __init__(self):
+        super().__init__()
+        self._times_s, self._energies_j, self._worked_s = [0.0], [1.0], 0.0
+
+    def work(self, seconds):
+        self._draw(seconds, 250 if self._worked_s > 0.45 else 125)
+        self._worked_s += seconds
+
+    def sleep(self, seconds):
+        self._draw(seconds, 50)
+        self._worked_s = 0.0
+
+    def _draw(self, seconds, power_w):
+        self.now_s += seconds
+        self._times_s.append(self.now_s)
+        self._energies_j.append(self._energies_j[-1] + seconds * power_w)
+
+    def energy_j(self):
+        step_s = math.floor(self.now_s / 0.1) * 0.1
+        return float(np.interp(step_s, self._times_s, self._energies_j))
 
 
 def measured_energy(meter, seconds=0.002):
@@ -134,3 +161,13 @@ def test_each_load_has_its_alignment_and_all_have_one_method():
     assert (short.details["alignment"], long.details["alignment"]) == ("watched", "phase-locked")
     assert short.method == long.method
     assert (short.value, long.value) == pytest.approx((250 * 0.002 / 4, 250 * 0.03 / 4), rel=0.002)
+
+
+def test_slow_batches_are_measured_on_a_warm_device():
+    """The rhythm of the counter is found while the device idles, since the batches take 30 ms. The
+    windows begin after its clocks have come back.
+    """
+    figure = measured_energy(CoolingBoard(), 0.03)
+    assert figure.details["alignment"] == "phase-locked"
+    assert figure.value == pytest.approx(250 * 0.03 / 4, rel=0.005)
+    assert figure.details["power_w"] == pytest.approx([250] * 4, rel=0.005)

@@ -1,8 +1,9 @@
 """One NVIDIA GPU: host clock around synchronised work, NVML's energy counter, torch's caching
 allocator.
 
-The device is identified by its UUID. Without NVML everything works except energy, slowdowns and
-other processes, and the device class shows it.
+The device is identified by its UUID, a MIG partition by that of its GPU, since partitions share
+power and clocks. Without NVML everything works except energy, slowdowns and other processes, and
+the device class shows it.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,8 @@ from nas.measuring.meters.watch import DeviceState
 class CudaMeter(CommonMeter):
     """The meter of CUDA device `index`, by default torch's current one.
 
-    Raises `UnavailableError` without a CUDA device.
+    The device class has the driver's branch; its patch level differs between machines of one kind
+    and is in the details. Raises `UnavailableError` without a CUDA device.
     """
 
     clock = "perf_counter around torch.cuda.synchronize"
@@ -103,11 +105,16 @@ def _nvml(uuid: str) -> NvmlDevice | UnavailableError:
         return error
 
 
+def driver_branch(version: str) -> str:
+    """Return the branch of a driver's version: "580" of "580.159.03"."""
+    return version.partition(".")[0]
+
+
 def _device(index: int, uuid: str, nvml: NvmlDevice | UnavailableError) -> Device:
     properties = torch.cuda.get_device_properties(index)
-    driver, limit_w = (
-        (nvml.driver, nvml.max_power_w()) if isinstance(nvml, NvmlDevice) else ("unknown", None)
-    )
+    driver, limit_w = "unknown", None
+    if isinstance(nvml, NvmlDevice):
+        uuid, driver, limit_w = nvml.uuid, nvml.driver, nvml.max_power_w()
     name, memory_gib = properties.name, round(properties.total_memory / 2**30)
     cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     limit = f"{limit_w:.0f} W" if limit_w else "unknown power limit"
@@ -115,7 +122,7 @@ def _device(index: int, uuid: str, nvml: NvmlDevice | UnavailableError) -> Devic
         name,
         f"{memory_gib} GiB",
         limit,
-        f"driver {driver}",
+        f"driver {driver_branch(driver)}",
         f"CUDA {torch.version.cuda}",
         f"cuDNN {cudnn}",
         f"torch {torch.__version__}",
@@ -125,5 +132,5 @@ def _device(index: int, uuid: str, nvml: NvmlDevice | UnavailableError) -> Devic
         name=name,
         identity=uuid,
         device_class=", ".join(parts),
-        details={"index": index, "host": host.cpu_name(), **host.details()},
+        details={"index": index, "driver": driver, "host": host.cpu_name(), **host.details()},
     )

@@ -52,6 +52,11 @@ POWER_WINDOW_S = 2.5
 """Shortest window by integrated power."""
 SETTLE_S = {INSTANT: 0.2, AVERAGE: 1.2}
 """Work before power is integrated, while the sensor still shows earlier power."""
+WARM_UP_S = 0.5
+"""Work before the first mark of phase-locked windows. The device may have idled while the rhythm
+was found, and its clocks may have fallen. Segments of latency drop as much (`Cycles.dropped_s`).
+"""
+
 MIN_STEPS, MIN_RHYTHM_S = 11, 1.0
 """Fewest steps and shortest time to find a rhythm. The period is then known to 0.06 % with steps of
 100 ms.
@@ -329,7 +334,7 @@ class EnergyReader:
         The rhythm is found again every time, since its phase is lost within minutes.
         """
         self._steps = steps = self._find_steps(load)
-        load.until(self._sensor.time_s() + SETTLE_S[INSTANT])
+        load.until(self._sensor.time_s() + WARM_UP_S)
 
         def mark(load: Load) -> Mark:
             for _ in range(MAX_LOCK_TRIES):

@@ -9,8 +9,9 @@ limits and modes are never set.
 import functools
 import os
 import time
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Collection, Iterable
+from functools import cached_property
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import pynvml
 
@@ -48,6 +49,9 @@ SLOWDOWNS = {
 IDLE, POWER_CAP = 0x01, 0x04
 """Bits of NVML's clock event reasons that are only noted."""
 
+MAX_PERCENT = 100
+"""Largest utilisation that is possible."""
+
 
 def _reason(error: Exception) -> str:
     if isinstance(error, pynvml.NVMLError):
@@ -79,11 +83,48 @@ def _optional(read: Callable[..., T], *args: Any) -> T | None:
         return None
 
 
+class UtilisationSample(Protocol):
+    """The driver's sample of what one process used of the GPU, in percent."""
+
+    pid: int
+    timeStamp: int  # noqa: N815 - NVML's names
+    smUtil: int  # noqa: N815
+    memUtil: int  # noqa: N815
+    encUtil: int  # noqa: N815
+    decUtil: int  # noqa: N815
+
+
+def process_shares(
+    samples: Iterable[UtilisationSample], running: Collection[int], own: int
+) -> dict[int, int] | None:
+    """Return the percent of the GPU that each running process but `own` used; None if that of one
+    is impossible.
+
+    The driver is known to return stale processes and shares like 2147483632 % (nvtop issue 110,
+    DCGM issue 83). Samples of processes that do not run are left out, as nvtop does. An impossible
+    share of a running one means that the driver does not know what it uses.
+    """
+    shares: dict[int, int] = {}
+    for sample in samples:
+        if sample.pid == own or sample.pid not in running:
+            continue
+        if not _is_possible(sample):
+            return None
+        if sample.smUtil:
+            shares[sample.pid] = max(shares.get(sample.pid, 0), int(sample.smUtil))
+    return shares
+
+
+def _is_possible(sample: UtilisationSample) -> bool:
+    return max(sample.smUtil, sample.memUtil, sample.encUtil, sample.decUtil) <= MAX_PERCENT
+
+
 class NvmlDevice:
     """One GPU by its UUID ("GPU-…"): a sensor of energy, and the state that a watch looks at.
 
-    `time_s` and `sleep` are its clock. Raises `UnavailableError` with the reason if the driver
-    cannot be queried.
+    The UUID of a MIG partition, also with the prefix "GPU-", gives the whole GPU, whose sensors
+    cover all partitions. `time_s` and `sleep` are the clock. Raises `UnavailableError` with the
+    reason if the driver cannot be queried.
     """
 
     energy_method = "nvml counter, board"
@@ -99,13 +140,15 @@ class NvmlDevice:
         self._time_s, self._sleep = time_s, sleep
         pynvml.nvmlInit()
         try:
-            self._handle: Any = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            self._handle: Any = _handle_of(uuid)
+            self.uuid = str(pynvml.nvmlDeviceGetUUID(self._handle))
             self.driver = str(pynvml.nvmlSystemGetDriverVersion())
         except BaseException:
             pynvml.nvmlShutdown()
             raise
         self._open = True
         self._seen_us = 0
+        self._last_programs: frozenset[int] = frozenset()
 
     def time_s(self) -> float:
         """Return the time of the given clock in seconds."""
@@ -141,8 +184,12 @@ class NvmlDevice:
         limit_mw = _optional(pynvml.nvmlDeviceGetEnforcedPowerLimit, self._handle)
         return limit_mw / 1000 if limit_mw else None
 
+    @cached_property
     def partitioned(self) -> bool:
-        """Return whether the GPU is split by MIG. Its sensors then cover all partitions."""
+        """Whether the GPU is split by MIG. Its sensors then cover all partitions.
+
+        It is read once, since the mode cannot change while a program uses the GPU.
+        """
         modes = _optional(pynvml.nvmlDeviceGetMigMode, self._handle)
         return bool(modes and modes[0])
 
@@ -168,13 +215,13 @@ class NvmlDevice:
             power_capped=bool(bits & POWER_CAP),
             idle=bool(bits & IDLE),
             programs=None if programs is None else programs - {own},
-            busy=self._busy(own) if programs and own in programs else None,
+            busy=self._busy(programs, own) if programs and own in programs else None,
         )
 
     def busy_percent(self) -> int | None:
         """Return how busy the GPU was over the driver's last sampling period, for any process."""
         rates = _optional(pynvml.nvmlDeviceGetUtilizationRates, self._handle)
-        return None if rates is None else int(rates.gpu)
+        return int(rates.gpu) if rates is not None and rates.gpu <= MAX_PERCENT else None
 
     def _clock_mhz(self, kind: int) -> int | None:
         clock_mhz: int | None = _optional(pynvml.nvmlDeviceGetClockInfo, self._handle, kind)
@@ -188,10 +235,10 @@ class NvmlDevice:
 
     def _clock_reasons(self) -> int | None:
         """Return the clock event reasons, by the present name of the function or by its old one."""
-        reasons = _optional(pynvml.nvmlDeviceGetCurrentClocksEventReasons, self._handle)
-        if reasons is not None:
-            return reasons
-        return _optional(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, self._handle)
+        reasons: int | None = _optional(pynvml.nvmlDeviceGetCurrentClocksEventReasons, self._handle)
+        if reasons is None:
+            reasons = _optional(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, self._handle)
+        return reasons
 
     def _programs(self) -> frozenset[int] | None:
         """Return the processes with a context on the GPU, by the host's numbers, in a container
@@ -200,21 +247,31 @@ class NvmlDevice:
         processes = _optional(pynvml.nvmlDeviceGetComputeRunningProcesses, self._handle)
         return None if processes is None else frozenset(process.pid for process in processes)
 
-    def _busy(self, own: int) -> dict[int, int] | None:
-        """Return the percent of the GPU that each other process used since the last call."""
+    def _graphics_programs(self) -> frozenset[int]:
+        """Return the processes that draw with the GPU, which are not among `_programs`."""
+        processes = _optional(pynvml.nvmlDeviceGetGraphicsRunningProcesses, self._handle)
+        return frozenset(process.pid for process in processes or ())
+
+    def _busy(self, programs: frozenset[int], own: int) -> dict[int, int] | None:
+        """Return the percent of the GPU that each other process used since the last call; None if
+        the driver does not know it. `programs` are the processes with a context.
+        """
+        running = programs | self._last_programs  # one may have worked and ended since then
+        self._last_programs = programs
         try:
             samples = pynvml.nvmlDeviceGetProcessUtilization(self._handle, self._seen_us)
         except pynvml.NVMLError as error:
             # NOT_FOUND means that no process has worked
             return {} if error.value == pynvml.NVML_ERROR_NOT_FOUND else None
         new = [sample for sample in samples if sample.timeStamp > self._seen_us]
-        self._seen_us = max((sample.timeStamp for sample in new), default=self._seen_us)
-        return {
-            sample.pid: int(sample.smUtil) for sample in new if sample.smUtil and sample.pid != own
-        }
+        if any(sample.pid not in running for sample in new):
+            running |= self._graphics_programs()
+        credible = [sample for sample in new if sample.pid in running and _is_possible(sample)]
+        self._seen_us = max((sample.timeStamp for sample in credible), default=self._seen_us)
+        return process_shares(new, running, own)
 
     def _refuse_partitions(self, sensor: str) -> None:
-        if self.partitioned():
+        if self.partitioned:
             raise UnavailableError(
                 f"this GPU is partitioned (MIG): its {sensor} covers all partitions"
             )
@@ -225,6 +282,17 @@ class NvmlDevice:
         if self._open:
             self._open = False
             pynvml.nvmlShutdown()
+
+
+def _handle_of(uuid: str) -> Any:
+    """Return the handle of the GPU with this UUID, or of the GPU whose MIG partition has it."""
+    try:
+        return pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    except pynvml.NVMLError as error:
+        if error.value != pynvml.NVML_ERROR_NOT_FOUND:
+            raise
+    partition = pynvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid.partition('-')[2]}")
+    return pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(partition)
 
 
 @translate_nvml_errors

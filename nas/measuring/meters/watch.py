@@ -7,8 +7,8 @@ The rules are judgement where no source is named:
 * A slowdown by temperature, hardware or power brake spoils a measurement.
 * So does an SM clock that moves by more than 5 %, unless the board is at its power limit. That is
   the board's true steady state and is only noted.
-* Another process spoils it if that process works, or starts, during the measurement. One that only
-  holds memory is noted.
+* Another process spoils it if that process uses more than 2 % of the device, or starts, during the
+  measurement. One that only holds memory or uses less, as a display does, is noted.
 """
 
 from collections import Counter, deque
@@ -29,6 +29,11 @@ MAX_LOOKS = 10_000
 MAX_CLOCK_CHANGE = 0.05
 """Largest change between the lowest and the highest clock of single looks, which scatter more than
 the means of long segments.
+"""
+
+MAX_NEIGHBOUR_PERCENT = 2
+"""Largest share of the device that another process may use. It is the half width that a plan asks
+of an interval by default (`MeasurementPlan.max_half_width`).
 """
 
 SETTLE_S, SETTLE_POLL_S = 1.5, 0.05
@@ -148,9 +153,11 @@ class Watch:
             return {}
         clocks = [look.sm_clock_mhz for look in looks if look.sm_clock_mhz is not None]
         temperatures = [look.temperature_c for look in looks if look.temperature_c is not None]
+        shares = {str(program): percent for program, percent in _largest_shares(looks).items()}
         return {
             "watch": {
                 "looks": len(looks),
+                "idle": sum(look.idle for look in looks),
                 "sm_clock_mhz": clocks,
                 "temperature_c": max(temperatures, default=None),
                 "slowed": dict(Counter(name for look in looks for name in look.slowed or ())),
@@ -158,6 +165,7 @@ class Watch:
                 "other_programs": sorted(
                     frozenset().union(*(look.programs or () for look in looks))
                 ),
+                "other_percent": shares,
             }
         }
 
@@ -211,6 +219,15 @@ def _busy_clocks(looks: Iterable[DeviceState]) -> list[int]:
     return [look.sm_clock_mhz for look in looks if look.sm_clock_mhz and not look.idle]
 
 
+def _largest_shares(looks: Iterable[DeviceState]) -> dict[int, int]:
+    """Return the largest percent of the device that each other process used between two looks."""
+    shares: dict[int, int] = {}
+    for look in looks:
+        for program, percent in (look.busy or {}).items():
+            shares[program] = max(shares.get(program, 0), percent)
+    return shares
+
+
 def _slowdown(looks: list[DeviceState]) -> Disturbance | None:
     slowed = Counter(name for look in looks for name in look.slowed or ())
     if slowed:
@@ -239,14 +256,12 @@ def _warmth(looks: list[DeviceState]) -> str:
 
 def _contention(looks: list[DeviceState], before: frozenset[int] | None) -> Disturbance | None:
     """Return the disturbance by other processes. `before` are the programs of an earlier look."""
-    busy: Counter[int] = Counter()
-    for look in looks:
-        for program, percent in (look.busy or {}).items():
-            busy[program] = max(busy[program], percent)
-    if busy:
-        shares = ", ".join(
-            f"process {program} used up to {percent} % of it" for program, percent in busy.items()
-        )
+    shares = ", ".join(
+        f"process {program} used up to {percent} % of it"
+        for program, percent in _largest_shares(looks).items()
+        if percent > MAX_NEIGHBOUR_PERCENT
+    )
+    if shares:
         return Disturbance(
             status=Status.CONTENDED,
             reason=f"the device worked for other processes: {shares}; stop them and measure again",

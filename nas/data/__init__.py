@@ -5,7 +5,7 @@ A data set is one uint8 tensor. A search sees a stratified split of its training
 images are read when `Dataset.test` is called, which only the training of finished networks does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self, runtime_checkable
 
@@ -103,6 +103,14 @@ class PartialSource(Protocol):
         """Return lines that name the files or folders that are not read, and the reason."""
 
 
+@runtime_checkable
+class FileSource(Protocol):
+    """A data source whose files a user may change."""
+
+    def file_digests(self, spec: DataSpec) -> Mapping[str, str]:
+        """Return a SHA-256 (hex) of the names and contents of the files of each part and class."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
     """The data that a study will use, to be recorded with it.
@@ -145,6 +153,12 @@ def load(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
     """
     resolved = resolve(spec, progress=progress).spec
     return _source(resolved).load(resolved)
+
+
+def file_digests(spec: DataSpec) -> dict[str, str]:
+    """Return a SHA-256 (hex) of the files of each part and class; nothing for other data sets."""
+    source = _source(spec)
+    return dict(source.file_digests(spec)) if isinstance(source, FileSource) else {}
 
 
 def split(

@@ -4,6 +4,7 @@ Classes are in the order of their names. All images become RGB squares of `DataS
 pixels by the rules of `nas.data.image_file`. Each part is one tensor, which must fit in memory.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -51,6 +52,15 @@ class ImageFolder:
         """Return a line for each kind of folder or file that is not read."""
         root = _root(spec)
         return [line for part in ("train", "test") for line in _left_out(root / part)]
+
+    def file_digests(self, spec: DataSpec) -> dict[str, str]:
+        """Return a SHA-256 of the images of each part and class, by `train/<class>`."""
+        root = _root(spec)
+        return {
+            f"{part}/{name}": _digest(files)
+            for part in ("train", "test")
+            for name, files in _classes(root / part).items()
+        }
 
     def load(self, spec: DataSpec) -> Dataset:
         """Read the training images."""
@@ -177,6 +187,16 @@ def _shortlist(names: Sequence[str]) -> str:
     """Join the first names and say how many more there are."""
     more = len(names) - MAX_LISTED_NAMES
     return ", ".join(names[:MAX_LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of the names and the contents of files."""
+    digest = hashlib.sha256()
+    for file in files:
+        content = file.read_bytes()
+        digest.update(f"{file.name}\0{len(content)}\0".encode(errors="surrogateescape"))
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def _files(classes: Classes) -> list[Path]:

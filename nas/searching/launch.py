@@ -2,13 +2,13 @@
 again. Prepare, record, go on where the last call stopped.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Generic, Protocol
+from typing import Any, Generic, Protocol
 
 from nas.core import plugins
 from nas.core.complexity import totals
@@ -22,6 +22,12 @@ from nas.searching.checkpoints import CheckpointKeeper
 from nas.searching.closing import certification
 from nas.searching.engine import Engine, Listener, TaskSource
 from nas.searching.evaluators import Preparation, StudyContext
+from nas.searching.identity import (
+    identity_of,
+    require_fitting_trials,
+    require_same_files,
+    require_same_parts,
+)
 from nas.searching.profile import check_sizes
 from nas.searching.state import SearchState, utc_now
 from nas.searching.task_list import Recorder, T, TaskList
@@ -125,12 +131,15 @@ def open_search(
             store.claim(spec.name)
         )  # before anything is known, so that of two new drivers one goes on
         known = next((record for record in store.studies() if record.name == spec.name), None)
+        identity = identity_of(spec, space, folder)
         if known is not None:
             store.require_same(spec)
+            _require_same_parts(store, known, space, identity)
             if context.artifacts != known.artifacts:
-                _move(store, known, context.artifacts)
+                _require_checkpoints(store, known, context.artifacts)
             context = replace(context, preparation=Preparation.from_dict(known.numerics))
         preparation = prepared if prepared and known is None else _prepared(context, workers, fetch)
+        identity["files"] = dict(preparation.files)
         sampler = Proposer(
             space=space,
             objectives=spec.objectives,
@@ -147,10 +156,16 @@ def open_search(
                     dataset=preparation.data.dataset,
                     classes=len(preparation.classes),
                     artifacts=context.artifacts,
+                    identity=identity,
                 )
-                store.set_numerics(spec.name, preparation.to_dict())
+                store.set_numerics(spec.name, replace(preparation, files={}).to_dict())
         else:
-            store.update_study(spec)
+            _require_same_files(known, preparation)
+            with store.transaction():
+                store.update_study(spec)
+                store.set_artifacts(spec.name, context.artifacts)
+                if known.identity is None:
+                    store.set_identity(spec.name, identity)
         state = SearchState(
             spec=spec,
             space=space,
@@ -227,7 +242,7 @@ def open_trainings(
     )
     try:
         with store.claim(study):
-            workers.prepare(context)
+            _require_same_files(known, workers.prepare(context))
             plan = TaskList(spec=spec, tasks=tasks, record=record)
             yield Trainings(plan=plan, names=names, context=context, workers=workers)
     finally:
@@ -267,8 +282,26 @@ def _prepared(
     return found
 
 
-def _move(store: Store, known: StudyRecord, artifacts: str) -> None:
-    """Go on with checkpoints in another folder, which has to hold those that are needed."""
+def _require_same_parts(
+    store: Store, record: StudyRecord, space: SearchSpace, identity: Mapping[str, Any]
+) -> None:
+    """Raise `StudyConflictError` unless the names in the study file stand for what they stood for
+    when the study began. If that was not recorded, the recorded trials must be of the space.
+    """
+    if record.identity is None:
+        require_fitting_trials(record.name, store.each_trial(record.name), space)
+        return
+    require_same_parts(record.name, record.identity, space, identity["code"])
+
+
+def _require_same_files(record: StudyRecord, preparation: Preparation) -> None:
+    """Raise `StudyConflictError` unless the files of the data are those that were recorded."""
+    if record.identity is not None:
+        require_same_files(record.name, record.identity["files"], preparation.files)
+
+
+def _require_checkpoints(store: Store, known: StudyRecord, artifacts: str) -> None:
+    """Raise `InvalidValueError` unless another folder holds the checkpoints that are needed."""
     going = [
         trial.evaluation.rungs
         for trial in store.trials(known.name, store.summary(known.name).running)
@@ -284,4 +317,3 @@ def _move(store: Store, known: StudyRecord, artifacts: str) -> None:
             f"{missing[0]}: move the folder {Path(known.artifacts) / known.name} there, or leave "
             "the study where it is, without --artifacts"
         )
-    store.set_artifacts(known.name, artifacts)

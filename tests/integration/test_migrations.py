@@ -192,7 +192,13 @@ def test_old_records_open(tmp_path, revision):
             for r in first.evaluation.replicates
         ] == [(5, [(0.5, 1 / 3), (2.0, 0.2)])]
     assert record.identity == (
-        {"space": {"choices": {"stem_mid": [8, 16]}}} if revision >= "0011" else None
+        {
+            "space": {"choices": {"stem_mid": [8, 16]}, "networks": []},
+            "code": {},
+            "files": {},
+        }
+        if revision >= "0011"
+        else None
     )
     assert known.spent_again.energy_j == (0.375 if revision >= "0009" else None)
     assert known.engine_j == (0.0625 if revision >= "0010" else None)

@@ -17,7 +17,8 @@ class Preparation:
     `data` is what is really used (the fallback where it had to be); `classes` are its names in the
     order of the labels, `mean` and `std` its training pixels' per channel, scaled to [0, 1],
     `image_size` their size; `numerics` are the number formats of training with the figures they
-    were chosen by, `device` is what measures.
+    were chosen by, `device` is what measures. `files` are digests of the data's files, by part and
+    class; they are looked up again whenever a study resumes.
     """
 
     data: DataSpec
@@ -28,6 +29,7 @@ class Preparation:
     numerics: Mapping[str, Any] = field(default_factory=dict)
     device: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -27,7 +27,7 @@ from nas.core.measurement import Measurement, Status
 from nas.core.study import DataSpec, StudySpec
 from nas.core.tasks import Event, Measured, Task, Trained
 from nas.core.trial import Rung
-from nas.data import Dataset, Images, load, resolve, split
+from nas.data import Dataset, Images, file_digests, load, resolve, split
 from nas.measuring.meters import Meter, find_meter
 from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.metrics import Metric, Phase, Subject, check_available, find_metric
@@ -86,8 +86,9 @@ class Evaluator:
         if not spec.needs_training:
             return known or Preparation(data=spec.data, classes=CLASSES_WITHOUT_DATA, device=device)
         resolution = resolve(known.data if known else spec.data)
+        files = file_digests(resolution.spec)
         if known:
-            return known
+            return replace(known, files=files)
         dataset = load(resolution.spec)
         warnings = (*resolution.warnings, *_check_training(spec, resolution.spec, dataset.train))
         torch.set_num_threads(spec.workers.cpus)
@@ -103,6 +104,7 @@ class Evaluator:
             image_size=dataset.train.images.shape[-1],
             device=device,
             warnings=warnings,
+            files=files,
             numerics={**numerics.to_dict(), "figures": [figure.to_dict() for figure in figures]},
         )
 

@@ -3,10 +3,11 @@ measures nothing.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from nas.core.errors import NasError
 from nas.core.tasks import Event, Task
-from nas.data import resolve
+from nas.data import file_digests, resolve
 from nas.searching.evaluators.classification.evaluator import Evaluator
 from nas.searching.evaluators.contract import Preparation, StudyContext
 
@@ -21,8 +22,8 @@ class Replicator(Evaluator):
             raise NasError(
                 f"study {context.spec.name!r} was never prepared, so there is nothing to train again"
             )
-        resolve(context.preparation.data)
-        return context.preparation
+        resolution = resolve(context.preparation.data)
+        return replace(context.preparation, files=file_digests(resolution.spec))
 
     def steps(self, task: Task) -> Iterator[Event]:
         """Train rung by rung, skipping what `task.evaluation` has."""

@@ -257,10 +257,18 @@ class Study:
         model.trained = path is not None
         return model.eval()
 
-    def export(self, number: int, folder: str | PathLike[str], *, measure: bool = True) -> Path:
+    def export(
+        self,
+        number: int,
+        folder: str | PathLike[str],
+        *,
+        measure: bool = True,
+        weights_license: str | None = None,
+    ) -> Path:
         """Write the trial as a checked bundle into the new folder, and return its path.
 
         The bundle has the weights of the final training if there is one, else those of the search.
+        The model card states `weights_license`, an identifier such as cc-by-4.0, or no licence.
         Raises `ExportError` if no weights were kept or a check fails.
         """
         from nas.export import export_trial
@@ -283,6 +291,7 @@ class Study:
             destination=Path(folder),
             drawing=draw(trial.architecture, prepared.image_size, len(prepared.classes)),
             measure=measure,
+            weights_license=weights_license,
             final=next(
                 (f for f in finals if result and f.reached.checkpoint == result.weights), None
             ),

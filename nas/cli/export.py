@@ -37,6 +37,12 @@ from nas.searching.evaluators import Preparation
     help="A new folder.",
 )
 @click.option("--no-latency", is_flag=True, help="Do not measure the latency of the written files.")
+@click.option(
+    "--license",
+    "weights_license",
+    metavar="ID",
+    help="The licence of the weights, such as cc-by-4.0, for the model card.  [default: none]",
+)
 def export(  # noqa: PLR0917
     study: str | None,
     database: str,
@@ -45,6 +51,7 @@ def export(  # noqa: PLR0917
     knee: bool,
     output: Path,
     no_latency: bool,
+    weights_license: str | None,
 ) -> None:
     """Write networks of STUDY as checked bundles: timm, PyTorch, ONNX (fp32, fp16), torch.export,
     model card.
@@ -61,7 +68,14 @@ def export(  # noqa: PLR0917
         if front and (destination / "manifest.json").exists():
             click.echo(f"{destination} is there already")
             continue
-        _export(record, trial, destination, finals, measure=not no_latency)
+        _export(
+            record,
+            trial,
+            destination,
+            finals,
+            measure=not no_latency,
+            weights_license=weights_license,
+        )
 
 
 @main.command()
@@ -118,6 +132,7 @@ def _export(
     finals: Sequence[FinalTraining],
     *,
     measure: bool,
+    weights_license: str | None,
 ) -> None:
     from nas.export import export_trial
 
@@ -135,6 +150,7 @@ def _export(
         artifacts=Path(record.artifacts),
         destination=destination,
         measure=measure,
+        weights_license=weights_license,
         final=final,
         final_errors=result.errors if result else (),
         drawing=draw(trial.architecture, prepared.image_size, len(prepared.classes)),

@@ -61,6 +61,7 @@ def export_bundle(
     destination: Path,
     drawing: str = "",
     measure: bool = True,
+    weights_license: str | None = None,
 ) -> Manifest:
     """Write the trained network to the folder `destination`, which must not exist or be empty.
 
@@ -70,8 +71,9 @@ def export_bundle(
     `trial` (number), `params`, `measurements` (list of the fields of `Measurement`), `rungs` (list
     of the fields of `Rung`, in order), `dataset` (name), and may hold `recipe` (the study as
     `StudySpec.to_dict` gives it). `drawing` is the text of `architecture.txt`; `measure` takes the
-    latency of the written files on this machine. Raises `InvalidValueError` for arguments that are
-    none of this, `CorruptFileError` for weights of another network or with values that are not
+    latency of the written files on this machine. `weights_license` is the identifier of the licence
+    that the model card states for the weights; with None it states none. Raises
+    `InvalidValueError` for arguments that are none of this, `CorruptFileError` for weights of another network or with values that are not
     finite, `MissingDependencyError` without the extra `export`, and `ExportError` for a folder that
     cannot be written or checks that fail; the destination is then as it was.
     """
@@ -91,7 +93,7 @@ def export_bundle(
         "modeling.py": modeling_source(),
         "LICENSE": template("LICENSE"),
         "config.json": _json(timm_config(architecture, **common)),
-        "README.md": card(architecture, **common, record=record),
+        "README.md": card(architecture, **common, record=record, weights_license=weights_license),
     }
     support = timm_support(architecture)
     if support.kind == "registered":

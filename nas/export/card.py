@@ -2,6 +2,7 @@
 load it.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,8 +17,7 @@ READABLE = {"s": (1e3, "ms"), "J": (1e3, "mJ"), "B": (1 / 2**20, "MiB"), "1": (1
 
 CARD = """\
 ---
-license: apache-2.0
-library_name: timm
+{front_matter}library_name: timm
 pipeline_tag: image-classification
 tags: [timm, vovnet, osa, neural-architecture-search, backbone]
 datasets: [{dataset}]
@@ -138,11 +138,17 @@ backbone=dict(type="mmpretrain.TIMMBackbone", model_name="local-dir:DIR", pretra
 neck=dict(type="FPN", in_channels={channels}, out_channels=256, num_outs=5)
 ```
 
-## Licence
+## Source files
 
-The code is under Apache-2.0 (`LICENSE`). The weights are their trainer's to license, within the terms of the data
-they were trained on (`{dataset}`).
+{sources} of osa-nas, under Apache-2.0 (`LICENSE`).
+{weights_note}"""
+WEIGHTS_NOTE = """
+## Licence of the weights
+
+{license}
 """
+LICENSE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
+"""The form of the identifiers of SPDX and Hugging Face."""
 
 
 def card(
@@ -153,11 +159,18 @@ def card(
     std: Sequence[float],
     image_size: int,
     record: Mapping[str, Any],
+    weights_license: str | None = None,
 ) -> str:
     """The text of the card; arguments are those of `export_bundle`.
 
-    Raises `InvalidValueError` where a measurement or rung of the record lacks a field.
+    Raises `InvalidValueError` where a measurement or rung of the record lacks a field, and for a
+    licence that is no identifier.
     """
+    if weights_license is not None and not LICENSE_ID.fullmatch(weights_license):
+        raise InvalidValueError(
+            "the licence must be an identifier such as apache-2.0, cc-by-4.0 or other, not "
+            f"{weights_license!r}"
+        )
     counts = count(architecture, image_size, len(classes))
     try:
         figures = [
@@ -175,15 +188,19 @@ def card(
         reductions(architecture),
     )
     indices = tuple(range(1, len(widths) + 1))
+    registered = support["timm"] == "registered"
     return CARD.format(
         timm=support["timm"],
         why=support["why"],
         indices=indices,
         channels=list(widths),
         strides=list(strides),
-        register=f"\nimport {REGISTRY}  # registers the architecture"
-        if support["timm"] == "registered"
-        else "",
+        register=f"\nimport {REGISTRY}  # registers the architecture" if registered else "",
+        front_matter=f"license: {weights_license}\n" if weights_license else "",
+        weights_note=WEIGHTS_NOTE.format(license=weights_license) if weights_license else "",
+        sources=f"`modeling.py` and `{REGISTRY}.py` are source files"
+        if registered
+        else "`modeling.py` is a source file",
         names=feature_names(len(widths)),
         stride=strides[-1],
         large=8 * strides[-1],

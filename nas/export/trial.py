@@ -29,6 +29,7 @@ def export_trial(
     destination: Path,
     drawing: str = "",
     measure: bool = True,
+    weights_license: str | None = None,
     final: FinalTraining | None = None,
     final_errors: Sequence[float] = (),
 ) -> Manifest:
@@ -36,7 +37,8 @@ def export_trial(
     of it, to the new folder `destination`.
 
     `spec` is its study's; `classes`, `mean`, `std` and `image_size` are those it was trained with;
-    `artifacts` is where checkpoints lie; `drawing` and `measure` are those of `export_bundle`;
+    `artifacts` is where checkpoints lie; `drawing`, `measure` and `weights_license` are those of
+    `export_bundle`;
     `final_errors` are the test errors of all seeds of the final training's recipe. Raises
     `ExportError` where the trial has no kept checkpoint, and what `export_bundle` raises.
     """
@@ -74,6 +76,7 @@ def export_trial(
         destination=destination,
         drawing=drawing,
         measure=measure,
+        weights_license=weights_license,
     )
 
 

@@ -32,6 +32,7 @@ from nas.core.errors import (
     NasError,
 )
 from nas.export import export_bundle
+from nas.export.card import card
 from nas.model import build
 
 onnx = pytest.importorskip("onnx")
@@ -292,6 +293,46 @@ def largest_file(size_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class TestLicence:
+    """The model card states a licence only if the owner of the weights names one."""
+
+    @pytest.fixture
+    def text(self, export_arguments):
+        """A function that returns the card of a network."""
+
+        def card_of(network: str, **changes: str) -> str:
+            given = export_arguments(network)
+            names = ("classes", "mean", "std", "image_size", "record")
+            return card(given["architecture"], **{name: given[name] for name in names}, **changes)
+
+        return card_of
+
+    def test_no_licence_is_claimed(self, text) -> None:
+        """Neither for the machines that read the first lines nor for people."""
+        front_matter, body = text("stock").split("---\n")[1:]
+        assert "license" not in front_matter
+        assert "Licence of the weights" not in body
+        assert body.endswith(
+            "`modeling.py` is a source file of osa-nas, under Apache-2.0 (`LICENSE`).\n"
+        )
+
+    def test_the_licence_of_the_owner(self, text) -> None:
+        """It is stated for the weights; the source files keep theirs."""
+        front_matter, body = text("registered", weights_license="cc-by-4.0").split("---\n")[1:]
+        assert front_matter.startswith("license: cc-by-4.0\n")
+        assert (
+            "`modeling.py` and `osa_nas_timm.py` are source files of osa-nas, under Apache-2.0"
+            in body
+        )
+        assert body.endswith("## Licence of the weights\n\ncc-by-4.0\n")
+
+    @pytest.mark.parametrize("wrong", ["", "my own", "mit\nlibrary_name: other"])
+    def test_a_licence_that_is_no_identifier(self, text, wrong: str) -> None:
+        """It would break the first lines, which machines read."""
+        with pytest.raises(InvalidValueError, match=r"an identifier such as .* cc-by-4\.0"):
+            text("stock", weights_license=wrong)
 
 
 class TestRefusals:

@@ -53,7 +53,9 @@ def test_the_study_is_shown(record):
 def test_a_trial_is_exported(record, tmp_path):
     """With the weights of its final training."""
     pytest.importorskip("onnx")
-    output = nas(record, "export", "before", "--trial", 2, "-o", tmp_path / "out", "--no-latency")
+    words = ("export", "before", "--trial", 2, "-o", tmp_path / "out", "--no-latency")
+    output = nas(record, *words, "--license", "cc-by-4.0")
+    assert (tmp_path / "out" / "README.md").read_text().startswith("---\nlicense: cc-by-4.0\n")
     assert "weights of the final training with seed 572589424" in output
 
 

@@ -62,14 +62,14 @@ class MutateFront(InformedSampler):
             candidates = mutants(self.problem, self._front(complete), CANDIDATES, self.rng)
         candidates = np.concatenate([candidates, self.problem.sample])
         new = first_new(self.problem, candidates, vectors_of(self.problem, trials))
-        return candidates[0] if new is None else new  # type: ignore[no-any-return]
+        return candidates[0] if new is None else new
 
     def _front(self, complete: Sequence[FrozenTrial]) -> Vectors:
         """Return the networks of the feasible front, or of the front of all if none is feasible."""
         feasible = [t for t in complete if max(t.constraints.values(), default=0.0) <= 0]
         trials = feasible or complete
         on_front = ranks(losses_of(self.problem, trials)) == 0
-        return vectors_of(self.problem, trials)[on_front]
+        return np.asarray(vectors_of(self.problem, trials)[on_front])
 
 
 def mutate_front(seed: int) -> MutateFront:

@@ -1,3 +1,3 @@
-"""Benchmarks of osa-nas itself: samplers, stopping rules, the record, training and the instrument
-(`nas bench`).
+"""Benchmarks of osa-nas itself, run by `nas bench`: samplers, stopping rules, the record, training
+and measurement.
 """

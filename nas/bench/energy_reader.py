@@ -1,10 +1,9 @@
-"""How far the energy reader is off where the truth is known: on a board of constant power whose
-counter steps.
+"""Errors of the energy reader on a board of known, constant power whose counter advances in steps.
 
-    found = energy_errors(CountingBoard(250), 250)
+    errors = energy_errors(CountingBoard(250), 250)
 
-Any sensor whose `sleep` passes the time will do: the board here, or NVML's on a stand-in for the
-driver's library.
+The sensor may be any one whose `sleep` advances its clock: the board here, or NVML's sensor on a
+stand-in for the driver's library.
 """
 
 import math
@@ -15,11 +14,13 @@ from nas.measuring.meters import CommonMeter
 from nas.measuring.meters.energy import EnergyReader, Load, Sensor
 
 FRAMES_PER_S = 1000
+"""Frames of work in each second of the sensor's clock."""
 SESSIONS = 50
+"""Default number of sessions."""
 
 
 class CountingBoard(CommonMeter):
-    """A board of constant power on a clock of its own; its counter steps each `period_s`, first at
+    """A board of constant power with its own clock. The counter advances every `period_s`, first at
     `phase_s`.
     """
 
@@ -30,15 +31,15 @@ class CountingBoard(CommonMeter):
         self._now_s, self._rng = 0.0, random.Random(0)
 
     def time_s(self) -> float:
-        """The board's own clock."""
+        """Return the time of the board's own clock."""
         return self._now_s
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass at once, a little more than asked, as systems do."""
+        """Advance the clock at once, by a little more than `seconds`, as operating systems do."""
         self._now_s += seconds * self._rng.uniform(1, 1.2)
 
     def energy_j(self) -> float:
-        """Joules at the last step, from 1 kJ at the start."""
+        """Return the joules at the last step of the counter, which starts at 1 kJ."""
         return 1000 + self._draws_w * self._period_s * math.floor(
             (self._now_s - self._phase_s) / self._period_s
         )
@@ -46,16 +47,14 @@ class CountingBoard(CommonMeter):
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyErrors:
-    """Errors of joules per frame as shares of the truth, one for each window, and how the reader
-    aligned them.
-    """
+    """Errors of joules per frame as shares of the true value, one for each window."""
 
     alignment: str
+    """Method by which the reader aligned its windows with the counter."""
     reader: tuple[float, ...]
+    """Errors of the energy reader."""
     naive: tuple[float, ...]
-    """Of two readings of the counter at the ends of a window that falls anywhere, as others take
-    them.
-    """
+    """Errors of the usual method: two readings of the counter, at the ends of any window."""
 
 
 def energy_errors(
@@ -67,9 +66,10 @@ def energy_errors(
     sessions: int = SESSIONS,
     seed: int = 0,
 ) -> EnergyErrors:
-    """Of windows of `window_s` and up to a tenth of a second more at random, while work comes in
-    pieces of `piece_s`, give or take a fifth. Each session finds the counter's rhythm anew. Raises
-    `UnavailableError` as the reader does.
+    """Return the errors in windows of `window_s` and, at random, up to a tenth of a second more.
+
+    The work comes in pieces of `piece_s`, give or take a fifth. In each session a new reader finds
+    the period and phase of the counter. Raises `UnavailableError` as the reader does.
     """
     rng = random.Random(seed)
     truth_j = draws_w / FRAMES_PER_S
@@ -96,5 +96,5 @@ def energy_errors(
 
 
 def rms(errors: tuple[float, ...]) -> float:
-    """The root of the mean square."""
+    """Return the root of the mean square."""
     return math.sqrt(sum(error**2 for error in errors) / len(errors))

@@ -1,11 +1,13 @@
-"""What the instrument is worth on this machine, as figures that were agreed beforehand: `nas bench
-instrument`.
+"""Quality of the measurements on this machine, compared with requirements that were fixed
+beforehand: `nas bench instrument`.
 
-Every part measures with the real tiers. `coverage` and `energy` are simulated and need no idle
-machine; all others do. Sessions of the tier `certify` are shortened (1 s of a candidate, 0.4 s of
-the reference), so that forty fit a few minutes; the protocol's are five times as long, and at least
-as good. On the CPU of a virtual machine they end when the ratio is known to 2 % in place of 1 %,
-but those of `copy` are whole.
+Every part measures with the real tiers. `coverage` and `energy` are simulated; all other parts need
+an idle machine.
+
+Sessions of the tier `certify` are shortened (1 s of a candidate, 0.4 s of the reference), so that
+forty fit into a few minutes. The protocol's sessions are five times as long, and at least as good.
+On the CPU of a virtual machine, a session ends when the ratio is known to 2 % instead of 1 %,
+except that the sessions of `copy` have full length.
 """
 
 import random
@@ -37,21 +39,30 @@ from nas.measuring.metrics.certified import REFERENCE
 from nas.measuring.session import certify_targets, latencies
 from nas.measuring.targets import NUM_CLASSES, Target
 
-SHORT = Cycles(
+SHORT_CYCLES = Cycles(
     candidate_s=1.0, reference_s=0.4, dropped_s=0.1, pause_s=0.2, max_pause_s=3.2, patience_s=12.0
 )
-SHORT_SHARED = replace(SHARED, max_half_width=0.02)
+"""Shortened sessions on a device that is not shared."""
+SHORT_SHARED_CYCLES = replace(SHARED, max_half_width=0.02)
+"""Shortened sessions on a shared device."""
 SPACE = "osa_cifar"
+"""Space of the measured networks."""
 TRUE_RATIO = 1.7
-COPY_WITHIN = 0.02
-SHIFT_WITHIN = 0.02
-ENERGY_WITHIN = 0.005
+"""Ratio of the two simulated networks of `coverage`."""
+MAX_COPY_ERROR = 0.02
+"""Required accuracy of `copy`: largest distance of the ratio from 1."""
+MAX_SHIFT = 0.02
+"""Largest relative change of a figure that `neighbour` tolerates without a warning."""
+MAX_ENERGY_ERROR = 0.005
+"""Required accuracy of `energy`: largest relative error."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proof:
-    """One figure: what was found beside what was asked, None where nothing was. `details` are JSON
-    values.
+class QualityCheck:
+    """One figure of the measurements' quality: `what` it is, the value `found`, and the requirement
+    `asked`.
+
+    `holds` is None if nothing is required. `details` are JSON values.
     """
 
     what: str
@@ -63,8 +74,8 @@ class Proof:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What the parts share: the meter, the plan, and how often each part does what it does (None:
-    its own number).
+    """Settings that the parts share. `sessions` is the number of repetitions, and each part has its
+    own default.
     """
 
     meter: Meter
@@ -75,7 +86,7 @@ class Bench:
     def screened(
         self, network: Target, meter: Meter | None = None, plan: MeasurementPlan | None = None
     ) -> Measurement:
-        """Latency by the tier `screen`."""
+        """Measure the latency with the tier `screen`."""
         with (
             DeviceLock(self.meter.device.identity).exclusive(),
             prepare(network.network, plan or self.plan, self.meter) as run,
@@ -85,22 +96,24 @@ class Bench:
     def certified(
         self, targets: Sequence[Target], meter: Meter | None = None
     ) -> dict[str, Measurement]:
-        """Latency of all by the tier `certify`, in one shortened session."""
-        cycles = self.cycles or (SHORT_SHARED if shared_with(self.meter.device) else SHORT)
-        found = certify_targets(targets, self.plan, meter or self.meter, cycles=cycles)
-        return {name: latency for name, (latency,) in found.items()}
+        """Measure the latency of all targets with the tier `certify`, in one shortened session."""
+        short = SHORT_SHARED_CYCLES if shared_with(self.meter.device) else SHORT_CYCLES
+        figures = certify_targets(
+            targets, self.plan, meter or self.meter, cycles=self.cycles or short
+        )
+        return {name: latency for name, (latency,) in figures.items()}
 
     def networks(self, count: int) -> list[Target]:
-        """So many networks of the CIFAR space, the same every time."""
+        """Return `count` networks of the CIFAR space, the same every time."""
         rng, space = random.Random(0), cast("SearchSpace", plugins.load("nas.spaces", SPACE))
-        drawn = [
-            space.decode({each.name: rng.choice(each.values) for each in space.choices})
-            for _ in range(count)
-        ]
-        return [self._target(f"{SPACE}-{index}", each) for index, each in enumerate(drawn)]
+        targets = []
+        for index in range(count):
+            params = {choice.name: rng.choice(choice.values) for choice in space.choices}
+            targets.append(self._target(f"{SPACE}-{index}", space.decode(params)))
+        return targets
 
     def reference(self) -> Target:
-        """A copy of the reference network."""
+        """Return a copy of the reference network."""
         return self._target("copy", PUBLISHED[REFERENCE])
 
     def _target(self, name: str, architecture: Architecture) -> Target:
@@ -111,13 +124,13 @@ class Bench:
         )
 
 
-def coverage(bench: Bench) -> Iterator[Proof]:
-    """How often the 95 % interval of the tier `certify` holds the true ratio on a device that
-    drifts.
+def coverage(bench: Bench) -> Iterator[QualityCheck]:
+    """Count how often the 95 % interval of the tier `certify` covers the true ratio on a simulated
+    device that drifts.
     """
     sessions = bench.sessions or 200
     for noise in (0.003, 0.01):
-        held, widths = 0, []
+        covered, half_widths = 0, []
         for seed in range(sessions):
             device = DriftingDevice(seed, noise)
             details = certify(
@@ -128,69 +141,71 @@ def coverage(bench: Bench) -> Iterator[Proof]:
                 sleep=device.sleep,
                 seed=seed,
             )["net"].details
-            held += details["ratio_low"] <= TRUE_RATIO <= details["ratio_high"]
-            widths.append((details["ratio_high"] - details["ratio_low"]) / 2 / TRUE_RATIO)
-        yield Proof(
+            covered += details["ratio_low"] <= TRUE_RATIO <= details["ratio_high"]
+            width = details["ratio_high"] - details["ratio_low"]
+            half_widths.append(width / 2 / TRUE_RATIO)
+        yield QualityCheck(
             what=f"simulated coverage, noise {noise:.1%}",
             asked=">= 92 %",
-            holds=held >= 0.92 * sessions,
-            found=f"{held / sessions:.1%} of {sessions}, ± {statistics.median(widths):.2%}",
+            holds=covered >= 0.92 * sessions,
+            found=f"{covered / sessions:.1%} of {sessions}, ± {statistics.median(half_widths):.2%}",
         )
 
 
-def energy(bench: Bench) -> Iterator[Proof]:
-    """How far joules per frame are off on a simulated board whose counter steps each 100 ms, in
-    windows of 1.0 to 1.1 s at random; beside them the error of two bare readings.
+def energy(bench: Bench) -> Iterator[QualityCheck]:
+    """Compute the error of joules per frame on a simulated board whose counter advances every
+    100 ms, in random windows of 1.0 to 1.1 s. For comparison, add the error of two plain readings.
     """
     for piece_s in (0.002, 0.03):
-        found = energy_errors(
+        errors = energy_errors(
             CountingBoard(250), 250, piece_s=piece_s, sessions=bench.sessions or SESSIONS
         )
-        furthest = max(map(abs, found.reader))
-        yield Proof(
-            what=f"simulated energy, {found.alignment}",
+        largest = max(map(abs, errors.reader))
+        yield QualityCheck(
+            what=f"simulated energy, {errors.alignment}",
             asked="<= 0.5 % each",
-            holds=furthest <= ENERGY_WITHIN,
-            details=asdict(found),
-            found=f"{rms(found.reader):.2%} rms, {furthest:.2%} at most; two bare readings "
-            f"{rms(found.naive):.1%} rms",
+            holds=largest <= MAX_ENERGY_ERROR,
+            details=asdict(errors),
+            found=f"{rms(errors.reader):.2%} rms, {largest:.2%} at most; two bare readings "
+            f"{rms(errors.naive):.1%} rms",
         )
 
 
-def copy(bench: Bench) -> Iterator[Proof]:
-    """A/A: the reference against its copy, one session each. Sessions without a value claim nothing
-    and are counted.
+def copy(bench: Bench) -> Iterator[QualityCheck]:
+    """Measure the reference against its copy (A/A), one session each. Sessions without a value are
+    only counted.
     """
     sessions = bench.sessions or 40
     if shared_with(bench.meter.device):
         bench = replace(bench, cycles=bench.cycles or SHARED)
     started = time.perf_counter()
-    found = [bench.certified([bench.reference()])["copy"] for _ in range(sessions)]
-    each_s = (time.perf_counter() - started) / sessions
-    ratios = [figure.details["ratio"] for figure in found if figure.value is not None]
-    close = sum(abs(ratio - 1) <= COPY_WITHIN for ratio in ratios)
-    held = sum(
-        figure.details["ratio_low"] <= 1 <= figure.details["ratio_high"]
-        for figure in found
-        if "ratio_low" in figure.details and figure.value is not None
+    figures = [bench.certified([bench.reference()])["copy"] for _ in range(sessions)]
+    session_s = (time.perf_counter() - started) / sessions
+    measured = [figure.details for figure in figures if figure.value is not None]
+    ratios = [details["ratio"] for details in measured]
+    close = sum(abs(ratio - 1) <= MAX_COPY_ERROR for ratio in ratios)
+    covered = sum(
+        details["ratio_low"] <= 1 <= details["ratio_high"]
+        for details in measured
+        if "ratio_low" in details
     )
     worst = max((abs(ratio - 1) for ratio in ratios), default=float("nan"))
-    yield Proof(
+    yield QualityCheck(
         what="reference against its copy",
         asked="within 2 % in >= 95 %",
         holds=len(ratios) > 0 and close >= 0.95 * len(ratios),
-        found=f"{close} of {len(ratios)}, worst {worst:.2%}, interval holds 1 in {held}, {each_s:.1f} s each, "
-        f"{_statuses(found)}",
+        found=f"{close} of {len(ratios)}, worst {worst:.2%}, interval holds 1 in {covered}, "
+        f"{session_s:.1f} s each, {_statuses(figures)}",
         details={"ratios": ratios},
     )
 
 
-def repeat(bench: Bench) -> Iterator[Proof]:
-    """Five networks over ten sessions: how far ratio, certified seconds and screened seconds
-    spread.
+def repeat(bench: Bench) -> Iterator[QualityCheck]:
+    """Measure five networks in ten sessions, and compute the spread of the ratio, the certified
+    seconds and the screened seconds.
     """
     networks, sessions = bench.networks(5), bench.sessions or 10
-    found: dict[str, dict[str, list[float]]] = {
+    by_figure: dict[str, dict[str, list[float]]] = {
         "ratio": {},
         "certified seconds": {},
         "screened seconds": {},
@@ -205,45 +220,48 @@ def repeat(bench: Bench) -> Iterator[Proof]:
                 ("screened seconds", screened.value),
             ):
                 if value is not None:
-                    found[name].setdefault(network.name, []).append(value)
-    for name, by_network in found.items():
+                    by_figure[name].setdefault(network.name, []).append(value)
+    for name, by_network in by_figure.items():
         spreads = {
             network: statistics.stdev(values) / statistics.fmean(values)
             for network, values in by_network.items()
             if len(values) > 1
         }
-        yield Proof(
+        yield QualityCheck(
             what=f"repeat spread of the {name}",
             found=", ".join(f"{s:.2%}" for s in spreads.values()) + f" in {sessions} sessions",
             details={"values": by_network},
         )
 
 
-def rank(bench: Bench) -> Iterator[Proof]:
-    """Twenty networks in two passes of the tier `screen`, in turns within each: Kendall's tau."""
+def rank(bench: Bench) -> Iterator[QualityCheck]:
+    """Measure twenty networks in two passes of the tier `screen`, interleaved within each, and
+    compute Kendall's tau.
+    """
     networks = bench.networks(bench.sessions or 20)
     started = time.perf_counter()
     passes = [latencies(networks, bench.plan, bench.meter) for _ in range(2)]
-    both = [
-        (first.value, passes[1][name].value)
-        for name, first in passes[0].items()
-        if first.value is not None and passes[1][name].value is not None
-    ]
-    tau = kendall_tau([a for a, _ in both if a], [b for _, b in both if b])
-    each_s = (time.perf_counter() - started) / 2 / len(networks)
-    yield Proof(
+    pairs = []
+    for name, first in passes[0].items():
+        second = passes[1][name]
+        if first.value is not None and second.value is not None:
+            pairs.append((first.value, second.value))
+    tau = kendall_tau([first for first, _ in pairs], [second for _, second in pairs])
+    shown_tau = "no tau" if tau is None else f"tau {tau:.3f}"
+    network_s = (time.perf_counter() - started) / 2 / len(networks)
+    yield QualityCheck(
         what=f"two passes over {len(networks)} networks",
         asked="tau >= 0.95",
         holds=tau is not None and tau >= 0.95,
-        found=f"{'no tau' if tau is None else f'tau {tau:.3f}'} of {len(both)}, {each_s:.1f} s each, "
-        f"{_statuses([figure for each in passes for figure in each.values()])}",
-        details={"seconds": both},
+        found=f"{shown_tau} of {len(pairs)}, {network_s:.1f} s each, "
+        f"{_statuses([*passes[0].values(), *passes[1].values()])}",
+        details={"seconds": pairs},
     )
 
 
-def neighbour(bench: Bench) -> Iterator[Proof]:
-    """Processes that begin to use every core in mid-window: what that does to the tiers, with and
-    without the guard.
+def neighbour(bench: Bench) -> Iterator[QualityCheck]:
+    """Measure while other processes begin to use every core in the middle of a window, with and
+    without the guard against a busy host.
     """
     sessions, network = bench.sessions or 10, bench.reference()
     slow = MeasurementPlan(**{**bench.plan.to_dict(), "min_time_s": 2.0, "max_time_s": 2.0})
@@ -253,27 +271,22 @@ def neighbour(bench: Bench) -> Iterator[Proof]:
         "screen": (quiet, lambda meter: bench.screened(network, meter, slow), 2.0),
         "certify": (quiet_ratio, lambda meter: bench.certified([network], meter)["copy"], 4.0),
     }
-    for tier, (truth, take, span_s) in tiers.items():
+    for tier, (quiet_value, measure, span_s) in tiers.items():
         for guarded in (False, True):
             rng, figures = random.Random(0), []
             for _ in range(sessions):
                 with neighbours(after_s=0.5 + rng.uniform(0.2, 0.6) * span_s, for_s=span_s):
-                    figures.append(take(bench.meter if guarded else Unguarded.of(bench.meter)))
-            shifts = [
-                abs(_figure(figure) / truth - 1) if truth and figure.value is not None else None
-                for figure in figures
-            ]
+                    figures.append(measure(bench.meter if guarded else Unguarded.of(bench.meter)))
+            shifts = [_shift(figure, quiet_value) for figure in figures]
             right = sum(
-                shift is None or shift <= SHIFT_WITHIN or figure.status != "ok"
+                shift is None or shift <= MAX_SHIFT or figure.status != "ok"
                 for shift, figure in zip(shifts, figures, strict=True)
             )
-            known = [shift for shift in shifts if shift is not None]
-            off = (
-                f"off by {statistics.median(known):.1%}, worst {max(known):.1%}"
-                if known
-                else "no values"
-            )
-            yield Proof(
+            sizes = [shift for shift in shifts if shift is not None]
+            off = "no values"
+            if sizes:
+                off = f"off by {statistics.median(sizes):.1%}, worst {max(sizes):.1%}"
+            yield QualityCheck(
                 what=f"neighbour, {tier}, {'with' if guarded else 'without'} guard",
                 asked="noticed or within 2 %" if guarded else "",
                 holds=right == sessions if guarded else None,
@@ -282,7 +295,7 @@ def neighbour(bench: Bench) -> Iterator[Proof]:
             )
 
 
-PARTS: Mapping[str, Callable[[Bench], Iterator[Proof]]] = {
+PARTS: Mapping[str, Callable[[Bench], Iterator[QualityCheck]]] = {
     "coverage": coverage,
     "energy": energy,
     "copy": copy,
@@ -290,25 +303,25 @@ PARTS: Mapping[str, Callable[[Bench], Iterator[Proof]]] = {
     "rank": rank,
     "neighbour": neighbour,
 }
-"""What can be shown, by name."""
+"""The parts by name."""
 
 
 class Unguarded:
-    """A meter that sees nothing of the host."""
+    """A meter that does not observe the load of the host."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
 
     @classmethod
     def of(cls, meter: Meter) -> Meter:
-        """The meter without its view of the host."""
+        """Return the meter without its observation of the host."""
         return cast("Meter", cls(meter))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._meter, name)
 
     def host_load(self) -> None:
-        """Nothing."""
+        """Return None, as meters do that cannot observe the host."""
 
 
 BURNER = """
@@ -321,7 +334,7 @@ while time.monotonic() < end: pass
 
 @contextmanager
 def neighbours(*, after_s: float, for_s: float) -> Iterator[None]:
-    """One process for each core that begins to compute so long after this, for so long."""
+    """Start one process for each core, which begins to compute `after_s` from now, for `for_s`."""
     burners = [
         subprocess.Popen(  # noqa: S603
             [sys.executable, "-S", "-c", BURNER, str(for_s)],
@@ -336,7 +349,7 @@ def neighbours(*, after_s: float, for_s: float) -> Iterator[None]:
                 burner.stdin.close()
 
     timer = threading.Timer(after_s, begin)
-    time.sleep(0.2)  # they have to be there, asleep
+    time.sleep(0.2)  # the processes must have started, and be waiting
     timer.start()
     try:
         yield
@@ -348,11 +361,14 @@ def neighbours(*, after_s: float, for_s: float) -> Iterator[None]:
         begin()
 
 
-def _figure(figure: Measurement) -> float:
-    """The ratio where there is one, else the value."""
-    return float(figure.details.get("ratio", figure.value))
+def _shift(figure: Measurement, quiet_value: float | None) -> float | None:
+    """Return the relative change from the quiet value, of the ratio if there is one."""
+    if not quiet_value or figure.value is None:
+        return None
+    return abs(float(figure.details.get("ratio", figure.value)) / quiet_value - 1)
 
 
 def _statuses(figures: Sequence[Measurement]) -> str:
-    found = [figure.status.value for figure in figures]
-    return ", ".join(f"{found.count(name)} {name}" for name in dict.fromkeys(found))
+    """Return how many figures have each status."""
+    names = [figure.status.value for figure in figures]
+    return ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))

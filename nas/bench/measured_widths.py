@@ -1,9 +1,9 @@
-"""Channel-Bench's ResNets with the accuracies of their table and latencies measured here: a contest
-of samplers in which everything but training is real.
+"""Channel-Bench's ResNets with the accuracies of their table and latencies measured here: a sampler
+comparison in which everything but training is real.
 
-A network is built with random weights and measured when it is first proposed, alone on the device;
-its latency is kept in a CSV file, so that all samplers and later calls find the same. Samplers are
-told MACs and parameters; they have to learn the latency.
+A network is built with random weights and measured, alone on the device, when it is first proposed.
+Its latency is stored in a CSV file, so that all samplers and later calls use the same value.
+Samplers receive MACs and parameters, and have to learn the latency.
 """
 
 import csv
@@ -28,94 +28,97 @@ from nas.sampling.problem import TRAINED, Problem
 from nas.searching.evaluators.classification.evaluator import retry_while_contended
 
 COLUMNS = ("device", "network", "latency_s")
+"""Columns of the CSV file."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MeasuredWidths:
-    """A `Landscape` of error in percent and seconds per batch. Hypervolume is the share of the box
-    between the least error of the table at no time at all and the reference: the table's error and
-    the latency of the widest network.
+    """A `BenchmarkProblem` of error in percent and latency in seconds per batch.
 
-    Raises `NasError` where the table is not of these networks, or a latency cannot be had.
+    The hypervolume is a share of the box between the ideal point (the smallest error of the table,
+    a latency of 0) and the reference (the table's error, the latency of the widest network).
+    `path` is the CSV file.
+
+    Raises `NasError` if the table has other networks, or a latency cannot be measured.
     """
 
     table: Table
     meter: Meter
     plan: MeasurementPlan
-    kept: Path
+    path: Path
 
     def __post_init__(self) -> None:
-        if self.table.networks.shape != (QUARTERS ** len(FULL), len(FULL)):
+        count = QUARTERS ** len(FULL)
+        if self.table.networks.shape != (count, len(FULL)):
             raise NasError(
-                f"{self.table.name} does not hold the {QUARTERS ** len(FULL)} ResNets of Channel-Bench-Macro"
+                f"{self.table.name} does not hold the {count} ResNets of Channel-Bench-Macro"
             )
 
     @property
     def name(self) -> str:
-        """What results are shown under."""
+        """Name under which results are shown."""
         return f"{self.table.name} latency on {self.meter.device.device_class}"
 
     @property
     def key(self) -> str:
-        """What results are kept under."""
+        """Key under which results are stored."""
         return f"{self.table.key} latency on {self.meter.device.device_class}"
 
-    def problem(self, *, tell_reference: bool) -> Problem:
-        """What a sampler is told: counts as inputs, but no latency."""
-        references = self.reference if tell_reference else [None, None]
+    def problem(self, *, with_reference: bool) -> Problem:
+        """Return what a sampler receives: counts as inputs, but no latency."""
+        references = self.reference if with_reference else [None, None]
         objectives = [
             Objective(metric=name, reference=at)
             for name, at in zip((TRAINED, "latency"), references, strict=True)
         ]
-        return replace(self.table.problem(tell_reference=tell_reference), objectives=objectives)
+        return replace(self.table.problem(with_reference=with_reference), objectives=objectives)
 
     def errors_of(self, network: tuple[int, ...]) -> NDArray[np.float64]:
-        """Percent by seed."""
+        """Return the error in percent for each training seed."""
         return self.table.errors_of(network)
 
     def costs_of(self, network: tuple[int, ...]) -> NDArray[np.float64]:
-        """Seconds per batch."""
+        """Return the latency in seconds per batch."""
         return np.array([self._latency(network)])
 
     def canonical(self, network: tuple[int, ...]) -> tuple[int, ...]:
-        """Itself: no two are the same."""
+        """Return the vector itself, because no two encode the same network."""
         return network
 
     def hypervolume(self, networks: Sequence[tuple[int, ...]]) -> float:
-        """Of these networks, as a share of the box."""
+        """Return the hypervolume of these networks, as a share of the box."""
         losses = [
             [self.table.errors_of(network).mean(), self._latency(network)] for network in networks
         ]
         worst_error, longest = self.reference
-        return hypervolume(losses, self.reference) / (
-            longest * (worst_error - float(self.table.losses[:, 0].min()))
-        )
+        box = longest * (worst_error - float(self.table.losses[:, 0].min()))
+        return hypervolume(losses, self.reference) / box
 
     @cached_property
     def reference(self) -> list[float]:
-        """The table's error, the latency of the widest network."""
+        """Reference error of the table, and latency of the widest network."""
         return [float(self.table.reference[0]), self._latency((QUARTERS - 1,) * len(FULL))]
 
     def _latency(self, network: tuple[int, ...]) -> float:
-        if network not in self._known:
-            seconds = self._known[network] = self._measured(network)
-            with self.kept.open("a", newline="", encoding="utf-8") as file:
+        if network not in self._stored:
+            seconds = self._stored[network] = self._measured(network)
+            with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.writer(file, lineterminator="\n").writerow(
                     (self._device, "-".join(map(str, network)), seconds)
                 )
-        return self._known[network]
+        return self._stored[network]
 
     @cached_property
-    def _known(self) -> dict[tuple[int, ...], float]:
-        """What the file has of this device."""
-        if not self.kept.exists():
-            self.kept.parent.mkdir(parents=True, exist_ok=True)
-            self.kept.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-        with self.kept.open(newline="", encoding="utf-8") as file:
+    def _stored(self) -> dict[tuple[int, ...], float]:
+        """Latencies of this device in the file."""
+        if not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+        with self.path.open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)
             if tuple(rows.fieldnames or ()) != COLUMNS:
                 raise NasError(
-                    f"{self.kept} holds no latencies; its columns must be {', '.join(COLUMNS)}"
+                    f"{self.path} holds no latencies; its columns must be {', '.join(COLUMNS)}"
                 )
             return {
                 tuple(map(int, row["network"].split("-"))): float(row["latency_s"])
@@ -139,5 +142,5 @@ class MeasuredWidths:
 
         (figure,) = retry_while_contended(measure)
         if figure.value is None:
-            raise NasError(f"no latency of {'-'.join(map(str, network))}: {figure.reason}")
+            raise NasError(f"no latency for {'-'.join(map(str, network))}: {figure.reason}")
         return figure.value

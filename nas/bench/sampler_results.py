@@ -1,8 +1,8 @@
-"""Results of contests as a CSV file, one row for each sampler, seed and evaluation; gzipped where
-its name ends so.
+"""Results of sampler comparisons as a CSV file, one row for each sampler, seed and evaluation,
+compressed if the name ends in `.gz`.
 
-Runs are appended whole and under a lock, so several programs may fill one file, and one that was
-killed goes on.
+Whole runs are appended under a lock. Therefore several processes can fill one file, and a process
+that was killed resumes.
 """
 
 import csv
@@ -21,35 +21,36 @@ from nas.bench.samplers import DIGITS, Run
 from nas.core.errors import NasError, WriteError
 
 COLUMNS = ("contest", "sampler", "seed", "evaluation", "network", "hypervolume", "seconds")
-"""`contest` is the landscape's key and how it was searched; `network` holds the position of each
-choice's value.
+"""`contest` is the key of a comparison: that of the benchmark problem, and how it was searched.
+`network` holds the position of each choice's value.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContestFile:
-    """The runs that `path` holds of contests with one budget; no file is an empty one."""
+class ComparisonFile:
+    """The runs of sampler comparisons at `path`. If there is no file, there are no runs."""
 
     path: Path
 
-    def runs(self, contest: str, budget: int) -> dict[str, dict[int, Run]]:
-        """Of this contest, by sampler and seed, cut to the budget; shorter ones are left out.
+    def runs(self, comparison: str, budget: int) -> dict[str, dict[int, Run]]:
+        """Return the runs of this comparison by sampler and seed, cut to the budget. Shorter ones
+        are left out.
 
-        Raises `NasError` where the file is something else.
+        Raises `NasError` if the file holds something else.
         """
-        found: dict[str, dict[int, Run]] = {}
-        for (_, sampler, seed), each in groupby(self._rows(contest), self._begun()):
-            rows = list(each)
-            if len(rows) >= budget:
-                found.setdefault(sampler, {})[int(seed)] = Run(
-                    networks=[tuple(map(int, row["network"].split("-"))) for row in rows[:budget]],
-                    volumes=np.array([float(row["hypervolume"]) for row in rows[:budget]]),
-                    seconds=np.array([float(row["seconds"]) for row in rows[:budget]]),
+        runs: dict[str, dict[int, Run]] = {}
+        for (_, sampler, seed), group in groupby(self._rows(comparison), self._run_of()):
+            rows = list(group)[:budget]
+            if len(rows) == budget:
+                runs.setdefault(sampler, {})[int(seed)] = Run(
+                    networks=[tuple(map(int, row["network"].split("-"))) for row in rows],
+                    volumes=np.array([float(row["hypervolume"]) for row in rows]),
+                    seconds=np.array([float(row["seconds"]) for row in rows]),
                 )
-        return found
+        return runs
 
-    def append(self, contest: str, sampler: str, seed: int, run: Run) -> None:
-        """Keep a run, folders included. Raises `WriteError`."""
+    def append(self, comparison: str, sampler: str, seed: int, run: Run) -> None:
+        """Append a run. Missing folders are created. Raises `WriteError`."""
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         for i, (network, volume, seconds) in enumerate(
@@ -57,7 +58,7 @@ class ContestFile:
         ):
             rows.writerow(
                 (
-                    contest,
+                    comparison,
                     sampler,
                     seed,
                     i + 1,
@@ -70,16 +71,17 @@ class ContestFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                head = "" if os.fstat(file.fileno()).st_size else ",".join(COLUMNS) + "\n"
-                written = (head + text.getvalue()).encode()
-                file.write(gzip.compress(written, mtime=0) if self._zipped else written)
+                header = "" if os.fstat(file.fileno()).st_size else ",".join(COLUMNS) + "\n"
+                data = (header + text.getvalue()).encode()
+                file.write(gzip.compress(data, mtime=0) if self._is_compressed else data)
         except OSError as error:
             raise WriteError(self.path, error) from error
 
     @staticmethod
-    def _begun() -> Callable[[Mapping[str, str]], tuple[int, str, str]]:
-        """Tells the runs of a file apart: each begins with evaluation 1, also where one seed was
-        run twice.
+    def _run_of() -> Callable[[Mapping[str, str]], tuple[int, str, str]]:
+        """Return a function from a row to its run, for the rows of a file in order.
+
+        A run begins with evaluation 1, also if one seed was run twice.
         """
         count = 0
 
@@ -91,19 +93,20 @@ class ContestFile:
         return key
 
     @property
-    def _zipped(self) -> bool:
+    def _is_compressed(self) -> bool:
         return self.path.suffix == ".gz"
 
-    def _rows(self, contest: str) -> Iterator[dict[str, str]]:
+    def _rows(self, comparison: str) -> Iterator[dict[str, str]]:
         if not self.path.exists() or self.path.stat().st_size == 0:
             return
         try:
-            with gzip.open(self.path, "rt") if self._zipped else self.path.open() as file:
+            with gzip.open(self.path, "rt") if self._is_compressed else self.path.open() as file:
                 rows = csv.DictReader(file)
                 if tuple(rows.fieldnames or ()) != COLUMNS:
                     raise NasError(
-                        f"{self.path} holds no contests; its columns must be {', '.join(COLUMNS)}"
+                        f"{self.path} holds no sampler comparisons; its columns must be "
+                        f"{', '.join(COLUMNS)}"
                     )
-                yield from (row for row in rows if row["contest"] == contest)
+                yield from (row for row in rows if row["contest"] == comparison)
         except (OSError, EOFError, UnicodeDecodeError) as error:
             raise NasError(f"{self.path} cannot be read: {error}") from error

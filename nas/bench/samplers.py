@@ -1,10 +1,11 @@
-"""Samplers run against each other where the truth is known: hypervolume by evaluations, and who is
-first.
+"""Comparison of samplers on benchmark problems, for which errors and costs are known without
+training.
 
-Every sampler is made anew for each proposal, as in a search, and may pass a network over once its
-costs are known. An evaluation is a training; a repeated proposal is charged as one, unless said
-otherwise. Runs of one seed are pairs: the Wilcoxon signed-rank test compares two samplers' final
-values over the seeds they have in common, corrected by Holm for all comparisons.
+As in a search, a new sampler is made for each proposal, and it may skip a network once the costs
+are known. An evaluation stands for one training. A repeated proposal counts as an evaluation,
+unless stated otherwise. Runs with the same seed are pairs: the Wilcoxon signed-rank test compares
+the final values of two samplers over their common seeds, with Holm's correction for all
+comparisons.
 """
 
 import time
@@ -21,57 +22,63 @@ from optuna.trial import TrialState
 from scipy.stats import wilcoxon
 
 from nas.core import plugins
+from nas.core.search_space import Params
 from nas.core.seeds import derived_seed
-from nas.sampling.problem import FIGURES, InformedSampler, Problem
+from nas.sampling.problem import FIGURES, Counts, InformedSampler, Problem
 
 Array = NDArray[np.float64]
 Network = tuple[int, ...]
-"""The position of each choice's value."""
+"""Position of each choice's value."""
 
 BASELINES: Mapping[str, Callable[[int], BaseSampler]] = {
     "tpe-multivariate": lambda seed: TPESampler(seed=seed, multivariate=True, constant_liar=True),
     "nsga2-p50": lambda seed: NSGAIISampler(seed=seed, population_size=50),
 }
-"""Settings of Optuna's samplers that no study needs and every comparison should have; `nsga2` has
+"""Settings of Optuna's samplers that no study needs, but that belong into a comparison. `nsga2` has
 populations of 20.
 """
 DIGITS = 5
-"""Of a hypervolume: a run that was kept in a file equals one that was not."""
-FEWEST_PAIRS = 6
-"""With fewer the signed-rank test cannot fall below 0.05, whatever the values."""
+"""Digits of a hypervolume. All are rounded, so that a stored run equals a new one."""
+MIN_PAIRS = 6
+"""With fewer pairs the signed-rank test cannot give a p-value below 0.05."""
 
 
-class Landscape(Protocol):
-    """Networks whose errors and costs are known without training."""
+class BenchmarkProblem(Protocol):
+    """Networks with known errors and costs."""
 
     @property
     def name(self) -> str:
-        """What results are shown under."""
+        """Name under which results are shown."""
 
     @property
     def key(self) -> str:
-        """What results are kept under: other figures, another key."""
+        """Key under which results are stored. It differs if any figure differs."""
 
-    def problem(self, *, tell_reference: bool) -> Problem:
-        """What a sampler is told: choices, costs as counts, and the reference if asked for."""
+    def problem(self, *, with_reference: bool) -> Problem:
+        """Return what a sampler receives: choices, costs as counts, and the reference if wanted."""
 
     def errors_of(self, network: Network) -> Array:
-        """In percent, one for each training seed."""
+        """Return the error in percent for each training seed."""
 
     def costs_of(self, network: Network) -> Array:
-        """Positive, in the order of the problem's objectives."""
+        """Return the costs, which are positive, in the order of the problem's objectives."""
 
     def canonical(self, network: Network) -> Network:
-        """The spelling under which this network is kept: another one of it is a repeat."""
+        """Return the encoding under which this network is stored.
+
+        A proposal with an equivalent encoding is a repeat.
+        """
 
     def hypervolume(self, networks: Sequence[Network]) -> float:
-        """Of these networks by their mean errors, as a share of the best known front's."""
+        """Return the hypervolume of these networks by their mean errors, as a share of the
+        hypervolume of the best known front.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One sampler, one seed: the networks in the order of their proposal, the hypervolume after
-    each, and the CPU time that proposing each took.
+    """One sampler with one seed: the networks in the order of their proposal, the hypervolume after
+    each, and the CPU time that each proposal took.
     """
 
     networks: Sequence[Network]
@@ -80,74 +87,71 @@ class Run:
 
     @property
     def distinct(self) -> int:
-        """How many different networks were proposed."""
+        """Number of different networks that were proposed."""
         return len(set(self.networks))
 
     @property
-    def fresh(self) -> Array:
-        """The hypervolume after each evaluation that was no repeat."""
-        return self.volumes[
-            [self.networks.index(network) == i for i, network in enumerate(self.networks)]
-        ]
+    def volumes_without_repeats(self) -> Array:
+        """Hypervolume after each evaluation that was no repeat."""
+        is_new = [self.networks.index(network) == i for i, network in enumerate(self.networks)]
+        return self.volumes[is_new]
 
 
 def sampler_named(name: str) -> Callable[[int], BaseSampler]:
-    """A baseline of this module, or a plugin."""
-    found: Callable[[int], BaseSampler] = BASELINES.get(name) or plugins.load("nas.samplers", name)
-    return found
+    """Return a baseline of this module, or a plugin."""
+    make: Callable[[int], BaseSampler] = BASELINES.get(name) or plugins.load("nas.samplers", name)
+    return make
 
 
 def run(
-    landscape: Landscape,
+    benchmark: BenchmarkProblem,
     name: str,
     *,
     seed: int,
     budget: int,
     noisy: bool = False,
-    tell_reference: bool = True,
+    with_reference: bool = True,
     hidden: Collection[str] = (),
 ) -> Run:
-    """Search. `noisy` shows the search the error of one training seed, drawn for each network; the
-    volume is that of the means. `hidden` costs are told of a network once it was proposed, as
-    measured ones are.
+    """Search the benchmark problem with the sampler of this name, for `budget` evaluations.
+
+    With `noisy`, the search sees the error of one training seed, drawn for each network; the
+    hypervolume is still that of the mean errors. The sampler sees `hidden` costs of a network only
+    after it was proposed, like measured costs.
     """
-    make, problem = (
-        sampler_named(name),
-        _hiding(landscape.problem(tell_reference=tell_reference), hidden),
-    )
+    make = sampler_named(name)
+    problem = _hiding(benchmark.problem(with_reference=with_reference), hidden)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=["minimize"] * len(problem.objectives))
     networks: list[Network] = []
     volumes: list[float] = []
     seconds: list[float] = []
     while len(networks) < budget:
-        trial, network, took_s = _proposed(study, problem, make, seed, landscape.costs_of)
-        network = landscape.canonical(network)
-        seconds.append(took_s)
-        errors = landscape.errors_of(network)
-        shown = (
-            errors[derived_seed("shown", seed, network) % len(errors)] if noisy else errors.mean()
-        )
-        study.tell(trial, [float(shown), *landscape.costs_of(network).tolist()])
+        trial, network, proposal_s = _proposed(study, problem, make, seed, benchmark.costs_of)
+        network = benchmark.canonical(network)
+        seconds.append(proposal_s)
+        errors = benchmark.errors_of(network)
+        if noisy:
+            error = errors[derived_seed("shown", seed, network) % len(errors)]
+        else:
+            error = errors.mean()
+        study.tell(trial, [float(error), *benchmark.costs_of(network).tolist()])
         repeated = network in networks
         networks.append(network)
-        volumes.append(volumes[-1] if repeated else round(landscape.hypervolume(networks), DIGITS))
+        volumes.append(volumes[-1] if repeated else round(benchmark.hypervolume(networks), DIGITS))
     return Run(networks=networks, volumes=np.array(volumes), seconds=np.array(seconds))
 
 
 def _hiding(problem: Problem, hidden: Collection[str]) -> Problem:
-    """The problem with counts that lack these."""
-    counts = problem.counts
-    return (
-        replace(
-            problem,
-            counts=lambda params: {
-                name: count for name, count in counts(params).items() if name not in hidden
-            },
-        )
-        if hidden
-        else problem
-    )
+    """Return the problem without the counts of these costs."""
+    if not hidden:
+        return problem
+
+    def visible(params: Params) -> Counts:
+        counts = problem.counts(params)
+        return {name: count for name, count in counts.items() if name not in hidden}
+
+    return replace(problem, counts=visible)
 
 
 def _proposed(
@@ -157,22 +161,22 @@ def _proposed(
     seed: int,
     costs_of: Callable[[Network], Array],
 ) -> tuple[optuna.Trial, Network, float]:
-    """The next network to train, and the CPU time until that was known; those that were passed over
-    are told.
+    """Return the next network that the sampler does not skip, its trial, and the CPU time until
+    then. Skipped networks become pruned trials of the study.
     """
     started = time.process_time()
     while True:
         others = study.get_trials(deepcopy=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # The text must not change, as stored runs depend on the seed
             sampler = study.sampler = make(derived_seed("contest", seed, len(others)))
         if isinstance(sampler, InformedSampler):
             sampler.problem = problem
         trial = study.ask(dict(problem.distributions))
         network = problem.vector(trial.params)
-        costs = dict(
-            zip((o.metric for o in problem.objectives[1:]), costs_of(network).tolist(), strict=True)
-        )
+        metrics = [objective.metric for objective in problem.objectives[1:]]
+        costs = dict(zip(metrics, costs_of(network).tolist(), strict=True))
         if not isinstance(sampler, InformedSampler) or not sampler.skips(
             others, np.array(network), costs
         ):
@@ -182,37 +186,41 @@ def _proposed(
 
 
 def evaluations_to(curve: Array, value: float) -> int | None:
-    """How many evaluations the mean curve needs to reach the value, None where it does not."""
+    """Return the evaluations that the mean curve needs to reach the value, None if it does not."""
     reached = np.flatnonzero(curve >= value)
     return int(reached[0]) + 1 if len(reached) else None
 
 
 def mean_curve(runs: Sequence[Run], *, charged: bool = True) -> Array:
-    """The mean hypervolume over the seeds by evaluations; without repeats, as far as the shortest
-    run goes.
+    """Return the mean hypervolume over the runs by evaluations, up to the end of the shortest run.
+
+    Unless repeats are `charged`, they do not count as evaluations.
     """
-    curves = [run.volumes if charged else run.fresh for run in runs]
+    curves = [run.volumes if charged else run.volumes_without_repeats for run in runs]
     shortest = min(map(len, curves))
     return np.mean([curve[:shortest] for curve in curves], axis=0)  # type: ignore[no-any-return]
 
 
 def behind(curve: Array, other: Array) -> str:
-    """After which evaluations the mean curve is below the other one, as text: "never", "1 to
-    3, 7".
+    """Return after which evaluations the mean curve is below the other one, as text: "never", "1
+    to 3, 7".
     """
     below = np.flatnonzero(curve < other) + 1
-    groups = np.split(below, np.flatnonzero(np.diff(below) > 1) + 1) if len(below) else []
-    return ", ".join(f"{g[0]}" if len(g) == 1 else f"{g[0]} to {g[-1]}" for g in groups) or "never"
+    if not len(below):
+        return "never"
+    groups = np.split(below, np.flatnonzero(np.diff(below) > 1) + 1)
+    return ", ".join(f"{g[0]}" if len(g) == 1 else f"{g[0]} to {g[-1]}" for g in groups)
 
 
 def p_values(runs: Mapping[str, Mapping[int, Run]], best: str) -> dict[str, float | None]:
-    """Of `best` against every other, runs by seed: paired final values, two-sided, Holm-corrected;
-    None where there are too few pairs.
+    """Return the p-value of `best` against every other sampler, given the runs by sampler and seed.
+
+    The two-sided test is of paired final values, Holm-corrected. With too few pairs it is None.
     """
     raw = {}
     for name in runs:
         pairs = runs[best].keys() & runs[name].keys()
-        if name != best and len(pairs) >= FEWEST_PAIRS:
+        if name != best and len(pairs) >= MIN_PAIRS:
             raw[name] = _wilcoxon(
                 np.array([runs[best][s].volumes[-1] - runs[name][s].volumes[-1] for s in pairs])
             )
@@ -221,16 +229,17 @@ def p_values(runs: Mapping[str, Mapping[int, Run]], best: str) -> dict[str, floa
 
 
 def _wilcoxon(differences: Array) -> float:
-    return 1.0 if not differences.any() else float(wilcoxon(differences).pvalue)
+    return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
 
 
 def holm(raw: Mapping[str, float]) -> dict[str, float]:
-    """p-values corrected for their number: the smallest times n, the next times n - 1, never
-    falling.
+    """Return p-values corrected for their number n by Holm's method.
+
+    The smallest is multiplied by n, the next by n - 1, and so on; none falls below the one before.
     """
     corrected: dict[str, float] = {}
-    least = 0.0
+    largest = 0.0
     for rank, (name, value) in enumerate(sorted(raw.items(), key=lambda item: item[1])):
-        least = max(least, min(1.0, value * (len(raw) - rank)))
-        corrected[name] = least
+        largest = max(largest, min(1.0, value * (len(raw) - rank)))
+        corrected[name] = largest
     return corrected

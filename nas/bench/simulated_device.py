@@ -1,6 +1,8 @@
-"""A device whose pace drifts, on a clock of its own: what an interval is worth can be tried without
-a device and without waiting. Warming, clock steps and correlated noise together; the amplitudes are
-invented.
+"""A simulated device whose speed drifts, with its own clock, to test confidence intervals without
+hardware and without waiting.
+
+It warms up, its clock frequency changes in steps, and its noise is correlated. The amplitudes are
+assumptions.
 """
 
 import math
@@ -12,9 +14,10 @@ from nas.measuring.meters import CommonMeter, HostLoad
 
 
 class DriftingDevice(CommonMeter):
-    """It gets slower by 1 to 4 % as it warms (time constant 20 to 90 s), its clock steps by 0.76 %
-    about each 30 s, and every call has AR(1) noise (correlation 0.5) of standard deviation `noise`.
-    Its clock moves with work only.
+    """A device that gets slower by 1 to 4 % as it warms up (time constant 20 to 90 s).
+
+    Its speed steps by 0.76 % about every 30 s, and every call has AR(1) noise (correlation 0.5)
+    of standard deviation `noise`. Its clock advances only while it works or sleeps.
     """
 
     torch_device = "cpu"
@@ -33,7 +36,7 @@ class DriftingDevice(CommonMeter):
         self._tau_s = self._rng.uniform(20, 90)
 
     def network(self, seconds: float) -> Callable[[], None]:
-        """A network whose calls take so long at the start, without noise."""
+        """Return a network whose call takes `seconds` at the start, without noise."""
         return lambda: self.sleep(seconds * self._pace())
 
     def _pace(self) -> float:
@@ -49,18 +52,18 @@ class DriftingDevice(CommonMeter):
         )
 
     def time_s(self) -> float:
-        """The device's own clock."""
+        """Return the time of the device's own clock."""
         return self.now_s
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.now_s += seconds
 
     def host_load(self) -> HostLoad | None:
-        """There is no host."""
+        """Return None, because there is no host."""
         return None
 
     def peak_memory_bytes(self, run: Callable[[], object]) -> int:
-        """Nothing is held."""
+        """Run it, and return 0, because the device has no memory."""
         run()
         return 0

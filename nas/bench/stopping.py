@@ -1,9 +1,9 @@
-"""Rules for stopping trials, replayed on networks that were all trained to the last rung: what they
-save and lose.
+"""Replay of rules that stop trials on networks that were all trained to the last rung, to count the
+epochs that each rule saves and the front members that it loses.
 
-The networks come one after the other in a random order, as a sampler without memory would propose
-them. A rule pays for the epochs that it lets be trained; only what reaches the last rung is on its
-front, as in a search.
+The networks come one after the other in a random order, as random search would propose them. A rule
+is charged for the epochs of every training that it does not stop. As in a search, only networks
+that reach the last rung are on the front.
 """
 
 import csv
@@ -21,16 +21,16 @@ from nas.core.search_space import Params
 from nas.core.stopping import Curves, Futility, continues, exempt
 
 Array = NDArray[np.float64]
-BEYOND = 1.1
-"""Where the reference lies, when the table's front spans 0 to 1."""
+REFERENCE = 1.1
+"""Position of the reference if the table's front spans 0 to 1."""
 BATCH = 12
 """Networks that halving trains side by side."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReplayTable:
-    """All networks of a study that reached the last of the rungs, `epochs` (r,), with their
-    params.
+    """All networks of a study that reached the last rung, with their params. The rungs are at
+    `epochs` (r,).
     """
 
     epochs: tuple[float, ...]
@@ -40,77 +40,84 @@ class ReplayTable:
     size_names: Sequence[str]
 
     def hypervolume(self, networks: Sequence[int]) -> float:
-        """Of these networks when trained fully, as a share of all networks'. Losses are scaled by
-        the front of all.
+        """Return the hypervolume of these networks at the last rung, as a share of that of all.
+
+        Losses are scaled by the front of all networks.
         """
         losses = self.curves.losses
-        best = losses[ranks(losses) == 0]
-        low, span = best.min(axis=0), np.ptp(best, axis=0)
+        front = losses[ranks(losses) == 0]
+        low, span = front.min(axis=0), np.ptp(front, axis=0)
         scaled = (losses - low) / np.where(span > 0, span, 1.0)
-        reference = [BEYOND] * scaled.shape[1]
+        reference = [REFERENCE] * scaled.shape[1]
         return hypervolume(scaled[list(networks)], reference) / hypervolume(scaled, reference)
 
     @property
     def front(self) -> set[int]:
-        """The networks that no other dominates, by their places."""
+        """Positions of the networks that no other one dominates."""
         return set(np.flatnonzero(ranks(self.curves.losses) == 0).tolist())
 
 
 Visit = tuple[int, int]
-"""A network trained up to a rung, counted from 0."""
+"""A network and the rung up to which it was trained, counted from 0."""
 Strategy = Callable[[Curves, Sequence[int], NDArray[np.bool_]], Iterator[Visit]]
-"""From all curves, the order of the networks, and who runs through on purpose, (n,), to the
-trainings in order.
+"""A function from all curves, the order of the networks, and which of them are exempt from stopping
+(n,), to the trainings in order.
 """
 
 
-def everybody(curves: Curves, order: Sequence[int], through: NDArray[np.bool_]) -> Iterator[Visit]:  # noqa: ARG001
-    """Nobody is stopped."""
+def no_stopping(
+    curves: Curves,
+    order: Sequence[int],
+    is_exempt: NDArray[np.bool_],  # noqa: ARG001
+) -> Iterator[Visit]:
+    """Stop no network."""
     return ((network, rung) for network in order for rung in range(curves.errors.shape[1]))
 
 
-def futility(curves: Curves, order: Sequence[int], through: NDArray[np.bool_]) -> Iterator[Visit]:
-    """As `rungs.futility` does."""
+def futility(curves: Curves, order: Sequence[int], is_exempt: NDArray[np.bool_]) -> Iterator[Visit]:
+    """Stop networks as `rungs.futility` does."""
 
     def stops(network: int, rung: int, before: Sequence[Visit]) -> bool:
         last = curves.errors.shape[1] - 1
-        known = [each for each, reached in before if reached == last]
-        rule = Futility(
-            Curves(
-                numbers=curves.numbers[known],
-                errors=curves.errors[known],
-                costs=curves.costs[known],
-                sizes=curves.sizes[known],
-            ),
-            rung + 1,
+        finished = [other for other, reached in before if reached == last]
+        finished_curves = Curves(
+            numbers=curves.numbers[finished],
+            errors=curves.errors[finished],
+            costs=curves.costs[finished],
+            sizes=curves.sizes[finished],
         )
+        rule = Futility(finished_curves, rung + 1)
         return rule.stops(
             curves.errors[network, : rung + 1].tolist(),
             curves.costs[network].tolist(),
             curves.sizes[network].tolist(),
         )
 
-    return _in_turn(curves, order, through, stops)
+    return _one_by_one(curves, order, is_exempt, stops)
 
 
 def by_rank(keep: float, min_trials: int = 4) -> Strategy:
-    """As `rungs.keep` does."""
+    """Stop networks as `rungs.keep` does."""
 
     def strategy(
-        curves: Curves, order: Sequence[int], through: NDArray[np.bool_]
+        curves: Curves, order: Sequence[int], is_exempt: NDArray[np.bool_]
     ) -> Iterator[Visit]:
         def stops(network: int, rung: int, before: Sequence[Visit]) -> bool:
-            others = [each for each, reached in before if reached == rung]
+            others = [other for other, reached in before if reached == rung]
             return not continues(_losses(curves, [network, *others], rung), 0, keep, min_trials)
 
-        return _in_turn(curves, order, through, stops)
+        return _one_by_one(curves, order, is_exempt, stops)
 
     return strategy
 
 
-def halving(curves: Curves, order: Sequence[int], through: NDArray[np.bool_]) -> Iterator[Visit]:  # noqa: ARG001
-    """Batches of 12 side by side; after each rung the better half by rank, ties by error,
-    goes on.
+def halving(
+    curves: Curves,
+    order: Sequence[int],
+    is_exempt: NDArray[np.bool_],  # noqa: ARG001
+) -> Iterator[Visit]:
+    """Train batches of 12 side by side, and after each rung continue the better half by rank, ties
+    by error.
     """
     for start in range(0, len(order), BATCH):
         batch = list(order[start : start + BATCH])
@@ -122,27 +129,28 @@ def halving(curves: Curves, order: Sequence[int], through: NDArray[np.bool_]) ->
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "no stopping": everybody,
+    "no stopping": no_stopping,
     "futility": futility,
     "keep 0.5": by_rank(0.5),
     "keep 0.33": by_rank(1 / 3),
     "halving": halving,
 }
+"""The compared rules by name."""
 
 
-def _in_turn(
+def _one_by_one(
     curves: Curves,
     order: Sequence[int],
-    through: NDArray[np.bool_],
+    is_exempt: NDArray[np.bool_],
     stops: Callable[[int, int, Sequence[Visit]], bool],
 ) -> Iterator[Visit]:
-    """One network after the other, until it is stopped after a rung or has reached the last."""
+    """Train one network after the other, until it is stopped after a rung or reaches the last."""
     done: list[Visit] = []
     last = curves.errors.shape[1] - 1
     for network in order:
         for rung in range(last + 1):
             yield network, rung
-            stopped = rung < last and not through[network] and stops(network, rung, done)
+            stopped = rung < last and not is_exempt[network] and stops(network, rung, done)
             done.append((network, rung))
             if stopped:
                 break
@@ -154,8 +162,10 @@ def _losses(curves: Curves, networks: Sequence[int], rung: int) -> Array:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Replay:
-    """One strategy and one order: after each training the `epochs` spent, (t,), and the
-    hypervolume, (t,); the networks that reached the last rung.
+    """Replay of one strategy in one order.
+
+    `epochs` (t,) are the epochs spent after each training and `volumes` (t,) the hypervolumes.
+    `finished` are the networks that reached the last rung.
     """
 
     epochs: Array
@@ -163,26 +173,24 @@ class Replay:
     finished: Sequence[int]
 
     def volume_at(self, epochs: float) -> float:
-        """The hypervolume once so many epochs are spent; its last one, where it is done earlier."""
+        """Return the hypervolume after this many epochs, or the last one if fewer were spent."""
         before = np.searchsorted(self.epochs, epochs + 1e-9, side="right")
         return float(self.volumes[before - 1]) if before else 0.0
 
     def epochs_to(self, volume: float) -> float | None:
-        """The epochs spent when the hypervolume is reached, None where it never is."""
+        """Return the epochs spent until this hypervolume is reached, None if it never is."""
         reached = np.flatnonzero(self.volumes >= volume)
         return float(self.epochs[reached[0]]) if len(reached) else None
 
 
 def replay(table: ReplayTable, strategy: Strategy, seed: int) -> Replay:
-    """Run the strategy on the table in the order of this seed, which is the same for every
-    strategy.
-    """
+    """Run the strategy on the table in the order of this seed, which is the same for all."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(table.curves)).tolist()
-    through = np.array([exempt(draw) for draw in rng.integers(0, 2**31, len(order))])
+    is_exempt = np.array([exempt(draw) for draw in rng.integers(0, 2**31, len(order))])
     steps = np.diff(table.epochs, prepend=0.0)
     spent, volumes, finished = [0.0], [0.0], []
-    for network, rung in strategy(table.curves, order, through):
+    for network, rung in strategy(table.curves, order, is_exempt):
         if rung == len(steps) - 1:
             finished.append(network)
         spent.append(spent[-1] + steps[rung])
@@ -191,8 +199,9 @@ def replay(table: ReplayTable, strategy: Strategy, seed: int) -> Replay:
 
 
 def table_text(table: ReplayTable) -> str:
-    """As CSV that `nas bench search --table` reads too: choices, the final accuracy, the errors at
-    the rungs as shares, costs and sizes.
+    """Return the table as CSV, which `nas bench search --table` reads too.
+
+    The columns are choices, final accuracy, errors at the rungs as shares, costs and sizes.
     """
     curves, names = table.curves, list(table.params[0]) if table.params else []
     header = [
@@ -221,11 +230,14 @@ def table_text(table: ReplayTable) -> str:
 
 
 def read_table(path: Path) -> ReplayTable:
-    """What `table_text` gave. Raises `InvalidValueError` where a column is missing or no number."""
+    """Read the CSV that `table_text` returned. Raises `InvalidValueError` if a column is missing or
+    has a value that is no number.
+    """
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    header = list(rows[0]) if rows else []
     columns = {
-        kind: [name for name in (rows[0] if rows else {}) if name.startswith(f"{kind}:")]
+        kind: [name for name in header if name.startswith(f"{kind}:")]
         for kind in ("choice", "error", "cost", "size")
     }
     try:
@@ -241,11 +253,9 @@ def read_table(path: Path) -> ReplayTable:
         )
         epochs = tuple(float(name.partition(":")[2]) for name in columns["error"])
     except (KeyError, TypeError, ValueError) as error:
-        message = f"{path} is no table of curves: {error}"
-        raise InvalidValueError(message) from error
+        raise InvalidValueError(f"{path} is no table of curves: {error}") from error
     if not rows or not epochs:
-        message = f"{path} has no networks with columns error:EPOCHS"
-        raise InvalidValueError(message)
+        raise InvalidValueError(f"{path} has no networks with columns error:EPOCHS")
     names = {kind: [name.partition(":")[2] for name in columns[kind]] for kind in columns}
     params = [{name: row[f"choice:{name}"] for name in names["choice"]} for row in rows]
     return ReplayTable(

@@ -1,5 +1,5 @@
-"""How fast the record is: made-up trials, written as a search writes them, by as many processes as
-one likes.
+"""Write throughput of the record, measured with synthetic trials that any number of processes write
+as a search does.
 """
 
 import math
@@ -18,22 +18,23 @@ from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.record.store import Store
 
 NAME = "bench-store"
+"""Name of the study."""
 OBJECTIVES = (
     Objective(metric="error", reference=1.0),
     Objective(metric="latency", reference=0.1),
     Objective(metric="energy", reference=1.0),
 )
 SAMPLES = 30
-"""Readings of each measured figure."""
+"""Number of readings of each measured figure."""
 DEVICE = Device(kind="cpu", name="made up", identity="made up", device_class="made up")
 PLAN = MeasurementPlan()
 
 
 def begin(store: Store, count: int) -> int:
-    """Create the study, or go on with it, so that it gets `count` made-up trials more; gives the
-    first one's number, which is beyond all that a run before has left, broken off or not.
+    """Create or extend the study by `count` synthetic trials, and return the first one's number.
 
-    Raises `DatabaseError` for a record of other studies.
+    That number is larger than those of all trials of earlier runs, also of interrupted ones. Raises
+    `DatabaseError` for a record of other studies.
     """
     spec = StudySpec(
         name=NAME,
@@ -42,21 +43,22 @@ def begin(store: Store, count: int) -> int:
         objectives=OBJECTIVES,
         rungs=RungSpec(epochs=(1,)),
     )
-    known = store.studies()
-    if [record.name for record in known] not in ([], [NAME]):
+    names = [record.name for record in store.studies()]
+    if names not in ([], [NAME]):
         raise DatabaseError(f"{store} holds studies; name a new database")
-    if not known:
-        known = [store.create_study(spec, dataset="none", classes=10)]
+    if not names:
+        store.create_study(spec, dataset="none", classes=10)
     first = max((trial.number for trial in store.each_trial(NAME)), default=-1) + 1
     store.update_study(replace(spec, budget=Budget(trials=first + count)))
     return first
 
 
-def made_up(number: int) -> Trial:
-    """The finished trial of this number: 12 params, 5 figures and one rung; each an architecture of
-    its own.
+def synthetic_trial(number: int) -> Trial:
+    """Return the finished trial of this number, with 12 params, 5 figures and one rung.
+
+    Each number has an architecture of its own.
     """
-    chance = random.Random(number)
+    rng = random.Random(number)
     digits = [number // 32**place % 32 for place in range(4)]
     stages = tuple(
         OsaStage(mid_channels=8 * (digit + 1), out_channels=64, num_layers=3)
@@ -65,10 +67,10 @@ def made_up(number: int) -> Trial:
     architecture = Architecture(
         stem=Stem.CIFAR, stem_channels=(8 * (digits[3] + 1), 16, 32), stages=stages
     )
-    size = chance.random()
-    latency = 0.01 * (0.1 + size) * chance.uniform(0.8, 1.2)
-    energy = 10 * latency * chance.uniform(0.99, 1.01)
-    error = 0.5 - 0.4 * math.sqrt(size) + chance.uniform(0.0, 0.1)
+    size = rng.random()
+    latency = 0.01 * (0.1 + size) * rng.uniform(0.8, 1.2)
+    energy = 10 * latency * rng.uniform(0.99, 1.01)
+    error = 0.5 - 0.4 * math.sqrt(size) + rng.uniform(0.0, 0.1)
     figures = (
         *(
             Measurement.counted(metric, "1", number)
@@ -106,8 +108,8 @@ def _measured(metric: str, unit: str, value: float) -> Measurement:
 
 
 def write_trials(url: str, numbers: Iterable[int], ready: Callable[[], object]) -> None:
-    """Write these made-up trials; `ready` is called when all is open."""
-    trials = [made_up(number) for number in numbers]
+    """Write the synthetic trials of these numbers. `ready` is called when the database is open."""
+    trials = [synthetic_trial(number) for number in numbers]
     with Store.open(url) as store:
         ready()
         for trial in trials:
@@ -126,18 +128,18 @@ def write_trial(store: Store, trial: Trial) -> None:
 
 
 def add_fronts(store: Store, numbers: Iterable[int]) -> None:
-    """Keep a snapshot for every one of these trials that changed the front, as the search would
-    have done.
+    """Store a snapshot of the front for every one of these trials that changed it, as a search
+    does.
     """
     newest = store.newest_front(NAME)
-    members = [made_up(number) for number in newest.members] if newest else []
+    members = [synthetic_trial(number) for number in newest.members] if newest else []
     losses = np.asarray([each.losses(OBJECTIVES) for each in members]).reshape(-1, len(OBJECTIVES))
     with store.transaction():
         for number in numbers:
-            trial = made_up(number)
+            trial = synthetic_trial(number)
             point = np.asarray(trial.losses(OBJECTIVES))
             if not (losses <= point).all(axis=1).any():
-                found = replace(front([*members, trial], OBJECTIVES), after=number + 1)
-                members = [each for each in (*members, trial) if each.number in found.members]
+                new_front = replace(front([*members, trial], OBJECTIVES), after=number + 1)
+                members = [each for each in (*members, trial) if each.number in new_front.members]
                 losses = np.asarray([each.losses(OBJECTIVES) for each in members])
-                store.add_front(NAME, found)
+                store.add_front(NAME, new_front)

@@ -1,11 +1,11 @@
-"""Tables of trained networks, on which a search can be run without training, and the truth about
-it.
+"""Tables of trained networks, on which samplers are compared without training. The true front is
+known.
 
-Formats: `nas-bench-macro` (xiusu/NAS-Bench-Macro, JSON), `channel-bench`
-(xiusu/Channel-Bench-Macro, JSON) and `csv`: a header and one row for each network, columns
-`choice:NAME`, `accuracy:SEED` (percent) and `cost:NAME`. A choice whose values are all numbers has
-an order. Rows of one value in the column `network`, where there is one, are the same network,
-spelled in several ways.
+Formats are `nas-bench-macro` (xiusu/NAS-Bench-Macro, JSON), `channel-bench`
+(xiusu/Channel-Bench-Macro, JSON) and `csv`. A CSV table has a header, one row for each network, and
+columns `choice:NAME`, `accuracy:SEED` (percent) and `cost:NAME`. A choice whose values are all
+numbers is ordered. If there is a column `network`, rows with the same value in it are equivalent
+encodings of one network.
 """
 
 import csv
@@ -29,18 +29,19 @@ from nas.sampling.proposer import distribution
 
 Array = NDArray[np.float64]
 FLOORS = {"nas-bench-macro": 85.0, "channel-bench": 88.0}
-"""Accuracy in percent that a network needs to be of interest."""
-BEYOND = 1.1
-"""Where the reference lies, when the true front spans 0 to 1."""
+"""Smallest accuracy in percent of a network of the true front, by format."""
+REFERENCE = 1.1
+"""Position of the reference if the true front spans 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """`networks` (n, d) hold the position of each choice's value, `errors` (n, seeds) percent,
-    `costs` (n, m) > 0.
+    """A `BenchmarkProblem` of networks that were all trained.
 
-    `floor` is the accuracy in percent that a network of the true front must have; `same` (n,) is
-    where each row's network first stands, None where all differ. A `Landscape` for contests.
+    `networks` (n, d) hold the position of each choice's value, `errors` (n, seeds) are in percent,
+    and `costs` (n, m) are positive. `floor` is the accuracy in percent that a network of the true
+    front must have. `same` (n,) is the first row with each row's network, or None if all networks
+    differ.
     """
 
     name: str
@@ -54,17 +55,17 @@ class Table:
 
     @cached_property
     def key(self) -> str:
-        """What results are kept under: the name, the floor, and a digest of all that a search
-        meets.
+        """Key under which results are stored: the name, the floor, and a digest of all that a
+        search uses.
         """
-        told = (
+        identity = (
             [(choice.name, choice.values) for choice in self.choices],
             self.cost_names,
             float(self.floor),
         )
-        digest = hashlib.sha256(repr(told).encode())
-        for each in (self.networks, self.errors, self.costs, self.same):
-            digest.update(b"" if each is None else each.tobytes())
+        digest = hashlib.sha256(repr(identity).encode())
+        for array in (self.networks, self.errors, self.costs, self.same):
+            digest.update(b"" if array is None else array.tobytes())
         return f"{self.name} floor {self.floor:g} {digest.hexdigest()[:8]}"
 
     @cached_property
@@ -76,63 +77,63 @@ class Table:
     def _front(self) -> Array:
         good = self.losses[self.losses[:, 0] <= 100 - self.floor]
         if len(good) < 2:
-            message = f"the table has {len(good)} networks of at least {self.floor:g} % accuracy; lower the floor"
-            raise InvalidValueError(message)
+            raise InvalidValueError(
+                f"the table has {len(good)} networks of at least {self.floor:g} % accuracy; "
+                "lower the floor"
+            )
         return np.asarray(good[ranks(good) == 0])
 
     @cached_property
     def reference(self) -> Array:
-        """A tenth of the true front's span beyond it. Raises `InvalidValueError` where it spans
-        nothing.
+        """Point a tenth of the true front's range beyond the front.
+
+        Raises `InvalidValueError` if that range is empty.
         """
         low, high = self._front.min(axis=0), self._front.max(axis=0)
-        reference = np.asarray(low + BEYOND * (high - low))
+        reference = np.asarray(low + REFERENCE * (high - low))
         names = ("accuracy", *self.cost_names)
         equal = [name for name, beyond in zip(names, reference > high, strict=True) if not beyond]
         if equal:
-            message = (
-                f"the networks of the true front do not differ in {', '.join(equal)}, so it has no hypervolume; "
-                "choose costs and a floor with which they do"
+            raise InvalidValueError(
+                f"the networks of the true front do not differ in {', '.join(equal)}, so it has no "
+                "hypervolume; choose costs and a floor with which they do"
             )
-            raise InvalidValueError(message)
         return reference
 
     def errors_of(self, network: tuple[int, ...]) -> Array:
-        """Percent by seed."""
+        """Return the error in percent for each training seed."""
         return np.asarray(self.errors[self.row[network]])
 
     def costs_of(self, network: tuple[int, ...]) -> Array:
-        """In the order of `cost_names`."""
+        """Return the costs in the order of `cost_names`."""
         return np.asarray(self.costs[self.row[network]])
 
     def hypervolume(self, networks: Sequence[tuple[int, ...]]) -> float:
-        """Of these networks, as a share of the true front's."""
+        """Return the hypervolume of these networks, as a share of the true front's."""
         rows = [self.row[network] for network in networks]
-        return hypervolume(self.losses[rows], self.reference.tolist()) / self._whole
+        return hypervolume(self.losses[rows], self.reference.tolist()) / self._best_volume
 
     @cached_property
-    def _whole(self) -> float:
+    def _best_volume(self) -> float:
         return hypervolume(self._front, self.reference.tolist())
 
     def canonical(self, network: tuple[int, ...]) -> tuple[int, ...]:
-        """The first spelling of the same network."""
-        return (
-            network
-            if self.same is None
-            else tuple(self.networks[self.same[self.row[network]]].tolist())
-        )
+        """Return the first encoding of the same network in the table."""
+        if self.same is None:
+            return network
+        return tuple(self.networks[self.same[self.row[network]]].tolist())
 
     @cached_property
     def row(self) -> Mapping[tuple[int, ...], int]:
-        """Where a network stands."""
+        """Row of each network."""
         return {tuple(network): i for i, network in enumerate(self.networks.tolist())}
 
-    def problem(self, *, tell_reference: bool) -> Problem:
-        """What a sampler is told: choices, costs as counts, which networks are the same, and the
-        reference as a study file would have it.
+    def problem(self, *, with_reference: bool) -> Problem:
+        """Return what a sampler receives: choices, costs as counts, which encodings are equivalent,
+        and the reference as a study file would state it.
         """
         names = (TRAINED, *self.cost_names)
-        references = self.reference.tolist() if tell_reference else [None] * len(names)
+        references = self.reference.tolist() if with_reference else [None] * len(names)
         positions = [{value: i for i, value in enumerate(choice.values)} for choice in self.choices]
 
         def key(params: Params) -> tuple[int, ...]:
@@ -154,7 +155,7 @@ class Table:
 
 
 def _from_digits(path: Path, form: str) -> Table:
-    """The two JSON formats: a network is a string of digits."""
+    """Read one of the two JSON formats, in which a network is a string of digits."""
     accuracy = "test_acc" if form == "nas-bench-macro" else "acc"
     entries = json.loads(path.read_text(encoding="utf-8"))
     keys = sorted(entries)
@@ -179,60 +180,58 @@ def _from_digits(path: Path, form: str) -> Table:
 def _from_csv(path: Path, form: str) -> Table:  # noqa: ARG001 - the readers' contract
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    header = list(rows[0]) if rows else []
     columns = {
-        kind: [name for name in (rows[0] if rows else ()) if name.startswith(f"{kind}:")]
+        kind: [name for name in header if name.startswith(f"{kind}:")]
         for kind in ("choice", "accuracy", "cost")
     }
     missing = [f"{kind}:…" for kind, names in columns.items() if not names]
     if missing:
-        message = f"needs rows, and columns named {', '.join(missing)}"
-        raise InvalidValueError(message)
+        raise InvalidValueError(f"needs rows, and columns named {', '.join(missing)}")
     values = {name: _values({row[name] for row in rows}) for name in columns["choice"]}
     choices = tuple(
-        Choice(name=name.partition(":")[2], values=tuple(found.values()))
-        for name, found in values.items()
+        Choice(name=name.partition(":")[2], values=tuple(by_text.values()))
+        for name, by_text in values.items()
     )
-    texts = {name: list(found) for name, found in values.items()}
-    figures = {
-        kind: np.array([[float(row[name]) for name in columns[kind]] for row in rows])
+    texts = {name: list(by_text) for name, by_text in values.items()}
+    accuracies, costs = (
+        np.array([[float(row[name]) for name in columns[kind]] for row in rows])
         for kind in ("accuracy", "cost")
-    }
-    same = (
-        _same([row["network"] for row in rows], np.hstack(list(figures.values())))
-        if "network" in rows[0]
-        else None
     )
+    same = None
+    if "network" in header:
+        same = _same([row["network"] for row in rows], np.hstack([accuracies, costs]))
     return Table(
         name=path.stem,
         choices=choices,
         cost_names=tuple(name.partition(":")[2] for name in columns["cost"]),
         networks=np.array([[texts[name].index(row[name]) for name in texts] for row in rows]),
-        errors=100 - figures["accuracy"],
-        costs=figures["cost"],
+        errors=100 - accuracies,
+        costs=costs,
         floor=0.0,
         same=same,
     )
 
 
 def _same(names: Sequence[str], figures: Array) -> NDArray[np.int64]:
-    """Where each name first stands, (n,). Raises `InvalidValueError` where rows of one name differ
-    in their figures.
+    """Return the first row of each row's name, (n,).
+
+    Raises `InvalidValueError` if rows of one name differ in their figures.
     """
-    first: dict[str, int] = {}
-    found = np.array([first.setdefault(name, i) for i, name in enumerate(names)])
+    first_rows: dict[str, int] = {}
+    same = np.array([first_rows.setdefault(name, i) for i, name in enumerate(names)])
     different = np.flatnonzero(
-        ~np.isclose(figures, figures[found], rtol=0, atol=0, equal_nan=True).all(axis=1)
+        ~np.isclose(figures, figures[same], rtol=0, atol=0, equal_nan=True).all(axis=1)
     )
     if len(different):
-        message = f"rows of network {names[different[0]]} have different figures"
-        raise InvalidValueError(message)
-    return found
+        raise InvalidValueError(
+            f"rows of network {names[different[0]]} have different figures; they must be equal"
+        )
+    return same
 
 
 def _values(texts: set[str]) -> dict[str, Value]:
-    """What each of the texts of a column stands for, in order: numbers where all are, else the
-    texts.
-    """
+    """Return the value of each text of a column, in order: numbers if all are, else the texts."""
     try:
         numbers = {
             text: int(text) if text.removeprefix("-").isdecimal() else float(text) for text in texts
@@ -254,10 +253,10 @@ FORMATS: Mapping[str, Callable[[Path, str], Table]] = {
 def read_table(
     path: Path, form: str, *, floor: float | None = None, costs: Sequence[str] = ()
 ) -> Table:
-    """The table in this file; `floor` in place of its format's, and of its costs only these.
+    """Read the table in this file, with another `floor` than its format's, or only some `costs`.
 
-    Raises `NasError` where it is no table, does not hold every combination of values, has no such
-    cost, or no true front with a hypervolume.
+    Raises `NasError` if the file is no table, lacks a combination of values or one of these costs,
+    or has no true front with a hypervolume.
     """
     try:
         table = FORMATS[form](path, form)
@@ -276,11 +275,12 @@ def read_table(
             f"{path} has no cost {', '.join(unknown)}; there are: {', '.join(table.cost_names)}"
         )
     if costs:
-        kept = [table.cost_names.index(name) for name in costs]
-        table = replace(table, cost_names=tuple(costs), costs=table.costs[:, kept])
-    table = table if floor is None else replace(table, floor=floor)
+        columns = [table.cost_names.index(name) for name in costs]
+        table = replace(table, cost_names=tuple(costs), costs=table.costs[:, columns])
+    if floor is not None:
+        table = replace(table, floor=floor)
     try:
-        _ = table.reference  # here, or the first run would raise it
+        _ = table.reference  # raises now instead of in the first run
     except InvalidValueError as error:
         raise NasError(f"{path}: {error}") from error
     return table

@@ -1,21 +1,25 @@
-"""How fast the training loop is, against what bounds it and against what people usually write.
+"""Speed of the training loop, compared with its upper bound and with the loop of most tutorials.
 
-For three networks, images per second of our loop as a search's worker runs it, of the bare forward,
-backward and step on one resident batch with the same settings, and of a plain fp32 loop over
-torchvision's CIFAR10 with its transforms and a DataLoader, as torch comes. Each runs in a process
-of its own and they take turns in short rounds, so that a busy moment of the machine hits all alike:
-trust the ratios. The crew is the whole machine: our loop in as many processes as it has cores, and
-the plain loop with torch's own number of threads.
+For three networks, images per second are measured of three loops:
+
+* ours, as a worker of a search runs it;
+* bare: forward, backward and step on one resident batch with the same settings;
+* plain: fp32 over torchvision's CIFAR10 with its transforms and a DataLoader, as torch comes.
+
+Each loop runs in its own process, and the loops are interleaved in short rounds, so that a busy
+moment of the machine affects all of them. Therefore the ratios are reliable. For the whole machine,
+our loop runs in as many processes as there are cores, and the plain loop with torch's own number of
+threads.
 
 An idle Xeon VM with two cores, AVX-512 but no bf16 instructions, torch 2.14, `--seconds 5`, one run
-of 10 rounds; small, middle, large: 875, 400 and 145 images per second, 0.95, 0.97 and 0.98 of bare,
-1.59, 1.71 and 1.66 times plain; the whole machine 2.79, 2.04 and 1.92 times plain. One worker can
-hardly do better there: bare itself is no faster, bf16 loses without its instructions, and
-torch.compile, huge pages and smaller batches gain nothing.
+of 10 rounds. Small, middle, large: 875, 400 and 145 images per second, 0.95, 0.97 and 0.98 times
+bare, 1.59, 1.71 and 1.66 times plain. The whole machine: 2.79, 2.04 and 1.92 times plain. One
+worker can hardly be faster there: bare itself is no faster, bf16 loses without its instructions,
+and torch.compile, huge pages and smaller batches gain nothing.
 
 An AMD EPYC VM with two cores and bf16 instructions, idle, `--seconds 12`, one run of 10 rounds:
-1291, 640 and 238 images per second, 0.99, 1.00 and 0.98 of bare, 2.15 (2.02 to 2.24), 2.62 (2.45 to
-3.34) and 2.83 (2.74 to 4.32) times plain; the whole machine 4.34, 5.25 and 6.45 times plain.
+1291, 640 and 238 images per second, 0.99, 1.00 and 0.98 times bare, 2.15 (2.02 to 2.24), 2.62 (2.45
+to 3.34) and 2.83 (2.74 to 4.32) times plain. The whole machine: 4.34, 5.25 and 6.45 times plain.
 """
 
 import itertools
@@ -48,13 +52,14 @@ from nas.training.numerics import Numerics
 from nas.training.trainer import Trainer, sgd
 
 Step = Callable[[], Tensor]
-"""One step of a loop; gives the loss."""
+"""One step of a loop, which returns the loss."""
 
 SPEC = TrainingSpec(batch_size=128)
 """All three loops take batches of 128, the size that most plain loops take."""
 
 LEARNING_RATE = 1e-3
 ROUNDS = 10
+"""Default number of rounds."""
 
 
 def _architecture(
@@ -87,18 +92,18 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """The figure of these values, at least one."""
+        """Summarise these values, at least one."""
         return cls(median=statistics.median(values), low=min(values), high=max(values))
 
     def __format__(self, form: str) -> str:
-        """Each of the three in this format: `median (low to high)`."""
+        """Format each of the three: `median (low to high)`."""
         return f"{self.median:{form}} ({self.low:{form}} to {self.high:{form}})"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contestant:
-    """A training loop in `processes` processes at once, each with `threads` threads (0 leaves
-    torch's own number).
+class LoopSetup:
+    """A training loop in `processes` processes at once, each with `threads` threads (0 for torch's
+    own number).
     """
 
     loop: str
@@ -108,10 +113,10 @@ class Contestant:
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """Training speed of one network in images per second; the ratios are taken round by round.
+    """Training speed of one network in images per second. The ratios are those of single rounds.
 
-    `crew` and `crew_plain` are the whole machine's: our loop on every core, and the plain loop as
-    torch comes.
+    `machine` and `machine_plain` are speeds of the whole machine: our loop on every core, and the
+    plain loop as torch comes.
     """
 
     network: str
@@ -120,11 +125,11 @@ class Throughput:
     ours: Spread
     bare: Spread
     plain: Spread
-    crew: Spread
-    crew_plain: Spread
+    machine: Spread
+    machine_plain: Spread
     ours_to_bare: Spread
     ours_to_plain: Spread
-    crew_to_plain: Spread
+    machine_to_plain: Spread
 
 
 def bench_training(
@@ -137,11 +142,11 @@ def bench_training(
     plain_workers: int = 0,
     rounds: int = ROUNDS,
 ) -> Iterator[Throughput]:
-    """One result for each network, each as soon as it is there; each of its five figures takes
+    """Yield one result for each network as soon as it is measured. Each of its five figures takes
     about `seconds`.
 
-    `threads` are those of one worker. `data` is CIFAR-10 where it is not given, as `nas.data.load`
-    finds it. `plain_workers` are the processes of the plain loop's DataLoader. Raises
+    `threads` is the number for one worker. The default for `data` is CIFAR-10 as `nas.data.load`
+    finds it. `plain_workers` is the number of processes of the plain loop's DataLoader. Raises
     `MissingDependencyError` without torchvision.
     """
     device = torch.device(device)
@@ -149,12 +154,12 @@ def bench_training(
     _torchvision()
     torch.set_num_threads(threads)
     workers = max(1, (os.cpu_count() or 1) // threads) if device.type == "cpu" else 1
-    contestants = (
-        Contestant(loop="ours", threads=threads),
-        Contestant(loop="bare", threads=threads),
-        Contestant(loop="plain", threads=threads),
-        Contestant(loop="ours", threads=threads, processes=workers),
-        Contestant(loop="plain"),
+    setups = (
+        LoopSetup(loop="ours", threads=threads),
+        LoopSetup(loop="bare", threads=threads),
+        LoopSetup(loop="plain", threads=threads),
+        LoopSetup(loop="ours", threads=threads, processes=workers),
+        LoopSetup(loop="plain"),
     )
     for name, architecture in networks.items():
         numerics, _ = choose_numerics(SPEC, device, partial(build, architecture, len(data.classes)))
@@ -165,7 +170,9 @@ def bench_training(
             device=device,
             plain_workers=plain_workers,
         )
-        ours, bare, plain, crew, crew_plain = _in_turns(contestants, task, seconds / rounds, rounds)
+        ours, bare, plain, machine, machine_plain = _interleaved(
+            setups, task, seconds / rounds, rounds
+        )
         yield Throughput(
             network=name,
             macs=count(architecture, image_size=32, num_classes=len(data.classes)).macs,
@@ -173,11 +180,11 @@ def bench_training(
             ours=Spread.of(ours),
             bare=Spread.of(bare),
             plain=Spread.of(plain),
-            crew=Spread.of(crew),
-            crew_plain=Spread.of(crew_plain),
+            machine=Spread.of(machine),
+            machine_plain=Spread.of(machine_plain),
             ours_to_bare=_ratio(ours, bare),
             ours_to_plain=_ratio(ours, plain),
-            crew_to_plain=_ratio(crew, crew_plain),
+            machine_to_plain=_ratio(machine, machine_plain),
         )
 
 
@@ -187,7 +194,7 @@ def _ratio(first: Sequence[float], second: Sequence[float]) -> Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class LoopTask:
-    """What all loops train and how."""
+    """Network, data and settings of all loops."""
 
     architecture: Architecture
     data: Dataset
@@ -196,11 +203,11 @@ class LoopTask:
     plain_workers: int
 
     def model(self) -> nn.Module:
-        """A new network."""
+        """Return a new network."""
         return build(self.architecture, len(self.data.classes))
 
     def step(self, loop: str) -> Step:
-        """The loop of this name, ready to make steps."""
+        """Return a step of the loop of this name."""
         if loop == "plain":
             return _plain(self.model(), _plain_batches(self.data, self.plain_workers), self.device)
         keep_memory()
@@ -218,52 +225,54 @@ class LoopTask:
         return _ours(trainer) if loop == "ours" else _bare(self.model(), trainer)
 
 
-def _in_turns(
-    contestants: Sequence[Contestant], task: LoopTask, turn_s: float, rounds: int
+def _interleaved(
+    setups: Sequence[LoopSetup], task: LoopTask, turn_s: float, rounds: int
 ) -> list[list[float]]:
-    """Images per second of each contestant in each round; every turn goes on for `turn_s`, at least
-    one step.
+    """Return the images per second of each setup in each round.
+
+    In a round, each setup runs for `turn_s`, at least one step.
     """
-    speeds: list[list[float]] = [[] for _ in contestants]
+    speeds: list[list[float]] = [[] for _ in setups]
     with ExitStack() as stack:
-        crews = [
-            [stack.enter_context(_started(contestant, task)) for _ in range(contestant.processes)]
-            for contestant in contestants
+        pipes = [
+            [stack.enter_context(_started(setup, task)) for _ in range(setup.processes)]
+            for setup in setups
         ]
         for _ in range(rounds):
-            for crew, figures in zip(crews, speeds, strict=True):
-                for pipe in crew:
+            for setup_pipes, setup_speeds in zip(pipes, speeds, strict=True):
+                for pipe in setup_pipes:
                     pipe.send(turn_s)
-                figures.append(sum(pipe.recv() for pipe in crew))
+                setup_speeds.append(sum(pipe.recv() for pipe in setup_pipes))
     return speeds
 
 
 @contextmanager
-def _started(contestant: Contestant, task: LoopTask) -> Iterator[Connection]:
-    """A process that makes this loop's steps; send it seconds, and it answers with images per
-    second.
+def _started(setup: LoopSetup, task: LoopTask) -> Iterator[Connection]:
+    """Start a process with this loop.
+
+    It receives a number of seconds, makes steps for that time, and returns images per second.
     """
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(
-        target=_serve, args=(theirs, contestant, task), daemon=not task.plain_workers
+        target=_serve, args=(theirs, setup, task), daemon=not task.plain_workers
     )
     process.start()
     theirs.close()
     try:
-        ours.recv()  # it has made its first step
+        ours.recv()  # the process has made its first step
         yield ours
     finally:
         ours.close()
         process.join()
 
 
-def _serve(pipe: Connection, contestant: Contestant, task: LoopTask) -> None:
-    if contestant.threads:
-        torch.set_num_threads(contestant.threads)
-    step = task.step(contestant.loop)
+def _serve(pipe: Connection, setup: LoopSetup, task: LoopTask) -> None:
+    if setup.threads:
+        torch.set_num_threads(setup.threads)
+    step = task.step(setup.loop)
     pipe.send(step().item())
-    with suppress(EOFError):  # the other end was closed: that is all
+    with suppress(EOFError):  # the other end was closed, which ends the process
         while True:
             turn_s, started_s, steps = pipe.recv(), time.perf_counter(), 0
             while not steps or time.perf_counter() - started_s < turn_s:
@@ -274,13 +283,13 @@ def _serve(pipe: Connection, contestant: Contestant, task: LoopTask) -> None:
 
 
 def _ours(trainer: Trainer) -> Step:
-    """Steps of the trainer, one after the other."""
+    """Return steps of the trainer, one after the other."""
     steps = itertools.count()
     return lambda: trainer.step(next(steps), LEARNING_RATE)
 
 
 def _bare(model: nn.Module, trainer: Trainer) -> Step:
-    """Forward, backward and step on one resident batch, in the trainer's numerics; the same
+    """Return forward, backward and step on one resident batch, with the trainer's numerics and
     optimizer.
     """
     numerics, device = trainer.numerics, trainer.device
@@ -307,7 +316,7 @@ def _bare(model: nn.Module, trainer: Trainer) -> Step:
 def _plain(
     model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], device: torch.device
 ) -> Step:
-    """The loop of most tutorials, fp32 and contiguous."""
+    """Return a step of the loop of most tutorials, fp32 and contiguous."""
     model = model.train().to(device)
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -331,14 +340,14 @@ def _plain(
 
 
 def _plain_batches(data: Dataset, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end of torchvision's CIFAR10 on these images, with the usual transforms and a
-    DataLoader.
+    """Yield endless batches of torchvision's CIFAR10 on these images, with the usual transforms and
+    a DataLoader.
     """
     from torchvision import transforms
     from torchvision.datasets import CIFAR10, VisionDataset
 
     class Resident(CIFAR10):  # type: ignore[misc]
-        """Torchvision's data set, its arrays handed over instead of read from files."""
+        """Torchvision's data set on arrays in memory instead of files."""
 
         def __init__(self, images: Images, transform: Callable[[Any], Tensor]) -> None:
             VisionDataset.__init__(self, "", transform=transform)

@@ -1,9 +1,9 @@
 """The ResNet whose seven widths Channel-Bench-Macro varies (Su et al., "BCNet", CVPR 2021), for
 images of 32 pixels.
 
-Written from the benchmark's table of layers, its blanks filled so that parameters and MACs of all
-16,384 networks of the table are those it states: the block that halves the resolution has no
-shortcut.
+The code follows the benchmark's table of layers. Details that the table omits are chosen so that
+the parameters and MACs of all 16,384 networks equal the published ones. In particular, the block
+that halves the resolution has no shortcut.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 FULL = (256, 256, 256, 512, 512, 512, 512)
-"""The seven widths at their most: the first stage's, the middles of its two blocks, the middle of
-the block between the stages, the second stage's, the middles of its two blocks. A network has each
-at one to four quarters.
+"""The largest values of the seven widths.
+
+In order: the first stage, the middles of its two blocks, the middle of the block between the
+stages, the second stage, the middles of its two blocks. A network has one to four quarters of each.
 """
 QUARTERS = 4
+"""Number of values of each width."""
 
 
 def _normalised(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
@@ -26,8 +28,8 @@ def _normalised(in_channels: int, out_channels: int, stride: int = 1) -> list[nn
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions: (N, in, H, W) to (N, out, H / stride, W / stride), and a shortcut where
-    nothing changes.
+    """Two 3x3 convolutions, (N, in, H, W) to (N, out, H / stride, W / stride), with a shortcut if
+    the shape stays the same.
     """
 
     def __init__(self, in_channels: int, middle: int, out_channels: int, stride: int = 1) -> None:
@@ -41,14 +43,15 @@ class Block(nn.Module):
         self.shortcut = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it."""
+        """Apply the block."""
         y: Tensor = self.body(x)
         return self.relu(x + y if self.shortcut else y)  # type: ignore[no-any-return]
 
 
 class WidthResNet(nn.Sequential):
-    """Images (N, 3, H, W) to logits (N, 10); `quarters` are the seven widths in quarters of
-    `FULL`.
+    """The network, from images (N, 3, H, W) to logits (N, 10).
+
+    `quarters` are the seven widths in quarters of `FULL`.
     """
 
     def __init__(self, quarters: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""`nas bench store` writes what a search would write, and says how long people wait."""
+"""`nas bench store` writes trials as a search does, and shows rates and latencies."""
 
 import re
 import subprocess
@@ -16,9 +16,9 @@ COMMAND = [sys.executable, "-c", "from nas.cli import main; main()", "bench", "s
 
 
 @pytest.mark.slow
-def test_several_processes_write_one_sound_study(tmp_path):
-    """Every trial of it, complete, with the front that a search would have kept; Optuna's storage
-    is beside it.
+def test_several_processes_write_one_consistent_study(tmp_path):
+    """All trials are complete, and the front is the one that a search would have stored. Optuna's
+    storage is timed as well.
     """
     database = tmp_path / "nas.db"
     command = [
@@ -32,7 +32,9 @@ def test_several_processes_write_one_sound_study(tmp_path):
         "--database",
         str(database),
     ]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    output = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=tmp_path
+    ).stdout
     with Store.open(database, read_only=True) as store:
         trials = store.trials(NAME)
         assert store.problems() == []
@@ -43,14 +45,14 @@ def test_several_processes_write_one_sound_study(tmp_path):
     assert len({trial.architecture.digest for trial in trials}) == len(trials) == 60
     assert {len(trial.params) for trial in trials} == {12}
     for name in ("osa-nas", "Optuna"):
-        assert re.search(rf"{name}, trials written per second by 1 process: [\d.]+\n", told)
-    assert re.search(r"osa-nas, trials written per second by 3 processes: [\d.]+\n", told)
+        assert re.search(rf"{name}, trials written per second by 1 process: [\d.]+\n", output)
+    assert re.search(r"osa-nas, trials written per second by 3 processes: [\d.]+\n", output)
     for command in ("nas front", "nas status bench-store", "nas status", "hypervolume history"):
-        assert re.search(rf"{command}.* \d+ ms", told)
+        assert re.search(rf"{command}.* \d+ ms", output)
 
 
-def test_a_run_goes_on_where_one_was_broken_off(tmp_path):
-    """Eight writers leave gaps; a number is never written twice."""
+def test_a_run_continues_after_an_interrupted_one(tmp_path):
+    """Several writers leave gaps, but no number is written twice."""
     with Store.open(tmp_path / "nas.db") as store:
         assert throughput.begin(store, 10) == 0
     throughput.write_trials(str(tmp_path / "nas.db"), [0, 1, 4], lambda: None)
@@ -59,8 +61,8 @@ def test_a_run_goes_on_where_one_was_broken_off(tmp_path):
         assert store.study(NAME).spec.budget.trials == 15
 
 
-def test_a_write_takes_no_more_work_however_many_were_before(tmp_path):
-    """Counted in steps of SQLite's virtual machine, of which a look through all figures of a study
+def test_the_work_of_a_write_does_not_grow_with_the_record(tmp_path):
+    """The work is counted in steps of SQLite's virtual machine. Reading all figures of a study
     takes many.
     """
     steps = [0]
@@ -72,7 +74,7 @@ def test_a_write_takes_no_more_work_however_many_were_before(tmp_path):
     def written(store, numbers):
         before = steps[0]
         for number in numbers:
-            throughput.write_trial(store, throughput.made_up(number))
+            throughput.write_trial(store, throughput.synthetic_trial(number))
         return (steps[0] - before) / len(numbers)
 
     with Store.open(tmp_path / "nas.db") as store:

@@ -1,4 +1,4 @@
-"""`nas bench instrument`: the simulated parts, and that neighbours really disturb."""
+"""`nas bench instrument`: the simulated parts, and the processes that disturb a measurement."""
 
 import json
 import resource
@@ -11,36 +11,37 @@ from nas.cli import main
 from nas.measuring.meters import find_meter
 
 
-def test_coverage_is_printed_beside_what_is_asked():
-    """Two noises, ten sessions each: at least 92 % asked, and the table says whether it holds."""
+def test_coverage_is_printed_beside_the_requirement():
+    """At both levels of noise at least 92 % is required, and the table shows whether this holds."""
     lines = (
         CliRunner()
         .invoke(main, ("bench", "instrument", "--part", "coverage", "--sessions", "10", "--json"))
         .stdout
     )
-    found = [json.loads(line) for line in lines.splitlines()]
-    assert [each["what"] for each in found] == [
+    checks = [json.loads(line) for line in lines.splitlines()]
+    assert [check["what"] for check in checks] == [
         "simulated coverage, noise 0.3%",
         "simulated coverage, noise 1.0%",
     ]
-    assert all(each["asked"] == ">= 92 %" and isinstance(each["holds"], bool) for each in found)
-    told = CliRunner().invoke(
+    assert {check["asked"] for check in checks} == {">= 92 %"}
+    assert all(isinstance(check["holds"], bool) for check in checks)
+    outcome = CliRunner().invoke(
         main, ("bench", "instrument", "--part", "coverage", "--sessions", "2")
     )
-    assert told.exit_code == 0
-    assert "simulated coverage" in told.stdout
+    assert outcome.exit_code == 0
+    assert "simulated coverage" in outcome.stdout
 
 
-def test_every_part_can_be_asked_for():
-    """An unknown one is one line with those that there are."""
-    told = CliRunner().invoke(main, ("bench", "instrument", "--part", "abacus"))
-    assert told.exit_code == 2
-    assert all(name in told.stderr for name in PARTS)
+def test_an_unknown_part_is_refused_with_the_names_of_all_parts():
+    """The command exits with 2."""
+    outcome = CliRunner().invoke(main, ("bench", "instrument", "--part", "abacus"))
+    assert outcome.exit_code == 2
+    assert all(name in outcome.stderr for name in PARTS)
 
 
-def test_neighbours_compute_from_their_moment_on():
-    """Those of 60 s from now use no more than their start costs; those of now use what they can
-    get.
+def test_neighbours_begin_to_compute_at_the_given_time():
+    """Processes that begin in 60 s use CPU time only to start. Those that begin now use all that
+    is available.
     """
 
     def used_s(after_s):
@@ -53,8 +54,8 @@ def test_neighbours_compute_from_their_moment_on():
     assert used_s(0.1) > 2 * used_s(60.0)
 
 
-def test_without_guard_nothing_is_seen_of_the_host():
-    """All else is the meter's own."""
+def test_without_guard_the_load_of_the_host_is_not_observed():
+    """All other attributes are those of the meter."""
     with find_meter("cpu") as meter:
         assert Unguarded.of(meter).host_load() is None
         assert Unguarded.of(meter).device is meter.device

@@ -349,10 +349,10 @@ def test_the_benchmark_times_our_loop_the_bare_steps_and_the_plain_loop(digits):
         row.ours,
         row.bare,
         row.plain,
-        row.crew,
+        row.machine,
         row.ours_to_bare,
         row.ours_to_plain,
-        row.crew_to_plain,
+        row.machine_to_plain,
     ):
         assert 0 < figure.low <= figure.median <= figure.high
 

@@ -1,4 +1,4 @@
-"""Fronts that were really searched, golden files in `studies/`: today's code finds the same in the
+"""Recorded fronts of real searches in `studies/`: today's code computes the same fronts from the
 same trials.
 """
 
@@ -30,8 +30,8 @@ def rows(file):
 
 
 def test_the_front_of_the_recorded_trials_is_the_recorded_front(study):
-    """The same members in the same order, with the same figures."""
-    trials, kept = rows(study / "trials.csv"), rows(study / "front.csv")
+    """The same members have the same order and figures."""
+    trials, recorded = rows(study / "trials.csv"), rows(study / "front.csv")
     (limit,) = (
         o.limit for o in read_study(study / "study.yaml").objectives if o.metric == "latency"
     )
@@ -39,15 +39,15 @@ def test_the_front_of_the_recorded_trials_is_the_recorded_front(study):
     within = losses[:, 1] <= limit
     members = np.flatnonzero(within)[ranks(losses[within]) == 0]
     members = members[losses[members, 0].argsort()]
-    assert [trials[i]["trial"] for i in members] == [each["trial"] for each in kept]
+    assert [trials[i]["trial"] for i in members] == [each["trial"] for each in recorded]
     assert losses[members] == pytest.approx(
-        np.array([[float(e["error"]), float(e["latency"])] for e in kept])
+        np.array([[float(e["error"]), float(e["latency"])] for e in recorded])
     )
-    assert [trials[i]["digest"][:12] for i in members] == [each["digest"] for each in kept]
+    assert [trials[i]["digest"][:12] for i in members] == [each["digest"] for each in recorded]
 
 
 def test_the_recorded_choices_still_mean_the_recorded_networks(study):
-    """Each trial's params give the network whose digest is beside them."""
+    """Each trial's params decode to the network with the recorded digest."""
     space = load("nas.spaces", read_study(study / "study.yaml").space)
     for each in rows(study / "trials.csv"):
         assert space.decode(json.loads(each["params"])).digest == each["digest"]

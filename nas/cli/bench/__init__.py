@@ -1,4 +1,4 @@
-"""`nas bench`: how fast the parts of osa-nas are on this machine."""
+"""`nas bench`: speed and quality of the parts of osa-nas on this machine."""
 
 import os
 import tempfile
@@ -21,7 +21,7 @@ from nas.searching.launch import open_search
 
 @main.group()
 def bench() -> None:
-    """Time the parts of osa-nas on this machine."""
+    """Time the parts of osa-nas, and compare samplers and stopping rules."""
 
 
 @bench.command()
@@ -35,11 +35,19 @@ def bench() -> None:
     "--count", type=click.IntRange(min=1), default=1, show_default=True, help="Workers at once."
 )
 @click.option(
-    "--sampler", default="random", show_default=True, metavar="NAME", help="Who proposes."
+    "--sampler",
+    default="random",
+    show_default=True,
+    metavar="NAME",
+    help="The sampler that proposes.",
 )
-@click.option("--database", metavar="URL", help="The record. [default: a temporary SQLite file]")
+@click.option(
+    "--database",
+    metavar="URL",
+    help="The database to write to. [default: a temporary SQLite file]",
+)
 def engine(trials: int, kind: str, count: int, sampler: str, database: str | None) -> None:
-    """Engine time per trial, with trials that do nothing (their figures are arithmetic)."""
+    """Time of the engine per trial, with trials that compute nothing but arithmetic."""
     objectives = (
         Objective(metric="error", reference=1.0),
         Objective(metric="latency", reference=1.0),
@@ -53,10 +61,8 @@ def engine(trials: int, kind: str, count: int, sampler: str, database: str | Non
         budget=Budget(trials=trials, fresh=0),
         workers=WorkersSpec(kind=kind, count=count),
     )
-    times, memory = (
-        array("d"),
-        array("d"),
-    )  # of 16 bytes per trial, so that they do not show in what they measure
+    # 16 bytes per trial, so that they do not show in the memory that they record
+    times, memory = array("d"), array("d")
 
     def mark() -> None:
         times.append(time.perf_counter())
@@ -74,20 +80,20 @@ def engine(trials: int, kind: str, count: int, sampler: str, database: str | Non
                 artifacts=Path(folder),
                 evaluator="nas.testing.evaluators:ArithmeticEvaluator",
                 listener=lambda trial: mark() if _ended(trial) else None,
-            ) as found,
+            ) as search,
         ):
-            before = found.engine.state.architectures
+            before = search.engine.state.architectures
             mark()
-            found.run()
-    done, taken = len(times) - 1, times[-1] - times[0]
+            search.run()
+    done, duration_s = len(times) - 1, times[-1] - times[0]
     click.echo(
-        f"{kind}, {count} worker(s), {sampler}, {before} trials before: start {times[0] - started:.1f} s, "
-        f"{memory[0]:.0f} MB"
+        f"{kind}, {count} worker(s), {sampler}, {before} trials before: "
+        f"start {times[0] - started:.1f} s, {memory[0]:.0f} MB"
     )
     if done:
         click.echo(
-            f"{done} trials of 3 events: {format_duration(taken)}, {1000 * taken / done:.1f} ms per trial; driver "
-            f"{memory[-1]:.0f} MB at the end"
+            f"{done} trials of 3 events: {format_duration(duration_s)}, "
+            f"{1000 * duration_s / done:.1f} ms per trial; driver {memory[-1]:.0f} MB at the end"
         )
     if done >= 10:
         ends = [round(done * tenth / 10) for tenth in range(11)]
@@ -98,12 +104,12 @@ def engine(trials: int, kind: str, count: int, sampler: str, database: str | Non
                 for tenth, (start, end) in enumerate(pairwise(ends), 1)
             )
         )
-        grown = 1000 * (memory[-1] - memory[ends[5]]) / (done - ends[5])
-        click.echo(f"in the second half the driver grew by {grown:.2f} kB per trial")
+        growth_kb = 1000 * (memory[-1] - memory[ends[5]]) / (done - ends[5])
+        click.echo(f"in the second half the driver grew by {growth_kb:.2f} kB per trial")
 
 
 def memory_mb() -> float:
-    """Memory of this process, in MB of 10^6 bytes."""
+    """Return the memory of this process, in MB of 10^6 bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -122,19 +128,21 @@ def _ended(trial: Trial) -> bool:
 )
 @click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
 def training(seconds: float, threads: int) -> None:
-    """Images per second of our training loop, of bare steps on a resident batch, and of a plain
-    DataLoader loop.
+    """Images per second of our training loop, of bare steps on one resident batch, and of a plain
+    loop with a DataLoader.
     """
     from nas.bench.training import bench_training
 
     for row in bench_training(seconds=seconds, threads=threads):
         layout = "channels last" if row.numerics.channels_last else "contiguous"
         click.echo(
-            f"{row.network}, {row.macs / 1e6:.1f} MMACs, ours in {row.numerics.precision}, {layout}: images per "
-            "second, median (lowest to highest round)\n"
-            f"  one worker         ours {row.ours:,.0f}, bare {row.bare:,.0f}, plain {row.plain:,.0f}\n"
-            f"                     ours/bare {row.ours_to_bare:.2f}, ours/plain {row.ours_to_plain:.2f}\n"
-            f"  the whole machine  ours on each core {row.crew:,.0f}, plain with torch's threads "
-            f"{row.crew_plain:,.0f}\n"
-            f"                     ours/plain {row.crew_to_plain:.2f}"
+            f"{row.network}, {row.macs / 1e6:.1f} MMACs, ours in {row.numerics.precision}, "
+            f"{layout}: images per second, median (lowest to highest round)\n"
+            f"  one worker         ours {row.ours:,.0f}, bare {row.bare:,.0f}, "
+            f"plain {row.plain:,.0f}\n"
+            f"                     ours/bare {row.ours_to_bare:.2f}, "
+            f"ours/plain {row.ours_to_plain:.2f}\n"
+            f"  the whole machine  ours on each core {row.machine:,.0f}, "
+            f"plain with torch's threads {row.machine_plain:,.0f}\n"
+            f"                     ours/plain {row.machine_to_plain:.2f}"
         )

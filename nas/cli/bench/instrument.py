@@ -1,4 +1,4 @@
-"""`nas bench instrument`: what the instrument is worth on this machine."""
+"""`nas bench instrument`: quality of the measurements on this machine."""
 
 import json
 from collections.abc import Sequence
@@ -24,10 +24,12 @@ NAMES = ("coverage", "energy", "copy", "repeat", "rank", "neighbour")
     multiple=True,
     type=click.Choice(NAMES),
     metavar="NAME",
-    help=f"{', '.join(NAMES)}; may be given again. [default: all, 20 to 50 min]",
+    help=f"{', '.join(NAMES)}; may be repeated. [default: all, 20 to 50 min]",
 )
 @click.option(
-    "--sessions", type=click.IntRange(min=1), help="How often. [default: each part's own number]"
+    "--sessions",
+    type=click.IntRange(min=1),
+    help="Number of repetitions. [default: each part's own number]",
 )
 @click.option(
     "--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]"
@@ -41,7 +43,10 @@ NAMES = ("coverage", "energy", "copy", "repeat", "rank", "neighbour")
 )
 @click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="With all samples, as one line of JSON for each figure."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one line of JSON for each figure, with all samples.",
 )
 def instrument(
     *,
@@ -52,28 +57,28 @@ def instrument(
     threads: int,
     as_json: bool,
 ) -> None:
-    """What the instrument is worth: coverage of its interval, energy, A/A, spread, ranks, and what
-    a neighbour does.
+    """Quality of the measurements: coverage of the interval, energy, A/A, spread, ranks, and the
+    effect of other processes.
 
-    All parts but coverage and energy, which are simulated, need a machine that does nothing else.
+    The parts coverage and energy are simulated. All others need an idle machine.
     """
-    from nas.bench import instrument as proof
+    from nas.bench.instrument import PARTS, Bench
 
     table = Table(box=box.SIMPLE)
-    for heading in ("figure", "found", "asked", "holds"):
+    for heading in ("figure", "measured", "required", "holds"):
         table.add_column(heading, overflow="fold")
     with find_meter(kind) as meter:
         plan = MeasurementPlan(image_size=32, runtime=runtime, threads=threads)
-        shown = proof.Bench(meter=meter, plan=plan, sessions=sessions)
+        settings = Bench(meter=meter, plan=plan, sessions=sessions)
         if not as_json:
             click.echo(
                 f"{meter.device.name}: batch 1 at 32 px, fp32, {runtime}, {threads} thread(s)"
             )
         for name in parts or NAMES:
-            for each in proof.PARTS[name](shown):
+            for check in PARTS[name](settings):
                 if as_json:
-                    click.echo(json.dumps(asdict(each)))
-                holds = {None: "", True: "yes", False: "NO"}[each.holds]
-                table.add_row(each.what, each.found, each.asked, holds)
+                    click.echo(json.dumps(asdict(check)))
+                holds = {None: "", True: "yes", False: "NO"}[check.holds]
+                table.add_row(check.what, check.found, check.asked, holds)
     if not as_json:
         Console(highlight=False).print(table)

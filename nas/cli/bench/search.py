@@ -1,4 +1,4 @@
-"""`nas bench search`: samplers against each other on tables of trained networks, or on a made-up
+"""`nas bench search`: comparison of samplers on tables of trained networks, or on a synthetic
 error.
 """
 
@@ -23,12 +23,14 @@ from nas.core.errors import InvalidValueError
 from nas.core.measurement import MeasurementPlan
 
 if TYPE_CHECKING:
-    from nas.bench.samplers import Landscape, Run
+    from nas.bench.samplers import BenchmarkProblem, Run
 
 Runs = dict[str, dict[int, "Run"]]
-"""By sampler and seed."""
+"""Runs by sampler and seed."""
 SAMPLERS = "known-cost,mutate_front,random,tpe,tpe-multivariate,nsga2,nsga2-p50,gp:2"
+"""Samplers that are compared by default."""
 MARKS = (25, 50, 100, 200)
+"""Evaluations after which hypervolumes are shown."""
 PLOT = OutputKind(name="plot", command="nas bench search --plot", format="svg")
 RESULTS = OutputKind(
     name="table",
@@ -57,9 +59,9 @@ LATENCIES = OutputKind(
     type=click.Choice(["nas-bench-macro", "channel-bench", "csv"]),
     default="csv",
     show_default=True,
-    help="How it is written.",
+    help="Format of the table.",
 )
-@click.option("--costs", default="", metavar="NAMES", help="Only these of the table's costs.")
+@click.option("--costs", default="", metavar="NAMES", help="Use only these of the table's costs.")
 @click.option(
     "--floor",
     type=click.FloatRange(0, 100),
@@ -68,22 +70,24 @@ LATENCIES = OutputKind(
 )
 @click.option(
     "--made-up",
+    "space",
     metavar="SPACE",
-    help="Instead of a table: an OSA space with counted costs and a made-up error.",
+    help="Instead of a table: an OSA space with counted costs and a synthetic error.",
 )
 @click.option(
     "--measure",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Instead of the table's costs: latency measured here, kept in this CSV file. Of channel-bench's "
-    "ResNets, which are built with random weights.",
+    help="Instead of the table's costs: latency measured on this machine, stored in this CSV file. "
+    "For channel-bench's ResNets, which are built with random weights.",
 )
 @click.option(
     "--samplers",
     default=SAMPLERS,
     show_default=True,
     metavar="NAMES",
-    help="The first is compared with the others. NAME:N is run with N seeds: gp takes a second per proposal.",
+    help="The first is compared with the others. NAME:N is run with N seeds: gp takes a second "
+    "per proposal.",
 )
 @click.option(
     "--seeds",
@@ -97,7 +101,7 @@ LATENCIES = OutputKind(
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="The others follow it.",
+    help="The other seeds follow this one.",
 )
 @click.option(
     "--budget",
@@ -107,26 +111,29 @@ LATENCIES = OutputKind(
     help="Evaluations of each run.",
 )
 @click.option(
-    "--noisy", is_flag=True, help="Show the search one training seed's accuracy; score by the mean."
+    "--noisy",
+    is_flag=True,
+    help="Show the search the accuracy of one training seed, but compute the hypervolume from the "
+    "mean.",
 )
 @click.option(
     "--hide-reference",
     is_flag=True,
-    help="Do not tell samplers the reference point, as studies without do.",
+    help="Hide the reference point from samplers, as in studies without one.",
 )
 @click.option(
     "--hide-costs",
     "hidden",
     default="",
     metavar="NAMES",
-    help="Tell samplers these costs of a network once it is proposed, as if they were measured.",
+    help="Show samplers these costs of a network only after it was proposed, like measured costs.",
 )
 @click.option(
     "--results",
-    "kept",
+    "results_path",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Keep each run in this CSV file (.csv.gz: packed), and take from it those that it has.",
+    help="Store each run in this CSV file (.csv.gz: compressed), and reuse the runs stored there.",
 )
 @click.option(
     "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at once."
@@ -143,7 +150,7 @@ def search(
     form: str,
     costs: str,
     floor: float | None,
-    made_up: str | None,
+    space: str | None,
     measure: Path | None,
     samplers: str,
     seeds: int,
@@ -152,44 +159,49 @@ def search(
     noisy: bool,
     hide_reference: bool,
     hidden: str,
-    kept: Path | None,
+    results_path: Path | None,
     workers: int,
     plot: Path | None,
 ) -> None:
-    """Samplers on a table: hypervolume as a share of the true front's, mean and deviation over
-    seeds.
+    """Compare samplers on a table: hypervolume as a share of the true front's, mean and deviation
+    over seeds.
     """
-    from nas.bench import samplers as contest
+    from nas.bench import samplers as comparison
 
-    landscape = _landscape(path, form, _split(costs), floor, made_up)
-    wanted = _wanted(samplers, range(first_seed, first_seed + seeds))
-    for name in wanted:
-        contest.sampler_named(name)
-    check_outputs([(measure, LATENCIES), (kept, RESULTS), (plot, PLOT)])
+    benchmark = _benchmark(path, form, _split(costs), floor, space)
+    seeds_of = _seeds_of(samplers, range(first_seed, first_seed + seeds))
+    for name in seeds_of:
+        comparison.sampler_named(name)
+    check_outputs([(measure, LATENCIES), (results_path, RESULTS), (plot, PLOT)])
     if measure is not None:
-        landscape = _measured(landscape, measure, workers)
-    unseen = _hidden(landscape, _split(hidden))
-    how = [
-        *[costs] * bool(costs),
-        *["noisy"] * noisy,
-        *["no reference"] * hide_reference,
-        *[f"hidden {','.join(unseen)}"] * bool(unseen),
+        benchmark = _with_measured_latency(benchmark, measure, workers)
+    hidden_costs = _hidden_costs(benchmark, _split(hidden))
+    settings = [
+        *([costs] if costs else []),
+        *(["noisy"] if noisy else []),
+        *(["no reference"] if hide_reference else []),
+        *([f"hidden {','.join(hidden_costs)}"] if hidden_costs else []),
     ]
-    name = " ".join([landscape.name, *([] if floor is None else [f"floor {floor:g}"]), *how])
+    shown_floor = [] if floor is None else [f"floor {floor:g}"]
+    title = " ".join([benchmark.name, *shown_floor, *settings])
     runs = _run(
-        landscape,
-        " ".join([landscape.key, *how]),
-        wanted,
-        kept,
-        workers,
+        partial(
+            comparison.run,
+            benchmark,
+            budget=budget,
+            noisy=noisy,
+            with_reference=not hide_reference,
+            hidden=hidden_costs,
+        ),
+        key=" ".join([benchmark.key, *settings]),
+        seeds_of=seeds_of,
         budget=budget,
-        noisy=noisy,
-        tell_reference=not hide_reference,
-        hidden=unseen,
+        results_path=results_path,
+        workers=workers,
     )
     console = Console(highlight=False)
-    console.print(f"{name}, {budget} evaluations, seeds from {first_seed}")
-    console.print(_curves(runs, budget))
+    console.print(f"{title}, {budget} evaluations, seeds from {first_seed}")
+    console.print(_hypervolumes(runs, budget))
     if len(runs) > 1:
         console.print(_lead(runs))
     if plot:
@@ -198,145 +210,134 @@ def search(
         curves = {
             name: np.array([run.volumes for run in each.values()]) for name, each in runs.items()
         }
-        write_file(
-            plot,
-            curves_svg(
-                curves, title=name, across="evaluations", up="share of the front's hypervolume"
-            ),
-            PLOT,
+        drawing = curves_svg(
+            curves, title=title, across="evaluations", up="share of the front's hypervolume"
         )
+        write_file(plot, drawing, PLOT)
 
 
 def _split(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
-def _hidden(landscape: "Landscape", names: Sequence[str]) -> Sequence[str]:
-    """These names, sorted. Raises `InvalidValueError` for one that is no cost."""
-    costs = [
-        objective.metric for objective in landscape.problem(tell_reference=False).objectives[1:]
-    ]
+def _hidden_costs(benchmark: "BenchmarkProblem", names: Sequence[str]) -> Sequence[str]:
+    """Return these names, sorted. Raises `InvalidValueError` if one of them is no cost."""
+    objectives = benchmark.problem(with_reference=False).objectives
+    costs = [objective.metric for objective in objectives[1:]]
     if unknown := sorted(set(names) - set(costs)):
-        message = f"--hide-costs: {landscape.name} has no cost {', '.join(unknown)}; there are: {', '.join(costs)}"
-        raise InvalidValueError(message)
+        raise InvalidValueError(
+            f"--hide-costs: {benchmark.name} has no cost {', '.join(unknown)}; "
+            f"there are: {', '.join(costs)}"
+        )
     return sorted(set(names))
 
 
-def _wanted(samplers: str, seeds: Sequence[int]) -> dict[str, Sequence[int]]:
-    """The seeds of each sampler, of which there is at least one."""
-    found: dict[str, Sequence[int]] = {}
+def _seeds_of(samplers: str, seeds: Sequence[int]) -> dict[str, Sequence[int]]:
+    """Return the seeds of each sampler. Raises `InvalidValueError` if there is no sampler, or one
+    is named twice or has no seeds.
+    """
+    seeds_of: dict[str, Sequence[int]] = {}
     for each in _split(samplers):
         name, _, number = each.rpartition(":")
-        few = bool(name) and number.isdecimal()
-        name, own = (name, seeds[: int(number)]) if few else (each, seeds)
-        if not own:
-            message = f"--samplers {samplers}: {each} has no seeds; NAME:N takes an N of at least 1"
-            raise InvalidValueError(message)
-        if name in found:
-            message = f"--samplers {samplers}: {name} stands there twice; name it once"
-            raise InvalidValueError(message)
-        found[name] = own
-    if not found:
-        message = f"--samplers names none; the default is {SAMPLERS}"
-        raise InvalidValueError(message)
-    return found
+        if name and number.isdecimal():
+            own_seeds = seeds[: int(number)]
+        else:
+            name, own_seeds = each, seeds
+        if not own_seeds:
+            raise InvalidValueError(
+                f"--samplers {samplers}: {each} has no seeds; NAME:N takes an N of at least 1"
+            )
+        if name in seeds_of:
+            raise InvalidValueError(
+                f"--samplers {samplers}: {name} stands there twice; name it once"
+            )
+        seeds_of[name] = own_seeds
+    if not seeds_of:
+        raise InvalidValueError(f"--samplers names none; the default is {SAMPLERS}")
+    return seeds_of
 
 
-def _landscape(
-    path: Path | None, form: str, costs: Sequence[str], floor: float | None, made_up: str | None
-) -> "Landscape":
-    if (path is None) == (made_up is None):
-        message = "name either a --table or a space with --made-up"
-        raise InvalidValueError(message)
-    if made_up:
-        if costs or floor is not None:
-            message = "--costs and --floor are of a --table; --made-up has its own"
-            raise InvalidValueError(message)
-        from nas.bench.synthetic import MadeUp
+def _benchmark(
+    path: Path | None, form: str, costs: Sequence[str], floor: float | None, space: str | None
+) -> "BenchmarkProblem":
+    if path is not None and space is None:
+        from nas.bench.tables import read_table
 
-        return MadeUp(space=plugins.load("nas.spaces", made_up), name=f"made-up {made_up}")
-    from nas.bench.tables import read_table
+        return read_table(path, form, floor=floor, costs=costs)
+    if path is not None or not space:
+        raise InvalidValueError("name either a --table or a space with --made-up")
+    if costs or floor is not None:
+        raise InvalidValueError("--costs and --floor are of a --table; --made-up has its own")
+    from nas.bench.synthetic import SyntheticError
 
-    assert path is not None  # noqa: S101 - for mypy
-    return read_table(path, form, floor=floor, costs=costs)
+    return SyntheticError(space=plugins.load("nas.spaces", space), name=f"made-up {space}")
 
 
-def _measured(landscape: "Landscape", kept: Path, workers: int) -> "Landscape":
-    """With our own latencies for costs."""
+def _with_measured_latency(
+    benchmark: "BenchmarkProblem", path: Path, workers: int
+) -> "BenchmarkProblem":
+    """Return the problem with latencies of this machine as costs, stored at `path`."""
     from nas.bench.measured_widths import MeasuredWidths
-    from nas.bench.tables import Table as Trained
+    from nas.bench.tables import Table as TrainedTable
     from nas.measuring.meters import find_meter
 
-    if not isinstance(landscape, Trained) or workers > 1:
-        message = "--measure needs a --table of channel-bench, and one worker, so that it is alone"
-        raise InvalidValueError(message)
-    return MeasuredWidths(table=landscape, meter=find_meter(), plan=MeasurementPlan(), kept=kept)
+    if not isinstance(benchmark, TrainedTable) or workers > 1:
+        raise InvalidValueError(
+            "--measure needs a --table of channel-bench, and one worker, so that it is alone"
+        )
+    return MeasuredWidths(table=benchmark, meter=find_meter(), plan=MeasurementPlan(), path=path)
 
 
 def _run(
-    landscape: "Landscape",
-    contest_name: str,
-    wanted: Mapping[str, Sequence[int]],
-    kept: Path | None,
-    workers: int,
+    job: Callable[..., "Run"],
     *,
+    key: str,
+    seeds_of: Mapping[str, Sequence[int]],
     budget: int,
-    noisy: bool,
-    tell_reference: bool,
-    hidden: Sequence[str],
+    results_path: Path | None,
+    workers: int,
 ) -> Runs:
-    """What the file lacks is run and kept; all runs in the order wanted."""
-    from nas.bench import samplers as contest
-    from nas.bench.sampler_results import ContestFile
+    """Run and store what the file lacks, and return all runs in the order of `seeds_of`.
 
-    file = ContestFile(path=kept) if kept else None
-    runs: Runs = file.runs(contest_name, budget) if file else {}
+    `job` is called with a sampler's name and a `seed`.
+    """
+    from nas.bench.sampler_results import ComparisonFile
+
+    file = ComparisonFile(path=results_path) if results_path else None
+    runs: Runs = file.runs(key, budget) if file else {}
     missing = [
         (name, seed)
-        for name, seeds in wanted.items()
+        for name, seeds in seeds_of.items()
         for seed in seeds
         if seed not in runs.get(name, {})
     ]
-    job = partial(
-        contest.run,
-        landscape,
-        budget=budget,
-        noisy=noisy,
-        tell_reference=tell_reference,
-        hidden=hidden,
-    )
     jobs = [partial(job, name, seed=seed) for name, seed in missing]
-    for index, run in _done(jobs, workers):
+    for index, run in _results(jobs, workers):
         name, seed = missing[index]
         runs.setdefault(name, {})[seed] = run
         if file:
-            file.append(contest_name, name, seed, run)
-    return {name: {seed: runs[name][seed] for seed in seeds} for name, seeds in wanted.items()}
+            file.append(key, name, seed, run)
+    return {name: {seed: runs[name][seed] for seed in seeds} for name, seeds in seeds_of.items()}
 
 
-def _done(jobs: Sequence[Callable[[], "Run"]], workers: int) -> Iterator[tuple[int, "Run"]]:
-    """The jobs' results with their places, as they come."""
+def _results(jobs: Sequence[Callable[[], "Run"]], workers: int) -> Iterator[tuple[int, "Run"]]:
+    """Yield the position and result of each job, in the order in which they finish."""
     if workers == 1:
         yield from ((index, job()) for index, job in enumerate(jobs))
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        asked = {pool.submit(job): index for index, job in enumerate(jobs)}
-        for done in as_completed(asked):
-            yield asked[done], done.result()
+        positions = {pool.submit(job): index for index, job in enumerate(jobs)}
+        for future in as_completed(positions):
+            yield positions[future], future.result()
 
 
-def _curves(runs: Runs, budget: int) -> Table:
-    """How good each sampler is when."""
+def _hypervolumes(runs: Runs, budget: int) -> Table:
+    """Return a table of each sampler's hypervolume after some numbers of evaluations."""
     marks = [mark for mark in MARKS if mark <= budget] or [budget]
     table = Table(box=box.SIMPLE)
-    for heading in (
-        "sampler",
-        "seeds",
-        *(f"at {mark}" for mark in marks),
-        "distinct",
-        "CPU s/proposal",
-    ):
-        table.add_column(heading, justify="left" if heading == "sampler" else "right")
+    table.add_column("sampler", justify="left")
+    for heading in ("seeds", *(f"at {mark}" for mark in marks), "distinct", "CPU s/proposal"):
+        table.add_column(heading, justify="right")
     for name, each in runs.items():
         volumes = [[run.volumes[mark - 1] for run in each.values()] for mark in marks]
         table.add_row(
@@ -350,13 +351,15 @@ def _curves(runs: Runs, budget: int) -> Table:
 
 
 def _lead(runs: Runs) -> Table:
-    """How soon the first sampler reaches the others' final values, and where it is behind them."""
-    from nas.bench import samplers as contest
+    """Return a table of the evaluations that the first sampler needs for the others' final values,
+    and of those after which it is behind them.
+    """
+    from nas.bench import samplers as comparison
 
     first = next(iter(runs))
     table = Table(box=box.SIMPLE)
+    table.add_column("final value of", justify="left")
     for heading in (
-        "final value of",
         f"{first} needs",
         "of",
         "repeats not charged",
@@ -364,20 +367,17 @@ def _lead(runs: Runs) -> Table:
         "p (Wilcoxon, Holm)",
         "behind at",
     ):
-        table.add_column(heading, justify="left" if heading == "final value of" else "right")
-    for name, p_value in contest.p_values(runs, first).items():
+        table.add_column(heading, justify="right")
+    for name, p_value in comparison.p_values(runs, first).items():
         cells = []
         for charged in (True, False):
             ours, theirs = (
-                contest.mean_curve(list(runs[each].values()), charged=charged)
+                comparison.mean_curve(list(runs[each].values()), charged=charged)
                 for each in (first, name)
             )
-            needed = contest.evaluations_to(ours, float(theirs[-1]))
+            needed = comparison.evaluations_to(ours, float(theirs[-1]))
             cells += ["more" if needed is None else str(needed), str(len(theirs))]
-        behind = contest.behind(
-            *(contest.mean_curve(list(runs[each].values())) for each in (first, name))
-        )
-        table.add_row(
-            name, *cells, "too few pairs" if p_value is None else f"{p_value:.4f}", behind
-        )
+        ours, theirs = (comparison.mean_curve(list(runs[each].values())) for each in (first, name))
+        shown_p = "too few pairs" if p_value is None else f"{p_value:.4f}"
+        table.add_row(name, *cells, shown_p, comparison.behind(ours, theirs))
     return table

@@ -1,4 +1,4 @@
-"""`nas bench stopping`: what rules that stop trials would have saved."""
+"""`nas bench stopping`: epochs that rules for stopping trials would have saved."""
 
 from pathlib import Path
 
@@ -18,9 +18,12 @@ from nas.core.errors import NasError
 from nas.core.stopping import SIZE_METRICS, Curves, Futility
 from nas.record import Store
 
-FEWEST = 8
+MIN_NETWORKS = 8
+"""Smallest number of networks for a replay."""
 MARKS = (0.25, 0.5, 0.75, 1.0)
+"""Shares of all epochs after which hypervolumes are shown."""
 GOAL = 0.95
+"""Hypervolume for which the needed epochs are shown."""
 CURVES = OutputKind(
     name="table",
     command="nas bench stopping --keep",
@@ -67,17 +70,17 @@ def stopping(
     seeds: int,
     plot: Path | None,
 ) -> None:
-    """Replay rules that stop trials on STUDY's networks that reached the last rung: epochs spent,
-    hypervolume.
+    """Replay rules that stop trials, on those networks of STUDY that reached the last rung, and
+    compare epochs and hypervolume.
 
-    The study should have stopped nobody itself. Hypervolume is a share of what all networks
-    together have.
+    The study itself should not have stopped any trial. The hypervolume is a share of that of all
+    networks.
     """
     check_outputs([(keep, CURVES), (plot, PLOT)])
     table = read_table(path) if path else _from_record(database, study)
-    if len(table.curves) < FEWEST:
+    if len(table.curves) < MIN_NETWORKS:
         raise NasError(
-            f"{len(table.curves)} networks reached the last rung; a replay needs {FEWEST}"
+            f"{len(table.curves)} networks reached the last rung; a replay needs {MIN_NETWORKS}"
         )
     if keep:
         write_file(keep, table_text(table), CURVES)
@@ -86,31 +89,32 @@ def stopping(
         for name, strategy in STRATEGIES.items()
     }
     console = Console(highlight=False)
+    rungs = ", ".join(f"{epochs:g}" for epochs in table.epochs)
     console.print(
-        f"{len(table.curves)} networks, rungs at {', '.join(f'{e:g}' for e in table.epochs)} epochs, "
+        f"{len(table.curves)} networks, rungs at {rungs} epochs, "
         f"{len(table.front)} on the front; means ± deviations of {seeds} orders"
     )
     echo_wide(_rungs(table))
     echo_wide(_comparison(table, runs))
     if plot:
-        from nas.bench.curves import curves_svg
+        write_file(plot, _drawing(table, runs), PLOT)
 
-        whole = table.epochs[-1] * len(table.curves)
-        steps = np.arange(1, int(whole) + 1)
-        curves = {
-            name: np.array([[run.volume_at(float(step)) for step in steps] for run in each])
-            for name, each in runs.items()
-        }
-        write_file(
-            plot,
-            curves_svg(
-                curves,
-                title="what stopping saves",
-                across="epochs",
-                up="share of all networks' hypervolume",
-            ),
-            PLOT,
-        )
+
+def _drawing(table: ReplayTable, runs: dict[str, list[Replay]]) -> str:
+    """Return the curves of hypervolume by epochs as SVG."""
+    from nas.bench.curves import curves_svg
+
+    all_epochs = int(table.epochs[-1] * len(table.curves))
+    steps = [float(step) for step in range(1, all_epochs + 1)]
+    curves = {}
+    for name, replays in runs.items():
+        curves[name] = np.array([[run.volume_at(step) for step in steps] for run in replays])
+    return curves_svg(
+        curves,
+        title="what stopping saves",
+        across="epochs",
+        up="share of all networks' hypervolume",
+    )
 
 
 def _from_record(database: str, study: str | None) -> ReplayTable:
@@ -119,36 +123,35 @@ def _from_record(database: str, study: str | None) -> ReplayTable:
 
 
 def table_of(store: Store, study: str) -> ReplayTable:
-    """The networks of a study that reached the last rung."""
-    objectives, trials = store.study(study).spec.objectives, store.trials(study)
-    curves = Curves.of(trials, objectives)
-    epochs = store.study(study).spec.rungs.epochs
+    """Return the networks of a study that reached the last rung."""
+    spec, trials = store.study(study).spec, store.trials(study)
+    curves = Curves.of(trials, spec.objectives)
     params = {trial.number: trial.params for trial in trials}
     return ReplayTable(
-        epochs=epochs,
+        epochs=spec.rungs.epochs,
         curves=curves,
         params=[params[number] for number in curves.numbers.tolist()],
-        cost_names=[o.metric for o in objectives if o.metric != "error"],
+        cost_names=[o.metric for o in spec.objectives if o.metric != "error"],
         size_names=SIZE_METRICS,
     )
 
 
 def _rungs(table: ReplayTable) -> Table:
-    """How each rung agrees with the last, and what futility would say there."""
+    """Return a table of each rung's agreement with the last, and of the state of futility there."""
     shown = Table("epochs", "tau with the last", "of the best quarter", "futility", box=box.SIMPLE)
     for rung, epochs in enumerate(table.epochs[:-1], start=1):
-        found = agreement(epochs, table.epochs[-1], table.curves.errors[:, [rung - 1, -1]])
-        taus = [
-            "-" if tau is None else f"{tau:.2f}"
-            for tau in (found and found.tau, found and found.top_tau)
-        ]
+        both = agreement(epochs, table.epochs[-1], table.curves.errors[:, [rung - 1, -1]])
+        taus = ["-", "-"]
+        if both is not None:
+            taus = ["-" if tau is None else f"{tau:.2f}" for tau in (both.tau, both.top_tau)]
         shown.add_row(f"{epochs:g}", *taus, Futility(table.curves, rung).description)
     return shown
 
 
 def _comparison(table: ReplayTable, runs: dict[str, list[Replay]]) -> Table:
-    whole = table.epochs[-1] * len(table.curves)
-    marks = [mark * whole for mark in MARKS]
+    """Return a table of each rule's epochs, finished networks and hypervolumes."""
+    all_epochs = table.epochs[-1] * len(table.curves)
+    marks = [mark * all_epochs for mark in MARKS]
     shown = Table(
         "rule",
         "epochs spent",
@@ -158,20 +161,21 @@ def _comparison(table: ReplayTable, runs: dict[str, list[Replay]]) -> Table:
         f"epochs to {GOAL:g}",
         box=box.SIMPLE,
     )
-    for name, each in runs.items():
-        reached = [found for run in each if (found := run.epochs_to(GOAL)) is not None]
+    for name, replays in runs.items():
+        to_goal = [run.epochs_to(GOAL) for run in replays]
+        reached = [epochs for epochs in to_goal if epochs is not None]
+        spent = _spread(reached, 1) if reached else "never"
         shown.add_row(
             name,
-            _spread([run.epochs[-1] for run in each], 1),
-            _spread([len(run.finished) for run in each], 1),
-            _spread([len(table.front & set(run.finished)) for run in each], 1),
-            *(_spread([run.volume_at(mark) for run in each], 3) for mark in marks),
-            f"{_spread(reached, 1)} ({len(reached)} of {len(each)})"
-            if reached
-            else f"never (0 of {len(each)})",
+            _spread([run.epochs[-1] for run in replays], 1),
+            _spread([len(run.finished) for run in replays], 1),
+            _spread([len(table.front & set(run.finished)) for run in replays], 1),
+            *(_spread([run.volume_at(mark) for run in replays], 3) for mark in marks),
+            f"{spent} ({len(reached)} of {len(replays)})",
         )
     return shown
 
 
 def _spread(values: list[float] | list[int], digits: int) -> str:
+    """Return mean and standard deviation."""
     return f"{np.mean(values):.{digits}f} ±{np.std(values):.{digits}f}"

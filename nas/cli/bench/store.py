@@ -1,4 +1,6 @@
-"""`nas bench store`: the record with many trials, beside Optuna's storage in the same run."""
+"""`nas bench store`: write throughput and query times of a record with many trials, compared with
+Optuna's storage in the same run.
+"""
 
 import io
 import statistics
@@ -20,8 +22,11 @@ from nas.core.errors import DatabaseError
 from nas.record import Store
 
 Write = Callable[[str, Iterable[int], Callable[[], object]], None]
-"""Writes the trials of these numbers to a URL, and calls its last argument when all is open."""
+"""A function that writes trials to a URL, given their numbers. It calls its last argument when the
+database is open.
+"""
 REPEATS = 5
+"""Number of times that each command is timed."""
 
 
 @bench.command("store")
@@ -30,7 +35,8 @@ REPEATS = 5
     type=click.IntRange(min=10),
     default=2000,
     show_default=True,
-    help="Made-up trials to write, each with 12 params, 5 figures and a rung; a tenth by one process.",
+    help="Synthetic trials to write, each with 12 params, 5 figures and a rung. One process writes "
+    "a tenth of them.",
 )
 @click.option(
     "--processes", type=click.IntRange(min=1), default=8, show_default=True, help="Writers at once."
@@ -40,56 +46,56 @@ REPEATS = 5
     type=click.IntRange(min=0),
     default=200,
     show_default=True,
-    help="Trials of the same work that Optuna's storage writes, half of them by one process, the rest by as "
-    "many processes.",
+    help="Trials of the same size that Optuna's storage writes, half of them by one process, the "
+    "others by the same number of processes.",
 )
 @click.option(
     "--database",
     metavar="URL",
-    help="A new database, or one that this command has made: its trials become more. [default: a temporary "
-    "SQLite file]",
+    help="A new database, or one that this command made, to which trials are added. "
+    "[default: a temporary SQLite file]",
 )
 def store(evaluations: int, processes: int, compared: int, database: str | None) -> None:
-    """How many trials the record takes per second, and how long people wait who look at them."""
+    """Write throughput of the database, and the latency of the commands that read it."""
     with tempfile.TemporaryDirectory(prefix="nas-bench-") as folder:
         url = database or f"sqlite:///{folder}/nas.db"
         with Store.open(url) as record:
             first = throughput.begin(record, evaluations)
         numbers = range(first, first + evaluations)
-        alone = evaluations // 10
-        _tell_rate("osa-nas", throughput.write_trials, url, numbers[:alone], 1)
-        _tell_rate("osa-nas", throughput.write_trials, url, numbers[alone:], processes)
+        by_one = evaluations // 10
+        _show_rate("osa-nas", throughput.write_trials, url, numbers[:by_one], 1)
+        _show_rate("osa-nas", throughput.write_trials, url, numbers[by_one:], processes)
         if compared:
             from nas.sampling.optuna_study import write_trials
 
-            beside = (
-                database if database and "postgres" in database else f"sqlite:///{folder}/optuna.db"
-            )
-            write_trials(beside, [], lambda: None)  # its tables
-            _tell_rate("Optuna", write_trials, beside, range(compared // 2), 1)
-            _tell_rate("Optuna", write_trials, beside, range(compared // 2, compared), processes)
+            optuna_url = f"sqlite:///{folder}/optuna.db"
+            if database and "postgres" in database:
+                optuna_url = database
+            write_trials(optuna_url, [], lambda: None)  # creates the tables
+            half = compared // 2
+            _show_rate("Optuna", write_trials, optuna_url, range(half), 1)
+            _show_rate("Optuna", write_trials, optuna_url, range(half, compared), processes)
         with Store.open(url) as record:
             throughput.add_fronts(record, numbers)
             history = _median(lambda: record.hypervolumes(throughput.NAME))
         for words in ("front", f"status {throughput.NAME}", "status"):
-            taken = _median(lambda words=words: _command(*words.split(), "--database", url))  # type: ignore[misc]
-            click.echo(f"nas {words}, of {numbers.stop:,} trials: {1000 * taken:.0f} ms")
+            seconds = _median(lambda words=words: _command(*words.split(), "--database", url))  # type: ignore[misc]
+            click.echo(f"nas {words}, of {numbers.stop:,} trials: {1000 * seconds:.0f} ms")
         click.echo(f"hypervolume history: {1000 * history:.0f} ms")
 
 
-def _tell_rate(name: str, write: Write, url: str, numbers: range, processes: int) -> None:
-    """Trials per second by so many processes, or why one of them failed."""
+def _show_rate(name: str, write: Write, url: str, numbers: range, processes: int) -> None:
+    """Print the trials written per second by these processes, or the reason why one failed."""
     try:
         rate = f"{len(numbers) / _seconds(write, url, numbers, processes):,.1f}"
     except DatabaseError as error:
         rate = str(error)
-    click.echo(
-        f"{name}, trials written per second by {processes} process{'es' if processes > 1 else ''}: {rate}"
-    )
+    writers = f"{processes} process{'es' if processes > 1 else ''}"
+    click.echo(f"{name}, trials written per second by {writers}: {rate}")
 
 
 def _seconds(write: Write, url: str, numbers: Sequence[int], processes: int) -> float:
-    """From when all processes are ready until the last one has written its share."""
+    """Return the seconds from when all processes are ready until the last has written its share."""
     context = get_context("spawn")
     barrier, failures = context.Barrier(processes + 1), context.SimpleQueue()
     writers = [
@@ -105,10 +111,10 @@ def _seconds(write: Write, url: str, numbers: Sequence[int], processes: int) -> 
     started = time.perf_counter()
     for writer in writers:
         writer.join()
-    taken = time.perf_counter() - started
+    seconds = time.perf_counter() - started
     if not failures.empty():
         raise DatabaseError(failures.get())
-    return taken
+    return seconds
 
 
 def _write(
@@ -116,19 +122,19 @@ def _write(
 ) -> None:
     try:
         write(url, numbers, barrier.wait)
-    except Exception as error:  # noqa: BLE001 - whatever a storage raises is its result
+    except Exception as error:  # noqa: BLE001 - any error of a storage is its result
         reason = error.__cause__ or error
         failures.put(f"failed: {str(reason).splitlines()[0]}")
         barrier.abort()
 
 
 def _median(call: Callable[[], object]) -> float:
-    taken = []
+    seconds = []
     for _ in range(REPEATS):
         started = time.perf_counter()
         call()
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 def _command(*arguments: str) -> None:

@@ -1,5 +1,5 @@
-"""Contests of samplers: tables of trained networks, a made-up error, kept results, and who is
-first.
+"""Sampler comparisons: tables of trained networks, the synthetic error, stored results, and the
+statistics.
 """
 
 import gzip
@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from nas.bench import samplers as contest
+from nas.bench import samplers as comparison
 from nas.bench.curves import curves_svg
 from nas.bench.measured_widths import MeasuredWidths
-from nas.bench.sampler_results import COLUMNS, ContestFile
+from nas.bench.sampler_results import COLUMNS, ComparisonFile
 from nas.bench.samplers import Run
-from nas.bench.synthetic import MadeUp
+from nas.bench.synthetic import SyntheticError
 from nas.bench.tables import Table, read_table
 from nas.bench.width_resnet import WidthResNet
 from nas.cli import main
@@ -38,7 +38,7 @@ CSV = "choice:width,choice:kind,accuracy:0,accuracy:1,cost:ms\n" + "".join(
 
 
 def test_a_csv_table_is_read_and_searched_to_its_front(tmp_path):
-    """All eight networks are proposed once, and the whole front has hypervolume 1."""
+    """All eight networks are proposed once, and the complete front has hypervolume 1."""
     (tmp_path / "t.csv").write_text(CSV)
     table = read_table(tmp_path / "t.csv", "csv")
     assert [(c.name, c.values) for c in table.choices] == [
@@ -46,9 +46,9 @@ def test_a_csv_table_is_read_and_searched_to_its_front(tmp_path):
         ("kind", ("plain", "wide")),
     ]
     assert table.losses[table.row[(3, 1)]].tolist() == [100 - 95.5, 64.0]
-    found = contest.run(table, "known-cost", seed=0, budget=8)
-    assert found.distinct == 8
-    assert found.volumes[-1] == pytest.approx(1.0)
+    run = comparison.run(table, "known-cost", seed=0, budget=8)
+    assert run.distinct == 8
+    assert run.volumes[-1] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_csv_table_is_read_and_searched_to_its_front(tmp_path):
     ],
 )
 def test_a_choice_of_numbers_alone_has_an_order(tmp_path, texts, values):
-    """Whole or not; with one word among them they are words."""
+    """The numbers may be integers or not. If one value is a word, all are words."""
     named = dict(zip(("4", "8", "16", "32"), texts, strict=True))
     lines = [line.split(",", 1) for line in CSV.splitlines()]
     (tmp_path / "t.csv").write_text(
@@ -92,15 +92,15 @@ def test_a_choice_of_numbers_alone_has_an_order(tmp_path, texts, values):
     ],
 )
 def test_a_wrong_table_is_one_clear_error(tmp_path, text, message):
-    """Naming the file."""
+    """The error names the file."""
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(NasError, match=message):
         read_table(tmp_path / "t.csv", "csv")
 
 
 def test_costs_and_floor_of_a_table_can_be_chosen(tmp_path):
-    """Networks below the floor move the reference no more; an unknown cost is refused with the
-    known ones.
+    """Networks below the floor do not change the reference. An unknown cost is refused with a list
+    of the known ones.
     """
     (tmp_path / "t.csv").write_text(
         CSV.replace("cost:ms", "cost:ms,cost:mJ")
@@ -117,41 +117,43 @@ def test_costs_and_floor_of_a_table_can_be_chosen(tmp_path):
 
 
 def test_a_noisy_search_is_shown_one_training_and_scored_by_the_mean(tmp_path):
-    """Two trainings that contradict each other: the volumes are still those of the means."""
+    """The hypervolumes are those of the means, although the trainings differ."""
     (tmp_path / "t.csv").write_text(CSV)
     table = read_table(tmp_path / "t.csv", "csv")
-    found = contest.run(table, "random", seed=0, budget=12, noisy=True)
-    assert found.volumes[-1] == round(table.hypervolume(found.networks), contest.DIGITS)
-    assert (np.diff(found.volumes) >= 0).all()
-    assert len(found.fresh) == found.distinct < 12
+    run = comparison.run(table, "random", seed=0, budget=12, noisy=True)
+    assert run.volumes[-1] == round(table.hypervolume(run.networks), comparison.DIGITS)
+    assert (np.diff(run.volumes) >= 0).all()
+    assert len(run.volumes_without_repeats) == run.distinct < 12
 
 
-def test_rows_of_one_network_are_its_spellings(tmp_path):
-    """Four networks in eight spellings, as the kind has no effect: who knows that proposes each
-    once, and another spelling is a repeat. Without that column it is another contest; rows of one
-    network that differ are refused.
+def test_rows_of_one_network_are_equivalent_encodings(tmp_path):
+    """The kind has no effect, therefore eight rows encode four networks. Informed samplers propose
+    each network once, and an equivalent encoding counts as a repeat.
+
+    Without the column `network` the table has another key. Rows of one network that differ are
+    refused.
     """
     head, *lines = CSV.splitlines()
-    alike = ["network," + head, *(f"{line.split(',')[0]},{line}" for line in lines)]
-    (tmp_path / "t.csv").write_text("\n".join(alike))
+    equivalent = ["network," + head, *(f"{line.split(',')[0]},{line}" for line in lines)]
+    (tmp_path / "t.csv").write_text("\n".join(equivalent))
     with pytest.raises(
         NasError, match=r"t.csv is no csv table: .* rows of network 4 have different figures"
     ):
         read_table(tmp_path / "t.csv", "csv")
-    alike[2::2] = [line.replace("plain", "wide") for line in alike[1::2]]
-    (tmp_path / "t.csv").write_text("\n".join(alike))
+    equivalent[2::2] = [line.replace("plain", "wide") for line in equivalent[1::2]]
+    (tmp_path / "t.csv").write_text("\n".join(equivalent))
     table = read_table(tmp_path / "t.csv", "csv")
     for name in ("known-cost", "mutate_front"):
-        assert contest.run(table, name, seed=0, budget=4).distinct == 4
-    found = contest.run(table, "random", seed=0, budget=30)
-    assert found.distinct == len(found.fresh) == 4
-    (tmp_path / "t.csv").write_text("\n".join(line.partition(",")[2] for line in alike))
+        assert comparison.run(table, name, seed=0, budget=4).distinct == 4
+    run = comparison.run(table, "random", seed=0, budget=30)
+    assert run.distinct == len(run.volumes_without_repeats) == 4
+    (tmp_path / "t.csv").write_text("\n".join(line.partition(",")[2] for line in equivalent))
     assert read_table(tmp_path / "t.csv", "csv").key != table.key
 
 
-def test_hidden_costs_are_told_of_proposed_networks_alone(monkeypatch):
-    """Costs that nobody can foresee: some networks are passed over and are no evaluations; samplers
-    that know no costs beforehand run as before.
+def test_hidden_costs_are_shown_for_proposed_networks_alone(monkeypatch):
+    """The costs are random. Some networks are skipped and do not count as evaluations. Samplers
+    that use no costs make the same proposals.
     """
     rng = np.random.default_rng(0)
     networks = np.indices((8, 8, 8)).reshape(3, -1).T
@@ -174,43 +176,44 @@ def test_hidden_costs_are_told_of_proposed_networks_alone(monkeypatch):
 
     real = KnownCost.skips
     monkeypatch.setattr(KnownCost, "skips", skips)
-    found = contest.run(table, "known-cost", seed=0, budget=20, hidden=["ms"])
-    assert len(found.networks) == len(found.volumes) == len(found.seconds) == 20
+    run = comparison.run(table, "known-cost", seed=0, budget=20, hidden=["ms"])
+    assert len(run.networks) == len(run.volumes) == len(run.seconds) == 20
     assert asked.count(False) == 20
     assert asked.count(True) > 0
     plain, hidden = (
-        contest.run(table, "tpe", seed=0, budget=20, hidden=names) for names in ((), ["ms"])
+        comparison.run(table, "tpe", seed=0, budget=20, hidden=names) for names in ((), ["ms"])
     )
     assert plain.networks == hidden.networks
 
 
-def test_the_made_up_error_is_fixed_and_rugged():
-    """Three networks' errors to the digit; spellings of one network are equal; within a tenth of
-    the capacity errors differ by more than a quarter.
+def test_the_synthetic_error_is_fixed_and_rugged():
+    """Three networks have their recorded errors, and equivalent encodings have equal ones. Within a
+    tenth of the capacity, errors differ by more than a quarter.
     """
-    made = MadeUp(space=DETECTION, name="d")
+    synthetic = SyntheticError(space=DETECTION, name="d")
     rng = np.random.default_rng(0)
     sizes = [len(choice.values) for choice in DETECTION.choices]
     networks = [tuple(n) for n in rng.integers(0, sizes, (300, len(sizes))).tolist()]
-    errors = np.array([made.errors_of(n).mean() for n in networks])
+    errors = np.array([synthetic.errors_of(n).mean() for n in networks])
     assert errors[:3] == pytest.approx(GOLDEN, abs=1e-6)
-    capacity = np.sqrt([made.costs_of(n).prod() for n in networks])
-    alike = np.abs(np.log(capacity / np.median(capacity))) < 0.1
-    assert errors[alike].max() > 1.25 * errors[alike].min()
-    tiny = MadeUp(space=TINY, name="t")
+    capacity = np.sqrt([synthetic.costs_of(n).prod() for n in networks])
+    equivalent = np.abs(np.log(capacity / np.median(capacity))) < 0.1
+    assert errors[equivalent].max() > 1.25 * errors[equivalent].min()
+    tiny = SyntheticError(space=TINY, name="t")
     names = [choice.name for choice in TINY.choices]
     one = [0] * len(names)
     other = list(one)
-    other[names.index("residual")] = 1  # nothing to add it to with one block
+    other[names.index("residual")] = 1  # without effect, as there is one block
     assert tiny.errors_of(tuple(one)).tolist() == tiny.errors_of(tuple(other)).tolist()
 
 
 GOLDEN = [25.528712, 31.197979, 24.541255]
+"""Errors of the first three networks."""
 
 
-def test_the_yardstick_of_a_made_up_error_is_hardly_beaten():
-    """All 192 spellings of the tiny space have what the mutation search found."""
-    tiny = MadeUp(space=TINY, name="t")
+def test_the_best_known_front_of_a_synthetic_error_is_the_true_one():
+    """All 192 vectors of the tiny space have the hypervolume that the mutation search reached."""
+    tiny = SyntheticError(space=TINY, name="t")
     every = np.indices([len(choice.values) for choice in TINY.choices])
     whole = [tuple(network) for network in every.reshape(len(TINY.choices), -1).T.tolist()]
     assert tiny.hypervolume(whole) == pytest.approx(1.0, abs=1e-9)
@@ -221,43 +224,43 @@ def run_of(volumes, networks):
 
 
 @pytest.mark.parametrize("name", ["r.csv", "r.csv.gz"])
-def test_kept_results_come_back_by_contest_sampler_and_seed(tmp_path, name):
-    """Cut to the budget asked for, runs that are too short left out; in a file that two programs
-    filled.
+def test_stored_results_are_read_by_comparison_sampler_and_seed(tmp_path, name):
+    """They are cut to the budget, and runs that are too short are left out. Two programs filled the
+    file.
     """
-    first, second = ContestFile(path=tmp_path / name), ContestFile(path=tmp_path / name)
+    first, second = ComparisonFile(path=tmp_path / name), ComparisonFile(path=tmp_path / name)
     first.append("a", "random", 3, run_of([0.1, 0.2, 0.3], [(0, 1), (2, 11), (0, 1)]))
     second.append("b", "random", 3, run_of([0.5], [(0,)]))
     second.append("a", "tpe", 3, run_of([0.5], [(0, 0)]))
     first.append("a", "random", 3, run_of([0.7], [(9, 9)]))  # a shorter run of the same seed
-    found = first.runs("a", 2)
-    assert list(found) == ["random"]
-    assert found["random"][3].networks == [(0, 1), (2, 11)]
-    assert found["random"][3].volumes.tolist() == [0.1, 0.2]
-    assert ContestFile(path=tmp_path / "none.csv").runs("a", 2) == {}
+    runs = first.runs("a", 2)
+    assert list(runs) == ["random"]
+    assert runs["random"][3].networks == [(0, 1), (2, 11)]
+    assert runs["random"][3].volumes.tolist() == [0.1, 0.2]
+    assert ComparisonFile(path=tmp_path / "none.csv").runs("a", 2) == {}
 
 
-def test_a_kept_run_equals_the_run(tmp_path):
-    """To the last bit, or one sampler would be behind another where both are equal."""
+def test_a_stored_run_equals_the_run(tmp_path):
+    """They are equal to the last bit. Otherwise one of two equal samplers would be behind."""
     (tmp_path / "t.csv").write_text(CSV)
-    done = contest.run(read_table(tmp_path / "t.csv", "csv"), "random", seed=1, budget=6)
-    file = ContestFile(path=tmp_path / "r.csv")
+    done = comparison.run(read_table(tmp_path / "t.csv", "csv"), "random", seed=1, budget=6)
+    file = ComparisonFile(path=tmp_path / "r.csv")
     file.append("t", "random", 1, done)
     assert file.runs("t", 6)["random"][1].volumes.tolist() == done.volumes.tolist()
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):
-    """Before anything is run; a torn packed file too."""
+    """It is refused before anything is run, and so is a truncated compressed file."""
     (tmp_path / "r.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(NasError, match="holds no contests"):
-        ContestFile(path=tmp_path / "r.csv").runs("a", 1)
+    with pytest.raises(NasError, match="holds no sampler comparisons"):
+        ComparisonFile(path=tmp_path / "r.csv").runs("a", 1)
     (tmp_path / "r.csv.gz").write_bytes(gzip.compress((",".join(COLUMNS) + "\n").encode())[:-9])
     with pytest.raises(NasError, match="cannot be read"):
-        ContestFile(path=tmp_path / "r.csv.gz").runs("a", 1)
+        ComparisonFile(path=tmp_path / "r.csv.gz").runs("a", 1)
 
 
-def test_bench_search_goes_on_from_its_results_and_draws_them(tmp_path):
-    """The second call runs the new seeds alone, here in two processes, and the drawing names every
+def test_bench_search_resumes_from_its_results_and_draws_them(tmp_path):
+    """The second call runs only the new seeds, here in two processes. The drawing names every
     sampler.
     """
     (tmp_path / "t.csv").write_text(CSV)
@@ -284,7 +287,9 @@ def test_bench_search_goes_on_from_its_results_and_draws_them(tmp_path):
     assert second.exit_code == 0, second.output
     after = (tmp_path / "r.csv").read_text()
     assert after.startswith(before)
-    runs = ContestFile(path=tmp_path / "r.csv").runs(read_table(tmp_path / "t.csv", "csv").key, 12)
+    runs = ComparisonFile(path=tmp_path / "r.csv").runs(
+        read_table(tmp_path / "t.csv", "csv").key, 12
+    )
     assert {name: sorted(each) for name, each in runs.items()} == {
         "mutate_front": [40, 41, 42],
         "random": [40, 41, 42],
@@ -293,15 +298,17 @@ def test_bench_search_goes_on_from_its_results_and_draws_them(tmp_path):
     assert all(f">{name} <" in (tmp_path / "p.svg").read_text() for name in runs)
     assert (
         runs["random"][42].networks
-        == contest.run(read_table(tmp_path / "t.csv", "csv"), "random", seed=42, budget=12).networks
+        == comparison.run(
+            read_table(tmp_path / "t.csv", "csv"), "random", seed=42, budget=12
+        ).networks
     )
 
 
-def test_results_of_another_floor_or_another_table_are_not_taken(tmp_path):
-    """Each of three contests runs its own; the first, asked for again, nothing. A key that changes
-    loses kept runs.
+def test_results_of_another_floor_or_another_table_are_not_reused(tmp_path):
+    """Each of three comparisons runs its own evaluations, and the first one, repeated, runs none.
+    The keys are compared with recorded ones, because stored runs are lost if a key changes.
     """
-    table, kept = tmp_path / "t.csv", tmp_path / "r.csv"
+    table, results = tmp_path / "t.csv", tmp_path / "r.csv"
     table.write_text(CSV)
     common = [
         "bench",
@@ -315,7 +322,7 @@ def test_results_of_another_floor_or_another_table_are_not_taken(tmp_path):
         "--budget",
         "12",
         "--results",
-        str(kept),
+        str(results),
     ]
     first = CliRunner().invoke(main, [*common, "--floor", "50"])
     assert first.output.startswith("t floor 50, 12 evaluations")
@@ -323,9 +330,9 @@ def test_results_of_another_floor_or_another_table_are_not_taken(tmp_path):
     table.write_text(CSV.replace("64,65", "63,65"))
     CliRunner().invoke(main, [*common, "--floor", "50"])
     table.write_text(CSV)
-    rows = kept.read_text().splitlines()
+    rows = results.read_text().splitlines()
     assert CliRunner().invoke(main, [*common, "--floor", "50"]).exit_code == 0
-    assert kept.read_text().splitlines() == rows
+    assert results.read_text().splitlines() == rows
     assert len(rows) == 1 + 3 * 2 * 12
     keys = [read_table(table, "csv", floor=floor).key for floor in (50, 75)]
     assert (
@@ -362,23 +369,23 @@ def test_results_of_another_floor_or_another_table_are_not_taken(tmp_path):
     ],
 )
 def test_bench_search_refuses_before_it_runs(tmp_path, monkeypatch, arguments, message):
-    """In one line, and nothing is written."""
+    """The error has one line, and nothing is written."""
     (tmp_path / "t.csv").write_text(CSV)
     monkeypatch.chdir(tmp_path)
-    found = CliRunner().invoke(
+    outcome = CliRunner().invoke(
         main, ["bench", "search", "--results", "new/r.csv", "--seeds", "1", *arguments]
     )
-    assert found.exit_code == 2, found.output
-    assert message in found.output
-    assert found.output.count("\n") == 1
+    assert outcome.exit_code == 2, outcome.output
+    assert message in outcome.output
+    assert outcome.output.count("\n") == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "t.csv"]
 
 
-def test_bench_search_makes_the_folders_of_what_it_writes(tmp_path):
-    """As every other command."""
+def test_bench_search_creates_the_folders_of_its_outputs(tmp_path):
+    """Every other command does the same."""
     (tmp_path / "t.csv").write_text(CSV)
     files = [tmp_path / "a" / "b" / "r.csv.gz", tmp_path / "c" / "p.svg"]
-    found = CliRunner().invoke(
+    outcome = CliRunner().invoke(
         main,
         [
             "bench",
@@ -395,29 +402,33 @@ def test_bench_search_makes_the_folders_of_what_it_writes(tmp_path):
             str(files[1]),
         ],
     )
-    assert found.exit_code == 0, found.output
+    assert outcome.exit_code == 0, outcome.output
     assert all(file.stat().st_size for file in files)
 
 
-def test_where_a_curve_is_behind_another():
+def test_the_evaluations_after_which_a_curve_is_behind_another():
     """Evaluations count from 1."""
-    assert contest.behind(np.array([1, 2, 2, 5, 1.0]), np.array([2, 3, 2, 5, 6.0])) == "1 to 2, 5"
-    assert contest.behind(np.ones(3), np.ones(3)) == "never"
+    assert (
+        comparison.behind(np.array([1, 2, 2, 5, 1.0]), np.array([2, 3, 2, 5, 6.0])) == "1 to 2, 5"
+    )
+    assert comparison.behind(np.ones(3), np.ones(3)) == "never"
 
 
 def test_p_values_are_of_pairs_of_seeds():
-    """Six of six better: 2 / 2**6, the exact two-sided signed-rank test; five pairs are too few."""
+    """If six of six pairs are better, the exact two-sided signed-rank test gives 2 / 2**6. Five
+    pairs are too few.
+    """
     runs = {
         "a": {s: run_of([1.0 + s], [(0,)]) for s in range(6)},
         "b": {s: run_of([0.5 + s / 2], [(0,)]) for s in range(8)},
         "c": {s: run_of([0.5], [(0,)]) for s in range(5)},
     }
-    assert contest.p_values(runs, "a") == {"b": pytest.approx(2 / 64), "c": None}
+    assert comparison.p_values(runs, "a") == {"b": pytest.approx(2 / 64), "c": None}
 
 
-def test_a_curve_ends_where_its_mean_does():
-    """The last point of the best of two, in the plot's own coordinates, and the names by their last
-    values.
+def test_a_curve_ends_at_its_last_mean():
+    """The last point of the better of two curves is checked in the plot's own coordinates. Names
+    are ordered by their last values.
     """
     text = curves_svg(
         {"low": np.full((2, 10), 0.5), "high": np.full((1, 10), 1.0)},
@@ -431,22 +442,22 @@ def test_a_curve_ends_where_its_mean_does():
 
 
 def test_holm_multiplies_the_smallest_most_and_never_falls():
-    """The textbook example of 0.01, 0.04, 0.03: 0.03, 0.06, 0.06."""
-    assert contest.holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
+    """The textbook example 0.01, 0.04, 0.03 becomes 0.03, 0.06, 0.06."""
+    assert comparison.holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
         {"a": 0.03, "c": 0.06, "b": 0.06}
     )
 
 
-def test_the_results_of_the_study_are_of_its_tables():
-    """Found by the table's key, 30 seeds of seven samplers; one of them, run again, is equal."""
+def test_the_results_of_the_study_are_reproduced():
+    """The table's key finds 30 seeds of seven samplers. One of the runs, repeated, is equal."""
     table = read_table(bench_tables() / "nas-bench-macro_cifar10.json", "nas-bench-macro")
-    kept = ContestFile(
+    file = ComparisonFile(
         path=Path(__file__).parents[2] / "studies" / "search-bench" / "results.csv.gz"
     )
-    runs = kept.runs(table.key, 200)
+    runs = file.runs(table.key, 200)
     assert all(list(each) == list(range(9000, 9030)) for each in runs.values())
     assert len(runs) == 7
-    again = contest.run(table, "random", seed=9000, budget=200)
+    again = comparison.run(table, "random", seed=9000, budget=200)
     assert runs["random"][9000].volumes.tolist() == again.volumes.tolist()
 
 
@@ -459,12 +470,12 @@ def test_the_results_of_the_study_are_of_its_tables():
     ],
 )
 def test_fifty_evaluations_on_a_table_of_trained_networks(file, form, floor):
-    """A bound for the mean of three seeds: on ResNet below the 0.894 of TPE's 200, as seeds scatter
-    by 0.016.
+    """The mean of three seeds has a lower bound. On ResNet it is below the 0.894 that TPE reaches
+    after 200 evaluations, because seeds scatter by 0.016.
     """
     table = read_table(bench_tables() / file, form)
-    runs = [contest.run(table, "known-cost", seed=seed, budget=50) for seed in range(3)]
-    assert contest.mean_curve(runs)[-1] >= floor
+    runs = [comparison.run(table, "known-cost", seed=seed, budget=50) for seed in range(3)]
+    assert comparison.mean_curve(runs)[-1] >= floor
 
 
 def bench_tables():
@@ -475,7 +486,7 @@ def bench_tables():
 
 
 def test_channel_benchs_resnets_have_the_counts_of_its_table():
-    """Parameters and MACs of three networks as published; the layers are the benchmark's."""
+    """Three networks have the published parameters and MACs."""
     for quarters, parameters, macs in (
         ((4,) * 7, 15356170, 1436226560),
         ((1,) * 7, 963658, 90096896),
@@ -485,40 +496,39 @@ def test_channel_benchs_resnets_have_the_counts_of_its_table():
         assert (counts.parameters, counts.macs) == (parameters, macs)
 
 
-def test_latencies_are_measured_once_and_kept(tmp_path):
-    """A second landscape of the same file measures nothing; samplers are told no latency before it
-    is measured.
+def test_latencies_are_measured_once_and_stored(tmp_path):
+    """A second benchmark problem with the same file measures nothing. Samplers receive no latency
+    before it is measured.
     """
-    made = [
+    benchmarks = [
         MeasuredWidths(
             table=width_table(),
             meter=Undisturbed(),
-            kept=tmp_path / "latency.csv",
+            path=tmp_path / "latency.csv",
             plan=MeasurementPlan(warmup_s=0.01, block_s=0.01, min_time_s=0.05, max_time_s=0.2),
         )
         for _ in range(2)
     ]
-    assert set(
-        made[0].problem(tell_reference=False).counts({f"layer{i}": 1 for i in range(7)})
-    ) == {"macs"}
-    found = contest.run(made[0], "random", seed=0, budget=2)
+    counts = benchmarks[0].problem(with_reference=False).counts
+    assert set(counts({f"layer{i}": 1 for i in range(7)})) == {"macs"}
+    run = comparison.run(benchmarks[0], "random", seed=0, budget=2)
     lines = (tmp_path / "latency.csv").read_text().splitlines()
     assert len(lines) == 4
-    again = contest.run(made[1], "random", seed=0, budget=2)
+    again = comparison.run(benchmarks[1], "random", seed=0, budget=2)
     assert (tmp_path / "latency.csv").read_text().splitlines() == lines
-    assert again.volumes.tolist() == found.volumes.tolist()
-    assert 0 < found.volumes[-1] < 1
+    assert again.volumes.tolist() == run.volumes.tolist()
+    assert 0 < run.volumes[-1] < 1
 
 
 class Undisturbed(FakeMeter):
-    """The machine's own clock, and nobody else on it."""
+    """A meter with the machine's own clock that observes no other processes."""
 
     def time_s(self):
         return time.perf_counter()
 
 
 def width_table():
-    """Stands for Channel-Bench's, with accuracies that rise with the widths."""
+    """Return a stand-in for Channel-Bench's table, with accuracies that rise with the widths."""
     networks = np.indices((4,) * 7).reshape(7, -1).T
     size = networks.sum(axis=1)
     return Table(

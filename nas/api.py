@@ -77,7 +77,7 @@ def search(
     if isinstance(study, StudySpec):
         spec, folder = study, Path.cwd()
     else:
-        spec, folder = read_study(study), Path(study).resolve().parent
+        spec, folder = read_study(Path(study)), Path(study).resolve().parent
     guard = _Guard(on_event)
     with Store.open(str(database)) as store:
         checkpoints = _artifacts(store, str(database), spec.name, artifacts)
@@ -254,7 +254,7 @@ class Study:
         if path is not None:
             weights = read_checkpoint(path, trial.architecture.digest).weights
             model.load_state_dict(dict(weights))
-        model.trained = path is not None
+        setattr(model, "trained", path is not None)  # noqa: B010 - mypy sees a module
         return model.eval()
 
     def export(
@@ -436,7 +436,7 @@ class AskTell:
                 return
         if "error" in values:
             rung = Rung(
-                epochs=self._spec.rungs.epochs[-1],
+                epochs=self._spec.rungs[-1].epochs or 1.0,
                 error=float(values["error"]),
                 train_loss=0.0,
                 images=0,

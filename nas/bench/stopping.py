@@ -75,7 +75,7 @@ def no_stopping(
 
 
 def futility(curves: Curves, order: Sequence[int], is_exempt: NDArray[np.bool_]) -> Iterator[Visit]:
-    """Stop networks as `rungs.futility` does."""
+    """Stop networks as `stopping.futility` does."""
 
     def stops(network: int, rung: int, before: Sequence[Visit]) -> bool:
         last = curves.errors.shape[1] - 1
@@ -97,7 +97,7 @@ def futility(curves: Curves, order: Sequence[int], is_exempt: NDArray[np.bool_])
 
 
 def by_rank(keep: float, min_trials: int = 4) -> Strategy:
-    """Stop networks as `rungs.keep` does."""
+    """Stop networks as `stopping.keep` does."""
 
     def strategy(
         curves: Curves, order: Sequence[int], is_exempt: NDArray[np.bool_]

@@ -13,7 +13,7 @@ from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.errors import DatabaseError
 from nas.core.measurement import Device, Kind, Measurement, MeasurementPlan
 from nas.core.pareto import front
-from nas.core.study import Budget, Objective, RungSpec, StudySpec
+from nas.core.study import Budget, Objective, StudySpec, rungs_at
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.record.store import Store
 
@@ -41,7 +41,7 @@ def begin(store: Store, count: int) -> int:
         space="osa_cifar",
         sampler="random",
         objectives=OBJECTIVES,
-        rungs=RungSpec(epochs=(1,)),
+        rungs=rungs_at(1),
     )
     names = [record.name for record in store.studies()]
     if names not in ([], [NAME]):

@@ -451,10 +451,11 @@ def _taken(spent: Usage) -> str:
 def _rungs(store: Store, record: StudyRecord) -> Iterator[str]:
     """How rungs agree with the last one, and whether futility stops anybody."""
     spec = record.spec
-    last = spec.rungs.epochs[-1]
-    if len(spec.rungs.epochs) == 1:
+    if len(spec.rungs) == 1:
         return
-    for found in agreements_of(store.rung_errors(record.name)):
+    errors = store.rung_errors(record.name)
+    last = max((max(each) for each in errors), default=0.0)
+    for found in agreements_of(errors):
         if found.second == last:
             top = (
                 "" if found.top_tau is None else f", {found.top_tau:.2f} among the best {found.top}"
@@ -463,10 +464,10 @@ def _rungs(store: Store, record: StudyRecord) -> Iterator[str]:
                 f"rung {found.first:g} against {last:g} epochs: Kendall's tau {found.tau:.2f} over {found.trials} "
                 f"trials{top}"
             )
-    if spec.rungs.futility:
+    if spec.stopping.futility:
         curves = Curves.of(store.trials(record.name), spec.objectives)
-        for rung, epochs in enumerate(spec.rungs.epochs[:-1], start=1):
-            yield f"futility after {epochs:g} epochs: {Futility(curves, rung).description}"
+        for position, rung in enumerate(spec.rungs[:-1], start=1):
+            yield f"futility after {rung}: {Futility(curves, position).description}"
 
 
 def _show_trial(record: StudyRecord, trial: Trial, size: int) -> None:

@@ -7,7 +7,7 @@ study; everything else is its identity.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -178,31 +178,105 @@ class TrainingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RungSpec:
-    """The numbers of epochs at which trials are validated, increasing, fractions allowed.
+    """A point of a brief training at which the trial is judged.
 
-    `keep` stops trials by rank at every rung except the last: a trial continues if its
-    non-dominated rank puts it in this share of the trials that reached the rung. The rule needs
-    `min_trials` trials at the rung; None, the default, turns it off. `futility` stops a trial whose
-    optimistically estimated final error would be dominated (`nas.core.stopping.Futility`). Under
-    either rule one trial in ten, chosen by its seed, is exempt from stopping, so that the rule
-    itself can be evaluated.
+    Exactly one of `epochs` (fractions allowed), `steps` and `images` says where: how much the
+    training has done in all when it reaches the rung. `images` are counted in whole batches.
+
+    `image_size` is the side in pixels to which the images are reduced for the training up to this
+    rung and for judging at it; None, or more pixels than the images have, leaves them as they are.
+    On CIFAR-10, 0.6 epochs of 16 pixels rank networks far better than 0.15 epochs of 32 pixels in
+    the same time (Kendall's tau with a long training .67 and .22, 24 networks).
     """
 
-    epochs: tuple[float, ...] = (1.0,)
+    epochs: float | None = None
+    steps: int | None = None
+    images: int | None = None
+    image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in RUNG_UNITS if getattr(self, name) is not None]
+        require(
+            len(given) == 1, f"a rung needs one of {', '.join(RUNG_UNITS)}, not {given or 'none'}"
+        )
+        require(
+            _finite(self.amount) and self.amount > 0,
+            f"{self.unit} must be positive, not {self.amount}",
+        )
+        require(
+            self.image_size is None or 4 <= self.image_size <= 1024,
+            f"image_size must be from 4 to 1024 pixels, not {self.image_size}",
+        )
+
+    @property
+    def unit(self) -> str:
+        """What the rung is counted in: epochs, steps or images."""
+        return next(name for name in RUNG_UNITS if getattr(self, name) is not None)
+
+    @property
+    def amount(self) -> float:
+        """How many epochs, steps or images lie before the rung."""
+        return float(getattr(self, self.unit))
+
+    def epochs_of(self, train_images: int, batch_size: int) -> float:
+        """Return the rung's place in epochs of so many training images, in whole batches."""
+        if self.epochs is not None:
+            return float(self.epochs)
+        batch = min(batch_size, train_images)
+        steps = self.steps if self.steps is not None else max(round(self.amount / batch), 1)
+        return steps / (train_images // batch)
+
+    def __str__(self) -> str:
+        size = "" if self.image_size is None else f" of {self.image_size} pixels"
+        return f"{self.amount:,g} {self.unit}{size}"
+
+
+RUNG_UNITS = ("epochs", "steps", "images")
+
+
+def rungs_at(*epochs: float) -> tuple[RungSpec, ...]:
+    """Return rungs at these numbers of epochs."""
+    return tuple(RungSpec(epochs=float(value)) for value in epochs)
+
+
+def check_rungs(rungs: Sequence[RungSpec]) -> None:
+    """Raise `InvalidValueError` unless the rungs of a study have one unit and increase."""
+    units = sorted({rung.unit for rung in rungs})
+    amounts = [rung.amount for rung in rungs]
+    require(len(rungs) > 0, "rungs must be at least one")
+    require(len(units) == 1, f"rungs must be counted in one unit, not in {' and '.join(units)}")
+    require(
+        amounts == sorted(set(amounts)),
+        f"rungs must be increasing, not {', '.join(f'{amount:g}' for amount in amounts)}",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoppingSpec:
+    """Rules that end a trial at a rung before the last one.
+
+    `keep`: a trial continues if its non-dominated rank puts it in this share of the trials that
+    reached the rung; None (the default) stops no trial. The rule needs `min_trials` trials at the
+    rung. `futility` stops a trial whose final error, even if it became better than nearly all such
+    predictions did, would be dominated (`nas.core.stopping.Futility`). Under either rule one trial
+    in ten, chosen by its seed, is exempt, so that the rule can be judged.
+    """
+
     keep: float | None = None
     min_trials: int = 4
     futility: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "epochs", tuple(float(value) for value in self.epochs))
-        require(
-            len(self.epochs) > 0
-            and self.epochs[0] > 0
-            and list(self.epochs) == sorted(set(self.epochs)),
-            f"epochs must be positive and increasing, not {list(self.epochs)}",
-        )
         require(self.keep is None or 0 < self.keep <= 1, f"keep must be in (0, 1], not {self.keep}")
         require(self.min_trials > 0, f"min_trials must be at least 1, not {self.min_trials}")
+
+
+def from_rung_mapping(rungs: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return `rungs` and `stopping` for the older form of a study, one mapping with a list of
+    epochs: `{epochs: [1, 3], futility: true}`.
+    """
+    stopping = {key: value for key, value in rungs.items() if key != "epochs"}
+    return [{"epochs": float(value)} for value in rungs.get("epochs", [1.0])], stopping
 
 
 DEFAULT_FRESH_SHARE = 0.1
@@ -313,7 +387,8 @@ class StudySpec:
     objectives: tuple[Objective, ...]
     sampler: str = "known-cost"
     seed: int = 0
-    rungs: RungSpec = field(default_factory=RungSpec)
+    rungs: tuple[RungSpec, ...] = field(default_factory=lambda: rungs_at(1.0))
+    stopping: StoppingSpec = field(default_factory=StoppingSpec)
     data: DataSpec = field(default_factory=DataSpec)
     training: TrainingSpec = field(default_factory=TrainingSpec)
     measurement: MeasurementPlan = field(default_factory=MeasurementPlan)
@@ -322,6 +397,8 @@ class StudySpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "objectives", tuple(self.objectives))
+        object.__setattr__(self, "rungs", tuple(self.rungs))
+        check_rungs(self.rungs)
         require(
             bool(self.name)
             and self.name.isprintable()
@@ -342,8 +419,8 @@ class StudySpec:
         )
         minimized = [o.metric for o in self.objectives if o.direction is Direction.MINIMIZE]
         require(
-            not self.rungs.futility or "error" in minimized,
-            "rungs.futility needs the objective error, minimized",
+            not self.stopping.futility or "error" in minimized,
+            "stopping.futility needs the objective error, minimized",
         )
         require(
             not self.budget.certify or "latency" in metrics,
@@ -355,6 +432,10 @@ class StudySpec:
     def needs_training(self) -> bool:
         """True if an objective needs training."""
         return any(objective.metric == "error" for objective in self.objectives)
+
+    def trained_size(self, image_size: int) -> int:
+        """Return the side in pixels of the images at the last rung, of images of this size."""
+        return min(self.rungs[-1].image_size or image_size, image_size)
 
     @property
     def certifies(self) -> bool:
@@ -386,8 +467,11 @@ class StudySpec:
         """Return the study that `to_dict` wrote, without keys that were removed since."""
         parts = {key: value for key, value in values.items() if key not in REMOVED_KEYS}
         parts["objectives"] = tuple(Objective(**objective) for objective in parts["objectives"])
+        if isinstance(parts["rungs"], Mapping):
+            parts["rungs"], parts["stopping"] = from_rung_mapping(parts["rungs"])
+        parts["rungs"] = tuple(RungSpec(**rung) for rung in parts["rungs"])
         kinds = {
-            "rungs": RungSpec,
+            "stopping": StoppingSpec,
             "data": DataSpec,
             "training": TrainingSpec,
             "measurement": MeasurementPlan,

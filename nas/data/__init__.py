@@ -12,6 +12,7 @@ from typing import Protocol, Self, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from nas.core import plugins
 from nas.core.errors import DataNotFoundError, InvalidValueError
@@ -22,6 +23,8 @@ Progress = Callable[[int, int | None], None]
 
 Channels = tuple[float, float, float]
 """One value for each of red, green and blue."""
+REDUCED_AT_ONCE = 4096
+"""Images that are floating-point numbers at once while they are reduced."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,6 +58,21 @@ class Images:
     def take(self, indices: Tensor) -> Self:
         """Copy the images of these indices, in this order."""
         return replace(self, images=self.images[indices], labels=self.labels[indices])
+
+    def reduced(self, side: int) -> Self:
+        """Return the images with `side` x `side` pixels, each the mean of the area that it covers.
+
+        Raises `InvalidValueError` for more pixels than the images have.
+        """
+        if not 0 < side <= min(self.images.shape[-2:]):
+            raise InvalidValueError(
+                f"images of {tuple(self.images.shape[-2:])} pixels cannot be reduced to {side}"
+            )
+        parts = [
+            adaptive_avg_pool2d(part.float(), side).round().to(torch.uint8)
+            for part in torch.split(self.images, REDUCED_AT_ONCE)
+        ]
+        return replace(self, images=torch.cat(parts))
 
     def to(self, device: torch.device | str) -> Self:
         """Return the same images on a device."""

@@ -71,7 +71,7 @@ def export_trial(
         classes=classes,
         mean=mean,
         std=std,
-        image_size=image_size,
+        image_size=image_size if final is not None else spec.trained_size(image_size),
         record=record,
         destination=destination,
         drawing=drawing,

@@ -33,7 +33,7 @@ def study_problems(
     record: StudyRecord, trials: Sequence[Trial], fronts: Sequence[ParetoFront]
 ) -> Iterator[str]:
     """One line for each rule that the rows of a study break."""
-    objectives, planned = record.spec.objectives, len(record.spec.rungs.epochs)
+    objectives, planned = record.spec.objectives, len(record.spec.rungs)
     known: dict[str, Trial] = {}
     for place, trial in enumerate(trials):
         if trial.number != place:
@@ -49,8 +49,10 @@ def study_problems(
         if trial.state is TrialState.COMPLETE and trial.losses(objectives) is None:
             yield f"trial {trial.number} is complete without a value for each objective"
         rungs = [rung.epochs for rung in trial.evaluation.rungs]
-        if rungs != list(record.spec.rungs.epochs[: len(rungs)]):
-            yield f"trial {trial.number} has rungs {rungs}, the study {list(record.spec.rungs.epochs)}"
+        asked = [rung.epochs for rung in record.spec.rungs[: len(rungs)]]
+        if len(rungs) > planned or (None not in asked and rungs != asked):
+            wanted = ", ".join(str(rung) for rung in record.spec.rungs)
+            yield f"trial {trial.number} has rungs at {rungs} epochs, the study has {wanted}"
         elif (
             trial.state is TrialState.COMPLETE
             and record.spec.needs_training

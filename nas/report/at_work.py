@@ -96,7 +96,7 @@ def at_work(store: Store, record: StudyRecord, running: Collection[int]) -> AtWo
 
 def activity(trial: Trial, spec: StudySpec) -> str:
     """Name the current step of a running trial."""
-    evaluation, rungs = trial.evaluation, spec.rungs.epochs
+    evaluation, rungs = trial.evaluation, spec.rungs
     if not evaluation.measurements:
         return "counting"
     metrics = [objective.metric for objective in spec.objectives if objective.metric != "error"]
@@ -106,7 +106,7 @@ def activity(trial: Trial, spec: StudySpec) -> str:
     done = len(evaluation.rungs)
     if done == len(rungs):
         return "ending"
-    return f"training to {rungs[done]:g} epochs (rung {done + 1} of {len(rungs)})"
+    return f"training to {rungs[done]} (rung {done + 1} of {len(rungs)})"
 
 
 def _device(

@@ -277,7 +277,12 @@ def _prepared(
     if context.preparation is None:
         sizes = {"measurement.image_size": spec.measurement.image_size}
         if spec.needs_training:
-            sizes[f"the images of {found.data.dataset}"] = found.image_size
+            sizes |= {
+                f"the images of {found.data.dataset} at {rung}": min(
+                    rung.image_size or found.image_size, found.image_size
+                )
+                for rung in spec.rungs
+            }
         check_sizes(plugins.load("nas.spaces", spec.space), sizes, spec.seed)
     return found
 

@@ -14,7 +14,7 @@ from nas.core.errors import InvalidValueError, TrialFailedError
 from nas.core.measurement import Measurement
 from nas.core.published import PUBLISHED
 from nas.core.search_space import SearchSpace
-from nas.core.study import Budget, Objective, RungSpec, StudySpec
+from nas.core.study import Budget, Objective, StoppingSpec, StudySpec, rungs_at
 from nas.core.tasks import Measured, Task
 from nas.core.trial import Evaluation
 from nas.searching.evaluators import StudyContext
@@ -81,7 +81,8 @@ def costs_only(spec: StudySpec) -> StudySpec:
     return replace(
         spec,
         objectives=costs or (Objective(metric="parameters"), Objective(metric="macs")),
-        rungs=RungSpec(),
+        rungs=rungs_at(1.0),
+        stopping=StoppingSpec(),
         budget=Budget(),
     )
 

@@ -59,7 +59,7 @@ def missing_trainings(
         for trial in trials:
             seed = replicate_seed(spec.seed, trial.architecture.digest, count)
             rungs = next((r.rungs for r in trial.evaluation.replicates if r.seed == seed), ())
-            if not rungs or rungs[-1].epochs < spec.rungs.epochs[-1]:
+            if len(rungs) < len(spec.rungs):
                 found.append(
                     (
                         trial,
@@ -83,8 +83,11 @@ def final_replicates(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Tri
     members = select_trials(trials, found.members) if found.feasible and spec.needs_training else []
     members.sort(key=lambda trial: trial.evaluation.rungs[-1].error)
     epochs = sum(trial.evaluation.spent.epochs for trial in trials if trial.duplicate_of is None)
-    wanted = round(epochs / spec.rungs.epochs[-1] * spec.fresh / (1 - spec.fresh))
-    if not members or not wanted:
+    if not members:
+        return []
+    each = members[0].evaluation.rungs[-1].epochs
+    wanted = round(epochs / each * spec.fresh / (1 - spec.fresh))
+    if not wanted:
         return []
     seeds = math.ceil(wanted / len(members))
     todo = missing_trainings(spec, members, seeds)
@@ -113,9 +116,9 @@ def open_replicates(
         trial = trials[task.number]
         store.add_replicate(study, trial.number, task.seed, event.rung, event.energy_j)
         task = replace(task, evaluation=task.evaluation.with_rung(event.rung))
-        _forget(artifacts, task, over=event.rung.epochs >= record.spec.rungs.epochs[-1])
+        _forget(artifacts, task, over=len(task.evaluation.rungs) >= len(record.spec.rungs))
         listener(trial, task)
-        return None if event.rung.epochs >= record.spec.rungs.epochs[-1] else task
+        return None if len(task.evaluation.rungs) >= len(record.spec.rungs) else task
 
     names = [f"trial {trial.number} with seed {task.seed}" for trial, task in todo]
     return open_trainings(

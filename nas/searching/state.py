@@ -101,7 +101,7 @@ class SearchState:
         self._first: dict[bytes, int] = {}
         self._running: set[int] = set()
         self._followers: dict[int, list[int]] = {}
-        self._reached: defaultdict[float, dict[int, tuple[float, ...]]] = defaultdict(dict)
+        self._reached: defaultdict[int, dict[int, tuple[float, ...]]] = defaultdict(dict)
         self._curves: dict[int, Curve] = {}
         self._best: tuple[tuple[int, ...], NDArray[np.float64]] = (
             (),
@@ -215,7 +215,7 @@ class SearchState:
             evaluation = trial.evaluation.with_measurements(event.measurements, event.seconds)
             return self._measured(replace(trial, evaluation=evaluation), now)
         trial = replace(trial, evaluation=trial.evaluation.with_rung(event.rung))
-        if event.rung.epochs >= self.spec.rungs.epochs[-1]:
+        if len(trial.evaluation.rungs) >= len(self.spec.rungs):
             missing = [
                 o.metric for o in self.spec.objectives if trial.evaluation.value(o.metric) is None
             ]
@@ -373,10 +373,10 @@ class SearchState:
 
     def _hopeless(self, trial: Trial) -> str:
         """Why the trial is stopped at the rung that it has reached, or an empty string."""
-        rules, reached = self.spec.rungs, trial.evaluation.rungs
+        rules, reached = self.spec.stopping, trial.evaluation.rungs
         if exempt(trial.seed):
             return ""
-        if rules.keep is not None and not self._goes_on(trial, reached[-1].epochs):
+        if rules.keep is not None and not self._goes_on(trial, len(reached)):
             return f"behind the others after {reached[-1].epochs:g} epochs"
         if rules.futility:
             rule = Futility(
@@ -390,14 +390,14 @@ class SearchState:
                 return f"even at best dominated after {reached[-1].epochs:g} epochs"
         return ""
 
-    def _goes_on(self, trial: Trial, epochs: float) -> bool:
+    def _goes_on(self, trial: Trial, rung: int) -> bool:
         """Whether the trial is among the best `keep` of the trials that reached this rung."""
         own = trial.losses(self.spec.objectives)
         others = [
-            losses for number, losses in self._reached[epochs].items() if number != trial.number
+            losses for number, losses in self._reached[rung].items() if number != trial.number
         ]
         return own is None or continues(
-            [own, *others], 0, self.spec.rungs.keep or 1.0, self.spec.rungs.min_trials
+            [own, *others], 0, self.spec.stopping.keep or 1.0, self.spec.stopping.min_trials
         )
 
     def _note_rungs(self, trial: Trial, known: int) -> None:
@@ -405,11 +405,11 @@ class SearchState:
         curve at the end.
         """
         if (
-            self.spec.rungs.futility
+            self.spec.stopping.futility
             and (curve := curve_of(trial, self.spec.objectives)) is not None
         ):
             self._curves[trial.number] = curve
-        if self.spec.rungs.keep is None:
+        if self.spec.stopping.keep is None:
             return
         for count in range(known + 1, len(trial.evaluation.rungs) + 1):
             rungs = trial.evaluation.rungs[:count]
@@ -417,7 +417,7 @@ class SearchState:
                 self.spec.objectives
             )
             if losses is not None:
-                self._reached[rungs[-1].epochs][trial.number] = losses
+                self._reached[count][trial.number] = losses
 
 
 def utc_now() -> datetime:

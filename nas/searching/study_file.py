@@ -6,7 +6,7 @@ and references may carry a unit (`4 ms`, `0.3 J`, `2 M`, `5 %`).
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,19 @@ from nas.core.study import (
     DataSpec,
     Objective,
     RungSpec,
+    StoppingSpec,
     StudySpec,
     TrainingSpec,
     WorkersSpec,
+    check_rungs,
+    from_rung_mapping,
 )
 from nas.core.trial import MAX_TRIALS
 from nas.core.units import parse_quantity
 from nas.searching.yaml_file import MAX_CHARACTERS, parse_yaml
 
 PARTS = {
-    "rungs": RungSpec,
+    "stopping": StoppingSpec,
     "data": DataSpec,
     "training": TrainingSpec,
     "measurement": MeasurementPlan,
@@ -39,8 +42,10 @@ PARTS = {
     "workers": WorkersSpec,
 }
 """Keys of a study file that hold a mapping, and the dataclass of each."""
+LISTS = {"objectives": Objective, "rungs": RungSpec}
+"""Keys of a study file that hold a list of mappings, and the dataclass of each."""
 
-for _kind in (StudySpec, Recipe, Objective, *PARTS.values()):
+for _kind in (StudySpec, Recipe, Objective, RungSpec, *PARTS.values()):
     setattr(_kind, "__pydantic_config__", ConfigDict(extra="forbid", strict=True))  # noqa: B010 - mypy knows no such name
 _STUDY_ADAPTER = TypeAdapter(StudySpec)
 _RECIPE_ADAPTER = TypeAdapter(Recipe)
@@ -82,7 +87,13 @@ def read_study(path: str | Path) -> StudySpec:
 def parse_study(text: str, source: str = "study") -> StudySpec:
     """Return the study that this YAML text describes; `source` names it in errors."""
     raw = _parse_mapping(text, source)
-    problems = [*_unknown_names(raw), *_convert_quantities(raw), *_unreachable_limits(raw)]
+    problems = [
+        *_convert_rungs(raw),
+        *_rung_problems(raw),
+        *_unknown_names(raw),
+        *_convert_quantities(raw),
+        *_unreachable_limits(raw),
+    ]
     spec = None
     try:
         spec = _STUDY_ADAPTER.validate_json(json.dumps(raw))
@@ -192,6 +203,50 @@ def _unknown_names(raw: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{where}: {error}"
 
 
+def _convert_rungs(raw: dict[str, Any]) -> Iterator[str]:
+    """Turn the older form of `rungs`, one mapping with a list of epochs, into a list in place.
+
+    Yield one line for every key of it that is wrong.
+    """
+    rungs = raw.get("rungs")
+    if not isinstance(rungs, dict):
+        return
+    epochs = rungs.get("epochs", [1.0])
+    keys = ["epochs", *StoppingSpec.__dataclass_fields__]
+    for key in rungs:
+        if key not in keys:
+            yield f"rungs.{key}: {_unknown_key(key, keys)}"
+    if not isinstance(epochs, list):
+        yield f"rungs.epochs: must be a list, such as [{json.dumps(epochs)}], not {epochs!r}"
+        epochs = [1.0]
+    for index, value in enumerate(epochs):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            yield f"rungs.epochs[{index}]: must be a number, not {value!r}"
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in epochs):
+        epochs = [1.0]
+    known = {key: value for key, value in rungs.items() if key in keys}
+    raw["rungs"], stopping = from_rung_mapping({**known, "epochs": epochs})
+    if stopping:
+        raw["stopping"] = {**stopping, **raw.get("stopping", {})}
+
+
+def _rung_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the rungs together, if each of them is right."""
+    try:
+        check_rungs([RungSpec(**rung) for rung in raw.get("rungs", [{"epochs": 1.0}])])
+    except InvalidValueError as error:
+        if str(error).startswith("rungs "):
+            yield str(error)
+    except TypeError:
+        return  # each wrong rung has its own line
+
+
+def _unknown_key(key: str, keys: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, keys, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(keys)}"
+    return f"unknown key; {hint}"
+
+
 def _convert_quantities(raw: Mapping[str, Any]) -> Iterator[str]:
     """Turn `4 ms` into 0.004 in place. Yield one line for every text that is no quantity."""
     for index, objective in _objectives(raw):
@@ -239,9 +294,7 @@ def _problem(error: Mapping[str, Any], kind_of_file: Any = StudySpec) -> str:
         if kind_of_file is StudySpec and where in REMOVED_KEYS:
             return f"{where}: this key {REMOVED_KEYS[where]}; delete it"
         keys = _fields(location[:-1], kind_of_file)
-        close = difflib.get_close_matches(str(location[-1]), keys, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(keys)}"
-        return f"{where}: unknown key; {hint}"
+        return f"{where}: {_unknown_key(str(location[-1]), keys)}"
     if kind in {"missing", "missing_argument"}:
         return f"{where}: missing"
     message = error["msg"].removeprefix("Value error, ")
@@ -260,7 +313,5 @@ def _fields(location: list[int | str], kind_of_file: Any) -> list[str]:
     """Return the keys that are allowed at this place of a file."""
     kind: Any = kind_of_file
     if location:
-        kind = (
-            Objective if location[0] == "objectives" else PARTS.get(str(location[0]), kind_of_file)
-        )
+        kind = LISTS.get(str(location[0])) or PARTS.get(str(location[0]), kind_of_file)
     return list(kind.__dataclass_fields__)

@@ -16,6 +16,9 @@ from nas.core.tasks import Event, Measured, Task, Trained
 from nas.core.trial import Rung
 from nas.searching.evaluators.contract import Preparation, StudyContext
 
+MODELLED_IMAGES = 45_000
+"""Training images in an epoch of a training that is only arithmetic."""
+
 
 class ArithmeticEvaluator:
     """Finishes every trial at once.
@@ -53,7 +56,8 @@ class ArithmeticEvaluator:
                 ),
                 seconds=0.0,
             )
-        for epochs in self.context.spec.rungs.epochs:
+        for rung in self.context.spec.rungs:
+            epochs = rung.epochs_of(MODELLED_IMAGES, self.context.spec.training.batch_size)
             if not task.evaluation.rungs or epochs > task.evaluation.rungs[-1].epochs:
                 yield self.train(task, epochs, counts.parameters)
 
@@ -90,7 +94,7 @@ class MistakenEvaluator(ArithmeticEvaluator):
         if task.number == 1:
             with (Path(self.context.artifacts) / "attempts.log").open("a") as file:
                 file.write(f"{epochs:g}\n")
-            if epochs > self.context.spec.rungs.epochs[0]:
+            if epochs > (self.context.spec.rungs[0].epochs or 0.0):
                 raise KeyError("no such layer")
         return super().train(task, epochs, parameters)
 
@@ -107,7 +111,7 @@ class DyingEvaluator(ArithmeticEvaluator):
         marker = Path(self.context.artifacts) / "died"
         if (
             task.number == 1
-            and epochs == self.context.spec.rungs.epochs[-1]
+            and epochs == self.context.spec.rungs[-1].epochs
             and not marker.exists()
         ):
             marker.touch()

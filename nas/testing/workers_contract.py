@@ -12,7 +12,7 @@ import pytest
 
 from nas.core.errors import NasError
 from nas.core.pareto import front
-from nas.core.study import Budget, Objective, RungSpec, StudySpec, WorkersSpec
+from nas.core.study import Budget, Objective, StudySpec, WorkersSpec, rungs_at
 from nas.core.tasks import Task
 from nas.core.trial import Trial, TrialState
 from nas.record import Store
@@ -41,7 +41,7 @@ class WorkersContract:
             space="osa_tiny",
             sampler="tpe",
             seed=5,
-            rungs=RungSpec(epochs=EPOCHS),
+            rungs=rungs_at(*EPOCHS),
             objectives=(
                 Objective(metric="error", reference=1.0),
                 Objective(metric="latency", reference=1.0),

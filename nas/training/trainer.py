@@ -64,6 +64,7 @@ class Trainer:
             mean,
             std,
         )
+        self._full_side = train.images.shape[-1]
         self.model = numerics.prepared(model, self.device)
         self.epochs = 0.0
         self.batch_size = min(spec.batch_size, len(train))
@@ -78,6 +79,15 @@ class Trainer:
         self._random = torch.Generator(self.device)
         self._order = (-1, torch.empty(0))
         self.step_aside, self._clock, self._aside_s = step_aside, clock, 0.0
+
+    def use_images(self, train: Images, validation: Images) -> None:
+        """Train and judge from now on with the same images in another size.
+
+        Shifts and erased squares of the augmentation shrink with the images.
+        """
+        if len(train) != len(self.train_images) or len(validation) != len(self.validation_images):
+            raise InvalidValueError("the images in another size must be as many as before")
+        self.train_images, self.validation_images = train, validation
 
     def run(self, start_epochs: float, end_epochs: float) -> Rung:
         """Train on from `start_epochs`, where the model must stand, to `end_epochs`, and validate.
@@ -112,6 +122,7 @@ class Trainer:
                 "device": self.device.type,
                 "threads": threads,
                 "torch": torch.__version__,
+                "image_size": self.train_images.images.shape[-1],
             },
         )
 
@@ -219,10 +230,12 @@ class Trainer:
         random = self._stream(AUGMENTATION, step)
         if self.spec.flip:
             batch = augment.flip(batch, random)
-        if self.spec.translate:
-            batch = augment.translate(batch, self.spec.translate, random)
+        scale = batch.shape[-1] / self._full_side
+        shift, erased = round(self.spec.translate * scale), round(self.spec.cutout * scale)
+        if shift:
+            batch = augment.translate(batch, shift, random)
         inputs = self._normalised(batch)
-        return augment.cutout(inputs, self.spec.cutout, random) if self.spec.cutout else inputs
+        return augment.cutout(inputs, erased, random) if erased else inputs
 
     def _normalised(self, batch: Tensor) -> Tensor:
         return augment.normalise(

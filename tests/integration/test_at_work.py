@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from nas.cli import main
 from nas.core.measurement import Status
-from nas.core.study import Budget, Objective, RungSpec, StudySpec
+from nas.core.study import Budget, Objective, StudySpec, rungs_at
 from nas.core.trial import TrialState
 from nas.measuring.meters.lock import DeviceLock
 from nas.record import Store
@@ -94,7 +94,7 @@ def test_a_search_says_who_works_while_it_runs(tmp_path):
         name="s",
         space="osa_tiny",
         sampler="random",
-        rungs=RungSpec(epochs=(1, 2)),
+        rungs=rungs_at(1, 2),
         budget=Budget(trials=2),
         objectives=(Objective(metric="error"), Objective(metric="latency")),
     )
@@ -187,7 +187,7 @@ def test_a_device_of_another_machine_is_not_said_to_be_free(database):
 
 def test_what_is_done_with_a_trial_follows_from_what_it_has():
     """Counted, then measured, then trained to its rungs."""
-    started, study = trial(0), spec(rungs=RungSpec(epochs=(0.5, 2)))
+    started, study = trial(0), spec(rungs=rungs_at(0.5, 2))
     known = started.evaluation
     macs = latency(metric="macs")
     steps = [known, known.with_measurements([macs]), known.with_measurements([macs, latency()])]

@@ -27,10 +27,10 @@ from nas.core.study import (
     Budget,
     DataSpec,
     Objective,
-    RungSpec,
     StudySpec,
     TrainingSpec,
     WorkersSpec,
+    rungs_at,
 )
 from nas.core.trial import TrialState
 from nas.record import Store
@@ -45,7 +45,7 @@ SPEC = StudySpec(
     space="osa_cifar",
     sampler="random",
     seed=3,
-    rungs=RungSpec(epochs=(1, 2)),
+    rungs=rungs_at(1, 2),
     budget=Budget(trials=10),
     objectives=(
         Objective(metric="error", reference=1.0),
@@ -107,7 +107,7 @@ TRAINED = StudySpec(
     space="osa_tiny",
     sampler="random",
     seed=0,
-    rungs=RungSpec(epochs=(0.25, 0.5)),
+    rungs=rungs_at(0.25, 0.5),
     budget=Budget(trials=3),
     data=DataSpec(dataset="digits", validation_images=200),
     workers=WorkersSpec(kind="tune"),

@@ -17,7 +17,7 @@ from nas.core.complexity import count
 from nas.core.errors import InvalidValueError, StudyConflictError, UnavailableError
 from nas.core.measurement import MeasurementPlan
 from nas.core.pareto import front
-from nas.core.study import Budget, Objective, RungSpec, StudySpec
+from nas.core.study import Budget, Objective, StoppingSpec, StudySpec, rungs_at
 from nas.core.tasks import Decision, Measured, Task
 from nas.core.trial import TrialState, Usage
 from nas.record import Store
@@ -32,7 +32,7 @@ SPEC = StudySpec(
     space="osa_tiny",
     sampler="tpe",
     seed=3,
-    rungs=RungSpec(epochs=(1, 2)),
+    rungs=rungs_at(1, 2),
     budget=Budget(trials=4),
     objectives=(
         Objective(metric="error", reference=1.0),
@@ -273,7 +273,8 @@ def test_a_trial_behind_the_others_is_stopped_at_its_rung(tmp_path):
         SPEC,
         objectives=SPEC.objectives[:1],
         budget=Budget(trials=20),
-        rungs=RungSpec(epochs=(1, 2, 3), keep=0.3, min_trials=3),
+        rungs=rungs_at(1, 2, 3),
+        stopping=StoppingSpec(keep=0.3, min_trials=3),
     )
     engine = search(spec, tmp_path, Hands(tmp_path))
     check(spec, tmp_path, engine)

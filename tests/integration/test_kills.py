@@ -17,7 +17,7 @@ from collections import Counter
 import pytest
 
 from nas.core.errors import DatabaseError
-from nas.core.study import Budget, Objective, RungSpec, StudySpec
+from nas.core.study import Budget, Objective, StudySpec, rungs_at
 from nas.core.trial import TrialState
 from nas.record import Store
 from nas.searching.launch import open_search
@@ -30,7 +30,7 @@ SPEC = StudySpec(
     space="osa_cifar",
     sampler="random",
     seed=3,
-    rungs=RungSpec(epochs=(1, 2)),
+    rungs=rungs_at(1, 2),
     budget=Budget(trials=TRIALS, fresh=0),
     objectives=(
         Objective(metric="error", reference=1.0),

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from nas.cli import main
-from nas.core.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec
+from nas.core.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec, rungs_at
 from nas.core.units import format_duration
 from nas.measuring.meters.cpu import CpuMeter
 from nas.record import Store
@@ -31,7 +31,7 @@ SPEC = StudySpec(
         Objective(metric="latency", reference=1.0),
     ),
     data=DataSpec(dataset="digits", validation_images=100, train_images=640),
-    rungs=RungSpec(epochs=(1.0, 2.0)),
+    rungs=rungs_at(1.0, 2.0),
     training=TrainingSpec(precision="fp32", channels_last=False),
 )
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from nas.cli import main
 from nas.core.errors import InvalidValueError, StudyConflictError, TrialFailedError
 from nas.core.pareto import front
-from nas.core.study import Budget, DataSpec, Objective, RungSpec, StudySpec, TrainingSpec
+from nas.core.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec, rungs_at
 from nas.core.trial import TrialState
 from nas.record import Store
 from nas.report.contents import contents, read
@@ -33,7 +33,7 @@ SPEC = StudySpec(
     space="osa_tiny",
     sampler="random",
     seed=1,
-    rungs=RungSpec(epochs=(1, 2)),
+    rungs=rungs_at(1, 2),
     budget=Budget(trials=6),
     objectives=(
         Objective(metric="error", reference=1.0),
@@ -43,7 +43,7 @@ SPEC = StudySpec(
 TRAINED = replace(
     SPEC,
     name="trained",
-    rungs=RungSpec(epochs=(0.5, 1)),
+    rungs=rungs_at(0.5, 1),
     budget=Budget(trials=2),
     objectives=(Objective(metric="error", reference=1.0),),
     data=DataSpec(dataset="digits", validation_images=100, train_images=256),

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from nas.cli import main
 from nas.core.errors import DatabaseError, InvalidValueError, StudyConflictError
 from nas.core.measurement import Measurement
-from nas.core.study import Budget, Objective, RungSpec, StudySpec
+from nas.core.study import Budget, Objective, StudySpec, rungs_at
 from nas.core.tasks import Measured
 from nas.core.trial import TrialState
 from nas.record import Store
@@ -30,7 +30,7 @@ SPEC = StudySpec(
     space="osa_tiny",
     sampler="tpe",
     seed=3,
-    rungs=RungSpec(epochs=(1, 2)),
+    rungs=rungs_at(1, 2),
     budget=Budget(trials=12),
     objectives=(
         Objective(metric="error", reference=1.0),

@@ -398,3 +398,20 @@ def test_cifar_100_is_read_from_its_own_layout(data_dir, monkeypatch):
 def test_the_official_address_and_checksum_are_the_published_ones(source, file, md5):
     assert source.address == f"https://www.cs.toronto.edu/~kriz/{file}"
     assert source.md5 == md5
+
+
+def test_images_are_reduced_by_the_mean_of_areas():
+    """Four pixels become their mean; a constant image stays constant at any size."""
+    pixels = torch.tensor([[0, 100], [50, 250]], dtype=torch.uint8).repeat_interleave(2, 0)
+    images = Images(
+        images=pixels.repeat_interleave(2, 1).expand(1, 3, 4, 4), labels=torch.zeros(1).long()
+    )
+    assert images.reduced(2).images[0, 0].tolist() == [[0, 100], [50, 250]]
+    assert images.reduced(1).images.flatten().tolist() == [100, 100, 100]
+    flat = Images(
+        images=torch.full((2, 3, 32, 32), 77, dtype=torch.uint8), labels=torch.zeros(2).long()
+    )
+    assert (flat.reduced(12).images == 77).all()
+    assert flat.reduced(12).images.shape == (2, 3, 12, 12)
+    with pytest.raises(InvalidValueError, match="cannot be reduced to 33"):
+        flat.reduced(33)

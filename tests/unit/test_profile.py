@@ -17,10 +17,10 @@ from nas.core.study import (
     Budget,
     DataSpec,
     Objective,
-    RungSpec,
     StudySpec,
     TrainingSpec,
     WorkersSpec,
+    rungs_at,
 )
 from nas.data import Dataset, Images
 from nas.measuring.metrics.measured import LATENCY
@@ -162,7 +162,7 @@ def test_a_recipe_that_no_training_can_follow_is_refused_and_a_smaller_batch_is_
     with pytest.raises(
         InvalidValueError, match=r"no whole batch of 37 images between 1.0 and 1.25 epochs of 37"
     ):
-        prepared(replace(spec, rungs=RungSpec(epochs=(1, 1.25))))
+        prepared(replace(spec, rungs=rungs_at(1, 1.25)))
 
 
 def test_joules_are_counted_where_one_worker_has_the_device():

@@ -12,7 +12,7 @@ import pytest
 from nas.core import plugins
 from nas.core.complexity import count
 from nas.core.measurement import Measurement
-from nas.core.study import Budget, Direction, Objective, RungSpec, StudySpec
+from nas.core.study import Budget, Direction, Objective, StoppingSpec, StudySpec, rungs_at
 from nas.core.tasks import Measured, Trained
 from nas.core.trial import Rung, TrialState
 from nas.sampling import Proposer
@@ -67,7 +67,8 @@ class Study:
             sampler=sampler,
             seed=11,
             objectives=OBJECTIVES,
-            rungs=RungSpec(epochs=(1, 2), keep=0.6),
+            rungs=rungs_at(1, 2),
+            stopping=StoppingSpec(keep=0.6),
             budget=Budget(trials=10_000),
         )
         self.proposer = new_proposer(self.spec)

@@ -10,7 +10,7 @@ from nas.cli import main
 from nas.core import plugins
 from nas.core.errors import StudyFileError
 from nas.core.recipe import Recipe
-from nas.core.study import AutoPrecision, Direction, Objective
+from nas.core.study import AutoPrecision, Direction, Objective, RungSpec, StoppingSpec, rungs_at
 from nas.core.units import parse_quantity
 from nas.searching.study_file import parse_study, read_recipe, read_study
 
@@ -31,6 +31,8 @@ measurement: {batch_size: 8, image_size: 224}
 budget: {trials: 12, wall_time_s: 240}
 workers: {kind: tune, count: 2}
 """
+HEAD = GOOD.replace("rungs: {epochs: [0.5, 2]}\n", "")
+"""The same without rungs."""
 
 
 def problems(text):
@@ -74,7 +76,7 @@ def test_a_study_file_becomes_a_study_in_si_units():
     assert spec.objectives[1].reference == 0.004
     assert spec.objectives[0].direction is Direction.MINIMIZE
     assert spec.training.precision is AutoPrecision.BF16
-    assert spec.rungs.epochs == (0.5, 2.0)
+    assert spec.rungs == rungs_at(0.5, 2.0)
     assert (spec.budget.trials, spec.workers.count, spec.measurement.image_size) == (12, 2, 224)
 
 
@@ -107,7 +109,7 @@ def test_every_wrong_key_and_value_is_named_at_once_with_its_path():
         ("objectives[0].limt:", "unknown key; did you mean limit?"),
         ("objectives[1].limit:", "'4 J' is no quantity in s, ms, us, min"),
         ("objectives[2].metric:", "no 'speed' in nas.metrics"),
-        ("rungs:", "epochs must be positive and increasing, not [2.0, 1.0]"),
+        ("rungs", "must be increasing, not 2, 1"),
         ("training.precision:", "'fp32'"),
         ("training.batch_size:", "3.5"),
         ("data.validation_images:", "'many'"),
@@ -257,7 +259,8 @@ def test_whole_numbers_are_those_of_yaml_1_2(text, value):
         ("seed: 1:30", "seed: Input should be a valid integer, not '1:30'"),
         ("training: {learning_rate: 1e999}", "'1e999' is no float, at line 4, column 27"),
         ("training: {learning_rate: .inf}", "should be a valid number, not '.inf'"),
-        ("rungs: {epochs: [.nan]}", "should be a valid number, not '.nan'"),
+        ("rungs: {epochs: [.nan]}", "rungs.epochs[0]: must be a number, not '.nan'"),
+        ("rungs: [{epochs: .nan}]", "should be a valid number, not '.nan'"),
         (f"seed: {'9' * 5000}", "a number must have at most 100 digits, at line 4, column 7"),
         ("seed: !!int abc", "'abc' is no int, at line 4, column 7"),
         ("seed: !!bool maybe", "'maybe' is no bool"),
@@ -475,3 +478,56 @@ def test_quantities_carry_units(text, unit, value):
             parse_quantity(text, unit)
     else:
         assert parse_quantity(text, unit) == value  # to the last bit
+
+
+def test_rungs_are_a_list():
+    """Each rung has its unit and its resolution."""
+    spec = parse_study(
+        HEAD
+        + "rungs: [{images: 3000, image_size: 16}, {images: 6000}]\nstopping: {futility: true}\n"
+    )
+    assert spec.rungs == (RungSpec(images=3000, image_size=16), RungSpec(images=6000))
+    assert spec.stopping == StoppingSpec(futility=True)
+
+
+def test_the_older_form_of_rungs_reads_as_equal():
+    """One mapping with a list of epochs and the stopping rules."""
+    old = parse_study(HEAD + "rungs: {epochs: [1, 3], keep: 0.5, min_trials: 6}\n")
+    new = parse_study(
+        HEAD + "rungs: [{epochs: 1}, {epochs: 3}]\nstopping: {keep: 0.5, min_trials: 6}\n"
+    )
+    assert old == new
+    assert parse_study(HEAD + "rungs: {}\n") == parse_study(HEAD)
+
+
+@pytest.mark.parametrize(
+    ("rungs", "line"),
+    [
+        ("[{epochs: 1, steps: 3}]", "rungs[0]: a rung needs one of epochs, steps, images, not"),
+        ("[{image_size: 16}]", "rungs[0]: a rung needs one of epochs, steps, images, not none"),
+        ("[{epochs: 2}, {epochs: 1}]", "rungs must be increasing, not 2, 1"),
+        ("[{epochs: 2}, {steps: 100}]", "rungs must be counted in one unit"),
+        ("[{images: 0}]", "rungs[0]: images must be positive, not 0.0"),
+        ("[{epochs: 1, image_size: 2}]", "rungs[0]: image_size must be from 4 to 1024 pixels"),
+        ("[{epoch: 1}]", "rungs[0].epoch: unknown key; did you mean epochs?"),
+        ("{epochs: 0.05}", "rungs.epochs: must be a list, such as [0.05], not 0.05"),
+        ("{epochs: [1], kep: 0.5}", "rungs.kep: unknown key; did you mean keep?"),
+        ("{epochs: [one]}", "rungs.epochs[0]: must be a number, not 'one'"),
+    ],
+)
+def test_a_wrong_rung_is_named(rungs, line):
+    assert any(each.startswith(line) for each in problems(HEAD + f"rungs: {rungs}\n"))
+
+
+@pytest.mark.parametrize(
+    ("rung", "epochs"),
+    [
+        (RungSpec(epochs=0.5), 0.5),
+        (RungSpec(steps=30), 30 / 15),
+        (RungSpec(images=640), 10 / 15),
+        (RungSpec(images=1), 1 / 15),
+    ],
+)
+def test_rungs_count_whole_batches(rung, epochs):
+    """Of 1,000 images in batches of 64 there are 15 whole batches in an epoch."""
+    assert rung.epochs_of(1000, 64) == epochs

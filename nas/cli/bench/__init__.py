@@ -12,7 +12,7 @@ import click
 from nas.cli import main
 from nas.cli.options import THREADS
 from nas.core import plugins
-from nas.core.study import Budget, Objective, RungSpec, StudySpec, WorkersSpec
+from nas.core.study import Budget, Objective, StudySpec, WorkersSpec, rungs_at
 from nas.core.trial import Trial, TrialState
 from nas.core.units import format_duration
 from nas.record import Store
@@ -57,7 +57,7 @@ def engine(trials: int, kind: str, count: int, sampler: str, database: str | Non
         space="osa_cifar",
         sampler=sampler,
         objectives=objectives,
-        rungs=RungSpec(epochs=(1, 2)),
+        rungs=rungs_at(1, 2),
         budget=Budget(trials=trials, fresh=0),
         workers=WorkersSpec(kind=kind, count=count),
     )

@@ -126,9 +126,11 @@ def table_of(store: Store, study: str) -> ReplayTable:
     """Return the networks of a study that reached the last rung."""
     spec, trials = store.study(study).spec, store.trials(study)
     curves = Curves.of(trials, spec.objectives)
+    complete = [trial for trial in trials if trial.number in curves.numbers]
+    epochs = tuple(rung.epochs for rung in complete[0].evaluation.rungs) if complete else ()
     params = {trial.number: trial.params for trial in trials}
     return ReplayTable(
-        epochs=spec.rungs.epochs,
+        epochs=epochs,
         curves=curves,
         params=[params[number] for number in curves.numbers.tolist()],
         cost_names=[o.metric for o in spec.objectives if o.metric != "error"],

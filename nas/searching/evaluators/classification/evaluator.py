@@ -117,6 +117,7 @@ class Evaluator:
         self._numerics = Numerics(**chosen) if chosen else Numerics()
         self._meter = find_meter()
         self._lock = DeviceLock(self._meter.device.identity)
+        self._reduced: tuple[int, Images, Images] | None = None
         self.on_wait: Callable[[Measurement], object] = lambda _: None
         keep_memory()
 
@@ -142,9 +143,7 @@ class Evaluator:
             if wanted:
                 yield self._measured(task, wanted, alone=phase is Phase.MEASURED)
         rungs = task.evaluation.rungs
-        if self._spec.needs_training and (
-            not rungs or rungs[-1].epochs < self._spec.rungs.epochs[-1]
-        ):
+        if self._spec.needs_training and len(rungs) < len(self._spec.rungs):
             yield from self._trained(task)
 
     def _measured(self, task: Task, metrics: Sequence[Metric], *, alone: bool) -> Measured:
@@ -187,20 +186,22 @@ class Evaluator:
             last = task.evaluation.rungs[-1]
             with fails_trial():
                 done = trainer.load(self._artifacts / str(last.checkpoint), digest)
-        for epochs in self._spec.rungs.epochs:
-            if epochs > done:
-                asked, energy = time.perf_counter(), Joules(self._meter, self._spec)
-                rung = self._rung(trainer, done, epochs)
-                waited_s = time.perf_counter() - asked - rung.train_s - rung.validation_s
-                energy_j = energy.drawn()
-                name = f"{self._place(task)}/rung-{epochs:g}.safetensors"
-                trainer.save(self._artifacts / name, digest)
-                yield Trained(
-                    rung=replace(rung, checkpoint=name),
-                    waiting_s=max(waited_s, 0.0),
-                    energy_j=energy_j,
-                )
-                done = epochs
+        _, train, _ = self._images
+        for wanted in self._spec.rungs[len(task.evaluation.rungs) :]:
+            epochs = wanted.epochs_of(len(train), self._spec.training.batch_size)
+            trainer.use_images(*self._images_of(wanted.image_size))
+            asked, energy = time.perf_counter(), Joules(self._meter, self._spec)
+            rung = self._rung(trainer, done, epochs)
+            waited_s = time.perf_counter() - asked - rung.train_s - rung.validation_s
+            energy_j = energy.drawn()
+            name = f"{self._place(task)}/rung-{epochs:g}.safetensors"
+            trainer.save(self._artifacts / name, digest)
+            yield Trained(
+                rung=replace(rung, checkpoint=name),
+                waiting_s=max(waited_s, 0.0),
+                energy_j=energy_j,
+            )
+            done = epochs
 
     def _rung(self, trainer: Trainer, start: float, end: float) -> Rung:
         """One rung, sharing the device: the lock is held while training only, not between rungs."""
@@ -222,6 +223,15 @@ class Evaluator:
             seed=task.seed,
             threads=self._spec.workers.cpus,
         )
+
+    def _images_of(self, side: int | None) -> tuple[Images, Images]:
+        """The images to train and to validate on, reduced to `side` pixels; the last size is kept."""
+        _, train, validation = self._images
+        if side is None or side >= train.images.shape[-1]:
+            return train, validation
+        if self._reduced is None or self._reduced[0] != side:
+            self._reduced = side, train.reduced(side), validation.reduced(side)
+        return self._reduced[1:]
 
     def _place(self, task: Task) -> str:
         """The folder of a task's checkpoints, among the artifacts."""
@@ -286,7 +296,8 @@ def _check_training(spec: StudySpec, data: DataSpec, images: Images) -> list[str
         )
     count = min(len(images) - data.validation_images, data.train_images or len(images))
     batch = min(spec.training.batch_size, count)
-    for start, end in pairwise((0.0, *spec.rungs.epochs)):
+    ends = [rung.epochs_of(count, spec.training.batch_size) for rung in spec.rungs]
+    for start, end in pairwise((0.0, *ends)):
         steps_between(start, end, count, batch)
     return (
         [

@@ -203,7 +203,7 @@ def test_another_study_file_of_the_same_name_is_refused_with_every_key(nas, tmp_
     refused(
         nas("search", "study.yaml"),
         "seed: 0 in the database, 7 in the file",
-        "rungs.epochs.1",
+        "rungs.1.epochs",
         "batch_size",
         "sampler",
         "another name",

@@ -101,7 +101,9 @@ def test_counts_are_the_published_tables(name):
     peer = PEERS[name]
     size = peer.image_size or 224
     with torch.device("meta"):
-        found = count_operations(load_target(peer.target, MeasurementPlan(image_size=size), None), size)
+        found = count_operations(
+            load_target(peer.target, MeasurementPlan(image_size=size), None), size
+        )
     assert (round(found.parameters / 1e6, 3), round(found.macs / 1e9, 3)) == TABLE[name][:2]
     assert (found.memory_access_cost / 1e6, found.activations / 1e6) == pytest.approx(
         TABLE[name][2:4], abs=0.0101

@@ -1,9 +1,9 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): 50,000 training and 10,000 test images of 32x32
 pixels, 10 or 100 classes.
 
-Read from the official Python layout, `cifar-10-batches-py` or `cifar-100-python`, in
-`$NAS_DATA_DIR` or `./data`; where it is in neither, downloaded from its official address, checked
-against its official MD5, and put there in one step.
+They are read from the official Python layout, `cifar-10-batches-py` or `cifar-100-python`, in
+`$NAS_DATA_DIR` or `./data`. If neither has it, it is downloaded from the official address, checked
+against the official MD5, and moved there in one step.
 """
 
 import fcntl
@@ -29,17 +29,20 @@ from nas.data import Channels, Dataset, Images, Progress
 from nas.data.pickles import read_pickle
 
 TIMEOUT_S = 30.0
+"""Longest wait for the server, in seconds."""
 CHUNK_BYTES = 1 << 18
-PER_BATCH = b"num_cases_per_batch"
+"""Bytes that are downloaded at once."""
+PER_BATCH_KEY = b"num_cases_per_batch"
+"""Key of the number of images of each file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cifar:
-    """One of the two, where it is published, and how its files are laid out.
+    """One of the two data sets: its address and the layout of its files.
 
     `names` and `labels` are the keys of the classes' names (in the file `meta`) and of the images'
-    classes. `per_file` are the images of each training and each test file, None where `meta` says
-    so.
+    classes. `per_file` holds the numbers of images of a training file and of a test file; None
+    reads them from `meta`.
     """
 
     name: str
@@ -56,7 +59,7 @@ class Cifar:
     std: Channels
 
     def prepare(self, spec: DataSpec, progress: Progress | None) -> int:
-        """Find or download the files; gives the number of training images."""
+        """Find or download the files and return the number of training images."""
         folder = self._find()
         if folder is None:
             folder = self._download(progress)
@@ -79,32 +82,31 @@ class Cifar:
         )
 
     def _find(self) -> Path | None:
-        return next(
-            (found for folder in folders() if (found := folder / self.layout).is_dir()), None
-        )
+        places = [folder / self.layout for folder in folders()]
+        return next((place for place in places if place.is_dir()), None)
 
     def _download(self, progress: Progress | None) -> Path:
-        """Download and unpack beside the target, then rename: the folder is there whole or not at
-        all.
+        """Download and unpack beside the target, then rename, so that the folder is never
+        incomplete.
         """
         target = folders()[0]
         try:
             target.mkdir(parents=True, exist_ok=True)
             with (
-                _alone(target),
+                _locked(target),
                 tempfile.TemporaryDirectory(prefix=f"{self.layout}.part", dir=target) as part,
             ):
-                found = self._find()  # by now, where another worker of this machine was faster
-                if found is not None:
-                    return found
+                folder = self._find()  # another worker of this machine may have been faster
+                if folder is not None:
+                    return folder
                 archive = Path(part) / "archive.tar.gz"
                 self._fetch(archive, progress)
                 _unpack(archive, Path(part) / self.layout)
                 return (Path(part) / self.layout).rename(target / self.layout)
         except (OSError, http.client.HTTPException, tarfile.TarError) as error:
-            looked = " nor in ".join(str(folder.absolute()) for folder in folders())
+            places = " nor in ".join(str(folder.absolute()) for folder in folders())
             raise DataNotFoundError(
-                f"no {self.layout} in {looked}, and downloading {self.address} to "
+                f"no {self.layout} in {places}, and downloading {self.address} to "
                 f"{target.absolute()} failed ({error or type(error).__name__}); set NAS_DATA_DIR "
                 f"to the folder that holds {self.layout}"
             ) from error
@@ -124,31 +126,31 @@ class Cifar:
                 if progress is not None:
                     progress(received, total)
         if total is not None and received < total:
-            raise OSError(f"it broke off after {received} of {total} bytes")
+            raise OSError(f"the download ended after {received} of {total} bytes")
         if digest.hexdigest() != self.md5:
             raise OSError(f"its MD5 is {digest.hexdigest()} instead of {self.md5}")
 
     def _meta(self, folder: Path) -> tuple[tuple[str, ...], tuple[int, int]]:
-        """The names of the classes, and the images of each training and each test file."""
+        """Return the names of the classes, and the images of a training file and of a test file."""
         path = folder / self.meta
         values = read_pickle(path)
         try:
-            per_file = self.per_file or (int(values[PER_BATCH]),) * 2
+            per_file = self.per_file or (int(values[PER_BATCH_KEY]),) * 2
             return tuple(name.decode() for name in values[self.names]), per_file
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            asked = " and ".join(
-                key.decode() for key in (self.names, *(() if self.per_file else (PER_BATCH,)))
-            )
-            raise CorruptFileError(f"{path} must hold {asked}: {error!r}") from error
+            keys = [self.names] if self.per_file else [self.names, PER_BATCH_KEY]
+            names = " and ".join(key.decode() for key in keys)
+            raise CorruptFileError(f"{path} must hold {names}: {error!r}") from error
 
     def _read(self, folder: Path, classes: int, per_file: int, names: tuple[str, ...]) -> Images:
+        """Read the images of these files."""
         files = [self._read_file(folder / name, per_file, classes) for name in names]
         pixels = np.concatenate([pixels for pixels, _ in files]).reshape(-1, 3, 32, 32)
         labels = np.concatenate([labels for _, labels in files])
         return Images(torch.from_numpy(pixels), torch.from_numpy(labels))
 
     def _read_file(self, path: Path, images: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels uint8 (images, 3072) and labels int64 (images,)."""
+        """Return pixels uint8 (images, 3072) and labels int64 (images,)."""
         values = read_pickle(path)
         pixels, labels = (
             (values.get(b"data"), values.get(self.labels))
@@ -170,16 +172,18 @@ class Cifar:
 
 
 def folders() -> list[Path]:
-    """Where data sets may lie: `$NAS_DATA_DIR` where it is set, then `./data`; a download goes to
-    the first.
+    """Return the places of data sets: `$NAS_DATA_DIR` if it is set, then `./data`.
+
+    A download goes to the first.
     """
-    given = os.environ.get("NAS_DATA_DIR")
-    return [*([Path(given)] if given else []), Path("data")]
+    chosen = os.environ.get("NAS_DATA_DIR")
+    return [Path(chosen), Path("data")] if chosen else [Path("data")]
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Write its files by their last names, so that nothing lands elsewhere; Python 3.11.2
-    (Debian's) has no filters.
+    """Write the archive's files by their last names, so that none is written outside the folder.
+
+    tarfile's own filters are missing in Debian's Python 3.11.2.
     """
     folder.mkdir()
     with tarfile.open(archive) as tar:
@@ -191,8 +195,8 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process is here."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on the folder, so that one process at a time downloads."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,8 +1,7 @@
-"""Handwritten digits (UCI, 1998) as scikit-learn ships them: 1,797 images of 8x8 pixels with 17
-grey levels.
+"""Handwritten digits (UCI, 1998) from scikit-learn: 1,797 images of 8x8 pixels with 17 grey levels.
 
-Here as 32x32 RGB, so that a CIFAR study runs on them unchanged where CIFAR-10 cannot be had. 1,437
-train, 360 test.
+They are enlarged to 32x32 RGB, so that a CIFAR study runs on them unchanged if CIFAR-10 is not
+available. 1,437 images are for training, 360 for the test.
 """
 
 from dataclasses import dataclass
@@ -17,21 +16,25 @@ from nas.data import Dataset, Images, Progress, split
 from nas.data.statistics import channel_statistics
 
 TEST_IMAGES = 360
+"""Number of test images."""
 TRAIN_IMAGES = 1797 - TEST_IMAGES
+"""Number of training images."""
 SPLIT_SEED = 0
-GREY_LEVELS = 16
+"""Seed of the split into both."""
+MAX_GREY = 16
+"""The published pixels are integers from 0 to this."""
 
 
 @dataclass(frozen=True)
 class Digits:
-    """The data set; it comes with scikit-learn, so it is always there."""
+    """The data set, which is a part of scikit-learn and therefore always available."""
 
     def prepare(self, spec: DataSpec, progress: Progress | None) -> int:
-        """The number of training images."""
+        """Return the number of training images."""
         return TRAIN_IMAGES
 
     def load(self, spec: DataSpec) -> Dataset:
-        """The training images."""
+        """Read the training images."""
         train, _ = _halves()
         mean, std = channel_statistics(train.images)
         return Dataset(
@@ -53,7 +56,7 @@ def _halves() -> tuple[Images, Images]:
     from sklearn.datasets import load_digits
 
     grey, labels = load_digits(return_X_y=True)  # (1797, 64), 0 to 16
-    small = torch.from_numpy(grey.astype(np.float32)).reshape(-1, 1, 8, 8) * (255 / GREY_LEVELS)
+    small = torch.from_numpy(grey.astype(np.float32)).reshape(-1, 1, 8, 8) * (255 / MAX_GREY)
     large = F.interpolate(small, size=(32, 32), mode="bilinear").round().to(torch.uint8)
     images = Images(
         large.expand(-1, 3, -1, -1).contiguous(), torch.from_numpy(labels.astype(np.int64))

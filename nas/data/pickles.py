@@ -1,8 +1,8 @@
-"""Reading the pickles of a published data set without running what a pickle can run.
+"""Reader for the pickles of a published data set that runs none of their code.
 
-A pickle may call anything importable. The files of CIFAR-10 need three names to rebuild NumPy
-arrays and the built-in containers, so no other name is let through. Strings of Python 2 are read as
-bytes.
+A pickle may call anything that can be imported. The files of CIFAR-10 need three names, which
+rebuild NumPy arrays, and the built-in containers; all other names are refused. Strings of Python 2
+are read as bytes.
 """
 
 import pickle
@@ -13,22 +13,24 @@ import numpy as np
 
 from nas.core.errors import CorruptFileError
 
-ARRAY = np.empty(0).__reduce__()[0]  # `_reconstruct`: its module was renamed in NumPy 2
-ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): ARRAY,
-    ("numpy._core.multiarray", "_reconstruct"): ARRAY,
+RECONSTRUCT = np.empty(0).__reduce__()[0]
+"""NumPy's function `_reconstruct`, whose module was renamed in NumPy 2."""
+ALLOWED_NAMES = {
+    ("numpy.core.multiarray", "_reconstruct"): RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): RECONSTRUCT,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
 }
+"""Objects that a file may use, by module and name."""
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Knows the names in `ALLOWED` and no other."""
+    """Unpickler that refuses all names but `ALLOWED_NAMES`."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The allowed object of that name."""
+        """Return the allowed object of that name."""
         try:
-            return ALLOWED[module, name]
+            return ALLOWED_NAMES[module, name]
         except KeyError:
             raise pickle.UnpicklingError(
                 f"it names {module}.{name}, which no data file needs"
@@ -40,16 +42,14 @@ def _read(file: BinaryIO) -> Any:
 
 
 def read_pickle(path: Path) -> Any:
-    """What the pickle at `path` holds: arrays, bytes, strings, numbers, lists, dictionaries.
+    """Read a pickle of arrays, bytes, strings, numbers, lists and dictionaries.
 
-    Raises `CorruptFileError` with the path where it is missing, cut off, or asks for anything else.
+    Raises `CorruptFileError` with the path if the file is missing, truncated, or uses other names.
     """
     try:
         with path.open("rb") as file:
             return _read(file)
-    except (
-        Exception
-    ) as error:  # a broken pickle can raise any exception, says the documentation of pickle
+    except Exception as error:  # by its documentation, pickle may raise any exception here
         raise CorruptFileError(
             f"{path} is not a readable data file: {error or type(error).__name__}"
         ) from error

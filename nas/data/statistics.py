@@ -1,5 +1,6 @@
-"""Mean and standard deviation of the pixels of a data set, from its histogram: exact and without a
-float copy.
+"""Mean and standard deviation of a data set's pixels, computed exactly from their histogram.
+
+This needs no copy of the pixels as floating-point numbers.
 """
 
 import torch
@@ -9,10 +10,9 @@ from nas.data import Channels
 
 
 def channel_statistics(images: Tensor) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of each channel of uint8 (N, 3, H, W), for pixels scaled to [0,
-    1].
+    """Return mean and standard deviation of each channel of uint8 (N, 3, H, W), scaled to [0, 1].
 
-    A channel of one single value gets the standard deviation 1/255, one step of its scale.
+    A channel with a single value has the standard deviation 1/255, one step of its scale.
     """
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []

@@ -3,10 +3,10 @@
     detector = nas.detection.fcos("bundle", num_classes=4, min_size=480)
     losses = detector(images, targets)  # in training; images RGB, (3, H, W) each, from 0 to 1
 
-Levels have the bundle's names, `c2` for the first stage's output and so on. Every detector starts
-with the bundle's weights, takes the bundle's mean and standard deviation, and has anchors that fit
-the strides of its levels, which are found by a forward pass. `options` go to torchvision's class as
-they are. Needs the extra `detection`.
+Levels have the bundle's names: `c2` is the output of the first stage, and so on. Every detector
+starts with the bundle's weights and uses its mean and standard deviation. The anchors fit the
+strides of the levels, which a forward pass finds. `options` are passed to torchvision's class
+unchanged. This module needs the extra `detection`.
 """
 
 from collections import OrderedDict
@@ -32,24 +32,21 @@ try:
 except ImportError as missing:
     raise MissingDependencyError("torchvision", "detection") from missing
 
-PYRAMID = 3
-"""Levels of one-stage detectors, the last ones that the network has; two more are made of the
-last.
-"""
-RATIOS = (0.5, 1.0, 2.0)
-"""Heights over widths of anchors."""
-SMALL, LARGE = 0.1, 0.9
-"""Sides of SSD's default boxes on the first and the last level, as a part of the image's."""
+NUM_PYRAMID_LEVELS = 3
+"""One-stage detectors use this many of the last levels and compute two more from the last one."""
+ANCHOR_RATIOS = (0.5, 1.0, 2.0)
+"""Heights of anchors divided by their widths."""
+MIN_BOX, MAX_BOX = 0.1, 0.9
+"""Sides of SSD's default boxes on the first and the last level, as shares of the image's side."""
 
 
 class Features(nn.Module):
-    """The stages `levels`, or the last `most` of all, of the network exported to `folder`, without
-    its classifier: what torchvision calls a backbone.
+    """A torchvision backbone: stages of the network exported to `folder`, without its classifier.
 
-    Takes images (N, 3, H, W) and gives maps (N, out_channels[i], H / strides[i], W / strides[i])
-    under the names "0", "1", …, highest resolution first. `mean` and `std` are what its images were
-    normalised with. Raises `InvalidValueError` for a level that the network has not, and
-    `CorruptFileError` where the folder cannot be read as a bundle.
+    `levels` names the stages; without it the last `most` are used. Maps images (N, 3, H, W) to
+    features (N, out_channels[i], H / strides[i], W / strides[i]) with the names "0", "1", …,
+    highest resolution first. `mean` and `std` normalise the images. Raises `InvalidValueError` for
+    an unknown level, and `CorruptFileError` if the folder is not a readable bundle.
     """
 
     def __init__(
@@ -63,27 +60,31 @@ class Features(nn.Module):
             raise InvalidValueError(
                 f"levels must be some of {', '.join(names)}, in this order, not {list(levels)}"
             )
-        self.kept = [names.index(level) for level in levels]
-        self.stem, self.stages = bundle.model.stem, bundle.model.stages[: self.kept[-1] + 1]
+        self.stage_indices = [names.index(level) for level in levels]
+        self.stem, self.stages = (
+            bundle.model.stem,
+            bundle.model.stages[: self.stage_indices[-1] + 1],
+        )
         self.mean, self.std = list(bundle.facts["mean"]), list(bundle.facts["std"])
-        self.out_channels, self.strides = _found(self.eval())
+        self.out_channels, self.strides = _channels_and_strides(self.eval())
         self.train()
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
-        """Give the maps."""
+        """Return the features by level."""
         x, maps = self.stem(images), []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        return OrderedDict((str(place), maps[index]) for place, index in enumerate(self.kept))
+        return OrderedDict(
+            (str(place), maps[index]) for place, index in enumerate(self.stage_indices)
+        )
 
 
 class Pyramid(nn.Module):
-    """A feature pyramid over `features`: maps of `channels` channels each, and further ones of half
-    the resolution.
+    """A feature pyramid over `features`, with `channels` channels at each level.
 
-    With `pooled` one more level is the last one pooled, as Mask R-CNN takes it; else two more are
-    convolved, as one-stage detectors take them.
+    With `pooled` it has one more level, the last one pooled, for Mask R-CNN. Otherwise it has two
+    more levels by convolution, for one-stage detectors. Each further level halves the resolution.
     """
 
     def __init__(self, features: Features, channels: int = 256, *, pooled: bool = False) -> None:
@@ -102,7 +103,7 @@ class Pyramid(nn.Module):
         ]
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
-        """Give the maps, highest resolution first."""
+        """Return the features by level, highest resolution first."""
         maps: OrderedDict[str, Tensor] = self.fpn(self.features(images))
         return maps
 
@@ -115,14 +116,12 @@ def fcos(
     channels: int = 256,
     **options: Any,
 ) -> nn.Module:
-    """Torchvision's FCOS; its anchors are one square per position, as long as the level's
-    stride.
-    """
-    pyramid = Pyramid(Features(folder, levels, most=PYRAMID), channels)
+    """Build torchvision's FCOS, with one square anchor of the level's stride at each position."""
+    pyramid = Pyramid(Features(folder, levels, most=NUM_PYRAMID_LEVELS), channels)
     anchors = AnchorGenerator(
         tuple((stride,) for stride in pyramid.strides), ((1.0,),) * len(pyramid.strides)
     )
-    return _made(FCOS, pyramid, num_classes, {"anchor_generator": anchors, **options})
+    return _build(FCOS, pyramid, num_classes, {"anchor_generator": anchors, **options})
 
 
 def retinanet(
@@ -133,19 +132,20 @@ def retinanet(
     channels: int = 256,
     **options: Any,
 ) -> nn.Module:
-    """Torchvision's RetinaNet; its nine anchors are 4, 5 and 6.3 strides long, in three ratios, as
-    in its paper.
+    """Build torchvision's RetinaNet.
+
+    As in its paper, the nine anchors are 4, 5 and 6.3 strides long and have three ratios.
     """
-    pyramid = Pyramid(Features(folder, levels, most=PYRAMID), channels)
+    pyramid = Pyramid(Features(folder, levels, most=NUM_PYRAMID_LEVELS), channels)
     sizes = tuple(
         tuple(round(4 * stride * 2 ** (third / 3)) for third in range(3))
         for stride in pyramid.strides
     )
-    return _made(
+    return _build(
         RetinaNet,
         pyramid,
         num_classes,
-        {"anchor_generator": AnchorGenerator(sizes, (RATIOS,) * len(sizes)), **options},
+        {"anchor_generator": AnchorGenerator(sizes, (ANCHOR_RATIOS,) * len(sizes)), **options},
     )
 
 
@@ -157,16 +157,17 @@ def mask_rcnn(
     channels: int = 256,
     **options: Any,
 ) -> nn.Module:
-    """Torchvision's Mask R-CNN (class 0 is the background); its three anchors are 8 strides long,
-    as in FPN's paper.
+    """Build torchvision's Mask R-CNN, in which class 0 is the background.
+
+    As in the paper of the feature pyramid, the three anchors are 8 strides long.
     """
     pyramid = Pyramid(Features(folder, levels), channels, pooled=True)
     sizes = tuple((8 * stride,) for stride in pyramid.strides)
-    return _made(
+    return _build(
         MaskRCNN,
         pyramid,
         num_classes,
-        {"rpn_anchor_generator": AnchorGenerator(sizes, (RATIOS,) * len(sizes)), **options},
+        {"rpn_anchor_generator": AnchorGenerator(sizes, (ANCHOR_RATIOS,) * len(sizes)), **options},
     )
 
 
@@ -178,27 +179,30 @@ def ssd(
     levels: Sequence[str] | None = None,
     **options: Any,
 ) -> nn.Module:
-    """Torchvision's SSD (class 0 is the background) on the stages themselves, for images of `size`,
-    width and height in pixels; its boxes grow evenly from a tenth to nine tenths of the image."""
+    """Build torchvision's SSD, in which class 0 is the background.
+
+    It uses the stages without a pyramid, for images of `size` (width and height in pixels). Its
+    boxes grow evenly from a tenth to nine tenths of the image.
+    """
     features = Features(folder, levels)
-    boxes = DefaultBoxGenerator([[2]] * len(features.kept), min_ratio=SMALL, max_ratio=LARGE)
-    return _made(SSD, features, num_classes, {"anchor_generator": boxes, "size": size, **options})
+    boxes = DefaultBoxGenerator(
+        [[2]] * len(features.stage_indices), min_ratio=MIN_BOX, max_ratio=MAX_BOX
+    )
+    return _build(SSD, features, num_classes, {"anchor_generator": boxes, "size": size, **options})
 
 
-def _made(
+def _build(
     detector: Any, backbone: Features | Pyramid, num_classes: int, options: dict[str, Any]
 ) -> nn.Module:
+    """Call torchvision's class with the bundle's normalisation and the user's options."""
     features = backbone.features if isinstance(backbone, Pyramid) else backbone
-    made: nn.Module = detector(
-        backbone,
-        num_classes=num_classes,
-        **{"image_mean": features.mean, "image_std": features.std, **options},
-    )
-    return made
+    options = {"image_mean": features.mean, "image_std": features.std, **options}
+    model: nn.Module = detector(backbone, num_classes=num_classes, **options)
+    return model
 
 
 @torch.inference_mode()
-def _found(features: Features) -> tuple[list[int], list[int]]:
-    """Channels and strides of the maps, by a forward pass of an image of 256 pixels."""
-    maps = list(features(torch.zeros(1, 3, 256, 256)).values())
-    return [found.shape[1] for found in maps], [256 // found.shape[2] for found in maps]
+def _channels_and_strides(features: Features) -> tuple[list[int], list[int]]:
+    """Return the channels and strides of the levels, by a forward pass of 256x256 pixels."""
+    levels = list(features(torch.zeros(1, 3, 256, 256)).values())
+    return [level.shape[1] for level in levels], [256 // level.shape[2] for level in levels]

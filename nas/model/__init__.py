@@ -7,5 +7,5 @@ __all__ = ["VoVNet", "build"]
 
 
 def build(architecture: Architecture, num_classes: int) -> VoVNet:
-    """Build the network, randomly initialised; `num_classes` 0 leaves the classifier out."""
+    """Build the network with random weights. `num_classes` 0 leaves the classifier out."""
     return VoVNet(**architecture.to_dict(), num_classes=num_classes)

@@ -1,10 +1,9 @@
-"""DenseNets: those of ImageNet, DenseNet-40 for CIFAR, and DSOD's trunk; written from the papers'
-specifications.
+"""DenseNets for ImageNet, DenseNet-40 for CIFAR, and DSOD's trunk, written from the papers.
 
 Huang et al., "Densely Connected Convolutional Networks", CVPR 2017: every layer (BatchNorm, ReLU,
-convolution) reads all outputs before it. Names of parameters are torchvision's, so that state dicts
-of its DenseNets load unchanged. DSOD's trunk ("DenseNet-67" in the VoVNet paper) is DS/64-64-16-1
-of Shen et al., "DSOD", ICCV 2017.
+convolution) reads all earlier outputs. Parameters have torchvision's names, so that state dicts of
+its DenseNets load unchanged. DSOD's trunk ("DenseNet-67" in the VoVNet paper) is DS/64-64-16-1 of
+Shen et al., "DSOD", ICCV 2017.
 """
 
 from collections.abc import Sequence
@@ -14,8 +13,9 @@ from torch import Tensor, nn
 
 
 class DenseLayer(nn.Module):
-    """One layer: (N, in, H, W) to (N, growth, H, W); a 1x1 convolution to `bottleneck` channels
-    first, 0 for none.
+    """One layer, (N, in, H, W) to (N, growth, H, W).
+
+    A 1x1 convolution to `bottleneck` channels comes first; 0 leaves it out.
     """
 
     def __init__(self, in_channels: int, growth: int, bottleneck: int) -> None:
@@ -31,7 +31,7 @@ class DenseLayer(nn.Module):
         self.bottleneck = bottleneck
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it."""
+        """Apply the module."""
         y: Tensor = self.conv1(self.relu(self.norm1(x)))
         if self.bottleneck:
             y = self.conv2(self.relu(self.norm2(y)))
@@ -39,8 +39,9 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Layers of one resolution: (N, in, H, W) to (N, in + layers * growth, H, W), the input
-    first.
+    """The layers of one resolution, (N, in, H, W) to (N, in + layers * growth, H, W).
+
+    The first channels of the output are the input.
     """
 
     def __init__(self, in_channels: int, layers: int, growth: int, bottleneck: int) -> None:
@@ -52,14 +53,14 @@ class DenseBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it."""
+        """Apply the module."""
         for layer in self.children():
             x = torch.cat([x, layer(x)], dim=1)
         return x
 
 
 class Transition(nn.Sequential):
-    """BatchNorm, ReLU, 1x1 convolution, and a pool where the resolution changes."""
+    """BatchNorm, ReLU, 1x1 convolution, and a pool if the resolution changes."""
 
     def __init__(self, in_channels: int, out_channels: int, pool: nn.Module | None) -> None:
         super().__init__()
@@ -71,12 +72,13 @@ class Transition(nn.Sequential):
 
 
 class DenseNet(nn.Module):
-    """A DenseNet: stem, blocks with transitions between them, classifier; images (N, 3, H, W) to
-    logits.
+    """A DenseNet from images (N, 3, H, W) to logits: stem, blocks with transitions, classifier.
 
-    `layers` are those of each block; `bottleneck` is the 1x1 convolutions' width, 0 for none; a
-    transition keeps the share `compression` of its channels. With `small_images` the stem is one
-    3x3 convolution that keeps the resolution, else ImageNet's 7x7 with stride 2 and a pool.
+    * `layers` holds the number of layers of each block.
+    * `bottleneck` is the number of channels of the 1x1 convolutions; 0 leaves them out.
+    * `compression` is the share of its channels that a transition keeps.
+    * With `small_images`, the stem is one 3x3 convolution that keeps the resolution. Otherwise it
+      is ImageNet's 7x7 convolution of stride 2 with a pool.
     """
 
     def __init__(
@@ -102,11 +104,11 @@ class DenseNet(nn.Module):
         channels = stem_channels
         for index, number in enumerate(layers, start=1):
             if index > 1:
-                kept = int(channels * compression)
+                compressed = int(channels * compression)
                 self.features.add_module(
-                    f"transition{index - 1}", Transition(channels, kept, nn.AvgPool2d(2))
+                    f"transition{index - 1}", Transition(channels, compressed, nn.AvgPool2d(2))
                 )
-                channels = kept
+                channels = compressed
             self.features.add_module(
                 f"denseblock{index}", DenseBlock(channels, number, growth, bottleneck)
             )
@@ -117,23 +119,22 @@ class DenseNet(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give the logits (N, num_classes)."""
+        """Return the logits (N, num_classes)."""
         y: Tensor = self.classifier(self.relu(self.features(x)).mean((2, 3)))
         return y
 
 
 def densenet40(num_classes: int = 10) -> DenseNet:
-    """DenseNet-40 with growth 12 for images of 32x32 pixels: three blocks of twelve 3x3
-    convolutions.
-    """
+    """Build DenseNet-40 with growth 12 for 32x32 pixels: 3 blocks of 12 convolutions, all 3x3."""
     return DenseNet(
         growth=12, layers=(12, 12, 12), stem_channels=16, small_images=True, num_classes=num_classes
     )
 
 
 class DsodTrunk(nn.Sequential):
-    """DSOD's DS/64-64-16-1 up to its fourth transition: 67 convolutions, (N, 3, H, W) to 256
-    maps.
+    """DSOD's DS/64-64-16-1 up to its fourth transition, from images (N, 3, H, W) to 256 channels.
+
+    It has 67 convolutions.
     """
 
     def __init__(self) -> None:
@@ -145,20 +146,20 @@ class DsodTrunk(nn.Sequential):
             if index == 2:
                 self.append(nn.MaxPool2d(2, 2, ceil_mode=True))
         channels = 128
-        for layers, kept, halved in (
+        for layers, out_channels, is_halved in (
             (6, 224, True),
             (8, 352, True),
             (8, 480, False),
             (8, 256, False),
         ):
             self.append(DenseBlock(channels, layers, growth=16, bottleneck=64))
-            pool = nn.MaxPool2d(2, 2, ceil_mode=True) if halved else None
-            self.append(Transition(channels + 16 * layers, kept, pool))
-            channels = kept
+            pool = nn.MaxPool2d(2, 2, ceil_mode=True) if is_halved else None
+            self.append(Transition(channels + 16 * layers, out_channels, pool))
+            channels = out_channels
         self.apply(_initialise)
 
 
 def _initialise(module: nn.Module) -> None:
-    """Kaiming's normal for convolutions; torch's default is right for BatchNorm."""
+    """Initialise a convolution by Kaiming's normal. BatchNorm keeps torch's default."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight)

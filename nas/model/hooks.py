@@ -1,7 +1,7 @@
-"""What a built network costs, seen by forward hooks while one image runs through it.
+"""The costs of a built network, counted with forward hooks while one image passes through it.
 
-A second way to the numbers of `nas.core.complexity`, sharing no arithmetic with it: sizes are those
-of the tensors that really pass. A network on the meta device is counted without being computed.
+This is a second way to the numbers of `nas.core.complexity` without its arithmetic: the sizes are
+those of the real tensors. A network on the meta device is counted without computing anything.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from nas.model.vovnet import VoVNet
 
 @dataclass
 class Tally:
-    """Sums over any network's convolutions and dense layers for one image, defined as in
+    """Sums over a network's convolutions and dense layers for one image, with the definitions of
     `nas.core.complexity`.
     """
 
@@ -26,10 +26,8 @@ class Tally:
     convolutions: int = 0
 
     def add(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Add a convolution or a dense layer, as a forward hook."""
-        weight: Tensor = module.get_parameter(
-            "weight"
-        )  # (out, in / groups, height, width), or (out, in)
+        """Add a convolution or a dense layer; this is a forward hook."""
+        weight: Tensor = module.get_parameter("weight")  # (out, in / groups, h, w) or (out, in)
         self.macs += output.numel() * weight[0].numel()
         self.memory_access_cost += inputs[0].numel() + output.numel() + weight.numel()
         if isinstance(module, nn.Conv2d):
@@ -38,9 +36,9 @@ class Tally:
 
 
 def tally(model: nn.Module, image_size: int | Size = 224) -> Tally:
-    """Count any network for one image of `image_size` pixels (height and width, or both alike).
+    """Count any network for one image of `image_size` pixels: the side, or height and width.
 
-    The model's weights, statistics and mode stay as they are.
+    The model's weights, statistics and mode do not change.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     parameters = list(model.parameters())
@@ -63,7 +61,7 @@ def tally(model: nn.Module, image_size: int | Size = 224) -> Tally:
 
 
 def count_by_hooks(model: VoVNet, image_size: int | Size = 224) -> Complexity:
-    """Count a VoVNet as `tally` does, with the shapes of its stages' outputs."""
+    """Count a VoVNet like `tally`, and record the shapes of its stages' outputs."""
     shapes: list[tuple[int, int, int]] = []
 
     def note(_: nn.Module, __: tuple[Tensor], output: Tensor) -> None:

@@ -1,8 +1,7 @@
-"""PeleeNet, a DenseNet for small devices; written from the specification in Wang et al., "Pelee",
-NeurIPS 2018.
+"""PeleeNet, a DenseNet for small devices, written from Wang et al., "Pelee", NeurIPS 2018.
 
-Two ways in every layer (one 3x3 and two 3x3 deep), a stem of two branches, transitions that keep
-their channels, and convolution before BatchNorm and ReLU throughout.
+Every layer has two paths, with one and with two 3x3 convolutions. The stem has two branches,
+transitions keep their channels, and each convolution is followed by BatchNorm and ReLU.
 """
 
 import torch
@@ -11,14 +10,17 @@ from torch import Tensor, nn
 from nas.model.vovnet import ConvNormAct
 
 GROWTH = 32
+"""Channels that a layer adds."""
 STEM_CHANNELS = 32
+"""Output channels of the stem."""
 LAYERS = (3, 4, 8, 6)
+"""Number of layers of each stage."""
 BOTTLENECKS = (1, 2, 4, 4)
-"""Width of each stage's 1x1 convolutions in units of half the growth."""
+"""Channels of each stage's 1x1 convolutions, as multiples of half the growth."""
 
 
 class PeleeStem(nn.Module):
-    """(N, 3, H, W) to (N, 32, H/4, W/4) by a strided convolution beside a max pool."""
+    """The stem, (N, 3, H, W) to (N, 32, H/4, W/4): a strided convolution beside a max pool."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,15 +33,16 @@ class PeleeStem(nn.Module):
         self.last = ConvNormAct(2 * STEM_CHANNELS, STEM_CHANNELS)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it."""
+        """Apply the module."""
         x = self.first(x)
         y: Tensor = self.last(torch.cat([self.strided(x), self.pool(x)], dim=1))
         return y
 
 
 class TwoWayLayer(nn.Module):
-    """(N, in, H, W) to (N, in + 32, H, W): the input, a 3x3 convolution's 16 maps and two 3x3
-    convolutions' 16.
+    """One layer, (N, in, H, W) to (N, in + 32, H, W).
+
+    The output is the input, 16 channels of one 3x3 convolution and 16 channels of two in a row.
     """
 
     def __init__(self, in_channels: int, bottleneck: int) -> None:
@@ -54,12 +57,12 @@ class TwoWayLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it."""
+        """Apply the module."""
         return torch.cat([x, self.short(x), self.long(x)], dim=1)
 
 
 class PeleeNet(nn.Module):
-    """Images (N, 3, H, W) to logits (N, num_classes)."""
+    """PeleeNet from images (N, 3, H, W) to logits (N, num_classes)."""
 
     def __init__(self, num_classes: int = 1000) -> None:
         super().__init__()
@@ -75,6 +78,6 @@ class PeleeNet(nn.Module):
         self.classifier = nn.Linear(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give the logits."""
+        """Return the logits (N, num_classes)."""
         y: Tensor = self.classifier(self.features(x).mean((2, 3)))
         return y

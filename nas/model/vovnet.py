@@ -1,10 +1,10 @@
-"""VoVNet, V1 and V2, as one torch module built from plain values; needs nothing but torch.
+"""VoVNet, V1 and V2, as one torch module that is built from plain values.
 
-Source of the design: Lee et al., "An Energy and GPU-Computation Efficient Backbone Network for
-Real-Time Object Detection", CVPRW 2019 (VoVNet), and Lee & Park, "CenterMask", CVPR 2020 (VoVNetV2:
-identity and eSE). Children are plain Conv2d, BatchNorm2d and ReLU under timm's names, so that state
-dicts go to and from timm's VovNet unchanged and give the same outputs bit for bit. The file stands
-alone: exported networks carry a copy of it.
+The design is by Lee et al., "An Energy and GPU-Computation Efficient Backbone Network for Real-Time
+Object Detection", CVPRW 2019 (VoVNet), and Lee & Park, "CenterMask", CVPR 2020 (VoVNetV2: identity
+and eSE). The modules are plain Conv2d, BatchNorm2d and ReLU with timm's names, so that state dicts
+load into timm's VovNet and back unchanged, with the same outputs bit for bit. This file imports
+nothing but torch, because exported networks contain a copy of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,22 +14,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own habit
 
 STEM_STRIDES = {"cifar": (1, 1, 1), "code": (2, 1, 2), "paper": (2, 1, 1)}
-"""Strides of the stem's three convolutions; the paper's stem ends in a max pool, which is the first
-stage's `pool`.
+"""Strides of the stem's three convolutions. The paper's stem ends in a max pool, which the first
+stage has as its `pool`.
 """
 ATTENTIONS = ("none", "last", "all")
+"""Blocks of a stage that have channel attention."""
 POOL_PADDINGS = ("ceil", "same")
+"""Paddings of the max pools: none with sizes rounded up, or 1."""
 
 
-def _require(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        message = f"{name} must be one of {', '.join(known)}, not {value!r}"
-        raise ValueError(message)
+def _require(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
 
 
 class ConvNormAct(nn.Module):
-    """Convolution, BatchNorm, ReLU: (N, in, H, W) to (N, out, H/stride, W/stride), sizes rounded
-    up.
+    """Convolution, BatchNorm and ReLU, (N, in, H, W) to (N, out, H/stride, W/stride).
+
+    Sizes are rounded up.
     """
 
     def __init__(
@@ -43,13 +45,13 @@ class ConvNormAct(nn.Module):
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it."""
+        """Apply the module."""
         y: Tensor = self.act(self.bn(self.conv(x)))
         return y
 
 
 class SeparableConvNormAct(nn.Module):
-    """The same with a depthwise and a 1x1 convolution, nothing between the two."""
+    """The same as `ConvNormAct`, with a depthwise and a 1x1 convolution in a row."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
@@ -69,14 +71,15 @@ class SeparableConvNormAct(nn.Module):
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it."""
+        """Apply the module."""
         y: Tensor = self.act(self.bn(self.conv_pw(self.conv_dw(x))))
         return y
 
 
 class EffectiveSe(nn.Module):
-    """Channel attention of VoVNetV2 (eSE): each map is scaled by the hard sigmoid of one dense
-    layer on all means.
+    """Channel attention of VoVNetV2 (eSE).
+
+    Each channel is scaled by the hard sigmoid of one dense layer on the means of all channels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -84,19 +87,17 @@ class EffectiveSe(nn.Module):
         self.fc = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale the maps, (N, C, H, W) to the same shape."""
-        gate = F.hardsigmoid(
-            self.fc(x.mean((2, 3), keepdim=True))
-        )  # relu6(y + 3) / 6, (N, C, 1, 1)
-        return x * gate
+        """Scale the channels, (N, C, H, W) to the same shape."""
+        y = self.fc(x.mean((2, 3), keepdim=True))  # (N, C, 1, 1)
+        return x * F.hardsigmoid(y)  # relu6(y + 3) / 6
 
 
 class OsaBlock(nn.Module):
-    """One-shot aggregation: a chain of convolutions, all their outputs and the input concatenated
-    once, then 1x1.
+    """One-shot aggregation: a chain of convolutions, and a 1x1 convolution of all their outputs and
+    the input, concatenated once.
 
-    Separable convolutions keep their width, so a 1x1 reduction goes first where the widths differ;
-    the aggregation takes the input as it was before the reduction.
+    Separable convolutions keep their number of channels. If the input has another number, a 1x1
+    reduction comes first; the aggregation takes the input before the reduction.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class OsaBlock(nn.Module):
 
 
 class OsaStage(nn.Module):
-    """One resolution: a max pool where the resolution changes, then OSA blocks."""
+    """All blocks of one resolution: a max pool if the resolution changes, then OSA blocks."""
 
     def __init__(
         self,
@@ -171,15 +172,13 @@ class OsaStage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it, (N, in, H, W) to (N, out, H', W')."""
+        """Apply the stage, (N, in, H, W) to (N, out, H', W')."""
         y: Tensor = self.blocks(x if self.pool is None else self.pool(x))
         return y
 
 
 class Head(nn.Module):
-    """Global average and classifier: (N, C, H, W) to (N, num_classes), or to (N, C) with no
-    classes.
-    """
+    """Global average and classifier, (N, C, H, W) to (N, num_classes); 0 classes give (N, C)."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -196,14 +195,19 @@ class Head(nn.Module):
 class VoVNet(nn.Module):
     """One network of the OSA design space: stem, stages, classifier.
 
-    The values are those of the architecture's JSON. Each of `stages` is a mapping of
-    `mid_channels`, `out_channels`, `num_layers`, `num_blocks` and `kernel_size`; `stem` is cifar,
-    code or paper; `attention` puts eSE in no block, in each stage's last or in all; `residual` adds
-    a block's input to its output from a stage's second block on; `depthwise` makes all 3x3 and 5x5
-    convolutions but the first separable; `pool_padding` is ceil (none, sizes rounded up) or same
-    (1). `num_classes` 0 leaves the classifier out. `feature_info` has for each stage its channels,
-    its reduction (image pixels per feature pixel) and its name. Raises `ValueError` for an unknown
-    setting.
+    The values are those of the architecture's JSON:
+
+    * `stages` are mappings of `mid_channels`, `out_channels`, `num_layers`, `num_blocks` and
+      `kernel_size`.
+    * `stem` is cifar, code or paper.
+    * `attention` puts eSE in no block, in the last block of each stage, or in all.
+    * `residual` adds a block's input to its output, from the second block of a stage on.
+    * `depthwise` makes all 3x3 and 5x5 convolutions but the first one separable.
+    * `pool_padding` is ceil (no padding, sizes rounded up) or same (padding 1).
+    * `num_classes` 0 leaves the classifier out.
+
+    `feature_info` holds the channels of each stage, its reduction (image pixels per feature pixel)
+    and its name. Raises `ValueError` for an unknown setting.
     """
 
     def __init__(
@@ -254,8 +258,8 @@ class VoVNet(nn.Module):
         self.apply(_initialise)
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
-        """Give every stage's output, (N, C, H, W) each, highest resolution first, for images (N, 3,
-        H, W).
+        """Return the outputs (N, C, H, W) of all stages for images (N, 3, H, W), highest resolution
+        first.
         """
         features = []
         x = self.stem(x)
@@ -265,25 +269,25 @@ class VoVNet(nn.Module):
         return features
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give the logits (N, num_classes), or the pooled features (N, C) with no classes, of
-        images (N, 3, H, W).
-        """
+        """Return the logits (N, num_classes) of images (N, 3, H, W), or (N, C) for 0 classes."""
         y: Tensor = self.head(self.stages(self.stem(x)))
         return y
 
 
 def _pool(padding: str) -> nn.Module:
-    """Halve the resolution by a 3x3 max pool; sizes are rounded up either way but for odd ones
-    without padding.
+    """Return a 3x3 max pool that halves the resolution.
+
+    Sizes are rounded up, except odd ones without padding.
     """
-    return (
-        nn.MaxPool2d(3, 2, ceil_mode=True) if padding == "ceil" else nn.MaxPool2d(3, 2, padding=1)
-    )
+    if padding == "ceil":
+        return nn.MaxPool2d(3, 2, ceil_mode=True)
+    return nn.MaxPool2d(3, 2, padding=1)
 
 
 def _initialise(module: nn.Module) -> None:
-    """Kaiming's normal for convolutions; torch's default is right for the rest (BatchNorm starts as
-    identity).
+    """Initialise a convolution by Kaiming's normal.
+
+    Other modules keep torch's default, by which BatchNorm starts as the identity.
     """
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -59,10 +59,9 @@ def doctor(context: click.Context, *, as_json: bool, of_record: bool, database: 
 )
 @click.option(
     "--runtime",
-    default="eager",
-    show_default=True,
     metavar="NAME",
-    help="eager, graph (CUDA), compile or onnxruntime.",
+    help="eager, graph (CUDA), compile or onnxruntime.  [default: eager; onnxruntime if a target "
+    "is a .onnx file]",
 )
 @click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
 @click.option(
@@ -81,7 +80,7 @@ def measure(
     batch: int,
     size: int,
     precision: str,
-    runtime: str,
+    runtime: str | None,
     threads: int,
     tier: str,
     as_json: bool,
@@ -94,7 +93,7 @@ def measure(
     code).
     """
     from nas.measuring.session import certify_targets, measure_all
-    from nas.measuring.targets import load_target
+    from nas.measuring.targets import default_runtime, load_target
 
     def find_trial(text: str) -> tuple[Architecture, int]:
         with open_record(database) as store:
@@ -105,7 +104,7 @@ def measure(
         batch_size=batch,
         image_size=size,
         precision=Precision(precision),
-        runtime=runtime,
+        runtime=runtime or default_runtime(targets),
         threads=threads,
     )
     loaded = [load_target(text, plan, find_trial) for text in targets]
@@ -114,7 +113,8 @@ def measure(
     with find_meter(kind) as meter, Store.open(database) as store:
         if not as_json:
             click.echo(
-                f"{meter.device.name}: batch {batch} at {size} px, {precision}, {runtime}, {threads} thread(s)"
+                f"{meter.device.name}: batch {batch} at {size} px, {precision}, {plan.runtime}, "
+                f"{threads} thread(s)"
             )
         taken: Iterable[tuple[Measurement, ...]]
         if tier == "certify":

@@ -1,11 +1,12 @@
 """Targets of a measurement, found by the name or file that a user types."""
 
 import importlib
+import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +20,7 @@ from nas.core.errors import (
     CorruptFileError,
     InvalidValueError,
     MissingDependencyError,
+    NasError,
     UnknownNameError,
 )
 from nas.core.measurement import MeasurementPlan
@@ -72,6 +74,15 @@ FindTrial = Callable[[str], tuple[Architecture, int]]
 """Returns the architecture of a recorded trial and its number of classes, by `STUDY:TRIAL`."""
 
 
+def default_runtime(targets: Iterable[str]) -> str:
+    """Return the runtime for targets that are measured together.
+
+    It is ONNX Runtime if one of them is an ONNX file, which no other runtime executes.
+    """
+    is_onnx = any(Path(text).suffix == ".onnx" for text in targets)
+    return "onnxruntime" if is_onnx else "eager"
+
+
 def load_target(  # noqa: PLR0911 - one return for each kind
     text: str, plan: MeasurementPlan, find_trial: FindTrial
 ) -> Target:
@@ -81,8 +92,9 @@ def load_target(  # noqa: PLR0911 - one return for each kind
     torchvision are not pretrained, since times do not depend on the values. `module:callable` runs
     that module's code.
 
-    Raises `UnknownNameError`, which lists the kinds of targets, and `InvalidValueError` or
-    `CorruptFileError` for a file that does not hold what its name promises.
+    Raises `UnknownNameError`, which lists the kinds of targets; `InvalidValueError` or
+    `CorruptFileError` for a file that does not hold what its name promises; and
+    `InvalidValueError` for whatever is raised by code that is not ours.
     """
     path, (head, colon, tail) = Path(text), text.partition(":")
     if text in PUBLISHED:
@@ -96,7 +108,7 @@ def load_target(  # noqa: PLR0911 - one return for each kind
     if text.rpartition(":")[2].isdigit():
         return _from_architecture(text, *find_trial(text), plan)
     if head in {"timm", "torchvision"} and tail:
-        return Target(name=text, network=_from_package(head, tail))
+        return Target(name=text, network=_from_package(head, tail, text))
     if colon:
         return Target(name=text, network=_from_callable(text))
     raise UnknownNameError("targets", text, KINDS)
@@ -149,28 +161,43 @@ def _from_bundle(folder: Path) -> Target:
     )
 
 
-def _from_package(package: str, name: str) -> nn.Module:
-    """Return a model of timm or torchvision without pretrained weights."""
+@contextmanager
+def _foreign_code(text: str) -> Iterator[None]:
+    """Turn whatever foreign code raises into one line that names the target and the reason."""
     try:
-        module: Any = importlib.import_module("timm" if package == "timm" else "torchvision.models")
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(package, "all") from error
-    make = module.create_model if package == "timm" else module.get_model
-    try:
-        model: nn.Module = make(name) if package == "torchvision" else make(name, pretrained=False)
-    except (RuntimeError, ValueError, KeyError) as error:
+        yield
+    except NasError:
+        raise
+    except (Exception, SystemExit) as error:
+        reason = next(iter(str(error).strip().splitlines()), "no reason given")
         raise InvalidValueError(
-            f"{package} has no model {name!r}: {str(error).splitlines()[0]}"
+            f"{text} cannot be built: {type(error).__name__}: {reason}"
         ) from error
-    return model
+
+
+def _from_package(package: str, name: str, text: str) -> nn.Module:
+    """Return a model of timm or torchvision without pretrained weights."""
+    if importlib.util.find_spec(package) is None:
+        raise MissingDependencyError(package, "all")
+    with _foreign_code(text):
+        if package == "timm":
+            model = importlib.import_module("timm").create_model(name, pretrained=False)
+        else:
+            model = importlib.import_module("torchvision.models").get_model(name)
+    return _require_module(model, text)
 
 
 def _from_callable(text: str) -> nn.Module:
-    try:
-        made = import_attribute(text)
-    except (ImportError, AttributeError) as error:
-        raise UnknownNameError(f"targets ({error})", text, KINDS) from error
-    model = made if isinstance(made, nn.Module) else made()
-    if not isinstance(model, nn.Module):
-        raise InvalidValueError(f"{text} gives a {type(model).__name__}, not a torch module")
-    return model
+    """Return the network that the named object is, or that it returns when it is called."""
+    with _foreign_code(text):
+        try:
+            made = import_attribute(text)
+        except (ImportError, AttributeError) as error:
+            raise UnknownNameError(f"targets ({error})", text, KINDS) from error
+        return _require_module(made if isinstance(made, nn.Module) else made(), text)
+
+
+def _require_module(made: object, text: str) -> nn.Module:
+    if not isinstance(made, nn.Module):
+        raise InvalidValueError(f"{text} gives a {type(made).__name__}, not a torch module")
+    return made

@@ -14,7 +14,9 @@ from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.complexity import count
 from nas.core.errors import CorruptFileError, InvalidValueError, UnknownNameError
 from nas.core.measurement import MeasurementPlan, Status
-from nas.measuring.targets import Target, load_target
+from nas.measuring.metrics import seeded_network
+from nas.measuring.targets import Target, default_runtime, load_target
+from nas.model.onnx_file import to_onnx
 from nas.record import Store
 
 TINY = Architecture(
@@ -39,6 +41,15 @@ def fail(images):
     raise RuntimeError("no such layer")
 
 raising, not_finite, a_text = Net(fail), Net(lambda images: images / 0), Net(str)
+
+def leave():
+    raise SystemExit(0)
+
+def wrong():
+    raise LookupError("no weights\\nfor this network")
+
+def silent():
+    raise AssertionError
 """
 
 
@@ -50,6 +61,8 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "broken_networks.py").write_text(BROKEN)
+    (tmp_path / "raising_module.py").write_text("1 / 0")
+    (tmp_path / "tiny.onnx").touch()
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
     (tmp_path / "tiny.json").write_text(json.dumps(TINY.to_dict()))
     (tmp_path / "stem.json").write_text(json.dumps({"stem": 1}))
@@ -153,6 +166,18 @@ def test_the_table_has_derived_figures(run):
             "the network returns numbers that are not finite on a batch 1",
         ),
         (("broken_networks:a_text", "--size", "32"), "the network returns a str, not tensors"),
+        (("os:system",), "error: os:system cannot be built: TypeError: "),
+        (
+            ("broken_networks:wrong",),
+            "error: broken_networks:wrong cannot be built: LookupError: no weights\n",
+        ),
+        (("broken_networks:silent",), "cannot be built: AssertionError: no reason given"),
+        (("broken_networks:leave",), "broken_networks:leave cannot be built: SystemExit: 0"),
+        (("raising_module:net",), "raising_module:net cannot be built: ZeroDivisionError: "),
+        (
+            ("tiny.onnx", "--size", "32", "--runtime", "compile"),
+            "tiny.onnx is an ONNX file: measure it with runtime onnxruntime, not compile",
+        ),
         (
             ("tiny.json", "--size", "4", "--tier", "certify"),
             "the reference vovnet27_slim takes no images of 4 pixels",
@@ -238,8 +263,34 @@ def test_models_of_timm_and_torchvision_are_found():
     pytest.importorskip("torchvision")
     assert isinstance(load_target("timm:resnet10t", PLAN, no_trial).network, nn.Module)
     assert isinstance(load_target("torchvision:squeezenet1_1", PLAN, no_trial).network, nn.Module)
-    with pytest.raises(InvalidValueError, match="timm has no model 'nonesuch'"):
-        load_target("timm:nonesuch", PLAN, no_trial)
+    for target in ("timm:nonesuch", "timm:hf-hub:nonesuch\0", "torchvision:nonesuch"):
+        with pytest.raises(InvalidValueError, match=f"^{target} cannot be built: "):
+            load_target(target, PLAN, no_trial)
+
+
+@pytest.mark.slow
+def test_an_onnx_file_is_measured_by_onnx_runtime(run, tmp_path):
+    """It needs no --runtime, since only one can execute it."""
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "tiny.onnx").write_bytes(to_onnx(seeded_network(TINY, 10, 32), 32))
+    result = run("measure", "tiny.onnx", "--size", "32", "--json")
+    assert result.stdout, result.stderr
+    figures = json.loads(result.stdout)
+    assert {figure["plan"]["runtime"] for figure in figures} == {"onnxruntime"}
+
+
+@pytest.mark.parametrize(
+    ("targets", "runtime"),
+    [
+        (["vovnet39", "a.json"], "eager"),
+        (["a.onnx"], "onnxruntime"),
+        (["vovnet39", "folder/a.onnx"], "onnxruntime"),
+        (["timm:onnx", "study:1"], "eager"),
+    ],
+)
+def test_the_default_runtime_follows_the_targets(targets, runtime):
+    """One ONNX file among them decides, since all targets are measured under one plan."""
+    assert default_runtime(targets) == runtime
 
 
 def test_a_callable_must_give_a_module():

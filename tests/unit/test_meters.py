@@ -82,28 +82,27 @@ def test_an_interrupted_survey_keeps_the_parts_that_are_done(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gpu", "compiler", "triton", "available", "detail"),
+    ("gpu", "tools", "expected"),
     [
-        (False, "g++", False, True, "bin/g++"),
-        (False, "gcc", True, False, "needs a C++ compiler: install g++"),
-        (True, "gcc", True, True, "triton, "),
-        (True, "clang", True, True, "bin/clang"),
-        (True, "g++", False, False, "needs the package triton and a C compiler (gcc)"),
+        (False, {"g++"}, (True, "bin/g++")),
+        (False, {"gcc", "triton"}, (False, "needs a C++ compiler: install g++")),
+        (True, {"gcc", "triton"}, (True, "triton, ")),
+        (True, {"clang", "triton"}, (True, "bin/clang")),
+        (True, {"g++"}, (False, "needs the package triton and a C compiler (gcc)")),
     ],
 )
-def test_the_doctor_names_what_compiling_needs(
-    tmp_path, monkeypatch, gpu, compiler, triton, available, detail
-):
+def test_the_doctor_names_what_compiling_needs(tmp_path, monkeypatch, gpu, tools, expected):
     """On a CPU it needs a C++ compiler, on a GPU Triton and a C compiler."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    (folder / compiler).touch(mode=0o755)
+    for compiler in tools - {"triton"}:
+        (folder / compiler).touch(mode=0o755)
     monkeypatch.setenv("PATH", str(folder))
     for variable in ("CC", "CXX"):
         monkeypatch.delenv(variable, raising=False)
-    packages = {"triton"} if triton else set()
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name in packages or None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name in tools or None)
     findings = {finding.what: finding for finding in runtime_findings(gpu=gpu)}
+    available, detail = expected
     assert findings["runtime compile"].available is available
     assert detail in findings["runtime compile"].detail
     assert findings["runtime graph"].available is gpu

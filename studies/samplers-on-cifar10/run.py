@@ -1,13 +1,15 @@
-"""Samplers against each other on real CIFAR-10: one study for each sampler and seed, all with the
-same device seconds.
+"""Comparison of samplers on real CIFAR-10: one study for each sampler and seed, all with the same
+device seconds.
 
     python studies/samplers-on-cifar10/run.py --seeds 3 -o results
 
-Seeds come one after the other, each with all samplers, so a contest that is broken off is fair so
-far. The same command goes on; more seeds are added by a larger number. `results/nas.db` holds the
-studies, `results/curves.csv` how far the hypervolume was after how many device seconds and trials,
-and a table is printed. With `--fresh N` the networks of every front are trained again with N other
-seeds, the table has what the fronts are worth by these, and `results/fresh.csv` the errors.
+Seeds run one after the other, each with all samplers, so that an interrupted comparison is fair.
+The same command resumes, and a larger number adds seeds.
+
+`results/nas.db` holds the studies, and `results/curves.csv` the hypervolume by device seconds and
+trials. A table is printed. With `--fresh N` the networks of every front are trained again with N
+new seeds. The table then has the hypervolume of the fronts by these seeds, and `results/fresh.csv`
+the errors.
 """
 
 import argparse
@@ -30,16 +32,16 @@ from nas.searching.study_file import read_study
 FOLDER = Path(__file__).parent
 SAMPLERS = ("known-cost", "tpe", "random")
 SHARES = (0.25, 0.5, 0.75, 1.0)
-"""Of the budget, at which hypervolumes are compared."""
+"""Shares of the budget after which hypervolumes are compared."""
 
 
 def study_of(sampler: str, seed: int) -> str:
-    """The name of a search of the contest."""
+    """Return the name of a search of the comparison."""
     return f"{sampler}-{seed}"
 
 
 def search(sampler: str, seed: int, results: Path, base: Path) -> None:
-    """Run this search to its end, or go on with it."""
+    """Run or resume this search to its end."""
     file = results / f"{study_of(sampler, seed)}.yaml"
     values = yaml.safe_load(base.read_text())
     file.write_text(
@@ -51,8 +53,10 @@ def search(sampler: str, seed: int, results: Path, base: Path) -> None:
 
 
 def nas(*command: str, results: Path) -> None:
-    """Run this command of osa-nas on the contest's record, and end as it does where it fails."""
-    own = [
+    """Run this command of osa-nas on the record of the comparison, and exit with its code if it
+    fails.
+    """
+    arguments = [
         sys.executable,
         "-c",
         "from nas.cli import main; main()",
@@ -60,19 +64,21 @@ def nas(*command: str, results: Path) -> None:
         "--database",
         str(results / "nas.db"),
     ]
-    code = subprocess.run(own, check=False).returncode  # noqa: S603 - ours
+    code = subprocess.run(arguments, check=False).returncode  # noqa: S603 - our own command
     if code:
         sys.exit(code)
 
 
 def at(history: Sequence[Step], device_s: float) -> float:
-    """The hypervolume after so many device seconds."""
+    """Return the hypervolume after this number of device seconds, 0 before the first front."""
     before = [step.front.hypervolume for step in history if step.device_s <= device_s]
-    return (before[-1] or 0.0) if before else 0.0
+    if not before:
+        return 0.0
+    return before[-1] or 0.0
 
 
 def curves(store: Store) -> Iterator[Mapping[str, object]]:
-    """One row for each time a front moved."""
+    """Yield a row for each change of a front."""
     for record in store.studies():
         for step in steps(store.trials(record.name), store.fronts(record.name)):
             yield {
@@ -86,11 +92,12 @@ def curves(store: Store) -> Iterator[Mapping[str, object]]:
 
 
 def fresh(store: Store) -> Iterator[Mapping[str, object]]:
-    """One row for each member of a front with other seeds: the error it was chosen by, and
-    theirs.
+    """Yield a row for each member of a front that was trained with new seeds: the error by which it
+    was chosen, and those of the new seeds.
     """
     for record in store.studies():
-        members = set(front(trials := store.trials(record.name), record.spec.objectives).members)
+        trials = store.trials(record.name)
+        members = set(front(trials, record.spec.objectives).members)
         for trial in trials:
             if trial.number in members and trial.evaluation.replicate_errors():
                 yield {
@@ -104,7 +111,7 @@ def fresh(store: Store) -> Iterator[Mapping[str, object]]:
 
 
 def write(rows: Sequence[Mapping[str, object]], path: Path) -> None:
-    """As CSV, nothing where there is nothing."""
+    """Write the rows as CSV. Without rows no file is written."""
     if rows:
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
@@ -113,43 +120,39 @@ def write(rows: Sequence[Mapping[str, object]], path: Path) -> None:
 
 
 def table(store: Store, budget_s: float) -> Iterator[str]:
-    """For each sampler the trials it trained, and the hypervolume by shares of the budget and of
-    the last fronts by fresh seeds, where all have them: mean and each seed.
+    """Yield a line for each sampler: its trials, and the hypervolume after shares of the budget.
+
+    If all fronts have new seeds, the last cell is the hypervolume of the last fronts by these.
+    Every cell has the mean and each seed.
     """
     yield "sampler | trials | " + " | ".join(
-        [*(f"{share:.0%} of {budget_s:g} s" for share in SHARES), "fresh seeds"]
+        [*(f"{share:.0%} of {budget_s:g} s" for share in SHARES), "new seeds"]
     )
     for sampler in SAMPLERS:
-        own = [record for record in store.studies() if record.spec.sampler == sampler]
-        trials = [store.trials(record.name) for record in own]
-        histories = [
-            steps(each, store.fronts(record.name)) for each, record in zip(trials, own, strict=True)
-        ]
-        counts = ", ".join(str(sum(record.counts.values())) for record in own)
+        records = [record for record in store.studies() if record.spec.sampler == sampler]
+        histories, by_new_seeds = [], []
+        for record in records:
+            trials = store.trials(record.name)
+            histories.append(steps(trials, store.fronts(record.name)))
+            result = unbiased_hypervolume(trials, record.spec.objectives)
+            if result is not None and result.replicated == result.members:
+                by_new_seeds.append(result.fresh)
+        counts = ", ".join(str(sum(record.counts.values())) for record in records)
         cells = [cell([at(history, share * budget_s) for history in histories]) for share in SHARES]
-        known = [
-            unbiased_hypervolume(each, record.spec.objectives)
-            for each, record in zip(trials, own, strict=True)
-        ]
-        judged = [
-            each.fresh for each in known if each is not None and each.replicated == each.members
-        ]
-        cells.append(cell(judged) if len(judged) == len(own) else "-")
+        cells.append(cell(by_new_seeds) if len(by_new_seeds) == len(records) else "-")
         yield f"{sampler} | {counts} | " + " | ".join(cells)
 
 
 def cell(hypervolumes: Sequence[float | None]) -> str:
-    """Mean and each, in millionths."""
+    """Format the mean and each value in millionths."""
     values = [1e6 * (value or 0.0) for value in hypervolumes]
-    return (
-        f"{statistics.fmean(values):.0f} ({', '.join(f'{value:.0f}' for value in values)})"
-        if values
-        else "-"
-    )
+    if not values:
+        return "-"
+    return f"{statistics.fmean(values):.0f} ({', '.join(f'{value:.0f}' for value in values)})"
 
 
 def main() -> None:
-    """Search, then write and print what came of it."""
+    """Run all searches, then write and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -162,7 +165,7 @@ def main() -> None:
         type=int,
         default=0,
         metavar="N",
-        help="other seeds for each network of the fronts",
+        help="new seeds for each network of the fronts",
     )
     parser.add_argument(
         "-o",
@@ -172,7 +175,7 @@ def main() -> None:
         help="folder of the record and the table",
     )
     parser.add_argument(
-        "--study", type=Path, default=FOLDER / "study.yaml", help="the study all searches are like"
+        "--study", type=Path, default=FOLDER / "study.yaml", help="template of all searches"
     )
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)

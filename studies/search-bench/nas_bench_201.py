@@ -2,11 +2,13 @@
 
     python nas_bench_201.py data.anb baseline_accuracy nas-bench-201.csv
 
-`data.anb` is in the package analog-nasbench 0.1.3 (no licence named: not kept here), with CIFAR-10
-accuracies of every cell: `baseline_accuracy` in floating point, `analog_accuracy` on simulated
-analog hardware. MACs and parameters are arithmetic: each of 6 edges occurs in 5 cells at each of 3
-resolutions, with 0.262 million MACs as a 1x1 convolution and 9 times as many as a 3x3 convolution;
-the rest of the network has 7.78 million MACs and 73,306 parameters.
+`data.anb` is in the package analog-nasbench 0.1.3, which names no licence, and is therefore not
+stored here. It has CIFAR-10 accuracies of every cell: `baseline_accuracy` in floating point,
+`analog_accuracy` on simulated analog hardware.
+
+MACs and parameters are computed: each of 6 edges occurs in 5 cells at each of 3 resolutions, with
+0.262 million MACs as a 1x1 convolution and 9 times as many as a 3x3 convolution. The rest of the
+network has 7.78 million MACs and 73,306 parameters.
 """
 
 import csv
@@ -16,32 +18,32 @@ from pathlib import Path
 from typing import Any
 
 OPERATIONS = ("skip", "none", "conv3x3", "conv1x1", "pool")
-"""In the order of the package's numbers, found by the counts and mean accuracies of networks of one
-operation.
+"""Operations in the order of the package's numbers. The order was derived from the counts and mean
+accuracies of networks with a single operation.
 """
 
 
 class _Record:
-    """Attributes alone, whatever class the pickle names."""
+    """An object with the attributes of the pickled one, in place of any class of the package."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
 
 class _Unpickler(pickle.Unpickler):
-    """Runs nothing of what a pickle could run."""
+    """An unpickler that runs no code of the pickle."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """Return `_Record` or a class of NumPy, and refuse all others."""
         if module == "analognasbench.data":
             return _Record
         if module.startswith("numpy") and name in {"scalar", "dtype"}:
             return super().find_class(module, name)
-        message = f"this file wants {module}.{name}"
-        raise pickle.UnpicklingError(message)
+        raise pickle.UnpicklingError(f"the file needs {module}.{name}, which is not allowed")
 
 
 def main() -> None:
-    """Read, count, write."""
+    """Read the accuracies, compute the costs, and write the table."""
     source, column, target = sys.argv[1:]
     with Path(source).open("rb") as file:
         cells = _Unpickler(file).load()

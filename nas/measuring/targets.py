@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def load_target(  # noqa: PLR0911 - one return for each kind
     path, (head, colon, tail) = Path(text), text.partition(":")
     if text in PUBLISHED:
         return _from_architecture(text, PUBLISHED[text], NUM_CLASSES, plan)
-    if path.is_dir():
+    if os.path.isdir(text):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         return _from_bundle(path)
     if path.suffix == ".onnx":
         return Target(name=text, network=OnnxFile(data=_read(path), name=text))
@@ -133,12 +134,14 @@ def _read_architecture(path: Path) -> tuple[Architecture, int]:
     text = _read(path)
     try:
         values = json.loads(text)
+        if not isinstance(values, dict):
+            raise InvalidValueError("not an architecture, which is a JSON object")
         if "architecture" in values:
             return Architecture.from_dict(values["architecture"]), len(values["classes"])
         return Architecture.from_dict(values), NUM_CLASSES
     except KeyError as error:
         raise InvalidValueError(f"{path}: {error} is missing") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidValueError(f"{path}: {error}") from error
 
 

@@ -63,6 +63,8 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "broken_networks.py").write_text(BROKEN)
     (tmp_path / "raising_module.py").write_text("1 / 0")
     (tmp_path / "tiny.onnx").touch()
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
     (tmp_path / "tiny.json").write_text(json.dumps(TINY.to_dict()))
     (tmp_path / "stem.json").write_text(json.dumps({"stem": 1}))
@@ -142,6 +144,9 @@ def test_the_table_has_derived_figures(run):
             "error: stem.json: not an architecture: stem_channels and stages missing\n",
         ),
         (("bundle.json",), "error: bundle.json: 'classes' is missing\n"),
+        (("list.json",), "error: list.json: not an architecture, which is a JSON object\n"),
+        (("deep.json",), "error: deep.json: maximum recursion depth exceeded"),
+        (("x" * 5000,), "in targets; there are: "),
         (
             ("tiny.json", "--runtime", "abacus"),
             "no 'abacus' among the runtimes; there are: eager, graph, compile",

@@ -140,7 +140,7 @@ class Steps:
 
     @property
     def continuous(self) -> bool:
-        """Whether the counter moves at every reading or every second one."""
+        """True if the counter moves at every reading or every second one."""
         return self.period_s <= 2 * self.poll_s
 
     def before(self, now_s: float) -> tuple[float, float]:

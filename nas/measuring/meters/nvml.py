@@ -186,7 +186,7 @@ class NvmlDevice:
 
     @cached_property
     def partitioned(self) -> bool:
-        """Whether the GPU is split by MIG. Its sensors then cover all partitions.
+        """True if the GPU is split by MIG. Its sensors then cover all partitions.
 
         It is read once, since the mode cannot change while a program uses the GPU.
         """

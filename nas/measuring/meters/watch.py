@@ -57,9 +57,9 @@ class DeviceState:
     slowed: tuple[str, ...] | None = None
     """Names of the slowdowns in force."""
     power_capped: bool = False
-    """Whether the board is at its power limit."""
+    """True if the board is at its power limit."""
     idle: bool = False
-    """Whether the clocks are low because there is no work."""
+    """True if the clocks are low because there is no work."""
     programs: frozenset[int] | None = None
     """Processes on the device."""
     busy: Mapping[int, int] | None = field(default=None)

@@ -1,5 +1,5 @@
-"""Who does what now, as `nas status` tells it: from a real record, a real claim and the locks of
-real processes.
+"""Current work as `nas status` shows it, from a real record, a real claim and the locks of real
+processes.
 """
 
 import os
@@ -37,7 +37,7 @@ with (lock.exclusive() if sys.argv[2] == "measure" else lock.training()):
 
 @pytest.fixture
 def database(tmp_path, monkeypatch):
-    """A record with one study and two running trials, and a folder of locks of its own."""
+    """A record with one study and two running trials, and its own folder of locks."""
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
     with Store.open(tmp_path / "nas.db") as store:
         store.create_study(spec(), dataset="digits", classes=10)
@@ -48,7 +48,7 @@ def database(tmp_path, monkeypatch):
 
 @contextmanager
 def holding(what):
-    """Another process that holds the device for this."""
+    """Run another process that holds the device."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, DEVICE.identity, what],
         text=True,
@@ -61,15 +61,15 @@ def holding(what):
 
 
 def status(database, *arguments):
-    """What the command prints, by lines."""
+    """Return the lines that the command prints."""
     done = CliRunner().invoke(
         main, ["status", *arguments, "--database", str(database)], catch_exceptions=False
     )
     return done.output.splitlines()
 
 
-def test_the_table_of_studies_has_the_names_however_narrow_it_is(database, monkeypatch):
-    """With trials in four states, in a terminal of 80 columns and of 72; a long name is folded."""
+def test_the_table_of_studies_has_complete_names_at_any_width(database, monkeypatch):
+    """There are trials in four states, in terminals of 80 and 72 columns. A long name is folded."""
     name = "-".join(["a-name-that-is-long"] * 3)
     with Store.open(database) as store:
         store.create_study(spec(name), dataset="digits", classes=10)
@@ -86,10 +86,8 @@ def test_the_table_of_studies_has_the_names_however_narrow_it_is(database, monke
         assert "".join(line[:width].strip() for line in shown[3:]) == f"first{name}"
 
 
-def test_a_search_says_who_works_while_it_runs(tmp_path):
-    """The driver is this process, and with local workers the worker too; afterwards nobody is at
-    work.
-    """
+def test_status_shows_driver_and_worker_while_a_search_runs(tmp_path):
+    """Both are this process, since the worker is local. Afterwards no search is running."""
     study = StudySpec(
         name="s",
         space="osa_tiny",
@@ -132,8 +130,8 @@ def test_a_search_says_who_works_while_it_runs(tmp_path):
     assert "no search is running" in status(tmp_path / "nas.db", "s")
 
 
-def test_what_is_left_undone_is_not_shown_as_being_done(database):
-    """A driver that is gone left two trials running in the record."""
+def test_unfinished_trials_are_not_shown_as_current_work(database):
+    """A driver that has ended left two running trials in the record."""
     assert "no search is running; nas search resumes the unfinished trials" in status(
         database, "first"
     )
@@ -142,9 +140,9 @@ def test_what_is_left_undone_is_not_shown_as_being_done(database):
         assert f"at work: process {os.getpid()} on {HOST}, 2 of 1 workers busy" in status(database)
 
 
-def test_who_has_the_device_is_told_by_name(database):
-    """A worker of the study by its trial, a stranger by its program, nobody at all; and how the
-    last figure was.
+def test_the_holder_of_the_device_is_named(database):
+    """A worker is named with its trial and another process with its program; the device may be
+    free. The last figure is shown too.
     """
     with Store.open(database) as store, holding("measure") as child:
         store.add_measurements("first", 0, [latency()], 0.5)
@@ -164,8 +162,8 @@ def test_who_has_the_device_is_told_by_name(database):
         assert [line for line in status(database, "first") if line.startswith(shared)]
 
 
-def test_a_device_of_another_machine_is_not_said_to_be_free(database):
-    """Nothing is known of it here; what its last figure was is in the record."""
+def test_the_use_of_another_machine_s_device_is_unknown(database):
+    """Its last figure is in the record."""
     hot = replace(
         latency(),
         value=None,
@@ -185,8 +183,8 @@ def test_a_device_of_another_machine_is_not_said_to_be_free(database):
     )
 
 
-def test_what_is_done_with_a_trial_follows_from_what_it_has():
-    """Counted, then measured, then trained to its rungs."""
+def test_the_step_of_a_trial_follows_from_its_figures():
+    """A trial is counted, then measured, then trained to its rungs."""
     started, study = trial(0), spec(rungs=rungs_at(0.5, 2))
     known = started.evaluation
     macs = latency(metric="macs")

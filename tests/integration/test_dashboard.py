@@ -1,4 +1,4 @@
-"""The live page: it only reads, escapes whatever the record holds, and follows a search."""
+"""The live page is read-only, escapes all values of the record, and follows a search."""
 
 import json
 import os
@@ -26,18 +26,20 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def store(record):
+    """The record, opened for reading."""
     with Store.open(record, read_only=True) as opened:
         yield opened
 
 
 @pytest.fixture
 def client(store):
+    """A client of the application."""
     with TestClient(create_app(store, database="nas.db"), base_url="http://127.0.0.1") as opened:
         yield opened
 
 
 class Elements(HTMLParser):
-    """Counts the elements of a page, and keeps their attributes' names."""
+    """The elements of a page and the names of their attributes."""
 
     def __init__(self, text):
         super().__init__()
@@ -50,7 +52,7 @@ class Elements(HTMLParser):
 
 
 def pages(name):
-    """Every page of a study."""
+    """Return the paths of every page of a study."""
     study = quote(name, safe="")
     return [
         f"/study?study={study}",
@@ -59,8 +61,8 @@ def pages(name):
     ]
 
 
-def test_hostile_names_are_text_and_nothing_else(client, store):
-    """Each page of each study has the elements of the harmless study's page, and no event
+def test_hostile_names_are_only_text(client, store):
+    """The pages of every study have the same elements as those of the harmless study, and no event
     handlers.
     """
     hostile = [record.name for record in store.studies() if record.name != "pages"]
@@ -77,6 +79,7 @@ def test_hostile_names_are_text_and_nothing_else(client, store):
 
 
 def test_nothing_hostile_runs_in_a_browser(tab, server, store):
+    """No dialog opens, and nothing is requested from elsewhere."""
     for record in store.studies():
         for page in pages(record.name):
             tab.on("dialog", lambda dialog: pytest.fail(dialog.message))
@@ -87,9 +90,7 @@ def test_nothing_hostile_runs_in_a_browser(tab, server, store):
 
 
 def test_the_api_gives_the_front_of_the_command_line(client, store):
-    """The same members with the same figures, whether the newest front is asked for or the one
-    after 60 trials.
-    """
+    """The newest front and the one after 60 trials have the same members with the same figures."""
     record = store.study("pages")
     trials = {trial.number: trial for trial in store.trials("pages")}
     members = json.loads(as_json(record.spec, trials, store.fronts("pages")[-1]))["members"]
@@ -97,7 +98,8 @@ def test_the_api_gives_the_front_of_the_command_line(client, store):
     assert client.get("/api/front?study=pages&at=60").json()["members"] == members
 
 
-def test_an_earlier_front_holds_only_trials_of_then(client):
+def test_an_earlier_front_holds_only_earlier_trials(client):
+    """A front after 0 trials is refused."""
     early = client.get("/api/front?study=pages&at=5").json()
     assert early["after"] <= 5
     assert {member["trial"] for member in early["members"]} <= set(range(10))
@@ -107,14 +109,15 @@ def test_an_earlier_front_holds_only_trials_of_then(client):
 @pytest.mark.parametrize(
     "path", ["/study?study=nobody", "/trial?study=pages&trial=10000", "/api/front?study=nobody"]
 )
-def test_what_is_not_there_is_a_404_of_one_line(client, path):
+def test_unknown_names_give_404_in_one_line(client, path):
+    """This holds for studies and trials, pages and JSON."""
     answer = client.get(path)
     assert answer.status_code == 404
     assert len(answer.text.splitlines()) == 1
 
 
 def test_nothing_can_be_changed(client):
-    """Every path of the schema is read by GET, and no other method is answered."""
+    """All paths of the schema are read by GET, and other methods are refused."""
     schema = client.get("/openapi.json").json()
     assert len(schema["paths"]) >= 5
     assert {method for path in schema["paths"].values() for method in path} == {"get"}
@@ -130,7 +133,7 @@ def test_another_host_name_is_refused(client):
 
 @contextmanager
 def served(store):
-    """The address of a running server of this record."""
+    """Run a server of this record and return its address."""
     config = uvicorn.Config(
         create_app(store, database="nas.db"), host="127.0.0.1", port=0, log_level="error"
     )
@@ -146,12 +149,13 @@ def served(store):
 
 @pytest.fixture
 def server(store):
+    """The address of a running server."""
     with served(store) as address:
         yield address
 
 
 def test_a_finished_trial_appears_without_a_reload(tab, record, tmp_path):
-    """And who is at work: somebody else writes into the record while the page is open."""
+    """So does the driver. Another connection writes into the record while the page is open."""
     copy = tmp_path / "nas.db"
     with sqlite3.connect(record) as source, sqlite3.connect(copy) as target:
         source.backup(target)

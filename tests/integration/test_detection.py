@@ -1,6 +1,4 @@
-"""Detectors on exported networks, run for real: torchvision's through `nas.detection`,
-transformers' through timm.
-"""
+"""Detectors on exported networks: torchvision's with `nas.detection`, transformers' with timm."""
 
 import subprocess
 import sys
@@ -20,7 +18,7 @@ SIDE = 96
 
 @pytest.fixture(scope="module")
 def detection():
-    """The module, imported only where torchvision is."""
+    """The module, which is imported only if torchvision is installed."""
     from nas import detection
 
     return detection
@@ -33,19 +31,20 @@ def stock(bundle_of):
 
 
 def targets(count, *, masks=False):
-    """One image with two objects of classes 1 and 2, and one with none."""
+    """Make the targets of up to two images: two objects of classes 1 and 2, then none."""
     boxes = torch.tensor([[8.0, 8.0, 40.0, 40.0], [30.0, 20.0, 90.0, 80.0]])
-    found = [
+    both = [
         {"boxes": boxes, "labels": torch.tensor([1, 2])},
         {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
     ][:count]
-    for one in found:
+    for one in both:
         if masks:
             one["masks"] = torch.ones(len(one["boxes"]), SIDE, SIDE, dtype=torch.uint8)
-    return found
+    return both
 
 
 def images(count):
+    """Make random images."""
     return list(torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)))
 
 
@@ -62,12 +61,12 @@ DETECTORS = {
 
 
 class TestTorchvision:
-    """Each of its four kinds of detectors, made of a bundle in one call."""
+    """Each of torchvision's four kinds of detectors, made of a bundle by one call."""
 
     @pytest.mark.parametrize("kind", DETECTORS)
     def test_losses_and_gradients(self, detection, stock, kind):
-        """Training gives the detector's losses, finite; every parameter of the backbone gets a
-        gradient.
+        """A training step gives the detector's losses. They are finite, and every parameter of the
+        backbone has a gradient.
         """
         torch.manual_seed(0)
         options, names = DETECTORS[kind]
@@ -86,8 +85,8 @@ class TestTorchvision:
 
     @pytest.mark.parametrize("kind", DETECTORS)
     def test_boxes(self, detection, stock, kind):
-        """In eval mode there are boxes within the image, whose classes are known and whose scores
-        are sorted.
+        """In eval mode, boxes are within the image, labels are known classes, and scores are
+        sorted.
         """
         torch.manual_seed(0)
         options, _ = DETECTORS[kind]
@@ -102,9 +101,9 @@ class TestTorchvision:
         assert not torch.equal(found["boxes"], other["boxes"])
         assert ("masks" in found) == (kind == "mask_rcnn")
 
-    def test_features_are_the_networks(self, detection, bundle_of, export_arguments):
-        """Of a network stock timm cannot build, strides 1 to 4: the same bits as the network's own
-        features, with its channels, the strides of its stem and pools, and the means of its images.
+    def test_features_are_those_of_the_network(self, detection, bundle_of, export_arguments):
+        """The network has strides 1 to 4, which timm cannot build. The features have its bits,
+        channels and strides, and the mean of its images.
         """
         bundle = bundle_of("registered")
         given = export_arguments("registered")
@@ -124,11 +123,11 @@ class TestTorchvision:
         assert features.strides == [2, 4]
         assert (tuple(features.mean), tuple(features.std)) == (given["mean"], given["std"])
 
-    def test_the_bundles_weights_and_normalisation_are_taken(
+    def test_the_bundle_s_weights_and_normalisation_are_used(
         self, detection, stock, export_arguments
     ):
-        """A detector has the weights of the bundle, trains them, and normalises as the bundle
-        says.
+        """A detector starts with the bundle's weights, trains them, and normalises images as the
+        bundle does.
         """
         detector = detection.fcos(stock.folder, 3)
         weights, found = (
@@ -154,8 +153,8 @@ class TestTorchvision:
         assert pyramid.sizes == ((32,), (64,), (128,), (256,), (512,))
 
     def test_levels_of_three_stages(self, detection, bundle_of):
-        """A network of a CIFAR space has c2 to c4, of strides 1, 2 and 4: every detector takes them
-        all by itself.
+        """A network of a CIFAR space has c2 to c4 with strides 1, 2 and 4. Every detector uses all
+        of them by default.
         """
         folder = bundle_of("registered").folder
         assert detection.fcos(folder, 3).anchor_generator.sizes == ((1,), (2,), (4,), (8,), (16,))
@@ -164,15 +163,15 @@ class TestTorchvision:
         assert detection.ssd(folder, 3, size=(SIDE, SIDE)).backbone.strides == [1, 2, 4]
 
     @pytest.mark.parametrize("levels", [(), ("c3", "c7"), ("c4", "c3")])
-    def test_levels_that_are_none(self, detection, stock, levels):
-        """Unknown ones and another order are refused with those that there are."""
+    def test_unknown_levels_are_refused(self, detection, stock, levels):
+        """The error for an unknown level or another order lists the existing levels."""
         with pytest.raises(
             InvalidValueError, match="levels must be some of c2, c3, c4, c5, in this order, not"
         ):
             detection.fcos(stock.folder, 3, levels=levels)
 
-    def test_without_torchvision(self, monkeypatch):
-        """The extra to install is named."""
+    def test_without_torchvision_the_extra_is_named(self, monkeypatch):
+        """The error names the extra to install."""
         monkeypatch.setitem(sys.modules, "torchvision.models.detection", None)
         monkeypatch.delitem(sys.modules, "nas.detection", raising=False)
         with pytest.raises(
@@ -180,8 +179,8 @@ class TestTorchvision:
         ):
             __import__("nas.detection")
 
-    def test_the_rest_needs_neither(self):
-        """Commands and exports import neither torchvision nor timm."""
+    def test_commands_need_neither_torchvision_nor_timm(self):
+        """Commands and exports import neither."""
         code = "import sys, nas.cli, nas.export; print({'timm', 'torchvision'} & set(sys.modules))"
         assert (
             subprocess.run(
@@ -192,19 +191,21 @@ class TestTorchvision:
 
 
 class TestTransformers:
-    """Its detectors take the bundle through timm, with the settings of the bundle's card."""
+    """Detectors of transformers, which read the bundle with timm and the settings of the bundle's
+    card.
+    """
 
     @pytest.mark.parametrize("kind", ["RTDetr", "DFine"])
     def test_losses_and_gradients(self, stock, kind):
-        """The detector's backbone gives timm's features; a training step has a finite loss, and
+        """The detector's backbone has timm's features. A training step has a finite loss and
         gradients for all convolutions of the backbone.
         """
         transformers = pytest.importorskip("transformers")
         timm = pytest.importorskip("timm")
         torch.manual_seed(0)
-        where = f"local-dir:{stock.folder}"
+        name = f"local-dir:{stock.folder}"
         backbone = transformers.TimmBackboneConfig(
-            backbone=where, out_indices=[2, 3, 4], freeze_batch_norm_2d=True
+            backbone=name, out_indices=[2, 3, 4], freeze_batch_norm_2d=True
         )
         small = {
             "d_model": 32,
@@ -225,14 +226,14 @@ class TestTransformers:
         )
         detector = getattr(transformers, f"{kind}ForObjectDetection")(config)
         trained = timm.create_model(
-            where, pretrained=True, features_only=True, out_indices=(2, 3, 4)
+            name, pretrained=True, features_only=True, out_indices=(2, 3, 4)
         ).eval()
         inside = detector.model.backbone.model._backbone
         inside.load_state_dict(trained.state_dict())
         batch = torch.stack(images(2))
         with torch.inference_mode():
-            found = detector.eval().model.backbone(batch, torch.ones(2, SIDE, SIDE))
-            for (value, _), expected in zip(found, trained(batch), strict=True):
+            features = detector.eval().model.backbone(batch, torch.ones(2, SIDE, SIDE))
+            for (value, _), expected in zip(features, trained(batch), strict=True):
                 torch.testing.assert_close(value, expected)
         labels = [
             {

@@ -1,9 +1,8 @@
-"""Torchvision's FCOS on a small OSA network, trained on BCCD (blood cells, MIT) from nothing until
-it detects.
+"""Training of torchvision's FCOS on a small OSA network, from random weights on blood cells (BCCD).
 
-205 + 87 images of three classes, seen at half size (320 x 240), five epochs: the published boxes
-are the oracle, and faster-coco-eval the judge. NAS_TEST_DETECTION names the folder that holds
-`bccd`.
+The data set (MIT licence) has 205 + 87 images of three classes, which are used at half size (320 x
+240). After five epochs faster-coco-eval compares the detections with the published boxes.
+NAS_TEST_DETECTION names the folder that holds `bccd`.
 """
 
 import json
@@ -48,12 +47,12 @@ def bccd():
 
 
 def names(folder, split):
-    """The names of the images of a split."""
+    """Return the names of the images of a split."""
     return (folder / "ImageSets" / "Main" / f"{split}.txt").read_text().split()
 
 
 def scenes(folder, split):
-    """Its images and targets."""
+    """Read images and targets."""
     return [
         (
             image(folder / "JPEGImages" / f"{name}.jpg"),
@@ -64,14 +63,14 @@ def scenes(folder, split):
 
 
 def image(path):
-    """(3, HEIGHT, WIDTH), from 0 to 1."""
+    """Read an image as (3, HEIGHT, WIDTH) from 0 to 1."""
     with Image.open(path) as photo:
         pixels = np.array(photo.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous() / 255
 
 
 def objects(path):
-    """The boxes that have an area, in pixels of the small image, and their classes."""
+    """Return the boxes with an area, in pixels of the small image, and their classes."""
     boxes, labels = [], []
     root = ET.parse(path).getroot()  # noqa: S314 - the project's own data
     scale = WIDTH / float(root.findtext("size/width"))
@@ -90,7 +89,7 @@ def objects(path):
 
 
 def flipped(pixels, target):
-    """The same scene in one of its four mirror images; cells have no up and no left."""
+    """Mirror a scene in one of four ways; cells have no upper or left side."""
     boxes = target["boxes"].clone()
     horizontally, vertically = torch.randint(2, (2,)).tolist()
     if horizontally:
@@ -101,8 +100,8 @@ def flipped(pixels, target):
 
 
 def detector_on(folder):
-    """FCOS with a pyramid of 64 channels and heads of two convolutions, on the network in `folder`,
-    untrained.
+    """Build FCOS with a pyramid of 64 channels and heads of two convolutions on the network in
+    `folder`.
     """
     from torchvision.models.detection.fcos import FCOSHead
 
@@ -129,7 +128,7 @@ def detector_on(folder):
 
 
 def train(detector, data):
-    """One-cycle AdamW."""
+    """Train with one-cycle AdamW."""
     optimizer = torch.optim.AdamW(detector.parameters(), RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, RATE, total_steps=EPOCHS * math.ceil(len(data) / BATCH), pct_start=0.15
@@ -147,13 +146,13 @@ def train(detector, data):
 
 
 def with_size(boxes):
-    """Corners (n, 4) to COCO's corner and size, as lists."""
+    """Convert corners (n, 4) to lists of COCO's corner and size."""
     return torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).tolist()
 
 
 @torch.inference_mode()
 def average_precisions(detector, data):
-    """COCO's AP and AP50 of all classes."""
+    """Return COCO's AP and AP50 of all classes."""
     truth, found = [], []
     for number, (pixels, target) in enumerate(data):
         (result,) = detector.eval()([pixels])
@@ -194,8 +193,10 @@ def average_precisions(detector, data):
     return evaluation.stats[:2]
 
 
-def test_the_splits_are_the_published_ones(bccd):
-    """292 images to train on and 72 to test on, with 4,888 objects less the two without an area."""
+def test_the_splits_are_those_published(bccd):
+    """There are 292 images to train on and 72 to test on, with 4,888 objects, of which two without
+    an area are left out.
+    """
     train_, test = names(bccd, "trainval"), names(bccd, "test")
     assert (len(train_), len(test), len({*train_, *test})) == (292, 72, 364)
     found = [objects(bccd / "Annotations" / f"{name}.xml") for name in train_ + test]
@@ -204,9 +205,9 @@ def test_the_splits_are_the_published_ones(bccd):
 
 @pytest.mark.slow
 def test_fcos_learns_to_detect_cells(bccd, tmp_path):
-    """After five epochs its AP50 on the test split is above 0.7; one run (seed 0, one thread of a
-    Xeon at 2.3 GHz) took 101 s and reached AP 0.473, AP50 0.819; one of eight epochs 151 s of CPU
-    time, 0.499 and 0.859.
+    """After five epochs AP50 on the test split is above 0.7. One run (seed 0, one thread of a Xeon
+    at 2.3 GHz) took 101 s and reached AP 0.473 and AP50 0.819. Eight epochs took 151 s of CPU time
+    and reached 0.499 and 0.859.
     """
     torch.manual_seed(int(os.environ.get("NAS_TEST_SEED", "0")))
     detector = detector_on(tmp_path)

@@ -1,6 +1,4 @@
-"""The live view of `nas search` as a person sees it: a real, tiny search under a pseudo terminal of
-80 columns.
-"""
+"""The live view of `nas search`: a real, tiny search in a pseudo terminal of 80 columns."""
 
 import os
 import pty
@@ -35,13 +33,13 @@ OVERRULES = {"COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "T
 
 
 class Screen(NamedTuple):
-    """All lines that were drawn, the overdrawn ones too, and the exit code."""
+    """All lines that were drawn, also those drawn over, and the exit code."""
 
     lines: list[str]
     code: int
 
     def having(self, *words: str) -> list[str]:
-        """The lines with all of these words."""
+        """Return the lines with all of these words."""
         return [line for line in self.lines if all(word in line for word in words)]
 
 
@@ -79,16 +77,16 @@ def screen(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_ends_well(screen):
-    """No error on the way."""
+def test_ends_without_an_error(screen):
+    """The exit code is 0, and there is no traceback."""
     assert screen.code == 0, screen.lines
     assert screen.having("Traceback") == screen.having("error:") == []
 
 
 @pytest.mark.slow
 def test_progress_is_drawn_from_the_first_trial_to_the_last(screen):
-    """The bar with the counts beside it, the hypervolume and the clock; not one line per trial as
-    in a file.
+    """The bar has counts, the hypervolume and the clock. There is no line for each trial, as in a
+    file.
     """
     assert screen.having("━━━", "0 of 3 trials")
     assert screen.having("━━━", "3 of 3 trials")
@@ -99,7 +97,7 @@ def test_progress_is_drawn_from_the_first_trial_to_the_last(screen):
 
 @pytest.mark.slow
 def test_ends_with_the_front_and_the_next_commands(screen):
-    """What stays on the screen when the live view is gone."""
+    """They remain on the screen after the live view."""
     last = list(takewhile(lambda line: not line.startswith("finished: "), reversed(screen.lines)))[
         ::-1
     ]
@@ -122,7 +120,5 @@ def test_ends_with_the_front_and_the_next_commands(screen):
 
 @pytest.mark.slow
 def test_fits_the_terminal(screen):
-    """A longer line would be broken anywhere, and the live view would leave rests of itself
-    behind.
-    """
+    """A longer line would be broken, and the live view would leave parts of itself behind."""
     assert [line for line in screen.lines if len(line) > COLUMNS] == []

@@ -1,4 +1,4 @@
-"""The report as a person uses it: in a real browser, from a file, with no network."""
+"""The report in a real browser, opened from a file without a network."""
 
 import random
 import re
@@ -38,7 +38,7 @@ def file(record, tmp_path_factory):
 
 @pytest.fixture
 def page(tab, file):
-    """The report, open and drawn."""
+    """The report, opened and drawn."""
     tab.goto(file.as_uri())
     tab.wait_for_selector("html[data-ready]")
     yield tab
@@ -47,13 +47,14 @@ def page(tab, file):
 
 
 def numbers(page):
-    """The trials listed in the table."""
+    """Return the trials that the table lists."""
     return [
         int(row.get_attribute("data-trial")) for row in page.query_selector_all("#members tbody tr")
     ]
 
 
 def test_lists_the_front_that_the_library_computes(page, record):
+    """The table and `front` have the same members."""
     with Store.open(record, read_only=True) as store:
         known = read(store, "pages", "nas.db")
     assert sorted(numbers(page)) == sorted(front(known.trials, known.objectives).members)
@@ -61,15 +62,19 @@ def test_lists_the_front_that_the_library_computes(page, record):
 
 @pytest.mark.parametrize(("colour", "trace"), [("", "on the front"), ("parameters", "trials")])
 def test_a_click_on_a_point_shows_its_network_and_its_export_command(page, colour, trace):
-    """Of two objectives, and of three, the third by colour."""
+    """This holds for two metrics, and for a third one as colour."""
     page.select_option("#colour", colour)
     number = page.evaluate(
         """(name) => {
         const plot = document.getElementById("scatter"), { xaxis, yaxis } = plot._fullLayout;
-        const trace = plot.data.find((t) => t.name.startsWith(name)), box = plot.getBoundingClientRect();
-        const i = trace.x.indexOf(Math.min(...trace.x));
-        window.at = [box.left + xaxis._offset + xaxis.d2p(trace.x[i]), box.top + yaxis._offset + yaxis.d2p(trace.y[i])];
-        return JSON.parse(document.getElementById("contents").textContent).trials.number[trace.customdata[i]];
+        const trace = plot.data.find((t) => t.name.startsWith(name));
+        const box = plot.getBoundingClientRect(), i = trace.x.indexOf(Math.min(...trace.x));
+        window.at = [
+            box.left + xaxis._offset + xaxis.d2p(trace.x[i]),
+            box.top + yaxis._offset + yaxis.d2p(trace.y[i]),
+        ];
+        const contents = JSON.parse(document.getElementById("contents").textContent);
+        return contents.trials.number[trace.customdata[i]];
     }""",
         trace,
     )
@@ -86,6 +91,7 @@ def test_a_click_on_a_point_shows_its_network_and_its_export_command(page, colou
 
 
 def test_the_arrow_keys_walk_along_the_front(page):
+    """They select every member once."""
     page.focus("#scatter")
     seen = set()
     for _ in numbers(page):
@@ -94,8 +100,8 @@ def test_the_arrow_keys_walk_along_the_front(page):
     assert seen == set(numbers(page))
 
 
-def test_the_filter_keeps_what_it_says(page, record):
-    """Counted in a second way, from the record."""
+def test_the_filter_selects_matching_trials(page, record):
+    """The expected trials are counted from the record."""
     page.select_option("#rows", "all")
     page.fill("#filter", "latency < 0.5 ms and stage2.num_layers >= 3")
     with Store.open(record, read_only=True) as store:
@@ -112,7 +118,8 @@ def test_the_filter_keeps_what_it_says(page, record):
     assert page.inner_text("#filter-says") == f"{len(expected)} of 60 trials"
 
 
-def test_a_wrong_filter_says_what_would_be_right(page):
+def test_a_wrong_filter_lists_the_possible_names(page):
+    """The message is beside the field."""
     page.fill("#filter", "speed > 3")
     assert "there is no “speed”; there are: error, latency, parameters" in page.inner_text(
         "#filter-says"
@@ -120,6 +127,7 @@ def test_a_wrong_filter_says_what_would_be_right(page):
 
 
 def test_dark_mode_changes_the_page_and_its_plots(page):
+    """Background and font have other colours."""
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.click("#theme")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
@@ -127,8 +135,10 @@ def test_dark_mode_changes_the_page_and_its_plots(page):
     assert page.evaluate("document.getElementById('scatter').layout.font.color") == "#e6eaf0"
 
 
-def test_published_networks_stand_only_where_they_were_counted(page):
-    """Points on two costs, lines beside a trained error, nothing on a measured latency."""
+def test_published_networks_are_shown_for_counted_costs_only(page):
+    """They are points for two counted costs, lines beside a trained error, and absent for a
+    measured latency.
+    """
     named = "document.getElementById('scatter').data.map((t) => t.name)"
     assert "published VoVNets" not in page.evaluate(named)
     assert "neither trained nor measured here" in page.inner_text("#scatter-says")
@@ -150,9 +160,9 @@ STEPS = """() => {
     ("direction", "corner"),
     [("minimize", r"M[^HVL]+H[^HVL]+V"), ("maximize", r"M[^HVL]+V[^HVL]+H")],
 )
-def test_the_front_is_a_staircase_of_what_is_reached(tab, record, tmp_path, direction, corner):
-    """A step goes through the corner that is no better than either member: towards worse costs
-    first where the cost is minimised, down first where it is maximised.
+def test_the_front_is_a_staircase(tab, record, tmp_path, direction, corner):
+    """A step passes through the corner that is no better than either member. It first goes to the
+    right if the cost on x is minimised, and first down or up if it is maximised.
     """
     with Store.open(record, read_only=True) as store:
         known, trials = store.study("pages"), store.trials("pages")
@@ -192,12 +202,14 @@ def test_published_networks_that_do_not_fit_small_images_are_left_out(tab, recor
 
 
 def test_a_third_objective_is_shown_by_colour(page):
+    """The points have more than ten different colours."""
     page.select_option("#colour", "parameters")
     colours = page.evaluate("document.getElementById('scatter').data[0].marker.color")
     assert len(set(colours)) > 10
 
 
 def test_a_drag_along_an_axis_of_the_choices_narrows_the_filter(page):
+    """The filter has conditions on that choice."""
     box = page.locator("#parallel").bounding_box()
     page.locator("#parallel").scroll_into_view_if_needed()
     box = page.locator("#parallel").bounding_box()
@@ -209,7 +221,7 @@ def test_a_drag_along_an_axis_of_the_choices_narrows_the_filter(page):
 
 
 def many(count):
-    """So many trials with figures that are arithmetic, each ended a second after the one before."""
+    """Make trials of random networks without figures."""
     space, draw = load("nas.spaces", "osa_cifar"), random.Random(0)
     return [
         Trial(
@@ -221,7 +233,7 @@ def many(count):
 
 
 def ended(trial, evaluator):
-    """The trial with everything that the evaluator finds."""
+    """Complete a trial with all figures of the evaluator."""
     known = trial.evaluation
     for event in evaluator.steps(
         Task(number=trial.number, architecture=trial.architecture, seed=0)
@@ -237,9 +249,7 @@ def ended(trial, evaluator):
 
 
 def test_five_thousand_trials_open_in_seconds(tab, record, tmp_path):
-    """1.3 to 2 s where nothing else runs; the limit here is for machines that do other things as
-    well.
-    """
+    """It takes 1.3 to 2 s on an idle machine. The limit is for busy machines."""
     with Store.open(record, read_only=True) as store:
         known = store.study("pages")
     evaluator = ArithmeticEvaluator(StudyContext(spec=known.spec, artifacts="", folder=""))
@@ -259,6 +269,7 @@ def test_five_thousand_trials_open_in_seconds(tab, record, tmp_path):
 
 
 def test_a_study_without_trials_has_a_page_too(tab, record, tmp_path):
+    """The page has no errors."""
     with Store.open(record, read_only=True) as store:
         known = store.study("pages")
     path = tmp_path / "report.html"
@@ -269,6 +280,7 @@ def test_a_study_without_trials_has_a_page_too(tab, record, tmp_path):
 
 
 def test_the_main_plots_are_pictures_large_enough_to_print(record, tmp_path):
+    """Width and height are at least 1000 pixels."""
     pytest.importorskip("matplotlib")
     done = CliRunner().invoke(
         main, ["report", "pages", "--database", str(record), "--png", str(tmp_path / "pictures")]
@@ -285,6 +297,7 @@ def test_the_main_plots_are_pictures_large_enough_to_print(record, tmp_path):
 
 
 def test_bars_of_a_picture_reach_to_the_ends_of_the_interval():
+    """A missing bound gives a bar of length 0, and a figure without intervals no bars."""
     trials = {
         "values": {"latency": [3.0, 5.0, 7.0]},
         "low": {"latency": [2.5, None, 7.0]},

@@ -1,5 +1,5 @@
-"""Connection strengths on constructed weights, where every number is known; and what a cut takes
-away.
+"""Connection strengths of constructed weights, for which every number is known, and the effect of a
+cut.
 """
 
 import io
@@ -21,13 +21,13 @@ from nas.paper.connections.weights import block_maps, read_weights
 
 
 def signs(*shape: int) -> torch.Tensor:
-    """Minus and plus one by chance, so that only |w| has these means."""
+    """Draw -1 and +1 at random, so that only |w| has the constructed means."""
     return torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1
 
 
 def constructed() -> dict[str, torch.Tensor]:
-    """A DenseNet of two blocks (2 and 3 layers, growth 4) whose target t reads source s with |w| =
-    10 t + s.
+    """Make a DenseNet of two blocks (2 and 3 layers, growth 4), in which target t reads source s
+    with |w| = 10 t + s.
     """
     weights = DenseNet(
         growth=4, layers=(2, 3), stem_channels=6, compression=0.5, num_classes=5
@@ -51,7 +51,7 @@ def constructed() -> dict[str, torch.Tensor]:
 
 
 def block(rows: list[list[float]]) -> BlockMap:
-    """A map whose rows may be shorter than the last."""
+    """Make a map whose rows may be shorter than the last one."""
     strengths = np.full((len(rows), len(rows[-1])), np.nan)
     for target, row in enumerate(rows):
         strengths[target, : len(row)] = row
@@ -59,8 +59,8 @@ def block(rows: list[list[float]]) -> BlockMap:
 
 
 def test_every_strength_of_a_constructed_densenet():
-    """Each target's mean |w| by source, exactly; nothing where it reads nothing; input, layers and
-    ends told apart.
+    """Each target's mean |w| by source is exact, and NaN for sources that it does not read. Input,
+    layers and ends are distinguished.
     """
     first, second = block_maps(constructed())
     nan = np.nan
@@ -77,7 +77,7 @@ def test_every_strength_of_a_constructed_densenet():
 
 
 def test_names_of_2017_are_read_too(tmp_path):
-    """The first files of torchvision have dots: `conv.1` for `conv1`."""
+    """The first files of torchvision have more dots: `conv.1` for `conv1`."""
     old = {
         name.replace(".conv1.", ".conv.1.").replace(".norm1.", ".norm.1."): value
         for name, value in constructed().items()
@@ -89,8 +89,8 @@ def test_names_of_2017_are_read_too(tmp_path):
 
 
 def test_every_strength_of_a_constructed_aggregation():
-    """A layer of the chain reads one source; the aggregation all: the input's 16 channels, then
-    each layer's 3.
+    """A layer of the chain reads one source. The aggregation reads all: the input's 16 channels,
+    then 3 of each layer.
     """
     weights = CifarOsa(layers=4, width=3).state_dict()
     name = "blocks.0.1.conv_concat.conv.weight"
@@ -111,23 +111,23 @@ def test_every_strength_of_a_constructed_aggregation():
     "make", [lambda: with_bottleneck(PUBLISHED["vovnet27_slim"], 10), densenet40]
 )
 def test_real_networks_have_their_blocks(make):
-    """27-slim has four aggregations of five layers and the input, its bottleneck in vain;
-    DenseNet-40 three blocks.
+    """27-slim has four aggregations of five layers and the input, also with a bottleneck.
+    DenseNet-40 has three blocks.
     """
     shapes = [each.strengths.shape for each in block_maps(make().state_dict())]
     assert shapes in ([(6, 6)] * 4, [(13, 13)] * 3)
 
 
-def test_groups_must_be_all_channels():
-    """A slip in the layout is an error, not a shifted map."""
+def test_groups_must_cover_all_channels():
+    """A wrong layout is an error instead of a shifted map."""
     np.testing.assert_array_equal(group_means([[1, -3, 5]], [2, 1]), [2, 5])
     with pytest.raises(InvalidValueError, match=r"read 3 channels, but their sources have 2\+2"):
         group_means([[1, -3, 5]], [2, 2])
 
 
 def test_statistics_by_hand():
-    """Among intermediate targets 1 of 5 is weak (the first target has no choice); the end uses two
-    of four alike.
+    """One of 5 connections among intermediate targets is weak (the first target has one source
+    only). The end reads two of four sources equally.
     """
     found = statistics(block([[9], [1, 0.1], [0.5, 1, 0.4], [3, 3, 0, 0]]))
     assert found.weak_share == pytest.approx(1 / 5)
@@ -137,8 +137,10 @@ def test_statistics_by_hand():
 
 
 @pytest.mark.parametrize(("end", "expected"), [([1, 2, 3, 1], 1), ([3, 2, 1, 1], -1)])
-def test_the_hypothesis_has_a_sign(end, expected):
-    """Sources of rising strength to the layers: strong to the end is +1, weak to the end is -1."""
+def test_the_correlation_has_the_sign_of_the_hypothesis(end, expected):
+    """For sources of rising strength to the layers, a rising strength to the end gives +1, a
+    falling one -1.
+    """
     rows = [[1], [1 / 3, 2 / 3 * 1.5], [1 / 3, 2 / 3, 1], end]
     rows[1] = [0.5, 1]
     means = [np.mean([0.5, 1 / 3]), np.mean([1, 2 / 3]), 1.0]
@@ -146,8 +148,8 @@ def test_the_hypothesis_has_a_sign(end, expected):
     assert np.sign(statistics(block(rows)).correlation) == expected
 
 
-def test_evenness_has_its_ends():
-    """All alike is 1, one is all is 0; and what cannot be told is None."""
+def test_evenness_is_from_0_to_1():
+    """Equal strengths give 1, a single one 0, and too few sources None."""
     assert statistics(block([[1], [2, 2, 2]])).evenness == pytest.approx(1)
     assert statistics(block([[1], [2, 0, 0]])).evenness == 0
     assert statistics(block([[1], [0, 0]])).evenness is None
@@ -156,8 +158,8 @@ def test_evenness_has_its_ends():
 
 
 def test_the_shares_of_the_2022_analysis():
-    """DenseNet-121, block 4, layers 9 to 16: A, without layers 1 to 4, zeroes 14.55 %; B, from
-    layer 5 on, 27.27 %.
+    """DenseNet-121, block 4, layers 9 to 16: A, without layers 1 to 4, zeroes 14.55 %; B, without
+    layers from 5 on, 27.27 %.
     """
     with torch.device("meta"):
         weights = DenseNet(
@@ -172,9 +174,9 @@ def test_the_shares_of_the_2022_analysis():
     assert (f"{first.share:.2%}", f"{rest.share:.2%}") == ("14.55%", "27.27%")
 
 
-def test_a_cut_zeroes_what_it_names_and_nothing_else():
-    """Layer 3 of block 2 no longer reads source 1, that is channels 7 to 10; the weights given
-    stay.
+def test_a_cut_zeroes_its_own_connections_only():
+    """Layer 3 of block 2 no longer reads source 1, which is channels 7 to 10. The given weights do
+    not change.
     """
     weights = constructed()
     cut = without(weights, Cut(block=2, layers=[3], sources=[1]))
@@ -200,8 +202,8 @@ def test_a_cut_zeroes_what_it_names_and_nothing_else():
         Cut(block=2, layers=[], sources=[0]),
     ],
 )
-def test_a_cut_of_what_is_not_there_is_refused(cut):
-    """With what there is."""
+def test_a_cut_of_an_unknown_block_or_layer_is_refused(cut):
+    """The error lists the existing ones."""
     with pytest.raises(InvalidValueError, match=r"there are: 1, 2|layers 1 to 3"):
         without(constructed(), cut)
 
@@ -215,8 +217,8 @@ def test_a_cut_of_what_is_not_there_is_refused(cut):
         ),
     ],
 )
-def test_weights_say_what_network_they_are_of(make):
-    """The network rebuilt from its weights alone gives the same bits."""
+def test_a_network_is_rebuilt_from_its_weights(make):
+    """The network that is built from the weights alone has the same outputs, bit for bit."""
     torch.manual_seed(0)
     model = make().eval()
     image = torch.randn(1, 3, 64, 64)
@@ -225,8 +227,8 @@ def test_weights_say_what_network_they_are_of(make):
         densenet_of(CifarOsa(layers=2, width=4).state_dict())
 
 
-def test_accuracy_counts_what_is_right():
-    """Of images of one grey level each, a network that tells bright from dark after
+def test_accuracy_counts_correct_images():
+    """Each image has one grey level, and the network separates bright from dark after
     normalisation.
     """
     images = Images(
@@ -241,8 +243,8 @@ def test_accuracy_counts_what_is_right():
     assert accuracy(Bright(), batches(images, 3), (0.5,) * 3, (0.25,) * 3) == (3, 4)
 
 
-def test_files_that_hold_no_weights_are_named(tmp_path):
-    """Not a traceback of pickle or safetensors."""
+def test_files_without_weights_are_named(tmp_path):
+    """There is no traceback of pickle or safetensors."""
     for name in ("a.pth", "a.safetensors"):
         (tmp_path / name).write_bytes(b"no weights")
         with pytest.raises(CorruptFileError, match=name):
@@ -254,9 +256,9 @@ def test_files_that_hold_no_weights_are_named(tmp_path):
         block_maps({"fc.weight": torch.zeros(1)})
 
 
-def test_pictures_show_each_connection_where_it_is():
-    """Target across, source down: the strongest of a target is darkest, 0 lightest, and empty where
-    nothing is read.
+def test_pictures_show_each_connection_at_its_place():
+    """Columns are targets, rows are sources. A target's strongest source is the darkest, 0 the
+    lightest, and sources that are not read are empty.
     """
     image_module = pytest.importorskip("PIL.Image")
     found = block([[1], [0, 2], [4, 4, 0]])
@@ -272,8 +274,8 @@ def test_pictures_show_each_connection_where_it_is():
     assert as_svg([found]).count("<rect") == 6
 
 
-def test_tables_say_the_same_numbers():
-    """CSV one line for each connection; the page's table the statistics."""
+def test_tables_have_the_same_numbers():
+    """The CSV has a line for each connection, the page's table the statistics."""
     maps = block_maps(constructed())
     lines = as_csv(maps).splitlines()
     assert len(lines) == 1 + 6 + 10

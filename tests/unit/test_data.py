@@ -1,4 +1,4 @@
-"""Data sets on synthetic files: found, read, refused; the split; the fallback."""
+"""Data sets of synthetic files: reading, downloading, errors, the split, and the fallback."""
 
 import hashlib
 import http.server
@@ -33,7 +33,9 @@ BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 
 
 def write_layout(folder: Path, per_batch: int = 20) -> Path:
-    """A tiny data set in the official layout; pixel values tell batch, image and channel."""
+    """Write a tiny data set in the official layout, with pixels that encode batch, image and
+    channel.
+    """
     target = folder / CIFAR10.layout
     target.mkdir(parents=True)
     for number, name in enumerate(BATCHES):
@@ -64,8 +66,8 @@ def data_dir(tmp_path, monkeypatch):
 
 @pytest.fixture
 def published(tmp_path):
-    """The data set as an archive on a real web server: (`Cifar` with its address and MD5, the
-    file).
+    """The data set as an archive on a real web server: `Cifar` with its address and MD5, and the
+    file.
     """
     served = tmp_path / "served"
     write_layout(served)
@@ -88,8 +90,10 @@ def published(tmp_path):
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """A web server's handler without a log."""
+
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 # the split
@@ -103,7 +107,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 )
 @example([0, 1, 2, 2, 2, 2, 2, 2], 0.6, 0)
 def test_the_split_is_disjoint_exact_and_keeps_the_shares_of_the_classes(labels, part, seed):
-    """To within one image of each class, also where one class is most of all."""
+    """The shares are kept to within one image of each class, also if one class has most images."""
     labels = torch.tensor(labels)
     count = 1 + round(part * (len(labels) - 2))
     train, validation = split(labels, count, seed)
@@ -114,9 +118,9 @@ def test_the_split_is_disjoint_exact_and_keeps_the_shares_of_the_classes(labels,
         assert abs((labels[validation] == label).sum().item() - share) < 1
 
 
-def test_the_split_depends_on_the_seed_and_on_nothing_else():
-    """The golden indices make a change of the split visible: it would change what every recorded
-    error means.
+def test_the_split_depends_on_the_seed_only():
+    """The golden indices reveal a change of the split, which would change the meaning of every
+    recorded error.
     """
     labels = torch.arange(1000) % 10
     first, again, other = (split(labels, 100, seed)[1] for seed in (7, 7, 8))
@@ -128,7 +132,8 @@ def test_the_split_depends_on_the_seed_and_on_nothing_else():
 GOLDEN = [35, 37, 39, 49, 65, 71]
 
 
-def test_train_images_limits_the_rest_class_by_class():
+def test_train_images_are_limited_class_by_class():
+    """The remaining images have equal shares of ten classes."""
     labels = torch.arange(1000) % 10
     train, validation = split(labels, 100, 0, train_images=200)
     assert labels[train].bincount().tolist() == [20] * 10
@@ -136,6 +141,7 @@ def test_train_images_limits_the_rest_class_by_class():
 
 
 def test_a_split_without_training_images_is_refused():
+    """The error names the possible numbers."""
     with pytest.raises(InvalidValueError, match="from 1 to 9, not 10"):
         split(torch.arange(10), 10, 0)
 
@@ -143,7 +149,8 @@ def test_a_split_without_training_images_is_refused():
 # CIFAR-10
 
 
-def test_pixels_labels_and_classes_come_out_of_the_official_layout(data_dir):
+def test_pixels_labels_and_classes_are_read_from_the_official_layout(data_dir):
+    """The pixels encode batch, image and channel."""
     write_layout(data_dir)
     dataset = load(SPEC)
     assert dataset.classes[3] == "class 3"
@@ -157,52 +164,58 @@ def test_pixels_labels_and_classes_come_out_of_the_official_layout(data_dir):
     assert dataset.test().images[0, 0, 0, 0] == 5
 
 
-def test_the_test_images_are_not_read_before_they_are_asked_for(data_dir):
+def test_the_test_images_are_read_on_request_only(data_dir):
+    """Loading works without the test file, and `test` reports that it is missing."""
     (write_layout(data_dir) / "test_batch").unlink()
     dataset = load(SPEC)
     with pytest.raises(CorruptFileError, match="test_batch"):
         dataset.test()
 
 
-def test_the_current_folder_s_data_is_the_second_place(data_dir):
+def test_data_in_the_current_folder_is_the_second_place(data_dir):
+    """It is read if `$NAS_DATA_DIR` has no data set."""
     write_layout(Path("data"))
     assert not data_dir.exists()
     assert len(load(SPEC).train) == 100
 
 
 def test_a_missing_data_set_is_downloaded_checked_and_put_in_place(data_dir, published):
+    """Progress ends with all bytes, and no temporary file remains."""
     source, archive = published
-    told: list[tuple[int, int | None]] = []
-    assert source.prepare(SPEC, lambda done, total: told.append((done, total))) == 100
-    assert told[-1] == (archive.stat().st_size, archive.stat().st_size)
+    reported: list[tuple[int, int | None]] = []
+    assert source.prepare(SPEC, lambda done, total: reported.append((done, total))) == 100
+    assert reported[-1] == (archive.stat().st_size, archive.stat().st_size)
     assert [path.name for path in data_dir.iterdir()] == [CIFAR10.layout]
     assert len(source.load(SPEC).train) == 100
 
 
-def test_workers_that_need_it_at_once_download_it_once(data_dir, published):
+def test_concurrent_workers_download_once(data_dir, published):
+    """The others wait for the first."""
     source, archive = published
-    told = []
+    reported = []
     with ThreadPoolExecutor() as pool:
         assert (
             list(
                 pool.map(
-                    lambda _: source.prepare(SPEC, lambda done, _: told.append(done)), range(4)
+                    lambda _: source.prepare(SPEC, lambda done, _: reported.append(done)), range(4)
                 )
             )
             == [100] * 4
         )
-    assert told.count(archive.stat().st_size) == 1
+    assert reported.count(archive.stat().st_size) == 1
     assert [path.name for path in data_dir.iterdir()] == [CIFAR10.layout]
 
 
 def test_a_download_with_another_checksum_leaves_nothing(data_dir, published):
+    """The error has both checksums."""
     source = replace(published[0], md5="0" * 32)
     with pytest.raises(DataNotFoundError, match=f"MD5 is {published[0].md5} instead of 0000"):
         source.prepare(SPEC, None)
     assert list(data_dir.iterdir()) == []
 
 
-def test_a_data_set_that_cannot_be_had_names_the_variable_the_folders_and_the_reason(data_dir):
+def test_a_missing_data_set_names_the_variable_the_folders_and_the_reason(data_dir):
+    """All of them are in one line."""
     with pytest.raises(DataNotFoundError) as caught:
         replace(CIFAR10, address=NOWHERE).prepare(SPEC, None)
     message = str(caught.value)
@@ -224,6 +237,7 @@ def test_a_data_set_that_cannot_be_had_names_the_variable_the_folders_and_the_re
     ],
 )
 def test_a_wrong_file_gives_one_line_with_its_path(data_dir, name, content):
+    """This holds for files of another type, shape or length."""
     path = write_layout(data_dir) / name
     path.write_bytes(content)
     with pytest.raises(CorruptFileError) as caught:
@@ -233,7 +247,8 @@ def test_a_wrong_file_gives_one_line_with_its_path(data_dir, name, content):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
-def test_a_file_cut_off_anywhere_is_refused(data_dir, share):
+def test_a_truncated_file_is_refused(data_dir, share):
+    """This holds for a cut at any place."""
     path = write_layout(data_dir) / "data_batch_5"
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
@@ -242,7 +257,7 @@ def test_a_file_cut_off_anywhere_is_refused(data_dir, share):
 
 
 class Malicious:
-    """A pickle that makes a file when it is read."""
+    """An object whose pickle creates a file when it is read."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -252,6 +267,7 @@ class Malicious:
 
 
 def test_a_pickle_that_runs_code_is_refused_before_it_runs(tmp_path):
+    """The file that it would create does not exist afterwards."""
     path = tmp_path / "evil"
     path.write_bytes(dumps({b"data": Malicious(tmp_path / "pwned")}))
     with pytest.raises(CorruptFileError, match=r"it names .*, which no data file needs"):
@@ -262,7 +278,8 @@ def test_a_pickle_that_runs_code_is_refused_before_it_runs(tmp_path):
 @pytest.mark.parametrize(
     "name", ["os\nsystem", "builtins\neval", "numpy\nload", "numpy.core.multiarray\nscalar"]
 )
-def test_no_name_but_the_three_of_arrays_is_let_through(tmp_path, name):
+def test_only_the_three_names_of_arrays_are_allowed(tmp_path, name):
+    """Other names of NumPy and Python are refused."""
     path = tmp_path / "evil"
     path.write_bytes(f"c{name}\n.".encode())
     with pytest.raises(CorruptFileError, match="no data file needs"):
@@ -270,6 +287,7 @@ def test_no_name_but_the_three_of_arrays_is_let_through(tmp_path, name):
 
 
 def test_strings_of_python_2_are_read_as_bytes(tmp_path):
+    """CIFAR-10 was written with Python 2."""
     path = tmp_path / "old"
     path.write_bytes(b"\x80\x02U\x03abc.")  # SHORT_BINSTRING, what Python 2 wrote for 'abc'
     assert read_pickle(path) == b"abc"
@@ -278,10 +296,8 @@ def test_strings_of_python_2_are_read_as_bytes(tmp_path):
 # digits and the fallback
 
 
-def test_digits_are_the_published_ones_enlarged():
-    """1,797 images as scikit-learn documents, and 16 grey levels at 8x8 where four pixels are
-    averaged back.
-    """
+def test_digits_are_the_published_images_enlarged():
+    """There are 1,797 images, as scikit-learn documents, split with equal shares of the classes."""
     dataset = load(DataSpec(dataset="digits", validation_images=300))
     test = dataset.test()
     assert len(dataset.train) + len(test) == 1797
@@ -294,44 +310,50 @@ def test_digits_are_the_published_ones_enlarged():
     assert shares.abs().max() < 0.005
 
 
-def test_the_fallback_is_said_recorded_and_validates_on_what_it_has(data_dir, monkeypatch):
+def test_a_small_fallback_is_reported_and_validates_on_a_fifth(data_dir, monkeypatch):
+    """The specification to record names the fallback and its own number of validation images."""
     monkeypatch.setattr("nas.data.cifar.CIFAR10", replace(CIFAR10, address=NOWHERE))
-    found = resolve(DataSpec(fallback="digits", validation_images=5000))
-    assert found.spec == DataSpec(dataset="digits", validation_images=287)  # a fifth of 1,437
-    assert "using the fallback 'digits' instead of 'cifar10'" in found.warnings[0]
-    assert "287, instead of 5000" in found.warnings[1]
+    resolution = resolve(DataSpec(fallback="digits", validation_images=5000))
+    assert resolution.spec == DataSpec(dataset="digits", validation_images=287)  # a fifth of 1,437
+    assert "using the fallback 'digits' instead of 'cifar10'" in resolution.warnings[0]
+    assert "287, instead of 5000" in resolution.warnings[1]
     assert not data_dir.exists() or not list(data_dir.iterdir())
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_a_fallback_with_enough_images_validates_on_what_was_asked(monkeypatch):
+def test_a_large_fallback_validates_on_the_requested_images(monkeypatch):
+    """Only the fallback itself is reported."""
     monkeypatch.setattr("nas.data.cifar.CIFAR10", replace(CIFAR10, address=NOWHERE))
-    found = resolve(DataSpec(fallback="digits", validation_images=500))
-    assert found.spec.validation_images == 500
-    assert len(found.warnings) == 1
+    resolution = resolve(DataSpec(fallback="digits", validation_images=500))
+    assert resolution.spec.validation_images == 500
+    assert len(resolution.warnings) == 1
 
 
 @pytest.mark.usefixtures("data_dir")
 def test_without_a_fallback_nothing_replaces_the_data_set(monkeypatch):
+    """The error names the variable for the data folder."""
     monkeypatch.setattr("nas.data.cifar.CIFAR10", replace(CIFAR10, address=NOWHERE))
     with pytest.raises(DataNotFoundError, match="NAS_DATA_DIR"):
         load(SPEC)
 
 
-def test_a_data_set_that_is_found_is_what_the_study_uses(data_dir):
+def test_an_available_data_set_is_used_without_its_fallback(data_dir):
+    """There are no warnings."""
     write_layout(data_dir)
-    found = resolve(replace(SPEC, fallback="digits"))
-    assert found.spec == SPEC
-    assert found.warnings == ()
+    resolution = resolve(replace(SPEC, fallback="digits"))
+    assert resolution.spec == SPEC
+    assert resolution.warnings == ()
 
 
 def test_a_corrupt_data_set_is_not_replaced_by_the_fallback(data_dir):
+    """The error names the damaged file."""
     (write_layout(data_dir) / "batches.meta").write_bytes(b"")
     with pytest.raises(CorruptFileError, match=r"batches\.meta"):
         resolve(replace(SPEC, fallback="digits"))
 
 
-def test_more_validation_images_than_there_are_is_an_error_where_the_data_set_was_asked_for():
+def test_too_many_validation_images_of_the_requested_data_set_are_refused():
+    """Only a fallback may change the number."""
     with pytest.raises(
         InvalidValueError, match="less than the 1437 training images of digits, not 5000"
     ):
@@ -342,6 +364,7 @@ def test_more_validation_images_than_there_are_is_an_error_where_the_data_set_wa
 
 
 def test_statistics_of_the_histogram_are_those_of_the_pixels():
+    """Mean and deviation equal those that torch computes from the pixels."""
     pixels = torch.randint(
         256, (50, 3, 7, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
@@ -361,12 +384,13 @@ def test_statistics_of_the_histogram_are_those_of_the_pixels():
     ],
 )
 def test_images_of_another_shape_or_type_are_refused(images, labels):
+    """The error names the right shape and type."""
     with pytest.raises(InvalidValueError, match="must be"):
         Images(images, labels)
 
 
 def test_cifar_100_is_read_from_its_own_layout(data_dir, monkeypatch):
-    """The twenty coarse classes, which are in its files as well, are not taken for the hundred."""
+    """Its files also hold the twenty coarse classes, which are not used."""
     folder = data_dir / "cifar-100-python"
     folder.mkdir(parents=True)
     for name, images in (("train", 200), ("test", 100)):
@@ -396,6 +420,7 @@ def test_cifar_100_is_read_from_its_own_layout(data_dir, monkeypatch):
     ],
 )
 def test_the_official_address_and_checksum_are_the_published_ones(source, file, md5):
+    """They are copied from the data set's page."""
     assert source.address == f"https://www.cs.toronto.edu/~kriz/{file}"
     assert source.md5 == md5
 

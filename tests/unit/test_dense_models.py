@@ -1,6 +1,4 @@
-"""Networks written from other papers: their published counts, and torchvision's weights and
-outputs.
-"""
+"""Networks written from other papers: published counts, and torchvision's weights and outputs."""
 
 import pytest
 import torch
@@ -24,8 +22,8 @@ ROWS = {
 
 @pytest.mark.parametrize("name", ROWS)
 def test_counts_are_the_published_ones(name):
-    """DenseNet-40's 3.68 M is the memory access cost the VoVNet paper prints as 3.7 M; 2.80 M and
-    508 M are Pelee's.
+    """DenseNet-40's 3.68 M is the memory access cost that the VoVNet paper prints as 3.7 M. Pelee's
+    paper has 2.80 M and 508 M.
     """
     make, pixels, parameters, gmacs, cost, activations, convolutions = ROWS[name]
     with torch.device("meta"):
@@ -41,16 +39,16 @@ def test_counts_are_the_published_ones(name):
 @pytest.mark.parametrize(
     ("make", "parameters", "mmacs"), [(osa_12_20, 1_122_538, 238.9), (osa_5_43, 1_168_131, 263.7)]
 )
-def test_osa_takes_the_macs_of_densenet40(make, parameters, mmacs):
-    """Both within a tenth of DenseNet-40's 264.8 MMACs."""
+def test_osa_networks_have_the_macs_of_densenet40(make, parameters, mmacs):
+    """Both are within a tenth of DenseNet-40's 264.8 MMACs."""
     with torch.device("meta"):
         found = tally(make(), 32)
     assert found.parameters == parameters
     assert round(found.macs / 1e6, 1) == mmacs
 
 
-def test_the_bottleneck_saves_what_table_3_prints():
-    """27-slim at 300 pixels: 1.1 M parameters and 1.0 GMACs less."""
+def test_the_bottleneck_saves_as_much_as_in_table_3():
+    """27-slim at 300 pixels has 1.1 M parameters and 1.0 GMACs less."""
     slim = PUBLISHED["vovnet27_slim_paper"]
     with torch.device("meta"):
         without, with_it = tally(build(slim, 0), 300), tally(with_bottleneck(slim, 0), 300)
@@ -58,8 +56,8 @@ def test_the_bottleneck_saves_what_table_3_prints():
     assert round((without.macs - with_it.macs) / 1e9, 1) == 1.0
 
 
-def test_torchvisions_densenet_loads_and_gives_the_same_bits():
-    """Names of parameters and order of operations are its own."""
+def test_torchvision_s_densenet_loads_and_gives_the_same_bits():
+    """The names of parameters and the order of operations are torchvision's."""
     theirs = pytest.importorskip("torchvision").models.DenseNet(
         8, (2, 3), 16, bn_size=2, num_classes=5
     )
@@ -72,13 +70,13 @@ def test_torchvisions_densenet_loads_and_gives_the_same_bits():
 
 
 def bottlenecked():
-    """27-slim with the bottleneck, ten classes."""
+    """Make 27-slim with the bottleneck and ten classes."""
     return with_bottleneck(PUBLISHED["vovnet27_slim"], 10)
 
 
 @pytest.mark.parametrize("make", [densenet40, osa_12_20, osa_5_43, bottlenecked])
 def test_every_parameter_learns(make):
-    """No layer is left out of the forward pass."""
+    """Every layer takes part in the forward pass."""
     torch.manual_seed(0)
     model = make()
     nn.functional.cross_entropy(model(torch.randn(2, 3, 32, 32)), torch.tensor([1, 2])).backward()

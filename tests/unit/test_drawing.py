@@ -1,4 +1,4 @@
-"""The drawing of one architecture: one golden picture, published counts, and a width that holds for
+"""Drawing of one architecture as text: a golden picture, published counts, and a width that fits
 every network.
 """
 
@@ -76,12 +76,13 @@ architectures = st.builds(
 
 
 def widest(drawing: str) -> int:
+    """Return the length of the longest line."""
     return max(map(len, drawing.splitlines()))
 
 
 def test_draws_vovnet_27_slim() -> None:
-    """The widths are those of table 1 of the paper, the sizes those of its strides, the
-    concatenation 128 + 5 x 64.
+    """The widths are those of table 1 of the paper. The sizes follow from its strides, and the
+    concatenation is 128 + 5 x 64.
     """
     assert draw(PUBLISHED["vovnet27_slim"], 224, 1000).startswith(VOVNET_27_SLIM_HEAD)
 
@@ -94,11 +95,11 @@ def test_draws_vovnet_27_slim() -> None:
         ("vovnet_v2_57_timm", "38,608,936", 8932, 56.829),
     ],
 )
-def test_tells_published_counts(
+def test_shows_published_counts(
     name: str, parameters: str, mega_macs: int, mega_elements: float
 ) -> None:
-    """The closing lines give the published parameters to the digit, MACs and memory access cost as
-    rebuilt.
+    """The last lines have the published parameters to the digit, and MACs and memory access cost as
+    counted from the papers.
     """
     closing = " ".join(draw(PUBLISHED[name], 224, 1000).split("\n\n")[-1].split())
     found = re.fullmatch(
@@ -111,10 +112,8 @@ def test_tells_published_counts(
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_shares_of_every_column_are_all_of_it(name: str) -> None:
-    """Each part's share of parameters, MACs and memory access is rounded to 0.1 %, and there are
-    six parts.
-    """
+def test_shares_of_every_column_add_up_to_100_percent(name: str) -> None:
+    """The shares of the six parts are rounded to 0.1 %."""
     table = draw(PUBLISHED[name], 224, 1000).split("\n\n")[1].splitlines()[1:-1]
     columns = zip(
         *([float(share) for share in re.findall(r"([\d.]+)%", row)] for row in table), strict=True
@@ -125,8 +124,8 @@ def test_shares_of_every_column_are_all_of_it(name: str) -> None:
 
 
 def test_draws_every_switch() -> None:
-    """Reduction before separable convolutions where widths differ, 5x5, identity from the second
-    block, eSE last.
+    """There is a reduction before separable convolutions if widths differ, a 5x5 kernel, an
+    identity from the second block on, and eSE in the last block.
     """
     drawing = draw(WITH_EVERYTHING, 64, 10)
     lines = [line.strip("│ ") for line in drawing.splitlines()]
@@ -142,10 +141,8 @@ def test_draws_every_switch() -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_networks_fit_the_page(name: str) -> None:
-    """Every published network, with and without its classifier, takes 80 columns: the boxes' width,
-    no more.
-    """
+def test_published_networks_fit_80_columns(name: str) -> None:
+    """With and without the classifier, the boxes are exactly 80 columns wide."""
     assert widest(draw(PUBLISHED[name], 224, 1000)) == 80
     assert widest(draw(PUBLISHED[name], (608, 800), 0)) == 80
 
@@ -158,12 +155,10 @@ def test_published_networks_fit_the_page(name: str) -> None:
     width=st.integers(64, 2048),
     num_classes=st.integers(0, 100_000),
 )
-def test_any_network_fits_the_page(
+def test_any_network_fits_80_columns(
     architecture: Architecture, height: int, width: int, num_classes: int
 ) -> None:
-    """No network is too wide or too deep to draw; every box has straight walls, and every stage's
-    shape is told.
-    """
+    """Every box has straight walls, and the shape of every stage is shown."""
     drawing = draw(architecture, (height, width), num_classes)
     assert widest(drawing) == 80
     walls = [line for line in drawing.splitlines() if line.startswith(("┌", "│", "└"))]
@@ -172,7 +167,7 @@ def test_any_network_fits_the_page(
         assert " x ".join(map(str, shape)) in drawing
 
 
-def test_refuses_an_image_that_vanishes() -> None:
-    """A 1x1 image has no pixel left after rounding up pools without padding."""
+def test_refuses_an_image_that_is_too_small() -> None:
+    """Nothing of a 1x1 image remains after pools that round up without padding."""
     with pytest.raises(InvalidValueError, match="too small"):
         draw(PUBLISHED["vovnet39"], 1, 10)

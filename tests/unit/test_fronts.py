@@ -1,4 +1,4 @@
-"""The front as rows, CSV and JSON, against three trials whose figures were chosen by hand."""
+"""The front as rows, CSV and JSON, for three trials with figures chosen by hand."""
 
 import csv
 import io
@@ -24,14 +24,14 @@ FRONT = ParetoFront(members=(2, 0), hypervolume=0.002, after=3, feasible=True)
 
 
 def latency(value, low, high, **others):
-    """A measured latency in seconds."""
+    """Make a measured latency in seconds."""
     return Measurement(
         metric="latency", unit="s", value=value, ci_low=low, ci_high=high, method="clock", **others
     )
 
 
 def trial(number, error, figure):
-    """A complete trial of the network whose stages are `16 + number` channels wide."""
+    """Make a complete trial of a network whose stages have `16 + number` channels."""
     stage = OsaStage(mid_channels=8, out_channels=16 + number, num_layers=2, num_blocks=1)
     rung = Rung(epochs=1, error=error, train_loss=1.0, images=100, train_s=1.0, validation_s=0.1)
     evaluation = Evaluation(
@@ -58,9 +58,9 @@ TRIALS = {
 """Trial 1 is beaten by trial 0; all readings of trial 2 were the same."""
 
 
-def test_a_row_is_a_member_in_si_units():
-    """In the order of the front; counts have no interval, measurements have, even where it is a
-    point.
+def test_a_row_has_a_member_s_figures_in_si_units():
+    """Rows have the order of the front. Measurements have an interval, even one of zero width;
+    counts have none.
     """
     assert rows(SPEC, TRIALS, FRONT) == [
         {
@@ -88,15 +88,15 @@ def test_a_row_is_a_member_in_si_units():
     ]
 
 
-def test_a_violation_is_the_share_beyond_the_limit():
-    """5 ms are a quarter more than the 4 ms that are allowed."""
+def test_a_violation_is_the_share_over_the_limit():
+    """5 ms are a quarter more than the limit of 4 ms."""
     slow = {0: trial(0, 0.5, latency(0.005, 0.005, 0.005))}
     front = ParetoFront(members=(0,), hypervolume=0.0, after=1, feasible=False)
     assert rows(SPEC, slow, front)[0]["violation"] == pytest.approx(0.25)
 
 
-def test_csv_is_the_rows_under_their_names():
-    """Read back with a reader that did not write it."""
+def test_csv_has_the_rows_under_their_names():
+    """The text is parsed by Python's own reader."""
     table = list(csv.DictReader(io.StringIO(as_csv(SPEC, TRIALS, FRONT))))
     assert table == [
         {key: str(value) for key, value in row.items()} for row in rows(SPEC, TRIALS, FRONT)
@@ -107,7 +107,7 @@ def test_csv_is_the_rows_under_their_names():
 
 
 def test_csv_holds_figures_that_only_some_members_have():
-    """The others' places stay empty."""
+    """The cells of the other members are empty."""
     memory = Measurement(
         metric="peak_memory", unit="B", value=64.0, ci_low=60.0, ci_high=70.0, method="counter"
     )
@@ -119,16 +119,16 @@ def test_csv_holds_figures_that_only_some_members_have():
     ]
 
 
-def test_csv_of_an_empty_front_is_one_line():
-    """So that what reads it finds a heading."""
+def test_csv_of_an_empty_front_is_a_heading():
+    """A program that reads it finds the heading."""
     assert (
         as_csv(SPEC, {}, ParetoFront(members=(), hypervolume=None, after=0, feasible=False))
         == "trial\n"
     )
 
 
-def test_json_is_the_rows_with_their_architectures():
-    """From which the same networks are built again."""
+def test_json_has_the_rows_with_their_architectures():
+    """The same networks can be built from the architectures."""
     found = json.loads(as_json(SPEC, TRIALS, FRONT))
     members = found.pop("members")
     assert found == {
@@ -145,6 +145,6 @@ def test_json_is_the_rows_with_their_architectures():
 
 
 def test_a_terminal_shows_objectives_with_intervals():
-    """An error in per cent; what is not known yet is a dash."""
+    """An error is in per cent, and a missing figure is a dash."""
     assert cells(SPEC.objectives, TRIALS[0]) == ["50.00 %", "1 ms  [900 µs to 1.1 ms, noisy]"]
     assert cells(SPEC.objectives, replace(TRIALS[0], evaluation=Evaluation())) == ["-", "-"]

@@ -1,6 +1,4 @@
-"""The torch module: counts as the numbers say, learns everywhere, and is the network that its
-settings name.
-"""
+"""The torch module: its counts, its gradients, and the effect of each setting."""
 
 import ast
 import copy
@@ -34,13 +32,13 @@ SHIPPED = {
 
 
 def weightless(architecture: Architecture, num_classes: int) -> VoVNet:
-    """Build it without memory or arithmetic."""
+    """Build the network without memory or arithmetic."""
     with torch.device("meta"):
         return build(architecture, num_classes)
 
 
 def seeded(architecture: Architecture, num_classes: int = 10) -> VoVNet:
-    """Build it with the same random numbers every time."""
+    """Build the network with the same random weights every time."""
     torch.manual_seed(0)
     return build(architecture, num_classes)
 
@@ -51,7 +49,7 @@ def images(*shape: int) -> torch.Tensor:
 
 
 def small(**changes: object) -> Architecture:
-    """Build a four-stage network of two blocks in the third stage, narrow enough for many tests."""
+    """Build a narrow four-stage network with two blocks in the third stage."""
     stages = tuple(
         OsaStage(mid_channels=8, out_channels=out, num_layers=2, num_blocks=blocks)
         for out, blocks in ((12, 1), (16, 2), (16, 1), (20, 1))
@@ -66,8 +64,8 @@ SWITCHES = [
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_hooks_and_numbers_agree_on_published_networks(name):
-    """Two ways to the same counts, at 224 pixels and 1000 classes."""
+def test_hooks_and_formulas_agree_on_published_networks(name):
+    """Both ways give the same counts at 224 pixels and 1000 classes."""
     assert count_by_hooks(weightless(PUBLISHED[name], 1000), 224) == count(
         PUBLISHED[name], 224, 1000
     )
@@ -76,9 +74,9 @@ def test_hooks_and_numbers_agree_on_published_networks(name):
 @pytest.mark.parametrize("name", SHIPPED)
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_hooks_and_numbers_agree_on_random_networks(name, data):
-    """Any point of any space (5x5 kernels, both pools, all switches), any image, square or not, odd
-    or even.
+def test_hooks_and_formulas_agree_on_random_networks(name, data):
+    """They agree at any point of any space (5x5 kernels, both pools, all switches) and for any
+    image, square or not, odd or even.
     """
     space = SHIPPED[name]
     params = {
@@ -94,8 +92,8 @@ def test_hooks_and_numbers_agree_on_random_networks(name, data):
 
 
 @pytest.mark.parametrize(("stem", "padding"), list(product(Stem, PoolPadding)))
-def test_sizes_are_torchs_for_every_small_image(stem, padding):
-    """From one pixel on: the same shapes, and refused exactly where torch refuses."""
+def test_sizes_are_torch_s_for_every_small_image(stem, padding):
+    """From one pixel on, shapes are the same, and the images that torch refuses are refused."""
     architecture = small(stem=stem, pool_padding=padding)
     model = seeded(architecture).eval()
     for pixels in range(1, 40):
@@ -111,8 +109,8 @@ def test_sizes_are_torchs_for_every_small_image(stem, padding):
             assert list(stage_sizes(architecture, (pixels, pixels))) == real
 
 
-def test_counting_leaves_the_model_alone():
-    """Mode, statistics and hooks are as before."""
+def test_counting_does_not_change_the_model():
+    """Mode, statistics and hooks are the same as before."""
     model = seeded(small())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     count_by_hooks(model, 32)
@@ -124,9 +122,9 @@ def test_counting_leaves_the_model_alone():
 @pytest.mark.parametrize(
     "switches", SWITCHES, ids=lambda s: "-".join(str(value) for value in s.values())
 )
-def test_every_network_learns_everywhere(switches):
-    """Logits have the right shape and are finite; every parameter gets a finite gradient that is
-    not zero.
+def test_every_parameter_of_every_network_learns(switches):
+    """Logits are finite and have the right shape. Every parameter has a finite gradient other than
+    zero.
     """
     model = seeded(small(**switches))
     logits = model(images(4, 3, 64, 64))
@@ -142,9 +140,9 @@ def test_every_network_learns_everywhere(switches):
 @pytest.mark.parametrize(
     "switches", SWITCHES, ids=lambda s: "-".join(str(value) for value in s.values())
 )
-def test_relu_in_place_corrupts_nothing(switches):
-    """Features, logits and gradients equal, bit for bit, those of the same network with ReLU out of
-    place.
+def test_relu_in_place_changes_no_result(switches):
+    """Features, logits and gradients equal those of the same network with ReLU out of place, bit
+    for bit.
     """
     model = seeded(small(**switches))
     twin = copy.deepcopy(model)
@@ -176,7 +174,7 @@ def test_relu_in_place_corrupts_nothing(switches):
     ids=str,
 )
 def test_each_switch_changes_the_network(changes):
-    """Either its weights are others, or with equal weights its outputs are."""
+    """A switch changes the weights, or the outputs for equal weights."""
     plain, switched = seeded(small()).eval(), seeded(small(**changes)).eval()
     shapes = [
         {name: value.shape for name, value in net.state_dict().items()} for net in (plain, switched)
@@ -187,10 +185,8 @@ def test_each_switch_changes_the_network(changes):
         assert not torch.equal(plain(batch), switched(batch))
 
 
-def test_equal_digests_are_equal_networks_and_others_are_not():
-    """Over the whole tiny space, with one seed: as many different outputs as digests, one to
-    one.
-    """
+def test_networks_are_equal_exactly_if_their_digests_are():
+    """In the whole tiny space with one seed, outputs and digests correspond one to one."""
     space = osa_tiny.SPACE
     names = [choice.name for choice in space.choices]
     outputs = defaultdict(set)
@@ -204,8 +200,8 @@ def test_equal_digests_are_equal_networks_and_others_are_not():
 
 
 @pytest.mark.parametrize(("stem", "padding"), list(product(Stem, PoolPadding)))
-def test_feature_info_is_what_comes_out(stem, padding):
-    """Channels, reduction and module of each stage are those of the real maps."""
+def test_feature_info_describes_the_real_features(stem, padding):
+    """Channels, reduction and module of each stage are those of the computed features."""
     model = seeded(small(stem=stem, pool_padding=padding)).eval()
     seen = []
     for info in model.feature_info:
@@ -225,9 +221,7 @@ def test_feature_info_is_what_comes_out(stem, padding):
 
 
 def test_published_strides_are_those_of_detectors():
-    """VoVNet-39 gives 256, 512, 768 and 1024 channels at strides 4, 8, 16 and 32, by either
-    stem.
-    """
+    """VoVNet-39 has 256, 512, 768 and 1024 channels at strides 4, 8, 16 and 32 with both stems."""
     for name in ("vovnet39", "vovnet39_paper"):
         info = weightless(PUBLISHED[name], 0).feature_info
         assert [(each["num_chs"], each["reduction"]) for each in info] == [
@@ -238,8 +232,8 @@ def test_published_strides_are_those_of_detectors():
         ]
 
 
-def test_without_classes_the_pooled_features_come_out():
-    """They are the means of the last stage's maps, and there is no classifier to load."""
+def test_without_classes_the_output_is_the_pooled_features():
+    """They are the means of the last stage's features, and the state dict has no classifier."""
     model = seeded(small(), 0).eval()
     batch = images(2, 3, 64, 64)
     torch.testing.assert_close(model(batch), model.forward_features(batch)[-1].mean((2, 3)))
@@ -256,8 +250,10 @@ def test_ese_scales_by_the_hard_sigmoid(bias, gate):
     assert torch.equal(attention(maps), maps * gate)
 
 
-def test_a_block_is_what_the_paper_says():
-    """Layers in a chain, all concatenated once after the input, aggregated, plus the identity."""
+def test_a_block_is_that_of_the_paper():
+    """The outputs of a chain of layers are concatenated once after the input and aggregated, and
+    the identity is added.
+    """
     torch.manual_seed(0)
     block = vovnet.OsaBlock(
         6,
@@ -275,9 +271,9 @@ def test_a_block_is_what_the_paper_says():
     assert torch.equal(block(x), x + block.conv_concat(torch.cat([x, first, second], dim=1)))
 
 
-def test_initial_weights_are_kaimings():
-    """Standard deviation sqrt(2 / fan out) in every wide kernel, BatchNorm the identity, one seed
-    one network.
+def test_initial_weights_are_kaiming_s():
+    """The standard deviation is sqrt(2 / fan out) in every wide kernel, BatchNorm is the identity,
+    and one seed gives one network.
     """
     model = seeded(PUBLISHED["vovnet27_slim"])
     for module in model.modules():
@@ -292,8 +288,8 @@ def test_initial_weights_are_kaimings():
     )
 
 
-def test_channels_last_goes_through():
-    """No layer brings the maps back to the other layout, so nothing is copied."""
+def test_channels_last_is_kept():
+    """No layer returns the other layout, so that nothing is copied."""
     model = seeded(small(residual=True, attention="all")).to(memory_format=torch.channels_last)
     batch = images(2, 3, 64, 64).to(memory_format=torch.channels_last)
     assert all(
@@ -318,13 +314,15 @@ def test_one_graph_without_breaks(name):
     "wrong", [{"stem": "resnet"}, {"attention": "eca"}, {"pool_padding": "valid"}]
 )
 def test_an_unknown_setting_is_refused(wrong):
-    """The message names the setting and what it may be."""
+    """The message names the setting and its possible values."""
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be one of"):
         VoVNet(**{**small().to_dict(), **wrong})
 
 
 def test_the_model_file_stands_alone(tmp_path):
-    """It imports torch and the standard library only, and a copy elsewhere is the same network."""
+    """It imports only torch and the standard library, and a copy of the file elsewhere builds the
+    same network.
+    """
     source = Path(vovnet.__file__).read_text(encoding="utf-8")
     imports = [
         node

@@ -1,4 +1,4 @@
-"""The paper's networks: counts against published tables, and figures put side by side."""
+"""The paper's networks: counts against published tables, and derived figures."""
 
 import copy
 import csv
@@ -55,7 +55,7 @@ PLAN = MeasurementPlan(image_size=224, batch_size=4)
 
 
 def measured(value: float | None, metric: str = "latency", **values: object) -> Measurement:
-    """A figure under the plan, 10 % about its value."""
+    """Make a figure under the plan with an interval of 10 % around its value."""
     bounds = {} if value is None else {"ci_low": 0.9 * value, "ci_high": 1.1 * value}
     return Measurement(
         **{
@@ -71,7 +71,7 @@ def measured(value: float | None, metric: str = "latency", **values: object) -> 
 
 
 def made(measurements: list[Measurement], name: str = "VoVNet-39", **values: object):
-    """A row of a network of 1 GMAC."""
+    """Make the row of a network of 1 GMAC."""
     return row(
         **{
             "name": name,
@@ -86,15 +86,15 @@ def made(measurements: list[Measurement], name: str = "VoVNet-39", **values: obj
     )
 
 
-def test_the_table_names_every_network():
-    """Nobody is counted whom the list does not hold, and the other way round."""
+def test_every_peer_has_published_counts():
+    """The counts below and the list of peers have the same names."""
     assert list(TABLE) == list(PEERS)
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_counts_are_the_published_tables(name):
-    """Parameters, MACs, memory access cost, activations, convolutions of what is really measured,
-    by hooks.
+def test_counts_are_those_of_published_tables(name):
+    """Parameters, MACs, memory access cost, activations and convolutions of the measured networks,
+    counted with forward hooks.
     """
     pytest.importorskip("torchvision")
     pytest.importorskip("timm")
@@ -111,8 +111,8 @@ def test_counts_are_the_published_tables(name):
     assert found.convolutions == TABLE[name][4]
 
 
-def test_counting_leaves_the_network_as_it_was():
-    """It is measured next."""
+def test_counting_does_not_change_the_network():
+    """The same network is measured next."""
     target = load_target("nas.model.densenet:densenet40", MeasurementPlan(), None)
     before = copy.deepcopy(target.network.state_dict())
     count_operations(target, 32)
@@ -121,32 +121,32 @@ def test_counting_leaves_the_network_as_it_was():
     )
 
 
-def test_the_papers_rates_are_its_macs_times_its_frames():
-    """A slip in copying a number would show: the printed columns agree to 3 %."""
+def test_the_paper_s_rates_are_its_macs_times_its_frames():
+    """The printed columns agree to 3 %, which would reveal a number copied wrongly."""
     assert set(PAPER) <= set(PEERS)
     for printed in PAPER.values():
         assert printed.macs * printed.fps == pytest.approx(printed.macs_per_s, rel=0.035)
 
 
-def test_the_papers_ratio_of_energies_needs_half_the_power():
-    """4.1 times the joules per image at half the speed: DenseNet-67 at 130 W and 27-slim, twice as
-    busy, at 64 W.
+def test_the_paper_s_ratio_of_energies_implies_half_the_power():
+    """4.1 times the joules per image at half the speed: 130 W for DenseNet-67 and 64 W for 27-slim
+    at twice the speed.
     """
     dense, slim = PAPER["DenseNet-67"], PAPER["VoVNet-27-slim, paper's stem"]
     assert dense.energy_j / slim.energy_j == pytest.approx(4.1, abs=0.05)
     assert (round(dense.power_w), round(slim.power_w)) == (130, 64)
 
 
-def test_names_are_found_whatever_their_case():
-    """And a wrong one is told with all that there are."""
+def test_names_are_found_in_any_case():
+    """The error for an unknown name lists all names."""
     assert [peer.target for peer in select_peers(["vovnet-39"])] == ["vovnet39"]
     with pytest.raises(UnknownNameError, match="VoVNet-57"):
         select_peers(["VoVNet-38"])
 
 
-def test_derived_figures_with_their_bounds():
-    """At batch 4 and 1 GMAC per frame: 0.5 s are 8 frames/s and 8 GMAC/s; at 2 J per frame that is
-    16 W.
+def test_derived_figures_have_bounds():
+    """At batch 4 and 1 GMAC per frame, 0.5 s are 8 frames/s and 8 GMAC/s. At 2 J per frame these
+    are 16 W.
     """
     figures = made([measured(0.5), measured(2.0, "energy")]).figures
     assert (figures["fps"].value, figures["fps"].low, figures["fps"].high) == pytest.approx(
@@ -156,8 +156,8 @@ def test_derived_figures_with_their_bounds():
     assert (figures["power"].value, figures["power"].high) == pytest.approx((16, 2.2 * 4 / 0.45))
 
 
-def test_rounds_give_their_median_and_their_outermost_bounds():
-    """Three rounds, one noisy; figures under other conditions and of the other tier do not
+def test_rounds_give_their_median_and_the_outer_bounds():
+    """One of three rounds is noisy. Figures under other conditions or of the other tier do not
     count.
     """
     other = MeasurementPlan(image_size=224, batch_size=1)
@@ -174,8 +174,8 @@ def test_rounds_give_their_median_and_their_outermost_bounds():
     assert made(rounds, certified=True).figures["latency"].value == 9.0
 
 
-def test_what_was_not_measured_is_told_and_not_shown():
-    """No power without joules, and no number anywhere."""
+def test_missing_measurements_have_a_reason_and_no_column():
+    """Without joules there is no power, and no number in their place."""
     none = measured(None, "energy", status=Status.UNAVAILABLE, reason="no counter")
     rows = [made([measured(0.5), none])]
     assert Estimate.of([none]).reason == "unavailable: no counter"
@@ -184,8 +184,8 @@ def test_what_was_not_measured_is_told_and_not_shown():
     assert next(csv.DictReader(io.StringIO(as_csv(rows, "here"))))["power"] == ""
 
 
-def test_the_papers_columns_stand_beside_with_their_hardware():
-    """In the CSV in SI units, in tables apart from what was measured."""
+def test_the_paper_s_columns_are_separate_and_name_its_hardware():
+    """The CSV has them in SI units, and the pages in a table of their own."""
     rows = [made([measured(0.5)]), made([measured(0.5)], name="AlexNet")]
     first, second = csv.DictReader(io.StringIO(as_csv(rows, "here")))
     assert (first["paper_fps"], first["paper_memory_bytes"], second["paper_fps"]) == (
@@ -197,8 +197,8 @@ def test_the_papers_columns_stand_beside_with_their_hardware():
     assert [line[0] for line in paper_cells(rows)] == ["network", "VoVNet-39"]
 
 
-def test_points_stand_where_their_values_say():
-    """On logarithmic axes equal ratios are equal distances, and higher is higher."""
+def test_points_are_at_their_values():
+    """On logarithmic axes equal ratios are equal distances, and larger values are higher."""
     points = [Point(name=f"n{x:g}", kind="a", x=x, y=x, low=x, high=x) for x in (1e6, 1e7, 1e8)]
     drawn = scatter(points, x_title="x", y_title="y", y_unit="s", rates={"one": 1.0})
     marks = re.findall(r'<path transform="translate\(([\d.]+) ([\d.]+)\)" fill', drawn)[:3]
@@ -208,8 +208,8 @@ def test_points_stand_where_their_values_say():
     assert ys[2] < ys[0]
 
 
-def test_drawings_are_of_what_there_is():
-    """Latency with hostile names escaped; energy only where there are joules."""
+def test_drawings_show_measured_quantities_only():
+    """Hostile names are escaped in the drawing of latency. Without joules energy has none."""
     rows = [
         made([measured(0.5)], name="<b>&"),
         made([measured(0.4), measured(1.0, "energy")], name="x"),

@@ -1,4 +1,4 @@
-"""What the pages say, in numbers that are counted by hand."""
+"""Contents of the pages, against numbers that were counted by hand."""
 
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -28,9 +28,7 @@ NET = PUBLISHED["vovnet27_slim"]
 
 
 def trial(number, start, end, *rungs, measure_s=0.0):
-    """A complete trial from `start` to `end` seconds, with (epochs, error, train_s) for each
-    rung.
-    """
+    """Make a complete trial from `start` to `end` seconds; `rungs` are (epochs, error, train_s)."""
     known = Evaluation(
         measure_s=measure_s,
         rungs=tuple(
@@ -57,13 +55,12 @@ def trial(number, start, end, *rungs, measure_s=0.0):
 
 
 def snapshot(after, *members):
+    """Make the front that was recorded after this many trials."""
     return ParetoFront(members=members, hypervolume=float(after), after=after, feasible=True)
 
 
-def test_the_clock_stands_while_nobody_works():
-    """Two trials side by side from 0 to 10 and 5 to 20, a pause, one more from 100 to 130: 50
-    seconds.
-    """
+def test_the_search_clock_stops_while_no_trial_runs():
+    """Two trials overlap from 0 to 20 s, and one runs from 100 to 130 s: 50 seconds."""
     clock = SearchClock([trial(0, 0, 10), trial(1, 5, 20), trial(2, 100, 130)])
     assert clock.total_s == 50
     assert [clock.seconds_at(START + timedelta(seconds=s)) for s in (-5, 10, 50, 110, 999)] == [
@@ -75,16 +72,16 @@ def test_the_clock_stands_while_nobody_works():
     ]
 
 
-def test_snapshots_know_what_was_spent_by_then():
-    """Trial 1 ended first: 3 s of measuring, 4 of training, 0.5 of validation."""
+def test_steps_hold_the_time_spent_until_each_front():
+    """Trial 1 ended first: 3 s of measuring, 4 s of training, 0.5 s of validation."""
     trials = [trial(0, 0, 30, (1, 0.5, 6.0)), trial(1, 0, 10, (1, 0.4, 4.0), measure_s=3.0)]
     first, second = steps(trials, [snapshot(1, 1), snapshot(2, 1)])
     assert (first.device_s, first.searched_s) == (7.5, 10)
     assert (second.device_s, second.searched_s) == (14.0, 30)
 
 
-def test_the_front_of_then_is_the_last_one_before():
-    """It is as it was when it moved last, and says after how many trials that was asked for."""
+def test_an_earlier_front_is_the_last_one_recorded_until_then():
+    """Its members are those of the last change, and `after` is the requested number of trials."""
     fronts = [snapshot(1, 0), snapshot(4, 3), snapshot(9, 3, 8)]
     asked = (1, 3, 4, 8, 9, 100)
     assert [front_at(fronts, after, 100).members for after in asked] == [
@@ -103,6 +100,7 @@ def test_the_front_of_then_is_the_last_one_before():
 
 
 def test_the_ledger_adds_up_to_the_time_between_start_and_end():
+    """The rest of the 30 s is `other`."""
     rows = ledger([trial(0, 0, 30, (1, 0.5, 6.0), (2, 0.4, 7.0), measure_s=2.0)])
     (complete,) = [row for row in rows if row["trials"]]
     assert complete == {
@@ -172,7 +170,8 @@ def test_half_widths_and_statuses_of_measurements():
     assert row["reasons"] == {"busy": 1}
 
 
-def test_the_choice_that_makes_the_loss_has_nearly_all_the_importance():
+def test_the_choice_that_decides_the_loss_has_nearly_all_the_importance():
+    """With one trial fewer than the minimum there is no importance."""
     choices = (
         Choice(name="depth", values=tuple(range(10))),
         Choice(name="other", values=("a", "b")),
@@ -202,7 +201,8 @@ def test_published_networks_are_counted_where_they_fit():
         st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5
     )
 )
-def test_embedded_json_is_equal_and_cannot_end_its_element(value):
+def test_embedded_json_keeps_its_value_and_cannot_end_its_element(value):
+    """No character of it could end the script element."""
     import json
 
     text = str(embedded(value))
@@ -211,9 +211,9 @@ def test_embedded_json_is_equal_and_cannot_end_its_element(value):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_drawing_is_well_formed_and_tells_every_width(name):
-    """Read back as XML; the widths are those of the architecture, the image 224 pixels square, the
-    last stage's maps an eighth or a thirty-second of that.
+def test_a_drawing_is_well_formed_and_shows_every_width(name):
+    """The text is parsed as XML. The widths are the architecture's; of 224 pixels, the last stage
+    has an eighth or a thirty-second.
     """
     text = "\n".join(ET.fromstring(as_file(draw_svg(PUBLISHED[name], 224, 1000))).itertext())  # noqa: S314
     for stage in PUBLISHED[name].stages:
@@ -231,7 +231,8 @@ def test_a_drawing_is_well_formed_and_tells_every_width(name):
     classes=st.sampled_from((0, 10)),
     widths=st.tuples(st.integers(1, 8192), st.integers(1, 8192)),
 )
-def test_every_network_can_be_drawn_inside_its_frame(layers, kernel, classes, widths):
+def test_every_network_is_drawn_inside_its_frame(layers, kernel, classes, widths):
+    """No rectangle crosses the border of the view box."""
     stage = OsaStage(
         mid_channels=widths[0], out_channels=widths[1], num_layers=layers, kernel_size=kernel
     )

@@ -1,6 +1,4 @@
-"""Found networks as files that need nothing of this package: one checked folder, whole or not
-there.
-"""
+"""Export a network as a bundle: one folder of checked files that do not need this package."""
 
 from nas.export.bundle import export_bundle
 from nas.export.manifest import BundleFile, Check, Manifest

@@ -1,11 +1,16 @@
-"""One network as a folder of files: written beside its place, checked, and renamed into it when all
-is right.
+"""Write one network as a bundle, a folder of files.
 
-The folder is a Hugging Face repository too: `config.json` and `model.safetensors` in timm's form,
-`osa_nas_timm.py` where timm needs it, `modeling.py`, `backbone.onnx`, `backbone_fp16.onnx`,
-`classifier.onnx`, `backbone.pt2`, `architecture.json` (the network, its classes and how images are
-normalised) and `.txt` (drawn), `record.json`, `README.md`, `LICENSE`, `manifest.json` (checksums,
-checks, latency of the files).
+The files are written beside the destination and checked. If all checks pass, the folder is renamed
+to the destination.
+
+The folder is also a Hugging Face repository. It holds:
+
+* `config.json` and `model.safetensors` in timm's form, and `osa_nas_timm.py` if timm needs it
+* `modeling.py`, `backbone.onnx`, `backbone_fp16.onnx`, `classifier.onnx` and `backbone.pt2`
+* `architecture.json` (the network, its classes, and how images are normalised), and a drawing of
+  the network in `architecture.txt`
+* `record.json`, `README.md` and `LICENSE`
+* `manifest.json` (checksums, checks, latency of the files)
 """
 
 import json
@@ -37,7 +42,7 @@ from nas.export.verify import FORMAT, Bundle, check_files, compare_latency, meas
 from nas.model import VoVNet, build
 from nas.model.onnx_file import PACKAGES, require_packages
 
-RECORD = {
+RECORD_TYPES = {
     "study": str,
     "trial": int,
     "params": Mapping,
@@ -45,8 +50,9 @@ RECORD = {
     "rungs": list,
     "dataset": str,
 }
-"""What a record must hold."""
-PROBLEMS_SHOWN = 3
+"""Type of each key that a record must have."""
+MAX_PROBLEMS_SHOWN = 3
+"""Largest number of wrong tensors that an error lists."""
 
 
 def export_bundle(
@@ -63,19 +69,24 @@ def export_bundle(
     measure: bool = True,
     weights_license: str | None = None,
 ) -> Manifest:
-    """Write the trained network to the folder `destination`, which must not exist or be empty.
+    """Write a trained network to the folder `destination`, which must be new or empty.
 
     `weights` is the state dict of `nas.model.build(architecture, len(classes))`, on any device.
     `classes` are in the order of the logits. `mean` and `std` are per colour, of pixels scaled to
-    [0, 1]; images are `image_size` pixels square. `record` holds JSON values: `study` (name),
-    `trial` (number), `params`, `measurements` (list of the fields of `Measurement`), `rungs` (list
-    of the fields of `Rung`, in order), `dataset` (name), and may hold `recipe` (the study as
-    `StudySpec.to_dict` gives it). `drawing` is the text of `architecture.txt`; `measure` takes the
-    latency of the written files on this machine. `weights_license` is the identifier of the licence
-    that the model card states for the weights; with None it states none. Raises
-    `InvalidValueError` for arguments that are none of this, `CorruptFileError` for weights of another network or with values that are not
-    finite, `MissingDependencyError` without the extra `export`, and `ExportError` for a folder that
-    cannot be written or checks that fail; the destination is then as it was.
+    [0, 1]. Images are `image_size` pixels square.
+
+    `record` holds JSON values: `study` (name), `trial` (number), `params`, `measurements` (list of
+    the fields of `Measurement`), `rungs` (list of the fields of `Rung`, in order) and `dataset`
+    (name). It may also hold `recipe` (the study, from `StudySpec.to_dict`).
+
+    `drawing` is the text of `architecture.txt`. With `measure`, the latency of the written files
+    is measured on this machine. `weights_license` is the identifier of the licence that the model
+    card states for the weights; with None it states none.
+
+    Raises `InvalidValueError` for arguments of another form, `CorruptFileError` for weights of
+    another network or with values that are not finite, `MissingDependencyError` without the extra
+    `export`, and `ExportError` if the folder cannot be written or a check fails. After an error
+    the destination is as it was.
     """
     require_packages()
     if find_spec("timm") is None:
@@ -101,7 +112,7 @@ def export_bundle(
     if drawing:
         texts["architecture.txt"] = f"{drawing}\n"
     model = _network(architecture, weights, len(classes))
-    with _whole(destination) as folder:
+    with _renamed_at_the_end(destination) as folder:
         for name, text in texts.items():
             _write(folder / name, text.encode())
         _write(folder / "model.safetensors", save(model.state_dict()))
@@ -129,7 +140,7 @@ def export_bundle(
 
 
 def plain(value: Any) -> Any:
-    """The fields of a dataclass as JSON values; times in ISO format."""
+    """Return the fields of a dataclass as JSON values, times in ISO format."""
     return json.loads(
         json.dumps(
             asdict(value),
@@ -139,7 +150,7 @@ def plain(value: Any) -> Any:
 
 
 def _programs(model: VoVNet) -> Iterator[tuple[str, bytes]]:
-    """The files of other runtimes, one at a time."""
+    """Yield name and content of each file for another runtime."""
     stages = len(model.feature_info)
     program = exported(model)
     yield "backbone.pt2", to_pt2(program)
@@ -156,7 +167,7 @@ def _facts(
     std: tuple[float, ...],
     image_size: int,
 ) -> dict[str, Any]:
-    """What `architecture.json` holds."""
+    """Return the content of `architecture.json`, after checking it."""
     if not classes or not all(isinstance(name, str) for name in classes):
         raise InvalidValueError(f"classes must be names, at least one, not {classes!r}")
     if type(image_size) is not int or image_size < 1:
@@ -177,7 +188,7 @@ def _facts(
 
 
 def _checked_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    for name, kind in RECORD.items():
+    for name, kind in RECORD_TYPES.items():
         if not isinstance(record.get(name), kind):
             raise InvalidValueError(
                 f"record[{name!r}] must be of type {kind.__name__}, not {record.get(name)!r}"
@@ -193,22 +204,18 @@ def _json(values: Mapping[str, Any]) -> str:
 
 
 def _network(architecture: Architecture, weights: Mapping[str, Tensor], num_classes: int) -> VoVNet:
-    """The network with these weights, float32 on the CPU in eval mode; built on the meta device, it
-    draws nothing.
-    """
-    with torch.device("meta"):
+    """Return the network with these weights, in float32 on the CPU, in eval mode."""
+    with torch.device("meta"):  # without random initial values
         model = build(architecture, num_classes)
     problems = list(_problems(weights, model.state_dict()))
     if problems:
-        more = (
-            f"; and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
-        )
-        raise CorruptFileError(
-            f"these weights are not of this network: {'; '.join(problems[:PROBLEMS_SHOWN])}{more}"
-        )
+        shown = "; ".join(problems[:MAX_PROBLEMS_SHOWN])
+        hidden = len(problems) - MAX_PROBLEMS_SHOWN
+        more = f"; and {hidden} more" if hidden > 0 else ""
+        raise CorruptFileError(f"these weights are not of this network: {shown}{more}")
     model.to_empty(device="cpu").load_state_dict(weights)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    if any(_untouched(norm) for norm in norms):
+    if any(_is_new(norm) for norm in norms):
         raise CorruptFileError(
             "these weights were never trained: the BatchNorm statistics are those of a new network"
         )
@@ -225,19 +232,20 @@ def _problems(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
             yield f"{name} has values that are not finite"
 
 
-def _untouched(norm: nn.BatchNorm2d) -> bool:
-    """Whether mean and variance are still 0 and 1; folding could not be seen to be right then."""
+def _is_new(norm: nn.BatchNorm2d) -> bool:
+    """Return whether mean and variance are still 0 and 1, which would hide a folding mistake."""
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     return bool((mean == 0).all() and (variance == 1).all())
 
 
 @contextmanager
-def _whole(destination: Path) -> Iterator[Path]:
-    """A folder to fill, renamed to `destination` at the end; on any failure nothing of it stays.
+def _renamed_at_the_end(destination: Path) -> Iterator[Path]:
+    """Give a folder to fill, and rename it to `destination` at the end.
 
-    It lies in the nearest folder that exists, so on the same file system, under a name that begins
-    with a dot; a process that is killed leaves it there. Raises `ExportError` where files cannot be
-    written or the destination is taken, now or when it is to be renamed.
+    The folder lies in the nearest parent that exists, therefore on the same file system, and its
+    name begins with a dot. After an error it is removed; a process that is killed leaves it there.
+    Raises `ExportError` if files cannot be written, or if the destination is taken now or at the
+    end.
     """
     place = destination.resolve()
     try:
@@ -260,9 +268,7 @@ def _whole(destination: Path) -> Iterator[Path]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write the file through to the disk, so that what is renamed later survives a power
-    failure.
-    """
+    """Write the file through to the disk, so that the renamed folder survives a power failure."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()

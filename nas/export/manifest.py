@@ -1,4 +1,4 @@
-"""What a bundle holds and which checks it passed."""
+"""The manifest of a bundle: its files and the checks that they passed."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was checked: it passes where `found` is at most `allowed`."""
+    """One check of a bundle. It passes if `found` is at most `allowed`."""
 
     name: str
     found: float
@@ -17,7 +17,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether it holds; a NaN never does."""
+        """True if the check passed. A check with NaN never passes."""
         return self.found <= self.allowed
 
     def __str__(self) -> str:
@@ -26,7 +26,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class BundleFile:
-    """One file of a bundle; `sha256` in hexadecimal digits."""
+    """One file of a bundle, with its SHA-256 in hexadecimal digits."""
 
     name: str
     size_bytes: int
@@ -34,16 +34,18 @@ class BundleFile:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Sum up the file."""
+        """Read the size and the checksum of a file."""
         data = path.read_bytes()
         return cls(name=path.name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The files of a bundle but its own `manifest.json`, the checks by name, the versions that
-    wrote it, how timm loads it and why so (`timm`), and the latency of the files beside the
-    search's (`figures`, fields of `Measurement`).
+    """The content of `manifest.json`.
+
+    `files` are all files but the manifest itself. `versions` are those of the packages that wrote
+    them. `timm` says how timm loads the network and why. `figures` are the latencies of the files,
+    as fields of `Measurement`, and `warnings` compare them with the latency in the search.
     """
 
     files: tuple[BundleFile, ...]
@@ -54,7 +56,7 @@ class Manifest:
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {
             **self.timm,
             "files": {

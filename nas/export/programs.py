@@ -1,9 +1,9 @@
-"""A network as programs of other runtimes: `torch.export`'s .pt2, and ONNX in float32 and float16.
+"""Programs for other runtimes: `torch.export` (.pt2), and ONNX in float32 and float16.
 
-All take any batch, height and width. The network is traced once, and converted once: the ONNX
-exporter folds the BatchNorms into the convolutions, and the other ONNX files are that one with
-other numbers or a classifier behind it. The .pt2 keeps the BatchNorms, so its outputs are the
-network's to the bit.
+All programs take any batch, height and width. The network is traced once and converted to ONNX
+once. The ONNX exporter folds the BatchNorms into the convolutions. The other ONNX files are made
+from its result, by other number formats or an added classifier. The .pt2 file keeps the BatchNorms,
+therefore its outputs equal those of the network bit by bit.
 """
 
 import io
@@ -20,35 +20,35 @@ from torch.export import Dim, ExportedProgram
 from nas.model import VoVNet
 from nas.model.onnx_file import AXES, onnx_bytes
 
-FREE = dict.fromkeys(AXES, Dim.DYNAMIC)
+DYNAMIC_AXES = dict.fromkeys(AXES, Dim.DYNAMIC)
+"""Axes of the images whose size is not fixed."""
 
 
 class Backbone(nn.Module):
-    """The network without its classifier: images (N, 3, H, W) to the tuple of every stage's
-    output.
-    """
+    """The network without its classifier. It returns the outputs of all stages as a tuple."""
 
     def __init__(self, model: VoVNet) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Give the features, highest resolution first."""
+        """Return the features of images (N, 3, H, W), highest resolution first."""
         return tuple(self.model.forward_features(images))
 
 
 def feature_names(stages: int) -> list[str]:
-    """`c2`, `c3`, … as in the paper, where the stem is stage 1."""
+    """Return `c2`, `c3`, … as in the paper, which counts the stem as stage 1."""
     return [f"c{index + 2}" for index in range(stages)]
 
 
 def exported(model: VoVNet) -> ExportedProgram:
-    """The backbone as `torch.export`'s program, without the exporter's notes, which name files of
-    this machine.
+    """Return the backbone as a program of `torch.export`.
+
+    The stack traces in it are removed, because they name files of this machine.
     """
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _without_shape_warnings():
         program = torch.export.export(
-            Backbone(model).eval(), (_example(model),), dynamic_shapes=(FREE,)
+            Backbone(model).eval(), (_example(model),), dynamic_shapes=(DYNAMIC_AXES,)
         )
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
@@ -56,20 +56,23 @@ def exported(model: VoVNet) -> ExportedProgram:
 
 
 def to_pt2(program: ExportedProgram) -> bytes:
-    """The bytes of a .pt2 file."""
+    """Return the content of a .pt2 file."""
     file = io.BytesIO()
     torch.export.save(program, file)
     return file.getvalue()
 
 
 def backbone_onnx(program: ExportedProgram, stages: int) -> bytes:
-    """`images` to `c2`, `c3`, …, float32. Raises `ExportError` where it would be too large."""
-    with _quiet():
+    """Return an ONNX file from `images` to `c2`, `c3`, …, in float32.
+
+    Raises `ExportError` if the file would be too large.
+    """
+    with _without_shape_warnings():
         return onnx_bytes(program, (), program.state_dict, feature_names(stages))
 
 
 def half_precision(backbone: bytes) -> bytes:
-    """The same file with weights, input and outputs in float16."""
+    """Return the same ONNX file with weights, input and outputs in float16."""
     from onnx import TensorProto, load_from_string, numpy_helper
 
     proto = load_from_string(backbone)
@@ -88,7 +91,7 @@ def half_precision(backbone: bytes) -> bytes:
 
 
 def classifier_onnx(backbone: bytes, head: nn.Linear) -> bytes:
-    """The network of `backbone_onnx` with its classifier: `images` to `logits`, float32."""
+    """Add the classifier to `backbone_onnx`: an ONNX file from `images` to `logits`, in float32."""
     from onnx import TensorProto, helper, load_from_string, numpy_helper
 
     proto = load_from_string(backbone)
@@ -129,8 +132,10 @@ def _bytes(proto: Any) -> bytes:
 
 
 def _example(model: VoVNet) -> Tensor:
-    """Two odd oblongs that leave several pixels in the last stage: the exporter would fix a size of
-    1, and take even sizes for granted.
+    """Return two images from which the exporter infers no fixed size.
+
+    They leave several pixels in the last stage, because the exporter would fix a size of 1. Height
+    and width differ and are odd, because it would assume that even sizes stay even.
     """
     reduction = int(model.feature_info[-1]["reduction"])
     return torch.zeros(
@@ -139,9 +144,10 @@ def _example(model: VoVNet) -> Tensor:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's warnings about inequalities of sizes that it cannot simplify; they
-    change nothing.
+def _without_shape_warnings() -> Iterator[None]:
+    """Hide the exporter's warnings about inequalities of sizes that it cannot simplify.
+
+    They do not change the result.
     """
     logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
     before = logger.level

@@ -1,20 +1,24 @@
-"""The Python files of a bundle, made of this package's own sources: `modeling.py` needs torch and
-safetensors, `osa_nas_timm.py` torch and timm, and neither needs this package.
+"""The Python files of a bundle, made from the sources of this package.
+
+`modeling.py` needs torch and safetensors. `osa_nas_timm.py` needs torch and timm. Neither of them
+needs this package.
 """
 
 from importlib.resources import files
 
 MODEL_IMPORT = "from nas.model.vovnet import STEM_STRIDES, VoVNet\n"
+"""The line of `nas/export/timm_registry.py` that the source of the model replaces."""
 
 
 def modeling_source() -> str:
-    """The text of `modeling.py`: `nas/model/vovnet.py` to the letter, then the loader."""
+    """Return the text of `modeling.py`: `nas/model/vovnet.py` unchanged, and then the loader."""
     return f"{_source('nas.model', 'vovnet.py')}\n\n{template('loader.py.txt')}"
 
 
 def registry_source() -> str:
-    """The text of `osa_nas_timm.py`: `nas/export/timm_registry.py` with the model in the place of
-    its import.
+    """Return the text of `osa_nas_timm.py`.
+
+    It is `nas/export/timm_registry.py` with the source of the model in place of its import.
     """
     return _source("nas.export", "timm_registry.py").replace(
         MODEL_IMPORT, _source("nas.model", "vovnet.py")
@@ -22,7 +26,7 @@ def registry_source() -> str:
 
 
 def template(name: str) -> str:
-    """A text of the folder `templates`."""
+    """Return a text from the folder `templates`."""
     return files("nas.export").joinpath("templates", name).read_text(encoding="utf-8")
 
 

@@ -1,9 +1,9 @@
-"""`config.json` of a bundle: what timm's `local-dir:` and `hf-hub:` read.
+"""The file `config.json` of a bundle, which timm's `local-dir:` and `hf-hub:` read.
 
-Stock timm builds a subset of the design space from `vovnet39a` with other arguments (its
-constructor lays them over the named configuration); everything else is the architecture
-`osa_vovnet`, which one import registers. The parent is `vovnet39a` because it has no published
-weights whose tag ours would inherit.
+Stock timm builds a subset of the design space as `vovnet39a` with other arguments, which override
+those of the named configuration. All other networks are of the architecture `osa_vovnet`, which one
+import registers. The parent is `vovnet39a` because it has no published weights, whose tag ours
+would inherit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,22 +14,26 @@ from nas.core.architecture import Architecture, Attention, PoolPadding, Stem
 from nas.core.complexity import count
 
 STOCK, REGISTERED = "vovnet39a", "osa_vovnet"
+"""Names of the architectures in timm."""
 REGISTRY = "osa_nas_timm"
 """The module of a bundle that registers `osa_vovnet`."""
 STEM_REDUCTION = {Stem.CIFAR: 1, Stem.CODE: 4, Stem.PAPER: 2}
+"""Image pixels per output pixel of each stem, in height and in width."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimmSupport:
-    """How timm loads a network: `stock`, or `registered` (after one import) with the `reason` why
-    stock timm cannot.
+    """The way in which timm loads a network.
+
+    `kind` is `stock`, or `registered` if one import must come first. `reason` then says what stock
+    timm lacks.
     """
 
     kind: str
     reason: str = ""
 
     def to_dict(self) -> dict[str, str]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {
             "timm": self.kind,
             "why": self.reason or "stock timm's VovNet has every setting of this network",
@@ -37,16 +41,15 @@ class TimmSupport:
 
 
 def timm_support(architecture: Architecture) -> TimmSupport:
-    """Whether stock timm can build it (true of timm 0.9.16 to 1.0.31)."""
+    """Return whether stock timm can build the network (holds for timm 0.9.16 to 1.0.31)."""
     obstacles = list(_obstacles(architecture.canonical))
-    return (
-        TimmSupport(kind="registered", reason="; ".join(obstacles))
-        if obstacles
-        else TimmSupport(kind="stock")
-    )
+    if obstacles:
+        return TimmSupport(kind="registered", reason="; ".join(obstacles))
+    return TimmSupport(kind="stock")
 
 
 def _obstacles(a: Architecture) -> Iterator[str]:
+    """Yield each property of the network that stock timm has no setting for."""
     if a.stem is Stem.CIFAR:
         yield "its stem keeps the resolution"
     if len(a.stages) != 4:
@@ -68,7 +71,7 @@ def _obstacles(a: Architecture) -> Iterator[str]:
 
 
 def reductions(architecture: Architecture) -> tuple[int, ...]:
-    """Image pixels per feature pixel of each stage."""
+    """Return the image pixels per feature pixel of each stage, in height and in width."""
     first = STEM_REDUCTION[architecture.stem] * (2 if architecture.stem is Stem.PAPER else 1)
     return tuple(first * 2**index for index in range(len(architecture.stages)))
 
@@ -81,7 +84,7 @@ def timm_config(
     std: Sequence[float],
     image_size: int,
 ) -> dict[str, Any]:
-    """The JSON values of `config.json`; arguments are those of `export_bundle`."""
+    """Return the JSON values of `config.json`. The arguments are those of `export_bundle`."""
     support = timm_support(architecture)
     stages = count(architecture, image_size, len(classes)).stages
     stock = support.kind == "stock"
@@ -112,7 +115,7 @@ def timm_config(
 
 
 def _stock_arguments(architecture: Architecture) -> dict[str, Any]:
-    """All eight keys of timm's own table, and the stem's stride."""
+    """Return all eight keys of timm's own table, and the stride of the stem."""
     a, stages = architecture.canonical, architecture.stages
     return {
         "stem_chs": list(a.stem_channels),

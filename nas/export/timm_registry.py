@@ -1,10 +1,11 @@
-"""OSA networks as a timm architecture: importing this module registers `osa_vovnet`, which timm
-then loads by `timm.create_model("local-dir:FOLDER", pretrained=True)`, `hf-hub:` and
-`features_only=True` included.
+"""Register the timm architecture `osa_vovnet`, which has every setting of the OSA design space.
 
-For networks that stock timm's VovNet cannot express. Weights have the same names. As in timm,
-feature 0 is the stem's and features 1 to the number of stages are the stages', so `out_indices=(1,
-2, 3, 4)` means the same for both.
+It is for networks that stock timm's VovNet cannot express.
+
+After this module was imported, `timm.create_model("local-dir:FOLDER", pretrained=True)` loads them,
+also with `hf-hub:` and with `features_only=True`. The weights have the same names as in stock timm.
+As in timm, feature 0 is the output of the stem, and the next ones are those of the stages.
+Therefore `out_indices=(1, 2, 3, 4)` means the same for both.
 """
 
 from typing import Any
@@ -29,8 +30,9 @@ default_cfgs = generate_default_cfgs(
 
 
 class OsaVoVNet(nn.Module):
-    """A VoVNet with timm's head and methods; `architecture` are the values of `VoVNet` but the
-    number of classes.
+    """A VoVNet with timm's head and methods.
+
+    `architecture` are the arguments of `VoVNet` except the number of classes.
     """
 
     def __init__(
@@ -43,8 +45,7 @@ class OsaVoVNet(nn.Module):
     ) -> None:
         super().__init__()
         if in_chans != 3:
-            message = f"this architecture takes images of 3 channels, not {in_chans}"
-            raise ValueError(message)
+            raise ValueError(f"this architecture takes images of 3 channels, not {in_chans}")
         net = VoVNet(num_classes=0, **architecture)
         self.stem, self.stages = net.stem, net.stages
         self.tap = 1 if architecture.get("stem", "code") == "code" else 2
@@ -65,17 +66,17 @@ class OsaVoVNet(nn.Module):
         )
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The last stage's output (N, C, H, W) for images (N, 3, H, W)."""
+        """Return the output (N, C, H, W) of the last stage for images (N, 3, H, W)."""
         y: Tensor = self.stages(self.stem(x))
         return y
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits, or the pooled features before the classifier."""
+        """Return the logits, or the pooled features before the classifier."""
         y: Tensor = self.head(x, pre_logits=pre_logits)
         return y
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes) of images (N, 3, H, W)."""
+        """Return the logits (N, classes) of images (N, 3, H, W)."""
         return self.forward_head(self.forward_features(x))
 
     def forward_intermediates(  # noqa: PLR0917
@@ -87,12 +88,9 @@ class OsaVoVNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> Any:
-        """The features of these indices, and the last stage's output unless
-        `intermediates_only`.
-        """
+        """Return these features, and the last output unless `intermediates_only` is set."""
         if output_fmt != "NCHW":
-            message = f"output_fmt must be NCHW, not {output_fmt!r}"
-            raise ValueError(message)
+            raise ValueError(f"output_fmt must be NCHW, not {output_fmt!r}")
         wanted, last = feature_take_indices(len(self.feature_info), indices)
         features = []
         for index, layer in enumerate(self.stem):
@@ -110,7 +108,7 @@ class OsaVoVNet(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> Any:
-        """Drop what these features do not need."""
+        """Remove the layers that these features do not need."""
         wanted, last = feature_take_indices(len(self.feature_info), indices)
         self.stages = self.stages[:last]
         if prune_head or last + 1 < len(self.feature_info):
@@ -119,18 +117,18 @@ class OsaVoVNet(nn.Module):
         return wanted
 
     def get_classifier(self) -> nn.Module:
-        """The last layer."""
+        """Return the last layer."""
         layer: nn.Module = self.head.fc
         return layer
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new last layer, or none."""
+        """Replace the last layer by a new one, or by none."""
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool, in_features=self.num_features)
 
     @torch.jit.ignore  # type: ignore[untyped-decorator]
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        """Layers for learning rates that fall with depth."""
+        """Return groups of layers, for learning rates that fall with depth."""
         return {
             "stem": r"^stem",
             "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.blocks\.(\d+)",
@@ -139,7 +137,7 @@ class OsaVoVNet(nn.Module):
 
 @register_model
 def osa_vovnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Any network of the OSA design space, from the values of its architecture."""
+    """Build any network of the OSA design space from the values of its architecture."""
     model: nn.Module = build_model_with_cfg(
         OsaVoVNet, "osa_vovnet", pretrained, feature_cfg={"flatten_sequential": True}, **kwargs
     )

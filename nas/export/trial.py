@@ -1,6 +1,4 @@
-"""A recorded trial as a bundle: its checkpoint, its figures, and what its study knows of the
-data.
-"""
+"""Export a recorded trial as a bundle, with its checkpoint, its figures and facts of its data."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,19 +31,20 @@ def export_trial(
     final: FinalTraining | None = None,
     final_errors: Sequence[float] = (),
 ) -> Manifest:
-    """Write the weights of the trial's last rung, or of its `final` training, and all that is known
-    of it, to the new folder `destination`.
+    """Write a trial's weights and all its recorded figures to the new folder `destination`.
 
-    `spec` is its study's; `classes`, `mean`, `std` and `image_size` are those it was trained with;
-    `artifacts` is where checkpoints lie; `drawing`, `measure` and `weights_license` are those of
-    `export_bundle`;
-    `final_errors` are the test errors of all seeds of the final training's recipe. Raises
-    `ExportError` where the trial has no kept checkpoint, and what `export_bundle` raises.
+    The weights are those of its `final` training, or without one those of its last rung. `spec` is
+    the study. `classes`, `mean`, `std` and `image_size` are those of the training. `artifacts` is
+    the folder of the checkpoints. `final_errors` are the test errors of all seeds of the final
+    training's recipe. The other arguments are those of `export_bundle`.
+
+    Raises `ExportError` if no checkpoint of the trial was kept, and the errors of `export_bundle`.
     """
-    path = artifacts / (
-        _searched(trial, spec.name, artifacts) if final is None else str(final.reached.checkpoint)
-    )
-    checkpoint = read_checkpoint(path, trial.architecture.digest)
+    if final is None:
+        name = _last_checkpoint(trial, spec.name, artifacts)
+    else:
+        name = str(final.reached.checkpoint)
+    checkpoint = read_checkpoint(artifacts / name, trial.architecture.digest)
     record: dict[str, Any] = {
         "study": spec.name,
         "trial": trial.number,
@@ -80,24 +79,26 @@ def export_trial(
     )
 
 
-def _searched(trial: Trial, study: str, artifacts: Path) -> str:
-    """The file of the trial's last rung. Raises `ExportError` where there is none."""
+def _last_checkpoint(trial: Trial, study: str, artifacts: Path) -> str:
+    """Return the file of the trial's last rung. Raises `ExportError` if there is none."""
     name = trial.evaluation.rungs[-1].checkpoint if trial.evaluation.rungs else None
     if name is None:
+        reason = f": {trial.reason}" if trial.reason else ""
         raise ExportError(
-            f"trial {trial.number} of {study} was not trained ({trial.state}"
-            f"{f': {trial.reason}' if trial.reason else ''}), there are no weights to export"
+            f"trial {trial.number} of {study} was not trained ({trial.state}{reason}), there are "
+            "no weights to export"
         )
     if not (artifacts / name).exists():
         raise ExportError(
-            f"there is no checkpoint {artifacts / name}: the weights of a trial are kept where it was on "
-            f"the front when it ended; export a member of the front (nas front {study}), train it fully "
-            f"(nas train), or check that the folder {artifacts} is the one of the search"
+            f"there is no checkpoint {artifacts / name}: weights are kept only of trials that were "
+            f"on the front when they ended; export a member of the front (nas front {study}), "
+            f"train the trial fully (nas train), or check that {artifacts} is the folder of the "
+            "search"
         )
     return name
 
 
 def _recipe(spec: StudySpec) -> dict[str, object]:
-    """The study without the folder of its images, which is a path of this machine."""
+    """Return the study without the path of its images, which would name this machine."""
     folder = spec.data.folder and Path(spec.data.folder).name
     return replace(spec, data=replace(spec.data, folder=folder)).to_dict()

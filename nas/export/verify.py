@@ -1,9 +1,8 @@
-"""A bundle checked as its users meet it: loaded from disk in fresh processes, every way it
-promises, measured again.
+"""Checks of a bundle as its users load it: from disk, in fresh processes, in every promised way.
 
-The reference is this package's own network with the bundle's weights. Every loader must give the
-same bits (torch) or nearly the same numbers (ONNX Runtime, half precision) at three image sizes,
-one of them odd and not square.
+The reference is the network of this package with the weights of the bundle. Torch loaders must give
+the same bits. ONNX Runtime and half precision must give nearly the same numbers. Three image sizes
+are tried, one of them odd and not square. The latency is measured again.
 """
 
 import json
@@ -11,6 +10,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save
@@ -38,26 +39,31 @@ from nas.model import VoVNet, build
 from nas.model.hooks import count_by_hooks
 
 FORMAT = 1
-"""Of `architecture.json`; a change that old loaders cannot read raises it."""
+"""Format of `architecture.json`. A change that old loaders cannot read increases it."""
 TOLERANCE = {"classifier.onnx": 1e-4, "backbone.onnx": 1e-4, "backbone_fp16.onnx": 1e-2}
-"""Largest difference from torch over the largest value; float32 gives about 1e-6, half precision
-1e-3. All other loaders must give the same bits.
+"""Largest allowed difference from torch, divided by the largest value.
+
+Float32 gives about 1e-6, half precision about 1e-3. All other loaders must give the same bits.
 """
 ONNX_FILES = tuple(TOLERANCE)
-PATHS = re.compile(rb"/home/|/root/|/Users/|/tmp/|/site-packages/|/usr/lib/python|[A-Z]:\\\\Users")
-COUNTED = ("parameters", "macs", "memory_access_cost")
-MAX_RATIO = 0.1
-"""A latency that differs by more, and whose interval does not meet the recorded one, is worth a
-warning.
+MACHINE_PATHS = re.compile(
+    rb"/home/|/root/|/Users/|/tmp/|/site-packages/|/usr/lib/python|[A-Z]:\\\\Users"
+)
+"""Beginnings of paths that a file of a bundle must not hold."""
+COUNTED_METRICS = ("parameters", "macs", "memory_access_cost")
+"""Metrics that arithmetic, the loaded network and the record must agree on."""
+MAX_LATENCY_CHANGE = 0.1
+"""Relative difference from the recorded latency above which a warning is given.
+
+The intervals of the two latencies must also not overlap.
 """
 PROBES = ("probe_plain.py.txt", "probe_timm.py.txt")
+"""Programs that load a bundle in a fresh process."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What was found: all checks, latencies re-measured on this machine, and what is doubtful about
-    them.
-    """
+    """Result of `verify_bundle`: all checks, latencies measured on this machine, and warnings."""
 
     checks: tuple[Check, ...]
     figures: tuple[Measurement, ...] = ()
@@ -65,18 +71,18 @@ class Verification:
 
     @property
     def failures(self) -> list[Check]:
-        """The checks that do not hold."""
+        """The checks that did not pass."""
         return [check for check in self.checks if not check.passed]
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An exported folder, read on demand. Reading raises `CorruptFileError` with the path."""
+    """An exported folder, read on demand. Reading a wrong file raises `CorruptFileError`."""
 
     folder: Path
 
     def json(self, name: str) -> dict[str, Any]:
-        """The values of a JSON file."""
+        """Return the values of a JSON file."""
         path = self.folder / name
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -88,23 +94,23 @@ class Bundle:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """`architecture.json`."""
+        """The content of `architecture.json`."""
         facts = self.json("architecture.json")
         if facts.get("format") != FORMAT:
             raise CorruptFileError(
-                f"{self.folder / 'architecture.json'} has format {facts.get('format')!r}, and this "
-                f"osa-nas checks format {FORMAT}; export the trial again"
+                f"{self.folder / 'architecture.json'} has format {facts.get('format')!r}, but this "
+                f"osa-nas reads format {FORMAT}; export the trial again"
             )
         return facts
 
     @cached_property
     def architecture(self) -> Architecture:
-        """The network's numbers."""
+        """The architecture of the network."""
         return Architecture.from_dict(self.facts["architecture"])
 
     @cached_property
     def model(self) -> VoVNet:
-        """This package's network with the bundle's weights, in eval mode."""
+        """The network of this package with the weights of the bundle, in eval mode."""
         path = self.folder / "model.safetensors"
         model = build(self.architecture, len(self.facts["classes"]))
         try:
@@ -118,17 +124,15 @@ class Bundle:
 
     @property
     def plan(self) -> MeasurementPlan:
-        """How the search measured latency, else one image of the bundle's size."""
+        """The plan of the search's latency, or without one a plan for the bundle's image size."""
         recorded = self.searched_latency
-        return (
-            MeasurementPlan(**recorded["plan"])
-            if recorded and recorded.get("plan")
-            else MeasurementPlan(image_size=self.facts["image_size"])
-        )
+        if recorded and recorded.get("plan"):
+            return MeasurementPlan(**recorded["plan"])
+        return MeasurementPlan(image_size=self.facts["image_size"])
 
     @property
     def searched_latency(self) -> dict[str, Any] | None:
-        """The search's figure as recorded, None where there is none."""
+        """The latency that the search recorded, None if it has none."""
         return next(
             (
                 m
@@ -140,11 +144,10 @@ class Bundle:
 
 
 def verify_bundle(folder: Path, *, measure: bool = True) -> Verification:
-    """Check the bundle in `folder`, and with `measure` its latency on this machine, alone on the
-    device.
+    """Check the bundle in `folder`, and with `measure` its latency on this machine.
 
-    A failed check is in the result and no error. Raises `CorruptFileError` where the folder cannot
-    be read as a bundle.
+    The latency is measured alone on the device. A failed check is part of the result and raises no
+    error. Raises `CorruptFileError` if the folder cannot be read as a bundle.
     """
     bundle = Bundle(folder)
     checks = (*_checksums(bundle), *check_files(bundle))
@@ -153,30 +156,29 @@ def verify_bundle(folder: Path, *, measure: bool = True) -> Verification:
 
 
 def check_files(bundle: Bundle) -> Iterator[Check]:
-    """Everything but checksums and time."""
+    """Yield all checks but those of checksums and latency."""
     yield from _counts(bundle)
-    yield from _names_no_path(bundle.folder)
+    yield from _machine_paths(bundle.folder)
     yield from _onnx_rules(bundle.folder)
     yield from _loaders(bundle)
 
 
 def _checksums(bundle: Bundle) -> Iterator[Check]:
-    listed = bundle.json("manifest.json")["files"]
-    for name, known in listed.items():
+    for name, listed in bundle.json("manifest.json")["files"].items():
         path = bundle.folder / name
-        there = path.is_file()
-        same = there and BundleFile.read(path).sha256 == known["sha256"]
+        exists = path.is_file()
+        same = exists and BundleFile.read(path).sha256 == listed["sha256"]
         yield Check(
-            name=f"{name}{'' if there else ' (missing)'}: checksums that differ",
+            name=f"{name}{'' if exists else ' (missing)'}: checksums that differ",
             found=float(not same),
         )
 
 
 def _counts(bundle: Bundle) -> Iterator[Check]:
-    """Arithmetic, hooks on the loaded network, and the record must agree."""
+    """Compare counts by arithmetic, by forward hooks on the loaded network, and in the record."""
     classes, size = len(bundle.facts["classes"]), bundle.facts["image_size"]
     counted, hooked = count(bundle.architecture, size, classes), count_by_hooks(bundle.model, size)
-    for name in COUNTED:
+    for name in COUNTED_METRICS:
         yield Check(
             name=f"difference of {name}, counted and found in the network",
             found=abs(getattr(counted, name) - getattr(hooked, name)),
@@ -185,7 +187,7 @@ def _counts(bundle: Bundle) -> Iterator[Check]:
     plan = (record.get("recipe") or {}).get("measurement") or {"image_size": size}
     planned = count(bundle.architecture, plan["image_size"], classes)
     for m in record["measurements"]:
-        if m["metric"] in COUNTED and m["kind"] == "counted":
+        if m["metric"] in COUNTED_METRICS and m["kind"] == "counted":
             yield Check(
                 name=f"difference of {m['metric']} from the record",
                 found=abs(m["value"] - getattr(planned, m["metric"])),
@@ -196,16 +198,17 @@ def _counts(bundle: Bundle) -> Iterator[Check]:
     )
 
 
-def _names_no_path(folder: Path) -> Iterator[Check]:
-    """No file, nor any file inside a .pt2, names a folder of a machine."""
-    found = [name for name, data in _contents(folder) if PATHS.search(data)]
+def _machine_paths(folder: Path) -> Iterator[Check]:
+    """Count the files that name a folder of a machine."""
+    names = [name for name, data in _contents(folder) if MACHINE_PATHS.search(data)]
     yield Check(
-        name=f"files that name a path of a machine{': ' if found else ''}{', '.join(found)}",
-        found=len(found),
+        name=f"files that name a path of a machine{': ' if names else ''}{', '.join(names)}",
+        found=len(names),
     )
 
 
 def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of each file, and of each file inside a .pt2 file."""
     for path in sorted(folder.iterdir()):
         if path.suffix == ".pt2" and zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -217,40 +220,39 @@ def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _onnx_rules(folder: Path) -> Iterator[Check]:
+    """Check that the ONNX files are valid and that their BatchNorms are folded."""
     import onnx
 
     for name in ONNX_FILES:
         try:
             proto = onnx.load(folder / name)
             onnx.checker.check_model(proto, full_check=True)
-            valid, left = (
-                True,
-                sum(node.op_type == "BatchNormalization" for node in proto.graph.node),
-            )
+            valid = True
+            left = sum(node.op_type == "BatchNormalization" for node in proto.graph.node)
         except Exception as error:  # noqa: BLE001 - protobuf, checker and inference share no base
             valid, left = False, 0
-            name = f"{name} ({str(error).splitlines()[0][:120]})"  # noqa: PLW2901
+            name = f"{name} ({str(error).splitlines()[0][:120]})"  # noqa: PLW2901 - for both checks
         yield Check(name=f"{name}: rules of ONNX that are broken", found=float(not valid))
         yield Check(name=f"BatchNormalization nodes left in {name}", found=left)
 
 
 def _loaders(bundle: Bundle) -> Iterator[Check]:
-    """Outputs of every loader in fresh processes beside this one's."""
+    """Compare the outputs of every loader in a fresh process with those of this process."""
     images = _images(bundle)
     expected = dict(_expected(bundle, images))
     support, stages = timm_support(bundle.architecture), len(bundle.architecture.stages)
-    found: dict[str, Tensor] = {}
-    with ThreadPoolExecutor() as side_by_side:  # most of their time is imports
+    outputs: dict[str, Tensor] = {}
+    with ThreadPoolExecutor() as pool:  # most of the time of the probes is imports
         probes = [
-            side_by_side.submit(_probe, bundle.folder, probe, images, support.kind, str(stages))
+            pool.submit(_probe, bundle.folder, probe, images, support.kind, str(stages))
             for probe in PROBES
         ]
     for probe in probes:
         try:
-            found |= probe.result()
+            outputs |= probe.result()
         except ExportError as error:
             yield Check(name=str(error), found=1.0)
-    widths, strides = found.pop("timm channels", None), found.pop("timm reductions", None)
+    widths, strides = outputs.pop("timm channels", None), outputs.pop("timm reductions", None)
     shapes = [expected[f"{_size(images['even'])} {name}"].shape for name in feature_names(stages)]
     if widths is not None and strides is not None:
         yield Check(
@@ -271,31 +273,31 @@ def _loaders(bundle: Bundle) -> Iterator[Check]:
             for s, shape in zip(reductions(bundle.architecture), shapes, strict=True)
         ),
     )
-    worst: dict[str, float] = {}
-    for name, value in found.items():
+    yield from _differences(outputs, expected)
+
+
+def _differences(outputs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Iterator[Check]:
+    """Yield a check for each loader, of its largest difference over all images and outputs."""
+    differences: dict[str, list[float]] = defaultdict(list)
+    for name, value in outputs.items():
         loader, _, output = name.partition(" ")
-        difference = _difference(value, expected[output], exact=loader not in TOLERANCE)
-        worst[loader] = (
-            difference if difference != difference else max(worst.get(loader, 0.0), difference)  # noqa: PLR0124
-        )
-    for loader, difference in sorted(worst.items()):
-        what = (
-            "relative difference from torch"
-            if loader in TOLERANCE
-            else "values that differ in a bit"
-        )
+        exact = loader not in TOLERANCE
+        differences[loader].append(_difference(value, expected[output], exact=exact))
+    for loader, values in sorted(differences.items()):
+        exact = loader not in TOLERANCE
+        unit = "values that differ in a bit" if exact else "relative difference from torch"
         yield Check(
-            name=f"{loader}, three sizes: {what}",
-            found=difference,
+            name=f"{loader}, three sizes: {unit}",
+            found=float(np.max(values)),  # NaN if one of them is
             allowed=TOLERANCE.get(loader, 0.0),
         )
 
 
 def _images(bundle: Bundle) -> dict[str, Tensor]:
-    """Normal images: the bundle's size, an even multiple of every stride, and an odd oblong.
+    """Return random images of the bundle's size, of even and of odd sizes.
 
-    All leave more than one pixel in the last stage: `torch.export` takes a size of 1 for another
-    program.
+    The even sizes are multiples of every stride. All sizes leave more than one pixel in the last
+    stage, because `torch.export` makes another program for a size of 1.
     """
     reduction, size = reductions(bundle.architecture)[-1], bundle.facts["image_size"]
     side = max(2 * reduction, 32)
@@ -313,11 +315,13 @@ def _images(bundle: Bundle) -> dict[str, Tensor]:
 
 
 def _size(batch: Tensor) -> str:
+    """Return the name of a batch, such as `2x3x37x67`."""
     return "x".join(map(str, batch.shape))
 
 
 @torch.inference_mode()
 def _expected(bundle: Bundle, images: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the logits and features of this package's network for each batch."""
     for batch in images.values():
         yield f"{_size(batch)} logits", bundle.model(batch)
         features = bundle.model.forward_features(batch)
@@ -330,8 +334,9 @@ def _expected(bundle: Bundle, images: Mapping[str, Tensor]) -> Iterator[tuple[st
 def _probe(
     folder: Path, probe: str, images: Mapping[str, Tensor], *arguments: str
 ) -> dict[str, Tensor]:
-    """Run a probe in the folder; its outputs by name. Raises `ExportError` with its last line where
-    it fails.
+    """Run a probe in the folder and return its outputs by name.
+
+    Raises `ExportError` with the last line of its error output if it fails.
     """
     command = [
         sys.executable,
@@ -347,16 +352,17 @@ def _probe(
         command, cwd=folder, input=save(batches), capture_output=True, check=False
     )
     if done.returncode != 0:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or [
-            f"exit {done.returncode}"
-        ]
-        raise ExportError(f"{probe.removesuffix('.py.txt')} fails in a fresh process: {lines[-1]}")
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = lines[-1] if lines else f"exit code {done.returncode}"
+        raise ExportError(f"{probe.removesuffix('.py.txt')} fails in a fresh process: {reason}")
     return load(done.stdout)
 
 
 def _difference(found: Tensor, expected: Tensor, *, exact: bool) -> float:
-    """Values that differ in a bit, or the largest difference over the largest expected value;
-    infinite for another shape.
+    """Return how much an output differs; infinite for another shape.
+
+    If `exact`, this is the number of values that differ in a bit. Otherwise it is the largest
+    difference divided by the largest expected value.
     """
     if found.shape != expected.shape:
         return float("inf")
@@ -367,8 +373,10 @@ def _difference(found: Tensor, expected: Tensor, *, exact: bool) -> float:
 
 
 def measure_latency(bundle: Bundle) -> tuple[Measurement, ...]:
-    """Seconds per batch under the search's plan: as the search did, and of classifier.onnx in ONNX
-    Runtime on the CPU with the plan's threads.
+    """Measure the latency of the network under the plan of the search, in seconds per batch.
+
+    It is measured once as in the search, and once for `classifier.onnx` in ONNX Runtime on the CPU
+    with the threads of the plan.
     """
     plan = bundle.plan
     with find_meter() as meter, DeviceLock(meter.device.identity).exclusive():
@@ -399,7 +407,7 @@ def _onnx_latency(path: Path, plan: MeasurementPlan, meter: Meter) -> Measuremen
 
 
 def compare_latency(bundle: Bundle, figures: tuple[Measurement, ...]) -> tuple[str, ...]:
-    """What is doubtful about the re-measured latencies, one line each."""
+    """Return a line for each doubt about the latencies that were measured again."""
     doubts = [
         f"latency in {m.plan.runtime} is {m.status}: {m.reason}"
         for m in figures
@@ -411,20 +419,20 @@ def compare_latency(bundle: Bundle, figures: tuple[Measurement, ...]) -> tuple[s
     now, device = figures[0], searched["device"] or {}
     if figures[0].device.device_class != device.get("device_class"):
         doubts.append(
-            f"the search measured on {device.get('device_class')}, this is {figures[0].device.device_class}: "
-            "the latencies cannot be compared"
+            f"the search measured on {device.get('device_class')}, this is "
+            f"{figures[0].device.device_class}: the latencies cannot be compared"
         )
     elif _apart(searched, now):
         doubts.append(
-            f"latency is {1e3 * figures[0].value:.4g} ms here and was {1e3 * searched['value']:.4g} ms in "
-            "the search, beyond both intervals"
+            f"latency is {1e3 * figures[0].value:.4g} ms here and was "
+            f"{1e3 * searched['value']:.4g} ms in the search, beyond both intervals"
         )
     return tuple(doubts)
 
 
 def _apart(searched: Mapping[str, Any], now: Measurement) -> bool:
-    """Whether the figures differ by more than a tenth and their intervals do not meet."""
-    if now.value is None or abs(now.value / searched["value"] - 1) <= MAX_RATIO:
+    """Return whether two latencies differ beyond `MAX_LATENCY_CHANGE` and beyond both intervals."""
+    if now.value is None or abs(now.value / searched["value"] - 1) <= MAX_LATENCY_CHANGE:
         return False
     bounds = (searched["ci_low"], searched["ci_high"], now.ci_low, now.ci_high)
     if any(bound is None for bound in bounds):

@@ -180,7 +180,7 @@ def test_a_card_describes_the_weights_of_a_bundle():
     }
     dataset = {"classes": ["a", "b"], "mean": (0.5,) * 3, "std": (0.2,) * 3, "image_size": 32}
     brief = card(TRIALS[0].architecture, **dataset, record=record)
-    assert "| weights | of the search's brief training |" in brief
+    assert "| weights | brief training of the search |" in brief
     final = {
         "seed": 7,
         "test_images": 360,
@@ -189,7 +189,7 @@ def test_a_card_describes_the_weights_of_a_bundle():
     }
     full = card(TRIALS[0].architecture, **dataset, record=record | {"final": final})
     assert (
-        "| weights | of the final training with seed 7 | 30 epochs on all training images;" in full
+        "| weights | final training with seed 7 | 30 epochs on all training images;" in full
     )
     assert "| error on the test images | 25.00 % (all 2 seeds: 25.00, 50.00 %) | 360 images" in full
     assert "brief training" not in full

@@ -1,6 +1,4 @@
-"""Bundles of small networks, exported for real: whole or not there, and loadable without this
-package.
-"""
+"""Bundles of small networks: they are complete or absent, and load without this package."""
 
 import hashlib
 import json
@@ -67,7 +65,7 @@ def images(count: int) -> Tensor:
 
 
 def child(*arguments: str | Path, cwd: Path) -> str:
-    """Run Python with as many threads as here: equal bits need equal threads."""
+    """Run Python with as many threads as this process, because equal bits need equal threads."""
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=cwd,
@@ -82,14 +80,12 @@ def child(*arguments: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(params=["stock", "registered"])
 def bundle(request, bundle_of):
-    """A network and its bundle, made once for all tests."""
+    """A network and its bundle, which is made once for all tests."""
     return bundle_of(request.param)
 
 
 def test_the_exported_networks_cover_every_switch(export_arguments):
-    """Otherwise the tests below would promise more than they try; `paper` is exported where its
-    logits overflow.
-    """
+    """Every setting of an architecture is tried; `paper` is exported in the test of overflow."""
     networks = [export_arguments(name)["architecture"] for name in ("stock", "registered", "paper")]
     assert {n.stem for n in networks} == set(Stem)
     assert {n.attention for n in networks} == set(Attention)
@@ -111,12 +107,10 @@ def test_the_exported_networks_cover_every_switch(export_arguments):
 
 @pytest.mark.slow
 class TestBundle:
-    """What every exported folder promises."""
+    """Properties of every exported folder."""
 
     def test_manifest_is_of_the_files(self, bundle) -> None:
-        """Every file but the manifest is listed with its true size and checksum, and nothing else
-        lies there.
-        """
+        """It lists every other file with its true size and checksum, and no file that is absent."""
         folder, manifest = bundle.folder, bundle.manifest
         found = {path.name: path.read_bytes() for path in folder.iterdir()}
         written = json.loads(found.pop("manifest.json"))
@@ -145,8 +139,9 @@ class TestBundle:
     def test_two_loaders_give_the_same_logits(
         self, bundle, export_arguments, tmp_path: Path
     ) -> None:
-        """modeling.py where this package cannot be found gives nas.model's bits; ONNX Runtime
-        agrees to 1e-4, in batches of 1, 3 and 5.
+        """They agree with nas.model, for batches of 1, 3 and 5.
+
+        modeling.py, without this package, gives the same bits. ONNX Runtime agrees to 1e-4.
         """
         model = build(bundle.architecture, 3).eval()
         model.load_state_dict(export_arguments(bundle.manifest.timm["timm"])["weights"])
@@ -176,9 +171,7 @@ class TestBundle:
             )
 
     def test_onnx_is_plain(self, bundle) -> None:
-        """Opset 20 and only operators that every runtime knows, one convolution for each of the
-        network's.
-        """
+        """It has opset 20, only common operators, and as many convolutions as the network."""
         proto = onnx.load(bundle.folder / "classifier.onnx")
         operators = [node.op_type for node in proto.graph.node]
         assert [(opset.domain, opset.version) for opset in proto.opset_import] == [("", 20)]
@@ -201,8 +194,8 @@ class TestBundle:
         )
         assert operators.count("Conv") == convolutions
 
-    def test_names_nothing_of_this_machine(self, bundle) -> None:
-        """No file holds a path of the sources, of Python or of the folder it was written in."""
+    def test_no_file_names_this_machine(self, bundle) -> None:
+        """No file holds a path of the sources, of Python or of the folder of the export."""
         folder = bundle.folder
         paths = [
             os.fsencode(path)
@@ -216,7 +209,7 @@ class TestBundle:
         ] == []
 
     def test_record_and_architecture_come_back(self, bundle, export_arguments) -> None:
-        """The JSON files hold what was given: the same digest, the class names, every reading."""
+        """The JSON files hold the same digest, class names and readings as the arguments."""
         given = export_arguments(bundle.manifest.timm["timm"])
         facts = json.loads((bundle.folder / "architecture.json").read_text(encoding="utf-8"))
         assert Architecture.from_dict(facts["architecture"]) == given["architecture"]
@@ -228,9 +221,7 @@ class TestBundle:
         )
 
     def test_readme_runs(self, bundle) -> None:
-        """Every example of the card that is marked as Python runs in the folder as it stands, after
-        those before.
-        """
+        """All Python examples of the card run in the folder, one after the other."""
         examples = re.findall(
             r"```python\n(.*?)```",
             (bundle.folder / "README.md").read_text(encoding="utf-8"),
@@ -248,10 +239,8 @@ class TestBundle:
         printed = child("-B", "-c", code, cwd=bundle.folder).splitlines()
         assert printed == ["(1, 3)"] * 3 + ["FCOS RTDetrForObjectDetection"]
 
-    def test_readme_tells_figures_with_their_origin(self, bundle) -> None:
-        """A measured figure has its interval and device, the last rung counts, what was not
-        measured says why.
-        """
+    def test_readme_gives_figures_with_their_sources(self, bundle) -> None:
+        """A measured figure has interval and device, a missing one its reason."""
         text = (bundle.folder / "README.md").read_text(encoding="utf-8")
         assert "3.1 ms (95 % interval 3 to 3.2)" in text
         assert "A CPU, 1 thread" in text
@@ -261,16 +250,14 @@ class TestBundle:
 
 @pytest.mark.slow
 def test_same_network_same_files(bundle_of, export_arguments, tmp_path: Path) -> None:
-    """Exporting twice gives the same bytes, into an empty folder that is there already too."""
+    """Exporting twice gives the same bytes, also into an empty folder that exists."""
     (tmp_path / "again").mkdir()
     again = export_bundle(**export_arguments("registered"), destination=tmp_path / "again")
     assert again == bundle_of("registered").manifest
 
 
 def test_modeling_source_is_found_in_an_archive(tmp_path: Path) -> None:
-    """The package imported from a zip file, which has no source paths, gives the same modeling.py:
-    the model's own source to the letter at its beginning.
-    """
+    """A package in a zip file, which has no source paths, still writes the source of the model."""
     tree = tmp_path / "tree"
     shutil.copytree(ROOT / "nas", tree / "nas", ignore=shutil.ignore_patterns("__pycache__"))
     archive = shutil.make_archive(str(tmp_path / "nas"), "zip", tree)
@@ -286,7 +273,7 @@ def test_modeling_source_is_found_in_an_archive(tmp_path: Path) -> None:
 
 @contextmanager
 def largest_file(size_bytes: int) -> Iterator[None]:
-    """The operating system refuses to write more to any file, as on a full disk."""
+    """Let the operating system refuse larger files, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:
@@ -336,11 +323,11 @@ class TestLicence:
 
 
 class TestRefusals:
-    """What cannot be exported leaves the disk as it was."""
+    """An export that is refused leaves the disk as it was."""
 
     @pytest.fixture
     def refused(self, export_arguments, tmp_path):
-        """Exports with these changes (`record` by field), which must fail so and leave nothing."""
+        """A function that exports with changes, and checks the error and the disk."""
 
         def call(error: type[NasError], match: str, network: str = "stock", **changes: Any) -> None:
             given = {"destination": tmp_path / "bundle", **export_arguments(network)}
@@ -353,13 +340,13 @@ class TestRefusals:
         return call
 
     def test_a_folder_with_something_in_it(self, refused, tmp_path: Path) -> None:
-        """Somebody's files are never overwritten or mixed with."""
+        """Files in the destination are never overwritten, and no file is added to them."""
         (tmp_path / "bundle").mkdir()
         (tmp_path / "bundle" / "mine").write_text("mine")
         refused(ExportError, "not an empty folder")
 
     def test_a_file_in_the_way(self, refused, tmp_path: Path) -> None:
-        """Neither as the destination nor as its parent."""
+        """A file may be neither the destination nor a parent of it."""
         (tmp_path / "bundle").write_text("mine")
         refused(ExportError, "not an empty folder")
         refused(
@@ -369,30 +356,31 @@ class TestRefusals:
         )
 
     def test_a_disk_that_takes_no_more(self, refused) -> None:
-        """The weights do not fit: the texts that did are gone again."""
+        """The weights do not fit, and the files written before them are removed again."""
         with largest_file(12_000):
             refused(ExportError, "cannot be written: File too large")
 
     def test_weights_of_another_network(self, refused, export_arguments) -> None:
-        """One line names the first of the differences and how many there are."""
+        """One line names the first differences and the number of the others."""
         weights = export_arguments("paper")["weights"]
         refused(CorruptFileError, r"not of this network: .*; and \d+ more", weights=weights)
 
     def test_corrupt_weights(self, refused, export_arguments) -> None:
-        """A value that is not finite is named."""
+        """The error names the tensor with a value that is not finite."""
         weights = export_arguments("stock")["weights"]
         weights["head.fc.weight"][0, 0] = float("nan")
         refused(CorruptFileError, "head.fc.weight has values that are not finite", weights=weights)
 
     def test_weights_that_were_never_trained(self, refused, export_arguments) -> None:
-        """BatchNorms that are the identity could not show that folding is right."""
+        """BatchNorms that are the identity would hide a folding mistake."""
         weights = build(export_arguments("stock")["architecture"], 3).state_dict()
         refused(CorruptFileError, "never trained", weights=weights)
 
     @pytest.mark.slow
     def test_logits_that_overflow(self, refused, export_arguments) -> None:
-        """Finite weights whose logits are not: ONNX Runtime cannot be said to agree, the whole
-        folder goes; all that does not depend on the classifier passes its checks.
+        """Finite weights with infinite logits are refused, because no runtime can agree on them.
+
+        Only the check of the classifier fails.
         """
         weights = export_arguments("paper")["weights"]
         weights["head.fc.weight"].fill_(3e38)
@@ -415,15 +403,15 @@ class TestRefusals:
             ({"record": {"rungs": [{"epochs": 1.0}]}}, "not complete: 'error'"),
         ],
     )
-    def test_arguments_that_are_none(self, refused, changes: dict[str, Any], match: str) -> None:
-        """Each wrong argument is named with what would be right."""
+    def test_wrong_arguments(self, refused, changes: dict[str, Any], match: str) -> None:
+        """The error names each wrong argument and what would be right."""
         refused(InvalidValueError, match, **changes)
 
     @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
     def test_a_missing_package(
         self, refused, package: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The extra to install is named before anything is done."""
+        """The error names the extra to install, before anything is written."""
         monkeypatch.setitem(sys.modules, package, None)
         refused(MissingDependencyError, re.escape(f"'{package}': pip install 'osa-nas[export]'"))
 
@@ -431,8 +419,9 @@ class TestRefusals:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_never_half_a_bundle(export_arguments, tmp_path: Path, how: signal.Signals) -> None:
-    """Stopped as soon as the first file is there, there is no destination; after Ctrl-C there is
-    nothing at all.
+    """An export that is stopped at its first file leaves no destination.
+
+    After Ctrl-C nothing at all is left.
     """
     import pickle
 

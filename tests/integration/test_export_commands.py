@@ -1,6 +1,4 @@
-"""`nas export` and `nas verify` as a user types them: members of a front trained for real, good
-bundles and damaged.
-"""
+"""The commands `nas export` and `nas verify`, on trained trials and on good and damaged bundles."""
 
 import json
 import os
@@ -45,20 +43,21 @@ training: {batch_size: 64, precision: fp32, channels_last: false}
 budget: {trials: 8}
 workers: {kind: local}
 """
-"""Of two networks; one has fewer parameters and the other more MACs, so both are on the front
-whatever they learn.
+"""A study of two networks that are both on the front, whatever their errors are.
+
+One has fewer parameters, and the other has more MACs.
 """
 
 
 def nas(*arguments):
-    """Run the command in this process."""
+    """Run a command in this process."""
     return CliRunner().invoke(
         main, [str(argument) for argument in arguments], catch_exceptions=False
     )
 
 
 def lines(outcome, beginning):
-    """The lines that begin so, without that beginning."""
+    """Return the output lines with this beginning, without it."""
     return [
         line.removeprefix(beginning)
         for line in outcome.output.splitlines()
@@ -87,11 +86,12 @@ def searched(tmp_path_factory):
 
 
 class TestExport:
-    """`nas export` takes what the front holds."""
+    """`nas export` writes the trials that its options name."""
 
     def test_knee_and_front(self, searched, tmp_path):
-        """The knee is the one that `nas front --knee` names; the front is all members, the one that
-        is there is kept; the weights are those of the last checkpoints.
+        """`--knee` and `--front` export the same members as `nas front` shows.
+
+        A bundle that exists is kept. The weights are those of the last checkpoints.
         """
         asked = ("two", "--database", searched)
         (knee,) = json.loads(nas("front", *asked, "--knee", "--format", "json").output)["members"]
@@ -126,8 +126,8 @@ class TestExport:
             assert all(weights[name].equal(value) for name, value in checkpoint.weights.items())
 
     @pytest.mark.parametrize("which", [(), ("--front", "--knee"), ("--front", "--trial", "0")])
-    def test_exactly_one_way_to_choose(self, searched, tmp_path, which):
-        """None and two are refused in one line, and nothing is written."""
+    def test_exactly_one_option_names_the_trials(self, searched, tmp_path, which):
+        """No option and two options are refused in one line, and nothing is written."""
         outcome = nas("export", "two", "--database", searched, *which, "-o", tmp_path / "bundle")
         assert outcome.exit_code == 2
         assert (
@@ -143,10 +143,10 @@ def damaged(bundle_of, tmp_path):
 
 
 class TestVerify:
-    """`nas verify` says what holds, line by line, and exits with 1 where something does not."""
+    """`nas verify` prints a line for each check, and exits with 1 if one of them fails."""
 
     def test_a_good_bundle(self, bundle_of):
-        """Every way of loading is named with what was found, nothing fails."""
+        """Every loader has a line with its result, and no check fails."""
         outcome = nas("verify", bundle_of("stock").folder, "--no-latency")
         assert outcome.exit_code == 0, outcome.output
         passed = lines(outcome, "ok   ")
@@ -164,15 +164,16 @@ class TestVerify:
 
     @pytest.mark.parametrize("name", [path.name for path in BUNDLES.iterdir() if path.is_dir()])
     def test_a_bundle_of_an_earlier_version(self, name, tmp_path):
-        """Every check passes, in a folder where the files may be written."""
+        """Every check passes with the present code."""
         folder = shutil.copytree(BUNDLES / name, tmp_path / name)
         outcome = nas("verify", folder, "--no-latency")
         assert outcome.exit_code == 0, outcome.output
         assert lines(outcome, "36 checks, ") == ["0 failed"]
 
     def test_latency_of_another_device(self, bundle_of):
-        """It is measured in both runtimes; that the search's was another device, or that this one
-        is busy, is a warning, which --strict fails.
+        """Both runtimes are measured, and a doubt about the latency fails with `--strict`.
+
+        The doubt is that the search measured on another device, or that this one is busy.
         """
         outcome = nas("verify", bundle_of("stock").folder, "--strict")
         assert outcome.exit_code == 1
@@ -187,9 +188,10 @@ class TestVerify:
         )
 
     def test_changed_files(self, damaged):
-        """Weights, a count of the record, a card with a path and an ONNX file with a
-        BatchNormalization: each has a line of its own beside those of the checksums, and every file
-        with the old weights disagrees.
+        """Each damage fails its own check beside that of the checksum.
+
+        The weights, a count in the record, a path in the card and a BatchNormalization in an ONNX
+        file are damaged. All files with the old weights then disagree with the new ones.
         """
         weights = load_file(damaged / "model.safetensors")
         weights["stem.0.conv.weight"] += 1
@@ -219,9 +221,7 @@ class TestVerify:
         assert outcome.output.splitlines()[-1].endswith(f" checks, {len(failed)} failed")
 
     def test_a_missing_program(self, damaged):
-        """Its checksum, ONNX's rules and the process that loads it fail, each in one line that
-        names it.
-        """
+        """Three checks fail: its checksum, the rules of ONNX, and the process that loads it."""
         (damaged / "classifier.onnx").unlink()
         outcome = nas("verify", damaged, "--no-latency")
         assert outcome.exit_code == 1
@@ -234,10 +234,8 @@ class TestVerify:
     @pytest.mark.parametrize(
         "name", ["manifest.json", "architecture.json", "record.json", "model.safetensors"]
     )
-    def test_no_bundle(self, damaged, name):
-        """Without one of the files that say what the others are, one line says which, and the exit
-        code is 2.
-        """
+    def test_a_folder_that_is_no_bundle(self, damaged, name):
+        """One line names the missing file that describes the others, and the exit code is 2."""
         (damaged / name).unlink()
         outcome = nas("verify", damaged, "--no-latency")
         assert outcome.exit_code == 2
@@ -246,7 +244,7 @@ class TestVerify:
 
 
 def leave_a_norm(path):
-    """Give the file a BatchNormalization of its first output, which changes no other."""
+    """Add a BatchNormalization of the first output to the file, which changes no other output."""
     proto = onnx.load(path)
     output = proto.graph.output[0]
     width = output.type.tensor_type.shape.dim[1].dim_value

@@ -1,6 +1,4 @@
-"""Weights go to and from timm's VovNets, and the outputs are equal bit for bit; timm loads exported
-networks.
-"""
+"""Weights are exchanged with timm's VovNets, and timm loads exported networks."""
 
 import importlib
 
@@ -14,8 +12,7 @@ from nas.model import VoVNet, build
 timm = pytest.importorskip("timm")
 from timm.models.vovnet import model_cfgs  # noqa: E402 - only where timm is
 
-# timm's name: ours. Left out: eca_vovnet39b (another attention) and ese_vovnet39b_evos (EvoNorm, no
-# BatchNorm).
+# eca_vovnet39b has another attention, and ese_vovnet39b_evos has EvoNorm instead of BatchNorm.
 NETWORKS = {
     "vovnet39a": "vovnet39",
     "vovnet57a": "vovnet57",
@@ -26,10 +23,11 @@ NETWORKS = {
     "ese_vovnet57b": "vovnet_v2_57_timm",
     "ese_vovnet99b": "vovnet_v2_99_timm",
 }
+"""Our names of published networks by the names of timm."""
 
 
 def as_timm_configures(name: str) -> Architecture:
-    """Read our architecture off timm's own table."""
+    """Make the architecture that timm's own table describes."""
     config = model_cfgs[name]
     stages = tuple(
         OsaStage(
@@ -55,7 +53,7 @@ def as_timm_configures(name: str) -> Architecture:
 
 
 def randomise_statistics(model: torch.nn.Module) -> None:
-    """Give every BatchNorm statistics and weights that hide no mistake."""
+    """Give every BatchNorm random statistics and weights, which would show a mistake."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.2)
@@ -66,34 +64,32 @@ def randomise_statistics(model: torch.nn.Module) -> None:
 
 
 def loaded(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> torch.nn.Module:
-    """Give a weightless model these weights, all of them and no others."""
+    """Load these weights into a model without memory, all of them and no others."""
     model.load_state_dict(state, strict=True, assign=True)
     return model
 
 
 def weightless(name: str) -> tuple[torch.nn.Module, VoVNet]:
-    """Build timm's network and ours without memory."""
+    """Build timm's network and ours without memory for weights."""
     with torch.device("meta"):
         return timm.create_model(name), build(as_timm_configures(name), 1000)
 
 
 def test_every_registered_vovnet_is_covered():
-    """No other VovNet of timm's could be expressed by our space."""
+    """The table names all VovNets of timm that our design space can express."""
     others = {"eca_vovnet39b", "ese_vovnet39b_evos"}
     assert set(timm.list_models(module="vovnet")) - others == set(NETWORKS)
 
 
 @pytest.mark.parametrize(("name", "ours"), NETWORKS.items())
 def test_our_published_networks_are_timms(name, ours):
-    """Settings read off timm's table have the digest of the network we name."""
+    """The settings in timm's table have the digest of our published network."""
     assert as_timm_configures(name).digest == PUBLISHED[ours].digest
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_timms_weights_give_the_same_logits_bit_for_bit(name):
-    """Its state dict loads strictly, ours loads back into timm strictly, and all three logits are
-    equal.
-    """
+    """The state dict loads strictly into our network and back, and all three logits are equal."""
     torch.manual_seed(0)
     theirs = timm.create_model(name)
     randomise_statistics(theirs)
@@ -110,9 +106,7 @@ def test_timms_weights_give_the_same_logits_bit_for_bit(name):
 
 @pytest.mark.parametrize("name", ["ese_vovnet19b_slim", "ese_vovnet19b_slim_dw"])
 def test_training_steps_are_equal_too(name):
-    """With batch statistics, gradients and running statistics agree bit for bit after one backward
-    pass.
-    """
+    """Gradients and running statistics agree bit by bit after one backward pass."""
     torch.manual_seed(0)
     theirs = timm.create_model(name)
     ours = build(as_timm_configures(name), 1000)
@@ -129,13 +123,11 @@ def test_training_steps_are_equal_too(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["stock", "registered"])
 class TestBundles:
-    """What users of timm do with a model of its own works with a bundle, whichever way timm builds
-    it.
-    """
+    """Users of timm can use a bundle as any model of timm, whether stock or registered."""
 
     @pytest.fixture
     def bundle(self, network, bundle_of):
-        """The bundle, its architecture registered where stock timm has none."""
+        """The bundle, after the architecture for registered networks was imported."""
         importlib.import_module("nas.export.timm_registry")
         found = bundle_of(network)
         assert found.manifest.timm["timm"] == network
@@ -143,7 +135,7 @@ class TestBundles:
 
     @pytest.fixture
     def features(self, bundle, export_arguments, network):
-        """Two images and the features that this package's network gives for them, all stages'."""
+        """Two images, and the features of all stages from this package's network."""
         model = build(bundle.architecture, 3).eval()
         model.load_state_dict(export_arguments(network)["weights"])
         batch = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -151,9 +143,7 @@ class TestBundles:
             return batch, model.forward_features(batch)
 
     def test_some_features(self, bundle, features):
-        """`features_only` with two indices gives these two stages, with their channels and
-        reductions.
-        """
+        """`features_only` with two indices gives those stages, their channels and their strides."""
         batch, expected = features
         backbone = timm.create_model(
             f"local-dir:{bundle.folder}", pretrained=True, features_only=True, out_indices=(2, 3)
@@ -165,9 +155,7 @@ class TestBundles:
         assert backbone.feature_info.reduction() == [64 // value.shape[2] for value in found]
 
     def test_other_classes(self, bundle, features):
-        """With five classes in place of three only the classifier is new: the features stay, and
-        all of it learns.
-        """
+        """With five classes instead of three only the classifier is new, and all weights train."""
         batch, expected = features
         model = timm.create_model(
             f"local-dir:{bundle.folder}", pretrained=True, num_classes=5
@@ -183,9 +171,7 @@ class TestBundles:
         assert [name for name, value in model.named_parameters() if value.grad is None] == []
 
     def test_intermediates(self, bundle, features):
-        """`forward_intermediates` gives the last output and the stages asked for; a pruned network
-        stops there.
-        """
+        """`forward_intermediates` gives the wanted stages, and a pruned network ends with them."""
         batch, expected = features
         model = timm.create_model(f"local-dir:{bundle.folder}", pretrained=True).eval()
         with torch.inference_mode():

@@ -1,5 +1,7 @@
 """The public Python API on real studies: search, look, export, measure, ask and tell."""
 
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,3 +221,19 @@ def test_kill_9_loses_nothing(tmp_path):
         assert (str(again.number), again.architecture.digest) == (number, digest)
         loop.tell(again.number, error=0.5)
     assert len(nas.open(database).study().trials()) == 2
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+EXAMPLES = dict(re.findall(r"<!-- example: ([\w ]+) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_of_the_page_run(name, folder, tmp_path, monkeypatch):
+    """As they stand there, on a finished study of that name."""
+    shutil.copytree(folder, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    exec(EXAMPLES[name].replace('"quickstart"', '"small"'), {})  # noqa: S102 - our own page
+    if name == "look":
+        assert (tmp_path / "here" / "backbone" / "manifest.json").exists()
+    if name == "ask and tell":
+        assert len(nas.open("mine.db").study().front()) > 0

@@ -2,15 +2,36 @@
 the other.
 """
 
+import gc
+import shutil
+import weakref
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
+from torch import nn
+from torch._dynamo.utils import counters
 
 from nas.core.architecture import Architecture, OsaStage, Stem
-from nas.core.errors import InvalidValueError, TrialFailedError
+from nas.core.errors import InvalidValueError, TrialFailedError, UnavailableError
 from nas.core.measurement import MeasurementPlan, Precision, Status
+from nas.core.published import PUBLISHED
+from nas.core.study import Objective, StudySpec
+from nas.core.tasks import CertifyTask
 from nas.measuring.methods import OnnxFile, peak_memory, prepare
+from nas.measuring.methods.certify import Cycles
+from nas.measuring.methods.runtimes import onnx_runtime
 from nas.measuring.metrics import Subject
+from nas.measuring.metrics.certified import REFERENCE
+from nas.measuring.remeasure import measure_again
+from nas.measuring.session import measure_all
+from nas.measuring.targets import Target
+from nas.model import build
 from nas.model.onnx_file import to_onnx
+from nas.searching.evaluators.classification import certifier
+from nas.searching.evaluators.contract import Preparation, StudyContext
 from nas.testing.fake_meter import FakeMeter
 
 TINY = Architecture(
@@ -18,7 +39,75 @@ TINY = Architecture(
     stem=Stem.CIFAR,
     stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=2),) * 3,
 )
+SMALLEST = (OsaStage(mid_channels=8, out_channels=16, num_layers=1),) * 3
 METER = FakeMeter()
+COUNT = 3
+"""Networks in a session. What the first one leaves behind shows with the second and third."""
+
+SHORT = MeasurementPlan(
+    runtime="onnxruntime", warmup_s=0.02, block_s=1e-4, min_time_s=0.02, max_time_s=0.1
+)
+"""A plan that `TickingMeter` satisfies after few calls."""
+
+CYCLES = Cycles(candidate_s=0.05, reference_s=0.05, dropped_s=0.0, least=2, most=2)
+
+
+class TickingMeter(FakeMeter):
+    """A clock that each reading moves by a millisecond, so that real networks can be timed without
+    waiting.
+    """
+
+    def time_s(self):
+        """Return the moved clock."""
+        self.now_s += 0.001
+        return self.now_s
+
+
+def networks():
+    """Return different architectures, by name, that are exported quickly."""
+    return {
+        f"net-{index}": replace(TINY, stem_channels=(8, 8, 8 + index), stages=SMALLEST)
+        for index in range(COUNT)
+    }
+
+
+def measured(meter):
+    """Measure the networks as `nas measure A B C` does."""
+    targets = [Target(name=name, network=build(each, 10)) for name, each in networks().items()]
+    return [
+        figure
+        for figures in measure_all(targets, SHORT, meter)
+        for figure in figures
+        if figure.metric in {"latency", "single_call"}
+    ]
+
+
+def remeasured(meter):
+    """Measure the networks as `nas remeasure --tier screen` does."""
+    found = measure_again(networks(), ["latency"], SHORT, meter, classes=10, certify=False)
+    return [figure for figures in found.values() for figure in figures]
+
+
+def certified_at_the_end(meter, monkeypatch):
+    """Certify the networks as a search does with its front."""
+    monkeypatch.setattr(certifier, "find_meter", lambda: meter)
+    monkeypatch.setattr(certifier.Certifier, "cycles", CYCLES)
+    monkeypatch.setitem(PUBLISHED, REFERENCE, replace(TINY, stages=SMALLEST))
+    spec = StudySpec(
+        name="s", space="osa_tiny", objectives=(Objective(metric="latency"),), measurement=SHORT
+    )
+    context = StudyContext(
+        spec=spec,
+        preparation=Preparation(data=spec.data, classes=("a", "b"), device={}),
+        artifacts="",
+        folder="",
+    )
+    task = CertifyTask(number=0, architectures=tuple(networks().values()))
+    return [
+        figure
+        for event in certifier.Certifier(context).steps(task)
+        for figure in event.measurements
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +151,122 @@ def test_onnx_runtime_gives_torchs_outputs(model, onnx):
 
 
 @pytest.mark.slow
-def test_the_compiled_network_gives_torchs_outputs(model):
-    """`torch.compile` with its own C++ code."""
-    assert_same(
-        outputs(model, MeasurementPlan(runtime="compile")), outputs(model, MeasurementPlan())
-    )
+@pytest.mark.parametrize("measure", [measured, remeasured, certified_at_the_end])
+def test_several_networks_run_on_onnx_runtime_in_one_session(measure, monkeypatch, tmp_path):
+    """Each network is exported while those before it are prepared, and has its figures."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path))
+    arguments = (monkeypatch,) if measure is certified_at_the_end else ()
+    figures = measure(TickingMeter(), *arguments)
+    assert len(figures) == COUNT * len({figure.metric for figure in figures})
+    assert all(figure.value is not None for figure in figures), figures
+    assert {figure.plan.runtime for figure in figures} == {"onnxruntime"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs g++")
+def test_compiled_networks_give_torchs_outputs():
+    """Three networks under `torch.compile` with its own C++ code, all prepared at once."""
+    models = [build(each, 10).eval() for each in networks().values()]
+    with ExitStack() as prepared:
+        runs = [
+            prepared.enter_context(prepare(model, MeasurementPlan(runtime="compile"), METER))
+            for model in models
+        ]
+        found = [[run() for _ in run.inputs] for run in runs]
+    for model, its_outputs in zip(models, found, strict=True):
+        assert_same(its_outputs, outputs(model, MeasurementPlan()))
+
+
+class Small(nn.Module):
+    """A network whose class all networks of these tests share."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, width, 1), nn.Flatten())
+
+    def forward(self, images):
+        """Return flat features."""
+        return self.layers(images)
+
+
+@pytest.fixture
+def graph_runs(monkeypatch):
+    """Compile by Dynamo only; the list that is returned gets an entry for each run of a graph."""
+    runs = []
+
+    def backend(graph, _example):
+        def run(*values):
+            runs.append(graph)
+            return graph.forward(*values)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    return runs
+
+
+def test_each_of_forty_networks_is_compiled(graph_runs):
+    """All are prepared before the first is called again, as in a session. Then each call runs the
+    network's own graph, none is compiled anew, and no network outlives its session.
+    """
+    plan = MeasurementPlan(runtime="compile", image_size=8)
+    graphs = counters["stats"]["unique_graphs"]
+    with ExitStack() as prepared:
+        runs = [
+            prepared.enter_context(prepare(Small(width), plan, METER)) for width in range(1, 41)
+        ]
+        assert counters["stats"]["unique_graphs"] - graphs == 40
+        for _ in range(2):
+            graph_runs.clear()
+            assert [run().shape[1] for run in runs] == [64 * width for width in range(1, 41)]
+            assert len({id(graph) for graph in graph_runs}) == len(graph_runs) == 40
+        assert counters["stats"]["unique_graphs"] - graphs == 40
+        networks_left = [weakref.ref(run.network) for run in runs]
+        runs.clear()
+        graph_runs.clear()
+    gc.collect()
+    assert not any(network() for network in networks_left)
+
+
+class Broken(Small):
+    """A network with a part that cannot be compiled."""
+
+    def forward(self, images):
+        """Return flat features, scaled by the environment."""
+        torch._dynamo.graph_break()
+        return super().forward(images)
+
+
+def test_a_network_that_cannot_be_compiled_whole_is_refused(graph_runs):
+    """No part of it runs eagerly under the name of compile."""
+    plan = MeasurementPlan(runtime="compile", image_size=8)
+    with (
+        pytest.raises(TrialFailedError, match="the network fails on a batch 1 of 8 pixels"),
+        prepare(Broken(4), plan, METER),
+    ):
+        pass
+    assert graph_runs == []
+
+
+def test_a_compiler_that_is_switched_off_is_an_error(graph_runs, monkeypatch):
+    """With $TORCHDYNAMO_DISABLE torch runs the network eagerly; with $TORCH_COMPILE_DISABLE (read
+    when torch is imported) torch 2.14 finds the error itself.
+    """
+    plan = MeasurementPlan(runtime="compile", image_size=8)
+    with (
+        torch._dynamo.config.patch(disable=True),
+        pytest.raises((UnavailableError, TrialFailedError), match=r"without compiling|no compiled"),
+        prepare(Small(4), plan, METER),
+    ):
+        pass
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    with (
+        pytest.raises(UnavailableError, match="without compiling it; unset TORCHDYNAMO_DISABLE"),
+        prepare(Small(4), plan, METER),
+    ):
+        pass
+    assert graph_runs == []
 
 
 @pytest.mark.parametrize(
@@ -88,6 +288,28 @@ def test_what_a_file_cannot_do_is_one_clear_line(onnx, plan, message):
     """Another runtime, an image size that is not the file's, a precision it does not have."""
     with pytest.raises(InvalidValueError, match=message), prepare(onnx, plan, METER):
         pass
+
+
+class OnCuda:
+    """An input that says that it lies on a GPU."""
+
+    device = torch.device("cuda:0")
+
+
+def test_onnx_runtime_that_falls_back_to_the_cpu_is_an_error(onnx, monkeypatch):
+    """Without CUDA's libraries ONNX Runtime runs on the CPU and only logs it."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    real = onnxruntime.InferenceSession
+
+    def fallback(data, options, providers):
+        assert providers[0][0] == "CUDAExecutionProvider"
+        return real(data, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fallback)
+    with pytest.raises(UnavailableError, match="cannot use its CUDAExecutionProvider here"):
+        onnx_runtime(onnx, [OnCuda()], MeasurementPlan(runtime="onnxruntime"))
 
 
 def test_rubbish_is_no_onnx_file():

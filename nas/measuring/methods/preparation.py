@@ -26,6 +26,7 @@ from nas.measuring.methods.runtimes import (
     runtime_problem,
 )
 from nas.model.onnx_file import to_onnx
+from nas.model.torch_settings import cpu_threads, cudnn_algorithms, tf32
 
 PRECISIONS = {
     Precision.FP32: torch.float32,
@@ -92,13 +93,7 @@ def prepare(network: Network, plan: MeasurementPlan, meter: Meter) -> Iterator[P
     dtype = PRECISIONS[plan.precision]
     where = f"batch {plan.batch_size} of {plan.image_size} pixels in {plan.precision}"
     ready = _ready(network, plan, meter.torch_device)
-    with (
-        _threads(plan.threads),
-        _tf32(plan.precision),
-        _cudnn_choice(),
-        torch.inference_mode(),
-        faults_of(where),
-    ):
+    with _settings(plan), faults_of(where):
         shape = (plan.batch_size, 3, plan.image_size, plan.image_size)
         generator = torch.Generator().manual_seed(0)
         inputs = [
@@ -109,7 +104,7 @@ def prepare(network: Network, plan: MeasurementPlan, meter: Meter) -> Iterator[P
         prepared = Prepared(ready, forward, inputs, _resident_bytes(ready, inputs[0]))
         if not is_finite(prepared()):
             raise TrialFailedError(f"the network returns numbers that are not finite on a {where}")
-    with _threads(plan.threads), _tf32(plan.precision), _cudnn_choice(), torch.inference_mode():
+    with _settings(plan):
         yield prepared
 
 
@@ -158,37 +153,17 @@ def _resident_bytes(network: Network, one_input: Tensor) -> int:
 
 
 @contextlib.contextmanager
-def _cudnn_choice() -> Iterator[None]:
-    """Let cuDNN time its algorithms at the first call of a shape, that is before the samples, and
-    keep the choice.
+def _settings(plan: MeasurementPlan) -> Iterator[None]:
+    """Run under the plan's settings of torch and without gradients.
+
+    cuDNN times its algorithms at the first call of a shape, which is before the samples, and keeps
+    the choice.
     """
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
+    allowed = plan.precision is Precision.TF32
+    with (
+        cpu_threads(plan.threads),
+        tf32(convolutions=allowed, matmuls=allowed),
+        cudnn_algorithms(deterministic=torch.backends.cudnn.deterministic, benchmark=True),
+        torch.inference_mode(),
+    ):
         yield
-    finally:
-        torch.backends.cudnn.benchmark = before
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _tf32(precision: Precision) -> Iterator[None]:
-    """TF32 in convolutions (torch's default) and matrix products, on or off together."""
-    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined] # stubs lack conv
-    before = [switch.fp32_precision for switch in switches]
-    for switch in switches:
-        switch.fp32_precision = "tf32" if precision is Precision.TF32 else "ieee"
-    try:
-        yield
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.fp32_precision = value

@@ -14,8 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.core.errors import InvalidValueError, MissingDependencyError, TrialFailedError
+from nas.core.errors import (
+    InvalidValueError,
+    MissingDependencyError,
+    TrialFailedError,
+    UnavailableError,
+)
 from nas.core.measurement import MeasurementPlan, Precision
+from nas.model.compiling import Compiled
 
 Forward = Callable[[int], Any]
 """Runs one batch on the input of this number; gives the output, a tensor or an array."""
@@ -42,11 +48,11 @@ def eager(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan) ->
 
 def compiled(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan) -> Forward:
     """`torch.compile`, compiled for this shape now."""
-    torch.compiler.reset()
+    network = Compiled(model, dynamic=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the compiler's own insides
-        fast = torch.compile(model, dynamic=False)
-        fast(inputs[0])
+        network(inputs[0])
+    fast = network.function
     return lambda index: fast(inputs[index])
 
 
@@ -127,11 +133,18 @@ def _session(file: OnnxFile, example: Tensor, plan: MeasurementPlan) -> Any:
             },
         )
     try:
-        return onnxruntime.InferenceSession(file.data, options, providers=[provider])
+        session = onnxruntime.InferenceSession(file.data, options, providers=[provider])
     except Exception as error:  # onnxruntime's errors have no common base but this
         raise InvalidValueError(
             f"ONNX Runtime cannot load {file.name}: {str(error).splitlines()[0]}"
         ) from error
+    name = provider if isinstance(provider, str) else provider[0]
+    if name not in session.get_providers():  # it fell back to the CPU, with a line in its log
+        raise UnavailableError(
+            f"ONNX Runtime cannot use its {name} here: install the CUDA and cuDNN libraries that "
+            "this onnxruntime-gpu was built for"
+        )
+    return session
 
 
 def _image_input(session: Any, example: Tensor, name: str) -> str:

@@ -120,6 +120,8 @@ class AutoPrecision(StrEnum):
 
     AUTO = "auto"
     FP32 = "fp32"
+    TF32 = "tf32"
+    """fp32 with TF32 in convolutions, on NVIDIA GPUs only."""
     BF16 = "bf16"
     FP16 = "fp16"
 

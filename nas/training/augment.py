@@ -1,7 +1,6 @@
-"""Augmentation as pure functions: a batch and a random generator in, a new batch out. No loop over
-images.
+"""Augmentation as pure functions of a batch and a random generator, without a loop over images.
 
-Batches are (N, C, H, W); the generator lies on the batch's device. The same generator state gives
+Batches are (N, C, H, W). The generator lies on the batch's device. The same generator state gives
 the same result.
 """
 
@@ -12,17 +11,16 @@ from nas.data import Channels
 
 
 def flip(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image mirrored left to right with probability one half."""
+    """Mirror each image left to right with probability one half."""
     mirrored = torch.rand(len(batch), 1, 1, 1, device=batch.device, generator=generator) < 0.5
     return torch.where(mirrored, batch.flip(-1), batch)
 
 
 def shift(batch: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Each image moved by its own whole number of pixels, `down` and `right` (N,) int64, the border
-    reflected.
+    """Move each image by its own whole number of pixels and reflect the border.
 
-    Pixel (y, x) of the result is pixel (y - down, x - right) of the image, mirrored at the
-    outermost pixels; shifts must be smaller than the image.
+    `down` and `right` are (N,) int64. Pixel (y, x) of the result is pixel (y - down, x - right) of
+    the image, mirrored at the outermost pixels. Shifts must be smaller than the image.
     """
     height, width = batch.shape[-2:]
     rows = _reflected(torch.arange(height, device=batch.device) - down[:, None], height)  # (N, H)
@@ -33,18 +31,17 @@ def shift(batch: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 
 def translate(batch: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Each image moved by up to `pixels` in both directions, all shifts alike: pad by reflection,
-    crop at random.
+    """Pad by reflection and crop at random: move each image by up to `pixels` in both directions,
+    with the same probability for each shift.
     """
-    down, right = torch.randint(
-        -pixels, pixels + 1, (2, len(batch)), device=batch.device, generator=generator
-    )
-    return shift(batch, down, right)
+    size = 2, len(batch)
+    shifts = torch.randint(-pixels, pixels + 1, size, device=batch.device, generator=generator)
+    return shift(batch, *shifts)
 
 
 def cutout(batch: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """In each image a square of `side` pixels, its centre anywhere, set to zero; at the border a
-    part of it.
+    """Set a square of `side` pixels to zero in each image. Its centre may lie anywhere, so at the
+    border only a part of the square is inside.
     """
     height, width = batch.shape[-2:]
     centre = torch.rand(2, len(batch), 1, device=batch.device, generator=generator)
@@ -53,36 +50,43 @@ def cutout(batch: Tensor, side: int, generator: torch.Generator) -> Tensor:
     return batch.masked_fill(rows & columns, 0)
 
 
-def normalise(
-    batch: Tensor,
-    mean: Channels,
-    std: Channels,
-    dtype: torch.dtype,
-    memory_format: torch.memory_format,
-) -> Tensor:
-    """uint8 to floating point: (pixel / 255 - mean) / std for each channel, in this layout.
+class Normalisation:
+    """Converts uint8 images to (pixel / 255 - mean) / std for each channel, in a type and layout.
 
-    The layout comes last: on a CPU, scaling three channels side by side takes eight times as long.
+    The constants are sent to the device once: a tensor made of numbers in each training step would
+    be a copy that waits for the device. The arithmetic is in fp32 whatever the type, since bf16 has
+    only 8 bits of mantissa. The layout comes last: on a CPU, scaling three channels side by side
+    takes eight times as long.
     """
-    scale = torch.tensor([1 / (255 * s) for s in std], dtype=dtype, device=batch.device).view(
-        -1, 1, 1
-    )
-    offset = torch.tensor(
-        [-m / s for m, s in zip(mean, std, strict=True)], dtype=dtype, device=batch.device
-    ).view(-1, 1, 1)
-    return batch.to(dtype).mul_(scale).add_(offset).contiguous(memory_format=memory_format)
+
+    def __init__(
+        self,
+        mean: Channels,
+        std: Channels,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        scales = [1 / (255 * s) for s in std]
+        offsets = [-m / s for m, s in zip(mean, std, strict=True)]
+        self._scale = torch.tensor(scales, dtype=torch.float32, device=device).view(-1, 1, 1)
+        self._offset = torch.tensor(offsets, dtype=torch.float32, device=device).view(-1, 1, 1)
+        self._dtype, self._memory_format = dtype, memory_format
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Return the images (N, C, H, W) in floating point."""
+        scaled = batch.to(torch.float32).mul_(self._scale).add_(self._offset)
+        return scaled.to(self._dtype, memory_format=self._memory_format)
 
 
 def _reflected(index: Tensor, size: int) -> Tensor:
-    """Indices beyond 0 and size - 1 mirrored there: -1 is 1, size is size - 2."""
+    """Mirror indices outside of 0 to size - 1 at these ends: -1 is 1, size is size - 2."""
     last = size - 1
     return last - (last - index.abs()).abs()
 
 
 def _near(centre: Tensor, size: int, side: int) -> Tensor:
-    """Whether each of `size` pixels lies within the `side` pixels around `centre` in [0, 1): (N,
-    size).
-    """
+    """Return (N, size): true for the `side` of `size` pixels around `centre`, a share in [0, 1)."""
     start = (centre * size).long() - side // 2
     offset = torch.arange(size, device=centre.device) - start
     return (offset >= 0) & (offset < side)

@@ -1,7 +1,7 @@
-"""A network in training as one safetensors file: weights, momentum, and how far it is.
+"""A network in training as one safetensors file: weights, momentum, and how far it is trained.
 
-Written beside its place and renamed, so a file under its name is whole. Safetensors hold numbers
-only: reading one runs no code.
+The file is written beside its place and then renamed, so a file under its name is whole.
+Safetensors hold numbers only: reading one runs no code.
 """
 
 import json
@@ -20,17 +20,18 @@ from torch import Tensor
 from nas.core.errors import CorruptFileError, WriteError
 
 FORMAT = "osa-nas training 1"
+"""The format's name, in the metadata of each file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A network after `epochs`: `weights` is its state dict, `momentum` one buffer for each
-    parameter that has one.
+    """A network after `epochs`.
 
-    `digest` names the architecture; `scaler` is the state of fp16's loss scaler, empty without.
-    `average` is the running mean of the state dict where there is one; `train_s` and `energy_j` are
-    the seconds and the joules that training took so far, `loss` is the last mean loss; NaN where
-    nobody kept it.
+    `weights` is its state dict, `momentum` has one buffer for each parameter that has one, and
+    `digest` names the architecture. `scaler` is the state of fp16's loss scaler, empty without.
+    `average` is the running mean of the state dict, empty without. `train_s` and `energy_j` are the
+    seconds and the joules that training took so far, and `loss` is the last mean loss. The last two
+    are NaN if they were not recorded.
     """
 
     epochs: float
@@ -45,14 +46,19 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write it to `path`, whole or not at all. Raises `WriteError` where that fails (a full
-    disk).
+    """Write it to `path`, whole or not at all. Raises `WriteError` if that fails, for instance on a
+    full disk.
     """
-    tensors = {f"weights.{name}": value.contiguous() for name, value in checkpoint.weights.items()}
-    tensors |= {
-        f"momentum.{name}": value.contiguous() for name, value in checkpoint.momentum.items()
+    groups = {
+        "weights": checkpoint.weights,
+        "momentum": checkpoint.momentum,
+        "average": checkpoint.average,
     }
-    tensors |= {f"average.{name}": value.contiguous() for name, value in checkpoint.average.items()}
+    tensors = {
+        f"{group}.{name}": value.contiguous()
+        for group, values in groups.items()
+        for name, value in values.items()
+    }
     metadata = {
         "format": FORMAT,
         "epochs": repr(float(checkpoint.epochs)),
@@ -74,20 +80,20 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: Path, digest: str | None = None) -> Checkpoint:
-    """What `write_checkpoint` wrote, on the CPU.
+    """Return what `write_checkpoint` wrote, on the CPU.
 
-    Raises `CorruptFileError` with the path where the file is missing, damaged, of another kind, or,
+    Raises `CorruptFileError` with the path if the file is missing, damaged, of another kind, or,
     with `digest` given, of another architecture.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError) as error:
         raise CorruptFileError(f"{path} is not a readable checkpoint: {error}") from error
     if metadata.get("format") != FORMAT:
         raise CorruptFileError(
-            f"{path} is no checkpoint of this program: its format is "
+            f"{path} is not a checkpoint of this program: its format is "
             f"{metadata.get('format')!r} instead of {FORMAT!r}"
         )
     if digest is not None and metadata["digest"] != digest:
@@ -97,17 +103,18 @@ def read_checkpoint(path: Path, digest: str | None = None) -> Checkpoint:
     return Checkpoint(
         epochs=float(metadata["epochs"]),
         digest=metadata["digest"],
-        weights=_under("weights.", tensors),
-        momentum=_under("momentum.", tensors),
+        weights=_group("weights.", tensors),
+        momentum=_group("momentum.", tensors),
         scaler=json.loads(metadata["scaler"]),
-        average=_under("average.", tensors),
+        average=_group("average.", tensors),
         train_s=float(metadata.get("train_s", 0.0)),
         energy_j=float(metadata.get("energy_j", math.nan)),
         loss=float(metadata.get("loss", math.nan)),
     )
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _group(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names have this prefix, without it."""
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()

@@ -1,8 +1,10 @@
-"""Which numerics train fastest on this device: measured once per study, then fixed and recorded."""
+"""The choice of the numerics that train fastest on this device: measured once per study, then fixed
+and recorded.
+"""
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +17,11 @@ from nas.training.numerics import Numerics, candidates
 from nas.training.trainer import Trainer
 
 ROUNDS = 5
-HOPELESS = 1.5
-"""A candidate that took this many times the fastest one's time in the first round is not timed
-again.
+MAX_SLOWDOWN = 1.5
+"""A candidate is timed in the first round only if it took this many times as long as the fastest.
 """
 STEPS_PER_ROUND = {"cpu": 1, "cuda": 20}
+"""Training steps of a candidate in a round, by type of device; 1 on any other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class NumericsFigure:
     images_per_s: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {**self.numerics.to_dict(), "images_per_s": self.images_per_s}
 
 
@@ -43,34 +45,40 @@ def choose_numerics(
     rounds: int = ROUNDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Numerics, tuple[NumericsFigure, ...]]:
-    """The fastest numerics that `spec` leaves open, and the figures of all, in images per second.
+    """Return the fastest numerics that `spec` leaves open, and the figures of all candidates.
 
-    `build` makes the reference network, with any number of classes. All candidates train it in
-    turns on random images, so that a busy moment of the machine hits all alike; hopeless ones once.
-    With a single candidate nothing is measured.
+    `build` makes the reference network, with any number of classes. All candidates train it
+    interleaved on random images, so that a busy moment of the machine hits all alike, under the
+    settings that a training has. With a single candidate nothing is measured.
     """
     device = torch.device(device)
-    found = candidates(spec, device)
-    if len(found) == 1:
-        return found[0], ()
+    choices = candidates(spec, device)
+    if len(choices) == 1:
+        return choices[0], ()
     images = _noise(spec.batch_size, image_size).to(device)
-    trainers = [_trainer(build(), images, spec, numerics, device) for numerics in found]
-    seconds: Mapping[Numerics, list[float]] = {numerics: [] for numerics in found}
-    for trainer in trainers:
-        _timed(trainer, clock)
-    for _ in range(rounds):
-        for trainer in trainers:
-            seconds[trainer.numerics].append(_timed(trainer, clock))
-        best = min(times[0] for times in seconds.values())
-        trainers = [
-            trainer for trainer in trainers if seconds[trainer.numerics][0] <= HOPELESS * best
-        ]
+    trainers = [_trainer(build(), images, spec, numerics, device) for numerics in choices]
+    seconds = _interleaved(trainers, rounds, clock)
     images_per_round = spec.batch_size * STEPS_PER_ROUND.get(device.type, 1)
     figures = tuple(
         NumericsFigure(numerics=numerics, images_per_s=images_per_round / statistics.median(times))
         for numerics, times in seconds.items()
     )
     return max(figures, key=lambda figure: figure.images_per_s).numerics, figures
+
+
+def _interleaved(
+    trainers: Sequence[Trainer], rounds: int, clock: Callable[[], float]
+) -> Mapping[Numerics, list[float]]:
+    """Return the seconds of each round, after a warm-up round."""
+    seconds: Mapping[Numerics, list[float]] = {trainer.numerics: [] for trainer in trainers}
+    for trainer in trainers:
+        _timed(trainer, clock)
+    for _ in range(rounds):
+        for trainer in trainers:
+            seconds[trainer.numerics].append(_timed(trainer, clock))
+        limit_s = MAX_SLOWDOWN * min(times[0] for times in seconds.values())
+        trainers = [each for each in trainers if seconds[each.numerics][0] <= limit_s]
+    return seconds
 
 
 def _noise(count: int, size: int) -> Images:
@@ -97,9 +105,10 @@ def _trainer(
 
 
 def _timed(trainer: Trainer, clock: Callable[[], float]) -> float:
-    """Seconds of a few steps."""
-    started_s = clock()
-    for step in range(STEPS_PER_ROUND.get(trainer.device.type, 1)):
-        loss = trainer.step(step, learning_rate=1e-3)
-    loss.item()  # waits for the device
-    return clock() - started_s
+    """Return the seconds of a round's steps."""
+    with trainer.numerics.settings():
+        started_s = clock()
+        for step in range(STEPS_PER_ROUND.get(trainer.device.type, 1)):
+            loss = trainer.step(step, learning_rate=1e-3)
+        loss.item()  # waits for the device
+        return clock() - started_s

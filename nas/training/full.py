@@ -1,8 +1,8 @@
 """Full training of one network: one long learning-rate cycle in parts, a running mean of the
 weights, a teacher.
 
-Everything random is a function of the seed, as in brief training, so a training that goes on from a
-checkpoint gives the bits of one that was never interrupted.
+Everything random is a function of the seed, as in brief training. Therefore a training that resumes
+from a checkpoint gives the bits of one that was never interrupted.
 """
 
 import math
@@ -20,19 +20,19 @@ from nas.core.recipe import Recipe
 from nas.data import Images
 from nas.training.checkpoint import Checkpoint, write_checkpoint
 from nas.training.schedule import at_step
-from nas.training.trainer import Trainer, global_settings
+from nas.training.trainer import Trainer
 
-MEMORY = 10
-"""The running mean forgets what is further back than this fraction of the training: one tenth."""
+MEMORY_DIVISOR = 10
+"""The running mean reaches back by this fraction of the training: one tenth."""
 
 
 class FullTrainer(Trainer):
-    """Trains by a recipe on all its images; `teacher`, in eval mode on the device, gives logits for
-    the same inputs.
+    """Trains by a recipe on all its images.
 
-    `settings` are the other arguments of `Trainer`, but for `spec` and `validation`: nothing is
-    judged on the way. `energy_j` is for whoever measures joules to add to: it is kept with the
-    rest, NaN once somebody could not.
+    `teacher`, in eval mode on the device, gives logits for the same inputs. `settings` are the
+    other arguments of `Trainer` except `spec` and `validation`, as nothing is judged during the
+    training. The caller adds measured joules to `energy_j`, which checkpoints hold too; it is NaN
+    once a part was not measured.
     """
 
     def __init__(
@@ -48,68 +48,56 @@ class FullTrainer(Trainer):
                 f"there is no whole batch of {self.batch_size} images in {recipe.epochs} epochs of "
                 f"{len(train)} images"
             )
-        self._average = (
-            {name: value.clone() for name, value in self.model.state_dict().items()}
-            if recipe.average
-            else {}
-        )
+        self._average = RunningMean(self.model) if recipe.average else None
 
     def advance(self, end_epochs: float) -> None:
-        """Train on to `end_epochs` of the recipe's; `last_loss` is the mean loss of this part.
-        Raises `TrialFailedError` where it is not finite.
+        """Train to `end_epochs` of the recipe's; `last_loss` becomes the mean loss of this part.
+
+        Raises `TrialFailedError` if it is not finite.
         """
-        steps = range(
-            round(self.epochs * self.steps_per_epoch), round(end_epochs * self.steps_per_epoch)
-        )
-        if steps:
-            with global_settings(self.threads):
+        first, end = (round(epochs * self.steps_per_epoch) for epochs in (self.epochs, end_epochs))
+        if steps := range(first, end):
+            shares = [at_step(step, self._steps, self.spec.warmup) for step in steps]
+            with self.numerics.settings(self.threads):
                 started_s = self._working_s()
-                self.last_loss = self._train(
-                    steps, [at_step(step, self._steps, self.spec.warmup) for step in steps]
-                )
+                self.last_loss = self._train(steps, shares)
                 self.train_s += self._working_s() - started_s
         self.epochs = end_epochs
 
     def step(self, step: int, learning_rate: float) -> Tensor:
-        """As in brief training, and take the weights into the mean."""
+        """Train as in brief training, and take the weights into the running mean."""
         loss = super().step(step, learning_rate)
         if self._average:
-            self._take_in(step)
+            self._average.update(self._decay(step))
         return loss
 
     @property
     def images_seen(self) -> int:
-        """Training images so far, each time they were used."""
+        """Training images so far, each counted as often as it was used."""
         return round(self.epochs * self.steps_per_epoch) * self.batch_size
 
     def finish(self, path: Path, digest: str) -> None:
         """Make the mean of the weights the network's own and write them to `path`, nothing else."""
         if self._average:
-            self.model.load_state_dict(self._average)
+            self.model.load_state_dict(self._average.values)
         write_checkpoint(
             path, Checkpoint(epochs=self.epochs, digest=digest, weights=self.model.state_dict())
         )
 
     def judge(self, images: Images) -> tuple[float, float]:
-        """The share of these images that are classified wrongly, and the seconds it took."""
-        with global_settings(self.threads):
+        """Return the share of these images that are classified wrongly, and the seconds it took."""
+        with self.numerics.settings(self.threads):
             started_s = self._working_s()
             return self._judge(images), self._working_s() - started_s
 
-    @torch.no_grad()
-    def _take_in(self, step: int) -> None:
-        decay = min(
-            self.recipe.average, max(1 - MEMORY / self._steps, 0.0), (1 + step) / (MEMORY + step)
-        )
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self._average[name].lerp_(value, 1 - decay)
-            else:
-                self._average[name].copy_(value)
+    def _decay(self, step: int) -> float:
+        """Return the share of the running mean that this step leaves of it."""
+        longest = max(1 - MEMORY_DIVISOR / self._steps, 0.0)
+        return min(self.recipe.average, longest, (1 + step) / (MEMORY_DIVISOR + step))
 
     def _loss(self, logits: Tensor, labels: Tensor, inputs: Tensor) -> Tensor:
-        """Towards the labels, and towards the teacher's answers (Hinton et al., arXiv
-        1503.02531).
+        """Return the loss towards the labels and towards the teacher's answers (Hinton et al.,
+        arXiv 1503.02531).
         """
         own = super()._loss(logits, labels, inputs)
         if self._teacher is None:
@@ -128,7 +116,7 @@ class FullTrainer(Trainer):
     def _checkpoint(self, digest: str) -> Checkpoint:
         return replace(
             super()._checkpoint(digest),
-            average=self._average,
+            average=self._average.values if self._average else {},
             train_s=self.train_s,
             energy_j=self.energy_j,
             loss=self.last_loss,
@@ -136,16 +124,49 @@ class FullTrainer(Trainer):
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         super()._restore(checkpoint)
-        self.train_s, self.energy_j, self.last_loss = (
-            checkpoint.train_s,
-            checkpoint.energy_j,
-            checkpoint.loss,
-        )
-        self._average = _like(self._average, checkpoint.average)
+        self.train_s, self.energy_j = checkpoint.train_s, checkpoint.energy_j
+        self.last_loss = checkpoint.loss
+        if self._average:
+            self._average.load(checkpoint.average)
+        elif checkpoint.average:
+            raise RuntimeError(OTHER_WEIGHTS)
 
 
-def _like(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """These values on the devices and in the layouts of those they take the place of."""
-    if here.keys() != there.keys():
-        raise RuntimeError("its running mean is of other weights")
-    return {name: torch.empty_like(value).copy_(there[name]) for name, value in here.items()}
+class RunningMean:
+    """The exponential running mean of a model's state dict.
+
+    The model must keep its tensors, which training and `load_state_dict` do. One update is two
+    calls for the floating-point values, and one for the others (BatchNorm's counters).
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        values = model.state_dict()
+        self.values = {name: value.clone() for name, value in values.items()}
+        """The mean, by the names of the state dict."""
+        real = [name for name, value in values.items() if value.is_floating_point()]
+        whole = [name for name in values if name not in set(real)]
+        self._model_real, self._mean_real = _both(real, values, self.values)
+        self._model_whole, self._mean_whole = _both(whole, values, self.values)
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """Take the model's present values into the mean; numbers that are whole are copied."""
+        torch._foreach_lerp_(self._mean_real, self._model_real, 1 - decay)
+        if self._mean_whole:
+            torch._foreach_copy_(self._mean_whole, self._model_whole)
+
+    def load(self, values: Mapping[str, Tensor]) -> None:
+        """Take these values as the mean. Raises `RuntimeError` if they are of other weights."""
+        if values.keys() != self.values.keys():
+            raise RuntimeError(OTHER_WEIGHTS)
+        for name, value in values.items():
+            self.values[name].copy_(value)
+
+
+OTHER_WEIGHTS = "its running mean is of other weights"
+
+
+def _both(
+    names: list[str], model: Mapping[str, Tensor], mean: Mapping[str, Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    return [model[name] for name in names], [mean[name] for name in names]

@@ -1,15 +1,15 @@
-"""The batches of one rung and their learning-rate cycle: up in a straight line, then down in a
-straight line to exactly zero.
+"""The batches of one rung and their learning-rate cycle: a straight line up, then a straight line
+down to exactly zero.
 """
 
 from nas.core.errors import InvalidValueError
 
 
 def steps_between(start_epochs: float, end_epochs: float, images: int, batch_size: int) -> range:
-    """The batches of a rung, counted from the beginning of epoch 0; an epoch is all whole batches
-    of the images.
+    """Return the batches of a rung, counted from the beginning of epoch 0. An epoch is all whole
+    batches of the images.
 
-    Raises `InvalidValueError` where there is none.
+    Raises `InvalidValueError` if the rung has no whole batch.
     """
     steps_per_epoch = images // batch_size
     steps = range(round(start_epochs * steps_per_epoch), round(end_epochs * steps_per_epoch))
@@ -22,14 +22,16 @@ def steps_between(start_epochs: float, end_epochs: float, images: int, batch_siz
 
 
 def one_cycle(progress: float, warmup: float) -> float:
-    """Share of the highest learning rate at `progress` in [0, 1] of the rung; the peak is at
-    `warmup` in (0, 1).
+    """Return the share of the highest learning rate at `progress` in [0, 1] of the rung. The peak
+    is at `warmup` in (0, 1).
     """
     return progress / warmup if progress < warmup else (1 - progress) / (1 - warmup)
 
 
 def at_step(step: int, steps: int, warmup: float) -> float:
-    """Share of the highest learning rate for step `step` of `steps`, taken in the middle of the
-    step: neither the first nor the last one is spent on a learning rate of zero.
+    """Return the share of the highest learning rate for step `step` of `steps`.
+
+    It is taken in the middle of the step: neither the first nor the last one is spent on a learning
+    rate of zero.
     """
     return one_cycle((step + 0.5) / steps, warmup)

@@ -1,13 +1,12 @@
 """The training loop of one network, rung by rung.
 
-Everything random in it is a function of (seed, epoch) or (seed, step), so that a training that goes
-on from a rung's checkpoint gives the same bits as one that was never interrupted, on the same
+Everything random in it is a function of (seed, epoch) or (seed, step). Therefore a training that
+resumes from a rung's checkpoint gives the same bits as one that was never interrupted, on the same
 device with the same number of threads.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,25 +18,34 @@ from nas.core.errors import CorruptFileError, InvalidValueError, TrialFailedErro
 from nas.core.study import AutoPrecision, TrainingSpec
 from nas.core.trial import Rung
 from nas.data import Channels, Images
+from nas.model.compiling import Compiled
 from nas.training import augment
 from nas.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from nas.training.numerics import Numerics
 from nas.training.schedule import at_step, steps_between
 
-VALIDATION_BATCH = 500
-CHECK_EVERY = 16
-"""Steps between two looks at the losses: on CUDA a look waits for the device."""
+MIN_VALIDATION_BATCH = 500
+"""Images in a validation batch, on a CPU and for large images."""
+
+GPU_VALIDATION_PIXELS = 5000 * 32 * 32
+"""Pixels in a validation batch on a GPU, on which batches of 500 small images take longer to launch
+than to compute.
+"""
+
+STEPS_BETWEEN_CHECKS = 16
+"""Steps between two checks of the losses. On CUDA a check waits for the device."""
+
 ORDER, AUGMENTATION = 0, 1
-"""What a random stream is for."""
+"""The purposes of random streams."""
 
 
 class Trainer:
     """Trains one model and judges it at each rung.
 
-    `model` maps (N, 3, H, W) to logits (N, classes) and is changed in place; `train` and
-    `validation` lie on `device`. `threads` is set for the time of each run, None leaves it.
-    `step_aside` is called between steps and may take its time, which does not count; on CUDA,
-    kernels of the last step may still run when it is called. `clock` gives seconds.
+    `model` maps (N, 3, H, W) to logits (N, classes) and is changed in place. `train` and
+    `validation` lie on `device`. `threads` is set during each run; None leaves it. `step_aside` is
+    called between steps. The time that it takes does not count; on CUDA, kernels of the last step
+    may still run when it is called. `clock` gives seconds.
     """
 
     def __init__(
@@ -58,19 +66,17 @@ class Trainer:
     ) -> None:
         self.device = torch.device(device)
         self.spec, self.numerics, self.seed, self.threads = spec, numerics, seed, threads
-        self.train_images, self.validation_images, self.mean, self.std = (
-            train,
-            validation,
-            mean,
-            std,
-        )
+        self.train_images, self.validation_images = train, validation
         self._full_side = train.images.shape[-1]
         self.model = numerics.prepared(model, self.device)
         self.epochs = 0.0
         self.batch_size = min(spec.batch_size, len(train))
         self.steps_per_epoch = len(train) // self.batch_size
+        self._normalised = augment.Normalisation(
+            mean, std, self.device, numerics.dtype, numerics.memory_format
+        )
         self._forward: Callable[[Tensor], Tensor] = (
-            torch.compile(self.model) if numerics.compile else self.model
+            Compiled(self.model) if numerics.compile else self.model
         )
         self._optimizer = sgd(self.model, spec)
         self._scaler = torch.amp.GradScaler(
@@ -90,21 +96,20 @@ class Trainer:
         self.train_images, self.validation_images = train, validation
 
     def run(self, start_epochs: float, end_epochs: float) -> Rung:
-        """Train on from `start_epochs`, where the model must stand, to `end_epochs`, and validate.
+        """Train from `start_epochs`, at which the model must stand, to `end_epochs`, and validate.
 
-        An epoch is all whole batches of the training images in a fresh order. Raises
-        `TrialFailedError` where the loss or the validation outputs are not finite.
+        An epoch is all whole batches of the training images in a new order. Raises
+        `TrialFailedError` if the loss or the validation outputs are not finite.
         """
         if start_epochs != self.epochs:
             raise InvalidValueError(
                 f"the model stands at {self.epochs} epochs, not at {start_epochs}"
             )
         steps = steps_between(start_epochs, end_epochs, len(self.train_images), self.batch_size)
-        with global_settings(self.threads):
+        with self.numerics.settings(self.threads):
             started_s = self._working_s()
-            train_loss = self._train(
-                steps, [at_step(k, len(steps), self.spec.warmup) for k in range(len(steps))]
-            )
+            shares = [at_step(k, len(steps), self.spec.warmup) for k in range(len(steps))]
+            train_loss = self._train(steps, shares)
             trained_s = self._working_s()
             error = self._judge(self.validation_images)
             validated_s = self._working_s()
@@ -127,17 +132,19 @@ class Trainer:
         )
 
     def step(self, step: int, learning_rate: float) -> Tensor:
-        """Train on batch `step`, counted from the beginning of epoch 0; gives the loss, a scalar on
-        the device.
+        """Train on batch `step`, counted from the beginning of epoch 0. Return the loss, a scalar
+        on the device.
+
+        On CUDA nothing here waits for the device, so the host runs ahead of it.
         """
         epoch, place = divmod(step, self.steps_per_epoch)
-        chosen = self._epoch_order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
-        inputs = self._augmented(self.train_images.images[chosen], step)
+        batch = self._epoch_order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        inputs = self._augmented(self.train_images.images[batch], step)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         with self.numerics.autocast(self.device):
             logits = self._forward(inputs)
-        loss = self._loss(logits.float(), self.train_images.labels[chosen], inputs)
+        loss = self._loss(logits.float(), self.train_images.labels[batch], inputs)
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.step(self._optimizer)
@@ -145,14 +152,15 @@ class Trainer:
         return loss.detach()
 
     def save(self, path: Path, digest: str) -> None:
-        """Write weights, momentum and epochs to `path`, whole or not at all; `digest` names the
+        """Write weights, momentum and epochs to `path`, whole or not at all. `digest` names the
         architecture.
         """
         write_checkpoint(path, self._checkpoint(digest))
 
     def load(self, path: Path, digest: str) -> float:
-        """Go on from what `save` wrote; gives its epochs. Raises `CorruptFileError` where it does
-        not fit.
+        """Resume from what `save` wrote and return its epochs.
+
+        Raises `CorruptFileError` if it does not fit this network.
         """
         try:
             self._restore(read_checkpoint(path, digest))
@@ -162,7 +170,7 @@ class Trainer:
         return self.epochs
 
     def _checkpoint(self, digest: str) -> Checkpoint:
-        """All that the training goes on from."""
+        """Return all that the training resumes from."""
         buffers = {
             name: self._optimizer.state[parameter].get("momentum_buffer")
             for name, parameter in self.model.named_parameters()
@@ -177,7 +185,7 @@ class Trainer:
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        """Stand where the checkpoint was made."""
+        """Take the state in which the checkpoint was made."""
         self.model.load_state_dict(dict(checkpoint.weights))
         for name, value in checkpoint.momentum.items():
             parameter = self.model.get_parameter(name)
@@ -188,45 +196,45 @@ class Trainer:
         self.epochs = checkpoint.epochs
 
     def _loss(self, logits: Tensor, labels: Tensor, inputs: Tensor) -> Tensor:
-        """The loss of one batch, a scalar; `inputs` are what the network saw."""
+        """Return the loss of one batch, a scalar. `inputs` are what the network saw."""
         return F.cross_entropy(logits, labels, label_smoothing=self.spec.label_smoothing)
 
     def _train(self, steps: range, shares: Sequence[float]) -> float:
-        """These steps, each at its share of the highest learning rate; gives the mean loss."""
+        """Train these steps, each at its share of the highest learning rate, and return the mean
+        loss.
+        """
         self.model.train()
         rates = [self.spec.learning_rate * share for share in shares]
         losses = torch.zeros(len(steps), device=self.device)
         for k, step in enumerate(steps):
             losses[k] = self.step(step, rates[k])
-            if (k + 1) % CHECK_EVERY == 0 or k + 1 == len(steps):
+            if (k + 1) % STEPS_BETWEEN_CHECKS == 0 or k + 1 == len(steps):
                 _check(losses[: k + 1], steps, rates)
-            self._let_others()
+            self._step_aside()
         return losses.mean().item()
 
     @torch.inference_mode()
     def _judge(self, judges: Images) -> float:
-        """Share of these images that are classified wrongly."""
+        """Return the share of these images that are classified wrongly."""
         self.model.eval()
         right = torch.zeros((), dtype=torch.int64, device=self.device)
         finite = torch.ones((), dtype=torch.bool, device=self.device)
-        images, labels = judges.images, judges.labels
-        for batch, truth in zip(
-            torch.split(images, VALIDATION_BATCH),
-            torch.split(labels, VALIDATION_BATCH),
-            strict=True,
+        size = validation_batch(self.device.type, judges.images.shape[-1])
+        for images, labels in zip(
+            torch.split(judges.images, size), torch.split(judges.labels, size), strict=True
         ):
             with self.numerics.autocast(self.device):
-                logits = self._forward(self._normalised(batch))
-            right += (logits.argmax(1) == truth).sum()
+                logits = self._forward(self._normalised(images))
+            right += (logits.argmax(1) == labels).sum()
             finite &= logits.isfinite().all()
-            self._let_others()
+            self._step_aside()
         if not finite:
             raise TrialFailedError("the outputs for the validation images are not finite")
         count = len(judges)
         return (count - int(right)) / count
 
     def _augmented(self, batch: Tensor, step: int) -> Tensor:
-        """The batch as the network sees it in this step, changed at random and normalised."""
+        """Return the batch as the network sees it in this step: augmented and normalised."""
         random = self._stream(AUGMENTATION, step)
         if self.spec.flip:
             batch = augment.flip(batch, random)
@@ -237,44 +245,47 @@ class Trainer:
         inputs = self._normalised(batch)
         return augment.cutout(inputs, erased, random) if erased else inputs
 
-    def _normalised(self, batch: Tensor) -> Tensor:
-        return augment.normalise(
-            batch, self.mean, self.std, self.numerics.dtype, self.numerics.memory_format
-        )
-
     def _epoch_order(self, epoch: int) -> Tensor:
-        """The indices of the training images in the order of this epoch."""
+        """Return the indices of the training images in the order of this epoch."""
         if self._order[0] != epoch:
             stream = self._stream(ORDER, epoch)
-            self._order = (
-                epoch,
-                torch.randperm(len(self.train_images), device=self.device, generator=stream),
-            )
+            count = len(self.train_images)
+            order = torch.randperm(count, device=self.device, generator=stream)
+            self._order = (epoch, order)
         return self._order[1]
 
     def _stream(self, purpose: int, number: int) -> torch.Generator:
-        """The generator at the start of a stream of its own. torch's CPU generator keeps only 32
-        bits of a seed, so they are mixed first.
+        """Return the generator at the start of its own stream. torch's CPU generator keeps only 32
+        bits of a seed, therefore they are mixed first.
         """
         mixed = np.random.SeedSequence((self.seed, purpose, number)).generate_state(1)[0]
         return self._random.manual_seed(int(mixed))
 
-    def _let_others(self) -> None:
+    def _step_aside(self) -> None:
         if self.step_aside is not None:
             started_s = self._clock()
             self.step_aside()
             self._aside_s += self._clock() - started_s
 
     def _working_s(self) -> float:
-        """The clock without the time that others were let, when the device has done its work."""
+        """Return elapsed seconds after synchronising the device, excluding the time spent yielding
+        it to measurements.
+        """
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return self._clock() - self._aside_s
 
 
+def validation_batch(device_type: str, image_size: int) -> int:
+    """Return the number of images of this size (pixels square) in a validation batch."""
+    if device_type != "cuda":
+        return MIN_VALIDATION_BATCH
+    return max(MIN_VALIDATION_BATCH, GPU_VALIDATION_PIXELS // image_size**2)
+
+
 def sgd(model: nn.Module, spec: TrainingSpec) -> torch.optim.SGD:
-    """Nesterov SGD in one fused kernel; weight decay on kernels and matrices, not on BatchNorm and
-    biases.
+    """Return Nesterov SGD in one fused kernel. Weight decay acts on kernels and matrices, not on
+    BatchNorm and biases.
     """
     parameters = list(model.parameters())
     groups = [
@@ -298,17 +309,3 @@ def _check(losses: Tensor, steps: range, rates: list[float]) -> None:
             f"the training loss is {losses[k].item()} at step {steps[k]}, "
             f"{k + 1} of {len(steps)} in its rung, at learning rate {rates[k]:.4g}"
         )
-
-
-@contextmanager
-def global_settings(threads: int | None) -> Iterator[None]:
-    """The global settings of torch that results depend on, set back afterwards."""
-    cudnn = torch.backends.cudnn
-    before = torch.get_num_threads(), cudnn.deterministic, cudnn.benchmark
-    torch.set_num_threads(threads or before[0])
-    cudnn.deterministic, cudnn.benchmark = True, False
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cudnn.deterministic, cudnn.benchmark = before[1:]

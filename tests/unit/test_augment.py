@@ -83,14 +83,33 @@ def test_cutout_erases_one_square_around_its_centre_or_the_part_of_it_inside():
     assert rows.min() >= 2
 
 
-def test_normalise_gives_the_data_set_mean_0_and_deviation_1_in_the_asked_layout():
-    batch = images(32).contiguous()
+LAYOUTS = (torch.channels_last, torch.contiguous_format)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_normalised_images_have_mean_0_and_deviation_1_in_the_requested_layout(layout):
+    batch = images(32)
     scaled = batch.double() / 255
     mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3), correction=0)
-    normal = augment.normalise(
-        batch, tuple(mean.tolist()), tuple(std.tolist()), torch.float32, torch.channels_last
+    normalise = augment.Normalisation(
+        tuple(mean.tolist()), tuple(std.tolist()), torch.device("cpu"), memory_format=layout
     )
-    assert normal.is_contiguous(memory_format=torch.channels_last)
+    normal = normalise(batch)
+    assert normal.is_contiguous(memory_format=layout)
     torch.testing.assert_close(
         normal.double(), (scaled - mean[:, None, None]) / std[:, None, None], rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_normalised_images_in_half_precision_are_rounded_once(dtype):
+    """Each of the 256 grey values is the exact result, rounded to the type at the very end."""
+    grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    normal = augment.Normalisation(mean, std, torch.device("cpu"), dtype)(grey)
+    exact_mean, exact_std = (torch.tensor(values).double().view(3, 1, 1) for values in (mean, std))
+    exact = (grey.double() / 255 - exact_mean) / exact_std
+    assert normal.dtype is dtype
+    # 1e-6 is more than the error of the arithmetic in fp32
+    below, above = ((exact + error).to(dtype) for error in (-1e-6, 1e-6))
+    assert ((below <= normal) & (normal <= above)).all()

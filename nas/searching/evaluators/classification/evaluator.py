@@ -114,7 +114,7 @@ class Evaluator:
         self._context, self._spec, self._prepared = context, context.spec, context.preparation
         chosen = dict(self._prepared.numerics)
         chosen.pop("figures", None)
-        self._numerics = Numerics(**chosen) if chosen else Numerics()
+        self._numerics = Numerics.from_dict(chosen) if chosen else Numerics()
         self._meter = find_meter()
         self._lock = DeviceLock(self._meter.device.identity)
         self._reduced: tuple[int, Images, Images] | None = None

@@ -4,16 +4,18 @@ Workers call `propose`, `report` and `fail`; listeners are told after each commi
 threads at once.
 """
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from nas.core.complexity import totals
 from nas.core.measurement import Measurement
 from nas.core.pareto import ParetoFront
 from nas.core.study import StudySpec
-from nas.core.tasks import AnyTask, Decision, Event, Measured, Task
+from nas.core.tasks import AnyTask, Decision, Event, Measured, Task, Trained
 from nas.core.trial import Rung, Trial, TrialState
 from nas.searching.state import Finished, SearchState, Wait, utc_now
 
@@ -79,6 +81,8 @@ class TaskSource(Protocol):
         """Take that a task cannot be finished."""
 
 
+MIN_PACES = 3
+"""Trained networks from which the time of the next one is estimated."""
 Listener = Callable[[Trial], None]
 """Called with every trial that has just been recorded."""
 
@@ -106,6 +110,7 @@ class Engine:
         self._spent_s = spent_s
         self._started = now()
         self._stopped: str | None = None
+        self._pace: list[float] = []
 
     @property
     def spec(self) -> StudySpec:
@@ -130,6 +135,12 @@ class Engine:
             proposed = self.state.propose(self._now())
             if not isinstance(proposed, Trial):
                 return proposed
+            if limit is not None and not self._fits(proposed, limit - self.elapsed_s()):
+                self.stop(
+                    f"{self.elapsed_s():.4g} of {limit:g} s of searching are spent, and the next "
+                    f"network would not reach its first rung in the rest, {self.state.whose}"
+                )
+                return self.propose()
             self._record.add_trial(self.spec.name, proposed)
             self._learn(proposed)
             if proposed.duplicate_of is None:
@@ -156,6 +167,20 @@ class Engine:
             evaluation=replace(trial.evaluation, measurements=known),
         )
 
+    def _fits(self, trial: Trial, left_s: float) -> bool:
+        """Whether a new network is expected to reach its first rung in this time.
+
+        The estimate is the median of the seconds per MAC of this call's trials; before three of
+        them every network is tried.
+        """
+        if trial.duplicate_of is not None or len(self._pace) < MIN_PACES:
+            return True
+        return statistics.median(self._pace) * self._macs(trial) <= left_s
+
+    def _macs(self, trial: Trial) -> float:
+        size = self.spec.measurement.image_size
+        return totals(trial.architecture, image_size=size, num_classes=1)["macs"]
+
     def begin(self, number: int, worker: str) -> None:
         """Record who works on a running trial."""
         if self.state.is_running(number):
@@ -170,6 +195,9 @@ class Engine:
             return Decision.END
         trial = self.state.judge(number, event, self._now())
         self._commit(trial, event)
+        if isinstance(event, Trained) and len(trial.evaluation.rungs) == 1:
+            macs = self._macs(trial)
+            self._pace.append((self._now() - trial.started_at).total_seconds() / macs)
         return Decision.CONTINUE if trial.state is TrialState.RUNNING else Decision.END
 
     def fail(self, number: int, reason: str) -> None:

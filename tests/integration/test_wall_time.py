@@ -1,0 +1,80 @@
+"""A budget of wall time: no network begins that is not expected to reach a rung within it."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from nas.core.study import Budget, Objective, StudySpec
+from nas.core.tasks import Decision
+from nas.record import Store
+from nas.searching.launch import open_search
+from nas.searching.state import Finished
+from nas.testing.evaluators import ArithmeticEvaluator
+
+SPEC = StudySpec(
+    name="timed",
+    space="osa_tiny",
+    sampler="random",
+    objectives=(Objective(metric="error"), Objective(metric="macs")),
+    budget=Budget(trials=1000, wall_time_s=100.0),
+)
+
+
+class Clocked:
+    """Works on one trial after the other; each takes `per_mac_s` for each of its MACs by a clock
+    that nothing else moves.
+    """
+
+    def __init__(self, per_mac_s: float) -> None:
+        self.now_s, self._per_mac_s = 0.0, per_mac_s
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.now_s)
+
+    def prepare(self, context):
+        return ArithmeticEvaluator.prepare(context)
+
+    def run(self, engine, context) -> str:
+        evaluator = ArithmeticEvaluator(context)
+        while not isinstance(task := engine.propose(), Finished):
+            for event in evaluator.steps(task):
+                macs = engine.state.trial(task.number).evaluation.value("macs")
+                self.now_s += (macs or 0.0) * self._per_mac_s
+                if engine.report(task.number, event) is Decision.END:
+                    break
+        return task.reason
+
+    def close(self) -> None:
+        pass
+
+
+def searched(folder, spec, workers):
+    """Search once, and return why it ended and the seconds of searching of all calls."""
+    with (
+        Store.open(folder / "nas.db") as store,
+        open_search(
+            spec, store=store, workers=workers, folder=folder, artifacts=folder, now=workers.now
+        ) as search,
+    ):
+        return search.run(), search.engine.elapsed_s()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_network_begins_that_would_not_end_in_time(tmp_path, seed):
+    """Without the rule the last of some twenty networks overruns the budget."""
+    reason, elapsed_s = searched(tmp_path, replace(SPEC, seed=seed), Clocked(3 / 1e6))
+    assert elapsed_s <= 105
+    assert "would not reach its first rung in the rest" in reason or elapsed_s >= 100
+
+
+def test_a_larger_budget_resumes(tmp_path):
+    """What did not fit is proposed again once there is time for it."""
+    searched(tmp_path, SPEC, Clocked(3 / 1e6))
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        before = len(store.trials("timed"))
+    larger = replace(SPEC, budget=replace(SPEC.budget, wall_time_s=200.0))
+    searched(tmp_path, larger, Clocked(3 / 1e6))
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        assert len(store.trials("timed")) > before
+        assert store.problems() == []

@@ -2,17 +2,21 @@
 pixels, 10 or 100 classes.
 
 They are read from the official Python layout, `cifar-10-batches-py` or `cifar-100-python`, in
-`$NAS_DATA_DIR` or `./data`. If neither has it, it is downloaded from the official address, checked
-against the official MD5, and moved there in one step.
+`$NAS_DATA_DIR` or `./data`. If neither has it, it is downloaded, checked against the official MD5,
+and moved there in one step. The addresses in `$NAS_DATA_MIRRORS` are tried first, then the official
+one, then a public mirror. An interrupted download is resumed.
 """
 
 import fcntl
 import hashlib
+import http
 import http.client
 import os
 import shutil
 import tarfile
 import tempfile
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +32,14 @@ from nas.core.study import DataSpec
 from nas.data import Channels, Dataset, Images, Progress
 from nas.data.pickles import read_pickle
 
-TIMEOUT_S = 30.0
-"""Longest wait for the server, in seconds."""
+TIMEOUT_S = 10.0
+"""Longest wait for a server, in seconds."""
+MIN_BYTES_PER_S = 10_000
+"""A server that sends less over `TIMEOUT_S` counts as stalled."""
+MIRROR = "https://dataset.bj.bcebos.com/cifar/"
+"""Folder with the same two archives, as PaddlePaddle downloads them. Found in its public source; no
+download from it was tried here.
+"""
 CHUNK_BYTES = 1 << 18
 """Bytes that are downloaded at once."""
 PER_BATCH_KEY = b"num_cases_per_batch"
@@ -38,7 +48,7 @@ PER_BATCH_KEY = b"num_cases_per_batch"
 
 @dataclass(frozen=True, kw_only=True)
 class Cifar:
-    """One of the two data sets: its address and the layout of its files.
+    """One of the two data sets: its addresses and the layout of its files.
 
     `names` and `labels` are the keys of the classes' names (in the file `meta`) and of the images'
     classes. `per_file` holds the numbers of images of a training file and of a test file; None
@@ -47,7 +57,7 @@ class Cifar:
 
     name: str
     layout: str
-    address: str
+    addresses: tuple[str, ...]
     md5: str
     train: tuple[str, ...]
     test: tuple[str, ...]
@@ -99,36 +109,41 @@ class Cifar:
                 folder = self._find()  # another worker of this machine may have been faster
                 if folder is not None:
                     return folder
-                archive = Path(part) / "archive.tar.gz"
+                archive = target / f"{self.layout}.download"  # stays, so that it can be resumed
                 self._fetch(archive, progress)
                 _unpack(archive, Path(part) / self.layout)
+                archive.unlink()
                 return (Path(part) / self.layout).rename(target / self.layout)
         except (OSError, http.client.HTTPException, tarfile.TarError) as error:
             places = " nor in ".join(str(folder.absolute()) for folder in folders())
             raise DataNotFoundError(
-                f"no {self.layout} in {places}, and downloading {self.address} to "
-                f"{target.absolute()} failed ({error or type(error).__name__}); set NAS_DATA_DIR "
-                f"to the folder that holds {self.layout}"
+                f"no {self.layout} in {places}, and downloading it to {target.absolute()} failed "
+                f"({error or type(error).__name__}); set NAS_DATA_DIR to the folder that holds "
+                f"{self.layout}, or NAS_DATA_MIRRORS to an address that has the archive"
             ) from error
 
     def _fetch(self, path: Path, progress: Progress | None) -> None:
-        digest, received = hashlib.md5(usedforsecurity=False), 0
-        with (
-            urllib.request.urlopen(self.address, timeout=TIMEOUT_S) as response,  # noqa: S310
-            path.open("wb") as file,
+        """Download the archive from the first address that has it. Raises `OSError` with what
+        happened at each.
+        """
+        file_name = self.addresses[0].rpartition("/")[2]
+        mirrors = os.environ.get("NAS_DATA_MIRRORS", "").split()
+        problems = []
+        for address in (
+            *(f"{mirror.rstrip('/')}/{file_name}" for mirror in mirrors),
+            *self.addresses,
         ):
-            length = response.headers.get("Content-Length")
-            total = int(length) if length else None
-            while chunk := response.read(CHUNK_BYTES):
-                file.write(chunk)
-                digest.update(chunk)
-                received += len(chunk)
-                if progress is not None:
-                    progress(received, total)
-        if total is not None and received < total:
-            raise OSError(f"the download ended after {received} of {total} bytes")
-        if digest.hexdigest() != self.md5:
-            raise OSError(f"its MD5 is {digest.hexdigest()} instead of {self.md5}")
+            try:
+                _download_rest(address, path, progress)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                problems.append(f"{address}: {error or type(error).__name__}")
+                continue
+            digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+            if digest == self.md5:
+                return
+            path.unlink()
+            problems.append(f"{address}: its MD5 is {digest} instead of {self.md5}")
+        raise OSError("; ".join(problems))
 
     def _meta(self, folder: Path) -> tuple[tuple[str, ...], tuple[int, int]]:
         """Return the names of the classes, and the images of a training file and of a test file."""
@@ -180,6 +195,40 @@ def folders() -> list[Path]:
     return [Path(chosen), Path("data")] if chosen else [Path("data")]
 
 
+def _download_rest(address: str, path: Path, progress: Progress | None) -> None:
+    """Append to the file what it lacks of this address, or begin anew if the server cannot resume.
+
+    Raises `OSError` if the server is silent or slow for `TIMEOUT_S`, or stops early.
+    """
+    present = path.stat().st_size if path.exists() else 0
+    request = urllib.request.Request(address, headers={"Range": f"bytes={present}-"})  # noqa: S310
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and present:
+            return  # it is all there; its checksum follows
+        raise
+    with response, path.open("ab") as file:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            present = 0
+            file.truncate(0)
+        length = response.headers.get("Content-Length")
+        total = present + int(length) if length else None
+        since_s, counted = time.monotonic(), present
+        while chunk := response.read1(CHUNK_BYTES):
+            file.write(chunk)
+            present += len(chunk)
+            if progress is not None:
+                progress(present, total)
+            now_s = time.monotonic()
+            if now_s - since_s >= TIMEOUT_S:
+                if present - counted < MIN_BYTES_PER_S * (now_s - since_s):
+                    raise OSError(f"it sent {present - counted} bytes in {now_s - since_s:.0f} s")
+                since_s, counted = now_s, present
+    if total is not None and present < total:
+        raise OSError(f"the download ended after {present} of {total} bytes")
+
+
 def _unpack(archive: Path, folder: Path) -> None:
     """Write the archive's files by their last names, so that none is written outside the folder.
 
@@ -208,7 +257,10 @@ def _locked(folder: Path) -> Iterator[None]:
 CIFAR10 = Cifar(
     name="cifar10",
     layout="cifar-10-batches-py",
-    address="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    addresses=(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        f"{MIRROR}cifar-10-python.tar.gz",
+    ),
     md5="c58f30108f718f92721af3b95e74349a",
     train=tuple(f"data_batch_{number}" for number in range(1, 6)),
     test=("test_batch",),
@@ -222,7 +274,10 @@ CIFAR10 = Cifar(
 CIFAR100 = Cifar(
     name="cifar100",
     layout="cifar-100-python",
-    address="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    addresses=(
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        f"{MIRROR}cifar-100-python.tar.gz",
+    ),
     md5="eb9058c3a382ffc7106e4002c42a8d85",
     train=("train",),
     test=("test",),

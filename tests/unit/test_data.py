@@ -81,7 +81,9 @@ def published(tmp_path):
         digest = hashlib.md5(archive.read_bytes()).hexdigest()  # noqa: S324 - the official checksum is an MD5
         yield (
             replace(
-                CIFAR10, address=f"http://127.0.0.1:{server.server_port}/cifar.tar.gz", md5=digest
+                CIFAR10,
+                addresses=(f"http://127.0.0.1:{server.server_port}/cifar.tar.gz",),
+                md5=digest,
             ),
             archive,
         )
@@ -217,7 +219,7 @@ def test_a_download_with_another_checksum_leaves_nothing(data_dir, published):
 def test_a_missing_data_set_names_the_variable_the_folders_and_the_reason(data_dir):
     """All of them are in one line."""
     with pytest.raises(DataNotFoundError) as caught:
-        replace(CIFAR10, address=NOWHERE).prepare(SPEC, None)
+        replace(CIFAR10, addresses=(NOWHERE,)).prepare(SPEC, None)
     message = str(caught.value)
     for part in ("NAS_DATA_DIR", str(data_dir), str(Path("data").absolute()), NOWHERE, "refused"):
         assert part in message
@@ -312,7 +314,7 @@ def test_digits_are_the_published_images_enlarged():
 
 def test_a_small_fallback_is_reported_and_validates_on_a_fifth(data_dir, monkeypatch):
     """The specification to record names the fallback and its own number of validation images."""
-    monkeypatch.setattr("nas.data.cifar.CIFAR10", replace(CIFAR10, address=NOWHERE))
+    monkeypatch.setattr("nas.data.cifar.CIFAR10", replace(CIFAR10, addresses=(NOWHERE,)))
     resolution = resolve(DataSpec(fallback="digits", validation_images=5000))
     assert resolution.spec == DataSpec(dataset="digits", validation_images=287)  # a fifth of 1,437
     assert "using the fallback 'digits' instead of 'cifar10'" in resolution.warnings[0]
@@ -323,7 +325,7 @@ def test_a_small_fallback_is_reported_and_validates_on_a_fifth(data_dir, monkeyp
 @pytest.mark.usefixtures("data_dir")
 def test_a_large_fallback_validates_on_the_requested_images(monkeypatch):
     """Only the fallback itself is reported."""
-    monkeypatch.setattr("nas.data.cifar.CIFAR10", replace(CIFAR10, address=NOWHERE))
+    monkeypatch.setattr("nas.data.cifar.CIFAR10", replace(CIFAR10, addresses=(NOWHERE,)))
     resolution = resolve(DataSpec(fallback="digits", validation_images=500))
     assert resolution.spec.validation_images == 500
     assert len(resolution.warnings) == 1
@@ -332,7 +334,7 @@ def test_a_large_fallback_validates_on_the_requested_images(monkeypatch):
 @pytest.mark.usefixtures("data_dir")
 def test_without_a_fallback_nothing_replaces_the_data_set(monkeypatch):
     """The error names the variable for the data folder."""
-    monkeypatch.setattr("nas.data.cifar.CIFAR10", replace(CIFAR10, address=NOWHERE))
+    monkeypatch.setattr("nas.data.cifar.CIFAR10", replace(CIFAR10, addresses=(NOWHERE,)))
     with pytest.raises(DataNotFoundError, match="NAS_DATA_DIR"):
         load(SPEC)
 
@@ -421,7 +423,8 @@ def test_cifar_100_is_read_from_its_own_layout(data_dir, monkeypatch):
 )
 def test_the_official_address_and_checksum_are_the_published_ones(source, file, md5):
     """They are copied from the data set's page."""
-    assert source.address == f"https://www.cs.toronto.edu/~kriz/{file}"
+    assert source.addresses[0] == f"https://www.cs.toronto.edu/~kriz/{file}"
+    assert all(address.endswith(f"/{file}") for address in source.addresses)
     assert source.md5 == md5
 
 
@@ -440,3 +443,102 @@ def test_images_are_reduced_by_the_mean_of_areas():
     assert flat.reduced(12).images.shape == (2, 3, 12, 12)
     with pytest.raises(InvalidValueError, match="cannot be reduced to 33"):
         flat.reduced(33)
+
+
+class FaultyHandler(http.server.BaseHTTPRequestHandler):
+    """Serves `archive` from the requested place, or fails as the path says."""
+
+    archive = b""
+    asked: list[tuple[str, str]]
+
+    def do_GET(self) -> None:
+        fault = self.path.split("/")[1]
+        asked = self.headers["Range"]
+        self.asked.append((fault, asked))
+        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        body = self.archive[start:]
+        if fault == "lie":
+            body = b"x" * len(body)
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        half = len(self.archive) // 2
+        try:
+            self.wfile.write(
+                body[:half] if fault == "cut" else body[:1] if fault == "stall" else body
+            )
+            self.wfile.flush()
+            if fault == "stall":
+                self.server.released.wait(10)
+        except OSError:
+            pass
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture
+def faulty(published, data_dir, monkeypatch):  # noqa: ARG001 - downloads go there
+    """A function from faults to a data source with one address for each, and the requests."""
+    _, archive = published
+    monkeypatch.setattr("nas.data.cifar.TIMEOUT_S", 0.5)
+    FaultyHandler.archive, FaultyHandler.asked = archive.read_bytes(), []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), FaultyHandler) as server:
+        server.released = threading.Event()
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        base = f"http://127.0.0.1:{server.server_port}"
+
+        def source(*faults):
+            addresses = tuple(f"{base}/{fault}/cifar.tar.gz" for fault in faults)
+            return replace(published[0], addresses=addresses)
+
+        yield source, FaultyHandler.asked, base
+        server.released.set()
+        server.shutdown()
+        thread.join()
+
+
+def test_a_download_resumes_at_the_next_address_after_a_cut(faulty, data_dir):
+    """From the next address, at the byte where the first one ended."""
+    source, asked, _ = faulty
+    source("cut", "good").prepare(SPEC, None)
+    half = len(FaultyHandler.archive) // 2
+    assert asked == [("cut", "bytes=0-"), ("good", f"bytes={half}-")]
+    assert sorted(path.name for path in data_dir.iterdir() if path.is_dir()) == [CIFAR10.layout]
+
+
+def test_an_interrupted_download_is_resumed_by_the_next_call(faulty):
+    """What a failed call received is not downloaded again."""
+    source, asked, _ = faulty
+    with pytest.raises(DataNotFoundError, match="the download ended after"):
+        source("cut").prepare(SPEC, None)
+    source("good").prepare(SPEC, None)
+    assert asked[-1] == ("good", f"bytes={len(FaultyHandler.archive) // 2}-")
+
+
+def test_a_server_that_stalls_or_lies_is_left_for_the_next(faulty):
+    """A stall ends after the timeout; an archive with another checksum is thrown away whole."""
+    source, asked, _ = faulty
+    source("stall", "lie", "good").prepare(SPEC, None)
+    assert [fault for fault, _ in asked] == ["stall", "lie", "good"]
+    assert asked[-1] == ("good", "bytes=0-")
+
+
+def test_every_address_that_failed_is_named_with_its_reason(faulty):
+    """One line for all of them."""
+    source, _, base = faulty
+    with pytest.raises(DataNotFoundError) as caught:
+        source("stall", "lie").prepare(SPEC, None)
+    message = str(caught.value)
+    assert f"{base}/stall/cifar.tar.gz: " in message
+    assert f"{base}/lie/cifar.tar.gz: its MD5 is" in message
+    assert "\n" not in message
+
+
+def test_mirrors_of_the_user_are_tried_first(faulty, monkeypatch):
+    """`NAS_DATA_MIRRORS` holds addresses of folders, separated by spaces."""
+    source, asked, base = faulty
+    monkeypatch.setenv("NAS_DATA_MIRRORS", f"{base}/lie/ {base}/good")
+    source("official").prepare(SPEC, None)
+    assert [fault for fault, _ in asked] == ["lie", "good"]

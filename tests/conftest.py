@@ -12,9 +12,26 @@ from pathlib import Path
 
 import pytest
 
+SYSTEM_PROGRAMS = os.pathsep.join(("/usr/sbin", "/sbin"))
+"""Folders of `useradd`, which cron and some containers leave out of root's PATH."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+def get_server(package, folder: Path):
+    """Start a server in `folder`. Skip the test if root cannot make the user of the server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", SYSTEM_PROGRAMS, prepend=os.pathsep)
+        try:
+            return package.get_server(folder)
+        except FileNotFoundError as error:
+            if error.filename != "useradd":
+                raise
+            pytest.skip(
+                f"PostgreSQL under root needs useradd, which is not in {os.environ['PATH']}"
+            )
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +51,7 @@ def start_postgresql():
             with tempfile.TemporaryDirectory(
                 prefix="nas-postgresql-", ignore_cleanup_errors=True
             ) as folder:
-                server = package.get_server(Path(folder) / "data")
+                server = get_server(package, Path(folder) / "data")
                 try:
                     yield server
                 finally:

@@ -1,9 +1,9 @@
 """Plugins, found by name.
 
 The plugins of this repository are registered in the same way as those of any other package: as
-entry points of the groups `nas.spaces`, `nas.samplers`, `nas.metrics`, `nas.meters`, `nas.datasets`
-and `nas.workers`. A name `module:attribute` stands for anything importable, and importing it runs
-the code of that module.
+entry points of the groups `nas.spaces`, `nas.samplers`, `nas.metrics`, `nas.meters`,
+`nas.datasets`, `nas.evaluators` and `nas.workers`. A name `module:attribute` stands for anything
+importable, and importing it runs the code of that module.
 """
 
 import importlib
@@ -21,6 +21,7 @@ REQUIRED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "nas.spaces": ("choices", "decode", "encode"),
     "nas.metrics": ("name", "unit", "kind", "phase", "measure"),
     "nas.datasets": ("prepare", "load"),
+    "nas.evaluators": ("search", "certify", "replicate", "final"),
 }
 """Attributes that the objects of a group must have."""
 CALL_PARAMETERS: Mapping[str, tuple[str, ...]] = {

@@ -382,12 +382,13 @@ class WorkersSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class StudySpec:
-    """One study. `space` and `sampler` are names of plugins or `module:attribute`."""
+    """One study. `space`, `sampler` and `evaluator` are names of plugins or `module:attribute`."""
 
     name: str
     space: str
     objectives: tuple[Objective, ...]
     sampler: str = "known-cost"
+    evaluator: str = "classification"
     seed: int = 0
     rungs: tuple[RungSpec, ...] = field(default_factory=lambda: rungs_at(1.0))
     stopping: StoppingSpec = field(default_factory=StoppingSpec)

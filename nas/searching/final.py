@@ -18,7 +18,7 @@ from nas.core.study import StudySpec
 from nas.core.tasks import EpochDone, Event, FinalTask, Tested, Weights
 from nas.core.trial import Trial
 from nas.record import Artifact, ArtifactKind, Store
-from nas.searching.launch import Trainings, Workers, open_trainings
+from nas.searching.launch import Trainings, Workers, evaluators_of, open_trainings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,5 +158,5 @@ def open_final(
         workers=workers,
         folder=folder,
         kind=kind,
-        evaluator="nas.searching.evaluators.classification.full:FullEvaluator",
+        evaluator=evaluators_of(store.study(study).spec).final,
     )

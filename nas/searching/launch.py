@@ -21,7 +21,7 @@ from nas.sampling import Proposer
 from nas.searching.checkpoints import CheckpointKeeper
 from nas.searching.closing import certification
 from nas.searching.engine import Engine, Listener, TaskSource
-from nas.searching.evaluators import Preparation, StudyContext
+from nas.searching.evaluators import EvaluatorPlugin, Preparation, StudyContext
 from nas.searching.identity import (
     identity_of,
     require_fitting_trials,
@@ -62,18 +62,22 @@ class Search:
         self,
         members: Sequence[Trial],
         *,
-        evaluator: str = "nas.searching.evaluators.classification.certifier:Certifier",
+        evaluator: str | None = None,
     ) -> None:
         """Measure these members of the front together. Raises `TrialFailedError` where one of them
         cannot be.
         """
         plan = certification(self.engine, members)
+        evaluator = evaluator or evaluators_of(self.context.spec).certify
         self.workers.run(plan, replace(self.context, evaluator=evaluator))
         if plan.failures:
             raise TrialFailedError("\n".join(plan.failures.values()))
 
 
-EVALUATOR = "nas.searching.evaluators.classification.evaluator:Evaluator"
+def evaluators_of(spec: StudySpec) -> EvaluatorPlugin:
+    """Return the evaluators that the study names."""
+    found: EvaluatorPlugin = plugins.load("nas.evaluators", spec.evaluator)
+    return found
 
 
 def prepare(
@@ -82,7 +86,7 @@ def prepare(
     workers: Workers,
     folder: Path,
     artifacts: Path,
-    evaluator: str = EVALUATOR,
+    evaluator: str | None = None,
     fetch: Callable[[DataSpec], object] = lambda _: None,
 ) -> Preparation:
     """Prepare a study of which there is no record, for `open_search`, whose arguments these are:
@@ -104,7 +108,7 @@ def open_search(
     folder: Path,
     artifacts: Path,
     listener: Listener = lambda _: None,
-    evaluator: str = EVALUATOR,
+    evaluator: str | None = None,
     fetch: Callable[[DataSpec], object] = lambda _: None,
     prepared: Preparation | None = None,
     now: Callable[[], datetime] = utc_now,
@@ -249,7 +253,7 @@ def open_trainings(
         workers.close()
 
 
-def _context(spec: StudySpec, folder: Path, artifacts: Path, evaluator: str) -> StudyContext:
+def _context(spec: StudySpec, folder: Path, artifacts: Path, evaluator: str | None) -> StudyContext:
     """The study's context, not prepared yet."""
     if artifacts.parts and artifacts.parts[0].endswith(":"):
         raise InvalidValueError(
@@ -260,7 +264,7 @@ def _context(spec: StudySpec, folder: Path, artifacts: Path, evaluator: str) -> 
         spec=spec,
         artifacts=str(artifacts.resolve()),
         folder=str(folder.resolve()),
-        evaluator=evaluator,
+        evaluator=evaluator or evaluators_of(spec).search,
     )
 
 

@@ -19,7 +19,7 @@ from nas.core.study import StudySpec
 from nas.core.tasks import Event, Task, Trained
 from nas.core.trial import Evaluation, Trial, TrialState
 from nas.record import Store
-from nas.searching.launch import Trainings, Workers, open_trainings
+from nas.searching.launch import Trainings, Workers, evaluators_of, open_trainings
 
 Listener = Callable[[Trial, Task], None]
 """Told of every rung that was recorded: the trial, and the task as it stands now."""
@@ -103,7 +103,7 @@ def open_replicates(
     folder: Path,
     listener: Listener = lambda *_: None,
     kind: str | None = None,
-    evaluator: str = "nas.searching.evaluators.classification.replicator:Replicator",
+    evaluator: str | None = None,
 ) -> AbstractContextManager[Trainings[Task]]:
     """What `missing_trainings` gave, ready to run; raises as `open_trainings`."""
     record = store.study(study)
@@ -130,7 +130,7 @@ def open_replicates(
         workers=workers,
         folder=folder,
         kind=kind,
-        evaluator=evaluator,
+        evaluator=evaluator or evaluators_of(record.spec).replicate,
     )
 
 

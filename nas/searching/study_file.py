@@ -183,6 +183,7 @@ def _unknown_names(raw: Mapping[str, Any]) -> Iterator[str]:
     named = [
         ("space", raw.get("space"), "nas.spaces"),
         ("sampler", raw.get("sampler"), "nas.samplers"),
+        ("evaluator", raw.get("evaluator"), "nas.evaluators"),
     ]
     for key, field, group in (
         ("data", "dataset", "nas.datasets"),

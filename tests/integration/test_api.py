@@ -237,3 +237,29 @@ def test_the_examples_of_the_page_run(name, folder, tmp_path, monkeypatch):
         assert (tmp_path / "here" / "backbone" / "manifest.json").exists()
     if name == "ask and tell":
         assert len(nas.open("mine.db").study().front()) > 0
+
+
+EVALUATOR = """
+from nas.searching.evaluators import EvaluatorPlugin
+ARITHMETIC = EvaluatorPlugin(
+    search="nas.testing.evaluators:ArithmeticEvaluator",
+    certify="nas.searching.evaluators.classification.certifier:Certifier",
+    replicate="nas.testing.evaluators:ArithmeticEvaluator",
+    final="nas.searching.evaluators.classification.full:FullEvaluator",
+)
+"""
+
+
+def test_a_study_names_its_evaluator(tmp_path):
+    """An object of the study's own folder; another one is another study."""
+    (tmp_path / "mine.py").write_text(EVALUATOR)
+    study = tmp_path / "study.yaml"
+    study.write_text(STUDY + "evaluator: mine:ARITHMETIC\n")
+    frame = nas.search(study, database=tmp_path / "nas.db").trials()
+    assert (frame["training_s"] == 0).all()
+    study.write_text(STUDY)
+    with pytest.raises(nas.NasError, match="evaluator"):
+        nas.search(study, database=tmp_path / "nas.db")
+    study.write_text(STUDY + "evaluator: magic\n")
+    with pytest.raises(nas.NasError, match=r"no 'magic' in nas.evaluators; there are: classif"):
+        nas.search(study, database=tmp_path / "nas.db")

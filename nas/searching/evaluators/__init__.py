@@ -1,5 +1,14 @@
-"""Evaluating one architecture: counted, measured, then trained rung by rung."""
+"""Evaluate one architecture: count, measure, then train rung by rung.
 
-from nas.searching.evaluators.contract import Evaluates, Preparation, StudyContext
+`contract` is what every evaluator offers; each kind of evaluator is a package of its own, found by
+name in the entry-point group `nas.evaluators`.
+"""
 
-__all__ = ["Evaluates", "Preparation", "StudyContext"]
+from nas.searching.evaluators.contract import (
+    Evaluates,
+    EvaluatorPlugin,
+    Preparation,
+    StudyContext,
+)
+
+__all__ = ["Evaluates", "EvaluatorPlugin", "Preparation", "StudyContext"]

@@ -43,6 +43,21 @@ class Preparation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluatorPlugin:
+    """The classes that do the work of one kind of study, each as `module:attribute`.
+
+    `search` evaluates trials, `certify` measures the members of a front together, `replicate`
+    trains with new seeds, `final` trains fully. Registered in the group `nas.evaluators`. Each
+    class has the interface `Evaluates`.
+    """
+
+    search: str
+    certify: str
+    replicate: str
+    final: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyContext:
     """A study as its workers see it.
 

@@ -33,7 +33,7 @@ from nas.measuring.meters import Meter
 from nas.measuring.meters.host import affinity
 from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods import certify, latency, prepare
-from nas.measuring.methods.certify import SHARED, Cycles, shared_with
+from nas.measuring.methods.certify import SHARED_CPU_CYCLES, Cycles, shared_with
 from nas.measuring.metrics import seeded_network
 from nas.measuring.metrics.certified import REFERENCE
 from nas.measuring.session import certify_targets, latencies
@@ -43,7 +43,7 @@ SHORT_CYCLES = Cycles(
     candidate_s=1.0, reference_s=0.4, dropped_s=0.1, pause_s=0.2, max_pause_s=3.2, patience_s=12.0
 )
 """Shortened sessions on a device that is not shared."""
-SHORT_SHARED_CYCLES = replace(SHARED, max_half_width=0.02)
+SHORT_SHARED_CYCLES = replace(SHARED_CPU_CYCLES, max_half_width=0.02)
 """Shortened sessions on a shared device."""
 SPACE = "osa_cifar"
 """Space of the measured networks."""
@@ -177,7 +177,7 @@ def copy(bench: Bench) -> Iterator[QualityCheck]:
     """
     sessions = bench.sessions or 40
     if shared_with(bench.meter.device):
-        bench = replace(bench, cycles=bench.cycles or SHARED)
+        bench = replace(bench, cycles=bench.cycles or SHARED_CPU_CYCLES)
     started = time.perf_counter()
     figures = [bench.certified([bench.reference()])["copy"] for _ in range(sessions)]
     session_s = (time.perf_counter() - started) / sessions

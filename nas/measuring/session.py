@@ -14,8 +14,8 @@ from nas.measuring.meters.host import details
 from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods import (
     energy,
+    interleaved_latency,
     latency,
-    latency_in_turns,
     peak_memory,
     prepare,
     single_calls,
@@ -49,7 +49,7 @@ def latencies(
         else:
             protocol = TURNS
             seed = random.SystemRandom().randrange(2**31)
-            figures = latency_in_turns(runs, meter, plan, seed=seed)
+            figures = interleaved_latency(runs, meter, plan, seed=seed)
     shared: dict[str, Any] = {"protocol": protocol, "host_before": before, "host_after": details()}
     return {
         name: replace(figure, details={**shared, **figure.details})

@@ -1,8 +1,8 @@
-"""A network as one ONNX file with its BatchNorms folded into the convolutions.
+"""Export of a network to one ONNX file with its BatchNorms folded into the convolutions.
 
-`torch.onnx.export`'s default optimisation folds them; with it ONNX Runtime takes about three
-quarters of the time. The exporter notes the source lines of every node, with paths of this machine:
-they are taken out.
+The default optimisation of `torch.onnx.export` folds them. With it ONNX Runtime takes about three
+quarters of the time. The exporter records the source lines of every node, with paths of this
+machine, which are removed.
 """
 
 import importlib
@@ -16,19 +16,21 @@ from torch import Tensor, nn
 from nas.core.errors import ExportError, MissingDependencyError
 
 OPSET = 20
-"""What ONNX Runtime 1.17 and TensorRT 10 and 11 read."""
+"""The version of ONNX's operators, which ONNX Runtime 1.17 and TensorRT 10 and 11 read."""
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+"""The packages of the extra `export` that this needs."""
 MAX_BYTES = 2**31 - 1
-"""A protobuf message, and so an ONNX file without another one beside it, is not longer."""
-UNTOLD = ("metadata_props", "doc_string")
-"""Fields with the exporter's notes."""
+"""Longest protobuf message, and therefore longest ONNX file without another one beside it."""
+EXPORTER_NOTES = ("metadata_props", "doc_string")
+"""Fields in which the exporter records the origin of nodes."""
 AXES = {0: "batch", 2: "height", 3: "width"}
-"""The axes of the images that a file may leave free."""
+"""Names of the axes of the images that a file may leave free."""
 
 
 def require_packages() -> None:
-    """Import what the extra `export` installs. Raises `MissingDependencyError` for the first that
-    is not there.
+    """Import the packages of the extra `export`.
+
+    Raises `MissingDependencyError` for the first that is not installed.
     """
     for package in PACKAGES:
         try:
@@ -38,15 +40,13 @@ def require_packages() -> None:
 
 
 def to_onnx(model: nn.Module, image_size: int) -> bytes:
-    """The network in eval mode for images (batch, 3, image_size, image_size), any batch, to logits
-    (batch, classes).
+    """Export a network in eval mode from `images` (batch, 3, image_size, image_size) to `logits`
+    (batch, classes), both float32, for any batch.
 
-    Input and output are named `images` and `logits`, float32. Raises `ExportError` where the file
-    would be too large.
+    Raises `ExportError` if the file would be too large.
     """
-    example = torch.zeros(
-        2, 3, image_size, image_size
-    )  # with a batch of 1 the exporter would fix it at 1
+    # with a batch of 1 the exporter would fix the batch at 1
+    example = torch.zeros(2, 3, image_size, image_size)
     return onnx_bytes(
         model,
         (example,),
@@ -63,9 +63,10 @@ def onnx_bytes(
     outputs: Sequence[str],
     **options: Any,
 ) -> bytes:
-    """A module (with an example input) or an exported program as ONNX, its one input named
-    `images`; `options` are `torch.onnx.export`'s. Raises `ExportError` where the file would be too
-    large.
+    """Export a module (with an example input) or an exported program, with its only input named
+    `images`.
+
+    `options` are those of `torch.onnx.export`. Raises `ExportError` if the file would be too large.
     """
     size = sum(value.numel() * value.element_size() for value in weights.values())
     if size > MAX_BYTES:
@@ -73,7 +74,7 @@ def onnx_bytes(
             f"one ONNX file holds at most {MAX_BYTES:,} bytes, and the weights are {size:,}"
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the exporter's own insides
+        warnings.simplefilter("ignore")  # they concern the exporter's own code
         program = torch.onnx.export(
             network,
             example,
@@ -89,14 +90,14 @@ def onnx_bytes(
     if program is None:
         raise ExportError("torch gave no ONNX program")
     proto = program.model_proto
-    _forget_origin(proto)
+    _remove_notes(proto)
     _name_axes(proto.graph)
     data: bytes = proto.SerializeToString(deterministic=True)
     return data
 
 
 def _name_axes(graph: Any) -> None:
-    """Names instead of torch's symbols for the free axes of the input, wherever they stand
+    """Replace torch's symbols for the free axes of the input by names, wherever they stand
     alone.
     """
     dims = graph.input[0].type.tensor_type.shape.dim
@@ -107,11 +108,11 @@ def _name_axes(graph: Any) -> None:
                 dim.dim_param = names[dim.dim_param]
 
 
-def _forget_origin(message: Any) -> None:
-    """Take the exporter's notes out of a protobuf message and all in it."""
+def _remove_notes(message: Any) -> None:
+    """Remove the exporter's notes from a protobuf message and all its parts."""
     for field, value in message.ListFields():
-        if field.name in UNTOLD:
+        if field.name in EXPORTER_NOTES:
             message.ClearField(field.name)
         elif field.message_type is not None:
             for inner in [value] if hasattr(value, "ListFields") else value:
-                _forget_origin(inner)
+                _remove_notes(inner)

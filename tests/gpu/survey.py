@@ -146,7 +146,7 @@ class Survey:
             self._meter,
             self._plan,
             sleep=self._meter.sleep,
-            cycles=Cycles(least=CYCLES, most=CYCLES, max_half_width=1e-9),
+            cycles=Cycles(min_cycles=CYCLES, max_cycles=CYCLES, max_half_width=1e-9),
         )["copy"]
         return {
             "status": figure.status,

@@ -49,7 +49,7 @@ SHORT = MeasurementPlan(
 )
 """A plan that `TickingMeter` satisfies after few calls."""
 
-CYCLES = Cycles(candidate_s=0.05, reference_s=0.05, dropped_s=0.0, least=2, most=2)
+CYCLES = Cycles(candidate_s=0.05, reference_s=0.05, dropped_s=0.0, min_cycles=2, max_cycles=2)
 
 
 class TickingMeter(FakeMeter):

@@ -1,6 +1,4 @@
-"""Augmentation: pure functions of a batch and a generator, checked against the definition written
-pixel by pixel.
-"""
+"""Augmentation, checked against its definition pixel by pixel."""
 
 import pytest
 import torch
@@ -24,7 +22,7 @@ AUGMENTATIONS = {
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_the_same_generator_state_gives_the_same_batch_and_leaves_the_input_alone(name):
+def test_augmentation_depends_on_the_generator_only_and_leaves_its_input_unchanged(name):
     batch = images()
     before = batch.clone()
     first = AUGMENTATIONS[name](batch, random())
@@ -36,9 +34,7 @@ def test_the_same_generator_state_gives_the_same_batch_and_leaves_the_input_alon
 
 
 def test_shift_is_padding_by_reflection_and_cropping_each_image_at_its_own_place():
-    """The slow way: pad every image with torch's reflection, then cut it out where its shift
-    says.
-    """
+    """The second way: pad every image with torch's reflection, then crop it at its shift."""
     batch, most = images(), 3
     down, right = torch.randint(-most, most + 1, (2, len(batch)), generator=random())
     padded = torch.nn.functional.pad(batch.float(), (most,) * 4, mode="reflect").to(torch.uint8)
@@ -52,7 +48,7 @@ def test_shift_is_padding_by_reflection_and_cropping_each_image_at_its_own_place
 
 
 def test_translate_uses_every_shift_equally_often():
-    """One bright pixel in the middle shows each image's shift; 25 shifts share 25,000 images to
+    """One bright pixel in the middle shows each image's shift. 25 shifts share 25,000 images to
     within 5 sigma.
     """
     batch = torch.zeros(25_000, 1, 9, 9)
@@ -62,7 +58,7 @@ def test_translate_uses_every_shift_equally_often():
     assert (counts[2:7, 2:7] - 1000).abs().max() < 5 * 31
 
 
-def test_flip_mirrors_some_images_and_leaves_the_others():
+def test_flip_mirrors_about_half_of_the_images():
     batch = images(64)
     flipped = augment.flip(batch, random())
     mirrored = [torch.equal(a, b.flip(-1)) for a, b in zip(flipped, batch, strict=True)]
@@ -71,7 +67,7 @@ def test_flip_mirrors_some_images_and_leaves_the_others():
     assert 16 < sum(mirrored) < 48
 
 
-def test_cutout_erases_one_square_around_its_centre_or_the_part_of_it_inside():
+def test_cutout_erases_the_part_of_one_square_that_is_inside():
     erased = augment.cutout(torch.ones(200, 3, 8, 8), 4, random()) == 0
     rows, columns = (
         erased.any(3).sum(2),

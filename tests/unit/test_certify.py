@@ -1,5 +1,5 @@
-"""Cycles against a reference on a fake clock: what drifts cancels, the interval holds what it says;
-joules too.
+"""Cycles against a reference on a fake clock: drift cancels, and the interval holds the true ratio,
+for latency and for joules.
 """
 
 import math
@@ -14,7 +14,7 @@ import pytest
 from nas.bench.simulated_device import DriftingDevice
 from nas.core.measurement import MeasurementPlan, Status
 from nas.measuring.meters.watch import DeviceState
-from nas.measuring.methods.certify import SHARED, Cycles, certify, certify_energy
+from nas.measuring.methods.certify import SHARED_CPU_CYCLES, Cycles, certify, certify_energy
 from nas.measuring.methods.interval import median_interval
 from nas.testing.fake_meter import FakeMeter, SharedCpu
 
@@ -36,9 +36,9 @@ def run(meter, candidates, **changes):
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.003, 0.01])
 def test_the_interval_holds_the_true_ratio(noise):
-    """In 300 sessions with warming, clock steps and correlated noise, the 95 % interval of the
-    ratio holds it in at least 92 %, and the plain interval on one run's blocks holds its true time
-    far less often.
+    """In at least 92 % of 300 sessions with warming, clock steps and correlated noise, the 95 %
+    interval holds the true ratio. The plain interval on one run's blocks holds its true time far
+    less often.
     """
     covered = plain = 0
     for seed in range(300):
@@ -61,8 +61,8 @@ def test_the_interval_holds_the_true_ratio(noise):
 
 
 def test_a_copy_of_the_reference_is_as_fast():
-    """A/A: within 1 % of a ratio of 1 in at least 95 % of 60 sessions, and no session takes more
-    than 45 s of cycles at 0.3 % noise.
+    """The ratio of a network to its copy is within 1 % of 1 in at least 95 % of 60 sessions with
+    0.3 % noise, and no session takes more than 45 s of cycles.
     """
     close = 0
     for seed in range(60):
@@ -73,9 +73,9 @@ def test_a_copy_of_the_reference_is_as_fast():
     assert close >= 57
 
 
-def test_candidates_take_turns_in_changing_order():
-    """Three candidates in one session: each ratio is right, and the order is not the same in every
-    round.
+def test_candidates_are_interleaved_in_changing_order():
+    """Each ratio of three candidates in one session is right, and the order is not the same in
+    every round.
     """
     meter, order = DriftingDevice(1, 0.002), []
 
@@ -105,9 +105,7 @@ def test_candidates_take_turns_in_changing_order():
 
 
 def test_a_reference_that_jumps_gives_no_value():
-    """A device that changes its pace by a tenth every 3 s is throttled; the session ends all the
-    same.
-    """
+    """A device that changes its pace by a tenth every 3 s is throttled, and the session ends."""
     meter = FakeMeter()
 
     def jumping():
@@ -121,8 +119,8 @@ def test_a_reference_that_jumps_gives_no_value():
     assert meter.now_s < 400
 
 
-def test_neighbours_give_no_value():
-    """Where every block waited for a core there is a reason and no number."""
+def test_neighbours_that_hold_the_cores_leave_no_value():
+    """Every block waited for a core: there is a reason and no value."""
     meter = FakeMeter()
 
     def beside():
@@ -134,10 +132,8 @@ def test_neighbours_give_no_value():
     assert "other processes held the cores" in found.reason
 
 
-def test_noise_ends_at_the_cap():
-    """With 10 % noise in every call twelve cycles pass, and the value stands as noisy with its wide
-    interval.
-    """
+def test_noise_ends_at_the_most_cycles():
+    """With 10 % noise in every call the value is noisy after twelve cycles."""
     meter, rng = FakeMeter(), random.Random(7)
 
     def noisy():
@@ -156,7 +152,7 @@ def test_noise_ends_at_the_cap():
 
 
 def test_cycles_in_which_the_device_slowed_down_are_run_again():
-    """A device that is too hot for 8 s in the middle and slower then: its cycles are rejected, the
+    """A device is too hot and slower for 8 s in the middle. These cycles are rejected, and the
     ratio is right.
     """
     meter = FakeMeter()
@@ -186,8 +182,8 @@ def test_cycles_in_which_the_device_slowed_down_are_run_again():
         ({"busy": {7: 30}}, Status.CONTENDED, "process 7 used up to 30 %"),
     ],
 )
-def test_a_device_that_is_never_itself_certifies_nothing(change, status, reason):
-    """There are a status, a reason and no value, after seven rejected cycles."""
+def test_a_device_that_is_always_disturbed_certifies_nothing(change, status, reason):
+    """After seven rejected cycles there are a status and a reason, and no value."""
     meter = FakeMeter()
     meter.state_at = lambda now_s: DeviceState(time_s=now_s, **change)
     found = certify(
@@ -198,7 +194,7 @@ def test_a_device_that_is_never_itself_certifies_nothing(change, status, reason)
 
 
 def test_a_reference_that_jumps_beside_busy_neighbours_is_contended():
-    """The same jumps while others use the one core that is left free: the reason says so."""
+    """The reason names the processes that use the one core that is left free."""
     meter = FakeMeter()
 
     def jumping():
@@ -214,10 +210,8 @@ def test_a_reference_that_jumps_beside_busy_neighbours_is_contended():
 
 
 @pytest.mark.parametrize("until_s", [3.0, 1e9])
-def test_a_neighbour_whose_process_is_hidden_is_seen_while_this_one_idles(until_s):
-    """A device that is 40 % busy while nothing of this program runs certifies nothing until that
-    ends.
-    """
+def test_a_neighbour_with_a_hidden_process_is_noticed_while_the_device_should_idle(until_s):
+    """A device that is 40 % busy while this program runs nothing certifies nothing meanwhile."""
     meter = FakeMeter()
     meter.state_at = lambda now_s: DeviceState(time_s=now_s)
     meter.busy_percent_at = lambda now_s: 40 if now_s < until_s else 0
@@ -231,8 +225,8 @@ def test_a_neighbour_whose_process_is_hidden_is_seen_while_this_one_idles(until_
 
 @pytest.mark.parametrize(("ends_s", "waited_s"), [(20, 20.5), (math.inf, 60)])
 def test_busy_neighbours_are_waited_for(ends_s, waited_s):
-    """A neighbour uses the free core for 20 s: nothing is timed until a look of half a second finds
-    it gone. One that never ends is waited for 60 s, no longer.
+    """Nothing is timed while a neighbour uses the free core for 20 s, and the wait ends with the
+    next look after half a second. A wait for a neighbour that never ends takes 60 s.
     """
     meter, slept = FakeMeter(), []
 
@@ -249,7 +243,7 @@ def test_busy_neighbours_are_waited_for(ends_s, waited_s):
 
 
 def at_clocks(candidate_s, candidate_mhz, *, capped=False):
-    """Certified against a reference of 0.1 s at 1980 MHz."""
+    """Certify a candidate against a reference of 0.1 s at 1980 MHz."""
     meter, working = FakeMeter(), ["R"]
 
     def network(name, seconds):
@@ -271,9 +265,9 @@ def at_clocks(candidate_s, candidate_mhz, *, capped=False):
     ("candidate_mhz", "capped", "status"),
     [(1960, False, Status.OK), (1900, False, Status.THROTTLED), (1900, True, Status.OK)],
 )
-def test_a_candidate_that_runs_at_another_clock_is_no_comparison(candidate_mhz, capped, status):
+def test_a_candidate_at_another_clock_has_no_value(candidate_mhz, capped, status):
     """A mean clock 4 % below the reference's leaves no value, unless the board is at its power
-    limit; 1 % does.
+    limit. A clock 1 % below it does not matter.
     """
     found = at_clocks(0.17, candidate_mhz, capped=capped)
     assert found.status is status
@@ -289,9 +283,11 @@ def test_a_candidate_that_runs_at_another_clock_is_no_comparison(candidate_mhz, 
     ("candidate_s", "candidate_mhz", "confounded"),
     [(0.0985, 1980, False), (0.0985, 2020, True), (0.095, 2020, False), (0.1, 2020, False)],
 )
-def test_faster_only_because_the_clock_was_is_said(candidate_s, candidate_mhz, confounded):
-    """1.5 % faster at the same clock is faster; at a clock that is 2 % higher it is not, while 5 %
-    is. One as fast in seconds claims nothing.
+def test_a_candidate_that_is_faster_by_its_clock_only_is_confounded(
+    candidate_s, candidate_mhz, confounded
+):
+    """A candidate that is 1.5 % faster at the same clock is really faster. At a clock that is 2 %
+    higher it is not, but one that is 5 % faster is. One with equal seconds claims nothing.
     """
     found = at_clocks(candidate_s, candidate_mhz)
     assert found.details["ratio_in_clock_cycles"] == pytest.approx(
@@ -303,8 +299,8 @@ def test_faster_only_because_the_clock_was_is_said(candidate_s, candidate_mhz, c
 
 
 class WarmingBoard(FakeMeter):
-    """A board that works 2 % slower as it warms: a counter at 250 W, or `summed`, instant power
-    that rises by 3 %.
+    """A board that becomes 2 % slower as it warms. It has a counter at 250 W, or if `summed`,
+    instant power that rises by 3 %.
     """
 
     def __init__(self, summed=False):
@@ -324,9 +320,8 @@ class WarmingBoard(FakeMeter):
 
 @pytest.mark.parametrize("summed", [False, True])
 def test_joules_in_cycles(summed):
-    """A network that needs 1.7 times the reference's joules, on a warming board: the ratio is right
-    to 0.5 %, and the joules are those of this session; where power is summed, segments are 10 s
-    long.
+    """A network needs 1.7 times the reference's joules on a warming board. The ratio is right to
+    0.5 %, and the joules are those of this session. If power is summed, segments are 10 s long.
     """
     meter = WarmingBoard(summed)
     took = certify_energy(
@@ -369,9 +364,9 @@ def test_joules_that_cannot_be_had_have_a_reason():
 
 
 def test_on_a_shared_cpu_many_short_cycles_cancel_what_few_long_ones_cannot():
-    """A pace that wanders by 3 % several times a second: within 2 % of the true ratio in at least
-    38 of 40 sessions, the interval holds it in at least 37, in less than a minute each; the
-    protocol's cycles are all rejected, or off by more than that in several.
+    """The pace wanders by 3 % several times a second. The ratio is within 2 % of the true one in at
+    least 38 of 40 sessions, and the interval holds it in at least 37, in less than a minute each.
+    The default cycles are all rejected, or off by more than that in several sessions.
     """
     close = held = long_ones = 0
     for seed in range(40):
@@ -406,8 +401,8 @@ def run_short(meter, ratio, seed, **changes):
 
 @pytest.mark.parametrize(("busy_s", "value"), [(3.0, True), (math.inf, False)])
 def test_on_a_shared_cpu_no_cycle_counts_beside_a_neighbour_in_sight(busy_s, value):
-    """One that begins in the middle and uses the free core: its cycles are rejected and the others
-    count; one that does not end leaves no value, `contended`.
+    """A neighbour begins in the middle and uses the free core. Cycles beside it are rejected, the
+    others count. One that does not end leaves no value, with status `contended`.
     """
     meter = SharedCpu(spread=0.001)
 
@@ -434,7 +429,7 @@ def test_on_a_shared_cpu_no_cycle_counts_beside_a_neighbour_in_sight(busy_s, val
         meter,
         MeasurementPlan(),
         sleep=sleep,
-        cycles=replace(SHARED, max_half_width=1e-4),
+        cycles=replace(SHARED_CPU_CYCLES, max_half_width=1e-4),
     )["net"]
     assert any("of 1 free cores" in reason for reason in found.details["rejected"])
     if value:
@@ -443,10 +438,10 @@ def test_on_a_shared_cpu_no_cycle_counts_beside_a_neighbour_in_sight(busy_s, val
         assert (found.status, found.value) == (Status.CONTENDED, None)
 
 
-def test_copies_have_their_segments_in_turns():
-    """Of copies that are 1.0, 1.1 and 1.2 times as slow as they should be, and of two of the
-    reference, the ratio is that of the middle ones, and none of them had more than one segment more
-    than another.
+def test_segments_of_copies_alternate():
+    """Three copies are 1.0, 1.1 and 1.2 times as slow as they should be, and the reference has two
+    copies. The ratio is that of the middle ones, and no copy had more than one segment more than
+    another.
     """
     meter, segments, last = SharedCpu(spread=0.001), [], [None]
 
@@ -465,7 +460,7 @@ def test_copies_have_their_segments_in_turns():
         meter,
         MeasurementPlan(),
         sleep=meter.sleep,
-        cycles=replace(SHARED, least=90, most=90),
+        cycles=replace(SHARED_CPU_CYCLES, min_cycles=90, max_cycles=90),
     )["net"]
     assert (len(found.details["ratios"]), found.details["copies"]) == (90, 3)
     assert found.details["ratio"] == pytest.approx(2.2, rel=0.05)
@@ -480,8 +475,8 @@ def test_copies_have_their_segments_in_turns():
 
 
 def test_a_slow_network_has_longer_segments():
-    """Calls of 0.3 s do not fit a tenth of a second: each segment has four, and the first is
-    dropped.
+    """Calls of 0.3 s do not fit a tenth of a second. Therefore each segment has four calls, the
+    first of which is dropped.
     """
     meter = SharedCpu(spread=0.001)
     found = certify(

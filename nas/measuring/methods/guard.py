@@ -1,9 +1,8 @@
-"""Figures taken again where the device itself spoiled them: it slowed down, or it worked for
-others.
+"""Repetition of figures that the device itself spoiled: it slowed down, or it worked for others.
 
-What `nas.measuring.meters.watch` sees decides. A figure is tried six times, with pauses of 1, 2, 4,
-8 and 16 s in which a device cools and a neighbour may end; then it has a status, a reason and its
-samples, and no value.
+`nas.measuring.meters.watch` decides what spoils a figure. A figure is tried six times, with pauses
+of 1, 2, 4, 8 and 16 s in which a device cools and a neighbour may end. After that it has a status,
+a reason and its samples, and no value.
 """
 
 import functools
@@ -17,31 +16,34 @@ from nas.measuring.meters.watch import Disturbance
 
 P = ParamSpec("P")
 Run = Callable[[], object]
-Take = Callable[Concatenate[Run, Meter, MeasurementPlan, P], Measurement]
+"""A network that runs one batch when it is called."""
+Method = Callable[Concatenate[Run, Meter, MeasurementPlan, P], Measurement]
+"""A function that measures one figure of a network."""
 
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Pauses between the tries."""
 
 
-def watched(take: Take[P]) -> Take[P]:
-    """The way to take a figure with the device watched; `take` begins the watch again after its
-    warm-up.
+def watched(method: Method[P]) -> Method[P]:
+    """Watch the device while the method measures, and repeat the figure if the device spoiled it.
+
+    The method begins the watch again after its warm-up.
     """
 
-    @functools.wraps(take)
-    def taken(
+    @functools.wraps(method)
+    def watched_method(
         run: Run, meter: Meter, plan: MeasurementPlan, /, *args: P.args, **kwargs: P.kwargs
     ) -> Measurement:
         spoiled: list[str] = []
         while True:
             neighbour = meter.watch.neighbour()
             meter.watch.begin()
-            figure = take(run, meter, plan, *args, **kwargs)
+            figure = method(run, meter, plan, *args, **kwargs)
             problem = neighbour or meter.watch.problem()
-            figure = replace(
-                figure,
-                details={**figure.details, **meter.watch.details()}
-                | ({"spoiled": spoiled} if spoiled else {}),
-            )
+            details = {**figure.details, **meter.watch.details()}
+            if spoiled:
+                details["spoiled"] = spoiled
+            figure = replace(figure, details=details)
             if problem is None or figure.value is None:
                 return figure
             if len(spoiled) == len(PAUSES_S):
@@ -49,7 +51,7 @@ def watched(take: Take[P]) -> Take[P]:
             meter.sleep(PAUSES_S[len(spoiled)])
             spoiled.append(problem.reason)
 
-    return taken
+    return watched_method
 
 
 def _without_value(figure: Measurement, problem: Disturbance, tries: int) -> Measurement:

@@ -1,9 +1,9 @@
 """Intervals from samples, by exact or textbook formulas.
 
-What they are not: both take the samples as independent. Blocks timed one after another are not
-(clocks and neighbours drift), and then the true coverage is lower than 95 %: 72 % at a lag-1
-correlation of 0.5 by simulation. They say how well *this* session fixed the median, not how far
-another session may be off; only interleaving with a reference can.
+Their limit: both take the samples as independent. Blocks timed one after another are not, since
+clocks and neighbours drift. Then the true coverage is lower than 95 %: 72 % at a lag-1 correlation
+of 0.5, by simulation. An interval shows how well *this* session determined the median, not how far
+another session may be off. Only interleaving with a reference can show that.
 """
 
 import math
@@ -31,8 +31,10 @@ class Interval:
 
 @lru_cache(maxsize=1024)
 def median_rank(n: int) -> int:
-    """The largest k for which the k-th smallest and k-th largest of n independent samples enclose
-    the median with at least 95 %: 2 P(Binomial(n, 1/2) < k) <= 5 %. 0 where there is none (n < 6).
+    """Return the rank k of the interval's ends, 0 for fewer than 6 samples.
+
+    It is the largest k for which the k-th smallest and k-th largest of n independent samples
+    enclose the median with at least 95 %: 2 P(Binomial(n, 1/2) < k) <= 5 %.
     """
     below, k = 0, 0
     while 2 * (below + math.comb(n, k)) * 20 <= 2**n:
@@ -42,8 +44,8 @@ def median_rank(n: int) -> int:
 
 
 def median_interval(samples: Sequence[float]) -> Interval | None:
-    """The median with its distribution-free interval from order statistics; None for fewer than 6
-    samples.
+    """Return the median with its distribution-free interval from order statistics, or None for
+    fewer than 6 samples.
     """
     k = median_rank(len(samples))
     if not k:
@@ -53,8 +55,9 @@ def median_interval(samples: Sequence[float]) -> Interval | None:
 
 
 def mean_interval(samples: Sequence[float]) -> Interval:
-    """The mean with Student's t interval, for a few windows each long enough to be an average
-    itself (2 or more).
+    """Return the mean of 2 or more samples with Student's t interval.
+
+    It suits a few windows that are each long enough to be an average themselves.
     """
     mean = statistics.fmean(samples)
     factor = float(student_t.ppf(0.975, len(samples) - 1))

@@ -1,4 +1,4 @@
-"""Peak memory: bytes that one forward pass needs on the device at once."""
+"""Peak memory: the bytes that one forward pass needs on the device at once."""
 
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.measuring.meters import Meter
@@ -8,11 +8,12 @@ from nas.measuring.methods.preparation import Prepared
 def peak_memory(
     run: Prepared, meter: Meter, plan: MeasurementPlan, *, metric: str = "peak_memory"
 ) -> Measurement:
-    """Bytes of weights, buffers, one input batch, and the most that one forward pass holds beyond
-    them.
+    """Measure the bytes of weights, buffers, one input batch, and the most that one forward pass
+    holds beyond them.
 
-    What "holds" means is the meter's `memory_method`, stored with the figure. One reading after one
-    call to settle the kernels' choices; it depends on no clock, so its interval is a point.
+    The meter's `memory_method`, which is stored with the figure, defines what a pass holds. There
+    is one reading, after one call in which the choice of kernels settles. It depends on no clock,
+    so its interval is a point.
     """
     if plan.runtime != "eager":
         reason = (

@@ -1,5 +1,5 @@
-"""A network made ready to be measured under a plan: format, threads, inputs, and everything put
-back afterwards.
+"""Preparation of a network to be measured under a plan: format, threads and inputs, and everything
+restored afterwards.
 """
 
 import contextlib
@@ -34,42 +34,43 @@ PRECISIONS = {
     Precision.FP16: torch.float16,
     Precision.BF16: torch.bfloat16,
 }
-"""Type of weights, inputs and activations; TF32 differs from FP32 inside the GPU's multipliers
-only.
+"""The type of weights, inputs and activations. TF32 differs from FP32 only inside the GPU's
+multipliers.
 """
 
 INPUTS = 8
-"""Different inputs used in turn, so that no cache serves the same image again."""
+"""Number of different inputs. They alternate, so that no cache serves the same image again."""
 
-COPIES, COPIES_BYTES = 6, 2**27
-"""How many copies of a network make its places in memory average out, and what all of one may take
-together.
+MAX_COPIES, MAX_COPIES_BYTES = 6, 2**27
+"""Number of copies of a network over which its places in memory average out, and the bytes that
+they may take together.
 """
 
 
 @dataclass
 class Prepared:
-    """A network on its runtime with its inputs; each call runs one batch on the next input and
+    """A network on its runtime with its inputs. Each call runs one batch on the next input and
     returns the output.
     """
 
     network: Network
     forward: Forward
-    inputs: Sequence[Tensor]  # each (B, 3, H, W)
+    inputs: Sequence[Tensor]
+    """Input batches, each (B, 3, H, W)."""
     resident_bytes: int
     """Bytes of weights, buffers and one input."""
-    _turn: Iterator[int] = field(init=False)
+    _order: Iterator[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._turn = itertools.cycle(range(len(self.inputs)))
+        self._order = itertools.cycle(range(len(self.inputs)))
 
     def __call__(self) -> Any:
-        """The output for the next input."""
-        return self.forward(next(self._turn))
+        """Return the output for the next input."""
+        return self.forward(next(self._order))
 
 
 def plan_problem(meter: Meter, plan: MeasurementPlan) -> str | None:
-    """What of the plan cannot be done on this device, None where all can."""
+    """Return what this device cannot do of the plan, None if it can do all."""
     if plan.precision is Precision.TF32 and meter.device.kind != "cuda":
         return f"precision tf32 is a mode of NVIDIA GPUs; {meter.device.name} has: fp32, fp16, bf16"
     return runtime_problem(meter.device.kind, plan)
@@ -77,29 +78,29 @@ def plan_problem(meter: Meter, plan: MeasurementPlan) -> str | None:
 
 @contextlib.contextmanager
 def prepare(network: Network, plan: MeasurementPlan, meter: Meter) -> Iterator[Prepared]:
-    """A copy of the network in evaluation mode on the meter's device, in the plan's precision and
-    the default memory layout, on the plan's runtime with its threads, under `inference_mode`, and
-    eight different normal inputs (zeros would be faster). An ONNX file runs on ONNX Runtime only.
+    """Prepare a copy of the network on the meter's device.
 
-    Threads, TF32 and cuDNN switches are put back at the end. Raises `InvalidValueError` for a plan
-    that the device or the network cannot follow, `TrialFailedError` for a network that fails on
-    such an input or returns numbers that are not finite.
+    It is in evaluation mode, in the plan's precision and the default memory layout, and runs on the
+    plan's runtime with its threads under `inference_mode`. An ONNX file runs on ONNX Runtime only.
+    There are eight different inputs of normal values, since zeros would be faster. Threads, TF32
+    and cuDNN switches are restored at the end.
+
+    Raises `InvalidValueError` for a plan that the device or the network cannot follow,
+    `TrialFailedError` for a network that fails on such an input or returns numbers that are not
+    finite, and `UnavailableError` for a runtime that would not run as requested.
     """
     problem = plan_problem(meter, plan)
     if not problem and isinstance(network, OnnxFile) and plan.runtime != "onnxruntime":
-        problem = f"{network.name} is an ONNX file: measure it with runtime onnxruntime, not {plan.runtime}"
+        problem = (
+            f"{network.name} is an ONNX file: measure it with runtime onnxruntime, not "
+            f"{plan.runtime}"
+        )
     if problem:
         raise InvalidValueError(problem)
-    dtype = PRECISIONS[plan.precision]
     where = f"batch {plan.batch_size} of {plan.image_size} pixels in {plan.precision}"
-    ready = _ready(network, plan, meter.torch_device)
+    ready = _on_device(network, plan, meter.torch_device)
     with _settings(plan), faults_of(where):
-        shape = (plan.batch_size, 3, plan.image_size, plan.image_size)
-        generator = torch.Generator().manual_seed(0)
-        inputs = [
-            torch.randn(shape, generator=generator).to(meter.torch_device, dtype)
-            for _ in range(INPUTS)
-        ]
+        inputs = _inputs(plan, meter.torch_device)
         forward = RUNTIMES[plan.runtime](ready, inputs, plan)
         prepared = Prepared(ready, forward, inputs, _resident_bytes(ready, inputs[0]))
         if not is_finite(prepared()):
@@ -112,31 +113,37 @@ def prepare(network: Network, plan: MeasurementPlan, meter: Meter) -> Iterator[P
 def prepare_copies(
     networks: Sequence[Network], plan: MeasurementPlan, meter: Meter
 ) -> Iterator[list[list[Prepared]]]:
-    """As `prepare`, but `COPIES` of each network, all of them at places in memory that are drawn by
-    lot: on a CPU the place changes a network's pace by a percent (`nas.measuring.methods.certify`).
-    Fewer of a large network; one on other devices, and of `compile`, as compiling takes minutes.
+    """Prepare several copies of each network, all at places in memory that are drawn at random.
+
+    On a CPU the place changes a network's pace by a percent (`nas.measuring.methods.certify`). A
+    large network has fewer copies. There is one copy on other devices, and with runtime `compile`,
+    as compiling takes minutes. Raises the errors of `prepare`.
     """
-    lot = random.SystemRandom()
-    with contextlib.ExitStack() as held:
+    rng = random.SystemRandom()
+    with contextlib.ExitStack() as prepared:
+
+        def add(index: int) -> None:
+            copies[index].append(prepared.enter_context(prepare(networks[index], plan, meter)))
+
         copies: list[list[Prepared]] = [[] for _ in networks]
-        for index in lot.sample(range(len(networks)), len(networks)):
-            copies[index].append(held.enter_context(prepare(networks[index], plan, meter)))
+        for index in rng.sample(range(len(networks)), len(networks)):
+            add(index)
         if meter.device.kind == "cpu" and plan.runtime != "compile":
             more = [
                 index
                 for index, (first,) in enumerate(copies)
-                for _ in range(min(COPIES, COPIES_BYTES // first.resident_bytes) - 1)
+                for _ in range(min(MAX_COPIES, MAX_COPIES_BYTES // first.resident_bytes) - 1)
             ]
-            for index in lot.sample(more, len(more)):
-                copies[index].append(
-                    held.enter_context(prepare(copies[index][0].network, plan, meter))
-                )
+            networks = [first.network for (first,) in copies]
+            for index in rng.sample(more, len(more)):
+                add(index)
         yield copies
 
 
-def _ready(network: Network, plan: MeasurementPlan, device: str) -> Network:
-    """The network as its runtime takes it. Exported outside `inference_mode`, which the exporter
-    cannot trace in.
+def _on_device(network: Network, plan: MeasurementPlan, device: str) -> Network:
+    """Return a copy of the network as its runtime takes it.
+
+    This happens outside `inference_mode`, in which the exporter to ONNX cannot trace.
     """
     if isinstance(network, OnnxFile):
         return network
@@ -144,6 +151,13 @@ def _ready(network: Network, plan: MeasurementPlan, device: str) -> Network:
     if plan.runtime == "onnxruntime":
         return OnnxFile(data=to_onnx(model.float().cpu(), plan.image_size), name="the network")
     return model.to(device, PRECISIONS[plan.precision])
+
+
+def _inputs(plan: MeasurementPlan, device: str) -> list[Tensor]:
+    shape = (plan.batch_size, 3, plan.image_size, plan.image_size)
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randn(shape, generator=generator) for _ in range(INPUTS)]
+    return [each.to(device, PRECISIONS[plan.precision]) for each in images]
 
 
 def _resident_bytes(network: Network, one_input: Tensor) -> int:

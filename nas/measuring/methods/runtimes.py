@@ -1,8 +1,9 @@
-"""What executes a network: PyTorch operation by operation, a CUDA graph, `torch.compile`, or ONNX
-Runtime.
+"""Runtimes, which execute a network: PyTorch operation by operation, a CUDA graph, `torch.compile`,
+or ONNX Runtime.
 
-Each runtime turns a network and its inputs into a function of the input's number, so that what is
-timed is one call and nothing else: no conversion, no copy from the host.
+Each runtime turns a network and its inputs into a function of the input's number. Thus the timed
+call does nothing else: no conversion, no copy from the host. A runtime that would fall back to
+another one raises an error.
 """
 
 import contextlib
@@ -24,46 +25,51 @@ from nas.core.measurement import MeasurementPlan, Precision
 from nas.model.compiling import Compiled
 
 Forward = Callable[[int], Any]
-"""Runs one batch on the input of this number; gives the output, a tensor or an array."""
+"""Runs one batch on the input of this number and returns the output, in the runtime's type."""
 
-WARM_CALLS = 3
-"""Before a CUDA graph is captured: cuDNN chooses its algorithms and allocates."""
+CALLS_BEFORE_CAPTURE = 3
+"""Calls before a CUDA graph is captured, in which cuDNN chooses its algorithms and allocates."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxFile:
-    """The bytes of an ONNX file with one image input, and the name it goes by in errors."""
+    """The bytes of an ONNX file with one image input, and its name in errors."""
 
     data: bytes
     name: str
 
 
 Network = nn.Module | OnnxFile
+"""What can be measured."""
 
 
 def eager(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan) -> Forward:
-    """Operation by operation."""
+    """Run the network operation by operation."""
     return lambda index: model(inputs[index])
 
 
 def compiled(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan) -> Forward:
-    """`torch.compile`, compiled for this shape now."""
+    """Compile the network with `torch.compile` now, for this shape.
+
+    Raises `UnavailableError` if torch does not compile it.
+    """
     network = Compiled(model, dynamic=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the compiler's own insides
+        warnings.simplefilter("ignore")  # they concern the compiler's own code
         network(inputs[0])
     fast = network.function
     return lambda index: fast(inputs[index])
 
 
 def graph(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan) -> Forward:
-    """One CUDA graph for each input, all in one memory pool, so that a call is a replay and nothing
-    is copied.
+    """Capture one CUDA graph for each input, all in one memory pool.
+
+    A call is a replay, and nothing is copied.
     """
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch leaves it untyped
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(WARM_CALLS):
+        for _ in range(CALLS_BEFORE_CAPTURE):
             model(inputs[0])
     torch.cuda.current_stream().wait_stream(side)
     graphs, outputs, pool = [], [], None
@@ -82,26 +88,24 @@ def graph(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan) ->
 
 
 def onnx_runtime(file: OnnxFile, inputs: Sequence[Tensor], plan: MeasurementPlan) -> Forward:
-    """ONNX Runtime with the plan's threads on the inputs' device; inputs lie there before the first
-    call.
+    """Run the file on ONNX Runtime with the plan's threads, on the device on which the inputs lie.
 
     Raises `MissingDependencyError` without the extra `export`, `InvalidValueError` for a file that
-    cannot be run on such inputs, `TrialFailedError` where the session fails.
+    cannot be run on such inputs, `UnavailableError` if ONNX Runtime cannot use the device, and
+    `TrialFailedError` if the session fails.
     """
     session = _session(file, inputs[0], plan)
-    name, outputs = (
-        _image_input(session, inputs[0], file.name),
-        [output.name for output in session.get_outputs()],
-    )
+    name = _image_input(session, inputs[0], file.name)
+    outputs = [output.name for output in session.get_outputs()]
     device, index = inputs[0].device.type, inputs[0].device.index or 0
     bindings = []
     for each in inputs:
         binding = session.io_binding()
-        held = each.contiguous()
-        binding.bind_input(name, device, index, "float32", tuple(held.shape), held.data_ptr())
+        images = each.contiguous()
+        binding.bind_input(name, device, index, "float32", tuple(images.shape), images.data_ptr())
         for output in outputs:
             binding.bind_output(output, device, index)
-        bindings.append((binding, held))
+        bindings.append((binding, images))  # the binding does not keep the images alive
 
     def forward(number: int) -> Any:
         session.run_with_iobinding(bindings[number][0])
@@ -118,7 +122,7 @@ def _session(file: OnnxFile, example: Tensor, plan: MeasurementPlan) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = plan.threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # its errors reach us as exceptions
+    options.log_severity_level = 4  # errors are raised as exceptions anyway
     provider: Any = "CPUExecutionProvider"
     if example.device.type == "cuda":
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
@@ -134,7 +138,7 @@ def _session(file: OnnxFile, example: Tensor, plan: MeasurementPlan) -> Any:
         )
     try:
         session = onnxruntime.InferenceSession(file.data, options, providers=[provider])
-    except Exception as error:  # onnxruntime's errors have no common base but this
+    except Exception as error:  # onnxruntime's errors have no narrower common base
         raise InvalidValueError(
             f"ONNX Runtime cannot load {file.name}: {str(error).splitlines()[0]}"
         ) from error
@@ -148,19 +152,11 @@ def _session(file: OnnxFile, example: Tensor, plan: MeasurementPlan) -> Any:
 
 
 def _image_input(session: Any, example: Tensor, name: str) -> str:
-    """The name of the one input, if it takes such images."""
+    """Return the name of the session's only input. Raises `InvalidValueError` if it takes no such
+    images.
+    """
     inputs = session.get_inputs()
-    shape = inputs[0].shape if len(inputs) == 1 else None
-    fits = (
-        shape is not None
-        and len(shape) == 4
-        and all(
-            wanted == there
-            for wanted, there in zip(shape, example.shape, strict=True)
-            if isinstance(wanted, int)
-        )
-    )
-    if not fits or inputs[0].type != "tensor(float)":
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not _fits(inputs[0], example):
         takes = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
         raise InvalidValueError(
             f"{name} takes {takes}, not float images {list(example.shape)}; "
@@ -169,52 +165,63 @@ def _image_input(session: Any, example: Tensor, name: str) -> str:
     return str(inputs[0].name)
 
 
+def _fits(image_input: Any, example: Tensor) -> bool:
+    """Return true if each fixed axis of the input is as long as the example's."""
+    shape = image_input.shape
+    if len(shape) != example.ndim:
+        return False
+    axes = zip(shape, example.shape, strict=True)
+    return all(fixed == given for fixed, given in axes if isinstance(fixed, int))
+
+
 RUNTIMES: dict[str, Callable[[Any, Sequence[Tensor], MeasurementPlan], Forward]] = {
     "eager": eager,
     "graph": graph,
     "compile": compiled,
     "onnxruntime": onnx_runtime,
 }
-"""What can execute a network."""
+"""The runtimes by name."""
 
 
 def runtime_problem(device_kind: str, plan: MeasurementPlan) -> str | None:
-    """What of runtime and precision cannot be done on such a device, None where all can."""
+    """Return why such a device cannot run the plan's runtime and precision, None if it can."""
     if plan.runtime not in RUNTIMES:
         return f"no {plan.runtime!r} among the runtimes; there are: {', '.join(RUNTIMES)}"
     if plan.runtime == "graph" and device_kind != "cuda":
-        return "runtime graph is a CUDA graph and needs an NVIDIA GPU; on a CPU take eager, compile or onnxruntime"
+        return (
+            "runtime graph is a CUDA graph and needs an NVIDIA GPU; on a CPU take eager, compile "
+            "or onnxruntime"
+        )
     if plan.runtime == "onnxruntime" and plan.precision not in {Precision.FP32, Precision.TF32}:
         return f"runtime onnxruntime runs in fp32 (tf32 on a GPU), not {plan.precision}"
     return None
 
 
 def is_finite(output: Any) -> bool:
-    """Whether all numbers of an output are."""
-    if hasattr(output, "copy_outputs_to_cpu"):
-        return all(
-            bool(torch.from_numpy(array).isfinite().all()) for array in output.copy_outputs_to_cpu()
-        )
+    """Return true if all numbers of an output are finite.
+
+    Raises `TrialFailedError` for an output that holds anything but tensors.
+    """
     if isinstance(output, Tensor):
         return bool(output.isfinite().all())
-    values = output.values() if isinstance(output, dict) else output
-    if isinstance(values, list | tuple) or isinstance(output, dict):
-        return all(is_finite(value) for value in values)
+    if hasattr(output, "copy_outputs_to_cpu"):  # ONNX Runtime's
+        return all(is_finite(torch.from_numpy(array)) for array in output.copy_outputs_to_cpu())
+    if isinstance(output, dict):
+        return all(is_finite(value) for value in output.values())
+    if isinstance(output, list | tuple):
+        return all(is_finite(value) for value in output)
     raise TrialFailedError(f"the network returns a {type(output).__name__}, not tensors")
 
 
 @contextlib.contextmanager
 def faults_of(where: str) -> Iterator[None]:
-    """Errors of a first call are the network's or the plan's: told in one line."""
+    """Report errors of a first call in one line: the network or the plan causes them."""
     try:
         yield
-    except (
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # torch's, out of memory included, and ONNX Runtime's
-        if isinstance(error, InvalidValueError | TrialFailedError):
-            raise
+    except InvalidValueError:
+        raise
+    # torch's errors, out of memory included, and ONNX Runtime's
+    except (RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise TrialFailedError(
                 f"a {where} takes more memory than there is; choose a smaller batch"

@@ -1,5 +1,6 @@
-"""Energy: joules per frame over windows under load. How a device's sensors give joules is
-`nas.measuring.meters.energy`.
+"""Energy: joules per frame over windows under load.
+
+`nas.measuring.meters.energy` turns a device's sensors into joules.
 """
 
 from functools import partial
@@ -9,31 +10,35 @@ from nas.core.errors import UnavailableError
 from nas.core.measurement import Measurement, MeasurementPlan, Status
 from nas.measuring.meters import Meter
 from nas.measuring.meters.energy import POLL_S
-from nas.measuring.methods.guard import watched
+from nas.measuring.methods.guard import Run, watched
 from nas.measuring.methods.interval import mean_interval
-from nas.measuring.methods.timing import Run, warm_up
+from nas.measuring.methods.timing import warm_up
 
 WINDOWS = 4
+"""Windows in a measurement."""
 
 MAX_HALF_WIDTH = 0.05
-"""Boards' sensors are good to about 5 % themselves, so a narrower interval would claim too much."""
+"""Largest half width of an interval that is not noisy, as a share of the mean. Boards' sensors are
+good to about 5 % themselves, so a narrower interval would claim too much.
+"""
 
 MAX_DISAGREEMENT = 0.05
-"""Between two sensors of one board; users saw counters that show 57 % of the power (zeus issue
-181).
+"""Largest relative difference between two sensors of one board. Users saw counters that show 57 %
+of the power (zeus issue 181).
 """
 
 
 def piece_calls(run: Run, meter: Meter, plan: MeasurementPlan) -> int:
-    """Warm up; calls in a piece of work that is short enough to watch a counter between two of
-    them, at least one.
+    """Warm up and return the calls in a piece of work that is short enough to read a counter
+    between two of them; at least one.
     """
     return max(1, int(warm_up(run, meter, plan).calls * POLL_S / plan.block_s))
 
 
 def piece(run: Run, calls: int, meter: Meter, plan: MeasurementPlan) -> float:
-    """Keep the device busy with so many calls, to its end; the frames done. Before it, the device
-    may be looked at.
+    """Keep the device busy with this many calls until they are done, and return the frames.
+
+    Before them the device may be looked at.
     """
     meter.watch.look()
     for _ in range(calls):
@@ -44,11 +49,11 @@ def piece(run: Run, calls: int, meter: Meter, plan: MeasurementPlan) -> float:
 
 @watched
 def energy(run: Run, meter: Meter, plan: MeasurementPlan, *, metric: str = "energy") -> Measurement:
-    """Joules per frame (one of the plan's batch), of the whole device, idle power included.
+    """Measure joules per frame, one of the plan's batch, of the whole device, idle power included.
 
-    Four windows after the warm-up; `samples` are the windows, the interval is Student's t on them.
-    Status `noisy` also where a second sensor disagrees; `unavailable` with the reason where there
-    is no sensor that can be trusted; `contended` or `throttled` where the device was.
+    There are four windows after the warm-up. `samples` are the windows; the interval is Student's
+    t on them. The status is `noisy` also if a second sensor disagrees, `unavailable` with the
+    reason if no sensor can be trusted, and `contended` or `throttled` if the device was.
     """
     reason = meter.energy_unavailable_reason()
     if reason:
@@ -62,19 +67,19 @@ def energy(run: Run, meter: Meter, plan: MeasurementPlan, *, metric: str = "ener
             metric, "J", str(error), device=meter.device, plan=plan, details=meter.energy.details()
         )
     samples = tuple(window.energy_j / window.frames for window in windows)
-    interval, powers_w = (
-        mean_interval(samples),
-        [window.energy_j / window.seconds for window in windows],
-    )
-    seen_w = meter.watch.mean_power_w()
+    interval = mean_interval(samples)
+    powers_w = [window.energy_j / window.seconds for window in windows]
+    instant_w = meter.watch.mean_power_w()
     doubts = []
     if interval.half_width > MAX_HALF_WIDTH:
         doubts.append(
-            f"interval of ±{interval.half_width:.1%}, at most ±{MAX_HALF_WIDTH:.0%} is good"
+            f"the interval is ±{interval.half_width:.1%} wide; at most ±{MAX_HALF_WIDTH:.0%} is "
+            "good"
         )
-    if seen_w is not None and abs(fmean(powers_w) / seen_w - 1) > MAX_DISAGREEMENT:
+    if instant_w is not None and abs(fmean(powers_w) / instant_w - 1) > MAX_DISAGREEMENT:
         doubts.append(
-            f"{fmean(powers_w):.0f} W by this method, {seen_w:.0f} W by instant power, seldom read"
+            f"{fmean(powers_w):.0f} W by this method, {instant_w:.0f} W by the few readings of "
+            "instant power"
         )
     return Measurement(
         metric=metric,
@@ -88,5 +93,5 @@ def energy(run: Run, meter: Meter, plan: MeasurementPlan, *, metric: str = "ener
         reason="; ".join(doubts),
         device=meter.device,
         plan=plan,
-        details={**meter.energy.details(), "power_w": powers_w, "instant_power_w": seen_w},
+        details={**meter.energy.details(), "power_w": powers_w, "instant_power_w": instant_w},
     )

@@ -1,4 +1,4 @@
-"""The benchmark on a fake meter: known times in, known figures out, and no sleeping."""
+"""Methods of measurement on a fake meter: known times in, known figures out, and no sleeping."""
 
 import math
 import random
@@ -28,13 +28,13 @@ PLAN = MeasurementPlan()
 
 
 def runner(meter, seconds):
-    """A network whose calls take what `seconds(now)` says."""
+    """Return a network whose calls take `seconds(now)`."""
     return lambda: meter.work(seconds(meter.now_s))
 
 
-def test_a_constant_pace_is_found():
-    """A call of 1 ms has a median of 1 ms, an interval of no width and status ok, each block at
-    least 20 ms.
+def test_a_constant_pace_is_measured_exactly():
+    """A call of 1 ms has a median of 1 ms and an interval without width. Each block lasts at least
+    20 ms.
     """
     meter = FakeMeter()
     found = latency(runner(meter, lambda _: 0.001), meter, PLAN)
@@ -45,9 +45,9 @@ def test_a_constant_pace_is_found():
     assert "20 calls" in found.method or "21 calls" in found.method
 
 
-def test_the_median_is_that_of_the_distribution():
-    """Log-normal call times with median 1 ms, each block one call: the interval encloses 1 ms and
-    rare outliers do not move it, while they triple the mean.
+def test_outliers_do_not_move_the_median():
+    """Call times are log-normal with median 1 ms, and each block is one call. The interval encloses
+    1 ms; rare outliers triple the mean.
     """
     meter, rng = FakeMeter(), random.Random(1)
     plan = MeasurementPlan(block_s=1e-9, max_time_s=5, min_time_s=5)
@@ -72,9 +72,7 @@ def test_a_drifting_warm_up_is_not_in_the_samples():
 
 
 def test_a_pace_that_never_settles_is_noisy():
-    """A call that gets slower by half each second is no trustworthy figure, and the warm-up ends
-    all the same.
-    """
+    """The warm-up ends although a call becomes slower by half each second."""
     meter = FakeMeter()
     found = latency(runner(meter, lambda now: 0.001 * 1.5**now), meter, PLAN)
     assert found.status is Status.NOISY
@@ -82,21 +80,21 @@ def test_a_pace_that_never_settles_is_noisy():
 
 
 def test_noise_that_stays_is_noisy_and_bounded_in_time():
-    """With 30 % noise from block to block the plan's time passes, the value stands with its wide
-    interval.
+    """With 30 % noise from block to block the measurement lasts as long as the plan allows, and the
+    value has a wide interval.
     """
     meter, rng = FakeMeter(), random.Random(2)
     plan = MeasurementPlan(block_s=1e-9, max_half_width=0.001, warmup_s=0.2)
     found = latency(runner(meter, lambda _: 0.02 * rng.lognormvariate(0, 0.3)), meter, plan)
     assert found.status is Status.NOISY
-    assert "the plan asks ±0.1%" in found.reason
+    assert "the plan requires ±0.1%" in found.reason
     assert found.ci_high - found.ci_low > 0.002 * found.value
     assert meter.now_s < 0.2 * 10 + plan.max_time_s + 1
 
 
 def test_a_slow_network_gets_a_median_without_interval():
-    """A call of 0.7 s leaves three blocks in two seconds: too few for an interval, which is
-    said.
+    """A call of 0.7 s leaves three blocks in two seconds. The reason is that they are too few for
+    an interval.
     """
     meter = FakeMeter()
     found = latency(runner(meter, lambda _: 0.7), meter, PLAN)
@@ -105,9 +103,9 @@ def test_a_slow_network_gets_a_median_without_interval():
     assert "only 3 blocks in 2.1 s, an interval needs 6" in found.reason
 
 
-def test_waiting_for_a_core_makes_no_number():
-    """Where every block lost a tenth of its time to other processes there is a reason and no value,
-    after two tries.
+def test_waiting_for_a_core_leaves_no_value():
+    """Every block lost a tenth of its time to other processes: after two tries there is a reason
+    and no value.
     """
     meter = FakeMeter()
 
@@ -123,7 +121,7 @@ def test_waiting_for_a_core_makes_no_number():
 
 
 def test_blocks_that_waited_are_left_out():
-    """A neighbour that halves the pace of two blocks in three is not in the figure."""
+    """A neighbour that halves the pace of two blocks in three does not change the figure."""
     meter, rng = FakeMeter(), random.Random(3)
 
     def disturbed():
@@ -137,9 +135,7 @@ def test_blocks_that_waited_are_left_out():
 
 
 def test_a_crowded_machine_is_noisy():
-    """A neighbour that keeps the other core busy shares caches and clocks: the value stands, with a
-    doubt.
-    """
+    """A neighbour that keeps the other core busy shares caches and clocks with this process."""
     meter = FakeMeter()
 
     def beside():
@@ -152,7 +148,7 @@ def test_a_crowded_machine_is_noisy():
 
 
 def test_percentiles_of_single_calls_are_those_of_the_distribution():
-    """1000 calls of 1.001, 1.002, … 2.000 ms in random order: p50, p90 and p99 are 1.5, 1.9 and
+    """Of 1000 calls of 1.001, 1.002, … 2.000 ms in random order, p50, p90 and p99 are 1.5, 1.9 and
     1.99 ms.
     """
     meter, times = FakeMeter(), [0.001 + 1e-6 * (n + 1) for n in range(1000)]
@@ -166,15 +162,15 @@ def test_percentiles_of_single_calls_are_those_of_the_distribution():
 
 
 def test_a_tail_needs_a_thousand_calls():
-    """Calls of 10 ms leave 200 in the plan's two seconds: no p99, and no more time."""
+    """Calls of 10 ms leave 200 in the plan's two seconds, so there is no p99."""
     meter = FakeMeter()
     found = single_calls(runner(meter, lambda _: 0.01), meter, PLAN)
     assert set(found.details["percentiles"]) == {"p50", "p90"}
     assert meter.now_s < 2.1
 
 
-def test_a_tail_beside_others_is_no_tail():
-    """Where a tenth of the time was waiting for a core there are no percentiles and no value."""
+def test_single_calls_that_waited_for_a_core_have_no_percentiles():
+    """A tenth of the time was waiting, so there is no value either."""
     meter = FakeMeter()
 
     def beside():
@@ -189,8 +185,8 @@ def test_a_tail_beside_others_is_no_tail():
     )
 
 
-def test_order_statistics_have_their_published_ranks():
-    """Ranks of the 95 % interval of a median as tabulated for the sign test (n = 6: 1, 10: 2, 20:
+def test_ranks_of_the_interval_are_the_published_ones():
+    """The 95 % interval of a median has the ranks tabulated for the sign test (n = 6: 1, 10: 2, 20:
     6, 50: 18).
     """
     assert [median_rank(n) for n in (5, 6, 10, 20, 50)] == [0, 1, 2, 6, 18]
@@ -203,8 +199,8 @@ def test_the_interval_needs_six_samples():
 
 @pytest.mark.parametrize("noise", [0.01, 0.05, 0.1])
 def test_the_interval_covers_the_median(noise):
-    """In 600 measurements with independent noise and the stop rule, the interval holds the true
-    median in >= 92 %.
+    """In at least 92 % of 600 measurements with independent noise and the stop rule, the interval
+    holds the true median.
     """
     rng = random.Random(4)
     plan = MeasurementPlan(block_s=1e-9, warmup_s=1e-9)
@@ -217,16 +213,16 @@ def test_the_interval_covers_the_median(noise):
 
 
 def test_calls_fill_a_block():
-    """Calls of 3 ms: seven of them are the least that fill 20 ms."""
+    """Of calls of 3 ms, seven are the fewest that fill 20 ms."""
     meter = FakeMeter()
     assert warm_up(runner(meter, lambda _: 0.003), meter, PLAN).calls == 7
 
 
 @pytest.mark.parametrize("phase_s", [0.0, 0.013, 0.05, 0.0777])
 def test_energy_counted_from_step_to_step_is_exact(phase_s):
-    """250 W, calls of 7 ms with a batch of 4, a counter that steps each 100 ms: 0.4375 J per frame
-    within 0.7 %, the length of one call in a window. A window cut anywhere would be off by up to 10
-    %.
+    """At 250 W, with calls of 7 ms with a batch of 4 and a counter that steps each 100 ms, a frame
+    takes 0.4375 J within 0.7 %, the length of one call in a window. A window cut anywhere would be
+    off by up to 10 %.
     """
     meter = FakeMeter(power_w=250, step_s=0.1, phase_s=phase_s)
     found = energy(runner(meter, lambda _: 0.007), meter, MeasurementPlan(batch_size=4))
@@ -236,7 +232,7 @@ def test_energy_counted_from_step_to_step_is_exact(phase_s):
 
 
 def test_energy_without_a_counter_is_unavailable():
-    """The meter's reason is the measurement's."""
+    """The measurement has the meter's reason."""
     meter = FakeMeter()
     found = energy(runner(meter, lambda _: 0.001), meter, PLAN)
     assert (found.value, found.status) == (None, Status.UNAVAILABLE)
@@ -244,7 +240,7 @@ def test_energy_without_a_counter_is_unavailable():
 
 
 def test_a_stuck_energy_counter_is_unavailable():
-    """A counter that stands still under load gives no joules, and not 0."""
+    """A counter that stands still under load gives no joules, rather than 0."""
     meter = FakeMeter(power_w=250, step_s=1e6)
     found = energy(runner(meter, lambda _: 0.001), meter, PLAN)
     assert (found.value, found.status) == (None, Status.UNAVAILABLE)
@@ -262,10 +258,10 @@ def small_network():
     )
 
 
-def test_peak_memory_is_that_worked_out_by_hand():
-    """For 2 images of 16 pixels: weights 3*8*9 + 8*4 + 256*10 + 10 = 2818, input 2*3*16*16 = 1536.
-    The peak is in the max pool: its input 2*8*16*16 = 4096 (in-place ReLU adds nothing), its output
-    1024 and that many indices of 8 bytes.
+def test_peak_memory_is_that_calculated_by_hand():
+    """For 2 images of 16 pixels, the weights are 3*8*9 + 8*4 + 256*10 + 10 = 2818 numbers and the
+    input is 2*3*16*16 = 1536. The peak is in the max pool: its input 2*8*16*16 = 4096 (in-place
+    ReLU adds nothing), its output 1024 and that many indices of 8 bytes.
     """
     meter, plan = FakeMeter(), MeasurementPlan(batch_size=2, image_size=16)
     with prepare(small_network(), plan, meter) as run:
@@ -273,8 +269,8 @@ def test_peak_memory_is_that_worked_out_by_hand():
     assert found.value == 4 * (2818 + 1536 + 4096 + 1024) + 8 * 1024
 
 
-def test_inputs_are_normal_and_take_turns():
-    """Eight different inputs of the plan's shape, mean 0 and deviation 1, none of them zeros."""
+def test_inputs_are_normal_and_alternate():
+    """Eight different inputs of the plan's shape have mean 0 and deviation 1."""
     plan = MeasurementPlan(batch_size=2, image_size=16)
     with prepare(small_network(), plan, FakeMeter()) as run:
         inputs = torch.stack(list(run.inputs))
@@ -289,9 +285,9 @@ def test_inputs_are_normal_and_take_turns():
     ("kind", "width", "copies"),
     [("cpu", 1, 6), ("cpu", 10**7, 3), ("cpu", 4 * 10**7, 1), ("cuda", 1, 1)],
 )
-def test_copies_lie_at_places_of_their_own(kind, width, copies):
-    """On a CPU six of a network, or as many as 128 MiB hold; all give the same, and no two share a
-    weight.
+def test_copies_lie_at_different_places(kind, width, copies):
+    """On a CPU there are six of a network, or as many as 128 MiB hold. All give the same output,
+    and no two share a weight.
     """
     meter, large = FakeMeter(), small_network()
     meter.device = replace(meter.device, kind=kind)
@@ -308,8 +304,8 @@ def test_copies_lie_at_places_of_their_own(kind, width, copies):
         assert all(torch.equal(output, same[0]) for output in same)
 
 
-def test_preparing_leaves_no_trace():
-    """Threads, TF32 switches, training mode and the network's own type are what they were."""
+def test_settings_and_the_network_are_as_before_after_a_measurement():
+    """This concerns threads, TF32 switches, training mode and the network's own type."""
     model, threads, tf32 = (
         small_network().train(),
         torch.get_num_threads(),
@@ -336,7 +332,7 @@ def test_preparing_leaves_no_trace():
     ],
 )
 def test_a_plan_that_cannot_be_followed_is_refused(plan, message):
-    """The message names what there is."""
+    """The message names what is available."""
     with (
         pytest.raises(InvalidValueError, match=message),
         prepare(small_network(), plan, FakeMeter()),
@@ -345,7 +341,9 @@ def test_a_plan_that_cannot_be_followed_is_refused(plan, message):
 
 
 def test_a_network_that_fails_is_one_clear_line():
-    """An image size that the classifier cannot take fails the trial, naming batch and size."""
+    """An image size that the classifier cannot take fails the trial; the message names batch and
+    size.
+    """
     plan = MeasurementPlan(image_size=20)
     message = "batch 1 of 20 pixels in fp32: "
     with (
@@ -356,7 +354,7 @@ def test_a_network_that_fails_is_one_clear_line():
 
 
 def test_a_network_that_returns_nan_is_refused():
-    """Times of a network full of NaN would mean nothing."""
+    """The latency of a network full of NaN would mean nothing."""
     model = small_network()
     nn.init.constant_(model[-1].bias, math.nan)
     plan = MeasurementPlan(image_size=16)

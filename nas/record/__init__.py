@@ -1,6 +1,4 @@
-"""The only reader and writer of the record: what a study asked, what its trials gave, and which
-were best.
-"""
+"""The record of studies, trials, fronts and files. Only this package reads and writes it."""
 
 from nas.record.address import Address
 from nas.record.records import Artifact, ArtifactKind, StudyRecord, Summary

@@ -1,8 +1,7 @@
-"""Whether a record is sound: what the database itself can say, and what must be true between its
-rows.
+"""Checks of a record: the checks of the database itself, and rules between rows.
 
-After any crash all of it holds, because every write is one transaction; a problem found here is a
-bug or a damaged disk.
+Every write is one transaction, therefore all rules hold after any crash. A problem that is reported
+here is a bug or a damaged disk.
 """
 
 import hashlib
@@ -19,7 +18,10 @@ from nas.record.records import Artifact, StudyRecord
 
 
 def database_problems(connection: Connection) -> Iterator[str]:
-    """What SQLite finds in its file; a PostgreSQL server checks its keys whenever it writes."""
+    """Yield the problems that SQLite finds in its file.
+
+    A PostgreSQL server checks its keys at every write.
+    """
     if connection.dialect.name != "sqlite":
         return
     for (line,) in connection.exec_driver_sql("PRAGMA integrity_check"):
@@ -32,60 +34,68 @@ def database_problems(connection: Connection) -> Iterator[str]:
 def study_problems(
     record: StudyRecord, trials: Sequence[Trial], fronts: Sequence[ParetoFront]
 ) -> Iterator[str]:
-    """One line for each rule that the rows of a study break."""
+    """Yield a line for each rule that the rows of a study break."""
     objectives, planned = record.spec.objectives, len(record.spec.rungs)
-    known: dict[str, Trial] = {}
-    for place, trial in enumerate(trials):
-        if trial.number != place:
-            yield f"trial {place} is missing, the next one is {trial.number}"
+    originals: dict[str, Trial] = {}
+    for number, trial in enumerate(trials):
+        if trial.number != number:
+            yield f"trial {number} is missing, the next one is {trial.number}"
             return
-        original = known.setdefault(trial.architecture.digest, trial)
+        original = originals.setdefault(trial.architecture.digest, trial)
         if (trial.duplicate_of is None) != (original is trial):
-            yield f"trial {trial.number} evaluates the architecture of trial {original.number} again"
+            yield (
+                f"trial {trial.number} evaluates the architecture of trial {original.number} again"
+            )
         elif (trial.state, trial.reason) != (original.state, original.reason):
-            yield f"trial {trial.number} is {trial.state}, and its original {original.number} is {original.state}"
+            yield (
+                f"trial {trial.number} is {trial.state}, but its original {original.number} is "
+                f"{original.state}"
+            )
         if (trial.state is TrialState.RUNNING) != (trial.finished_at is None):
             yield f"trial {trial.number} is {trial.state} and finished at {trial.finished_at}"
         if trial.state is TrialState.COMPLETE and trial.losses(objectives) is None:
             yield f"trial {trial.number} is complete without a value for each objective"
         rungs = [rung.epochs for rung in trial.evaluation.rungs]
-        asked = [rung.epochs for rung in record.spec.rungs[: len(rungs)]]
-        if len(rungs) > planned or (None not in asked and rungs != asked):
-            wanted = ", ".join(str(rung) for rung in record.spec.rungs)
-            yield f"trial {trial.number} has rungs at {rungs} epochs, the study has {wanted}"
+        expected = [rung.epochs for rung in record.spec.rungs[: len(rungs)]]
+        if len(rungs) > planned or (None not in expected and rungs != expected):
+            in_study = ", ".join(str(rung) for rung in record.spec.rungs)
+            yield f"trial {trial.number} has rungs at {rungs} epochs, but the study has {in_study}"
         elif (
             trial.state is TrialState.COMPLETE
             and record.spec.needs_training
             and len(rungs) < planned
         ):
             yield f"trial {trial.number} is complete after {len(rungs)} of {planned} rungs"
-    now, last = front(trials, objectives), fronts[-1] if fronts else None
-    if set(now.members) != set(last.members if last else ()):
-        yield f"the last front kept is {last.members if last else ()}, the trials' is {now.members}"
+    members = front(trials, objectives).members
+    recorded = fronts[-1].members if fronts else ()
+    if set(members) != set(recorded):
+        yield f"the last recorded front is {recorded}, but the front of the trials is {members}"
 
 
-def sum_problems(trials: Sequence[Trial], spent: Usage) -> Iterator[str]:
-    """One line for each sum that evaluations keep, `spent`, and that their figures and rungs do not
-    come to.
-    """
-    counted = sum(
+def sum_problems(trials: Sequence[Trial], recorded: Usage) -> Iterator[str]:
+    """Yield a line for each recorded sum that differs from its measurements and rungs."""
+    summed = sum(
         (trial.evaluation.spent for trial in trials if trial.duplicate_of is None), Usage()
     )
-    kept = asdict(spent)
-    for name, total in asdict(counted).items():
-        there, here = kept[name] or 0.0, total or 0.0
-        if not math.isclose(there, here, rel_tol=1e-9):
-            yield f"the evaluations sum up {there:g} for {name}, their figures and rungs {here:g}"
+    totals = asdict(recorded)
+    for name, value in asdict(summed).items():
+        total, expected = totals[name] or 0.0, value or 0.0
+        if not math.isclose(total, expected, rel_tol=1e-9):
+            yield (
+                f"the evaluations record {total:g} for {name}, but their measurements and rungs "
+                f"sum to {expected:g}"
+            )
 
 
 def file_problems(record: StudyRecord, artifacts: Sequence[Artifact]) -> Iterator[str]:
-    """One line for each recorded file that is not what was recorded; none where its folder is on
-    another machine.
+    """Yield a line for each file that is missing or was changed since it was recorded.
+
+    Nothing is checked if the folder is on another machine.
     """
     folder = Path(record.artifacts)
     for artifact in artifacts if folder.is_dir() else ():
         path = folder / artifact.path
         if not path.is_file():
-            yield f"{path} is recorded and not there"
+            yield f"{path} is recorded but does not exist"
         elif hashlib.sha256(path.read_bytes()).hexdigest() != artifact.sha256:
-            yield f"{path} is not the file that was recorded"
+            yield f"{path} was changed since it was recorded"

@@ -1,9 +1,9 @@
-"""One driver for each study, held by the operating system or the server, so that `kill -9` frees
-it.
+"""Claims of studies: each study has at most one driver.
 
-SQLite: `flock` on a file beside the database. PostgreSQL: an advisory lock of a connection that
-does nothing else. A server that restarts ends the connection and the lock with it, so every writing
-transaction asks whether it still holds.
+The operating system or the server holds a claim, therefore `kill -9` releases it. For SQLite it is
+a `flock` on a file beside the database. For PostgreSQL it is an advisory lock of a connection that
+has no other use. A restart of the server ends this connection and its lock, therefore every writing
+transaction checks that the connection is still open.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nas.core.errors import DatabaseError, StudyConflictError
 
-HOLDER = text("""
+LOCK_HOLDER = text("""
     SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
     WHERE l.locktype = 'advisory' AND l.granted
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -31,19 +31,19 @@ KEEPALIVE = (
     "SET tcp_keepalives_interval = 10",
     "SET tcp_keepalives_count = 3",
 )
-"""Without them a server notices only after hours that a driver's machine lost its power."""
-
+"""Without them a server notices only after hours that the machine of a driver lost its power."""
 
 UNNAMED = "another process"
-LOOK_S = 0.02
-"""Longer than anybody who only looks holds a lock."""
+"""The name of a holder that wrote none."""
+LOCK_RETRY_S = 0.02
+"""Seconds after which every process that only reads the holder has released the lock."""
 
 
-def _me() -> str:
+def _this_process() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def _taken(study: str, holder: str) -> StudyConflictError:
+def _conflict(study: str, holder: str) -> StudyConflictError:
     return StudyConflictError(
         f"study {study!r} is being searched already, by {holder or UNNAMED}; wait for it or stop it"
     )
@@ -51,29 +51,29 @@ def _taken(study: str, holder: str) -> StudyConflictError:
 
 @contextmanager
 def claim_file(database: Path, study: str) -> Iterator[None]:
-    """Hold the study beside an SQLite file. Raises `StudyConflictError` where another process or
-    store holds it.
+    """Hold the study beside an SQLite file.
+
+    Raises `StudyConflictError` if another process or store holds it.
     """
     path = _lock_file(database, study)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        message = f"{path} cannot be opened: {error.strerror}"
-        raise DatabaseError(message) from error
+        raise DatabaseError(f"{path} cannot be opened: {error.strerror}") from error
     try:
         try:
             _lock(descriptor)
         except BlockingIOError:
-            raise _taken(study, os.read(descriptor, 200).decode(errors="replace").strip()) from None
+            raise _conflict(study, _read_name(descriptor)) from None
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _me().encode(), 0)
+        os.pwrite(descriptor, _this_process().encode(), 0)
         yield
     finally:
         os.close(descriptor)
 
 
 def holder_of_file(database: Path, study: str) -> str | None:
-    """Who holds the study beside an SQLite file, None where nobody does."""
+    """Return the process that holds the study beside an SQLite file, None if it is free."""
     try:
         descriptor = os.open(_lock_file(database, study), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -81,11 +81,15 @@ def holder_of_file(database: Path, study: str) -> str | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return os.read(descriptor, 200).decode(errors="replace").strip() or UNNAMED
+        return _read_name(descriptor) or UNNAMED
     else:
         return None
     finally:
         os.close(descriptor)
+
+
+def _read_name(descriptor: int) -> str:
+    return os.read(descriptor, 200).decode(errors="replace").strip()
 
 
 def _lock_file(database: Path, study: str) -> Path:
@@ -93,56 +97,53 @@ def _lock_file(database: Path, study: str) -> Path:
 
 
 def _lock(descriptor: int) -> None:
-    """Take the lock; once more after a moment, because who only looks holds it for some
-    microseconds.
-    """
+    """Take the lock. Retry once, because `holder_of_file` holds it for some microseconds."""
     with suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return
-    time.sleep(LOOK_S)
+    time.sleep(LOCK_RETRY_S)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager
 def claim_server(engine: Engine, study: str, where: str) -> Iterator[Callable[[], None]]:
-    """Hold the study on a PostgreSQL server. Raises `StudyConflictError` where another session
-    holds it.
+    """Hold the study on a PostgreSQL server, which messages call `where`.
 
-    Gives a function that raises `DatabaseError` once the server has let go of it; `where` is its
-    name there.
+    Gives a function that raises `DatabaseError` if the server has released the claim. Raises
+    `StudyConflictError` if another session holds the study.
     """
-    key = _key(study)
+    key = _lock_key(study)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.detach()
         for setting in KEEPALIVE:
             connection.execute(text(setting))
         connection.execute(
-            text("SELECT set_config('application_name', :me, false)"), {"me": f"nas, {_me()}"[:63]}
+            text("SELECT set_config('application_name', :name, false)"),
+            {"name": f"nas, {_this_process()}"[:63]},
         )
         if not connection.execute(
             text("SELECT pg_try_advisory_lock(:key)"), {"key": key}
         ).scalar_one():
-            raise _taken(study, holder_on_server(connection, study) or "")
+            raise _conflict(study, holder_on_server(connection, study) or "")
 
         def still_held() -> None:
             try:
                 connection.execute(text("SELECT 1"))
             except SQLAlchemyError as error:
                 raise DatabaseError(
-                    f"{where} has cut the connection that held study {study!r} for this search; run "
-                    "the same command again: nothing recorded is lost"
+                    f"{where} has cut the connection that held study {study!r} for this search; "
+                    "run the same command again: nothing recorded is lost"
                 ) from error
 
         yield still_held
 
 
 def holder_on_server(connection: Connection, study: str) -> str | None:
-    """Who holds the study on a PostgreSQL server, None where nobody does."""
-    names = connection.execute(HOLDER, {"key": _key(study)}).scalars().all()
+    """Return the process that holds the study on a PostgreSQL server, None if it is free."""
+    names = connection.execute(LOCK_HOLDER, {"key": _lock_key(study)}).scalars().all()
     return (names[0] or UNNAMED).removeprefix("nas, ") if names else None
 
 
-def _key(study: str) -> int:
-    return (
-        int.from_bytes(hashlib.sha256(f"osa-nas study {study}".encode()).digest()[:8], "big") >> 1
-    )
+def _lock_key(study: str) -> int:
+    digest = hashlib.sha256(f"osa-nas study {study}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

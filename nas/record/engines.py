@@ -1,12 +1,11 @@
-"""Connections. SQLite in WAL mode, so that readers never wait for the writer nor it for them;
-PostgreSQL by psycopg.
+"""Connections to SQLite in WAL mode, and to PostgreSQL by psycopg.
 
-`synchronous=NORMAL`: in WAL mode a commit is in the operating system's hands when it returns, so
-`kill -9` loses nothing; a power cut may take back the last commits, but never damages the file. The
-disk is forced at checkpoints.
+In WAL mode readers and the writer never wait for each other. With `synchronous=NORMAL` the
+operating system has the data when a commit returns, therefore `kill -9` loses nothing. A power cut
+may take back the last commits, but it never damages the file. Checkpoints force the data to disk.
 
-A writing transaction starts with BEGIN IMMEDIATE: one that starts as a reader and then writes could
-be refused at once, without the waiting that `busy_timeout` gives.
+A writing transaction starts with BEGIN IMMEDIATE. If it started as a reader, SQLite could refuse
+its first write at once, without waiting for `busy_timeout`.
 """
 
 import json
@@ -29,25 +28,26 @@ _DECODER = json.JSONDecoder()
 
 
 def to_json(value: Any) -> str:
-    """JSON text. Floats are written by `repr`, which keeps every bit. Raises `InvalidValueError`
-    for what is no JSON, NaN for one.
+    """Return a value as JSON text. Floats are written by `repr`, which keeps every bit.
+
+    Raises `InvalidValueError` for a value that is not JSON, such as NaN.
     """
     try:
         return _ENCODER.encode(value)
     except (TypeError, ValueError) as error:
-        message = f"{str(value)[:80]} cannot be stored as JSON: {error}"
-        raise InvalidValueError(message) from None
+        raise InvalidValueError(f"{str(value)[:80]} cannot be stored as JSON: {error}") from None
 
 
 def from_json(text: str) -> Any:
-    """What `to_json` wrote. A microsecond faster than `json.loads`, which counts when a study is
-    read.
+    """Return the value that `to_json` wrote.
+
+    This is one microsecond faster than `json.loads`, which matters when a study is read.
     """
     return _DECODER.raw_decode(text)[0]
 
 
 def connect(address: Address, *, read_only: bool, busy_timeout_s: float) -> Engine:
-    """An engine for the address; nothing is opened yet."""
+    """Return an engine for the address, without opening a connection."""
     if address.url is not None:
         return _postgresql(address.url)
     if address.path is None:
@@ -56,20 +56,18 @@ def connect(address: Address, *, read_only: bool, busy_timeout_s: float) -> Engi
 
 
 def reader(engine: Engine) -> Engine:
-    """For transactions that see one state of the record, and change nothing."""
+    """Return the engine for transactions that only read, and see one state of the record."""
     if engine.dialect.name == "postgresql":
         return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     return engine
 
 
 def writer(engine: Engine) -> Engine:
-    """For transactions that write."""
+    """Return the engine for transactions that write."""
     return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
 
 
-logging.getLogger("psycopg").addHandler(
-    logging.NullHandler()
-)  # else it tells users twice what an error of ours says
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # our errors print its messages
 
 
 def _postgresql(url: URL) -> Engine:
@@ -124,8 +122,9 @@ def _is_foreign(connection: sqlite3.Connection) -> bool:
 
 
 def _write_ahead(connection: sqlite3.Connection, busy_timeout_s: float) -> None:
-    """Switch a new file to WAL. SQLite does not wait for another program that does the same, so
-    this does.
+    """Switch a new file to WAL mode.
+
+    SQLite does not wait for another program that does the same, therefore this function waits.
     """
     until = time.monotonic() + busy_timeout_s
     while True:
@@ -145,10 +144,12 @@ def _begin(connection: Connection) -> None:
 
 
 def _read_only_mode(path: Path) -> str:
-    """Where no one may write the folder and no one has the record open, SQLite must be told that it
-    will not change.
+    """Return the options that open a file for reading only.
+
+    If the folder cannot be written and no program has the record open, SQLite must be given
+    `immutable`, because it could not create its own files.
     """
-    nobody_writes = (
-        not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
-    )
-    return "mode=ro&immutable=1" if nobody_writes else "mode=ro"
+    has_writer = path.with_name(f"{path.name}-wal").exists()
+    if has_writer or os.access(path.parent, os.W_OK):
+        return "mode=ro"
+    return "mode=ro&immutable=1"

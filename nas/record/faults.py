@@ -1,6 +1,4 @@
-"""The database's own errors, turned once and here into one clear line that says where and what
-would be right.
-"""
+"""Translate errors of the databases into one line that says where and what would be right."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -22,24 +20,25 @@ SQLITE_FAULTS = {
     sqlite3.SQLITE_PERM: "may not be opened; check its permissions",
     sqlite3.SQLITE_READONLY: "may not be written; check the permissions of the file and its folder",
 }
-"""By SQLite's primary result code."""
+"""Messages by the primary result code of SQLite."""
 
 POSTGRESQL_FAULTS = {
     "25006": "is read-only",
     "28": "refuses this user or password",
     "3D": "does not exist on the server; make it with `createdb`",
-    "42501": "may not be used so by this user",
+    "42501": "refuses this operation to this user",
     "53100": "cannot grow, the server's disk is full; make room and run the same command again",
     "53300": "has no free connection; raise max_connections or wait",
     "57": "is shutting down or starting; try again",
 }
-"""By SQLSTATE or its class."""
+"""Messages by SQLSTATE or its class."""
 
 
 @contextmanager
 def translate_errors(address: Address) -> Iterator[None]:
-    """Turn whatever the database raises inside into `DatabaseError`, or `InvalidValueError` for an
-    unstorable value.
+    """Translate every error of the database into `DatabaseError`.
+
+    A value that cannot be stored becomes `InvalidValueError`.
     """
     try:
         yield
@@ -72,14 +71,15 @@ def _fault(address: Address, original: BaseException) -> str:
     state = getattr(original, "sqlstate", None)
     if state is None:
         return f"cannot be reached{_reason(address, original)}"
-    known = POSTGRESQL_FAULTS.get(state) or POSTGRESQL_FAULTS.get(state[:2])
-    return f"{known or 'failed'}{_reason(address, original)}"
+    fault = POSTGRESQL_FAULTS.get(state) or POSTGRESQL_FAULTS.get(state[:2]) or "failed"
+    return f"{fault}{_reason(address, original)}"
 
 
 def _reason(address: Address, error: BaseException) -> str:
-    """Return a colon and the first line of the driver's message, or nothing if it holds a password.
+    """Return a colon and the first line of the driver's message.
 
-    Stars in the place of the password would betray one that is also a word of the message.
+    Return nothing if that line holds a password. Stars instead of the password would reveal it if
+    it is a common word.
     """
     text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if any(password in text for password in address.passwords):

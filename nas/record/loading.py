@@ -1,4 +1,4 @@
-"""Trials with all that is known of them, in seven queries however many there are."""
+"""Load trials with all their figures. Any number of trials takes seven queries."""
 
 import gc
 from collections import defaultdict
@@ -26,16 +26,17 @@ from nas.record.schema.tables import (
     TRIAL,
 )
 
-NEWEST = 5000
-"""Evaluations that tell how rungs agree: more would make the status of a long study slow, and no
-surer.
+MAX_EVALUATIONS = 5000
+"""Largest number of evaluations whose rungs are compared.
+
+More of them would make the status of a long study slow, and the agreement of rungs no more certain.
 """
 
 
 def load_trials(
     connection: Connection, study_id: int, numbers: Collection[int] | None = None
 ) -> list[Trial]:
-    """The trials of a study in order of their numbers, or only those of these numbers."""
+    """Return the trials of a study, or those with these numbers, in order of their numbers."""
     wanted = TRIAL.c.study_id == study_id
     if isinstance(numbers, range):
         wanted &= TRIAL.c.number.between(numbers.start, numbers.stop - 1)
@@ -48,7 +49,7 @@ def load_trials(
         .where(wanted)
         .order_by(TRIAL.c.number)
     ).all()
-    with _collecting_later():
+    with _without_garbage_collection():
         evaluations = load_evaluations(
             connection,
             EVALUATION.c.study_id == study_id
@@ -60,7 +61,7 @@ def load_trials(
 
 
 def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dict[int, Evaluation]:
-    """Evaluations by id. A metric measured more than once is given by its newest figure."""
+    """Return evaluations by id. Of repeated measurements they hold the newest one."""
     devices, plans = _contexts(connection)
     measurements: dict[int, dict[str, Any]] = defaultdict(dict)
     for row in connection.execute(
@@ -93,45 +94,46 @@ def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dic
 def _replicates(
     connection: Connection, wanted: ColumnElement[bool]
 ) -> dict[int, tuple[Replicate, ...]]:
-    """By evaluation, in the order in which their seeds began."""
-    found: dict[int, dict[int, Replicate]] = defaultdict(dict)
+    """Return the replicates of each evaluation, in the order in which their seeds began."""
+    replicates: dict[int, dict[int, Replicate]] = defaultdict(dict)
     for row in connection.execute(
         select(REPLICATE_RUNG)
         .join(EVALUATION)
         .where(wanted)
         .order_by(REPLICATE_RUNG.c.epochs, REPLICATE_RUNG.c.finished_at, REPLICATE_RUNG.c.seed)
     ).all():
-        known = found[row.evaluation_id].get(row.seed, Replicate(seed=row.seed))
-        found[row.evaluation_id][row.seed] = replace(
-            known,
-            rungs=(*known.rungs, to_rung(row)),
-            energy_j=sum_measured(known.energy_j, row.energy_j),
+        replicate = replicates[row.evaluation_id].get(row.seed, Replicate(seed=row.seed))
+        replicates[row.evaluation_id][row.seed] = replace(
+            replicate,
+            rungs=(*replicate.rungs, to_rung(row)),
+            energy_j=sum_measured(replicate.energy_j, row.energy_j),
         )
-    return {evaluation: tuple(seeds.values()) for evaluation, seeds in found.items()}
+    return {evaluation: tuple(seeds.values()) for evaluation, seeds in replicates.items()}
 
 
 def load_rung_errors(connection: Connection, study_id: int) -> list[dict[float, float]]:
-    """Of each of the newest evaluations with rungs the errors by epochs."""
+    """Return the errors by epochs of each of the newest evaluations that have rungs."""
     newest = (
         select(EVALUATION.c.id)
         .where(EVALUATION.c.study_id == study_id)
         .order_by(EVALUATION.c.id.desc())
-        .limit(NEWEST)
+        .limit(MAX_EVALUATIONS)
         .subquery()
     )
-    found: dict[int, dict[float, float]] = defaultdict(dict)
+    errors: dict[int, dict[float, float]] = defaultdict(dict)
     for row in connection.execute(
         select(RUNG.c.evaluation_id, RUNG.c.epochs, RUNG.c.error)
         .join(newest, RUNG.c.evaluation_id == newest.c.id)
         .order_by(RUNG.c.evaluation_id)
     ):
-        found[row.evaluation_id][row.epochs] = row.error
-    return list(found.values())
+        errors[row.evaluation_id][row.epochs] = row.error
+    return list(errors.values())
 
 
 def load_single(connection: Connection, target: str | None) -> list[tuple[str, Measurement]]:
-    """Figures outside any study with what they are of, the oldest first; of one target only, or of
-    all.
+    """Return the target and the figure of measurements outside any study, the oldest first.
+
+    A target is also found by the former name of its module.
     """
     devices, plans = _contexts(connection)
     wanted = select(SINGLE_MEASUREMENT).order_by(SINGLE_MEASUREMENT.c.id)
@@ -141,13 +143,13 @@ def load_single(connection: Connection, target: str | None) -> list[tuple[str, M
 
 
 def load_last_measured(connection: Connection, study_id: int) -> tuple[int, Measurement] | None:
-    """The newest figure with a device, and the number of its trial."""
+    """Return the newest figure of a device with the number of its trial, None without one."""
     row = connection.execute(
         select(MEASUREMENT, TRIAL.c.number)
         .join(EVALUATION, MEASUREMENT.c.evaluation_id == EVALUATION.c.id)
         .join(TRIAL, TRIAL.c.evaluation_id == EVALUATION.c.id)
         .where(
-            EVALUATION.c.study_id + 0 == study_id,  # else SQLite sorts all figures of the study
+            EVALUATION.c.study_id + 0 == study_id,  # keeps SQLite from sorting all figures
             MEASUREMENT.c.device_id.is_not(None),
             TRIAL.c.duplicate_of.is_(None),
         )
@@ -158,7 +160,7 @@ def load_last_measured(connection: Connection, study_id: int) -> tuple[int, Meas
 
 
 def _contexts(connection: Connection) -> tuple[dict[int, Device], dict[str, MeasurementPlan]]:
-    """Devices and plans by their keys."""
+    """Return devices and plans by their keys."""
     devices = {row.id: to_device(row) for row in connection.execute(select(DEVICE))}
     plans = {
         row.digest: MeasurementPlan(**row.spec)
@@ -168,9 +170,10 @@ def _contexts(connection: Connection) -> tuple[dict[int, Device], dict[str, Meas
 
 
 @contextmanager
-def _collecting_later() -> Iterator[None]:
-    """No search for cyclic garbage while 100,000 values are built that all stay: about a quarter
-    less time.
+def _without_garbage_collection() -> Iterator[None]:
+    """Pause the search for cyclic garbage while many values are built.
+
+    For 100,000 values this saves a quarter of the time.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""What the record says beyond trials: a study as a whole, and the files that belong to it."""
+"""Values of the record beside trials: a study, its summary, and its files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,24 +14,27 @@ from nas.core.trial import TrialState, Usage
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRecord:
-    """One study of the record.
-
-    `dataset` is the data set that was used, which may be the fallback of `spec.data`; `classes` its
-    number of classes; `artifacts` the folder of its files; `numerics` what was decided on the
-    device; `identity` what the names in its study file stood for (`nas.searching.identity`), None
-    where that was not recorded; `version` the osa-nas that began it; `counts` its trials by state,
-    zeros included.
-    """
+    """One study of the record."""
 
     spec: StudySpec
     dataset: str
+    """Name of the data set that was used, which may be the fallback of `spec.data`."""
     classes: int
+    """Number of classes of the data set."""
     artifacts: str
+    """Folder of the study's files."""
     numerics: Mapping[str, Any]
+    """Decisions that were made on the device, such as the number format."""
     identity: Mapping[str, Any] | None
+    """The parts that the names in its study file stood for (`nas.searching.identity`).
+
+    None if they were not recorded.
+    """
     version: str
+    """Version of osa-nas that began the study."""
     created_at: datetime
     counts: Mapping[TrialState, int]
+    """Number of trials by state, zeros included."""
 
     @property
     def name(self) -> str:
@@ -41,35 +44,41 @@ class StudyRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a study's trials come to: `counts` of different architectures by state, zeros included,
-    and of `repeated` proposals, `skipped` of architectures that ended on purpose before any
-    training; `searched_s` are seconds in which at least one trial was being worked on, `spent` what
-    all took, `engine_s` what ended trials lasted beyond that and `engine_j` what their devices drew
-    beyond that, None where it is not known; `replicates` of them with other seeds, and what those
-    took, `spent_again`; the same of final trainings, `finals` and `spent_finally`; numbers and
-    reasons of the `failed`, numbers of the `running` ones.
-    """
+    """Counts and sums over the trials of a study."""
 
     counts: Mapping[TrialState, int]
+    """Number of different architectures by state, zeros included."""
     repeated: int
+    """Number of proposals of an architecture that had been proposed before."""
     skipped: int
+    """Number of architectures that were stopped before any training."""
     searched_s: float
+    """Seconds in which at least one trial was worked on."""
     spent: Usage
+    """Resources that all trials used."""
     engine_s: float | None
+    """Seconds of ended trials beyond `spent`, None if not known."""
     engine_j: float | None
+    """Energy of their devices beyond `spent`, in joules, None if not known."""
     replicates: int
+    """Number of trainings of these architectures with other seeds."""
     spent_again: Usage
+    """Resources that the replicates used."""
     finals: int
+    """Number of finished final trainings."""
     spent_finally: Usage
+    """Resources that the final trainings used."""
     failed: tuple[tuple[int, str], ...]
+    """Number and reason of each failed trial."""
     running: tuple[int, ...]
+    """Numbers of the running trials."""
 
 
 class ArtifactKind(StrEnum):
-    """What a file is for."""
+    """Purpose of a file."""
 
     CHECKPOINT = "checkpoint"
-    """Weights at a rung, to go on from."""
+    """Weights at a rung, from which a training resumes."""
     WEIGHTS = "weights"
     """Weights of a finished network."""
     EXPORT = "export"
@@ -78,8 +87,10 @@ class ArtifactKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """One file. `path` is relative to the study's artifact folder, with forward slashes; `sha256`
-    is in hex.
+    """One file of a study.
+
+    `path` is relative to the artifact folder of the study, with forward slashes. `sha256` is in
+    hexadecimal digits.
     """
 
     path: str
@@ -93,11 +104,14 @@ class Artifact:
         object.__setattr__(self, "kind", ArtifactKind(self.kind))
         path = PurePosixPath(self.path)
         if path.is_absolute() or ".." in path.parts or not path.parts:
-            message = f"an artifact's path must be inside the artifact folder, not {self.path!r}"
-            raise InvalidValueError(message)
+            raise InvalidValueError(
+                f"an artifact's path must be inside the artifact folder, not {self.path!r}"
+            )
         if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
-            message = f"sha256 of {self.path} must be 64 hexadecimal digits, not {self.sha256!r}"
-            raise InvalidValueError(message)
+            raise InvalidValueError(
+                f"sha256 of {self.path} must be 64 hexadecimal digits, not {self.sha256!r}"
+            )
         if self.size_bytes < 0:
-            message = f"size_bytes of {self.path} must not be negative, not {self.size_bytes}"
-            raise InvalidValueError(message)
+            raise InvalidValueError(
+                f"size_bytes of {self.path} must not be negative, not {self.size_bytes}"
+            )

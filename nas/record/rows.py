@@ -1,4 +1,7 @@
-"""Between values and rows, both ways. What is written here is read back equal, to the last bit."""
+"""Conversion of values to rows and back.
+
+A value that is read equals the written one to the last bit.
+"""
 
 import hashlib
 import math
@@ -18,7 +21,7 @@ Values = dict[str, Any]
 
 
 def of_objectives(study_id: int, spec: StudySpec) -> list[Values]:
-    """One row for each objective, in order."""
+    """Return a row for each objective, in order."""
     return [
         {
             "study_id": study_id,
@@ -33,7 +36,7 @@ def of_objectives(study_id: int, spec: StudySpec) -> list[Values]:
 
 
 def of_trial(trial: Trial) -> Values:
-    """All but the keys of study and evaluation."""
+    """Return the row of a trial without the keys of its study and evaluation."""
     as_proposed = (
         None if trial.architecture == trial.architecture.canonical else trial.architecture.to_dict()
     )
@@ -48,7 +51,7 @@ def of_trial(trial: Trial) -> Values:
 
 
 def of_progress(trial: Trial) -> Values:
-    """What may change in the life of a trial."""
+    """Return the columns of a trial that may change."""
     return {
         "state": trial.state,
         "reason": _storable(trial.reason),
@@ -60,14 +63,15 @@ def of_progress(trial: Trial) -> Values:
 
 
 def _storable(text: str) -> str:
-    """Text from anywhere, as error messages are: what no database takes (NUL, broken Unicode) as
-    visible escapes.
+    """Escape characters that no database stores: NUL and broken Unicode.
+
+    Messages of errors from anywhere may hold them.
     """
     return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
 def of_rung(rung: Rung) -> Values:
-    """All but the keys of what was trained."""
+    """Return the row of a rung without the keys of the trained network."""
     return {
         "epochs": rung.epochs,
         "error": rung.error,
@@ -82,7 +86,7 @@ def of_rung(rung: Rung) -> Values:
 
 
 def of_final(final: FinalTraining) -> Values:
-    """All but the key of the study."""
+    """Return the row of a final training without the key of its study."""
     return {
         "network": final.network,
         "digest": final.digest,
@@ -96,7 +100,7 @@ def of_final(final: FinalTraining) -> Values:
 
 
 def to_final(row: Row[Any]) -> FinalTraining:
-    """The training of a row of `final_training`."""
+    """Return the training in a row of `final_training`."""
     return FinalTraining(
         network=row.network,
         digest=row.digest,
@@ -109,7 +113,7 @@ def to_final(row: Row[Any]) -> FinalTraining:
 
 
 def of_measurement(measurement: Measurement) -> Values:
-    """All but the keys of evaluation and device."""
+    """Return the row of a measurement without the keys of its evaluation and device."""
     m = measurement
     return {
         "metric": m.metric,
@@ -129,7 +133,7 @@ def of_measurement(measurement: Measurement) -> Values:
 
 
 def of_device(device: Device) -> Values:
-    """The whole row; its digest is the same for equal devices only."""
+    """Return the whole row of a device. Only equal devices have the same digest."""
     values = {
         "kind": device.kind,
         "name": device.name,
@@ -142,12 +146,12 @@ def of_device(device: Device) -> Values:
 
 
 def of_plan(plan: MeasurementPlan) -> Values:
-    """The whole row."""
+    """Return the whole row of a plan."""
     return {"digest": plan_key(plan), "spec": plan.to_dict()}
 
 
 def to_device(row: Row[Any]) -> Device:
-    """The device of a row of `device`."""
+    """Return the device in a row of `device`."""
     return Device(
         kind=row.kind,
         name=row.name,
@@ -160,7 +164,7 @@ def to_device(row: Row[Any]) -> Device:
 def to_measurement(
     row: Row[Any], devices: Mapping[int, Device], plans: Mapping[str, MeasurementPlan]
 ) -> Measurement:
-    """The figure of a row of `measurement`."""
+    """Return the figure in a row of `measurement` or `single_measurement`."""
     return Measurement(
         metric=row.metric,
         unit=row.unit,
@@ -180,7 +184,7 @@ def to_measurement(
 
 
 def to_rung(row: Row[Any]) -> Rung:
-    """The rung of a row of `rung`, `replicate_rung` or `final_training`."""
+    """Return the rung in a row of `rung`, `replicate_rung` or `final_training`."""
     loss = math.nan if row.train_loss is None else row.train_loss
     return Rung(
         epochs=row.epochs,
@@ -196,7 +200,7 @@ def to_rung(row: Row[Any]) -> Rung:
 
 
 def to_artifact(row: Row[Any]) -> Artifact:
-    """The file of a row of `artifact`."""
+    """Return the file in a row of `artifact`."""
     return Artifact(
         path=row.path,
         sha256=row.sha256,

@@ -1,10 +1,10 @@
-"""The record of all studies: what was saved is what is loaded, bit for bit.
+"""The record of all studies. Loaded values equal the saved ones bit by bit.
 
-Every call is one short transaction, and `transaction()` makes several calls one.
+Every call is one short transaction. `transaction()` makes one transaction of several calls.
 
 SQLite and PostgreSQL run the same code and pass the same contract (`tests/contract/test_store.py`).
-Nothing that was measured is ever changed or removed. All methods raise `DatabaseError` where the
-database fails, and `UnknownNameError` for a study that is not there.
+Nothing that was measured is ever changed or removed. All methods raise `DatabaseError` if the
+database fails, and `UnknownNameError` for a study that does not exist.
 """
 
 import threading
@@ -48,13 +48,14 @@ from nas.record.schema.tables import (
 )
 from nas.record.summary import summarize
 
-PART = 1000
-"""Trials read at once by `each_trial`."""
+TRIALS_AT_ONCE = 1000
+"""Number of trials that `each_trial` reads at once."""
 
 
 class Store:
-    """An open record; `Store.open` makes one. May be used from several threads. Close it, or use it
-    in a `with`.
+    """An open record, which `Store.open` returns. Several threads may use it.
+
+    Close it, or use it in a `with` statement.
     """
 
     def __init__(self, address: Address, engine: Engine, *, read_only: bool) -> None:
@@ -69,22 +70,19 @@ class Store:
     def open(
         cls, url: str | Path, *, read_only: bool = False, busy_timeout_s: float = 30.0
     ) -> Self:
-        """Open the record in an SQLite file or on a PostgreSQL server, see `nas.record.address`.
+        """Open the record in an SQLite file or on a PostgreSQL server (see `nas.record.address`).
 
-        A new database gets its tables, an older one is upgraded; with `read_only` it is an error
-        instead, and no file is made. An SQLite file that another program is writing is waited for,
-        `busy_timeout_s` seconds.
+        A new database gets its tables, and an older one is upgraded. With `read_only` both are
+        errors, and no file is made. If another program is writing an SQLite file, calls wait for
+        up to `busy_timeout_s` seconds.
         """
         address = Address.parse(url)
         if address.path is not None and address.path.is_dir():
-            message = f"{address} is a folder; name a file in it"
-            raise DatabaseError(message)
+            raise DatabaseError(f"{address} is a folder; name a file in it")
         if read_only and address.path is not None and not address.path.is_file():
-            message = f"there is no record at {address}; a search makes one"
-            raise DatabaseError(message)
+            raise DatabaseError(f"there is no record at {address}; a search makes one")
         if address.path is not None and not address.path.parent.is_dir():
-            message = f"{address}: there is no folder {address.path.parent}"
-            raise DatabaseError(message)
+            raise DatabaseError(f"{address}: there is no folder {address.path.parent}")
         store = cls(
             address,
             connect(address, read_only=read_only, busy_timeout_s=busy_timeout_s),
@@ -107,15 +105,14 @@ class Store:
         return str(self._address)
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         self._engine.dispose()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make all calls of this thread in the `with` block one transaction: kept together, or not
-        at all.
+        """Make one transaction of all calls of this thread in the `with` block.
 
-        An error of one call has to leave the block.
+        Either all of them are stored or none. An error of one call must leave the block.
         """
         with self._writing():
             yield
@@ -131,13 +128,14 @@ class Store:
         artifacts: str | Path = "",
         identity: Mapping[str, Any] | None = None,
     ) -> StudyRecord:
-        """Begin a study on a data set of so many classes. `identity` is what the names in `spec`
-        stand for. Raises `StudyConflictError` where there is one already.
+        """Begin a study on a data set with this number of classes.
+
+        `identity` describes the parts that the names in `spec` stand for. Raises
+        `StudyConflictError` if there is a study of this name.
         """
         with self._writing() as connection:
             if connection.execute(select(STUDY.c.id).where(STUDY.c.name == spec.name)).first():
-                message = f"{self} holds a study {spec.name!r} already"
-                raise StudyConflictError(message)
+                raise StudyConflictError(f"{self} holds a study {spec.name!r} already")
             study_id = connection.execute(
                 insert(STUDY)
                 .values(
@@ -157,19 +155,21 @@ class Store:
         return self.study(spec.name)
 
     def study(self, name: str) -> StudyRecord:
-        """The study of this name."""
+        """Return the study of this name."""
         with self._reading() as connection:
             study_id = self._study_id(connection, name)
             return self._studies(connection, select(STUDY).where(STUDY.c.id == study_id))[0]
 
     def studies(self) -> list[StudyRecord]:
-        """All studies, the oldest first."""
+        """Return all studies, the oldest first."""
         with self._reading() as connection:
             return self._studies(connection, select(STUDY).order_by(STUDY.c.id))
 
     def require_same(self, spec: StudySpec) -> None:
-        """Raise `StudyConflictError`, which names every key, where more than budget and workers
-        differs from the record, or where the recorded study has a key that was removed.
+        """Raise `StudyConflictError` if more than budget and workers differs from the record.
+
+        The error names every key that differs. It is also raised if the recorded study has a key
+        that was removed since then.
         """
         self._require_no_removed_key(spec.name)
         recorded = self.study(spec.name).spec
@@ -178,11 +178,10 @@ class Store:
             for path, old, new in differences(recorded.identity(), spec.identity())
         ]
         if problems:
-            message = (
+            raise StudyConflictError(
                 f"study {spec.name!r} was made from other settings: {'; '.join(problems)}; "
                 "change them back or give the study another name"
             )
-            raise StudyConflictError(message)
 
     def _require_no_removed_key(self, name: str) -> None:
         with self._reading() as connection:
@@ -197,36 +196,37 @@ class Store:
                 )
 
     def update_study(self, spec: StudySpec) -> None:
-        """Take over another budget or other workers. Raises as `require_same`."""
+        """Record another budget or other workers. Raises as `require_same`."""
         self.require_same(spec)
         self._update_study(spec.name, spec=spec.to_dict())
 
     def set_numerics(self, study: str, numerics: Mapping[str, Any]) -> None:
-        """Keep what was decided on the device for the whole study: number format, memory format."""
+        """Record the decisions for the whole study that depend on the device, such as formats."""
         self._update_study(study, numerics=dict(numerics))
 
     def set_identity(self, study: str, identity: Mapping[str, Any]) -> None:
-        """Record what the names in the study file stand for."""
+        """Record the parts that the names in the study file stand for."""
         self._update_study(study, identity=dict(identity))
 
     def set_artifacts(self, study: str, artifacts: str | Path) -> None:
-        """Keep where the study's files lie from now on."""
+        """Record the folder of the study's files."""
         self._update_study(study, artifacts=str(artifacts))
 
     def claim(self, study: str) -> AbstractContextManager[None]:
-        """Be the study's only driver while in the `with` block; the end of the process ends it too,
-        `kill -9` as well. The study need not be there yet.
+        """Make this process the only driver of the study in the `with` block.
 
-        Raises `StudyConflictError`, which names the other process, where there is one. Where a
-        server ends the claim by a restart, the next write raises `DatabaseError`.
+        The end of the process also ends the claim, even after `kill -9`. The study need not exist
+        yet. Raises `StudyConflictError` with the name of another process that drives the study. If
+        the server ends the claim by a restart, the next write raises `DatabaseError`.
         """
         if self._address.path is not None:
             return claim_file(self._address.path, study)
         return self._claim_server(study)
 
     def driver(self, study: str) -> str | None:
-        """Who drives the study now, None where nobody does. For an SQLite file it is known on its
-        own machine only.
+        """Return the process that drives the study, None if there is none.
+
+        For an SQLite file only drivers on this machine are visible.
         """
         if self._address.path is not None:
             return holder_of_file(self._address.path, study)
@@ -236,77 +236,80 @@ class Store:
     # Trials
 
     def trials(self, study: str, numbers: Collection[int] | None = None) -> list[Trial]:
-        """All trials in order of their numbers, or those of these numbers. Duplicates have the
-        evaluation of their original.
+        """Return all trials, or those with these numbers, in order of their numbers.
+
+        A duplicate has the evaluation of its original.
         """
         with self._reading() as connection:
             return load_trials(connection, self._study_id(connection, study), numbers)
 
     def last_measured(self, study: str) -> tuple[int, Measurement] | None:
-        """The newest figure that a device gave, with its trial; None where there is none."""
+        """Return the newest figure of a device with the number of its trial, None without one."""
         with self._reading() as connection:
             return load_last_measured(connection, self._study_id(connection, study))
 
     def each_trial(self, study: str) -> Iterator[Trial]:
-        """All trials in order of their numbers, read in parts, so that memory stays small however
-        many there are. For a study that nobody else writes meanwhile.
+        """Yield all trials in order of their numbers, with bounded memory.
+
+        The trials are read in parts, therefore no other process may write the study meanwhile.
         """
         start = 0
-        while found := self.trials(study, range(start, start + PART)):
-            yield from found
-            start += PART
+        while trials := self.trials(study, range(start, start + TRIALS_AT_ONCE)):
+            yield from trials
+            start += TRIALS_AT_ONCE
 
     def trial(self, study: str, number: int) -> Trial:
-        """One trial. Raises `UnknownNameError` where there is none of this number."""
+        """Return one trial. Raises `UnknownNameError` if there is none of this number."""
         with self._reading() as connection:
             study_id = self._study_id(connection, study)
-            found = load_trials(connection, study_id, [number]) if abs(number) <= MAX_TRIALS else []
-            if not found:
+            numbers = [number] if abs(number) <= MAX_TRIALS else []
+            trials = load_trials(connection, study_id, numbers)
+            if not trials:
                 count = connection.execute(
                     select(func.count()).where(TRIAL.c.study_id == study_id)
                 ).scalar_one()
-                known = [f"0 to {count - 1}"] if count else []
-                raise UnknownNameError(f"the trials of study {study!r}", str(number), known)
-        return found[0]
+                recorded = [f"0 to {count - 1}"] if count else []
+                raise UnknownNameError(f"the trials of study {study!r}", str(number), recorded)
+        return trials[0]
 
     def add_trial(self, study: str, trial: Trial) -> None:
-        """Record a new trial, with what its evaluation holds already; a duplicate's evaluation is
-        the original's.
+        """Record a new trial with its evaluation so far. A duplicate shares its original's.
 
         Raises `InvalidValueError` unless `duplicate_of` is the trial that evaluated this
         architecture first, or None for a new architecture.
         """
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
-            evaluation = writing.write_trial(connection, study_id, trial)
-            if trial.duplicate_of is None:
-                known = trial.evaluation
-                writing.write_measurements(
+            evaluation_id = writing.write_trial(connection, study_id, trial)
+            if trial.duplicate_of is not None:
+                return
+            evaluation = trial.evaluation
+            writing.write_measurements(
+                connection,
+                study_id,
+                evaluation_id,
+                tuple(evaluation.measurements.values()),
+                evaluation.measure_s,
+            )
+            if evaluation.waiting_s or evaluation.energy_j is not None:
+                writing.write_effort(
                     connection,
-                    study_id,
-                    evaluation,
-                    tuple(known.measurements.values()),
-                    known.measure_s,
+                    evaluation_id,
+                    evaluation.waiting_s,
+                    energy_j=evaluation.energy_j,
+                    measuring_j=evaluation.measuring_j,
                 )
-                if known.waiting_s or known.energy_j is not None:
-                    writing.write_effort(
-                        connection,
-                        evaluation,
-                        known.waiting_s,
-                        energy_j=known.energy_j,
-                        measuring_j=known.measuring_j,
-                    )
-                for rung in known.rungs:
-                    writing.write_rung(connection, evaluation, rung)
+            for rung in evaluation.rungs:
+                writing.write_rung(connection, evaluation_id, rung)
 
     def add_measurements(
         self, study: str, number: int, measurements: Iterable[Measurement], seconds: float
     ) -> None:
-        """Add figures to a trial's evaluation, and the seconds they took; figures without a value
-        are kept as well.
+        """Add figures to a trial's evaluation, and the seconds that they took.
 
-        Raises `StudyConflictError` where one cannot be compared with the study's other figures of
-        its metric: another unit, kind, device class or plan. Then nothing is recorded.
+        Figures without a value are recorded as well. Raises `StudyConflictError` if a figure has
+        another unit, kind, device class or plan than the other figures of its metric in the study,
+        because they could not be compared. Then nothing is recorded.
         """
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
@@ -325,9 +328,10 @@ class Store:
         measuring: bool,
         engine_j: float | None = None,
     ) -> None:
-        """Add to a trial's evaluation seconds that a worker waited and, where they were measured,
-        joules that measuring drew, or else training and validating, and those that anything else
-        did.
+        """Add waiting time and energy to a trial's evaluation.
+
+        `energy_j` is the energy of measuring if `measuring`, otherwise of training and validating.
+        `engine_j` is that of all other work. Both are None if they were not measured.
         """
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
@@ -341,31 +345,33 @@ class Store:
             )
 
     def rung_errors(self, study: str) -> list[dict[float, float]]:
-        """Of each of the newest 5,000 architectures that reached a rung its errors by epochs."""
+        """Return the errors by epochs of the newest 5,000 architectures that reached a rung."""
         with self._reading() as connection:
             return load_rung_errors(connection, self._study_id(connection, study))
 
     def add_single(
         self, target: str, measurements: Iterable[Measurement], *, digest: str | None = None
     ) -> None:
-        """Keep figures outside any study. `target` names what was measured, `digest` its
-        architecture where it is one.
+        """Record figures outside any study.
 
-        They are never on a front, so any may stand beside any other.
+        `target` names the measured network, and `digest` its architecture if it is an OSA network.
+        The figures are never on a front, therefore they need not be comparable.
         """
         with self._writing() as connection:
             writing.write_single(connection, target, digest, tuple(measurements))
 
     def singles(self, target: str | None = None) -> list[tuple[str, Measurement]]:
-        """Figures outside any study with their targets, the oldest first; those of one target, or
-        all.
+        """Return the figures outside any study with their targets, the oldest first.
+
+        With `target` only those of this target are returned.
         """
         with self._reading() as connection:
             return load_single(connection, target)
 
     def add_rung(self, study: str, number: int, rung: Rung) -> None:
-        """Add a rung to a trial's evaluation. Raises `InvalidValueError` unless it is beyond the
-        last one.
+        """Add a rung to a trial's evaluation.
+
+        Raises `InvalidValueError` unless it has more epochs than the last one.
         """
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
@@ -376,9 +382,9 @@ class Store:
     def add_replicate(
         self, study: str, number: int, seed: int, rung: Rung, energy_j: float | None = None
     ) -> None:
-        """Add a rung of a replicate of a trial's network, and the joules that it drew.
+        """Add a rung to a replicate of a trial's network, and its energy in joules.
 
-        Raises `InvalidValueError` unless it is beyond its last.
+        Raises `InvalidValueError` unless it has more epochs than the replicate's last one.
         """
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
@@ -393,9 +399,10 @@ class Store:
     def add_final(
         self, study: str, final: FinalTraining, architecture: Architecture | None = None
     ) -> None:
-        """Keep a finished final training; `architecture` is that of a network which is no trial's.
+        """Record a finished final training.
 
-        Raises `DatabaseError` where this network was trained by this recipe with this seed already.
+        `architecture` is needed for an OSA network that is not of a trial. Raises `DatabaseError`
+        if the record holds a training of this network by this recipe with this seed.
         """
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
@@ -404,7 +411,7 @@ class Store:
             connection.execute(insert(FINAL_TRAINING), {"study_id": study_id, **of_final(final)})
 
     def finals(self, study: str) -> list[FinalTraining]:
-        """The study's final trainings in the order in which they ended."""
+        """Return the final trainings of the study in the order in which they ended."""
         with self._reading() as connection:
             study_id = self._study_id(connection, study)
             return [
@@ -417,12 +424,11 @@ class Store:
             ]
 
     def finish_trial(self, study: str, trial: Trial) -> None:
-        """Record a trial's new state, reason, worker, sampler state and times; its evaluation is
-        recorded already.
+        """Record the new state, reason, worker, sampler state and times of a trial.
 
-        Also for a failed trial that runs again, and for a running one that gets another worker.
-        Raises `InvalidValueError` for a move from the recorded state that is not in
-        `nas.core.trial.MOVES`.
+        Its evaluation is not written. A failed trial may run again, and a running one may get
+        another worker. Raises `InvalidValueError` if `nas.core.trial.MOVES` has no move from the
+        recorded state.
         """
         before = [state for state, after in MOVES.items() if trial.state in after]
         if trial.state is TrialState.RUNNING:
@@ -442,8 +448,9 @@ class Store:
                     connection.execute(select(TRIAL.c.state).where(here)).scalar_one_or_none()
                     or "not recorded"
                 )
-                message = f"trial {trial.number} cannot go from {recorded} to {trial.state}"
-                raise InvalidValueError(message)
+                raise InvalidValueError(
+                    f"trial {trial.number} cannot go from {recorded} to {trial.state}"
+                )
             if trial.finished_at is not None and trial.duplicate_of is None:
                 writing.write_engine(
                     connection, evaluation, (trial.finished_at - trial.started_at).total_seconds()
@@ -452,7 +459,7 @@ class Store:
     # Fronts and files
 
     def add_front(self, study: str, front: ParetoFront) -> None:
-        """Keep a snapshot of the front. One that equals the newest is not kept twice."""
+        """Record a snapshot of the front, unless it equals the newest one."""
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
             newest = self._newest(connection, study_id)
@@ -479,23 +486,24 @@ class Store:
                 )
 
     def fronts(self, study: str) -> list[ParetoFront]:
-        """All snapshots of the front, the oldest first."""
+        """Return all snapshots of the front, the oldest first."""
         with self._reading() as connection:
             return self._fronts(connection, self._study_id(connection, study))
 
     def newest_front(self, study: str) -> ParetoFront | None:
-        """The last snapshot of the front, None where there is none yet."""
+        """Return the last snapshot of the front, None without one."""
         with self._reading() as connection:
             study_id = self._study_id(connection, study)
             newest = self._newest(connection, study_id)
             return None if newest is None else self._fronts(connection, study_id, newest)[0]
 
     def hypervolumes(self, study: str) -> list[tuple[int, float]]:
-        """After how many finished trials the front moved, and its hypervolume from then on, the
-        oldest first; without those of a front that has none.
+        """Return the hypervolume of each snapshot after its number of finished trials.
+
+        The oldest snapshot comes first. Snapshots without a hypervolume are left out.
         """
         with self._reading() as connection:
-            found = connection.execute(
+            rows = connection.execute(
                 select(FRONT.c.finished_trials, FRONT.c.hypervolume)
                 .where(
                     FRONT.c.study_id == self._study_id(connection, study),
@@ -503,17 +511,15 @@ class Store:
                 )
                 .order_by(FRONT.c.sequence)
             )
-            return [(row.finished_trials, row.hypervolume) for row in found]
+            return [(row.finished_trials, row.hypervolume) for row in rows]
 
     def summary(self, study: str) -> Summary:
-        """Counts and times of a study, without reading its trials one by one."""
+        """Return counts and times of a study, without reading its trials one by one."""
         with self._reading() as connection:
             return summarize(connection, self._study_id(connection, study))
 
     def add_artifact(self, study: str, artifact: Artifact) -> None:
-        """Record a file that was written. A file written anew takes the place of the old one under
-        its path.
-        """
+        """Record a file that was written. It replaces an older file of the same path."""
         values = {
             "kind": artifact.kind,
             "trial": artifact.trial,
@@ -530,9 +536,7 @@ class Store:
     def artifacts(
         self, study: str, *, trial: int | None = None, kind: ArtifactKind | None = None
     ) -> list[Artifact]:
-        """The files of a study, or of one trial or kind only, in the order of their first
-        writing.
-        """
+        """Return the files of a study, of a trial or of a kind, in the order of their recording."""
         with self._reading() as connection:
             wanted = select(ARTIFACT).where(
                 ARTIFACT.c.study_id == self._study_id(connection, study)
@@ -546,38 +550,32 @@ class Store:
     # The record as a whole
 
     def problems(self) -> list[str]:
-        """One line for each thing that is wrong with the record, none where it is sound. See
-        `nas.record.check`.
-        """
+        """Return a line for each problem of the record (see `nas.record.check`)."""
         with self._reading() as connection:
-            found = list(database_problems(connection))
+            problems = list(database_problems(connection))
             for record in self._studies(connection, select(STUDY).order_by(STUDY.c.id)):
                 study_id = self._study_id(connection, record.name)
-                trials, fronts = (
-                    load_trials(connection, study_id),
-                    self._fronts(connection, study_id),
-                )
-                wrong = (
+                trials = load_trials(connection, study_id)
+                fronts = self._fronts(connection, study_id)
+                lines = [
                     *study_problems(record, trials, fronts),
                     *sum_problems(trials, summarize(connection, study_id).spent),
-                )
-                found += [f"study {record.name}: {line}" for line in wrong]
+                ]
+                problems += [f"study {record.name}: {line}" for line in lines]
         for record in self.studies():
-            found += [
+            problems += [
                 f"study {record.name}: {line}"
                 for line in file_problems(record, self.artifacts(record.name))
             ]
-        return found
+        return problems
 
     def copy_to(self, target: "Store") -> dict[str, int]:
-        """Copy everything into another record, which must be empty; gives the rows copied by table.
+        """Copy everything into an empty record, and return the number of rows by table.
 
-        Raises `DatabaseError` where there are studies in the target; then, or after any other
-        error, it is as it was.
+        Raises `DatabaseError` if the target is not empty. After any error the target is as it was.
         """
         if target.studies() or target.singles():
-            message = f"{target} is not empty; name a new database"
-            raise DatabaseError(message)
+            raise DatabaseError(f"{target} is not empty; name a new database")
         with self._reading() as source, target._writing() as connection:  # noqa: SLF001
             return copy_rows(source, connection)
 
@@ -594,8 +592,7 @@ class Store:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         if self._read_only:
-            message = f"{self} was opened for reading only"
-            raise DatabaseError(message)
+            raise DatabaseError(f"{self} was opened for reading only")
         with translate_errors(self._address), self._joined() or self._transaction() as connection:
             yield connection
 
@@ -608,13 +605,13 @@ class Store:
                 self._current.connection = connection
                 yield connection
         except BaseException:
-            self._ids.clear()  # one may be of a study that is now not there
+            self._ids.clear()  # the study of one of them may have been rolled back
             raise
         finally:
             self._current.connection = None
 
     def _joined(self) -> AbstractContextManager[Connection] | None:
-        """The connection of this thread's `transaction()`, if it is in one."""
+        """Return the connection of this thread's `transaction()`, None outside of one."""
         connection: Connection | None = getattr(self._current, "connection", None)
         return None if connection is None else nullcontext(connection)
 
@@ -632,26 +629,26 @@ class Store:
 
     def _prepare(self) -> None:
         with self._reading() as connection:
-            found = revision(connection, str(self))
-        if found == HEAD:
+            current = revision(connection, str(self))
+        if current == HEAD:
             return
-        if self._read_only and found is None:
-            message = f"{self} is empty; a search fills it"
-            raise DatabaseError(message)
+        if self._read_only and current is None:
+            raise DatabaseError(f"{self} is empty; a search fills it")
         if self._read_only:
-            message = f"{self} was made by an older osa-nas (schema revision {found}); any search in it upgrades it"
-            raise DatabaseError(message)
+            raise DatabaseError(
+                f"{self} was made by an older osa-nas (its schema has revision {current}); any "
+                "search in it upgrades it"
+            )
         with self._writing() as connection:
             upgrade(connection, str(self))
 
     def _study_id(self, connection: Connection, name: str) -> int:
         if name not in self._ids:
-            known = {
-                row.name: row.id for row in connection.execute(select(STUDY.c.name, STUDY.c.id))
-            }
-            if name not in known:
-                raise UnknownNameError(f"the studies of {self}", name, list(known))
-            self._ids[name] = known[name]
+            rows = connection.execute(select(STUDY.c.name, STUDY.c.id))
+            ids = {row.name: row.id for row in rows}
+            if name not in ids:
+                raise UnknownNameError(f"the studies of {self}", name, list(ids))
+            self._ids[name] = ids[name]
         return self._ids[name]
 
     def _studies(self, connection: Connection, wanted: Select[Any]) -> list[StudyRecord]:
@@ -672,11 +669,11 @@ class Store:
 
     @staticmethod
     def _newest(connection: Connection, study_id: int) -> int | None:
-        """The sequence number of the last front."""
-        found: int | None = connection.execute(
+        """Return the sequence number of the last front, None without one."""
+        sequence: int | None = connection.execute(
             select(func.max(FRONT.c.sequence)).where(FRONT.c.study_id == study_id)
         ).scalar_one()
-        return found
+        return sequence
 
     def _fronts(
         self, connection: Connection, study_id: int, sequence: int | None = None

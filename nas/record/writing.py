@@ -1,5 +1,6 @@
-"""The parts of a writing transaction. Each takes its open connection and leaves committing to the
-store.
+"""The parts of a writing transaction.
+
+Each function takes the open connection of the transaction and does not commit.
 """
 
 from collections.abc import Sequence
@@ -29,27 +30,24 @@ from nas.record.schema.tables import (
 
 
 def insert_once(connection: Connection, table: Table, values: Sequence[dict[str, Any]]) -> None:
-    """Insert the rows that are not there yet."""
+    """Insert the rows whose keys the table does not hold yet."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     if values:
         connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(values))
 
 
 def evaluation_id(connection: Connection, study_id: int, number: int) -> int:
-    """The evaluation of a trial. Raises `InvalidValueError` for a trial that is not in the
-    record.
-    """
-    found = connection.execute(
+    """Return the key of a trial's evaluation. Raises `InvalidValueError` for an unknown trial."""
+    recorded = connection.execute(
         select(TRIAL.c.evaluation_id).where(TRIAL.c.study_id == study_id, TRIAL.c.number == number)
     ).scalar_one_or_none()
-    if found is None:
-        message = f"there is no trial {number} in the record"
-        raise InvalidValueError(message)
-    return int(found)
+    if recorded is None:
+        raise InvalidValueError(f"there is no trial {number} in the record")
+    return int(recorded)
 
 
 def write_architecture(connection: Connection, architecture: Architecture) -> None:
-    """Insert an architecture unless it is there."""
+    """Insert an architecture, unless the record holds it."""
     insert_once(
         connection,
         ARCHITECTURE,
@@ -58,11 +56,12 @@ def write_architecture(connection: Connection, architecture: Architecture) -> No
 
 
 def write_trial(connection: Connection, study_id: int, trial: Trial) -> int:
-    """Insert a trial and return the key of its evaluation: a new one, or the original's of a
-    duplicate.
+    """Insert a trial and return the key of its evaluation.
+
+    The evaluation is a new one, or for a duplicate that of its original.
     """
     digest = trial.architecture.digest
-    known = connection.execute(
+    original = connection.execute(
         select(EVALUATION.c.id, TRIAL.c.number)
         .join(TRIAL, TRIAL.c.evaluation_id == EVALUATION.c.id)
         .where(
@@ -71,15 +70,14 @@ def write_trial(connection: Connection, study_id: int, trial: Trial) -> int:
             TRIAL.c.duplicate_of.is_(None),
         ),
     ).one_or_none()
-    original = known.number if known else None
-    if trial.duplicate_of != original:
-        message = (
-            f"trial {trial.number} says it is a duplicate of {trial.duplicate_of}, but its architecture "
-            f"{digest[:12]} was first evaluated by {original}"
+    number = original.number if original else None
+    if trial.duplicate_of != number:
+        raise InvalidValueError(
+            f"trial {trial.number} is marked as a duplicate of {trial.duplicate_of}, but its "
+            f"architecture {digest[:12]} was first evaluated by {number}"
         )
-        raise InvalidValueError(message)
-    if known:
-        evaluation = int(known.id)
+    if original:
+        evaluation = int(original.id)
     else:
         write_architecture(connection, trial.architecture)
         evaluation = connection.execute(
@@ -99,12 +97,13 @@ def write_measurements(
     measurements: Sequence[Measurement],
     seconds: float,
 ) -> None:
-    """Add figures, and the seconds they took. Raises `StudyConflictError` for ones that others
-    cannot be compared with.
+    """Add figures, and the seconds that they took.
+
+    Raises `StudyConflictError` for a figure that cannot be compared with the others of its metric.
     """
     _write_plans(connection, measurements)
     usable = [m for m in measurements if m.value is not None]
-    _hold_context(connection, study_id, usable)
+    _require_context(connection, study_id, usable)
     devices = _device_ids(connection, measurements)
     if measurements:
         connection.execute(
@@ -128,22 +127,20 @@ def write_measurements(
 def write_effort(
     connection: Connection, evaluation: int, waiting_s: float, **joules: float | None
 ) -> None:
-    """Add seconds waited and, to the columns of these names, joules where they are known."""
+    """Add waiting time, and energy to the columns of these names unless it is None."""
     values: dict[str, Any] = {"waiting_s": func.coalesce(EVALUATION.c.waiting_s, 0.0) + waiting_s}
-    for name, drawn in joules.items():
-        if drawn is not None:
-            values[name] = func.coalesce(EVALUATION.c[name], 0.0) + drawn
+    for name, energy_j in joules.items():
+        if energy_j is not None:
+            values[name] = func.coalesce(EVALUATION.c[name], 0.0) + energy_j
     connection.execute(update(EVALUATION).where(EVALUATION.c.id == evaluation).values(values))
 
 
 def write_engine(connection: Connection, evaluation: int, lasted_s: float) -> None:
-    """Keep what a trial that lasted so long took besides the work and the waiting that are recorded
-    of it.
-    """
+    """Record the part of a trial's duration that is neither recorded work nor recorded waiting."""
     its = EVALUATION.c
-    known = its.measure_s + func.coalesce(its.waiting_s, 0.0) + its.train_s + its.validation_s
+    recorded_s = its.measure_s + func.coalesce(its.waiting_s, 0.0) + its.train_s + its.validation_s
     connection.execute(
-        update(EVALUATION).where(its.id == evaluation).values(engine_s=lasted_s - known)
+        update(EVALUATION).where(its.id == evaluation).values(engine_s=lasted_s - recorded_s)
     )
 
 
@@ -169,8 +166,8 @@ def write_single(
 
 
 def write_rung(connection: Connection, evaluation: int, rung: Rung) -> None:
-    """Add a rung. Raises `InvalidValueError` unless it is beyond the last one."""
-    _add_beyond(connection, RUNG, {"evaluation_id": evaluation}, rung)
+    """Add a rung. Raises `InvalidValueError` unless it has more epochs than the last one."""
+    _add_rung(connection, RUNG, {"evaluation_id": evaluation}, rung)
     connection.execute(
         update(EVALUATION)
         .where(EVALUATION.c.id == evaluation)
@@ -185,10 +182,11 @@ def write_rung(connection: Connection, evaluation: int, rung: Rung) -> None:
 def write_replicate(
     connection: Connection, evaluation: int, seed: int, rung: Rung, energy_j: float | None
 ) -> None:
-    """Add a rung of the replicate with this seed. Raises `InvalidValueError` unless it is beyond
-    the last one.
+    """Add a rung to the replicate with this seed.
+
+    Raises `InvalidValueError` unless it has more epochs than the last one.
     """
-    _add_beyond(
+    _add_rung(
         connection,
         REPLICATE_RUNG,
         {"evaluation_id": evaluation, "seed": seed},
@@ -197,13 +195,12 @@ def write_replicate(
     )
 
 
-def _add_beyond(
+def _add_rung(
     connection: Connection, table: Table, key: dict[str, int], rung: Rung, **others: Any
 ) -> None:
     last = connection.execute(select(func.max(table.c.epochs)).filter_by(**key)).scalar_one()
     if last is not None and rung.epochs <= last:
-        message = f"rung at {rung.epochs} epochs comes after one at {last}"
-        raise InvalidValueError(message)
+        raise InvalidValueError(f"a rung at {rung.epochs} epochs comes after one at {last}")
     connection.execute(insert(table), {**key, **of_rung(rung), **others})
 
 
@@ -218,14 +215,14 @@ def _write_plans(connection: Connection, measurements: Sequence[Measurement]) ->
 def _device_ids(connection: Connection, measurements: Sequence[Measurement]) -> dict[str, int]:
     rows = {row["digest"]: row for row in (of_device(m.device) for m in measurements if m.device)}
     insert_once(connection, DEVICE, list(rows.values()))
-    found = connection.execute(
+    recorded = connection.execute(
         select(DEVICE.c.digest, DEVICE.c.id).where(DEVICE.c.digest.in_(rows))
     )
-    return {row.digest: row.id for row in found}
+    return {row.digest: row.id for row in recorded}
 
 
-def _hold_context(connection: Connection, study_id: int, figures: Sequence[Measurement]) -> None:
-    """The first figure of a metric in a study fixes what all later ones have in common with it."""
+def _require_context(connection: Connection, study_id: int, figures: Sequence[Measurement]) -> None:
+    """Require the context of all figures of a metric in a study to equal that of its first one."""
     contexts = {m.metric: _context(m) for m in figures}
     insert_once(
         connection,
@@ -247,10 +244,9 @@ def _hold_context(connection: Connection, study_id: int, figures: Sequence[Measu
     for measurement in figures:
         if _context(measurement) != fixed[measurement.metric]:
             problems = _mismatch(connection, fixed[measurement.metric], measurement)
-            message = (
+            raise StudyConflictError(
                 f"{measurement.metric} cannot be compared with the study's: {'; '.join(problems)}"
             )
-            raise StudyConflictError(message)
 
 
 def _context(measurement: Measurement) -> dict[str, Any]:
@@ -264,7 +260,7 @@ def _context(measurement: Measurement) -> dict[str, Any]:
 
 
 def _mismatch(connection: Connection, fixed: dict[str, Any], measurement: Measurement) -> list[str]:
-    """What differs, the plans key by key."""
+    """Return a line for each difference in the context, and for each key of the plans."""
     spec = connection.execute(
         select(MEASUREMENT_PLAN.c.spec).where(MEASUREMENT_PLAN.c.digest == fixed["plan"])
     ).scalar_one_or_none()

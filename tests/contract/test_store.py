@@ -413,7 +413,7 @@ class StoreContract:
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A duplicate has the evaluation of its original, which is in another part."""
-        monkeypatch.setattr("nas.record.store.PART", 2)
+        monkeypatch.setattr("nas.record.store.TRIALS_AT_ONCE", 2)
         for number in range(5):
             repeat = number == 4
             store.add_trial(

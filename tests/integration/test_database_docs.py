@@ -1,6 +1,4 @@
-"""The views say what the program says, and the examples of `docs/database.md` run as they stand, on
-both engines.
-"""
+"""The views agree with the program, and the examples of `docs/database.md` run on both engines."""
 
 import re
 from dataclasses import replace
@@ -23,14 +21,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "database.md"
 PANDAS, DUCKDB = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 TABLE, HISTORY, FASTEST = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 FIGURES = [(0.5, 0.004), (0.3, 0.003), (0.2, 0.002), (0.1, 0.009), (0.35, 0.001)]
-"""Error and latency of trials 0 to 4; the limit of latency is 0.004, and 2 and 4 are the front."""
+"""Error and latency of trials 0 to 4. The limit of latency is 0.004; 2 and 4 are the front."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request, tmp_path):
-    """A study of seven trials, the sixth a duplicate of the third, the last still without a
-    figure.
-    """
+    """A study of seven trials. The sixth duplicates the third, and the last has no figure yet."""
     url = (
         tmp_path / "nas.db"
         if request.param == "sqlite"
@@ -64,70 +60,62 @@ def store(request, tmp_path):
 
 
 def rows(store, query):
-    """What a person would get at an SQL prompt."""
+    """Return the rows that an SQL prompt would print."""
     with store._reading() as connection:
         return connection.execute(text(query)).all()
 
 
 def test_the_front_as_a_table(store):
-    """The two trials that no other beats within the limit, their newest latency and their last
-    error.
-    """
+    """The members have their newest latency and their last error."""
     assert rows(store, TABLE) == [(2, 0.2, 2.0), (4, 0.35, 1.0)]
 
 
-def test_how_the_search_got_better(store):
-    """One row for each snapshot, with the hypervolume that the pure function gives and its
-    growth.
-    """
+def test_the_progress_of_the_search(store):
+    """Each snapshot has the hypervolume of the pure function, and its growth."""
     trials = store.trials("cifar10")
     expected = [front(trials[:count], spec().objectives) for count in range(1, 6)]
     volumes = [each.hypervolume for each in expected]
-    found = rows(store, HISTORY)
-    assert [(row.finished_trials, row.members, row.hypervolume) for row in found] == [
+    progress = rows(store, HISTORY)
+    assert [(row.finished_trials, row.members, row.hypervolume) for row in progress] == [
         (each.after, len(each.members), each.hypervolume) for each in expected
     ]
-    assert [row.gain for row in found] == [
+    assert [row.gain for row in progress] == [
         None,
         *(after - before for before, after in pairwise(volumes)),
     ]
 
 
 def test_the_fastest_networks(store):
-    """By latency, without the duplicate and the ones that err more, with all seconds that they
-    cost.
-    """
-    found = rows(store, FASTEST)
-    assert [(row.trial, row.error, row.latency_s) for row in found] == [
+    """They come by latency, without the duplicate and larger errors, with all seconds spent."""
+    fastest = rows(store, FASTEST)
+    assert [(row.trial, row.error, row.latency_s) for row in fastest] == [
         (4, 0.35, 0.001),
         (2, 0.2, 0.002),
         (1, 0.3, 0.003),
         (3, 0.1, 0.009),
     ]
-    assert {(row.measure_s, row.train_s) for row in found} == {(0.75, 0.2)}
+    assert {(row.measure_s, row.train_s) for row in fastest} == {(0.75, 0.2)}
 
 
 def test_the_examples_for_pandas_and_duckdb(store, tmp_path, monkeypatch):
-    """One after the other, as they stand; with the connection that the page names where the record
-    is on a server.
-    """
+    """They run one after the other. For a server they use the connection that the page names."""
     pytest.importorskip("pandas")
     pytest.importorskip("duckdb")
     monkeypatch.chdir(tmp_path)
-    example, known = PANDAS, {}
+    example, names = PANDAS, {}
     if not (tmp_path / "nas.db").exists():
-        known["server"] = store._engine
+        names["server"] = store._engine
         example = example.replace(
             'sqlite3.connect("file:nas.db?mode=ro", uri=True)', "server.connect()"
         )
-    exec(example, known)  # noqa: S102 - what a reader would type
-    assert known["front"]["error"].tolist() == [0.2, 0.35]
-    assert known["front"]["latency"].tolist() == [0.002, 0.001]
-    assert len(known["trials"]) == 6
-    assert known["trials"]["started_at"].dtype.kind == "M"
-    assert known["per_state"]["cifar10"]["complete"] == pytest.approx(5 * 0.2)
-    exec(DUCKDB, known)  # noqa: S102
-    assert known["fastest"].to_dict("list") == {
+    exec(example, names)  # noqa: S102 - what a reader would type
+    assert names["front"]["error"].tolist() == [0.2, 0.35]
+    assert names["front"]["latency"].tolist() == [0.002, 0.001]
+    assert len(names["trials"]) == 6
+    assert names["trials"]["started_at"].dtype.kind == "M"
+    assert names["per_state"]["cifar10"]["complete"] == pytest.approx(5 * 0.2)
+    exec(DUCKDB, names)  # noqa: S102
+    assert names["fastest"].to_dict("list") == {
         "trial": [4, 2],
         "error": [0.35, 0.2],
         "latency_ms": [1.0, 2.0],
@@ -136,35 +124,34 @@ def test_the_examples_for_pandas_and_duckdb(store, tmp_path, monkeypatch):
 
 
 def test_pareto_is_the_newest_front(store):
-    """Every objective of every member, with interval, unit and limit."""
-    found = rows(store, "SELECT * FROM pareto ORDER BY position, metric")
+    """It holds every objective of every member, with interval, unit and limit."""
+    members = rows(store, "SELECT * FROM pareto ORDER BY position, metric")
     assert [
-        (row.position, row.trial, row.metric, row.value, row.unit, row.limit_value) for row in found
+        (row.position, row.trial, row.metric, row.value, row.unit, row.limit_value)
+        for row in members
     ] == [
         (0, 2, "error", 0.2, "1", None),
         (0, 2, "latency", 0.002, "s", 0.004),
         (1, 4, "error", 0.35, "1", None),
         (1, 4, "latency", 0.001, "s", 0.004),
     ]
-    assert {row.study for row in found} == {"cifar10"}
-    assert all(row.feasible for row in found)
-    assert found[1].ci_low == latency().ci_low
+    assert {row.study for row in members} == {"cifar10"}
+    assert all(row.feasible for row in members)
+    assert members[1].ci_low == latency().ci_low
 
 
 def test_the_overview_has_every_trial(store):
-    """Also the duplicate, with its original's figures, and the one without any; only trial 3 is
-    beyond the limit.
-    """
-    found = rows(store, "SELECT * FROM trial_overview WHERE study = 'cifar10' ORDER BY trial")
-    assert [row.error for row in found] == [*(error for error, _ in FIGURES), 0.2, None]
-    assert [row.limits_violated for row in found] == [0, 0, 0, 1, 0, 0, 0]
-    assert [row.duplicate_of for row in found] == [None, None, None, None, None, 2, None]
-    assert [row.epochs for row in found] == [2.0] * 6 + [None]
-    assert found[6].train_s == 0.0
+    """The duplicate has its original's figures, and only trial 3 is over the limit."""
+    overview = rows(store, "SELECT * FROM trial_overview WHERE study = 'cifar10' ORDER BY trial")
+    assert [row.error for row in overview] == [*(error for error, _ in FIGURES), 0.2, None]
+    assert [row.limits_violated for row in overview] == [0, 0, 0, 1, 0, 0, 0]
+    assert [row.duplicate_of for row in overview] == [None, None, None, None, None, 2, None]
+    assert [row.epochs for row in overview] == [2.0] * 6 + [None]
+    assert overview[6].train_s == 0.0
 
 
 def test_a_limit_may_be_from_below(store):
-    """Of an objective that is maximised, less is a violation."""
+    """For an objective that is maximised, a smaller value violates the limit."""
     study = spec(
         "high", objectives=(Objective(metric="rate", direction=Direction.MAXIMIZE, limit=2.0),)
     )
@@ -172,18 +159,18 @@ def test_a_limit_may_be_from_below(store):
     for number, rate in enumerate((1.0, 2.0, 3.0)):
         store.add_trial("high", trial(number))
         store.add_measurements("high", number, [latency(rate, metric="rate")], 0.0)
-    found = rows(
+    overview = rows(
         store, "SELECT limits_violated FROM trial_overview WHERE study = 'high' ORDER BY trial"
     )
     assert (
-        [row.limits_violated for row in found]
+        [row.limits_violated for row in overview]
         == [int(t.violation(study.objectives) > 0) for t in store.trials("high")]
         == [1, 0, 0]
     )
 
 
 def test_the_page_names_every_table_and_view(store):
-    """And the columns of the views are the ones it gives."""
+    """It also lists the columns of the views."""
     page = PAGE.read_text()
     for name in METADATA.tables:
         assert f"`{name}`" in page

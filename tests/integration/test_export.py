@@ -112,9 +112,9 @@ class TestBundle:
     def test_manifest_is_of_the_files(self, bundle) -> None:
         """It lists every other file with its true size and checksum, and no file that is absent."""
         folder, manifest = bundle.folder, bundle.manifest
-        found = {path.name: path.read_bytes() for path in folder.iterdir()}
-        written = json.loads(found.pop("manifest.json"))
-        assert set(found) - {"osa_nas_timm.py"} == {
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        written = json.loads(files.pop("manifest.json"))
+        assert set(files) - {"osa_nas_timm.py"} == {
             "architecture.json",
             "model.safetensors",
             "modeling.py",
@@ -127,9 +127,9 @@ class TestBundle:
             "README.md",
             "LICENSE",
         }
-        assert ("osa_nas_timm.py" in found) == (written["timm"] == "registered")
+        assert ("osa_nas_timm.py" in files) == (written["timm"] == "registered")
         assert {file.name: (file.size_bytes, file.sha256) for file in manifest.files} == {
-            name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in found.items()
+            name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()
         }
         assert written == manifest.to_dict()
         assert len(manifest.checks) > 15
@@ -266,9 +266,9 @@ def test_modeling_source_is_found_in_an_archive(tmp_path: Path) -> None:
         "import sys; sys.path[:0] = sys.argv[1:]; import nas; assert '.zip' in nas.__file__; "
         "from nas.export.standalone import modeling_source; sys.stdout.write(modeling_source())"
     )
-    found = child("-I", "-S", "-c", code, archive, sysconfig.get_path("purelib"), cwd=tmp_path)
-    assert found.startswith((ROOT / "nas/model/vovnet.py").read_text(encoding="utf-8"))
-    assert "def load(" in found
+    source = child("-I", "-S", "-c", code, archive, sysconfig.get_path("purelib"), cwd=tmp_path)
+    assert source.startswith((ROOT / "nas/model/vovnet.py").read_text(encoding="utf-8"))
+    assert "def load(" in source
 
 
 @contextmanager

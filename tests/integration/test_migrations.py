@@ -1,6 +1,4 @@
-"""A new database is made by the migrations, and they give exactly the tables that the code believes
-in.
-"""
+"""The migrations make new databases, with exactly the tables that the code describes."""
 
 import re
 import sqlite3
@@ -32,7 +30,7 @@ VIEWS = {
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def new_url(request, tmp_path):
-    """A function that gives addresses of new, empty databases for SQLAlchemy."""
+    """A function that returns SQLAlchemy's address of a new, empty database."""
     if request.param == "sqlite":
         numbers = iter(range(9))
         return lambda: f"sqlite:///{tmp_path}/{next(numbers)}.db"
@@ -42,7 +40,7 @@ def new_url(request, tmp_path):
 
 @pytest.fixture
 def connect():
-    """A function that opens a connection to an address; all are closed in the end."""
+    """A function that opens a connection to an address. All connections are closed at the end."""
     opened = []
 
     def open_(url):
@@ -57,7 +55,7 @@ def connect():
 
 
 def test_alembic_finds_no_difference(new_url, connect):
-    """Between the migrated database and the metadata: tables, columns, types, keys, uniqueness."""
+    """The migrated database has the tables, columns, types and keys of the metadata."""
     url = new_url()
     Store.open(url).close()
     context = MigrationContext.configure(
@@ -68,9 +66,7 @@ def test_alembic_finds_no_difference(new_url, connect):
 
 
 def test_migrations_and_metadata_build_the_same(new_url, connect):
-    """A second way: a database made from the metadata looks like a migrated one, with its names and
-    its CHECKs.
-    """
+    """A database made from the metadata has the same names and CHECKs as a migrated one."""
     migrated, built = new_url(), new_url()
     Store.open(migrated).close()
     connection = connect(built)
@@ -79,28 +75,27 @@ def test_migrations_and_metadata_build_the_same(new_url, connect):
     left, right = inspect(connect(migrated)), inspect(connection)
     assert set(left.get_table_names()) - {VERSION_TABLE} == set(right.get_table_names())
     for name in right.get_table_names():
-        for look in (
+        for method in (
             "get_check_constraints",
             "get_foreign_keys",
             "get_unique_constraints",
             "get_indexes",
         ):
-            assert shown(getattr(left, look)(name)) == shown(getattr(right, look)(name)), (
-                name,
-                look,
-            )
+            left_items, right_items = getattr(left, method)(name), getattr(right, method)(name)
+            assert texts(left_items) == texts(right_items), (name, method)
         assert left.get_pk_constraint(name) == right.get_pk_constraint(name)
 
 
-def shown(found):
-    """What was reflected, as text that can be compared; conditions of indexes come as objects."""
-    return sorted(
-        re.sub(r"<.*?TextClause object at \w+>", "condition", str(each)) for each in found
-    )
+def texts(items):
+    """Return reflected items as texts that can be compared.
+
+    The conditions of indexes are objects, whose texts hold addresses.
+    """
+    return sorted(re.sub(r"<.*?TextClause object at \w+>", "condition", str(i)) for i in items)
 
 
 def test_every_view_can_be_read(new_url, connect):
-    """All of them, on an empty record."""
+    """All views can be read from an empty record."""
     url = new_url()
     Store.open(url).close()
     connection = connect(url)
@@ -110,7 +105,7 @@ def test_every_view_can_be_read(new_url, connect):
 
 
 def test_the_list_of_revisions_is_complete():
-    """The code's short list is the chain of migration files."""
+    """The list in the code equals the chain of migration files."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     files = ScriptDirectory.from_config(config).walk_revisions()
@@ -119,7 +114,7 @@ def test_the_list_of_revisions_is_complete():
 
 
 def test_upgrading_twice_changes_nothing(new_url, connect):
-    """As when another program was quicker."""
+    """Another program may have upgraded the database first."""
     url = new_url()
     Store.open(url).close()
     connection = connect(url)
@@ -130,7 +125,7 @@ def test_upgrading_twice_changes_nothing(new_url, connect):
 
 
 def test_several_may_open_a_new_database_at_once(new_url):
-    """One makes the tables, the others wait for it."""
+    """One program makes the tables, and the others wait for it."""
     url = new_url()
     with ThreadPoolExecutor(4) as pool:
         for store in [task.result() for task in [pool.submit(Store.open, url) for _ in range(4)]]:
@@ -139,7 +134,7 @@ def test_several_may_open_a_new_database_at_once(new_url):
 
 
 def test_a_newer_record_is_left_alone(new_url, connect):
-    """Somebody with a newer version works on it; the error says so, for reading and for writing."""
+    """Reading and writing are refused, because a newer version works on the record."""
     url = new_url()
     Store.open(url).close()
     connection = connect(url)
@@ -151,7 +146,7 @@ def test_a_newer_record_is_left_alone(new_url, connect):
 
 
 def test_a_database_of_something_else_is_left_alone(new_url, connect):
-    """A mistyped name must not fill another program's database with our tables."""
+    """A mistyped name must not add our tables to the database of another program."""
     url = new_url()
     connection = connect(url)
     connection.execute(text("CREATE TABLE places (id INTEGER)"))
@@ -162,7 +157,7 @@ def test_a_database_of_something_else_is_left_alone(new_url, connect):
 
 
 def test_reading_makes_no_tables(new_url, connect):
-    """An empty database stays empty."""
+    """Reading leaves an empty database empty."""
     url = new_url()
     connection = connect(url)
     connection.execute(text("SELECT 1"))
@@ -174,9 +169,7 @@ def test_reading_makes_no_tables(new_url, connect):
 
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_old_records_open(tmp_path, revision):
-    """A record as each published revision left it: the values that were put in then are read
-    now.
-    """
+    """The record of each published revision opens with the values of that time."""
     path = tmp_path / "old.db"
     connection = sqlite3.connect(path)
     connection.executescript((RECORDS / f"{revision}.sql").read_text())
@@ -185,7 +178,7 @@ def test_old_records_open(tmp_path, revision):
         record = store.study("old")
         first, second = store.trials("old")
         fronts = store.fronts("old")
-        known = store.summary("old")
+        summary = store.summary("old")
     if revision >= "0003":
         assert [
             (r.seed, [(rung.epochs, rung.error) for rung in r.rungs])
@@ -200,10 +193,10 @@ def test_old_records_open(tmp_path, revision):
         if revision >= "0011"
         else None
     )
-    assert known.spent_again.energy_j == (0.375 if revision >= "0009" else None)
-    assert known.engine_j == (0.0625 if revision >= "0010" else None)
-    assert known.spent_finally.energy_j == (2.5 if revision >= "0010" else None)
-    assert known.engine_s == (1.5 if revision >= "0007" else None)
+    assert summary.spent_again.energy_j == (0.375 if revision >= "0009" else None)
+    assert summary.engine_j == (0.0625 if revision >= "0010" else None)
+    assert summary.spent_finally.energy_j == (2.5 if revision >= "0010" else None)
+    assert summary.engine_s == (1.5 if revision >= "0007" else None)
     assert first.evaluation.spent.measuring_j == (0.125 if revision >= "0008" else None)
     assert first.evaluation.spent.energy_j == (1 / 3 if revision >= "0004" else None)
     assert (record.dataset, record.spec.seed, record.numerics) == (

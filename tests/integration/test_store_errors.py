@@ -1,6 +1,4 @@
-"""Whatever is wrong with a database, the user gets one clear line, and nothing that was recorded is
-lost.
-"""
+"""Any problem with a database gives one clear line, and recorded data is never lost."""
 
 import os
 import re
@@ -28,7 +26,7 @@ from nas.testing.sample_records import latency, rung, spec, trial
 from search_spaces.osa_tiny import SPACE
 
 COUNTED = 20
-"""Writes that the killed process has to have acknowledged."""
+"""Number of writes that the process must acknowledge before it is killed."""
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of 2 MB of its own."""
+    """A separate file system of 2 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
@@ -53,7 +51,7 @@ def disk(tmp_path):
 
 
 def one_line(error):
-    """The message, which is a single line without a trace of SQLAlchemy's."""
+    """Return the message of an error. It must be one line, and not name SQLAlchemy."""
     message = str(error.value)
     assert "\n" not in message
     assert "sqlalche" not in message
@@ -61,7 +59,7 @@ def one_line(error):
 
 
 def test_a_file_that_is_no_database(tmp_path):
-    """Named as such, and left as it is."""
+    """The error says so, and the file stays as it is."""
     path = tmp_path / "nas.db"
     path.write_text("objectives:\n  - metric: error\n" * 100)
     before = path.read_bytes()
@@ -73,7 +71,7 @@ def test_a_file_that_is_no_database(tmp_path):
 
 
 def test_a_damaged_file(path):
-    """The error says so and names the way to rescue what is left."""
+    """The error says so and names the command that rescues the rest."""
     content = bytearray(path.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
     path.write_bytes(content)
@@ -83,20 +81,20 @@ def test_a_damaged_file(path):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    """Reading makes none."""
+    """Reading creates no file."""
     with pytest.raises(DatabaseError, match="there is no record at"):
         Store.open(tmp_path / "nas.db", read_only=True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    """It is named."""
+    """The error names it."""
     with pytest.raises(DatabaseError, match=rf"there is no folder {re.escape(str(tmp_path))}/x"):
         Store.open(f"sqlite:///{tmp_path}/x/nas.db")
 
 
 def test_a_folder_in_the_place_of_the_file(tmp_path):
-    """Whether a file is to be made in it or not."""
+    """Both reading and writing refuse it."""
     for read_only in (True, False):
         with pytest.raises(
             DatabaseError, match=f"{re.escape(str(tmp_path))} is a folder; name a file in it"
@@ -119,15 +117,15 @@ def test_a_folder_in_the_place_of_the_file(tmp_path):
         ),
     ],
 )
-def test_what_names_no_trial(path, text, message):
-    """One line that says how to name one, or which there are."""
+def test_a_wrong_name_of_a_trial(path, text, message):
+    """The error shows the form of a name, or lists the trials."""
     with Store.open(path, read_only=True) as store, pytest.raises(NasError, match=message):
         pick_trial(store, text)
 
 
 @pytest.mark.parametrize("address", ["", ":memory:", "sqlite://", "sqlite:///:memory:"])
 def test_a_database_in_memory(address):
-    """It would lose everything at the end of the program."""
+    """It would lose everything at the end of the program, therefore it is refused."""
     with pytest.raises(DatabaseError, match="name a file"):
         Store.open(address)
 
@@ -246,10 +244,10 @@ def test_a_reason_that_holds_the_password_is_left_out():
     ],
 )
 def test_a_server_that_is_not_there(address):
-    """The error names it without the password."""
+    """The error names the server without the password."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
-        port = reserved.getsockname()[1]  # nobody listens here
+        port = reserved.getsockname()[1]  # no server listens here
         with pytest.raises(DatabaseError) as error:
             Store.open(address.format(port=port))
     message = one_line(error)
@@ -260,21 +258,21 @@ def test_a_server_that_is_not_there(address):
 
 
 def test_a_database_that_is_not_on_the_server(postgresql):
-    """It is named."""
+    """The error names it."""
     with pytest.raises(DatabaseError) as error:
         Store.open(re.sub(r"/test_\d+", "/nowhere", postgresql()))
     assert '"nowhere" does not exist' in one_line(error)
 
 
 def test_postgresql_without_its_driver(monkeypatch):
-    """It is said what to install."""
+    """The error says what to install."""
     monkeypatch.setattr("nas.record.engines.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"osa-nas\[postgresql\]"):
         Store.open("postgresql://localhost/nas")
 
 
 def test_a_file_that_another_program_writes(path):
-    """After the time to wait it is said that it is locked; reading goes on all the while."""
+    """Writing fails after the waiting time, and reading works all the time."""
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with Store.open(path, busy_timeout_s=0.1) as store:
@@ -288,7 +286,7 @@ def test_a_file_that_another_program_writes(path):
 
 
 def test_a_file_that_may_not_grow(path):
-    """As on a full disk: what was recorded stays, and with more room the same call works."""
+    """Recorded data stays, as on a full disk, and with more room the same call works."""
     with Store.open(path) as store:
         limit = {"pages": 1}
         event.listen(
@@ -307,9 +305,7 @@ def test_a_file_that_may_not_grow(path):
 
 
 def test_a_full_disk(disk):
-    """The search ends with a clear line; when there is room again, everything acknowledged is
-    there.
-    """
+    """Writing fails with a clear line, and all acknowledged writes are kept."""
     with Store.open(disk / "nas.db") as store:
         store.create_study(spec(), dataset="digits", classes=10)
         filler = disk / "filler"
@@ -328,9 +324,7 @@ def test_a_full_disk(disk):
 
 
 def test_a_disk_that_may_not_be_written(disk):
-    """A record on it can be read, though its reader can make no files beside it; writing says why
-    not.
-    """
+    """A record on it can be read, although no files can be made beside it. Writing is refused."""
     with Store.open(disk / "nas.db") as store:
         store.create_study(spec(), dataset="digits", classes=10)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
@@ -358,9 +352,7 @@ with Store.open(sys.argv[1]) as store:
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_a_killed_writer_loses_nothing(engine, tmp_path, request):
-    """`kill -9` in the middle of writing: the database is sound and every acknowledged write is
-    there, whole.
-    """
+    """After `kill -9` the database is sound and holds every acknowledged write."""
     url = (
         str(tmp_path / "nas.db") if engine == "sqlite" else request.getfixturevalue("postgresql")()
     )
@@ -393,8 +385,9 @@ def test_a_killed_writer_loses_nothing(engine, tmp_path, request):
 
 @pytest.mark.slow
 def test_a_killed_server_loses_nothing(start_postgresql):
-    """`kill -9` of every process of PostgreSQL: a clear line; started again, whoever held the study
-    must ask anew.
+    """After `kill -9` of PostgreSQL the error is clear, and no acknowledged write is lost.
+
+    When the server runs again, a search must claim its study again.
     """
     psutil = pytest.importorskip("psutil")
     with start_postgresql() as server:
@@ -413,7 +406,7 @@ def test_a_killed_server_loses_nothing(start_postgresql):
             assert "cannot be reached" in one_line(error)
             server.ensure_postgres_running()
             assert store.trials("first") == saved
-            with pytest.raises(DatabaseError) as error:  # another search may hold the study by now
+            with pytest.raises(DatabaseError) as error:  # another search may hold the study now
                 store.add_trial("first", trial(1))
             assert "run the same command again" in one_line(error)
         with Store.open(server.get_uri()) as store, store.claim("first"):

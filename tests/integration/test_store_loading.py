@@ -1,4 +1,4 @@
-"""A study is read in a few statements, however large it is."""
+"""A study of any size is read in a few statements."""
 
 from sqlalchemy import event
 
@@ -7,7 +7,7 @@ from nas.testing.sample_records import latency, rung, spec, trial
 
 
 def statements(store, call):
-    """How many statements the call sends, without the ones that begin transactions."""
+    """Return the number of statements of a call, without those that begin transactions."""
     sent = []
 
     def note(_connection, _cursor, statement, *_):
@@ -21,7 +21,7 @@ def statements(store, call):
 
 
 def test_reading_takes_as_many_statements_for_many_trials_as_for_one(tmp_path):
-    """For all trials, for one of them, and for the list of studies."""
+    """This holds for all trials, for one of them, and for the list of studies."""
     counts = []
     with Store.open(tmp_path / "nas.db") as store:
         store.create_study(spec(), dataset="digits", classes=10)

@@ -129,9 +129,9 @@ class TestBundles:
     def bundle(self, network, bundle_of):
         """The bundle, after the architecture for registered networks was imported."""
         importlib.import_module("nas.export.timm_registry")
-        found = bundle_of(network)
-        assert found.manifest.timm["timm"] == network
-        return found
+        exported = bundle_of(network)
+        assert exported.manifest.timm["timm"] == network
+        return exported
 
     @pytest.fixture
     def features(self, bundle, export_arguments, network):
@@ -149,10 +149,14 @@ class TestBundles:
             f"local-dir:{bundle.folder}", pretrained=True, features_only=True, out_indices=(2, 3)
         ).eval()
         with torch.inference_mode():
-            found = backbone(batch)
-        assert all(torch.equal(one, other) for one, other in zip(found, expected[1:3], strict=True))
-        assert backbone.feature_info.channels() == [value.shape[1] for value in found]
-        assert backbone.feature_info.reduction() == [64 // value.shape[2] for value in found]
+            features_only = backbone(batch)
+        assert all(
+            torch.equal(one, other) for one, other in zip(features_only, expected[1:3], strict=True)
+        )
+        assert backbone.feature_info.channels() == [value.shape[1] for value in features_only]
+        assert backbone.feature_info.reduction() == [
+            64 // value.shape[2] for value in features_only
+        ]
 
     def test_other_classes(self, bundle, features):
         """With five classes instead of three only the classifier is new, and all weights train."""
@@ -175,10 +179,11 @@ class TestBundles:
         batch, expected = features
         model = timm.create_model(f"local-dir:{bundle.folder}", pretrained=True).eval()
         with torch.inference_mode():
-            last, found = model.forward_intermediates(batch, indices=[1, 2])
+            last, intermediates = model.forward_intermediates(batch, indices=[1, 2])
             assert torch.equal(last, expected[-1])
             assert all(
-                torch.equal(one, other) for one, other in zip(found, expected[:2], strict=True)
+                torch.equal(one, other)
+                for one, other in zip(intermediates, expected[:2], strict=True)
             )
             model.prune_intermediate_layers([2])
             assert torch.equal(model.forward_features(batch), expected[1])

@@ -1,6 +1,4 @@
-"""The record as a whole: checked, copied between engines, given to Optuna; failed trials tried
-again.
-"""
+"""Operations on a whole record: check, copy, export to Optuna, and retry of failed trials."""
 
 import shutil
 import sqlite3
@@ -49,9 +47,9 @@ def search(folder, spec=SPEC, evaluator="FailingEvaluator"):
             folder=folder,
             artifacts=folder,
             evaluator=f"nas.testing.evaluators:{evaluator}",
-        ) as found,
+        ) as running,
     ):
-        found.run()
+        running.run()
         return store.trials("s")
 
 
@@ -61,7 +59,7 @@ def nas(*args):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder of a finished study with failed, stopped and repeated trials."""
+    """The folder of a finished study with complete, stopped and failed trials."""
     folder = tmp_path_factory.mktemp("finished")
     assert {trial.state for trial in search(folder)} == {
         TrialState.COMPLETE,
@@ -73,12 +71,12 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def folder(finished, tmp_path):
-    """A copy of it."""
+    """A copy of the folder of the finished study."""
     return shutil.copytree(finished, tmp_path / "copy")
 
 
 def rows(store):
-    """Every row of every table as it is read."""
+    """Return all rows of all tables."""
     with store._reading() as connection:
         return {
             table.name: [
@@ -105,17 +103,20 @@ def test_a_finished_study_is_sound(folder, command):
         ),
         ("UPDATE trial SET finished_at = NULL WHERE number = 1", "and finished at None"),
         ("DELETE FROM rung WHERE epochs = 2", "is complete after 1 of 2 rungs"),
-        ("DELETE FROM rung WHERE epochs = 1", "has rungs [2.0]"),
-        ("DELETE FROM front_member", "the last front kept is ()"),
+        ("DELETE FROM rung WHERE epochs = 1", "has rungs at [2.0] epochs"),
+        ("DELETE FROM front_member", "the last recorded front is ()"),
         (
             "DELETE FROM measurement WHERE metric = 'macs'",
             "complete without a value for each objective",
         ),
-        ("UPDATE evaluation SET train_s = train_s + 1", "for training_s, their figures and rungs"),
+        (
+            "UPDATE evaluation SET train_s = train_s + 1",
+            "for training_s, but their measurements and rungs",
+        ),
     ],
 )
-def test_what_is_wrong_is_said(folder, statement, says):
-    """Rows changed behind the program's back; a damaged record ends with exit code 2."""
+def test_a_damaged_record_is_reported(folder, statement, says):
+    """Each change of a row gives its own line, and the exit code is 2."""
     connection = sqlite3.connect(folder / "nas.db", isolation_level=None)
     connection.execute(statement)
     connection.close()
@@ -127,7 +128,7 @@ def test_what_is_wrong_is_said(folder, statement, says):
 
 @pytest.mark.parametrize("engines", ["sqlite postgresql sqlite", "sqlite sqlite"])
 def test_a_copy_is_equal_to_the_last_bit(folder, engines, request):
-    """Through any chain of engines; and the copy takes new rows under keys of its own."""
+    """This holds for any chain of engines. The last copy takes new studies."""
     urls = [str(folder / "nas.db")]
     for number, engine in enumerate(engines.split()[1:]):
         urls.append(
@@ -153,16 +154,16 @@ def test_a_copy_is_equal_to_the_last_bit(folder, engines, request):
 
 
 def test_a_large_copy_goes_in_batches(folder, monkeypatch):
-    """More rows than one batch holds are all there."""
-    monkeypatch.setattr("nas.record.copying.BATCH", 3)
+    """All rows are copied if there are more than one batch holds."""
+    monkeypatch.setattr("nas.record.copying.BATCH_ROWS", 3)
     with Store.open(folder / "nas.db") as store, Store.open(folder / "new.db") as new:
         with store._reading() as source, new._writing() as target:
             copy_rows(source, target)
         assert rows(new) == rows(store)
 
 
-def test_optuna_reads_what_was_exported(folder):
-    """All trials in their states, and among them Optuna finds our front."""
+def test_optuna_reads_an_exported_study(folder):
+    """Optuna reads all trials and their states, and finds the same front."""
     url = f"sqlite:///{folder / 'optuna.db'}"
     result = nas("export-optuna", "s", url, "--database", folder / "nas.db")
     assert result.exit_code == 0, result.output
@@ -187,7 +188,7 @@ def test_optuna_reads_what_was_exported(folder):
 
 
 def test_failed_trials_are_tried_again(folder):
-    """With their duplicates; then everything is complete and nothing else has changed."""
+    """They are complete afterwards, with their duplicates, and no other trial has changed."""
     with Store.open(folder / "nas.db") as store:
         before = store.trials("s")
         failed = {t.number for t in before if t.state is TrialState.FAILED}
@@ -213,8 +214,8 @@ def test_failed_trials_are_tried_again(folder):
     assert nas("db", "check", "--database", folder / "nas.db").exit_code == 0
 
 
-def test_a_figure_that_was_missing_is_measured_again(tmp_path):
-    """A trial that failed for want of a figure gets it when it is tried again."""
+def test_a_missing_figure_is_measured_again(tmp_path):
+    """A trial that failed without a figure gets the figure when it is retried."""
     with Store.open(tmp_path / "nas.db") as store:
         for error in (True, False):
             with open_search(
@@ -224,15 +225,15 @@ def test_a_figure_that_was_missing_is_measured_again(tmp_path):
                 folder=tmp_path,
                 artifacts=tmp_path,
                 evaluator="nas.testing.evaluators:ArithmeticEvaluator",
-            ) as found:
-                task = found.engine.propose()
+            ) as running:
+                task = running.engine.propose()
                 assert "macs" not in task.evaluation.measurements
                 figure = (
                     Measurement.unavailable("macs", "1", "busy")
                     if error
                     else Measurement.counted("macs", "1", 5)
                 )
-                found.engine.report(task.number, Measured(measurements=(figure,), seconds=0.1))
+                running.engine.report(task.number, Measured(measurements=(figure,), seconds=0.1))
             if error:
                 assert [t.number for t in retry(store, "s")] == [task.number]
         assert store.trial("s", task.number).evaluation.value("macs") == 5

@@ -1,8 +1,8 @@
-"""The record's tables: `tables` as they are today, `migrations` as they came about, `upgrade` to
-get there.
+"""The schema of the record.
 
-Everything is written twice on purpose, as tables and as migrations; a test compares the two on both
-engines.
+`tables` describes the present tables, `migrations` holds the steps that lead to them, and `upgrade`
+applies those steps. The schema is written twice on purpose, as tables and as migrations. A test
+compares the two on both engines.
 """
 
 from nas.record.schema.tables import METADATA

@@ -1,9 +1,9 @@
-"""Today's tables of the record. `docs/database.md` explains them to a person with an SQL prompt.
+"""The present tables of the record. `docs/database.md` explains them to users of SQL.
 
-Keys are natural where there is one: a trial is (study, number). What is unique is unique because a
-second one would be a bug: an architecture is evaluated once in a study, a rung is reached once, a
-figure is recorded once. Measured again is a new row of `measurement`, and the newest row (largest
-id) is the current one; rows are never deleted.
+Keys are natural if possible: a trial is (study, number). Uniqueness prevents bugs. An architecture
+is evaluated once in a study, a rung is reached once, and a figure is recorded once. A repeated
+measurement is a new row of `measurement`, and the row with the largest id is the current one. Rows
+are never deleted.
 """
 
 from sqlalchemy import (
@@ -47,12 +47,12 @@ STUDY = Table(
     Column("spec", JSON, nullable=False),
     Column("dataset", Text, nullable=False),
     Column("classes", Integer, nullable=False),
-    Column("artifacts", Text, nullable=False),  # the folder that the paths of `artifact` start from
+    # folder to which the paths in `artifact` are relative
+    Column("artifacts", Text, nullable=False),
     Column("numerics", JSON, nullable=False),
-    Column(
-        "identity", JSON(none_as_null=True)
-    ),  # what the names in spec stood for; NULL in older rows
-    Column("version", Text, nullable=False),  # of this package, when the study began
+    # the parts that the names in `spec` stood for; NULL in older rows
+    Column("identity", JSON(none_as_null=True)),
+    Column("version", Text, nullable=False),  # of the osa-nas that began the study
     Column("created_at", UtcDateTime, nullable=False),
 )
 
@@ -73,7 +73,7 @@ ARCHITECTURE = Table(
     "architecture",
     METADATA,
     Column("digest", Text, primary_key=True),
-    Column("spec", JSON, nullable=False),  # canonical: settings without effect are merged
+    Column("spec", JSON, nullable=False),  # canonical form: settings without effect are merged
 )
 
 EVALUATION = Table(
@@ -83,20 +83,18 @@ EVALUATION = Table(
     Column("study_id", ForeignKey("study.id"), nullable=False),
     Column("digest", ForeignKey("architecture.digest"), nullable=False),
     Column("measure_s", Real, nullable=False),
-    Column("waiting_s", Real),  # until workers got the device; NULL in rows older than the column
-    Column("energy_j", Real),  # of measuring, training and validating; NULL where nobody could tell
-    Column(
-        "epochs", Real, nullable=False, server_default="0"
-    ),  # this and the next two sum up its rungs
+    Column("waiting_s", Real),  # waiting of workers for the device; NULL in older rows
+    Column("energy_j", Real),  # of measuring, training and validating; NULL without a counter
+    # `epochs`, `train_s` and `validation_s` are the sums over the rungs
+    Column("epochs", Real, nullable=False, server_default="0"),
     Column("train_s", Real, nullable=False, server_default="0"),
     Column("validation_s", Real, nullable=False, server_default="0"),
-    Column("measuring_j", Real),  # of energy_j what measuring drew; NULL as that, and in older rows
-    Column(
-        "engine_s", Real
-    ),  # what its trial lasted beyond all these; NULL until it is over, and in older rows
-    Column(
-        "engine_j", Real
-    ),  # what its device drew beyond energy_j; NULL where nobody could tell, and in older rows
+    # part of `energy_j` for measuring; NULL if `energy_j` is NULL, and in older rows
+    Column("measuring_j", Real),
+    # duration of the trial beyond the times above; NULL until it ends, and in older rows
+    Column("engine_s", Real),
+    # energy of the device beyond `energy_j`; NULL without a counter, and in older rows
+    Column("engine_j", Real),
     UniqueConstraint("study_id", "digest"),
 )
 
@@ -110,9 +108,7 @@ TRIAL = Table(
     Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("params", JSON, nullable=False),
-    Column(
-        "as_proposed", JSON(none_as_null=True)
-    ),  # the architecture, where it is not the canonical one
+    Column("as_proposed", JSON(none_as_null=True)),  # the architecture, NULL if it is canonical
     Column("sampler_state", JSON, nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("worker", Text, nullable=False),
@@ -135,7 +131,7 @@ Index(
     "ix_trial_progress",
     *(
         TRIAL.c[name]
-        for name in (  # all that a status asks of trials, whose rows are long
+        for name in (  # the status of a study reads only these, because the rows are long
             "study_id",
             "state",
             "duplicate_of",
@@ -146,13 +142,11 @@ Index(
 )
 
 
-def _reached() -> list[SchemaItem]:
-    """What is known of a network that was trained and judged, wherever it belongs, but for the
-    epochs.
-    """
+def _training_columns() -> list[SchemaItem]:
+    """Return the columns of a trained and validated network, except the epochs."""
     return [
         Column("error", Real, nullable=False),
-        Column("train_loss", Real),  # NULL where it was not a number
+        Column("train_loss", Real),  # NULL if the loss was not a number
         Column("images", BigInteger, nullable=False),
         Column("train_s", Real, nullable=False),
         Column("validation_s", Real, nullable=False),
@@ -168,43 +162,44 @@ RUNG = Table(
     METADATA,
     Column("evaluation_id", ForeignKey("evaluation.id"), primary_key=True),
     Column("epochs", Real, primary_key=True),
-    *_reached(),
+    *_training_columns(),
 )
 
-REPLICATE_RUNG = Table(  # the same network trained by the same recipe with another seed
+REPLICATE_RUNG = Table(
     "replicate_rung",
     METADATA,
     Column("evaluation_id", ForeignKey("evaluation.id"), primary_key=True),
     Column("seed", BigInteger, primary_key=True, autoincrement=False),
     Column("epochs", Real, primary_key=True),
-    *_reached(),
-    Column("energy_j", Real),  # since the rung before
+    *_training_columns(),
+    Column("energy_j", Real),  # since the previous rung
 )
+"""Rungs of an evaluation's network, trained by the same recipe with another seed."""
 
-FINAL_TRAINING = Table(  # a network trained by a full recipe on all training images; `error` is on the test images
+FINAL_TRAINING = Table(
     "final_training",
     METADATA,
     Column("id", Integer, primary_key=True),
     Column("study_id", ForeignKey("study.id"), nullable=False),
-    Column("network", Text, nullable=False),  # a trial's as its digest, others by their names
+    Column("network", Text, nullable=False),  # digest of a trial's architecture, or another name
     Column("digest", ForeignKey("architecture.digest")),  # NULL for networks of other families
     Column("recipe_digest", Text, nullable=False),  # SHA-256 of the recipe
     Column("recipe", JSON, nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("test_images", BigInteger, nullable=False),
     Column("epochs", Real, nullable=False),
-    *_reached(),
-    Column(
-        "energy_j", Real
-    ),  # of training and judging; NULL where nobody could tell, and in older rows
+    *_training_columns(),
+    # of training and testing; NULL without a counter, and in older rows
+    Column("energy_j", Real),
     UniqueConstraint("study_id", "network", "recipe_digest", "seed"),
 )
+"""Networks trained by a full recipe on all training images. `error` is on the test images."""
 
 DEVICE = Table(
     "device",
     METADATA,
     Column("id", Integer, primary_key=True),
-    Column("digest", Text, nullable=False, unique=True),  # SHA-256 of all below
+    Column("digest", Text, nullable=False, unique=True),  # SHA-256 of the next columns
     Column("kind", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("identity", Text, nullable=False),
@@ -220,8 +215,8 @@ MEASUREMENT_PLAN = Table(
 )
 
 
-def _figure() -> list[SchemaItem]:
-    """The columns of one measurement, wherever it belongs, and what must hold of them."""
+def _measurement_columns() -> list[SchemaItem]:
+    """Return the columns of a measurement and their constraints."""
     return [
         Column("metric", Text, nullable=False),
         Column("unit", Text, nullable=False),
@@ -236,7 +231,7 @@ def _figure() -> list[SchemaItem]:
         Column("device_id", ForeignKey("device.id")),
         Column("plan", ForeignKey("measurement_plan.digest")),
         Column("started_at", UtcDateTime, nullable=False),
-        Column("details", JSON(none_as_null=True)),  # NULL in rows older than the column
+        Column("details", JSON(none_as_null=True)),  # NULL in older rows
         one_of("kind", Kind),
         one_of("status", Status),
         CheckConstraint("(value IS NULL) = (status NOT IN ('ok', 'noisy'))", name="value"),
@@ -248,21 +243,22 @@ MEASUREMENT = Table(
     METADATA,
     Column("id", Integer, primary_key=True),
     Column("evaluation_id", ForeignKey("evaluation.id"), nullable=False),
-    *_figure(),
+    *_measurement_columns(),
     UniqueConstraint("evaluation_id", "metric", "started_at"),
 )
 
-SINGLE_MEASUREMENT = Table(  # figures outside any study, of `nas measure`
+SINGLE_MEASUREMENT = Table(
     "single_measurement",
     METADATA,
     Column("id", Integer, primary_key=True),
-    Column("target", Text, nullable=False),  # what was measured, as it was named
-    Column("digest", Text),  # of the architecture, where it is one
-    *_figure(),
+    Column("target", Text, nullable=False),  # name of the measured network, as the user gave it
+    Column("digest", Text),  # of the architecture, NULL for networks of other families
+    *_measurement_columns(),
     Index(None, "target"),
 )
+"""Measurements outside any study, such as those of `nas measure`."""
 
-METRIC_CONTEXT = Table(  # what the first figure of a metric fixes for all later ones of the study
+METRIC_CONTEXT = Table(
     "metric_context",
     METADATA,
     Column("study_id", ForeignKey("study.id"), primary_key=True),
@@ -271,9 +267,10 @@ METRIC_CONTEXT = Table(  # what the first figure of a metric fixes for all later
     Column("kind", Text, nullable=False),
     Column("device_class", Text),
     Column("plan", ForeignKey("measurement_plan.digest")),
-    Column("method", Text),  # of joules: methods differ by more than networks do
+    Column("method", Text),  # only of energy, where methods differ more than networks
     one_of("kind", Kind),
 )
+"""Properties that all figures of a metric in a study share. The first figure sets them."""
 
 FRONT = Table(
     "front",

@@ -1,7 +1,6 @@
-"""From whatever a database holds to today's tables, by the migrations and in one transaction.
+"""Upgrade a database to the present tables, by the migrations and in one transaction.
 
-Reading the revision needs no Alembic, so that looking at a study starts fast; Alembic is imported
-to migrate.
+Alembic is imported only to migrate. Commands that only read a record start faster without it.
 """
 
 from pathlib import Path
@@ -13,42 +12,47 @@ from nas.core.errors import DatabaseError
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
 """All revisions in order."""
 HEAD = REVISIONS[-1]
+"""The present revision."""
 VERSION_TABLE = "nas_schema_version"
-"""Its own name, so that another program's Alembic in the same PostgreSQL database is not mistaken
-for ours.
+"""Table of the revision.
+
+Its name differs from Alembic's default, because another program may use Alembic in the same
+PostgreSQL database.
 """
 MIGRATIONS = Path(__file__).parent / "migrations"
-UPGRADE_LOCK = 0x6E6173  # "nas": two programs that open the same new PostgreSQL database take turns
+"""Folder of the migrations."""
+UPGRADE_LOCK = 0x6E6173
+"""Key of the lock by which programs upgrade a PostgreSQL database one by one. It spells "nas"."""
 
 
 def revision(connection: Connection, where: str) -> str | None:
-    """The database's revision, None for an empty database. `where` is its name in errors.
+    """Return the revision of a database, None for an empty one. Errors call the database `where`.
 
-    Raises `DatabaseError` for one that holds something else or was written by a newer version of
-    this package.
+    Raises `DatabaseError` if it holds other tables, or was written by a newer version of this
+    package.
     """
     tables = inspect(connection).get_table_names()
     if not tables:
         return None
     if VERSION_TABLE not in tables:
-        message = (
+        raise DatabaseError(
             f"{where} holds other tables ({', '.join(sorted(tables)[:5])}) and no studies; "
             "name an empty or new database"
         )
-        raise DatabaseError(message)
-    found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar_one()  # noqa: S608 - a constant
-    if found not in REVISIONS:
-        message = (
-            f"{where} was written by a newer osa-nas (schema revision {found}, this one knows {HEAD}); "
-            "upgrade osa-nas"
+    query = text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - a constant
+    recorded = str(connection.execute(query).scalar_one())
+    if recorded not in REVISIONS:
+        raise DatabaseError(
+            f"{where} was written by a newer osa-nas (its schema has revision {recorded}, the "
+            f"newest one here is {HEAD}); upgrade osa-nas"
         )
-        raise DatabaseError(message)
-    return str(found)
+    return recorded
 
 
 def upgrade(connection: Connection, where: str) -> None:
-    """Bring the database to `HEAD` within the connection's transaction, which must be the only
-    writing one.
+    """Bring the database to `HEAD`, in the transaction of the connection.
+
+    No other transaction may write at the same time.
     """
     from alembic import command
     from alembic.config import Config

@@ -1,3 +1,4 @@
-"""How the tables came about, one module for each revision. Run by Alembic with a connection that is
-passed in.
+"""The migrations of the schema, one module for each revision.
+
+Alembic runs them with a connection that the caller passes in.
 """

@@ -1,6 +1,4 @@
-"""Alembic's entry point: migrate over the connection in the configuration's attributes, in its
-transaction.
-"""
+"""The entry point of Alembic. It migrates over the connection of the caller, in its transaction."""
 
 from alembic import context
 

@@ -1,1 +1,1 @@
-"""One module for each revision. A published one never changes."""
+"""One module for each revision. A published revision never changes."""

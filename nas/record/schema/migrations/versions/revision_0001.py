@@ -1,4 +1,4 @@
-"""The first record: tables, and the views that a person queries."""
+"""Create the first tables and the views for people."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Figures with details, and figures outside any study."""
+"""Add details to measurements, and a table of measurements outside any study."""
 
 import sqlalchemy as sa
 from alembic import op

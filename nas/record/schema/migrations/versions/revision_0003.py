@@ -1,4 +1,4 @@
-"""Networks trained again: with other seeds by the search's recipe, and finally by a full one."""
+"""Add trainings with other seeds (`replicate_rung`) and by a full recipe (`final_training`)."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What the work on an architecture took besides seconds: waiting, and joules."""
+"""Add the waiting time and the energy of the work on an architecture."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,5 +1,6 @@
-"""An index that holds what a study's status asks of its trials, so that their long rows are not
-read for it.
+"""Add an index with all columns that the status of a study reads from its trials.
+
+The long rows of the trials need not be read for it.
 """
 
 from alembic import op

@@ -1,5 +1,6 @@
-"""What else would need all rows of a study: the sums of an architecture's rungs, and the method of
-its joules.
+"""Add sums of an architecture's rungs, and the method of a study's energy.
+
+Without them, all rows of a study would have to be read.
 """
 
 import sqlalchemy as sa

@@ -1,5 +1,6 @@
-"""What the engine took: the seconds of a trial that were neither its device's nor spent waiting for
-it.
+"""Add the time of the engine.
+
+These are the seconds of a trial without work on its device and without waiting for it.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,4 @@
-"""How many of the joules measuring drew: the ledger tells them from those of training, as it does
-seconds.
-"""
+"""Add the energy of measuring, which was part of the energy of all work."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The joules that training with other seeds drew."""
+"""Add the energy of trainings with other seeds."""
 
 import sqlalchemy as sa
 from alembic import op

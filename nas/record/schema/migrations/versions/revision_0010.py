@@ -1,4 +1,4 @@
-"""The joules of the engine and of final trainings."""
+"""Add the energy of the engine and of final trainings."""
 
 import sqlalchemy as sa
 from alembic import op

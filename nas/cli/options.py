@@ -1,31 +1,41 @@
-"""Options and arguments that several commands share, and the way from them to the record."""
+"""Options and arguments that several commands share, and how these reach the record."""
 
+import functools
 import os
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError, NasError
-from nas.core.measurement import MAX_IMAGE_SIZE, Precision
+from nas.core.measurement import MAX_IMAGE_SIZE, MeasurementPlan, Precision
 from nas.core.trial import Trial
 from nas.measuring.meters.host import affinity
-from nas.record import Store, StudyRecord
+from nas.record import Address, Store, StudyRecord
 
+Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
 DATABASE = "nas.db"
+"""The record's default file."""
 PRECISIONS = click.Choice([each.value for each in Precision])
-"""Given the enumeration itself, click would ask for the names of its members."""
-SIZE = click.IntRange(1, MAX_IMAGE_SIZE)
+"""Names of number formats. From the enumeration itself click would take the members' names."""
+IMAGE_SIZE = click.IntRange(1, MAX_IMAGE_SIZE)
+"""Pixels of a side of an image."""
 
 
 class Threads(click.IntRange):
-    """At least 1 and no more than cores, whose number is not in the help, which is the same on
-    every machine.
+    """A number of threads from 1 to the number of cores.
+
+    The help does not show the number of cores, since it is the same on every machine.
     """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number."""
+        """Return the number."""
         threads, cores = super().convert(value, param, ctx), len(affinity())
         if threads > cores:
             self.fail(f"there are {cores} cores, so at most {cores}, not {threads}", param, ctx)
@@ -35,21 +45,178 @@ class Threads(click.IntRange):
 THREADS = Threads(min=1)
 
 
-def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--database URL`."""
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What the measuring options of a command say.
+
+    `changes` are the fields of a `MeasurementPlan` that were given. `certify` asks for latency and
+    energy interleaved with a reference network.
+    """
+
+    device: str | None
+    certify: bool
+    changes: Mapping[str, Any]
+
+    def plan(self, base: MeasurementPlan) -> MeasurementPlan:
+        """Return the plan with the given changes."""
+        return replace(base, **self.changes)
+
+    def describe(self, plan: MeasurementPlan) -> str:
+        """Return the conditions in words."""
+        tier = "certify" if self.certify else "screen"
+        threads = "thread" if plan.threads == 1 else "threads"
+        return (
+            f"batch {plan.batch_size} at {plan.image_size} px, {plan.precision}, "
+            f"{plan.runtime}, {plan.threads} {threads}, {tier}"
+        )
+
+
+def measuring_options(base: MeasurementPlan | None, *, tier: str) -> Decorator:
+    """Add the options of a measurement, passed to the command as `conditions`.
+
+    `base` is the plan that they change, for the defaults in the help; None if it is the study's.
+    """
+
+    def shown(field: str) -> str:
+        return "" if base is None else f" [default: {getattr(base, field)}]"
+
+    options = (
+        device_option,
+        click.option(
+            "--batch",
+            "batch_size",
+            type=click.IntRange(min=1),
+            help=f"Images in a batch.{shown('batch_size')}",
+        ),
+        click.option(
+            "--size", "image_size", type=IMAGE_SIZE, help=f"Pixels of a side.{shown('image_size')}"
+        ),
+        click.option("--precision", type=PRECISIONS, help=f"Number format.{shown('precision')}"),
+        click.option(
+            "--runtime",
+            metavar="NAME",
+            help=f"eager, graph (CUDA), compile or onnxruntime.{shown('runtime')}",
+        ),
+        click.option("--threads", type=THREADS, help=f"CPU threads.{shown('threads')}"),
+        click.option(
+            "--tier",
+            type=click.Choice(["screen", "certify"]),
+            default=tier,
+            show_default=True,
+            help="certify interleaves latency and energy with a reference network, which takes "
+            "half a minute or more for each network.",
+        ),
+    )
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_conditions(*, device: str | None, tier: str, **values: Any) -> Any:
+            fields = ("batch_size", "image_size", "precision", "runtime", "threads")
+            given = {field: values.pop(field) for field in fields}
+            changes = {field: value for field, value in given.items() if value is not None}
+            if "precision" in changes:
+                changes["precision"] = Precision(changes["precision"])
+            conditions = Conditions(device=device, certify=tier == "certify", changes=changes)
+            return command(conditions=conditions, **values)
+
+        decorated: Command = with_conditions
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def device_option(command: Command) -> Command:
+    """Add `--device KIND`, passed as `device`."""
+    return click.option(
+        "--device",
+        metavar="KIND",
+        help="Measure on this device: cpu or cuda. [default: the GPU if there is one]",
+    )(command)
+
+
+def trial_option(text: str) -> Decorator:
+    """Add a repeatable `--trial N`, passed as `numbers`; `text` is its help."""
+    return click.option(
+        "--trial",
+        "numbers",
+        type=click.IntRange(min=0),
+        multiple=True,
+        metavar="N",
+        help=f"{text} May be repeated.",
+    )
+
+
+def workers_options(command: Command) -> Command:
+    """Add `--workers KIND` and `--address ADDRESS`, in place of the study's workers."""
+    address = click.option(
+        "--address",
+        metavar="ADDRESS",
+        help="Work on this Ray cluster (tune only), as ray.init takes it.",
+    )
+    kind = click.option(
+        "--workers", metavar="KIND", help="Use these workers, not the study's: local or tune."
+    )
+    return kind(address(command))
+
+
+def database_option(command: Command) -> Command:
+    """Add `--database URL`."""
     return click.option(
         "--database",
         metavar="URL",
         envvar="NAS_DATABASE",
         default=DATABASE,
         show_default=True,
-        help="The record: a SQLite file, or postgresql://… [env: NAS_DATABASE]",
+        help="The record: an SQLite file, or postgresql://… [env: NAS_DATABASE]",
     )(command)
 
 
 def open_record(database: str) -> Store:
-    """The record, read-only."""
+    """Open the record read-only."""
     return Store.open(database, read_only=True)
+
+
+def shown_url(url: str) -> str:
+    """Return a database's address as it was given, without its password.
+
+    Raises `DatabaseError` if it is no address.
+    """
+    address = Address.parse(url)
+    return url if address.path is not None else str(address)
+
+
+def database_to_paste(database: str) -> str:
+    """Return the address for the option --database of a command that is printed.
+
+    It is `DATABASE` if the command needs no such option: the address is the default, or comes from
+    NAS_DATABASE. It has no password.
+    """
+    context = click.get_current_context(silent=True)
+    source = context.get_parameter_source("database") if context else None
+    if source in {ParameterSource.DEFAULT, ParameterSource.ENVIRONMENT}:
+        return DATABASE
+    if database == DATABASE and os.environ.get("NAS_DATABASE"):
+        return f"./{DATABASE}"
+    return shown_url(database).replace(":***@", "@", 1)
+
+
+def command_to_paste(*words: object, database: str) -> str:
+    """Return a command of nas as text for a shell, with --database if it needs one."""
+    address = database_to_paste(database)
+    option = [] if address == DATABASE else ["--database", address]
+    return shlex.join(["nas", *map(str, words), *option])
+
+
+def password_note(database: str) -> str | None:
+    """Return a line about the password that printed commands lack; None if they lack none."""
+    if database_to_paste(database) == DATABASE or not Address.parse(database).passwords:
+        return None
+    return (
+        "the password is not shown: let NAS_DATABASE hold the whole address, or PGPASSFILE name a "
+        "file with the password"
+    )
 
 
 def recorded_artifacts(store: Store, study: str) -> Path | None:
@@ -76,7 +243,7 @@ def default_artifacts(database: str) -> Path:
 
 
 def pick_study(store: Store, name: str | None) -> StudyRecord:
-    """The study of this name, or the only one there is."""
+    """Return the study of this name; without a name, the only one that is recorded."""
     if name is not None:
         return store.study(name)
     studies = store.studies()
@@ -92,12 +259,28 @@ def pick_study(store: Store, name: str | None) -> StudyRecord:
 
 
 def pick_trial(store: Store, text: str) -> tuple[StudyRecord, Trial]:
-    """The trial that `STUDY:NUMBER`, or `NUMBER` where there is one study, names."""
+    """Return the trial that `STUDY:NUMBER` names, or `NUMBER` if there is one study."""
     study, _, number = text.rpartition(":")
     if not number.isdecimal():
-        message = (
-            f"{text!r} is no trial; name one as STUDY:NUMBER, or as NUMBER where there is one study"
+        raise InvalidValueError(
+            f"{text!r} is no trial; name one as STUDY:NUMBER, or as NUMBER if there is one study"
         )
-        raise InvalidValueError(message)
     record = pick_study(store, study or None)
     return record, store.trial(record.name, int(number))
+
+
+def trial_finder(database: str) -> Callable[[str], tuple[Architecture, int]]:
+    """Return a function from a trial's name to its architecture and its number of classes."""
+
+    def find_trial(text: str) -> tuple[Architecture, int]:
+        with open_record(database) as store:
+            record, trial = pick_trial(store, text)
+        return trial.architecture, record.classes
+
+    return find_trial
+
+
+def no_front_yet(study: str, database: str) -> NasError:
+    """Return the error for a study of which no trial is within every limit."""
+    command = command_to_paste("front", study, database=database)
+    return NasError(f"nothing of {study} is within every limit yet; see {command}")

@@ -13,10 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nas.cli import main
 from nas.cli.files import OutputKind, check_outputs, write_files
-from nas.cli.options import PRECISIONS, SIZE, THREADS, database_option, open_record, pick_trial
+from nas.cli.options import (
+    Conditions,
+    database_option,
+    measuring_options,
+    open_record,
+    trial_finder,
+)
 from nas.cli.tables import echo_wide, plain_table
-from nas.core.architecture import Architecture
-from nas.core.measurement import Device, MeasurementPlan, Precision
+from nas.core.measurement import Device, MeasurementPlan
 from nas.measuring.meters import Meter, find_meter
 from nas.paper.peers import HARDWARE, Peer, select_peers
 from nas.record import Store
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from nas.measuring.targets import Target
     from nas.paper.peers_page import Row
 
+PLAN = MeasurementPlan(image_size=224, max_time_s=3.0)
 PAGE = OutputKind(name="page", command="nas peers", format="html")
 TABLE = OutputKind(
     name="table",
@@ -46,113 +52,74 @@ OUTPUTS = {
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @database_option
 @click.option(
-    "--beside", multiple=True, metavar="TARGET", help="A network of yours, as nas measure takes it."
+    "--beside",
+    multiple=True,
+    metavar="TARGET",
+    help="Add a network of yours, as nas measure takes it. May be repeated.",
 )
-@click.option(
-    "--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]"
-)
-@click.option(
-    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a batch."
-)
-@click.option(
-    "--size",
-    type=SIZE,
-    default=224,
-    show_default=True,
-    help="Pixels of a side; DenseNet-40 always has 32.",
-)
-@click.option(
-    "--precision", type=PRECISIONS, default="fp32", show_default=True, help="Number formats."
-)
-@click.option(
-    "--runtime",
-    default="eager",
-    show_default=True,
-    metavar="NAME",
-    help="eager, graph (CUDA), compile or onnxruntime.",
-)
-@click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
+@measuring_options(PLAN, tier="screen")
 @click.option(
     "--rounds",
     type=click.IntRange(min=0),
     default=1,
     show_default=True,
-    help="How often each is measured, in an order drawn anew; 0 shows what the record holds.",
-)
-@click.option(
-    "--tier",
-    type=click.Choice(["screen", "certify"]),
-    default="screen",
-    show_default=True,
-    help="certify: latency in turns with a reference network besides; half a minute or more for each.",
+    help="How often each network is measured, in a new order each time; 0 shows the record.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Write peers.csv, peers.html and the drawings there.",
+    help="Write peers.csv, peers.html and the drawings to this folder.",
 )
 def peers(
     *,
     names: Sequence[str],
     database: str,
     beside: Sequence[str],
-    kind: str | None,
-    batch: int,
-    size: int,
-    precision: str,
-    runtime: str,
-    threads: int,
+    conditions: Conditions,
     rounds: int,
-    tier: str,
     output: Path | None,
 ) -> None:
-    """Compare the VoVNet paper's networks on this device: counts, memory, latency, power, joules
-    per frame.
+    """Compare the VoVNet paper's networks on this device.
 
-    NAME is one of them (VoVNet-39, DenseNet-121); without a name all thirty are measured, in one
-    session. Figures go to the record, and rounds kept there under the same conditions count too, so
-    a comparison can be made in parts. Needs torchvision and timm (extra detection).
+    The table has counts, memory, latency, power and energy per frame. NAME is one of the networks
+    (VoVNet-39, DenseNet-121). Without a name all thirty are measured, in one session. DenseNet-40
+    always has images of 32 pixels. Figures are recorded, and earlier rounds under the same
+    conditions count too, so a comparison can be made in parts. It needs torchvision and timm (extra
+    detection).
     """
     from nas.measuring.rounds import in_cycles, in_rounds
 
     if output is not None:
         check_outputs((output / name, kind) for name, kind in OUTPUTS.items())
-    plan = MeasurementPlan(
-        batch_size=batch,
-        image_size=size,
-        precision=Precision(precision),
-        runtime=runtime,
-        threads=threads,
-        max_time_s=3.0,
-    )
-    listed = [
-        *select_peers(names),
-        *(Peer(name=text, family="yours", target=text) for text in beside),
-    ]
-    with find_meter(kind) as meter:
-        plans = {peer.name: replace(plan, image_size=peer.image_size or size) for peer in listed}
-        networks = {
-            peer.name: (_load(peer, plans[peer.name], database), plans[peer.name])
-            for peer in listed
-        }
+    plan = conditions.plan(PLAN)
+    own = [Peer(name=text, family="yours", target=text) for text in beside]
+    listed = [*select_peers(names), *own]
+    with find_meter(conditions.device) as meter:
+        networks = {peer.name: _load(peer, plan, database) for peer in listed}
+        certifies = conditions.certify
         with Store.open(database) as store, _progress() as bar:
-            certify = tier == "certify"
-            task = bar.add_task("measuring", total=len(networks) * (rounds + certify))
-            sessions = [in_rounds(networks, meter, rounds, random.SystemRandom().randrange(2**31))]
-            sessions += [in_cycles(networks, meter)] if certify and rounds else []
+            task = bar.add_task("measuring", total=len(networks) * (rounds + certifies))
+            seed = random.SystemRandom().randrange(2**31)
+            sessions = [in_rounds(networks, meter, rounds, seed)]
+            if certifies and rounds:
+                sessions.append(in_cycles(networks, meter))
             for name, figures in (each for session in sessions for each in session):
-                store.add_single(name, figures, digest=_digest(networks[name][0]))
+                architecture = networks[name][0].architecture
+                digest = architecture.digest if architecture else None
+                store.add_single(name, figures, digest=digest)
                 bar.advance(task)
-        rows = _rows(listed, networks, database, meter, certified=certify)
-    conditions = (
-        f"{meter.device.device_class}: batch {batch}, {precision}, {runtime}, "
-        f"{threads} thread(s), {tier}, {datetime.now(UTC):%Y-%m-%d}"
+        rows = _rows(listed, networks, database, meter, certified=certifies)
+    threads = "thread" if plan.threads == 1 else "threads"
+    described = (
+        f"{meter.device.device_class}: batch {plan.batch_size}, {plan.precision}, {plan.runtime}, "
+        f"{plan.threads} {threads}, {'certify' if certifies else 'screen'}, "
+        f"{datetime.now(UTC):%Y-%m-%d}"
     )
-    _show(rows, conditions)
+    _show(rows, described)
     if output is not None:
-        _write(rows, conditions, output)
+        _write(rows, described, output)
 
 
 def _progress() -> Progress:
@@ -166,19 +133,13 @@ def _progress() -> Progress:
     )
 
 
-def _load(peer: Peer, plan: MeasurementPlan, database: str) -> "Target":
+def _load(peer: Peer, plan: MeasurementPlan, database: str) -> "tuple[Target, MeasurementPlan]":
+    """Load a network with the plan for its image size."""
     from nas.measuring.targets import load_target
 
-    def find_trial(text: str) -> tuple[Architecture, int]:
-        with open_record(database) as store:
-            record, trial = pick_trial(store, text)
-        return trial.architecture, record.classes
-
-    return replace(load_target(peer.target, plan, find_trial), name=peer.name)
-
-
-def _digest(target: "Target") -> str | None:
-    return target.architecture.digest if target.architecture else None
+    own_plan = replace(plan, image_size=peer.image_size or plan.image_size)
+    target = load_target(peer.target, own_plan, trial_finder(database))
+    return replace(target, name=peer.name), own_plan
 
 
 def _rows(
@@ -189,7 +150,7 @@ def _rows(
     *,
     certified: bool,
 ) -> "list[Row]":
-    """From the record: all that was measured of them on this device under these conditions."""
+    """Return all recorded figures of the networks on this device under these conditions."""
     from nas.measuring.rounds import count_operations
     from nas.paper.peers_page import row
 
@@ -198,10 +159,10 @@ def _rows(
         for peer in listed:
             target, plan = networks[peer.name]
             counts = count_operations(target, plan.image_size)
-            kept = [
+            figures = [
                 figure
                 for _, figure in store.singles(peer.name)
-                if _same(figure.device, meter.device)
+                if _is_same(figure.device, meter.device)
             ]
             rows.append(
                 row(
@@ -209,7 +170,7 @@ def _rows(
                     family=peer.family,
                     target=peer.target,
                     plan=plan,
-                    measurements=kept,
+                    measurements=figures,
                     counts=asdict(counts) if counts else {},
                     certified=certified,
                 )
@@ -217,12 +178,11 @@ def _rows(
     return rows
 
 
-def _same(one: Device | None, other: Device) -> bool:
-    """Whether figures of the two may stand in one table."""
-    return one is not None and (one.identity, one.device_class) == (
-        other.identity,
-        other.device_class,
-    )
+def _is_same(one: Device | None, other: Device) -> bool:
+    """Return whether figures of two devices may be in one table."""
+    if one is None:
+        return False
+    return (one.identity, one.device_class) == (other.identity, other.device_class)
 
 
 def _show(rows: "Sequence[Row]", conditions: str) -> None:

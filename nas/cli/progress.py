@@ -1,12 +1,10 @@
-"""What a running search shows: a live view on a terminal, one line per trial elsewhere; the front
-at its end.
-"""
+"""Display of a running search: a live view on a terminal, one line for each trial elsewhere."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import (
     BarColumn,
@@ -21,29 +19,33 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.analysis.posterior import front_now, unbiased_hypervolume
-from nas.cli.tables import MANY, PAGE, front_table
+from nas.cli.options import command_to_paste, database_to_paste, password_note, shown_url
+from nas.cli.tables import MAX_COMPARED_TRIALS, PAGE_ROWS, front_table, terminal
 from nas.core import plugins
+from nas.core.pareto import ParetoFront
 from nas.core.study import DataSpec, StudySpec
 from nas.core.trial import Trial, TrialState
 from nas.core.units import format_duration, sparkline
-from nas.record import Address, Store
+from nas.record import Store
 from nas.report.at_work import activity
 from nas.report.export_command import export_command
 from nas.report.fronts import cells
 from nas.searching.engine import Engine
 from nas.searching.launch import Search
 
-SHOWN = 10
-"""Rows of the live front."""
+LIVE_ROWS = 10
+"""Rows of the front in the live view."""
 
 
 class SearchDisplay:
-    """Fed by the engine after every commit (`update`); draws from what it was fed, so that a redraw
-    reads nothing that the search is changing.
+    """The display of one search.
+
+    The engine calls `update` after every commit. The view is drawn from what was passed there, so
+    drawing reads nothing that the search changes meanwhile.
     """
 
     def __init__(self, database: str) -> None:
-        self._console = Console(highlight=False)
+        self._console = terminal()
         self._database = database
         self._engine: Engine | None = None
         self._live: Live | None = None
@@ -52,13 +54,16 @@ class SearchDisplay:
         self._left = ""
 
     def preparing(self, spec: StudySpec) -> None:
-        """Say what is going to happen. Sentences are wrapped at words on a terminal, and stay whole
-        lines elsewhere.
+        """Print what is going to happen.
+
+        On a terminal sentences wrap between words; elsewhere each is one line.
         """
-        objectives = ", ".join(o.metric for o in spec.objectives)
+        objectives = ", ".join(objective.metric for objective in spec.objectives)
+        workers = "worker" if spec.workers.count == 1 else "workers"
         self._console.print(
             f"study {spec.name}: {objectives} over {spec.space} by {spec.sampler}, "
-            f"{spec.workers.count} {spec.workers.kind} worker(s); record {shown_url(self._database)}",
+            f"{spec.workers.count} {spec.workers.kind} {workers}; record "
+            f"{shown_url(self._database)}",
             soft_wrap=not self._console.is_terminal,
         )
         named = (
@@ -89,34 +94,17 @@ class SearchDisplay:
             transient=True,
         ) as bar:
             task = bar.add_task("", visible=False)
-            resolve(
-                data,
-                progress=lambda done, total: bar.update(
-                    task, completed=done, total=total, visible=True
-                ),
-            )
+
+            def show(done: int, total: int | None) -> None:
+                bar.update(task, completed=done, total=total, visible=True)
+
+            resolve(data, progress=show)
 
     @contextmanager
     def live(self, search: Search) -> Iterator[None]:
         """Show the search while it runs."""
         self._engine = search.engine
-        preparation = search.context.preparation
-        if preparation is not None:
-            for warning in preparation.warnings:
-                self._console.print(Text(f"WARNING: {warning}", style="bold yellow"))
-            numerics = ", ".join(
-                f"{key} {value}"
-                for key, value in preparation.numerics.items()
-                if not isinstance(value, dict | list)
-            )
-            self._console.print(
-                f"data {preparation.data.dataset} ({len(preparation.classes)} classes); {numerics}"
-            )
-        known = search.engine.state.known
-        if known:
-            self._console.print(
-                f"going on after {known} trials, {len(search.engine.state.running)} of them unfinished"
-            )
+        self._print_preparation(search)
         if not self._console.is_terminal:
             yield
             return
@@ -131,7 +119,7 @@ class SearchDisplay:
                 self._live = None
 
     def update(self, trial: Trial) -> None:
-        """A trial was recorded."""
+        """Show a trial that was recorded."""
         engine = self._engine
         if engine is None:
             return
@@ -142,9 +130,8 @@ class SearchDisplay:
             self._body = self._draw(engine)
         elif ended and trial.skipped:
             count = engine.state.architectures - engine.state.counted
-            if (
-                count & (count - 1) == 0
-            ):  # at 1, 2, 4, 8, … of them: a tight limit is beyond nearly all networks
+            if count & (count - 1) == 0:
+                # only the 1st, 2nd, 4th, 8th, …, since a tight limit skips nearly all networks
                 self._console.print(
                     f"{count} not trained so far, the last: {trial.reason}", soft_wrap=True
                 )
@@ -152,144 +139,156 @@ class SearchDisplay:
             self._console.print(self._line(engine, trial), soft_wrap=True)
 
     def certifying(self, members: Sequence[Trial]) -> None:
-        """Say what takes so long."""
+        """Print what takes so long at the end of a search."""
         self._console.print(
             f"certifying the front, networks: {len(members)}, half a minute or more each "
             "(budget.certify: false leaves that out)",
             soft_wrap=not self._console.is_terminal,
         )
 
-    def interrupted(self, study_file: Path) -> None:
-        """After Ctrl-C."""
+    def interrupted(self, command: str) -> None:
+        """Print, after Ctrl-C, the command that continues the search."""
         self._console.print(
-            f"stopped; everything finished is kept. Go on with: nas search {study_file}"
+            f"stopped; all that is finished is kept. Continue with: {command}", soft_wrap=True
         )
 
     def ended(self, reason: str) -> None:
-        """The search is over; its front may be trained again yet."""
+        """Print why the search ended; front members may be trained again after it."""
         engine = self._engine
-        if engine is not None:
-            failed = f"{engine.state.failed} of them failed; " if engine.state.failed else ""
-            self._console.print(
-                f"\nfinished: {reason}; {failed}{format_duration(engine.elapsed_s())} of searching",
-                soft_wrap=not self._console.is_terminal,
-            )
+        if engine is None:
+            return
+        failed = f"{engine.state.failed} of them failed; " if engine.state.failed else ""
+        self._console.print(
+            f"\nfinished: {reason}; {failed}{format_duration(engine.elapsed_s())} of searching",
+            soft_wrap=not self._console.is_terminal,
+        )
 
     def finished(self, store: Store) -> None:
-        """Show the front, by the means where networks were trained again, and what to do next. Of
-        many trials only the members are read, and not how sure each is.
+        """Show the front, with mean errors if networks were trained again, and the next steps.
+
+        Of a large study only the members are read, and not how sure each membership is.
         """
         engine = self._engine
         if engine is None:
             return
-        spec, front, fresh = engine.spec, engine.state.front, None
+        spec, front, unbiased = engine.spec, engine.state.front, None
         trials = {trial.number: trial for trial in engine.state.members()}
-        sure = engine.state.known <= MANY
+        sure = engine.state.known <= MAX_COMPARED_TRIALS
         if sure:
-            seen = store.trials(spec.name)
-            fresh, (front, trials) = (
-                unbiased_hypervolume(seen, spec.objectives),
-                front_now(seen, spec.objectives),
+            recorded = store.trials(spec.name)
+            unbiased = unbiased_hypervolume(recorded, spec.objectives)
+            front, trials = front_now(recorded, spec.objectives)
+        self._console.print(front_table(spec, trials, front, limit=PAGE_ROWS, sure=sure))
+        if unbiased is not None:
+            self._console.print(str(unbiased), soft_wrap=True)
+        steps = self._next_steps(engine, front, trials)
+        if steps:
+            self._console.print("\n  ".join(["next:", *steps]), soft_wrap=True)
+        note = password_note(self._database)
+        if steps and note:
+            self._console.print(note, soft_wrap=True)
+
+    def _print_preparation(self, search: Search) -> None:
+        """Print the data, the number formats, and how many trials are recorded already."""
+        preparation = search.context.preparation
+        if preparation is not None:
+            for warning in preparation.warnings:
+                self._console.print(Text(f"WARNING: {warning}", style="bold yellow"))
+            numerics = ", ".join(
+                f"{key} {value}"
+                for key, value in preparation.numerics.items()
+                if not isinstance(value, dict | list)
             )
-        self._console.print(front_table(spec, trials, front, limit=PAGE, sure=sure))
-        if fresh is not None:
-            self._console.print(str(fresh), soft_wrap=True)
-        option = "" if self._database == "nas.db" else f" --database {shown_url(self._database)}"
-        steps = [f"nas retry {spec.name}{option}"] if engine.state.failed else []
+            self._console.print(
+                f"data {preparation.data.dataset} ({len(preparation.classes)} classes); {numerics}"
+            )
+        state = search.engine.state
+        if state.known:
+            self._console.print(
+                f"continuing after {state.known} trials, {len(state.running)} of them unfinished"
+            )
+
+    def _next_steps(
+        self, engine: Engine, front: ParetoFront, trials: Mapping[int, Trial]
+    ) -> list[str]:
+        """Return the commands that a user may want to run next."""
+        study, database = engine.spec.name, self._database
+        steps = []
+        if engine.state.failed:
+            steps.append(command_to_paste("retry", study, database=database))
         if front.members:
             best = front.members[len(front.members) // 2]
-            steps += [f"nas front {spec.name}{option}", f"nas show {spec.name}:{best}{option}"]
+            steps.append(command_to_paste("front", study, database=database))
+            steps.append(command_to_paste("show", f"{study}:{best}", database=database))
             if trials[best].evaluation.rungs:  # else there are no weights
-                steps.append(export_command(spec.name, best, shown_url(self._database)))
-        self._console.print("\n  ".join(["next:", *steps]) if steps else "", soft_wrap=True)
+                steps.append(export_command(study, best, database_to_paste(database)))
+        return steps
 
     def _render(self) -> RenderableType:
         engine = self._engine
-        clock = (
-            Text(f"searched {format_duration(engine.elapsed_s())}, {self._left}")
-            if engine is not None
-            else Text()
-        )
+        if engine is None:
+            return self._body
+        clock = Text(f"searched {format_duration(engine.elapsed_s())}, {self._left}")
         return Group(clock, self._body)
 
     def _draw(self, engine: Engine) -> RenderableType:
         state, spec = engine.state, engine.spec
         self._left = time_left(engine)
-        bar = Table.grid(padding=(0, 1))
         skipped = state.architectures - state.counted
+        bar = Table.grid(padding=(0, 1))
         bar.add_row(
             ProgressBar(total=spec.search_budget.trials, completed=state.done, width=30),
             f"{state.done} of {spec.search_budget.trials} trials",
             f"{state.known - state.architectures} repeated, {state.failed} failed"
             f"{f', {skipped} not trained' if skipped else ''}",
         )
-        volume = state.front.hypervolume
-        history = Text(
-            "hypervolume: give every objective a reference"
-            if volume is None
-            else f"hypervolume {volume:.4g}  {sparkline(self._volumes)}"
-        )
-        running = [
-            Text(
-                f"trial {t.number}: {activity(t, spec)}{f', {t.worker}' * bool(t.worker)}",
-                style="dim",
-            )
-            for t in state.running
-        ]
+        if state.front.hypervolume is None:
+            history = Text("hypervolume: give every objective a reference")
+        else:
+            history = Text(f"hypervolume {state.front.hypervolume:.4g}  {sparkline(self._volumes)}")
+        running = []
+        for trial in state.running:
+            worker = f", {trial.worker}" if trial.worker else ""
+            line = f"trial {trial.number}: {activity(trial, spec)}{worker}"
+            running.append(Text(line, style="dim"))
         members = {member.number: member for member in state.members()}
-        return Group(
-            bar, history, front_table(spec, members, state.front, limit=SHOWN, sure=False), *running
-        )
+        front = front_table(spec, members, state.front, limit=LIVE_ROWS, sure=False)
+        return Group(bar, history, front, *running)
 
     @staticmethod
     def _line(engine: Engine, trial: Trial) -> str:
-        front = engine.state.front
+        """Return the line for a trial that ended."""
+        front, objectives = engine.state.front, engine.spec.objectives
+        mark = ""
+        if trial.number in front.members:
+            mark = " (front)" if front.feasible else " (nearest to the limits)"
+        figures = [
+            f"{objective.metric} {cell}"
+            for objective, cell in zip(objectives, cells(objectives, trial), strict=True)
+        ]
         volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.4g}"
-        mark = (
-            ""
-            if trial.number not in front.members
-            else " (front)"
-            if front.feasible
-            else " (nearest to the limits)"
-        )
-        found = trial.reason or ", ".join(
-            f"{o.metric} {cell}"
-            for o, cell in zip(
-                engine.spec.objectives, cells(engine.spec.objectives, trial), strict=True
-            )
-        )
-        budget = engine.spec.search_budget
         return (
-            f"[{engine.state.done}/{budget.trials}] trial {trial.number} {trial.state}{mark}: {found}{volume}, "
+            f"[{engine.state.done}/{engine.spec.search_budget.trials}] trial {trial.number} "
+            f"{trial.state}{mark}: {trial.reason or ', '.join(figures)}{volume}, "
             f"{time_left(engine)}"
         )
 
 
 def time_left(engine: Engine) -> str:
-    """A guess from the trials so far, those without training left out, and from each budget's share
-    that is spent.
-    """
+    """Estimate the time left, by the budget of which the largest share is spent."""
     elapsed, state, budget = engine.elapsed_s(), engine.state, engine.spec.search_budget
     if not state.done:
         return "time left unknown"
-    spent = state.spent
+    usage = state.spent
     shares = [
         used / limit
         for used, limit in (
             (state.done, budget.trials),
             (elapsed, budget.wall_time_s),
-            (spent.epochs, budget.epochs),
-            (spent.device_s, budget.device_s),
-            (spent.energy_j or 0.0, budget.energy_j),
+            (usage.epochs, budget.epochs),
+            (usage.device_s, budget.device_s),
+            (usage.energy_j or 0.0, budget.energy_j),
         )
         if limit is not None
     ]
     return f"about {format_duration(elapsed * max(1 / max(shares) - 1, 0.0))} left"
-
-
-def shown_url(url: str) -> str:
-    """A database's address as it was given, without its password. Raises `DatabaseError` for what
-    is no address.
-    """
-    address = Address.parse(url)
-    return url if address.path is not None else str(address)

@@ -2,16 +2,22 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from nas.cli import main
-from nas.cli.options import PRECISIONS, SIZE, THREADS, database_option, open_record, pick_study
+from nas.cli.options import (
+    Conditions,
+    command_to_paste,
+    database_option,
+    measuring_options,
+    open_record,
+    pick_study,
+)
+from nas.cli.tables import echo_wide
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import Kind, MeasurementPlan
 from nas.core.pareto import Standing
@@ -28,30 +34,16 @@ if TYPE_CHECKING:
 @main.command()
 @click.argument("study", required=False)
 @database_option
+@measuring_options(None, tier="certify")
 @click.option(
-    "--device", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]"
+    "--json", "as_json", is_flag=True, help="Print figures, rank agreement and losses as JSON."
 )
-@click.option("--batch", "batch_size", type=click.IntRange(min=1), help="Images in a batch.")
-@click.option("--size", "image_size", type=SIZE, help="Pixels of a side.")
-@click.option("--precision", type=PRECISIONS, help="Number formats.")
-@click.option("--runtime", metavar="NAME", help="eager, graph (CUDA), compile or onnxruntime.")
-@click.option("--threads", type=THREADS, help="CPU threads.")
-@click.option(
-    "--tier",
-    type=click.Choice(["screen", "certify"]),
-    default="certify",
-    show_default=True,
-    help="certify: latency and joules in turns with a reference network, half a minute or more each.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Figures, order and who falls off as JSON.")
-def remeasure(
-    *, study: str | None, database: str, kind: str | None, tier: str, as_json: bool, **changes: Any
-) -> None:
-    """Measure the front of STUDY under other conditions, and say whether the order is the same and
-    who falls off.
+def remeasure(*, study: str | None, database: str, conditions: Conditions, as_json: bool) -> None:
+    """Measure the front of a study under other conditions.
 
-    What is not given stays as in the study. The figures go to the record under STUDY:TRIAL, beside
-    those of nas measure; the study does not change. Accuracy is the study's.
+    It says whether the order of the members is the same, and which of them fall off the front. An
+    option that is not given is as in the study. The figures are recorded under STUDY:TRIAL, beside
+    those of nas measure. The study does not change, and accuracies are the study's.
     """
     from nas.analysis.remeasured import remeasured
     from nas.measuring.remeasure import measure_again
@@ -60,87 +52,85 @@ def remeasure(
         record = pick_study(store, study)
         trials = {trial.number: trial for trial in store.trials(record.name)}
     objectives = record.spec.objectives
-    members = _members(record.name, trials, front_of(list(trials.values()), objectives).members)
+    numbers = front_of(list(trials.values()), objectives).members
+    if not numbers:
+        command = command_to_paste("status", record.name, database=database)
+        raise InvalidValueError(f"study {record.name!r} has no front yet; look with: {command}")
+    members = [trials[number] for number in numbers]
     names = {f"{record.name}:{trial.number}": trial for trial in members}
-    plan = replace(
-        record.spec.measurement,
-        **{name: value for name, value in changes.items() if value is not None},
-    )
-    with find_meter(kind) as meter, Store.open(database) as store:
+    plan = conditions.plan(record.spec.measurement)
+    with find_meter(conditions.device) as meter, Store.open(database) as store:
         click.echo(
-            f"{len(members)} members of {record.name} on {meter.device.name}: batch {plan.batch_size} at "
-            f"{plan.image_size} px, {plan.precision}, {plan.runtime}, {plan.threads} thread(s), {tier}",
+            f"{len(members)} members of {record.name} on {meter.device.name}: "
+            f"{conditions.describe(plan)}",
             err=True,
         )
         figures = measure_again(
             {name: trial.architecture for name, trial in names.items()},
-            [o.metric for o in objectives],
+            [objective.metric for objective in objectives],
             plan,
             meter,
             classes=record.classes,
-            certify=tier == "certify",
+            certify=conditions.certify,
         )
         with store.transaction():
             for name, trial in names.items():
-                kept = [figure for figure in figures[name] if figure.kind is not Kind.COUNTED]
-                store.add_single(name, kept, digest=trial.architecture.digest)
-    found = remeasured(
-        members, {trial.number: figures[name] for name, trial in names.items()}, objectives
-    )
+                measured = [figure for figure in figures[name] if figure.kind is not Kind.COUNTED]
+                store.add_single(name, measured, digest=trial.architecture.digest)
+    by_trial = {trial.number: figures[name] for name, trial in names.items()}
+    result = remeasured(members, by_trial, objectives)
     if as_json:
-        click.echo(json.dumps(_plain(members, found, plan), indent=2))
+        click.echo(json.dumps(_to_json(members, result, plan), indent=2))
         return
-    Console(highlight=False, soft_wrap=True).print(_table(members, found))
-    for line in _sentences(found):
+    echo_wide(_table(members, result))
+    for line in _summary(result):
         click.echo(line)
 
 
-def _members(study: str, trials: dict[int, Trial], numbers: Sequence[int]) -> list[Trial]:
-    if not numbers:
-        raise InvalidValueError(f"study {study!r} has no front yet; look with: nas status {study}")
-    return [trials[number] for number in numbers]
-
-
-def _table(members: Sequence[Trial], found: "Remeasured") -> Table:
-    table = Table(box=box.SIMPLE)
+def _table(members: Sequence[Trial], result: "Remeasured") -> Table:
+    table = Table()
     table.add_column("trial", justify="right")
-    metrics = [order.metric for order in found.orders]
+    metrics = [order.metric for order in result.orders]
     for metric in metrics:
         for heading in (metric, f"{metric} here", "change"):
             table.add_column(heading)
     table.add_column("on the front")
-    for before, now in zip(members, found.trials, strict=True):
-        shown = []
+    for before, now in zip(members, result.trials, strict=True):
+        row = [str(now.number)]
         for metric in metrics:
             old, new = before.evaluation.value(metric), now.evaluation.value(metric)
             change = f"x {new / old:.3g}" if old and new is not None else "-"
-            shown += [cell(metric, before), cell(metric, now), change]
-        table.add_row(str(now.number), *shown, _stays(now.number, found))
+            row += [cell(metric, before), cell(metric, now), change]
+        table.add_row(*row, _membership(now.number, result))
     return table
 
 
-def _stays(number: int, found: "Remeasured") -> str:
-    """Whether a member stays, how sure that is, and why not."""
-    standing = found.standings.get(number)
-    if number not in found.fallen:
+def _membership(number: int, result: "Remeasured") -> str:
+    """Return how sure it is that a member stays on the front, or why it falls off."""
+    standing = result.standings.get(number)
+    if number not in result.fallen:
         return MEMBERSHIP[standing or Standing.PROBABLE]
-    return f"no: {found.fallen[number]}{', but not beyond the intervals' if standing is Standing.POSSIBLE else ''}"
+    unsure = ", but not beyond the intervals" if standing is Standing.POSSIBLE else ""
+    return f"no: {result.fallen[number]}{unsure}"
 
 
-def _sentences(found: "Remeasured") -> Iterator[str]:
-    for order in found.orders:
+def _summary(result: "Remeasured") -> Iterator[str]:
+    """Return the rank agreement of each metric, and the members that fall off the front."""
+    for order in result.orders:
         tau = "unknown" if order.tau is None else f"{order.tau:.3f}"
         yield f"{order.metric}: Kendall's tau with the study's {tau}, over {order.members} members"
-    gone = ", ".join(f"{number} ({reason})" for number, reason in found.fallen.items())
-    yield f"{len(found.fallen)} of {len(found.trials)} fall off{f': {gone}' if gone else ''}"
+    fallen = ", ".join(f"{number} ({reason})" for number, reason in result.fallen.items())
+    names = f": {fallen}" if fallen else ""
+    yield f"{len(result.fallen)} of {len(result.trials)} fall off{names}"
 
 
-def _plain(members: Sequence[Trial], found: "Remeasured", plan: MeasurementPlan) -> dict[str, Any]:
-    """JSON values."""
+def _to_json(
+    members: Sequence[Trial], result: "Remeasured", plan: MeasurementPlan
+) -> dict[str, Any]:
     rows = []
-    for before, now in zip(members, found.trials, strict=True):
+    for before, now in zip(members, result.trials, strict=True):
         row: dict[str, Any] = {"trial": now.number}
-        for order in found.orders:
+        for order in result.orders:
             figure = now.evaluation.measurements[order.metric]
             row |= {
                 order.metric: before.evaluation.value(order.metric),
@@ -148,16 +138,14 @@ def _plain(members: Sequence[Trial], found: "Remeasured", plan: MeasurementPlan)
                 f"{order.metric}_here_low": figure.ci_low,
                 f"{order.metric}_here_high": figure.ci_high,
             }
-        standing = found.standings.get(now.number)
-        rows.append(
-            {
-                **row,
-                "standing": standing.value if standing else None,
-                "fallen": found.fallen.get(now.number),
-            }
-        )
+        standing = result.standings.get(now.number)
+        row |= {
+            "standing": standing.value if standing else None,
+            "fallen": result.fallen.get(now.number),
+        }
+        rows.append(row)
     return {
         "plan": plan.to_dict(),
         "members": rows,
-        "orders": [asdict(order) for order in found.orders],
+        "orders": [asdict(order) for order in result.orders],
     }

@@ -7,8 +7,7 @@ import click
 
 from nas.cli import main
 from nas.cli.files import OutputKind, check_outputs, write_file, write_files
-from nas.cli.options import database_option, open_record, pick_study
-from nas.cli.progress import shown_url
+from nas.cli.options import database_option, database_to_paste, open_record, pick_study
 
 PAGE = OutputKind(name="page", command="nas report", format="html")
 PICTURE = OutputKind(name="picture", command="nas report --png", format="png")
@@ -24,33 +23,34 @@ PICTURE = OutputKind(name="picture", command="nas report --png", format="png")
     default="report.html",
     show_default=True,
     metavar="FILE",
-    help="The file to write; an older one is replaced.",
+    help="The file to write; an earlier page is replaced.",
 )
 @click.option(
     "--png",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write the main plots there instead, as pictures for papers.",
+    help="Write the main plots to this folder instead, as pictures for papers.",
 )
 def report(study: str | None, database: str, output: Path, folder: Path | None) -> None:
-    """Write STUDY as one HTML page: front, networks, history, importances, cost. It opens anywhere,
-    offline.
+    """Write a study as one HTML page.
+
+    It has the front, networks, history, importances and cost. It opens anywhere, offline.
     """
     from nas.report.contents import read
 
     if folder is None:
         check_outputs([(output, PAGE)])
     with open_record(database) as store:
-        known = read(store, pick_study(store, study).name, shown_url(database))
+        content = read(store, pick_study(store, study).name, database_to_paste(database))
     if folder is not None:
         from nas.report.pictures import pictures
 
-        files = {name: (picture, PICTURE) for name, picture in pictures(known).items()}
+        files = {name: (picture, PICTURE) for name, picture in pictures(content).items()}
         write_files(folder, files)
         return
     from nas.report.page import report as page
 
-    text = page(known, datetime.now(UTC))
+    text = page(content, datetime.now(UTC))
     write_file(output, text, PAGE)
     click.echo(f"{output}: {len(text.encode()) / 1e6:.1f} MB, open it in a browser")

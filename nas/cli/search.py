@@ -1,4 +1,4 @@
-"""`nas search`: run a study, or go on with it."""
+"""`nas search`: a study is searched, or resumed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,10 +7,17 @@ import click
 
 from nas.cli import main
 from nas.cli.files import check_writable
-from nas.cli.options import database_option, default_artifacts, recorded_artifacts
+from nas.cli.group import INTERRUPTED
+from nas.cli.options import (
+    command_to_paste,
+    database_option,
+    default_artifacts,
+    recorded_artifacts,
+    workers_options,
+)
 from nas.cli.profile import show_profile
 from nas.cli.progress import SearchDisplay
-from nas.cli.replicate import Display
+from nas.cli.training_progress import ReplicateDisplay
 from nas.core import plugins
 from nas.core.errors import NasError
 from nas.core.study import StudySpec
@@ -24,28 +31,19 @@ from nas.searching.study_file import read_study
 @main.command()
 @click.argument("study_file", type=click.Path(dir_okay=False, path_type=Path))
 @database_option
-@click.option(
-    "--workers",
-    metavar="KIND",
-    help="Who works, instead of the study file's workers.kind: local or tune.",
-)
-@click.option(
-    "--address",
-    metavar="ADDRESS",
-    help="The Ray cluster to work on (tune only), as ray.init takes it.",
-)
+@workers_options
 @click.option(
     "--artifacts",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where checkpoints go. [default: where the study's are; for a new study NAME-artifacts beside "
+    help="Folder of the checkpoints. [default: the study's; for a new study NAME-artifacts beside "
     "the database NAME.db; env: NAS_ARTIFACTS]",
 )
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Only show what 64 random networks of the space, and the published ones it holds, cost on this "
-    "machine, and how many are within the limits. Writes nothing.",
+    help="Only show the costs on this machine of 64 random networks of the space and of the "
+    "published ones in it, and how many are within the limits. Writes nothing.",
 )
 def search(
     *,
@@ -56,10 +54,11 @@ def search(
     artifacts: Path | None,
     dry_run: bool,
 ) -> None:
-    """Search as STUDY_FILE asks: sample OSA networks, measure them, train them briefly.
+    """Run a study: sample, measure and briefly train networks.
 
-    Press Ctrl-C at any time: everything finished is kept, and the same command goes on. A study
-    file that names module:attribute runs that module's code.
+    Press Ctrl-C at any time: all that is finished is kept, and the same command continues. The exit
+    code is 2 if no network within the limits was found. A study file that names module:attribute
+    runs that module's code.
     """
     spec = read_study(study_file)
     if dry_run:
@@ -71,17 +70,15 @@ def search(
     display = SearchDisplay(database)
     display.preparing(spec)
     fetch = display.fetch if address is None else lambda _: None
-    prepared = (
-        prepare(
+    prepared = None
+    if Address.parse(database).is_new:  # a study that cannot run leaves no empty record
+        prepared = prepare(
             spec,
             workers=pool,
             folder=study_file.parent,
             fetch=fetch,
             artifacts=_artifacts_of_new(artifacts or default_artifacts(database), spec),
         )
-        if Address.parse(database).is_new
-        else None
-    )  # so that a study that cannot run leaves no empty record
     with (
         Store.open(database) as store,
         open_search(
@@ -93,22 +90,26 @@ def search(
             fetch=fetch,
             artifacts=_artifacts(store, spec, artifacts, database),
             prepared=prepared,
-        ) as found,
+        ) as running,
     ):
         if artifacts is not None:
-            click.echo(f"checkpoints go to {found.context.artifacts}, and are looked for there")
+            click.echo(f"checkpoints are read from and written to {running.context.artifacts}")
         try:
-            with display.live(found):
-                reason = found.run()
-            failure = _certify(found, display)
+            with display.live(running):
+                reason = running.run()
+            failure = _certify(running, display)
         except KeyboardInterrupt:
-            display.interrupted(study_file)
-            raise click.exceptions.Exit(130) from None
+            given = {"--workers": workers, "--address": address, "--artifacts": artifacts}
+            options = [word for name, value in given.items() if value for word in (name, value)]
+            command = command_to_paste("search", study_file, *options, database=database)
+            display.interrupted(command)
+            raise click.exceptions.Exit(INTERRUPTED) from None
         display.ended(reason)
     if spec.fresh and failure is None:
-        _fresh_seeds(study_file, database, address)
+        _replicate(study_file, database, address)
     with Store.open(database, read_only=True) as store:
         display.finished(store)
+        failure = failure or _nothing_found(store, spec.name)
     if failure is not None:
         raise failure
 
@@ -144,36 +145,51 @@ def _artifacts_of_new(artifacts: Path, spec: StudySpec) -> Path:
     return artifacts
 
 
-def _fresh_seeds(study_file: Path, database: str, address: str | None) -> None:
-    """Spend the share of the budget that was kept for training the front's members again."""
+def _replicate(study_file: Path, database: str, address: str | None) -> None:
+    """Spend the share of the budget that is reserved for training front members with new seeds."""
     with Store.open(database) as store:
         spec = store.study(read_study(study_file).name).spec
         todo = final_replicates(spec, store.trials(spec.name))
-        if todo:
-            display, pool = (
-                Display(len(todo), 0),
-                plugins.load("nas.workers", spec.workers.kind)(address),
-            )
-            with open_replicates(
-                store,
-                spec.name,
-                todo,
-                workers=pool,
-                folder=study_file.parent,
-                listener=display.update,
-            ) as found:
-                display.run(found)
+        if not todo:
+            return
+        display = ReplicateDisplay(len(todo), 0)
+        with open_replicates(
+            store,
+            spec.name,
+            todo,
+            workers=plugins.load("nas.workers", spec.workers.kind)(address),
+            folder=study_file.parent,
+            listener=display.update,
+        ) as trainings:
+            display.run(trainings)
 
 
-def _certify(found: Search, display: SearchDisplay) -> NasError | None:
-    """Certify the front where the study asks for it; why it failed, to be told after the front has
-    been shown.
+def _certify(running: Search, display: SearchDisplay) -> NasError | None:
+    """Certify the front if the study asks for it.
+
+    Returns the error if that fails, since the front is to be shown before it is reported.
     """
-    members = uncertified(found.engine)
+    members = uncertified(running.engine)
     try:
         if members:
             display.certifying(members)
-            found.certify(members)
+            running.certify(members)
     except NasError as error:
         return error
     return None
+
+
+def _nothing_found(store: Store, study: str) -> NasError | None:
+    """Return why a finished search found no network within the limits; None if it found one."""
+    front = store.newest_front(study)
+    if front is not None and front.members:
+        if front.feasible:
+            return None
+        return NasError(f"no network of {study} is within every limit; the table has the nearest")
+    summary = store.summary(study)
+    states = [f"{count} {state}" for state, count in summary.counts.items() if count]
+    reason = ""
+    if summary.failed:
+        number, why = summary.failed[-1]
+        reason = f"; trial {number} failed: {why}"
+    return NasError(f"no trial of {study} was completed ({', '.join(states) or 'none'}){reason}")

@@ -1,9 +1,13 @@
-"""Tables for a terminal."""
+"""Tables for a terminal, readable from 40 columns on."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -13,12 +17,80 @@ from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.report.fronts import MEMBERSHIP, NO_FINALS, cells, standings_shown
 
-MANY = 5000
-"""Trials of a study beyond which how sure a front is, for which all are compared, is told only
-where asked.
-"""
-PAGE = 50
+MAX_COMPARED_TRIALS = 5000
+"""In larger studies standings are shown only with `--sure`, since they compare all trials."""
+PAGE_ROWS = 50
 """Rows of a front that are shown unless all are asked for."""
+PARAMETERS = "parameters"
+"""The metric that has a column of its own unless it is an objective."""
+
+
+@dataclass(frozen=True)
+class FittedTable:
+    """A table of texts without markup that breaks no word.
+
+    On a narrow terminal its cells wrap between words. If the longest words do not fit side by side,
+    each row becomes a list of headings and cells.
+    """
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the title, the rows and the caption within the width of the terminal."""
+        if self.table.title:
+            yield Text(str(self.table.title))
+        widths = self._widths(console, options)
+        if widths is None:
+            yield from self._lists()
+        else:
+            yield self._grid(widths)
+        if self.table.caption:
+            yield Text(str(self.table.caption))
+
+    @property
+    def _rows(self) -> list[tuple[str, ...]]:
+        return list(zip(*(map(str, column.cells) for column in self.table.columns), strict=True))
+
+    def _widths(self, console: Console, options: ConsoleOptions) -> list[int] | None:
+        """Return the width of each column; None if the longest words need more room."""
+        measured = [
+            [Measurement.get(console, options, Text(text)) for text in texts]
+            for texts in zip(self._headings, *self._rows, strict=True)
+        ]
+        widths = [max(text.minimum for text in column) for column in measured]
+        needs = [max(text.maximum for text in column) for column in measured]
+        borders = 3 * len(widths) + 1
+        spare = options.max_width - borders - sum(widths)
+        if spare < 0:
+            return None
+        for left, index in zip(
+            range(len(widths), 0, -1),
+            sorted(range(len(widths)), key=lambda index: needs[index] - widths[index]),
+            strict=True,
+        ):
+            share = min(needs[index] - widths[index], spare // left)
+            widths[index] += share
+            spare -= share
+        return widths
+
+    def _grid(self, widths: Sequence[int]) -> Table:
+        grid = Table(box=box.SIMPLE)
+        for column, heading, width in zip(self.table.columns, self._headings, widths, strict=True):
+            grid.add_column(Text(heading), justify=column.justify, width=width)
+        for row in self._rows:
+            grid.add_row(*map(Text, row))
+        return grid
+
+    def _lists(self) -> Iterator[RenderableType]:
+        first, *others = self._headings
+        for row in self._rows:
+            yield Text(f"{first} {row[0]}".strip())
+            for heading, text in zip(others, row[1:], strict=True):
+                yield Padding(Text(f"{heading}: {text}"), (0, 0, 0, 2), expand=False)
+
+    @property
+    def _headings(self) -> list[str]:
+        return [str(column.header) for column in self.table.columns]
 
 
 def front_table(
@@ -29,66 +101,95 @@ def front_table(
     limit: int | None = None,
     sure: bool = True,
     finals: Mapping[int, FinalResult] = NO_FINALS,
-) -> Table:
-    """The members of a front, best first objective first, at most `limit` of them; `sure` tells how
-    sure it is that they are on it, for which all trials must be given; `finals` are what final
-    trainings gave, by trial.
+) -> FittedTable:
+    """Return the members of a front as a table, the lowest first objective first.
+
+    It has at most `limit` members. With `sure` it shows how sure each membership is, for which
+    `trials` must be all trials. `finals` are the results of final trainings, by trial.
     """
+    standings = standings_shown(spec, trials, front, sure=sure)
+    more = _more_columns(spec, front, standings, finals)
+    table = Table(title=_front_title(spec, front), caption=_front_caption(front, standings, limit))
+    table.add_column("trial", justify="right")
+    for objective in spec.objectives:
+        limited = "" if objective.limit is None else " (limited)"
+        table.add_column(f"{objective.metric}{limited}")
+    for heading in more:
+        table.add_column(heading, justify="right" if heading == PARAMETERS else "left")
+    for number in front.members[:limit]:
+        trial = trials[number]
+        extra = (cell(trial) for cell in more.values())
+        table.add_row(str(number), *cells(spec.objectives, trial), *extra)
+    return FittedTable(table)
+
+
+def _more_columns(
+    spec: StudySpec,
+    front: ParetoFront,
+    standings: Mapping[int, Standing],
+    finals: Mapping[int, FinalResult],
+) -> dict[str, Callable[[Trial], str]]:
+    """Return the columns after the objectives: headings, and functions from a trial to its cell."""
+    columns: dict[str, Callable[[Trial], str]] = {}
+    if all(objective.metric != PARAMETERS for objective in spec.objectives):
+        columns[PARAMETERS] = _parameters
+    if standings:
+        columns["on the front"] = lambda trial: MEMBERSHIP[standings[trial.number]]
+    if any(number in finals for number in front.members):
+        columns["test error, trained fully"] = lambda trial: str(finals.get(trial.number, "-"))
+    return columns
+
+
+def _parameters(trial: Trial) -> str:
+    parameters = trial.evaluation.value(PARAMETERS)
+    return "-" if parameters is None else f"{parameters:,.0f}"
+
+
+def _front_title(spec: StudySpec, front: ParetoFront) -> str:
     volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.5g}"
     title = f"front of {spec.name} after {front.after} trials{volume}"
     if front.members and not front.feasible:
         title += "\nNOTHING IS FEASIBLE YET, these are the least violating"
-    table = Table(
-        title=Text(title, no_wrap=True),
-        box=box.SIMPLE,
-        title_justify="left",
-        min_width=max(map(len, title.splitlines())) + 2,
-    )
-    table.add_column("trial", justify="right")
-    for objective in spec.objectives:
-        table.add_column(
-            objective.metric if objective.limit is None else f"{objective.metric} (limited)"
-        )
-    counted = all(objective.metric != "parameters" for objective in spec.objectives)
-    if counted:
-        table.add_column("parameters", justify="right")
-    known = standings_shown(spec, trials, front, sure=sure)
-    if known:
-        table.add_column("on the front")
-    trained = any(number in finals for number in front.members)
-    if trained:
-        table.add_column("test error, trained fully")
-    for number in front.members[:limit]:
-        trial = trials[number]
-        parameters = trial.evaluation.value("parameters")
-        shown = ["-" if parameters is None else f"{parameters:,.0f}"] if counted else []
-        table.add_row(
-            str(number),
-            *cells(spec.objectives, trial),
-            *shown,
-            *([MEMBERSHIP[known[number]]] if known else []),
-            *([str(finals.get(number, "-"))] if trained else []),
-        )
-    perhaps = [str(number) for number, standing in known.items() if standing is Standing.POSSIBLE]
-    if perhaps:
-        table.caption = f"within the intervals perhaps too: {', '.join(perhaps)}"
+    return title
+
+
+def _front_caption(
+    front: ParetoFront, standings: Mapping[int, Standing], limit: int | None
+) -> str | None:
     if limit is not None and len(front.members) > limit:
-        table.caption = f"and {len(front.members) - limit} more"
-    return table
+        return f"and {len(front.members) - limit} more"
+    possible = [str(number) for number, each in standings.items() if each is Standing.POSSIBLE]
+    return f"within the intervals perhaps too: {', '.join(possible)}" if possible else None
 
 
 def plain_table(lines: Sequence[Sequence[str]]) -> Table:
-    """A table of texts, its headings first."""
-    table = Table(box=box.SIMPLE)
-    for heading in lines[0]:
-        table.add_column(heading, no_wrap=True)
+    """Return a table of texts; the first line has the headings."""
+    table = Table(*lines[0], box=box.SIMPLE)
     for line in lines[1:]:
         table.add_row(*line)
     return table
 
 
+def terminal(*, stderr: bool = False) -> Console:
+    """Return a console that prints texts as they are, without markup and colours."""
+    return Console(highlight=False, markup=False, stderr=stderr)
+
+
+def print_table(table: Table) -> None:
+    """Print a table within the width of the terminal."""
+    terminal().print(FittedTable(table))
+
+
 def echo_wide(shown: RenderableType) -> None:
-    """Print in its whole width, however wide the terminal says it is."""
-    console = Console(highlight=False)
+    """Print within the width of the terminal; in its whole width if the output is no terminal.
+
+    A width that the variable COLUMNS names counts as a terminal's.
+    """
+    console = terminal()
+    fitted = FittedTable(shown) if isinstance(shown, Table) else shown
+    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+        console.print(fitted)
+        return
     widest = console.measure(shown, options=console.options.update(width=1000)).maximum
-    Console(highlight=False, width=max(widest, console.width)).print(shown)
+    console.width = max(widest, console.width)
+    console.print(fitted)

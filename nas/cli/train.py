@@ -1,31 +1,28 @@
-"""`nas train`: networks of a study, and others beside them, trained fully and judged on the test
-images.
-"""
+"""`nas train`: networks of a study, and others beside them, fully trained and tested."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import click
-from rich import box
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from nas.analysis.finals import latest_results, ranking, results
 from nas.analysis.posterior import front_now, with_posterior_means
 from nas.cli import main
-from nas.cli.options import database_option, pick_study
+from nas.cli.options import (
+    database_option,
+    no_front_yet,
+    pick_study,
+    trial_option,
+    workers_options,
+)
+from nas.cli.tables import FittedTable, terminal
+from nas.cli.training_progress import progress_bars
 from nas.core import plugins
-from nas.core.errors import InvalidValueError, NasError
+from nas.core.errors import InvalidValueError
 from nas.core.moved import equivalent_names
 from nas.core.pareto import knee as knee_of
 from nas.core.published import PUBLISHED, published
@@ -41,18 +38,16 @@ from nas.searching.study_file import read_recipe
 @main.command()
 @click.argument("study", required=False)
 @database_option
-@click.option("--front", is_flag=True, help="The members of the front.")
-@click.option("--knee", is_flag=True, help="The front's best compromise.")
-@click.option(
-    "--trial", "numbers", type=int, multiple=True, help="This trial; may be given several times."
-)
+@trial_option("Train this trial's network.")
+@click.option("--front", is_flag=True, help="Train the members of the front.")
+@click.option("--knee", is_flag=True, help="Train the front's best compromise.")
 @click.option(
     "--network",
     "networks",
     multiple=True,
     metavar="NAME",
-    help="A VoVNet such as vovnet27_slim_cifar, or module:callable, to compare with; may be given several "
-    "times.",
+    help="Train a VoVNet such as vovnet27_slim_cifar, or module:callable, to compare with. May be "
+    "repeated.",
 )
 @click.option(
     "--seeds",
@@ -69,24 +64,21 @@ from nas.searching.study_file import read_recipe
     help="The recipe as YAML. [default: 30 epochs, see docs/training.md]",
 )
 @click.option(
-    "--epochs", type=click.FloatRange(min=0, min_open=True), help="Instead of the recipe's."
+    "--epochs",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Epochs of a training, in place of the recipe's.",
 )
 @click.option(
-    "--teacher", type=int, metavar="N", help="Let trial N teach, which is trained already."
+    "--teacher", type=int, metavar="N", help="Distil from trial N, which was trained before."
 )
-@click.option("--workers", metavar="KIND", help="Who works, instead of the study's: local or tune.")
-@click.option(
-    "--address",
-    metavar="ADDRESS",
-    help="The Ray cluster to work on (tune only), as ray.init takes it.",
-)
+@workers_options
 def train(
     *,
     study: str | None,
     database: str,
+    numbers: tuple[int, ...],
     front: bool,
     knee: bool,
-    numbers: tuple[int, ...],
     networks: tuple[str, ...],
     seeds: int,
     file: Path | None,
@@ -95,10 +87,10 @@ def train(
     workers: str | None,
     address: str | None,
 ) -> None:
-    """Train networks of STUDY fully, on all its training images, and judge each once on the test
-    images.
+    """Train networks of a study fully, and test them.
 
-    Press Ctrl-C at any time: the same command goes on at the last whole epoch.
+    Each is trained on all training images of the study and tested once on the test images. Press
+    Ctrl-C at any time: the same command continues at the last whole epoch.
     """
     recipe = read_recipe(file) if file else Recipe()
     recipe = replace(
@@ -109,18 +101,17 @@ def train(
     with Store.open(database) as store:
         record = pick_study(store, study)
         trials, finals = store.trials(record.name), store.finals(record.name)
-        candidates = [
-            *_of_trials(record, trials, numbers, front=front, knee=knee),
-            *(_named(name, finals) for name in networks),
-        ]
+        wanted = [*numbers, *_of_front(record, trials, database, front=front, knee=knee)]
+        candidates = _of_trials(record, trials, wanted)
+        candidates += [_named(name, finals) for name in networks]
         if not candidates:
             raise InvalidValueError(
                 "say what to train by --front, --knee, --trial N or --network NAME"
             )
-        todo = missing_trainings(
-            record.spec, candidates, recipe, seeds, finals, teacher_of(recipe, trials, finals)
-        )
-        display = Display(recipe, len(candidates) * seeds, len(candidates) * seeds - len(todo))
+        teaching = teacher_of(recipe, trials, finals)
+        todo = missing_trainings(record.spec, candidates, recipe, seeds, finals, teaching)
+        total = len(candidates) * seeds
+        display = FinalDisplay(recipe, total, total - len(todo))
         if todo:
             kind = workers or record.spec.workers.kind
             with (
@@ -132,44 +123,51 @@ def train(
                     kind=kind,
                     folder=Path.cwd(),
                     listener=display.update,
-                ) as found,
+                ) as trainings,
                 display.shown(),
             ):
-                found.run()
-        display.summary(trials, store.finals(record.name), {c.network: c.name for c in candidates})
+                trainings.run()
+        names = {candidate.network: candidate.name for candidate in candidates}
+        display.summary(trials, store.finals(record.name), names)
+
+
+def _of_front(
+    record: StudyRecord, trials: Sequence[Trial], database: str, *, front: bool, knee: bool
+) -> list[int]:
+    """Return the numbers of the front's members and of its best compromise, as far as asked for."""
+    if not front and not knee:
+        return []
+    objectives = record.spec.objectives
+    pareto_front, means = front_now(trials, objectives)
+    if not pareto_front.feasible:
+        raise no_front_yet(record.name, database)
+    numbers = list(pareto_front.members) if front else []
+    if knee:
+        members = [means[number] for number in pareto_front.members]
+        numbers.append(knee_of(members, objectives).number)
+    return numbers
 
 
 def _of_trials(
-    record: StudyRecord, trials: Sequence[Trial], numbers: Sequence[int], *, front: bool, knee: bool
+    record: StudyRecord, trials: Sequence[Trial], numbers: Sequence[int]
 ) -> list[Candidate]:
-    """The trials' networks that the options name, each once."""
-    known = {trial.number: trial for trial in trials}
-    wanted = list(numbers)
-    if front or knee:
-        objectives = record.spec.objectives
-        found, means = front_now(trials, objectives)
-        if not found.feasible:
-            raise NasError(
-                f"nothing of {record.name} is within every limit yet; see nas front {record.name}"
-            )
-        wanted += found.members if front else ()
-        wanted += (
-            [knee_of([means[number] for number in found.members], objectives).number]
-            if knee
-            else ()
-        )
-    wrong = [number for number in wanted if number not in known]
-    if wrong:
-        raise InvalidValueError(f"there is no trial {wrong[0]} in {record.name}")
-    chosen = {known[number].architecture.digest: known[number] for number in reversed(wanted)}
+    """Return the networks of these trials, each network once."""
+    by_number = {trial.number: trial for trial in trials}
+    for number in numbers:
+        if number not in by_number:
+            raise InvalidValueError(f"there is no trial {number} in {record.name}")
+    networks: dict[str, Trial] = {}
+    for number in numbers:
+        trial = by_number[number]
+        networks.setdefault(trial.architecture.digest, trial)
     return [
         Candidate(name=f"trial {trial.number}", architecture=trial.architecture, trial=trial)
-        for trial in reversed(chosen.values())
+        for trial in networks.values()
     ]
 
 
 def _named(name: str, finals: Sequence[FinalTraining]) -> Candidate:
-    """Return a published network, or whatever a callable makes.
+    """Return a published network, or the one that a callable makes.
 
     A network keeps the name under which it was trained before its module moved, and so its seeds.
     """
@@ -179,11 +177,11 @@ def _named(name: str, finals: Sequence[FinalTraining]) -> Candidate:
     return Candidate(name=name, architecture=published(name))
 
 
-class Display:
-    """Bars on a terminal, a line for each finished training elsewhere; a table in the end."""
+class FinalDisplay:
+    """Progress of final trainings: `total` of them, `done` are recorded already."""
 
     def __init__(self, recipe: Recipe, total: int, done: int) -> None:
-        self._console = Console(highlight=False)
+        self._console = terminal()
         self._recipe, self._total, self._done = recipe, total, done
         self._bars: Progress | None = None
         self._tasks: dict[int, TaskID] = {}
@@ -194,74 +192,61 @@ class Display:
     def update(
         self, candidate: Candidate, task: FinalTask, event: EpochDone | FinalTraining
     ) -> None:
-        """An epoch was trained, or a training ended."""
+        """Show that an epoch was trained, or that a training ended."""
         if isinstance(event, EpochDone):
             if self._bars is not None:
-                self._bars.update(
-                    self._bar(candidate, task), completed=event.epochs, loss=f"{event.loss:.3f}"
-                )
+                bar = self._bar(self._bars, candidate, task)
+                self._bars.update(bar, completed=event.epochs, loss=f"{event.loss:.3f}")
             return
         self._done += 1
         if self._bars is not None:
-            self._bars.remove_task(self._bar(candidate, task))
+            self._bars.remove_task(self._bar(self._bars, candidate, task))
         error = format_quantity(event.reached.error, "1", metric="error")
         self._console.print(
-            f"[{self._done}/{self._total}] {candidate.name}: error {error} on {event.test_images:,} "
-            f"test images with seed {task.seed}",
-            markup=False,
+            f"[{self._done}/{self._total}] {candidate.name}: error {error} on "
+            f"{event.test_images:,} test images with seed {task.seed}",
             soft_wrap=True,
         )
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show it while it runs; tells what Ctrl-C leaves."""
-        try:
-            if not self._console.is_terminal:
-                yield
-                return
-            with Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("loss {task.fields[loss]}"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=self._console,
-            ) as bars:
-                self._bars = bars
-                yield
-        except KeyboardInterrupt:
-            self._console.print("stopped; whole epochs are kept, and the same command goes on")
-            raise click.exceptions.Exit(130) from None
+        """Show the trainings while they run."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+        )
+        with progress_bars(self._console, *columns, resumes="whole epochs are kept") as bars:
+            self._bars = bars
+            yield
 
     def summary(
-        self, trials: Sequence[Trial], finals: Sequence[FinalTraining], names: dict[str, str]
+        self, trials: Sequence[Trial], finals: Sequence[FinalTraining], names: Mapping[str, str]
     ) -> None:
-        """The chosen networks by this recipe, and whether the search had ranked its own right."""
-        own = [final for final in finals if final.recipe.digest == self._recipe.digest]
+        """Print the networks' test errors by this recipe, and whether they rank as in the search.
+
+        `names` are those of the networks by digest.
+        """
+        same_recipe = [final for final in finals if final.recipe.digest == self._recipe.digest]
         searched = {trial.architecture.digest: trial for trial in reversed(trials)}
-        table = Table(box=box.SIMPLE)
-        for heading in ("network", "error in the search", "error on the test images"):
-            table.add_column(heading)
-        for result in sorted(results(own), key=lambda result: result.mean):
+        table = Table("network", "error in the search", "error on the test images")
+        for result in sorted(results(same_recipe), key=lambda result: result.mean):
             trial = searched.get(result.network)
-            before = format_quantity(
-                trial.evaluation.value("error") if trial else None, "1", metric="error"
-            )
+            name = f"trial {trial.number}" if trial else result.network
+            error = trial.evaluation.value("error") if trial else None
             table.add_row(
-                names.get(result.network, f"trial {trial.number}" if trial else result.network),
-                before,
+                names.get(result.network, name),
+                format_quantity(error, "1", metric="error"),
                 str(result),
             )
-        self._console.print(table)
-        compared = ranking(with_posterior_means(trials), latest_results(own, trials))
-        for line in compared.lines() if compared else ():
-            self._console.print(line, markup=False, soft_wrap=not self._console.is_terminal)
+        self._console.print(FittedTable(table))
+        agreement = ranking(with_posterior_means(trials), latest_results(same_recipe, trials))
+        for line in agreement.lines() if agreement else ():
+            self._console.print(line, soft_wrap=not self._console.is_terminal)
 
-    def _bar(self, candidate: Candidate, task: FinalTask) -> TaskID:
-        if self._bars is None:
-            raise NasError("nothing is shown")
+    def _bar(self, bars: Progress, candidate: Candidate, task: FinalTask) -> TaskID:
         if task.number not in self._tasks:
-            self._tasks[task.number] = self._bars.add_task(
+            self._tasks[task.number] = bars.add_task(
                 f"{candidate.name}, seed {task.seed}", total=self._recipe.epochs, loss="-"
             )
         return self._tasks[task.number]

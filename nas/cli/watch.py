@@ -1,9 +1,8 @@
-"""A view that stays on the terminal, drawn anew every few seconds until Ctrl-C."""
+"""A view that stays on the terminal and is drawn again every few seconds until Ctrl-C."""
 
 import io
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from rich.console import Console
 from rich.live import Live
@@ -19,22 +18,23 @@ def watch(
     every_s: float = 2.0,
     sleep: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Show what `draw` prints, again and again. Raises `NasError` where the output is no
-    terminal.
+    """Show what `draw` prints, again and again.
+
+    Raises `NasError` if the output is no terminal.
     """
     if not console.is_terminal:
         raise NasError("--watch needs a terminal; without --watch the same is printed once")
-    with (
-        suppress(KeyboardInterrupt),
-        Live(console=console, auto_refresh=False, vertical_overflow="crop") as live,
-    ):
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
+            # a console of its own, since the live one draws itself again at every print
             sheet = Console(
-                file=io.StringIO(), width=console.width, highlight=False, force_terminal=True
+                file=io.StringIO(),
+                width=console.width,
+                highlight=False,
+                markup=False,
+                force_terminal=True,
             )
-            with (
-                sheet.capture() as drawn
-            ):  # beside the live console, which draws itself anew at every print
+            with sheet.capture() as drawn:
                 draw(sheet)
             live.update(Text.from_ansi(drawn.get()), refresh=True)
             sleep(every_s)

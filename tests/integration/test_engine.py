@@ -346,7 +346,7 @@ def test_networks_beyond_a_limit_are_not_of_the_budget(tmp_path):
     assert engine.state.architectures > 6
     told = CliRunner().invoke(main, ["status", "s", "--database", str(tmp_path / "nas.db")]).output
     assert "6 of 6 architectures (6 complete)" in told
-    assert f"{engine.state.architectures - 6} more cost no training: beyond a limit" in told
+    assert f"{engine.state.architectures - 6} more cost no training: over a limit" in told
     assert "12 epochs, " in told
     assert "Kendall's tau 1.00 over 6 trials" in " ".join(told.split())
 

@@ -69,7 +69,7 @@ def test_sort_orders_by_the_figure(nas, trials):
 
 def test_a_long_front_is_a_page_that_says_how_to_see_the_rest(nas, monkeypatch):
     """The first rows in the order that was asked for, or all; programs get all."""
-    monkeypatch.setattr("nas.cli.look.PAGE", 2)
+    monkeypatch.setattr("nas.cli.front.PAGE_ROWS", 2)
 
     def rows(*words):
         return [

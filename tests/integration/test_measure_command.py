@@ -188,7 +188,7 @@ def test_the_table_has_derived_figures(run):
             "the reference vovnet27_slim takes no images of 4 pixels",
         ),
         (
-            ("tiny.json", "--size", "32", "--meter", "abacus"),
+            ("tiny.json", "--size", "32", "--device", "abacus"),
             "no 'abacus' in nas.meters; there are: ",
         ),
     ],

@@ -58,7 +58,9 @@ VICTIMS = (
 
 def parameters(group, words=()):
     """Every parameter of every command that names a file or folder, as words."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from parameters(command, (*words, name))
             continue

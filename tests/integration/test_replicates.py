@@ -304,7 +304,7 @@ def test_a_search_ends_with_fresh_seeds_where_the_study_asks_for_them(tmp_path, 
         )
     assert first.index("[1/1] trial") < first.index("front of kept after 3 trials")
     assert "[1/1]" not in again
-    assert "as it was searched" in CliRunner().invoke(main, ["status", "kept"]).output
+    assert "of the search's own trainings" in CliRunner().invoke(main, ["status", "kept"]).output
 
 
 def test_the_command_trains_real_networks_again(tmp_path, monkeypatch):

@@ -187,10 +187,14 @@ def test_what_cannot_be_reached_or_found_is_one_line(nas, arguments, words):
 def test_a_metric_of_the_studys_own_is_called_as_the_study_calls_it(nas, tmp_path):
     """Whatever name it gives itself."""
     (tmp_path / "layers.py").write_text(
-        "from nas.core.measurement import Kind, Measurement\nfrom nas.measuring.metrics import Metric, Phase\n"
+        "from nas.core.measurement import Kind, Measurement\n"
+        "from nas.measuring.metrics import Metric, Phase\n"
         "def measure(subject):\n"
-        "    return Measurement.counted('layers', '1', sum(s.num_layers for s in subject.architecture.stages))\n"
-        "LAYERS = Metric(name='layers', unit='1', kind=Kind.COUNTED, phase=Phase.COUNTED, measure=measure)\n"
+        "    layers = sum(stage.num_layers for stage in subject.architecture.stages)\n"
+        "    return Measurement.counted('layers', '1', layers)\n"
+        "LAYERS = Metric(\n"
+        "    name='layers', unit='1', kind=Kind.COUNTED, phase=Phase.COUNTED, measure=measure\n"
+        ")\n"
     )
     (tmp_path / "study.yaml").write_text(
         "name: tiny\nspace: osa_tiny\nsampler: random\nbudget: {trials: 2}\n"
@@ -217,3 +221,41 @@ def test_checkpoints_of_another_records_study_are_not_replaced(nas, tmp_path):
     refused(nas(*shared), "first-artifacts/tiny", "--artifacts")
     assert not (tmp_path / "second.db").exists()
     assert {path: path.read_bytes() for path in folder.rglob("*.safetensors")} == before
+
+
+FAILING = """
+from nas.core.errors import TrialFailedError
+from nas.core.measurement import Kind
+from nas.measuring.metrics import Metric, Phase
+
+def measure(subject):
+    raise TrialFailedError("the sensor is gone")
+
+BROKEN = Metric(name="broken", unit="1", kind=Kind.COUNTED, phase=Phase.COUNTED, measure=measure)
+"""
+
+
+@pytest.mark.parametrize(
+    ("objectives", "reason"),
+    [
+        (
+            "[{metric: failing:BROKEN}]",
+            "no trial of tiny was completed (2 failed); trial 1 failed: the sensor is gone",
+        ),
+        (
+            "[{metric: macs, limit: 1}]",
+            "no network of tiny is within every limit; the table has the nearest",
+        ),
+    ],
+)
+def test_a_search_that_finds_nothing_fails_with_the_reason(nas, tmp_path, objectives, reason):
+    """So that a command after && does not run. What was tried is recorded."""
+    (tmp_path / "failing.py").write_text(FAILING)
+    (tmp_path / "study.yaml").write_text(
+        "name: tiny\nspace: osa_tiny\nsampler: random\nbudget: {trials: 2}\n"
+        f"objectives: {objectives}\n"
+    )
+    done = nas("search", "study.yaml")
+    assert (done.returncode, done.stderr) == (2, f"error: {reason}\n")
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        assert store.trials("tiny")

@@ -5,7 +5,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from nas.cli import main
-from nas.cli.look import spending
+from nas.cli.status import spending
 from nas.core.study import Budget, Objective, StudySpec
 from nas.core.trial import TrialState, Usage
 from nas.record import Summary
@@ -46,13 +46,13 @@ def test_spending_of_other_seeds_is_shown():
     """Their share of the budget is shown too, even before they begin."""
     budget, again = Budget(trials=18), Usage(epochs=6, training_s=240, validation_s=12)
     assert list(spending(budget, summary(SPENT), fresh=0.1))[2:] == [
-        "other seeds: 0 trainings, 0 epochs, 0 s of device time; 10 % of the budget, in the end"
+        "other seeds: 0 trainings, 0 epochs, 0 s of device time; 10 % of the budget, at the end"
     ]
     again_line = "other seeds: 2 trainings, 6 epochs, 4 min 12 s of device time"
     assert list(spending(budget, summary(SPENT, 2, again)))[2:] == [again_line]
     assert list(spending(budget, summary(SPENT, 2, again + Usage(energy_j=7.5)), fresh=0.1))[
         2:
-    ] == [f"{again_line}, 7.5 J; 10 % of the budget, in the end"]
+    ] == [f"{again_line}, 7.5 J; 10 % of the budget, at the end"]
 
 
 def test_spending_of_final_trainings_is_shown():

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nas.cli.bench import bench
-from nas.cli.options import THREADS
+from nas.cli.options import THREADS, device_option
 from nas.core.measurement import MeasurementPlan
 from nas.measuring.meters import find_meter
 
@@ -31,9 +31,7 @@ NAMES = ("coverage", "energy", "copy", "repeat", "rank", "neighbour")
     type=click.IntRange(min=1),
     help="Number of repetitions. [default: each part's own number]",
 )
-@click.option(
-    "--meter", "kind", metavar="KIND", help="cpu or cuda. [default: the GPU where there is one]"
-)
+@device_option
 @click.option(
     "--runtime",
     default="eager",
@@ -52,22 +50,22 @@ def instrument(
     *,
     parts: Sequence[str],
     sessions: int | None,
-    kind: str | None,
+    device: str | None,
     runtime: str,
     threads: int,
     as_json: bool,
 ) -> None:
-    """Quality of the measurements: coverage of the interval, energy, A/A, spread, ranks, and the
-    effect of other processes.
+    """Measure the quality of measurements.
 
-    The parts coverage and energy are simulated. All others need an idle machine.
+    The parts are: coverage of the interval, energy, A/A, spread, ranks, and the effect of other
+    processes. The parts coverage and energy are simulated. All others need an idle machine.
     """
     from nas.bench.instrument import PARTS, Bench
 
     table = Table(box=box.SIMPLE)
     for heading in ("figure", "measured", "required", "holds"):
         table.add_column(heading, overflow="fold")
-    with find_meter(kind) as meter:
+    with find_meter(device) as meter:
         plan = MeasurementPlan(image_size=32, runtime=runtime, threads=threads)
         settings = Bench(meter=meter, plan=plan, sessions=sessions)
         if not as_json:

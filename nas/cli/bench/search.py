@@ -163,8 +163,9 @@ def search(
     workers: int,
     plot: Path | None,
 ) -> None:
-    """Compare samplers on a table: hypervolume as a share of the true front's, mean and deviation
-    over seeds.
+    """Compare samplers on a table of trained networks.
+
+    It shows the hypervolume as a share of the true front's: mean and deviation over seeds.
     """
     from nas.bench import samplers as comparison
 

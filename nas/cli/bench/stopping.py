@@ -70,10 +70,10 @@ def stopping(
     seeds: int,
     plot: Path | None,
 ) -> None:
-    """Replay rules that stop trials, on those networks of STUDY that reached the last rung, and
-    compare epochs and hypervolume.
+    """Replay stopping rules on the trainings of a study.
 
-    The study itself should not have stopped any trial. The hypervolume is a share of that of all
+    It uses the networks that reached the last rung, and compares epochs and hypervolume. The study
+    itself should not have stopped any trial. The hypervolume is a share of that of all
     networks.
     """
     check_outputs([(keep, CURVES), (plot, PLOT)])

@@ -56,7 +56,7 @@ REPEATS = 5
     "[default: a temporary SQLite file]",
 )
 def store(evaluations: int, processes: int, compared: int, database: str | None) -> None:
-    """Write throughput of the database, and the latency of the commands that read it."""
+    """Measure write throughput and read latency of the record."""
     with tempfile.TemporaryDirectory(prefix="nas-bench-") as folder:
         url = database or f"sqlite:///{folder}/nas.db"
         with Store.open(url) as record:

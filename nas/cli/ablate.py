@@ -1,0 +1,119 @@
+"""`nas ablate`: what a network loses without some of its connections."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import track
+
+from nas.cli import main
+from nas.core.errors import NasError
+
+if TYPE_CHECKING:
+    from nas.data import Channels, Images
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and deviation that torchvision's and timm's DenseNets were trained with."""
+MAX_LAYERS = 1000
+"""The end of an open range of layers such as `5-`."""
+
+
+def numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
+    """Return the numbers in `9-16`, `1,3,5` or `5-` (5 and all after it), in order."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(-\s*(\d*))?\s*", part)
+        if not match:
+            raise click.BadParameter(f"{part!r} is not like 3, 9-16 or 5-")
+        first = last = int(match[1])
+        if match[2] is not None:
+            last = int(match[3] or MAX_LAYERS)
+        numbers += range(first, last + 1)
+    return tuple(dict.fromkeys(numbers))
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--block", type=click.IntRange(min=1), required=True, help="The dense block, from 1.")
+@click.option(
+    "--layers",
+    callback=numbers,
+    metavar="N-M",
+    required=True,
+    help="Target layers in it, from 1: 9-16.",
+)
+@click.option(
+    "--sources",
+    callback=numbers,
+    metavar="N-M",
+    required=True,
+    help="Source layers whose outputs they no longer read: 1-4, 5- for all from 5 on, 0 for the "
+    "block's input.",
+)
+@click.option(
+    "--data",
+    "dataset",
+    metavar="NAME",
+    help="Test on the test images of a data set: cifar10, digits.",
+)
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Test on FOLDER/<class>/*, cropped and normalised as ImageNet's validation.",
+)
+def ablate(
+    *,
+    model: Path,
+    block: int,
+    layers: Sequence[int],
+    sources: Sequence[int],
+    dataset: str | None,
+    images: Path | None,
+) -> None:
+    """Set connections of a DenseNet to zero, and test it.
+
+    It is tested before and after. MODEL is a file of weights, as nas connections takes it. The file
+    is not changed, and nothing is trained again.
+    """
+    from nas.paper.connections import ablation
+    from nas.paper.connections.weights import read_weights
+
+    if dataset and images:
+        raise NasError("give --data or --images, not both")
+    weights = read_weights(model)
+    cut = ablation.Cut(block=block, layers=layers, sources=sources)
+    ablated = ablation.without(weights, cut)
+    click.echo(
+        f"{ablated.zeroed:,} of {ablated.total:,} weights ({ablated.share:.2%}) of the "
+        f"{len(layers)} layers that read concatenations are zero now"
+    )
+    if not dataset and not images:
+        click.echo("accuracy: not measured, give --data or --images")
+        return
+    accuracies = []
+    for label, tested in (("before", weights), ("after", ablated.weights)):
+        batches, mean, std = _test_images(dataset, images)
+        shown = track(batches, description=label, console=Console(stderr=True), transient=True)
+        right, count = ablation.accuracy(ablation.densenet_of(tested), shown, mean, std)
+        click.echo(f"{label}: {right / count:.2%} of {count:,} images right")
+        accuracies.append(right / count)
+    click.echo(f"change: {100 * (accuracies[1] - accuracies[0]):+.2f} points")
+
+
+def _test_images(
+    dataset: str | None, images: Path | None
+) -> "tuple[Iterable[Images], Channels, Channels]":
+    """Return batches of test images, and the mean and deviation to normalise them with."""
+    from nas.core.study import DataSpec
+    from nas.data import load
+    from nas.data.folder import center_crops
+    from nas.paper.connections.ablation import batches
+
+    if images is not None:
+        return center_crops(images), *IMAGENET
+    data = load(DataSpec(dataset=dataset or "", validation_images=1))
+    return batches(data.test()), data.mean, data.std

@@ -1,0 +1,37 @@
+"""`nas bench training`: speed of the training loop."""
+
+import click
+
+from nas.cli.bench import bench
+from nas.cli.options import THREADS
+
+
+@bench.command()
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    default=20.0,
+    show_default=True,
+    help="Time for each figure.",
+)
+@click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
+def training(seconds: float, threads: int) -> None:
+    """Measure images per second of the training loop.
+
+    It is compared with bare steps on one resident batch, and with a plain loop with a DataLoader.
+    """
+    from nas.bench.training import bench_training
+
+    for row in bench_training(seconds=seconds, threads=threads):
+        layout = "channels last" if row.numerics.channels_last else "contiguous"
+        click.echo(
+            f"{row.network}, {row.macs / 1e6:.1f} MMACs, ours in {row.numerics.precision}, "
+            f"{layout}: images per second, median (lowest to highest round)\n"
+            f"  one worker         ours {row.ours:,.0f}, bare {row.bare:,.0f}, "
+            f"plain {row.plain:,.0f}\n"
+            f"                     ours/bare {row.ours_to_bare:.2f}, "
+            f"ours/plain {row.ours_to_plain:.2f}\n"
+            f"  the whole machine  ours on each core {row.machine:,.0f}, "
+            f"plain with torch's threads {row.machine_plain:,.0f}\n"
+            f"                     ours/plain {row.machine_to_plain:.2f}"
+        )

@@ -1,0 +1,49 @@
+"""`nas compare`: two trials side by side."""
+
+from collections.abc import Iterator
+
+import click
+from rich.table import Table
+
+from nas.cli import main
+from nas.cli.options import database_option, open_record, pick_trial
+from nas.cli.tables import print_table
+from nas.core.trial import Trial
+from nas.core.units import format_quantity, with_interval
+
+
+@main.command()
+@click.argument("first", metavar="TRIAL")
+@click.argument("second", metavar="TRIAL")
+@database_option
+def compare(first: str, second: str, database: str) -> None:
+    """Compare two trials side by side.
+
+    The figures, the rungs and the choices that differ are shown. TRIAL is STUDY:NUMBER, or NUMBER
+    if there is one study.
+    """
+    with open_record(database) as store:
+        pairs = [pick_trial(store, text) for text in (first, second)]
+    left, right = (trial for _, trial in pairs)
+    table = Table("", *(f"{record.name}:{trial.number}" for record, trial in pairs))
+    for row in _figures(left, right):
+        table.add_row(*row)
+    for name in dict.fromkeys([*left.params, *right.params]):
+        values = [str(trial.params.get(name, "-")) for trial in (left, right)]
+        if values[0] != values[1]:
+            table.add_row(name, *values)
+    print_table(table)
+    if left.architecture.digest == right.architecture.digest:
+        click.echo("the same network")
+
+
+def _figures(*trials: Trial) -> Iterator[list[str]]:
+    """Return a row for every figure that one of the trials has: its name, then each trial's."""
+    metrics = [name for trial in trials for name in trial.evaluation.measurements]
+    for metric in dict.fromkeys(metrics):
+        figures = [trial.evaluation.measurements.get(metric) for trial in trials]
+        yield [metric, *("-" if figure is None else with_interval(figure) for figure in figures)]
+    errors = [{rung.epochs: rung.error for rung in trial.evaluation.rungs} for trial in trials]
+    for epochs in sorted({epochs for each in errors for epochs in each}):
+        shown = [format_quantity(each.get(epochs), "1", metric="error") for each in errors]
+        yield [f"error after {epochs:g} epochs", *shown]

@@ -1,0 +1,166 @@
+"""`nas show`: one network drawn and counted."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+
+from nas.analysis.finals import results
+from nas.analysis.relations import choices_seen, neighbours, positions
+from nas.cli import main
+from nas.cli.options import (
+    IMAGE_SIZE,
+    database_option,
+    database_to_paste,
+    open_record,
+    password_note,
+    pick_trial,
+)
+from nas.core.architecture import Architecture
+from nas.core.dominance import dominators
+from nas.core.errors import InvalidValueError
+from nas.core.measurement import Measurement, MeasurementPlan
+from nas.core.published import PUBLISHED, published
+from nas.core.trial import Trial, TrialState
+from nas.core.units import format_duration, format_quantity, with_interval
+from nas.record import StudyRecord
+from nas.report.drawing import draw
+from nas.report.export_command import export_command, exportable
+
+NEIGHBOURS = 3
+"""The number of similar networks that are named."""
+CLASSES = 1000
+"""Classes of a network that is of no study, as ImageNet has."""
+
+
+@main.command()
+@click.argument("target", metavar="TRIAL")
+@database_option
+@click.option(
+    "--size", type=IMAGE_SIZE, help="Image size for the counts. [default: the study's, or 224]"
+)
+@click.option(
+    "--latency",
+    "timed",
+    is_flag=True,
+    help="Measure the share of each part in the latency here, with random weights.",
+)
+def show(target: str, database: str, size: int | None, *, timed: bool) -> None:
+    """Show one network: its drawing, counts and figures.
+
+    Of a trial it also shows the rungs, the rank among the others, and the command that exports it.
+    TRIAL is STUDY:NUMBER (or NUMBER), the name of a published VoVNet such as vovnet39, or an
+    architecture.json.
+    """
+    if target in PUBLISHED or target.endswith(".json"):
+        network = published(target) if target in PUBLISHED else _read_architecture(Path(target))
+        click.echo(draw(network, size or 224, CLASSES))
+        plan, classes = MeasurementPlan(image_size=size or 224), CLASSES
+    else:
+        record, trial = _show_trial(target, database, size)
+        network, classes, plan = trial.architecture, record.classes, record.spec.measurement
+        plan = replace(plan, image_size=size or plan.image_size)
+    if timed:
+        for line in _latency_shares(network, classes, plan):
+            click.echo(line)
+
+
+def _show_trial(target: str, database: str, size: int | None) -> tuple[StudyRecord, Trial]:
+    """Print all that the record holds of a trial, and return it with its study."""
+    with open_record(database) as store:
+        record, trial = pick_trial(store, target)
+        trials, finals = store.trials(record.name), store.finals(record.name)
+        exported = exportable(store, record.name)
+    reason = f", {trial.reason}" if trial.reason else ""
+    click.echo(f"trial {trial.number} of {record.name}: {trial.state}{reason}")
+    if trial.duplicate_of is not None:
+        click.echo(f"the same network as trial {trial.duplicate_of}, whose figures these are")
+    click.echo(draw(trial.architecture, size or record.spec.measurement.image_size, record.classes))
+    for line in _figures(trial):
+        click.echo(line)
+    for result in results(finals):
+        if result.network == trial.architecture.digest:
+            click.echo(
+                f"trained fully, {result.recipe.epochs:g} epochs: error {result} on the test images"
+            )
+    for line in _relations(record, trial, trials):
+        click.echo(line)
+    if trial.number in exported or trial.duplicate_of in exported:
+        command = export_command(record.name, trial.number, database_to_paste(database))
+        click.echo(f"take it away: {command}")
+        if note := password_note(database):
+            click.echo(note)
+    return record, trial
+
+
+def _figures(trial: Trial) -> Iterator[str]:
+    for measurement in trial.evaluation.measurements.values():
+        context = _context(measurement)
+        yield f"{measurement.metric:20} {with_interval(measurement)}  ({context})"
+    for rung in trial.evaluation.rungs:
+        error = format_quantity(rung.error, "1", metric="error")
+        duration = format_duration(rung.train_s)
+        yield f"error after {rung.epochs:g} epochs: {error} ({duration} of training)"
+    errors = trial.evaluation.replicate_errors()
+    if errors:
+        shown = [format_quantity(error, "1", metric="error") for error in errors]
+        yield f"error with other seeds: {', '.join(shown)}"
+    yield f"digest {trial.architecture.digest}"
+
+
+def _context(measurement: Measurement) -> str:
+    """Return the kind of a figure, its device and its conditions."""
+    device = f" on {measurement.device.name}" if measurement.device else ""
+    plan = measurement.plan
+    if plan is None:
+        return f"{measurement.kind}{device}"
+    conditions = f"batch {plan.batch_size} at {plan.image_size} px, {plan.precision}"
+    return f"{measurement.kind}{device}, {conditions}"
+
+
+def _relations(record: StudyRecord, trial: Trial, trials: Sequence[Trial]) -> Iterator[str]:
+    """Return lines on dominance between this trial and the others, and on similar networks."""
+    objectives = record.spec.objectives
+    distinct = [t for t in trials if t.duplicate_of is None or t.number == trial.number]
+    feasible = [
+        t for t in distinct if t.state is TrialState.COMPLETE and t.violation(objectives) == 0
+    ]
+    if trial.number in {t.number for t in feasible}:
+        losses = np.asarray([t.losses(objectives) for t in feasible], dtype=float)
+        own = np.asarray([trial.losses(objectives)], dtype=float)
+        yield (
+            f"dominates {int(dominators(-own, -losses)[0])} of {len(feasible)} feasible trials, "
+            f"dominated by {int(dominators(own, losses)[0])}"
+        )
+    choices = choices_seen(distinct)
+    index = [t.number for t in distinct].index(trial.number)
+    nearest = neighbours(positions(distinct, choices), choices, NEIGHBOURS)[index]
+    if len(nearest):
+        names = [f"trial {distinct[neighbour].number}" for neighbour in nearest]
+        yield f"most alike: {', '.join(names)}"
+
+
+def _latency_shares(network: Architecture, classes: int, plan: MeasurementPlan) -> Iterator[str]:
+    from nas.measuring.latency_shares import latency_shares
+    from nas.measuring.meters import find_meter
+
+    with find_meter() as meter:
+        shares, runs = latency_shares(network, classes, replace(plan, runtime="eager"), meter)
+        yield (
+            f"share of the latency here, on {meter.device.name}, batch {plan.batch_size} at "
+            f"{plan.image_size} px, {plan.precision}, eager: median of {runs} runs "
+            "[range of nine runs in ten]"
+        )
+    for name, share in shares.items():
+        yield f"{name:12}{share.median:>7.1%}  [{share.low:.1%} to {share.high:.1%}]"
+
+
+def _read_architecture(path: Path) -> Architecture:
+    """Read an architecture from a JSON file. Raises `InvalidValueError` with the path."""
+    try:
+        return Architecture.from_dict(json.loads(path.read_text()))
+    except (OSError, ValueError, AttributeError) as error:
+        raise InvalidValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from error

@@ -1,0 +1,197 @@
+"""`nas status`: studies, their trials, and what is being done now."""
+
+from collections.abc import Iterator, Mapping
+
+import click
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+
+from nas.analysis.rank_agreement import agreements_of
+from nas.cli import main
+from nas.cli.options import database_option, open_record
+from nas.cli.tables import FittedTable, terminal
+from nas.cli.watch import watch
+from nas.core.stopping import Curves, Futility
+from nas.core.study import Budget
+from nas.core.trial import TrialState, Usage
+from nas.core.units import format_duration, format_quantity, sparkline
+from nas.record import Store, StudyRecord, Summary
+from nas.report.at_work import AtWork, at_work
+
+
+@main.command()
+@click.argument("study", required=False)
+@database_option
+@click.option("--watch", "stay", is_flag=True, help="Show it again every two seconds until Ctrl-C.")
+def status(study: str | None, database: str, *, stay: bool) -> None:
+    """Show studies, their trials and what is being done now.
+
+    With STUDY, show also its hypervolume, its time and its budgets.
+    """
+    with open_record(database) as store:
+
+        def draw(console: Console) -> None:
+            if study is None:
+                _print_studies(console, store)
+            else:
+                _print_study(console, store, store.study(study))
+
+        if stay:
+            watch(terminal(), draw)
+        else:
+            draw(terminal())
+
+
+def spending(budget: Budget, summary: Summary, *, fresh: float = 0.0) -> Iterator[str]:
+    """Return lines on what a study has spent, and what is left of its budgets.
+
+    `fresh` is the share of every budget that is reserved for trainings with other seeds.
+    """
+    spent = summary.spent
+    engine = (
+        "" if summary.engine_s is None else f", {format_duration(summary.engine_s)} of the engine"
+    )
+    yield (
+        f"{format_duration(summary.searched_s)} of searching; on all workers together "
+        f"{format_duration(spent.measuring_s)} measuring, {format_duration(spent.training_s)} "
+        f"training, {format_duration(spent.validation_s)} validating, "
+        f"{format_duration(spent.waiting_s)} waiting for the device{engine}"
+    )
+    yield (
+        f"{spent.epochs:g} epochs, {format_duration(spent.device_s)} of device time, "
+        f"{_energy(summary)}"
+    )
+    own = f", {100 * (1 - fresh):.3g} % of it for the search" if fresh else ""
+    for name, limit, used, shown in (
+        ("searching", budget.wall_time_s, summary.searched_s, format_duration),
+        ("epochs", budget.epochs, spent.epochs, "{:g}".format),
+        ("device time", budget.device_s, spent.device_s, format_duration),
+        ("energy", budget.energy_j, spent.energy_j or 0.0, "{:.4g} J".format),
+    ):
+        if limit is not None:
+            left = shown(max(limit - used, 0.0))
+            yield f"budget of {name}{own}: {shown(used)} of {shown(limit)} spent, {left} left"
+    if summary.replicates or fresh:
+        share = f"; {100 * fresh:.3g} % of the budget, at the end" if fresh else ""
+        usage = _usage(summary.spent_again)
+        yield f"other seeds: {summary.replicates} trainings, {usage}{share}"
+    if summary.finals:
+        yield f"final trainings: {summary.finals}, {_usage(summary.spent_finally)}"
+
+
+def _energy(summary: Summary) -> str:
+    usage = summary.spent
+    parts = [
+        "energy not measured" if usage.energy_j is None else format_quantity(usage.energy_j, "J")
+    ]
+    if usage.measuring_j is not None:
+        parts[0] += f" ({format_quantity(usage.measuring_j, 'J')} of it measuring)"
+    if summary.engine_j is not None:
+        parts.append(f"{format_quantity(summary.engine_j, 'J')} more of the engine")
+    return ", ".join(parts)
+
+
+def _usage(usage: Usage) -> str:
+    energy = "" if usage.energy_j is None else f", {format_quantity(usage.energy_j, 'J')}"
+    return f"{usage.epochs:g} epochs, {format_duration(usage.device_s)} of device time{energy}"
+
+
+def _print_studies(console: Console, store: Store) -> None:
+    """Print all studies, then the work on those that a process drives."""
+    table = Table()
+    for heading in ("study", "trials", "hypervolume", "data", "begun (UTC)"):
+        table.add_column(heading)
+    driven = []
+    for record in store.studies():
+        driver = store.driver(record.name)
+        if driver is not None:
+            driven.append(record)
+        volumes = [volume for _, volume in store.hypervolumes(record.name)]
+        table.add_row(
+            record.name,
+            _states(record.counts, driver),
+            sparkline(volumes, 11),
+            record.dataset,
+            f"{record.created_at:%Y-%m-%d %H:%M}",
+        )
+    console.print(FittedTable(table))
+    for record in driven:
+        console.print(f"{record.name}:")
+        _print_work(console, at_work(store, record, store.summary(record.name).running))
+
+
+def _states(counts: Mapping[TrialState, int], driver: str | None) -> str:
+    """Return the trials by state; without a driver, running ones are unfinished."""
+    unfinished = {TrialState.RUNNING: "unfinished"} if driver is None else {}
+    return ", ".join(
+        f"{count} {unfinished.get(state, state)}" for state, count in counts.items() if count
+    )
+
+
+def _print_study(console: Console, store: Store, record: StudyRecord) -> None:
+    spec, summary = record.spec, store.summary(record.name)
+    work = at_work(store, record, summary.running)
+    objectives = ", ".join(objective.metric for objective in spec.objectives)
+    console.print(
+        f"{record.name}: {objectives} over {spec.space} by {spec.sampler}, data {record.dataset}"
+    )
+    counts = {
+        **summary.counts,
+        TrialState.STOPPED: summary.counts[TrialState.STOPPED] - summary.skipped,
+    }
+    states = _states(counts, work.driver)
+    console.print(
+        f"{sum(counts.values())} of {spec.search_budget.trials} architectures"
+        f"{f' ({states})' if states else ''}, {summary.repeated} repeated proposals"
+    )
+    if summary.skipped:
+        console.print(
+            f"{summary.skipped} more cost no training: over a limit, or skipped once measured"
+        )
+    for line in spending(spec.search_budget, summary, fresh=spec.fresh):
+        console.print(line)
+    volumes = [volume for _, volume in store.hypervolumes(record.name)]
+    if volumes:
+        searched = " of the search's own trainings" if summary.replicates else ""
+        console.print(f"hypervolume {volumes[-1]:.5g}{searched}  {sparkline(volumes)}")
+    for line in _rung_lines(store, record):
+        console.print(line)
+    _print_work(console, work)
+    for number, reason in summary.failed:
+        console.print(f"trial {number} failed: {reason}")
+
+
+def _print_work(console: Console, work: AtWork) -> None:
+    """Print which process drives a study, its workers with their trials, and the device."""
+    console.print(work.heading)
+    for each in work.works:
+        worker = each.worker or "no worker yet"
+        line = f"trial {each.trial}: {each.doing}, {format_duration(each.lasted_s)}, {worker}"
+        console.print(Padding(line, (0, 0, 0, 2), expand=False))
+    for line in work.device:
+        console.print(line)
+
+
+def _rung_lines(store: Store, record: StudyRecord) -> Iterator[str]:
+    """Return how well each rung predicts the last one, and the state of the futility rule."""
+    spec = record.spec
+    if len(spec.rungs) == 1:
+        return
+    errors = store.rung_errors(record.name)
+    last = max((max(each) for each in errors), default=0.0)
+    for agreement in agreements_of(errors):
+        if agreement.second == last:
+            top = (
+                ""
+                if agreement.top_tau is None
+                else f", {agreement.top_tau:.2f} among the best {agreement.top}"
+            )
+            yield (
+                f"rung {agreement.first:g} against {last:g} epochs: Kendall's tau "
+                f"{agreement.tau:.2f} over {agreement.trials} trials{top}"
+            )
+    if spec.stopping.futility:
+        curves = Curves.of(store.trials(record.name), spec.objectives)
+        for position, rung in enumerate(spec.rungs[:-1], start=1):
+            yield f"futility after {rung}: {Futility(curves, position).description}"

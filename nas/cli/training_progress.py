@@ -1,0 +1,82 @@
+"""Progress of trainings beside a search: bars on a terminal, a line for each training elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from nas.cli.group import INTERRUPTED
+from nas.cli.tables import terminal
+from nas.core.tasks import Task
+from nas.core.trial import Trial
+from nas.core.units import format_quantity
+from nas.searching.launch import Trainings
+
+
+@contextmanager
+def progress_bars(
+    console: Console, *columns: ProgressColumn, resumes: str
+) -> Iterator[Progress | None]:
+    """Show bars of these columns while trainings run; None if the console is no terminal.
+
+    After Ctrl-C it prints what is kept, `resumes`, and ends the command.
+    """
+    try:
+        if not console.is_terminal:
+            yield None
+            return
+        times = (TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, *times, console=console, transient=True) as bars:
+            yield bars
+    except KeyboardInterrupt:
+        console.print(f"stopped; {resumes}, and the same command continues")
+        raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+class ReplicateDisplay:
+    """Progress of trainings with other seeds: `total` of them, `done` are recorded already."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self._console = terminal()
+        self._total, self._done = total, done
+        self._bar: tuple[Progress, TaskID] | None = None
+
+    def run(self, trainings: Trainings[Task]) -> None:
+        """Train, and show it."""
+        workers = trainings.context.spec.workers
+        self._console.print(
+            f"{self._total} replicates, {self._done} of them recorded; {workers.count} "
+            f"{workers.kind} {'worker' if workers.count == 1 else 'workers'}"
+        )
+        columns = (TextColumn("replicates"), BarColumn(), MofNCompleteColumn())
+        with progress_bars(self._console, *columns, resumes="every rung is kept") as bars:
+            if bars is not None:
+                self._bar = bars, bars.add_task("", total=self._total, completed=self._done)
+            trainings.run()
+
+    def update(self, trial: Trial, task: Task) -> None:
+        """Show a recorded rung if it is the last one."""
+        searched, rung = trial.evaluation.rungs[-1], task.evaluation.rungs[-1]
+        if rung.epochs < searched.epochs:
+            return
+        self._done += 1
+        errors = [format_quantity(each.error, "1", metric="error") for each in (rung, searched)]
+        self._console.print(
+            f"[{self._done}/{self._total}] trial {trial.number}: error {errors[0]} with seed "
+            f"{task.seed}, {errors[1]} in the search",
+            soft_wrap=True,
+        )
+        if self._bar is not None:
+            bars, bar = self._bar
+            bars.update(bar, completed=self._done)

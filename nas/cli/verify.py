@@ -1,0 +1,36 @@
+"""`nas verify`: an exported folder, checked again."""
+
+from pathlib import Path
+
+import click
+
+from nas.cli import main
+from nas.core.units import with_interval
+
+
+@main.command()
+@click.argument(
+    "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR"
+)
+@click.option("--no-latency", is_flag=True, help="Do not measure latency.")
+@click.option("--strict", is_flag=True, help="Let warnings about latency fail too.")
+def verify(folder: Path, no_latency: bool, strict: bool) -> None:
+    """Check an exported folder on this machine.
+
+    Its files are loaded in new processes in every way, counted and measured again. The exit code is
+    1 if a check fails.
+    """
+    from nas.export import verify_bundle
+
+    result = verify_bundle(folder, measure=not no_latency)
+    for check in result.checks:
+        click.echo(f"{'ok  ' if check.passed else 'FAIL'} {check}")
+    for figure in result.figures:
+        device = f" on {figure.device.name}" if figure.device else ""
+        runtime = f" in {figure.plan.runtime}" if figure.plan else ""
+        click.echo(f"latency{runtime}{device}: {with_interval(figure)}")
+    for warning in result.warnings:
+        click.echo(f"WARNING: {warning}")
+    click.echo(f"{len(result.checks)} checks, {len(result.failures)} failed")
+    if result.failures or (strict and result.warnings):
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,57 @@
+"""Tables are readable from 40 columns on."""
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from nas.cli.tables import FittedTable
+
+HEADINGS = ("study", "trials", "hypervolume", "data", "begun (UTC)")
+ROWS = [
+    (f"a-rather-long-name-{number}", "11 complete, 9 stopped, 1 failed", "▁▂▃▄", "cifar10", "now")
+    for number in range(16)
+]
+
+
+def drawn(width: int, rows: list[tuple[str, ...]] = ROWS, **options: str) -> str:
+    """Return what a terminal of this width shows."""
+    table = Table(*HEADINGS, **options)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=width, file=io.StringIO(), markup=False, highlight=False)
+    with console.capture() as capture:
+        console.print(FittedTable(table))
+    return capture.get()
+
+
+@pytest.mark.parametrize("width", [40, 50, 60, 70, 80, 100, 160])
+def test_no_word_is_cut_and_no_line_is_too_long(width: int) -> None:
+    """Every word of every heading and cell stands whole in the output."""
+    text = drawn(width, title="studies of this record", caption="and 3 more of them")
+    words = " ".join(["studies of this record and 3 more of them", *HEADINGS, *map(" ".join, ROWS)])
+    shown = text.replace(":", " ").split()
+    assert {word.rstrip(":") for word in words.split()} <= set(shown)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+
+
+def test_rows_become_lists_only_if_the_words_do_not_fit() -> None:
+    """A list begins with the first heading and its cell, and names each further heading."""
+    assert "  trials: 11 complete, 9 stopped, 1" in drawn(40)
+    assert "study a-rather-long-name-3\n" in drawn(40)
+    assert "trials:" not in drawn(80)
+
+
+def test_a_table_that_fits_is_not_wrapped() -> None:
+    """Each row is one line."""
+    lines = [line for line in drawn(120).splitlines() if "a-rather-long-name" in line]
+    assert len(lines) == len(ROWS)
+    assert all("11 complete, 9 stopped, 1 failed" in line for line in lines)
+
+
+def test_brackets_are_shown_as_they_are() -> None:
+    """A name that looks like a colour to Rich is a name."""
+    row = ("[red]name[/red]", "[1 to 2]", "", "", "")
+    assert "[red]name[/red]" in drawn(100, [row])
+    assert "[red]name[/red]" in drawn(30, [row])

@@ -1,4 +1,4 @@
-"""The repository as a text: it stands alone, and every page of its documentation can be found."""
+"""The repository as text: it refers to nothing outside, and every page and heading can be found."""
 
 import re
 from collections.abc import Iterator
@@ -15,11 +15,14 @@ FOREIGN = {
         rb"pypi[.]org|pythonhosted[.]org|[d]eb[.]debian[.]org|npmjs[.]"
     ),
 }
-LINK = re.compile(r"\]\(([^)\s#]+)")
+"""Texts that a clone on another machine cannot use, by what they are."""
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+HEADING = re.compile(r"^#+ +(.*?)$", re.MULTILINE)
 
 
 def files() -> Iterator[Path]:
-    """The project's own files, without what is made from them."""
+    """Yield the files of the project, without generated ones."""
     yield from (path for path in ROOT.iterdir() if path.is_file() and ".db" not in path.name)
     for folder in FOLDERS:
         yield from (
@@ -29,43 +32,76 @@ def files() -> Iterator[Path]:
         )
 
 
-def links(page: Path) -> set[Path]:
-    """The files and folders of the repository that a Markdown page points to."""
-    targets = LINK.findall(page.read_text())
-    return {(page.parent / target).resolve() for target in targets if ":" not in target}
+def markdown_pages() -> list[Path]:
+    """Return every Markdown page of the project."""
+    return [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "studies").rglob("*.md"),
+    ]
+
+
+def links(page: Path) -> list[tuple[Path, str]]:
+    """Return file and anchor of every link of a page into the repository."""
+    targets = [target for target in LINK.findall(page.read_text()) if ":" not in target]
+    pairs = [target.partition("#") for target in targets]
+    return [((page.parent / path).resolve() if path else page, anchor) for path, _, anchor in pairs]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, formed as GitHub forms them."""
+    headings = HEADING.findall(FENCED.sub("", page.read_text()))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def pages_from(start: Path) -> set[Path]:
-    """Every Markdown page that a reader reaches by following links."""
+    """Return every Markdown page that a reader reaches by following links."""
     reached, ahead = set(), [start]
     while ahead:
         page = ahead.pop()
         if page not in reached and page.suffix == ".md" and page.is_file():
             reached.add(page)
-            ahead.extend(links(page))
+            ahead.extend(target for target, _ in links(page))
     return reached
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-def test_names_nothing_of_the_workplace(what: str) -> None:
-    """A clone elsewhere finds everything; only the CI script may look beside the repository."""
+def test_no_file_refers_to_the_machine_it_was_written_on(what: str) -> None:
+    """A clone on another machine finds everything; only the CI script may look beside the
+    repository.
+    """
     allowed = {ROOT / ".ci/run"} if "beside" in what else set()
-    assert [
+    findings = [
         str(path)
         for path in files()
         if path not in allowed and FOREIGN[what].search(path.read_bytes())
-    ] == []
+    ]
+    assert findings == []
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
-    """Documentation that nothing links to is not read."""
+    """Readers find each page of the documentation by following links."""
     pages = {path.resolve() for path in (ROOT / "docs").rglob("*.md")}
     assert sorted(pages - pages_from(ROOT / "README.md")) == []
 
 
-def test_no_link_is_broken() -> None:
-    """Every relative link of every page points to something that is there."""
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "studies").rglob("*.md")]
-    assert [
-        (page.name, str(target)) for page in pages for target in links(page) if not target.exists()
-    ] == []
+def test_every_link_leads_to_a_file() -> None:
+    """Every relative link of every page leads to a file or folder that exists."""
+    findings = [
+        (page.name, str(target))
+        for page in markdown_pages()
+        for target, _ in links(page)
+        if not target.exists()
+    ]
+    assert findings == []
+
+
+def test_every_anchor_leads_to_a_heading() -> None:
+    """Every link to a part of a page leads to a heading of that page."""
+    findings = [
+        (page.name, target.name, anchor)
+        for page in markdown_pages()
+        for target, anchor in links(page)
+        if anchor and anchor not in anchors(target)
+    ]
+    assert findings == []

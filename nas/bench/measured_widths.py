@@ -140,7 +140,7 @@ class MeasuredWidths:
             ):
                 return (latency(run, self.meter, self.plan),)
 
-        (figure,) = retry_while_contended(measure)
+        (figure,) = retry_while_contended(measure, self.plan)
         if figure.value is None:
             raise NasError(f"no latency for {'-'.join(map(str, network))}: {figure.reason}")
         return figure.value

@@ -9,7 +9,7 @@ from rich.progress import track
 from rich.table import Table
 
 from nas.cli.tables import echo_wide, terminal
-from nas.core.measurement import Measurement
+from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.study import Objective, StudySpec
 from nas.core.units import format_quantity
 from nas.searching.profile import (
@@ -34,7 +34,7 @@ def show_profile(spec: StudySpec, folder: Path) -> None:
     """
     networks = members(space_of(spec), MEMBERS, spec.seed)
     errors = Console(stderr=True, highlight=False)
-    costs = profile(spec, networks, folder, _Waiting(errors))
+    costs = profile(spec, networks, folder, _Waiting(errors, spec.measurement))
     shown = track(costs, total=len(networks), description="costs", console=errors, transient=True)
     measured = list(shown)
     objectives = costs_only(spec).objectives
@@ -57,19 +57,17 @@ def show_profile(spec: StudySpec, folder: Path) -> None:
 class _Waiting:
     """Prints, the first time that a figure has to wait, the reason and the longest wait."""
 
-    def __init__(self, console: Console) -> None:
-        self._console, self._is_printed = console, False
+    def __init__(self, console: Console, plan: MeasurementPlan) -> None:
+        self._console, self._plan, self._is_printed = console, plan, False
 
     def __call__(self, figure: Measurement) -> None:
         if self._is_printed:
             return
         self._is_printed = True
-        from nas.searching.evaluators.classification.evaluator import PATIENCE_S
-
         self._console.print(
             f"waiting for others on this device: {figure.metric} is {figure.status}, "
-            f"{figure.reason}; each network is tried again up to {len(PATIENCE_S)} times, after "
-            f"{sum(PATIENCE_S):g} s of pauses in all",
+            f"{figure.reason}; each network is tried again, with up to "
+            f"{self._plan.busy_wait_s:g} s of pauses in all",
             soft_wrap=True,
         )
 

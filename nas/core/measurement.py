@@ -72,6 +72,17 @@ class Device:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Busy(StrEnum):
+    """What becomes of a figure if others still use the device after the longest wait."""
+
+    FAIL = "fail"
+    """It has no value, and its trial fails."""
+    NOISY = "noisy"
+    """It is recorded from all its blocks, as noisy."""
+    WAIT = "wait"
+    """It is waited for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeasurementPlan:
     """The conditions of a measurement. Figures under different plans are different quantities.
@@ -80,6 +91,10 @@ class MeasurementPlan:
     threads, which a GPU ignores. Timing stops after at least `min_blocks` blocks and `min_time_s`
     seconds, as soon as the half width of the 95 % interval is below `max_half_width` of the median.
     It stops at `max_time_s` in any case, then with the status `noisy`.
+
+    A search measures a contended figure again after pauses, for `busy_wait_s` seconds; then `busy`
+    says what becomes of it. These two are no conditions of a figure: plans that differ in nothing
+    else are equal.
     """
 
     batch_size: int = 1
@@ -93,9 +108,14 @@ class MeasurementPlan:
     min_time_s: float = 0.3
     max_time_s: float = 2.0
     max_half_width: float = 0.02
+    busy: Busy = field(default=Busy.FAIL, compare=False)
+    busy_wait_s: float = field(default=40.0, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "precision", Precision(self.precision))
+        object.__setattr__(self, "busy", Busy(self.busy))
+        if not (math.isfinite(self.busy_wait_s) and self.busy_wait_s >= 0):
+            raise InvalidValueError(f"busy_wait_s must not be negative, not {self.busy_wait_s!r}")
         for name in ("batch_size", "image_size", "threads", "min_blocks"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
@@ -108,8 +128,9 @@ class MeasurementPlan:
                 raise InvalidValueError(f"{name} must be a positive number, not {value!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        """Plain JSON values of the conditions."""
+        values = json.loads(json.dumps(asdict(self)))
+        return {key: value for key, value in values.items() if not key.startswith("busy")}
 
 
 @dataclass(frozen=True, kw_only=True)

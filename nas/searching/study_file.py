@@ -238,7 +238,7 @@ def _rung_problems(raw: Mapping[str, Any]) -> Iterator[str]:
     except InvalidValueError as error:
         if str(error).startswith("rungs "):
             yield str(error)
-    except TypeError:
+    except (TypeError, ValueError):
         return  # each wrong rung has its own line
 
 

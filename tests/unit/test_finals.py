@@ -188,9 +188,7 @@ def test_a_card_describes_the_weights_of_a_bundle():
         "reached": {"error": 0.25, "epochs": 30.0},
     }
     full = card(TRIALS[0].architecture, **dataset, record=record | {"final": final})
-    assert (
-        "| weights | final training with seed 7 | 30 epochs on all training images;" in full
-    )
+    assert "| weights | final training with seed 7 | 30 epochs on all training images;" in full
     assert "| error on the test images | 25.00 % (all 2 seeds: 25.00, 50.00 %) | 360 images" in full
     assert "brief training" not in full
 

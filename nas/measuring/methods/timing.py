@@ -22,7 +22,7 @@ Theory of operation.
 
 import math
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from nas.core.measurement import Measurement, MeasurementPlan, Status
@@ -110,20 +110,51 @@ def _segment(run: Run, meter: Meter, calls: int, seconds: float) -> list[float]:
     return times
 
 
+HELD = "all_blocks"
+"""Key of a contended latency's details: seconds per call of all blocks, rejected ones too."""
+
+
+def as_noisy(figure: Measurement) -> Measurement:
+    """Return a contended latency as a noisy one: the median of all its blocks with its interval.
+
+    Others slow a network down, so the figure is rather too large. Other figures come back as they
+    are.
+    """
+    blocks = figure.details.get(HELD)
+    if figure.status is not Status.CONTENDED or not blocks:
+        return figure
+    interval = median_interval(blocks)
+    return replace(
+        figure,
+        value=statistics.median(blocks),
+        ci_low=interval.low if interval else None,
+        ci_high=interval.high if interval else None,
+        samples=tuple(blocks),
+        status=Status.NOISY,
+        reason=f"taken beside others: {figure.reason}",
+        details={key: value for key, value in figure.details.items() if key != HELD},
+    )
+
+
 @dataclass(kw_only=True)
 class Attempt:
     """The blocks of one attempt."""
 
     samples: list[float] = field(default_factory=list)
     """Seconds per call of each accepted block."""
-    rejected: int = 0
-    """Blocks in which this process waited for a core."""
+    held: list[float] = field(default_factory=list)
+    """Seconds per call of each block in which this process waited for a core."""
     seconds: float = 0.0
     neighbour_cores: float = 0.0
     """Cores that other processes kept busy, on average."""
     free_cores: int = 0
     """Cores that the measurement leaves free."""
     interval: Interval | None = None
+
+    @property
+    def rejected(self) -> int:
+        """Blocks in which this process waited for a core."""
+        return len(self.held)
 
     @property
     def contended(self) -> bool:
@@ -166,7 +197,12 @@ def latency(
         plan=plan,
     )
     if attempt.contended:
-        return figure(value=None, status=Status.CONTENDED, reason=_contention(attempt))
+        return figure(
+            value=None,
+            status=Status.CONTENDED,
+            reason=_contention(attempt),
+            details={HELD: [*attempt.samples, *attempt.held]},
+        )
     doubts = _doubts(attempt, warmth, plan)
     interval = attempt.interval
     return figure(
@@ -239,7 +275,7 @@ def _attempt(run: Run, meter: Meter, plan: MeasurementPlan, calls: int) -> Attem
         if waiting_s(before, after) <= MAX_WAITING_SHARE * block_s:
             attempt.samples.append(block_s / calls)
         else:
-            attempt.rejected += 1
+            attempt.held.append(block_s / calls)
         before, attempt.seconds = after, meter.time_s() - start_s
         over = attempt.seconds >= plan.max_time_s
         due = len(attempt.samples) >= next_look and attempt.seconds >= plan.min_time_s

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 
 import torch
@@ -23,13 +23,14 @@ from nas.core.errors import (
     TrialFailedError,
     UnavailableError,
 )
-from nas.core.measurement import Measurement, Status
+from nas.core.measurement import Busy, Measurement, MeasurementPlan, Status
 from nas.core.study import DataSpec, StudySpec
 from nas.core.tasks import Event, Measured, Task, Trained
 from nas.core.trial import Rung
 from nas.data import Dataset, Images, file_digests, load, resolve, split
 from nas.measuring.meters import Meter, find_meter
 from nas.measuring.meters.lock import DeviceLock
+from nas.measuring.methods.timing import as_noisy
 from nas.measuring.metrics import Metric, Phase, Subject, check_available, find_metric
 from nas.model import build
 from nas.searching.evaluators.contract import Preparation, StudyContext
@@ -169,7 +170,7 @@ class Evaluator:
                 seconds += time.perf_counter() - started
             return figures
 
-        figures = retry_while_contended(measure, self.on_wait)
+        figures = retry_while_contended(measure, self._spec.measurement, self.on_wait)
         return Measured(
             measurements=figures,
             seconds=seconds,
@@ -333,19 +334,30 @@ def oom_fails_trial() -> Iterator[None]:
 
 def retry_while_contended(
     measure: Callable[[], tuple[Measurement, ...]],
+    plan: MeasurementPlan,
     on_wait: Callable[[Measurement], object] = lambda _: None,
 ) -> tuple[Measurement, ...]:
-    """What `measure` gives, tried again after pauses as long as others use the device. Before each
-    pause `on_wait` is called with the first figure that is waited for.
+    """Return what `measure` returns, repeated after pauses while others use the device.
+
+    After `plan.busy_wait_s` seconds of pauses, `plan.busy` says what becomes of contended figures.
+    Before each pause `on_wait` is called with the first of them.
     """
-    for pause_s in PATIENCE_S:
+    waited_s, pauses = 0.0, chain(PATIENCE_S, repeat(PATIENCE_S[-1]))
+    while True:
         figures = measure()
         contended = next((figure for figure in figures if figure.status is Status.CONTENDED), None)
         if contended is None:
             return figures
+        left_s = plan.busy_wait_s - waited_s
+        if left_s <= 0 and plan.busy is Busy.FAIL:
+            return figures
+        if left_s <= 0 and plan.busy is Busy.NOISY:
+            return tuple(as_noisy(figure) for figure in figures)
         on_wait(contended)
+        pause_s = next(pauses)
+        pause_s = min(pause_s, left_s) if left_s > 0 else pause_s
         time.sleep(pause_s)
-    return measure()
+        waited_s += pause_s
 
 
 def metrics_of(context: StudyContext) -> list[Metric]:

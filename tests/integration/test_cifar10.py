@@ -1,4 +1,4 @@
-"""The real CIFAR-10, where `NAS_DATA_DIR` has it."""
+"""The real CIFAR-10, if `NAS_DATA_DIR` names its folder."""
 
 import os
 import pickle
@@ -40,7 +40,7 @@ def cifar10() -> Dataset:
 
 
 def test_counts_and_classes_are_the_published_ones(cifar10):
-    """50,000 and 10,000 images, 5,000 and 1,000 of each of ten classes (Krizhevsky, 2009)."""
+    """Each of ten classes has 5,000 of 50,000 and 1,000 of 10,000 images (Krizhevsky, 2009)."""
     assert cifar10.train.labels.bincount().tolist() == [5000] * 10
     assert cifar10.test().labels.bincount().tolist() == [1000] * 10
     assert cifar10.classes == (
@@ -58,7 +58,7 @@ def test_counts_and_classes_are_the_published_ones(cifar10):
 
 
 def test_the_restricted_reader_reads_what_pickle_reads(cifar10):
-    """The second way: the reading code that the data set's home page gives."""
+    """The second way is the code that the data set's home page gives."""
     for number in (1, 5):
         with (FOLDER / f"data_batch_{number}").open("rb") as file:
             batch = pickle.load(file, encoding="bytes")  # noqa: S301 - what this test compares with
@@ -69,8 +69,8 @@ def test_the_restricted_reader_reads_what_pickle_reads(cifar10):
 
 
 def test_mean_and_deviation_are_those_of_the_pixels(cifar10):
-    """To within 0.003: the published constants are of the original pixels, copies may be
-    compressed.
+    """They agree within 0.003: the published constants are those of the original pixels, and copies
+    may be compressed.
     """
     mean, std = channel_statistics(cifar10.train.images[::10])
     assert cifar10.mean == pytest.approx(mean, abs=0.003)
@@ -78,14 +78,15 @@ def test_mean_and_deviation_are_those_of_the_pixels(cifar10):
 
 
 def test_the_validation_split_has_500_images_of_each_class(cifar10):
+    """The others are trained on."""
     train, validation = split(cifar10.train.labels, 5000, 0)
     assert cifar10.train.labels[validation].bincount().tolist() == [500] * 10
     assert cifar10.train.labels[train].bincount().tolist() == [4500] * 10
 
 
 @pytest.mark.slow
-def test_workers_of_a_cluster_of_ones_own_find_the_data_where_the_search_was_started(tmp_path):
-    """In ./data, as on a machine where nothing is set."""
+def test_workers_of_an_own_cluster_find_the_data_in_the_folder_of_the_search(tmp_path):
+    """The data lie in ./data, as on a machine without settings."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / CIFAR10.layout).symlink_to(FOLDER.resolve())
     (tmp_path / "study.yaml").write_text(STUDY)

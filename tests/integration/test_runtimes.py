@@ -1,5 +1,5 @@
-"""Every runtime that a CPU has runs the same network: the same outputs as PyTorch's own, one after
-the other.
+"""Every runtime of a CPU runs the requested network and no other one, also as one of several in a
+session, and gives PyTorch's outputs.
 """
 
 import gc
@@ -112,7 +112,7 @@ def certified_at_the_end(meter, monkeypatch):
 
 @pytest.fixture(scope="module")
 def model():
-    """A calibrated network of the CIFAR space."""
+    """Return a calibrated network of the CIFAR space."""
     return Subject(
         architecture=TINY, plan=MeasurementPlan(), num_classes=10, meter=METER
     ).model.eval()
@@ -120,13 +120,13 @@ def model():
 
 @pytest.fixture(scope="module")
 def onnx(model):
-    """The same as an ONNX file."""
+    """Return the same network as an ONNX file."""
     pytest.importorskip("onnxruntime")
     return OnnxFile(data=to_onnx(model, 32), name="net.onnx")
 
 
 def outputs(network, plan):
-    """Of all eight inputs, as tensors."""
+    """Return the outputs for all eight inputs, as tensors."""
     with prepare(network, plan, METER) as run:
         found = [run() for _ in run.inputs]
         return [
@@ -143,7 +143,7 @@ def assert_same(found, expected):
 
 
 def test_onnx_runtime_gives_torchs_outputs(model, onnx):
-    """A network that is exported on the way and an ONNX file that is there already, batch 2."""
+    """This holds for a network that is exported first and for an ONNX file, with batch 2."""
     plan = MeasurementPlan(runtime="onnxruntime", batch_size=2)
     expected = outputs(model, MeasurementPlan(batch_size=2))
     assert_same(outputs(model, plan), expected)
@@ -192,7 +192,7 @@ class Small(nn.Module):
 
 @pytest.fixture
 def graph_runs(monkeypatch):
-    """Compile by Dynamo only; the list that is returned gets an entry for each run of a graph."""
+    """Compile by Dynamo only. Return a list that gets an entry for each run of a graph."""
     runs = []
 
     def backend(graph, _example):
@@ -284,14 +284,14 @@ def test_a_compiler_that_is_switched_off_is_an_error(graph_runs, monkeypatch):
         (MeasurementPlan(runtime="graph"), "needs an NVIDIA GPU"),
     ],
 )
-def test_what_a_file_cannot_do_is_one_clear_line(onnx, plan, message):
-    """Another runtime, an image size that is not the file's, a precision it does not have."""
+def test_a_plan_that_an_onnx_file_cannot_follow_is_refused_in_one_line(onnx, plan, message):
+    """The plans have another runtime, image size or precision than the file."""
     with pytest.raises(InvalidValueError, match=message), prepare(onnx, plan, METER):
         pass
 
 
 class OnCuda:
-    """An input that says that it lies on a GPU."""
+    """An input that claims to lie on a GPU."""
 
     device = torch.device("cuda:0")
 
@@ -312,8 +312,8 @@ def test_onnx_runtime_that_falls_back_to_the_cpu_is_an_error(onnx, monkeypatch):
         onnx_runtime(onnx, [OnCuda()], MeasurementPlan(runtime="onnxruntime"))
 
 
-def test_rubbish_is_no_onnx_file():
-    """The message has the file's name."""
+def test_a_damaged_onnx_file_is_refused_with_its_name():
+    """ONNX Runtime's error is one line of the message."""
     pytest.importorskip("onnxruntime")
     with (
         pytest.raises(InvalidValueError, match=r"ONNX Runtime cannot load some\.onnx"),
@@ -327,7 +327,7 @@ def test_rubbish_is_no_onnx_file():
 
 
 def test_a_network_that_takes_no_images_fails_in_one_line():
-    """A wrong input shape, told by torch."""
+    """The line is torch's about the shape."""
     with (
         pytest.raises(TrialFailedError, match="fails on a batch 1 of 32 pixels"),
         prepare(torch.nn.Linear(7, 2), MeasurementPlan(), METER),
@@ -335,8 +335,8 @@ def test_a_network_that_takes_no_images_fails_in_one_line():
         pass
 
 
-def test_peak_memory_is_not_guessed_outside_eager(model):
-    """Nothing of ONNX Runtime's memory is seen by torch: a reason, and no number."""
+def test_peak_memory_is_unavailable_outside_eager(model):
+    """PyTorch cannot follow the memory of ONNX Runtime."""
     pytest.importorskip("onnxruntime")
     plan = MeasurementPlan(runtime="onnxruntime")
     with prepare(model, plan, METER) as run:

@@ -1,5 +1,5 @@
-"""Brief training of real networks: reproducible to the bit, resumable, honest about failure; and it
-learns.
+"""Brief training of real networks: it learns, it is reproducible to the bit and resumable, and it
+reports failures.
 """
 
 import os
@@ -93,6 +93,7 @@ LAYOUTS = [
 
 @pytest.mark.parametrize("numerics", LAYOUTS, ids=["fp32 nhwc", "fp32 nchw", "bf16 nhwc"])
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(digits, numerics):
+    """Weights, error and loss of two trainings with one seed are equal."""
     first, again, other = (trainer(digits, numerics=numerics, seed=seed) for seed in (3, 3, 4))
     rungs = [one.run(0, 0.5) for one in (first, again, other)]
     assert_equal(weights(first), weights(again))
@@ -100,8 +101,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(digits, numer
     assert rungs[0].train_loss != rungs[2].train_loss
 
 
-def test_going_on_from_a_checkpoint_gives_the_bits_of_never_having_stopped(digits, tmp_path):
-    """Rungs in the middle of epochs, and a checkpoint that another process would read."""
+def test_a_resumed_training_gives_the_bits_of_an_uninterrupted_one(digits, tmp_path):
+    """The rungs end in the middle of epochs, and the weights come from the checkpoint only."""
     whole = trainer(digits)
     for start, end in ((0, 0.4), (0.4, 1.3)):
         expected = whole.run(start, end)
@@ -156,7 +157,7 @@ def test_compiled_training_has_the_losses_of_eager_training(digits, monkeypatch)
 
 
 class Watching(nn.Module):
-    """A network that notes the settings it runs under."""
+    """A network that records the settings under which it runs."""
 
     def __init__(self, seen):
         super().__init__()
@@ -174,7 +175,7 @@ class Watching(nn.Module):
 
 @pytest.mark.parametrize("conv_tf32", [False, True])
 def test_a_training_sets_and_records_tf32_and_restores_it(digits, conv_tf32):
-    """By itself torch allows TF32 in convolutions, so that fp32 would not be fp32 on a GPU."""
+    """Torch allows TF32 in convolutions by default, and then fp32 is not IEEE fp32 on a GPU."""
     before, seen = torch.backends.cudnn.allow_tf32, []
     one = trainer(digits, numerics=Numerics(conv_tf32=conv_tf32))
     one.model = one._forward = Watching(seen)
@@ -185,14 +186,14 @@ def test_a_training_sets_and_records_tf32_and_restores_it(digits, conv_tf32):
 
 
 def test_number_formats_are_timed_under_the_settings_of_a_training():
-    """With cuDNN's other algorithms another format might be the fastest."""
+    """With other algorithms of cuDNN another format could be the fastest."""
     seen = []
     choose_numerics(replace(SPEC, batch_size=8), "cpu", lambda: Watching(seen), rounds=1)
     assert set(seen) == {(False, True, False)}
 
 
 def test_a_step_makes_no_tensor_from_numbers(digits):
-    """On a GPU that is a copy from pageable memory, for which the host waits."""
+    """On a GPU such a tensor is copied from pageable memory, and the host waits for the copy."""
     one = trainer(digits, numerics=Numerics(precision=AutoPrecision.BF16))
     one.step(0, 0.1)
     with Operations() as operations:
@@ -202,26 +203,26 @@ def test_a_step_makes_no_tensor_from_numbers(digits):
 
 
 class Operations(TorchDispatchMode):
-    """Notes the names of operations; `lift_fresh` is that of a tensor made from numbers."""
+    """Records the names of operations. Tensors that are made from numbers show as `lift_fresh`."""
 
     def __init__(self):
         super().__init__()
         self.names = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        """Note and run it."""
+        """Record and run it."""
         self.names.add(str(func))
         return func(*args, **(kwargs or {}))
 
 
 def test_validation_batches_are_large_on_a_gpu_and_bounded_in_pixels():
-    """A GPU judges 5,000 CIFAR images at once; large images and CPUs keep to 500."""
+    """A GPU judges 5,000 CIFAR images at once. Large images and CPUs have batches of 500."""
     sizes = [validation_batch(*each) for each in (("cpu", 32), ("cuda", 32), ("cuda", 224))]
     assert sizes == [500, 5000, 500]
 
 
 def test_the_running_mean_is_the_formula_applied_to_each_value():
-    """The second way: value by value, with BatchNorm's counters copied. The mean of a resumed
+    """The second way computes value by value and copies BatchNorm's counters. The mean of a resumed
     training continues from the stored one.
     """
     model = build(NETWORK, 10)
@@ -244,7 +245,8 @@ def test_the_running_mean_is_the_formula_applied_to_each_value():
         other.load({})
 
 
-def test_an_epoch_uses_every_image_once_in_an_order_of_its_own(digits):
+def test_an_epoch_uses_every_image_once_in_its_own_order(digits):
+    """The order depends on the number of the epoch only."""
     one = trainer(digits)
     orders = [one._epoch_order(epoch).clone() for epoch in (0, 1, 0)]
     assert torch.equal(orders[0], orders[2])
@@ -252,8 +254,8 @@ def test_an_epoch_uses_every_image_once_in_an_order_of_its_own(digits):
     assert torch.equal(orders[1].sort().values, torch.arange(len(one.train_images)))
 
 
-def test_a_rung_says_how_many_images_it_used_and_how_it_computed(digits):
-    """1,237 images make 19 batches of 64; half of them, rounded to even, are 10."""
+def test_a_rung_reports_its_images_and_numerics(digits):
+    """1,237 images make 19 batches of 64. Half of them, rounded to even, are 10."""
     rung = trainer(digits).run(0, 0.5)
     assert rung.images == 10 * 64
     assert rung.numerics["precision"] == "fp32"
@@ -263,7 +265,7 @@ def test_a_rung_says_how_many_images_it_used_and_how_it_computed(digits):
 
 
 def test_time_spent_aside_does_not_count(digits):
-    """A clock that only moves while others are let: the trainer has then taken no time at all."""
+    """If the clock only moves while the trainer steps aside, training takes no time."""
     now = [0.0]
 
     def step_aside() -> None:
@@ -274,7 +276,8 @@ def test_time_spent_aside_does_not_count(digits):
     assert (rung.train_s, rung.validation_s) == (0.0, 0.0)
 
 
-def test_a_loss_that_is_not_finite_names_the_step_and_the_learning_rate(digits):
+def test_a_loss_that_is_not_finite_fails_with_its_step_and_learning_rate(digits):
+    """A learning rate of 1e30 gives such a loss."""
     spec = replace(SPEC, learning_rate=1e30)
     with pytest.raises(
         TrialFailedError,
@@ -283,7 +286,8 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_learning_rate(digits):
         trainer(digits, spec=spec).run(0, 1)
 
 
-def test_outputs_that_are_not_finite_are_no_error_rate(digits):
+def test_validation_outputs_that_are_not_finite_fail_the_trial(digits):
+    """A share of wrong answers among NaN would mean nothing."""
     one = trainer(digits)
     one.model.get_buffer("stem.0.bn.running_var").fill_(float("nan"))
     with pytest.raises(TrialFailedError, match="outputs for the validation images are not finite"):
@@ -291,6 +295,7 @@ def test_outputs_that_are_not_finite_are_no_error_rate(digits):
 
 
 def test_a_rung_starts_where_the_model_stands_and_has_at_least_one_step(digits):
+    """Any other rung is refused."""
     one = trainer(digits)
     with pytest.raises(InvalidValueError, match=r"stands at 0\.0 epochs, not at 1"):
         one.run(1, 2)
@@ -298,7 +303,8 @@ def test_a_rung_starts_where_the_model_stands_and_has_at_least_one_step(digits):
         one.run(0, 0.001)
 
 
-def test_weight_decay_leaves_batchnorm_and_biases_alone():
+def test_weight_decay_acts_on_convolutions_and_linear_layers_only():
+    """BatchNorm and biases have none."""
     model = build(NETWORK, 10)
     groups = sgd(model, SPEC).param_groups
     decayed = {
@@ -312,8 +318,8 @@ def test_weight_decay_leaves_batchnorm_and_biases_alone():
 
 
 def test_one_step_is_nesterov_sgd_on_the_smoothed_loss(digits):
-    """The second way: the formulas, with momentum buffers that start as the gradient (Sutskever et
-    al., 2013).
+    """The second way are the formulas, with momentum buffers that start as the gradient (Sutskever
+    et al., 2013).
     """
     spec = replace(SPEC, flip=False, translate=0, cutout=0)
     one = trainer(digits, spec=spec)
@@ -363,6 +369,7 @@ def checkpoint(digits, tmp_path) -> Path:
 
 
 def test_a_checkpoint_holds_epochs_digest_weights_and_momentum(digits, checkpoint):
+    """Its folder holds no other file."""
     found = read_checkpoint(checkpoint, DIGEST)
     assert (found.epochs, found.digest) == (0.25, DIGEST)
     model = trainer(digits).model
@@ -397,18 +404,21 @@ def test_a_damaged_foreign_or_missing_checkpoint_gives_one_line_with_its_path(
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(digits, checkpoint):
+    """The message has both digests."""
     with pytest.raises(CorruptFileError, match="holds architecture 0123456789ab instead of fedc"):
         trainer(digits).load(checkpoint, "fedcba9876543210")
 
 
 def test_a_checkpoint_whose_shapes_do_not_fit_is_refused(digits, checkpoint):
+    """PyTorch's lines are joined to one."""
     other = trainer(digits, network=architecture((8, 8), (8, 16), (8, 24)))
     with pytest.raises(CorruptFileError, match="does not fit this network") as caught:
         other.load(checkpoint, DIGEST)
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_that_cannot_be_written_says_so_and_leaves_nothing(digits):
+def test_a_checkpoint_that_cannot_be_written_is_an_error_with_its_path(digits):
+    """A device is no folder."""
     with pytest.raises(NasError, match=r"/dev/full/rung cannot be written"):
         trainer(digits).save(Path("/dev/full/rung"), DIGEST)
 
@@ -417,9 +427,7 @@ def test_a_checkpoint_that_cannot_be_written_says_so_and_leaves_nothing(digits):
 
 
 def figures_of_costs(costs: list[float]) -> tuple[Numerics, list[float]]:
-    """What is chosen, and the figures, under a clock that charges the steps these seconds, one
-    after the other.
-    """
+    """Return the choice and the figures if the timed steps take these seconds, in their order."""
     left, now, calls = iter(costs), [0.0], [0]
 
     def clock() -> float:
@@ -439,40 +447,41 @@ WARM_UP = [9.0] * 4
 
 
 def test_the_fastest_candidate_is_chosen_and_all_figures_are_given():
-    """All four stay within reach of the best; the third, bf16 in channels_last, is made the
-    fastest.
-    """
-    turns = [2.75, 2.5, 2.0, 2.25]
-    chosen, figures = figures_of_costs([*WARM_UP, *turns, *turns])
-    assert figures == [8 / seconds for seconds in turns]
+    """All four are timed to the end. The third, bf16 in channels_last, is made the fastest."""
+    steps = [2.75, 2.5, 2.0, 2.25]
+    chosen, figures = figures_of_costs([*WARM_UP, *steps, *steps])
+    assert figures == [8 / seconds for seconds in steps]
     assert chosen == Numerics(precision=AutoPrecision.BF16, channels_last=True)
 
 
-def test_a_hopeless_candidate_is_timed_once_and_still_has_its_figure():
-    """The last two take ten times as long in the first turn and get no second one."""
+def test_a_slow_candidate_is_timed_once_and_has_its_figure():
+    """The last two take ten times as long in the first round and have no second one."""
     chosen, figures = figures_of_costs([*WARM_UP, 1.0, 1.25, 10.0, 10.0, 1.0, 1.25])
     assert figures == [8 / 1.0, 8 / 1.25, 8 / 10.0, 8 / 10.0]
     assert chosen == Numerics(precision=AutoPrecision.FP32, channels_last=True)
 
 
-def test_nothing_is_measured_where_the_spec_leaves_nothing_open():
+def test_nothing_is_measured_if_the_spec_leaves_one_candidate():
+    """No network is built either."""
     spec = replace(SPEC, precision=AutoPrecision.FP32, channels_last=False)
     assert choose_numerics(spec, "cpu", pytest.fail) == (Numerics(channels_last=False), ())
 
 
 @pytest.mark.parametrize("precision", [AutoPrecision.FP16, AutoPrecision.TF32])
-def test_precisions_of_gpus_are_refused_on_a_cpu_with_what_to_take_instead(precision):
+def test_precisions_of_gpus_are_refused_on_a_cpu(precision):
+    """The message names the precisions to take instead."""
     with pytest.raises(InvalidValueError, match="needs a CUDA device, not cpu; take bf16"):
         choose_numerics(replace(SPEC, precision=precision), "cpu", pytest.fail)
 
 
-def test_numerics_survive_the_record():
+def test_numerics_are_the_same_after_storing_and_loading():
+    """They are stored as plain JSON values."""
     numerics = Numerics(precision=AutoPrecision.BF16, channels_last=False)
     assert Numerics.from_dict(numerics.to_dict()) == numerics
 
 
-def test_numerics_of_older_records_keep_torchs_default_of_tf32():
-    """Those studies trained with TF32 in convolutions, and continue so."""
+def test_numerics_of_older_records_have_tf32_in_convolutions():
+    """Those studies trained by torch's default, and continue so."""
     assert Numerics.from_dict({"precision": "fp32", "channels_last": True}).conv_tf32
 
 
@@ -485,10 +494,8 @@ def test_numerics_of_older_records_keep_torchs_default_of_tf32():
         ("auto", (7, 5), [("fp32", False), ("fp16", False)]),
     ],
 )
-def test_fp32_on_a_gpu_is_tf32_only_where_that_is_said(
-    monkeypatch, precision, capability, expected
-):
-    """`auto` offers the faster of the two; GPUs before Ampere have no TF32."""
+def test_fp32_on_a_gpu_is_ieee_and_auto_offers_tf32(monkeypatch, precision, capability, expected):
+    """GPUs before Ampere have no TF32."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: capability >= (8, 0))
     spec = replace(SPEC, precision=AutoPrecision(precision), channels_last=True)
@@ -496,7 +503,8 @@ def test_fp32_on_a_gpu_is_tf32_only_where_that_is_said(
     assert [(str(each.precision), each.conv_tf32) for each in found] == expected
 
 
-def test_the_benchmark_times_our_loop_the_bare_steps_and_the_plain_loop(digits):
+def test_the_training_benchmark_times_three_loops(digits):
+    """These are the trainer's, the bare steps and the plain loop."""
     pytest.importorskip("torchvision")
     threads = torch.get_num_threads()
     [row] = bench_training(seconds=0.01, rounds=2, data=digits, networks={"tiny": NETWORK})
@@ -521,10 +529,8 @@ def test_the_benchmark_times_our_loop_the_bare_steps_and_the_plain_loop(digits):
     not (Path(os.environ.get("NAS_DATA_DIR", "")) / CIFAR10.layout).is_dir(),
     reason=f"NAS_DATA_DIR does not name a folder with {CIFAR10.layout}",
 )
-def test_a_small_network_gets_most_of_cifar10_right_in_half_an_epoch():
-    """10 % is chance; half an epoch of the default recipe gets more than half of 1,000 unseen
-    images right.
-    """
+def test_half_an_epoch_of_cifar10_gives_an_error_below_one_half():
+    """The error on 1,000 validation images is 0.9 by chance."""
     cifar10 = load(DataSpec())
     network = architecture((16, 32), (24, 64), (32, 96))
     train, validation = split(cifar10.train.labels, 5000, 0)
@@ -543,7 +549,7 @@ def test_a_small_network_gets_most_of_cifar10_right_in_half_an_epoch():
 
 
 def test_a_network_too_large_for_the_device_fails_its_trial():
-    """Whether it is measured or trained: the search goes on without it."""
+    """This holds for measuring and for training, and the search continues without it."""
     for context in (fails_trial, oom_fails_trial):
         with (
             pytest.raises(

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from nas.cli import main
+from nas.cli.tables import echo_note
 from nas.core.errors import NasError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def ablate(
 
     if dataset and images:
         raise NasError("give --data or --images, not both")
-    weights = read_weights(model)
+    weights = read_weights(model, echo_note)
     cut = ablation.Cut(block=block, layers=layers, sources=sources)
     ablated = ablation.without(weights, cut)
     click.echo(

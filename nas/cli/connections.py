@@ -8,7 +8,7 @@ import click
 
 from nas.cli import main
 from nas.cli.files import OutputKind, check_outputs, write_files
-from nas.cli.tables import echo_wide, plain_table
+from nas.cli.tables import echo_note, echo_wide, plain_table
 
 PAGE = OutputKind(name="page", command="nas connections", format="html")
 PICTURE = OutputKind(name="picture", command="nas connections", format="png")
@@ -55,7 +55,7 @@ def connections(models: Sequence[Path], weak: float, output: Path | None) -> Non
         kinds |= {f"{name}.csv": TABLE for name in names}
         kinds |= {f"{name}.png": PICTURE for name in names}
         check_outputs((output / name, kind) for name, kind in kinds.items())
-    maps = {str(model): block_maps(read_weights(model)) for model in models}
+    maps = {str(model): block_maps(read_weights(model, echo_note)) for model in models}
     for model, blocks in maps.items():
         click.echo(f"{model}; weak is below {weak:g} of a target's strongest source")
         echo_wide(plain_table(list(page.cells(blocks, weak))))

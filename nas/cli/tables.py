@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import click
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -178,6 +179,11 @@ def terminal(*, stderr: bool = False) -> Console:
 def print_table(table: Table) -> None:
     """Print a table within the width of the terminal."""
     terminal().print(FittedTable(table))
+
+
+def echo_note(line: str) -> None:
+    """Print a line beside the results, on standard error."""
+    click.echo(line, err=True)
 
 
 def echo_wide(shown: RenderableType) -> None:

@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from nas.core.architecture import Architecture
@@ -37,6 +36,7 @@ from nas.measuring.meters import Meter, find_meter
 from nas.measuring.meters.lock import DeviceLock
 from nas.model import VoVNet, build
 from nas.model.hooks import count_by_hooks
+from nas.model.weights_file import load_weights
 
 FORMAT = 1
 """Format of `architecture.json`. A change that old loaders cannot read increases it."""
@@ -111,15 +111,8 @@ class Bundle:
     @cached_property
     def model(self) -> VoVNet:
         """The network of this package with the weights of the bundle, in eval mode."""
-        path = self.folder / "model.safetensors"
         model = build(self.architecture, len(self.facts["classes"]))
-        try:
-            model.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise CorruptFileError(
-                f"{path} does not hold the weights of this network: "
-                f"{' '.join(str(error).split())[:200]}"
-            ) from error
+        load_weights(model, self.folder / "model.safetensors")
         return model.eval()
 
     @property

@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.core.architecture import Architecture
 from nas.core.complexity import count
 from nas.core.errors import (
-    CorruptFileError,
     InvalidValueError,
     MissingDependencyError,
     NasError,
@@ -30,6 +27,7 @@ from nas.core.published import PUBLISHED
 from nas.measuring.methods import Network, OnnxFile
 from nas.measuring.metrics import seeded_network
 from nas.model import build
+from nas.model.weights_file import load_weights
 
 KINDS = (
     "a published VoVNet (vovnet39)",
@@ -153,12 +151,7 @@ def _from_bundle(folder: Path) -> Target:
         )
     architecture, num_classes = _read_architecture(folder / "architecture.json")
     model = build(architecture, num_classes)
-    try:
-        model.load_state_dict(load(_read(folder / "model.safetensors")))
-    except (SafetensorError, RuntimeError) as error:
-        raise CorruptFileError(
-            f"{folder / 'model.safetensors'}: {str(error).splitlines()[0]}"
-        ) from error
+    load_weights(model, folder / "model.safetensors")
     return Target(
         name=str(folder), network=model, architecture=architecture, num_classes=num_classes
     )

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nas.core.errors import CorruptFileError, WriteError
+from nas.model.weights_file import names_file, require_finite
 
 FORMAT = "osa-nas training 1"
 """The format's name, in the metadata of each file."""
@@ -82,35 +83,36 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def read_checkpoint(path: Path, digest: str | None = None) -> Checkpoint:
     """Return what `write_checkpoint` wrote, on the CPU.
 
-    Raises `CorruptFileError` with the path if the file is missing, damaged, of another kind, or,
-    with `digest` given, of another architecture.
+    Raises `CorruptFileError` with the path if the file is missing, damaged, of another kind or
+    holds weights that are not finite, and, with `digest` given, if it is of another architecture.
     """
-    try:
+    with names_file(path, "checkpoint"):
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError) as error:
-        raise CorruptFileError(f"{path} is not a readable checkpoint: {error}") from error
-    if metadata.get("format") != FORMAT:
-        raise CorruptFileError(
-            f"{path} is not a checkpoint of this program: its format is "
-            f"{metadata.get('format')!r} instead of {FORMAT!r}"
+        if metadata.get("format") != FORMAT:
+            raise CorruptFileError(
+                f"{path} is not a checkpoint of this program: its format is "
+                f"{metadata.get('format')!r} instead of {FORMAT!r}"
+            )
+        if digest is not None and metadata["digest"] != digest:
+            raise CorruptFileError(
+                f"{path} holds architecture {metadata['digest'][:12]} instead of {digest[:12]}"
+            )
+        checkpoint = Checkpoint(
+            epochs=float(metadata["epochs"]),
+            digest=metadata["digest"],
+            weights=_group("weights.", tensors),
+            momentum=_group("momentum.", tensors),
+            scaler=json.loads(metadata["scaler"]),
+            average=_group("average.", tensors),
+            train_s=float(metadata.get("train_s", 0.0)),
+            energy_j=float(metadata.get("energy_j", math.nan)),
+            loss=float(metadata.get("loss", math.nan)),
         )
-    if digest is not None and metadata["digest"] != digest:
-        raise CorruptFileError(
-            f"{path} holds architecture {metadata['digest'][:12]} instead of {digest[:12]}"
-        )
-    return Checkpoint(
-        epochs=float(metadata["epochs"]),
-        digest=metadata["digest"],
-        weights=_group("weights.", tensors),
-        momentum=_group("momentum.", tensors),
-        scaler=json.loads(metadata["scaler"]),
-        average=_group("average.", tensors),
-        train_s=float(metadata.get("train_s", 0.0)),
-        energy_j=float(metadata.get("energy_j", math.nan)),
-        loss=float(metadata.get("loss", math.nan)),
-    )
+        require_finite(path, checkpoint.weights)
+        require_finite(path, checkpoint.average)
+    return checkpoint
 
 
 def _group(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -87,6 +87,25 @@ def test_a_cut_is_judged_on_ones_own_images(run, tmp_path):
     assert told.output.count("of 10 images right") == 2
 
 
+@pytest.mark.parametrize("command", [("connections",), ("ablate",)])
+def test_prefixes_are_reported_and_diverged_weights_are_refused(run, tmp_path, command):
+    """Both commands say which prefix they take off, and what is not finite in which file."""
+    weights = torch.load(tmp_path / "small.pth", weights_only=True)
+    torch.save({f"module.{name}": value for name, value in weights.items()}, "wrapped.pth")
+    cut = ("--block", "2", "--layers", "2", "--sources", "1") if command == ("ablate",) else ()
+    done = run(*command, "wrapped.pth", *cut)
+    assert done.exit_code == 0, done.output
+    assert done.stderr == "wrapped.pth: the prefix module. of every name is taken off\n"
+    assert done.stdout == run(*command, "small.pth", *cut).stdout.replace(
+        "small.pth", "wrapped.pth"
+    )
+    torch.save({name: value * torch.nan for name, value in weights.items()}, "diverged.pth")
+    done = run(*command, "diverged.pth", *cut)
+    assert done.exit_code == 2
+    assert "diverged.pth: " in done.stderr
+    assert "of features.conv0.weight are not finite" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import save_file
 from torch import nn
 
 from nas.cli import main
@@ -16,6 +17,7 @@ from nas.core.errors import CorruptFileError, InvalidValueError, UnknownNameErro
 from nas.core.measurement import MeasurementPlan, Status
 from nas.measuring.metrics import seeded_network
 from nas.measuring.targets import Target, default_runtime, load_target
+from nas.model import build
 from nas.model.onnx_file import to_onnx
 from nas.record import Store
 
@@ -28,6 +30,7 @@ PLAN = MeasurementPlan()
 
 
 BROKEN = """
+from safetensors.torch import save_file
 from torch import nn
 
 class Net(nn.Module):
@@ -314,6 +317,28 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"rubbish")
     with pytest.raises(CorruptFileError, match=r"model\.safetensors"):
         load_target(str(tmp_path), PLAN, no_trial)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda values: values.fill_(torch.inf), "not finite"),
+        (lambda values: values.resize_(1), "does not hold the weights of this network"),
+    ],
+)
+def test_a_bundle_with_other_or_diverged_weights_is_refused(tmp_path, change, reason):
+    """The message names the file and the tensor."""
+    weights = build(TINY, 2).state_dict()
+    name = next(iter(weights))
+    change(weights[name])
+    (tmp_path / "architecture.json").write_text(
+        json.dumps({"architecture": TINY.to_dict(), "classes": ["a", "b"]})
+    )
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(CorruptFileError, match=reason) as caught:
+        load_target(str(tmp_path), PLAN, no_trial)
+    assert str(tmp_path / "model.safetensors") in str(caught.value)
+    assert name in str(caught.value)
 
 
 def test_a_trial_is_found_by_its_name():

@@ -21,7 +21,7 @@ from nas.data import Dataset, Images, load, split
 from nas.data.cifar import CIFAR10
 from nas.model import build
 from nas.searching.evaluators.classification.evaluator import fails_trial, oom_fails_trial
-from nas.training import Numerics, Trainer, choose_numerics, read_checkpoint
+from nas.training import Numerics, Trainer, choose_numerics, read_checkpoint, write_checkpoint
 from nas.training.full import RunningMean
 from nas.training.numerics import candidates
 from nas.training.trainer import sgd, validation_batch
@@ -390,8 +390,19 @@ def replace_by_foreign_file(path: Path) -> None:
     save_file({"weights.x": torch.zeros(1)}, path)
 
 
+def remove_metadata(path: Path) -> None:
+    save_file({"weights.x": torch.zeros(1)}, path, {"format": "osa-nas training 1"})
+
+
+def diverge(path: Path) -> None:
+    saved = read_checkpoint(path)
+    weights = {name: value * torch.nan for name, value in saved.weights.items()}
+    write_checkpoint(path, replace(saved, weights=weights))
+
+
 @pytest.mark.parametrize(
-    "damage", [damage_end, damage_header, replace_by_foreign_file, Path.unlink]
+    "damage",
+    [damage_end, damage_header, replace_by_foreign_file, remove_metadata, diverge, Path.unlink],
 )
 def test_a_damaged_foreign_or_missing_checkpoint_gives_one_line_with_its_path(
     digits, checkpoint, damage

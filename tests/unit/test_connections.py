@@ -256,6 +256,62 @@ def test_files_without_weights_are_named(tmp_path):
         block_maps({"fc.weight": torch.zeros(1)})
 
 
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (lambda path: path.write_bytes(b""), "EOFError"),
+        (lambda path: path.write_text("hello"), "KeyError"),
+        (lambda path: torch.save(densenet40(), path), r"save model\.state_dict\(\)"),
+        (lambda path: path.write_bytes(b"PK" + bytes(99)), "damaged|RuntimeError"),
+        (lambda path: path.mkdir(), r"model\.safetensors is not a readable"),
+    ],
+)
+def test_whatever_torch_raises_names_the_file_in_one_line(tmp_path, write, reason):
+    """There are seven kinds of errors, some without text and some with codes for bold text."""
+    path = tmp_path / "weights.pth"
+    write(path)
+    with pytest.raises(CorruptFileError, match=reason) as caught:
+        read_weights(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused_with_the_tensor(tmp_path, value):
+    """One such value is enough, in a tensor that no table shows too."""
+    weights = constructed()
+    weights["features.norm0.running_var"][2] = value
+    torch.save(weights, tmp_path / "diverged.pth")
+    with pytest.raises(
+        CorruptFileError, match=r"diverged\.pth: 1 of the 6 values of features\.norm0\.running_var"
+    ):
+        read_weights(tmp_path / "diverged.pth")
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model", "model_state_dict"])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+)
+def test_prefixes_of_wrappers_are_taken_off_and_reported(tmp_path, key, prefix):
+    """DataParallel and compiled networks have them, also nested and under a key of a program."""
+    weights = {prefix + name: value for name, value in constructed().items()}
+    path, lines = tmp_path / "wrapped.pth", []
+    torch.save({key: weights, "epoch": 3} if key else weights, path)
+    read = read_weights(path, lines.append)
+    assert read.keys() == constructed().keys()
+    assert lines == [f"{path}: the prefix {prefix} of every name is taken off"]
+
+
+def test_a_prefix_of_some_names_only_stays(tmp_path):
+    """A part of a network may be called `module`."""
+    weights = constructed() | {"module.weight": torch.ones(1)}
+    torch.save(weights, tmp_path / "part.pth")
+    lines: list[str] = []
+    assert read_weights(tmp_path / "part.pth", lines.append).keys() == weights.keys()
+    assert not lines
+
+
 def test_pictures_show_each_connection_at_its_place():
     """Columns are targets, rows are sources. A target's strongest source is the darkest, 0 the
     lightest, and sources that are not read are empty.

@@ -7,18 +7,14 @@ the names of this project and timm. Widths and numbers of layers follow from the
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from nas.core.errors import CorruptFileError, InvalidValueError
+from nas.core.errors import InvalidValueError
+from nas.model.weights_file import read_state_dict, require_finite
 from nas.paper.connections.strength import BlockMap, group_means
 
 OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
@@ -34,38 +30,25 @@ Weights = Mapping[str, Tensor]
 """A state dict."""
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, report: Callable[[str], object] = str) -> dict[str, Tensor]:
     """Read a state dict from a .pth, .pt or .safetensors file, a checkpoint of this program, or a
     folder of nas export.
 
-    No code of the file runs. Raises `CorruptFileError` with the path for a file without a state
-    dict.
+    No code of the file runs. `report` is called with one line if prefixes such as `module.` are
+    taken off the names. Raises `CorruptFileError` with the path for a file without a state dict,
+    and for weights that are not finite.
     """
     if path.is_dir():
         path = path / "model.safetensors"
-    try:
-        content: Any = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
-    except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
-        raise CorruptFileError(
-            f"{path} is not a readable file of weights: {str(error).splitlines()[0]}"
-        ) from error
-    if not isinstance(content, dict) or not all(
-        isinstance(value, Tensor) for value in content.values()
-    ):
-        raise CorruptFileError(f"{path} holds no mapping from names to tensors")
+    content = read_state_dict(path, report)
     checkpoint = {
         name.removeprefix("weights."): value
         for name, value in content.items()
         if name.startswith("weights.")
     }
     weights = checkpoint or content
+    require_finite(path, weights)
     return {OLD_NAME.sub(r"\1\2.", name): value for name, value in weights.items()}
-
-
-def _unpickled(path: Path) -> Any:
-    """Read a pickle of numbers; all other content is refused."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    return content.get("state_dict", content) if isinstance(content, dict) else content
 
 
 def block_maps(weights: Weights) -> list[BlockMap]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 UNIT_ENDINGS: Mapping[str, str] = {"1": "", "s": "_s", "J": "_j", "B": "_bytes", "W": "_w"}
-"""What a column's name ends in, by the metric's unit."""
+"""Ending of a column's name, by the metric's unit."""
 
 OnEvent = Callable[[Trial], object]
 """Called with every trial that has just been recorded; trials are frozen values."""
@@ -337,7 +337,7 @@ class Proposal:
 
 
 class AskTell:
-    """A study for people with their own loop: ask for networks, tell their figures.
+    """A study for people with their own loop: ask for networks and report their figures.
 
         with nas.AskTell(spec, database="nas.db", classes=10) as loop:
             while (proposal := loop.ask()) is not None:
@@ -345,8 +345,8 @@ class AskTell:
 
     Several proposals may be outstanding. Counts are recorded by `ask` itself, so that networks over
     a limit on them are never proposed, and a network is proposed once. Everything is committed
-    before a call returns: after `kill -9` the same code resumes, and proposals that were never told
-    are proposed again. One process at a time drives a study, until the `with` block or the process
+    before a call returns: after `kill -9` the same code resumes, and proposals without a result are
+    proposed again. One process at a time drives a study, until the `with` block or the process
     ends.
     """
 
@@ -389,7 +389,8 @@ class AskTell:
     def ask(self) -> Proposal | None:
         """Return the next network, or None once the budget is spent.
 
-        Raises `InvalidValueError` if nothing can be proposed before an outstanding one is told.
+        Raises `InvalidValueError` if nothing can be proposed before an outstanding proposal has a
+        result.
         """
         engine = self._driven()
         while True:
@@ -410,8 +411,8 @@ class AskTell:
     def tell(self, number: int, **values: float) -> None:
         """Record the figures of a proposal by metric, in SI units, and end its trial.
 
-        Measured objectives may be told before the error: a network over a limit then ends untrained
-        and is no longer `outstanding`. The trial ends with the last objective.
+        Measured objectives may be reported before the error: a network over a limit then ends
+        untrained and is no longer `outstanding`. The trial ends with the last objective.
 
         Raises `InvalidValueError` for a metric that is no objective, or a proposal that is not
         outstanding.

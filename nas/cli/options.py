@@ -47,7 +47,7 @@ THREADS = Threads(min=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What the measuring options of a command say.
+    """The measuring options of a command.
 
     `changes` are the fields of a `MeasurementPlan` that were given. `certify` asks for latency and
     energy interleaved with a reference network.

@@ -81,5 +81,5 @@ def import_attribute(name: str) -> Any:
 
 
 def _is_in(name: str, module: str) -> bool:
-    """Whether this is the name of the module, of a part of it, or of an attribute."""
+    """Return True for the name of the module, of a part of it, or of an attribute."""
     return name == module or name.startswith((f"{module}.", f"{module}:"))

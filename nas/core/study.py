@@ -212,16 +212,16 @@ class RungSpec:
 
     @property
     def unit(self) -> str:
-        """What the rung is counted in: epochs, steps or images."""
+        """The unit of the rung: epochs, steps or images."""
         return next(name for name in RUNG_UNITS if getattr(self, name) is not None)
 
     @property
     def amount(self) -> float:
-        """How many epochs, steps or images lie before the rung."""
+        """The number of epochs, steps or images before the rung."""
         return float(getattr(self, self.unit))
 
     def epochs_of(self, train_images: int, batch_size: int) -> float:
-        """Return the rung's place in epochs of so many training images, in whole batches."""
+        """Return the rung in epochs of this many training images, in whole batches."""
         if self.epochs is not None:
             return float(self.epochs)
         batch = min(batch_size, train_images)

@@ -196,7 +196,7 @@ def folders() -> list[Path]:
 
 
 def _download_rest(address: str, path: Path, progress: Progress | None) -> None:
-    """Append to the file what it lacks of this address, or begin anew if the server cannot resume.
+    """Download the rest of a file, or all of it if the server cannot resume.
 
     Raises `OSError` if the server is silent or slow for `TIMEOUT_S`, or stops early.
     """

@@ -19,7 +19,7 @@ from nas.measuring.meters.watch import DeviceState
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Whether something is available here, and what was found or why not."""
+    """A part that is available here, with its details, or the reason why it is not."""
 
     what: str
     available: bool

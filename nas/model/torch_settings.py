@@ -66,9 +66,9 @@ class _Tf32:
     """
 
     old_matmul: str | None
-    """The precision of matrix products, or None where the old interface cannot be read."""
+    """The precision of matrix products, None if the old interface cannot be read."""
     old_cudnn: bool | None
-    """Whether convolutions use TF32, or None where the old interface cannot be read."""
+    """True if convolutions use TF32, None if the old interface cannot be read."""
     new: tuple[str, ...]
     """The precisions of matrix products, convolutions, recurrent layers and, if saved before, of
     matrix products on the CPU.

@@ -65,7 +65,7 @@ class Address:
 
     @property
     def is_new(self) -> bool:
-        """Whether this is a file that does not exist yet, in a folder that can be written."""
+        """True for a file that does not exist yet, in a folder that can be written."""
         return (
             self.path is not None
             and not self.path.exists()

@@ -6,7 +6,7 @@ from typing import Any
 
 Difference = tuple[str, Any, Any]
 """Path, value on the left, and value on the right. A missing value is `nothing`."""
-NOTHING = "nothing"
+MISSING_VALUE = "nothing"
 """The value of a key that only the other side has."""
 
 
@@ -24,7 +24,9 @@ def differences(left: Any, right: Any, path: str = "") -> Iterator[Difference]:
     for key in {**left_children, **right_children}:
         child_path = f"{path}.{key}" if path else key
         yield from differences(
-            left_children.get(key, NOTHING), right_children.get(key, NOTHING), child_path
+            left_children.get(key, MISSING_VALUE),
+            right_children.get(key, MISSING_VALUE),
+            child_path,
         )
 
 

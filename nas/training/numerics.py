@@ -29,7 +29,7 @@ TF32_CAPABILITY = (8, 0)
 
 @dataclass(frozen=True, kw_only=True)
 class Numerics:
-    """How a training computes. It is fixed for a study, since results depend on it.
+    """The number format of a training. It is fixed for a study, since results depend on it.
 
     Weights are fp32 in any case. `conv_tf32` allows TF32 in convolutions that are computed in fp32
     on a GPU; matrix products, of which there is one in the classifier, are always IEEE fp32.

@@ -28,8 +28,8 @@ class HostLoad:
     """
 
     waited_s: float
-    """How long threads of this process were ready to run and had no core. This includes the time
-    that the hypervisor gave to other guests.
+    """Time in which threads of this process were ready to run and had no core. This includes the
+    time that the hypervisor gave to other guests.
     """
 
     foreign_s: float

@@ -336,7 +336,7 @@ class _Cycle:
     disturbance: Disturbance | None
     """A disturbance by the device."""
     neighbours: str
-    """What other processes did, empty if they did not disturb."""
+    """The work of other processes, empty if they did not disturb."""
     clocks: tuple[float, float] | None
     """The mean clocks of candidate and references, None if the device does not report them."""
 

@@ -191,9 +191,9 @@ class _Session:
     ) -> None:
         self.segments, self.rounds = Segments(len(runs)), 0
         self.spoiled: list[str] = []
-        """Why rounds had to be run again."""
+        """Reasons for which rounds were run again."""
         self.neighbours = ""
-        """What other processes did, empty if they did not disturb."""
+        """The work of other processes, empty if they did not disturb."""
         self._meter, self._plan, self._rng = meter, plan, random.Random(seed)
         self._gauge = LatencyGauge(meter, plan, SHARED_CPU_CYCLES, min_blocks=1)
         self._networks = [(run, self._gauge.calls(run)) for run in runs.values()]

@@ -40,7 +40,7 @@ class OnnxFile:
 
 
 Network = nn.Module | OnnxFile
-"""What can be measured."""
+"""Anything that can be measured."""
 
 
 def eager(model: nn.Module, inputs: Sequence[Tensor], _plan: MeasurementPlan) -> Forward:

@@ -1,1 +1,1 @@
-"""Where trials run: `local` in this process, `tune` on a Ray cluster."""
+"""Workers that run trials: `local` in this process, `tune` on a Ray cluster."""

@@ -1,9 +1,9 @@
-"""Checkpoints where workers do not see the driver's folder: they are sent to it, and come back for
-who goes on.
+"""Checkpoint transfer for workers without access to the driver's folder: checkpoints are uploaded
+after each rung, and downloaded when a trial resumes.
 
-A worker that sees the folder (the driver's machine, a shared disk) writes into it as always. Any
-other one writes into a folder of its own; each checkpoint is at the driver before its rung is
-reported, so no node is needed to go on.
+A worker with access (on the driver's machine, or with a shared disk) writes into the driver's
+folder. Any other worker writes into a folder of its own. Each checkpoint is uploaded before its
+rung is reported, therefore a trial can resume without the node that trained it.
 """
 
 import shutil
@@ -20,8 +20,9 @@ from nas.searching.evaluators import StudyContext
 
 
 class CheckpointServer:
-    """On the driver's machine: its folder of checkpoints, for those who cannot see it. Errors are
-    given back as values, so that Ray does not wrap them.
+    """The driver's folder of checkpoints, for workers without access to it.
+
+    Errors are returned as values, so that Ray does not wrap them.
     """
 
     def __init__(self, folder: str) -> None:
@@ -29,11 +30,11 @@ class CheckpointServer:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def has(self, name: str) -> bool:
-        """Whether there is a file of this name."""
+        """Return whether there is a file of this name."""
         return (self._folder / name).exists()
 
     def put(self, name: str, content: bytes) -> NasError | None:
-        """Write a checkpoint, whole or not at all."""
+        """Write a checkpoint completely or not at all."""
         path = self._folder / name
         part = path.with_name(f"{path.name}.part")
         try:
@@ -46,7 +47,7 @@ class CheckpointServer:
         return None
 
     def get(self, name: str) -> bytes | NasError:
-        """The content of a checkpoint."""
+        """Return the content of a checkpoint."""
         try:
             return (self._folder / name).read_bytes()
         except OSError as error:
@@ -54,12 +55,14 @@ class CheckpointServer:
 
 
 class CheckpointClient:
-    """On a worker: `context` is the context with the folder that its evaluator writes to. `ask` calls a
-    method of the checkpoint_server by its name and waits for the answer.
+    """Transfers the checkpoints of one worker, if it has no access to the driver's folder.
+
+    `context` has the folder that the worker's evaluator writes to. `ask` calls a method of the
+    `CheckpointServer` by its name and waits for the result.
     """
 
     def __init__(self, context: StudyContext, ask: Callable[..., Any] | None) -> None:
-        self._ask = None if ask is None or _sees(Path(context.artifacts), ask) else ask
+        self._ask = None if ask is None or _has_access(Path(context.artifacts), ask) else ask
         self.context = context
         if self._ask is not None:
             self._own = tempfile.TemporaryDirectory(
@@ -68,8 +71,9 @@ class CheckpointClient:
             self.context = replace(context, artifacts=self._own.name)
 
     def fetch(self, task: AnyTask) -> None:
-        """Bring what the task goes on from. Raises `TrialFailedError` where the driver has
-        lost it.
+        """Download the checkpoint from which the task resumes.
+
+        Raises `TrialFailedError` if the driver has lost it.
         """
         if self._ask is None or not isinstance(task, Task) or not task.evaluation.rungs:
             return
@@ -84,8 +88,9 @@ class CheckpointClient:
         path.write_bytes(content)
 
     def deliver(self, event: Event) -> None:
-        """Send the checkpoint of a rung, and keep no copy. Raises `WriteError` where the driver
-        cannot keep it.
+        """Upload the checkpoint of a rung, and delete the worker's copy.
+
+        Raises `WriteError` if the driver cannot write it.
         """
         if self._ask is None or not isinstance(event, Trained) or event.rung.checkpoint is None:
             return
@@ -96,8 +101,8 @@ class CheckpointClient:
             raise problem
 
 
-def _sees(folder: Path, ask: Callable[..., Any]) -> bool:
-    """Whether the driver sees in its folder what is written here."""
+def _has_access(folder: Path, ask: Callable[..., Any]) -> bool:
+    """Return whether a file that is written here is in the driver's folder."""
     probe = folder / f".{uuid.uuid4().hex}.probe"
     try:
         probe.touch()

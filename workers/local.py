@@ -1,4 +1,4 @@
-"""Trials in this process, one after the other: for laptops, debugging and tests."""
+"""Workers in this process, which run one trial after the other: for laptops and tests."""
 
 import os
 import socket
@@ -13,9 +13,11 @@ from nas.searching.state import Finished, Wait
 
 
 class LocalWorkers:
-    """Runs every task here. `TrialFailedError` fails its trial; any other error of ours ends the
-    search, and the trial goes on with the next call. What is unforeseen, as a mistake in a plugin,
-    fails its trial after `workers.retries`.
+    """Runs every task in this process.
+
+    `TrialFailedError` fails its trial. Any other `NasError` ends the search, and the next call
+    resumes the trial. Any other exception, such as a mistake in a plugin, fails its trial after
+    `workers.retries`.
     """
 
     def __init__(self, address: str | None = None) -> None:
@@ -25,18 +27,19 @@ class LocalWorkers:
             )
 
     def prepare(self, context: StudyContext) -> Preparation:
-        """Prepare the study in this process. Raises `NasError` where it has fewer cores than are
-        asked for.
+        """Prepare the study in this process.
+
+        Raises `NasError` if the process has fewer cores than `workers.cpus`.
         """
-        asked, cores = context.spec.workers.cpus, len(affinity())
-        if asked > cores:
+        cpus, cores = context.spec.workers.cpus, len(affinity())
+        if cpus > cores:
             raise NasError(
-                f"a worker asks for {asked} CPU and this process has {cores}; lower workers.cpus"
+                f"a worker needs {cpus} CPU and this process has {cores}; lower workers.cpus"
             )
         return evaluator_class(context).prepare(context)
 
     def run(self, engine: TaskSource, context: StudyContext) -> str:
-        """Work until the search is finished; returns why it is."""
+        """Work until the search is finished, and return its reason."""
         evaluator = evaluator_class(context)(context)
         while True:
             task = engine.propose()
@@ -44,13 +47,14 @@ class LocalWorkers:
                 return task.reason
             if isinstance(task, Wait):
                 raise NasError(
-                    "a trial is running elsewhere and none here: is another search at work on this study?"
+                    "a trial is running, but not in this process: does another search work on this "
+                    "study?"
                 )
             engine.begin(task.number, worker_name())
-            self._retried(engine, evaluator, task)
+            self._work_with_retries(engine, evaluator, task)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to release."""
 
     @staticmethod
     def _work(engine: TaskSource, evaluator: Evaluates, task: AnyTask) -> None:
@@ -61,31 +65,31 @@ class LocalWorkers:
         except TrialFailedError as error:
             engine.fail(task.number, str(error))
             return
-        raise NasError(f"trial {task.number}: the evaluator ended before the trial was over")
+        raise NasError(f"trial {task.number}: the evaluator returned before the trial ended")
 
-    def _retried(self, engine: TaskSource, evaluator: Evaluates, task: AnyTask) -> None:
+    def _work_with_retries(self, engine: TaskSource, evaluator: Evaluates, task: AnyTask) -> None:
         for attempt in range(1, engine.spec.workers.retries + 2):
             try:
                 self._work(engine, evaluator, task)
             except NasError:
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever a plugin does wrong
-                failed = (
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                reason = (
                     f"{attempt} attempts failed, the last with: {type(error).__name__}: {error}"
                 )
                 task = engine.task(task.number)
             else:
                 return
-        engine.fail(task.number, failed)
+        engine.fail(task.number, reason)
 
 
 def worker_name() -> str:
-    """This process as the record names it."""
+    """Return the name of this process in the record."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def evaluator_class(context: StudyContext) -> type[Evaluates]:
-    """The context's evaluator, with the study's folder on the import path."""
+    """Load the context's evaluator, with the study's folder on the import path."""
     plugins.add_import_folder(context.folder)
-    found: type[Evaluates] = plugins.load("evaluators", context.evaluator)
-    return found
+    evaluator: type[Evaluates] = plugins.load("evaluators", context.evaluator)
+    return evaluator

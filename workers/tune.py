@@ -1,11 +1,14 @@
-"""Trials on a Ray cluster, through Ray Tune. The only module that imports Ray.
+"""Workers that run trials on a Ray cluster, through Ray Tune. The only module that imports Ray.
 
-Tune runs trials, resources, retries and node loss; it decides and keeps nothing. Our Searcher hands
-out the engine's tasks, our TrialScheduler gives every result to the engine and answers with its
-decision, our Callback hands a task out again whose worker died, with what is known of it, so that
-it goes on at its last rung, and records trials that failed for good. Tune's own snapshots are never
-read; its folder is temporary. Its own retries are off: a death that it hears of twice, as happens,
-ends them early (Ray 2.60).
+Tune schedules trials and resources and notices lost nodes; it decides and stores nothing.
+
+* `EngineSearcher` proposes the engine's tasks.
+* `EngineScheduler` gives every result to the engine, and returns the engine's decision to Tune.
+* `RetryCallback` proposes a task again whose worker died, with its results so far, so that it
+  resumes from its last rung. After too many deaths it records the trial as failed.
+
+Tune's own snapshots are never read, and its folder is temporary. Its own retries are off, because
+it sometimes reports one death twice and then ends them too early (Ray 2.60).
 """
 
 import logging
@@ -25,9 +28,8 @@ os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1000000000")
 os.environ.setdefault("TUNE_RESULT_BUFFER_LENGTH", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault(
-    "RAY_worker_niceness", "0"
-)  # Ray gives way to everybody by default; a measurement must not
+# By default Ray gives its workers a low priority, which would disturb measurements.
+os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
@@ -52,14 +54,14 @@ from workers.local import evaluator_class, worker_name
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are recorded with their trials
 
 
-NOT_CODE = ["*.db", "*.db-*", "*.lock", "*.safetensors", "*.onnx", "__pycache__"]
-"""What of a study's folder is not sent to the nodes."""
+CONNECT_TIMEOUT_S = 5
+"""Seconds until a cluster must accept a connection."""
+EXCLUDED_FILES = ["*.db", "*.db-*", "*.lock", "*.safetensors", "*.onnx", "__pycache__"]
+"""Files of a study's folder that are not sent to the nodes."""
 
 
 class TuneWorkers:
-    """Runs the tasks of one study on a Ray cluster: the one at `address`, or one of its own on this
-    machine.
-    """
+    """Runs the tasks of one study on a Ray cluster, at `address` or a new one on this machine."""
 
     def __init__(self, address: str | None = None) -> None:
         self._address = address
@@ -76,8 +78,9 @@ class TuneWorkers:
         return outcome
 
     def run(self, engine: TaskSource, context: StudyContext) -> str:
-        """Work until the search is finished; returns why it is. Raises `KeyboardInterrupt` after
-        Ctrl-C.
+        """Work until the search is finished, and return its reason.
+
+        Raises `KeyboardInterrupt` after Ctrl-C.
         """
         self._connect(context)
         workers = context.spec.workers
@@ -90,7 +93,7 @@ class TuneWorkers:
                 param_space={
                     "context": context,
                     "checkpoint_server": self._checkpoint_server(context),
-                    "place": str(Path.cwd()),
+                    "folder": str(Path.cwd()),
                 },
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
@@ -114,25 +117,23 @@ class TuneWorkers:
             ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        if not searcher.finished:  # Tune answers Ctrl-C by stopping and returning
+        if not searcher.finished:  # after Ctrl-C Tune stops and returns
             raise KeyboardInterrupt
         return searcher.finished
 
     def close(self) -> None:
-        """Leave the cluster; one of our own is shut down."""
+        """Leave the cluster. A cluster that `prepare` or `run` started is shut down."""
         ray.shutdown()
 
     def _connect(self, context: StudyContext) -> None:
         if ray.is_initialized():
             return
         runtime_env: dict[str, Any] = {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}}
-        options: dict[str, Any] = {
-            "address": "local",
-            "include_dashboard": False,
-        }  # else Ray joins any that it finds
+        # Without an address Ray joins any cluster that it finds.
+        options: dict[str, Any] = {"address": "local", "include_dashboard": False}
         if self._address:
-            _check_answers(self._address)
-            runtime_env |= {"working_dir": context.folder, "excludes": NOT_CODE}
+            _check_address(self._address)
+            runtime_env |= {"working_dir": context.folder, "excludes": EXCLUDED_FILES}
             options = {"address": self._address}
         try:
             ray.init(
@@ -143,74 +144,67 @@ class TuneWorkers:
                 **options,
             )
         except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-            where = (
-                f"the Ray cluster at {self._address}"
-                if self._address
-                else "a Ray cluster on this machine"
-            )
-            hint = (
-                "; has this machine its token (ray get-auth-token)?"
-                if isinstance(error, ConnectionError)
-                else ""
-            )
-            raise ClusterError(
-                f"cannot reach {where}: {str(error).splitlines()[0]}{hint}"
-            ) from error
+            cluster = "a Ray cluster on this machine"
+            if self._address:
+                cluster = f"the Ray cluster at {self._address}"
+            problem = str(error).splitlines()[0]
+            if isinstance(error, ConnectionError):
+                problem += "; does this machine have its token (ray get-auth-token)?"
+            raise ClusterError(f"cannot reach {cluster}: {problem}") from error
 
     def _checkpoint_server(self, context: StudyContext) -> Any:
-        """Takes checkpoints from nodes that do not see the driver's folder; a cluster of our own
-        has none.
+        """Start the server of checkpoints on the driver's machine, for nodes without access to its
+        folder. A cluster on this machine needs none.
         """
         if self._address is None or not context.spec.needs_training:
             return None
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        node = ray.get_runtime_context().get_node_id()
+        on_this_node = NodeAffinitySchedulingStrategy(node, soft=False)
         return (
             ray.remote(CheckpointServer)
-            .options(num_cpus=0, scheduling_strategy=here)
+            .options(num_cpus=0, scheduling_strategy=on_this_node)
             .remote(context.artifacts)
         )
 
     @staticmethod
     def _check_resources(workers: WorkersSpec) -> None:
-        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        for name, wanted in (("CPU", workers.cpus), ("GPU", workers.gpus)):
-            if wanted > there.get(name, 0):
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        for name, count in (("CPU", workers.cpus), ("GPU", workers.gpus)):
+            available = resources.get(name, 0)
+            if count > available:
                 raise ClusterError(
-                    f"a worker asks for {wanted:g} {name} and the whole cluster has "
-                    f"{there.get(name, 0):g}; lower workers.{name.lower()}s"
+                    f"a worker needs {count:g} {name} and the whole cluster has {available:g}; "
+                    f"lower workers.{name.lower()}s"
                 )
 
 
-def _check_answers(address: str) -> None:
-    """Ray tries for minutes where nobody listens; five seconds are enough to find out."""
+def _check_address(address: str) -> None:
+    """Raise `ClusterError` if nothing listens at the address. Ray itself would try for minutes."""
     if address.startswith("ray://"):
         raise ClusterError(
-            f"{address} is for Ray's client; run nas search on a machine of the cluster, with --address "
-            "HOST:PORT of its head (6379 where nobody chose another) or auto"
+            f"{address} is for Ray's client; run nas search on a machine of the cluster, with "
+            "--address HOST:PORT of its head (port 6379 by default) or --address auto"
         )
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if port.isdigit():
         try:
-            socket.create_connection((host, int(port)), timeout=5).close()
+            socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
         except OSError as error:
             raise ClusterError(
                 f"cannot reach the Ray cluster at {address}: {error.strerror or error}"
             ) from error
 
 
-def _settle(place: str) -> None:
-    """Work in the folder that the search was started in, or at home on a machine that has no such
-    folder: ./data is there. Not in Ray's copy of the study's folder, which Ray may delete while
-    somebody works in it.
+def _change_folder(folder: str) -> None:
+    """Change to the folder in which the search was started, where ./data is, or to the home folder
+    on a machine without it. Ray's copy of the study's folder may be deleted during the work.
     """
-    os.chdir(place if Path(place).is_dir() else Path.home())
+    os.chdir(folder if Path(folder).is_dir() else Path.home())
 
 
-def _prepare(context: StudyContext, place: str) -> Preparation | NasError:
-    """Runs on a worker. An error of ours comes back as a value, so that its message is not wrapped
-    in Ray's.
-    """
-    _settle(place)
+def _prepare(context: StudyContext, folder: str) -> Preparation | NasError:
+    """Prepare the study on a worker. A `NasError` is returned, so that Ray does not wrap it."""
+    _change_folder(folder)
     try:
         return evaluator_class(context).prepare(context)
     except NasError as error:
@@ -218,41 +212,39 @@ def _prepare(context: StudyContext, place: str) -> Preparation | NasError:
 
 
 class Worker(tune.Trainable):
-    """One warm process: keeps the evaluator (data, device, caches) and takes one task after the
-    other.
-    """
+    """A process that does one task after the other with one evaluator, and its data and device."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take the first task."""
+        """Begin the first task."""
         self._evaluator: Evaluates | None = None
         self._checkpoint_client: CheckpointClient | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next task; Tune has just moved into a folder of the trial's."""
-        _settle(new_config["place"])
+        """Begin the next task. Tune has just changed to a folder of the trial."""
+        _change_folder(new_config["folder"])
         self._steps = self._work(**new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Who works, then one event, or the error that ended the work: as a value, so that its
-        message is not wrapped in Ray's.
+        """Return the worker's name first, then one event at each call, or the error that ended the
+        work, so that Ray does not wrap it.
         """
         try:
             return next(self._steps)
         except StopIteration:
-            return {"error": NasError("the evaluator ended before the trial was over")}
+            return {"error": NasError("the evaluator returned before the trial ended")}
         except NasError as error:
             return {"error": error}
 
     def cleanup(self) -> None:
-        """Let go of what a half-done task holds."""
+        """Release the resources of an unfinished task."""
         self._steps = iter(())
 
     def _work(
         self, *, context: StudyContext, checkpoint_server: Any, task: AnyTask, **_: Any
     ) -> Iterator[dict[str, Any]]:
-        """The results of a task; the evaluator is built for the first one."""
+        """Yield the results of a task. The evaluator is built for the first one."""
         yield {"worker": worker_name()}
         if self._evaluator is None or self._checkpoint_client is None:
             self._checkpoint_client = CheckpointClient(
@@ -270,8 +262,8 @@ def _ask(checkpoint_server: Any, method: str, *arguments: Any) -> Any:
 
 
 class _NotPickled:
-    """Tune writes its parts into a snapshot that nobody reads; what holds the engine goes there
-    empty.
+    """Base of objects that refer to the engine. They are empty in Tune's snapshot, which is never
+    read.
     """
 
     def __getstate__(self) -> dict[str, Any]:
@@ -279,13 +271,13 @@ class _NotPickled:
 
 
 class FirstNasError:
-    """Tune hides exceptions in its own, so the first one of ours is kept here."""
+    """The first `NasError` of a run, because Tune hides exceptions in its own ones."""
 
     first: NasError | None = None
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Keep what is raised inside."""
+    def stored(self) -> Iterator[None]:
+        """Store the first error that is raised in the `with` block."""
         try:
             yield
         except NasError as error:
@@ -294,38 +286,45 @@ class FirstNasError:
 
 
 class EngineSearcher(_NotPickled, Searcher):
-    """Gives Tune the engine's tasks."""
+    """Proposes the engine's tasks to Tune."""
 
     def __init__(self, engine: TaskSource, errors: FirstNasError) -> None:
         super().__init__()
         self._engine, self._errors = engine, errors
         self.finished = ""
-        self.again: list[int] = []  # tasks whose worker died
+        self.retries: list[int] = []
+        """Numbers of tasks whose worker died."""
 
     def suggest(self, trial_id: str) -> Any:
-        """The next task as a trial's config, None to wait, or Tune's word for the end."""
-        with self._errors.kept():
-            task = self._engine.task(self.again.pop(0)) if self.again else self._engine.propose()
+        """Return the next task as a trial's config, None to wait, or Tune's `FINISHED`."""
+        with self._errors.stored():
+            task = self._next_task()
         if isinstance(task, Finished):
             self.finished = task.reason
             return Searcher.FINISHED
         return None if isinstance(task, Wait) else {"task": task}
 
+    def _next_task(self) -> AnyTask | Wait | Finished:
+        if self.retries:
+            return self._engine.task(self.retries.pop(0))
+        return self._engine.propose()
+
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The scheduler has recorded it."""
+        """Do nothing: the scheduler has recorded it."""
 
     def save(self, checkpoint_path: str) -> None:
-        """The database is the record."""
+        """Do nothing: the database is the record."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """The database is the record."""
+        """Do nothing: the database is the record."""
 
 
 class EngineScheduler(_NotPickled, FIFOScheduler):
-    """Gives the engine every result and Tune the engine's decision. `TrialFailedError` fails the
-    trial, any other error ends the search.
+    """Gives every result to the engine, and the engine's decision to Tune.
+
+    `TrialFailedError` fails the trial. Any other error ends the search.
     """
 
     def __init__(self, engine: TaskSource, errors: FirstNasError) -> None:
@@ -333,8 +332,8 @@ class EngineScheduler(_NotPickled, FIFOScheduler):
         self._engine, self._errors = engine, errors
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> TuneTrial | None:
-        """The first that waits. Tune's own way looks at all trials there ever were, twice, at every
-        step.
+        """Return the first waiting trial. Tune's own method examines all trials, also ended ones,
+        twice at every step.
         """
         waiting = [
             trial
@@ -346,16 +345,16 @@ class EngineScheduler(_NotPickled, FIFOScheduler):
     def on_trial_result(
         self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]
     ) -> str:
-        """Record the event; go on or stop."""
-        with self._errors.kept():
+        """Record the event, and continue or stop."""
+        with self._errors.stored():
             decision = self._decide(trial.config["task"], result)
         return str(TrialScheduler.STOP if decision is Decision.END else TrialScheduler.CONTINUE)
 
     def on_trial_complete(
         self, tune_controller: TuneController, trial: TuneTrial, result: dict[str, Any]
     ) -> None:
-        """It is recorded; Tune need not keep those that ended before it."""
-        _forget(tune_controller)
+        """Make Tune forget the trials that ended before this one."""
+        _forget_ended_trials(tune_controller)
 
     def _decide(self, task: AnyTask, result: Mapping[str, Any]) -> Decision:
         error: NasError | None = result.get("error")
@@ -370,35 +369,34 @@ class EngineScheduler(_NotPickled, FIFOScheduler):
         return self._engine.report(task.number, result["event"])
 
 
-def _forget(controller: TuneController) -> None:
-    """Have Tune let go of the trials that are over. It keeps 40 kB of each, and writes them all
-    down at its end.
+def _forget_ended_trials(controller: TuneController) -> None:
+    """Remove ended trials from Tune, which stores 40 kB of each and writes all of them at its
+    end.
     """
-    over = controller._stopped_trials | controller._failed_trials  # noqa: SLF001 - Tune has no way to forget
-    controller._trials[:] = [trial for trial in controller._trials if trial not in over]  # noqa: SLF001
-    for kept in (
+    ended = controller._stopped_trials | controller._failed_trials  # noqa: SLF001 - Tune has no way to forget
+    controller._trials[:] = [trial for trial in controller._trials if trial not in ended]  # noqa: SLF001
+    for trials in (
         controller._live_trials,  # noqa: SLF001
         controller._trials_to_cache,  # noqa: SLF001
         controller._stopped_trials,  # noqa: SLF001
         controller._failed_trials,  # noqa: SLF001
     ):
-        kept.difference_update(over)
+        trials.difference_update(ended)
 
 
 class NoProgress(_NotPickled, TrialProgressCallback):
-    """In the place of Tune's own callback, which prints nothing here and keeps every trial
-    for it.
-    """
+    """Replaces Tune's own callback, which stores every trial although it prints nothing here."""
 
     def on_trial_result(self, *args: Any, **info: Any) -> None:
-        """Nothing to print."""
+        """Print nothing."""
 
     on_trial_error = on_trial_complete = on_trial_result
 
 
 class RetryCallback(_NotPickled, tune.Callback):
-    """Has the task of a worker that died, or raised something unforeseen, done again; records it as
-    failed once that has happened more often than is retried.
+    """Proposes a task again if its worker died or raised an unexpected exception.
+
+    After `workers.retries` repetitions it records the task as failed.
     """
 
     def __init__(self, engine: TaskSource, searcher: EngineSearcher, errors: FirstNasError) -> None:
@@ -408,28 +406,30 @@ class RetryCallback(_NotPickled, tune.Callback):
     def on_trial_error(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        """Once more, or fail the trial with the last line of what went wrong; end the search where
-        no worker came to life.
+        """Propose the task again, or fail it with the last line of its last error.
+
+        Raises `ClusterError`, which ends the search, if no worker could be started.
         """
         number = trial.config["task"].number
         self._attempts[number] += 1
-        attempts, last = self._attempts[number], _last_error(trial)
+        attempts, error = self._attempts[number], _last_error(trial)
         if attempts <= self._engine.spec.workers.retries:
-            self._searcher.again.append(number)
+            self._searcher.retries.append(number)
             return
-        with self._errors.kept():
-            if NEVER_RAN in last:
-                raise ClusterError(f"Ray started no worker in {attempts} attempts: {last}")
-            self._engine.fail(number, f"{attempts} attempts failed, the last with: {last}")
+        with self._errors.stored():
+            if ACTOR_NEVER_RAN in error:
+                raise ClusterError(f"Ray started no worker in {attempts} attempts: {error}")
+            self._engine.fail(number, f"{attempts} attempts failed, the last with: {error}")
 
 
-NEVER_RAN = "The actor never ran"
-"""Ray's words for a worker that died before it was one: no fault of the trial's."""
+ACTOR_NEVER_RAN = "The actor never ran"
+"""Ray's message about a worker that died before it began to work, for which no trial is to blame.
+"""
 
 
 def _last_error(trial: TuneTrial) -> str:
-    """The last line that Tune wrote about a trial's failures. `trial.get_error` reads a copy that
-    comes too late.
+    """Return the last line that Tune wrote about a trial's failures. `trial.get_error` reads a
+    copy, which is written too late.
     """
-    written = Path(trial.error_file).read_text().strip() if trial.error_file else ""
-    return written.splitlines()[-1] if written else "no message of Ray's"
+    text = Path(trial.error_file).read_text().strip() if trial.error_file else ""
+    return text.splitlines()[-1] if text else "no message from Ray"

@@ -13,7 +13,7 @@ from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.study import Objective, StudySpec
 from nas.core.units import format_quantity
 from nas.searching.profile import (
-    MEMBERS,
+    NUM_RANDOM_NETWORKS,
     Member,
     classes_of,
     costs_only,
@@ -32,7 +32,7 @@ def show_profile(spec: StudySpec, folder: Path) -> None:
     It also prints how many are within the limits, and the costs of the published networks. While
     others use the device it waits, and says so once.
     """
-    networks = members(space_of(spec), MEMBERS, spec.seed)
+    networks = members(space_of(spec), NUM_RANDOM_NETWORKS, spec.seed)
     errors = Console(stderr=True, highlight=False)
     costs = profile(spec, networks, folder, _Waiting(errors, spec.measurement))
     shown = track(costs, total=len(networks), description="costs", console=errors, transient=True)

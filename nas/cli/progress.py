@@ -129,7 +129,7 @@ class SearchDisplay:
         if self._live is not None:
             self._body = self._draw(engine)
         elif ended and trial.skipped:
-            count = engine.state.architectures - engine.state.counted
+            count = engine.state.num_architectures - engine.state.num_counted
             if count & (count - 1) == 0:
                 # only the 1st, 2nd, 4th, 8th, …, since a tight limit skips nearly all networks
                 self._console.print(
@@ -157,7 +157,7 @@ class SearchDisplay:
         engine = self._engine
         if engine is None:
             return
-        failed = f"{engine.state.failed} of them failed; " if engine.state.failed else ""
+        failed = f"{engine.state.num_failed} of them failed; " if engine.state.num_failed else ""
         self._console.print(
             f"\nfinished: {reason}; {failed}{format_duration(engine.elapsed_s())} of searching",
             soft_wrap=not self._console.is_terminal,
@@ -173,7 +173,7 @@ class SearchDisplay:
             return
         spec, front, unbiased = engine.spec, engine.state.front, None
         trials = {trial.number: trial for trial in engine.state.members()}
-        sure = engine.state.known <= MAX_COMPARED_TRIALS
+        sure = engine.state.num_trials <= MAX_COMPARED_TRIALS
         if sure:
             recorded = store.trials(spec.name)
             unbiased = unbiased_hypervolume(recorded, spec.objectives)
@@ -203,9 +203,10 @@ class SearchDisplay:
                 f"data {preparation.data.dataset} ({len(preparation.classes)} classes); {numerics}"
             )
         state = search.engine.state
-        if state.known:
+        if state.num_trials:
             self._console.print(
-                f"continuing after {state.known} trials, {len(state.running)} of them unfinished"
+                f"continuing after {state.num_trials} trials, "
+                f"{len(state.running)} of them unfinished"
             )
 
     def _next_steps(
@@ -214,7 +215,7 @@ class SearchDisplay:
         """Return the commands that a user may want to run next."""
         study, database = engine.spec.name, self._database
         steps = []
-        if engine.state.failed:
+        if engine.state.num_failed:
             steps.append(command_to_paste("retry", study, database=database))
         if front.members:
             best = front.members[len(front.members) // 2]
@@ -234,12 +235,12 @@ class SearchDisplay:
     def _draw(self, engine: Engine) -> RenderableType:
         state, spec = engine.state, engine.spec
         self._left = time_left(engine)
-        skipped = state.architectures - state.counted
+        skipped = state.num_architectures - state.num_counted
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
-            ProgressBar(total=spec.search_budget.trials, completed=state.done, width=30),
-            f"{state.done} of {spec.search_budget.trials} trials",
-            f"{state.known - state.architectures} repeated, {state.failed} failed"
+            ProgressBar(total=spec.search_budget.trials, completed=state.num_finished, width=30),
+            f"{state.num_finished} of {spec.search_budget.trials} trials",
+            f"{state.num_trials - state.num_architectures} repeated, {state.num_failed} failed"
             f"{f', {skipped} not trained' if skipped else ''}",
         )
         if state.front.hypervolume is None:
@@ -268,22 +269,22 @@ class SearchDisplay:
         ]
         volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.4g}"
         return (
-            f"[{engine.state.done}/{engine.spec.search_budget.trials}] trial {trial.number} "
-            f"{trial.state}{mark}: {trial.reason or ', '.join(figures)}{volume}, "
-            f"{time_left(engine)}"
+            f"[{engine.state.num_finished}/{engine.spec.search_budget.trials}] "
+            f"trial {trial.number} {trial.state}{mark}: "
+            f"{trial.reason or ', '.join(figures)}{volume}, {time_left(engine)}"
         )
 
 
 def time_left(engine: Engine) -> str:
     """Estimate the time left, by the budget of which the largest share is spent."""
     elapsed, state, budget = engine.elapsed_s(), engine.state, engine.spec.search_budget
-    if not state.done:
+    if not state.num_finished:
         return "time left unknown"
     usage = state.spent
     shares = [
         used / limit
         for used, limit in (
-            (state.done, budget.trials),
+            (state.num_finished, budget.trials),
             (elapsed, budget.wall_time_s),
             (usage.epochs, budget.epochs),
             (usage.device_s, budget.device_s),

@@ -1,1 +1,1 @@
-"""The search: a pure brain that decides, and an engine that records what was decided."""
+"""The search: a pure state that decides, and an engine that records each decision."""

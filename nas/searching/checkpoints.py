@@ -1,9 +1,11 @@
-"""Which checkpoints stay: the last rung of every trial that was on the front when it ended, and of
-every failed one, which may be tried again; the rest is deleted.
+"""Deletion of checkpoints that are not needed any more.
 
-A file of a front is in the record with its SHA-256. Files of a trial that still runs are left
-alone. What a killed call left to do, and what its writers left half written, the next one removes
-first. Raises `WriteError` where a file cannot be removed.
+The last rung stays of every trial that was on the front when it ended, and of every failed trial,
+which may be tried again. All other checkpoints of ended trials are deleted. Files of running trials
+are not touched. Checkpoints of front members are in the record with their SHA-256.
+
+Files that a killed call could not delete, or wrote only in part, are deleted when the next call
+begins. `WriteError` is raised if a file cannot be deleted.
 """
 
 import hashlib
@@ -17,50 +19,47 @@ from nas.searching.engine import Engine
 
 
 class CheckpointKeeper:
-    """A listener of the engine's."""
+    """A listener of the engine that records or deletes the checkpoints of ended trials."""
 
     def __init__(self, store: Store, engine: Engine, artifacts: Path) -> None:
         self._store, self._engine, self._artifacts = store, engine, artifacts
         self._study = engine.spec.name
-        kept = {artifact.path for artifact in store.artifacts(self._study)}
+        recorded = {artifact.path for artifact in store.artifacts(self._study)}
         for member in engine.state.members():
-            name = _last(member)
-            if name and name not in kept:
-                self._keep(member.number, name)
-                kept.add(name)
-        there = {
+            name = _last_checkpoint(member)
+            if name and name not in recorded:
+                self._record(member.number, name)
+                recorded.add(name)
+        files = {
             path.relative_to(artifacts).as_posix()
             for path in (artifacts / self._study).rglob("*.*")
         }
-        parts = {name for name in there if ".safetensors.part" in name}
-        self._delete(parts)  # only this process drives the study
-        left = there - parts - kept
-        self._delete(
-            name
-            for trial in (store.each_trial(self._study) if left else ())
-            if _ended(trial)
-            for name in _unneeded(trial)
-            if name in left
-        )
+        partial = {name for name in files if ".safetensors.part" in name}
+        self._delete(partial)  # no other process writes, because only one drives the study
+        unrecorded = files - partial - recorded
+        if unrecorded:
+            for trial in store.each_trial(self._study):
+                if _has_ended(trial):
+                    self._delete(unrecorded.intersection(_unneeded(trial)))
 
     def __call__(self, trial: Trial) -> None:
-        """Keep or delete the checkpoints of a trial that has ended."""
-        if not _ended(trial):
+        """Record or delete the checkpoints of a trial that has ended."""
+        if not _has_ended(trial):
             return
-        last = _last(trial) if trial.number in self._engine.state.front.members else None
+        on_front = trial.number in self._engine.state.front.members
+        last = _last_checkpoint(trial) if on_front else None
         if last:
-            self._keep(trial.number, last)
+            self._record(trial.number, last)
         self._delete(name for name in _unneeded(trial) if name != last)
 
-    def _keep(self, number: int, name: str) -> None:
+    def _record(self, number: int, name: str) -> None:
         path = self._artifacts / name
         try:
             content = path.read_bytes()
         except OSError as error:
-            message = (
+            raise CorruptFileError(
                 f"{path} holds the weights of trial {number}, and cannot be read: {error.strerror}"
-            )
-            raise CorruptFileError(message) from error
+            ) from error
         self._store.add_artifact(
             self._study,
             Artifact(
@@ -83,18 +82,18 @@ class CheckpointKeeper:
                 raise WriteError(path, error) from error
 
 
-def _ended(trial: Trial) -> bool:
-    """Whether its files are nobody's any more; a duplicate has none of its own."""
+def _has_ended(trial: Trial) -> bool:
+    """Return whether a trial has ended. A duplicate has no files of its own."""
     return trial.state is not TrialState.RUNNING and trial.duplicate_of is None
 
 
 def _unneeded(trial: Trial) -> list[str]:
-    """The files of an ended trial that is not on the front."""
+    """Return the checkpoints that an ended trial does not need if it is not on the front."""
     rungs = (
         trial.evaluation.rungs[:-1] if trial.state is TrialState.FAILED else trial.evaluation.rungs
     )
     return [rung.checkpoint for rung in rungs if rung.checkpoint]
 
 
-def _last(trial: Trial) -> str | None:
+def _last_checkpoint(trial: Trial) -> str | None:
     return trial.evaluation.rungs[-1].checkpoint if trial.evaluation.rungs else None

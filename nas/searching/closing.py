@@ -1,9 +1,9 @@
-"""The end of a search: the members of the front certified together, where the study asks for it.
+"""Certification at the end of a search, if the study asks for it.
 
-The search compares screened figures, each taken at its own time. Here the members are measured
-again in one session, in turns with a pinned reference network, on the workers' machine. The figures
-are a metric of their own: nothing that the search decided changes, a sampler is rebuilt from what
-it was told, and the front shows both.
+The search compares screened figures, each taken at its own time. Here the members of the front are
+measured again in one session, interleaved with a pinned reference network, on the workers' machine.
+The certified figures are metrics of their own: they change no decision of the search and nothing
+that the sampler learned, and the front shows both.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,10 @@ from nas.searching.task_list import TaskList
 
 
 def uncertified(engine: Engine) -> list[Trial]:
-    """The members that are to be certified together: all, unless the study does not ask for it,
-    nothing is feasible, or the same ones were certified in one session already.
+    """Return the members of the front that must be certified: all or none.
+
+    None are returned if the study does not certify, if no trial is feasible, or if these members
+    were certified in one session already.
     """
     front = engine.state.front
     members = engine.state.members()
@@ -28,25 +30,26 @@ def uncertified(engine: Engine) -> list[Trial]:
 
 
 def certification(engine: Engine, members: Sequence[Trial]) -> TaskList[CertifyTask]:
-    """What workers do to certify these members; what they find is recorded at once."""
+    """Return the task that certifies these members. All figures are recorded at once."""
 
-    def keep(task: CertifyTask, event: Event) -> CertifyTask | None:
-        if isinstance(event, Measured):
-            each = len(event.measurements) // len(members)
-            of_each = zip(*[iter(event.measurements)] * each, strict=True)
-            share = replace(
-                event,
-                seconds=event.seconds / len(members),
-                energy_j=None if event.energy_j is None else event.energy_j / len(members),
-            )
-            engine.add_figures(
-                {
-                    trial.number: replace(share, measurements=figures)
-                    for trial, figures in zip(members, of_each, strict=True)
-                }
-            )
-            return None
-        return task
+    def record(task: CertifyTask, event: Event) -> CertifyTask | None:
+        if not isinstance(event, Measured):
+            return task
+        share = replace(
+            event,
+            seconds=event.seconds / len(members),
+            energy_j=None if event.energy_j is None else event.energy_j / len(members),
+        )
+        count = len(event.measurements) // len(members)
+        engine.add_figures(
+            {
+                trial.number: replace(
+                    share, measurements=event.measurements[index * count : (index + 1) * count]
+                )
+                for index, trial in enumerate(members)
+            }
+        )
+        return None
 
     task = CertifyTask(number=0, architectures=tuple(trial.architecture for trial in members))
-    return TaskList(spec=engine.spec, tasks=[task], record=keep)
+    return TaskList(spec=engine.spec, tasks=[task], record=record)

@@ -13,8 +13,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
 
-DISTRIBUTION = "osa-nas"
-"""The distribution whose plugins are identified by their names."""
+OWN_PACKAGES = frozenset({"nas", "search_spaces", "workers"})
+"""Packages of osa-nas, whose objects are identified by their names."""
 
 
 class Place(NamedTuple):
@@ -36,10 +36,12 @@ def code_digests(group: str, name: str, folder: Path) -> dict[str, str]:
     if ":" in name:
         module, _, attribute = name.partition(":")
     else:
-        entry = next(iter(entry_points(group=group, name=name)))
-        if entry.dist is not None and entry.dist.name == DISTRIBUTION:
+        entry = next(iter(entry_points(group=group, name=name)), None)
+        if entry is None:
             return {}
         module, attribute = entry.module, entry.attr
+    if module.partition(".")[0] in OWN_PACKAGES:
+        return {}
     sources = _Sources(module, folder)
     texts: dict[Place, str] = {}
     pending = [Place(module, attribute)]

@@ -1,9 +1,10 @@
-"""The state joined to the record: every decision is committed before anybody acts on it.
+"""The engine joins the search state to the record: it commits every decision before it is used.
 
-Workers call `propose`, `report` and `fail`; listeners are told after each commit. Not for several
-threads at once.
+Workers call `propose`, `report` and `fail`. Listeners are called after each commit. An engine is
+not safe for several threads at once.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -21,18 +22,18 @@ from nas.searching.state import Finished, SearchState, Wait, utc_now
 
 
 class Record(Protocol):
-    """What the engine needs of the database; `nas.record.Store` is one."""
+    """The methods of the database that the engine calls; `nas.record.Store` has them."""
 
     def transaction(self) -> AbstractContextManager[object]:
-        """All that is written inside is kept together or not at all."""
+        """Commit everything that is written in the `with` block, or nothing."""
 
     def add_trial(self, study: str, trial: Trial) -> None:
-        """Keep a new trial."""
+        """Record a new trial."""
 
     def add_measurements(
         self, study: str, number: int, measurements: Sequence[Measurement], seconds: float
     ) -> None:
-        """Keep the figures of a trial."""
+        """Record figures of a trial, which took so many seconds."""
 
     def add_effort(
         self,
@@ -44,54 +45,52 @@ class Record(Protocol):
         measuring: bool,
         engine_j: float | None = None,
     ) -> None:
-        """Keep what the work on a trial took besides its own seconds."""
+        """Record the waiting time and the energies of the work on a trial."""
 
     def add_rung(self, study: str, number: int, rung: Rung) -> None:
-        """Keep a rung that a trial reached."""
+        """Record a rung that a trial reached."""
 
     def finish_trial(self, study: str, trial: Trial) -> None:
-        """Keep how a trial ended, or of a running one who works on it and since when."""
+        """Record the end of a trial, or the worker and the start of a running one."""
 
     def add_front(self, study: str, front: ParetoFront) -> None:
-        """Keep the front as it is now."""
+        """Record the current front."""
 
 
 class TaskSource(Protocol):
-    """Who tells workers what to do; `Engine` is one, a fixed `nas.searching.task_list.TaskList`
-    another.
-    """
+    """A source of tasks for workers: the `Engine` of a search, or a fixed `TaskList`."""
 
     @property
     def spec(self) -> StudySpec:
         """The study."""
 
     def propose(self) -> AnyTask | Wait | Finished:
-        """The next task for a worker."""
+        """Return the next task for a worker."""
 
     def task(self, number: int) -> AnyTask:
-        """What is left to do of a task."""
+        """Return a task with its results so far."""
 
     def begin(self, number: int, worker: str) -> None:
-        """Take that this worker works on a task from now on."""
+        """Note that this worker begins to work on a task."""
 
     def report(self, number: int, event: Event) -> Decision:
-        """Take what a worker found; whether it should go on."""
+        """Record a result, and return whether its worker continues with the task."""
 
     def fail(self, number: int, reason: str) -> None:
-        """Take that a task cannot be finished."""
+        """Record that a task cannot be finished."""
 
 
 MIN_PACES = 3
-"""Trained networks from which the time of the next one is estimated."""
+"""Smallest number of trained networks from which the time of the next one is estimated."""
 Listener = Callable[[Trial], None]
 """Called with every trial that has just been recorded."""
 
 
 class Engine:
-    """Runs one study: hands out tasks, records what comes back.
+    """Runs one study: proposes tasks, and records their results.
 
-    Trials that a former call left running are handed out first, with what is known of them.
-    `spent_s` are the seconds of searching of former calls.
+    Trials that an earlier call left running are proposed first, with their results so far.
+    `spent_s` are the seconds of searching of earlier calls.
     """
 
     def __init__(
@@ -109,8 +108,8 @@ class Engine:
         self._interrupted = [trial.number for trial in state.running]
         self._spent_s = spent_s
         self._started = now()
-        self._stopped: str | None = None
-        self._pace: list[float] = []
+        self._stop_reason: str | None = None
+        self._paces: list[float] = []
 
     @property
     def spec(self) -> StudySpec:
@@ -118,44 +117,45 @@ class Engine:
         return self.state.spec
 
     def propose(self) -> Task | Wait | Finished:
-        """The next task, recorded as running; duplicates on the way to it are recorded too."""
-        if self._stopped is not None:
-            at_work = len(self.state.running) - len(self._interrupted)
-            return Wait() if at_work else Finished(reason=self._stopped)
-        if self._interrupted:
-            return self._resumed(self._interrupted.pop(0))
-        while True:
-            limit = self.spec.search_budget.wall_time_s
-            if limit is not None and self.elapsed_s() >= limit:
-                return (
-                    Wait()
-                    if self.state.running
-                    else Finished(reason=f"{limit:g} s of searching are spent, {self.state.whose}")
+        """Return the next task, which is recorded as running. Duplicates that the sampler proposes
+        before it are recorded too.
+        """
+        if self._stop_reason is None and self._interrupted:
+            return self._resume(self._interrupted.pop(0))
+        while self._stop_reason is None:
+            remaining_s = self._remaining_s()
+            if remaining_s <= 0:
+                self.stop(
+                    f"{self._time_limit_s():g} s of searching are spent, {self.state.budget_name}"
                 )
+                break
             proposed = self.state.propose(self._now())
             if not isinstance(proposed, Trial):
                 return proposed
-            if limit is not None and not self._fits(proposed, limit - self.elapsed_s()):
+            if not self._fits(proposed, remaining_s):
                 self.stop(
-                    f"{self.elapsed_s():.4g} of {limit:g} s of searching are spent, and the next "
-                    f"network would not reach its first rung in the rest, {self.state.whose}"
+                    f"{self.elapsed_s():.4g} of {self._time_limit_s():g} s of searching are spent, "
+                    "and the next network would not reach its first rung in the rest, "
+                    f"{self.state.budget_name}"
                 )
-                return self.propose()
+                break
             self._record.add_trial(self.spec.name, proposed)
             self._learn(proposed)
             if proposed.duplicate_of is None:
                 return self.task(proposed.number)
+        at_work = len(self.state.running) - len(self._interrupted)
+        return Wait() if at_work else Finished(reason=self._stop_reason or "")
 
     def stop(self, reason: str) -> None:
-        """Propose nothing more; trials at work go on to their ends."""
-        self._stopped = reason
+        """Propose nothing more. Trials at work continue to their ends."""
+        self._stop_reason = reason
 
     def task(self, number: int) -> Task:
-        """What is left to do of a running trial. Figures without a value, for which it once failed,
-        are measured again.
+        """Return a running trial as a task. Figures without a value, for which the trial failed
+        before, are measured again.
         """
         trial = self.state.trial(number)
-        known = {
+        figures = {
             name: figure
             for name, figure in trial.evaluation.measurements.items()
             if figure.value is not None
@@ -164,32 +164,40 @@ class Engine:
             number=number,
             architecture=trial.architecture,
             seed=trial.seed,
-            evaluation=replace(trial.evaluation, measurements=known),
+            evaluation=replace(trial.evaluation, measurements=figures),
         )
 
-    def _fits(self, trial: Trial, left_s: float) -> bool:
-        """Whether a new network is expected to reach its first rung in this time.
+    def _time_limit_s(self) -> float:
+        """Return the seconds of searching in all calls; infinity without a limit."""
+        limit_s = self.spec.search_budget.wall_time_s
+        return math.inf if limit_s is None else limit_s
 
-        The estimate is the median of the seconds per MAC of this call's trials; before three of
-        them every network is tried.
+    def _remaining_s(self) -> float:
+        return self._time_limit_s() - self.elapsed_s()
+
+    def _fits(self, trial: Trial, remaining_s: float) -> bool:
+        """Return whether a new network is expected to reach its first rung in this time.
+
+        The estimate is the median of the seconds per MAC of this call's trials. The first three
+        networks are always tried.
         """
-        if trial.duplicate_of is not None or len(self._pace) < MIN_PACES:
+        if trial.duplicate_of is not None or len(self._paces) < MIN_PACES:
             return True
-        return statistics.median(self._pace) * self._macs(trial) <= left_s
+        return statistics.median(self._paces) * self._macs(trial) <= remaining_s
 
     def _macs(self, trial: Trial) -> float:
         size = self.spec.measurement.image_size
         return totals(trial.architecture, image_size=size, num_classes=1)["macs"]
 
     def begin(self, number: int, worker: str) -> None:
-        """Record who works on a running trial."""
+        """Record the worker of a running trial."""
         if self.state.is_running(number):
-            self._note(replace(self.state.trial(number), worker=worker))
+            self._record_progress(replace(self.state.trial(number), worker=worker))
 
     def report(self, number: int, event: Event) -> Decision:
-        """Record what a worker found; whether it should go on with the trial.
+        """Record a result, and return whether its worker continues with the trial.
 
-        A trial that is over stays as it is: a worker may be late.
+        A trial that has ended stays as it is, because a worker may be late.
         """
         if not self.state.is_running(number):
             return Decision.END
@@ -197,23 +205,23 @@ class Engine:
         self._commit(trial, event)
         if isinstance(event, Trained) and len(trial.evaluation.rungs) == 1:
             macs = self._macs(trial)
-            self._pace.append((self._now() - trial.started_at).total_seconds() / macs)
+            self._paces.append((self._now() - trial.started_at).total_seconds() / macs)
         return Decision.CONTINUE if trial.state is TrialState.RUNNING else Decision.END
 
     def fail(self, number: int, reason: str) -> None:
-        """Record that a trial cannot be finished, unless it is over."""
+        """Record that a trial cannot be finished, unless it has ended."""
         if self.state.is_running(number):
             self._commit(self.state.fail(number, reason, self._now()))
 
-    def add_figures(self, found: Mapping[int, Measured]) -> None:
-        """Record figures of members of the front, by number, on which no decision depends."""
+    def add_figures(self, events: Mapping[int, Measured]) -> None:
+        """Record figures of members of the front, by trial. No decision depends on them."""
         with self._record.transaction():
-            for number, event in found.items():
+            for number, event in events.items():
                 self._record.add_measurements(
                     self.spec.name, number, event.measurements, event.seconds
                 )
                 self._add_effort(number, event)
-        for number, event in found.items():
+        for number, event in events.items():
             trial = self.state.trial(number)
             self.state.amend(
                 replace(
@@ -225,33 +233,32 @@ class Engine:
             )
 
     def elapsed_s(self) -> float:
-        """Seconds of searching, all calls of the study together."""
+        """Return the seconds of searching of all calls of the study."""
         return self._spent_s + (self._now() - self._started).total_seconds()
 
-    def _resumed(self, number: int) -> Task:
-        """A trial that a former call left running, as if it had begun later: the pause is no time
-        of searching.
+    def _resume(self, number: int) -> Task:
+        """Return a trial that an earlier call left running. Its start is moved by the pause, which
+        is no time of searching.
         """
         trial = self.state.trial(number)
         spent = trial.evaluation.spent
         worked = timedelta(seconds=spent.device_s + spent.waiting_s)
-        self._note(replace(trial, worker="", started_at=self._now() - worked))
+        self._record_progress(replace(trial, worker="", started_at=self._now() - worked))
         return self.task(number)
 
-    def _note(self, trial: Trial) -> None:
-        """Record what changed of a running trial besides its evaluation."""
+    def _record_progress(self, trial: Trial) -> None:
+        """Record the worker and the times of a running trial."""
         self._record.finish_trial(self.spec.name, trial)
         self._learn(trial)
 
     def _commit(self, trial: Trial, event: Event | None = None) -> None:
-        """Record the event, the trial if it ended, the duplicates that waited for it, and the front
-        if it moved.
+        """Record the event, the trial and its duplicates if it has ended, and the front if it has
+        changed.
         """
-        study = self.spec.name
-        ended = (
-            [trial, *self.state.followers(trial)] if trial.state is not TrialState.RUNNING else []
-        )
-        front = self.state.front_with(trial)
+        study, state = self.spec.name, self.state
+        ended = trial.state is not TrialState.RUNNING
+        changed = [trial, *state.followers(trial)] if ended else [trial]
+        front = state.front_with(trial)
         with self._record.transaction():
             if isinstance(event, Measured):
                 self._record.add_measurements(
@@ -261,14 +268,11 @@ class Engine:
                 self._record.add_rung(study, trial.number, event.rung)
             if event is not None:
                 self._add_effort(trial.number, event)
-            for each in ended:
+            for each in changed if ended else []:
                 self._record.finish_trial(study, each)
-            if (front.members, front.hypervolume) != (
-                self.state.front.members,
-                self.state.front.hypervolume,
-            ):
+            if front.members != state.front.members or front.hypervolume != state.front.hypervolume:
                 self._record.add_front(study, front)
-        for each in ended or [trial]:
+        for each in changed:
             self._learn(each)
 
     def _add_effort(self, number: int, event: Event) -> None:

@@ -1,7 +1,7 @@
-"""Networks of a study trained fully: by a recipe, with several seeds, on all training images.
+"""Final trainings: networks of a study trained by a recipe, with several seeds, on all images.
 
-The test images are read when a training is finished, and its error is recorded once. An interrupted
-training goes on at its last whole epoch when the same call comes again.
+The test images are read when a training is finished, and its error is recorded once. The same call
+resumes an interrupted training from its last whole epoch.
 """
 
 import hashlib
@@ -23,8 +23,9 @@ from nas.searching.launch import Trainings, Workers, evaluators_of, open_trainin
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A network to train: a trial's, or another one by its name, with its architecture where it is
-    an OSA network.
+    """A network to train: that of a trial, or another one by its name.
+
+    `architecture` is None for networks that are not OSA networks.
     """
 
     name: str
@@ -33,35 +34,33 @@ class Candidate:
 
     @property
     def network(self) -> str:
-        """What its trainings are recorded under."""
+        """The name under which its trainings are recorded."""
         return self.trial.architecture.digest if self.trial else self.name
 
 
 Listener = Callable[[Candidate, FinalTask, EpochDone | FinalTraining], None]
-"""Told of every epoch and of every finished training."""
+"""Called after every epoch and every finished training."""
 
 
 def teacher_of(
     recipe: Recipe, trials: Sequence[Trial], finals: Sequence[FinalTraining]
 ) -> Weights | None:
-    """The recipe's teacher: the first training of its trial's network that had no teacher itself.
+    """Return the recipe's teacher: the first training of its trial that had no teacher itself.
 
-    The first one, not the best on the test images: they choose nothing. Raises `InvalidValueError`
-    where there is none.
+    It is not the one with the lowest test error, because test images select nothing. Raises
+    `InvalidValueError` if there is none.
     """
     if recipe.teacher is None:
         return None
     network = next((t.architecture for t in trials if t.number == recipe.teacher), None)
-    taught = next(
-        (f for f in finals if network and f.network == network.digest and f.recipe.teacher is None),
-        None,
-    )
-    if network is None or taught is None or taught.reached.checkpoint is None:
+    untaught = [final for final in finals if final.recipe.teacher is None]
+    teacher = next((f for f in untaught if network and f.network == network.digest), None)
+    if network is None or teacher is None or teacher.reached.checkpoint is None:
         raise InvalidValueError(
             f"trial {recipe.teacher} cannot teach before it is trained itself: "
             f"nas train --trial {recipe.teacher}"
         )
-    return Weights(architecture=network, path=taught.reached.checkpoint)
+    return Weights(architecture=network, path=teacher.reached.checkpoint)
 
 
 def missing_trainings(  # noqa: PLR0917
@@ -72,22 +71,23 @@ def missing_trainings(  # noqa: PLR0917
     finals: Sequence[FinalTraining],
     teacher: Weights | None = None,
 ) -> list[tuple[Candidate, FinalTask]]:
-    """What is missing of `seeds` trainings of each candidate: first one of each, then the second
-    ones, and so on.
+    """Return the trainings that are missing for `seeds` trainings of each candidate.
+
+    The first trainings of all candidates come first, then the second ones, and so on.
     """
-    known = {(final.network, final.recipe.digest, final.seed) for final in finals}
-    found: list[tuple[Candidate, FinalTask]] = []
+    finished = {(final.network, final.recipe.digest, final.seed) for final in finals}
+    missing: list[tuple[Candidate, FinalTask]] = []
     for count in range(1, seeds + 1):
         for candidate in candidates:
             seed = final_seed(spec.seed, candidate.network, count)
-            if (candidate.network, recipe.digest, seed) in known:
+            if (candidate.network, recipe.digest, seed) in finished:
                 continue
             name = hashlib.sha256(candidate.network.encode()).hexdigest()[:16]
-            found.append(
+            missing.append(
                 (
                     candidate,
                     FinalTask(
-                        number=len(found),
+                        number=len(missing),
                         network=candidate.network,
                         architecture=candidate.architecture,
                         recipe=recipe,
@@ -97,7 +97,7 @@ def missing_trainings(  # noqa: PLR0917
                     ),
                 )
             )
-    return found
+    return missing
 
 
 def open_final(
@@ -110,11 +110,11 @@ def open_final(
     listener: Listener = lambda *_: None,
     kind: str | None = None,
 ) -> AbstractContextManager[Trainings[FinalTask]]:
-    """What `missing_trainings` gave, ready to run; raises as `open_trainings`."""
+    """Prepare the trainings that `missing_trainings` returned. Raises as `open_trainings`."""
     candidates = [candidate for candidate, _ in todo]
     artifacts = Path(store.study(study).artifacts)
 
-    def keep(task: FinalTask, event: Event | EpochDone) -> FinalTask | None:
+    def record(task: FinalTask, event: Event | EpochDone) -> FinalTask | None:
         candidate = candidates[task.number]
         if isinstance(event, EpochDone):
             listener(candidate, task, event)
@@ -143,7 +143,7 @@ def open_final(
                     trial=candidate.trial.number if candidate.trial else None,
                 ),
             )
-        with suppress(OSError):  # the next training of this place would overwrite it
+        with suppress(OSError):  # the next training in this folder overwrites it
             (artifacts / task.resume_file).unlink(missing_ok=True)
         listener(candidate, task, final)
         return None
@@ -154,7 +154,7 @@ def open_final(
         study,
         [task for _, task in todo],
         names,
-        keep,
+        record,
         workers=workers,
         folder=folder,
         kind=kind,

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nas.core import plugins
 from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError, StudyConflictError
 from nas.core.search_space import Params, SearchSpace, Value
@@ -24,6 +25,7 @@ from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.record.differences import differences
 from nas.searching.code_digests import code_digests
+from nas.searching.evaluators import EvaluatorPlugin
 
 PROBES = 8
 """Number of params whose networks identify what `decode` does."""
@@ -210,6 +212,9 @@ def _named_objects(spec: StudySpec) -> Iterator[tuple[str, str, str]]:
     code. A space is identified by what it does.
     """
     yield "sampler", "nas.samplers", spec.sampler
+    evaluators: EvaluatorPlugin = plugins.load("nas.evaluators", spec.evaluator)
+    for name in ("search", "certify", "replicate", "final"):
+        yield f"evaluator {name}", "nas.evaluators", getattr(evaluators, name)
     yield "data.dataset", "nas.datasets", spec.data.dataset
     if spec.data.fallback is not None:
         yield "data.fallback", "nas.datasets", spec.data.fallback

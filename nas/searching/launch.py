@@ -1,5 +1,6 @@
-"""From a study and a record to running work: a search, or networks of its trials that are trained
-again. Prepare, record, go on where the last call stopped.
+"""Start work on a study: a search, or trainings of networks of its trials.
+
+Each start prepares the workers, records the study, and resumes what the last call left.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,20 +31,23 @@ from nas.searching.identity import (
 )
 from nas.searching.profile import check_sizes
 from nas.searching.state import SearchState, utc_now
+from nas.searching.study_name import require_usable_name
 from nas.searching.task_list import Recorder, T, TaskList
 
 
 class Workers(Protocol):
-    """Where trials run; found by name in `nas.workers`, built from an address or None."""
+    """Runs trials in this process or on others. A class of the group `nas.workers` is called with
+    an address or None.
+    """
 
     def prepare(self, context: StudyContext) -> Preparation:
         """Run the evaluator's `prepare` where the trials will run."""
 
     def run(self, engine: TaskSource, context: StudyContext) -> str:
-        """Work until the engine has nothing more to propose; returns its reason."""
+        """Work until the engine proposes nothing more, and return its reason."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all processes and connections."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +59,7 @@ class Search:
     workers: Workers
 
     def run(self) -> str:
-        """Search until the budget is spent; returns why it ended. Ctrl-C loses nothing."""
+        """Search until the budget is spent, and return why it ended. Ctrl-C loses nothing."""
         return self.workers.run(self.engine, self.context)
 
     def certify(
@@ -64,20 +68,21 @@ class Search:
         *,
         evaluator: str | None = None,
     ) -> None:
-        """Measure these members of the front together. Raises `TrialFailedError` where one of them
-        cannot be.
+        """Measure these members of the front in one session.
+
+        Raises `TrialFailedError` if one of them cannot be measured.
         """
-        plan = certification(self.engine, members)
+        task_list = certification(self.engine, members)
         evaluator = evaluator or evaluators_of(self.context.spec).certify
-        self.workers.run(plan, replace(self.context, evaluator=evaluator))
-        if plan.failures:
-            raise TrialFailedError("\n".join(plan.failures.values()))
+        self.workers.run(task_list, replace(self.context, evaluator=evaluator))
+        if task_list.failures:
+            raise TrialFailedError("\n".join(task_list.failures.values()))
 
 
 def evaluators_of(spec: StudySpec) -> EvaluatorPlugin:
     """Return the evaluators that the study names."""
-    found: EvaluatorPlugin = plugins.load("nas.evaluators", spec.evaluator)
-    return found
+    evaluators: EvaluatorPlugin = plugins.load("nas.evaluators", spec.evaluator)
+    return evaluators
 
 
 def prepare(
@@ -89,14 +94,15 @@ def prepare(
     evaluator: str | None = None,
     fetch: Callable[[DataSpec], object] = lambda _: None,
 ) -> Preparation:
-    """Prepare a study of which there is no record, for `open_search`, whose arguments these are:
-    where the study cannot run, the workers are closed and no record has been made.
+    """Prepare a new study before its record is made, for `open_search`, which takes the same
+    arguments. If the study cannot run, the workers are closed and there is no empty record.
     """
     with ExitStack() as stack:
         stack.callback(workers.close)
-        found = _prepared(_context(spec, folder, artifacts, evaluator), workers, fetch)
+        context = _unprepared_context(spec, folder, artifacts, evaluator)
+        preparation = _prepare_workers(context, workers, fetch)
         stack.pop_all()
-    return found
+    return preparation
 
 
 @contextmanager
@@ -113,36 +119,38 @@ def open_search(
     prepared: Preparation | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> Iterator[Search]:
-    """Everything between a study file and its first proposal. Nothing is written unless all of it
-    works.
+    """Do everything between a study file and the first proposal of a new or a resumed study.
+    Nothing is written unless all of it works.
 
     `fetch` is called with the data of a study that trains, before the workers look for it
-    themselves. `prepared` is what `prepare` gave, for a study that is new.
+    themselves. `prepared` is the result of `prepare` for a new study. `artifacts` is the folder of
+    checkpoints. It may differ from the recorded one if the study's files were moved to it.
 
-    `artifacts` is the folder of checkpoints; a study that goes on may have been moved to it, files
-    and all.
-
-    Raises `StudyConflictError` where another process drives a study of this name or the record
-    holds another one, `InvalidValueError` where `artifacts` lacks its checkpoints or is a URL, and
-    what `prepare` raises.
+    Raises `StudyConflictError` if another process drives a study of this name, or if the recorded
+    study has other settings or was begun with other parts. Raises `InvalidValueError` if
+    `artifacts` lacks its checkpoints or is a URL, or if commands cannot take the name of a new
+    study. Raises the errors of `prepare` too.
     """
     space: SearchSpace = plugins.load("nas.spaces", spec.space)
     make_sampler = plugins.load("nas.samplers", spec.sampler)
-    context = _context(spec, folder, artifacts, evaluator)
+    context = _unprepared_context(spec, folder, artifacts, evaluator)
     with ExitStack() as stack:
         stack.callback(workers.close)
-        stack.enter_context(
-            store.claim(spec.name)
-        )  # before anything is known, so that of two new drivers one goes on
-        known = next((record for record in store.studies() if record.name == spec.name), None)
+        # The claim comes first, so that only one of two new drivers continues.
+        stack.enter_context(store.claim(spec.name))
+        record = next((each for each in store.studies() if each.name == spec.name), None)
         identity = identity_of(spec, space, folder)
-        if known is not None:
+        if record is None:
+            require_usable_name(spec.name)
+            preparation = prepared or _prepare_workers(context, workers, fetch)
+        else:
             store.require_same(spec)
-            _require_same_parts(store, known, space, identity)
-            if context.artifacts != known.artifacts:
-                _require_checkpoints(store, known, context.artifacts)
-            context = replace(context, preparation=Preparation.from_dict(known.numerics))
-        preparation = prepared if prepared and known is None else _prepared(context, workers, fetch)
+            _require_same_parts(store, record, space, identity)
+            if context.artifacts != record.artifacts:
+                _require_checkpoints(store, record, context.artifacts)
+            context = replace(context, preparation=Preparation.from_dict(record.numerics))
+            preparation = _prepare_workers(context, workers, fetch)
+            _require_same_files(record, preparation)
         identity["files"] = dict(preparation.files)
         sampler = Proposer(
             space=space,
@@ -153,8 +161,8 @@ def open_search(
                 totals, image_size=spec.measurement.image_size, num_classes=len(preparation.classes)
             ),
         )
-        if known is None:
-            with store.transaction():
+        with store.transaction():
+            if record is None:
                 store.create_study(
                     spec,
                     dataset=preparation.data.dataset,
@@ -163,12 +171,10 @@ def open_search(
                     identity=identity,
                 )
                 store.set_numerics(spec.name, replace(preparation, files={}).to_dict())
-        else:
-            _require_same_files(known, preparation)
-            with store.transaction():
+            else:
                 store.update_study(spec)
                 store.set_artifacts(spec.name, context.artifacts)
-                if known.identity is None:
+                if record.identity is None:
                     store.set_identity(spec.name, identity)
         state = SearchState(
             spec=spec,
@@ -189,25 +195,24 @@ def open_search(
 
 @dataclass(frozen=True, kw_only=True)
 class Trainings(Generic[T]):
-    """Prepared trainings of a plan's tasks; `names` are what they are called in errors, by task
-    number.
-    """
+    """Prepared trainings of a list of tasks. `names` name them in errors, by task number."""
 
-    plan: TaskList[T]
+    task_list: TaskList[T]
     names: Sequence[str]
     context: StudyContext
     workers: Workers
 
     def run(self) -> None:
-        """Train. Ctrl-C loses nothing but what was at work. Raises `TrialFailedError` where
-        trainings failed.
+        """Train all networks. Ctrl-C loses only the work since the last recorded rung or epoch.
+
+        Raises `TrialFailedError` with one line for each training that failed.
         """
-        self.workers.run(self.plan, self.context)
-        if self.plan.failures:
+        self.workers.run(self.task_list, self.context)
+        if self.task_list.failures:
             raise TrialFailedError(
                 "\n".join(
                     f"{self.names[number]}: {reason}"
-                    for number, reason in sorted(self.plan.failures.items())
+                    for number, reason in sorted(self.task_list.failures.items())
                 )
             )
 
@@ -225,36 +230,35 @@ def open_trainings(
     folder: Path,
     kind: str | None = None,
 ) -> Iterator[Trainings[T]]:
-    """Everything before the first training, as its study's only driver. `folder` goes on the import
-    path, `kind` stands in the place of the study's workers.
+    """Do everything before the first training, as the study's only driver. `folder` goes on the
+    import path. `kind` replaces the kind of the study's workers.
 
-    Raises `StudyConflictError` while the study is searched, and what the evaluator's `prepare`
-    raises.
+    Raises `StudyConflictError` while the study is searched or if the files of its data differ from
+    the recorded ones, and the errors of the evaluator's `prepare`.
     """
-    known = store.study(study)
-    spec = (
-        known.spec
-        if kind is None
-        else replace(known.spec, workers=known.spec.workers.of_kind(kind))
-    )
+    study_record = store.study(study)
+    spec = study_record.spec
+    if kind is not None:
+        spec = replace(spec, workers=spec.workers.of_kind(kind))
     context = StudyContext(
         spec=spec,
-        artifacts=known.artifacts,
+        artifacts=study_record.artifacts,
         folder=str(folder.resolve()),
         evaluator=evaluator,
-        preparation=Preparation.from_dict(known.numerics),
+        preparation=Preparation.from_dict(study_record.numerics),
     )
     try:
         with store.claim(study):
-            _require_same_files(known, workers.prepare(context))
-            plan = TaskList(spec=spec, tasks=tasks, record=record)
-            yield Trainings(plan=plan, names=names, context=context, workers=workers)
+            _require_same_files(study_record, workers.prepare(context))
+            task_list = TaskList(spec=spec, tasks=tasks, record=record)
+            yield Trainings(task_list=task_list, names=names, context=context, workers=workers)
     finally:
         workers.close()
 
 
-def _context(spec: StudySpec, folder: Path, artifacts: Path, evaluator: str | None) -> StudyContext:
-    """The study's context, not prepared yet."""
+def _unprepared_context(
+    spec: StudySpec, folder: Path, artifacts: Path, evaluator: str | None
+) -> StudyContext:
     if artifacts.parts and artifacts.parts[0].endswith(":"):
         raise InvalidValueError(
             f"checkpoints go into a folder, not to {artifacts.parts[0]}//…; from other machines "
@@ -268,27 +272,26 @@ def _context(spec: StudySpec, folder: Path, artifacts: Path, evaluator: str | No
     )
 
 
-def _prepared(
+def _prepare_workers(
     context: StudyContext, workers: Workers, fetch: Callable[[DataSpec], object]
 ) -> Preparation:
-    """What the workers find, after the data was fetched here. Raises `InvalidValueError` for images
-    too small for the networks of a new study.
+    """Fetch the data here and prepare the workers.
+
+    Raises `InvalidValueError` for images that are too small for the networks of a new study.
     """
     spec = context.spec
     if spec.needs_training:
         fetch(context.preparation.data if context.preparation else spec.data)
-    found = workers.prepare(context)
+    preparation = workers.prepare(context)
     if context.preparation is None:
         sizes = {"measurement.image_size": spec.measurement.image_size}
         if spec.needs_training:
-            sizes |= {
-                f"the images of {found.data.dataset} at {rung}": min(
-                    rung.image_size or found.image_size, found.image_size
-                )
-                for rung in spec.rungs
-            }
+            image_size = preparation.image_size
+            for rung in spec.rungs:
+                name = f"the images of {preparation.data.dataset} at {rung}"
+                sizes[name] = min(rung.image_size or image_size, image_size)
         check_sizes(plugins.load("nas.spaces", spec.space), sizes, spec.seed)
-    return found
+    return preparation
 
 
 def _require_same_parts(
@@ -309,20 +312,18 @@ def _require_same_files(record: StudyRecord, preparation: Preparation) -> None:
         require_same_files(record.name, record.identity["files"], preparation.files)
 
 
-def _require_checkpoints(store: Store, known: StudyRecord, artifacts: str) -> None:
-    """Raise `InvalidValueError` unless another folder holds the checkpoints that are needed."""
-    going = [
-        trial.evaluation.rungs
-        for trial in store.trials(known.name, store.summary(known.name).running)
-    ]
+def _require_checkpoints(store: Store, record: StudyRecord, artifacts: str) -> None:
+    """Raise `InvalidValueError` unless the folder holds the checkpoints that the study needs."""
+    running = store.trials(record.name, store.summary(record.name).running)
+    last_rungs = [trial.evaluation.rungs[-1] for trial in running if trial.evaluation.rungs]
     needed = [
-        *(artifact.path for artifact in store.artifacts(known.name)),
-        *(rungs[-1].checkpoint for rungs in going if rungs and rungs[-1].checkpoint),
+        *(artifact.path for artifact in store.artifacts(record.name)),
+        *(rung.checkpoint for rung in last_rungs if rung.checkpoint),
     ]
     missing = [name for name in needed if not (Path(artifacts) / name).exists()]
     if missing:
         raise InvalidValueError(
-            f"{artifacts} lacks {len(missing)} checkpoints of study {known.name!r}, such as "
-            f"{missing[0]}: move the folder {Path(known.artifacts) / known.name} there, or leave "
+            f"{artifacts} lacks {len(missing)} checkpoints of study {record.name!r}, such as "
+            f"{missing[0]}: move the folder {Path(record.artifacts) / record.name} there, or leave "
             "the study where it is, without --artifacts"
         )

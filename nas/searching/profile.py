@@ -1,5 +1,7 @@
-"""What the networks of a space cost before anything is trained or recorded: random members, and the
-published VoVNets that the space holds. So a user sees whether limits make sense.
+"""Costs of networks of a space before anything is trained or recorded.
+
+The networks are random ones and the published VoVNets that the space contains. Their costs show
+whether the limits of a study make sense.
 """
 
 import random
@@ -19,15 +21,17 @@ from nas.core.tasks import Measured, Task
 from nas.core.trial import Evaluation
 from nas.searching.evaluators import StudyContext
 
-MEMBERS = 64
-TRIES = 100
-"""Random draws for each member that is wanted, after which a space is taken to have no more."""
+NUM_RANDOM_NETWORKS = 64
+"""Number of random networks whose costs are shown."""
+DRAWS_PER_NETWORK = 100
+"""Number of random draws per network after which the space is taken to have no more networks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A network of the space. `name` is a published one's, empty for random ones; `failure` why it
-    lacks figures.
+    """A network of the space.
+
+    `name` is empty for random networks. `failure` says why figures are missing.
     """
 
     name: str
@@ -36,47 +40,55 @@ class Member:
     failure: str = ""
 
     def violation(self, objectives: Sequence[Objective]) -> float | None:
-        """Sum of the violated limits as shares of them, None where a figure is missing."""
-        values = [(o, self.evaluation.value(o.metric)) for o in objectives]
-        return (
-            None
-            if any(value is None for _, value in values)
-            else sum(o.violation(value) for o, value in values if value is not None)
-        )
+        """Return the sum of the violations of limits, each a share of its limit.
+
+        Returns None if a figure is missing.
+        """
+        total = 0.0
+        for objective in objectives:
+            value = self.evaluation.value(objective.metric)
+            if value is None:
+                return None
+            total += objective.violation(value)
+        return total
 
 
 def members(space: SearchSpace, count: int, seed: int) -> list[Member]:
-    """Up to `count` different random networks, then the published ones, each under one name."""
-    chance, found = random.Random(seed), dict[str, Member]()
-    for _ in range(TRIES * count):
-        drawn = _drawn(space, chance)
-        found.setdefault(drawn.digest, Member(name="", architecture=drawn))
-        if len(found) == min(count, space.cardinality):
+    """Return up to `count` different random networks, then the published ones, each under one
+    name.
+    """
+    generator, drawn = random.Random(seed), dict[str, Member]()
+    for _ in range(DRAWS_PER_NETWORK * count):
+        network = _draw(space, generator)
+        drawn.setdefault(network.digest, Member(name="", architecture=network))
+        if len(drawn) == min(count, space.cardinality):
             break
-    known = {
+    published = {
         network.digest: Member(name=name, architecture=network)
         for name, network in reversed(PUBLISHED.items())
-        if _holds(space, network)
+        if _contains(space, network)
     }
-    return [*found.values(), *reversed(known.values())]
+    return [*drawn.values(), *reversed(published.values())]
 
 
 def check_sizes(space: SearchSpace, sizes: Mapping[str, int], seed: int) -> None:
-    """Raise `InvalidValueError` for an image size in pixels, each under its name, that none of so
-    many random networks takes.
+    """Raise `InvalidValueError` for an image size that none of 64 random networks can take.
+
+    `sizes` are in pixels, by the names of the images in the error.
     """
-    for what, pixels in sizes.items():
-        chance = random.Random(seed)
-        problems = (_size_problem(_drawn(space, chance), pixels) for _ in range(MEMBERS))
+    for name, pixels in sizes.items():
+        generator = random.Random(seed)
+        draws = (_draw(space, generator) for _ in range(NUM_RANDOM_NETWORKS))
+        problems = (_size_problem(network, pixels) for network in draws)
         first = next(problems)
         if first and all(problems):
             raise InvalidValueError(
-                f"{what}: no network of the space takes {pixels} pixels: {first}"
+                f"{name}: no network of the space takes {pixels} pixels: {first}"
             )
 
 
 def costs_only(spec: StudySpec) -> StudySpec:
-    """The study without what only training gives."""
+    """Return the study without the error, and without budget and rungs."""
     costs = tuple(o for o in spec.objectives if o.metric != "error")
     return replace(
         spec,
@@ -93,11 +105,11 @@ def profile(
     folder: Path,
     on_wait: Callable[[Measurement], object] = lambda _: None,
 ) -> Iterator[Member]:
-    """These members with what they cost on this machine, in their order. `folder` is the study
-    file's; `on_wait` is called with each figure that is tried again because others use the
-    device.
+    """Yield these members with their costs on this machine, in their order.
 
-    Raises `UnavailableError` where this machine cannot measure an objective.
+    `folder` is that of the study file. `on_wait` is called with each figure that is measured again
+    because other processes use the device. Raises `UnavailableError` if this machine cannot measure
+    an objective.
     """
     from nas.searching.evaluators.classification.evaluator import (
         CLASSES_WITHOUT_DATA,
@@ -105,31 +117,32 @@ def profile(
     )
 
     context = StudyContext(spec=costs_only(spec), artifacts="", folder=str(folder))
-    prepared = replace(Evaluator.prepare(context), classes=classes_of(spec) or CLASSES_WITHOUT_DATA)
-    evaluator = Evaluator(replace(context, preparation=prepared))
+    classes = classes_of(spec) or CLASSES_WITHOUT_DATA
+    preparation = replace(Evaluator.prepare(context), classes=classes)
+    evaluator = Evaluator(replace(context, preparation=preparation))
     evaluator.on_wait = on_wait
     for number, member in enumerate(wanted):
-        known = Evaluation()
+        evaluation = Evaluation()
         try:
             for event in evaluator.steps(
                 Task(number=number, architecture=member.architecture, seed=spec.seed)
             ):
                 if isinstance(event, Measured):
-                    known = known.with_measurements(event.measurements, event.seconds)
+                    evaluation = evaluation.with_measurements(event.measurements, event.seconds)
         except TrialFailedError as error:
-            yield replace(member, evaluation=known, failure=str(error))
+            yield replace(member, evaluation=evaluation, failure=str(error))
             continue
         reasons = [
             f"{m.metric} is {m.status}: {m.reason}"
-            for m in known.measurements.values()
+            for m in evaluation.measurements.values()
             if m.value is None
         ]
-        yield replace(member, evaluation=known, failure="; ".join(reasons))
+        yield replace(member, evaluation=evaluation, failure="; ".join(reasons))
 
 
 def classes_of(spec: StudySpec) -> tuple[str, ...]:
-    """The classes of an image folder, which is on this machine already; none of other data, which
-    may not be.
+    """Return the classes of an image folder. Other data may not be on this machine, and has none
+    here.
     """
     if spec.data.folder is None:
         return ()
@@ -139,17 +152,17 @@ def classes_of(spec: StudySpec) -> tuple[str, ...]:
 
 
 def space_of(spec: StudySpec) -> SearchSpace:
-    """The study's space."""
-    found: SearchSpace = plugins.load("nas.spaces", spec.space)
-    return found
+    """Return the study's space."""
+    space: SearchSpace = plugins.load("nas.spaces", spec.space)
+    return space
 
 
-def _drawn(space: SearchSpace, chance: random.Random) -> Architecture:
-    return space.decode({choice.name: chance.choice(choice.values) for choice in space.choices})
+def _draw(space: SearchSpace, generator: random.Random) -> Architecture:
+    return space.decode({choice.name: generator.choice(choice.values) for choice in space.choices})
 
 
 def _size_problem(network: Architecture, pixels: int) -> str:
-    """Why it takes no images of so many pixels; nothing where it does."""
+    """Return why the network cannot take images of this size, or an empty string."""
     try:
         stage_sizes(network, (pixels, pixels))
     except InvalidValueError as error:
@@ -157,7 +170,7 @@ def _size_problem(network: Architecture, pixels: int) -> str:
     return ""
 
 
-def _holds(space: SearchSpace, network: Architecture) -> bool:
+def _contains(space: SearchSpace, network: Architecture) -> bool:
     try:
         return space.decode(space.encode(network)).digest == network.digest
     except InvalidValueError:

@@ -1,9 +1,9 @@
-"""Trials' networks trained again with other seeds, by the search's own recipe and judged on its
-validation images.
+"""Replicates: networks of trials that are trained again with new seeds by the search's recipe.
 
-What is on a front was select_trials by one training each, so it looks better than it is; fresh seeds say
-how much. Test images are not read. Every rung is recorded as it is reached, so the same call goes
-on after any interruption.
+They are validated on the search's validation images; test images are not read. The members of a
+front were selected by one training each, therefore their errors look better than they are. The
+errors of replicates have no such selection bias. Every rung is recorded when it is reached, and the
+same call resumes after any interruption.
 """
 
 import math
@@ -22,15 +22,16 @@ from nas.record import Store
 from nas.searching.launch import Trainings, Workers, evaluators_of, open_trainings
 
 Listener = Callable[[Trial, Task], None]
-"""Told of every rung that was recorded: the trial, and the task as it stands now."""
+"""Called after every recorded rung with the trial, and the task with its results so far."""
 
 
 def select_trials(trials: Sequence[Trial], numbers: Collection[int] | None = None) -> list[Trial]:
-    """The trials that can be replicated: complete originals, all or those of these numbers.
+    """Return the trials that can be replicated, all or those of these numbers.
 
-    Raises `InvalidValueError` for a number of any other trial.
+    They are complete, trained, and no duplicates. Raises `InvalidValueError` for the number of any
+    other trial.
     """
-    able = {
+    trained = {
         trial.number: trial
         for trial in trials
         if trial.state is TrialState.COMPLETE
@@ -38,60 +39,66 @@ def select_trials(trials: Sequence[Trial], numbers: Collection[int] | None = Non
         and trial.evaluation.rungs
     }
     if numbers is None:
-        return list(able.values())
-    wrong = sorted(set(numbers) - set(able))
+        return list(trained.values())
+    wrong = sorted(set(numbers) - set(trained))
     if wrong:
         raise InvalidValueError(
             f"trial {', '.join(map(str, wrong))} cannot be trained again: only complete trials "
             "can, and of equal networks the first"
         )
-    return [able[number] for number in sorted(set(numbers))]
+    return [trained[number] for number in sorted(set(numbers))]
 
 
 def missing_trainings(
     spec: StudySpec, trials: Sequence[Trial], seeds: int
 ) -> list[tuple[Trial, Task]]:
-    """What is missing of `seeds` replicates of each trial: first one of each, then the second ones,
-    and so on.
+    """Return the trainings that are missing for `seeds` replicates of each trial.
+
+    The first replicates of all trials come first, then the second ones, and so on.
     """
-    found: list[tuple[Trial, Task]] = []
+    missing: list[tuple[Trial, Task]] = []
     for count in range(1, seeds + 1):
         for trial in trials:
             seed = replicate_seed(spec.seed, trial.architecture.digest, count)
             rungs = next((r.rungs for r in trial.evaluation.replicates if r.seed == seed), ())
             if len(rungs) < len(spec.rungs):
-                found.append(
+                missing.append(
                     (
                         trial,
                         Task(
-                            number=len(found),
+                            number=len(missing),
                             architecture=trial.architecture,
                             seed=seed,
                             evaluation=Evaluation(rungs=rungs),
                         ),
                     )
                 )
-    return found
+    return missing
 
 
 def final_replicates(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Trial, Task]]:
-    """What `budget.fresh` leaves to do after the search: as many trainings of the front's members
-    as that share of all epochs is, those of the search being the rest; the lowest errors first, as
-    most was select_trials by them; nothing where nothing is feasible.
+    """Return the trainings of front members that `budget.fresh` reserves for new seeds.
+
+    Their epochs are that share of all epochs, those of the search being the rest. Members with the
+    lowest errors come first, because selection biased these errors most. There are none if no trial
+    is feasible.
     """
-    found = front(trials, spec.objectives)
-    members = select_trials(trials, found.members) if found.feasible and spec.needs_training else []
+    final_front = front(trials, spec.objectives)
+    if not final_front.feasible or not spec.needs_training:
+        return []
+    members = select_trials(trials, final_front.members)
     members.sort(key=lambda trial: trial.evaluation.rungs[-1].error)
     epochs = sum(trial.evaluation.spent.epochs for trial in trials if trial.duplicate_of is None)
     if not members:
         return []
-    each = members[0].evaluation.rungs[-1].epochs
-    wanted = round(epochs / each * spec.fresh / (1 - spec.fresh))
-    if not wanted:
+    epochs_per_training = members[0].evaluation.rungs[-1].epochs
+    count = round(epochs / epochs_per_training * spec.fresh / (1 - spec.fresh))
+    if not count:
         return []
-    seeds = math.ceil(wanted / len(members))
-    todo = missing_trainings(spec, members, seeds)
-    return todo[: max(wanted - (len(members) * seeds - len(todo)), 0)]
+    seeds = math.ceil(count / len(members))
+    missing = missing_trainings(spec, members, seeds)
+    num_done = len(members) * seeds - len(missing)
+    return missing[: max(count - num_done, 0)]
 
 
 def open_replicates(
@@ -105,20 +112,21 @@ def open_replicates(
     kind: str | None = None,
     evaluator: str | None = None,
 ) -> AbstractContextManager[Trainings[Task]]:
-    """What `missing_trainings` gave, ready to run; raises as `open_trainings`."""
-    record = store.study(study)
+    """Prepare the trainings that `missing_trainings` returned. Raises as `open_trainings`."""
+    study_record = store.study(study)
     trials = [trial for trial, _ in todo]
-    artifacts = Path(record.artifacts)
+    artifacts = Path(study_record.artifacts)
 
-    def keep(task: Task, event: Event) -> Task | None:
+    def record(task: Task, event: Event) -> Task | None:
         if not isinstance(event, Trained):
             return task
         trial = trials[task.number]
         store.add_replicate(study, trial.number, task.seed, event.rung, event.energy_j)
         task = replace(task, evaluation=task.evaluation.with_rung(event.rung))
-        _forget(artifacts, task, over=len(task.evaluation.rungs) >= len(record.spec.rungs))
+        finished = len(task.evaluation.rungs) >= len(study_record.spec.rungs)
+        _delete_checkpoints(artifacts, task, finished=finished)
         listener(trial, task)
-        return None if len(task.evaluation.rungs) >= len(record.spec.rungs) else task
+        return None if finished else task
 
     names = [f"trial {trial.number} with seed {task.seed}" for trial, task in todo]
     return open_trainings(
@@ -126,21 +134,21 @@ def open_replicates(
         study,
         [task for _, task in todo],
         names,
-        keep,
+        record,
         workers=workers,
         folder=folder,
         kind=kind,
-        evaluator=evaluator or evaluators_of(record.spec).replicate,
+        evaluator=evaluator or evaluators_of(study_record.spec).replicate,
     )
 
 
-def _forget(artifacts: Path, task: Task, *, over: bool) -> None:
-    """Delete the checkpoints that nobody needs any more: all but the newest, and that too in the
-    end.
+def _delete_checkpoints(artifacts: Path, task: Task, *, finished: bool) -> None:
+    """Delete the checkpoints of a task that are not needed any more: all but the last one, which is
+    needed until the task is finished.
     """
     names = [rung.checkpoint for rung in task.evaluation.rungs if rung.checkpoint]
-    for name in names if over else names[:-1]:
+    for name in names if finished else names[:-1]:
         (artifacts / name).unlink(missing_ok=True)
-    if over and names:
-        with suppress(OSError):  # what a killed writer left half written may still be in it
+    if finished and names:
+        with suppress(OSError):  # a file that a killed writer left half written may be in it
             (artifacts / names[-1]).parent.rmdir()

@@ -7,6 +7,7 @@ and references may carry a unit (`4 ms`, `0.3 J`, `2 M`, `5 %`).
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from nas.core.study import (
 )
 from nas.core.trial import MAX_TRIALS
 from nas.core.units import parse_quantity
+from nas.searching.study_name import name_problems
 from nas.searching.yaml_file import MAX_CHARACTERS, parse_yaml
 
 PARTS = {
@@ -66,15 +68,13 @@ POSITIVE_METRICS = frozenset(
 """Built-in metrics that are more than 0 for every network. `error` may be 0, and a metric of a
 plugin may have any value.
 """
-MAX_NAME_BYTES = 200
-"""Longest name of a study, in UTF-8: it names a folder, and file systems allow 255 bytes."""
 MAX_SHOWN = 80
 """Longest part of a wrong value that a message shows, in characters."""
 COMMENT_PREFIX = "x-"
 """Top-level keys that begin so are ignored; they can hold anchors."""
 
 
-def read_study(path: str | Path) -> StudySpec:
+def read_study(path: str | PathLike[str]) -> StudySpec:
     """Read a study file. Puts its folder on the import path, so that a study can carry its own
     space.
 
@@ -100,13 +100,13 @@ def parse_study(text: str, source: str = "study") -> StudySpec:
     except ValidationError as error:
         problems += [_problem(dict(each)) for each in error.errors()]
     if spec is not None:
-        problems += [*_name_problems(spec.name), *_values_out_of_range(spec)]
+        problems += [*name_problems(spec.name), *_values_out_of_range(spec)]
     if problems or spec is None:
         raise StudyFileError(source, list(dict.fromkeys(problems)))
     return spec
 
 
-def read_recipe(path: str | Path) -> Recipe:
+def read_recipe(path: str | PathLike[str]) -> Recipe:
     """Read the recipe of this YAML file. Keys that it leaves out have their defaults. Raises
     `StudyFileError` as `read_study` does.
     """
@@ -119,7 +119,7 @@ def read_recipe(path: str | Path) -> Recipe:
         raise StudyFileError(source, list(dict.fromkeys(problems))) from error
 
 
-def _read_text(path: str | Path) -> str:
+def _read_text(path: str | PathLike[str]) -> str:
     """Read a file, but of a very large one only as much as shows that it is too long."""
     try:
         with Path(path).open(encoding="utf-8") as file:
@@ -139,20 +139,6 @@ def _parse_mapping(text: str, source: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise StudyFileError(source, ["must be a mapping of keys to values"])
     return {key: value for key, value in raw.items() if not key.startswith(COMMENT_PREFIX)}
-
-
-def _name_problems(name: str) -> Iterator[str]:
-    """Yield what is wrong with the name of a new study. Records may hold studies whose names were
-    accepted by earlier versions; they stay readable.
-    """
-    if name in {".", ".."}:
-        yield f"name must be more than dots, for it names the folder of checkpoints, not {name!r}"
-    if name.startswith("-"):
-        yield f"name must not begin with a dash, for commands take that for an option, not {name!r}"
-    if "\\" in name or name != name.strip():
-        yield f"name must have no backslash and no spaces at its ends, not {name!r}"
-    if len(name.encode()) > MAX_NAME_BYTES:
-        yield f"name must have at most {MAX_NAME_BYTES} bytes, not {len(name.encode())}"
 
 
 def _values_out_of_range(spec: StudySpec) -> Iterator[str]:
@@ -207,28 +193,33 @@ def _unknown_names(raw: Mapping[str, Any]) -> Iterator[str]:
 def _convert_rungs(raw: dict[str, Any]) -> Iterator[str]:
     """Turn the older form of `rungs`, one mapping with a list of epochs, into a list in place.
 
-    Yield one line for every key of it that is wrong.
+    Yield one line for every wrong key or value in it.
     """
     rungs = raw.get("rungs")
     if not isinstance(rungs, dict):
         return
     epochs = rungs.get("epochs", [1.0])
+    problems = list(_epochs_problems(epochs))
+    yield from problems
     keys = ["epochs", *StoppingSpec.__dataclass_fields__]
     for key in rungs:
         if key not in keys:
             yield f"rungs.{key}: {_unknown_key(key, keys)}"
+    values = {key: value for key, value in rungs.items() if key in keys}
+    converted = from_rung_mapping({**values, "epochs": [1.0] if problems else epochs})
+    raw["rungs"], stopping = converted
+    if isinstance(raw.get("stopping", {}), dict):
+        raw["stopping"] = {**stopping, **raw.get("stopping", {})}
+
+
+def _epochs_problems(epochs: Any) -> Iterator[str]:
+    """Yield what is wrong with the list of epochs in the older form of `rungs`."""
     if not isinstance(epochs, list):
         yield f"rungs.epochs: must be a list, such as [{json.dumps(epochs)}], not {epochs!r}"
-        epochs = [1.0]
+        return
     for index, value in enumerate(epochs):
         if isinstance(value, bool) or not isinstance(value, int | float):
             yield f"rungs.epochs[{index}]: must be a number, not {value!r}"
-    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in epochs):
-        epochs = [1.0]
-    known = {key: value for key, value in rungs.items() if key in keys}
-    raw["rungs"], stopping = from_rung_mapping({**known, "epochs": epochs})
-    if stopping:
-        raw["stopping"] = {**stopping, **raw.get("stopping", {})}
 
 
 def _rung_problems(raw: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A fixed list of tasks in the place of a search: for networks that are trained again after it."""
+"""A fixed list of tasks instead of a search, for networks that are trained again after it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
@@ -10,14 +10,14 @@ from nas.searching.state import Finished, Wait
 T = TypeVar("T", bound=AnyTask)
 
 Recorder = Callable[[T, Any], T | None]
-"""Keeps what a worker found; gives what is left to do of the task, None where it is done."""
+"""Records a worker's event, and returns the task with its results so far, None if it is done."""
 
 
 class TaskList(Generic[T]):
-    """Hands out every task once, in order, to whoever works, as a search's engine does.
+    """Proposes every task once, in order.
 
-    `tasks` are numbered by their places. `failures` are the reasons of the tasks that failed, by
-    number; nothing of them is recorded, so that the next call tries them again.
+    The number of a task is its place in `tasks`. `failures` are the reasons of the tasks that
+    failed, by number. They are not recorded, so that the next call tries these tasks again.
     """
 
     def __init__(self, *, spec: StudySpec, tasks: Sequence[T], record: Recorder[T]) -> None:
@@ -29,11 +29,11 @@ class TaskList(Generic[T]):
 
     @property
     def tasks(self) -> Sequence[T]:
-        """All tasks, as far as they are done."""
+        """All tasks with their results so far."""
         return self._tasks
 
     def propose(self) -> T | Wait | Finished:
-        """The next task."""
+        """Return the next task."""
         if self._next == len(self._tasks):
             return Wait() if self._running else Finished(reason=f"{len(self._tasks)} trainings")
         self._next += 1
@@ -41,23 +41,24 @@ class TaskList(Generic[T]):
         return self._tasks[self._next - 1]
 
     def task(self, number: int) -> T:
-        """What is left to do of a task."""
+        """Return a task with its results so far."""
         return self._tasks[number]
 
     def begin(self, number: int, worker: str) -> None:
-        """Nobody asks who works on a plan's tasks."""
+        """Do nothing: the workers of these tasks are not recorded."""
 
     def report(self, number: int, event: Event) -> Decision:
-        """Record what a worker found; whether it should go on. A worker may be late for a task that
-        is over.
+        """Record an event, and return whether the worker continues with the task.
+
+        A worker may be late. Events of a task that has ended are dropped.
         """
         if number not in self._running:
             return Decision.END
-        left = self._record(self._tasks[number], event)
-        if left is None:
+        remaining = self._record(self._tasks[number], event)
+        if remaining is None:
             self._running.discard(number)
             return Decision.END
-        self._tasks[number] = left
+        self._tasks[number] = remaining
         return Decision.CONTINUE
 
     def fail(self, number: int, reason: str) -> None:

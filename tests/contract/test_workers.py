@@ -30,7 +30,7 @@ class TestLocalWorkers(WorkersContract):
     def test_more_processors_than_this_process_has_are_refused_before_writing(self, spec, tmp_path):
         spec = replace(spec, workers=WorkersSpec(cpus=10_000))
         with pytest.raises(
-            NasError, match=r"asks for 10000 CPU and this process has \d+; lower workers\.cpus"
+            NasError, match=r"needs 10000 CPU and this process has \d+; lower workers\.cpus"
         ):
             self.search(spec, tmp_path, "ArithmeticEvaluator")
         with Store.open(tmp_path / "nas.db") as store:
@@ -144,7 +144,7 @@ class TestTuneWorkers(WorkersContract):
         spec = replace(spec, workers=WorkersSpec(kind="tune", cpus=10_000))
         with pytest.raises(
             ClusterError,
-            match=r"asks for 10000 CPU and the whole cluster has .*lower workers\.cpus",
+            match=r"needs 10000 CPU and the whole cluster has .*lower workers\.cpus",
         ):
             self.search(spec, tmp_path, "ArithmeticEvaluator")
 

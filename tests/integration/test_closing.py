@@ -1,6 +1,4 @@
-"""The members of a front certified together at the end of a search, with real measurements on this
-CPU.
-"""
+"""Certification of a front at the end of a search, with real measurements on this CPU."""
 
 from dataclasses import replace
 
@@ -31,7 +29,7 @@ WATTS = 20.0
 
 
 class Quick(Certifier):
-    """Takes half a minute less."""
+    """A certifier that takes half a minute less."""
 
     cycles = Cycles(
         candidate_s=0.2,
@@ -46,11 +44,11 @@ class Quick(Certifier):
     )
 
 
-class Joules(ArithmeticEvaluator):
-    """Has joules too, as a board of so many watts."""
+class WithEnergy(ArithmeticEvaluator):
+    """Evaluates the energy too, as that of a device that draws 20 W."""
 
     def steps(self, task):
-        """As its base does."""
+        """Add the energy to the figures of the base class."""
         for event in super().steps(task):
             if isinstance(event, Measured):
                 latency = event.measurements[-1]
@@ -71,26 +69,21 @@ class Joules(ArithmeticEvaluator):
             yield event
 
 
-def with_joules(networks, plan, meter, *, cycles, energy):
+def certify_with_energy(networks, plan, meter, *, cycles, energy):
     assert energy
-    found = certify_networks(networks, plan, meter, cycles=cycles)
-    return {
-        name: (
-            figure,
-            replace(
-                figure,
-                metric="energy",
-                unit="J",
-                value=WATTS * figure.value if figure.value else None,
-            ),
-        )
-        for name, (figure,) in found.items()
-    }
+    latencies = certify_networks(networks, plan, meter, cycles=cycles)
+    return {name: (figure, energy_of(figure)) for name, (figure,) in latencies.items()}
+
+
+def energy_of(latency):
+    """Return the energy of a device that draws 20 W."""
+    value = WATTS * latency.value if latency.value else None
+    return replace(latency, metric="energy", unit="J", value=value)
 
 
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
-    """Opens the search of a folder that has its own locks."""
+    """Return a function that opens the search, with device locks of its own."""
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
 
     def search(store):
@@ -107,10 +100,10 @@ def opened(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_members_are_certified_together_and_kept_beside_what_decided(opened, tmp_path):
-    """Each member has a figure of one session against the reference; the front and every latency
-    are what they were, the record is sound, and a second call has nothing left to certify unless a
-    figure had no value.
+def test_members_are_certified_in_one_session_beside_their_screened_figures(opened, tmp_path):
+    """Each member gets a figure of one session against the reference. The front and every screened
+    latency stay as they were, and the record is sound. A second call has nothing to certify, unless
+    a figure had no value.
     """
     with Store.open(tmp_path / "nas.db") as store:
         with opened(store) as found:
@@ -119,13 +112,12 @@ def test_members_are_certified_together_and_kept_beside_what_decided(opened, tmp
                 trial.number: trial.evaluation.value("latency") for trial in store.trials("closing")
             }
             members = uncertified(found.engine)
-            assert (
-                tuple(trial.number for trial in members) == found.engine.state.front.members != ()
-            )
+            assert members
+            assert [trial.number for trial in members] == list(found.engine.state.front.members)
             found.certify(members, evaluator=f"{__name__}:Quick")
-            known = found.engine.state.members()
+            after = found.engine.state.members()
         recorded = {trial.number: trial for trial in store.trials("closing")}
-        assert [recorded[trial.number] for trial in known] == known
+        assert [recorded[trial.number] for trial in after] == after
         assert {
             number: trial.evaluation.value("latency") for number, trial in recorded.items()
         } == before
@@ -137,24 +129,23 @@ def test_members_are_certified_together_and_kept_beside_what_decided(opened, tmp
         assert all(figure.details["reference"] == "vovnet27_slim" for figure in figures)
         assert store.problems() == []
         with opened(store) as again:
-            whole = all(figure.value is not None for figure in figures)
-            assert bool(uncertified(again.engine)) is not whole
-    shown = (
-        CliRunner()
-        .invoke(main, ["front", "closing", "--database", str(tmp_path / "nas.db")])
-        .output
-    )
-    assert ("certified" in shown) is any(figure.value is not None for figure in figures)
+            complete = all(figure.value is not None for figure in figures)
+            assert bool(uncertified(again.engine)) is not complete
+    command = ["front", "closing", "--database", str(tmp_path / "nas.db")]
+    output = CliRunner().invoke(main, command).output
+    assert ("certified" in output) is any(figure.value is not None for figure in figures)
 
 
 @pytest.mark.slow
-def test_joules_are_certified_where_they_are_an_objective(tmp_path, monkeypatch):
-    """Each member has both figures, its own and of one session; the front shows the joules as
-    certified. The joules are 20 W of the seconds, as this needs no sensor; how they are measured is
-    tested with certify_energy.
+def test_energy_is_certified_if_it_is_an_objective(tmp_path, monkeypatch):
+    """Each member has its screened and its certified energy of one session.
+
+    The energy is 20 W times the latency, which needs no sensor. Tests of certify_energy measure it.
     """
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
-    monkeypatch.setattr("nas.searching.evaluators.classification.certifier.certified", with_joules)
+    monkeypatch.setattr(
+        "nas.searching.evaluators.classification.certifier.certify_networks", certify_with_energy
+    )
     spec = replace(SPEC, objectives=(*SPEC.objectives, Objective(metric="energy")))
     with Store.open(tmp_path / "nas.db") as store:
         with open_search(
@@ -163,7 +154,7 @@ def test_joules_are_certified_where_they_are_an_objective(tmp_path, monkeypatch)
             workers=plugins.load("nas.workers", "local")(),
             folder=tmp_path,
             artifacts=tmp_path,
-            evaluator=f"{__name__}:Joules",
+            evaluator=f"{__name__}:WithEnergy",
         ) as found:
             found.run()
             members = uncertified(found.engine)
@@ -182,12 +173,5 @@ def test_joules_are_certified_where_they_are_an_objective(tmp_path, monkeypatch)
         assert trial.evaluation.best_figure("energy") is (
             energy if energy.value else trial.evaluation.measurements["energy"]
         )
-    assert (
-        len(
-            {
-                trial.evaluation.measurements[CERTIFIED_METRICS["energy"]].details["session"]
-                for trial in recorded
-            }
-        )
-        == 1
-    )
+    energies = [trial.evaluation.measurements[CERTIFIED_METRICS["energy"]] for trial in recorded]
+    assert len({energy.details["session"] for energy in energies}) == 1

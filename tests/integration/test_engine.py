@@ -1,5 +1,5 @@
-"""The engine on a real record: killed at any point, the same call goes on and nothing is lost or
-done twice.
+"""The engine on a real record: killed at any point, the same call resumes the study, and nothing is
+lost or done twice.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from nas.core.trial import TrialState, Usage
 from nas.record import Store
 from nas.report.history import SearchClock
 from nas.searching.launch import open_search
-from nas.searching.state import Finished, Wait
+from nas.searching.state import SKIP_REASON, Finished, Wait
 from nas.testing.evaluators import ArithmeticEvaluator
 from search_spaces.osa_tiny import SPACE
 
@@ -42,21 +42,19 @@ SPEC = StudySpec(
 
 
 class Killed(BaseException):
-    """In the place of SIGKILL: nothing catches it, locks and transactions end as the system ends
-    them.
+    """Stands for SIGKILL: nothing catches it, and locks and transactions end as the system would
+    end them.
     """
 
 
 class MortalStore(Store):
-    """A record whose process is killed at one of its writing steps, before or after it took
-    effect.
-    """
+    """A record whose process is killed before or after one of its writes."""
 
-    left = 10**9
+    remaining_steps = 10**9
 
     def step(self):
-        self.left -= 1
-        if self.left < 0:
+        self.remaining_steps -= 1
+        if self.remaining_steps < 0:
             raise Killed
 
     @contextmanager
@@ -90,9 +88,9 @@ for _name in (
 
 
 class Hands:
-    """Workers that do up to `count` tasks in turns, here, and keep every checkpoint as a file.
+    """Workers in this process that do up to `count` tasks interleaved, and write checkpoint files.
 
-    `done` has every rung that was reported and answered; `tasks` what was handed out.
+    `done` lists every rung that was reported and answered, `tasks` every task that was proposed.
     """
 
     def __init__(self, folder, count=1):
@@ -104,14 +102,14 @@ class Hands:
     def close(self):
         pass
 
-    def run(self, engine, job):
+    def run(self, engine, context):
         at_work, reason = {}, None
         while at_work or reason is None:
             if reason is None and len(at_work) < self.count:
                 task = engine.propose()
                 if isinstance(task, Task):
                     self.tasks.append(task)
-                    at_work[task.number] = self.steps(job, task)
+                    at_work[task.number] = self.steps(context, task)
                 elif isinstance(task, Finished):
                     reason = task.reason
                 else:
@@ -127,13 +125,13 @@ class Hands:
                     )
         return reason
 
-    def steps(self, job, task):
-        """As the evaluator's, with a checkpoint for every rung; the last one has to be there to go
-        on from.
+    def steps(self, context, task):
+        """Evaluate the task and write a checkpoint for every rung. A task that resumes needs the
+        checkpoint of its last rung.
         """
         if task.evaluation.rungs:
             assert (self.folder / task.evaluation.rungs[-1].checkpoint).is_file()
-        for event in ArithmeticEvaluator(job).steps(task):
+        for event in ArithmeticEvaluator(context).steps(task):
             if isinstance(event, Measured):
                 yield event
             else:
@@ -143,29 +141,29 @@ class Hands:
                 yield replace(event, rung=replace(event.rung, checkpoint=name))
 
 
-def search(spec, folder, hands, store_class=Store, life=None):
-    """Run the study in `folder` with these hands; gives the engine, or None where it was killed."""
+def search(spec, folder, hands, store_class=Store, num_steps=None):
+    """Run the study in `folder`, and return the engine, or None if it was killed."""
     with store_class.open(folder / "nas.db") as store:
-        if life is not None:
-            store.left = life
+        if num_steps is not None:
+            store.remaining_steps = num_steps
         try:
             with open_search(
                 spec, store=store, workers=hands, folder=folder, artifacts=folder
-            ) as found:
-                found.run()
-                return found.engine
+            ) as prepared:
+                prepared.run()
+                return prepared.engine
         except Killed:
             return None
 
 
 def recorded(folder):
-    """The trials of the record."""
+    """Return the trials of the record."""
     with Store.open(folder / "nas.db", read_only=True) as store:
         return store.trials("s")
 
 
-def story(folder):
-    """What became of the trials, without times."""
+def outcomes(folder):
+    """Return the trials of the record without times."""
     return [
         (
             t.number,
@@ -181,15 +179,15 @@ def story(folder):
 
 
 def check(spec, folder, engine):
-    """The record is whole: the state's truth, each architecture once, no trial stuck, files as they
-    are recorded.
+    """Check that the record agrees with the state, has each architecture once and no running trial,
+    and that the files are those that are recorded.
     """
     with Store.open(folder / "nas.db", read_only=True) as store:
         trials, artifacts, fronts = store.trials("s"), store.artifacts("s"), store.fronts("s")
     state = engine.state
     assert state.members() == [trials[number] for number in state.front.members]
-    assert set(state._kept) == set(state.front.members)
-    assert (state.known, state.running) == (len(trials), [])
+    assert set(state._trials) == set(state.front.members)
+    assert (state.num_trials, state.running) == (len(trials), [])
     assert state.trial(len(trials) - 1) == trials[-1]
     assert (state.front.members, state.front.hypervolume) == (
         fronts[-1].members,
@@ -209,9 +207,9 @@ def check(spec, folder, engine):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_killed_at_any_point_the_same_call_goes_on(tmp_path, workers):
-    """Before and after every write of a small study: no answered rung is lost or done again, and
-    with one worker the study becomes what it would have become anyway.
+def test_a_search_killed_at_any_point_is_resumed(tmp_path, workers):
+    """The search is killed before and after every write. No answered rung is lost or done again.
+    With one worker the trials are those of a search that was never killed.
     """
     whole = tmp_path / "whole"
     whole.mkdir()
@@ -221,26 +219,26 @@ def test_killed_at_any_point_the_same_call_goes_on(tmp_path, workers):
         folder = tmp_path / str(kills)
         folder.mkdir()
         first, second = Hands(folder, workers), Hands(folder, workers)
-        if search(SPEC, folder, first, MortalStore, life=kills) is not None:
+        if search(SPEC, folder, first, MortalStore, num_steps=kills) is not None:
             break
         engine = search(SPEC, folder, second)
         check(SPEC, folder, engine)
         rungs = Counter([*first.done, *second.done])
         assert not [rung for rung, times in rungs.items() if times > 1]
         if workers == 1:
-            assert story(folder) == story(whole)
+            assert outcomes(folder) == outcomes(whole)
         kills += 1
     assert kills > 60
 
 
-def test_repeated_proposals_of_a_running_trial_end_with_it(tmp_path):
-    """As it does, with its figures, and not before."""
+def test_duplicates_of_a_running_trial_end_with_it(tmp_path):
+    """They end as the original does, with its figures, and after it."""
     seen = []
 
     class Watching(Hands):
-        def run(self, engine, job):
+        def run(self, engine, context):
             engine.listeners = [*engine.listeners, seen.append]
-            return super().run(engine, job)
+            return super().run(engine, context)
 
     spec = replace(SPEC, sampler="random", budget=Budget(trials=60, fresh=0))
     engine = search(spec, tmp_path, Watching(tmp_path, 8))
@@ -267,8 +265,8 @@ def test_repeated_proposals_of_a_running_trial_end_with_it(tmp_path):
         assert ends == [original.number, number]
 
 
-def test_a_trial_behind_the_others_is_stopped_at_its_rung(tmp_path):
-    """And never trained to the next one; the front is not touched by it."""
+def test_a_trial_that_is_worse_than_the_others_is_stopped_at_its_rung(tmp_path):
+    """It is not trained to the next rung, and is not on the front."""
     spec = replace(
         SPEC,
         objectives=SPEC.objectives[:1],
@@ -278,7 +276,7 @@ def test_a_trial_behind_the_others_is_stopped_at_its_rung(tmp_path):
     )
     engine = search(spec, tmp_path, Hands(tmp_path))
     check(spec, tmp_path, engine)
-    stopped = [t for t in recorded(tmp_path) if "behind the others" in t.reason]
+    stopped = [t for t in recorded(tmp_path) if "worse than the other trials" in t.reason]
     assert stopped
     assert all(
         len(t.evaluation.rungs) < 3 and t.reason.endswith(f"after {len(t.evaluation.rungs)} epochs")
@@ -288,10 +286,8 @@ def test_a_trial_behind_the_others_is_stopped_at_its_rung(tmp_path):
 
 
 @pytest.mark.parametrize("macs", [2_000_000, 1])
-def test_a_record_read_in_parts_gives_what_was_known(tmp_path, monkeypatch, macs):
-    """The same front to the last bit, feasible or not, and counts, as those of the state that saw
-    every trial end.
-    """
+def test_a_state_built_from_the_record_is_that_of_the_search(tmp_path, monkeypatch, macs):
+    """The front is the same to the last bit, feasible or not, and so are the counts."""
     spec = replace(
         SPEC,
         sampler="random",
@@ -299,20 +295,16 @@ def test_a_record_read_in_parts_gives_what_was_known(tmp_path, monkeypatch, macs
         budget=Budget(trials=15, proposals=15),
     )
     before = search(spec, tmp_path, Hands(tmp_path, 3)).state
-    monkeypatch.setattr("nas.searching.state.PART", 4)
+    monkeypatch.setattr("nas.searching.state.TRIALS_PER_BATCH", 4)
     after = search(spec, tmp_path, Hands(tmp_path)).state
     assert (after.front, after.members()) == (before.front, before.members())
-    assert (after.known, after.counted, after.done, after.failed) == (
-        before.known,
-        before.counted,
-        before.done,
-        before.failed,
-    )
+    for name in ("num_trials", "num_counted", "num_finished", "num_failed"):
+        assert getattr(after, name) == getattr(before, name)
     assert after.front.feasible is (macs > 1)
 
 
-def test_a_network_beyond_a_limit_costs_no_training(tmp_path):
-    """It ends when it is counted, with the limit in its reason."""
+def test_a_network_over_a_limit_is_not_trained(tmp_path):
+    """Its trial ends when it is counted, with the limit in its reason."""
     error, macs = SPEC.objectives
     spec = replace(
         SPEC, objectives=(error, replace(macs, limit=1_500_000)), budget=Budget(trials=20)
@@ -320,18 +312,16 @@ def test_a_network_beyond_a_limit_costs_no_training(tmp_path):
     search(spec, tmp_path, Hands(tmp_path))
     ended = {TrialState.STOPPED: 0, TrialState.COMPLETE: 0}
     for trial in recorded(tmp_path):
-        beyond = count(trial.architecture, 32, 10).macs > 1_500_000
+        over = count(trial.architecture, 32, 10).macs > 1_500_000
         ended[trial.state] += trial.duplicate_of is None
-        assert trial.state is (TrialState.STOPPED if beyond else TrialState.COMPLETE)
-        assert len(trial.evaluation.rungs) == (0 if beyond else 2)
-        assert ("is beyond the limit 1.5e+06" in trial.reason) == beyond
+        assert trial.state is (TrialState.STOPPED if over else TrialState.COMPLETE)
+        assert len(trial.evaluation.rungs) == (0 if over else 2)
+        assert ("is over the limit 1.5e+06" in trial.reason) == over
     assert min(ended.values()) > 0
 
 
-def test_networks_beyond_a_limit_are_not_of_the_budget(tmp_path):
-    """Whoever asks for 20 trials gets 20 trained networks, however many others were proposed on the
-    way.
-    """
+def test_networks_over_a_limit_do_not_count_against_the_budget(tmp_path):
+    """A budget of 6 trials gives 6 trained networks, however many others are proposed."""
     error, macs = SPEC.objectives
     spec = replace(
         SPEC,
@@ -343,43 +333,44 @@ def test_networks_beyond_a_limit_are_not_of_the_budget(tmp_path):
     engine = search(spec, tmp_path, hands)
     check(spec, tmp_path, engine)
     assert len({digest for digest, _ in hands.done}) == 6
-    assert engine.state.architectures > 6
-    told = CliRunner().invoke(main, ["status", "s", "--database", str(tmp_path / "nas.db")]).output
-    assert "6 of 6 architectures (6 complete)" in told
-    assert f"{engine.state.architectures - 6} more cost no training: over a limit" in told
-    assert "12 epochs, " in told
-    assert "Kendall's tau 1.00 over 6 trials" in " ".join(told.split())
+    assert engine.state.num_architectures > 6
+    status = nas("status", "s", folder=tmp_path)
+    assert "6 of 6 architectures (6 complete)" in status
+    assert f"{engine.state.num_architectures - 6} more cost no training: over a limit" in status
+    assert "12 epochs, " in status
+    assert "Kendall's tau 1.00 over 6 trials" in " ".join(status.split())
+
+
+def nas(*arguments, folder):
+    """Return the output of a command on the record in this folder."""
+    database = ["--database", str(folder / "nas.db")]
+    return CliRunner().invoke(main, [*arguments, *database]).output
 
 
 class Uneven(Hands):
-    """Whose device takes up to five times as long for some networks as for others of their size."""
+    """Workers whose device is up to five times slower for some networks than for others."""
 
-    def steps(self, job, task):
-        times = 1 + int(task.architecture.digest[:2], 16) / 64
-        for event in super().steps(job, task):
-            yield (
-                event
-                if not isinstance(event, Measured)
-                else replace(
-                    event,
-                    measurements=tuple(
-                        replace(
-                            m,
-                            value=m.value * times,
-                            ci_low=m.value * times,
-                            ci_high=m.value * times,
-                        )
-                        if m.metric == "latency"
-                        else m
-                        for m in event.measurements
-                    ),
-                )
-            )
+    def steps(self, context, task):
+        factor = 1 + int(task.architecture.digest[:2], 16) / 64
+        for event in super().steps(context, task):
+            if isinstance(event, Measured):
+                figures = tuple(slowed(figure, factor) for figure in event.measurements)
+                yield replace(event, measurements=figures)
+            else:
+                yield event
 
 
-def test_a_network_that_measures_badly_is_passed_over_and_not_of_the_budget(tmp_path):
-    """As many are trained as were asked for; a search that goes on passes over what it would have
-    passed over.
+def slowed(figure, factor):
+    """Return a latency multiplied by a factor, and any other figure as it is."""
+    if figure.metric != "latency":
+        return figure
+    value = figure.value * factor
+    return replace(figure, value=value, ci_low=value, ci_high=value)
+
+
+def test_a_network_with_bad_measured_costs_is_skipped_and_does_not_count(tmp_path):
+    """The number of trained networks is that of the budget. A resumed search skips the same
+    networks as one that was not interrupted.
     """
     spec = replace(
         SPEC,
@@ -394,23 +385,21 @@ def test_a_network_that_measures_badly_is_passed_over_and_not_of_the_budget(tmp_
         for trials in budgets:
             spec = replace(spec, budget=replace(spec.budget, trials=trials))
             check(spec, folder, search(spec, folder, Uneven(folder)))
-    assert story(twice) == story(once)
+    assert outcomes(twice) == outcomes(once)
     states = [trial.state for trial in recorded(once)]
     assert states.count(TrialState.COMPLETE) == 16
     assert states[:5] == [TrialState.COMPLETE] * 5
     assert 0 < states.count(TrialState.STOPPED) <= 2 * 16
     for trial in recorded(once):
-        passed = trial.state is TrialState.STOPPED
-        assert trial.reason == (
-            "passed over: at its measured costs other networks promise more" if passed else ""
-        )
-        assert not (passed and trial.evaluation.rungs)
-    told = CliRunner().invoke(main, ["status", "s", "--database", str(once / "nas.db")]).output
-    assert f"{states.count(TrialState.STOPPED)} more cost no training" in told
+        skipped = trial.state is TrialState.STOPPED
+        assert trial.reason == (SKIP_REASON if skipped else "")
+        assert not (skipped and trial.evaluation.rungs)
+    status = nas("status", "s", folder=once)
+    assert f"{states.count(TrialState.STOPPED)} more cost no training" in status
 
 
-def test_a_budget_that_cannot_be_kept_here_does_not_take_the_place_of_the_recorded_one(tmp_path):
-    """What is refused before the search goes on leaves the record as it was."""
+def test_a_refused_budget_does_not_replace_the_recorded_one(tmp_path):
+    """A budget that cannot be measured here leaves the record as it was."""
 
     class Refusing(Hands):
         @staticmethod
@@ -424,9 +413,9 @@ def test_a_budget_that_cannot_be_kept_here_does_not_take_the_place_of_the_record
         assert store.study("s").spec == SPEC
 
 
-def test_images_that_no_network_of_the_space_takes_are_refused_before_the_study_is_begun(tmp_path):
-    """At 2 pixels two of the three pools have nothing left to pool; at 4 all networks of the space
-    can be had.
+def test_images_too_small_for_every_network_are_refused_before_the_study_begins(tmp_path):
+    """At 2 pixels two of the three pools have nothing left to pool. At 4 pixels all networks of the
+    space work.
     """
     with pytest.raises(
         InvalidValueError, match=r"measurement.image_size: no network .* takes 2 pixels: .* stage 4"
@@ -437,13 +426,15 @@ def test_images_that_no_network_of_the_space_takes_are_refused_before_the_study_
     assert (
         search(
             replace(SPEC, measurement=MeasurementPlan(image_size=4)), tmp_path, Hands(tmp_path)
-        ).state.done
+        ).state.num_finished
         == 4
     )
 
 
-def test_a_search_ends_where_nothing_is_feasible(tmp_path):
-    """After so many proposals, with the least violating one as its front and no training at all."""
+def test_a_search_ends_if_no_network_is_feasible(tmp_path):
+    """It ends after `budget.proposals`, without training. The front is the network that violates
+    the limits least.
+    """
     error, macs = SPEC.objectives
     spec = replace(
         SPEC, sampler="random", objectives=(error, replace(macs, limit=1)), budget=Budget(trials=2)
@@ -451,21 +442,23 @@ def test_a_search_ends_where_nothing_is_feasible(tmp_path):
     hands = Hands(tmp_path)
     with (
         Store.open(tmp_path / "nas.db") as store,
-        open_search(spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path) as found,
+        open_search(
+            spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path
+        ) as prepared,
     ):
-        assert found.run().startswith("0 of 40 proposed architectures are within the limits")
-    state = found.engine.state
-    least = min(
+        assert prepared.run().startswith("only 0 of 40 proposed architectures")
+    state = prepared.engine.state
+    smallest = min(
         (t.evaluation.value("macs"), t.number) for t in recorded(tmp_path) if t.duplicate_of is None
     )
     assert not state.front.feasible
-    assert state.members()[0].evaluation.value("macs") == least[0]
+    assert state.members()[0].evaluation.value("macs") == smallest[0]
     assert hands.done == []
 
 
 @pytest.mark.parametrize("limit", [1, 3_000_000])
-def test_what_was_never_trained_is_not_offered_for_export(tmp_path, capsys, limit):
-    """Neither at the end of a search nor by `nas show`; what was trained is."""
+def test_only_trained_networks_are_offered_for_export(tmp_path, capsys, limit):
+    """At the end of a search, and by `nas show`."""
     error, macs = SPEC.objectives
     spec = replace(
         SPEC,
@@ -478,31 +471,22 @@ def test_what_was_never_trained_is_not_offered_for_export(tmp_path, capsys, limi
         Store.open(tmp_path / "nas.db") as store,
         open_search(
             spec, store=store, workers=Hands(tmp_path), folder=tmp_path, artifacts=tmp_path
-        ) as found,
+        ) as prepared,
     ):
-        with display.live(found):
-            found.run()
+        with display.live(prepared):
+            prepared.run()
         display.finished(store)
-        best = (members := found.engine.state.front.members)[len(members) // 2]
-    told = capsys.readouterr().out
-    assert f"nas show s:{best}" in told
-    assert ("nas export s" in told) is (limit > 1)
-    shown = (
-        CliRunner()
-        .invoke(main, ["show", f"s:{best}", "--database", str(tmp_path / "nas.db")])
-        .output
-    )
-    assert ("nas export s" in shown) is (limit > 1)
-    status = (
-        CliRunner().invoke(main, ["status", "s", "--database", str(tmp_path / "nas.db")]).output
-    )
-    assert (
-        "of 2 architectures (2 complete), " if limit > 1 else "0 of 2 architectures, "
-    ) in status
+        best = (members := prepared.engine.state.front.members)[len(members) // 2]
+    printed = capsys.readouterr().out
+    assert f"nas show s:{best}" in printed
+    assert ("nas export s" in printed) is (limit > 1)
+    assert ("nas export s" in nas("show", f"s:{best}", folder=tmp_path)) is (limit > 1)
+    count = "of 2 architectures (2 complete), " if limit > 1 else "0 of 2 architectures, "
+    assert count in nas("status", "s", folder=tmp_path)
 
 
-def test_networks_beyond_a_limit_are_counted_and_not_told_one_by_one(tmp_path, capsys):
-    """Six lines for forty, at 1, 2, 4, 8, 16 and 32 of them, each with the last one's reason."""
+def test_networks_over_a_limit_are_not_printed_one_by_one(tmp_path, capsys):
+    """Forty of them give six lines, at 1, 2, 4, 8, 16 and 32, each with the last one's reason."""
     error, macs = SPEC.objectives
     spec = replace(
         SPEC, sampler="random", objectives=(error, replace(macs, limit=1)), budget=Budget(trials=2)
@@ -517,11 +501,11 @@ def test_networks_beyond_a_limit_are_counted_and_not_told_one_by_one(tmp_path, c
             folder=tmp_path,
             artifacts=tmp_path,
             listener=display.update,
-        ) as found,
-        display.live(found),
+        ) as prepared,
+        display.live(prepared),
     ):
-        found.run()
-    lines = [line for line in capsys.readouterr().out.splitlines() if "beyond the limit" in line]
+        prepared.run()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "over the limit" in line]
     assert [line.split(" not trained so far, the last: macs ")[0] for line in lines] == [
         "1",
         "2",
@@ -549,21 +533,18 @@ def test_networks_beyond_a_limit_are_counted_and_not_told_one_by_one(tmp_path, c
     ],
 )
 def test_a_spent_budget_ends_the_search(tmp_path, budget, trials, reason):
-    """The trial at work is finished; a second call finds what the first has spent in the record."""
+    """The running trial is finished. A second call reads from the record what the first one
+    used.
+    """
 
     class Costly(Hands):
-        def steps(self, job, task):
-            for event in super().steps(job, task):
-                yield (
-                    replace(event, energy_j=0.5)
-                    if isinstance(event, Measured)
-                    else replace(
-                        event,
-                        energy_j=2.0,
-                        waiting_s=1.0,
-                        rung=replace(event.rung, train_s=9.0, validation_s=1.0),
-                    )
-                )
+        def steps(self, context, task):
+            for event in super().steps(context, task):
+                if isinstance(event, Measured):
+                    yield replace(event, energy_j=0.5)
+                    continue
+                rung = replace(event.rung, train_s=9.0, validation_s=1.0)
+                yield replace(event, energy_j=2.0, waiting_s=1.0, rung=rung)
 
     spec = replace(SPEC, objectives=SPEC.objectives[:1], budget=budget)
     for _ in range(2):
@@ -571,12 +552,12 @@ def test_a_spent_budget_ends_the_search(tmp_path, budget, trials, reason):
             Store.open(tmp_path / "nas.db") as store,
             open_search(
                 spec, store=store, workers=Costly(tmp_path), folder=tmp_path, artifacts=tmp_path
-            ) as found,
+            ) as prepared,
         ):
-            assert found.run() == reason
+            assert prepared.run() == reason
             assert (
                 store.summary("s").spent
-                == found.engine.state.spent
+                == prepared.engine.state.spent
                 == Usage(
                     epochs=2 * trials,
                     training_s=18 * trials,
@@ -588,17 +569,19 @@ def test_a_spent_budget_ends_the_search(tmp_path, budget, trials, reason):
             )
 
 
-def test_a_space_is_searched_to_its_end(tmp_path):
-    """With more budget than the space has networks, the search tries all of them if its sampler
-    finds them, and in any case ends with a reason.
+def test_a_search_ends_when_the_space_is_exhausted(tmp_path):
+    """With a larger budget than the space has networks, it also ends if the sampler finds no new
+    ones.
     """
     spec = replace(SPEC, sampler="random", budget=Budget(trials=1000, fresh=0))
     hands = Hands(tmp_path)
     with (
         Store.open(tmp_path / "nas.db") as store,
-        open_search(spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path) as found,
+        open_search(
+            spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path
+        ) as prepared,
     ):
-        reason = found.run()
+        reason = prepared.run()
     tried = len({task.architecture.digest for task in hands.tasks})
     assert len(hands.tasks) == tried
     assert reason == (
@@ -608,13 +591,13 @@ def test_a_space_is_searched_to_its_end(tmp_path):
     )
 
 
-def test_when_the_time_is_spent_no_new_trial_begins(tmp_path):
-    """The one at work is finished; a second call finds the time of the first spent."""
+def test_no_new_trial_begins_when_the_time_is_spent(tmp_path):
+    """The running trial is finished. For a second call the time is spent already."""
     clock = [datetime(2026, 1, 1, tzinfo=UTC)]
 
     class Slow(Hands):
-        def steps(self, job, task):
-            for event in super().steps(job, task):
+        def steps(self, context, task):
+            for event in super().steps(context, task):
                 clock[0] += timedelta(seconds=30)
                 yield event
 
@@ -632,43 +615,41 @@ def test_when_the_time_is_spent_no_new_trial_begins(tmp_path):
                 folder=tmp_path,
                 artifacts=tmp_path,
                 now=lambda: clock[0],
-            ) as found,
+            ) as prepared,
         ):
-            assert found.run() == "300 s of searching are spent, the study's budget"
-        tried.append(found.engine.state.architectures)
-        assert not found.engine.state.running
+            assert prepared.run() == "300 s of searching are spent, the study's budget"
+        tried.append(prepared.engine.state.num_architectures)
+        assert not prepared.engine.state.running
         clock[0] += timedelta(days=1)
     assert tried == [4, 4]
 
 
-def test_the_pause_of_an_interrupted_trial_is_no_time_of_searching(tmp_path):
-    """Stopped after a rung of 20 s, gone on with a day later for 10 s more, interrupted once more,
-    and ended: 40 s.
+def test_pauses_between_calls_do_not_count_as_searching(tmp_path):
+    """A trial that is interrupted twice, for a day each, and trains two rungs of 20 s, takes
+    40 s.
     """
     clock = [datetime(2026, 1, 1, tzinfo=UTC)]
 
     class Timed(Hands):
-        left = 1
+        remaining_rungs = 1
 
-        def steps(self, job, task):
-            for event in super().steps(job, task):
-                if not isinstance(event, Measured):
-                    if self.left == 0:
-                        raise Killed
-                    self.left -= 1
-                    clock[0] += timedelta(seconds=20)
-                yield (
-                    event
-                    if isinstance(event, Measured)
-                    else replace(event, rung=replace(event.rung, train_s=18.0, validation_s=2.0))
-                )
+        def steps(self, context, task):
+            for event in super().steps(context, task):
+                if isinstance(event, Measured):
+                    yield event
+                    continue
+                if self.remaining_rungs == 0:
+                    raise Killed
+                self.remaining_rungs -= 1
+                clock[0] += timedelta(seconds=20)
+                yield replace(event, rung=replace(event.rung, train_s=18.0, validation_s=2.0))
 
     spec, hands = (
         replace(SPEC, objectives=SPEC.objectives[:1], budget=Budget(trials=1)),
         Timed(tmp_path),
     )
-    for left, searched_s in ((1, 20), (0, 20), (9, 40)):
-        hands.left = left
+    for remaining_rungs, searched_s in ((1, 20), (0, 20), (9, 40)):
+        hands.remaining_rungs = remaining_rungs
         with (
             Store.open(tmp_path / "nas.db") as store,
             suppress(Killed),
@@ -679,9 +660,9 @@ def test_the_pause_of_an_interrupted_trial_is_no_time_of_searching(tmp_path):
                 folder=tmp_path,
                 artifacts=tmp_path,
                 now=lambda: clock[0],
-            ) as found,
+            ) as prepared,
         ):
-            found.run()
+            prepared.run()
         with Store.open(tmp_path / "nas.db", read_only=True) as store:
             assert store.summary("s").searched_s == pytest.approx(searched_s, abs=0.002)
         clock[0] += timedelta(days=1)
@@ -689,13 +670,13 @@ def test_the_pause_of_an_interrupted_trial_is_no_time_of_searching(tmp_path):
 
 
 @pytest.mark.parametrize("jump", [timedelta(days=-30), timedelta(days=30)])
-def test_a_clock_that_jumps_disturbs_nothing(tmp_path, jump):
-    """Neither the trials nor the order of fronts; the other trials are those of a quiet clock."""
+def test_a_clock_that_jumps_changes_no_trial(tmp_path, jump):
+    """The trials and the order of the fronts are those of a steady clock."""
     clock = [datetime(2026, 1, 1, tzinfo=UTC)]
 
     class Jumping(Hands):
-        def steps(self, job, task):
-            for event in super().steps(job, task):
+        def steps(self, context, task):
+            for event in super().steps(context, task):
                 clock[0] += jump if task.number == 2 else timedelta(seconds=1)
                 yield event
 
@@ -708,18 +689,18 @@ def test_a_clock_that_jumps_disturbs_nothing(tmp_path, jump):
             folder=tmp_path,
             artifacts=tmp_path,
             now=lambda: clock[0],
-        ) as found,
+        ) as prepared,
     ):
-        found.run()
-    check(SPEC, tmp_path, found.engine)
-    quiet = tmp_path / "quiet"
-    quiet.mkdir()
-    search(SPEC, quiet, Hands(quiet))
-    assert story(tmp_path) == story(quiet)
+        prepared.run()
+    check(SPEC, tmp_path, prepared.engine)
+    steady = tmp_path / "steady"
+    steady.mkdir()
+    search(SPEC, steady, Hands(steady))
+    assert outcomes(tmp_path) == outcomes(steady)
 
 
 def test_two_searches_of_one_study_do_not_mix(tmp_path):
-    """The second is refused with the first one's process, and writes nothing."""
+    """The second one is refused, with the process of the first one, and writes nothing."""
     with (
         Store.open(tmp_path / "nas.db") as store,
         open_search(
@@ -732,18 +713,18 @@ def test_two_searches_of_one_study_do_not_mix(tmp_path):
     check(SPEC, tmp_path, search(SPEC, tmp_path, Hands(tmp_path)))
 
 
-def test_a_task_knows_what_its_trial_has(tmp_path):
-    """A trial that a killed call left at its first rung is handed out first, with that rung."""
-    life = 0
+def test_an_interrupted_trial_is_proposed_first_with_its_results(tmp_path):
+    """A killed call left it running after its first rung."""
+    num_steps = 0
     while True:
-        folder = tmp_path / str(life)
+        folder = tmp_path / str(num_steps)
         folder.mkdir()
-        search(SPEC, folder, Hands(folder), MortalStore, life=life)
+        search(SPEC, folder, Hands(folder), MortalStore, num_steps=num_steps)
         with Store.open(folder / "nas.db", read_only=True) as store:
             trials = store.trials("s") if store.studies() else []
         if trials and trials[-1].evaluation.rungs and trials[-1].state is TrialState.RUNNING:
             break
-        life += 1
+        num_steps += 1
     hands = Hands(folder)
     search(SPEC, folder, hands)
     assert dataclasses.asdict(hands.tasks[0]) == {

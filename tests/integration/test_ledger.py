@@ -1,5 +1,6 @@
-"""Joules of all that a study does, real work by a counter that shows 50 W of every second, as few
-machines have one.
+"""Energy of everything that a study does.
+
+The work is real. The energy counter is simulated at 50 W, because few machines have one.
 """
 
 import time
@@ -37,12 +38,12 @@ SPEC = StudySpec(
 
 
 class Timed(Evaluator):
-    """Tells when the work of each task began, and when it was done with what it found last."""
+    """Stores when the work of each task began, and when its last result was ready."""
 
     worked: ClassVar[dict[int, tuple[float, float]]] = {}
 
     def steps(self, task):
-        """As its base does."""
+        """Yield the events of the base class."""
         begun = time.perf_counter()
         for event in super().steps(task):
             self.worked[task.number] = begun, time.perf_counter()
@@ -50,7 +51,7 @@ class Timed(Evaluator):
 
 
 @pytest.fixture
-def counted(monkeypatch, tmp_path):
+def energy_counter(monkeypatch, tmp_path):
     monkeypatch.setattr(Timed, "worked", {})
     monkeypatch.setattr(CpuMeter, "energy_j", lambda _: WATTS * time.perf_counter())
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
@@ -64,55 +65,52 @@ def search(store, listener=lambda _: None):
         store=store,
         workers=LocalWorkers(),
         folder=Path(),
-        artifacts=Path("kept"),
+        artifacts=Path("artifacts"),
         listener=listener,
         evaluator=f"{__name__}:Timed",
     )
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("counted")
-def test_work_and_engine_have_their_joules():
-    """Whoever decides takes a tenth of a second for every event: no work's joules, but the
-    engine's. Work and engine together drew what there was from the beginning of a trial's work to
-    what it found last.
+@pytest.mark.usefixtures("energy_counter")
+def test_energy_of_the_work_and_of_the_engine_is_recorded():
+    """The listener takes 0.1 s for every event, which is energy of the engine. Both together are
+    all energy from the beginning of each trial's work to its last result.
     """
     with Store.open("nas.db") as store:
         with search(store, lambda _: time.sleep(0.1)) as found:
             found.run()
-        known, trials = store.summary("ledger"), store.trials("ledger")
-    spent = known.spent
+        summary, trials = store.summary("ledger"), store.trials("ledger")
+    spent = summary.spent
     assert len(trials) == 2
     assert spent.energy_j == pytest.approx(WATTS * (spent.device_s + spent.waiting_s), rel=0.05)
     assert spent.measuring_j >= WATTS * spent.measuring_s
     worked = sum(done - begun for begun, done in Timed.worked.values())
-    events = sum(
-        2 + len(trial.evaluation.rungs) for trial in trials
-    )  # counted, measured, and each rung
-    assert 0.1 * (events - len(trials)) * WATTS <= known.engine_j
-    assert spent.energy_j + known.engine_j == pytest.approx(WATTS * worked, rel=0.05)
-    shown = CliRunner().invoke(main, ["status", "ledger"]).output
-    assert " J more of the engine" in shown
+    # Counting, measuring and each rung give one event each.
+    events = sum(2 + len(trial.evaluation.rungs) for trial in trials)
+    assert 0.1 * (events - len(trials)) * WATTS <= summary.engine_j
+    assert spent.energy_j + summary.engine_j == pytest.approx(WATTS * worked, rel=0.05)
+    output = CliRunner().invoke(main, ["status", "ledger"]).output
+    assert " J more of the engine" in output
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("counted")
-def test_certifying_and_final_trainings_have_their_joules():
-    """Each member has its share of the session's; of final trainings as of seconds, whole epochs
-    and judging.
+@pytest.mark.usefixtures("energy_counter")
+def test_energy_of_certifying_and_of_final_trainings_is_recorded():
+    """Each member gets its share of the session. Final trainings count whole epochs and the test,
+    for energy as for seconds.
     """
     with Store.open("nas.db") as store:
         with search(store) as found:
             found.run()
             before, members = store.summary("ledger").spent, uncertified(found.engine)
             found.certify(members, evaluator="tests.integration.test_closing:Quick")
-            known = store.summary("ledger").spent
+            after = store.summary("ledger").spent
         assert store.problems() == []
-        took = known.measuring_s - before.measuring_s
-        assert known.measuring_j - before.measuring_j == pytest.approx(WATTS * took, rel=0.05)
-        assert known.energy_j - before.energy_j == pytest.approx(
-            known.measuring_j - before.measuring_j
-        )
+        seconds = after.measuring_s - before.measuring_s
+        measuring_j = after.measuring_j - before.measuring_j
+        assert measuring_j == pytest.approx(WATTS * seconds, rel=0.05)
+        assert after.energy_j - before.energy_j == pytest.approx(measuring_j)
     Path("recipe.yaml").write_text("epochs: 2\ntraining: {batch_size: 64}\n")
     train = ["train", "ledger", "--trial", "0", "--seeds", "2", "--recipe", "recipe.yaml"]
     assert CliRunner().invoke(main, train, catch_exceptions=False).exit_code == 0
@@ -121,7 +119,8 @@ def test_certifying_and_final_trainings_have_their_joules():
         spent = store.summary("ledger").spent_finally
     assert (spent.epochs, spent.energy_j) == (4.0, first.energy_j + second.energy_j)
     assert spent.energy_j == pytest.approx(WATTS * spent.device_s, rel=0.05)
-    assert (
-        f"final trainings: 2, 4 epochs, {format_duration(spent.device_s)} of device time, {spent.energy_j:.3g} J"
-        in (CliRunner().invoke(main, ["status", "ledger"]).output)
+    line = (
+        f"final trainings: 2, 4 epochs, {format_duration(spent.device_s)} of device time, "
+        f"{spent.energy_j:.3g} J"
     )
+    assert line in CliRunner().invoke(main, ["status", "ledger"]).output

@@ -296,7 +296,7 @@ def test_a_search_ends_with_fresh_seeds_where_the_study_asks_for_them(tmp_path, 
     again = CliRunner().invoke(main, ["search", "study.yaml"], catch_exceptions=False).output
     for output in (first, again):
         assert (
-            "3 architectures were tried, the study's budget without what fresh seeds have of it"
+            "3 architectures were tried, the study's budget without the share for new seeds"
             in output
         )
         assert re.search(

@@ -149,7 +149,7 @@ def test_modules_elsewhere_are_not_followed(tmp_path):
     assert set(digests) == {"optuna.samplers.TPESampler"}
 
 
-@pytest.mark.parametrize("name", ["tpe", "known-cost"])
+@pytest.mark.parametrize("name", ["tpe", "known-cost", "nas.sampling.samplers:tpe"])
 def test_objects_of_this_package_are_identified_by_their_names(tmp_path, name):
     """A new version of it may resume the studies of older ones."""
     assert code_digests("nas.samplers", name, tmp_path) == {}
@@ -310,6 +310,7 @@ def test_the_named_objects_of_a_study_are_identified(tmp_path, monkeypatch):
     code = identity_of(spec, SPACE, tmp_path)["code"]
     assert {label: list(digests) for label, digests in code.items()} == {
         "sampler": ["its_parts.A"],
+        **{f"evaluator {each}": [] for each in ("search", "certify", "replicate", "final")},
         "data.dataset": ["its_parts.C"],
         "metric its_parts:B": ["its_parts.B"],
         "metric error": [],

@@ -25,7 +25,11 @@ from nas.core.study import (
 from nas.data import Dataset, Images
 from nas.measuring.metrics.measured import LATENCY
 from nas.searching.evaluators import StudyContext
-from nas.searching.evaluators.classification.evaluator import Evaluator, Joules, joules_problem
+from nas.searching.evaluators.classification.evaluator import (
+    EnergyCounter,
+    Evaluator,
+    energy_problem,
+)
 from nas.searching.profile import costs_only, members, profile
 from nas.testing.fake_meter import FakeMeter
 from search_spaces.osa_detection import SPACE as DETECTION
@@ -113,7 +117,9 @@ def test_a_dry_run_beside_others_says_once_what_it_waits_for(tmp_path, monkeypat
         return figures[-1]
 
     monkeypatch.setattr("nas.measuring.metrics.measured.LATENCY", replace(LATENCY, measure=measure))
-    monkeypatch.setattr("nas.searching.evaluators.classification.evaluator.PATIENCE_S", (0.0, 0.0))
+    monkeypatch.setattr(
+        "nas.searching.evaluators.classification.evaluator.RETRY_PAUSES_S", (0.0, 0.0)
+    )
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
     (tmp_path / "study.yaml").write_text(
         STUDY.replace("macs, limit: 1.5 M", "latency, limit: 2 ms")
@@ -153,7 +159,7 @@ def test_a_recipe_that_no_training_can_follow_is_refused_and_a_smaller_batch_is_
         return Evaluator.prepare(StudyContext(spec=spec, artifacts="", folder=""))
 
     assert prepared(spec).warnings == (
-        "there are only 37 images to train on, so that many are a batch, not 64",
+        "there are only 37 images to train on: they are one batch, instead of 64",
     )
     with pytest.raises(
         InvalidValueError, match=r"training.translate must be less than the 8 pixels of the images"
@@ -170,16 +176,18 @@ def test_joules_are_counted_where_one_worker_has_the_device():
     without a counter nobody can.
     """
     meter = FakeMeter(power_w=50.0, step_s=0.1)
-    joules = Joules(meter, SPEC)
+    counter = EnergyCounter(meter, SPEC)
     meter.work(2.0)
-    assert joules.drawn() == pytest.approx(100.0)
+    assert counter.drawn_j() == pytest.approx(100.0)
     shared = replace(SPEC, workers=WorkersSpec(kind="tune", count=2))
-    assert Joules(meter, shared).drawn() is None
+    assert EnergyCounter(meter, shared).drawn_j() is None
     assert (
-        Joules(meter, replace(shared, workers=WorkersSpec(kind="tune", count=2, gpus=1))).drawn()
+        EnergyCounter(
+            meter, replace(shared, workers=WorkersSpec(kind="tune", count=2, gpus=1))
+        ).drawn_j()
         == 0.0
     )
-    assert "no energy counter" in (joules_problem(FakeMeter(), SPEC) or "")
+    assert "no energy counter" in (energy_problem(FakeMeter(), SPEC) or "")
 
 
 def test_a_budget_of_joules_is_refused_where_they_cannot_be_told(monkeypatch):

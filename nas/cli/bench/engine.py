@@ -79,7 +79,7 @@ def engine(trials: int, kind: str, count: int, sampler: str, database: str | Non
                 listener=lambda trial: mark() if _ended(trial) else None,
             ) as search,
         ):
-            before = search.engine.state.architectures
+            before = search.engine.state.num_architectures
             mark()
             search.run()
     done, duration_s = len(times) - 1, times[-1] - times[0]

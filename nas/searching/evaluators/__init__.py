@@ -1,4 +1,4 @@
-"""Evaluate one architecture: count, measure, then train rung by rung.
+"""Evaluators of architectures, which count, measure, and train rung by rung.
 
 `contract` is what every evaluator offers; each kind of evaluator is a package of its own, found by
 name in the entry-point group `nas.evaluators`.

@@ -1,4 +1,4 @@
-"""What a worker has to know of a study, and the contract of whoever evaluates architectures."""
+"""The study as its workers see it, and the contract of evaluators."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,14 +11,15 @@ from nas.core.tasks import Event
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """What was found where the trials will run, before the study starts; recorded with it and
-    pinned.
+    """The data and the device of a study, found where its trials will run.
 
-    `data` is what is really used (the fallback where it had to be); `classes` are its names in the
-    order of the labels, `mean` and `std` its training pixels' per channel, scaled to [0, 1],
-    `image_size` their size; `numerics` are the number formats of training with the figures they
-    were chosen by, `device` is what measures. `files` are digests of the data's files, by part and
-    class; they are looked up again whenever a study resumes.
+    It is recorded when the study begins and fixed from then on.
+
+    `data` is the data that is used, which may be the fallback. `classes` are its names in the order
+    of the labels. `mean` and `std` are those of the training pixels per channel, scaled to [0, 1],
+    and `image_size` is the side of the images in pixels. `numerics` are the number formats of
+    training with the timings by which they were chosen. `device` is the measured device. `files`
+    are digests of the data's files by part and class, which are computed at every start.
     """
 
     data: DataSpec
@@ -32,12 +33,12 @@ class Preparation:
     files: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The preparation that `to_dict` wrote."""
+        """Read the preparation that `to_dict` wrote."""
         lists = {name: tuple(values[name]) for name in ("classes", "mean", "std", "warnings")}
         return cls(**{**values, **lists, "data": DataSpec(**values["data"])})
 
@@ -61,9 +62,9 @@ class EvaluatorPlugin:
 class StudyContext:
     """A study as its workers see it.
 
-    `artifacts` is the folder of checkpoints, `folder` the study file's folder (on the import path
-    of workers), `evaluator` the `module:attribute` of the evaluator class, `preparation` is None
-    until the study is prepared.
+    `artifacts` is the folder of checkpoints. `folder` is that of the study file, which is on the
+    import path of workers. `evaluator` names the evaluator class as `module:attribute`.
+    `preparation` is None until the study is prepared.
     """
 
     spec: StudySpec
@@ -74,20 +75,22 @@ class StudyContext:
 
 
 class Evaluates(Protocol):
-    """An evaluator is built once per worker process and then given one task after the other."""
+    """An evaluator, built once in each worker process, which does one task after the other."""
 
     @classmethod
     def prepare(cls, context: StudyContext) -> Preparation:
-        """Find the data, check what this machine can measure, choose the number formats; where the
-        context has a preparation already (a study that goes on), keep to it and only check that it
+        """Find the data, check that this machine can measure the metrics, and choose the number
+        formats. If the context has a preparation, because the study resumes, only check that it
         still holds.
 
-        Raises a `NasError` that says what to change where the study cannot run here.
+        Raises a `NasError` that says what to change if the study cannot run here.
         """
 
     def __init__(self, context: StudyContext) -> None: ...
 
     def steps(self, task: Any) -> Iterator[Event]:
-        """Do a task; the search's are `Task`: measure, then train rung by rung, skipping what
+        """Do a task, and yield an event for each result.
+
+        A search's task is a `Task`: measure, then train rung by rung, without the results that
         `task.evaluation` has. Raises `TrialFailedError`.
         """

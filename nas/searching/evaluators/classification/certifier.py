@@ -1,5 +1,5 @@
-"""The evaluator of a finished front: its networks measured in turns against the reference, all in
-one session.
+"""The evaluator of a finished front: it measures the networks in one session, interleaved with the
+reference network.
 """
 
 import time
@@ -14,38 +14,34 @@ from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods.certify import Cycles
 from nas.measuring.metrics import seeded_network
 from nas.measuring.metrics.certified import certify_networks
-from nas.searching.evaluators.classification.evaluator import Joules, fails_trial
+from nas.searching.evaluators.classification.evaluator import EnergyCounter, fails_trial
 from nas.searching.evaluators.contract import Preparation, StudyContext
 
 
 class Certifier:
-    """The same networks under the same plan as in the search, longer and together; `cycles` says
-    how long, None as the device needs it.
+    """Measures networks of the search under its plan, but longer and together.
+
+    `cycles` says how long; None leaves it to the device's variation.
     """
 
     cycles: Cycles | None = None
 
     @classmethod
     def prepare(cls, context: StudyContext) -> Preparation:
-        """Nothing more than the study needed."""
+        """Return the preparation of the search."""
         if context.preparation is None:
             raise NasError(
-                f"study {context.spec.name!r} was never prepared, so there is nothing to certify"
+                f"study {context.spec.name!r} was never prepared: search it before certifying"
             )
         return context.preparation
 
     def __init__(self, context: StudyContext) -> None:
-        self._spec, self._plan, self._classes = (
-            context.spec,
-            context.spec.measurement,
-            len(self.prepare(context).classes),
-        )
+        self._spec, self._plan = context.spec, context.spec.measurement
+        self._classes = len(self.prepare(context).classes)
         self._energy = any(objective.metric == "energy" for objective in context.spec.objectives)
 
     def steps(self, task: CertifyTask) -> Iterator[Measured]:
-        """Latency of each network, and joules where they are an objective, one network after
-        another.
-        """
+        """Measure the latency of each network, and its energy if that is an objective."""
         networks = {
             each.digest: seeded_network(each, self._classes, self._plan.image_size)
             for each in task.architectures
@@ -55,17 +51,17 @@ class Certifier:
             DeviceLock(meter.device.identity).exclusive(),
             fails_trial(),
         ):
-            started, joules = time.perf_counter(), Joules(meter, self._spec)
-            found = certify_networks(
+            started_s, counter = time.perf_counter(), EnergyCounter(meter, self._spec)
+            figures_of = certify_networks(
                 networks, self._plan, meter, cycles=self.cycles, energy=self._energy
             )
-            seconds, energy_j = time.perf_counter() - started, joules.drawn()
+            seconds, energy_j = time.perf_counter() - started_s, counter.drawn_j()
         yield Measured(
             seconds=seconds,
             energy_j=energy_j,
             measurements=tuple(
                 replace(figure, metric=CERTIFIED_METRICS[figure.metric])
                 for each in task.architectures
-                for figure in found[each.digest]
+                for figure in figures_of[each.digest]
             ),
         )

@@ -1,8 +1,8 @@
-"""The evaluator of real studies: counts, then measures with the device to itself, then trains rung
-by rung.
+"""The evaluator of searches: it counts, then measures with exclusive use of the device, and then
+trains rung by rung.
 
-Cheapest first, so that a limit ends a trial before it costs anything. Training shares the device
-with other trainers and steps aside whenever somebody measures.
+The cheapest figures come first, so that a limit ends a trial before it costs anything. Training
+shares the device with other trainings, and pauses while another process measures.
 """
 
 import time
@@ -37,13 +37,13 @@ from nas.searching.evaluators.contract import Preparation, StudyContext
 from nas.training import Numerics, Trainer, choose_numerics, keep_memory
 from nas.training.schedule import steps_between
 
-ALWAYS = ("parameters", "macs", "memory_access_cost")
-"""Counted for every trial, objectives or not: they cost nothing."""
+COUNTED_METRICS = ("parameters", "macs", "memory_access_cost")
+"""Metrics that are counted for every trial, because they cost nothing."""
 
 CLASSES_WITHOUT_DATA = tuple(str(number) for number in range(10))
-"""Outputs of the classifier in a study that trains nothing."""
+"""Classes of the networks in a study that trains nothing."""
 
-PATIENCE_S = (2.0, 8.0, 30.0)
+RETRY_PAUSES_S = (2.0, 8.0, 30.0)
 """Pauses before a contended measurement is tried again."""
 
 REFERENCE = Architecture(
@@ -54,29 +54,29 @@ REFERENCE = Architecture(
         for mid, out in ((16, 48), (32, 96), (48, 128))
     ),
 )
-"""The network on which the number formats of a study's training are timed, from the middle of the
-CIFAR space.
-"""
+"""The network with which number formats are timed, from the middle of the CIFAR space."""
 
 
 class Evaluator:
-    """Keeps data, meter and settings warm in one process; evaluates one task after the other.
-    `on_wait` is called with each contended figure that is tried again after a pause.
+    """Evaluates one task after the other in one process, with data, meter and settings loaded once.
+
+    `on_wait` is called with each contended figure that is measured again after a pause.
     """
 
     @classmethod
     def prepare(cls, context: StudyContext) -> Preparation:
-        """Find or download the data, check every metric, time the number formats; or check what was
-        prepared before.
+        """Find or download the data, check every metric, and time the number formats; or check the
+        preparation of a study that resumes.
 
-        Raises `DataNotFoundError`, `UnavailableError` with one line for each objective this machine
-        cannot give, or `InvalidValueError` where no network could be trained as asked.
+        Raises `DataNotFoundError`, `UnavailableError` with one line for each objective that this
+        machine cannot measure, or `InvalidValueError` if no network can be trained with these
+        settings.
         """
-        spec, known = context.spec, context.preparation
+        spec, recorded = context.spec, context.preparation
         with find_meter() as meter:
             problems = check_available(metrics_of(context), meter, spec.measurement)
-            untold = joules_problem(meter, spec) if spec.budget.energy_j is not None else None
-            problems += [f"budget.energy_j: {untold}"] if untold else []
+            if spec.budget.energy_j is not None and (problem := energy_problem(meter, spec)):
+                problems.append(f"budget.energy_j: {problem}")
             if problems:
                 raise UnavailableError("\n".join(problems))
             device = {
@@ -85,11 +85,13 @@ class Evaluator:
                 "identity": meter.device.identity,
             }
         if not spec.needs_training:
-            return known or Preparation(data=spec.data, classes=CLASSES_WITHOUT_DATA, device=device)
-        resolution = resolve(known.data if known else spec.data)
+            return recorded or Preparation(
+                data=spec.data, classes=CLASSES_WITHOUT_DATA, device=device
+            )
+        resolution = resolve(recorded.data if recorded else spec.data)
         files = file_digests(resolution.spec)
-        if known:
-            return replace(known, files=files)
+        if recorded:
+            return replace(recorded, files=files)
         dataset = load(resolution.spec)
         warnings = (*resolution.warnings, *_check_training(spec, resolution.spec, dataset.train))
         torch.set_num_threads(spec.workers.cpus)
@@ -113,9 +115,9 @@ class Evaluator:
         if context.preparation is None:
             raise NasError("the study is not prepared")
         self._context, self._spec, self._prepared = context, context.spec, context.preparation
-        chosen = dict(self._prepared.numerics)
-        chosen.pop("figures", None)
-        self._numerics = Numerics.from_dict(chosen) if chosen else Numerics()
+        formats = dict(self._prepared.numerics)
+        formats.pop("figures", None)
+        self._numerics = Numerics.from_dict(formats) if formats else Numerics()
         self._meter = find_meter()
         self._lock = DeviceLock(self._meter.device.identity)
         self._reduced: tuple[int, Images, Images] | None = None
@@ -123,31 +125,30 @@ class Evaluator:
         keep_memory()
 
     def steps(self, task: Task) -> Iterator[Event]:
-        """Measure, then train rung by rung, skipping what `task.evaluation` has."""
-        joules, before_j = Joules(self._meter, self._spec), 0.0
+        """Measure, then train rung by rung, without the results that `task.evaluation` has."""
+        counter, before_j = EnergyCounter(self._meter, self._spec), 0.0
         for event in self._work(task):
-            until_j = joules.drawn()
-            if until_j is None:
+            total_j = counter.drawn_j()
+            if total_j is None:
                 yield event
             else:
-                yield replace(
-                    event, engine_j=max(until_j - before_j - (event.energy_j or 0.0), 0.0)
-                )
-                before_j = until_j
+                engine_j = total_j - before_j - (event.energy_j or 0.0)
+                yield replace(event, engine_j=max(engine_j, 0.0))
+                before_j = total_j
 
     def _work(self, task: Task) -> Iterator[Event]:
         missing = [
             m for m in metrics_of(self._context) if m.name not in task.evaluation.measurements
         ]
         for phase in (Phase.COUNTED, Phase.MEASURED):
-            wanted = [metric for metric in missing if metric.phase is phase]
-            if wanted:
-                yield self._measured(task, wanted, alone=phase is Phase.MEASURED)
+            metrics = [metric for metric in missing if metric.phase is phase]
+            if metrics:
+                yield self._measure(task, metrics, exclusive=phase is Phase.MEASURED)
         rungs = task.evaluation.rungs
         if self._spec.needs_training and len(rungs) < len(self._spec.rungs):
-            yield from self._trained(task)
+            yield from self._train(task)
 
-    def _measured(self, task: Task, metrics: Sequence[Metric], *, alone: bool) -> Measured:
+    def _measure(self, task: Task, metrics: Sequence[Metric], *, exclusive: bool) -> Measured:
         subject = Subject(
             architecture=task.architecture,
             plan=self._spec.measurement,
@@ -155,30 +156,31 @@ class Evaluator:
             num_classes=len(self._prepared.classes),
         )
         with fails_trial():
-            if not alone:
+            if not exclusive:
                 return Measured(
                     measurements=tuple(metric.measure(subject) for metric in metrics), seconds=0.0
                 )
-            _ = subject.model  # built and calibrated before others have to wait
-        seconds, asked, energy = 0.0, time.perf_counter(), Joules(self._meter, self._spec)
+            _ = subject.model  # built and calibrated before other processes have to wait
+        seconds, started_s = 0.0, time.perf_counter()
+        counter = EnergyCounter(self._meter, self._spec)
 
         def measure() -> tuple[Measurement, ...]:
             nonlocal seconds
             with self._lock.exclusive(), fails_trial():
-                started = time.perf_counter()
+                exclusive_s = time.perf_counter()
                 figures = tuple(metric.measure(subject) for metric in metrics)
-                seconds += time.perf_counter() - started
+                seconds += time.perf_counter() - exclusive_s
             return figures
 
         figures = retry_while_contended(measure, self._spec.measurement, self.on_wait)
         return Measured(
             measurements=figures,
             seconds=seconds,
-            energy_j=energy.drawn(),
-            waiting_s=max(time.perf_counter() - asked - seconds, 0.0),
+            energy_j=counter.drawn_j(),
+            waiting_s=max(time.perf_counter() - started_s - seconds, 0.0),
         )
 
-    def _trained(self, task: Task) -> Iterator[Trained]:
+    def _train(self, task: Task) -> Iterator[Trained]:
         torch.manual_seed(task.seed)
         trainer = self._trainer(task)
         digest = task.architecture.digest
@@ -188,24 +190,27 @@ class Evaluator:
             with fails_trial():
                 done = trainer.load(self._artifacts / str(last.checkpoint), digest)
         _, train, _ = self._images
-        for wanted in self._spec.rungs[len(task.evaluation.rungs) :]:
-            epochs = wanted.epochs_of(len(train), self._spec.training.batch_size)
-            trainer.use_images(*self._images_of(wanted.image_size))
-            asked, energy = time.perf_counter(), Joules(self._meter, self._spec)
-            rung = self._rung(trainer, done, epochs)
-            waited_s = time.perf_counter() - asked - rung.train_s - rung.validation_s
-            energy_j = energy.drawn()
-            name = f"{self._place(task)}/rung-{epochs:g}.safetensors"
+        for rung_spec in self._spec.rungs[len(task.evaluation.rungs) :]:
+            epochs = rung_spec.epochs_of(len(train), self._spec.training.batch_size)
+            trainer.use_images(*self._images_of(rung_spec.image_size))
+            started_s = time.perf_counter()
+            counter = EnergyCounter(self._meter, self._spec)
+            rung = self._run_to_rung(trainer, done, epochs)
+            elapsed_s = time.perf_counter() - started_s
+            energy_j = counter.drawn_j()
+            name = f"{self._checkpoint_folder(task)}/rung-{epochs:g}.safetensors"
             trainer.save(self._artifacts / name, digest)
             yield Trained(
                 rung=replace(rung, checkpoint=name),
-                waiting_s=max(waited_s, 0.0),
+                waiting_s=max(elapsed_s - rung.train_s - rung.validation_s, 0.0),
                 energy_j=energy_j,
             )
             done = epochs
 
-    def _rung(self, trainer: Trainer, start: float, end: float) -> Rung:
-        """One rung, sharing the device: the lock is held while training only, not between rungs."""
+    def _run_to_rung(self, trainer: Trainer, start: float, end: float) -> Rung:
+        """Train and validate from one rung to the next. The device is shared, and its lock is not
+        held between rungs.
+        """
         with self._lock.training(self._meter.synchronize) as share, oom_fails_trial():
             trainer.step_aside = share.step_aside
             return trainer.run(start, end)
@@ -226,7 +231,9 @@ class Evaluator:
         )
 
     def _images_of(self, side: int | None) -> tuple[Images, Images]:
-        """The images to train and to validate on, reduced to `side` pixels; the last size is kept."""
+        """Return the training and the validation images, reduced to `side` pixels. Those of the
+        last size are stored.
+        """
         _, train, validation = self._images
         if side is None or side >= train.images.shape[-1]:
             return train, validation
@@ -234,8 +241,8 @@ class Evaluator:
             self._reduced = side, train.reduced(side), validation.reduced(side)
         return self._reduced[1:]
 
-    def _place(self, task: Task) -> str:
-        """The folder of a task's checkpoints, among the artifacts."""
+    def _checkpoint_folder(self, task: Task) -> str:
+        """Return the folder of a task's checkpoints among the artifacts."""
         return f"{self._spec.name}/{task.architecture.digest[:16]}"
 
     @property
@@ -244,7 +251,7 @@ class Evaluator:
 
     @cached_property
     def _images(self) -> tuple[Dataset, Images, Images]:
-        """The data set with the images to train and to validate on, on the device."""
+        """The data set, its training images and its validation images, on the device."""
         data = self._prepared.data
         dataset = load(data)
         train, validation = split(
@@ -258,27 +265,30 @@ class Evaluator:
         )
 
 
-class Joules:
-    """What the device draws from now on. None where its counter cannot be read, or where several
-    workers share what it counts: then nobody can tell whose the joules are.
+class EnergyCounter:
+    """Counts the energy that the device draws from now on.
+
+    Nothing is counted if the device's counter cannot be read, or if several workers share the
+    device, because their energies cannot be separated.
     """
 
     def __init__(self, meter: Meter, spec: StudySpec) -> None:
-        self._meter, self._start = meter, None if joules_problem(meter, spec) else meter.energy_j()
+        self._meter = meter
+        self._start_j = None if energy_problem(meter, spec) else meter.energy_j()
 
-    def drawn(self) -> float | None:
-        """Joules until now."""
-        if self._start is None:
+    def drawn_j(self) -> float | None:
+        """Return the joules until now, None if nothing is counted."""
+        if self._start_j is None:
             return None
         self._meter.synchronize()
-        return self._meter.energy_j() - self._start
+        return self._meter.energy_j() - self._start_j
 
 
-def joules_problem(meter: Meter, spec: StudySpec) -> str | None:
-    """Why the joules of the work cannot be told here, None where they can."""
+def energy_problem(meter: Meter, spec: StudySpec) -> str | None:
+    """Return why the energy of the work cannot be counted here, None if it can."""
     workers = spec.workers
     if workers.kind != "local" and workers.count > 1 and workers.gpus < 1:
-        return "several workers share a device, and nobody can tell whose its joules are"
+        return "several workers share a device, and their energies cannot be separated"
     try:
         meter.energy_j()
     except UnavailableError as error:
@@ -287,8 +297,8 @@ def joules_problem(meter: Meter, spec: StudySpec) -> str | None:
 
 
 def _check_training(spec: StudySpec, data: DataSpec, images: Images) -> list[str]:
-    """What to warn of. Raises `InvalidValueError` for settings with which the training of every
-    network would fail on these images.
+    """Return warnings. Raises `InvalidValueError` for settings with which the training of every
+    network fails on these images.
     """
     side, shift = images.images.shape[-1], spec.training.translate
     if shift >= side:
@@ -300,19 +310,16 @@ def _check_training(spec: StudySpec, data: DataSpec, images: Images) -> list[str
     ends = [rung.epochs_of(count, spec.training.batch_size) for rung in spec.rungs]
     for start, end in pairwise((0.0, *ends)):
         steps_between(start, end, count, batch)
-    return (
-        [
-            f"there are only {count} images to train on, so that many are a batch, not {spec.training.batch_size}"
-        ]
-        if batch < spec.training.batch_size
-        else []
-    )
+    if batch == spec.training.batch_size:
+        return []
+    given = spec.training.batch_size
+    return [f"there are only {count} images to train on: they are one batch, instead of {given}"]
 
 
 @contextmanager
 def fails_trial() -> Iterator[None]:
-    """For work whose mistakes are this architecture's: no image is left for it, its checkpoint is
-    damaged.
+    """Turn errors that concern one architecture into `TrialFailedError`: images that are too small
+    for it, a damaged checkpoint, too little memory.
     """
     try:
         with oom_fails_trial():
@@ -323,7 +330,7 @@ def fails_trial() -> Iterator[None]:
 
 @contextmanager
 def oom_fails_trial() -> Iterator[None]:
-    """A network too large for the device fails its trial."""
+    """Turn a device's lack of memory into `TrialFailedError`."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -337,12 +344,12 @@ def retry_while_contended(
     plan: MeasurementPlan,
     on_wait: Callable[[Measurement], object] = lambda _: None,
 ) -> tuple[Measurement, ...]:
-    """Return what `measure` returns, repeated after pauses while others use the device.
+    """Return the figures of `measure`, called again after pauses while others use the device.
 
-    After `plan.busy_wait_s` seconds of pauses, `plan.busy` says what becomes of contended figures.
-    Before each pause `on_wait` is called with the first of them.
+    After `plan.busy_wait_s` seconds of pauses, `plan.busy` decides on contended figures. Before
+    each pause `on_wait` is called with the first of them.
     """
-    waited_s, pauses = 0.0, chain(PATIENCE_S, repeat(PATIENCE_S[-1]))
+    waited_s, pauses = 0.0, chain(RETRY_PAUSES_S, repeat(RETRY_PAUSES_S[-1]))
     while True:
         figures = measure()
         contended = next((figure for figure in figures if figure.status is Status.CONTENDED), None)
@@ -361,7 +368,7 @@ def retry_while_contended(
 
 
 def metrics_of(context: StudyContext) -> list[Metric]:
-    """The metrics that are counted or measured for every trial of the study."""
-    names = dict.fromkeys((*ALWAYS, *(objective.metric for objective in context.spec.objectives)))
-    metrics = [find_metric(name) for name in names]
+    """Return the metrics that are counted or measured for every trial of the study."""
+    objectives = [objective.metric for objective in context.spec.objectives]
+    metrics = [find_metric(name) for name in dict.fromkeys((*COUNTED_METRICS, *objectives))]
     return [metric for metric in metrics if metric.phase is not Phase.TRAINED]

@@ -1,7 +1,6 @@
-"""The evaluator of final trainings: a full recipe on all training images, then the test images
-once.
+"""The evaluator of final trainings: a full recipe on all training images, then one test.
 
-At the end of every epoch the training can go on from its checkpoint, whatever stops it.
+After any interruption, a training resumes from the checkpoint of its last whole epoch.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ from nas.core.trial import Rung
 from nas.data import Dataset, Images, load
 from nas.model import build
 from nas.searching.evaluators.classification.evaluator import (
-    Joules,
+    EnergyCounter,
     fails_trial,
     oom_fails_trial,
 )
@@ -28,16 +27,17 @@ from nas.searching.evaluators.classification.replicator import Replicator
 from nas.training import FullTrainer, read_checkpoint
 
 WEIGHTS = "weights.safetensors"
-"""What a training gave, in its folder."""
+"""File of the trained weights in the folder of a training."""
 
 
 class FullEvaluator(Replicator):
-    """Trains one network after the other in one process, with the data kept. Joules are those of
-    what seconds are counted of: whole epochs and judging.
+    """Trains one network after the other in one process, with the data loaded once.
+
+    Energy is counted over the same work as seconds: whole epochs and the test.
     """
 
     def steps(self, task: FinalTask) -> Iterator[Event | EpochDone]:  # type: ignore[override]
-        """Train epoch by epoch, then judge on the test images, which are read at that moment."""
+        """Train epoch by epoch, then test. The test images are read only then."""
         torch.manual_seed(task.seed)
         trainer, identity = self._full_trainer(task), identity_of(task)
         resume_file = self._artifacts / task.resume_file
@@ -74,14 +74,14 @@ class FullEvaluator(Replicator):
 
     @contextmanager
     def _shared(self, trainer: FullTrainer) -> Iterator[None]:
-        """Work that steps aside whenever somebody measures; its joules are added to the
-        trainer's.
+        """Share the device in the `with` block: pause while another process measures, and add the
+        energy to the trainer's.
         """
-        joules = Joules(self._meter, self._spec)
+        counter = EnergyCounter(self._meter, self._spec)
         with self._lock.training(self._meter.synchronize) as share, oom_fails_trial():
             trainer.step_aside = share.step_aside
             yield
-        drawn_j = joules.drawn()
+        drawn_j = counter.drawn_j()
         trainer.energy_j += math.nan if drawn_j is None else drawn_j
 
     def _full_trainer(self, task: FinalTask) -> FullTrainer:
@@ -103,18 +103,14 @@ class FullEvaluator(Replicator):
     def _teacher(self, weights: Weights, classes: int) -> nn.Module:
         model = build(weights.architecture, classes)
         with fails_trial():
-            model.load_state_dict(
-                dict(
-                    read_checkpoint(
-                        self._artifacts / weights.path, weights.architecture.digest
-                    ).weights
-                )
-            )
+            path = self._artifacts / weights.path
+            checkpoint = read_checkpoint(path, weights.architecture.digest)
+            model.load_state_dict(dict(checkpoint.weights))
         return self._numerics.prepared(model, torch.device(self._meter.torch_device)).eval()
 
     @cached_property
     def _all_images(self) -> tuple[Dataset, Images]:
-        """The data set, and all its training images on the device."""
+        """The data set and all its training images, on the device."""
         dataset = load(self._prepared.data)
         return dataset, dataset.train.to(self._meter.torch_device)
 
@@ -124,10 +120,10 @@ class FullEvaluator(Replicator):
 
 
 def network_of(task: FinalTask, classes: int) -> nn.Module:
-    """The network, randomly initialised. `module:callable` is called with `num_classes`; that runs
-    its code.
+    """Build the network with random weights.
 
-    Raises `NasError` where it cannot be made.
+    A `module:callable` is called with `num_classes`, which runs the module's code. Raises
+    `NasError` if the callable cannot be loaded or makes no network.
     """
     if task.architecture is not None:
         return build(task.architecture, classes)
@@ -136,16 +132,12 @@ def network_of(task: FinalTask, classes: int) -> nn.Module:
     except (ImportError, AttributeError, TypeError) as error:
         raise NasError(f"{task.network} makes no network of {classes} classes: {error}") from error
     if not isinstance(made, nn.Module):
-        raise NasError(f"{task.network} gives a {type(made).__name__}, not a torch module")
+        raise NasError(f"{task.network} made a {type(made).__name__}, not a torch module")
     return made
 
 
 def identity_of(task: FinalTask) -> str:
-    """What the task's files say they are of: an architecture's digest, or that of another network's
-    name.
-    """
-    return (
-        task.architecture.digest
-        if task.architecture
-        else hashlib.sha256(task.network.encode()).hexdigest()
-    )
+    """Return the identity in the task's files: the digest of the architecture, or of the name."""
+    if task.architecture:
+        return task.architecture.digest
+    return hashlib.sha256(task.network.encode()).hexdigest()

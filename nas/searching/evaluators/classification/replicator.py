@@ -1,6 +1,4 @@
-"""The evaluator of replicates: trains and judges as the search does, with the task's seed, and
-measures nothing.
-"""
+"""The evaluator of replicates: it trains and validates as the search does, with the task's seed."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,22 +11,22 @@ from nas.searching.evaluators.contract import Preparation, StudyContext
 
 
 class Replicator(Evaluator):
-    """Same images, same recipe, same number formats as in the search."""
+    """Trains with the images, the recipe and the number formats of the search; measures nothing."""
 
     @classmethod
     def prepare(cls, context: StudyContext) -> Preparation:
-        """See to it that the study's data is here. Raises `DataNotFoundError`."""
+        """Find or download the study's data. Raises `DataNotFoundError`."""
         if context.preparation is None:
             raise NasError(
-                f"study {context.spec.name!r} was never prepared, so there is nothing to train again"
+                f"study {context.spec.name!r} was never prepared: search it before replicates"
             )
         resolution = resolve(context.preparation.data)
         return replace(context.preparation, files=file_digests(resolution.spec))
 
     def steps(self, task: Task) -> Iterator[Event]:
-        """Train rung by rung, skipping what `task.evaluation` has."""
-        yield from self._trained(task)
+        """Train rung by rung, without the rungs that `task.evaluation` has."""
+        yield from self._train(task)
 
-    def _place(self, task: Task) -> str:
-        """Beside the checkpoints of the trial itself."""
-        return f"{super()._place(task)}/seed-{task.seed}"
+    def _checkpoint_folder(self, task: Task) -> str:
+        """Return a folder beside the checkpoints of the trial itself."""
+        return f"{super()._checkpoint_folder(task)}/seed-{task.seed}"

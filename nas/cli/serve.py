@@ -3,6 +3,7 @@
 import click
 
 from nas.cli import main
+from nas.cli.group import INTERRUPTED
 from nas.cli.options import database_option, database_to_paste, open_record
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -39,4 +40,5 @@ def serve(database: str, host: str, port: int) -> None:
         shown = f"[{host}]" if ":" in host else host
         click.echo(f"http://{shown}:{port} shows {store}; Ctrl-C ends it")
         app = create_app(store, database=database_to_paste(database), hosts=hosts)
-        run(app, host=host, port=port)
+        run(app, host=host, port=port)  # until Ctrl-C
+    raise click.exceptions.Exit(INTERRUPTED)

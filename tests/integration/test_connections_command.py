@@ -14,7 +14,7 @@ from nas.model.densenet import DenseNet
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Types a command in a folder where `small.safetensors` and the same as `small.pth` are."""
+    """Run a command in a folder with `small.safetensors` and the same network as `small.pth`."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     model = DenseNet(growth=4, layers=(3, 4), stem_channels=6, small_images=True, num_classes=10)
@@ -23,11 +23,11 @@ def run(tmp_path, monkeypatch):
     return lambda *arguments: CliRunner().invoke(main, arguments, catch_exceptions=False)
 
 
-def test_connections_are_told_and_drawn(run, tmp_path):
-    """Two files of one network: the same numbers, each under a name of its own, in one page."""
-    told = run("connections", "small.safetensors", "small.pth", "-o", "out")
-    assert told.exit_code == 0, told.output
-    assert "block 2" in told.output
+def test_connections_are_printed_and_drawn(run, tmp_path):
+    """Two files of one network have the same numbers, a name each, and one page."""
+    done = run("connections", "small.safetensors", "small.pth", "-o", "out")
+    assert done.exit_code == 0, done.output
+    assert "block 2" in done.output
     files = {path.name: path for path in (tmp_path / "out").iterdir()}
     assert set(files) == {
         "connections.html",
@@ -42,11 +42,9 @@ def test_connections_are_told_and_drawn(run, tmp_path):
     assert files["connections.html"].read_text().count("<svg") == 2
 
 
-def test_a_cut_is_judged_before_and_after(run):
-    """On test images of the digits; taking all of a block's input away from its layers changes
-    something.
-    """
-    told = run(
+def test_a_cut_is_tested_before_and_after(run):
+    """The test images are those of the digits. The layers of a block lose all of its input."""
+    done = run(
         "ablate",
         "small.pth",
         "--block",
@@ -58,20 +56,20 @@ def test_a_cut_is_judged_before_and_after(run):
         "--data",
         "digits",
     )
-    assert told.exit_code == 0, told.output
-    assert "(100.00%)" in told.output
-    assert "before: " in told.output
-    assert "of 360 images right" in told.output
-    assert "points" in told.output
+    assert done.exit_code == 0, done.output
+    assert "(100.00%)" in done.output
+    assert "before: " in done.output
+    assert "of 360 images right" in done.output
+    assert "points" in done.output
 
 
-def test_a_cut_is_judged_on_ones_own_images(run, tmp_path):
+def test_a_cut_is_tested_on_images_of_the_users_own(run, tmp_path):
     """FOLDER/<class>/*, in the order of the classes' names."""
     for index in range(10):
         folder = tmp_path / "images" / f"class{index}"
         folder.mkdir(parents=True)
         Image.new("RGB", (60 + index, 50), (25 * index, 100, 0)).save(folder / "one.png")
-    told = run(
+    done = run(
         "ablate",
         "small.pth",
         "--block",
@@ -83,8 +81,8 @@ def test_a_cut_is_judged_on_ones_own_images(run, tmp_path):
         "--images",
         "images",
     )
-    assert told.exit_code == 0, told.output
-    assert told.output.count("of 10 images right") == 2
+    assert done.exit_code == 0, done.output
+    assert done.output.count("of 10 images right") == 2
 
 
 @pytest.mark.parametrize("command", [("connections",), ("ablate",)])
@@ -128,8 +126,8 @@ def test_prefixes_are_reported_and_diverged_weights_are_refused(run, tmp_path, c
         ),
     ],
 )
-def test_mistakes_are_told(run, arguments, reason):
-    """In one line, with what would be right."""
-    told = run("ablate", "small.pth", *arguments)
-    assert told.exit_code == 2
-    assert reason in told.output
+def test_mistakes_are_reported(run, arguments, reason):
+    """The message has what would be right."""
+    done = run("ablate", "small.pth", *arguments)
+    assert done.exit_code == 2
+    assert reason in done.output

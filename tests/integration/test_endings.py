@@ -116,6 +116,23 @@ def test_ctrl_c_gives_130_at_any_time(folder, words, delay_s):
     assert b"Traceback" not in errors
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_the_pages_with_130(folder):
+    """The server ends them in order, and the command still reports the interrupt."""
+    with subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline().startswith(b"http://127.0.0.1")
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+
+
 def test_a_module_that_fails_because_of_ctrl_c_is_no_error_of_its_own(monkeypatch):
     """Modules in C turn an interrupted import into `ImportError`."""
 

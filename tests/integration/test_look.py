@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def nas(record):
-    """Runs a command on the record; the output."""
+    """Return a function that runs a command on the record and returns its output."""
 
     def run(*words, code=0):
         done = CliRunner().invoke(main, [*words, "--database", str(record)])
@@ -39,7 +39,7 @@ def members(text):
 
 
 def test_where_keeps_the_members_that_fulfil_every_condition(nas, trials):
-    """Counted in a second way, on the values themselves."""
+    """The same members follow from the recorded values."""
     fast = members(
         nas(
             "front",
@@ -59,6 +59,7 @@ def test_where_keeps_the_members_that_fulfil_every_condition(nas, trials):
 
 
 def test_sort_orders_by_the_figure(nas, trials):
+    """The smallest is first."""
     parameters = {t.number: t.evaluation.value("parameters") for t in trials}
     shown = [
         parameters[n]
@@ -67,8 +68,8 @@ def test_sort_orders_by_the_figure(nas, trials):
     assert shown == sorted(shown)
 
 
-def test_a_long_front_is_a_page_that_says_how_to_see_the_rest(nas, monkeypatch):
-    """The first rows in the order that was asked for, or all; programs get all."""
+def test_a_long_front_is_cut_and_names_the_options_for_the_rest(nas, monkeypatch):
+    """It shows the first rows in the requested order, or all with --all. Programs get all."""
     monkeypatch.setattr("nas.cli.front.PAGE_ROWS", 2)
 
     def rows(*words):
@@ -82,14 +83,14 @@ def test_a_long_front_is_a_page_that_says_how_to_see_the_rest(nas, monkeypatch):
     assert (rows(), rows("--all")) == (every[:2], every)
     by_size = members(nas("front", "pages", "--format", "json", "--sort", "parameters"))
     assert rows("--sort", "parameters") == by_size[:2]
-    told = nas("front", "pages")
-    assert f"and {len(every) - 2} more" in told
-    assert "all of them: --all" in told
+    output = nas("front", "pages")
+    assert f"and {len(every) - 2} more" in output
+    assert "all of them: --all" in output
     assert "all of them" not in nas("front", "pages", "--all")
 
 
 def test_the_knee_is_one_member_as_markdown(nas):
-    """A heading, a rule, and one row with each objective's figure and how sure its place is."""
+    """It has a heading, a rule, and one row with the objectives and how sure the membership is."""
     heading, rule, row = nas("front", "pages", "--knee", "--format", "md").splitlines()
     assert heading == "| trial | error | latency | on the front |"
     assert rule == "| --- | --- | --- | --- |"
@@ -97,8 +98,8 @@ def test_the_knee_is_one_member_as_markdown(nas):
     assert int(row.split("|")[1]) in members(nas("front", "pages", "--format", "json"))
 
 
-def test_the_front_of_then_is_the_front_of_the_trials_that_had_ended(nas, trials, record):
-    """Computed again from the trials that were finished by then."""
+def test_an_earlier_front_is_the_front_of_the_trials_that_had_ended(nas, trials, record):
+    """It equals the front that is computed again from these trials."""
     with Store.open(record, read_only=True) as store:
         objectives = store.study("pages").spec.objectives
     for after in (1, 7, 30, 60):
@@ -110,7 +111,7 @@ def test_the_front_of_then_is_the_front_of_the_trials_that_had_ended(nas, trials
 
 
 def test_a_front_of_more_trials_than_there_are_is_refused(nas, trials):
-    """With how many there are, duplicates and those that run left out."""
+    """The message has their number, without duplicates and running trials."""
     most = len(finished(trials))
     refused = nas("front", "pages", "--at", str(most + 1), code=2)
     assert f"there is no front after {most + 1} trials: {most} are finished" in refused
@@ -131,11 +132,13 @@ def test_a_front_of_more_trials_than_there_are_is_refused(nas, trials):
         (("--sort", "speed"), "no 'speed' in the figures"),
     ],
 )
-def test_a_wrong_question_says_what_would_be_right(nas, words, message):
+def test_a_wrong_condition_is_refused_with_what_would_be_right(nas, words, message):
+    """The message names the figures, the form of a condition, or the units."""
     assert message in nas("front", "pages", *words, code=2)
 
 
 def test_compare_shows_figures_and_only_the_choices_that_differ(nas, trials):
+    """A trial beside itself is the same network."""
     text = nas("compare", "pages:0", "pages:1")
     differing = [
         name for name in trials[0].params if trials[0].params[name] != trials[1].params[name]
@@ -146,8 +149,8 @@ def test_compare_shows_figures_and_only_the_choices_that_differ(nas, trials):
     assert "the same network" in nas("compare", "pages:0", "pages:0")
 
 
-def test_show_says_how_the_trial_stands(nas):
-    """No member of the front is dominated, and the best one dominates somebody."""
+def test_show_ranks_the_trial_among_the_others(nas):
+    """No member of the front is dominated; the command that exports it can be pasted."""
     number = members(nas("front", "pages", "--knee", "--format", "json"))[0]
     text = nas("show", f"pages:{number}")
     assert "feasible trials, dominated by 0" in text
@@ -159,7 +162,7 @@ def test_show_says_how_the_trial_stands(nas):
 
 
 def test_show_names_no_command_that_would_fail(nas, trials):
-    """Trained, but not on the front when it ended, so that no weights are kept."""
+    """The trial was trained, but was not on the front when it ended, so it has no weights."""
     kept = members(nas("front", "pages", "--format", "json"))
     other = next(
         t.number for t in trials if t.state is TrialState.COMPLETE and t.number not in kept
@@ -168,8 +171,8 @@ def test_show_names_no_command_that_would_fail(nas, trials):
 
 
 def test_show_times_the_parts_of_a_network(record):
-    """Every part has a share of the latency here, and the shares add up to about the whole; where
-    the machine is too busy for that, there is a reason and no share.
+    """Every part has a share of the latency here, and the shares add up to about the whole. On a
+    busy machine there is a reason and no share.
     """
     shown = CliRunner().invoke(main, ["show", "pages:0", "--latency", "--database", str(record)])
     text = shown.output

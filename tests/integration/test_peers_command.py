@@ -1,4 +1,4 @@
-"""`nas peers` as a user types it."""
+"""`nas peers` with real measurements."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ TINY = Architecture(
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Types a command in a folder of its own, with its own locks; `tiny.json` is there."""
+    """Run a command in a new folder with its own locks and the network `tiny.json`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
     (tmp_path / "tiny.json").write_text(json.dumps(TINY.to_dict()))
@@ -28,13 +28,11 @@ def run(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_rounds_are_kept_and_add_up(run, tmp_path):
-    """A later call counts the earlier ones' rounds too; what was written holds both networks, each
-    at its own size.
-    """
+    """A later call includes the earlier rounds. The files hold both networks, each at its size."""
     both = ("densenet-40", "--beside", "tiny.json", "--size", "48")
     for arguments in (both, ("densenet-40", "--size", "48"), (*both, "--rounds", "0", "-o", "out")):
-        told = run("peers", *arguments)
-        assert told.exit_code == 0, told.output
+        done = run("peers", *arguments)
+        assert done.exit_code == 0, done.output
     with (tmp_path / "out" / "peers.csv").open(newline="") as file:
         dense, tiny = csv.DictReader(file)
     assert (dense["network"], dense["image_size"], dense["macs"]) == (
@@ -53,11 +51,11 @@ def test_rounds_are_kept_and_add_up(run, tmp_path):
 
 
 def test_nothing_is_measured_in_no_rounds(run):
-    """Then the counts stand alone, and a wrong name is one line."""
-    told = run("peers", "densenet-40", "--rounds", "0")
-    assert told.exit_code == 0
-    assert "265 M" in told.output
-    assert "no latency: not measured" in told.output
+    """Without rounds there are only counts. A wrong name is one line."""
+    done = run("peers", "densenet-40", "--rounds", "0")
+    assert done.exit_code == 0
+    assert "265 M" in done.output
+    assert "no latency: not measured" in done.output
     wrong = run("peers", "densenet-41")
     assert wrong.exit_code == 2
     assert "DenseNet-40" in wrong.output

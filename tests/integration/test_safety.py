@@ -1,6 +1,4 @@
-"""No command prints the password of a database's address, whatever goes wrong; a search says whose
-code it runs.
-"""
+"""No command prints the password of a database's address, and a search names the code it runs."""
 
 import socket
 import traceback
@@ -20,11 +18,11 @@ name: s
 space: osa_tiny
 objectives: [{metric: macs}]
 """
-SECRET = "s3cret"  # noqa: S105 - of nobody
+SECRET = "s3cret"  # noqa: S105 - it opens nothing
 
 
 def commands(group, words=()):
-    """All commands that take the address of a database, as the words that call them."""
+    """Yield the words of every command that takes the address of a database."""
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
@@ -35,7 +33,7 @@ def commands(group, words=()):
 
 
 def addressed(command, address):
-    """The arguments that let a command open this database; other arguments are anything."""
+    """Return arguments with which a command opens this database; others have any value."""
     given = []
     for parameter in command.params:
         if parameter.name == "database":
@@ -67,25 +65,25 @@ ADDRESSES = pytest.mark.parametrize(
 
 @ADDRESSES
 def test_a_password_is_never_printed(address, tmp_path, monkeypatch):
-    """Nor is it in the exception that a caller of the library sees."""
+    """It is not in the exception that a caller of the library gets either."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(STUDY)
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
-        url = address.format(port=reserved.getsockname()[1])  # nobody listens there
+        url = address.format(port=reserved.getsockname()[1])  # no process listens there
         tried = list(commands(main))
         for words, command in tried:
             options = ["--json"] if words == ("measure",) else []
             result = CliRunner().invoke(main, [*words, *options, *addressed(command, url)])
-            told = result.output + "".join(traceback.format_exception(result.exception))
+            output = result.output + "".join(traceback.format_exception(result.exception))
             assert result.exit_code != 0, words
-            assert SECRET not in told, (words, told)
+            assert SECRET not in output, (words, output)
     assert len(tried) > 15
 
 
 @ADDRESSES
-def test_optunas_own_errors_tell_none(address):
-    """They come in one line of ours."""
+def test_errors_of_optuna_have_no_password(address):
+    """Each becomes one line of ours."""
     spec = StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),))
     with pytest.raises(NasError) as error:
         export_study(spec, osa_tiny.SPACE, [], address.format(port=1))
@@ -93,8 +91,8 @@ def test_optunas_own_errors_tell_none(address):
     assert "\n" not in str(error.value)
 
 
-def test_a_search_says_so_where_it_runs_code_from_outside_the_current_folder(tmp_path, monkeypatch):
-    """Code beside the study in this folder, and parts known by name, are not worth a word."""
+def test_a_search_names_code_from_outside_the_current_folder(tmp_path, monkeypatch):
+    """Code beside the study in this folder, and registered names, are not mentioned."""
     outside, here = tmp_path / "outside", tmp_path / "here"
     for folder in (outside, here):
         folder.mkdir()
@@ -105,7 +103,7 @@ def test_a_search_says_so_where_it_runs_code_from_outside_the_current_folder(tmp
     (here / "known.yaml").write_text(STUDY)
     monkeypatch.chdir(here)
 
-    def told(study):
+    def output(study):
         return (
             CliRunner()
             .invoke(main, ["search", study, "--database", "postgresql://127.0.0.1:1/nas"])
@@ -113,6 +111,8 @@ def test_a_search_says_so_where_it_runs_code_from_outside_the_current_folder(tmp
         )
 
     where = outside / "outside_space.py"
-    assert f"runs code from outside the current folder: {where}\n" in told("../outside/study.yaml")
-    assert "runs code" not in told("study.yaml")
-    assert "runs code" not in told("known.yaml")
+    assert f"runs code from outside the current folder: {where}\n" in output(
+        "../outside/study.yaml"
+    )
+    assert "runs code" not in output("study.yaml")
+    assert "runs code" not in output("known.yaml")

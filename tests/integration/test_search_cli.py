@@ -1,6 +1,4 @@
-"""`nas search` as a user types it: real processes, a real record, real (tiny) trainings on the
-digits.
-"""
+"""`nas search` in real processes, with a real record and tiny trainings on the digits."""
 
 import csv
 import io
@@ -32,7 +30,7 @@ budget: {trials: 3}
 workers: {kind: local}
 """
 COMMAND = [sys.executable, "-c", "from nas.cli import main; main()"]
-HEEDING = [
+INTERRUPTIBLE = [
     sys.executable,
     "-c",
     (
@@ -40,14 +38,12 @@ HEEDING = [
         "from nas.cli import main; main()"
     ),
 ]
-"""Ends at Ctrl-C also where the tests run in the background of a shell, which lets its children
-ignore it.
-"""
+"""Ends at Ctrl-C also if the shell that runs the tests ignores it for its children."""
 
 
 @pytest.fixture
 def nas(tmp_path):
-    """Runs `nas ARGS` in a folder of its own; gives the finished process."""
+    """Return a function that runs `nas ARGS` in a new folder and returns the finished process."""
     (tmp_path / "study.yaml").write_text(STUDY)
 
     def call(*arguments, **environment):
@@ -65,7 +61,7 @@ def nas(tmp_path):
 
 
 def digests(folder):
-    """The architectures of the record that are complete."""
+    """Return the architectures of complete trials."""
     with Store.open(folder / "nas.db", read_only=True) as store:
         return [
             t.architecture.digest
@@ -75,14 +71,14 @@ def digests(folder):
 
 
 def finished(folder, count):
-    """Whether so many trials have ended."""
+    """Return whether so many trials have ended."""
     with suppress(Exception):  # the record is being made
         return len(digests(folder)) >= count
     return False
 
 
 def refused(outcome, *words):
-    """Exit code 2 and one line that says all of these words."""
+    """Assert exit code 2, and error lines with all of these words."""
     assert outcome.returncode == 2, outcome.stderr
     lines = [line for line in outcome.stderr.splitlines() if line]
     assert [line for line in lines if not line.startswith("error: ")] == []
@@ -94,13 +90,11 @@ def refused(outcome, *words):
     ("sign", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
 )
 def test_an_interrupted_search_ends_as_one_that_was_not(nas, tmp_path, sign, code):
-    """The same command goes on and finds the architectures of an uninterrupted search; all commands
-    can look.
-    """
+    """The same command resumes it and finds the architectures of an uninterrupted search."""
     whole = nas("search", "study.yaml", "--database", str(tmp_path / "whole.db"))
     assert whole.returncode == 0, whole.stderr
     with subprocess.Popen(
-        [*HEEDING, "search", "study.yaml"],
+        [*INTERRUPTIBLE, "search", "study.yaml"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -129,8 +123,8 @@ def test_an_interrupted_search_ends_as_one_that_was_not(nas, tmp_path, sign, cod
 
 
 @pytest.mark.slow
-def test_what_was_found_can_be_looked_at(nas):
-    """CSV and JSON hold the same front; a trial of it and the study's state are shown."""
+def test_a_finished_study_can_be_shown(nas):
+    """CSV and JSON hold the same front. A trial of it and the study's state are shown."""
     assert nas("search", "study.yaml").returncode == 0
     members = json.loads(nas("front", "--format", "json").stdout)["members"]
     table = list(csv.DictReader(io.StringIO(nas("front", "--format", "csv").stdout)))
@@ -144,7 +138,7 @@ def test_what_was_found_can_be_looked_at(nas):
 
 
 def test_wrong_study_files_are_refused_whole_and_nothing_is_written(nas, tmp_path):
-    """Every problem has its line."""
+    """Every problem has a line."""
     (tmp_path / "study.yaml").write_text(
         STUDY.replace("osa_tiny", "huge").replace("random", "magic")
     )
@@ -175,8 +169,8 @@ def test_missing_data_names_the_variable(nas, tmp_path):
         (["front", "--database", "missing.db"], ["there is no record"]),
     ],
 )
-def test_what_cannot_be_reached_or_found_is_one_line(nas, arguments, words):
-    """And exit code 2."""
+def test_a_part_that_cannot_be_reached_or_found_is_one_line(nas, arguments, words):
+    """The exit code is 2, and no password is printed."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         outcome = nas(*(argument.format(port=reserved.getsockname()[1]) for argument in arguments))
@@ -184,8 +178,8 @@ def test_what_cannot_be_reached_or_found_is_one_line(nas, arguments, words):
     assert "secret" not in outcome.stderr
 
 
-def test_a_metric_of_the_studys_own_is_called_as_the_study_calls_it(nas, tmp_path):
-    """Whatever name it gives itself."""
+def test_a_metric_of_a_study_has_the_name_in_the_study_file(nas, tmp_path):
+    """The name that the metric itself has does not matter."""
     (tmp_path / "layers.py").write_text(
         "from nas.core.measurement import Kind, Measurement\n"
         "from nas.measuring.metrics import Metric, Phase\n"

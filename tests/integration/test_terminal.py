@@ -1,4 +1,4 @@
-"""The terminal views as a person sees them, in a real terminal (tmux) of 80 and of 160 columns."""
+"""The views in a real terminal (tmux) of 80 and of 160 columns."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ PATIENCE_S = 60
 
 
 class Terminal:
-    """A tmux session of its own server with one window and a shell without colours of its own."""
+    """A tmux session in a server of its own, with one window and a shell without colours."""
 
     def __init__(self, columns, folder):
         self._socket, self.columns = f"nas-{uuid4().hex[:8]}", columns
@@ -48,11 +48,11 @@ class Terminal:
         self._tmux("send-keys", key)
 
     def screen(self):
-        """What is on the screen, line by line."""
+        """Return the lines on the screen."""
         return self._tmux("capture-pane", "-p").rstrip().splitlines()
 
     def when(self, condition):
-        """The screen as soon as it fulfils the condition."""
+        """Return the screen as soon as it fulfils the condition."""
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
             if condition(lines := self.screen()):
@@ -61,7 +61,7 @@ class Terminal:
         pytest.fail("this is still on the screen:\n" + "\n".join(self.screen()))
 
     def run(self, command):
-        """A command's output, once it has ended."""
+        """Run a command to its end and return its output."""
         end = f"end {uuid4().hex[:8]}"
         self.type(f"clear; {command}; echo {end}")
         lines = self.when(lambda lines: end in lines)
@@ -89,9 +89,7 @@ NAS = Path(sys.executable).with_name("nas")
 
 
 def test_status_front_and_show_fit_the_terminal(terminal):
-    """Every column is whole at 80 columns: no word is cut or broken over two lines, nothing runs
-    over the edge.
-    """
+    """No word is cut or broken over two lines, and no line is wider than the terminal."""
     status = terminal.run(f"{NAS} status")
     assert any(line.split()[:1] == ["pages"] for line in status)
     front = terminal.run(f"{NAS} front pages")
@@ -104,9 +102,7 @@ def test_status_front_and_show_fit_the_terminal(terminal):
 
 
 def test_watch_stays_until_ctrl_c(terminal, record, tmp_path):
-    """It shows the study, and who begins to work on it while it stays, by name; the prompt is back
-    at once.
-    """
+    """It shows the study, and the worker that begins meanwhile. The prompt is back at once."""
     database = shutil.copy(record, tmp_path)
     terminal.type(f"clear; {NAS} status pages --watch --database {database}")
     terminal.when(lambda lines: any("no search is running" in line for line in lines))

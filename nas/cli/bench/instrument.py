@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from nas.cli.bench import bench
 from nas.cli.options import THREADS, device_option
+from nas.cli.tables import print_table
 from nas.core.measurement import MeasurementPlan
 from nas.measuring.meters import find_meter
 
@@ -62,7 +61,7 @@ def instrument(
     """
     from nas.bench.instrument import PARTS, Bench
 
-    table = Table(box=box.SIMPLE)
+    table = Table()
     for heading in ("figure", "measured", "required", "holds"):
         table.add_column(heading, overflow="fold")
     with find_meter(device) as meter:
@@ -79,4 +78,4 @@ def instrument(
                 holds = {None: "", True: "yes", False: "NO"}[check.holds]
                 table.add_row(check.what, check.found, check.asked, holds)
     if not as_json:
-        Console(highlight=False).print(table)
+        print_table(table)

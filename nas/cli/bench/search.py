@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import click
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from nas.cli.bench import bench
 from nas.cli.files import OutputKind, check_outputs, write_file
+from nas.cli.tables import print_table
 from nas.core import plugins
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import MeasurementPlan
@@ -202,9 +202,9 @@ def search(
     )
     console = Console(highlight=False)
     console.print(f"{title}, {budget} evaluations, seeds from {first_seed}")
-    console.print(_hypervolumes(runs, budget))
+    print_table(_hypervolumes(runs, budget))
     if len(runs) > 1:
-        console.print(_lead(runs))
+        print_table(_lead(runs))
     if plot:
         from nas.bench.curves import curves_svg
 
@@ -335,7 +335,7 @@ def _results(jobs: Sequence[Callable[[], "Run"]], workers: int) -> Iterator[tupl
 def _hypervolumes(runs: Runs, budget: int) -> Table:
     """Return a table of each sampler's hypervolume after some numbers of evaluations."""
     marks = [mark for mark in MARKS if mark <= budget] or [budget]
-    table = Table(box=box.SIMPLE)
+    table = Table()
     table.add_column("sampler", justify="left")
     for heading in ("seeds", *(f"at {mark}" for mark in marks), "distinct", "CPU s/proposal"):
         table.add_column(heading, justify="right")
@@ -358,7 +358,7 @@ def _lead(runs: Runs) -> Table:
     from nas.bench import samplers as comparison
 
     first = next(iter(runs))
-    table = Table(box=box.SIMPLE)
+    table = Table()
     table.add_column("final value of", justify="left")
     for heading in (
         f"{first} needs",

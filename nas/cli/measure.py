@@ -39,7 +39,8 @@ def measure(
 
     Each figure has a 95 % interval and a status, and is kept in the record. TARGET is a published
     VoVNet (vovnet39), an architecture.json, STUDY:TRIAL, a folder of nas export, a .onnx file,
-    timm:NAME, torchvision:NAME, or module:callable (which runs that module's code).
+    timm:NAME, torchvision:NAME, or module:callable (which runs that module's code). With a .onnx
+    file the default runtime is onnxruntime.
     """
     from nas.measuring.session import certify_targets, measure_all
     from nas.measuring.targets import default_runtime, load_target

@@ -125,6 +125,16 @@ class TestExport:
             assert weights.keys() == checkpoint.weights.keys()
             assert all(weights[name].equal(value) for name, value in checkpoint.weights.items())
 
+    def test_several_trials_have_a_folder_each(self, searched, tmp_path):
+        """A repeated `--trial` exports to DIR/trial-N, as `--front` does; a bundle is kept."""
+        for number in (0, 1):
+            (tmp_path / f"trial-{number}").mkdir()
+            (tmp_path / f"trial-{number}" / "manifest.json").write_text("{}")
+        words = ("export", "two", "--trial", "0", "--trial", "1", "-o", tmp_path)
+        done = nas(*words, "--database", searched)
+        assert done.exit_code == 0, done.output
+        assert lines(done, f"{tmp_path}/trial-") == ["0 is there already", "1 is there already"]
+
     @pytest.mark.parametrize("which", [(), ("--front", "--knee"), ("--front", "--trial", "0")])
     def test_exactly_one_option_names_the_trials(self, searched, tmp_path, which):
         """No option and two options are refused in one line, and nothing is written."""

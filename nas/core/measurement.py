@@ -21,6 +21,12 @@ machines have.
 """
 
 
+AUTO_RUNTIME = "auto"
+"""The runtime of a study that takes the one that people deploy on the device. It is replaced by
+the name of that runtime when the study begins, so no figure has it.
+"""
+
+
 class Kind(StrEnum):
     """The source of a figure. Figures of different kinds never share a front."""
 

@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol
 from nas.core import plugins
 from nas.core.complexity import totals
 from nas.core.errors import InvalidValueError, TrialFailedError
+from nas.core.measurement import AUTO_RUNTIME
 from nas.core.search_space import SearchSpace
 from nas.core.study import DataSpec, StudySpec
 from nas.core.trial import Trial
@@ -143,14 +144,18 @@ def open_search(
         if record is None:
             require_usable_name(spec.name)
             preparation = prepared or _prepare_workers(context, workers, fetch)
+            spec = _with_runtime(spec, preparation.runtime or "eager")
         else:
+            spec = _with_runtime(spec, record.spec.measurement.runtime)
             store.require_same(spec)
             _require_same_parts(store, record, space, identity)
             if context.artifacts != record.artifacts:
                 _require_checkpoints(store, record, context.artifacts)
-            context = replace(context, preparation=Preparation.from_dict(record.numerics))
+            recorded = Preparation.from_dict(record.numerics)
+            context = replace(context, spec=spec, preparation=recorded)
             preparation = _prepare_workers(context, workers, fetch)
             _require_same_files(record, preparation)
+        context = replace(context, spec=spec)
         identity["files"] = dict(preparation.files)
         sampler = Proposer(
             space=space,
@@ -270,6 +275,13 @@ def _unprepared_context(
         folder=str(folder.resolve()),
         evaluator=evaluator or evaluators_of(spec).search,
     )
+
+
+def _with_runtime(spec: StudySpec, runtime: str) -> StudySpec:
+    """Replace the runtime `auto` by the one that the study began with, or begins with."""
+    if spec.measurement.runtime != AUTO_RUNTIME:
+        return spec
+    return replace(spec, measurement=replace(spec.measurement, runtime=runtime))
 
 
 def _prepare_workers(

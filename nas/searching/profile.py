@@ -119,6 +119,8 @@ def profile(
     context = StudyContext(spec=costs_only(spec), artifacts="", folder=str(folder))
     classes = classes_of(spec) or CLASSES_WITHOUT_DATA
     preparation = replace(Evaluator.prepare(context), classes=classes)
+    plan = replace(spec.measurement, runtime=preparation.runtime)
+    context = replace(context, spec=replace(context.spec, measurement=plan))
     evaluator = Evaluator(replace(context, preparation=preparation))
     evaluator.on_wait = on_wait
     for number, member in enumerate(wanted):

@@ -4,6 +4,7 @@ session, and gives PyTorch's outputs.
 
 import gc
 import shutil
+import sys
 import weakref
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,13 +15,14 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
+from nas.core import plugins
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.errors import InvalidValueError, TrialFailedError, UnavailableError
 from nas.core.measurement import MeasurementPlan, Precision, Status
 from nas.core.published import PUBLISHED
-from nas.core.study import Objective, StudySpec
+from nas.core.study import Budget, Objective, StudySpec
 from nas.core.tasks import CertifyTask
-from nas.measuring.methods import OnnxFile, peak_memory, prepare
+from nas.measuring.methods import OnnxFile, deployed_runtime, peak_memory, prepare
 from nas.measuring.methods.certify import Cycles
 from nas.measuring.methods.runtimes import onnx_runtime
 from nas.measuring.metrics import Subject
@@ -30,8 +32,10 @@ from nas.measuring.session import measure_all
 from nas.measuring.targets import Target
 from nas.model import build
 from nas.model.onnx_file import to_onnx
+from nas.record import Store
 from nas.searching.evaluators.classification import certifier
 from nas.searching.evaluators.contract import Preparation, StudyContext
+from nas.searching.launch import open_search
 from nas.testing.fake_meter import FakeMeter
 
 TINY = Architecture(
@@ -310,6 +314,72 @@ def test_onnx_runtime_that_falls_back_to_the_cpu_is_an_error(onnx, monkeypatch):
     monkeypatch.setattr(onnxruntime, "InferenceSession", fallback)
     with pytest.raises(UnavailableError, match="cannot use its CUDAExecutionProvider here"):
         onnx_runtime(onnx, [OnCuda()], MeasurementPlan(runtime="onnxruntime"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "runtime", "reason"),
+    [
+        ("cuda", Precision.BF16, "graph", ""),
+        ("cpu", Precision.FP32, "onnxruntime", ""),
+        ("cpu", Precision.BF16, "eager", "runs in fp32"),
+        ("fake", Precision.FP32, "eager", "devices of kind fake"),
+    ],
+)
+def test_the_deployed_runtime_depends_on_device_and_precision(kind, precision, runtime, reason):
+    """If it is eager, there is a reason."""
+    pytest.importorskip("onnxruntime")
+    found, why = deployed_runtime(kind, precision)
+    assert found == runtime
+    assert reason in why
+    assert bool(why) == (runtime == "eager")
+
+
+def test_without_onnx_runtime_the_deployed_runtime_is_eager(monkeypatch):
+    """The reason is the command that installs ONNX Runtime."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    runtime, why = deployed_runtime("cpu", Precision.FP32)
+    assert runtime == "eager"
+    assert "pip install 'osa-nas[export]'" in why
+
+
+def searched(folder, **changes):
+    """Search two trials with runtime auto, or with these changes of the plan, and return the plans
+    of the study and of its latencies.
+    """
+    plan = replace(SHORT, block_s=1e-3, busy="noisy", busy_wait_s=0.0, runtime="auto")
+    spec = StudySpec(
+        name="auto",
+        space="osa_tiny",
+        sampler="random",
+        objectives=(Objective(metric="latency"), Objective(metric="parameters")),
+        measurement=replace(plan, **changes),
+        budget=Budget(trials=2),
+    )
+    with Store.open(folder / "nas.db") as store:
+        with open_search(
+            spec,
+            store=store,
+            workers=plugins.load("nas.workers", "local")(),
+            folder=folder,
+            artifacts=folder,
+        ) as search:
+            search.run()
+        figures = [trial.evaluation.measurements["latency"] for trial in store.trials("auto")]
+        return store.study("auto").spec.measurement.runtime, {each.plan.runtime for each in figures}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["auto", "eager"])
+def test_runtime_auto_is_fixed_when_a_study_begins(first, monkeypatch, tmp_path):
+    """The record has the runtime that measured. A study that began with another one keeps it when
+    its file says auto later.
+    """
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
+    monkeypatch.setattr("nas.measuring.meters.cpu.CpuMeter.host_load", lambda _meter: None)
+    expected = "onnxruntime" if first == "auto" else "eager"
+    assert searched(tmp_path, runtime=first) == (expected, {expected})
+    assert searched(tmp_path) == (expected, {expected})
 
 
 def test_a_damaged_onnx_file_is_refused_with_its_name():

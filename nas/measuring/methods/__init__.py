@@ -19,7 +19,7 @@ from nas.measuring.methods.preparation import (
     prepare,
     prepare_copies,
 )
-from nas.measuring.methods.runtimes import RUNTIMES, Network, OnnxFile
+from nas.measuring.methods.runtimes import RUNTIMES, Network, OnnxFile, deployed_runtime
 from nas.measuring.methods.timing import latency, single_calls
 from nas.measuring.methods.windows import energy
 
@@ -31,6 +31,7 @@ __all__ = [
     "Prepared",
     "certify",
     "certify_energy",
+    "deployed_runtime",
     "energy",
     "interleaved_latency",
     "latency",

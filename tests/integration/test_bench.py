@@ -16,6 +16,7 @@ COMMAND = [sys.executable, "-c", "from nas.cli import main; main()", "bench", "s
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_several_processes_write_one_consistent_study(tmp_path):
     """All trials are complete, and the front is the one that a search would have stored. Optuna's
     storage is timed as well.

@@ -28,10 +28,13 @@ budget: {trials: 1}
 workers: {kind: tune}
 """
 FOLDER = Path(os.environ.get("NAS_DATA_DIR", "")) / CIFAR10.layout
-pytestmark = pytest.mark.skipif(
-    "NAS_DATA_DIR" not in os.environ or not FOLDER.is_dir(),
-    reason=f"NAS_DATA_DIR does not name a folder with {CIFAR10.layout}",
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        "NAS_DATA_DIR" not in os.environ or not FOLDER.is_dir(),
+        reason=f"NAS_DATA_DIR does not name a folder with {CIFAR10.layout}",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ from nas.record import Store
 from nas.searching.launch import open_search
 from workers.local import LocalWorkers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 psutil = pytest.importorskip("psutil")
 
 SPEC = StudySpec(

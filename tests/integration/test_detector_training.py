@@ -204,6 +204,7 @@ def test_the_splits_are_those_published(bccd):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_fcos_learns_to_detect_cells(bccd, tmp_path):
     """After five epochs AP50 on the test split is above 0.7. One run (seed 0, one thread of a Xeon
     at 2.3 GHz) took 101 s and reached AP 0.473 and AP50 0.819. Eight epochs took 151 s of CPU time

@@ -96,7 +96,10 @@ def test_a_closed_pipe_ends_quietly(folder, words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delay_s", [0.3, 0.5, 1.0, 1.5])
+@pytest.mark.parametrize(
+    "delay_s",
+    [0.5, *(pytest.param(delay_s, marks=pytest.mark.long) for delay_s in (0.3, 1.0, 1.5))],
+)
 @pytest.mark.parametrize("words", [("search", "endless.yaml"), ("doctor",)], ids=" ".join)
 def test_ctrl_c_gives_130_at_any_time(folder, words, delay_s):
     """Also while modules are imported. Before the first of ours the signal itself ends Python."""

@@ -206,7 +206,7 @@ def check(spec, folder, engine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_search_killed_at_any_point_is_resumed(tmp_path, workers):
     """The search is killed before and after every write. No answered rung is lost or done again.
     With one worker the trials are those of a search that was never killed.

@@ -417,6 +417,7 @@ class TestRefusals:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_never_half_a_bundle(export_arguments, tmp_path: Path, how: signal.Signals) -> None:
     """An export that is stopped at its first file leaves no destination.

@@ -4,6 +4,7 @@ import json
 import resource
 import time
 
+import pytest
 from click.testing import CliRunner
 
 from nas.bench.instrument import PARTS, Unguarded, neighbours
@@ -11,6 +12,7 @@ from nas.cli import main
 from nas.measuring.meters import find_meter
 
 
+@pytest.mark.long
 def test_coverage_is_printed_beside_the_requirement():
     """At both levels of noise at least 92 % is required, and the table shows whether this holds."""
     lines = (

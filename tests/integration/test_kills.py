@@ -23,6 +23,8 @@ from nas.record import Store
 from nas.searching.launch import open_search
 from workers.local import LocalWorkers
 
+pytestmark = pytest.mark.long
+
 KILLS = int(os.environ.get("NAS_TEST_KILLS", "3"))
 TRIALS = 10 + 4 * KILLS
 SPEC = StudySpec(

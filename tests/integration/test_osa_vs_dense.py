@@ -22,6 +22,7 @@ def study():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_training_goes_on_where_it_stopped_and_gives_the_hypothesis_its_number(study, tmp_path):
     """A second call with one more seed leaves the first one's files alone; maps before training are
     the seed's own.

@@ -23,6 +23,7 @@ budget: {trials: 3, device_s: 60}
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_comparison_resumes_and_compares_at_equal_device_seconds(tmp_path):
     """A second call with one more seed does not change the first seed's studies, and evaluates all
     fronts with new seeds.

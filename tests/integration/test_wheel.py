@@ -14,7 +14,7 @@ import pytest
 
 from nas.core.plugins import GROUPS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("nas", "search_spaces", "workers")

@@ -462,6 +462,7 @@ def test_the_results_of_the_study_are_reproduced():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("file", "form", "floor"),
     [

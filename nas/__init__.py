@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nas.core.errors import NasError
     from nas.core.measurement import Measurement, MeasurementPlan
     from nas.core.search_space import Choice, OsaSpace, SearchSpace
-    from nas.core.study import Budget, Objective, RungSpec, StudySpec
+    from nas.core.study import Budget, DataSpec, Objective, RungSpec, StudySpec
     from nas.core.trial import Trial
 
 HOMES = {
@@ -28,7 +28,7 @@ HOMES = {
     "nas.core.errors": ("NasError",),
     "nas.core.measurement": ("Measurement", "MeasurementPlan"),
     "nas.core.search_space": ("Choice", "OsaSpace", "SearchSpace"),
-    "nas.core.study": ("Budget", "Objective", "RungSpec", "StudySpec"),
+    "nas.core.study": ("Budget", "DataSpec", "Objective", "RungSpec", "StudySpec"),
     "nas.core.trial": ("Trial",),
 }
 """The public names by the module that defines them."""
@@ -39,6 +39,7 @@ __all__ = [
     "Attention",
     "Budget",
     "Choice",
+    "DataSpec",
     "Measurement",
     "MeasurementPlan",
     "NasError",

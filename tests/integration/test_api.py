@@ -1,5 +1,6 @@
 """The public Python API on real studies: search, look, export, measure, ask and tell."""
 
+import json
 import re
 import shutil
 import signal
@@ -263,3 +264,15 @@ def test_a_study_names_its_evaluator(tmp_path):
     study.write_text(STUDY + "evaluator: magic\n")
     with pytest.raises(nas.NasError, match=r"no 'magic' in nas.evaluators; there are: classif"):
         nas.search(study, database=tmp_path / "nas.db")
+
+
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    """All code cells of the notebook, one after the other."""
+    monkeypatch.chdir(tmp_path)
+    page = json.loads((Path(__file__).parents[2] / "docs" / "first-study.ipynb").read_text())
+    names = {}
+    for cell in page["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)  # noqa: S102 - our own page
+    assert (tmp_path / "digits-backbone" / "manifest.json").exists()
+    assert len(names["front"]) > 0

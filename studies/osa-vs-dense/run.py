@@ -1,8 +1,8 @@
 """One-shot against dense aggregation on CIFAR-10 at equal MACs: trains five networks with several
 seeds and compares.
 
-    python studies/osa-vs-dense/run.py full --seeds 3 -o results      300 epochs each, for owners of a GPU
-    python studies/osa-vs-dense/run.py short --seeds 2 -o results     20,000 images each, an hour on two cores
+    python studies/osa-vs-dense/run.py full --seeds 3 -o results    300 epochs each, on a GPU
+    python studies/osa-vs-dense/run.py short --seeds 2 -o results   20,000 images each, an hour
 
 The same command goes on after Ctrl-C, at the last whole epoch. Test images are read once for each
 finished network. Needs CIFAR-10 (see the README of the project for where it lies).
@@ -176,6 +176,11 @@ def measured() -> dict[str, dict[str, Estimate]]:
     }
 
 
+def images_per_s(run: Run) -> float:
+    """Return how many images a second the run trained on."""
+    return float(run.result["images"] / run.result["train_s"])
+
+
 def rows(
     runs: Mapping[str, list[Run]], figures: Mapping[str, Mapping[str, Estimate]]
 ) -> Iterator[dict[str, object]]:
@@ -194,7 +199,7 @@ def rows(
             "latency": figures[name]["latency"].text("s"),
             "energy/frame": figures[name]["energy"].text("J"),
             "peak memory": figures[name]["peak_memory"].text("B"),
-            "train img/s": f"{statistics.mean(run.result['images'] / run.result['train_s'] for run in each):.1f}",
+            "train img/s": f"{statistics.mean(map(images_per_s, each)):.1f}",
             "reason": figures[name]["latency"].reason or figures[name]["energy"].reason,
         }
 
@@ -298,9 +303,9 @@ def compare(folder: Path, seeds: range) -> None:
         ]
         values = [float(str(value)) for value in found]
         echo_wide(
-            f"correlation of strength between layers with strength to the end, {when} training: mean "
-            f"{statistics.mean(values):+.2f} of {len(values)} blocks, {sum(each < 0 for each in values)} of them "
-            "negative"
+            "correlation of strength between layers with strength to the end, "
+            f"{when} training: mean {statistics.mean(values):+.2f} of {len(values)} blocks, "
+            f"{sum(value < 0 for value in values)} of them negative"
         )
 
 

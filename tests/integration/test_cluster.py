@@ -73,7 +73,8 @@ class Paced(ArithmeticEvaluator):
 
     def tell(self, what, task, epochs):
         with self.log.open("a") as file:
-            file.write(f"{what} {task.number} {epochs:g} {ray.get_runtime_context().get_node_id()}\\n")
+            node = ray.get_runtime_context().get_node_id()
+            file.write(f"{what} {task.number} {epochs:g} {node}\\n")
 """
 
 KEEPING = """
@@ -304,7 +305,8 @@ def test_workers_and_nodes_killed_at_random_moments(cluster, tmp_path):
     assert len(done) == 2 * spec.budget.trials
     assert done.total() - len(done) <= kills
     sys.stdout.write(
-        f"\n{dict(killed)} killed: {len(done)} rungs, {done.total() - len(done)} of them trained again; "
+        f"\n{dict(killed)} killed: {len(done)} rungs, "
+        f"{done.total() - len(done)} of them trained again; "
         f"{spec.budget.trials} architectures, 0 twice, 0 trials stuck, record sound\n"
     )
 
@@ -387,7 +389,8 @@ from nas.searching.evaluators import StudyContext
 from nas.core.study import Objective, StudySpec
 
 spec = StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),))
-context = StudyContext(spec=spec, artifacts=".", folder=sys.argv[2], evaluator="nas.testing.evaluators:ArithmeticEvaluator")
+evaluator = "nas.testing.evaluators:ArithmeticEvaluator"
+context = StudyContext(spec=spec, artifacts=".", folder=sys.argv[2], evaluator=evaluator)
 try:
     print(len(plugins.load("nas.workers", "tune")(sys.argv[1]).prepare(context).classes))
 except ClusterError as error:

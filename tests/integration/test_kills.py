@@ -59,12 +59,16 @@ class Telling(ArithmeticEvaluator):
             file.write(f"{task.number} {epochs:g}\\n")
         return super().train(task, epochs, parameters)
 
+def report(trial):
+    print(trial.number, len(trial.evaluation.rungs), trial.state, flush=True)
+
 sys.modules["driver"] = sys.modules["__main__"]
 try:
     with Store.open(sys.argv[1]) as store, open_search(
-            spec, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder, evaluator="driver:Telling",
+            spec, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder,
+            evaluator="driver:Telling",
             now=lambda: datetime.now(UTC) + timedelta(hours=float(sys.argv[4])),
-            listener=lambda t: print(t.number, len(t.evaluation.rungs), t.state, flush=True)) as found:
+            listener=report) as found:
         found.run()
 except NasError as error:
     sys.exit(f"error: {error}")
@@ -120,8 +124,8 @@ def check_end(url, folder, acknowledged, what):
     again = sum(trained.values()) - len(trained)
     assert again <= KILLS
     say(
-        f"{what}: {len(acknowledged)} writes acknowledged, 0 lost; {len(trained)} rungs, {again} of them "
-        f"trained again; {TRIALS} architectures, 0 twice, 0 trials stuck, record sound each time"
+        f"{what}: {len(acknowledged)} writes acknowledged, 0 lost; {len(trained)} rungs, "
+        f"{again} of them trained again; {TRIALS} architectures, 0 twice, 0 trials stuck, record sound each time"
     )
 
 

@@ -286,8 +286,9 @@ def test_a_search_ends_with_fresh_seeds_where_the_study_asks_for_them(tmp_path, 
     """
     monkeypatch.chdir(tmp_path)
     Path("study.yaml").write_text(
-        "{name: kept, space: osa_tiny, sampler: random, objectives: [{metric: error, reference: 1.0}],"
-        " rungs: {epochs: [0.2]}, data: {dataset: digits, validation_images: 100, train_images: 320},"
+        "{name: kept, space: osa_tiny, sampler: random,"
+        " objectives: [{metric: error, reference: 1.0}], rungs: {epochs: [0.2]},"
+        " data: {dataset: digits, validation_images: 100, train_images: 320},"
         " training: {precision: fp32, channels_last: false}, budget: {trials: 4, fresh: 0.25}}"
     )
     first = CliRunner().invoke(main, ["search", "study.yaml"], catch_exceptions=False).output

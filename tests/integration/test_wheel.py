@@ -116,6 +116,9 @@ def test_every_plugin_loads(bare: Path, tmp_path: Path) -> None:
 
 def test_a_new_database_is_made(bare: Path, tmp_path: Path) -> None:
     """The migrations run from where the wheel put them."""
-    code = "from nas.record import Store\nwith Store.open('new.db') as store:\n    print(store.studies())"
+    code = (
+        "from nas.record import Store\n"
+        "with Store.open('new.db') as store:\n    print(store.studies())"
+    )
     assert run(bare / "bin/python", "-I", "-c", code, cwd=tmp_path) == "[]\n"
     assert (tmp_path / "new.db").stat().st_size > 0

@@ -125,7 +125,8 @@ def check_end(url, folder, acknowledged, what):
     assert again <= KILLS
     say(
         f"{what}: {len(acknowledged)} writes acknowledged, 0 lost; {len(trained)} rungs, "
-        f"{again} of them trained again; {TRIALS} architectures, 0 twice, 0 trials stuck, record sound each time"
+        f"{again} of them trained again; "
+        f"{TRIALS} architectures, 0 twice, 0 trials stuck, record sound each time"
     )
 
 

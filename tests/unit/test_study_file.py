@@ -421,8 +421,10 @@ def test_a_study_folder_carries_its_own_space(tmp_path):
     [
         (
             "space: wrong_kinds:FIVE",
-            "space: 'wrong_kinds:FIVE' is of type int and no plugin of nas.spaces: "
-            "it has no choices",
+            (
+                "space: 'wrong_kinds:FIVE' is of type int and no plugin of nas.spaces: "
+                "it has no choices"
+            ),
         ),
         (
             "sampler: wrong_kinds:FIVE",

@@ -66,10 +66,10 @@ def search(
     """Search until the study's budget is spent, and return the study; called again, it resumes.
 
     `study` is a study file or a `StudySpec`. Checkpoints go to `artifacts`, by default the study's
-    former folder, or `nas-artifacts` beside the record. `address` is that of a Ray cluster, for
-    workers of the kind `tune`. `on_event` is called with every trial after it was recorded: if it
-    raises, nothing recorded is lost, no new trial begins, and the exception is raised here once the
-    trials at work have ended.
+    former folder, or `NAME-artifacts` beside a record `NAME.db`. `address` is that of a Ray
+    cluster, for workers of the kind `tune`. `on_event` is called with every trial after it was
+    recorded: if it raises, nothing recorded is lost, no new trial begins, and the exception is
+    raised here once the trials at work have ended.
 
     Raises `NasError` for a study that cannot run, and `TrialFailedError` if members of the front
     could not be certified.
@@ -536,7 +536,7 @@ def _artifacts(store: Store, database: str, study: str, folder: str | PathLike[s
     if given := os.environ.get("NAS_ARTIFACTS"):
         return Path(given)
     path = Address.parse(database).path
-    return (path.parent if path else Path.cwd()) / "nas-artifacts"
+    return path.with_name(f"{path.stem}-artifacts") if path else Path("nas-artifacts")
 
 
 def _certify(found: Search) -> TrialFailedError | None:

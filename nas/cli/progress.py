@@ -30,6 +30,7 @@ from nas.record import Store
 from nas.report.at_work import activity
 from nas.report.export_command import export_command
 from nas.report.fronts import cells
+from nas.report.terminal_plot import terminal_plot
 from nas.searching.engine import Engine
 from nas.searching.launch import Search
 
@@ -178,6 +179,8 @@ class SearchDisplay:
             recorded = store.trials(spec.name)
             unbiased = unbiased_hypervolume(recorded, spec.objectives)
             front, trials = front_now(recorded, spec.objectives)
+        for line in terminal_plot(list(trials.values()), front.members, spec.objectives):
+            self._console.print(Text(line), soft_wrap=True)
         self._console.print(front_table(spec, trials, front, limit=PAGE_ROWS, sure=sure))
         if unbiased is not None:
             self._console.print(str(unbiased), soft_wrap=True)

@@ -2,12 +2,16 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from nas.cli import main
 from nas.cli.files import OutputKind, check_outputs, write_file, write_files
 from nas.cli.options import database_option, database_to_paste, open_record, pick_study
+
+if TYPE_CHECKING:
+    from nas.report.contents import Study
 
 PAGE = OutputKind(name="page", command="nas report", format="html")
 PICTURE = OutputKind(name="picture", command="nas report --png", format="png")
@@ -49,6 +53,13 @@ def report(study: str | None, database: str, output: Path, folder: Path | None) 
         files = {name: (picture, PICTURE) for name, picture in pictures(content).items()}
         write_files(folder, files)
         return
+    write_page(content, output)
+
+
+def write_page(content: "Study", output: Path) -> None:
+    """Write the page of a study and print where it is. Raises `WriteError` for a file that is no
+    earlier page.
+    """
     from nas.report.page import report as page
 
     text = page(content, datetime.now(UTC))

@@ -6,17 +6,19 @@ from pathlib import Path
 import click
 
 from nas.cli import main
-from nas.cli.files import check_writable
+from nas.cli.files import check_outputs, check_writable
 from nas.cli.group import INTERRUPTED
 from nas.cli.options import (
     command_to_paste,
     database_option,
+    database_to_paste,
     default_artifacts,
     recorded_artifacts,
     workers_options,
 )
 from nas.cli.profile import show_profile
 from nas.cli.progress import SearchDisplay
+from nas.cli.report import PAGE, write_page
 from nas.cli.training_progress import ReplicateDisplay
 from nas.core import plugins
 from nas.core.errors import NasError
@@ -40,6 +42,13 @@ from nas.searching.study_file import read_study
     "the database NAME.db; env: NAS_ARTIFACTS]",
 )
 @click.option(
+    "--report",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="At the end, write the study's page to this file, as nas report does.",
+)
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Only show the costs on this machine of 64 random networks of the space and of the "
@@ -52,6 +61,7 @@ def search(
     workers: str | None,
     address: str | None,
     artifacts: Path | None,
+    page: Path | None,
     dry_run: bool,
 ) -> None:
     """Run a study: sample, measure and briefly train networks.
@@ -61,6 +71,7 @@ def search(
     runs that module's code.
     """
     spec = read_study(study_file)
+    check_outputs([(page, PAGE)])
     if dry_run:
         show_profile(spec, study_file.parent)
         return
@@ -109,6 +120,10 @@ def search(
         _replicate(study_file, database, address)
     with Store.open(database, read_only=True) as store:
         display.finished(store)
+        if page is not None:
+            from nas.report.contents import read
+
+            write_page(read(store, spec.name, database_to_paste(database)), page)
         failure = failure or _nothing_found(store, spec.name)
     if failure is not None:
         raise failure

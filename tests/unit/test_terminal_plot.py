@@ -1,0 +1,57 @@
+"""The plot of characters at the end of a search: points where their values put them."""
+
+from dataclasses import replace
+
+from nas.core.measurement import Measurement
+from nas.core.study import Objective
+from nas.core.trial import Evaluation, Rung, Trial, TrialState
+from nas.report.terminal_plot import HEIGHT, WIDTH, terminal_plot
+from nas.testing.sample_records import architecture
+
+OBJECTIVES = (Objective(metric="error"), Objective(metric="latency"))
+
+
+def trial(number, error, latency_s, state=TrialState.COMPLETE):
+    figure = Measurement(metric="latency", unit="s", value=latency_s, method="given")
+    rung = Rung(epochs=1, error=error, train_loss=1, images=1, train_s=0, validation_s=0)
+    known = Trial(number=number, params={}, architecture=architecture(8), seed=number)
+    evaluation = Evaluation(measurements={"latency": figure}, rungs=(rung,))
+    return replace(known, state=state, evaluation=evaluation)
+
+
+def area(lines):
+    """The rows of points, from the top."""
+    return [line.partition("│")[2] for line in lines if "│" in line]
+
+
+def test_points_lie_where_their_values_are():
+    """The best error is at the bottom, the lowest latency at the left."""
+    trials = [
+        trial(0, 0.5, 0.001),
+        trial(1, 0.1, 0.003),
+        trial(2, 0.3, 0.002),
+        trial(3, 0.5, 0.003),
+    ]
+    rows = area(terminal_plot(trials, {0, 1, 2}, OBJECTIVES))
+    assert (len(rows), {len(row) for row in rows}) == (HEIGHT, {WIDTH})
+    assert (rows[0][0], rows[0][-1]) == ("●", "·")
+    assert rows[-1][-1] == "●"
+    assert "".join(rows).count("●") == 3
+
+
+def test_the_axes_have_their_ends_with_units():
+    lines = terminal_plot([trial(0, 0.5, 0.001), trial(1, 0.1, 0.003)], {1}, OBJECTIVES)
+    text = "\n".join(lines)
+    for end in ("50.00 %", "10.00 %", "1 ms", "3 ms"):
+        assert end in text
+
+
+def test_only_complete_trials_are_drawn_and_two_are_needed():
+    failed = trial(1, 0.1, 0.003, TrialState.RUNNING)
+    assert terminal_plot([trial(0, 0.5, 0.001), failed], {0}, OBJECTIVES) == []
+    assert terminal_plot([trial(0, 0.5, 0.001)] * 2, {0}, OBJECTIVES[:1]) == []
+
+
+def test_a_member_covers_another_trial_at_the_same_place():
+    trials = [trial(0, 0.5, 0.001), trial(1, 0.5, 0.001), trial(2, 0.1, 0.002)]
+    assert area(terminal_plot(trials, {0, 2}, OBJECTIVES))[0][0] == "●"

@@ -69,7 +69,7 @@ def status(database, *arguments):
 
 
 def test_the_table_of_studies_has_complete_names_at_any_width(database, monkeypatch):
-    """There are trials in four states, in terminals of 80 and 72 columns. A long name is folded."""
+    """There are trials in four states. Beside a long name each study is a list of its cells."""
     name = "-".join(["a-name-that-is-long"] * 3)
     with Store.open(database) as store:
         store.create_study(spec(name), dataset="digits", classes=10)
@@ -81,9 +81,8 @@ def test_the_table_of_studies_has_complete_names_at_any_width(database, monkeypa
     for columns in ("80", "72"):
         monkeypatch.setenv("COLUMNS", columns)
         shown = status(database)
-        assert shown[1].split()[:1] == ["study"]
-        width = shown[1].index("trials")
-        assert "".join(line[:width].strip() for line in shown[3:]) == f"first{name}"
+        assert "study first" in shown
+        assert f"study {name}" in shown
 
 
 def test_status_shows_driver_and_worker_while_a_search_runs(tmp_path):
@@ -151,10 +150,7 @@ def test_the_holder_of_the_device_is_named(database):
         store.finish_trial("first", trial(1, worker=f"{HOST}:{child.pid}"))
         lines = status(database, "first")
         assert f"device: Two cores, being measured by {HOST}:{child.pid} (trial 1)" in lines
-        assert any(
-            line.split() == [f"{HOST}:{child.pid}", "trial", "1", "counting", "0", "s"]
-            for line in lines
-        )
+        assert f"  trial 1: counting, 0 s, {HOST}:{child.pid}" in lines
         assert any(line.startswith("last figure: latency of trial 0, ok, ") for line in lines)
     assert "device: Two cores, free" in status(database, "first")
     with holding("train") as child:

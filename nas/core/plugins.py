@@ -18,7 +18,7 @@ from nas.core.errors import InvalidValueError, UnknownNameError
 from nas.core.moved import current_name, import_attribute
 
 REQUIRED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
-    "nas.spaces": ("choices", "decode", "encode"),
+    "nas.spaces": ("choices", "cardinality", "decode", "encode"),
     "nas.metrics": ("name", "unit", "kind", "phase", "measure"),
     "nas.datasets": ("prepare", "load"),
     "nas.evaluators": ("search", "certify", "replicate", "final"),

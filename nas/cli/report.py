@@ -1,19 +1,15 @@
 """`nas report`: a study as one HTML file."""
 
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from nas.cli import main
-from nas.cli.files import OutputKind, check_outputs, write_file, write_files
+from nas.cli.files import OutputKind, check_outputs, write_files
 from nas.cli.options import database_option, database_to_paste, open_record, pick_study
+from nas.cli.study_page import PAGE, write_page
+from nas.record import Store
 
-if TYPE_CHECKING:
-    from nas.report.contents import Study
-
-PAGE = OutputKind(name="page", command="nas report", format="html")
 PICTURE = OutputKind(name="picture", command="nas report --png", format="png")
 
 
@@ -41,27 +37,19 @@ def report(study: str | None, database: str, output: Path, folder: Path | None) 
 
     It has the front, networks, history, importances and cost. It opens anywhere, offline.
     """
-    from nas.report.contents import read
-
     if folder is None:
         check_outputs([(output, PAGE)])
     with open_record(database) as store:
-        content = read(store, pick_study(store, study).name, database_to_paste(database))
-    if folder is not None:
-        from nas.report.pictures import pictures
-
-        files = {name: (picture, PICTURE) for name, picture in pictures(content).items()}
-        write_files(folder, files)
-        return
-    write_page(content, output)
+        name = pick_study(store, study).name
+        if folder is None:
+            write_page(store, name, database, output)
+        else:
+            _write_pictures(store, name, database, folder)
 
 
-def write_page(content: "Study", output: Path) -> None:
-    """Write the page of a study and print where it is. Raises `WriteError` for a file that is no
-    earlier page.
-    """
-    from nas.report.page import report as page
+def _write_pictures(store: Store, study: str, database: str, folder: Path) -> None:
+    from nas.report.contents import read
+    from nas.report.pictures import pictures
 
-    text = page(content, datetime.now(UTC))
-    write_file(output, text, PAGE)
-    click.echo(f"{output}: {len(text.encode()) / 1e6:.1f} MB, open it in a browser")
+    content = read(store, study, database_to_paste(database))
+    write_files(folder, {name: (png, PICTURE) for name, png in pictures(content).items()})

@@ -11,14 +11,13 @@ from nas.cli.group import INTERRUPTED
 from nas.cli.options import (
     command_to_paste,
     database_option,
-    database_to_paste,
     default_artifacts,
     recorded_artifacts,
     workers_options,
 )
 from nas.cli.profile import show_profile
 from nas.cli.progress import SearchDisplay
-from nas.cli.report import PAGE, write_page
+from nas.cli.study_page import PAGE, write_page
 from nas.cli.training_progress import ReplicateDisplay
 from nas.core import plugins
 from nas.core.errors import NasError
@@ -121,9 +120,7 @@ def search(
     with Store.open(database, read_only=True) as store:
         display.finished(store)
         if page is not None:
-            from nas.report.contents import read
-
-            write_page(read(store, spec.name, database_to_paste(database)), page)
+            write_page(store, spec.name, database, page)
         failure = failure or _nothing_found(store, spec.name)
     if failure is not None:
         raise failure

@@ -25,6 +25,7 @@ INPUTS = {
 FOLDERS_OF_OTHERS = {"export --output", "search --artifacts"}
 """Folders in which a command makes a folder of its own; each has a test of its own."""
 FILES = {
+    "search --report": ("search", "study.yaml", "--report", "{file}"),
     "report --output": ("report", "pages", "-o", "{file}"),
     "bench search --measure": ("bench", "search", "--made-up", "osa_tiny", "--measure", "{file}"),
     "bench search --results": ("bench", "search", "--made-up", "osa_tiny", "--results", "{file}"),

@@ -132,7 +132,8 @@ def test_data_that_is_gone_ends_the_search_and_back_again_it_goes_on(nas, tmp_pa
     image = pytest.importorskip("PIL.Image")
     pictures, random = tmp_path / "pictures", np.random.default_rng(0)
     for number in range(80):
-        path = pictures / "train" / f"class{number % 2}" / f"{number}.png"
+        part = "train" if number < 64 else "test"
+        path = pictures / part / f"class{number % 2}" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         image.fromarray(random.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(path)
     (tmp_path / "study.yaml").write_text(
@@ -240,7 +241,7 @@ def test_a_study_finds_its_checkpoints_again(nas, tmp_path):
     (tmp_path / "nas-artifacts").rename(tmp_path / "other")
     moved = nas("search", "study.yaml", "--artifacts", "other")
     assert moved.returncode == 0, moved.stderr
-    assert f"checkpoints go to {tmp_path / 'other'}" in moved.stdout
+    assert f"checkpoints are read from and written to {tmp_path / 'other'}" in moved.stdout
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         assert store.study("tiny").artifacts == str(tmp_path / "other")
 

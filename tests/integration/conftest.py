@@ -4,6 +4,8 @@ made once.
 
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -120,6 +122,13 @@ def record(tmp_path_factory):
             )
     for name in HOSTILE:
         searched(database, replace(SPEC, name=name, budget=Budget(trials=2, proposals=2)))
+    for name in FORMERLY_ACCEPTED:
+        searched(database, replace(SPEC, name="renamed", budget=Budget(trials=2, proposals=2)))
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute(
+                "UPDATE study SET name = ?, spec = json_set(spec, '$.name', ?) WHERE name = ?",
+                (name, name, "renamed"),
+            )
     return database
 
 
@@ -127,11 +136,11 @@ HOSTILE = (
     "<img src=x onerror=alert(1)>",
     "'\"><svg onload=alert(1)>",
     "{{7*7}}{% if",
-    "..",
     "%2e%2e&a=1#b",
-    "</script><script>alert(1)<".replace("/", "\\"),
     "$(touch pwned) `id`;",
 )
+FORMERLY_ACCEPTED = ("..", "<\\script><script>alert(1)<")
+"""Names that new studies may not have; records of older versions hold them."""
 
 
 @dataclass(frozen=True)

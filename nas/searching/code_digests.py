@@ -1,8 +1,8 @@
 """Digests of the code behind a named object, for the identity of a study.
 
-A digest covers one definition as the parser sees it: comments, docstrings and formatting have no
-part in it. Definitions that the object does not use have none either, therefore a study's module
-may get another space or metric for another study.
+A digest covers one definition as the parser sees it, without comments, docstrings and formatting.
+Definitions that the object does not use are left out, so that a study's module may get another
+space or metric for another study.
 """
 
 import ast

@@ -33,7 +33,7 @@ class Record(Protocol):
     def add_measurements(
         self, study: str, number: int, measurements: Sequence[Measurement], seconds: float
     ) -> None:
-        """Record figures of a trial, which took so many seconds."""
+        """Record figures of a trial, and the seconds that they took."""
 
     def add_effort(
         self,

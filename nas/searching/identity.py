@@ -1,14 +1,15 @@
-"""What the names in a study file stand for, so that a study is not resumed with something else.
+"""Identity of a study: the parts that the names in its file stand for.
 
-A study file names its space, sampler, metrics and data. The record keeps, beside the file's values,
-an identity of what these names stood for when the study began:
+A study file names its space, sampler, evaluators, metrics and data. Their identity is recorded when
+the study begins, and a study is resumed only with the same parts:
 
-* of the space its choices with their values, and the networks that a few params decode to,
-* of objects that do not ship with osa-nas a digest of each definition in their code,
-* of an image folder a digest of the files of each part and class.
+* the choices of the space with their values, and the networks that a few params decode to,
+* a digest of each definition in the code of objects that do not ship with osa-nas,
+* a digest of the files of each part and class of an image folder.
 
-Comments, docstrings, formatting and definitions that an object does not use have no part in it.
-Objects that ship with osa-nas are identified by their names, because the record holds the version.
+Comments, docstrings, formatting and definitions that an object does not use are not part of the
+identity. Objects that ship with osa-nas are identified by their names, because the record has the
+version.
 """
 
 import json

@@ -235,8 +235,8 @@ def open_trainings(
     folder: Path,
     kind: str | None = None,
 ) -> Iterator[Trainings[T]]:
-    """Do everything before the first training, as the study's only driver. `folder` goes on the
-    import path. `kind` replaces the kind of the study's workers.
+    """Do everything before the first training, as the study's only driver. `folder` is put
+    on the import path. `kind` replaces the kind of the study's workers.
 
     Raises `StudyConflictError` while the study is searched or if the files of its data differ from
     the recorded ones, and the errors of the evaluator's `prepare`.

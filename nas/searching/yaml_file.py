@@ -82,7 +82,7 @@ SCALARS: Mapping[str, Callable[[str], Any]] = {
     f"{TAG_PREFIX}float": _float,
     STRING_TAG: str,
 }
-"""How the text of a scalar becomes a value, by its tag."""
+"""Functions that convert the text of a scalar, by its tag."""
 
 
 def parse_yaml(text: str) -> Any:

@@ -1,9 +1,9 @@
-"""A Ray cluster of several nodes: they come and go, one of them sees no folder of the driver's, a
-disk is full.
+"""Ray clusters of several nodes: nodes join and die, one has no access to the driver's folders, and
+a disk is full.
 
-All nodes are on this machine. The one apart has a mount namespace of its own, in which the driver's
-folders are empty; only root may make that. NAS_TEST_KILLS sets how often workers and nodes are
-killed in a longer run.
+All nodes are on this machine. The node without access has a mount namespace of its own, in which
+the driver's folders are empty; only root can create that. NAS_TEST_KILLS sets how often workers and
+nodes are killed in a longer run.
 """
 
 import contextlib
@@ -63,21 +63,21 @@ from nas.testing.evaluators import ArithmeticEvaluator
 class Paced(ArithmeticEvaluator):
     def train(self, task, epochs, parameters):
         self.log = Path(self.context.artifacts) / "log"
-        (self.log.parent / f"place-{os.getpid()}").write_text(os.getcwd())
-        self.tell("begin", task, epochs)
+        (self.log.parent / f"folder-{os.getpid()}").write_text(os.getcwd())
+        self.write("begin", task, epochs)
         time.sleep(0.4)
         while task.number > 6 and len({line.split()[3] for line in self.log.open()}) < 4:
-            time.sleep(0.1)  # for the fourth node to come to work
-        self.tell("end", task, epochs)
+            time.sleep(0.1)  # until the fourth node works
+        self.write("end", task, epochs)
         return super().train(task, epochs, parameters)
 
-    def tell(self, what, task, epochs):
+    def write(self, event, task, epochs):
+        node = ray.get_runtime_context().get_node_id()
         with self.log.open("a") as file:
-            node = ray.get_runtime_context().get_node_id()
-            file.write(f"{what} {task.number} {epochs:g} {node}\\n")
+            file.write(f"{event} {task.number} {epochs:g} {node}\\n")
 """
 
-KEEPING = """
+CHECKPOINTING = """
 import os, signal
 from pathlib import Path
 from nas.core.errors import TrialFailedError
@@ -85,12 +85,12 @@ from nas.core.tasks import Trained
 from nas.testing.evaluators import ArithmeticEvaluator
 from dataclasses import replace
 
-class Keeping(ArithmeticEvaluator):
+class Checkpointing(ArithmeticEvaluator):
     def steps(self, task):
         artifacts, marker = Path(self.context.artifacts), Path(FOLDER) / "died"
-        known = [(artifacts / rung.checkpoint).read_text() for rung in task.evaluation.rungs[-1:]]
-        if known != [task.architecture.digest for _ in known]:
-            raise TrialFailedError("this is not what was kept")
+        read = [(artifacts / rung.checkpoint).read_text() for rung in task.evaluation.rungs[-1:]]
+        if read != [task.architecture.digest for _ in read]:
+            raise TrialFailedError("this is not the checkpoint that was written")
         for event in super().steps(task):
             if isinstance(event, Trained):
                 name = f"s/{task.architecture.digest[:16]}/rung-{event.rung.epochs:g}.safetensors"
@@ -118,15 +118,15 @@ TRAINED = StudySpec(
         Objective(metric="parameters", reference=100_000),
     ),
 )
-ROOM_KIB = {"too small": 260, "enough": 4096}
-"""The checkpoints of the first trials have 54 and 132 KiB."""
+DISK_KIB = {"too small": 260, "enough": 4096}
+"""Sizes of disks. The checkpoints of the first trials have 54 and 132 KiB."""
 
 
 @pytest.fixture(scope="module")
 def cluster():
     """A Ray cluster of one node with one processor."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's own
+        warnings.simplefilter("ignore")  # of Ray itself
         from ray.cluster_utils import Cluster
 
         ray_cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
@@ -135,9 +135,9 @@ def cluster():
 
 
 @pytest.fixture
-def node_apart(cluster, tmp_path):
-    """A node on which `tmp_path` is another, empty folder. It alone has a GPU, or so it says, so
-    that it gets work.
+def node_without_access(cluster, tmp_path):
+    """A node on which `tmp_path` is another, empty folder. Only this node reports a GPU, so that it
+    gets the work.
     """
     if (
         os.geteuid() != 0
@@ -153,9 +153,9 @@ def node_apart(cluster, tmp_path):
     process = subprocess.Popen(
         ["unshare", "-m", "sh", "-c", start], stdout=subprocess.DEVNULL, cwd="/"
     )
-    until = time.monotonic() + 60
+    end_s = time.monotonic() + 60
     while not cluster.global_state._live_node_ids() - before:
-        assert time.monotonic() < until
+        assert time.monotonic() < end_s
         time.sleep(0.1)
     yield
     process.terminate()
@@ -174,7 +174,7 @@ def opened(
     evaluator="nas.searching.evaluators.classification.evaluator:Evaluator",
     listener=lambda _: None,
 ):
-    """The study in `folder`, ready to run, its checkpoints in `folder`/kept."""
+    """Open the study in `folder`, with its checkpoints in `folder`/checkpoints."""
     with (
         Store.open(folder / "nas.db") as store,
         open_search(
@@ -182,7 +182,7 @@ def opened(
             store=store,
             workers=workers,
             folder=folder,
-            artifacts=folder / "kept",
+            artifacts=folder / "checkpoints",
             evaluator=evaluator,
             listener=listener,
         ) as found,
@@ -191,46 +191,49 @@ def opened(
 
 
 def recorded(folder):
-    """The trials of a record that is sound, its files too."""
+    """Check that the record and its files are sound, and return the trials."""
     with Store.open(folder / "nas.db", read_only=True) as store:
         assert store.problems() == []
         return [trial for trial in store.trials("s") if trial.duplicate_of is None]
 
 
 def kill(cluster, node):
-    """End a node at once, its workers too."""
+    """Kill a node and its workers at once."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     for process in raylet.children(recursive=True):
         process.kill()
     cluster.remove_node(node, allow_graceful=False)
 
 
-def test_a_node_dies_in_the_middle_of_a_rung_and_another_joins(cluster, tmp_path):
-    """No finished rung is done twice, every trial ends once, no node does more than it can, the new
-    one works too.
+def test_a_node_dies_during_a_rung_and_another_one_joins(cluster, tmp_path):
+    """No finished rung is done twice, and every trial ends once. No node gets more work than its
+    processors, and the new one works too.
     """
     (tmp_path / "paced.py").write_text(PACED)
-    (tmp_path / "kept").mkdir()
+    (tmp_path / "checkpoints").mkdir()
     nodes = [cluster.head_node, *(cluster.add_node(num_cpus=1) for _ in range(2))]
     victim = nodes[2].node_id
-    lines, told = [], Counter()
+    lines, events = [], Counter()
 
-    def working():
-        """The rungs that have begun and not ended, as (trial, epochs, node)."""
-        lines[:] = [line.split() for line in (tmp_path / "kept" / "log").read_text().splitlines()]
+    def unfinished():
+        """Return the rungs that have begun and not ended, as (trial, epochs, node)."""
+        lines[:] = [
+            line.split() for line in (tmp_path / "checkpoints" / "log").read_text().splitlines()
+        ]
         return [
             line[1:] for line in lines if line[0] == "begin" and ["end", *line[1:]] not in lines
         ]
 
     def disturb(trial):
-        told.update([trial.state])
-        if len(nodes) == 3 and told.total() >= 8 and any(rung[2] == victim for rung in working()):
+        events.update([trial.state])
+        busy = len(nodes) == 3 and events.total() >= 8
+        if busy and any(rung[2] == victim for rung in unfinished()):
             kill(cluster, nodes[2])
             nodes.append(cluster.add_node(num_cpus=1))
 
     with opened(SPEC, tmp_path, tune(cluster), "paced:Paced", disturb) as found:
         found.run()
-    broken = working()
+    broken = unfinished()
     for added in (nodes[1], nodes[3]):
         cluster.remove_node(added)
     trials = recorded(tmp_path)
@@ -238,33 +241,32 @@ def test_a_node_dies_in_the_middle_of_a_rung_and_another_joins(cluster, tmp_path
     assert len({trial.architecture.digest for trial in trials}) == 10
     assert len(nodes) == 4
     assert [rung[2] for rung in broken] == [victim]
-    places = {place.read_text() for place in (tmp_path / "kept").glob("place-*")}
-    assert places == {
-        str(Path.cwd())
-    }  # Ray's copy of the study's folder goes with the first node that dies
+    # Ray's copy of the study's folder is deleted with the first node that dies.
+    folders = {file.read_text() for file in (tmp_path / "checkpoints").glob("folder-*")}
+    assert folders == {str(Path.cwd())}
     assert Counter((line[1], line[2]) for line in lines if line[0] == "end") == {
         (str(number), epochs): 1 for number in range(10) for epochs in ("1", "2")
     }
     assert {line[3] for line in lines} == {node.node_id for node in nodes}
     busy = Counter()
-    for what, _, _, where in lines:
-        busy[where] += 1 if what == "begin" else -1
-        assert busy[where] <= 1
+    for event, _, _, node in lines:
+        busy[node] += 1 if event == "begin" else -1
+        assert busy[node] <= 1
 
 
 @pytest.mark.skipif(
     "NAS_TEST_KILLS" not in os.environ, reason="a longer run: set NAS_TEST_KILLS, say to 60"
 )
 def test_workers_and_nodes_killed_at_random_moments(cluster, tmp_path):
-    """Every sixth kill is a node's, for which another joins; the others are workers'. Nothing is
-    done twice or lost.
+    """Every sixth kill is that of a node, which is replaced; the others are those of workers.
+    Nothing is done twice or lost.
     """
     kills = int(os.environ["NAS_TEST_KILLS"])
     (tmp_path / "paced.py").write_text(
         PACED.replace("task.number > 6", "False").replace("0.4", "0.1")
     )
-    (tmp_path / "kept").mkdir()
-    nodes, chance, killed = [cluster.add_node(num_cpus=1)], random.Random(5), Counter()
+    (tmp_path / "checkpoints").mkdir()
+    nodes, generator, killed = [cluster.add_node(num_cpus=1)], random.Random(5), Counter()
     spec = replace(
         SPEC,
         budget=Budget(trials=10 + 2 * kills, fresh=0),
@@ -272,10 +274,10 @@ def test_workers_and_nodes_killed_at_random_moments(cluster, tmp_path):
     )
 
     def disturb(trial):
-        """Once in a while after an event, at a random moment of what others are at."""
-        if killed.total() == kills or trial.state is TrialState.RUNNING or chance.random() < 0.3:
+        """Kill after some of the events, at a random moment of the work of the others."""
+        if killed.total() == kills or trial.state is TrialState.RUNNING or generator.random() < 0.3:
             return
-        time.sleep(chance.uniform(0, 0.1))
+        time.sleep(generator.uniform(0, 0.1))
         if killed.total() % 6 == 0:
             kill(cluster, nodes.pop())
             nodes.append(cluster.add_node(num_cpus=1))
@@ -299,40 +301,40 @@ def test_workers_and_nodes_killed_at_random_moments(cluster, tmp_path):
     assert len({trial.architecture.digest for trial in trials}) == spec.budget.trials
     done = Counter(
         tuple(line.split()[1:3])
-        for line in (tmp_path / "kept" / "log").read_text().splitlines()
+        for line in (tmp_path / "checkpoints" / "log").read_text().splitlines()
         if line.startswith("end")
     )
     assert len(done) == 2 * spec.budget.trials
     assert done.total() - len(done) <= kills
     sys.stdout.write(
-        f"\n{dict(killed)} killed: {len(done)} rungs, "
-        f"{done.total() - len(done)} of them trained again; "
-        f"{spec.budget.trials} architectures, 0 twice, 0 trials stuck, record sound\n"
+        f"\n{dict(killed)} killed: {len(done)} rungs, {done.total() - len(done)} of them trained "
+        f"again; {spec.budget.trials} architectures, 0 twice, 0 trials stuck, record sound\n"
     )
 
 
-@pytest.mark.usefixtures("node_apart")
-def test_a_node_that_sees_no_folder_of_the_drivers(cluster, tmp_path):
-    """The study's code reaches it; its checkpoints come to the driver, and back to the worker that
-    goes on.
+@pytest.mark.usefixtures("node_without_access")
+def test_a_node_without_access_to_the_drivers_folders(cluster, tmp_path):
+    """It gets the study's code. Its checkpoints are uploaded to the driver, and downloaded when a
+    trial resumes.
     """
-    (tmp_path / "keeping.py").write_text(KEEPING.replace("FOLDER", repr(str(tmp_path))))
+    (tmp_path / "checkpointing.py").write_text(CHECKPOINTING.replace("FOLDER", repr(str(tmp_path))))
     spec = replace(SPEC, workers=WorkersSpec(kind="tune", gpus=1))
-    with opened(spec, tmp_path, tune(cluster), "keeping:Keeping") as found:
+    with opened(spec, tmp_path, tune(cluster), "checkpointing:Checkpointing") as found:
         found.run()
     assert not (tmp_path / "died").exists()
     trials = recorded(tmp_path)
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 10
-    kept = {
-        path.relative_to(tmp_path / "kept").as_posix() for path in (tmp_path / "kept").rglob("*.*")
+    files = {
+        path.relative_to(tmp_path / "checkpoints").as_posix()
+        for path in (tmp_path / "checkpoints").rglob("*.*")
     }
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
-        assert kept == {artifact.path for artifact in store.artifacts("s")}
+        assert files == {artifact.path for artifact in store.artifacts("s")}
 
 
 @contextlib.contextmanager
 def disk(folder, kib):
-    """A disk of this size mounted at `folder`; gives a function that gives it another."""
+    """Mount a disk of this size at `folder`. Return a function that changes the size."""
     folder.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
@@ -351,28 +353,28 @@ def stop_after_a_rung(trial):
 
 
 def test_a_damaged_checkpoint_fails_its_trial_and_a_full_disk_ends_the_search(cluster, tmp_path):
-    """Each with one line; with room again the same call goes on, with every finished rung."""
+    """Each gives one line. With a larger disk the same call resumes, with every finished rung."""
     local = replace(TRAINED, workers=WorkersSpec())
-    with disk(tmp_path / "kept", ROOM_KIB["too small"]) as resize:
+    with disk(tmp_path / "checkpoints", DISK_KIB["too small"]) as resize:
         with (
             pytest.raises(KeyboardInterrupt),
             opened(local, tmp_path, LocalWorkers(), listener=stop_after_a_rung) as found,
         ):
             found.run()
-        checkpoint = tmp_path / "kept" / recorded(tmp_path)[0].evaluation.rungs[0].checkpoint
+        checkpoint = tmp_path / "checkpoints" / recorded(tmp_path)[0].evaluation.rungs[0].checkpoint
         checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-        with pytest.raises(WriteError) as full, opened(TRAINED, tmp_path, tune(cluster)) as found:
+        with pytest.raises(WriteError) as raised, opened(TRAINED, tmp_path, tune(cluster)) as found:
             found.run()
-        assert str(full.value).startswith(f"{tmp_path / 'kept'}")
-        assert "cannot be written: " in str(full.value)
-        assert "No space left" in str(full.value)
-        assert "\n" not in str(full.value)
+        assert str(raised.value).startswith(f"{tmp_path / 'checkpoints'}")
+        assert "cannot be written: " in str(raised.value)
+        assert "No space left" in str(raised.value)
+        assert "\n" not in str(raised.value)
         damaged, *before = recorded(tmp_path)
         assert damaged.state is TrialState.FAILED
         assert f"{checkpoint} is not a readable checkpoint" in damaged.reason
         assert before[-1].state is TrialState.RUNNING
-        assert list((tmp_path / "kept").rglob("*.part*")) == []
-        resize(ROOM_KIB["enough"])
+        assert list((tmp_path / "checkpoints").rglob("*.part*")) == []
+        resize(DISK_KIB["enough"])
         with opened(TRAINED, tmp_path, tune(cluster)) as found:
             found.run()
         _, *after = recorded(tmp_path)
@@ -383,14 +385,16 @@ def test_a_damaged_checkpoint_fails_its_trial_and_a_full_disk_ends_the_search(cl
 
 CALLER = """
 import sys
-from nas import plugins
+from nas.core import plugins
 from nas.core.errors import ClusterError
 from nas.searching.evaluators import StudyContext
 from nas.core.study import Objective, StudySpec
 
 spec = StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),))
-evaluator = "nas.testing.evaluators:ArithmeticEvaluator"
-context = StudyContext(spec=spec, artifacts=".", folder=sys.argv[2], evaluator=evaluator)
+context = StudyContext(
+    spec=spec, artifacts=".", folder=sys.argv[2],
+    evaluator="nas.testing.evaluators:ArithmeticEvaluator",
+)
 try:
     print(len(plugins.load("nas.workers", "tune")(sys.argv[1]).prepare(context).classes))
 except ClusterError as error:
@@ -403,9 +407,9 @@ def listens(port):
         return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_a_cluster_with_a_token_takes_only_those_who_have_it(tmp_path):
-    """All in other processes: who has once used a token uses it with every cluster. A wrong one
-    takes Ray longer.
+def test_a_cluster_with_a_token_refuses_drivers_without_it(tmp_path):
+    """Each driver is a process of its own, because one that has used a token uses it with every
+    cluster. No wrong token is tried, for which Ray takes longer.
     """
     ray = str(Path(sys.executable).with_name("ray"))
     homes = {
@@ -434,11 +438,11 @@ def test_a_cluster_with_a_token_takes_only_those_who_have_it(tmp_path):
     ]
     head = subprocess.Popen(start, env=homes["owner"], stdout=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + 60
+        end_s = time.monotonic() + 60
         while not listens(port):
-            assert time.monotonic() < until
+            assert time.monotonic() < end_s
             time.sleep(0.2)
-        said = {
+        printed = {
             name: subprocess.run(
                 [sys.executable, "-c", CALLER, f"127.0.0.1:{port}", str(tmp_path)],
                 env=home,
@@ -451,7 +455,7 @@ def test_a_cluster_with_a_token_takes_only_those_who_have_it(tmp_path):
     finally:
         head.terminate()
         head.wait()
-    assert said["owner"] == ["10"]
-    assert len(said["other"]) == 1
-    assert f"cannot reach the Ray cluster at 127.0.0.1:{port}: " in said["other"][0]
-    assert "no authentication token was found" in said["other"][0]
+    assert printed["owner"] == ["10"]
+    assert len(printed["other"]) == 1
+    assert f"cannot reach the Ray cluster at 127.0.0.1:{port}: " in printed["other"][0]
+    assert "no authentication token was found" in printed["other"][0]

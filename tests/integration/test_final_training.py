@@ -1,6 +1,4 @@
-"""Full training of real (tiny) networks on the digits: resumable to the bit, test images once,
-results recorded.
-"""
+"""Final training of tiny networks on the digits: resumable to the bit, tested once, recorded."""
 
 import os
 import re
@@ -84,9 +82,9 @@ def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_going_on_gives_the_bits_of_never_having_stopped(digits, tmp_path):
-    """Weights and their mean, in parts that end inside epochs, through the file that another
-    process would read.
+def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(digits, tmp_path):
+    """The weights and their running mean are equal. The parts end inside epochs, and are connected
+    by the file that another process would read.
     """
     whole = trainer(digits)
     whole.advance(1.5)
@@ -109,17 +107,15 @@ def test_going_on_gives_the_bits_of_never_having_stopped(digits, tmp_path):
 
 
 def test_parts_share_one_learning_rate_cycle(digits):
-    """The rates of all parts together are those of one rung of brief training of the same
-    length.
-    """
+    """The rates of all parts together are those of one brief training of the same length."""
     rates = []
 
-    class Noting(FullTrainer):
+    class Recording(FullTrainer):
         def step(self, _: int, learning_rate: float) -> torch.Tensor:
             rates.append(learning_rate)
             return torch.zeros(())
 
-    noting = Noting(
+    training = Recording(
         recipe=RECIPE,
         model=build(NETWORK, 10),
         train=digits.train.take(torch.arange(640)),
@@ -128,7 +124,7 @@ def test_parts_share_one_learning_rate_cycle(digits):
         numerics=Numerics(),
     )
     for end in (0.4, 1.0, 1.5):
-        noting.advance(end)
+        training.advance(end)
     steps, peak = 15, 0.05
     shares = [(k + 0.5) / steps for k in range(steps)]
     assert rates == pytest.approx(
@@ -136,20 +132,20 @@ def test_parts_share_one_learning_rate_cycle(digits):
     )
 
 
-def test_the_mean_of_the_weights_is_what_is_kept(digits, tmp_path):
-    """By the rule w <- d w + (1 - d) v, done here step by step with NumPy's arithmetic; without it
-    the weights stay.
+def test_the_stored_weights_are_the_running_mean(digits, tmp_path):
+    """The expected mean is computed step by step with NumPy, by w <- d w + (1 - d) v. With
+    `average: 0` the weights themselves are stored.
     """
     seen = []
 
-    class Noting(FullTrainer):
+    class Recording(FullTrainer):
         def step(self, step: int, learning_rate: float) -> torch.Tensor:
             loss = super().step(step, learning_rate)
             seen.append(self.model.state_dict()["head.fc.weight"].double().numpy(force=True).copy())
             return loss
 
     torch.manual_seed(5)
-    noting = Noting(
+    training = Recording(
         recipe=RECIPE,
         model=build(NETWORK, 10),
         train=digits.train.take(torch.arange(640)),
@@ -159,15 +155,15 @@ def test_the_mean_of_the_weights_is_what_is_kept(digits, tmp_path):
         numerics=Numerics(),
         threads=1,
     )
-    expected = noting.model.state_dict()["head.fc.weight"].double().numpy(force=True).copy()
-    noting.advance(1.5)
+    expected = training.model.state_dict()["head.fc.weight"].double().numpy(force=True).copy()
+    training.advance(1.5)
     for step, value in enumerate(seen):
         decay = min(0.9, 1 - 10 / 15, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * value
-    noting.finish(tmp_path / "mean", "d")
-    kept = read_checkpoint(tmp_path / "mean").weights["head.fc.weight"].double().numpy()
-    assert kept == pytest.approx(expected, abs=1e-6)
-    assert abs(kept - seen[-1]).max() > 1e-5
+    training.finish(tmp_path / "mean", "d")
+    stored = read_checkpoint(tmp_path / "mean").weights["head.fc.weight"].double().numpy()
+    assert stored == pytest.approx(expected, abs=1e-6)
+    assert abs(stored - seen[-1]).max() > 1e-5
     plain = trainer(digits, replace(RECIPE, average=0.0))
     plain.advance(1.5)
     plain.finish(tmp_path / "plain", "d")
@@ -176,9 +172,9 @@ def test_the_mean_of_the_weights_is_what_is_kept(digits, tmp_path):
     )
 
 
-def test_a_teacher_draws_the_answers_towards_its_own(digits):
-    """With the whole loss from the teacher, the student of a fixed teacher that always says class 3
-    says so too.
+def test_a_student_learns_the_answers_of_its_teacher(digits):
+    """With the whole loss from a teacher that always predicts class 3, the student predicts it
+    too.
     """
 
     class Three(nn.Module):
@@ -196,7 +192,11 @@ def search(folder: Path) -> None:
     with (
         Store.open(folder / "nas.db") as store,
         open_search(
-            SPEC, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder / "kept"
+            SPEC,
+            store=store,
+            workers=LocalWorkers(),
+            folder=folder,
+            artifacts=folder / "checkpoints",
         ) as found,
     ):
         found.run()
@@ -211,13 +211,11 @@ def searched(tmp_path_factory):
 
 @pytest.fixture
 def folder(searched, tmp_path, monkeypatch):
-    """A copy of a searched study as the current folder, with a small recipe; the study's files are
-    in the copy.
-    """
+    """Copy a searched study with its files, change to the copy, and write a small recipe."""
     shutil.copytree(searched, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     with Store.open("nas.db") as store:
-        store.set_artifacts("full", tmp_path / "copy" / "kept")
+        store.set_artifacts("full", tmp_path / "copy" / "checkpoints")
     Path("recipe.yaml").write_text(
         "epochs: 0.3\ntraining: {batch_size: 64, learning_rate: 0.05}\naverage: 0.9\n"
     )
@@ -225,9 +223,9 @@ def folder(searched, tmp_path, monkeypatch):
 
 
 def nas(*arguments: str) -> str:
-    found = CliRunner().invoke(main, list(arguments), catch_exceptions=False)
-    assert found.exit_code == 0, found.output
-    return found.output
+    result = CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def finals(folder: Path) -> list[FinalTraining]:
@@ -236,8 +234,8 @@ def finals(folder: Path) -> list[FinalTraining]:
 
 
 def test_training_is_recorded_shown_and_done_once(folder):
-    """Two seeds of two trials and of another family's network; weights are artifacts that the
-    record checks.
+    """Two trials and a network of another family are trained with two seeds each. The weights are
+    artifacts, which the record checks.
     """
     Path("other.py").write_text(
         "from torch import nn\n"
@@ -262,44 +260,39 @@ def test_training_is_recorded_shown_and_done_once(folder):
     )
     output = nas(*call)
     assert re.findall(r"\[(\d)/6\] ", output) == list("123456")
-    found = finals(folder)
-    assert [final.test_images for final in found] == [360] * 6
-    assert {final.reached.images for final in found} == {round(0.3 * (1437 // 64)) * 64}
-    assert all(
-        1.0 < final.reached.train_loss < 3.0 for final in found
-    )  # NaN after a hidden second attempt
-    assert len({(final.network, final.seed) for final in found}) == 6
-    assert {final.digest for final in found if final.network == "other:tiny"} == {None}
+    results = finals(folder)
+    assert [final.test_images for final in results] == [360] * 6
+    assert {final.reached.images for final in results} == {round(0.3 * (1437 // 64)) * 64}
+    # A hidden second attempt would leave a loss of NaN.
+    assert all(1.0 < final.reached.train_loss < 3.0 for final in results)
+    assert len({(final.network, final.seed) for final in results}) == 6
+    assert {final.digest for final in results if final.network == "other:tiny"} == {None}
     assert "6 of them recorded" in nas(*call)
     assert len(finals(folder)) == 6
     with Store.open("nas.db") as store:
         assert len(store.artifacts("full", kind=ArtifactKind.WEIGHTS)) == 6
         assert store.problems() == []
         with pytest.raises(DatabaseError, match="breaks a rule"):
-            store.add_final("full", found[0])
+            store.add_final("full", results[0])
         best = store.trial("full", 0)
-    assert not list((folder / "kept").rglob("going.safetensors"))
-    error = next(
-        final.reached.error for final in found if final.network == best.architecture.digest
-    )
+    assert not list((folder / "checkpoints").rglob("going.safetensors"))
+    final = next(each for each in results if each.network == best.architecture.digest)
     model = build(best.architecture, 10)
-    path = next(
-        final.reached.checkpoint for final in found if final.network == best.architecture.digest
-    )
-    model.load_state_dict(dict(read_checkpoint(folder / "kept" / path).weights))
+    path = folder / "checkpoints" / final.reached.checkpoint
+    model.load_state_dict(dict(read_checkpoint(path).weights))
     digits = load(SPEC.data)
     images = (digits.test().images / 255 - torch.tensor(digits.mean).view(3, 1, 1)) / torch.tensor(
         digits.std
     ).view(3, 1, 1)
     with torch.inference_mode():
         wrong = (model.eval()(images).argmax(1) != digits.test().labels).sum()
-    assert int(wrong) == round(error * 360)
+    assert int(wrong) == round(final.reached.error * 360)
 
 
 @pytest.mark.slow
-def test_killed_training_goes_on_at_its_last_epoch(folder):
-    """`kill -9` after the first checkpoint; the same command gives the error of a training that was
-    never killed.
+def test_a_killed_training_resumes_from_its_last_epoch(folder):
+    """It is killed after the first checkpoint. The same command gives the error of a training that
+    was never killed.
     """
     call = [
         "train",
@@ -319,17 +312,18 @@ def test_killed_training_goes_on_at_its_last_epoch(folder):
     ) as process:
         deadline = time.monotonic() + 120
         while (
-            not list((folder / "kept").rglob("going.safetensors")) and time.monotonic() < deadline
+            not list((folder / "checkpoints").rglob("going.safetensors"))
+            and time.monotonic() < deadline
         ):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert finals(folder) == []
-    (going,) = (folder / "kept").rglob("going.safetensors")
-    assert 1 <= read_checkpoint(going).epochs < 3
+    (resume_file,) = (folder / "checkpoints").rglob("going.safetensors")
+    assert 1 <= read_checkpoint(resume_file).epochs < 3
     nas(*call)
     with Store.open(folder.parent / "whole" / "nas.db") as store:
-        store.set_artifacts("full", folder.parent / "whole" / "kept")
+        store.set_artifacts("full", folder.parent / "whole" / "checkpoints")
     nas(*call, "--database", str(folder.parent / "whole" / "nas.db"))
     (resumed,), (whole,) = finals(folder), finals(folder.parent / "whole")
     assert (resumed.reached.error, resumed.reached.images, resumed.reached.train_loss) == (
@@ -340,9 +334,9 @@ def test_killed_training_goes_on_at_its_last_epoch(folder):
     assert resumed.seed == whole.seed
 
 
-def test_an_image_folder_is_trained_on_and_judged_by_its_test_part(tmp_path, monkeypatch):
-    """Three classes of one colour each, which a network tells apart after some steps, and 6 test
-    images.
+def test_an_image_folder_is_trained_on_and_tested_on_its_test_part(tmp_path, monkeypatch):
+    """Each of the three classes has one colour, so that a network separates them after some steps.
+    There are 6 test images.
     """
     image = pytest.importorskip("PIL.Image")
     monkeypatch.chdir(tmp_path)
@@ -367,7 +361,11 @@ def test_an_image_folder_is_trained_on_and_judged_by_its_test_part(tmp_path, mon
     with (
         Store.open("nas.db") as store,
         open_search(
-            spec, store=store, workers=LocalWorkers(), folder=tmp_path, artifacts=tmp_path / "kept"
+            spec,
+            store=store,
+            workers=LocalWorkers(),
+            folder=tmp_path,
+            artifacts=tmp_path / "checkpoints",
         ) as found,
     ):
         found.run()
@@ -394,7 +392,7 @@ def test_an_image_folder_is_trained_on_and_judged_by_its_test_part(tmp_path, mon
 
 
 def test_a_teacher_must_have_been_trained(folder):
-    """The first training of its network without a teacher teaches, whatever its test error."""
+    """The teacher is the first training of its network without a teacher, whatever its error."""
     with Store.open("nas.db") as store:
         trials = store.trials("full")
     recipe = replace(RECIPE, teacher=1)
@@ -413,9 +411,9 @@ def test_a_teacher_must_have_been_trained(folder):
         "0.2",
     )
     with Store.open("nas.db") as store:
-        taught = teacher_of(recipe, trials, store.finals("full"))
-        assert taught.architecture == trials[1].architecture
-        assert taught.path == store.finals("full")[0].reached.checkpoint
+        teacher = teacher_of(recipe, trials, store.finals("full"))
+        assert teacher.architecture == trials[1].architecture
+        assert teacher.path == store.finals("full")[0].reached.checkpoint
     output = nas(
         "train", "full", "--trial", "0", "--seeds", "1", "--epochs", "0.2", "--teacher", "1"
     )
@@ -424,16 +422,16 @@ def test_a_teacher_must_have_been_trained(folder):
 
 
 @pytest.mark.usefixtures("folder")
-def test_what_is_asked_for_wrongly_is_told():
-    """No selection, an unknown trial, a network that nobody makes."""
+def test_wrong_arguments_are_refused_with_the_reason():
+    """No selection, an unknown trial, and a network that cannot be made."""
     for arguments, words in (
         ((), "say what to train"),
         (("--trial", "9"), "there is no trial 9"),
         (("--network", "vovnet"), "published architectures"),
     ):
-        found = CliRunner().invoke(main, ["train", "full", *arguments])
-        assert found.exit_code == 2
-        assert words in found.output
+        result = CliRunner().invoke(main, ["train", "full", *arguments])
+        assert result.exit_code == 2
+        assert words in result.output
     with pytest.raises(NasError, match="makes no network of 10 classes"):
         network_of(
             FinalTask(
@@ -448,8 +446,8 @@ def test_what_is_asked_for_wrongly_is_told():
         )
 
 
-def test_seeds_come_in_turns_and_what_is_recorded_is_left_out():
-    """First one of each network, then the second ones; another recipe is another training."""
+def test_seeds_are_interleaved_and_recorded_trainings_are_left_out():
+    """The first seed of every network comes first. Another recipe is another training."""
     candidates = [Candidate(name=name, architecture=None) for name in ("a:b", "c:d")]
     todo = missing_trainings(SPEC, candidates, RECIPE, 2, [])
     assert [candidate.name for candidate, _ in todo] == ["a:b", "c:d"] * 2

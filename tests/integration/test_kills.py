@@ -1,8 +1,8 @@
-"""Real processes killed with SIGKILL at seeded random moments: the same command goes on and nothing
-is lost.
+"""Real processes killed with SIGKILL at seeded random moments: the same command resumes the study,
+and nothing is lost.
 
-NAS_TEST_KILLS sets the kills of each study, 3 where it is not set; with `-s` each test says what it
-has seen. Workers and nodes of Ray are killed in `test_cluster.py`.
+NAS_TEST_KILLS sets the number of kills in each study, which is 3 by default. With `-s` each test
+prints its counts. Workers and nodes of Ray are killed in `test_cluster.py`.
 """
 
 import json
@@ -53,22 +53,21 @@ from workers.local import LocalWorkers
 
 spec, folder = StudySpec.from_dict(json.loads(sys.argv[2])), Path(sys.argv[3])
 
-class Telling(ArithmeticEvaluator):
+class Logging(ArithmeticEvaluator):
     def train(self, task, epochs, parameters):
         with (folder / "trained").open("a") as file:
             file.write(f"{task.number} {epochs:g}\\n")
         return super().train(task, epochs, parameters)
 
-def report(trial):
+def acknowledge(trial):
     print(trial.number, len(trial.evaluation.rungs), trial.state, flush=True)
 
 sys.modules["driver"] = sys.modules["__main__"]
 try:
     with Store.open(sys.argv[1]) as store, open_search(
             spec, store=store, workers=LocalWorkers(), folder=folder, artifacts=folder,
-            evaluator="driver:Telling",
-            now=lambda: datetime.now(UTC) + timedelta(hours=float(sys.argv[4])),
-            listener=report) as found:
+            evaluator="driver:Logging", listener=acknowledge,
+            now=lambda: datetime.now(UTC) + timedelta(hours=float(sys.argv[4]))) as found:
         found.run()
 except NasError as error:
     sys.exit(f"error: {error}")
@@ -77,7 +76,7 @@ print("finished")
 
 
 def start(url, folder, clock_h=0.0, code=DRIVER):
-    """A driver whose clock is so many hours ahead."""
+    """Start a driver whose clock is `clock_h` hours ahead."""
     return subprocess.Popen(
         [sys.executable, "-c", code, url, json.dumps(SPEC.to_dict()), str(folder), str(clock_h)],
         stdin=subprocess.PIPE,
@@ -88,21 +87,22 @@ def start(url, folder, clock_h=0.0, code=DRIVER):
 
 
 def follow(driver, count=10**9):
-    """The next `count` acknowledged writes of a driver as (trial, rungs, state), or all until it
-    ends.
+    """Return the next `count` acknowledged writes of a driver, or all until it ends.
+
+    Each is (trial, rungs, state).
     """
-    found = []
+    writes = []
     for line in driver.stdout:
         words = line.split()
         if len(words) == 3:
-            found.append((int(words[0]), int(words[1]), words[2]))
-        if len(found) == count:
+            writes.append((int(words[0]), int(words[1]), words[2]))
+        if len(writes) == count:
             break
-    return found
+    return writes
 
 
 def check(url, acknowledged):
-    """The record is sound and has everything that was acknowledged."""
+    """Check that the record is sound and has every acknowledged write."""
     with Store.open(url, read_only=True) as store:
         assert store.problems() == []
         trials = store.trials("s")
@@ -112,9 +112,9 @@ def check(url, acknowledged):
     return trials
 
 
-def check_end(url, folder, acknowledged, what):
-    """All is complete, each architecture once; at most the rung that was at work is trained again
-    after a kill.
+def check_end(url, folder, acknowledged, disturbance):
+    """Check that all trials are complete, and each architecture is there once. After a kill at most
+    the unfinished rung is trained again.
     """
     trials = check(url, acknowledged)
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
@@ -123,31 +123,31 @@ def check_end(url, folder, acknowledged, what):
     assert len(trained) == 2 * TRIALS
     again = sum(trained.values()) - len(trained)
     assert again <= KILLS
-    say(
-        f"{what}: {len(acknowledged)} writes acknowledged, 0 lost; {len(trained)} rungs, "
-        f"{again} of them trained again; "
-        f"{TRIALS} architectures, 0 twice, 0 trials stuck, record sound each time"
+    write(
+        f"{disturbance}: {len(acknowledged)} writes acknowledged, 0 lost; {len(trained)} rungs, "
+        f"{again} of them trained again; {TRIALS} architectures, 0 twice, 0 trials stuck, record "
+        "sound each time"
     )
 
 
-def say(figures):
-    sys.stdout.write(f"\n{figures}\n")
+def write(line):
+    sys.stdout.write(f"\n{line}\n")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_a_driver_killed_at_random_moments(engine, tmp_path, request):
-    """After every kill the record is sound; the study ends as if nothing had happened, although the
-    clock is another one each time, up to two days before or behind.
+    """After every kill the record is sound. The study ends as usual, although the clock of each
+    driver is up to two days ahead or behind.
     """
     url = (
         str(tmp_path / "nas.db") if engine == "sqlite" else request.getfixturevalue("postgresql")()
     )
-    chance, acknowledged = random.Random(7), []
+    generator, acknowledged = random.Random(7), []
     for _ in range(KILLS):
-        driver = start(url, tmp_path, chance.uniform(-48, 48))
-        acknowledged += follow(driver, chance.randrange(1, 12))
-        time.sleep(chance.uniform(0, 0.02))
+        driver = start(url, tmp_path, generator.uniform(-48, 48))
+        acknowledged += follow(driver, generator.randrange(1, 12))
+        time.sleep(generator.uniform(0, 0.02))
         driver.kill()
         acknowledged += follow(driver)
         assert driver.communicate()[1] == ""
@@ -168,8 +168,10 @@ def test_a_driver_killed_at_random_moments(engine, tmp_path, request):
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_two_drivers_begin_the_same_new_study_at_the_same_moment(engine, tmp_path, request):
-    """One searches, the other is refused with one line that names the first; each architecture is
-    evaluated once. The first waits for that, else it may be done before the other has begun.
+    """One searches, and the other one is refused with a line that names the first.
+
+    Each architecture is evaluated once. The first one waits, so that it is not done before the
+    other one begins.
     """
     url = (
         str(tmp_path / "nas.db") if engine == "sqlite" else request.getfixturevalue("postgresql")()
@@ -188,12 +190,12 @@ def test_two_drivers_begin_the_same_new_study_at_the_same_moment(engine, tmp_pat
     end_s = time.monotonic() + 60
     while all(driver.poll() is None for driver in drivers) and time.monotonic() < end_s:
         time.sleep(0.1)
-    said = [driver.communicate("" if driver.poll() is not None else "\n") for driver in drivers]
+    outputs = [driver.communicate("" if driver.poll() is not None else "\n") for driver in drivers]
     assert sorted(driver.returncode for driver in drivers) == [0, 1]
     second = 1 if drivers[0].returncode == 0 else 0
-    assert said[1 - second][0].endswith("finished\n")
+    assert outputs[1 - second][0].endswith("finished\n")
     first = f"process {drivers[1 - second].pid} on {socket.gethostname()}"
-    assert said[second] == (
+    assert outputs[second] == (
         "",
         f"error: study 's' is being searched already, by {first}; wait for it or stop it\n",
     )
@@ -201,8 +203,8 @@ def test_two_drivers_begin_the_same_new_study_at_the_same_moment(engine, tmp_pat
 
 
 def kill_server(server):
-    """SIGKILL for the server and all its processes at once, as a power cut, and a new start on its
-    files.
+    """Kill the server and all its processes at once, as a power cut would, and start it again on
+    its files.
     """
     family = [server.get_postmaster_info().process]
     family += family[0].children(recursive=True)
@@ -215,19 +217,18 @@ def kill_server(server):
 
 @pytest.mark.slow
 def test_a_database_server_killed_at_random_moments(start_postgresql, tmp_path):
-    """The search ends with one line, however soon the server is back; the same command goes on, and
-    nothing is lost.
+    """The search ends with one line, however soon the server is back. The same command resumes it,
+    and nothing is lost.
 
-    A search whose server was away for a moment no longer holds its study, so it may not write any
-    more.
+    A search whose server was down no longer holds the claim on its study, and cannot write.
     """
-    chance, acknowledged = random.Random(11), []
+    generator, acknowledged = random.Random(11), []
     with start_postgresql() as server:
         url = server.get_uri()
         for _ in range(KILLS):
             driver = start(url, tmp_path)
-            acknowledged += follow(driver, chance.randrange(1, 12))
-            time.sleep(chance.uniform(0, 0.02))
+            acknowledged += follow(driver, generator.randrange(1, 12))
+            time.sleep(generator.uniform(0, 0.02))
             kill_server(server)
             acknowledged += follow(driver)
             lines = driver.communicate()[1].splitlines()
@@ -252,7 +253,7 @@ def test_a_database_server_killed_at_random_moments(start_postgresql, tmp_path):
 
 @pytest.mark.slow
 def test_a_disk_that_fills_while_searching(tmp_path):
-    """The search ends with one clear line; with room again it goes on, at last to its end."""
+    """The search ends with one line. With room on the disk the next call resumes it."""
     disk, times = tmp_path / "disk", max(1, KILLS // 6)
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(disk)]
@@ -260,7 +261,7 @@ def test_a_disk_that_fills_while_searching(tmp_path):
         pytest.skip("only a user who may mount can fill a disk")
     acknowledged = []
     try:
-        for room in (*[120_000] * times, None):
+        for room_bytes in (*[120_000] * times, None):
             with (
                 Store.open(disk / "nas.db") as store,
                 open_search(
@@ -275,11 +276,11 @@ def test_a_disk_that_fills_while_searching(tmp_path):
                     ),
                 ) as found,
             ):
-                if room is None:
+                if room_bytes is None:
                     found.run()
                     break
                 free = os.statvfs(disk)
-                (disk / "filler").write_bytes(b"x" * (free.f_bavail * free.f_frsize - room))
+                (disk / "filler").write_bytes(b"x" * (free.f_bavail * free.f_frsize - room_bytes))
                 with pytest.raises(
                     DatabaseError, match=r"full.*; make room|the disk fails or is full"
                 ):
@@ -288,6 +289,6 @@ def test_a_disk_that_fills_while_searching(tmp_path):
             check(disk / "nas.db", acknowledged)
         trials = check(disk / "nas.db", acknowledged)
         assert {trial.state for trial in trials} == {TrialState.COMPLETE}
-        say(f"{times} times a full disk: {len(acknowledged)} writes acknowledged, 0 lost")
+        write(f"{times} times a full disk: {len(acknowledged)} writes acknowledged, 0 lost")
     finally:
         subprocess.run(["umount", str(disk)], check=True)

@@ -1,6 +1,4 @@
-"""Networks trained again with other seeds: as the search did, every rung kept, nothing else
-touched.
-"""
+"""Replicates: networks trained again with new seeds as the search did, and nothing else changed."""
 
 import re
 import shutil
@@ -68,7 +66,7 @@ def search(folder: Path, spec: StudySpec, evaluator: str) -> None:
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """A study without real training."""
+    """Return the folder of a study without real training."""
     folder = tmp_path_factory.mktemp("searched")
     search(folder, SPEC, ARITHMETIC)
     return folder
@@ -76,7 +74,7 @@ def searched(tmp_path_factory):
 
 @pytest.fixture
 def store(searched, tmp_path):
-    """The record of a copy of it."""
+    """Open the record of a copy of that study."""
     shutil.copytree(searched, tmp_path / "copy")
     with Store.open(tmp_path / "copy" / "nas.db") as opened:
         yield opened
@@ -89,8 +87,8 @@ def replicate(store: Store, todo, study: str = "again", evaluator: str = ARITHME
         found.run()
 
 
-def test_every_chosen_network_gets_its_seeds_once(store):
-    """First one for each, then the second ones; the next call has only more seeds to do."""
+def test_every_selected_network_is_trained_once_with_each_seed(store):
+    """The first seed of every network comes first. The next call has only more seeds to train."""
     trials = select_trials(store.trials("again"))
     todo = missing_trainings(SPEC, trials, 2)
     assert [trial.number for trial, _ in todo] == [t.number for t in trials] * 2
@@ -104,15 +102,12 @@ def test_every_chosen_network_gets_its_seeds_once(store):
         assert [[rung.epochs for rung in each.rungs] for each in trial.evaluation.replicates] == [
             [1, 2]
         ] * 2
-        assert (
-            trial.evaluation.replicate_errors() == (trial.evaluation.value("error"),) * 2
-        )  # arithmetic knows no seeds
+        # The arithmetic evaluator ignores seeds.
+        assert trial.evaluation.replicate_errors() == (trial.evaluation.value("error"),) * 2
 
 
-def test_the_search_goes_on_as_if_there_were_none(store):
-    """The front that decisions are made by, the trials' own rungs and the soundness of the record
-    stay.
-    """
+def test_replicates_change_nothing_of_the_search(store):
+    """The front that decides, the trials' own rungs and the soundness of the record stay."""
     before = store.trials("again")
     replicate(store, missing_trainings(SPEC, select_trials(before), 1))
     after = store.trials("again")
@@ -121,9 +116,9 @@ def test_the_search_goes_on_as_if_there_were_none(store):
     assert store.problems() == []
 
 
-def test_a_page_shows_means_beside_what_was_searched(store):
-    """The error is the mean over the seeds, the rungs are the search's, and the front has a worth
-    by fresh seeds.
+def test_a_page_shows_means_over_seeds_beside_the_search(store):
+    """The error is the mean over the seeds, the rungs are those of the search, and the front has a
+    hypervolume by new seeds.
     """
     trial = select_trials(
         store.trials("again"), front(store.trials("again"), SPEC.objectives).members
@@ -141,7 +136,7 @@ def test_a_page_shows_means_beside_what_was_searched(store):
     assert shown["summary"]["unbiased"]["fresh"] < shown["summary"]["unbiased"]["searched"]
 
 
-def test_an_unfinished_replicate_goes_on_at_its_last_rung(store):
+def test_an_unfinished_replicate_resumes_from_its_last_rung(store):
     """A rung that is recorded is not trained again."""
     trial = select_trials(store.trials("again"))[0]
     ((_, task),) = missing_trainings(SPEC, [trial], 1)
@@ -151,16 +146,16 @@ def test_an_unfinished_replicate_goes_on_at_its_last_rung(store):
     ((_, task),) = missing_trainings(SPEC, [store.trial("again", trial.number)], 1)
     assert [rung.error for rung in task.evaluation.rungs] == [0.125]
     replicate(store, missing_trainings(SPEC, [store.trial("again", trial.number)], 1))
-    (found,) = store.trial("again", trial.number).evaluation.replicates
-    assert [rung.epochs for rung in found.rungs] == [1, 2]
-    assert found.rungs[0].error == 0.125
+    (recorded,) = store.trial("again", trial.number).evaluation.replicates
+    assert [rung.epochs for rung in recorded.rungs] == [1, 2]
+    assert recorded.rungs[0].error == 0.125
     with pytest.raises(InvalidValueError, match="comes after"):
-        store.add_replicate("again", trial.number, task.seed, found.rungs[0])
+        store.add_replicate("again", trial.number, task.seed, recorded.rungs[0])
 
 
-def test_a_share_of_the_budget_is_kept_for_fresh_seeds(store):
-    """A search of 20 trials with a fifth kept ends after 16; of so many finished trainings a fourth
-    is fresh.
+def test_a_share_of_the_budget_is_reserved_for_new_seeds(store):
+    """With a fifth reserved, a search of 20 trials ends after 16. With a half, there are as many
+    trainings with new seeds as in the search.
     """
     given = replace(SPEC, budget=Budget(trials=20, fresh=0.2, epochs=10))
     assert given.search_budget == Budget(trials=16, fresh=0.2, epochs=8)
@@ -180,34 +175,31 @@ def test_a_share_of_the_budget_is_kept_for_fresh_seeds(store):
 
 
 class Drawing(ArithmeticEvaluator):
-    """Draws 0.75 J for each rung."""
+    """Reports 0.75 J for each event."""
 
     def steps(self, task):
-        """As its base does."""
+        """Add the energy to the events of the base class."""
         return (replace(event, energy_j=0.75) for event in super().steps(task))
 
 
-def test_what_other_seeds_took_is_in_the_ledger(store):
-    """Every seed of every network for itself, as the trials have it; apart from what the search
-    took.
-    """
+def test_resources_of_replicates_are_in_the_ledger(store):
+    """They are the sums over all replicates, apart from the resources of the search."""
     before = store.summary("again")
     replicate(
         store,
         missing_trainings(SPEC, select_trials(store.trials("again"))[:2], 2),
         evaluator=f"{__name__}:Drawing",
     )
-    known, own = (
-        store.summary("again"),
-        [r for t in store.trials("again") for r in t.evaluation.replicates],
+    after, spent = store.summary("again"), store.summary("again").spent_again
+    all_replicates = [r for t in store.trials("again") for r in t.evaluation.replicates]
+    assert after.replicates == len(all_replicates) >= 4
+    assert spent.epochs == sum(each.rungs[-1].epochs for each in all_replicates)
+    assert spent.device_s == pytest.approx(
+        sum(rung.train_s + rung.validation_s for each in all_replicates for rung in each.rungs)
     )
-    assert known.replicates == len(own) >= 4
-    assert known.spent_again.epochs == sum(r.rungs[-1].epochs for r in own)
-    assert known.spent_again.device_s == pytest.approx(
-        sum(rung.train_s + rung.validation_s for r in own for rung in r.rungs)
-    )
-    assert known.spent_again.energy_j == sum(r.energy_j for r in own) == 0.75 * 2 * len(own)
-    assert known.spent == before.spent
+    assert spent.energy_j == sum(each.energy_j for each in all_replicates)
+    assert spent.energy_j == 0.75 * 2 * len(all_replicates)
+    assert after.spent == before.spent
 
 
 @pytest.mark.parametrize(
@@ -219,8 +211,8 @@ def test_what_other_seeds_took_is_in_the_ledger(store):
         (Budget(trials=10, fresh=0.1), 0.1, 9),
     ],
 )
-def test_a_tenth_of_a_budget_is_for_fresh_seeds_where_nothing_is_said(budget, share, trials):
-    """From 20 trials on, so that it is two trainings at least; not where nothing is trained."""
+def test_a_tenth_of_a_budget_is_reserved_for_new_seeds_by_default(budget, share, trials):
+    """From 20 trials on, which are at least two trainings, and only if networks are trained."""
     spec = replace(SPEC, budget=budget)
     assert (spec.fresh, spec.search_budget.trials) == (share, trials)
     untrained = replace(spec, objectives=(Objective(metric="macs"),), budget=Budget(trials=1000))
@@ -228,7 +220,7 @@ def test_a_tenth_of_a_budget_is_for_fresh_seeds_where_nothing_is_said(budget, sh
 
 
 def test_only_complete_originals_can_be_trained_again(store):
-    """A stopped trial and an unknown number are refused by name."""
+    """A stopped trial and an unknown number are refused with their numbers."""
     trials = store.trials("again")
     stopped = next(t.number for t in trials if t.state is TrialState.STOPPED)
     with pytest.raises(InvalidValueError, match=f"trial {stopped}, 99 cannot be trained again"):
@@ -236,13 +228,13 @@ def test_only_complete_originals_can_be_trained_again(store):
 
 
 def test_a_search_and_its_replicates_do_not_run_at_once(store):
-    """They would train on the same device, and the one would not know of the other."""
+    """They would train on the same device without notice of each other."""
     with store.claim("again"), pytest.raises(StudyConflictError, match="is being searched already"):
         replicate(store, missing_trainings(SPEC, select_trials(store.trials("again")), 1))
 
 
-def test_a_replicate_that_fails_is_told_and_not_recorded(store):
-    """The others are; the same call tries it again."""
+def test_a_replicate_that_fails_is_reported_and_not_recorded(store):
+    """The other ones are recorded. The same call tries the failed one again."""
     trials = select_trials(store.trials("again"))[:2]
     with pytest.raises(
         TrialFailedError, match=rf"trial {trials[0].number} with seed \d+: the loss is not finite"
@@ -258,14 +250,14 @@ def test_a_replicate_that_fails_is_told_and_not_recorded(store):
     ]
 
 
-def test_a_replicate_with_the_searchs_seed_is_the_searchs_training(tmp_path):
-    """Bit for bit: same images, recipe and number formats. Afterwards no checkpoint of it is
-    left.
+def test_a_replicate_with_the_searchs_seed_equals_the_searchs_training(tmp_path):
+    """It is equal to the bit: images, recipe and number formats are the same. Its checkpoints are
+    deleted afterwards.
     """
     search(tmp_path, TRAINED, "nas.searching.evaluators.classification.evaluator:Evaluator")
     with Store.open(tmp_path / "nas.db") as store:
         trial = select_trials(store.trials("trained"))[0]
-        kept = {path for path in tmp_path.rglob("*.safetensors") if path.exists()}
+        checkpoints = {path for path in tmp_path.rglob("*.safetensors") if path.exists()}
         ((_, task),) = missing_trainings(TRAINED, [trial], 1)
         replicate(
             store,
@@ -273,20 +265,20 @@ def test_a_replicate_with_the_searchs_seed_is_the_searchs_training(tmp_path):
             "trained",
             "nas.searching.evaluators.classification.replicator:Replicator",
         )
-        (found,) = store.trial("trained", trial.number).evaluation.replicates
-    assert [(r.error, r.train_loss, r.images) for r in found.rungs] == [
+        (recorded,) = store.trial("trained", trial.number).evaluation.replicates
+    assert [(r.error, r.train_loss, r.images) for r in recorded.rungs] == [
         (r.error, r.train_loss, r.images) for r in trial.evaluation.rungs
     ]
-    assert {path for path in tmp_path.rglob("*.safetensors") if path.exists()} == kept
+    assert {path for path in tmp_path.rglob("*.safetensors") if path.exists()} == checkpoints
 
 
-def test_a_search_ends_with_fresh_seeds_where_the_study_asks_for_them(tmp_path, monkeypatch):
-    """Three of four trainings are the search's; the honest hypervolume is told, and the same
-    command does nothing.
+def test_a_search_ends_with_trainings_by_new_seeds(tmp_path, monkeypatch):
+    """With a fourth reserved, three of four trainings are those of the search. The unbiased
+    hypervolume is printed. The same command trains nothing more.
     """
     monkeypatch.chdir(tmp_path)
     Path("study.yaml").write_text(
-        "{name: kept, space: osa_tiny, sampler: random,"
+        "{name: reserved, space: osa_tiny, sampler: random,"
         " objectives: [{metric: error, reference: 1.0}], rungs: {epochs: [0.2]},"
         " data: {dataset: digits, validation_images: 100, train_images: 320},"
         " training: {precision: fp32, channels_last: false}, budget: {trials: 4, fresh: 0.25}}"
@@ -303,13 +295,15 @@ def test_a_search_ends_with_fresh_seeds_where_the_study_asks_for_them(tmp_path, 
         assert re.search(
             r"hypervolume of 1 of 1 members .*: [\d.]+ as searched, [\d.]+ by new seeds", output
         )
-    assert first.index("[1/1] trial") < first.index("front of kept after 3 trials")
+    assert first.index("[1/1] trial") < first.index("front of reserved after 3 trials")
     assert "[1/1]" not in again
-    assert "of the search's own trainings" in CliRunner().invoke(main, ["status", "kept"]).output
+    assert (
+        "of the search's own trainings" in CliRunner().invoke(main, ["status", "reserved"]).output
+    )
 
 
 def test_the_command_trains_real_networks_again(tmp_path, monkeypatch):
-    """Every replicate has its line; the same command finds nothing to do."""
+    """It prints a line for every replicate. The same command trains nothing more."""
     search(tmp_path, TRAINED, "nas.searching.evaluators.classification.evaluator:Evaluator")
     monkeypatch.chdir(tmp_path)
     call = ["replicate", "trained", "--all", "--seeds", "1"]

@@ -77,7 +77,7 @@ EDITS = {
         "metric my_parts:WIDTH: other code of my_parts.width",
     ),
 }
-"""An edit of the study's module, and how it is refused."""
+"""Edits of the study's module, and the error of each."""
 
 
 @pytest.fixture
@@ -102,14 +102,14 @@ def folder(tmp_path, monkeypatch):
 
 
 def nas(*arguments):
-    """Run `nas` with the modules as they are now; gives code, output and errors."""
+    """Run `nas` with the modules as they are now; returns code, output and errors."""
     for module in ("my_parts", "my_scale"):
         sys.modules.pop(module, None)
     return CliRunner().invoke(main, arguments)
 
 
 def rows(folder):
-    """Every row of the record, as SQL."""
+    """Return every row of the record as SQL."""
     connection = sqlite3.connect(folder / "nas.db")
     lines = list(connection.iterdump())
     connection.close()
@@ -117,7 +117,7 @@ def rows(folder):
 
 
 def refused(folder, problem, *arguments):
-    """The command ends with code 2, one line, and the record as it was."""
+    """Check that the command ends with code 2 and one line, and leaves the record as it was."""
     before = rows(folder)
     outcome = nas(*arguments)
     assert outcome.exit_code == 2, outcome.stdout + outcome.stderr
@@ -131,7 +131,7 @@ def refused(folder, problem, *arguments):
 
 @pytest.mark.slow
 def test_other_parts_under_the_same_names_are_refused_and_the_old_ones_resume(folder):
-    """Each with what differs; nothing is written, and the study goes on once they are back."""
+    """Nothing is written, and the error names the difference. The old parts resume the study."""
     assert nas("search", "study.yaml").exit_code == 0
     (folder / "study.yaml").write_text(STUDY.replace("trials: 1", "trials: 2"))
     for (old, new), problem in EDITS.values():
@@ -149,7 +149,7 @@ def test_other_parts_under_the_same_names_are_refused_and_the_old_ones_resume(fo
 
 @pytest.mark.slow
 def test_other_images_in_the_folder_are_refused(folder):
-    """By the search, and by trainings of its networks; hidden files do not count."""
+    """The search and trainings of its networks refuse them. Hidden files do not count."""
     assert nas("search", "study.yaml").exit_code == 0
     train = folder / "pictures" / "train"
     shutil.copy(train / "cat" / "0.png", train / "cat" / "9.png")
@@ -168,7 +168,7 @@ def test_other_images_in_the_folder_are_refused(folder):
 
 @pytest.mark.slow
 def test_a_record_without_identity_is_compared_by_its_trials_and_gets_one(folder):
-    """As older versions left it. A value that no trial has can be missed, once."""
+    """Older versions left such records. A value that no trial has can be missed once."""
     assert nas("search", "study.yaml").exit_code == 0
     connection = sqlite3.connect(folder / "nas.db")
     connection.execute("UPDATE study SET identity = NULL")

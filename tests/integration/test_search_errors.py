@@ -1,8 +1,7 @@
-"""What is wrong with the machine ends a search with one line, nothing is lost, and the same command
-goes on.
+"""Problems of the machine end a search with one line. Nothing is lost, and the same call resumes.
 
-Only a trial's own failure fails it. Everything here is real: processes, the record, damaged files,
-tiny trainings on the digits.
+Only failures of a trial itself fail the trial. Everything here is real: processes, the record,
+damaged files, and tiny trainings on the digits.
 """
 
 import os
@@ -38,7 +37,7 @@ COMMAND = [sys.executable, "-c", "from nas.cli import main; main()"]
 
 @pytest.fixture
 def nas(tmp_path, monkeypatch):
-    """Runs `nas ARGS` in a folder of its own, with locks of its own; gives the finished process."""
+    """Return a function that runs `nas` in a folder with its own locks."""
     (tmp_path / "study.yaml").write_text(STUDY)
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
 
@@ -57,7 +56,7 @@ def nas(tmp_path, monkeypatch):
 
 
 def refused(outcome, *words):
-    """Exit code 2, and one line that says all of these words."""
+    """Check that the exit code is 2, and that one line has all of these words."""
     assert outcome.returncode == 2, outcome.stdout + outcome.stderr
     lines = [line for line in outcome.stderr.splitlines() if line]
     assert len(lines) == 1, outcome.stderr
@@ -66,15 +65,13 @@ def refused(outcome, *words):
 
 
 def trials(folder, database="nas.db"):
-    """The trials of the record, duplicates not among them."""
+    """Return the trials of the record without duplicates."""
     with Store.open(folder / database, read_only=True) as store:
         return [trial for trial in store.trials("tiny") if trial.duplicate_of is None]
 
 
 def interrupted(folder):
-    """A study whose first trial has reached its first rung when the search ended; gives the rung's
-    checkpoint.
-    """
+    """Search until the first trial has reached its first rung, and return the rung's checkpoint."""
     spec = read_study(folder / "study.yaml")
     with (
         Store.open(folder / "nas.db") as store,
@@ -95,8 +92,8 @@ def interrupted(folder):
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_fails_its_trial_and_the_search_goes_on(nas, tmp_path):
-    """A half-written file of a killed writer is gone afterwards."""
+def test_a_damaged_checkpoint_fails_its_trial_and_the_search_continues(nas, tmp_path):
+    """The half-written file of a killed writer is deleted."""
     checkpoint = interrupted(tmp_path)
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     part = checkpoint.with_name("rung-0.5.safetensors.part4711")
@@ -114,7 +111,7 @@ def test_a_damaged_checkpoint_fails_its_trial_and_the_search_goes_on(nas, tmp_pa
 
 @pytest.mark.slow
 def test_a_lock_folder_that_cannot_be_used_ends_the_search(nas, tmp_path):
-    """A new study is not begun; of an old one no trial fails, and it goes on."""
+    """A new study does not begin. In a recorded one no trial fails, and it can be resumed."""
     (tmp_path / "file").touch()
     closed = {"NAS_LOCK_DIR": str(tmp_path / "file")}
     interrupted(tmp_path)
@@ -127,8 +124,8 @@ def test_a_lock_folder_that_cannot_be_used_ends_the_search(nas, tmp_path):
 
 
 @pytest.mark.slow
-def test_data_that_is_gone_ends_the_search_and_back_again_it_goes_on(nas, tmp_path):
-    """No trial fails for it."""
+def test_missing_data_ends_the_search_and_restored_data_resumes_it(nas, tmp_path):
+    """No trial fails."""
     image = pytest.importorskip("PIL.Image")
     pictures, random = tmp_path / "pictures", np.random.default_rng(0)
     for number in range(80):
@@ -165,11 +162,11 @@ def test_an_objective_that_this_machine_cannot_measure_is_refused_before_the_sta
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
-def test_a_budget_of_joules_that_nobody_counts_leaves_no_record_behind(nas, tmp_path):
-    """Nor a lock file; a record that is there keeps its other studies and gets none."""
+def test_a_budget_of_energy_without_a_counter_leaves_no_record_behind(nas, tmp_path):
+    """It leaves no lock file either, and no study in a record that exists."""
     with find_meter() as meter:
         if meter.energy_unavailable_reason() is None:
-            pytest.skip("this machine counts joules")
+            pytest.skip("this machine counts energy")
     (tmp_path / "study.yaml").write_text(STUDY.replace("trials: 3", "trials: 3, energy_j: 5"))
     refused(nas("search", "study.yaml"), "budget.energy_j: ")
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
@@ -179,10 +176,8 @@ def test_a_budget_of_joules_that_nobody_counts_leaves_no_record_behind(nas, tmp_
         assert store.studies() == []
 
 
-def test_a_study_that_cannot_train_is_not_begun_so_its_name_is_free_for_the_corrected_one(
-    nas, tmp_path
-):
-    """One line, and neither a record nor a lock file."""
+def test_a_study_that_cannot_train_does_not_begin(nas, tmp_path):
+    """It leaves neither a record nor a lock file. Its name is free for the corrected study."""
     (tmp_path / "study.yaml").write_text(STUDY.replace("[0.25, 0.5]", "[0.01]"))
     refused(
         nas("search", "study.yaml"),
@@ -224,8 +219,8 @@ def test_two_searches_at_once_on_one_study_are_refused(nas, tmp_path):
 
 @pytest.mark.slow
 def test_a_study_finds_its_checkpoints_again(nas, tmp_path):
-    """In the folder of its first call, whatever is set now; in another one only where they were
-    moved there.
+    """They are in the folder of its first call, whatever is set now, or in another folder to which
+    they were moved.
     """
     checkpoint = interrupted(tmp_path)
     refused(
@@ -246,14 +241,12 @@ def test_a_study_finds_its_checkpoints_again(nas, tmp_path):
         assert store.study("tiny").artifacts == str(tmp_path / "other")
 
 
-def test_a_place_where_no_checkpoint_can_be_written_is_refused_before_anything_is_done(
-    nas, tmp_path
-):
-    """For a new study, and for one that goes on; a study that trains nothing needs none."""
-    (tmp_path / "kept").write_text("a file")
+def test_a_folder_that_cannot_be_written_is_refused_before_the_search(nas, tmp_path):
+    """A new study and a resumed one are refused. A study without training needs no folder."""
+    (tmp_path / "blocked").write_text("a file")
     refused(
-        nas("search", "study.yaml", NAS_ARTIFACTS="kept"),
-        "kept/tiny/checkpoints cannot be written: Not a dir",
+        nas("search", "study.yaml", NAS_ARTIFACTS="blocked"),
+        "blocked/tiny/checkpoints cannot be written: Not a dir",
     )
     assert not (tmp_path / "nas.db").exists()
     assert nas("search", "study.yaml").returncode == 0
@@ -274,15 +267,16 @@ def test_a_place_where_no_checkpoint_can_be_written_is_refused_before_anything_i
     assert nas("search", "study.yaml").returncode == 0
 
 
-def test_a_url_for_checkpoints_is_refused_with_what_would_be_right(nas, tmp_path):
-    """No folder of that name is made."""
+def test_a_url_for_checkpoints_is_refused_with_the_alternative(nas, tmp_path):
+    """No folder of that name is created."""
     refused(
-        nas("search", "study.yaml", "--artifacts", "s3://bucket/kept"),
+        nas("search", "study.yaml", "--artifacts", "s3://bucket/checkpoints"),
         "into a folder, not to s3://",
         "mounted",
     )
     refused(
-        nas("search", "study.yaml", NAS_ARTIFACTS="s3://bucket/kept"), "into a folder, not to s3://"
+        nas("search", "study.yaml", NAS_ARTIFACTS="s3://bucket/checkpoints"),
+        "into a folder, not to s3://",
     )
     assert not list(tmp_path.glob("s3*"))
 
@@ -298,7 +292,7 @@ def test_a_url_for_checkpoints_is_refused_with_what_would_be_right(nas, tmp_path
     ],
 )
 def test_a_cluster_that_cannot_be_reached_is_named(nas, tmp_path, arguments, words):
-    """And no study is begun."""
+    """No study begins."""
     refused(nas("search", "study.yaml", *arguments), *words)
     assert not (tmp_path / "nas.db").exists()
     assert not (tmp_path / "nas-artifacts").exists()

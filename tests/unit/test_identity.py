@@ -82,8 +82,8 @@ def test_code_is_digested_by_definition(digests):
         ("TABLE = {}", 'TABLE = {}\nif __name__ == "__main__":\n    print(make(3))'),
     ],
 )
-def test_what_does_nothing_to_an_object_does_not_change_it(digests, old, new):
-    """Comments, docstrings, formatting, other definitions, and what runs only as a script."""
+def test_edits_without_effect_change_no_digest(digests, old, new):
+    """Comments, docstrings, formatting, other definitions, and code that runs only as a script."""
     assert old in MODULE
     assert digests(MODULE.replace(old, new)) == digests(MODULE)
 
@@ -99,8 +99,8 @@ def test_what_does_nothing_to_an_object_does_not_change_it(digests, old, new):
         ("TABLE = {}", "Base.startup = 4", {"its_module.Base"}),
     ],
 )
-def test_what_an_object_uses_is_part_of_it(digests, old, new, changed):
-    """The names say what was changed."""
+def test_definitions_that_an_object_uses_are_part_of_it(digests, old, new, changed):
+    """The names of the digests say which definition was changed."""
     before, now = digests(MODULE), digests(MODULE.replace(old, new))
     assert {name for name in {**before, **now} if before.get(name) != now.get(name)} == changed
 
@@ -120,7 +120,7 @@ def test_a_name_that_was_changed_in_place_has_all_its_statements(digests):
     ],
 )
 def test_modules_of_the_studys_folder_are_followed(digests, text):
-    """Whichever way they are imported."""
+    """All ways of importing them are followed."""
     before = digests(text, helper="def scale(seed): return 2 * seed\n")
     now = digests(text, helper="def scale(seed): return 3 * seed\n")
     assert [name for name in before if before[name] != now[name]] in (["helper.scale"], ["helper"])
@@ -184,7 +184,7 @@ CHANGES = {
         "choice depthwise is gone, which had the values false, true",
     ),
 }
-"""Changes of a space, and how they are told."""
+"""Changes of a space, and the words that name them in the error."""
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -198,7 +198,7 @@ def test_a_changed_space_is_refused_with_the_difference(tmp_path, name):
 
 
 def test_an_equal_space_is_taken(tmp_path):
-    """Whatever object it is."""
+    """It may be another object."""
     identity = recorded(tmp_path)
     require_same_parts("first", identity, replace(SPACE), identity["code"])
 
@@ -214,7 +214,7 @@ class Broken:
 
 
 def test_a_space_that_fails_is_refused_in_one_line(tmp_path):
-    """Before a study begins with it, and where it did not fail before."""
+    """It is refused for a new study, and for a resumed one."""
     with pytest.raises(
         InvalidValueError, match=r'^the space cannot decode its own params \{"a": 1'
     ):
@@ -253,9 +253,7 @@ def test_recorded_trials_of_the_space_are_taken():
     ],
 )
 def test_recorded_trials_of_another_space_are_refused(name, problem):
-    """Records of older versions have no identity, but trials; a value that was added shows in
-    none.
-    """
+    """Older versions recorded trials but no identity. A value that was added is not found."""
     with pytest.raises(StudyConflictError) as refused:
         require_fitting_trials("first", [trial(SPACE)], replace(SPACE, **CHANGES[name][0]))
     assert problem in str(refused.value)

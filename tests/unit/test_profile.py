@@ -1,4 +1,4 @@
-"""What a space costs before it is searched."""
+"""Costs of the networks of a space before it is searched."""
 
 from dataclasses import replace
 
@@ -53,26 +53,28 @@ objectives:
 """
 
 
-def test_members_are_different_networks_of_the_space_and_the_published_ones_in_it():
-    """The same for the same seed; a small space gives what it has; a published network has one
-    name.
+def test_members_are_different_random_networks_and_the_published_ones():
+    """They are the same for the same seed. A small space gives all its networks. Published
+    networks have one name each.
     """
-    found = members(DETECTION, 64, 3)
-    drawn, known = ([m for m in found if bool(m.name) is named] for named in (False, True))
+    networks = members(DETECTION, 64, 3)
+    drawn = [member for member in networks if not member.name]
+    published = [member for member in networks if member.name]
     assert len({m.architecture.digest for m in drawn}) == 64
-    assert [m.architecture for m in members(DETECTION, 64, 3)] == [m.architecture for m in found]
-    assert {"vovnet39", "vovnet_v2_19_slim"} <= {m.name for m in known}
-    assert all(PUBLISHED[m.name].digest == m.architecture.digest for m in known)
-    assert len({m.architecture.digest for m in known}) == len(known)
+    again = members(DETECTION, 64, 3)
+    assert [m.architecture for m in again] == [m.architecture for m in networks]
+    assert {"vovnet39", "vovnet_v2_19_slim"} <= {m.name for m in published}
+    assert all(PUBLISHED[m.name].digest == m.architecture.digest for m in published)
+    assert len({m.architecture.digest for m in published}) == len(published)
     few = members(TINY, 1000, 0)
     assert len({m.architecture.digest for m in few}) == len(few) <= TINY.cardinality
 
 
-def test_costs_are_the_networks_own_and_only_they_are_judged(tmp_path):
-    """Counted a second way; a network is beyond the limits by the share that it is too large."""
-    found = list(profile(SPEC, members(TINY, 8, 0), tmp_path))
-    assert len(found) == 8
-    for member in found:
+def test_costs_are_compared_with_the_limits(tmp_path):
+    """MACs are counted a second way. The violation is the share by which a network is too large."""
+    costed = list(profile(SPEC, members(TINY, 8, 0), tmp_path))
+    assert len(costed) == 8
+    for member in costed:
         macs = count(member.architecture, 32, 10).macs
         assert member.evaluation.value("macs") == macs
         assert member.evaluation.rungs == ()
@@ -81,25 +83,27 @@ def test_costs_are_the_networks_own_and_only_they_are_judged(tmp_path):
         )
 
 
-def test_a_dry_run_tells_shares_and_writes_nothing(tmp_path, monkeypatch):
+def test_a_dry_run_prints_shares_and_writes_nothing(tmp_path, monkeypatch):
     """Minimum, median and share of the limit are those of the members."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(STUDY)
-    ran = CliRunner().invoke(main, ["search", "study.yaml", "--dry-run"])
-    assert ran.exit_code == 0, ran.output
+    result = CliRunner().invoke(main, ["search", "study.yaml", "--dry-run"])
+    assert result.exit_code == 0, result.output
     drawn = [m for m in members(TINY, 64, 0) if not m.name]
     macs = np.array([count(m.architecture, 32, 10).macs for m in drawn])
     within = int((macs <= 1_500_000).sum())
-    assert f"{within} of {len(drawn)} are within all limits of costs" in ran.output
-    (row,) = [line.split() for line in ran.output.splitlines() if line.strip().startswith("macs")]
+    assert f"{within} of {len(drawn)} are within all limits of costs" in result.output
+    (row,) = [
+        line.split() for line in result.output.splitlines() if line.strip().startswith("macs")
+    ]
     assert row[1] == f"{macs.min() / 1e6:.3g}" or row[1] == f"{macs.min() / 1e3:.3g}"
     assert row[-1] == f"{within / len(drawn):.0%}"
-    assert "none of the published VoVNets" in ran.output
+    assert "none of the published VoVNets" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
-def test_a_dry_run_beside_others_says_once_what_it_waits_for(tmp_path, monkeypatch):
-    """Every network's first latency is contended, its second one is had."""
+def test_a_dry_run_on_a_busy_machine_says_once_why_it_waits(tmp_path, monkeypatch):
+    """The first latency of every network is contended, and the second one is accepted."""
     figures = []
 
     def measure(_subject):
@@ -109,7 +113,7 @@ def test_a_dry_run_beside_others_says_once_what_it_waits_for(tmp_path, monkeypat
                 metric="latency",
                 unit="s",
                 value=1e-3 if status is Status.OK else None,
-                method="made up",
+                method="synthetic",
                 status=status,
                 reason="2 of 20 blocks were accepted",
             )
@@ -124,20 +128,20 @@ def test_a_dry_run_beside_others_says_once_what_it_waits_for(tmp_path, monkeypat
     (tmp_path / "study.yaml").write_text(
         STUDY.replace("macs, limit: 1.5 M", "latency, limit: 2 ms")
     )
-    ran = CliRunner().invoke(main, ["search", str(tmp_path / "study.yaml"), "--dry-run"])
-    assert ran.exit_code == 0, ran.output
+    result = CliRunner().invoke(main, ["search", str(tmp_path / "study.yaml"), "--dry-run"])
+    assert result.exit_code == 0, result.output
     drawn = len(members(TINY, 64, 0))
     assert len(figures) == 2 * drawn
-    assert f"{drawn} of {drawn} are within all limits" in ran.stdout
-    (line,) = [line for line in ran.stderr.splitlines() if line.strip()]
+    assert f"{drawn} of {drawn} are within all limits" in result.stdout
+    (line,) = [line for line in result.stderr.splitlines() if line.strip()]
     assert line.startswith(
         "waiting for others on this device: latency is contended, 2 of 20 blocks were accepted; "
     )
 
 
-def test_a_recipe_that_no_training_can_follow_is_refused_and_a_smaller_batch_is_told(monkeypatch):
-    """On images of 8 pixels nothing can be moved by 8; 37 images are no batch of 64, nor is a
-    quarter epoch one.
+def test_settings_that_fail_every_training_are_refused(monkeypatch):
+    """Refused are a shift of 8 pixels for images of 8 pixels, and a rung without a whole batch. A
+    batch larger than the data gives a warning.
     """
     images = Images(torch.randint(256, (1437, 3, 8, 8), dtype=torch.uint8), torch.arange(1437) % 10)
     dataset = Dataset(
@@ -171,9 +175,9 @@ def test_a_recipe_that_no_training_can_follow_is_refused_and_a_smaller_batch_is_
         prepared(replace(spec, rungs=rungs_at(1, 1.25)))
 
 
-def test_joules_are_counted_where_one_worker_has_the_device():
-    """At 50 W for 2 s they are 100 J; several workers on one device cannot tell whose they are, and
-    without a counter nobody can.
+def test_energy_is_counted_if_one_worker_has_the_device():
+    """50 W for 2 s are 100 J. Nothing is counted if several workers share a device, or without a
+    counter.
     """
     meter = FakeMeter(power_w=50.0, step_s=0.1)
     counter = EnergyCounter(meter, SPEC)
@@ -181,17 +185,13 @@ def test_joules_are_counted_where_one_worker_has_the_device():
     assert counter.drawn_j() == pytest.approx(100.0)
     shared = replace(SPEC, workers=WorkersSpec(kind="tune", count=2))
     assert EnergyCounter(meter, shared).drawn_j() is None
-    assert (
-        EnergyCounter(
-            meter, replace(shared, workers=WorkersSpec(kind="tune", count=2, gpus=1))
-        ).drawn_j()
-        == 0.0
-    )
+    one_each = replace(SPEC, workers=WorkersSpec(kind="tune", count=2, gpus=1))
+    assert EnergyCounter(meter, one_each).drawn_j() == 0.0
     assert "no energy counter" in (energy_problem(FakeMeter(), SPEC) or "")
 
 
-def test_a_budget_of_joules_is_refused_where_they_cannot_be_told(monkeypatch):
-    """Before the study begins."""
+def test_a_budget_of_energy_is_refused_without_a_counter(monkeypatch):
+    """It is refused before the study begins."""
     monkeypatch.setattr("nas.searching.evaluators.classification.evaluator.find_meter", FakeMeter)
     spec = replace(costs_only(SPEC), budget=Budget(energy_j=5.0))
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Study files: what is right is read, what is wrong is named, all of it at once."""
+"""Study files: right ones are read, and all mistakes of wrong ones are named at once."""
 
 import textwrap
 import time
@@ -50,7 +50,7 @@ def problems(text):
         ("", False, False),
     ],
 )
-def test_a_front_with_latencies_is_certified_unless_that_is_left_out(asked, latency, certifies):
+def test_a_front_with_latencies_is_certified_unless_the_study_says_no(asked, latency, certifies):
     text = GOOD.replace("wall_time_s: 240", "wall_time_s: 240" + asked)
     spec = parse_study(
         text if latency else text.replace("  - {metric: latency, limit: 4 ms}\n", "")
@@ -59,7 +59,7 @@ def test_a_front_with_latencies_is_certified_unless_that_is_left_out(asked, late
     assert type(spec).from_dict(spec.to_dict()) == spec
 
 
-def test_latencies_that_no_objective_names_cannot_be_certified():
+def test_certify_needs_the_objective_latency():
     text = GOOD.replace("wall_time_s: 240", "certify: true").replace(
         "  - {metric: latency, limit: 4 ms}\n", ""
     )
@@ -169,15 +169,15 @@ def test_every_wrong_key_and_value_is_named_at_once_with_its_path():
         ),
     ],
 )
-def test_a_file_that_is_no_study_is_refused_with_the_reason(text, what):
+def test_a_wrong_study_file_is_refused_with_the_reason(text, what):
     assert any(what in line for line in problems(text))
 
 
 @pytest.mark.parametrize("limit", ["-5", "0"])
 @pytest.mark.parametrize("metric", plugins.names("nas.metrics"))
-def test_a_limit_that_no_network_can_be_within_is_refused(metric, limit):
-    """All that is built in is more than 0, but there may be no error at all; upwards anything can
-    be asked for.
+def test_a_limit_that_no_network_can_satisfy_is_refused(metric, limit):
+    """Built-in metrics are more than 0, the error at least 0. A maximized metric may have any
+    limit.
     """
     text = f"name: a\nspace: osa_tiny\nobjectives: [{{metric: {metric}, limit: {limit}}}]"
     if metric == "error" and limit == "0":
@@ -192,13 +192,13 @@ def test_a_limit_that_no_network_can_be_within_is_refused(metric, limit):
 @pytest.mark.parametrize(
     "objective", ["{metric: latency, limit: -4 ms}", "{metric: error, limit: -5 %}"]
 )
-def test_a_limit_with_a_unit_is_refused_likewise(objective):
+def test_a_wrong_limit_with_a_unit_is_refused(objective):
     (line,) = problems(f"name: a\nspace: osa_tiny\nobjectives: [{objective}]")
     assert line.startswith("objectives[0].limit: must be")
 
 
-def test_what_a_plugin_measures_may_be_below_0(tmp_path):
-    """Nothing is known of it."""
+def test_a_metric_of_a_plugin_may_be_negative(tmp_path):
+    """Its range is not known."""
     (tmp_path / "my_margin.py").write_text(
         "from dataclasses import replace\nfrom nas.measuring.metrics.counted import MACS\n"
         "MARGIN = replace(MACS, name='my_margin:MARGIN')\n"
@@ -290,8 +290,8 @@ def test_merge_keys_are_read():
     assert (training.channels_last, training.batch_size) == (False, 32)
 
 
-def test_of_merged_mappings_the_first_gives_the_value():
-    """As in PyYAML, and in the description of the merge key."""
+def test_the_first_of_several_merged_mappings_gives_the_value():
+    """PyYAML and the description of the merge key agree on this."""
     text = "training: {<<: [{batch_size: 1, cutout: 2}, {batch_size: 3, translate: 4}], cutout: 5}"
     training = parse_study(SMALL + text).training
     assert (training.batch_size, training.translate, training.cutout) == (1, 4, 5)
@@ -311,8 +311,8 @@ def test_of_merged_mappings_the_first_gives_the_value():
     ],
     ids=["recur", "list", "merge", "laugh", "merges"],
 )
-def test_aliases_without_end_are_refused_at_once(tmp_path, text, problem):
-    """By the command line, in one line and with code 2. 435 million values would take minutes."""
+def test_endless_aliases_are_refused_at_once(tmp_path, text, problem):
+    """The command ends with one line and code 2. 435 million values would take minutes."""
     (tmp_path / "s.yaml").write_text(text)
     started = time.perf_counter()
     result = CliRunner().invoke(main, ["search", str(tmp_path / "s.yaml")])
@@ -340,7 +340,7 @@ def test_aliases_without_end_are_refused_at_once(tmp_path, text, problem):
     ],
 )
 def test_a_name_that_commands_or_folders_cannot_take_is_refused(tmp_path, name, problem):
-    """By the command line, in one line and with code 2, and nothing is written."""
+    """The command ends with one line and code 2, and nothing is written."""
     (tmp_path / "s.yaml").write_text(SMALL.replace("name: a", f"name: {name}"))
     database = tmp_path / "new.db"
     result = CliRunner().invoke(
@@ -377,7 +377,7 @@ def test_an_empty_recipe_has_its_defaults(tmp_path, text):
         ("[1]", "must be a mapping of keys to values"),
     ],
 )
-def test_a_wrong_recipe_is_refused_likewise(tmp_path, text, problem):
+def test_a_wrong_recipe_is_refused(tmp_path, text, problem):
     """Recipes are read by the same rules."""
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(StudyFileError) as caught:
@@ -386,18 +386,18 @@ def test_a_wrong_recipe_is_refused_likewise(tmp_path, text, problem):
 
 
 def test_a_recipe_takes_numbers_of_yaml_1_2(tmp_path):
-    """As study files do."""
+    """Recipes have the same numbers as study files."""
     (tmp_path / "r.yaml").write_text("training: {weight_decay: 5e-4}\n")
     assert read_recipe(tmp_path / "r.yaml").training.weight_decay == 5e-4
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(StudyFileError, match=r"nowhere\.yaml: cannot be read"):
         read_study(tmp_path / "nowhere.yaml")
 
 
 def test_a_file_cannot_call_python(tmp_path):
-    """YAML's tags for Python objects are refused, and nothing is run."""
+    """YAML's tags for Python objects are refused, and no code is run."""
     with pytest.raises(StudyFileError, match="could not determine a constructor"):
         parse_study(
             f"name: x\nspace: !!python/object/apply:os.mkdir ['{tmp_path}/made']\nobjectives: []"
@@ -421,10 +421,7 @@ def test_a_study_folder_carries_its_own_space(tmp_path):
     [
         (
             "space: wrong_kinds:FIVE",
-            (
-                "space: 'wrong_kinds:FIVE' is of type int and no plugin of nas.spaces: "
-                "it has no choices"
-            ),
+            "'wrong_kinds:FIVE' is of type int and no plugin of nas.spaces: it has no choices",
         ),
         (
             "sampler: wrong_kinds:FIVE",
@@ -446,7 +443,7 @@ def test_a_study_folder_carries_its_own_space(tmp_path):
     ],
 )
 def test_an_object_of_another_kind_is_refused_before_anything_runs(tmp_path, line, problem):
-    """And not by whatever it fails at first."""
+    """The error names the kind, and is not that of its first use."""
     (tmp_path / "wrong_kinds.py").write_text("FIVE = 5\ndef none(): pass\n")
     given = {
         "name": "name: wrong",
@@ -532,5 +529,5 @@ def test_a_wrong_rung_is_named(rungs, line):
     ],
 )
 def test_rungs_count_whole_batches(rung, epochs):
-    """Of 1,000 images in batches of 64 there are 15 whole batches in an epoch."""
+    """An epoch of 1,000 images has 15 whole batches of 64."""
     assert rung.epochs_of(1000, 64) == epochs

@@ -72,8 +72,8 @@ class _Sources:
         body = self._body(place.module)
         if not place.name:
             return body
-        found = [statement for statement in body if place.name in _defined(statement)]
-        return found or [each for each in body if _defined(each) & {"*", "__getattr__"}]
+        defining = [statement for statement in body if place.name in _defined(statement)]
+        return defining or [each for each in body if _defined(each) & {"*", "__getattr__"}]
 
     def used_by(self, statement: ast.stmt, module: str) -> Iterator[Place]:
         """Yield everything that a statement of a module refers to. A star import may define any of
@@ -132,16 +132,16 @@ def _statements(file: Path) -> list[ast.stmt]:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             node.body = [each for each in node.body if not _is_text(each)] or [ast.Pass()]
-    found: list[ast.stmt] = []
+    statements: list[ast.stmt] = []
     for statement in tree.body:
         if isinstance(statement, ast.Import):
-            found += [ast.Import([alias]) for alias in statement.names]
+            statements += [ast.Import([alias]) for alias in statement.names]
         elif isinstance(statement, ast.ImportFrom):
             module, level = statement.module, statement.level
-            found += [ast.ImportFrom(module, [alias], level) for alias in statement.names]
+            statements += [ast.ImportFrom(module, [alias], level) for alias in statement.names]
         elif not _is_text(statement) and not _is_script(statement):
-            found.append(statement)
-    return found
+            statements.append(statement)
+    return statements
 
 
 def _is_text(statement: ast.stmt) -> bool:

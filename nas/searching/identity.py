@@ -145,13 +145,13 @@ def _decode(space: SearchSpace, params: Params) -> Architecture:
 def _space_differences(recorded: Mapping[str, Any], space: SearchSpace) -> list[str]:
     before: Mapping[str, list[Value]] = recorded["choices"]
     now = {choice.name: list(choice.values) for choice in space.choices}
-    found = [
+    changed_choices = [
         _choice_difference(name, before.get(name), now.get(name))
         for name in [*before, *(name for name in now if name not in before)]
         if _text(before.get(name)) != _text(now.get(name))
     ]
-    if found:
-        return found
+    if changed_choices:
+        return changed_choices
     for probe in recorded["networks"]:
         difference = _network_difference(probe["digest"], probe["network"], probe["params"], space)
         if difference:

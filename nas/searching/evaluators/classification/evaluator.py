@@ -387,14 +387,15 @@ def retry_while_contended(
         contended = next((figure for figure in figures if figure.status is Status.CONTENDED), None)
         if contended is None:
             return figures
-        left_s = plan.busy_wait_s - waited_s
-        if left_s <= 0 and plan.busy is Busy.FAIL:
+        remaining_s = plan.busy_wait_s - waited_s
+        if remaining_s <= 0 and plan.busy is Busy.FAIL:
             return figures
-        if left_s <= 0 and plan.busy is Busy.NOISY:
+        if remaining_s <= 0 and plan.busy is Busy.NOISY:
             return tuple(as_noisy(figure) for figure in figures)
         on_wait(contended)
         pause_s = next(pauses)
-        pause_s = min(pause_s, left_s) if left_s > 0 else pause_s
+        if remaining_s > 0:
+            pause_s = min(pause_s, remaining_s)
         time.sleep(pause_s)
         waited_s += pause_s
 

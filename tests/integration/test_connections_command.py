@@ -16,6 +16,7 @@ from nas.model.densenet import DenseNet
 def run(tmp_path, monkeypatch):
     """Run a command in a folder with `small.safetensors` and the same network as `small.pth`."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
     torch.manual_seed(0)
     model = DenseNet(growth=4, layers=(3, 4), stem_channels=6, small_images=True, num_classes=10)
     save_file(model.state_dict(), tmp_path / "small.safetensors")

@@ -107,7 +107,7 @@ def test_a_folder_in_the_place_of_the_file(tmp_path):
     [
         (
             "first",
-            "'first' is no trial; name one as STUDY:NUMBER, or as NUMBER where there is one study",
+            "'first' is no trial; name one as STUDY:NUMBER, or as NUMBER if there is one study",
         ),
         ("first:²", "'first:²' is no trial"),
         ("other:0", "no 'other' in the studies of"),

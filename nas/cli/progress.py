@@ -279,7 +279,10 @@ class SearchDisplay:
 
 
 def time_left(engine: Engine) -> str:
-    """Estimate the time left, by the budget of which the largest share is spent."""
+    """Estimate the time left, by the budget of which the largest share is spent.
+
+    Once it is spent, the trials at work are named: how long they take is not known.
+    """
     elapsed, state, budget = engine.elapsed_s(), engine.state, engine.spec.search_budget
     if not state.num_finished:
         return "time left unknown"
@@ -295,4 +298,7 @@ def time_left(engine: Engine) -> str:
         )
         if limit is not None
     ]
-    return f"about {format_duration(elapsed * max(1 / max(shares) - 1, 0.0))} left"
+    left_s = elapsed * max(1 / max(shares) - 1, 0.0)
+    if round(left_s) == 0 and state.running:
+        return f"the budget is spent, trials at work: {len(state.running)}"
+    return f"about {format_duration(left_s)} left"

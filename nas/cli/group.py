@@ -4,10 +4,13 @@ import codecs
 import errno
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 import click
@@ -79,6 +82,7 @@ class MainGroup(LazyGroup):
     ) -> click.Context:
         """Parse the command line; `--help` is printed here."""
         _replace_missing_characters()
+        _INTERRUPT.watch()
         with _translated_endings():
             return super().make_context(info_name, args, parent, **extra)
 
@@ -89,6 +93,27 @@ class MainGroup(LazyGroup):
             for stream in filter(None, (sys.stdout,)):  # None if the output is closed
                 stream.flush()
         return result
+
+
+class _Interrupt:
+    """Remembers that the user pressed Ctrl-C during the command that runs."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def watch(self) -> None:
+        """Forget an earlier Ctrl-C, and see the next one. A process that ignores it still does."""
+        self.seen = False
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True
+        signal.default_int_handler(number, frame)
+
+
+_INTERRUPT = _Interrupt()
 
 
 @contextmanager
@@ -121,8 +146,11 @@ def _translated_endings() -> Iterator[None]:
 def _is_interrupted(error: BaseException | None) -> bool:
     """Return whether Ctrl-C caused an error.
 
-    Modules in C that are interrupted while they are imported raise `ImportError` from it.
+    Modules in C that are interrupted while they are imported raise errors of their own, some of
+    them without their cause.
     """
+    if _INTERRUPT.seen:
+        return True
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True

@@ -145,3 +145,26 @@ def test_a_module_that_fails_because_of_ctrl_c_is_no_error_of_its_own(monkeypatc
     monkeypatch.setattr("nas.measuring.doctor.findings", interrupted_import)
     done = CliRunner().invoke(main, ["doctor"])
     assert (done.exit_code, done.output) == (130, "stopped\n")
+
+
+def test_an_error_of_a_module_that_ctrl_c_interrupted_is_an_interrupt():
+    """Modules in C raise errors of their own, without the interrupt as their cause."""
+    code = (
+        "import os, signal, click\n"
+        "from nas.cli import main\n"
+        "@main.command()\n"
+        "def spoiled():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        import time; time.sleep(5)\n"
+        "    except KeyboardInterrupt:\n"
+        "        pass\n"
+        "    raise ImportError('module spoiled')\n"
+        "main.table['spoiled'] = ('nas.cli', 'for this test')\n"
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "main(['spoiled'])\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ran.returncode, ran.stderr) == (130, "stopped\n")

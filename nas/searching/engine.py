@@ -5,7 +5,6 @@ not safe for several threads at once.
 """
 
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -18,6 +17,7 @@ from nas.core.pareto import ParetoFront
 from nas.core.study import StudySpec
 from nas.core.tasks import AnyTask, Decision, Event, Measured, Task, Trained
 from nas.core.trial import Rung, Trial, TrialState
+from nas.searching.pace import Pace
 from nas.searching.state import Finished, SearchState, Wait, utc_now
 
 
@@ -80,8 +80,6 @@ class TaskSource(Protocol):
         """Record that a task cannot be finished."""
 
 
-MIN_PACES = 3
-"""Smallest number of trained networks from which the time of the next one is estimated."""
 Listener = Callable[[Trial], None]
 """Called with every trial that has just been recorded."""
 
@@ -109,7 +107,9 @@ class Engine:
         self._spent_s = spent_s
         self._started = now()
         self._stop_reason: str | None = None
-        self._paces: list[float] = []
+        self._pace = Pace()
+        for trial in state.last_trained:
+            self._pace.add(self._macs(trial), _first_rung_s(trial))
 
     @property
     def spec(self) -> StudySpec:
@@ -178,12 +178,12 @@ class Engine:
     def _fits(self, trial: Trial, remaining_s: float) -> bool:
         """Return whether a new network is expected to reach its first rung in this time.
 
-        The estimate is the median of the seconds per MAC of this call's trials. The first three
-        networks are always tried.
+        The first three networks of a study are always tried.
         """
-        if trial.duplicate_of is not None or len(self._paces) < MIN_PACES:
+        if trial.duplicate_of is not None:
             return True
-        return statistics.median(self._paces) * self._macs(trial) <= remaining_s
+        expected_s = self._pace.expected_s(self._macs(trial))
+        return expected_s is None or expected_s <= remaining_s
 
     def _macs(self, trial: Trial) -> float:
         size = self.spec.measurement.image_size
@@ -204,8 +204,7 @@ class Engine:
         trial = self.state.judge(number, event, self._now())
         self._commit(trial, event)
         if isinstance(event, Trained) and len(trial.evaluation.rungs) == 1:
-            macs = self._macs(trial)
-            self._paces.append((self._now() - trial.started_at).total_seconds() / macs)
+            self._pace.add(self._macs(trial), (self._now() - trial.started_at).total_seconds())
         return Decision.CONTINUE if trial.state is TrialState.RUNNING else Decision.END
 
     def fail(self, number: int, reason: str) -> None:
@@ -290,3 +289,9 @@ class Engine:
         self.state.learn(trial)
         for listener in self.listeners:
             listener(trial)
+
+
+def _first_rung_s(trial: Trial) -> float:
+    """Return the seconds of work and waiting that led to the first rung of a recorded trial."""
+    spent, later = trial.evaluation.spent, trial.evaluation.rungs[1:]
+    return spent.device_s + spent.waiting_s - sum(r.train_s + r.validation_s for r in later)

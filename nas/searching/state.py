@@ -16,7 +16,7 @@ Of a trial that has ended and is not on the front, only the architecture's diges
 compare stays here if the study uses them.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -44,6 +44,7 @@ from nas.core.stopping import (
 from nas.core.study import Direction, Objective, StudySpec
 from nas.core.tasks import Event, Measured
 from nas.core.trial import Trial, TrialState, Usage
+from nas.searching.pace import WINDOW
 
 MAX_REPEATS = 100
 """Stop the search after this many consecutive duplicate proposals."""
@@ -127,10 +128,16 @@ class SearchState:
         self.num_failed = 0
         """Number of failed trials, duplicates included."""
         self.front = front([], spec.objectives)
+        trained: deque[Trial] = deque(maxlen=WINDOW)
         remaining = iter(trials)
         while batch := list(islice(remaining, TRIALS_PER_BATCH)):
             sampler.rebuild(batch)
+            trained.extend(
+                each for each in batch if each.evaluation.rungs and each.duplicate_of is None
+            )
             self._count_ended([trial for trial in batch if self._take(trial)])
+        self.last_trained: Sequence[Trial] = trained
+        """The latest trials of the record that reached a rung."""
 
     def trial(self, number: int) -> Trial:
         """Return a trial as it is recorded."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nas.core.study import Budget, Objective, StudySpec
-from nas.core.tasks import Decision
+from nas.core.tasks import Decision, Trained
 from nas.record import Store
 from nas.searching.launch import open_search
 from nas.searching.state import Finished
@@ -22,12 +22,12 @@ SPEC = StudySpec(
 
 
 class Clocked:
-    """Works on one trial after the other; each takes `per_mac_s` for each of its MACs by a clock
-    that nothing else moves.
+    """Works on one trial after the other; each takes `constant_s` and `per_mac_s` for each of its
+    MACs by a clock that nothing else moves.
     """
 
-    def __init__(self, per_mac_s: float) -> None:
-        self.now_s, self._per_mac_s = 0.0, per_mac_s
+    def __init__(self, per_mac_s: float, constant_s: float = 0.0) -> None:
+        self.now_s, self._per_mac_s, self._constant_s = 0.0, per_mac_s, constant_s
 
     def now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.now_s)
@@ -39,11 +39,21 @@ class Clocked:
         evaluator = ArithmeticEvaluator(context)
         while not isinstance(task := engine.propose(), Finished):
             for event in evaluator.steps(task):
-                macs = engine.state.trial(task.number).evaluation.value("macs")
-                self.now_s += (macs or 0.0) * self._per_mac_s
-                if engine.report(task.number, event) is Decision.END:
+                if (
+                    engine.report(task.number, self._timed(event, engine, task.number))
+                    is Decision.END
+                ):
                     break
         return task.reason
+
+    def _timed(self, event, engine, number):
+        """Move the clock by the training, and return the event with its seconds."""
+        if not isinstance(event, Trained):
+            return event
+        macs = engine.state.trial(number).evaluation.value("macs")
+        seconds = self._constant_s + macs * self._per_mac_s
+        self.now_s += seconds
+        return replace(event, rung=replace(event.rung, train_s=seconds))
 
     def close(self) -> None:
         pass
@@ -60,12 +70,28 @@ def searched(folder, spec, workers):
         return search.run(), search.engine.elapsed_s()
 
 
+@pytest.mark.parametrize("constant_s", [0.0, 6.0])
 @pytest.mark.parametrize("seed", range(4))
-def test_no_network_begins_that_would_not_end_in_time(tmp_path, seed):
-    """Without the rule the last of some twenty networks overruns the budget."""
-    reason, elapsed_s = searched(tmp_path, replace(SPEC, seed=seed), Clocked(3 / 1e6))
+def test_no_network_begins_that_would_not_end_in_time(tmp_path, seed, constant_s):
+    """Without the rule the last network overruns the budget, also where half of the time does not
+    depend on the network.
+    """
+    reason, elapsed_s = searched(tmp_path, replace(SPEC, seed=seed), Clocked(3 / 1e6, constant_s))
     assert elapsed_s <= 105
     assert "would not reach its first rung in the rest" in reason or elapsed_s >= 100
+
+
+def test_an_earlier_call_tells_the_pace(tmp_path):
+    """With five seconds left no network begins in the next call, as the record shows their pace."""
+    searched(tmp_path, SPEC, Clocked(3 / 1e6, 6.0))
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        before = len(store.trials("timed"))
+    spent = replace(SPEC, budget=replace(SPEC.budget, wall_time_s=105.0))
+    reason, elapsed_s = searched(tmp_path, spent, Clocked(3 / 1e6, 6.0))
+    assert elapsed_s <= 110
+    assert "would not reach its first rung in the rest" in reason
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        assert len(store.trials("timed")) - before <= 1
 
 
 def test_a_larger_budget_resumes(tmp_path):

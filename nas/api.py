@@ -5,34 +5,33 @@ Frames are pandas data frames whose column names end in the unit: `latency_s`, `
 `peak_memory_bytes`; shares and counts have no ending.
 """
 
-import os
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from nas.analysis.finals import latest_results
+from nas.analysis.finals import FinalResult, latest_results
 from nas.analysis.posterior import front_now
-from nas.core import plugins
 from nas.core.architecture import Architecture
 from nas.core.complexity import totals
-from nas.core.errors import InvalidValueError, TrialFailedError
+from nas.core.errors import InvalidValueError
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.pareto import ParetoFront, standings
+from nas.core.preparation import Preparation
 from nas.core.study import StudySpec
 from nas.core.tasks import Decision, Measured, Trained
 from nas.core.trial import Rung, Trial
-from nas.record import Address, Store, StudyRecord
-from nas.searching.closing import uncertified
+from nas.record import Store, StudyRecord
+from nas.searching.artifacts import artifacts_folder
 from nas.searching.engine import Engine
-from nas.searching.evaluators import Preparation, StudyContext
-from nas.searching.launch import Search, Workers, open_search
-from nas.searching.replicates import final_replicates, open_replicates
+from nas.searching.evaluators import StudyContext
+from nas.searching.launch import Search, open_search
+from nas.searching.run import SearchObserver, run_study
 from nas.searching.state import Finished, Wait
-from nas.searching.study_file import read_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,30 +73,16 @@ def search(
     Raises `NasError` for a study that cannot run, and `TrialFailedError` if members of the front
     could not be certified.
     """
-    if isinstance(study, StudySpec):
-        spec, folder = study, Path.cwd()
-    else:
-        spec, folder = read_study(Path(study)), Path(study).resolve().parent
-    guard = _Guard(on_event)
-    with Store.open(str(database)) as store:
-        checkpoints = _artifacts(store, str(database), spec.name, artifacts)
-        with open_search(
-            spec,
-            store=store,
-            workers=_workers(spec, address),
-            folder=folder,
-            artifacts=checkpoints,
-            listener=guard,
-        ) as found:
-            guard.engine = found.engine
-            found.run()
-            guard.raise_first()
-            failure = _certify(found)
-        if spec.fresh and failure is None:
-            _train_final_replicates(store, spec, folder, address)
-    if failure is not None:
-        raise failure
-    return open(database).study(spec.name)
+    done = run_study(
+        study if isinstance(study, StudySpec) else Path(study),
+        str(database),
+        observer=_Events(on_event),
+        address=address,
+        artifacts=None if artifacts is None else Path(artifacts),
+    )
+    if done.failure is not None:
+        raise done.failure
+    return open(database).study(done.study)
 
 
 def measure(
@@ -275,27 +260,15 @@ class Study:
         from nas.report.drawing import draw
 
         record, trial = self._record(), self.trial(number)
-        prepared = Preparation.from_dict(record.numerics)
-        with self._store() as store:
-            finals = store.finals(self.name)
-        result = latest_results(finals, [trial]).get(number)
+        preparation = record.preparation
         export_trial(
+            record,
             trial,
-            spec=record.spec,
-            dataset=record.dataset,
-            classes=prepared.classes,
-            mean=prepared.mean,
-            std=prepared.std,
-            image_size=prepared.image_size,
-            artifacts=Path(record.artifacts),
+            self._final(trial),
             destination=Path(folder),
-            drawing=draw(trial.architecture, prepared.image_size, len(prepared.classes)),
+            drawing=draw(trial.architecture, preparation.image_size, len(preparation.classes)),
             measure=measure,
             weights_license=weights_license,
-            final=next(
-                (f for f in finals if result and f.reached.checkpoint == result.weights), None
-            ),
-            final_errors=result.errors if result else (),
         )
         return Path(folder)
 
@@ -305,12 +278,14 @@ class Study:
 
     def _checkpoint(self, record: StudyRecord, trial: Trial) -> Path | None:
         """The file of the network's best kept weights, None if there is none."""
-        with self._store() as store:
-            result = latest_results(store.finals(self.name), [trial]).get(trial.number)
-        rungs = trial.evaluation.rungs
-        names = [result.weights if result else None, rungs[-1].checkpoint if rungs else None]
+        final, rungs = self._final(trial), trial.evaluation.rungs
+        names = [final and final.first.reached.checkpoint, rungs[-1].checkpoint if rungs else None]
         paths = [Path(record.artifacts) / name for name in names if name]
         return next((path for path in paths if path.exists()), None)
+
+    def _final(self, trial: Trial) -> FinalResult | None:
+        with self._store() as store:
+            return latest_results(store.finals(self.name), [trial]).get(trial.number)
 
     def _record(self) -> StudyRecord:
         with self._store() as store:
@@ -370,7 +345,7 @@ class AskTell:
                     store=store,
                     workers=_Outside(self._classes),
                     folder=Path.cwd(),
-                    artifacts=_artifacts(store, self._database, self._spec.name, None),
+                    artifacts=artifacts_folder(store, self._spec, self._database),
                 )
             )
             self._engine = found.engine
@@ -497,70 +472,36 @@ class _Outside:
         """Nothing is held."""
 
 
-class _Guard:
+class _Events(SearchObserver):
     """Calls `on_event` after each commit; after its first exception no new trial begins."""
 
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
-        self.engine: Engine | None = None
+        self._engine: Engine | None = None
         self._first: Exception | None = None
 
-    def __call__(self, trial: Trial) -> None:
+    def resuming(self, note: str) -> None:
+        """Warn that recorded values differ from the defaults."""
+        warnings.warn(note, stacklevel=4)
+
+    @contextmanager
+    def live(self, search: Search) -> Iterator[None]:
+        """Raise, after the search, the first exception of `on_event`."""
+        self._engine = search.engine
+        yield
+        if self._first is not None:
+            raise self._first
+
+    def update(self, trial: Trial) -> None:
+        """Call `on_event`."""
         if self._first is not None:
             return
         try:
             self._on_event(trial)
         except Exception as error:  # noqa: BLE001 - whatever a caller's function raises
             self._first = error
-            if self.engine is not None:
-                self.engine.stop("on_event raised an exception")
-
-    def raise_first(self) -> None:
-        """Raise what `on_event` raised."""
-        if self._first is not None:
-            raise self._first
-
-
-def _workers(spec: StudySpec, address: str | None) -> Workers:
-    found: Workers = plugins.load("nas.workers", spec.workers.kind)(address)
-    return found
-
-
-def _artifacts(store: Store, database: str, study: str, folder: str | PathLike[str] | None) -> Path:
-    """The folder of checkpoints: the one given, the study's own, or one beside the record."""
-    if folder is not None:
-        return Path(folder)
-    known = {record.name: record for record in store.studies()}
-    if study in known:
-        return Path(known[study].artifacts)
-    if given := os.environ.get("NAS_ARTIFACTS"):
-        return Path(given)
-    path = Address.parse(database).path
-    return path.with_name(f"{path.stem}-artifacts") if path else Path("nas-artifacts")
-
-
-def _certify(found: Search) -> TrialFailedError | None:
-    """Measure the front's members again together if the study asks for it."""
-    members = uncertified(found.engine) if found.engine.spec.certifies else []
-    try:
-        if members:
-            found.certify(members)
-    except TrialFailedError as error:
-        return error
-    return None
-
-
-def _train_final_replicates(
-    store: Store, spec: StudySpec, folder: Path, address: str | None
-) -> None:
-    """Train members of the front with new seeds, by the share of the budget that is left for it."""
-    todo = final_replicates(spec, store.trials(spec.name))
-    if not todo:
-        return
-    workers = _workers(spec, address)
-    kind = spec.workers.kind
-    with open_replicates(store, spec.name, todo, workers=workers, kind=kind, folder=folder) as work:
-        work.run()
+            if self._engine is not None:
+                self._engine.stop("on_event raised an exception")
 
 
 def _trial_row(trial: Trial) -> dict[str, Any]:

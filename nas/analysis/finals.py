@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from nas.analysis.rank_agreement import kendall_tau
-from nas.core.recipe import FinalTraining, Recipe
+from nas.core.recipe import FinalTraining
 from nas.core.trial import Trial
 from nas.core.units import format_quantity
 
@@ -17,15 +17,21 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class FinalResult:
-    """One network's trainings by one recipe: their test errors in the order of completion."""
+    """The trainings of one network by one recipe, in the order of completion."""
 
-    network: str
-    recipe: Recipe
-    errors: tuple[float, ...]
-    weights: str | None
-    """The file of the first training. Choosing the seed with the least test error would select by
-    the test images.
-    """
+    trainings: tuple[FinalTraining, ...]
+
+    @property
+    def first(self) -> FinalTraining:
+        """The training whose weights are used. Choosing the seed with the least test error would
+        select by the test images.
+        """
+        return self.trainings[0]
+
+    @property
+    def errors(self) -> tuple[float, ...]:
+        """The test errors."""
+        return tuple(training.reached.error for training in self.trainings)
 
     @property
     def mean(self) -> float:
@@ -50,16 +56,8 @@ def results(finals: Sequence[FinalTraining]) -> list[FinalResult]:
     for final in finals:
         groups.setdefault((final.network, final.recipe.digest), []).append(final)
     recipes = list(dict.fromkeys(final.recipe.digest for final in finals))
-    unsorted = [
-        FinalResult(
-            network=network,
-            recipe=group[0].recipe,
-            errors=tuple(final.reached.error for final in group),
-            weights=group[0].reached.checkpoint,
-        )
-        for (network, _), group in groups.items()
-    ]
-    return sorted(unsorted, key=lambda result: recipes.index(result.recipe.digest))
+    unsorted = [FinalResult(trainings=tuple(group)) for group in groups.values()]
+    return sorted(unsorted, key=lambda result: recipes.index(result.first.recipe.digest))
 
 
 def latest_results(
@@ -70,7 +68,7 @@ def latest_results(
     If the trial's network was trained by several recipes, the result is that of the newest one.
     Duplicates share their network's result.
     """
-    latest = {result.network: result for result in results(finals)}
+    latest = {result.first.network: result for result in results(finals)}
     return {
         trial.number: latest[trial.architecture.digest]
         for trial in (trials if latest else ())
@@ -147,7 +145,7 @@ def _with_common_recipe(
         and trial.duplicate_of is None
         and trial.evaluation.value("error") is not None
     ]
-    digests = [final_results[trial.number].recipe.digest for trial in trained]
+    digests = [final_results[trial.number].first.recipe.digest for trial in trained]
     common = max(digests, key=digests.count, default="")
     return [trial for trial, digest in zip(trained, digests, strict=True) if digest == common]
 

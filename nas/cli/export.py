@@ -1,6 +1,6 @@
 """`nas export`: networks of a study as folders of files."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,10 @@ from nas.cli.options import (
 )
 from nas.core.errors import InvalidValueError
 from nas.core.pareto import knee as knee_of
-from nas.core.recipe import FinalTraining
 from nas.core.trial import Trial
 from nas.core.units import with_interval
 from nas.record import StudyRecord
 from nas.report.drawing import draw
-from nas.searching.evaluators import Preparation
 
 if TYPE_CHECKING:
     from nas.export import Manifest
@@ -70,7 +68,7 @@ def export(
         trials = {trial.number: trial for trial in store.trials(record.name)}
         for number in numbers:
             trials[number] = store.trial(record.name, number)
-        finals = store.finals(record.name)
+        finals = latest_results(store.finals(record.name), list(trials.values()))
     if bool(numbers) + front + knee != 1:
         raise InvalidValueError("say what to export by one of --trial N, --front and --knee")
     if numbers:
@@ -88,7 +86,7 @@ def export(
             record,
             trials[number],
             destination,
-            finals,
+            finals.get(number),
             measure=not no_latency,
             weights_license=weights_license,
         )
@@ -111,48 +109,40 @@ def _export(
     record: StudyRecord,
     trial: Trial,
     destination: Path,
-    finals: Sequence[FinalTraining],
+    final: FinalResult | None,
     *,
     measure: bool,
     weights_license: str | None,
 ) -> None:
     from nas.export import export_trial
 
-    preparation = Preparation.from_dict(record.numerics)
-    result = latest_results(finals, [trial]).get(trial.number)
-    final = next((f for f in finals if result and f.reached.checkpoint == result.weights), None)
+    preparation = record.preparation
     manifest = export_trial(
+        record,
         trial,
-        spec=record.spec,
-        dataset=record.dataset,
-        classes=preparation.classes,
-        mean=preparation.mean,
-        std=preparation.std,
-        image_size=preparation.image_size,
-        artifacts=Path(record.artifacts),
+        final,
         destination=destination,
         measure=measure,
         weights_license=weights_license,
-        final=final,
-        final_errors=result.errors if result else (),
         drawing=draw(trial.architecture, preparation.image_size, len(preparation.classes)),
     )
     click.echo(
         f"{destination}: trial {trial.number}, {len(manifest.files)} files, "
         f"{len(manifest.checks)} checks passed, timm: {manifest.timm['timm']}"
     )
-    click.echo(f"  {_weights(final, result)}")
+    click.echo(f"  {_weights(final)}")
     for line in _details(trial, manifest):
         click.echo(f"  {line}")
 
 
-def _weights(final: FinalTraining | None, result: FinalResult | None) -> str:
+def _weights(final: FinalResult | None) -> str:
     """Return which training the exported weights come from."""
     if final is None:
         return "weights of the search's brief training; nas train gives better ones"
+    first = final.first
     return (
-        f"weights of the final training with seed {final.seed}: error "
-        f"{100 * final.reached.error:.2f} % on {final.test_images:,} test images ({result})"
+        f"weights of the final training with seed {first.seed}: error "
+        f"{100 * first.reached.error:.2f} % on {first.test_images:,} test images ({final})"
     )
 
 

@@ -13,12 +13,12 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Literal
 
 import click
 
 from nas.core.errors import NasError, WriteError
+from nas.searching.artifacts import check_writable
 
 HEAD_BYTES = 65_536
 """A file's kind is recognised in this many of its first bytes."""
@@ -113,16 +113,6 @@ def check_outputs(outputs: Iterable[tuple[Path | None, OutputKind]]) -> None:
         if place in places:
             raise NasError(f"{path} is named for two outputs; give each a file of its own")
         places.add(place)
-
-
-def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written; nothing is left behind. Raises `WriteError`."""
-    try:
-        folder = next(each for each in path.absolute().parents if each.exists())
-        with path.open("ab") if path.exists() else TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise WriteError(path, error) from error
 
 
 def check_no_sidecar(path: Path) -> None:

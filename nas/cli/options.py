@@ -5,7 +5,6 @@ import os
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -217,29 +216,6 @@ def password_note(database: str) -> str | None:
         "the password is not shown: let NAS_DATABASE hold the whole address, or PGPASSFILE name a "
         "file with the password"
     )
-
-
-def recorded_artifacts(store: Store, study: str) -> Path | None:
-    """Return the folder of a study's checkpoints; None for a study that is not recorded yet."""
-    for record in store.studies():
-        if record.name == study:
-            return Path(record.artifacts)
-    return None
-
-
-def default_artifacts(database: str) -> Path:
-    """Return the folder for the checkpoints of new studies.
-
-    It is $NAS_ARTIFACTS, or `NAME-artifacts` beside an SQLite file NAME.db, so that records in one
-    folder do not share it, or `nas-artifacts` in the current folder for a server.
-    """
-    folder = os.environ.get("NAS_ARTIFACTS")
-    if folder:
-        return Path(folder)
-    path = database.removeprefix("sqlite:///")
-    if "://" in path:
-        return Path("nas-artifacts")
-    return Path(path).with_name(f"{Path(path).stem}-artifacts")
 
 
 def pick_study(store: Store, name: str | None) -> StudyRecord:

@@ -1,7 +1,7 @@
 """Display of a running search: a live view on a terminal, one line for each trial elsewhere."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -21,9 +21,11 @@ from rich.text import Text
 from nas.analysis.posterior import front_now, unbiased_hypervolume
 from nas.cli.options import command_to_paste, database_to_paste, password_note, shown_url
 from nas.cli.tables import MAX_COMPARED_TRIALS, PAGE_ROWS, front_table, terminal
+from nas.cli.training_progress import ReplicateDisplay
 from nas.core import plugins
 from nas.core.pareto import ParetoFront
 from nas.core.study import DataSpec, StudySpec
+from nas.core.tasks import Task
 from nas.core.trial import Trial, TrialState
 from nas.core.units import format_duration, sparkline
 from nas.record import Store
@@ -32,21 +34,24 @@ from nas.report.export_command import export_command
 from nas.report.fronts import cells
 from nas.report.terminal_plot import terminal_plot
 from nas.searching.engine import Engine
-from nas.searching.launch import Search
+from nas.searching.launch import Search, Trainings
+from nas.searching.run import SearchObserver
 
 LIVE_ROWS = 10
 """Rows of the front in the live view."""
 
 
-class SearchDisplay:
-    """The display of one search.
+class SearchDisplay(SearchObserver):
+    """The display of one search; `show_artifacts` prints the folder of its checkpoints too.
 
     The engine calls `update` after every commit. The view is drawn from what was passed there, so
     drawing reads nothing that the search changes meanwhile.
     """
 
-    def __init__(self, database: str) -> None:
+    def __init__(self, database: str, *, show_artifacts: bool = False) -> None:
         self._console = terminal()
+        self._show_artifacts = show_artifacts
+        self._replicates: ReplicateDisplay | None = None
         self._database = database
         self._engine: Engine | None = None
         self._live: Live | None = None
@@ -80,6 +85,10 @@ class SearchDisplay:
                 f"this study runs code from outside the current folder: {file}", soft_wrap=True
             )
         self._console.print("preparing: data, device, number formats …")
+
+    def resuming(self, note: str) -> None:
+        """Print which recorded values differ from the defaults."""
+        self._console.print(note, soft_wrap=True)
 
     def fetch(self, data: DataSpec) -> None:
         """Find the data set on this machine, or download it under a progress bar."""
@@ -164,6 +173,16 @@ class SearchDisplay:
             soft_wrap=not self._console.is_terminal,
         )
 
+    def replicating(self, trainings: Trainings[Task]) -> AbstractContextManager[None]:
+        """Show the trainings with new seeds while they run."""
+        self._replicates = ReplicateDisplay(len(trainings.names), 0)
+        return self._replicates.live(trainings)
+
+    def replicated(self, trial: Trial, task: Task) -> None:
+        """Show a rung of a training with a new seed."""
+        if self._replicates is not None:
+            self._replicates.update(trial, task)
+
     def finished(self, store: Store) -> None:
         """Show the front, with mean errors if networks were trained again, and the next steps.
 
@@ -193,6 +212,11 @@ class SearchDisplay:
 
     def _print_preparation(self, search: Search) -> None:
         """Print the data, the number formats, and how many trials are recorded already."""
+        if self._show_artifacts:
+            folder = search.context.artifacts
+            self._console.print(
+                f"checkpoints are read from and written to {folder}", soft_wrap=True
+            )
         preparation = search.context.preparation
         if preparation is not None:
             for warning in preparation.warnings:

@@ -77,16 +77,19 @@ def replicate(
         kind = workers or record.spec.workers.kind
         total = len(selected) * seeds
         display = ReplicateDisplay(total, total - len(todo))
-        with open_replicates(
-            store,
-            record.name,
-            todo,
-            workers=plugins.load("nas.workers", kind)(address),
-            kind=kind,
-            folder=Path.cwd(),
-            listener=display.update,
-        ) as trainings:
-            display.run(trainings)
+        with (
+            open_replicates(
+                store,
+                record.name,
+                todo,
+                workers=plugins.load("nas.workers", kind)(address),
+                kind=kind,
+                folder=Path.cwd(),
+                listener=display.update,
+            ) as trainings,
+            display.live(trainings),
+        ):
+            trainings.run()
 
 
 def _members(record: StudyRecord, trials: Sequence[Trial], database: str) -> list[Trial]:

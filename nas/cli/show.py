@@ -82,10 +82,9 @@ def _show_trial(target: str, database: str, size: int | None) -> tuple[StudyReco
     for line in _figures(trial):
         click.echo(line)
     for result in results(finals):
-        if result.network == trial.architecture.digest:
-            click.echo(
-                f"trained fully, {result.recipe.epochs:g} epochs: error {result} on the test images"
-            )
+        if result.first.network == trial.architecture.digest:
+            epochs = result.first.recipe.epochs
+            click.echo(f"trained fully, {epochs:g} epochs: error {result} on the test images")
     for line in _relations(record, trial, trials):
         click.echo(line)
     if trial.number in exported or trial.duplicate_of in exported:

@@ -231,11 +231,11 @@ class FinalDisplay:
         searched = {trial.architecture.digest: trial for trial in reversed(trials)}
         table = Table("network", "error in the search", "error on the test images")
         for result in sorted(results(same_recipe), key=lambda result: result.mean):
-            trial = searched.get(result.network)
-            name = f"trial {trial.number}" if trial else result.network
+            trial = searched.get(result.first.network)
+            name = f"trial {trial.number}" if trial else result.first.network
             error = trial.evaluation.value("error") if trial else None
             table.add_row(
-                names.get(result.network, name),
+                names.get(result.first.network, name),
                 format_quantity(error, "1", metric="error"),
                 str(result),
             )

@@ -52,8 +52,9 @@ class ReplicateDisplay:
         self._total, self._done = total, done
         self._bar: tuple[Progress, TaskID] | None = None
 
-    def run(self, trainings: Trainings[Task]) -> None:
-        """Train, and show it."""
+    @contextmanager
+    def live(self, trainings: Trainings[Task]) -> Iterator[None]:
+        """Show the trainings while they run."""
         workers = trainings.context.spec.workers
         self._console.print(
             f"{self._total} replicates, {self._done} of them recorded; {workers.count} "
@@ -63,7 +64,7 @@ class ReplicateDisplay:
         with progress_bars(self._console, *columns, resumes="every rung is kept") as bars:
             if bars is not None:
                 self._bar = bars, bars.add_task("", total=self._total, completed=self._done)
-            trainings.run()
+            yield
 
     def update(self, trial: Trial, task: Task) -> None:
         """Show a recorded rung if it is the last one."""

@@ -1,55 +1,48 @@
 """Export a recorded trial as a bundle, with its checkpoint, its figures and facts of its data."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nas.analysis.finals import FinalResult
 from nas.core.errors import ExportError
-from nas.core.recipe import FinalTraining
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.export.bundle import export_bundle, plain
 from nas.export.manifest import Manifest
+from nas.record import StudyRecord
 from nas.training import read_checkpoint
 
 
 def export_trial(
+    study: StudyRecord,
     trial: Trial,
+    final: FinalResult | None,
     *,
-    spec: StudySpec,
-    dataset: str,
-    classes: Sequence[str],
-    mean: Sequence[float],
-    std: Sequence[float],
-    image_size: int,
-    artifacts: Path,
     destination: Path,
     drawing: str = "",
     measure: bool = True,
     weights_license: str | None = None,
-    final: FinalTraining | None = None,
-    final_errors: Sequence[float] = (),
 ) -> Manifest:
     """Write a trial's weights and all its recorded figures to the new folder `destination`.
 
-    The weights are those of its `final` training, or without one those of its last rung. `spec` is
-    the study. `classes`, `mean`, `std` and `image_size` are those of the training. `artifacts` is
-    the folder of the checkpoints. `final_errors` are the test errors of all seeds of the final
-    training's recipe. The other arguments are those of `export_bundle`.
+    The weights are those of the first of its `final` trainings, or without one those of its last
+    rung. The other arguments are those of `export_bundle`.
 
     Raises `ExportError` if no checkpoint of the trial was kept, and the errors of `export_bundle`.
     """
+    spec, preparation, artifacts = study.spec, study.preparation, Path(study.artifacts)
+    image_size = preparation.image_size
     if final is None:
         name = _last_checkpoint(trial, spec.name, artifacts)
     else:
-        name = str(final.reached.checkpoint)
+        name = str(final.first.reached.checkpoint)
     checkpoint = read_checkpoint(artifacts / name, trial.architecture.digest)
     record: dict[str, Any] = {
         "study": spec.name,
         "trial": trial.number,
         "params": dict(trial.params),
-        "dataset": dataset,
+        "dataset": study.dataset,
         "measurements": [
             plain(measurement) for measurement in trial.evaluation.measurements.values()
         ],
@@ -57,19 +50,20 @@ def export_trial(
         "recipe": _recipe(spec),
     }
     if final is not None:
+        first = final.first
         record["final"] = {
-            "recipe": final.recipe.to_dict(),
-            "seed": final.seed,
-            "test_images": final.test_images,
-            "errors": list(final_errors or (final.reached.error,)),
-            "reached": {**plain(final.reached), "checkpoint": None},
+            "recipe": first.recipe.to_dict(),
+            "seed": first.seed,
+            "test_images": first.test_images,
+            "errors": list(final.errors),
+            "reached": {**plain(first.reached), "checkpoint": None},
         }
     return export_bundle(
         architecture=trial.architecture,
         weights=checkpoint.weights,
-        classes=classes,
-        mean=mean,
-        std=std,
+        classes=preparation.classes,
+        mean=preparation.mean,
+        std=preparation.std,
         image_size=image_size if final is not None else spec.trained_size(image_size),
         record=record,
         destination=destination,

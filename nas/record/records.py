@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from nas.core.errors import InvalidValueError
+from nas.core.preparation import Preparation
 from nas.core.study import StudySpec
 from nas.core.trial import TrialState, Usage
 
@@ -40,6 +41,11 @@ class StudyRecord:
     def name(self) -> str:
         """The study's name."""
         return self.spec.name
+
+    @property
+    def preparation(self) -> Preparation:
+        """The data and the device that the study began with."""
+        return Preparation.from_dict(self.numerics)
 
 
 @dataclass(frozen=True, kw_only=True)

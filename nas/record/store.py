@@ -160,6 +160,10 @@ class Store:
             study_id = self._study_id(connection, name)
             return self._studies(connection, select(STUDY).where(STUDY.c.id == study_id))[0]
 
+    def find_study(self, name: str) -> StudyRecord | None:
+        """Return the study of this name, None if there is none."""
+        return next((record for record in self.studies() if record.name == name), None)
+
     def studies(self) -> list[StudyRecord]:
         """Return all studies, the oldest first."""
         with self._reading() as connection:

@@ -139,20 +139,19 @@ def open_search(
         stack.callback(workers.close)
         # The claim comes first, so that only one of two new drivers continues.
         stack.enter_context(store.claim(spec.name))
-        record = next((each for each in store.studies() if each.name == spec.name), None)
+        record = store.find_study(spec.name)
         identity = identity_of(spec, space, folder)
         if record is None:
             require_usable_name(spec.name)
             preparation = prepared or _prepare_workers(context, workers, fetch)
-            spec = _with_runtime(spec, preparation.runtime or "eager")
+            spec = with_runtime(spec, preparation.runtime or "eager")
         else:
-            spec = _with_runtime(spec, record.spec.measurement.runtime)
+            spec = with_runtime(spec, record.spec.measurement.runtime)
             store.require_same(spec)
             _require_same_parts(store, record, space, identity)
             if context.artifacts != record.artifacts:
                 _require_checkpoints(store, record, context.artifacts)
-            recorded = Preparation.from_dict(record.numerics)
-            context = replace(context, spec=spec, preparation=recorded)
+            context = replace(context, spec=spec, preparation=record.preparation)
             preparation = _prepare_workers(context, workers, fetch)
             _require_same_files(record, preparation)
         context = replace(context, spec=spec)
@@ -250,7 +249,7 @@ def open_trainings(
         artifacts=study_record.artifacts,
         folder=str(folder.resolve()),
         evaluator=evaluator,
-        preparation=Preparation.from_dict(study_record.numerics),
+        preparation=study_record.preparation,
     )
     try:
         with store.claim(study):
@@ -277,7 +276,7 @@ def _unprepared_context(
     )
 
 
-def _with_runtime(spec: StudySpec, runtime: str) -> StudySpec:
+def with_runtime(spec: StudySpec, runtime: str) -> StudySpec:
     """Replace the runtime `auto` by the one that the study began with, or begins with."""
     if spec.measurement.runtime != AUTO_RUNTIME:
         return spec

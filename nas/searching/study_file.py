@@ -74,21 +74,28 @@ COMMENT_PREFIX = "x-"
 """Top-level keys that begin so are ignored; they can hold anchors."""
 
 
-def read_study(path: str | PathLike[str]) -> StudySpec:
+def read_study(path: str | PathLike[str], recorded: StudySpec | None = None) -> StudySpec:
     """Read a study file. Puts its folder on the import path, so that a study can carry its own
-    space.
+    space. `recorded` is that of `parse_study`.
 
     Raises `StudyFileError` with one line for every problem.
     """
     plugins.add_import_folder(Path(path).parent)
-    return parse_study(_read_text(path), str(path))
+    return parse_study(_read_text(path), str(path), recorded)
 
 
-def parse_study(text: str, source: str = "study") -> StudySpec:
-    """Return the study that this YAML text describes; `source` names it in errors."""
+def parse_study(text: str, source: str = "study", recorded: StudySpec | None = None) -> StudySpec:
+    """Return the study that this YAML text describes; `source` names it in errors.
+
+    Keys that it leaves out have their defaults, or in a study that is resumed the `recorded`
+    values, so that a study outlives a change of the defaults. Budget and workers belong to each run
+    and have their defaults in any case.
+    """
     raw = _parse_mapping(text, source)
-    problems = [
-        *_convert_rungs(raw),
+    problems = list(_convert_rungs(raw))
+    if recorded is not None:
+        raw = _filled(raw, recorded)
+    problems += [
         *_rung_problems(raw),
         *_unknown_names(raw),
         *_convert_quantities(raw),
@@ -104,6 +111,16 @@ def parse_study(text: str, source: str = "study") -> StudySpec:
     if problems or spec is None:
         raise StudyFileError(source, list(dict.fromkeys(problems)))
     return spec
+
+
+def _filled(raw: Mapping[str, Any], recorded: StudySpec) -> dict[str, Any]:
+    """Return the keys of a file, and those that it leaves out as they were recorded."""
+    identity = recorded.identity()
+    filled = {**identity, **raw}
+    for key in PARTS:
+        if key in identity and isinstance(raw.get(key), dict):
+            filled[key] = {**identity[key], **raw[key]}
+    return filled
 
 
 def read_recipe(path: str | PathLike[str]) -> Recipe:
@@ -206,8 +223,9 @@ def _convert_rungs(raw: dict[str, Any]) -> Iterator[str]:
         if key not in keys:
             yield f"rungs.{key}: {_unknown_key(key, keys)}"
     values = {key: value for key, value in rungs.items() if key in keys}
-    converted = from_rung_mapping({**values, "epochs": [1.0] if problems else epochs})
-    raw["rungs"], stopping = converted
+    raw["rungs"], stopping = from_rung_mapping({**values, "epochs": [1.0] if problems else epochs})
+    if "epochs" not in rungs:
+        del raw["rungs"]
     if isinstance(raw.get("stopping", {}), dict):
         raw["stopping"] = {**stopping, **raw.get("stopping", {})}
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from nas.core.complexity import count
 from nas.core.errors import TrialFailedError, UnavailableError
 from nas.core.measurement import Kind, Measurement
+from nas.core.preparation import Preparation
 from nas.core.tasks import Event, Measured, Task, Trained
 from nas.core.trial import Rung
-from nas.searching.evaluators.contract import Preparation, StudyContext
+from nas.searching.evaluators.contract import StudyContext
 
 MODELLED_IMAGES = 45_000
 """Training images in an epoch of a training that is only arithmetic."""

@@ -258,7 +258,7 @@ def test_a_study_names_its_evaluator(tmp_path):
     study.write_text(STUDY + "evaluator: mine:ARITHMETIC\n")
     frame = nas.search(study, database=tmp_path / "nas.db").trials()
     assert (frame["training_s"] == 0).all()
-    study.write_text(STUDY)
+    study.write_text(STUDY + "evaluator: classification\n")
     with pytest.raises(nas.NasError, match="evaluator"):
         nas.search(study, database=tmp_path / "nas.db")
     study.write_text(STUDY + "evaluator: magic\n")

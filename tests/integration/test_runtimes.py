@@ -19,6 +19,7 @@ from nas.core import plugins
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.errors import InvalidValueError, TrialFailedError, UnavailableError
 from nas.core.measurement import MeasurementPlan, Precision, Status
+from nas.core.preparation import Preparation
 from nas.core.published import PUBLISHED
 from nas.core.study import Budget, Objective, StudySpec
 from nas.core.tasks import CertifyTask
@@ -34,7 +35,7 @@ from nas.model import build
 from nas.model.onnx_file import to_onnx
 from nas.record import Store
 from nas.searching.evaluators.classification import certifier
-from nas.searching.evaluators.contract import Preparation, StudyContext
+from nas.searching.evaluators.contract import StudyContext
 from nas.searching.launch import open_search
 from nas.testing.fake_meter import FakeMeter
 

@@ -72,7 +72,7 @@ def test_a_result_is_mean_and_deviation_over_seeds():
     (result,) = results(final(0, 0.03, 0.01, 0.02))
     assert result.mean == pytest.approx(0.02)
     assert result.deviation == pytest.approx(0.01)
-    assert (result.weights, str(result)) == ("w0.03", "2.00 % ± 1.00, 3 seeds")
+    assert (result.first.reached.checkpoint, str(result)) == ("w0.03", "2.00 % ± 1.00, 3 seeds")
     (single,) = results(final("x:y", 0.125))
     assert (single.deviation, str(single)) == (None, "12.50 %, 1 seed")
 

@@ -4,11 +4,7 @@
 name in the entry-point group `nas.evaluators`.
 """
 
-from nas.searching.evaluators.contract import (
-    Evaluates,
-    EvaluatorPlugin,
-    Preparation,
-    StudyContext,
-)
+from nas.core.preparation import Preparation
+from nas.searching.evaluators.contract import Evaluates, EvaluatorPlugin, StudyContext
 
 __all__ = ["Evaluates", "EvaluatorPlugin", "Preparation", "StudyContext"]

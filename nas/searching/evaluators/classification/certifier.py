@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nas.core.errors import NasError
+from nas.core.preparation import Preparation
 from nas.core.tasks import CertifyTask, Measured
 from nas.core.trial import CERTIFIED_METRICS
 from nas.measuring.meters import find_meter
@@ -15,7 +16,7 @@ from nas.measuring.methods.certify import Cycles
 from nas.measuring.metrics import seeded_network
 from nas.measuring.metrics.certified import certify_networks
 from nas.searching.evaluators.classification.evaluator import EnergyCounter, fails_trial
-from nas.searching.evaluators.contract import Preparation, StudyContext
+from nas.searching.evaluators.contract import StudyContext
 
 
 class Certifier:

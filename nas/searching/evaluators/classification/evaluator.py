@@ -31,6 +31,7 @@ from nas.core.measurement import (
     MeasurementPlan,
     Status,
 )
+from nas.core.preparation import Preparation
 from nas.core.study import DataSpec, StudySpec
 from nas.core.tasks import Event, Measured, Task, Trained
 from nas.core.trial import Rung
@@ -41,7 +42,7 @@ from nas.measuring.methods import deployed_runtime
 from nas.measuring.methods.timing import as_noisy
 from nas.measuring.metrics import Metric, Phase, Subject, check_available, find_metric
 from nas.model import build
-from nas.searching.evaluators.contract import Preparation, StudyContext
+from nas.searching.evaluators.contract import StudyContext
 from nas.training import Numerics, Trainer, choose_numerics, keep_memory
 from nas.training.schedule import steps_between
 

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nas.core.errors import NasError
+from nas.core.preparation import Preparation
 from nas.core.tasks import Event, Task
 from nas.data import file_digests, resolve
 from nas.searching.evaluators.classification.evaluator import Evaluator
-from nas.searching.evaluators.contract import Preparation, StudyContext
+from nas.searching.evaluators.contract import StudyContext
 
 
 class Replicator(Evaluator):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nas.core.dominance import hypervolume, ranks
 from nas.core.errors import InvalidValueError
 from nas.core.search_space import Params
-from nas.core.stopping import Curves, Futility, continues, exempt
+from nas.core.stopping import Curves, Futility, exempt
 
 Array = NDArray[np.float64]
 REFERENCE = 1.1
@@ -76,39 +76,29 @@ def no_stopping(
 
 def futility(curves: Curves, order: Sequence[int], is_exempt: NDArray[np.bool_]) -> Iterator[Visit]:
     """Stop networks as `stopping.futility` does."""
+    last = curves.errors.shape[1] - 1
+    finished: list[int] = []
 
-    def stops(network: int, rung: int, before: Sequence[Visit]) -> bool:
-        last = curves.errors.shape[1] - 1
-        finished = [other for other, reached in before if reached == last]
+    def stops(network: int, rung: int) -> bool:
         finished_curves = Curves(
             numbers=curves.numbers[finished],
             errors=curves.errors[finished],
             costs=curves.costs[finished],
             sizes=curves.sizes[finished],
         )
-        rule = Futility(finished_curves, rung + 1)
-        return rule.stops(
+        return Futility(finished_curves, rung + 1).stops(
             curves.errors[network, : rung + 1].tolist(),
             curves.costs[network].tolist(),
             curves.sizes[network].tolist(),
         )
 
-    return _one_by_one(curves, order, is_exempt, stops)
-
-
-def by_rank(keep: float, min_trials: int = 4) -> Strategy:
-    """Stop networks as `stopping.keep` does."""
-
-    def strategy(
-        curves: Curves, order: Sequence[int], is_exempt: NDArray[np.bool_]
-    ) -> Iterator[Visit]:
-        def stops(network: int, rung: int, before: Sequence[Visit]) -> bool:
-            others = [other for other, reached in before if reached == rung]
-            return not continues(_losses(curves, [network, *others], rung), 0, keep, min_trials)
-
-        return _one_by_one(curves, order, is_exempt, stops)
-
-    return strategy
+    for network in order:
+        for rung in range(last + 1):
+            yield network, rung
+            if rung < last and not is_exempt[network] and stops(network, rung):
+                break
+        else:
+            finished.append(network)
 
 
 def halving(
@@ -131,29 +121,9 @@ def halving(
 STRATEGIES: dict[str, Strategy] = {
     "no stopping": no_stopping,
     "futility": futility,
-    "keep 0.5": by_rank(0.5),
-    "keep 0.33": by_rank(1 / 3),
     "halving": halving,
 }
 """The compared rules by name."""
-
-
-def _one_by_one(
-    curves: Curves,
-    order: Sequence[int],
-    is_exempt: NDArray[np.bool_],
-    stops: Callable[[int, int, Sequence[Visit]], bool],
-) -> Iterator[Visit]:
-    """Train one network after the other, until it is stopped after a rung or reaches the last."""
-    done: list[Visit] = []
-    last = curves.errors.shape[1] - 1
-    for network in order:
-        for rung in range(last + 1):
-            yield network, rung
-            stopped = rung < last and not is_exempt[network] and stops(network, rung, done)
-            done.append((network, rung))
-            if stopped:
-                break
 
 
 def _losses(curves: Curves, networks: Sequence[int], rung: int) -> Array:

@@ -1,15 +1,14 @@
-"""Rules that stop a trial after a rung, by all objectives at once.
+"""The futility rule, which stops a trial after a rung, by all objectives at once.
 
-There are two rules. The rank rule stops a trial that is behind the others at its rung. The futility
-rule stops a trial whose final error, even if it is estimated optimistically, would be dominated at
+It stops a trial whose final error, even if it is estimated optimistically, would be dominated at
 the trial's costs. The estimate is a regression on the errors so far and the sizes, fitted to trials
 that reached the last rung. It is made optimistic by what 95 % of those trials did not exceed, each
 predicted from the others. A network of small cost therefore continues if no network of such costs
 is better.
 
-Short training ranks networks poorly, and the best of them most poorly. For this reason both rules
-are off by default, and the futility rule stops no trial if it would have stopped a member of the
-front (docs/stopping.md).
+Short training ranks networks poorly, and the best of them most poorly. For this reason the rule is
+off by default, and stops no trial if it would have stopped a member of the front
+(docs/stopping.md).
 """
 
 import math
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from nas.core.dominance import ranks
 from nas.core.study import Objective
@@ -40,22 +39,8 @@ MIN_ERROR = 1e-4
 """Smallest error in logarithms; smaller ones count as this."""
 
 
-def continues(losses: ArrayLike, index: int, keep: float, min_trials: int) -> bool:
-    """Return whether point `index` belongs to the best share `keep` of the points.
-
-    `losses` (n, m) are those of all trials that reached the rung. A point continues if fewer than
-    `ceil(keep * n)` points have a better non-dominated rank, and therefore the whole front always
-    continues. With fewer than `min_trials` points all continue.
-    """
-    rank_of = ranks(losses)
-    if len(rank_of) < min_trials:
-        return True
-    better = int((rank_of < rank_of[index]).sum())
-    return better < math.ceil(keep * len(rank_of))
-
-
 def exempt(seed: int) -> bool:
-    """Return whether no rule stops a trial of this seed.
+    """Return whether the rule stops no trial of this seed.
 
     One trial in ten is exempt, so that rungs can be compared without bias.
     """

@@ -17,11 +17,21 @@ from nas.core.measurement import MeasurementPlan
 
 REMOVED_KEYS: Mapping[str, str] = {
     "scores": "was removed, because zero-cost proxies gained nothing",
+    "stopping.keep": "was removed, because it stopped members of the front; futility stopped none",
+    "stopping.min_trials": "was removed together with stopping.keep",
 }
 """Keys of a study that older versions accepted, each with what became of it.
 
 Records with such a key can be read. A study that was searched with one cannot be resumed.
 """
+
+
+def removed_keys(values: Mapping[str, Any]) -> list[str]:
+    """Return the removed keys that a study was searched with; `values` are those of its record."""
+    rungs = values["rungs"]
+    rules = rungs if isinstance(rungs, Mapping) else values.get("stopping", {})
+    used = {"scores": values.get("scores"), "stopping.keep": rules.get("keep")}
+    return [key for key, value in used.items() if value]
 
 
 class Direction(StrEnum):
@@ -255,22 +265,14 @@ def check_rungs(rungs: Sequence[RungSpec]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class StoppingSpec:
-    """Rules that end a trial at a rung before the last one.
+    """The rule that ends a trial at a rung before the last one.
 
-    `keep`: a trial continues if its non-dominated rank puts it in this share of the trials that
-    reached the rung; None (the default) stops no trial. The rule needs `min_trials` trials at the
-    rung. `futility` stops a trial whose final error, even if it became better than nearly all such
-    predictions did, would be dominated (`nas.core.stopping.Futility`). Under either rule one trial
-    in ten, chosen by its seed, is exempt, so that the rule can be judged.
+    `futility` stops a trial whose final error, even if it became better than nearly all such
+    predictions did, would be dominated (`nas.core.stopping.Futility`). One trial in ten, chosen by
+    its seed, is exempt, so that the rule can be judged.
     """
 
-    keep: float | None = None
-    min_trials: int = 4
     futility: bool = False
-
-    def __post_init__(self) -> None:
-        require(self.keep is None or 0 < self.keep <= 1, f"keep must be in (0, 1], not {self.keep}")
-        require(self.min_trials > 0, f"min_trials must be at least 1, not {self.min_trials}")
 
 
 def from_rung_mapping(rungs: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -472,6 +474,8 @@ class StudySpec:
         parts["objectives"] = tuple(Objective(**objective) for objective in parts["objectives"])
         if isinstance(parts["rungs"], Mapping):
             parts["rungs"], parts["stopping"] = from_rung_mapping(parts["rungs"])
+        rules = parts["stopping"].items()
+        parts["stopping"] = {key: v for key, v in rules if f"stopping.{key}" not in REMOVED_KEYS}
         parts["rungs"] = tuple(RungSpec(**rung) for rung in parts["rungs"])
         kinds = {
             "stopping": StoppingSpec,

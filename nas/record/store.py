@@ -23,7 +23,7 @@ from nas.core.errors import DatabaseError, InvalidValueError, StudyConflictError
 from nas.core.measurement import Measurement
 from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining
-from nas.core.study import REMOVED_KEYS, StudySpec
+from nas.core.study import REMOVED_KEYS, StudySpec, removed_keys
 from nas.core.trial import MAX_TRIALS, MOVES, Rung, Trial, TrialState
 from nas.record import writing
 from nas.record.address import Address
@@ -191,13 +191,12 @@ class Store:
         with self._reading() as connection:
             study = STUDY.c.id == self._study_id(connection, name)
             recorded = connection.execute(select(STUDY.c.spec).where(study)).scalar_one()
-        for key, history in REMOVED_KEYS.items():
-            if recorded.get(key):
-                raise StudyConflictError(
-                    f"study {name!r} was searched with the key {key!r}, which {history}; "
-                    "its record stays readable, but its search cannot be resumed: "
-                    "delete the key and give the study another name"
-                )
+        for key in removed_keys(recorded):
+            raise StudyConflictError(
+                f"study {name!r} was searched with the key {key!r}, which {REMOVED_KEYS[key]}; "
+                "its record stays readable, but its search cannot be resumed: "
+                "delete the key and give the study another name"
+            )
 
     def update_study(self, spec: StudySpec) -> None:
         """Record another budget or other workers. Raises as `require_same`."""

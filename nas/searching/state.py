@@ -16,7 +16,7 @@ Of a trial that has ended and is not on the front, only the architecture's diges
 compare stays here if the study uses them.
 """
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -35,7 +35,6 @@ from nas.core.stopping import (
     Curve,
     Curves,
     Futility,
-    continues,
     costs_of,
     curve_of,
     exempt,
@@ -113,8 +112,6 @@ class SearchState:
         self._running: set[int] = set()
         self._followers: dict[int, list[int]] = {}
         """Duplicates of running trials, by the number of the original."""
-        self._losses_at: defaultdict[int, dict[int, tuple[float, ...]]] = defaultdict(dict)
-        """Losses of trials by rung, counted from 1, and by trial, for the rank rule."""
         self._curves: dict[int, Curve] = {}
         """Curves of complete trials, for the futility rule."""
         self._front_losses: tuple[tuple[int, ...], NDArray[np.float64]] = ((), np.empty((0, 0)))
@@ -283,7 +280,8 @@ class SearchState:
         if original is None:
             self._originals.setdefault(bytes.fromhex(trial.architecture.digest), number)
             (self._running.add if running else self._running.discard)(number)
-            self._store_rungs(trial, 0 if before is None else len(before.evaluation.rungs))
+            if self.spec.stopping.futility and (curve := curve_of(trial, self.spec.objectives)):
+                self._curves[number] = curve
         elif running and before is None:
             self._followers.setdefault(original, []).append(number)
         elif not running:
@@ -377,44 +375,15 @@ class SearchState:
 
     def _stopping_reason(self, trial: Trial) -> str:
         """Return why the trial is stopped at the rung that it has reached, or an empty string."""
-        rules, rungs = self.spec.stopping, trial.evaluation.rungs
-        if exempt(trial.seed):
+        if not self.spec.stopping.futility or exempt(trial.seed):
             return ""
-        epochs = rungs[-1].epochs
-        if rules.keep is not None and not self._continues(trial, len(rungs)):
-            return f"worse than the other trials after {epochs:g} epochs"
-        if rules.futility:
-            curves = [self._curves[number] for number in sorted(self._curves)]
-            rule = Futility(Curves.of_curves(curves), len(rungs))
-            errors = [rung.error for rung in rungs]
-            if rule.stops(errors, costs_of(trial, self.spec.objectives), sizes_of(trial)):
-                return f"dominated even by an optimistic estimate after {epochs:g} epochs"
+        rungs = trial.evaluation.rungs
+        curves = [self._curves[number] for number in sorted(self._curves)]
+        rule = Futility(Curves.of_curves(curves), len(rungs))
+        errors = [rung.error for rung in rungs]
+        if rule.stops(errors, costs_of(trial, self.spec.objectives), sizes_of(trial)):
+            return f"dominated even by an optimistic estimate after {rungs[-1].epochs:g} epochs"
         return ""
-
-    def _continues(self, trial: Trial, rung: int) -> bool:
-        """Return whether the trial is in the best share `keep` of the trials at this rung."""
-        own = trial.losses(self.spec.objectives)
-        if own is None:
-            return True
-        at_rung = self._losses_at[rung].items()
-        others = [losses for number, losses in at_rung if number != trial.number]
-        rules = self.spec.stopping
-        return continues([own, *others], 0, rules.keep or 1.0, rules.min_trials)
-
-    def _store_rungs(self, trial: Trial, first: int) -> None:
-        """Store what the rules compare: the losses at the rungs from index `first` on, and the
-        curve of a complete trial.
-        """
-        objectives, evaluation = self.spec.objectives, trial.evaluation
-        if self.spec.stopping.futility and (curve := curve_of(trial, objectives)) is not None:
-            self._curves[trial.number] = curve
-        if self.spec.stopping.keep is None:
-            return
-        for count in range(first + 1, len(evaluation.rungs) + 1):
-            rungs = evaluation.rungs[:count]
-            losses = replace(trial, evaluation=replace(evaluation, rungs=rungs)).losses(objectives)
-            if losses is not None:
-                self._losses_at[count][trial.number] = losses
 
 
 def _limit_reason(objective: Objective, value: float, unit: str) -> str:

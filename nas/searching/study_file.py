@@ -220,7 +220,9 @@ def _convert_rungs(raw: dict[str, Any]) -> Iterator[str]:
     yield from problems
     keys = ["epochs", *StoppingSpec.__dataclass_fields__]
     for key in rungs:
-        if key not in keys:
+        if f"stopping.{key}" in REMOVED_KEYS:
+            yield f"rungs.{key}: this key {REMOVED_KEYS[f'stopping.{key}']}; delete it"
+        elif key not in keys:
             yield f"rungs.{key}: {_unknown_key(key, keys)}"
     values = {key: value for key, value in rungs.items() if key in keys}
     raw["rungs"], stopping = from_rung_mapping({**values, "epochs": [1.0] if problems else epochs})

@@ -15,7 +15,7 @@ from torch import nn
 
 from nas.core import plugins
 from nas.core.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
-from nas.core.study import Budget, Objective, StoppingSpec, StudySpec, rungs_at
+from nas.core.study import Budget, Objective, StudySpec, rungs_at
 from nas.export import Manifest, export_bundle
 from nas.model import build
 from nas.record import Artifact, ArtifactKind, Store
@@ -36,7 +36,6 @@ SPEC = StudySpec(
     space="osa_cifar",
     sampler="random",
     rungs=rungs_at(1, 2, 4),
-    stopping=StoppingSpec(keep=0.5),
     budget=Budget(trials=60, proposals=60, fresh=0),
     objectives=(
         Objective(metric="error", reference=1.0),

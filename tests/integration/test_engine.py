@@ -17,7 +17,7 @@ from nas.core.complexity import count
 from nas.core.errors import InvalidValueError, StudyConflictError, UnavailableError
 from nas.core.measurement import MeasurementPlan
 from nas.core.pareto import front
-from nas.core.study import Budget, Objective, StoppingSpec, StudySpec, rungs_at
+from nas.core.study import Budget, Objective, StudySpec, rungs_at
 from nas.core.tasks import Decision, Measured, Task
 from nas.core.trial import TrialState, Usage
 from nas.record import Store
@@ -263,26 +263,6 @@ def test_duplicates_of_a_running_trial_end_with_it(tmp_path):
             if t.state is not TrialState.RUNNING and t.number in {number, original.number}
         ]
         assert ends == [original.number, number]
-
-
-def test_a_trial_that_is_worse_than_the_others_is_stopped_at_its_rung(tmp_path):
-    """It is not trained to the next rung, and is not on the front."""
-    spec = replace(
-        SPEC,
-        objectives=SPEC.objectives[:1],
-        budget=Budget(trials=20),
-        rungs=rungs_at(1, 2, 3),
-        stopping=StoppingSpec(keep=0.3, min_trials=3),
-    )
-    engine = search(spec, tmp_path, Hands(tmp_path))
-    check(spec, tmp_path, engine)
-    stopped = [t for t in recorded(tmp_path) if "worse than the other trials" in t.reason]
-    assert stopped
-    assert all(
-        len(t.evaluation.rungs) < 3 and t.reason.endswith(f"after {len(t.evaluation.rungs)} epochs")
-        for t in stopped
-    )
-    assert not {t.number for t in stopped} & set(engine.state.front.members)
 
 
 @pytest.mark.parametrize("macs", [2_000_000, 1])

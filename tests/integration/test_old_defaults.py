@@ -31,7 +31,7 @@ FORMER = {
     "training": {"batch_size": 128, "learning_rate": 0.2},
     "measurement": {"runtime": "graph", "max_time_s": 3.0},
     "rungs": [{"epochs": 2.0, "steps": None, "images": None, "image_size": None}],
-    "stopping": {"min_trials": 9},
+    "stopping": {"futility": True},
     "data": {"validation_images": 4000},
 }
 """Values of a study that began when these were the defaults."""
@@ -76,7 +76,7 @@ def test_a_study_resumes_with_the_values_that_it_began_with(old, tmp_path):
         "measurement.runtime graph",
         "measurement.max_time_s 3.0 (default 2.0)",
         "rungs.0.epochs 2.0 (default 1.0)",
-        "stopping.min_trials 9 (default 4)",
+        "stopping.futility True (default False)",
         "data.validation_images 4000 (default 5000)",
     ):
         assert part in line
@@ -92,7 +92,7 @@ def test_a_study_resumes_with_the_values_that_it_began_with(old, tmp_path):
     [
         ("rungs: [{epochs: 1}]", "rungs.0.epochs: 2.0 in the database, 1.0 in the file"),
         ("rungs: {epochs: [1]}", "rungs.0.epochs: 2.0 in the database, 1.0 in the file"),
-        ("stopping: {min_trials: 4}", "stopping.min_trials: 9 in the database, 4 in the file"),
+        ("stopping: {futility: false}", "stopping.futility: True in the database, False"),
         ("data: {validation_images: 5000}", "data.validation_images: 4000 in the database"),
         ("measurement: {runtime: eager}", "measurement.runtime: graph in the database, eager"),
     ],
@@ -116,7 +116,7 @@ def test_the_runtime_auto_stands_for_the_recorded_runtime(old, tmp_path):
 
 
 def test_the_older_form_of_rungs_without_epochs_keeps_the_recorded_epochs(old, tmp_path):
-    (tmp_path / "study.yaml").write_text(STUDY + "rungs: {min_trials: 9}\n")
+    (tmp_path / "study.yaml").write_text(STUDY + "rungs: {futility: true}\n")
     outcome = old("search", "study.yaml")
     assert outcome.exit_code == 0, outcome.output
     assert "rungs.0.epochs 2.0 (default 1.0)" in outcome.output

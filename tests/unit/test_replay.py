@@ -60,11 +60,10 @@ def test_a_rule_is_charged_for_every_rung_that_it_does_not_stop(table, name):
     assert run.volumes[-1] == pytest.approx(table.hypervolume(run.finished))
 
 
-@pytest.mark.parametrize("name", ["futility", "keep 0.5", "keep 0.33"])
-def test_exempt_networks_are_not_stopped(table, name):
+def test_exempt_networks_are_not_stopped(table):
     """All 24 networks are exempt, and reach all three rungs."""
     is_exempt = np.ones(24, dtype=bool)
-    visits = list(STRATEGIES[name](table.curves, list(range(24)), is_exempt))
+    visits = list(STRATEGIES["futility"](table.curves, list(range(24)), is_exempt))
     assert len(visits) == 24 * 3
 
 

@@ -1,43 +1,8 @@
-"""Stopping rules with several objectives."""
+"""The futility rule with several objectives."""
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
 
-from nas.core.dominance import ranks
-from nas.core.stopping import MIN_CURVES, Curves, Futility, continues, exempt
-
-losses = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20)
-
-
-def test_points_continue_by_rank_and_not_by_order():
-    points = [[1, 1], [2, 2], [0, 0]]
-    assert ranks(points).tolist() == [1, 2, 0]
-    assert [continues(points, i, keep=1 / 3, min_trials=1) for i in range(3)] == [
-        False,
-        False,
-        True,
-    ]
-    assert [continues(points, i, keep=2 / 3, min_trials=1) for i in range(3)] == [True, False, True]
-
-
-@given(losses, st.floats(0.01, 1))
-def test_the_front_always_continues(points, keep):
-    assert all(continues(points, i, keep, 1) for i, rank in enumerate(ranks(points)) if rank == 0)
-
-
-@given(losses)
-def test_all_points_continue_if_all_are_kept_or_there_are_too_few(points):
-    assert all(continues(points, i, 1.0, 1) for i in range(len(points)))
-    assert all(continues(points, i, 0.01, len(points) + 1) for i in range(len(points)))
-
-
-@given(losses, st.floats(0.05, 0.95))
-def test_a_stopped_point_has_enough_points_of_better_rank(points, keep):
-    order = ranks(points)
-    for i in range(len(points)):
-        if not continues(points, i, keep, 1):
-            assert (order < order[i]).sum() >= keep * len(points)
+from nas.core.stopping import MIN_CURVES, Curves, Futility, exempt
 
 
 def curves(noise=0.0, count=40, seed=0):

@@ -12,7 +12,7 @@ import pytest
 from nas.core import plugins
 from nas.core.complexity import count
 from nas.core.measurement import Measurement
-from nas.core.study import Budget, Direction, Objective, StoppingSpec, StudySpec, rungs_at
+from nas.core.study import Budget, Direction, Objective, StudySpec, rungs_at
 from nas.core.tasks import Measured, Trained
 from nas.core.trial import Rung, TrialState
 from nas.sampling import Proposer
@@ -68,7 +68,6 @@ class Study:
             seed=11,
             objectives=OBJECTIVES,
             rungs=rungs_at(1, 2),
-            stopping=StoppingSpec(keep=0.6),
             budget=Budget(trials=10_000),
         )
         self.proposer = new_proposer(self.spec)

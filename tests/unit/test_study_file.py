@@ -491,11 +491,9 @@ def test_rungs_are_a_list():
 
 
 def test_the_older_form_of_rungs_reads_as_equal():
-    """One mapping with a list of epochs and the stopping rules."""
-    old = parse_study(HEAD + "rungs: {epochs: [1, 3], keep: 0.5, min_trials: 6}\n")
-    new = parse_study(
-        HEAD + "rungs: [{epochs: 1}, {epochs: 3}]\nstopping: {keep: 0.5, min_trials: 6}\n"
-    )
+    """One mapping with a list of epochs and the stopping rule."""
+    old = parse_study(HEAD + "rungs: {epochs: [1, 3], futility: true}\n")
+    new = parse_study(HEAD + "rungs: [{epochs: 1}, {epochs: 3}]\nstopping: {futility: true}\n")
     assert old == new
     assert parse_study(HEAD + "rungs: {}\n") == parse_study(HEAD)
 
@@ -511,7 +509,7 @@ def test_the_older_form_of_rungs_reads_as_equal():
         ("[{epochs: 1, image_size: 2}]", "rungs[0]: image_size must be from 4 to 1024 pixels"),
         ("[{epoch: 1}]", "rungs[0].epoch: unknown key; did you mean epochs?"),
         ("{epochs: 0.05}", "rungs.epochs: must be a list, such as [0.05], not 0.05"),
-        ("{epochs: [1], kep: 0.5}", "rungs.kep: unknown key; did you mean keep?"),
+        ("{epochs: [1], futilty: true}", "rungs.futilty: unknown key; did you mean futility?"),
         ("{epochs: [one]}", "rungs.epochs[0]: must be a number, not 'one'"),
     ],
 )

@@ -11,6 +11,8 @@ from nas.core.trial import Trial
 
 MIN_TRIALS = 3
 """Smallest number of trials whose rankings are compared."""
+MIN_LEFT_VARIANCE = 1e-9
+"""Share of the variances, multiplied, below which a third value leaves nothing to correlate."""
 MIN_TOP_TRIALS = 5
 """Smallest number of trials in the best quarter for which its tau is computed."""
 
@@ -86,3 +88,53 @@ def agreements_of(errors: Sequence[Mapping[float, float]]) -> list[Agreement]:
         table = np.array([(network[first], network[second]) for network in reached])
         pairs.append(agreement(first, second, table.reshape(-1, 2)))
     return [pair for pair in pairs if pair is not None]
+
+
+def bootstrap_weights(count: int, draws: int, seed: int) -> NDArray[np.float64]:
+    """Return how often each of `count` networks is in each bootstrap sample, (draws, count).
+
+    Equal arguments give equal samples, so that two statistics of the same networks are paired.
+    """
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(count, np.full(count, 1 / count), draws).astype(float)
+
+
+def weighted_taus(
+    first: ArrayLike, second: ArrayLike, weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return Kendall's tau (b) of two sequences of n values for each row of weights, (draws,).
+
+    Weights (draws, n) count how often a network is in a sample. Pairs of a network with itself are
+    ties and do not count. Tau is NaN where it is undefined.
+    """
+    signs = [
+        np.sign(np.subtract.outer(values, values)) for values in map(np.asarray, (first, second))
+    ]
+
+    def pairs(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(((weights @ matrix) * weights).sum(axis=1))
+
+    untied = pairs(signs[0] ** 2) * pairs(signs[1] ** 2)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(pairs(signs[0] * signs[1]) / np.sqrt(untied))
+
+
+def weighted_partial_correlations(
+    first: ArrayLike, second: ArrayLike, given: ArrayLike, weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return Pearson's correlation of two sequences of n values at equal values of a third one, for
+    each row of weights (draws, n).
+
+    It is the correlation of what straight lines through the third leave of both. It is NaN where it
+    is undefined.
+    """
+    values = np.stack([np.asarray(each, dtype=float) for each in (first, second, given)])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = weights / weights.sum(axis=1, keepdims=True)
+        centred = values[None] - (shares @ values.T)[:, :, None]  # (draws, 3, n)
+        moments = np.einsum("dn,din,djn->dij", shares, centred, centred)
+        deviations = np.sqrt(np.einsum("dii->di", moments))
+        r = moments / (deviations[:, :, None] * deviations[:, None, :])
+        left = (1 - r[:, 0, 2] ** 2) * (1 - r[:, 1, 2] ** 2)
+        left[left < MIN_LEFT_VARIANCE] = np.nan
+        return np.asarray((r[:, 0, 1] - r[:, 0, 2] * r[:, 1, 2]) / np.sqrt(left))

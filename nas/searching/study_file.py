@@ -7,6 +7,7 @@ and references may carry a unit (`4 ms`, `0.3 J`, `2 M`, `5 %`).
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from nas.core import plugins
+from nas.core.brief import BriefRecipe
 from nas.core.errors import InvalidValueError, NasError, StudyFileError
 from nas.core.measurement import MAX_IMAGE_SIZE, MeasurementPlan
 from nas.core.recipe import Recipe
@@ -47,10 +49,11 @@ PARTS = {
 LISTS = {"objectives": Objective, "rungs": RungSpec}
 """Keys of a study file that hold a list of mappings, and the dataclass of each."""
 
-for _kind in (StudySpec, Recipe, Objective, RungSpec, *PARTS.values()):
+for _kind in (StudySpec, Recipe, BriefRecipe, Objective, RungSpec, *PARTS.values()):
     setattr(_kind, "__pydantic_config__", ConfigDict(extra="forbid", strict=True))  # noqa: B010 - mypy knows no such name
 _STUDY_ADAPTER = TypeAdapter(StudySpec)
 _RECIPE_ADAPTER = TypeAdapter(Recipe)
+_BRIEF_ADAPTER = TypeAdapter(BriefRecipe)
 
 UNIT_OF_SUFFIX = {"_s": "seconds", "_j": "joules"}
 """Units of values, by the last two letters of their keys."""
@@ -134,6 +137,29 @@ def read_recipe(path: str | PathLike[str]) -> Recipe:
     except ValidationError as error:
         problems = [_problem(dict(each), Recipe) for each in error.errors()]
         raise StudyFileError(source, list(dict.fromkeys(problems))) from error
+
+
+def read_brief_recipes(path: str | PathLike[str], training: TrainingSpec) -> dict[str, BriefRecipe]:
+    """Read the recipes of brief training of this YAML file, by their names.
+
+    Keys of a recipe's `training` that are left out are those of `training`. Raises `StudyFileError`
+    as `read_study` does.
+    """
+    source, recipes, problems = str(path), {}, []
+    for name, raw in _parse_mapping(_read_text(path), source).items():
+        given = raw if isinstance(raw, dict) else {}
+        changes = given.get("training")
+        merged = {**asdict(training), **changes} if isinstance(changes, dict) else asdict(training)
+        values = {**given, "training": merged}
+        try:
+            recipes[name] = _BRIEF_ADAPTER.validate_json(json.dumps(values))
+        except ValidationError as error:
+            problems += [f"{name}: {_problem(dict(each), BriefRecipe)}" for each in error.errors()]
+    if not recipes and not problems:
+        problems.append("must name at least one recipe, such as `brief: {rungs: [{epochs: 0.5}]}`")
+    if problems:
+        raise StudyFileError(source, list(dict.fromkeys(problems)))
+    return recipes
 
 
 def _read_text(path: str | PathLike[str]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own habit
 
+from nas.core.errors import MissingDependencyError
 from nas.core.study import DataSpec
 from nas.data import Dataset, Images, Progress, split
 from nas.data.statistics import channel_statistics
@@ -27,10 +28,13 @@ MAX_GREY = 16
 
 @dataclass(frozen=True)
 class Digits:
-    """The data set, which is a part of scikit-learn and therefore always available."""
+    """The data set, which is a part of scikit-learn. Both methods raise `MissingDependencyError`
+    without that package.
+    """
 
     def prepare(self, spec: DataSpec, progress: Progress | None) -> int:
         """Return the number of training images."""
+        _halves()
         return TRAIN_IMAGES
 
     def load(self, spec: DataSpec) -> Dataset:
@@ -53,8 +57,10 @@ def _test() -> Images:
 
 @cache
 def _halves() -> tuple[Images, Images]:
-    from sklearn.datasets import load_digits
-
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise MissingDependencyError("scikit-learn", "digits") from error
     grey, labels = load_digits(return_X_y=True)  # (1797, 64), 0 to 16
     small = torch.from_numpy(grey.astype(np.float32)).reshape(-1, 1, 8, 8) * (255 / MAX_GREY)
     large = F.interpolate(small, size=(32, 32), mode="bilinear").round().to(torch.uint8)

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import pickle
+import sys
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +17,14 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nas.core.errors import CorruptFileError, DataNotFoundError, InvalidValueError
+from nas.core.errors import (
+    CorruptFileError,
+    DataNotFoundError,
+    InvalidValueError,
+    MissingDependencyError,
+)
 from nas.core.study import DataSpec
-from nas.data import Images, load, resolve, split
+from nas.data import Images, digits, load, resolve, split
 from nas.data.cifar import CIFAR10, CIFAR100
 from nas.data.pickles import read_pickle
 from nas.data.statistics import channel_statistics
@@ -310,6 +316,17 @@ def test_digits_are_the_published_images_enlarged():
         dataset.train
     )
     assert shares.abs().max() < 0.005
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
+    """Both as the data set and as the fallback, before any training."""
+    monkeypatch.setattr("nas.data.cifar.CIFAR10", replace(CIFAR10, addresses=(NOWHERE,)))
+    digits._halves.cache_clear()
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    for spec in (DataSpec(dataset="digits"), DataSpec(fallback="digits")):
+        with pytest.raises(MissingDependencyError, match=r"pip install 'osa-nas\[digits\]'"):
+            resolve(spec)
 
 
 def test_a_small_fallback_is_reported_and_validates_on_a_fifth(data_dir, monkeypatch):

@@ -1,23 +1,21 @@
 """`nas export`: networks of a study as folders of files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from nas.analysis.finals import FinalResult, latest_results
-from nas.analysis.posterior import front_now
 from nas.cli import main
 from nas.cli.options import (
     database_option,
-    no_front_yet,
+    front_numbers,
     open_record,
     pick_study,
     trial_option,
 )
 from nas.core.errors import InvalidValueError
-from nas.core.pareto import knee as knee_of
 from nas.core.trial import Trial
 from nas.core.units import with_interval
 from nas.record import StudyRecord
@@ -74,7 +72,7 @@ def export(
     if numbers:
         selected = list(dict.fromkeys(numbers))
     else:
-        selected = _of_front(record, trials, database, knee=knee)
+        selected = front_numbers(record, list(trials.values()), front=front, knee=knee)
     for number in selected:
         destination = output
         if front or len(selected) > 1:
@@ -90,19 +88,6 @@ def export(
             measure=not no_latency,
             weights_license=weights_license,
         )
-
-
-def _of_front(
-    record: StudyRecord, trials: Mapping[int, Trial], database: str, *, knee: bool
-) -> list[int]:
-    """Return the members of the front, or only its best compromise."""
-    objectives = record.spec.objectives
-    front, means = front_now(trials.values(), objectives)
-    if not front.feasible:
-        raise no_front_yet(record.name, database)
-    if not knee:
-        return list(front.members)
-    return [knee_of([means[member] for member in front.members], objectives).number]
 
 
 def _export(

@@ -2,8 +2,9 @@
 
 import functools
 import os
+import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +12,9 @@ import click
 from click.core import ParameterSource
 
 from nas.core.architecture import Architecture
-from nas.core.errors import InvalidValueError, NasError
+from nas.core.errors import InvalidValueError, NasError, next_command
 from nas.core.measurement import MAX_IMAGE_SIZE, MeasurementPlan, Precision
+from nas.core.pareto import knee as knee_of
 from nas.core.trial import Trial
 from nas.measuring.meters.host import affinity
 from nas.record import Address, Store, StudyRecord
@@ -23,6 +25,8 @@ DATABASE = "nas.db"
 """The record's default file."""
 PRECISIONS = click.Choice([each.value for each in Precision])
 """Names of number formats. From the enumeration itself click would take the members' names."""
+SHOWN_COMMAND = re.compile(r"`(nas [^`]*)`")
+"""A command in the message of an error, as `next_command` writes it."""
 IMAGE_SIZE = click.IntRange(1, MAX_IMAGE_SIZE)
 """Pixels of a side of an image."""
 
@@ -161,7 +165,17 @@ def workers_options(command: Command) -> Command:
 
 
 def database_option(command: Command) -> Command:
-    """Add `--database URL`."""
+    """Add `--database URL`, also to the commands that messages of errors show."""
+
+    @functools.wraps(command)
+    def with_pasted_commands(*, database: str, **values: Any) -> Any:
+        try:
+            return command(database=database, **values)
+        except NasError as error:
+            text = SHOWN_COMMAND.sub(lambda match: match[1] + option_to_paste(database), str(error))
+            error.args = (text,)
+            raise
+
     return click.option(
         "--database",
         metavar="URL",
@@ -169,7 +183,7 @@ def database_option(command: Command) -> Command:
         default=DATABASE,
         show_default=True,
         help="The record: an SQLite file, or postgresql://… [env: NAS_DATABASE]",
-    )(command)
+    )(with_pasted_commands)
 
 
 def open_record(database: str) -> Store:
@@ -203,9 +217,13 @@ def database_to_paste(database: str) -> str:
 
 def command_to_paste(*words: object, database: str) -> str:
     """Return a command of nas as text for a shell, with --database if it needs one."""
+    return shlex.join(["nas", *map(str, words)]) + option_to_paste(database)
+
+
+def option_to_paste(database: str) -> str:
+    """Return ` --database ADDRESS`, or nothing if a printed command needs no such option."""
     address = database_to_paste(database)
-    option = [] if address == DATABASE else ["--database", address]
-    return shlex.join(["nas", *map(str, words), *option])
+    return "" if address == DATABASE else f" --database {shlex.quote(address)}"
 
 
 def password_note(database: str) -> str | None:
@@ -227,7 +245,8 @@ def pick_study(store: Store, name: str | None) -> StudyRecord:
         return studies[0]
     if not studies:
         raise NasError(
-            "there is no study in this database yet; start one with: nas search STUDY.yaml"
+            "there is no study in this database yet; start one with: "
+            f"{next_command('search', 'STUDY.yaml')}"
         )
     raise NasError(
         f"there are several studies, name one of: {', '.join(record.name for record in studies)}"
@@ -256,7 +275,29 @@ def trial_finder(database: str) -> Callable[[str], tuple[Architecture, int]]:
     return find_trial
 
 
-def no_front_yet(study: str, database: str) -> NasError:
+def front_numbers(
+    record: StudyRecord, trials: Sequence[Trial], *, front: bool, knee: bool
+) -> list[int]:
+    """Return the numbers of the front's members and of its best compromise, as far as asked for.
+
+    Raises `NasError` if no trial is within every limit.
+    """
+    from nas.analysis.posterior import front_now
+
+    if not front and not knee:
+        return []
+    objectives = record.spec.objectives
+    pareto_front, means = front_now(trials, objectives)
+    if not pareto_front.feasible:
+        raise no_front_yet(record.name)
+    numbers = list(pareto_front.members) if front else []
+    if knee:
+        members = [means[number] for number in pareto_front.members]
+        numbers.append(knee_of(members, objectives).number)
+    return numbers
+
+
+def no_front_yet(study: str) -> NasError:
     """Return the error for a study of which no trial is within every limit."""
-    command = command_to_paste("front", study, database=database)
+    command = next_command("front", study)
     return NasError(f"nothing of {study} is within every limit yet; see {command}")

@@ -11,14 +11,13 @@ from rich.table import Table
 from nas.cli import main
 from nas.cli.options import (
     Conditions,
-    command_to_paste,
     database_option,
     measuring_options,
     open_record,
     pick_study,
 )
 from nas.cli.tables import echo_wide
-from nas.core.errors import InvalidValueError
+from nas.core.errors import InvalidValueError, next_command
 from nas.core.measurement import Kind, MeasurementPlan
 from nas.core.pareto import Standing
 from nas.core.pareto import front as front_of
@@ -54,7 +53,7 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
     objectives = record.spec.objectives
     numbers = front_of(list(trials.values()), objectives).members
     if not numbers:
-        command = command_to_paste("status", record.name, database=database)
+        command = next_command("status", record.name)
         raise InvalidValueError(f"study {record.name!r} has no front yet; look with: {command}")
     members = [trials[number] for number in numbers]
     names = {f"{record.name}:{trial.number}": trial for trial in members}

@@ -69,7 +69,7 @@ def replicate(
         elif everything:
             selected = select_trials(trials)
         else:
-            selected = _members(record, trials, database)
+            selected = _members(record, trials)
         todo = missing_trainings(record.spec, selected, seeds)
         if not todo:
             click.echo(f"{len(selected)} networks have {seeds} replicates each already")
@@ -92,9 +92,9 @@ def replicate(
             trainings.run()
 
 
-def _members(record: StudyRecord, trials: Sequence[Trial], database: str) -> list[Trial]:
+def _members(record: StudyRecord, trials: Sequence[Trial]) -> list[Trial]:
     """Return the members of the front. Raises `NasError` if nothing is within every limit."""
     front = front_of(trials, record.spec.objectives)
     if not front.feasible:
-        raise no_front_yet(record.name, database)
+        raise no_front_yet(record.name)
     return select_trials(trials, front.members)

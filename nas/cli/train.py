@@ -10,11 +10,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from nas.analysis.finals import latest_results, ranking, results
-from nas.analysis.posterior import front_now, with_posterior_means
+from nas.analysis.posterior import with_posterior_means
 from nas.cli import main
 from nas.cli.options import (
     database_option,
-    no_front_yet,
+    front_numbers,
     pick_study,
     trial_option,
     workers_options,
@@ -24,7 +24,6 @@ from nas.cli.training_progress import progress_bars
 from nas.core import plugins
 from nas.core.errors import InvalidValueError
 from nas.core.moved import equivalent_names
-from nas.core.pareto import knee as knee_of
 from nas.core.published import PUBLISHED, published
 from nas.core.recipe import FinalTraining, Recipe
 from nas.core.tasks import EpochDone, FinalTask
@@ -101,14 +100,14 @@ def train(
     with Store.open(database) as store:
         record = pick_study(store, study)
         trials, finals = store.trials(record.name), store.finals(record.name)
-        wanted = [*numbers, *_of_front(record, trials, database, front=front, knee=knee)]
+        wanted = [*numbers, *front_numbers(record, trials, front=front, knee=knee)]
         candidates = _of_trials(record, trials, wanted)
         candidates += [_named(name, finals) for name in networks]
         if not candidates:
             raise InvalidValueError(
                 "say what to train by --front, --knee, --trial N or --network NAME"
             )
-        teaching = teacher_of(recipe, trials, finals)
+        teaching = teacher_of(record.name, recipe, trials, finals)
         todo = missing_trainings(record.spec, candidates, recipe, seeds, finals, teaching)
         total = len(candidates) * seeds
         display = FinalDisplay(recipe, total, total - len(todo))
@@ -129,23 +128,6 @@ def train(
                 trainings.run()
         names = {candidate.network: candidate.name for candidate in candidates}
         display.summary(trials, store.finals(record.name), names)
-
-
-def _of_front(
-    record: StudyRecord, trials: Sequence[Trial], database: str, *, front: bool, knee: bool
-) -> list[int]:
-    """Return the numbers of the front's members and of its best compromise, as far as asked for."""
-    if not front and not knee:
-        return []
-    objectives = record.spec.objectives
-    pareto_front, means = front_now(trials, objectives)
-    if not pareto_front.feasible:
-        raise no_front_yet(record.name, database)
-    numbers = list(pareto_front.members) if front else []
-    if knee:
-        members = [means[number] for number in pareto_front.members]
-        numbers.append(knee_of(members, objectives).number)
-    return numbers
 
 
 def _of_trials(

@@ -5,6 +5,7 @@ wrong, where, and what would be right. Inside a trial, `TrialFailedError` fails 
 Every other error ends the search, since a problem of the machine would affect every trial.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,14 @@ def _rebuild(kind: type[NasError], args: tuple[Any, ...], state: Mapping[str, An
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
+
+
+def next_command(*words: object) -> str:
+    """Return a command of `nas` for a message, in backticks and quoted for a shell.
+
+    The command line removes the backticks, and adds `--database` if its user gave that option.
+    """
+    return f"`{shlex.join(['nas', *map(str, words)])}`"
 
 
 class InvalidValueError(NasError, ValueError):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.analysis.finals import FinalResult
-from nas.core.errors import ExportError
+from nas.core.errors import ExportError, next_command
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.export.bundle import export_bundle, plain
@@ -85,9 +85,10 @@ def _last_checkpoint(trial: Trial, study: str, artifacts: Path) -> str:
     if not (artifacts / name).exists():
         raise ExportError(
             f"there is no checkpoint {artifacts / name}: weights are kept only of trials that were "
-            f"on the front when they ended; export a member of the front (nas front {study}), "
-            f"train the trial fully (nas train), or check that {artifacts} is the folder of the "
-            "search"
+            f"on the front when they ended; export a member of the front "
+            f"({next_command('front', study)}), train the trial fully "
+            f"({next_command('train', study, '--trial', trial.number)}), or check that {artifacts} "
+            "is the folder of the search"
         )
     return name
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.core.architecture import Architecture
-from nas.core.errors import InvalidValueError
+from nas.core.errors import InvalidValueError, next_command
 from nas.core.recipe import FinalTraining, Recipe
 from nas.core.seeds import final_seed
 from nas.core.study import StudySpec
@@ -43,9 +43,10 @@ Listener = Callable[[Candidate, FinalTask, EpochDone | FinalTraining], None]
 
 
 def teacher_of(
-    recipe: Recipe, trials: Sequence[Trial], finals: Sequence[FinalTraining]
+    study: str, recipe: Recipe, trials: Sequence[Trial], finals: Sequence[FinalTraining]
 ) -> Weights | None:
     """Return the recipe's teacher: the first training of its trial that had no teacher itself.
+    `study` is the name of the trials' study.
 
     It is not the one with the lowest test error, because test images select nothing. Raises
     `InvalidValueError` if there is none.
@@ -58,7 +59,7 @@ def teacher_of(
     if network is None or teacher is None or teacher.reached.checkpoint is None:
         raise InvalidValueError(
             f"trial {recipe.teacher} cannot teach before it is trained itself: "
-            f"nas train --trial {recipe.teacher}"
+            f"{next_command('train', study, '--trial', recipe.teacher)}"
         )
     return Weights(architecture=network, path=teacher.reached.checkpoint)
 

@@ -396,8 +396,8 @@ def test_a_teacher_must_have_been_trained(folder):
     with Store.open("nas.db") as store:
         trials = store.trials("full")
     recipe = replace(RECIPE, teacher=1)
-    with pytest.raises(InvalidValueError, match="nas train --trial 1"):
-        teacher_of(recipe, trials, [])
+    with pytest.raises(InvalidValueError, match="`nas train full --trial 1`"):
+        teacher_of("full", recipe, trials, [])
     nas(
         "train",
         "full",
@@ -411,7 +411,7 @@ def test_a_teacher_must_have_been_trained(folder):
         "0.2",
     )
     with Store.open("nas.db") as store:
-        teacher = teacher_of(recipe, trials, store.finals("full"))
+        teacher = teacher_of("full", recipe, trials, store.finals("full"))
         assert teacher.architecture == trials[1].architecture
         assert teacher.path == store.finals("full")[0].reached.checkpoint
     output = nas(

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from nas.cli.options import command_to_paste, database_option, password_note
+from nas.core.errors import NasError, next_command
 
 SERVER = "postgresql://me:s3cret@db.example/nas"
 
@@ -66,3 +67,24 @@ def test_an_address_without_a_password_needs_no_note():
         "postgresql://me@db.example/nas",
         "no note",
     ]
+
+
+@click.command()
+@database_option
+def failing(database: str) -> None:
+    """Fail with a command in the message."""
+    raise NasError(f"{database} has none; try {next_command('front', 'a study')}, or not")
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ((), "nas front 'a study'"),
+        (("--database", "a b.db"), "nas front 'a study' --database 'a b.db'"),
+        (("--database", SERVER), "nas front 'a study' --database postgresql://me@db.example/nas"),
+    ],
+)
+def test_a_command_in_an_error_names_the_record_too(words, command):
+    """The library does not know the option, therefore the command line completes the message."""
+    done = CliRunner().invoke(failing, words)
+    assert str(done.exception).endswith(f"has none; try {command}, or not")

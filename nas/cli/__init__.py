@@ -38,6 +38,7 @@ COMMANDS = {
     "serve": ("nas.cli.serve", "Show the record in a browser, live while a search runs."),
     "show": ("nas.cli.show", "Show one network: its drawing, counts and figures."),
     "status": ("nas.cli.status", "Show studies, their trials and what is being done now."),
+    "study": ("nas.cli.study", "Rename studies of the record, or delete them."),
     "train": ("nas.cli.train", "Train networks of a study fully, and test them."),
     "verify": ("nas.cli.verify", "Check an exported folder on this machine."),
 }

@@ -153,3 +153,21 @@ def _read_only_mode(path: Path) -> str:
     if has_writer or os.access(path.parent, os.W_OK):
         return "mode=ro"
     return "mode=ro&immutable=1"
+
+
+def shrink(engine: Engine) -> bool:
+    """Shrink an SQLite file to what it holds. Return false if other processes use the file."""
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout = 1000")
+        cursor.execute("VACUUM")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        is_busy, _, _ = cursor.fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise
+        return False
+    finally:
+        connection.invalidate()  # it has another timeout than those of the pool
+    return not is_busy

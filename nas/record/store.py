@@ -3,8 +3,8 @@
 Every call is one short transaction. `transaction()` makes one transaction of several calls.
 
 SQLite and PostgreSQL run the same code and pass the same contract (`tests/contract/test_store.py`).
-Nothing that was measured is ever changed or removed. All methods raise `DatabaseError` if the
-database fails, and `UnknownNameError` for a study that does not exist.
+Nothing that was measured is ever changed, and nothing is removed but whole studies. All methods
+raise `DatabaseError` if the database fails, and `UnknownNameError` for a study that does not exist.
 """
 
 import threading
@@ -25,13 +25,13 @@ from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining
 from nas.core.study import REMOVED_KEYS, StudySpec, removed_keys
 from nas.core.trial import MAX_TRIALS, MOVES, Rung, Trial, TrialState
-from nas.record import writing
+from nas.record import managing, writing
 from nas.record.address import Address
 from nas.record.check import database_problems, file_problems, study_problems, sum_problems
 from nas.record.claims import claim_file, claim_server, holder_of_file, holder_on_server
 from nas.record.copying import copy_rows
 from nas.record.differences import differences
-from nas.record.engines import connect, reader, writer
+from nas.record.engines import connect, reader, shrink, writer
 from nas.record.faults import translate_errors
 from nas.record.loading import load_last_measured, load_rung_errors, load_single, load_trials
 from nas.record.records import Artifact, ArtifactKind, StudyRecord, Summary
@@ -134,8 +134,7 @@ class Store:
         `StudyConflictError` if there is a study of this name.
         """
         with self._writing() as connection:
-            if connection.execute(select(STUDY.c.id).where(STUDY.c.name == spec.name)).first():
-                raise StudyConflictError(f"{self} holds a study {spec.name!r} already")
+            self._require_free(connection, spec.name)
             study_id = connection.execute(
                 insert(STUDY)
                 .values(
@@ -214,6 +213,33 @@ class Store:
     def set_artifacts(self, study: str, artifacts: str | Path) -> None:
         """Record the folder of the study's files."""
         self._update_study(study, artifacts=str(artifacts))
+
+    def rename_study(self, study: str, name: str) -> None:
+        """Give a study another name, also in its paths and in the targets measured of it.
+
+        Raises `StudyConflictError` if there is a study of this name.
+        """
+        with self._writing() as connection:
+            study_id = self._study_id(connection, study)
+            self._require_free(connection, name)
+            managing.rename_study(connection, study_id, study, name)
+            self._ids.clear()
+
+    def delete_study(self, study: str) -> None:
+        """Delete a study with everything that only it needs. Its files stay."""
+        with self._writing() as connection:
+            managing.delete_study(connection, self._study_id(connection, study), study)
+            self._ids.clear()
+
+    def give_space_back(self) -> bool:
+        """Shrink an SQLite file to what it holds. A PostgreSQL server does this by itself.
+
+        Returns false if the file keeps its size, because other processes use it.
+        """
+        if self._address.path is None:
+            return True
+        with translate_errors(self._address):
+            return shrink(self._engine)
 
     def claim(self, study: str) -> AbstractContextManager[None]:
         """Make this process the only driver of the study in the `with` block.
@@ -653,6 +679,11 @@ class Store:
                 raise UnknownNameError(f"the studies of {self}", name, list(ids))
             self._ids[name] = ids[name]
         return self._ids[name]
+
+    def _require_free(self, connection: Connection, name: str) -> None:
+        """Raise `StudyConflictError` if there is a study of this name."""
+        if connection.execute(select(STUDY.c.id).where(STUDY.c.name == name)).first():
+            raise StudyConflictError(f"{self} holds a study {name!r} already")
 
     def _studies(self, connection: Connection, wanted: Select[Any]) -> list[StudyRecord]:
         rows = connection.execute(wanted).all()

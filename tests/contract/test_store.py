@@ -129,6 +129,51 @@ class StoreContract:
         assert "\n" not in str(refused.value)
         assert store.study("first").spec == spec()
 
+    def test_a_renamed_study_keeps_everything_but_its_name(self, store: Store) -> None:
+        """Its paths and the targets that were measured of it follow; other studies stay."""
+        store.create_study(spec("other"), dataset="digits", classes=10)
+        reached = Evaluation(rungs=(rung(checkpoint="first/abc/1"),))
+        for name in ("first", "other"):
+            store.add_trial(name, trial(0, evaluation=reached))
+        written = Artifact(
+            path="first/a.bin", sha256="0" * 64, size_bytes=0, kind=ArtifactKind.EXPORT
+        )
+        store.add_artifact("first", written)
+        for target in ("first:0", "first:x", "firsts:0"):
+            store.add_single(target, [latency()])
+        store.rename_study("first", "f%")
+        assert {each.name for each in store.studies()} == {"f%", "other"}
+        assert store.study("f%").spec == spec("f%")
+        assert store.trial("f%", 0).evaluation.rungs[0].checkpoint == "f%/abc/1"
+        assert store.trial("other", 0).evaluation == reached
+        assert [each.path for each in store.artifacts("f%")] == ["f%/a.bin"]
+        assert {target for target, _ in store.singles()} == {"f%:0", "first:x", "firsts:0"}
+        with pytest.raises(StudyConflictError, match="other"):
+            store.rename_study("f%", "other")
+
+    def test_a_deleted_study_leaves_only_the_others(self, store: Store) -> None:
+        """Networks that another study has too stay, and every row of its own is gone."""
+        store.create_study(spec("other"), dataset="digits", classes=10)
+        for name, number in (("first", 0), ("first", 1), ("other", 0)):
+            store.add_trial(name, trial(number))
+            store.add_measurements(name, number, [latency()], 1.0)
+            store.add_rung(name, number, rung())
+        store.add_trial("first", trial(2, width=16, duplicate_of=0))
+        store.add_replicate("first", 0, 5, rung())
+        store.add_front(
+            "first", ParetoFront(members=(0, 1), hypervolume=1.0, after=2, feasible=True)
+        )
+        store.add_single("first:0", [latency()])
+        other = store.trials("other")
+        store.delete_study("first")
+        store.give_space_back()
+        assert [each.name for each in store.studies()] == ["other"]
+        assert store.trials("other") == other
+        assert store.singles() == []
+        assert store.problems() == []
+        store.create_study(spec(), dataset="digits", classes=10)
+        assert store.trials("first") == []
+
     # Trials
 
     def test_a_trial_is_loaded_as_it_was_saved(self, store: Store, url: str) -> None:

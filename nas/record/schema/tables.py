@@ -3,7 +3,7 @@
 Keys are natural if possible: a trial is (study, number). Uniqueness prevents bugs. An architecture
 is evaluated once in a study, a rung is reached once, and a figure is recorded once. A repeated
 measurement is a new row of `measurement`, and the row with the largest id is the current one. Rows
-are never deleted.
+are deleted only with their whole study.
 """
 
 from sqlalchemy import (

@@ -1,0 +1,68 @@
+"""`nas study`: studies as a whole."""
+
+import sys
+
+import click
+
+from nas.cli import main
+from nas.cli.options import database_option, open_record
+from nas.core.units import format_quantity
+from nas.record import Store
+
+
+@main.group()
+def study() -> None:
+    """Rename studies of the record, or delete them."""
+
+
+@study.command()
+@click.argument("study")
+@click.argument("name")
+@database_option
+def rename(study: str, name: str, database: str) -> None:
+    """Give STUDY another NAME. Its checkpoints and measured targets follow.
+
+    Set the same name in its study file before you search again.
+    """
+    from nas.searching.managing import rename as rename_study
+
+    with _writable(database, study) as store:
+        rename_study(store, study, name)
+    click.echo(f"{study} is now {name}; set 'name: {name}' in its study file")
+
+
+@study.command()
+@click.argument("study")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@database_option
+def delete(study: str, database: str, *, yes: bool) -> None:
+    """Delete STUDY with its trials, figures and checkpoints.
+
+    Nothing brings them back. Exported bundles stay as they are.
+    """
+    from nas.searching.managing import delete as delete_study
+    from nas.searching.managing import size_bytes
+
+    with _writable(database, study) as store:
+        trials = sum(store.study(study).counts.values())
+        held = (
+            f"{trials} trials and {format_quantity(size_bytes(store, study), 'B')} of checkpoints"
+        )
+        if not yes and not sys.stdin.isatty():
+            raise click.UsageError(
+                f"{study} has {held}; deleting it without a terminal needs --yes"
+            )
+        if not yes and not click.confirm(f"Delete {study} with {held}?"):
+            click.echo("nothing is deleted")
+            return
+        is_smaller = delete_study(store, study)
+    click.echo(f"deleted {study}: {held}")
+    if not is_smaller:
+        click.echo("other processes use the record, so its file keeps its size for new trials")
+
+
+def _writable(database: str, study: str) -> Store:
+    """Open an existing record for writing. Raises as `Store.study` if it has no such study."""
+    with open_record(database) as store:
+        store.study(study)
+    return Store.open(database)

@@ -1,0 +1,95 @@
+"""Statements that rename a study or delete it, each in the caller's transaction."""
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Table,
+    Update,
+    delete,
+    func,
+    literal,
+    select,
+    update,
+)
+
+from nas.record.schema.tables import (
+    ARCHITECTURE,
+    ARTIFACT,
+    EVALUATION,
+    FINAL_TRAINING,
+    METADATA,
+    SINGLE_MEASUREMENT,
+    STUDY,
+)
+
+PATHS = ("checkpoint", ARTIFACT.c.path.name)
+"""Names of the columns with paths that begin with the study's name."""
+
+
+def rename_study(connection: Connection, study_id: int, old: str, new: str) -> None:
+    """Give a study another name, in its settings, its paths and the targets measured of it."""
+    spec = connection.execute(select(STUDY.c.spec).where(STUDY.c.id == study_id)).scalar_one()
+    connection.execute(
+        update(STUDY)
+        .where(STUDY.c.id == study_id)
+        .values(name=new, spec={**spec, STUDY.c.name.name: new})
+    )
+    for table in METADATA.sorted_tables:
+        rows = _rows_of(table, study_id)
+        for column in (table.c[name] for name in PATHS if name in table.c):
+            if rows is not None:
+                connection.execute(_with_prefix(table, column, f"{old}/", f"{new}/").where(rows))
+    for target in _measured_targets(connection, old):
+        connection.execute(
+            update(SINGLE_MEASUREMENT)
+            .where(SINGLE_MEASUREMENT.c.target == target)
+            .values(target=f"{new}{target[len(old) :]}")
+        )
+
+
+def delete_study(connection: Connection, study_id: int, name: str) -> None:
+    """Delete all rows of a study, its networks that no other study has, and what was measured of
+    it as a target.
+    """
+    for table in reversed(METADATA.sorted_tables):
+        rows = _rows_of(table, study_id)
+        if rows is not None:
+            connection.execute(delete(table).where(rows))
+    connection.execute(delete(STUDY).where(STUDY.c.id == study_id))
+    used = select(EVALUATION.c.digest).union(
+        select(FINAL_TRAINING.c.digest).where(FINAL_TRAINING.c.digest.is_not(None))
+    )
+    connection.execute(delete(ARCHITECTURE).where(ARCHITECTURE.c.digest.not_in(used)))
+    for target in _measured_targets(connection, name):
+        connection.execute(delete(SINGLE_MEASUREMENT).where(SINGLE_MEASUREMENT.c.target == target))
+
+
+def _rows_of(table: Table, study_id: int) -> ColumnElement[bool] | None:
+    """Return the condition for the rows of a study, None for a table that studies share."""
+    if "study_id" in table.c:
+        return table.c.study_id == study_id
+    if "evaluation_id" in table.c:
+        evaluations = select(EVALUATION.c.id).where(EVALUATION.c.study_id == study_id)
+        return table.c.evaluation_id.in_(evaluations)
+    return None
+
+
+def _with_prefix(table: Table, column: Column[str], old: str, new: str) -> Update:
+    """Return the update that replaces the beginning of a text column."""
+    rest = func.substr(column, len(old) + 1)
+    return (
+        update(table)
+        .where(func.substr(column, 1, len(old)) == old)
+        .values({column: literal(new).concat(rest)})
+    )
+
+
+def _measured_targets(connection: Connection, study: str) -> list[str]:
+    """Return the targets `STUDY:NUMBER` that were measured outside the study."""
+    targets = connection.execute(select(SINGLE_MEASUREMENT.c.target).distinct()).scalars()
+    return [each for each in targets if each.rpartition(":")[0] == study and _is_number(each)]
+
+
+def _is_number(target: str) -> bool:
+    return target.rpartition(":")[2].isdecimal()

@@ -1,0 +1,86 @@
+"""Rename and delete studies, with their checkpoints and while no search drives them."""
+
+import os
+import shutil
+from pathlib import Path
+
+from nas.core.errors import InvalidValueError, NasError, StudyConflictError, WriteError
+from nas.record import Store
+from nas.searching.study_name import require_usable_name
+
+
+def rename(store: Store, study: str, name: str) -> None:
+    """Give a study another name. Checkpoints and measured targets follow.
+
+    The checkpoints are linked under the new name before the record changes and removed under the
+    old one after it, so that a killed call loses nothing and can be repeated. Raises
+    `StudyConflictError` if a process drives the study or there is one of the new name,
+    `InvalidValueError` for a name that no study may have, and `NasError` if the new folder holds
+    other checkpoints.
+    """
+    require_usable_name(name)
+    folder = Path(store.study(study).artifacts)
+    old, new = folder / study, folder / name
+    if study == name:
+        raise InvalidValueError(f"the study is called {name!r} already")
+    with store.claim(study), store.claim(name):
+        if store.find_study(name):
+            raise StudyConflictError(f"{store} holds a study {name!r} already")
+        _link_files(old, new)
+        store.rename_study(study, name)
+        _remove(old)
+
+
+def delete(store: Store, study: str) -> bool:
+    """Delete a study and its checkpoints. Return whether the file of the record became smaller,
+    which it does unless other processes use it.
+
+    Raises `StudyConflictError` if a process drives the study.
+    """
+    folder = Path(store.study(study).artifacts) / study
+    with store.claim(study):
+        store.delete_study(study)
+        _remove(folder)
+    is_driven = any(store.driver(record.name) for record in store.studies())
+    return not is_driven and store.give_space_back()
+
+
+def size_bytes(store: Store, study: str) -> int:
+    """Return the size of a study's checkpoints."""
+    folder = Path(store.study(study).artifacts) / study
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _link_files(source: Path, target: Path) -> None:
+    """Link every file of a folder into another one, or copy it where files cannot be linked."""
+    files = [path for path in source.rglob("*") if path.is_file()]
+    copies = {path: target / path.relative_to(source) for path in files}
+    known = {copy for path, copy in copies.items() if copy.exists() and copy.samefile(path)}
+    others = {path for path in target.rglob("*") if path.is_file()} - known
+    if others:
+        raise NasError(
+            f"{target} holds other files, such as {min(others).name}; choose another name, or "
+            "remove them"
+        )
+    for path, copy in copies.items():
+        if copy not in known:
+            _link(path, copy)
+
+
+def _link(path: Path, copy: Path) -> None:
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, copy)
+        except OSError:  # a file system without links
+            shutil.copy2(path, copy)
+    except OSError as error:
+        raise WriteError(copy, error) from error
+
+
+def _remove(folder: Path) -> None:
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise WriteError(folder, error) from error

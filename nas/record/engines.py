@@ -163,7 +163,7 @@ def shrink(engine: Engine) -> bool:
         cursor.execute("PRAGMA busy_timeout = 1000")
         cursor.execute("VACUUM")
         cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        is_busy, _, _ = cursor.fetchone()
+        ((is_busy, _, _),) = cursor.fetchall()
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             raise

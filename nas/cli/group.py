@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import click
@@ -39,16 +39,30 @@ PLAIN_ASCII = "nas_ascii"
 """Name of a codec. To an output whose encoding is named ascii, click writes UTF-8."""
 
 
+Table = Mapping[str, tuple[str, str]]
+"""The module of each command, and the first sentence of its help."""
+
+
 class LazyGroup(click.Group):
     """A group that imports only the command that is run.
 
-    `table` has the module and the short help of each command, by name. Importing the module
-    registers the command here.
+    Importing the module of a command registers it here. `sections` are tables by their headings in
+    `--help`. `aliases` are commands of groups below, by name with their group, that may also be
+    typed here.
     """
 
-    def __init__(self, *args: Any, table: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        table: Table = MappingProxyType({}),
+        sections: Mapping[str, Table] = MappingProxyType({}),
+        aliases: Mapping[str, str] = MappingProxyType({}),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.table = table
+        self._sections = sections or {"Commands": table}
+        self._aliases = aliases
+        self.table = {name: row for each in self._sections.values() for name, row in each.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
@@ -56,14 +70,18 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command of this name after importing its module; None if there is none."""
+        if cmd_name in self._aliases:
+            group = self.get_command(ctx, self._aliases[cmd_name])
+            return group.get_command(ctx, cmd_name) if isinstance(group, click.Group) else None
         if cmd_name not in self.commands and cmd_name in self.table:
             import_module(self.table[cmd_name][0])
         return self.commands.get(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands with their short helps, which needs no import."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, self.table[name][1]) for name in sorted(self.table)])
+        for heading, table in self._sections.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, text) for name, (_, text) in table.items()])
 
 
 class MainGroup(LazyGroup):

@@ -243,7 +243,7 @@ class SearchDisplay(SearchObserver):
         study, database = engine.spec.name, self._database
         steps = []
         if engine.state.num_failed:
-            steps.append(command_to_paste("retry", study, database=database))
+            steps.append(command_to_paste("study", "retry", study, database=database))
         if front.members:
             best = front.members[len(front.members) // 2]
             steps.append(command_to_paste("front", study, database=database))

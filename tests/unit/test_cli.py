@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from nas.cli import main
+from nas.cli import ALIASES, main
 from nas.cli.group import LazyGroup
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
@@ -71,6 +71,21 @@ PARAMETERS = [(each.command_path, parameter) for each in ALL for parameter in ea
 def test_the_page_holds_the_help_of_every_command() -> None:
     """A change of the command line needs a new page; the page's first lines name the script."""
     assert PAGE.read_text() == page(), "write it anew: ./run python tests/unit/test_cli.py"
+
+
+@pytest.mark.parametrize(("name", "group"), ALIASES.items())
+def test_a_command_of_a_group_may_be_typed_alone(name: str, group: str) -> None:
+    """`nas retry` is `nas study retry`, and only the latter is listed."""
+    context = click.Context(main, info_name="nas")
+    below = main.get_command(context, group)
+    assert isinstance(below, click.Group)
+    assert main.get_command(context, name) is below.get_command(context, name)
+    assert name not in main.list_commands(context)
+
+
+def test_the_overview_is_short() -> None:
+    """People find a command among at most 22."""
+    assert len(main.list_commands(click.Context(main))) <= 22
 
 
 def test_the_overview_imports_nothing_slow() -> None:

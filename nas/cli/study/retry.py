@@ -1,13 +1,13 @@
-"""`nas retry`: failed trials, given another chance."""
+"""`nas study retry`: failed trials, given another chance."""
 
 import click
 
-from nas.cli import main
 from nas.cli.options import command_to_paste, database_option, pick_study, trial_option
+from nas.cli.study import study as group
 from nas.record import Store
 
 
-@main.command()
+@group.command()
 @click.argument("study", required=False)
 @database_option
 @trial_option("Retry only this trial.")

@@ -1,4 +1,4 @@
-"""`nas connections`: how strongly the layers of a network are connected."""
+"""`nas paper connections`: how strongly the layers of a network are connected."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from nas.cli import main
 from nas.cli.files import OutputKind, check_outputs, write_files
+from nas.cli.paper import paper as group
 from nas.cli.tables import echo_note, echo_wide, plain_table
 
 PAGE = OutputKind(name="page", command="nas connections", format="html")
@@ -20,7 +20,7 @@ TABLE = OutputKind(
 )
 
 
-@main.command()
+@group.command()
 @click.argument(
     "models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL..."
 )

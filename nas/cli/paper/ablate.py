@@ -1,4 +1,4 @@
-"""`nas ablate`: what a network loses without some of its connections."""
+"""`nas paper ablate`: what a network loses without some of its connections."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from nas.cli import main
+from nas.cli.paper import paper as group
 from nas.cli.tables import echo_note
 from nas.core.errors import NasError
 
@@ -36,7 +36,7 @@ def numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]
     return tuple(dict.fromkeys(numbers))
 
 
-@main.command()
+@group.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--block", type=click.IntRange(min=1), required=True, help="The dense block, from 1.")
 @click.option(
@@ -77,8 +77,8 @@ def ablate(
 ) -> None:
     """Set connections of a DenseNet to zero, and test it.
 
-    It is tested before and after. MODEL is a file of weights, as nas connections takes it. The file
-    is not changed, and nothing is trained again.
+    It is tested before and after. MODEL is a file of weights, as nas paper connections takes it.
+    The file is not changed, and nothing is trained again.
     """
     from nas.paper.connections import ablation
     from nas.paper.connections.weights import read_weights

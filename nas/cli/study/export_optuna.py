@@ -1,4 +1,4 @@
-"""`nas export-optuna`: a study for the tools of Optuna."""
+"""`nas study export-optuna`: a study for the tools of Optuna."""
 
 import shlex
 import sqlite3
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from nas.cli import main
 from nas.cli.files import check_no_sidecar, is_sqlite
 from nas.cli.options import database_option, open_record
+from nas.cli.study import study as group
 from nas.core import plugins
 from nas.core.errors import DatabaseError
 from nas.record import Address
@@ -20,7 +20,7 @@ RECORD_TABLE = "nas_schema_version"
 """A table of every record of ours."""
 
 
-@main.command("export-optuna")
+@group.command("export-optuna")
 @click.argument("study")
 @click.argument("target", metavar="URL")
 @database_option

@@ -1,4 +1,4 @@
-"""`nas peers`: the networks of the VoVNet paper on this device."""
+"""`nas paper peers`: the networks of the VoVNet paper on this device."""
 
 import random
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nas.cli import main
 from nas.cli.files import OutputKind, check_outputs, write_files
 from nas.cli.options import (
     Conditions,
@@ -20,6 +19,7 @@ from nas.cli.options import (
     open_record,
     trial_finder,
 )
+from nas.cli.paper import paper as group
 from nas.cli.tables import echo_wide, plain_table
 from nas.core.measurement import Device, MeasurementPlan
 from nas.measuring.meters import Meter, find_meter
@@ -48,7 +48,7 @@ OUTPUTS = {
 """The files that may be written, by name."""
 
 
-@main.command()
+@group.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @database_option
 @click.option(

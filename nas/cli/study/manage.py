@@ -1,28 +1,24 @@
-"""`nas study`: studies as a whole."""
+"""`nas study rename` and `nas study delete`."""
 
 import sys
 
 import click
 
-from nas.cli import main
 from nas.cli.options import database_option, open_record
+from nas.cli.study import study as group
 from nas.core.units import format_quantity
 from nas.record import Store
 
 
-@main.group()
-def study() -> None:
-    """Rename studies of the record, or delete them."""
-
-
-@study.command()
+@group.command()
 @click.argument("study")
 @click.argument("name")
 @database_option
 def rename(study: str, name: str, database: str) -> None:
-    """Give STUDY another NAME. Its checkpoints and measured targets follow.
+    """Give a study another name.
 
-    Set the same name in its study file before you search again.
+    Its checkpoints and measured targets follow. Set the same name in its study file before you
+    search again.
     """
     from nas.searching.managing import rename as rename_study
 
@@ -31,12 +27,12 @@ def rename(study: str, name: str, database: str) -> None:
     click.echo(f"{study} is now {name}; set 'name: {name}' in its study file")
 
 
-@study.command()
+@group.command()
 @click.argument("study")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @database_option
 def delete(study: str, database: str, *, yes: bool) -> None:
-    """Delete STUDY with its trials, figures and checkpoints.
+    """Delete a study with its trials, figures and checkpoints.
 
     Nothing brings them back. Exported bundles stay as they are.
     """

@@ -1,0 +1,17 @@
+"""`nas study`: studies as a whole."""
+
+from nas.cli import main
+from nas.cli.group import LazyGroup
+
+COMMANDS = {
+    "delete": ("nas.cli.study.manage", "Delete a study with its trials, figures and checkpoints."),
+    "export-optuna": ("nas.cli.study.export_optuna", "Write a study to an Optuna database."),
+    "rename": ("nas.cli.study.manage", "Give a study another name."),
+    "retry": ("nas.cli.study.retry", "Let failed trials of a study be tried again."),
+}
+"""The module of each command, and the first sentence of its help."""
+
+
+@main.group(cls=LazyGroup, table=COMMANDS)
+def study() -> None:
+    """Rename, delete, repair and convert studies of the record."""

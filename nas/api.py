@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nas.analysis.finals import FinalResult, latest_results
 from nas.analysis.posterior import front_now
+from nas.analysis.study_front import StudyFront, study_front
 from nas.core.architecture import Architecture
 from nas.core.complexity import totals
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import Measurement, MeasurementPlan
-from nas.core.pareto import ParetoFront, standings
 from nas.core.preparation import Preparation
 from nas.core.study import StudySpec
 from nas.core.tasks import Decision, Measured, Trained
@@ -190,17 +190,16 @@ class Study:
         """
         import pandas as pd
 
-        front, trials = self._front()
-        known = standings(list(trials.values()), self.spec.objectives)
+        now = self._front()
         rows = [
-            {**_trial_row(trials[number]), "standing": str(known.get(number, ""))}
-            for number in front.members
+            {**_trial_row(member), "standing": str(now.standings.get(number, ""))}
+            for number, member in now.members.items()
         ]
         return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame()
 
     def hypervolume(self) -> float | None:
         """Return the front's hypervolume in the objectives' units, None without a reference."""
-        return self._front()[0].hypervolume
+        return self._front().front.hypervolume
 
     def plot_front(self, x: str | None = None, y: str | None = None) -> "go.Figure":
         """Draw two metrics of all complete trials, the front as a staircase; a plotly figure.
@@ -214,7 +213,8 @@ class Study:
         x, y = x or (names[1] if len(names) > 1 else None), y or names[0]
         if x is None:
             raise InvalidValueError("a study with one objective needs a metric for x")
-        front, trials = self._front()
+        with self._store() as store:
+            front, trials = front_now(store.trials(self.name), self.spec.objectives)
         return front_figure(list(trials.values()), front.members, self.spec.objectives, x, y)
 
     def plot_hypervolume(self) -> "go.Figure":
@@ -272,9 +272,9 @@ class Study:
         )
         return Path(folder)
 
-    def _front(self) -> tuple[ParetoFront, dict[int, Trial]]:
+    def _front(self) -> StudyFront:
         with self._store() as store:
-            return front_now(store.trials(self.name), self.spec.objectives)
+            return study_front(store, self.name, self.spec.objectives)
 
     def _checkpoint(self, record: StudyRecord, trial: Trial) -> Path | None:
         """The file of the network's best kept weights, None if there is none."""

@@ -59,47 +59,65 @@ def with_posterior_means(trials: Sequence[Trial]) -> list[Trial]:
     unchanged.
     """
     originals = [trial for trial in trials if trial.evaluation.rungs and trial.duplicate_of is None]
-    errors = [np.array(_errors(trial)) for trial in originals]
-    freedom = sum(len(seeds) - 1 for seeds in errors)
-    if freedom == 0:
-        return list(trials)
-    from scipy.stats import t as student
-
-    noise = sum(float(seeds.var()) * len(seeds) for seeds in errors) / freedom
-    means, variances = _posterior(
-        originals,
-        np.array([seeds.mean() for seeds in errors]),
-        noise / np.array([len(seeds) for seeds in errors]),
+    sizes = [[trial.evaluation.value(name) for name in SIZE_METRICS] for trial in originals]
+    estimate = posterior_errors(
+        np.array([trial.evaluation.rungs[-1].error for trial in originals]),
+        [trial.evaluation.replicate_errors() for trial in originals],
+        np.array(sizes, dtype=float),
     )
-    halves = student.ppf(0.5 + CONFIDENCE / 2, freedom) * np.sqrt(variances)
+    if estimate is None:
+        return list(trials)
     posterior = {
         trial.number: (float(mean), float(half))
-        for trial, mean, half in zip(originals, means, halves, strict=True)
+        for trial, mean, half in zip(originals, *estimate, strict=True)
     }
     averaged = []
     for trial in trials:
         original = trial.number if trial.duplicate_of is None else trial.duplicate_of
         if original in posterior and trial.evaluation.rungs:
-            averaged.append(_averaged(trial, *posterior[original]))
+            averaged.append(averaged_trial(trial, *posterior[original]))
         else:
             averaged.append(trial)
     return averaged
 
 
-def _posterior(trials: Sequence[Trial], means: Array, variances: Array) -> tuple[Array, Array]:
+def posterior_errors(
+    errors: Array, others: Sequence[Sequence[float]], sizes: Array
+) -> tuple[Array, Array] | None:
+    """Return the posterior mean of each network's error and the half width of its interval.
+
+    `errors` (n,) are those of the search's own trainings, and `others` those of the replicates of
+    each network. `sizes` (n, s) are in the order of `SIZE_METRICS`, NaN for a missing one. Both
+    results have the shape (n,). Returns None without replicates.
+    """
+    freedom = sum(map(len, others))
+    if freedom == 0:
+        return None
+    from scipy.stats import t as student
+
+    means, counts, squares = errors.copy(), np.ones(len(errors)), 0.0
+    for index, again in enumerate(others):
+        if again:
+            seeds = np.array([errors[index], *again])
+            means[index], counts[index] = seeds.mean(), len(seeds)
+            squares += float(seeds.var()) * len(seeds)
+    means, variances = _posterior(sizes, means, squares / freedom / counts)
+    return means, student.ppf(0.5 + CONFIDENCE / 2, freedom) * np.sqrt(variances)
+
+
+def _posterior(sizes: Array, means: Array, variances: Array) -> tuple[Array, Array]:
     """Return the posterior mean and variance of each network's error, shape (n,) each.
 
     `means` and `variances` (n,) are those of the mean over each network's seeds. The prior is a
     regression on the logarithms of the sizes, with the scatter that seeds do not explain.
     """
-    sizes = [[trial.evaluation.value(name) for name in SIZE_METRICS] for trial in trials]
-    if len(trials) < MIN_NETWORKS or not all(all(row) for row in sizes) or not variances.all():
+    if len(sizes) < MIN_NETWORKS or not (sizes > 0).all() or not variances.all():
         return means, variances
-    design = np.column_stack([np.ones(len(trials)), np.log(np.array(sizes, dtype=float))])
+    design = np.column_stack([np.ones(len(sizes)), np.log(sizes)])
     basis, strength, _ = np.linalg.svd(design, full_matrices=False)
     basis = basis[:, strength > strength[0] * 1e-9]
     expected = basis @ (basis.T @ means)
-    squares = float(((means - expected) ** 2).sum()) / (len(trials) - basis.shape[1])
+    squares = float(((means - expected) ** 2).sum()) / (len(sizes) - basis.shape[1])
     scatter = max(squares - float(variances.mean()), 0.0)
     weight = scatter / (scatter + variances)
     expected_variances = (basis**2).sum(axis=1) * (scatter + variances)
@@ -142,15 +160,10 @@ def front_now(
     return front(means, objectives), {trial.number: trial for trial in means}
 
 
-def _errors(trial: Trial) -> tuple[float, ...]:
-    """Return the errors of all seeds, the search's first; empty for an untrained network."""
-    rungs = trial.evaluation.rungs
-    return (rungs[-1].error, *trial.evaluation.replicate_errors()) if rungs else ()
-
-
-def _averaged(trial: Trial, mean: float, half: float) -> Trial:
+def averaged_trial(trial: Trial, mean: float, half: float) -> Trial:
     """Return the trial with this mean error and this half width of its interval."""
-    errors, mean = _errors(trial), min(max(mean, 0.0), 1.0)
+    errors = (trial.evaluation.rungs[-1].error, *trial.evaluation.replicate_errors())
+    mean = min(max(mean, 0.0), 1.0)
     figure = Measurement(
         metric="error",
         unit="1",

@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from nas.core.errors import InvalidValueError, UnknownNameError
 from nas.core.trial import Trial
@@ -59,10 +59,16 @@ def ordered(trials: Sequence[Trial], metric: str) -> list[Trial]:
     return sorted(trials, key=key)
 
 
-def _unit(metric: str, trials: Sequence[Trial]) -> str:
+def metric_units(trials: Iterable[Trial]) -> dict[str, str]:
+    """Return the SI unit of every metric of which a trial has a figure, and of the error."""
     units = {"error": "1"}
     for trial in trials:
         units |= {figure.metric: figure.unit for figure in trial.evaluation.measurements.values()}
+    return units
+
+
+def _unit(metric: str, trials: Sequence[Trial]) -> str:
+    units = metric_units(trials)
     if metric not in units:
         raise UnknownNameError("the figures of these trials", metric, list(units))
     return units[metric]

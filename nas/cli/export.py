@@ -63,17 +63,14 @@ def export(
     """
     with open_record(database) as store:
         record = pick_study(store, study)
-        trials = {trial.number: trial for trial in store.trials(record.name)}
-        for number in numbers:
-            trials[number] = store.trial(record.name, number)
-        finals = latest_results(store.finals(record.name), list(trials.values()))
-    if bool(numbers) + front + knee != 1:
-        raise InvalidValueError("say what to export by one of --trial N, --front and --knee")
-    if numbers:
+        if bool(numbers) + front + knee != 1:
+            raise InvalidValueError("say what to export by one of --trial N, --front and --knee")
         selected = list(dict.fromkeys(numbers))
-    else:
-        selected = front_numbers(record, list(trials.values()), front=front, knee=knee)
-    for number in selected:
+        if not numbers:
+            selected = front_numbers(store, record, front=front, knee=knee)
+        trials = [store.trial(record.name, number) for number in selected]
+        finals = latest_results(store.finals(record.name), trials)
+    for number, trial in zip(selected, trials, strict=True):
         destination = output
         if front or len(selected) > 1:
             destination = output / f"trial-{number}"
@@ -82,7 +79,7 @@ def export(
                 continue
         _export(
             record,
-            trials[number],
+            trial,
             destination,
             finals.get(number),
             measure=not no_latency,

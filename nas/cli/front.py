@@ -1,24 +1,26 @@
 """`nas front`: the Pareto front of a study."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
 from nas.analysis.finals import latest_results
-from nas.analysis.posterior import UnbiasedHypervolume, front_now, unbiased_hypervolume
 from nas.analysis.selection import condition, ordered
 from nas.cli import main
 from nas.cli.options import database_option, open_record, pick_study
-from nas.cli.tables import MAX_COMPARED_TRIALS, PAGE_ROWS, front_table, terminal
+from nas.cli.tables import (
+    MAX_COMPARED_TRIALS,
+    NO_STANDINGS,
+    PAGE_ROWS,
+    front_table,
+    terminal,
+)
 from nas.core.errors import NasError
-from nas.core.pareto import ParetoFront
-from nas.core.pareto import front as front_of
 from nas.core.pareto import knee as knee_of
-from nas.core.trial import Trial, TrialState
-from nas.record import Store, StudyRecord
+from nas.record import StudyRecord
 from nas.report import fronts
-from nas.report.history import finished, front_at
+from nas.report.fronts import ShownFront
 
 
 @main.command()
@@ -81,18 +83,27 @@ def front(
     with open_record(database) as store:
         record = pick_study(store, study)
         sure = sure or sum(record.counts.values()) <= MAX_COMPARED_TRIALS
-        shown = _front(store, record, at, sure=sure, limit=None if selecting else limit)
+        shown = fronts.read_front(store, record, at, sure=sure, limit=None if selecting else limit)
         finals = latest_results(store.finals(record.name), list(shown.trials.values()))
     if selecting:
         shown = _selected(record, shown, conditions, sort, knee=knee)
     if form != "text":
         write = {"json": fronts.as_json, "csv": fronts.as_csv, "md": fronts.as_markdown}[form]
-        text = write(record.spec, shown.trials, shown.front, sure=sure, finals=finals)
+        text = write(
+            record.spec, shown.trials, shown.front, standing_of=shown.standings, finals=finals
+        )
         click.echo(text.rstrip("\n"))
         return
     console = terminal()
     console.print(
-        front_table(record.spec, shown.trials, shown.front, limit=limit, sure=sure, finals=finals)
+        front_table(
+            record.spec,
+            shown.trials,
+            shown.front,
+            limit=limit,
+            standings=shown.standings or NO_STANDINGS,
+            finals=finals,
+        )
     )
     if limit is not None and len(shown.front.members) > limit:
         console.print(
@@ -105,51 +116,14 @@ def front(
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Shown:
-    """A front, the trials that it was chosen from, and its hypervolume by new seeds if known."""
-
-    front: ParetoFront
-    trials: Mapping[int, Trial]
-    unbiased: UnbiasedHypervolume | None = None
-
-
-def _front(
-    store: Store, record: StudyRecord, at: int | None, *, sure: bool, limit: int | None
-) -> _Shown:
-    """Read the front as it is now, or as it was after `at` finished trials.
-
-    The present one uses the mean errors of networks that were trained with several seeds. Unless
-    `sure`, only its first `limit` members are read.
-    """
-    objectives = record.spec.objectives
-    if at is None and sure:
-        trials = store.trials(record.name)
-        pareto_front, means = front_now(trials, objectives)
-        unbiased = unbiased_hypervolume(trials, objectives)
-        return _Shown(front=pareto_front, trials=means, unbiased=unbiased)
-    counts = store.summary(record.name).counts
-    ended = sum(counts.values()) - counts[TrialState.RUNNING]
-    if at is None:
-        newest = store.newest_front(record.name) or front_of([], objectives)
-        pareto_front = replace(newest, after=ended)
-    else:
-        pareto_front = front_at(store.fronts(record.name), at, ended)
-    if sure:
-        trials = finished(store.trials(record.name))[:at]
-    else:
-        trials = store.trials(record.name, pareto_front.members[:limit])
-    return _Shown(front=pareto_front, trials={trial.number: trial for trial in trials})
-
-
 def _selected(
     record: StudyRecord,
-    shown: _Shown,
+    shown: ShownFront,
     conditions: Sequence[str],
     sort: str | None,
     *,
     knee: bool,
-) -> _Shown:
+) -> ShownFront:
     """Return the members that fulfil every condition, sorted, or only their best compromise."""
     tests = [condition(text, list(shown.trials.values())) for text in conditions]
     members = [shown.trials[number] for number in shown.front.members]

@@ -4,7 +4,7 @@ import functools
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -275,25 +275,22 @@ def trial_finder(database: str) -> Callable[[str], tuple[Architecture, int]]:
     return find_trial
 
 
-def front_numbers(
-    record: StudyRecord, trials: Sequence[Trial], *, front: bool, knee: bool
-) -> list[int]:
+def front_numbers(store: Store, record: StudyRecord, *, front: bool, knee: bool) -> list[int]:
     """Return the numbers of the front's members and of its best compromise, as far as asked for.
 
     Raises `NasError` if no trial is within every limit.
     """
-    from nas.analysis.posterior import front_now
+    from nas.analysis.study_front import study_front
 
     if not front and not knee:
         return []
     objectives = record.spec.objectives
-    pareto_front, means = front_now(trials, objectives)
-    if not pareto_front.feasible:
+    now = study_front(store, record.name, objectives)
+    if not now.front.feasible:
         raise no_front_yet(record.name)
-    numbers = list(pareto_front.members) if front else []
+    numbers = list(now.front.members) if front else []
     if knee:
-        members = [means[number] for number in pareto_front.members]
-        numbers.append(knee_of(members, objectives).number)
+        numbers.append(knee_of(list(now.members.values()), objectives).number)
     return numbers
 
 

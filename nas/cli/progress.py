@@ -18,12 +18,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas.analysis.posterior import front_now, unbiased_hypervolume
+from nas.analysis.selection import metric_units
+from nas.analysis.study_front import study_front
 from nas.cli.options import command_to_paste, database_to_paste, password_note, shown_url
-from nas.cli.tables import MAX_COMPARED_TRIALS, PAGE_ROWS, front_table, terminal
+from nas.cli.tables import (
+    MAX_COMPARED_TRIALS,
+    NO_STANDINGS,
+    PAGE_ROWS,
+    front_table,
+    terminal,
+)
 from nas.cli.training_progress import ReplicateDisplay
 from nas.core import plugins
-from nas.core.pareto import ParetoFront
+from nas.core.pareto import Outcomes, ParetoFront
 from nas.core.study import DataSpec, StudySpec
 from nas.core.tasks import Task
 from nas.core.trial import Trial, TrialState
@@ -192,15 +199,16 @@ class SearchDisplay(SearchObserver):
         if engine is None:
             return
         spec, front, unbiased = engine.spec, engine.state.front, None
-        trials = {trial.number: trial for trial in engine.state.members()}
-        sure = engine.state.num_trials <= MAX_COMPARED_TRIALS
-        if sure:
-            recorded = store.trials(spec.name)
-            unbiased = unbiased_hypervolume(recorded, spec.objectives)
-            front, trials = front_now(recorded, spec.objectives)
-        for line in terminal_plot(list(trials.values()), front.members, spec.objectives):
+        trials: Mapping[int, Trial] = {trial.number: trial for trial in engine.state.members()}
+        outcomes, standings = Outcomes.of(list(trials.values()), spec.objectives), NO_STANDINGS
+        if engine.state.num_trials <= MAX_COMPARED_TRIALS:
+            now = study_front(store, spec.name, spec.objectives)
+            front, trials, unbiased = now.front, now.members, now.unbiased
+            outcomes, standings = now.outcomes, now.standings
+        units = metric_units(trials.values())
+        for line in terminal_plot(outcomes, front.members, spec.objectives, units):
             self._console.print(Text(line), soft_wrap=True)
-        self._console.print(front_table(spec, trials, front, limit=PAGE_ROWS, sure=sure))
+        self._console.print(front_table(spec, trials, front, limit=PAGE_ROWS, standings=standings))
         if unbiased is not None:
             self._console.print(str(unbiased), soft_wrap=True)
         steps = self._next_steps(engine, front, trials)
@@ -280,7 +288,7 @@ class SearchDisplay(SearchObserver):
             line = f"trial {trial.number}: {activity(trial, spec)}{worker}"
             running.append(Text(line, style="dim"))
         members = {member.number: member for member in state.members()}
-        front = front_table(spec, members, state.front, limit=LIVE_ROWS, sure=False)
+        front = front_table(spec, members, state.front, limit=LIVE_ROWS)
         return Group(bar, history, front, *running)
 
     @staticmethod

@@ -1,7 +1,7 @@
 """`nas show`: one network drawn and counted."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from nas.analysis.finals import results
 from nas.analysis.relations import choices_seen, neighbours, positions
+from nas.analysis.study_front import outcomes_of
 from nas.cli import main
 from nas.cli.options import (
     IMAGE_SIZE,
@@ -26,7 +27,7 @@ from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.published import PUBLISHED, published
 from nas.core.trial import Trial, TrialState
 from nas.core.units import format_duration, format_quantity, with_interval
-from nas.record import StudyRecord
+from nas.record import Store, StudyRecord
 from nas.report.drawing import draw
 from nas.report.export_command import export_command, exportable
 
@@ -72,7 +73,7 @@ def _show_trial(target: str, database: str, size: int | None) -> tuple[StudyReco
     """Print all that the record holds of a trial, and return it with its study."""
     with open_record(database) as store:
         record, trial = pick_trial(store, target)
-        trials, finals = store.trials(record.name), store.finals(record.name)
+        finals, relations = store.finals(record.name), list(_relations(store, record, trial))
         exported = exportable(store, record.name)
     reason = f", {trial.reason}" if trial.reason else ""
     click.echo(f"trial {trial.number} of {record.name}: {trial.state}{reason}")
@@ -85,7 +86,7 @@ def _show_trial(target: str, database: str, size: int | None) -> tuple[StudyReco
         if result.first.network == trial.architecture.digest:
             epochs = result.first.recipe.epochs
             click.echo(f"trained fully, {epochs:g} epochs: error {result} on the test images")
-    for line in _relations(record, trial, trials):
+    for line in relations:
         click.echo(line)
     if trial.number in exported or trial.duplicate_of in exported:
         command = export_command(record.name, trial.number, database_to_paste(database))
@@ -120,25 +121,28 @@ def _context(measurement: Measurement) -> str:
     return f"{measurement.kind}{device}, {conditions}"
 
 
-def _relations(record: StudyRecord, trial: Trial, trials: Sequence[Trial]) -> Iterator[str]:
+def _relations(store: Store, record: StudyRecord, trial: Trial) -> Iterator[str]:
     """Return lines on dominance between this trial and the others, and on similar networks."""
     objectives = record.spec.objectives
-    distinct = [t for t in trials if t.duplicate_of is None or t.number == trial.number]
-    feasible = [
-        t for t in distinct if t.state is TrialState.COMPLETE and t.violation(objectives) == 0
-    ]
-    if trial.number in {t.number for t in feasible}:
-        losses = np.asarray([t.losses(objectives) for t in feasible], dtype=float)
-        own = np.asarray([trial.losses(objectives)], dtype=float)
+    own = trial.losses(objectives)
+    complete = trial.state is TrialState.COMPLETE and trial.violation(objectives) == 0
+    if own is not None and complete:
+        outcomes = outcomes_of(store, record.name, objectives)
+        losses = outcomes.losses[outcomes.comparable(objectives)]
+        if trial.duplicate_of is not None:
+            losses = np.vstack([losses, own])
+        dominated, dominating = dominators([-np.array(own)], -losses), dominators([own], losses)
         yield (
-            f"dominates {int(dominators(-own, -losses)[0])} of {len(feasible)} feasible trials, "
-            f"dominated by {int(dominators(own, losses)[0])}"
+            f"dominates {dominated[0]} of {len(losses)} feasible trials, "
+            f"dominated by {dominating[0]}"
         )
-    choices = choices_seen(distinct)
-    index = [t.number for t in distinct].index(trial.number)
-    nearest = neighbours(positions(distinct, choices), choices, NEIGHBOURS)[index]
+    params_of = {**store.params(record.name), trial.number: trial.params}
+    numbers = sorted(params_of)
+    params = [params_of[number] for number in numbers]
+    choices, index = choices_seen(params), numbers.index(trial.number)
+    (nearest,) = neighbours(positions(params, choices), choices, NEIGHBOURS, [index])
     if len(nearest):
-        names = [f"trial {distinct[neighbour].number}" for neighbour in nearest]
+        names = [f"trial {numbers[neighbour]}" for neighbour in nearest]
         yield f"most alike: {', '.join(names)}"
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import click
 from rich import box
@@ -16,12 +17,14 @@ from nas.analysis.finals import FinalResult
 from nas.core.pareto import ParetoFront, Standing
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
-from nas.report.fronts import MEMBERSHIP, NO_FINALS, cells, standings_shown
+from nas.report.fronts import MEMBERSHIP, NO_FINALS, cells, possible
 
 MAX_COMPARED_TRIALS = 5000
 """In larger studies standings are shown only with `--sure`, since they compare all trials."""
 PAGE_ROWS = 50
 """Rows of a front that are shown unless all are asked for."""
+NO_STANDINGS: Mapping[int, Standing] = MappingProxyType({})
+"""Default for the standings of trials, by number."""
 PARAMETERS = "parameters"
 """The metric that has a column of its own unless it is an objective."""
 
@@ -100,15 +103,14 @@ def front_table(
     front: ParetoFront,
     *,
     limit: int | None = None,
-    sure: bool = True,
+    standings: Mapping[int, Standing] = NO_STANDINGS,
     finals: Mapping[int, FinalResult] = NO_FINALS,
 ) -> FittedTable:
     """Return the members of a front as a table, the lowest first objective first.
 
-    It has at most `limit` members. With `sure` it shows how sure each membership is, for which
-    `trials` must be all trials. `finals` are the results of final trainings, by trial.
+    It has at most `limit` members. With `standings` it shows how sure each membership is. `finals`
+    are the results of final trainings, by trial.
     """
-    standings = standings_shown(spec, trials, front, sure=sure)
     more = _more_columns(spec, front, standings, finals)
     table = Table(title=_front_title(spec, front), caption=_front_caption(front, standings, limit))
     table.add_column("trial", justify="right")
@@ -159,8 +161,8 @@ def _front_caption(
 ) -> str | None:
     if limit is not None and len(front.members) > limit:
         return f"and {len(front.members) - limit} more"
-    possible = [str(number) for number, each in standings.items() if each is Standing.POSSIBLE]
-    return f"within the intervals perhaps too: {', '.join(possible)}" if possible else None
+    others = ", ".join(map(str, possible(standings)))
+    return f"within the intervals perhaps too: {others}" if others else None
 
 
 def plain_table(lines: Sequence[Sequence[str]]) -> Table:

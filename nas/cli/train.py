@@ -100,7 +100,7 @@ def train(
     with Store.open(database) as store:
         record = pick_study(store, study)
         trials, finals = store.trials(record.name), store.finals(record.name)
-        wanted = [*numbers, *front_numbers(record, trials, front=front, knee=knee)]
+        wanted = [*numbers, *front_numbers(store, record, front=front, knee=knee)]
         candidates = _of_trials(record, trials, wanted)
         candidates += [_named(name, finals) for name in networks]
         if not candidates:

@@ -23,6 +23,14 @@ def ranks(losses: ArrayLike) -> NDArray[np.int64]:
     return np.asarray(moocore.pareto_rank(distinct), dtype=np.int64)[index.reshape(-1)]
 
 
+def nondominated(losses: ArrayLike) -> NDArray[np.bool_]:
+    """Return which of the n points no other point dominates, shape (n,)."""
+    points = np.asarray(losses, dtype=float)
+    if points.size == 0:
+        return np.zeros(len(points), dtype=np.bool_)
+    return np.asarray(moocore.is_nondominated(points, keep_weakly=True), dtype=np.bool_)
+
+
 def dominators(losses: ArrayLike, others: ArrayLike | None = None) -> NDArray[np.int64]:
     """Count the points of `others` (n', m) that dominate each of the losses (n, m), shape (n,).
 
@@ -32,9 +40,13 @@ def dominators(losses: ArrayLike, others: ArrayLike | None = None) -> NDArray[np
     rivals = points if others is None else np.asarray(others, dtype=float)
     counts = np.zeros(len(points), dtype=np.int64)
     for start in range(0, len(points), CHUNK_ROWS):
-        chunk = points[start : start + CHUNK_ROWS, None, :]  # (chunk, 1, m) against (n', m)
-        dominated = (rivals <= chunk).all(axis=2) & (rivals < chunk).any(axis=2)
-        counts[start : start + CHUNK_ROWS] = dominated.sum(axis=1)
+        chunk = points[start : start + CHUNK_ROWS]
+        no_worse = np.ones((len(chunk), len(rivals)), dtype=np.bool_)
+        better = np.zeros_like(no_worse)
+        for loss, others_loss in zip(chunk.T, rivals.T, strict=True):
+            no_worse &= others_loss <= loss[:, None]
+            better |= others_loss < loss[:, None]
+        counts[start : start + CHUNK_ROWS] = (no_worse & better).sum(axis=1)
     return counts
 
 

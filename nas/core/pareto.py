@@ -7,14 +7,17 @@ difference counts only if the 95 % intervals do not overlap (docs/decisions/0008
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from nas.core.dominance import certainty, dominators, hypervolume, ranks
+from nas.core.dominance import certainty, dominators, hypervolume, nondominated
 from nas.core.errors import InvalidValueError
 from nas.core.study import Objective
 from nas.core.trial import Trial, TrialState
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,30 +35,72 @@ class ParetoFront:
     feasible: bool
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcomes:
+    """Finished trials without duplicates as columns, in any order.
+
+    `numbers` (n,) are those of the trials, and `complete` (n,) says which of them are complete.
+    `losses` has the shape (n, m), NaN for an objective without a value.
+    """
+
+    numbers: NDArray[np.int64]
+    complete: NDArray[np.bool_]
+    losses: Array
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial], objectives: Sequence[Objective]) -> Self:
+        """Collect the outcomes of these trials."""
+        values = [[t.evaluation.value(o.metric) for o in objectives] for t in trials]
+        signs = [objective.loss(1.0) for objective in objectives]
+        return cls(
+            numbers=np.array([t.number for t in trials], dtype=np.int64),
+            complete=np.array([t.state is TrialState.COMPLETE for t in trials], dtype=np.bool_),
+            losses=np.array(values, dtype=float).reshape(-1, len(objectives)) * signs,
+        )
+
+    def violations(self, objectives: Sequence[Objective]) -> Array:
+        """Return the sum of the violations of limits of each trial, as `Trial.violation`."""
+        total = np.zeros(len(self.numbers))
+        for column, objective in zip(self.losses.T, objectives, strict=True):
+            if objective.limit is not None:
+                over = np.fmax(column - objective.loss(objective.limit), 0.0)
+                total += over / (abs(objective.limit) or 1.0)
+        return total
+
+    def comparable(self, objectives: Sequence[Objective]) -> NDArray[np.bool_]:
+        """Return which trials are complete, feasible and have a value for every objective."""
+        valued = ~np.isnan(self.losses).any(axis=1)
+        within = self.violations(objectives) == 0
+        comparable: NDArray[np.bool_] = self.complete & valued & within
+        return comparable
+
+
 def front(trials: Sequence[Trial], objectives: Sequence[Objective]) -> ParetoFront:
     """Return the front of these trials.
 
     Only complete trials are on it, and duplicates of an architecture count once.
     """
     finished = [t for t in trials if t.state is not TrialState.RUNNING and t.duplicate_of is None]
-    feasible = _comparable(finished, objectives)
-    if not feasible:
+    return front_of(Outcomes.of(finished, objectives), objectives)
+
+
+def front_of(outcomes: Outcomes, objectives: Sequence[Objective]) -> ParetoFront:
+    """Return the front of finished trials that are given as columns."""
+    feasible = outcomes.comparable(objectives)
+    if not feasible.any():
         return ParetoFront(
-            members=_least_violating(finished, objectives),
+            members=_least_violating(outcomes, objectives),
             hypervolume=_volume([], objectives),
-            after=len(finished),
+            after=len(outcomes.numbers),
             feasible=False,
         )
-    losses = [t.losses(objectives) or () for t in feasible]
-    best = sorted(
-        (loss, t.number)
-        for loss, t, rank in zip(losses, feasible, ranks(losses), strict=True)
-        if rank == 0
-    )
+    numbers, losses = outcomes.numbers[feasible], outcomes.losses[feasible]
+    best = np.flatnonzero(nondominated(losses))
+    order = best[np.lexsort((numbers[best], *losses[best].T[::-1]))]
     return ParetoFront(
-        members=tuple(number for _, number in best),
-        hypervolume=_volume([loss for loss, _ in best], objectives),
-        after=len(finished),
+        members=tuple(numbers[order].tolist()),
+        hypervolume=_volume(losses[order], objectives),
+        after=len(outcomes.numbers),
         feasible=True,
     )
 
@@ -73,32 +118,75 @@ class Standing(StrEnum):
     """Another trial dominates it for all values within the intervals."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Intervals:
+    """The ends of the 95 % intervals of trials as columns.
+
+    `low` and `high` (n, m) are the best and the worst of each loss, see `Trial.bounds`.
+    `certified_low` and `certified_high` are those with certified figures. `sessions` (n,) name the
+    sessions of the certified figures, and are empty texts for trials without such figures.
+    """
+
+    low: Array
+    high: Array
+    certified_low: Array
+    certified_high: Array
+    sessions: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial], objectives: Sequence[Objective]) -> Self:
+        """Collect the intervals of trials that have a value for every objective."""
+        screened, certified = (
+            np.asarray(
+                [t.bounds(objectives, certified=certified) for t in trials], dtype=float
+            ).reshape(-1, len(objectives), 2)
+            for certified in (False, True)
+        )
+        return cls(
+            low=screened[:, :, 0],
+            high=screened[:, :, 1],
+            certified_low=certified[:, :, 0],
+            certified_high=certified[:, :, 1],
+            sessions=np.asarray([t.evaluation.certified_session or "" for t in trials], np.str_),
+        )
+
+
 def standings(trials: Sequence[Trial], objectives: Sequence[Objective]) -> dict[int, Standing]:
     """Return the standing of every complete and feasible trial by number, without duplicates.
 
-    Trials that a front member dominates even at the worst end of its interval are skipped: that
-    member already accounts for their effect. Trials that were certified in one session are compared
-    with each other by their certified figures, and with all others by the screened figures.
+    Trials that were certified in one session are compared with each other by their certified
+    figures, and with all others by the screened figures.
     """
-    candidates = _comparable([t for t in trials if t.duplicate_of is None], objectives)
-    if not candidates:
-        return {}
-    bounds = np.asarray([t.bounds(objectives) for t in candidates], dtype=float)
-    low, high = bounds[:, :, 0], bounds[:, :, 1]  # (n, m) each
-    rank_of = ranks([t.losses(objectives) or () for t in candidates])
-    near = dominators(low, high[rank_of == 0]) == 0
-    certain, possible = np.zeros((2, len(candidates)), dtype=bool)
+    originals = [trial for trial in trials if trial.duplicate_of is None]
+    feasible = Outcomes.of(originals, objectives).comparable(objectives)
+    candidates = [trial for trial, fits in zip(originals, feasible, strict=True) if fits]
+    return standings_of(Outcomes.of(candidates, objectives), Intervals.of(candidates, objectives))
+
+
+def standings_of(candidates: Outcomes, intervals: Intervals) -> dict[int, Standing]:
+    """Return the standing of complete and feasible trials that are given as columns.
+
+    Trials that a front member dominates even at the worst end of its interval are skipped: that
+    member already accounts for their effect.
+    """
+    low, high, sessions = intervals.low, intervals.high, intervals.sessions
+    on_front = nondominated(candidates.losses)
+    near = dominators(low, high[on_front]) == 0
+    certain, possible = np.zeros((2, len(on_front)), dtype=np.bool_)
     certain[near], possible[near] = certainty(low[near], high[near])
-    together = _certified_together(candidates)
+    together = (sessions != "") & (sessions == max(sessions, default=""))
     if together.any():
-        certified = [t.bounds(objectives, certified=True) for t in candidates]
-        chosen = np.asarray(certified, dtype=float)[together]
-        certain[together], possible[together] = certainty(chosen[:, :, 0], chosen[:, :, 1])
+        certain[together], possible[together] = certainty(
+            intervals.certified_low[together], intervals.certified_high[together]
+        )
         certain[together] &= dominators(high[together], low[~together]) == 0
         possible[together] &= dominators(low[together], high[~together]) == 0
+    numbers = candidates.numbers.tolist()
     return {
-        trial.number: _standing(certain=sure, possible=may, on_front=rank == 0)
-        for trial, sure, may, rank in zip(candidates, certain, possible, rank_of, strict=True)
+        number: _standing(certain=sure, possible=may, on_front=member)
+        for number, sure, may, member in zip(
+            numbers, certain.tolist(), possible.tolist(), on_front.tolist(), strict=True
+        )
     }
 
 
@@ -117,22 +205,11 @@ def knee(members: Sequence[Trial], objectives: Sequence[Objective]) -> Trial:
     return members[int(scaled.sum(axis=1).argmin())]
 
 
-def _comparable(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
-    """Return the complete and feasible trials that have a value for every objective."""
-    return [
-        trial
-        for trial in trials
-        if trial.state is TrialState.COMPLETE
-        and trial.violation(objectives) == 0
-        and trial.losses(objectives) is not None
-    ]
-
-
-def _least_violating(trials: Sequence[Trial], objectives: Sequence[Objective]) -> tuple[int, ...]:
+def _least_violating(outcomes: Outcomes, objectives: Sequence[Objective]) -> tuple[int, ...]:
     """Return the numbers of the infeasible trials that violate the limits least."""
-    violations = {trial.number: trial.violation(objectives) for trial in trials}
-    least = min((violation for violation in violations.values() if violation > 0), default=None)
-    return tuple(number for number, violation in violations.items() if violation == least)
+    violations = outcomes.violations(objectives)
+    least = min(violations[violations > 0], default=None)
+    return tuple(outcomes.numbers[violations == least].tolist()) if least is not None else ()
 
 
 def _standing(*, certain: bool, possible: bool, on_front: bool) -> Standing:
@@ -143,17 +220,7 @@ def _standing(*, certain: bool, possible: bool, on_front: bool) -> Standing:
     return Standing.PROBABLE if on_front else Standing.POSSIBLE
 
 
-def _certified_together(trials: Sequence[Trial]) -> NDArray[np.bool_]:
-    """Return which trials were certified in the newest session, shape (n,).
-
-    Certified latencies of different sessions cannot be compared with each other.
-    """
-    sessions = [t.evaluation.certified_session or "" for t in trials]
-    newest = max(sessions)
-    return np.asarray([bool(newest) and session == newest for session in sessions])
-
-
-def _volume(losses: Sequence[Sequence[float]], objectives: Sequence[Objective]) -> float | None:
+def _volume(losses: ArrayLike, objectives: Sequence[Objective]) -> float | None:
     """Return the hypervolume in the objectives' units, None without a complete reference point."""
     reference = [o.loss(o.reference) for o in objectives if o.reference is not None]
     if len(reference) < len(objectives):

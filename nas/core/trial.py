@@ -82,6 +82,12 @@ class Replicate:
     energy_j: float | None = None
 
 
+def errors_after(replicates: Sequence[Replicate], epochs: float) -> tuple[float, ...]:
+    """Return the errors of the replicates whose last rung has this number of epochs."""
+    last_rungs = [replicate.rungs[-1] for replicate in replicates if replicate.rungs]
+    return tuple(rung.error for rung in last_rungs if rung.epochs == epochs)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Usage:
     """Epochs, seconds and energy of work on all workers together.
@@ -155,11 +161,7 @@ class Evaluation:
 
         Their seeds are new ones, by which nothing was selected.
         """
-        if not self.rungs:
-            return ()
-        epochs = self.rungs[-1].epochs
-        last_rungs = [replicate.rungs[-1] for replicate in self.replicates if replicate.rungs]
-        return tuple(rung.error for rung in last_rungs if rung.epochs == epochs)
+        return errors_after(self.replicates, self.rungs[-1].epochs) if self.rungs else ()
 
     def value(self, metric: str) -> float | None:
         """Return the metric's value, None if it has none (yet).

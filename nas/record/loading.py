@@ -49,7 +49,7 @@ def load_trials(
         .where(wanted)
         .order_by(TRIAL.c.number)
     ).all()
-    with _without_garbage_collection():
+    with without_garbage_collection():
         evaluations = load_evaluations(
             connection,
             EVALUATION.c.study_id == study_id
@@ -73,7 +73,7 @@ def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dic
         select(RUNG).join(EVALUATION).where(wanted).order_by(RUNG.c.epochs)
     ).all():
         rungs[row.evaluation_id].append(to_rung(row))
-    replicates = _replicates(connection, wanted)
+    replicates = load_replicates(connection, wanted)
     return {
         row.id: Evaluation(
             measurements={
@@ -91,7 +91,7 @@ def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dic
     }
 
 
-def _replicates(
+def load_replicates(
     connection: Connection, wanted: ColumnElement[bool]
 ) -> dict[int, tuple[Replicate, ...]]:
     """Return the replicates of each evaluation, in the order in which their seeds began."""
@@ -170,7 +170,7 @@ def _contexts(connection: Connection) -> tuple[dict[int, Device], dict[str, Meas
 
 
 @contextmanager
-def _without_garbage_collection() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """Pause the search for cyclic garbage while many values are built.
 
     For 100,000 values this saves a quarter of the time.

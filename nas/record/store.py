@@ -23,12 +23,14 @@ from nas.core.errors import DatabaseError, InvalidValueError, StudyConflictError
 from nas.core.measurement import Measurement
 from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining
+from nas.core.search_space import Params
 from nas.core.study import REMOVED_KEYS, StudySpec, removed_keys
 from nas.core.trial import MAX_TRIALS, MOVES, Rung, Trial, TrialState
 from nas.record import managing, writing
 from nas.record.address import Address
 from nas.record.check import database_problems, file_problems, study_problems, sum_problems
 from nas.record.claims import claim_file, claim_server, holder_of_file, holder_on_server
+from nas.record.columns import Columns, load_columns
 from nas.record.copying import copy_rows
 from nas.record.differences import differences
 from nas.record.engines import connect, reader, shrink, writer
@@ -270,7 +272,50 @@ class Store:
         A duplicate has the evaluation of its original.
         """
         with self._reading() as connection:
-            return load_trials(connection, self._study_id(connection, study), numbers)
+            study_id = self._study_id(connection, study)
+            if numbers is None or isinstance(numbers, range):
+                return load_trials(connection, study_id, numbers)
+            chosen = sorted(numbers)  # in parts, since databases limit the values in a statement
+            parts = range(0, len(chosen), TRIALS_AT_ONCE)
+            return [
+                trial
+                for start in parts
+                for trial in load_trials(
+                    connection, study_id, chosen[start : start + TRIALS_AT_ONCE]
+                )
+            ]
+
+    def columns(self, study: str, metrics: Collection[str]) -> Columns:
+        """Return the figures of these metrics of all trials as columns, without duplicates."""
+        with self._reading() as connection:
+            return load_columns(connection, self._study_id(connection, study), metrics)
+
+    def params(self, study: str) -> dict[int, Params]:
+        """Return the params of all trials by number, in their order and without duplicates."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                select(TRIAL.c.number, TRIAL.c.params).where(
+                    TRIAL.c.study_id == self._study_id(connection, study),
+                    TRIAL.c.duplicate_of.is_(None),
+                )
+            )
+            return dict(sorted((row.number, row.params) for row in rows))
+
+    def first_finished(self, study: str, number: int) -> list[int]:
+        """Return the numbers of the trials that ended first, without duplicates, in their order."""
+        with self._reading() as connection:
+            ended = connection.execute(
+                select(TRIAL.c.number)
+                .where(
+                    TRIAL.c.study_id == self._study_id(connection, study),
+                    TRIAL.c.state != TrialState.RUNNING.value,
+                    TRIAL.c.duplicate_of.is_(None),
+                    TRIAL.c.finished_at.is_not(None),
+                )
+                .order_by(TRIAL.c.finished_at, TRIAL.c.number)
+                .limit(number)
+            )
+            return list(ended.scalars())
 
     def last_measured(self, study: str) -> tuple[int, Measurement] | None:
         """Return the newest figure of a device with the number of its trial, None without one."""

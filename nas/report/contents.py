@@ -76,7 +76,9 @@ def contents(study: Study) -> dict[str, Any]:
     """Return the values that the pages of a study show."""
     spec, record = study.record.spec, study.record
     ended = sorted(finished(study.trials), key=lambda trial: trial.number)
-    choices, means = choices_seen(ended), with_posterior_means(ended)
+    params, means = [trial.params for trial in ended], with_posterior_means(ended)
+    choices = choices_seen(params)
+    places = positions(params, choices)
     return {
         "study": record.name,
         "command": export_command(record.name, "NUMBER", study.database),
@@ -94,9 +96,9 @@ def contents(study: Study) -> dict[str, Any]:
         "choices": [{"name": c.name, "values": c.values, "ordered": c.ordered} for c in choices],
         "trials": {
             **_columns(study, means),
-            "params": positions(ended, choices).tolist(),
+            "params": places.tolist(),
             **_relations(study.objectives, means),
-            "nearest": neighbours(positions(ended, choices), choices, NUM_NEIGHBOURS).tolist(),
+            "nearest": neighbours(places, choices, NUM_NEIGHBOURS).tolist(),
         },
         "history": _history(study),
         "published": _published(spec.measurement.image_size, record.classes),
@@ -244,10 +246,10 @@ def _importance(objectives: Sequence[Objective], ended: Sequence[Trial]) -> list
         final = [t for t in ended if t.state is TrialState.COMPLETE or objective.metric != "error"]
         values = [(t, t.evaluation.value(objective.metric)) for t in final]
         judged = [(t, value) for t, value in values if value is not None]
-        trials = [t for t, _ in judged]
+        params = [t.params for t, _ in judged]
         shares = importances(
-            choices_seen(trials),
-            [t.params for t in trials],
+            choices_seen(params),
+            params,
             [objective.loss(value) for _, value in judged],
         )
         rows.append({"metric": objective.metric, "trials": len(judged), "shares": shares})

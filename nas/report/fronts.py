@@ -4,15 +4,21 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from nas.analysis.finals import FinalResult
+from nas.analysis.posterior import UnbiasedHypervolume
+from nas.analysis.study_front import standings_among, study_front
 from nas.core.measurement import Kind
-from nas.core.pareto import ParetoFront, Standing, standings
+from nas.core.pareto import ParetoFront, Standing
+from nas.core.pareto import front as front_of
 from nas.core.study import Objective, StudySpec
-from nas.core.trial import CERTIFIED_METRICS, Trial
+from nas.core.trial import CERTIFIED_METRICS, Trial, TrialState
 from nas.core.units import format_quantity, with_interval
+from nas.record import Store, StudyRecord
+from nas.report.history import front_at
 
 NO_FINALS: Mapping[int, FinalResult] = MappingProxyType({})
 """Default for the results of final trainings, which map a trial's number to its result."""
@@ -25,21 +31,71 @@ MEMBERSHIP = {
 """Adverb for how sure it is that a trial is on the front."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShownFront:
+    """A front, its members, how sure each membership is, and its hypervolume by new seeds.
+
+    `standings` are None if they were not computed.
+    """
+
+    front: ParetoFront
+    trials: Mapping[int, Trial]
+    standings: Mapping[int, Standing] | None = None
+    unbiased: UnbiasedHypervolume | None = None
+
+
+def read_front(
+    store: Store,
+    record: StudyRecord,
+    at: int | None = None,
+    *,
+    sure: bool = True,
+    limit: int | None = None,
+) -> ShownFront:
+    """Read the front as it is now, or as it was after `at` finished trials.
+
+    The present one uses the mean errors of networks that were trained with several seeds. Unless
+    `sure`, only its first `limit` members are read. Raises `InvalidValueError` if there was no
+    front after `at` trials.
+    """
+    name, objectives = record.name, record.spec.objectives
+    if at is None and sure:
+        now = study_front(store, name, objectives)
+        return ShownFront(
+            front=now.front, trials=now.members, standings=now.standings, unbiased=now.unbiased
+        )
+    counts = store.summary(name).counts
+    ended = sum(counts.values()) - counts[TrialState.RUNNING]
+    standings = None
+    if at is None:
+        newest = store.newest_front(name) or front_of([], objectives)
+        pareto_front = replace(newest, after=ended)
+    else:
+        pareto_front = front_at(store.fronts(name), at, ended)
+        if sure:
+            standings = standings_among(store, name, objectives, store.first_finished(name, at))
+    trials = store.trials(name, pareto_front.members[: None if sure else limit])
+    return ShownFront(
+        front=pareto_front,
+        trials={trial.number: trial for trial in trials},
+        standings=standings,
+    )
+
+
 def rows(
     spec: StudySpec,
     trials: Mapping[int, Trial],
     front: ParetoFront,
     *,
-    sure: bool = True,
+    standing_of: Mapping[int, Standing] | None = None,
     finals: Mapping[int, FinalResult] = NO_FINALS,
 ) -> list[dict[str, Any]]:
     """Return a mapping for each member of the front.
 
     It holds the trial's number, the objectives in SI units with their intervals, counts, the result
-    of final training, the standing, and the digest. The standing is left out without `sure`; with
-    it, `trials` must be all trials of the study.
+    of final training, the standing if it is in `standing_of`, and the digest.
     """
-    standing_of = standings(list(trials.values()), spec.objectives) if sure else {}
+    standing_of = standing_of or {}
     return [_row(spec, trials[number], standing_of, finals.get(number)) for number in front.members]
 
 
@@ -48,18 +104,18 @@ def as_json(
     trials: Mapping[int, Trial],
     front: ParetoFront,
     *,
-    sure: bool = True,
+    standing_of: Mapping[int, Standing] | None = None,
     finals: Mapping[int, FinalResult] = NO_FINALS,
 ) -> str:
     """Return the front as JSON, with its hypervolume and the architectures of its members.
 
-    With `sure` it also lists the trials that may be on the front within the intervals.
+    With `standing_of` it also lists the trials that may be on the front within the intervals.
     """
     members = [
         {**row, "architecture": trials[row["trial"]].architecture.to_dict()}
-        for row in rows(spec, trials, front, sure=sure, finals=finals)
+        for row in rows(spec, trials, front, standing_of=standing_of, finals=finals)
     ]
-    others = {"possible": possible(spec, trials)} if sure else {}
+    others = {} if standing_of is None else {"possible": possible(standing_of)}
     return json.dumps(
         {
             "study": spec.name,
@@ -73,9 +129,8 @@ def as_json(
     )
 
 
-def possible(spec: StudySpec, trials: Mapping[int, Trial]) -> list[int]:
+def possible(standing_of: Mapping[int, Standing]) -> list[int]:
     """Return the trials that are dominated by their values, but not beyond the intervals."""
-    standing_of = standings(list(trials.values()), spec.objectives)
     return [number for number, standing in standing_of.items() if standing is Standing.POSSIBLE]
 
 
@@ -84,11 +139,11 @@ def as_csv(
     trials: Mapping[int, Trial],
     front: ParetoFront,
     *,
-    sure: bool = True,
+    standing_of: Mapping[int, Standing] | None = None,
     finals: Mapping[int, FinalResult] = NO_FINALS,
 ) -> str:
     """Return a heading and a line of CSV for each member."""
-    lines = rows(spec, trials, front, sure=sure, finals=finals)
+    lines = rows(spec, trials, front, standing_of=standing_of, finals=finals)
     out = io.StringIO()
     names = list(dict.fromkeys(name for line in lines for name in line)) or ["trial"]
     writer = csv.DictWriter(out, fieldnames=names, lineterminator="\n")
@@ -102,11 +157,10 @@ def as_markdown(
     trials: Mapping[int, Trial],
     front: ParetoFront,
     *,
-    sure: bool = True,
+    standing_of: Mapping[int, Standing] | None = None,
     finals: Mapping[int, FinalResult] = NO_FINALS,
 ) -> str:
     """Return a Markdown table with units and prefixes."""
-    standing_of = standings_shown(spec, trials, front, sure=sure)
     names = [
         "trial",
         *(objective.metric for objective in spec.objectives),
@@ -126,13 +180,6 @@ def as_markdown(
             ]
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def standings_shown(
-    spec: StudySpec, trials: Mapping[int, Trial], front: ParetoFront, *, sure: bool
-) -> Mapping[int, Standing]:
-    """Return every trial's standing, or none without `sure` or if nothing is feasible."""
-    return standings(list(trials.values()), spec.objectives) if sure and front.feasible else {}
 
 
 def cells(objectives: Sequence[Objective], trial: Trial) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from nas.core.architecture import Architecture, OsaStage
 from nas.core.measurement import Measurement, Status
-from nas.core.pareto import ParetoFront
+from nas.core.pareto import ParetoFront, standings
 from nas.core.study import Objective, StudySpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.report.fronts import as_csv, as_json, cells, rows
@@ -56,13 +56,14 @@ TRIALS = {
     2: trial(2, 0.25, latency(0.003, 0.003, 0.003)),
 }
 """Trial 1 is beaten by trial 0; all readings of trial 2 were the same."""
+STANDINGS = standings(list(TRIALS.values()), SPEC.objectives)
 
 
 def test_a_row_has_a_member_s_figures_in_si_units():
     """Rows have the order of the front. Measurements have an interval, even one of zero width;
     counts have none.
     """
-    assert rows(SPEC, TRIALS, FRONT) == [
+    assert rows(SPEC, TRIALS, FRONT, standing_of=STANDINGS) == [
         {
             "trial": 2,
             "error": 0.25,
@@ -97,11 +98,12 @@ def test_a_violation_is_the_share_over_the_limit():
 
 def test_csv_has_the_rows_under_their_names():
     """The text is parsed by Python's own reader."""
-    table = list(csv.DictReader(io.StringIO(as_csv(SPEC, TRIALS, FRONT))))
+    table = list(csv.DictReader(io.StringIO(as_csv(SPEC, TRIALS, FRONT, standing_of=STANDINGS))))
     assert table == [
-        {key: str(value) for key, value in row.items()} for row in rows(SPEC, TRIALS, FRONT)
+        {key: str(value) for key, value in row.items()}
+        for row in rows(SPEC, TRIALS, FRONT, standing_of=STANDINGS)
     ]
-    assert as_csv(SPEC, TRIALS, FRONT).splitlines()[0] == (
+    assert as_csv(SPEC, TRIALS, FRONT, standing_of=STANDINGS).splitlines()[0] == (
         "trial,error,latency,latency_low,latency_high,parameters,violation,standing,digest"
     )
 
@@ -129,7 +131,7 @@ def test_csv_of_an_empty_front_is_a_heading():
 
 def test_json_has_the_rows_with_their_architectures():
     """The same networks can be built from the architectures."""
-    found = json.loads(as_json(SPEC, TRIALS, FRONT))
+    found = json.loads(as_json(SPEC, TRIALS, FRONT, standing_of=STANDINGS))
     members = found.pop("members")
     assert found == {
         "study": "hand",
@@ -141,7 +143,7 @@ def test_json_has_the_rows_with_their_architectures():
     assert [Architecture.from_dict(member.pop("architecture")) for member in members] == [
         TRIALS[number].architecture for number in FRONT.members
     ]
-    assert members == rows(SPEC, TRIALS, FRONT)
+    assert members == rows(SPEC, TRIALS, FRONT, standing_of=STANDINGS)
 
 
 def test_a_terminal_shows_objectives_with_intervals():

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from nas.core.measurement import Measurement
+from nas.core.pareto import Outcomes
 from nas.core.study import Objective
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.report.terminal_plot import HEIGHT, WIDTH, terminal_plot
@@ -19,6 +20,12 @@ def trial(number, error, latency_s, state=TrialState.COMPLETE):
     return replace(known, state=state, evaluation=evaluation)
 
 
+def plot(trials, members, objectives=OBJECTIVES):
+    return terminal_plot(
+        Outcomes.of(trials, objectives), members, objectives, {"error": "1", "latency": "s"}
+    )
+
+
 def area(lines):
     """The rows of points, from the top."""
     return [line.partition("│")[2] for line in lines if "│" in line]
@@ -32,7 +39,7 @@ def test_points_lie_where_their_values_are():
         trial(2, 0.3, 0.002),
         trial(3, 0.5, 0.003),
     ]
-    rows = area(terminal_plot(trials, {0, 1, 2}, OBJECTIVES))
+    rows = area(plot(trials, {0, 1, 2}))
     assert (len(rows), {len(row) for row in rows}) == (HEIGHT, {WIDTH})
     assert (rows[0][0], rows[0][-1]) == ("●", "·")
     assert rows[-1][-1] == "●"
@@ -40,7 +47,7 @@ def test_points_lie_where_their_values_are():
 
 
 def test_the_axes_have_their_ends_with_units():
-    lines = terminal_plot([trial(0, 0.5, 0.001), trial(1, 0.1, 0.003)], {1}, OBJECTIVES)
+    lines = plot([trial(0, 0.5, 0.001), trial(1, 0.1, 0.003)], {1})
     text = "\n".join(lines)
     for end in ("50.00 %", "10.00 %", "1 ms", "3 ms"):
         assert end in text
@@ -48,10 +55,10 @@ def test_the_axes_have_their_ends_with_units():
 
 def test_only_complete_trials_are_drawn_and_two_are_needed():
     failed = trial(1, 0.1, 0.003, TrialState.RUNNING)
-    assert terminal_plot([trial(0, 0.5, 0.001), failed], {0}, OBJECTIVES) == []
-    assert terminal_plot([trial(0, 0.5, 0.001)] * 2, {0}, OBJECTIVES[:1]) == []
+    assert plot([trial(0, 0.5, 0.001), failed], {0}) == []
+    assert plot([trial(0, 0.5, 0.001)] * 2, {0}, OBJECTIVES[:1]) == []
 
 
 def test_a_member_covers_another_trial_at_the_same_place():
     trials = [trial(0, 0.5, 0.001), trial(1, 0.5, 0.001), trial(2, 0.1, 0.002)]
-    assert area(terminal_plot(trials, {0, 2}, OBJECTIVES))[0][0] == "●"
+    assert area(plot(trials, {0, 2}))[0][0] == "●"

@@ -21,13 +21,11 @@ try:
 except ImportError as error:  # pragma: no cover - depends on what is installed
     raise MissingDependencyError(error.name or "fastapi", "serve") from error
 
-from nas.core.pareto import front as front_of
 from nas.record import Store
 from nas.report import fronts
 from nas.report.at_work import at_work
-from nas.report.contents import Study, contents, read
+from nas.report.contents import contents, read
 from nas.report.dashboard.pages import compare_page, list_page, study_page, trial_page
-from nas.report.history import finished, front_at
 from nas.report.page import asset, plotly
 from nas.report.svg import STYLE, draw_svg
 
@@ -71,7 +69,7 @@ def create_app(
     app.add_exception_handler(NasError, _error_response)
     app.middleware("http")(_with_headers)
     _add_pages(app, store, database)
-    _add_api(app, store, database)
+    _add_api(app, store)
     return app
 
 
@@ -133,7 +131,7 @@ def _add_pages(app: FastAPI, store: Store, database: str) -> None:
         return contents_of(study)
 
 
-def _add_api(app: FastAPI, store: Store, database: str) -> None:
+def _add_api(app: FastAPI, store: Store) -> None:
     """Add the JSON interface. Numbers are in SI units."""
 
     @app.get("/api/studies")
@@ -153,13 +151,10 @@ def _add_api(app: FastAPI, store: Store, database: str) -> None:
     @app.get("/api/front")
     def front(study: StudyName, at: Annotated[int | None, Query(ge=1)] = None) -> Any:
         """The front now, or as it was after `at` finished trials."""
-        state: Study = read(store, study, database)
-        if at is None:
-            members = front_of(state.trials, state.objectives)
-        else:
-            members = front_at(state.fronts, at, len(finished(state.trials)))
-        trials = {t.number: t for t in state.trials}
-        return json.loads(fronts.as_json(state.record.spec, trials, members))
+        record = store.study(study)
+        shown = fronts.read_front(store, record, at)
+        text = fronts.as_json(record.spec, shown.trials, shown.front, standing_of=shown.standings)
+        return json.loads(text)
 
     @app.get("/api/trial")
     def trial(study: StudyName, trial: TrialNumber) -> dict[str, Any]:

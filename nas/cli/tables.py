@@ -112,7 +112,12 @@ def front_table(
     are the results of final trainings, by trial.
     """
     more = _more_columns(spec, front, standings, finals)
-    table = Table(title=_front_title(spec, front), caption=_front_caption(front, standings, limit))
+    captions = [_front_caption(front, standings, limit)]
+    if standings:
+        captions.append(_seeds_caption(spec, [trials[number] for number in front.members]))
+    table = Table(
+        title=_front_title(spec, front), caption="\n".join(filter(None, captions)) or None
+    )
     table.add_column("trial", justify="right")
     for objective in spec.objectives:
         limited = "" if objective.limit is None else " (limited)"
@@ -163,6 +168,21 @@ def _front_caption(
         return f"and {len(front.members) - limit} more"
     others = ", ".join(map(str, possible(standings)))
     return f"within the intervals perhaps too: {others}" if others else None
+
+
+def _seeds_caption(spec: StudySpec, members: Sequence[Trial]) -> str | None:
+    """Return a note on figures without an interval, which are those of single trainings."""
+    alone = [
+        objective.metric
+        for objective in spec.objectives
+        if any(member.evaluation.best_figure(objective.metric) is None for member in members)
+    ]
+    if not alone:
+        return None
+    return (
+        f"{' and '.join(alone)}: one training each, so 'on the front' does not count their spread "
+        "over seeds; nas replicate shows it"
+    )
 
 
 def plain_table(lines: Sequence[Sequence[str]]) -> Table:

@@ -1,12 +1,18 @@
 """Tables are readable from 40 columns on."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from nas.cli.tables import FittedTable
+from nas.cli.tables import FittedTable, front_table
+from nas.core.measurement import Measurement
+from nas.core.pareto import ParetoFront
+from nas.core.study import Objective
+from nas.core.trial import Evaluation, TrialState
+from nas.testing.sample_records import latency, rung, spec, trial
 
 HEADINGS = ("study", "trials", "hypervolume", "data", "begun (UTC)")
 ROWS = [
@@ -55,3 +61,27 @@ def test_brackets_are_shown_as_they_are() -> None:
     row = ("[red]name[/red]", "[1 to 2]", "", "", "")
     assert "[red]name[/red]" in drawn(100, [row])
     assert "[red]name[/red]" in drawn(30, [row])
+
+
+def front_of_two(**figures: Measurement) -> str:
+    """Return the table of a front of two trained networks with these figures besides latency."""
+    evaluation = Evaluation(rungs=(rung(),), measurements={"latency": latency(), **figures})
+    trials = {
+        number: trial(number, evaluation=replace(evaluation), state=TrialState.COMPLETE)
+        for number in (0, 1)
+    }
+    front = ParetoFront(members=(0, 1), hypervolume=None, after=2, feasible=True)
+    study = spec(objectives=(Objective(metric="error"), Objective(metric="latency")))
+    console = Console(width=200, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(front_table(study, trials, front))
+    return capture.get()
+
+
+def test_errors_of_single_trainings_are_named_as_such() -> None:
+    """Their spread over seeds is unknown; a mean over seeds has an interval."""
+    note = "error: one training each"
+    assert note in front_of_two()
+    assert "latency: one training each" not in front_of_two()
+    mean = replace(latency(), metric="error", value=0.3, ci_low=0.2, ci_high=0.4)
+    assert note not in front_of_two(error=mean)

@@ -4,7 +4,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
-from nas.core.study import RungSpec, TrainingSpec, check_rungs, require
+from nas.core.checks import require
+from nas.core.study import RungSpec, TrainingSpec, check_rungs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Self
 
+from nas.core.checks import require, require_finite, require_whole
 from nas.core.errors import InvalidValueError
 
 MAX_IMAGE_SIZE = 4096
@@ -120,18 +121,18 @@ class MeasurementPlan:
     def __post_init__(self) -> None:
         object.__setattr__(self, "precision", Precision(self.precision))
         object.__setattr__(self, "busy", Busy(self.busy))
-        if not (math.isfinite(self.busy_wait_s) and self.busy_wait_s >= 0):
-            raise InvalidValueError(f"busy_wait_s must not be negative, not {self.busy_wait_s!r}")
+        require_finite(busy_wait_s=self.busy_wait_s)
+        require(
+            self.busy_wait_s >= 0, f"busy_wait_s must not be negative, not {self.busy_wait_s!r}"
+        )
         for name in ("batch_size", "image_size", "threads", "min_blocks"):
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise InvalidValueError(
-                    f"{name} must be a whole number of at least 1, not {value!r}"
-                )
+            require_whole(**{name: value})
+            require(value >= 1, f"{name} must be a whole number of at least 1, not {value!r}")
         for name in ("warmup_s", "block_s", "min_time_s", "max_time_s", "max_half_width"):
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-                raise InvalidValueError(f"{name} must be a positive number, not {value!r}")
+            require_finite(**{name: value})
+            require(value > 0, f"{name} must be a positive number, not {value!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values of the conditions."""

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from nas.core.study import TrainingSpec, require
+from nas.core.checks import require, require_finite, require_whole
+from nas.core.study import TrainingSpec
 from nas.core.trial import Rung
 
 
@@ -35,6 +36,13 @@ class Recipe:
     temperature: float = 4.0
 
     def __post_init__(self) -> None:
+        require_whole(optional=True, teacher=self.teacher)
+        require_finite(
+            epochs=self.epochs,
+            average=self.average,
+            distillation=self.distillation,
+            temperature=self.temperature,
+        )
         require(self.epochs > 0, f"epochs must be positive, not {self.epochs}")
         require(0 <= self.average < 1, f"average must be in [0, 1), not {self.average}")
         require(

@@ -6,13 +6,12 @@ study; everything else is its identity.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from nas.core.errors import InvalidValueError
+from nas.core.checks import require, require_finite, require_whole
 from nas.core.measurement import MeasurementPlan
 
 REMOVED_KEYS: Mapping[str, str] = {
@@ -41,16 +40,6 @@ class Direction(StrEnum):
     MAXIMIZE = "maximize"
 
 
-def require(condition: bool, message: str) -> None:
-    """Raise `InvalidValueError` with the message unless the condition holds."""
-    if not condition:
-        raise InvalidValueError(message)
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Objective:
     """A metric that the study optimises, in the metric's SI unit.
@@ -66,11 +55,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "direction", Direction(self.direction))
-        for name in ("limit", "reference"):
-            value = getattr(self, name)
-            require(
-                value is None or _finite(value), f"{name} must be a finite number, not {value!r}"
-            )
+        require_finite(optional=True, limit=self.limit, reference=self.reference)
         if self.reference is None:
             object.__setattr__(self, "reference", self.limit)
 
@@ -107,6 +92,8 @@ class DataSpec:
     image_size: int | None = None
 
     def __post_init__(self) -> None:
+        require_whole(validation_images=self.validation_images)
+        require_whole(optional=True, train_images=self.train_images, image_size=self.image_size)
         require(self.image_size is None or self.folder is not None, "image_size needs a folder")
         require(
             self.image_size is None or 8 <= self.image_size <= 1024,
@@ -167,15 +154,19 @@ class TrainingSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "precision", AutoPrecision(self.precision))
-        require(self.batch_size > 0, f"batch_size must be at least 1, not {self.batch_size}")
-        require(
-            _finite(self.learning_rate) and self.learning_rate > 0,
-            f"learning_rate must be positive, not {self.learning_rate}",
+        require_whole(batch_size=self.batch_size, translate=self.translate, cutout=self.cutout)
+        require_finite(
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            label_smoothing=self.label_smoothing,
+            warmup=self.warmup,
         )
+        require(self.batch_size > 0, f"batch_size must be at least 1, not {self.batch_size}")
+        require(self.learning_rate > 0, f"learning_rate must be positive, not {self.learning_rate}")
         require(0 <= self.momentum < 1, f"momentum must be in [0, 1), not {self.momentum}")
         require(
-            _finite(self.weight_decay) and self.weight_decay >= 0,
-            f"weight_decay must not be negative, not {self.weight_decay}",
+            self.weight_decay >= 0, f"weight_decay must not be negative, not {self.weight_decay}"
         )
         require(
             0 <= self.label_smoothing < 1,
@@ -211,10 +202,11 @@ class RungSpec:
         require(
             len(given) == 1, f"a rung needs one of {', '.join(RUNG_UNITS)}, not {given or 'none'}"
         )
-        require(
-            _finite(self.amount) and self.amount > 0,
-            f"{self.unit} must be positive, not {self.amount}",
+        require_finite(optional=True, epochs=self.epochs)
+        require_whole(
+            optional=True, steps=self.steps, images=self.images, image_size=self.image_size
         )
+        require(self.amount > 0, f"{self.unit} must be positive, not {self.amount}")
         require(
             self.image_size is None or 4 <= self.image_size <= 1024,
             f"image_size must be from 4 to 1024 pixels, not {self.image_size}",
@@ -321,6 +313,16 @@ class Budget:
     fresh: float | None = None
 
     def __post_init__(self) -> None:
+        require_whole(trials=self.trials)
+        require_whole(optional=True, proposals=self.proposals)
+        require_finite(
+            optional=True,
+            wall_time_s=self.wall_time_s,
+            epochs=self.epochs,
+            device_s=self.device_s,
+            energy_j=self.energy_j,
+            fresh=self.fresh,
+        )
         require(self.trials > 0, f"trials must be at least 1, not {self.trials}")
         require(
             self.proposals is None or self.proposals >= self.trials,
@@ -328,10 +330,7 @@ class Budget:
         )
         for name in ("wall_time_s", "epochs", "device_s", "energy_j"):
             value = getattr(self, name)
-            require(
-                value is None or (_finite(value) and value > 0),
-                f"{name} must be positive, not {value}",
-            )
+            require(value is None or value > 0, f"{name} must be positive, not {value}")
         require(
             self.fresh is None or 0 <= self.fresh <= 0.5,
             f"fresh must be from 0 to 0.5, not {self.fresh}",
@@ -370,11 +369,11 @@ class WorkersSpec:
     retries: int = 2
 
     def __post_init__(self) -> None:
+        require_whole(count=self.count, cpus=self.cpus, retries=self.retries)
+        require_finite(gpus=self.gpus)
         require(self.count > 0, f"count must be at least 1, not {self.count}")
         require(self.cpus > 0, f"cpus must be at least 1, not {self.cpus}")
-        require(
-            _finite(self.gpus) and self.gpus >= 0, f"gpus must not be negative, not {self.gpus}"
-        )
+        require(self.gpus >= 0, f"gpus must not be negative, not {self.gpus}")
         require(self.retries >= 0, f"retries must not be negative, not {self.retries}")
 
     def of_kind(self, kind: str) -> Self:

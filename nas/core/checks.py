@@ -1,0 +1,50 @@
+"""Checks of the numbers in settings, for settings that are built in Python as well as read."""
+
+import sys
+
+from nas.core.errors import InvalidValueError
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `InvalidValueError` with the message unless the condition holds."""
+    if not condition:
+        raise InvalidValueError(message)
+
+
+def _finite(value: object) -> bool:
+    """Return whether the value is a number that a float can hold."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return -sys.float_info.max <= value <= sys.float_info.max
+
+
+def require_whole(*, optional: bool = False, **values: object) -> None:
+    """Raise `InvalidValueError` for a value that is no whole number, by the name of its keyword.
+
+    None is allowed if `optional`.
+    """
+    for name, value in values.items():
+        require(
+            (type(value) is int and _finite(value)) or (optional and value is None),
+            f"{name} must be a whole number, not {shortened(value)}",
+        )
+
+
+def require_finite(*, optional: bool = False, **values: object) -> None:
+    """Raise `InvalidValueError` for a value that is no finite number, by the name of its keyword.
+
+    None is allowed if `optional`.
+    """
+    for name, value in values.items():
+        require(
+            _finite(value) or (optional and value is None),
+            f"{name} must be a finite number, not {shortened(value)}",
+        )
+
+
+def shortened(value: object) -> str:
+    """Return a value as Python shows it, or its beginning. Python refuses to show huge integers."""
+    if isinstance(value, int) and not _finite(value) and not isinstance(value, bool):
+        return "an integer of more than 300 digits"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -13,7 +13,7 @@ from nas.core import plugins
 from nas.core.architecture import Architecture
 from nas.core.complexity import stage_sizes
 from nas.core.errors import InvalidValueError, TrialFailedError
-from nas.core.measurement import Measurement
+from nas.core.measurement import Busy, Measurement
 from nas.core.published import PUBLISHED
 from nas.core.search_space import SearchSpace
 from nas.core.study import Budget, Objective, StoppingSpec, StudySpec, rungs_at
@@ -107,9 +107,10 @@ def profile(
 ) -> Iterator[Member]:
     """Yield these members with their costs on this machine, in their order.
 
-    `folder` is that of the study file. `on_wait` is called with each figure that is measured again
-    because other processes use the device. Raises `UnavailableError` if this machine cannot measure
-    an objective.
+    `folder` is that of the study file. While others use the device, all networks together wait for
+    at most `measurement.busy_wait_s`; after that contended figures are noisy. `on_wait` is called
+    with each figure that is measured again. Raises `UnavailableError` if this machine cannot
+    measure an objective.
     """
     from nas.searching.evaluators.classification.evaluator import (
         CLASSES_WITHOUT_DATA,
@@ -119,18 +120,21 @@ def profile(
     context = StudyContext(spec=costs_only(spec), artifacts="", folder=str(folder))
     classes = classes_of(spec) or CLASSES_WITHOUT_DATA
     preparation = replace(Evaluator.prepare(context), classes=classes)
-    plan = replace(spec.measurement, runtime=preparation.runtime)
+    plan = replace(spec.measurement, runtime=preparation.runtime, busy=Busy.NOISY)
     context = replace(context, spec=replace(context.spec, measurement=plan))
     evaluator = Evaluator(replace(context, preparation=preparation))
     evaluator.on_wait = on_wait
+    remaining_s = plan.busy_wait_s
     for number, member in enumerate(wanted):
         evaluation = Evaluation()
+        evaluator.waiting = replace(plan, busy_wait_s=max(remaining_s, 0.0))
         try:
             for event in evaluator.steps(
                 Task(number=number, architecture=member.architecture, seed=spec.seed)
             ):
                 if isinstance(event, Measured):
                     evaluation = evaluation.with_measurements(event.measurements, event.seconds)
+                    remaining_s -= event.waiting_s
         except TrialFailedError as error:
             yield replace(member, evaluation=evaluation, failure=str(error))
             continue

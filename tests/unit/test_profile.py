@@ -1,6 +1,8 @@
 """Costs of the networks of a space before it is searched."""
 
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from nas.cli import main
+from nas.cli.profile import show_profile
 from nas.core.complexity import count
 from nas.core.errors import InvalidValueError, UnavailableError
 from nas.core.measurement import Measurement, Status
@@ -22,7 +25,9 @@ from nas.core.study import (
     WorkersSpec,
     rungs_at,
 )
+from nas.core.tasks import Task
 from nas.data import Dataset, Images
+from nas.measuring.methods.timing import HELD
 from nas.measuring.metrics.measured import LATENCY
 from nas.searching.evaluators import StudyContext
 from nas.searching.evaluators.classification.evaluator import (
@@ -133,10 +138,78 @@ def test_a_dry_run_on_a_busy_machine_says_once_why_it_waits(tmp_path, monkeypatc
     drawn = len(members(TINY, 64, 0))
     assert len(figures) == 2 * drawn
     assert f"{drawn} of {drawn} are within all limits" in result.stdout
-    (line,) = [line for line in result.stderr.splitlines() if line.strip()]
+    first, *others = result.stderr.splitlines()
+    (line,) = [line for line in others if "waiting" in line]
+    assert first == (
+        f"measuring the costs of {drawn} networks: at most 10 min 00 s, with up to 40 s of waiting "
+        "if others use the device"
+    )
     assert line.startswith(
         "waiting for others on this device: latency is contended, 2 of 20 blocks were accepted; "
     )
+
+
+@pytest.fixture
+def pauses(monkeypatch, tmp_path):
+    """The pauses, in seconds, on a device that is never quiet. An attempt takes a second."""
+    made, now = [], [0.0]
+
+    def sleep(seconds):
+        made.append(seconds)
+        now[0] += seconds
+
+    def measure(_subject):
+        now[0] += 1.0
+        return Measurement(
+            metric="latency",
+            unit="s",
+            value=None,
+            method="synthetic",
+            status=Status.CONTENDED,
+            reason="2 of 20 blocks were accepted",
+            details={HELD: [0.001] * 20},
+        )
+
+    module = "nas.searching.evaluators.classification.evaluator.time"
+    monkeypatch.setattr(module, SimpleNamespace(sleep=sleep, perf_counter=lambda: now[0]))
+    monkeypatch.setattr("nas.measuring.metrics.measured.LATENCY", replace(LATENCY, measure=measure))
+    monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
+    return made
+
+
+LATENCY_SPEC = replace(SPEC, objectives=(Objective(metric="latency"),))
+
+
+def test_networks_of_a_dry_run_wait_once_for_a_busy_device(pauses, tmp_path):
+    """The first one waits for the 40 s of all, the others do not. All figures are noisy."""
+    costed = list(profile(LATENCY_SPEC, members(TINY, 4, 0), tmp_path))
+    assert sum(pauses) == 40
+    figures = [member.evaluation.measurements["latency"] for member in costed]
+    assert {(figure.status, figure.value) for figure in figures} == {(Status.NOISY, 0.001)}
+
+
+@pytest.mark.usefixtures("pauses")
+def test_a_dry_run_marks_noisy_figures_shows_progress_and_ends(tmp_path, capsys):
+    """By this clock a network takes 100 s: the sixth one is the last within ten minutes."""
+    clock = itertools.count(0.0, 100.0)
+    show_profile(LATENCY_SPEC, tmp_path, clock=lambda: next(clock))
+    shown = capsys.readouterr()
+    assert "6 random networks" in shown.out
+    assert f"{len(members(TINY, 64, 0)) - 6} of {len(members(TINY, 64, 0))} networks" in shown.out
+    assert "latency, 6 of 6 noisy" in shown.out
+    assert "5 of" in shown.err
+    assert "left" in shown.err
+
+
+def test_attempts_that_give_no_figure_are_waiting(pauses, tmp_path):
+    """They use no device time and no energy of the budgets."""
+    context = StudyContext(spec=LATENCY_SPEC, artifacts="", folder=str(tmp_path))
+    evaluator = Evaluator(replace(context, preparation=Evaluator.prepare(context)))
+    (network,) = members(TINY, 1, 0)
+    task = Task(number=0, architecture=network.architecture, seed=0)
+    events = [event for event in evaluator.steps(task) if event.measurements[0].value is None]
+    assert [event.seconds for event in events] == [0.0]
+    assert [event.waiting_s for event in events] == [sum(pauses) + len(pauses) + 1]
 
 
 def test_settings_that_fail_every_training_are_refused(monkeypatch):

@@ -69,7 +69,8 @@ REFERENCE = Architecture(
 class Evaluator:
     """Evaluates one task after the other in one process, with data, meter and settings loaded once.
 
-    `on_wait` is called with each contended figure that is measured again after a pause.
+    `on_wait` is called with each contended figure that is measured again after a pause. `waiting`
+    is the plan that says how long such figures are waited for, by default the study's.
     """
 
     @classmethod
@@ -138,6 +139,7 @@ class Evaluator:
         self._lock = DeviceLock(self._meter.device.identity)
         self._reduced: tuple[int, Images, Images] | None = None
         self.on_wait: Callable[[Measurement], object] = lambda _: None
+        self.waiting = self._spec.measurement
         keep_memory()
 
     def steps(self, task: Task) -> Iterator[Event]:
@@ -177,22 +179,23 @@ class Evaluator:
                     measurements=tuple(metric.measure(subject) for metric in metrics), seconds=0.0
                 )
             _ = subject.model  # built and calibrated before other processes have to wait
-        seconds, started_s = 0.0, time.perf_counter()
-        counter = EnergyCounter(self._meter, self._spec)
+        seconds, energy_j, started_s = 0.0, None, time.perf_counter()
 
         def measure() -> tuple[Measurement, ...]:
-            nonlocal seconds
+            nonlocal seconds, energy_j
             with self._lock.exclusive(), fails_trial():
-                exclusive_s = time.perf_counter()
+                counter, exclusive_s = EnergyCounter(self._meter, self._spec), time.perf_counter()
                 figures = tuple(metric.measure(subject) for metric in metrics)
-                seconds += time.perf_counter() - exclusive_s
+                seconds, energy_j = time.perf_counter() - exclusive_s, counter.drawn_j()
             return figures
 
-        figures = retry_while_contended(measure, self._spec.measurement, self.on_wait)
+        figures = retry_while_contended(measure, self.waiting, self.on_wait)
+        if any(figure.status is Status.CONTENDED for figure in figures):
+            seconds, energy_j = 0.0, None  # like earlier attempts, this one was only waiting
         return Measured(
             measurements=figures,
             seconds=seconds,
-            energy_j=counter.drawn_j(),
+            energy_j=energy_j,
             waiting_s=max(time.perf_counter() - started_s - seconds, 0.0),
         )
 

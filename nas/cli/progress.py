@@ -31,10 +31,10 @@ from nas.cli.tables import (
 from nas.cli.training_progress import ReplicateDisplay
 from nas.core import plugins
 from nas.core.pareto import Outcomes, ParetoFront
-from nas.core.study import DataSpec, StudySpec
+from nas.core.study import Budget, DataSpec, StudySpec
 from nas.core.tasks import Task
 from nas.core.trial import Trial, TrialState
-from nas.core.units import format_duration, sparkline
+from nas.core.units import format_duration, format_quantity, sparkline
 from nas.record import Store
 from nas.report.at_work import activity
 from nas.report.export_command import export_command
@@ -77,6 +77,10 @@ class SearchDisplay(SearchObserver):
             f"study {spec.name}: {objectives} over {spec.space} by {spec.sampler}, "
             f"{spec.workers.count} {spec.workers.kind} {workers}; record "
             f"{shown_url(self._database)}",
+            soft_wrap=not self._console.is_terminal,
+        )
+        self._console.print(
+            f"the search ends after {_limits(spec.search_budget)} (budget in the study file)",
             soft_wrap=not self._console.is_terminal,
         )
         named = (
@@ -334,3 +338,17 @@ def time_left(engine: Engine) -> str:
     if round(left_s) == 0 and state.running:
         return f"the budget is spent, trials at work: {len(state.running)}"
     return f"about {format_duration(left_s)} left"
+
+
+def _limits(budget: Budget) -> str:
+    """Return the limits of a search in words; the first that is reached ends it."""
+    limits = [f"{budget.trials} networks"]
+    if budget.wall_time_s is not None:
+        limits.append(f"{format_duration(budget.wall_time_s)} of searching")
+    if budget.device_s is not None:
+        limits.append(f"{format_duration(budget.device_s)} of device time")
+    if budget.epochs is not None:
+        limits.append(f"{budget.epochs:g} epochs")
+    if budget.energy_j is not None:
+        limits.append(format_quantity(budget.energy_j, "J"))
+    return " or ".join(limits)

@@ -114,7 +114,8 @@ def front_table(
     more = _more_columns(spec, front, standings, finals)
     captions = [_front_caption(front, standings, limit)]
     if standings:
-        captions.append(_seeds_caption(spec, [trials[number] for number in front.members]))
+        shown = [trials[number] for number in front.members[:limit]]
+        captions.append(_seeds_caption(spec, shown))
     table = Table(
         title=_front_title(spec, front), caption="\n".join(filter(None, captions)) or None
     )

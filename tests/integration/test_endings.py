@@ -60,6 +60,7 @@ def test_a_unit_stays_readable_in_ascii(folder):
     """An ellipsis becomes three points, µ becomes u."""
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = run("search", "study.yaml", folder=folder, stdout=subprocess.PIPE, env=environment)
+    assert b"the search ends after 2 networks (budget in the study file)" in done.stdout
     assert b"preparing: data, device, number formats ..." in done.stdout
     code = "import codecs, nas.cli; print(codecs.encode('5 µs ñ', 'ascii', '_plain').decode())"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

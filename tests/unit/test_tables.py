@@ -9,7 +9,7 @@ from rich.table import Table
 
 from nas.cli.tables import FittedTable, front_table
 from nas.core.measurement import Measurement
-from nas.core.pareto import ParetoFront
+from nas.core.pareto import ParetoFront, Standing
 from nas.core.study import Objective
 from nas.core.trial import Evaluation, TrialState
 from nas.testing.sample_records import latency, rung, spec, trial
@@ -74,7 +74,9 @@ def front_of_two(**figures: Measurement) -> str:
     study = spec(objectives=(Objective(metric="error"), Objective(metric="latency")))
     console = Console(width=200, file=io.StringIO())
     with console.capture() as capture:
-        console.print(front_table(study, trials, front))
+        console.print(
+            front_table(study, trials, front, standings=dict.fromkeys(trials, Standing.CERTAIN))
+        )
     return capture.get()
 
 

@@ -142,7 +142,10 @@ def proxy_results(
     networks: Sequence[Network],
     truth: Truth,
 ) -> list[ProxyResult]:
-    """Return the result of each recipe that has trained enough networks, in their order."""
+    """Return the result of each recipe that has trained enough networks, in their order.
+
+    Raises `NasError` if none has.
+    """
     sizes = {network.name: math.log(network.macs) for network in networks}
     results = []
     first: dict[str, dict[int, float]] | None = None
@@ -174,6 +177,11 @@ def proxy_results(
                 seed_tau=seed_tau,
                 seed_deviation=seed_deviation,
             )
+        )
+    if not results:
+        raise NasError(
+            f"no recipe has trained {MIN_NETWORKS} of the networks that have a long training yet; "
+            "run the same command without --for"
         )
     return results
 

@@ -74,6 +74,18 @@ def test_failed_trainings_are_counted_and_left_out():
     assert (result.networks, result.failed, result.tau.value) == (5, 1, 1)
 
 
+def test_a_recipe_with_too_few_networks_has_no_row():
+    """Four of the six networks are too few; if no recipe has more, this is an error."""
+    few = [line(i, 0.1 * i, recipe="old") for i in range(4)]
+    truth = truth_of(TRUTH, NETWORKS)
+    with pytest.raises(NasError, match="no recipe has trained 5"):
+        proxy_results(few, RECIPES, NETWORKS, truth)
+    (result,) = proxy_results(
+        [*few, *(line(i, 0.1 * i, recipe="new") for i in range(6))], RECIPES, NETWORKS, truth
+    )
+    assert (result.name, result.better) == ("new", None)
+
+
 def test_the_truth_is_the_last_rung_that_all_networks_have_reached():
     """Its error is the mean of the seeds there."""
     lines = [*TRUTH, line(0, 0.3, seed=1), line(0, 0.05, epochs=2.0), line(7, 0.1, epochs=2.0)]

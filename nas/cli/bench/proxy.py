@@ -67,16 +67,15 @@ def proxy(
                 break
     truth = truth_of(read_lines(truth_file), networks)
     results = proxy_results(read_lines(proxies_file), recipes, networks, truth)
-    terminal(stderr=False).print(table_of(results, truth))
+    terminal(stderr=False).print(table_of(results, truth, next(iter(recipes))))
 
 
-def table_of(results: Sequence["ProxyResult"], truth: "Truth") -> FittedTable:
-    """Return a row for each recipe."""
+def table_of(results: Sequence["ProxyResult"], truth: "Truth", first: str) -> FittedTable:
+    """Return a row for each recipe. The others are compared with the `first` one."""
     table = Table(
         title=f"brief trainings compared with {truth.epochs:g} epochs of {len(truth.errors)} "
         "networks; 95 % bootstrap intervals"
     )
-    first = results[0].name if results else "the first"
     for heading in (
         "recipe",
         "networks",

@@ -6,6 +6,7 @@ trials are loaded, which makes this about as quick for many trials as for a few.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,10 @@ from nas.core.pareto import Intervals, Outcomes, ParetoFront, Standing, front_of
 from nas.core.stopping import SIZE_METRICS
 from nas.core.study import Objective
 from nas.core.trial import Trial, TrialState, errors_after
-from nas.record import Store
-from nas.record.columns import Columns, Figures
+
+if TYPE_CHECKING:
+    from nas.record import Store
+    from nas.record.columns import Columns, Figures
 
 Array = NDArray[np.float64]
 Estimates = Mapping[int, tuple[float, float]]
@@ -44,7 +47,7 @@ class StudyFront:
     unbiased: UnbiasedHypervolume | None
 
 
-def study_front(store: Store, study: str, objectives: Sequence[Objective]) -> StudyFront:
+def study_front(store: "Store", study: str, objectives: Sequence[Objective]) -> StudyFront:
     """Read the front of a study as it is now."""
     columns = store.columns(study, [objective.metric for objective in objectives])
     searched = front_of(_outcomes(columns, objectives), objectives)
@@ -67,7 +70,7 @@ def study_front(store: Store, study: str, objectives: Sequence[Objective]) -> St
 
 
 def standings_among(
-    store: Store, study: str, objectives: Sequence[Objective], numbers: Collection[int]
+    store: "Store", study: str, objectives: Sequence[Objective], numbers: Collection[int]
 ) -> dict[int, Standing]:
     """Return the standings of these trials among each other, by the search's own trainings."""
     columns = store.columns(study, [objective.metric for objective in objectives])
@@ -77,14 +80,14 @@ def standings_among(
     return _standings(columns, outcomes, objectives, {trial.number: trial for trial in certified})
 
 
-def outcomes_of(store: Store, study: str, objectives: Sequence[Objective]) -> Outcomes:
+def outcomes_of(store: "Store", study: str, objectives: Sequence[Objective]) -> Outcomes:
     """Return all finished trials without duplicates, with the errors of the search's trainings."""
     columns = store.columns(study, [objective.metric for objective in objectives])
     return _outcomes(columns, objectives)
 
 
 def _outcomes(
-    columns: Columns, objectives: Sequence[Objective], chosen: NDArray[np.bool_] | None = None
+    columns: "Columns", objectives: Sequence[Objective], chosen: NDArray[np.bool_] | None = None
 ) -> Outcomes:
     """Return the finished trials of a study, or the chosen (n,) of them."""
     finished = columns.states != TrialState.RUNNING.value
@@ -99,7 +102,7 @@ def _outcomes(
     )
 
 
-def _certified(columns: Columns) -> list[int]:
+def _certified(columns: "Columns") -> list[int]:
     """Return the numbers of the complete trials that have a certified figure."""
     complete = columns.states == TrialState.COMPLETE.value
     numbers: list[int] = columns.numbers[columns.certified & complete].tolist()
@@ -107,7 +110,7 @@ def _certified(columns: Columns) -> list[int]:
 
 
 def _standings(
-    columns: Columns,
+    columns: "Columns",
     outcomes: Outcomes,
     objectives: Sequence[Objective],
     trials: Mapping[int, Trial],
@@ -141,7 +144,9 @@ def _standings(
     return standings_of(candidates, intervals)
 
 
-def _bounds(objective: Objective, figures: Figures, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+def _bounds(
+    objective: Objective, figures: "Figures", rows: NDArray[np.int64]
+) -> tuple[Array, Array]:
     """Return the best and the worst of one loss in these rows, as `Trial.bounds`."""
     ends = objective.loss(1.0) * np.stack([figures.value, figures.low, figures.high])[:, rows]
     unknown = (figures.noisy & np.isnan(figures.low))[rows]
@@ -150,7 +155,7 @@ def _bounds(objective: Objective, figures: Figures, rows: NDArray[np.int64]) -> 
     return low, high
 
 
-def _estimates(store: Store, study: str, columns: Columns) -> Estimates:
+def _estimates(store: "Store", study: str, columns: "Columns") -> Estimates:
     """Return the posterior errors of all trained networks, none without replicates."""
     if not columns.replicates:
         return {}
@@ -171,8 +176,10 @@ def _estimates(store: Store, study: str, columns: Columns) -> Estimates:
     return dict(zip(numbers, zip(means, halves, strict=True), strict=True))
 
 
-def _with_errors(columns: Columns, estimates: Estimates) -> Columns:
+def _with_errors(columns: "Columns", estimates: Estimates) -> "Columns":
     """Return the columns with the posterior errors and their intervals."""
+    from nas.record.columns import Figures
+
     if not estimates:
         return columns
     rows = np.searchsorted(columns.numbers, np.array(list(estimates), dtype=np.int64))

@@ -4,13 +4,27 @@ A command's module is imported when the command is run, so that `nas --help` is 
 """
 
 import os
+import signal
+from contextlib import suppress
 
+
+def _handle_interrupts(before: object, after: object) -> None:
+    """Exchange the handler of Ctrl-C if it is `before`. Only the main thread can."""
+    if signal.getsignal(signal.SIGINT) is before:
+        with suppress(ValueError):
+            signal.signal(signal.SIGINT, after)  # type: ignore[arg-type]
+
+
+# Ctrl-C during these imports ends the process without a traceback.
+_handle_interrupts(signal.default_int_handler, signal.SIG_DFL)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # before torch is imported: spinning threads of two workers slow each other more than tenfold
 
-import click
+import click  # noqa: E402
 
-from nas.cli.group import MainGroup
+from nas.cli.group import MainGroup  # noqa: E402
+
+_handle_interrupts(signal.SIG_DFL, signal.default_int_handler)
 
 SECTIONS = {
     "Search": {

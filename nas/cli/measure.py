@@ -10,13 +10,18 @@ import click
 from rich.table import Table
 
 from nas.cli import main
-from nas.cli.options import Conditions, database_option, measuring_options, trial_finder
+from nas.cli.options import (
+    Conditions,
+    change_record,
+    database_option,
+    measuring_options,
+    trial_finder,
+)
 from nas.cli.tables import echo_wide
 from nas.core.errors import NasError
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.units import format_quantity, with_interval
 from nas.measuring.meters import find_meter
-from nas.record import Store
 
 PLAN = MeasurementPlan(image_size=224)
 LABELS = {
@@ -49,7 +54,7 @@ def measure(
     loaded = [load_target(text, plan, trial_finder(database)) for text in targets]
     rows: list[dict[str, Any]] = []
     failures: list[str] = []
-    with find_meter(conditions.device) as meter, Store.open(database) as store:
+    with find_meter(conditions.device) as meter, change_record(database) as store:
         if not as_json:
             click.echo(f"{meter.device.name}: {conditions.describe(plan)}")
         measured: Iterable[Sequence[Measurement]]

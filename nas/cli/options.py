@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -17,7 +17,10 @@ from nas.core.measurement import MAX_IMAGE_SIZE, MeasurementPlan, Precision
 from nas.core.pareto import knee as knee_of
 from nas.core.trial import Trial
 from nas.measuring.meters.host import affinity
-from nas.record import Address, Store, StudyRecord
+from nas.record import Address, StudyRecord
+
+if TYPE_CHECKING:
+    from nas.record import Store
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
@@ -186,9 +189,18 @@ def database_option(command: Command) -> Command:
     )(with_pasted_commands)
 
 
-def open_record(database: str) -> Store:
+def open_record(database: str) -> "Store":
     """Open the record read-only."""
+    from nas.record import Store
+
     return Store.open(database, read_only=True)
+
+
+def change_record(database: str) -> "Store":
+    """Open the record, or create it."""
+    from nas.record import Store
+
+    return Store.open(database)
 
 
 def shown_url(url: str) -> str:
@@ -236,7 +248,7 @@ def password_note(database: str) -> str | None:
     )
 
 
-def pick_study(store: Store, name: str | None) -> StudyRecord:
+def pick_study(store: "Store", name: str | None) -> StudyRecord:
     """Return the study of this name; without a name, the only one that is recorded."""
     if name is not None:
         return store.study(name)
@@ -253,7 +265,7 @@ def pick_study(store: Store, name: str | None) -> StudyRecord:
     )
 
 
-def pick_trial(store: Store, text: str) -> tuple[StudyRecord, Trial]:
+def pick_trial(store: "Store", text: str) -> tuple[StudyRecord, Trial]:
     """Return the trial that `STUDY:NUMBER` names, or `NUMBER` if there is one study."""
     study, _, number = text.rpartition(":")
     if not number.isdecimal():
@@ -275,7 +287,7 @@ def trial_finder(database: str) -> Callable[[str], tuple[Architecture, int]]:
     return find_trial
 
 
-def front_numbers(store: Store, record: StudyRecord, *, front: bool, knee: bool) -> list[int]:
+def front_numbers(store: "Store", record: StudyRecord, *, front: bool, knee: bool) -> list[int]:
     """Return the numbers of the front's members and of its best compromise, as far as asked for.
 
     Raises `NasError` if no trial is within every limit.

@@ -11,6 +11,7 @@ from rich.table import Table
 from nas.cli import main
 from nas.cli.options import (
     Conditions,
+    change_record,
     database_option,
     measuring_options,
     open_record,
@@ -23,7 +24,6 @@ from nas.core.pareto import Standing
 from nas.core.pareto import front as front_of
 from nas.core.trial import Trial
 from nas.measuring.meters import find_meter
-from nas.record import Store
 from nas.report.fronts import MEMBERSHIP, cell
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
     members = [trials[number] for number in numbers]
     names = {f"{record.name}:{trial.number}": trial for trial in members}
     plan = conditions.plan(record.spec.measurement)
-    with find_meter(conditions.device) as meter, Store.open(database) as store:
+    with find_meter(conditions.device) as meter, change_record(database) as store:
         click.echo(
             f"{len(members)} members of {record.name} on {meter.device.name}: "
             f"{conditions.describe(plan)}",

@@ -7,6 +7,7 @@ import click
 
 from nas.cli import main
 from nas.cli.options import (
+    change_record,
     database_option,
     no_front_yet,
     pick_study,
@@ -18,8 +19,7 @@ from nas.core import plugins
 from nas.core.errors import InvalidValueError, NasError
 from nas.core.pareto import front as front_of
 from nas.core.trial import Trial
-from nas.record import Store, StudyRecord
-from nas.searching.replicates import missing_trainings, open_replicates, select_trials
+from nas.record import StudyRecord
 
 
 @main.command()
@@ -53,7 +53,9 @@ def replicate(
     computed from the posterior mean errors and shows their confidence intervals. Press Ctrl-C at
     any time: every rung is kept, and the same command continues.
     """
-    with Store.open(database) as store:
+    from nas.searching.replicates import missing_trainings, open_replicates, select_trials
+
+    with change_record(database) as store:
         record = pick_study(store, study)
         if bool(numbers) + front + everything != 1:
             raise InvalidValueError(
@@ -94,6 +96,8 @@ def replicate(
 
 def _members(record: StudyRecord, trials: Sequence[Trial]) -> list[Trial]:
     """Return the members of the front. Raises `NasError` if nothing is within every limit."""
+    from nas.searching.replicates import select_trials
+
     front = front_of(trials, record.spec.objectives)
     if not front.feasible:
         raise no_front_yet(record.name)

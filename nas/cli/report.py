@@ -1,6 +1,7 @@
 """`nas report`: a study as one HTML file."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,7 +9,10 @@ from nas.cli import main
 from nas.cli.files import OutputKind, check_outputs, write_files
 from nas.cli.options import database_option, database_to_paste, open_record, pick_study
 from nas.cli.study_page import PAGE, write_page
-from nas.record import Store
+
+if TYPE_CHECKING:
+    from nas.record import Store
+
 
 PICTURE = OutputKind(name="picture", command="nas report --png", format="png")
 
@@ -47,7 +51,7 @@ def report(study: str | None, database: str, output: Path, folder: Path | None) 
             _write_pictures(store, name, database, folder)
 
 
-def _write_pictures(store: Store, study: str, database: str, folder: Path) -> None:
+def _write_pictures(store: "Store", study: str, database: str, folder: Path) -> None:
     from nas.report.contents import read
     from nas.report.pictures import pictures
 

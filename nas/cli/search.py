@@ -1,20 +1,19 @@
 """`nas search`: a study is searched, or resumed."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from nas.cli import main
 from nas.cli.files import check_outputs
 from nas.cli.group import INTERRUPTED
-from nas.cli.options import command_to_paste, database_option, workers_options
-from nas.cli.profile import show_profile
-from nas.cli.progress import SearchDisplay
+from nas.cli.options import command_to_paste, database_option, open_record, workers_options
 from nas.cli.study_page import PAGE, write_page
 from nas.core.errors import NasError
-from nas.record import Store
-from nas.searching.run import run_study
-from nas.searching.study_file import read_study
+
+if TYPE_CHECKING:
+    from nas.record import Store
 
 
 @main.command()
@@ -57,8 +56,14 @@ def search(
     code is 2 if no network within the limits was found. A study file that names module:attribute
     runs that module's code.
     """
+    from nas.cli.progress import SearchDisplay
+    from nas.searching.run import run_study
+
     check_outputs([(page, PAGE)])
     if dry_run:
+        from nas.cli.profile import show_profile
+        from nas.searching.study_file import read_study
+
         show_profile(read_study(study_file), study_file.parent)
         return
     display = SearchDisplay(database, show_artifacts=artifacts is not None)
@@ -76,7 +81,7 @@ def search(
         options = [word for name, value in given.items() if value for word in (name, value)]
         display.interrupted(command_to_paste("search", study_file, *options, database=database))
         raise click.exceptions.Exit(INTERRUPTED) from None
-    with Store.open(database, read_only=True) as store:
+    with open_record(database) as store:
         display.finished(store)
         if page is not None:
             write_page(store, done.study, database, page)
@@ -85,7 +90,7 @@ def search(
         raise failure
 
 
-def _nothing_found(store: Store, study: str) -> NasError | None:
+def _nothing_found(store: "Store", study: str) -> NasError | None:
     """Return why a finished search found no network within the limits; None if it found one."""
     front = store.newest_front(study)
     if front is not None and front.members:

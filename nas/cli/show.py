@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -27,7 +28,10 @@ from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.published import PUBLISHED, published
 from nas.core.trial import Trial, TrialState
 from nas.core.units import format_duration, format_quantity, with_interval
-from nas.record import Store, StudyRecord
+from nas.record import StudyRecord
+
+if TYPE_CHECKING:
+    from nas.record import Store
 from nas.report.drawing import draw
 from nas.report.export_command import export_command, exportable
 
@@ -121,7 +125,7 @@ def _context(measurement: Measurement) -> str:
     return f"{measurement.kind}{device}, {conditions}"
 
 
-def _relations(store: Store, record: StudyRecord, trial: Trial) -> Iterator[str]:
+def _relations(store: "Store", record: StudyRecord, trial: Trial) -> Iterator[str]:
     """Return lines on dominance between this trial and the others, and on similar networks."""
     objectives = record.spec.objectives
     own = trial.losses(objectives)

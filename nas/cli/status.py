@@ -1,6 +1,7 @@
 """`nas status`: studies, their trials, and what is being done now."""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -16,8 +17,11 @@ from nas.core.stopping import Curves, Futility
 from nas.core.study import Budget
 from nas.core.trial import TrialState, Usage
 from nas.core.units import format_duration, format_quantity, sparkline
-from nas.record import Store, StudyRecord, Summary
+from nas.record import StudyRecord, Summary
 from nas.report.at_work import AtWork, at_work
+
+if TYPE_CHECKING:
+    from nas.record import Store
 
 
 @main.command()
@@ -97,7 +101,7 @@ def _usage(usage: Usage) -> str:
     return f"{usage.epochs:g} epochs, {format_duration(usage.device_s)} of device time{energy}"
 
 
-def _print_studies(console: Console, store: Store) -> None:
+def _print_studies(console: Console, store: "Store") -> None:
     """Print all studies, then the work on those that a process drives."""
     table = Table()
     for heading in ("study", "trials", "hypervolume", "data", "begun (UTC)"):
@@ -129,7 +133,7 @@ def _states(counts: Mapping[TrialState, int], driver: str | None) -> str:
     )
 
 
-def _print_study(console: Console, store: Store, record: StudyRecord) -> None:
+def _print_study(console: Console, store: "Store", record: StudyRecord) -> None:
     spec, summary = record.spec, store.summary(record.name)
     work = at_work(store, record, summary.running)
     objectives = ", ".join(objective.metric for objective in spec.objectives)
@@ -173,7 +177,7 @@ def _print_work(console: Console, work: AtWork) -> None:
         console.print(line)
 
 
-def _rung_lines(store: Store, record: StudyRecord) -> Iterator[str]:
+def _rung_lines(store: "Store", record: StudyRecord) -> Iterator[str]:
     """Return how well each rung predicts the last one, and the state of the futility rule."""
     spec = record.spec
     if len(spec.rungs) == 1:

@@ -2,17 +2,21 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from nas.cli.files import OutputKind, write_file
 from nas.cli.options import database_to_paste
-from nas.record import Store
+
+if TYPE_CHECKING:
+    from nas.record import Store
+
 
 PAGE = OutputKind(name="page", command="nas report", format="html")
 
 
-def write_page(store: Store, study: str, database: str, output: Path) -> None:
+def write_page(store: "Store", study: str, database: str, output: Path) -> None:
     """Write the page of a study and print where it is.
 
     Raises `NasError` if the file holds anything but an earlier page, `WriteError` if it cannot be

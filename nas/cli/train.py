@@ -13,6 +13,7 @@ from nas.analysis.finals import latest_results, ranking, results
 from nas.analysis.posterior import with_posterior_means
 from nas.cli import main
 from nas.cli.options import (
+    change_record,
     database_option,
     front_numbers,
     pick_study,
@@ -25,13 +26,11 @@ from nas.core import plugins
 from nas.core.errors import InvalidValueError
 from nas.core.moved import equivalent_names
 from nas.core.published import PUBLISHED, published
-from nas.core.recipe import FinalTraining, Recipe
+from nas.core.recipe import Candidate, FinalTraining, Recipe
 from nas.core.tasks import EpochDone, FinalTask
 from nas.core.trial import Trial
 from nas.core.units import format_quantity
-from nas.record import Store, StudyRecord
-from nas.searching.final import Candidate, missing_trainings, open_final, teacher_of
-from nas.searching.study_file import read_recipe
+from nas.record import StudyRecord
 
 
 @main.command()
@@ -91,13 +90,16 @@ def train(
     Each is trained on all training images of the study and tested once on the test images. Press
     Ctrl-C at any time: the same command continues at the last whole epoch.
     """
+    from nas.searching.final import missing_trainings, open_final, teacher_of
+    from nas.searching.study_file import read_recipe
+
     recipe = read_recipe(file) if file else Recipe()
     recipe = replace(
         recipe,
         epochs=recipe.epochs if epochs is None else epochs,
         teacher=recipe.teacher if teacher is None else teacher,
     )
-    with Store.open(database) as store:
+    with change_record(database) as store:
         record = pick_study(store, study)
         trials, finals = store.trials(record.name), store.finals(record.name)
         wanted = [*numbers, *front_numbers(store, record, front=front, knee=knee)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -21,7 +22,9 @@ from nas.cli.tables import terminal
 from nas.core.tasks import Task
 from nas.core.trial import Trial
 from nas.core.units import format_quantity
-from nas.searching.launch import Trainings
+
+if TYPE_CHECKING:
+    from nas.searching.launch import Trainings
 
 
 @contextmanager
@@ -53,7 +56,7 @@ class ReplicateDisplay:
         self._bar: tuple[Progress, TaskID] | None = None
 
     @contextmanager
-    def live(self, trainings: Trainings[Task]) -> Iterator[None]:
+    def live(self, trainings: "Trainings[Task]") -> Iterator[None]:
         """Show the trainings while they run."""
         workers = trainings.context.spec.workers
         self._console.print(

@@ -6,7 +6,6 @@ front; points of equal losses share their rank. moocore computes ranks and hyper
 
 from collections.abc import Sequence
 
-import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -19,6 +18,8 @@ def ranks(losses: ArrayLike) -> NDArray[np.int64]:
     points = np.atleast_2d(np.asarray(losses, dtype=float))
     if points.size == 0:
         return np.zeros(0, dtype=np.int64)
+    import moocore  # takes a tenth of a second
+
     distinct, index = np.unique(points, axis=0, return_inverse=True)
     return np.asarray(moocore.pareto_rank(distinct), dtype=np.int64)[index.reshape(-1)]
 
@@ -28,6 +29,8 @@ def nondominated(losses: ArrayLike) -> NDArray[np.bool_]:
     points = np.asarray(losses, dtype=float)
     if points.size == 0:
         return np.zeros(len(points), dtype=np.bool_)
+    import moocore
+
     return np.asarray(moocore.is_nondominated(points, keep_weakly=True), dtype=np.bool_)
 
 
@@ -76,4 +79,6 @@ def hypervolume(losses: ArrayLike, reference: Sequence[float]) -> float:
         return 0.0
     if len(reference) == 1:
         return float(reference[0] - inside.min())
+    import moocore
+
     return float(moocore.hypervolume(inside, ref=np.asarray(reference, dtype=float)))

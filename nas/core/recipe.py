@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from nas.core.architecture import Architecture
 from nas.core.checks import require, require_finite, require_whole
 from nas.core.study import TrainingSpec
-from nas.core.trial import Rung
+from nas.core.trial import Rung, Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,3 +85,20 @@ class FinalTraining:
     test_images: int
     reached: Rung
     energy_j: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A network to train: that of a trial, or another one by its name.
+
+    `architecture` is None for networks that are not OSA networks.
+    """
+
+    name: str
+    architecture: Architecture | None
+    trial: Trial | None = None
+
+    @property
+    def network(self) -> str:
+        """The name under which its trainings are recorded."""
+        return self.trial.architecture.digest if self.trial else self.name

@@ -4,13 +4,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
-
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from typing import TYPE_CHECKING, Self
 
 from nas.core.errors import DatabaseError
 from nas.core.passwords import ENCODING, is_readable
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 POSTGRESQL = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
 SQLITE = frozenset({"sqlite", "sqlite+pysqlite"})
@@ -25,7 +25,7 @@ class Address:
     """Either a file (`path`) or a server (`url`). `str()` and `repr()` hold no password."""
 
     path: Path | None = None
-    url: URL | None = None
+    url: "URL | None" = None
 
     @classmethod
     def parse(cls, text: str | Path) -> Self:
@@ -39,6 +39,9 @@ class Address:
             if MISSPELT_SERVER.search(text):
                 raise _unreadable("this")
             return cls._file(text)
+        from sqlalchemy import make_url  # takes half a second
+        from sqlalchemy.exc import ArgumentError
+
         try:
             url = make_url(text)
         except (ArgumentError, ValueError):

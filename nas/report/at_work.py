@@ -8,7 +8,7 @@ import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.core.measurement import Measurement
 from nas.core.study import StudySpec
@@ -16,7 +16,10 @@ from nas.core.trial import Trial
 from nas.core.units import format_duration
 from nas.measuring.meters.host import program_name
 from nas.measuring.meters.lock import DeviceLock, Use
-from nas.record import Store, StudyRecord
+from nas.record import StudyRecord
+
+if TYPE_CHECKING:
+    from nas.record import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +77,7 @@ class AtWork:
         }
 
 
-def at_work(store: Store, record: StudyRecord, running: Collection[int]) -> AtWork:
+def at_work(store: "Store", record: StudyRecord, running: Collection[int]) -> AtWork:
     """Read the current work. `running` are the running trials without duplicates."""
     trials, now = store.trials(record.name, running) if running else [], datetime.now(UTC)
     works = tuple(

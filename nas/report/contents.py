@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,11 +24,14 @@ from nas.core.pareto import front as front_of
 from nas.core.published import PUBLISHED
 from nas.core.study import Objective
 from nas.core.trial import Trial, TrialState, Usage
-from nas.record import Store, StudyRecord
+from nas.record import StudyRecord
 from nas.report.at_work import AtWork, at_work
 from nas.report.export_command import export_command, exportable
 from nas.report.history import SearchClock, finished, ledger, steps
 from nas.sampling.importance import MIN_TRIALS, importances
+
+if TYPE_CHECKING:
+    from nas.record import Store
 
 COUNTED_METRICS = ("parameters", "macs", "memory_access_cost")
 """Costs that are counted exactly, for published networks too."""
@@ -57,7 +60,7 @@ class Study:
         return self.record.spec.objectives
 
 
-def read(store: Store, name: str, database: str) -> Study:
+def read(store: "Store", name: str, database: str) -> Study:
     """Read the study from the record. Raises `UnknownNameError`."""
     with_weights = exportable(store, name)
     record, trials = store.study(name), store.trials(name)

@@ -1,8 +1,10 @@
 """The trials whose networks can be exported, and the command for it."""
 
 import shlex
+from typing import TYPE_CHECKING
 
-from nas.record import Store
+if TYPE_CHECKING:
+    from nas.record import Store
 
 
 def export_command(study: str, trial: int | str, database: str) -> str:
@@ -12,7 +14,7 @@ def export_command(study: str, trial: int | str, database: str) -> str:
     return f"nas export {name} --trial {trial} -o {folder}{option}"
 
 
-def exportable(store: Store, study: str) -> frozenset[int]:
+def exportable(store: "Store", study: str) -> frozenset[int]:
     """Return the numbers of the trials whose weights are stored.
 
     A duplicate shares the weights of its original.

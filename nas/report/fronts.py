@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.analysis.finals import FinalResult
 from nas.analysis.posterior import UnbiasedHypervolume
@@ -17,8 +17,12 @@ from nas.core.pareto import front as front_of
 from nas.core.study import Objective, StudySpec
 from nas.core.trial import CERTIFIED_METRICS, Trial, TrialState
 from nas.core.units import format_quantity, with_interval
-from nas.record import Store, StudyRecord
+from nas.record import StudyRecord
 from nas.report.history import front_at
+
+if TYPE_CHECKING:
+    from nas.record import Store
+
 
 NO_FINALS: Mapping[int, FinalResult] = MappingProxyType({})
 """Default for the results of final trainings, which map a trial's number to its result."""
@@ -45,7 +49,7 @@ class ShownFront:
 
 
 def read_front(
-    store: Store,
+    store: "Store",
     record: StudyRecord,
     at: int | None = None,
     *,

@@ -3,14 +3,18 @@
 import os
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
 
 from nas.core.errors import NasError, WriteError
 from nas.core.study import StudySpec
-from nas.record import Address, Store
+from nas.record import Address
+
+if TYPE_CHECKING:
+    from nas.record import Store
 
 
 def artifacts_folder(
-    store: Store | None, spec: StudySpec, database: str, named: Path | None = None
+    store: "Store | None", spec: StudySpec, database: str, named: Path | None = None
 ) -> Path:
     """Return the folder for checkpoints: the named one, the recorded one, or the default.
 

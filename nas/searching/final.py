@@ -7,36 +7,16 @@ resumes an interrupted training from its last whole epoch.
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError, next_command
-from nas.core.recipe import FinalTraining, Recipe
+from nas.core.recipe import Candidate, FinalTraining, Recipe
 from nas.core.seeds import final_seed
 from nas.core.study import StudySpec
 from nas.core.tasks import EpochDone, Event, FinalTask, Tested, Weights
 from nas.core.trial import Trial
 from nas.record import Artifact, ArtifactKind, Store
 from nas.searching.launch import Trainings, Workers, evaluators_of, open_trainings
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A network to train: that of a trial, or another one by its name.
-
-    `architecture` is None for networks that are not OSA networks.
-    """
-
-    name: str
-    architecture: Architecture | None
-    trial: Trial | None = None
-
-    @property
-    def network(self) -> str:
-        """The name under which its trainings are recorded."""
-        return self.trial.architecture.digest if self.trial else self.name
-
 
 Listener = Callable[[Candidate, FinalTask, EpochDone | FinalTraining], None]
 """Called after every epoch and every finished training."""

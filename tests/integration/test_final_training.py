@@ -18,14 +18,14 @@ from torch import nn
 from nas.cli import main
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.errors import DatabaseError, InvalidValueError, NasError
-from nas.core.recipe import FinalTraining, Recipe
+from nas.core.recipe import Candidate, FinalTraining, Recipe
 from nas.core.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec
 from nas.core.tasks import FinalTask
 from nas.data import Dataset, load
 from nas.model import build
 from nas.record import ArtifactKind, Store
 from nas.searching.evaluators.classification.full import network_of
-from nas.searching.final import Candidate, missing_trainings, teacher_of
+from nas.searching.final import missing_trainings, teacher_of
 from nas.searching.launch import open_search
 from nas.training import FullTrainer, Numerics, read_checkpoint
 from workers.local import LocalWorkers

@@ -110,6 +110,16 @@ def test_the_help_of_a_command_imports_only_its_module(command: str) -> None:
     assert not modules & {"torch", "scipy.stats", "ray", "pandas", "fastapi"}
 
 
+def test_the_help_of_no_command_imports_a_slow_package() -> None:
+    """SQLAlchemy, Optuna, pydantic and moocore come with the commands when they run."""
+    modules = ", ".join(module for module, _ in main.table.values())
+    script = f"import sys, {modules}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert not set(done.stdout.split()) & {*SLOW_PACKAGES - {"numpy", "rich"}, "moocore"}
+
+
 @pytest.mark.parametrize("context", GROUPS, ids=lambda context: context.command_path)
 def test_the_table_of_a_group_holds_what_its_commands_say(context: click.Context) -> None:
     """The module of each command, and the first sentence of its help, which is one line."""

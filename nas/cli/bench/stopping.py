@@ -1,6 +1,7 @@
 """`nas bench stopping`: epochs that rules for stopping trials would have saved."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -16,7 +17,10 @@ from nas.cli.options import database_option, open_record, pick_study
 from nas.cli.tables import echo_wide
 from nas.core.errors import NasError
 from nas.core.stopping import SIZE_METRICS, Curves, Futility
-from nas.record import Store
+
+if TYPE_CHECKING:
+    from nas.record import Store
+
 
 MIN_NETWORKS = 8
 """Smallest number of networks for a replay."""
@@ -122,7 +126,7 @@ def _from_record(database: str, study: str | None) -> ReplayTable:
         return table_of(store, pick_study(store, study).name)
 
 
-def table_of(store: Store, study: str) -> ReplayTable:
+def table_of(store: "Store", study: str) -> ReplayTable:
     """Return the networks of a study that reached the last rung."""
     spec, trials = store.study(study).spec, store.trials(study)
     curves = Curves.of(trials, spec.objectives)

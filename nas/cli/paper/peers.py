@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nas.cli.files import OutputKind, check_outputs, write_files
 from nas.cli.options import (
     Conditions,
+    change_record,
     database_option,
     measuring_options,
     open_record,
@@ -24,7 +25,6 @@ from nas.cli.tables import echo_wide, plain_table
 from nas.core.measurement import Device, MeasurementPlan
 from nas.measuring.meters import Meter, find_meter
 from nas.paper.peers import HARDWARE, Peer, select_peers
-from nas.record import Store
 
 if TYPE_CHECKING:
     from nas.measuring.targets import Target
@@ -99,7 +99,7 @@ def peers(
     with find_meter(conditions.device) as meter:
         networks = {peer.name: _load(peer, plan, database) for peer in listed}
         certifies = conditions.certify
-        with Store.open(database) as store, _progress() as bar:
+        with change_record(database) as store, _progress() as bar:
             task = bar.add_task("measuring", total=len(networks) * (rounds + certifies))
             seed = random.SystemRandom().randrange(2**31)
             sessions = [in_rounds(networks, meter, rounds, seed)]

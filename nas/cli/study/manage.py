@@ -1,13 +1,16 @@
 """`nas study rename` and `nas study delete`."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from nas.cli.options import database_option, open_record
+from nas.cli.options import change_record, database_option, open_record
 from nas.cli.study import study as group
 from nas.core.units import format_quantity
-from nas.record import Store
+
+if TYPE_CHECKING:
+    from nas.record import Store
 
 
 @group.command()
@@ -57,8 +60,8 @@ def delete(study: str, database: str, *, yes: bool) -> None:
         click.echo("other processes use the record, so its file keeps its size for new trials")
 
 
-def _writable(database: str, study: str) -> Store:
+def _writable(database: str, study: str) -> "Store":
     """Open an existing record for writing. Raises as `Store.study` if it has no such study."""
     with open_record(database) as store:
         store.study(study)
-    return Store.open(database)
+    return change_record(database)

@@ -2,9 +2,14 @@
 
 import click
 
-from nas.cli.options import command_to_paste, database_option, pick_study, trial_option
+from nas.cli.options import (
+    change_record,
+    command_to_paste,
+    database_option,
+    pick_study,
+    trial_option,
+)
 from nas.cli.study import study as group
-from nas.record import Store
 
 
 @group.command()
@@ -18,7 +23,7 @@ def retry(study: str | None, database: str, numbers: tuple[int, ...]) -> None:
     """
     from nas.searching.retry import retry as retry_trials
 
-    with Store.open(database) as store:
+    with change_record(database) as store:
         trials = retry_trials(store, pick_study(store, study).name, numbers)
     for trial in trials:
         click.echo(f"trial {trial.number} will be tried again; it had failed: {trial.reason}")

@@ -426,19 +426,16 @@ def test_p_values_are_of_pairs_of_seeds():
     assert comparison.p_values(runs, "a") == {"b": pytest.approx(2 / 64), "c": None}
 
 
-def test_a_curve_ends_at_its_last_mean():
-    """The last point of the better of two curves is checked in the plot's own coordinates. Names
-    are ordered by their last values.
+def test_curves_are_listed_by_their_last_mean():
+    """With the mean and the number of runs. The file is equal for equal curves, and is one SVG
+    element, into which the command's mark goes.
     """
-    text = curves_svg(
-        {"low": np.full((2, 10), 0.5), "high": np.full((1, 10), 1.0)},
-        title="<t>",
-        across="x",
-        up="y",
-    )
-    assert 'points="102.8,34.0' in text
-    assert text.index(">high ") < text.index(">low ")
-    assert "&lt;t&gt;" in text
+    curves = {"low": np.full((2, 10), 0.5), "high": np.full((1, 10), 1.0)}
+    text, again = (curves_svg(curves, title="<t>", across="steps", up="share") for _ in range(2))
+    assert text == again
+    assert text.index("high 1.000, 1 run<") < text.index("low 0.500, 2 runs<")
+    assert all(word in text for word in ("&lt;t&gt;", ">steps<", ">share<"))
+    assert (text[:5], text.rstrip()[-6:]) == ("<svg ", "</svg>")
 
 
 def test_holm_multiplies_the_smallest_most_and_never_falls():

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,6 +29,15 @@ DATABASE = "nas.db"
 """The record's default file."""
 PRECISIONS = click.Choice([each.value for each in Precision])
 """Names of number formats. From the enumeration itself click would take the members' names."""
+FILE = click.Path(dir_okay=False, path_type=Path)
+"""A file that is read or written."""
+PRESENT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+"""A file that must exist."""
+FOLDER = click.Path(file_okay=False, path_type=Path)
+"""A folder that is read or written."""
+PRESENT_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+"""A folder that must exist."""
+FOLDER.name = PRESENT_FOLDER.name = "dir"  # how the help shows it, in capital letters
 SHOWN_COMMAND = re.compile(r"`(nas [^`]*)`")
 """A command in the message of an error, as `next_command` writes it."""
 IMAGE_SIZE = click.IntRange(1, MAX_IMAGE_SIZE)

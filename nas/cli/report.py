@@ -7,7 +7,14 @@ import click
 
 from nas.cli import main
 from nas.cli.files import OutputKind, check_outputs, write_files
-from nas.cli.options import database_option, database_to_paste, open_record, pick_study
+from nas.cli.options import (
+    FILE,
+    FOLDER,
+    database_option,
+    database_to_paste,
+    open_record,
+    pick_study,
+)
 from nas.cli.study_page import PAGE, write_page
 
 if TYPE_CHECKING:
@@ -23,17 +30,15 @@ PICTURE = OutputKind(name="picture", command="nas report --png", format="png")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     default="report.html",
     show_default=True,
-    metavar="FILE",
     help="The file to write; an earlier page is replaced.",
 )
 @click.option(
     "--png",
     "folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
+    type=FOLDER,
     help="Write the main plots to this folder instead, as pictures for papers.",
 )
 def report(study: str | None, database: str, output: Path, folder: Path | None) -> None:

@@ -8,7 +8,14 @@ import click
 from nas.cli import main
 from nas.cli.files import check_outputs
 from nas.cli.group import INTERRUPTED
-from nas.cli.options import command_to_paste, database_option, open_record, workers_options
+from nas.cli.options import (
+    FILE,
+    FOLDER,
+    command_to_paste,
+    database_option,
+    open_record,
+    workers_options,
+)
 from nas.cli.study_page import PAGE, write_page
 from nas.core.errors import NasError
 
@@ -17,21 +24,19 @@ if TYPE_CHECKING:
 
 
 @main.command()
-@click.argument("study_file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("study_file", type=FILE)
 @database_option
 @workers_options
 @click.option(
     "--artifacts",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
+    type=FOLDER,
     help="Folder of the checkpoints. [default: the study's; for a new study NAME-artifacts beside "
     "the database NAME.db; env: NAS_ARTIFACTS]",
 )
 @click.option(
     "--report",
     "page",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
+    type=FILE,
     help="At the end, write the study's page to this file, as nas report does.",
 )
 @click.option(

@@ -13,6 +13,7 @@ from nas.analysis.finals import latest_results, ranking, results
 from nas.analysis.posterior import with_posterior_means
 from nas.cli import main
 from nas.cli.options import (
+    FILE,
     change_record,
     database_option,
     front_numbers,
@@ -57,8 +58,7 @@ from nas.record import StudyRecord
 @click.option(
     "--recipe",
     "file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
+    type=FILE,
     help="The recipe as YAML. [default: 30 epochs, see docs/training.md]",
 )
 @click.option(

@@ -5,12 +5,15 @@ from pathlib import Path
 import click
 
 from nas.cli import main
+from nas.cli.options import PRESENT_FOLDER
 from nas.core.units import with_interval
 
 
 @main.command()
 @click.argument(
-    "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR"
+    "folder",
+    type=PRESENT_FOLDER,
+    metavar="DIR",
 )
 @click.option("--no-latency", is_flag=True, help="Do not measure latency.")
 @click.option("--strict", is_flag=True, help="Let warnings about latency fail too.")

@@ -215,15 +215,20 @@ def layers(
             )
             channels = stage.out_channels
     if num_classes:
-        yield Layer(
-            name="head.fc",
-            in_channels=channels,
-            out_channels=num_classes,
-            in_size=(1, 1),
-            out_size=(1, 1),
-            bias=True,
-            normalised=False,
-        )
+        yield _classifier(channels, num_classes)
+
+
+def _classifier(channels: int, num_classes: int) -> Layer:
+    """Return the linear layer after the mean of all positions."""
+    return Layer(
+        name="head.fc",
+        in_channels=channels,
+        out_channels=num_classes,
+        in_size=(1, 1),
+        out_size=(1, 1),
+        bias=True,
+        normalised=False,
+    )
 
 
 def count(
@@ -269,16 +274,7 @@ def totals(architecture: Architecture, image_size: int, num_classes: int) -> dic
         )
         channels = stage.out_channels
     if num_classes:
-        head = Layer(
-            name="head.fc",
-            in_channels=channels,
-            out_channels=num_classes,
-            in_size=(1, 1),
-            out_size=(1, 1),
-            bias=True,
-            normalised=False,
-        )
-        parts.append(_sums([head]))
+        parts.append(_sums([_classifier(channels, num_classes)]))
     parameters, macs, moved = map(sum, zip(*parts, strict=True))
     return {
         "parameters": float(parameters),

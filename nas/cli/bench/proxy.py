@@ -9,6 +9,7 @@ import click
 from rich.table import Table
 
 from nas.cli.bench import bench
+from nas.cli.options import PRESENT_FILE
 from nas.cli.tables import FittedTable, terminal
 from nas.core.errors import UnknownNameError
 from nas.searching.study_file import read_brief_recipes, read_study
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @bench.command()
-@click.argument("study", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("study", type=PRESENT_FILE)
 @click.option(
     "--only", multiple=True, metavar="NAME", help="Take this recipe. Repeat it for several."
 )

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from nas.cli.bench import bench
 from nas.cli.files import OutputKind, check_outputs, write_file
+from nas.cli.options import FILE, PRESENT_FILE
 from nas.cli.tables import print_table
 from nas.core import plugins
 from nas.core.errors import InvalidValueError
@@ -50,7 +51,7 @@ LATENCIES = OutputKind(
 @click.option(
     "--table",
     "path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=PRESENT_FILE,
     help="A table of trained networks.",
 )
 @click.option(
@@ -76,8 +77,7 @@ LATENCIES = OutputKind(
 )
 @click.option(
     "--measure",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
+    type=FILE,
     help="Instead of the table's costs: latency measured on this machine, stored in this CSV file. "
     "For channel-bench's ResNets, which are built with random weights.",
 )
@@ -131,8 +131,7 @@ LATENCIES = OutputKind(
 @click.option(
     "--results",
     "results_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
+    type=FILE,
     help="Store each run in this CSV file (.csv.gz: compressed), and reuse the runs stored there.",
 )
 @click.option(
@@ -140,8 +139,7 @@ LATENCIES = OutputKind(
 )
 @click.option(
     "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
+    type=FILE,
     help="Draw the curves with bands as SVG.",
 )
 def search(

@@ -13,7 +13,7 @@ from nas.analysis.rank_agreement import agreement
 from nas.bench.stopping import STRATEGIES, Replay, ReplayTable, read_table, replay, table_text
 from nas.cli.bench import bench
 from nas.cli.files import OutputKind, check_outputs, write_file
-from nas.cli.options import database_option, open_record, pick_study
+from nas.cli.options import FILE, PRESENT_FILE, database_option, open_record, pick_study
 from nas.cli.tables import echo_wide
 from nas.core.errors import NasError
 from nas.core.stopping import SIZE_METRICS, Curves, Futility
@@ -43,13 +43,12 @@ PLOT = OutputKind(name="plot", command="nas bench stopping --plot", format="svg"
 @click.option(
     "--table",
     "path",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=PRESENT_FILE,
     help="Curves that --keep wrote, instead of a study of the record.",
 )
 @click.option(
     "--keep",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
+    type=FILE,
     help="Write the study's curves as CSV.",
 )
 @click.option(
@@ -61,8 +60,7 @@ PLOT = OutputKind(name="plot", command="nas bench stopping --plot", format="svg"
 )
 @click.option(
     "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
+    type=FILE,
     help="Draw hypervolume by epochs as SVG.",
 )
 def stopping(

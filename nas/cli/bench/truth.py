@@ -6,12 +6,13 @@ from pathlib import Path
 import click
 
 from nas.cli.bench import bench
+from nas.cli.options import PRESENT_FILE
 from nas.core import plugins
 from nas.searching.study_file import read_study
 
 
 @bench.command()
-@click.argument("study", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("study", type=PRESENT_FILE)
 @click.option(
     "--networks",
     "count",

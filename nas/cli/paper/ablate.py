@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
+from nas.cli.options import PRESENT_FOLDER
 from nas.cli.paper import paper as group
 from nas.cli.tables import echo_note
 from nas.core.errors import NasError
@@ -62,7 +63,7 @@ def numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]
 )
 @click.option(
     "--images",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=PRESENT_FOLDER,
     metavar="FOLDER",
     help="Test on FOLDER/<class>/*, cropped and normalised as ImageNet's validation.",
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from nas.cli.files import OutputKind, check_outputs, write_files
+from nas.cli.options import FOLDER
 from nas.cli.paper import paper as group
 from nas.cli.tables import echo_note, echo_wide, plain_table
 
@@ -34,7 +35,7 @@ TABLE = OutputKind(
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     metavar="FOLDER",
     help="Write connections.html, and for each MODEL its heat map as PNG and its numbers as CSV.",
 )

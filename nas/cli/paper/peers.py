@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nas.cli.files import OutputKind, check_outputs, write_files
 from nas.cli.options import (
+    FOLDER,
     Conditions,
     change_record,
     database_option,
@@ -68,7 +69,7 @@ OUTPUTS = {
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     metavar="FOLDER",
     help="Write peers.csv, peers.html and the drawings to this folder.",
 )

@@ -3,10 +3,10 @@
 import os
 import socket
 
+from nas.agent.host import affinity
 from nas.core import plugins
 from nas.core.errors import NasError, TrialFailedError
 from nas.core.tasks import AnyTask, Decision
-from nas.measuring.meters.host import affinity
 from nas.searching.engine import TaskSource
 from nas.searching.evaluators import Evaluates, Preparation, StudyContext
 from nas.searching.state import Finished, Wait

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
+from nas.agent.host import affinity
 from nas.analysis.rank_agreement import kendall_tau
 from nas.bench.energy_reader import SESSIONS, CountingBoard, energy_errors, rms
 from nas.bench.simulated_device import DriftingDevice
@@ -30,8 +31,6 @@ from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.published import PUBLISHED
 from nas.core.search_space import SearchSpace
 from nas.measuring.meters import Meter
-from nas.measuring.meters.host import affinity
-from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods import certify, latency, prepare
 from nas.measuring.methods.certify import SHARED_CPU_CYCLES, Cycles, shared_with
 from nas.measuring.metrics import seeded_network
@@ -88,7 +87,7 @@ class Bench:
     ) -> Measurement:
         """Measure the latency with the tier `screen`."""
         with (
-            DeviceLock(self.meter.device.identity).exclusive(),
+            self.meter.exclusive(),
             prepare(network.network, plan or self.plan, self.meter) as run,
         ):
             return latency(run, meter or self.meter, plan or self.plan)

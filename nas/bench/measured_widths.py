@@ -22,7 +22,6 @@ from nas.core.errors import NasError
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.study import Objective
 from nas.measuring.meters import Meter
-from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods import latency, prepare
 from nas.sampling.problem import TRAINED, Problem
 from nas.searching.evaluators.classification.evaluator import retry_while_contended
@@ -135,7 +134,7 @@ class MeasuredWidths:
 
         def measure() -> tuple[Measurement]:
             with (
-                DeviceLock(self.meter.device.identity).exclusive(),
+                self.meter.exclusive(),
                 prepare(model, self.plan, self.meter) as run,
             ):
                 return (latency(run, self.meter, self.plan),)

@@ -9,8 +9,9 @@ import math
 import random
 from collections.abc import Callable
 
+from nas.agent.host import HostLoad
 from nas.core.measurement import Device
-from nas.measuring.meters import CommonMeter, HostLoad
+from nas.measuring.meters import CommonMeter
 
 
 class DriftingDevice(CommonMeter):

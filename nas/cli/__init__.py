@@ -48,6 +48,10 @@ SECTIONS = {
         "doctor": ("nas.cli.doctor", "Show what this machine can measure, and why not the rest."),
         "measure": ("nas.cli.measure", "Measure latency, energy and memory of networks."),
         "remeasure": ("nas.cli.remeasure", "Measure the front of a study under other conditions."),
+        "device": (
+            "nas.cli.device",
+            "Manage the devices elsewhere that measure for this machine.",
+        ),
     },
     "Studies and records": {
         "study": ("nas.cli.study", "Rename, delete, repair and convert studies of the record."),

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from nas.agent.host import affinity
 from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError, NasError, next_command
 from nas.core.measurement import MAX_IMAGE_SIZE, MeasurementPlan, Precision
 from nas.core.pareto import knee as knee_of
 from nas.core.trial import Trial
-from nas.measuring.meters.host import affinity
 from nas.record import Address, StudyRecord
 
 if TYPE_CHECKING:
@@ -45,17 +45,25 @@ IMAGE_SIZE = click.IntRange(1, MAX_IMAGE_SIZE)
 
 
 class Threads(click.IntRange):
-    """A number of threads from 1 to the number of cores.
+    """A number of threads from 1 to the number of cores of this machine.
 
     The help does not show the number of cores, since it is the same on every machine.
     """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number."""
-        threads, cores = super().convert(value, param, ctx), len(affinity())
-        if threads > cores:
-            self.fail(f"there are {cores} cores, so at most {cores}, not {threads}", param, ctx)
+        threads = super().convert(value, param, ctx)
+        if problem := too_many(threads):
+            self.fail(problem, param, ctx)
         return threads
+
+
+def too_many(threads: int) -> str | None:
+    """Return why this machine cannot run so many threads, None if it can."""
+    cores = len(affinity())
+    return (
+        f"there are {cores} cores, so at most {cores}, not {threads}" if threads > cores else None
+    )
 
 
 THREADS = Threads(min=1)
@@ -74,7 +82,17 @@ class Conditions:
     changes: Mapping[str, Any]
 
     def plan(self, base: MeasurementPlan) -> MeasurementPlan:
-        """Return the plan with the given changes."""
+        """Return the plan with the given changes. A device elsewhere has one runtime.
+
+        Raises `UnknownNameError` for an unknown device.
+        """
+        from nas.measuring.meters import REMOTE_RUNTIME, elsewhere
+
+        threads = self.changes.get("threads", 1)
+        if elsewhere(self.device):
+            base = replace(base, runtime=REMOTE_RUNTIME)
+        elif problem := too_many(threads):
+            raise click.BadParameter(problem, param_hint="'--threads'")
         return replace(base, **self.changes)
 
     def describe(self, plan: MeasurementPlan) -> str:
@@ -113,7 +131,9 @@ def measuring_options(base: MeasurementPlan | None, *, tier: str) -> Decorator:
             metavar="NAME",
             help=f"eager, graph (CUDA), compile or onnxruntime.{shown('runtime')}",
         ),
-        click.option("--threads", type=THREADS, help=f"CPU threads.{shown('threads')}"),
+        click.option(
+            "--threads", type=click.IntRange(min=1), help=f"CPU threads.{shown('threads')}"
+        ),
         click.option(
             "--tier",
             type=click.Choice(["screen", "certify"]),
@@ -144,11 +164,12 @@ def measuring_options(base: MeasurementPlan | None, *, tier: str) -> Decorator:
 
 
 def device_option(command: Command) -> Command:
-    """Add `--device KIND`, passed as `device`."""
+    """Add `--device NAME`, passed as `device`."""
     return click.option(
         "--device",
-        metavar="KIND",
-        help="Measure on this device: cpu or cuda. [default: the GPU if there is one]",
+        metavar="NAME",
+        help="Measure on this device: cpu, cuda, or one of nas device list. [default: the GPU if "
+        "there is one]",
     )(command)
 
 

@@ -81,6 +81,13 @@ class UnavailableError(NasError):
     """This machine cannot measure the metric; the message gives the reason."""
 
 
+class DeviceLostError(NasError):
+    """A device elsewhere that does not answer, or that lost a measurement.
+
+    The measurement can be repeated once the device answers.
+    """
+
+
 class WriteError(NasError):
     """A file that cannot be written, for example on a full disk or in a closed folder."""
 

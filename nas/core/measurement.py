@@ -28,6 +28,10 @@ the name of that runtime when the study begins, so no figure has it.
 """
 
 
+NO_CONDITIONS = frozenset({"device", "busy", "busy_wait_s"})
+"""Fields of a plan that are no conditions of a figure."""
+
+
 class Kind(StrEnum):
     """The source of a figure. Figures of different kinds never share a front."""
 
@@ -99,9 +103,11 @@ class MeasurementPlan:
     seconds, as soon as the half width of the 95 % interval is below `max_half_width` of the median.
     It stops at `max_time_s` in any case, then with the status `noisy`.
 
+    `device` is the device that a search measures on: cpu, cuda, or a name in the device book; None
+    is the GPU if there is one. A figure has its own device, so this is no condition either.
+
     A search measures a contended figure again after pauses, for `busy_wait_s` seconds; then `busy`
-    says what becomes of it. These two are no conditions of a figure: plans that differ in nothing
-    else are equal.
+    says what becomes of it. Plans that differ in nothing but these three are equal.
     """
 
     batch_size: int = 1
@@ -115,6 +121,7 @@ class MeasurementPlan:
     min_time_s: float = 0.3
     max_time_s: float = 2.0
     max_half_width: float = 0.02
+    device: str | None = field(default=None, compare=False)
     busy: Busy = field(default=Busy.FAIL, compare=False)
     busy_wait_s: float = field(default=40.0, compare=False)
 
@@ -137,7 +144,7 @@ class MeasurementPlan:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values of the conditions."""
         values = json.loads(json.dumps(asdict(self)))
-        return {key: value for key, value in values.items() if not key.startswith("busy")}
+        return {key: value for key, value in values.items() if key not in NO_CONDITIONS}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,6 @@ from nas.export.standalone import template
 from nas.export.timm_config import reductions, timm_support
 from nas.measuring import methods
 from nas.measuring.meters import Meter, find_meter
-from nas.measuring.meters.lock import DeviceLock
 from nas.model import VoVNet, build
 from nas.model.hooks import count_by_hooks
 from nas.model.weights_file import load_weights
@@ -372,10 +371,10 @@ def measure_latency(bundle: Bundle) -> tuple[Measurement, ...]:
     with the threads of the plan.
     """
     plan = bundle.plan
-    with find_meter() as meter, DeviceLock(meter.device.identity).exclusive():
+    with find_meter() as meter, meter.exclusive():
         with methods.prepare(bundle.model, plan, meter) as run:
             figures = [methods.latency(run, meter, plan)]
-    with find_meter("cpu") as meter, DeviceLock(meter.device.identity).exclusive():
+    with find_meter("cpu") as meter, meter.exclusive():
         figures.append(_onnx_latency(bundle.folder / "classifier.onnx", plan, meter))
     return tuple(figures)
 

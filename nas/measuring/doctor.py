@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 import torch
 
+from nas.agent import host
+from nas.agent.lock import lock_folder
 from nas.core.errors import NasError, UnavailableError
-from nas.measuring.meters import Meter, find_meter, host
+from nas.measuring.devices import book
+from nas.measuring.devices.meter import RemoteMeter
+from nas.measuring.meters import Meter, find_meter
 from nas.measuring.meters.energy import POLL_S, find_steps
-from nas.measuring.meters.lock import DeviceLock, lock_folder
+from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.meters.nvml import NvmlDevice, gpu_uuids
 from nas.measuring.meters.watch import DeviceState
 
@@ -35,6 +39,52 @@ def findings() -> Iterator[Finding]:
         yield from _meter("CPU", meter)
     yield from _gpus()
     yield from runtime_findings(gpu=torch.cuda.is_available())
+
+
+def remote_findings(name: str) -> Iterator[Finding]:
+    """Yield what the device of this name in the device book can measure.
+
+    Raises `UnknownNameError` and `DeviceLostError`.
+    """
+    book.find_entry(name)
+    with RemoteMeter(name) as meter:
+        facts = meter.facts
+        hypervisor = facts["hypervisor"]
+        inside = f", virtual machine ({hypervisor})" if hypervisor else ""
+        yield Finding(
+            what="host",
+            available=True,
+            detail=f"{facts['name']}, {facts['usable_cores']} of {facts['cores']} cores, "
+            f"{facts['machine']}, Linux {facts['kernel']}, governor {facts['governor']}{inside}",
+        )
+        yield Finding(
+            what="runtime",
+            available=True,
+            detail=f"ONNX Runtime {facts['onnxruntime']}, Python {facts['python']}, up to opset "
+            f"{facts['opset']} and IR {facts['ir']}: {', '.join(facts['providers'])}",
+        )
+        yield Finding(
+            what="neighbours",
+            available=facts["neighbours"],
+            detail="waiting for cores and other processes' time are visible"
+            if facts["neighbours"]
+            else "the system does not report how busy other processes are",
+        )
+        reason = meter.energy_unavailable_reason()
+        energy = facts["energy"]
+        sources = [energy[key] for key in ("counter", "power") if key in energy]
+        yield Finding(what="energy", available=reason is None, detail=reason or ", ".join(sources))
+        state = facts["state"]
+        slowed = None if state is None else state["slowed"]
+        yield Finding(
+            what="full speed",
+            available=slowed == [],
+            detail="the device does not report whether it slows itself down"
+            if slowed is None
+            else ", ".join(slowed) or f"no slowdown now, {state['temperature_c']} °C",
+        )
+        with meter.exclusive():
+            yield Finding(what="device lock", available=True, detail="the device is free")
 
 
 def _host() -> Finding:

@@ -16,7 +16,6 @@ from nas.core.architecture import Architecture
 from nas.core.errors import UnavailableError
 from nas.core.measurement import MeasurementPlan, Status
 from nas.measuring.meters import Meter
-from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.meters.watch import Disturbance
 from nas.measuring.methods import prepare
 from nas.measuring.methods.timing import MAX_WAITING_SHARE, waiting_s
@@ -68,7 +67,7 @@ def latency_shares(
     }
     for module in parts.values():
         module.register_forward_hook(mark)
-    with DeviceLock(meter.device.identity).exclusive(), prepare(network, plan, meter) as run:
+    with meter.exclusive(), prepare(network, plan, meter) as run:
         for _ in range(WARM_UP_RUNS):
             run()
         marks.clear()

@@ -9,8 +9,6 @@ from nas.core.architecture import Architecture
 from nas.core.errors import UnavailableError
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.measuring.meters import Meter
-from nas.measuring.meters.host import details
-from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.metrics import Metric, Phase, Subject, check_available, find_metric
 from nas.measuring.session import PROTOCOL, certify_targets, latencies
 from nas.measuring.targets import Target
@@ -65,12 +63,12 @@ def measure_again(
 
 def _measure_one(subject: Subject, metrics: Sequence[Metric]) -> tuple[Measurement, ...]:
     """Measure these metrics of one network while its device is held exclusively."""
-    with DeviceLock(subject.meter.device.identity).exclusive():
-        before = details()
+    with subject.meter.exclusive():
+        before = subject.meter.host_details()
         figures = [metric.measure(subject) for metric in metrics]
     shared: dict[str, Any] = {
         "protocol": PROTOCOL,
         "host_before": before,
-        "host_after": details(),
+        "host_after": subject.meter.host_details(),
     }
     return tuple(replace(figure, details={**shared, **figure.details}) for figure in figures)

@@ -10,8 +10,6 @@ from typing import Any
 
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.measuring.meters import Meter
-from nas.measuring.meters.host import details
-from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods import (
     energy,
     interleaved_latency,
@@ -37,8 +35,8 @@ def latencies(
 
     Raises the errors of `measure`.
     """
-    with DeviceLock(meter.device.identity).exclusive(), ExitStack() as prepared:
-        before = details()
+    with meter.exclusive(), ExitStack() as prepared:
+        before = meter.host_details()
         runs = {
             target.name: prepared.enter_context(prepare(target.network, plan, meter))
             for target in targets
@@ -50,7 +48,11 @@ def latencies(
             protocol = TURNS
             seed = random.SystemRandom().randrange(2**31)
             figures = interleaved_latency(runs, meter, plan, seed=seed)
-    shared: dict[str, Any] = {"protocol": protocol, "host_before": before, "host_after": details()}
+    shared: dict[str, Any] = {
+        "protocol": protocol,
+        "host_before": before,
+        "host_after": meter.host_details(),
+    }
     return {
         name: replace(figure, details={**shared, **figure.details})
         for name, figure in figures.items()
@@ -82,8 +84,8 @@ def measure(
     A figure that cannot be measured has its status and reason. Raises the errors of
     `nas.measuring.methods.prepare` and of the lock.
     """
-    with DeviceLock(meter.device.identity).exclusive():
-        before = details()
+    with meter.exclusive():
+        before = meter.host_details()
         with prepare(target.network, plan, meter) as run:
             figures = [
                 latency_figure or latency(run, meter, plan),
@@ -95,7 +97,11 @@ def measure(
             one = replace(plan, batch_size=1)
             with prepare(target.network, one, meter) as run:
                 single = single_calls(run, meter, one)
-    shared: dict[str, Any] = {"protocol": PROTOCOL, "host_before": before, "host_after": details()}
+    shared: dict[str, Any] = {
+        "protocol": PROTOCOL,
+        "host_before": before,
+        "host_after": meter.host_details(),
+    }
     return tuple(
         replace(figure, details={**shared, **figure.details}) for figure in (*figures, single)
     )
@@ -115,7 +121,7 @@ def certify_targets(
     Raises the errors of `measure`, and `TrialFailedError` if the reference network cannot take such
     images.
     """
-    with DeviceLock(meter.device.identity).exclusive():
+    with meter.exclusive():
         return certify_networks(
             {target.name: target.network for target in targets},
             plan,

@@ -41,9 +41,11 @@ def require_packages() -> None:
             raise MissingDependencyError(package, "export") from error
 
 
-def to_onnx(model: nn.Module, image_size: int) -> bytes:
+def to_onnx(
+    model: nn.Module, image_size: int, *, opset: int = OPSET, max_ir: int | None = None
+) -> bytes:
     """Export a network in eval mode from `images` (batch, 3, image_size, image_size) to `logits`
-    (batch, classes), both float32, for any batch.
+    (batch, classes), both float32, for any batch. The file's IR version is at most `max_ir`.
 
     A network of this package always runs the same operations, so it is traced, which takes a
     twentieth of the time of `torch.export`. ONNX Runtime makes the same graph of both. Other
@@ -62,6 +64,8 @@ def to_onnx(model: nn.Module, image_size: int) -> bytes:
         model.state_dict(),
         ["logits"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
+        opset=opset,
+        max_ir=max_ir,
     )
 
 
@@ -89,6 +93,9 @@ def onnx_bytes(
     example: tuple[Tensor, ...],
     weights: Mapping[str, Any],
     outputs: Sequence[str],
+    *,
+    opset: int = OPSET,
+    max_ir: int | None = None,
     **options: Any,
 ) -> bytes:
     """Export a module (with an example input) or an exported program, with its only input named
@@ -104,7 +111,7 @@ def onnx_bytes(
             example,
             None,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             external_data=False,
             verbose=False,
             input_names=["images"],
@@ -116,6 +123,7 @@ def onnx_bytes(
     proto = program.model_proto
     _remove_notes(proto)
     _name_axes(proto.graph)
+    proto.ir_version = min(proto.ir_version, max_ir or proto.ir_version)
     data: bytes = proto.SerializeToString(deterministic=True)
     return data
 

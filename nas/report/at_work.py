@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from nas.agent.host import program_name
 from nas.core.measurement import Measurement
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.core.units import format_duration
-from nas.measuring.meters.host import program_name
 from nas.measuring.meters.lock import DeviceLock, Use
 from nas.record import StudyRecord
 

@@ -34,6 +34,7 @@ from nas.core.study import (
 )
 from nas.core.trial import MAX_TRIALS
 from nas.core.units import parse_quantity
+from nas.measuring.meters import elsewhere
 from nas.searching.study_name import name_problems
 from nas.searching.yaml_file import MAX_CHARACTERS, parse_yaml
 
@@ -222,6 +223,7 @@ def _unknown_names(raw: Mapping[str, Any]) -> Iterator[str]:
         part = raw.get(key)
         if isinstance(part, dict):
             named.append((f"{key}.{field}", part.get(field), group))
+    yield from _unknown_device(raw.get("measurement"))
     named += [
         (f"objectives[{index}].metric", o["metric"], "nas.metrics") for index, o in _objectives(raw)
     ]
@@ -231,6 +233,16 @@ def _unknown_names(raw: Mapping[str, Any]) -> Iterator[str]:
                 plugins.load(group, name)
             except NasError as error:
                 yield f"{where}: {error}"
+
+
+def _unknown_device(measurement: Any) -> Iterator[str]:
+    """Yield one line for a device that is neither of this machine nor in the device book."""
+    name = measurement.get("device") if isinstance(measurement, dict) else None
+    if isinstance(name, str):
+        try:
+            elsewhere(name)
+        except NasError as error:
+            yield f"measurement.device: {error}"
 
 
 def _convert_rungs(raw: dict[str, Any]) -> Iterator[str]:

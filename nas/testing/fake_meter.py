@@ -7,9 +7,10 @@ import math
 import random
 from collections.abc import Callable
 
+from nas.agent.host import HostLoad
 from nas.core.errors import UnavailableError
 from nas.core.measurement import Device
-from nas.measuring.meters import CommonMeter, HostLoad
+from nas.measuring.meters import CommonMeter
 from nas.measuring.meters.live_tensors import peak_live_bytes
 from nas.measuring.meters.watch import DeviceState
 

@@ -50,7 +50,7 @@ def test_meters_are_found_by_name():
 
 
 def test_the_error_for_an_unknown_meter_lists_the_meters():
-    with pytest.raises(UnknownNameError, match=r"no 'tpu' in nas\.meters; there are: cpu, cuda"):
+    with pytest.raises(UnknownNameError, match=r"no 'tpu' in devices; there are: cpu, cuda"):
         find_meter("tpu")
 
 

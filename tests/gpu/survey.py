@@ -35,7 +35,7 @@ from nas.measuring.meters.energy import POLL_S, EnergyReader, Load, Window, find
 from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods import certify, prepare
 from nas.measuring.methods.certify import Cycles
-from nas.measuring.methods.timing import time_block, warm_up
+from nas.measuring.methods.timing import warm_up
 from nas.measuring.metrics import seeded_network
 
 CYCLES = 20
@@ -172,7 +172,7 @@ class Survey:
     def blocks(self) -> dict[str, Any]:
         """Time two hundred blocks. Their correlation shows how long a segment must be."""
         calls = warm_up(self._run, self._meter, self._plan).calls
-        times = [time_block(self._run, self._meter, calls) / calls for _ in range(200)]
+        times = [self._meter.time_block(self._run, calls) / calls for _ in range(200)]
         spread = statistics.stdev(times)
         return {
             "seconds": times,

@@ -1,12 +1,15 @@
 """A real browser and studies that were really searched, for the tests of pages; exported networks,
-made once.
+made once; agents in an environment without torch.
 """
 
 import os
 import shutil
 import sqlite3
-from contextlib import closing
+import subprocess
+import venv
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ from nas.core import plugins
 from nas.core.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
 from nas.core.study import Budget, Objective, StudySpec, rungs_at
 from nas.export import Manifest, export_bundle
+from nas.measuring.devices.archive import write_agent
+from nas.measuring.devices.book import Entry
 from nas.model import build
 from nas.record import Artifact, ArtifactKind, Store
 from nas.searching.launch import open_search
@@ -304,3 +309,81 @@ def bundle_of(tmp_path_factory):
         return made[network]
 
     return exported
+
+
+DEVICE_PACKAGES = ("numpy", "onnxruntime", "flatbuffers", "protobuf", "packaging")
+"""The packages of a device. Its environment borrows them from the one of the tests."""
+TOKEN = "for the tests of agents only"  # noqa: S105 - no secret
+
+
+def make_device_environment(folder: Path) -> Path:
+    """Make an environment with NumPy, ONNX Runtime and what they need, and return its Python."""
+    venv.create(folder, symlinks=True, with_pip=False)
+    site = next(folder.glob("lib/python*/site-packages"))
+    for package in DEVICE_PACKAGES:
+        borrowed = distribution(package)
+        for name in {file.parts[0] for file in borrowed.files or []} - {"..", "__pycache__"}:
+            (site / name).symlink_to(Path(str(borrowed.locate_file(name))))
+    return folder / "bin/python"
+
+
+class Agents:
+    """Starts agents from their one file, in an environment without torch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.python = make_device_environment(folder / "environment")
+        self.file = folder / "agent.pyz"
+        write_agent(self.file)
+        self.token_file = folder / "token"
+        self.token_file.write_text(f"{TOKEN}\n")
+
+    def start(self, *options: object) -> subprocess.Popen[str]:
+        """Start an agent, and return its process when it listens."""
+        environment = {key: value for key, value in os.environ.items() if key[:6] != "PYTHON"}
+        process = subprocess.Popen(
+            [str(word) for word in (self.python, self.file, "serve", *options)],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        process.first_line = process.stderr.readline()
+        assert "listens on" in process.first_line, process.first_line + process.stderr.read()
+        return process
+
+    @contextmanager
+    def unix(self, folder: Path, *options: object):
+        """Run an agent on a Unix socket; yield its entry in a device book, and its process."""
+        socket = folder / "agent.sock"
+        process = self.start("--socket", socket, "--folder", folder / "cache", *options)
+        try:
+            yield Entry(address=f"unix:{socket}"), process
+        finally:
+            self.stop(process)
+
+    @contextmanager
+    def tcp(self, folder: Path, *options: object):
+        """Run an agent on a free port; yield its entry in a device book, and its process."""
+        place = ("--port", 0, "--token-file", self.token_file)
+        process = self.start(*place, "--folder", folder / "cache", *options)
+        try:
+            address = process.first_line.split()[-1]
+            yield Entry(address=address, token_file=str(self.token_file)), process
+        finally:
+            self.stop(process)
+
+    @staticmethod
+    def stop(process: subprocess.Popen[str]) -> str:
+        """End an agent, and return what it logged."""
+        process.terminate()
+        if process.stderr.closed:
+            process.wait(20)
+            return ""
+        return process.communicate(timeout=20)[1]
+
+
+@pytest.fixture(scope="session")
+def agents(tmp_path_factory):
+    """What starts agents; the environment is made once."""
+    pytest.importorskip("onnxruntime")
+    return Agents(tmp_path_factory.mktemp("device"))

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from nas.agent.lock import lock_folder
 from nas.core.errors import UnavailableError
-from nas.measuring.meters.lock import DeviceLock, Holders, Use, lock_folder
+from nas.measuring.meters.lock import DeviceLock, Holders, Use
 
 TRAINER = """
 import sys, time

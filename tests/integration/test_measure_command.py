@@ -192,7 +192,7 @@ def test_the_table_has_derived_figures(run):
         ),
         (
             ("tiny.json", "--size", "32", "--device", "abacus"),
-            "no 'abacus' in nas.meters; there are: ",
+            "no 'abacus' in devices; there are: ",
         ),
     ],
 )

@@ -81,7 +81,7 @@ def test_the_front_is_measured_elsewhere_and_recorded_outside_the_study(nas, tmp
         ),
         (("small", "--precision", "tf32"), "precision tf32 is a mode of NVIDIA GPUs"),
         (("small", "--runtime", "graph"), "runtime graph is a CUDA graph and needs an NVIDIA GPU"),
-        (("small", "--device", "abacus"), "no 'abacus' in nas.meters"),
+        (("small", "--device", "abacus"), "no 'abacus' in devices"),
         (("other",), "no 'other' in the studies of "),
     ],
 )

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nas.core.errors import UnavailableError
+from nas.agent.errors import SensorError
+from nas.agent.rapl import Rapl
 from nas.measuring.meters.cpu import CpuMeter
-from nas.measuring.meters.rapl import Rapl
 
 ZONES = {
     "intel-rapl:0": ("package-0", 1_000_000),
@@ -80,7 +80,7 @@ def test_a_counter_that_wraps_keeps_counting(powercap):
 def test_no_powercap_is_a_reason_that_names_the_virtual_machine(tmp_path):
     """Without the folder the reason names it and the virtualisation, and no energy is read."""
     with pytest.raises(
-        UnavailableError, match=r"there is no .*absent; this is a virtual machine \(KVM\)"
+        SensorError, match=r"there is no .*absent; this is a virtual machine \(KVM\)"
     ):
         Rapl(tmp_path / "absent", "KVM").energy_j()
     assert "no RAPL energy counter" in CpuMeter(tmp_path / "absent").energy_unavailable_reason()
@@ -88,14 +88,14 @@ def test_no_powercap_is_a_reason_that_names_the_virtual_machine(tmp_path):
 
 def test_a_folder_without_zones_is_another_reason(tmp_path):
     """The powercap folder is empty in containers that mask it."""
-    with pytest.raises(UnavailableError, match="has no package or dram zone"):
+    with pytest.raises(SensorError, match="has no package or dram zone"):
         Rapl(tmp_path).energy_j()
 
 
 def test_a_counter_that_is_no_number_is_another_reason(powercap):
     """An empty counter is not 0 J."""
     (powercap / "intel-rapl:0" / "energy_uj").write_text("")
-    with pytest.raises(UnavailableError, match="holds '', not a number"):
+    with pytest.raises(SensorError, match="holds '', not a number"):
         Rapl(powercap).energy_j()
 
 

@@ -8,35 +8,24 @@ one class that passes `nas.testing.meter_contract`.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
+from nas.agent import host
+from nas.agent.host import HostLoad
 from nas.core import plugins
-from nas.core.errors import UnavailableError
-from nas.core.measurement import Device
+from nas.core.errors import UnavailableError, UnknownNameError
+from nas.core.measurement import Device, MeasurementPlan
 from nas.measuring.meters.energy import EnergyReader
+from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.meters.watch import DeviceState, Watch
 
-
-@dataclass(frozen=True, kw_only=True)
-class HostLoad:
-    """Counters of the host since a fixed moment, in core seconds. Only differences have a meaning.
-
-    Neither counter ever falls, except by up to 10 ms, the kernel's clock tick.
-    """
-
-    waited_s: float
-    """Time in which threads of this process were ready to run and had no core. This includes the
-    time that the hypervisor gave to other guests.
-    """
-
-    foreign_s: float
-    """Time that other processes used on the cores that this process may use."""
-
-    cores: int
-    """Number of cores that this process may use."""
+REMOTE_RUNTIME = "onnxruntime"
+"""The runtime of devices elsewhere."""
+Run = Callable[[], object]
+"""A network that runs one batch when it is called."""
 
 
 @runtime_checkable
@@ -66,6 +55,47 @@ class Meter(Protocol):
     @property
     def watch(self) -> Watch:
         """Slowdowns, clocks and other processes during a measurement."""
+
+    only_runtime: str | None
+    """The only runtime of the device, None if it has those of `nas.measuring.methods`."""
+
+    @property
+    def memory_runtime(self) -> str:
+        """The runtime in which peak memory can be measured."""
+
+    def plan_problem(self, plan: MeasurementPlan) -> str | None:
+        """Return what only this device cannot do of a plan, None if it can do all."""
+
+    def prepared_elsewhere(
+        self, network: Any, plan: MeasurementPlan
+    ) -> AbstractContextManager[Any] | None:
+        """Return the network, loaded on a device elsewhere; None if it runs in this process."""
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Hold the device exclusively in the `with` block. Raises `UnavailableError`."""
+
+    def host_details(self) -> dict[str, Any]:
+        """Return the conditions of the device's host that may affect a figure."""
+
+    def usable_cores(self) -> int:
+        """Return the number of cores that a network may use."""
+
+    def expect(self, run: Run, calls: int, seconds: float) -> None:
+        """Announce that blocks of this many calls follow, for about so long.
+
+        A meter that times elsewhere may time several blocks before it returns the first.
+        """
+
+    def time_block(self, run: Run, calls: int) -> float:
+        """Return the seconds for this many calls, from an idle device to an idle device.
+
+        Before them the device may be looked at.
+        """
+
+    def keep_busy(self, run: Run, calls: int) -> int:
+        """Keep the device busy with at least this many calls until they are done, and return how
+        many there were. Before them the device may be looked at.
+        """
 
     def synchronize(self) -> None:
         """Return once all work queued on the device is done."""
@@ -127,6 +157,7 @@ class Meter(Protocol):
 class CommonMeter:
     """Defaults for meters: the host's clock, a context manager, and a device without telemetry."""
 
+    device: Device
     energy_method: str
     power_kinds: tuple[str, ...] = ()
 
@@ -139,6 +170,56 @@ class CommonMeter:
     def watch(self) -> Watch:
         """Slowdowns, clocks and other processes during a measurement."""
         return Watch(self)
+
+    only_runtime: str | None = None
+
+    @property
+    def memory_runtime(self) -> str:
+        """The runtime in which peak memory can be measured."""
+        return self.only_runtime or "eager"
+
+    def plan_problem(self, plan: MeasurementPlan) -> str | None:
+        """Return None, since the methods check the plan."""
+        return None
+
+    def prepared_elsewhere(
+        self, network: Any, plan: MeasurementPlan
+    ) -> AbstractContextManager[Any] | None:
+        """Return None, since the network runs in this process."""
+        return None
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Hold the lock of this machine's device. Raises `UnavailableError`."""
+        return DeviceLock(self.device.identity).exclusive()
+
+    def host_details(self) -> dict[str, Any]:
+        """Return the conditions of this machine."""
+        return host.details()
+
+    def usable_cores(self) -> int:
+        """Return the number of cores that this process may use."""
+        return len(host.affinity())
+
+    def expect(self, run: Run, calls: int, seconds: float) -> None:
+        """Do nothing, since each block is timed when it is asked for."""
+
+    def time_block(self, run: Run, calls: int) -> float:
+        """Time the calls by the meter's clock."""
+        self.watch.look()
+        self.synchronize()
+        start_s = self.time_s()
+        for _ in range(calls):
+            run()
+        self.synchronize()
+        return self.time_s() - start_s
+
+    def keep_busy(self, run: Run, calls: int) -> int:
+        """Make the calls and wait until they are done."""
+        self.watch.look()
+        for _ in range(calls):
+            run()
+        self.synchronize()
+        return calls
 
     def synchronize(self) -> None:
         """Return at once, since no work is queued."""
@@ -193,16 +274,36 @@ class CommonMeter:
         self.close()
 
 
-def find_meter(kind: str | None = None) -> Meter:
-    """Return the meter registered as `kind`; by default the CUDA device's, or the CPU's if there is
-    no CUDA device.
+def find_meter(name: str | None = None) -> Meter:
+    """Return the meter of a device: of this machine by its kind, or elsewhere by its name in the
+    device book. The default is the CUDA device, or the CPU if there is no CUDA device.
 
-    Raises `UnknownNameError` for an unregistered kind and `UnavailableError` if the machine has no
-    such device.
+    Raises `UnknownNameError` for an unknown name, `UnavailableError` if the machine has no such
+    device, and `DeviceLostError` if a device elsewhere does not answer.
     """
     import torch
 
-    default = "cuda" if torch.cuda.is_available() else "cpu"
-    make: Any = plugins.load("nas.meters", kind or default)
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if elsewhere(name):
+        from nas.measuring.devices.meter import RemoteMeter
+
+        return RemoteMeter(name)
+    make: Any = plugins.load("nas.meters", name)
     meter: Meter = make()
     return meter
+
+
+def elsewhere(name: str | None) -> bool:
+    """Return whether this names a device elsewhere, in the device book.
+
+    Raises `UnknownNameError` for a name that is neither in the book nor a kind of local device.
+    """
+    kinds = plugins.names("nas.meters")
+    if name is None or name in kinds or ":" in name:
+        return False
+    from nas.measuring.devices import book
+
+    devices = book.entries()
+    if name not in devices:
+        raise UnknownNameError("devices", name, [*kinds, *devices])
+    return True

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import torch
 
+from nas.agent import host
+from nas.agent.errors import SensorError
+from nas.agent.host import HostLoad
+from nas.agent.rapl import POWERCAP, Rapl
+from nas.core.errors import UnavailableError
 from nas.core.measurement import Device
-from nas.measuring.meters import CommonMeter, HostLoad, host
+from nas.measuring.meters import CommonMeter
 from nas.measuring.meters.live_tensors import peak_live_bytes
-from nas.measuring.meters.rapl import POWERCAP, Rapl
 
 
 class CpuMeter(CommonMeter):
@@ -30,7 +34,10 @@ class CpuMeter(CommonMeter):
 
     def energy_j(self) -> float:
         """Return joules since the first reading. Raises `UnavailableError` with the reason."""
-        return self._rapl.energy_j()
+        try:
+            return self._rapl.energy_j()
+        except SensorError as error:
+            raise UnavailableError(str(error)) from error
 
     def host_load(self) -> HostLoad | None:
         """Return what else runs on these cores."""

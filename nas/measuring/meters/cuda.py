@@ -10,9 +10,11 @@ from collections.abc import Callable
 
 import torch
 
+from nas.agent import host
+from nas.agent.host import HostLoad
 from nas.core.errors import UnavailableError
 from nas.core.measurement import Device
-from nas.measuring.meters import CommonMeter, HostLoad, host
+from nas.measuring.meters import CommonMeter
 from nas.measuring.meters.nvml import NvmlDevice
 from nas.measuring.meters.watch import DeviceState
 

@@ -38,11 +38,12 @@ Mark = tuple[float, float]
 
 EVERY_READING, WATCHED, PHASE_LOCKED = "every reading", "watched", "phase-locked"
 """The alignments of windows to a counter, as stored with a figure."""
-INSTANT, AVERAGE = "instant", "average"
+INSTANT, AVERAGE, RAIL = "instant", "average", "rail"
 """The kinds of power sensors."""
 POWER_METHODS = {
     INSTANT: "nvml instant power, board, summed",
     AVERAGE: "nvml power averaged over 1 s, board, summed",
+    RAIL: "ina3221 power of the input rails, summed",
 }
 """The methods that integrate power, as stored with a figure."""
 
@@ -50,7 +51,7 @@ WINDOW_S = 1.0
 """Shortest window by a counter."""
 POWER_WINDOW_S = 2.5
 """Shortest window by integrated power."""
-SETTLE_S = {INSTANT: 0.2, AVERAGE: 1.2}
+SETTLE_S = {INSTANT: 0.2, AVERAGE: 1.2, RAIL: 0.2}
 """Work before power is integrated, while the sensor still shows earlier power."""
 WARM_UP_S = 0.5
 """Work before the first mark of phase-locked windows. The device may have idled while the rhythm

@@ -18,23 +18,21 @@ so every user can lock and no user can remove another's files.
 import contextlib
 import fcntl
 import os
-import re
-import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
+from nas.agent import lock as files
+from nas.agent.lock import lock_folder
 from nas.core.errors import UnavailableError
+
+T = TypeVar("T")
 
 LOCKS = Path("/proc/locks")
 """The kernel's list of file locks."""
-
-
-def lock_folder() -> Path:
-    """Return the folder of the lock files."""
-    folder = os.environ.get("NAS_LOCK_DIR")
-    return Path(folder) if folder else Path(tempfile.gettempdir()) / "osa-nas-locks"
 
 
 class Use(StrEnum):
@@ -64,22 +62,15 @@ class DeviceLock:
     """
 
     def __init__(self, identity: str, folder: Path | None = None) -> None:
-        self._folder = folder or lock_folder()
-        name = re.sub(r"[^\w.-]", "_", identity, flags=re.ASCII)
-        self._device_file = self._folder / f"{name}.lock"
-        self._turnstile_file = self._folder / f"{name}.turnstile"
+        self._identity, self._folder = identity, folder or lock_folder()
+        self._turnstile_file, self._device_file = files.lock_files(identity, self._folder)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the device exclusively, after the running measurement and when every trainer has
         stepped aside.
         """
-        with (
-            self._opened(self._turnstile_file) as turnstile,
-            self._opened(self._device_file) as device,
-        ):
-            fcntl.flock(turnstile, fcntl.LOCK_EX)
-            fcntl.flock(device, fcntl.LOCK_EX)
+        with self._usable_folder(files.exclusive(self._identity, self._folder)):
             yield
 
     @contextlib.contextmanager
@@ -118,21 +109,22 @@ class DeviceLock:
                     return Holders(use=use, processes=_processes(descriptor))
         return Holders(use=Use.FREE)
 
-    @contextlib.contextmanager
-    def _opened(self, path: Path) -> Iterator[int]:
+    def _opened(self, path: Path) -> AbstractContextManager[int]:
         """Open the lock file and yield its descriptor. Closing it releases its locks."""
-        try:
-            _make_folder(self._folder)
-            descriptor = _open(path)
-        except OSError as error:
-            raise UnavailableError(
-                f"the lock folder {self._folder} cannot be used ({error.strerror}); set "
-                "NAS_LOCK_DIR to a folder that all users of this device may write to"
-            ) from error
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        return self._usable_folder(files.opened(path))
+
+    @contextlib.contextmanager
+    def _usable_folder(self, entered: AbstractContextManager[T]) -> Iterator[T]:
+        """Enter the context. Raises `UnavailableError` if the lock folder cannot be used."""
+        with contextlib.ExitStack() as stack:
+            try:
+                value = stack.enter_context(entered)
+            except OSError as error:
+                raise UnavailableError(
+                    f"the lock folder {self._folder} cannot be used ({error.strerror}); set "
+                    "NAS_LOCK_DIR to a folder that all users of this device may write to"
+                ) from error
+            yield value
 
 
 class Training:
@@ -176,31 +168,3 @@ def _processes(descriptor: int) -> tuple[int, ...]:
             sorted({int(words[4]) for words in lines if words[1] == "FLOCK" and words[5] == name})
         )
     return ()
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the folder like a shared temporary one: every user may add files, and none may remove
-    another's.
-    """
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        return
-    folder.chmod(0o1777)
-
-
-def _open(path: Path) -> int:
-    """Open the file for reading; make it if needed.
-
-    Another user's file is never opened with O_CREAT: kernels forbid that in sticky folders
-    (fs.protected_regular).
-    """
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        return os.open(path, flags)
-    except FileNotFoundError:
-        with contextlib.suppress(FileExistsError):
-            made = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
-            os.fchmod(made, 0o644)
-            return made
-        return os.open(path, flags)

@@ -52,17 +52,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
+from nas.agent.host import HostLoad
 from nas.core.errors import UnavailableError
 from nas.core.measurement import Device, Measurement, MeasurementPlan, Status
-from nas.measuring.meters import HostLoad, Meter
+from nas.measuring.meters import Meter, Run
 from nas.measuring.meters.energy import POWER_METHODS
 from nas.measuring.meters.watch import Disturbance, Span
-from nas.measuring.methods.guard import Run
 from nas.measuring.methods.interval import mean_interval, median_interval
 from nas.measuring.methods.timing import (
     MAX_NEIGHBOUR_SHARE,
     MAX_WAITING_SHARE,
-    time_block,
     waiting_s,
     warm_up,
 )
@@ -584,10 +583,11 @@ class LatencyGauge:
         At least as many blocks are timed as a figure needs.
         """
         meter, times, blocks = self._meter, [], 0
+        meter.expect(run, calls, seconds)
         start_s, load = meter.time_s(), meter.host_load()
         while (began_s := meter.time_s()) - start_s < seconds or blocks <= self._min_blocks:
             blocks += 1
-            block_s = time_block(run, meter, calls)
+            block_s = meter.time_block(run, calls)
             now = meter.host_load()
             undisturbed = waiting_s(load, now) <= MAX_WAITING_SHARE * block_s
             if began_s - start_s >= self._dropped_s and undisturbed:

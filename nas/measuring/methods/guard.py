@@ -11,12 +11,10 @@ from dataclasses import replace
 from typing import Concatenate, ParamSpec
 
 from nas.core.measurement import Measurement, MeasurementPlan
-from nas.measuring.meters import Meter
+from nas.measuring.meters import Meter, Run
 from nas.measuring.meters.watch import Disturbance
 
 P = ParamSpec("P")
-Run = Callable[[], object]
-"""A network that runs one batch when it is called."""
 Method = Callable[Concatenate[Run, Meter, MeasurementPlan, P], Measurement]
 """A function that measures one figure of a network."""
 

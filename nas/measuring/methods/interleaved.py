@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from nas.core.measurement import Measurement, MeasurementPlan, Status
-from nas.measuring.meters import Meter
+from nas.measuring.meters import Meter, Run
 from nas.measuring.meters.watch import Disturbance
 from nas.measuring.methods.certify import (
     INTERVAL_FACTOR,
@@ -50,7 +50,7 @@ from nas.measuring.methods.certify import (
     LatencyGauge,
     foreign_work,
 )
-from nas.measuring.methods.guard import PAUSES_S, Run
+from nas.measuring.methods.guard import PAUSES_S
 from nas.measuring.methods.interval import median_interval
 
 Array = NDArray[np.float64]

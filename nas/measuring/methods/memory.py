@@ -1,5 +1,6 @@
 """Peak memory: the bytes that one forward pass needs on the device at once."""
 
+from nas.core.errors import UnavailableError
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.measuring.meters import Meter
 from nas.measuring.methods.preparation import Prepared
@@ -15,13 +16,17 @@ def peak_memory(
     is one reading, after one call in which the choice of kernels settles. It depends on no clock,
     so its interval is a point.
     """
-    if plan.runtime != "eager":
+    if plan.runtime != meter.memory_runtime:
         reason = (
-            f"what one pass holds can be followed with runtime eager, not inside {plan.runtime}"
+            f"what one pass holds can be followed with runtime {meter.memory_runtime}, not inside "
+            f"{plan.runtime}"
         )
         return Measurement.unavailable(metric, "B", reason, device=meter.device, plan=plan)
     run()
-    value = float(run.resident_bytes + meter.peak_memory_bytes(run))
+    try:
+        value = float(run.resident_bytes + meter.peak_memory_bytes(run))
+    except UnavailableError as error:
+        return Measurement.unavailable(metric, "B", str(error), device=meter.device, plan=plan)
     return Measurement(
         metric=metric,
         unit="B",

@@ -71,6 +71,8 @@ class Prepared:
 
 def plan_problem(meter: Meter, plan: MeasurementPlan) -> str | None:
     """Return what this device cannot do of the plan, None if it can do all."""
+    if meter.only_runtime:
+        return meter.plan_problem(plan)
     if plan.precision is Precision.TF32 and meter.device.kind != "cuda":
         return f"precision tf32 is a mode of NVIDIA GPUs; {meter.device.name} has: fp32, fp16, bf16"
     return runtime_problem(meter.device.kind, plan)
@@ -89,6 +91,10 @@ def prepare(network: Network, plan: MeasurementPlan, meter: Meter) -> Iterator[P
     `TrialFailedError` for a network that fails on such an input or returns numbers that are not
     finite, and `UnavailableError` for a runtime that would not run as requested.
     """
+    if (loaded := meter.prepared_elsewhere(network, plan)) is not None:
+        with loaded as elsewhere:
+            yield elsewhere
+        return
     problem = plan_problem(meter, plan)
     if not problem and isinstance(network, OnnxFile) and plan.runtime != "onnxruntime":
         problem = (

@@ -25,9 +25,10 @@ import statistics
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from nas.agent.host import HostLoad
 from nas.core.measurement import Measurement, MeasurementPlan, Status
-from nas.measuring.meters import HostLoad, Meter
-from nas.measuring.methods.guard import Run, watched
+from nas.measuring.meters import Meter, Run
+from nas.measuring.methods.guard import watched
 from nas.measuring.methods.interval import Interval, median_interval, median_rank
 
 MAX_WAITING_SHARE = 0.05
@@ -49,20 +50,6 @@ MIN_TAIL_CALLS = 1000
 """Fewest single calls for a 99th percentile, which rests on the ten slowest of them. It is also
 the most that are timed.
 """
-
-
-def time_block(run: Run, meter: Meter, calls: int) -> float:
-    """Return the seconds for this many calls, from an idle device to an idle device.
-
-    Before them the device may be looked at.
-    """
-    meter.watch.look()
-    meter.synchronize()
-    start_s = meter.time_s()
-    for _ in range(calls):
-        run()
-    meter.synchronize()
-    return meter.time_s() - start_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,17 +83,18 @@ def warm_up(run: Run, meter: Meter, plan: MeasurementPlan) -> WarmUp:
 def _first_block(run: Run, meter: Meter, block_s: float) -> tuple[int, float]:
     """Double the calls until they fill a block; return them and the seconds per call."""
     calls = 1
-    while (block_taken_s := time_block(run, meter, calls)) < block_s:
+    while (block_taken_s := meter.time_block(run, calls)) < block_s:
         calls *= 2
     return calls, block_taken_s / calls
 
 
 def _segment(run: Run, meter: Meter, calls: int, seconds: float) -> list[float]:
     """Return the seconds per call of the blocks that fill this time."""
+    meter.expect(run, calls, seconds)
     start_s = meter.time_s()
-    times = [time_block(run, meter, calls) / calls]
+    times = [meter.time_block(run, calls) / calls]
     while meter.time_s() - start_s < seconds:
-        times.append(time_block(run, meter, calls) / calls)
+        times.append(meter.time_block(run, calls) / calls)
     return times
 
 
@@ -229,11 +217,12 @@ def single_calls(
         run()
     meter.watch.begin()
     samples: list[float] = []
+    meter.expect(run, 1, plan.max_time_s)
     start_s, first = meter.time_s(), meter.host_load()
     while len(samples) < MIN_TAIL_CALLS and (
         meter.time_s() - start_s < plan.max_time_s or len(samples) < 2
     ):
-        samples.append(time_block(run, meter, 1))
+        samples.append(meter.time_block(run, 1))
     share = waiting_s(first, meter.host_load()) / max(meter.time_s() - start_s, 1e-9)
     figure = partial(
         Measurement,
@@ -267,10 +256,11 @@ def single_calls(
 def _attempt(run: Run, meter: Meter, plan: MeasurementPlan, calls: int) -> Attempt:
     """Time blocks until the plan is satisfied or its time is over."""
     attempt = Attempt()
+    meter.expect(run, calls, plan.max_time_s)
     start_s, first = meter.time_s(), meter.host_load()
     before, next_look = first, plan.min_blocks
     while True:
-        block_s = time_block(run, meter, calls)
+        block_s = meter.time_block(run, calls)
         after = meter.host_load()
         if waiting_s(before, after) <= MAX_WAITING_SHARE * block_s:
             attempt.samples.append(block_s / calls)

@@ -8,9 +8,9 @@ from statistics import fmean
 
 from nas.core.errors import UnavailableError
 from nas.core.measurement import Measurement, MeasurementPlan, Status
-from nas.measuring.meters import Meter
+from nas.measuring.meters import Meter, Run
 from nas.measuring.meters.energy import POLL_S
-from nas.measuring.methods.guard import Run, watched
+from nas.measuring.methods.guard import watched
 from nas.measuring.methods.interval import mean_interval
 from nas.measuring.methods.timing import warm_up
 
@@ -36,15 +36,8 @@ def piece_calls(run: Run, meter: Meter, plan: MeasurementPlan) -> int:
 
 
 def piece(run: Run, calls: int, meter: Meter, plan: MeasurementPlan) -> float:
-    """Keep the device busy with this many calls until they are done, and return the frames.
-
-    Before them the device may be looked at.
-    """
-    meter.watch.look()
-    for _ in range(calls):
-        run()
-    meter.synchronize()
-    return calls * plan.batch_size
+    """Keep the device busy with this many calls until they are done, and return the frames."""
+    return meter.keep_busy(run, calls) * plan.batch_size
 
 
 @watched

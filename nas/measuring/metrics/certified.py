@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.published import PUBLISHED
 from nas.measuring.meters import Meter
-from nas.measuring.meters.host import details
 from nas.measuring.methods import Network, certify, certify_energy, prepare_copies
 from nas.measuring.methods.certify import Cycles
 from nas.measuring.metrics import seeded_network
@@ -40,7 +39,7 @@ def certify_networks(
     reference = seeded_network(
         PUBLISHED[REFERENCE], NUM_CLASSES, plan.image_size, f"the reference {REFERENCE}"
     )
-    before = details()
+    before = meter.host_details()
     with prepare_copies([reference, *networks.values()], plan, meter) as (reference_runs, *copies):
         runs = dict(zip(networks, copies, strict=True))
         results = [
@@ -59,7 +58,7 @@ def certify_networks(
         "reference": REFERENCE,
         "session": datetime.now(UTC).isoformat(),
         "host_before": before,
-        "host_after": details(),
+        "host_after": meter.host_details(),
     }
 
     def with_details(figure: Measurement) -> Measurement:

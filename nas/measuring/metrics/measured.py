@@ -5,7 +5,6 @@ device exclusively.
 from nas.core.measurement import Kind, Measurement, MeasurementPlan
 from nas.measuring import methods
 from nas.measuring.meters import Meter
-from nas.measuring.meters.host import affinity
 from nas.measuring.methods import plan_problem, prepare
 from nas.measuring.metrics import Metric, Phase, Subject
 
@@ -29,7 +28,7 @@ def _obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
     """Return the plan's problem on this device. More threads than cores would wait for each
     other.
     """
-    cores = len(affinity())
+    cores = meter.usable_cores()
     if meter.device.kind == "cpu" and plan.threads > cores:
         return (
             f"there are {cores} cores, so measurement.threads must be at most {cores}, "
@@ -51,9 +50,12 @@ def _energy_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
 
 def _memory_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
     problem = _obstacle(meter, plan)
-    if problem or plan.runtime == "eager":
+    if problem or plan.runtime == meter.memory_runtime:
         return problem
-    return f"it can be measured with runtime eager only, not {plan.runtime}; drop the objective"
+    possible = meter.memory_runtime
+    return (
+        f"it can be measured with runtime {possible} only, not {plan.runtime}; drop the objective"
+    )
 
 
 LATENCY = Metric(

@@ -11,7 +11,6 @@ from nas.core.preparation import Preparation
 from nas.core.tasks import CertifyTask, Measured
 from nas.core.trial import CERTIFIED_METRICS
 from nas.measuring.meters import find_meter
-from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods.certify import Cycles
 from nas.measuring.metrics import seeded_network
 from nas.measuring.metrics.certified import certify_networks
@@ -48,8 +47,8 @@ class Certifier:
             for each in task.architectures
         }
         with (
-            find_meter() as meter,
-            DeviceLock(meter.device.identity).exclusive(),
+            find_meter(self._plan.device) as meter,
+            meter.exclusive(),
             fails_trial(),
         ):
             started_s, counter = time.perf_counter(), EnergyCounter(meter, self._spec)

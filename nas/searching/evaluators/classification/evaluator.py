@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, pairwise, repeat
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import torch
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.errors import (
     CorruptFileError,
+    DeviceLostError,
     InvalidValueError,
     NasError,
     TrialFailedError,
@@ -26,7 +27,6 @@ from nas.core.errors import (
 from nas.core.measurement import (
     AUTO_RUNTIME,
     Busy,
-    Device,
     Measurement,
     MeasurementPlan,
     Status,
@@ -55,6 +55,9 @@ CLASSES_WITHOUT_DATA = tuple(str(number) for number in range(10))
 RETRY_PAUSES_S = (2.0, 8.0, 30.0)
 """Pauses before a contended measurement is tried again."""
 
+LOST_S = 3600.0
+"""Longest time for which a search waits for a device that does not answer."""
+
 REFERENCE = Architecture(
     stem=Stem.CIFAR,
     stem_channels=(16, 16, 32),
@@ -69,8 +72,10 @@ REFERENCE = Architecture(
 class Evaluator:
     """Evaluates one task after the other in one process, with data, meter and settings loaded once.
 
-    `on_wait` is called with each contended figure that is measured again after a pause. `waiting`
-    is the plan that says how long such figures are waited for, by default the study's.
+    It trains on this machine's device, and measures on the study's, which may be elsewhere.
+    `on_wait` is called, with a figure that says why, before each pause after which it measures
+    again. `waiting` is the plan that says how long such figures are waited for, by default the
+    study's.
     """
 
     @classmethod
@@ -83,11 +88,13 @@ class Evaluator:
         settings.
         """
         recorded = context.preparation
-        with find_meter() as meter:
-            spec, runtime_warnings = with_deployed_runtime(context.spec, meter.device)
+        with find_meter(context.spec.measurement.device) as meter:
+            spec, runtime_warnings = with_deployed_runtime(context.spec, meter)
             problems = check_available(metrics_of(context), meter, spec.measurement)
-            if spec.budget.energy_j is not None and (problem := energy_problem(meter, spec)):
-                problems.append(f"budget.energy_j: {problem}")
+            if spec.budget.energy_j is not None:
+                with find_meter() as own:
+                    problem = energy_problem(own, spec)
+                problems += [f"budget.energy_j: {problem}"] if problem else []
             if problems:
                 raise UnavailableError("\n".join(problems))
             device = {
@@ -111,9 +118,9 @@ class Evaluator:
         training_warnings = _check_training(spec, resolution.spec, dataset.train)
         warnings = (*runtime_warnings, *resolution.warnings, *training_warnings)
         torch.set_num_threads(spec.workers.cpus)
-        with DeviceLock(meter.device.identity).exclusive():
+        with find_meter() as own, own.exclusive():
             numerics, figures = choose_numerics(
-                spec.training, meter.torch_device, lambda: build(REFERENCE, len(dataset.classes))
+                spec.training, own.torch_device, lambda: build(REFERENCE, len(dataset.classes))
             )
         return Preparation(
             data=resolution.spec,
@@ -170,7 +177,7 @@ class Evaluator:
         subject = Subject(
             architecture=task.architecture,
             plan=self._spec.measurement,
-            meter=self._meter,
+            meter=self._measuring_meter,
             num_classes=len(self._prepared.classes),
         )
         with fails_trial():
@@ -183,13 +190,14 @@ class Evaluator:
 
         def measure() -> tuple[Measurement, ...]:
             nonlocal seconds, energy_j
-            with self._lock.exclusive(), fails_trial():
+            with subject.meter.exclusive(), fails_trial():
                 counter, exclusive_s = EnergyCounter(self._meter, self._spec), time.perf_counter()
                 figures = tuple(metric.measure(subject) for metric in metrics)
                 seconds, energy_j = time.perf_counter() - exclusive_s, counter.drawn_j()
             return figures
 
-        figures = retry_while_contended(measure, self.waiting, self.on_wait)
+        repeated = partial(retry_while_lost, measure, self.on_wait)
+        figures = retry_while_contended(repeated, self.waiting, self.on_wait)
         if any(figure.status is Status.CONTENDED for figure in figures):
             seconds, energy_j = 0.0, None  # like earlier attempts, this one was only waiting
         return Measured(
@@ -264,6 +272,12 @@ class Evaluator:
         """Return the folder of a task's checkpoints among the artifacts."""
         return f"{self._spec.name}/{task.architecture.digest[:16]}"
 
+    @cached_property
+    def _measuring_meter(self) -> Meter:
+        """The meter of the device that the study measures on."""
+        name = self._spec.measurement.device
+        return self._meter if name is None else find_meter(name)
+
     @property
     def _artifacts(self) -> Path:
         return Path(self._context.artifacts)
@@ -284,8 +298,8 @@ class Evaluator:
         )
 
 
-def with_deployed_runtime(spec: StudySpec, device: Device) -> tuple[StudySpec, tuple[str, ...]]:
-    """Replace the runtime `auto` by the one that people deploy on this device.
+def with_deployed_runtime(spec: StudySpec, meter: Meter) -> tuple[StudySpec, tuple[str, ...]]:
+    """Replace the runtime `auto` by the one that people deploy on this device, or its only one.
 
     Return the study, and a warning if the runtime is eager instead. Peak memory can be measured in
     eager only.
@@ -293,10 +307,12 @@ def with_deployed_runtime(spec: StudySpec, device: Device) -> tuple[StudySpec, t
     plan = spec.measurement
     if plan.runtime != AUTO_RUNTIME:
         return spec, ()
-    if any(objective.metric == "peak_memory" for objective in spec.objectives):
+    if meter.only_runtime:
+        runtime, reason = meter.only_runtime, ""
+    elif any(objective.metric == "peak_memory" for objective in spec.objectives):
         runtime, reason = "eager", "peak_memory is measured in eager only"
     else:
-        runtime, reason = deployed_runtime(device.kind, plan.precision)
+        runtime, reason = deployed_runtime(meter.device.kind, plan.precision)
     warnings = (f"measurement.runtime auto is eager here: {reason}",) if reason else ()
     return replace(spec, measurement=replace(plan, runtime=runtime)), warnings
 
@@ -402,6 +418,25 @@ def retry_while_contended(
             pause_s = min(pause_s, remaining_s)
         time.sleep(pause_s)
         waited_s += pause_s
+
+
+def retry_while_lost(
+    measure: Callable[[], tuple[Measurement, ...]],
+    on_wait: Callable[[Measurement], object] = lambda _: None,
+) -> tuple[Measurement, ...]:
+    """Return the figures of `measure`, called again after pauses while the device does not answer.
+
+    Nothing of a lost measurement is used. Raises `DeviceLostError` after `LOST_S`.
+    """
+    end_s, pauses = time.monotonic() + LOST_S, chain(RETRY_PAUSES_S, repeat(RETRY_PAUSES_S[-1]))
+    while True:
+        try:
+            return measure()
+        except DeviceLostError as error:
+            if time.monotonic() > end_s:
+                raise
+            on_wait(Measurement.unavailable("latency", "s", str(error)))
+        time.sleep(next(pauses))
 
 
 def metrics_of(context: StudyContext) -> list[Metric]:

@@ -6,10 +6,12 @@ everything again, and the `-mmio` zones repeat the package. Only root may read t
 CVE-2020-8694, and most virtual machines have none. Each of these cases has its own reason.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.core.errors import UnavailableError
+from .errors import SensorError
 
 POWERCAP = Path("/sys/class/powercap")
 """The kernel's folder of power zones."""
@@ -47,7 +49,7 @@ class Rapl:
         self._zones: list[_Zone] | None = None
 
     def energy_j(self) -> float:
-        """Return joules since the first call. Raises `UnavailableError` with the reason."""
+        """Return joules since the first call. Raises `SensorError` with the reason."""
         if self._zones is None:
             self._zones = [_zone(path) for path in self._paths()]
         return sum(zone.advance() for zone in self._zones) / 1e6
@@ -55,10 +57,10 @@ class Rapl:
     def _paths(self) -> list[Path]:
         if not self._powercap.is_dir():
             inside = f"; this is a virtual machine ({self._hypervisor})" if self._hypervisor else ""
-            raise UnavailableError(f"no RAPL energy counter: there is no {self._powercap}{inside}")
+            raise SensorError(f"no RAPL energy counter: there is no {self._powercap}{inside}")
         zones = [path for path in sorted(self._powercap.glob("intel-rapl:*")) if _counts(path)]
         if not zones:
-            raise UnavailableError(
+            raise SensorError(
                 f"no RAPL energy counter: {self._powercap} has no package or dram zone"
             )
         return zones
@@ -77,7 +79,7 @@ def _zone(path: Path) -> _Zone:
 def _number(path: Path) -> int:
     content = _read(path)
     if not content.isdecimal():
-        raise UnavailableError(f"RAPL energy counter {path} holds {content!r}, not a number")
+        raise SensorError(f"RAPL energy counter {path} holds {content!r}, not a number")
     return int(content)
 
 
@@ -85,11 +87,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except PermissionError as error:
-        raise UnavailableError(
+        raise SensorError(
             f"permission denied: the RAPL energy counter {path} is readable only by root; "
             "give this user read access to it"
         ) from error
     except OSError as error:
-        raise UnavailableError(
-            f"RAPL energy counter {path} cannot be read: {error.strerror}"
-        ) from error
+        raise SensorError(f"RAPL energy counter {path} cannot be read: {error.strerror}") from error

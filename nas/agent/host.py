@@ -7,18 +7,34 @@ time. The load average is not used, because it moves over a minute and counts ou
 Reading all of it takes about 0.2 ms, so it is done between blocks.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import platform
 import socket
 import time
 from pathlib import Path
-from typing import Any
-
-from nas.measuring.meters import HostLoad
+from typing import Any, NamedTuple
 
 PROC = Path("/proc")
 """The kernel's files about processes."""
+
+
+class HostLoad(NamedTuple):
+    """Counters of the host since a fixed moment, in core seconds. Only differences have a meaning.
+
+    Neither counter ever falls, except by up to 10 ms, the kernel's clock tick.
+    """
+
+    waited_s: float
+    """Time in which threads of this process were ready to run and had no core. This includes the
+    time that the hypervisor gave to other guests.
+    """
+    foreign_s: float
+    """Time that other processes used on the cores that this process may use."""
+    cores: int
+    """Number of cores that this process may use."""
 
 
 def read_stripped(path: Path) -> str | None:

@@ -181,8 +181,8 @@ def _seeds_caption(spec: StudySpec, members: Sequence[Trial]) -> str | None:
     if not alone:
         return None
     return (
-        f"{' and '.join(alone)}: one training each, so 'on the front' does not count their spread "
-        "over seeds; nas replicate shows it"
+        f"one training each gave the {' and '.join(alone)}, so 'on the front' does not count the "
+        "spread over seeds; nas replicate shows it"
     )
 
 

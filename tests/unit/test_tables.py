@@ -82,8 +82,8 @@ def front_of_two(**figures: Measurement) -> str:
 
 def test_errors_of_single_trainings_are_named_as_such() -> None:
     """Their spread over seeds is unknown; a mean over seeds has an interval."""
-    note = "error: one training each"
+    note = "one training each gave the error"
     assert note in front_of_two()
-    assert "latency: one training each" not in front_of_two()
+    assert "gave the latency" not in front_of_two()
     mean = replace(latency(), metric="error", value=0.3, ci_low=0.2, ci_high=0.4)
     assert note not in front_of_two(error=mean)

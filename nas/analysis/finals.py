@@ -158,7 +158,7 @@ def _margin(final_results: Sequence[FinalResult]) -> float:
     freedom = sum(len(result.errors) - 1 for result in final_results)
     if freedom == 0:
         return 0.0
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     squares = sum(float(np.var(result.errors)) * len(result.errors) for result in final_results)
-    return float(student.ppf(0.5 + CONFIDENCE / 2, freedom)) * math.sqrt(squares / freedom)
+    return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(squares / freedom)

@@ -93,7 +93,7 @@ def posterior_errors(
     freedom = sum(map(len, others))
     if freedom == 0:
         return None
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     means, counts, squares = errors.copy(), np.ones(len(errors)), 0.0
     for index, again in enumerate(others):
@@ -102,7 +102,7 @@ def posterior_errors(
             means[index], counts[index] = seeds.mean(), len(seeds)
             squares += float(seeds.var()) * len(seeds)
     means, variances = _posterior(sizes, means, squares / freedom / counts)
-    return means, student.ppf(0.5 + CONFIDENCE / 2, freedom) * np.sqrt(variances)
+    return means, stdtrit(freedom, 0.5 + CONFIDENCE / 2) * np.sqrt(variances)
 
 
 def _posterior(sizes: Array, means: Array, variances: Array) -> tuple[Array, Array]:

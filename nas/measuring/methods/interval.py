@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,6 @@ def mean_interval(samples: Sequence[float]) -> Interval:
     It suits a few windows that are each long enough to be an average themselves.
     """
     mean = statistics.fmean(samples)
-    factor = float(student_t.ppf(0.975, len(samples) - 1))
+    factor = float(stdtrit(len(samples) - 1, 0.975))
     half = factor * statistics.stdev(samples) / math.sqrt(len(samples))
     return Interval(value=mean, low=mean - half, high=mean + half)

@@ -2,13 +2,16 @@
 made once; agents in an environment without torch.
 """
 
+import fcntl
 import os
+import pickle
 import shutil
 import sqlite3
 import subprocess
 import venv
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -289,24 +292,34 @@ def export_arguments():
 
 
 @pytest.fixture(scope="session")
-def bundle_of(tmp_path_factory):
-    """A function from the name of a network to its bundle, which nobody changes, exported at the
-    first call.
+def shared_folder(tmp_path_factory):
+    """The folder that the processes of one run of pytest have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def bundle_of(shared_folder):
+    """A function from the name of a network to its bundle, which nobody changes. It is exported at
+    the first call in any process of this run, since an export takes some twenty seconds.
     """
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     pytest.importorskip("timm")
-    made = {}
 
+    @cache
     def exported(network):
-        if network not in made:
-            folder = tmp_path_factory.mktemp("export") / "parent" / "bundle"
-            arguments = arguments_of(network)
-            made[network] = Exported(
-                arguments["architecture"], folder, export_bundle(**arguments, destination=folder)
-            )
-        return made[network]
+        place = shared_folder / f"export-{network}"
+        place.mkdir(exist_ok=True)
+        folder, result = place / "parent" / "bundle", place / "manifest.pickle"
+        with (place / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not result.exists():
+                manifest = export_bundle(**arguments_of(network), destination=folder)
+                result.write_bytes(pickle.dumps(manifest))
+        manifest = pickle.loads(result.read_bytes())  # noqa: S301 - written above
+        return Exported(NETWORKS[network], folder, manifest)
 
     return exported
 

@@ -21,7 +21,7 @@ sampler: random
 objectives:
   - {metric: error, reference: 95 %}
   - {metric: parameters, reference: 100 k}
-rungs: {epochs: [0.5, 1]}
+rungs: {epochs: [0.1, 0.2]}
 data: {dataset: digits, validation_images: 200}
 training: {batch_size: 64, precision: fp32, channels_last: false}
 budget: {trials: 3}

@@ -50,6 +50,7 @@ def test_the_study_is_shown(record):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_trial_is_exported(record, tmp_path):
     """With the weights of its final training."""
     pytest.importorskip("onnx")

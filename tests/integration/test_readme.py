@@ -24,7 +24,7 @@ sampler: random
 objectives:
   - {metric: error, reference: 95 %}
   - {metric: parameters, reference: 100 k}
-rungs: {epochs: [0.5]}
+rungs: {epochs: [0.1]}
 data: {dataset: digits, validation_images: 200}
 training: {batch_size: 64, precision: fp32, channels_last: false}
 budget: {trials: 2}
@@ -54,6 +54,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_commands_run_and_leave_what_they_promise(folder):
     """Every command ends well; the front, the page and the network are there."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -1,4 +1,7 @@
-"""`nas search` in real processes, with a real record and tiny trainings on the digits."""
+"""`nas search` with a real record and tiny trainings on the digits.
+
+Where the process is tested, its interruption or its code and environment, it is a real one.
+"""
 
 import csv
 import io
@@ -10,9 +13,12 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from typing import NamedTuple
 
 import pytest
+from click.testing import CliRunner
 
+from nas.cli import main
 from nas.core.trial import TrialState
 from nas.record import Store
 
@@ -41,15 +47,41 @@ INTERRUPTIBLE = [
 """Ends at Ctrl-C also if the shell that runs the tests ignores it for its children."""
 
 
+class Outcome(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture
-def nas(tmp_path):
-    """Return a function that runs `nas ARGS` in a new folder and returns the finished process."""
+def folder(tmp_path):
+    """Return a new folder with a study."""
     (tmp_path / "study.yaml").write_text(STUDY)
+    return tmp_path
+
+
+@pytest.fixture
+def nas(folder, monkeypatch):
+    """Return a function that runs `nas ARGS` in this process, in that folder."""
+    monkeypatch.chdir(folder)
+
+    def call(*arguments):
+        result = CliRunner().invoke(main, arguments)
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    return call
+
+
+@pytest.fixture
+def nas_process(folder):
+    """Return a function that runs `nas ARGS` in a process of its own, in that folder."""
 
     def call(*arguments, **environment):
         return subprocess.run(
             [*COMMAND, *arguments],
-            cwd=tmp_path,
+            cwd=folder,
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
@@ -58,6 +90,17 @@ def nas(tmp_path):
         )
 
     return call
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The output and the architectures of a search that is not interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "study.yaml").write_text(STUDY)
+    words = ("search", str(folder / "study.yaml"), "--database", str(folder / "nas.db"))
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout, digests(folder)
 
 
 def digests(folder):
@@ -89,10 +132,9 @@ def refused(outcome, *words):
 @pytest.mark.parametrize(
     ("sign", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
 )
-def test_an_interrupted_search_ends_as_one_that_was_not(nas, tmp_path, sign, code):
+def test_an_interrupted_search_ends_as_one_that_was_not(nas, whole, tmp_path, sign, code):
     """The same command resumes it and finds the architectures of an uninterrupted search."""
-    whole = nas("search", "study.yaml", "--database", str(tmp_path / "whole.db"))
-    assert whole.returncode == 0, whole.stderr
+    output, expected = whole
     with subprocess.Popen(
         [*INTERRUPTIBLE, "search", "study.yaml"],
         cwd=tmp_path,
@@ -109,13 +151,11 @@ def test_an_interrupted_search_ends_as_one_that_was_not(nas, tmp_path, sign, cod
     assert kept
     again = nas("search", "study.yaml")
     assert again.returncode == 0, again.stderr
-    with Store.open(tmp_path / "whole.db", read_only=True) as store:
-        expected = [t.architecture.digest for t in store.trials("tiny") if t.duplicate_of is None]
     assert digests(tmp_path)[: len(kept)] == kept
     assert sorted(digests(tmp_path)) == sorted(expected)
     assert "finished: 3 architectures were tried" in again.stdout
     assert "nas export tiny --trial" in again.stdout
-    assert [line[:6] for line in whole.stdout.splitlines() if line.startswith("[")] == [
+    assert [line[:6] for line in output.splitlines() if line.startswith("[")] == [
         "[1/3] ",
         "[2/3] ",
         "[3/3] ",
@@ -146,13 +186,12 @@ def test_wrong_study_files_are_refused_whole_and_nothing_is_written(nas, tmp_pat
     assert not (tmp_path / "nas.db").exists()
 
 
-def test_missing_data_names_the_variable(nas, tmp_path):
+def test_missing_data_names_the_variable(nas_process, tmp_path):
     """Without a fallback and without a network the search does not start."""
     (tmp_path / "study.yaml").write_text(STUDY.replace("digits", "cifar10"))
     proxy = "http://127.0.0.1:1"
-    refused(
-        nas("search", "study.yaml", NAS_DATA_DIR=str(tmp_path), https_proxy=proxy), "NAS_DATA_DIR"
-    )
+    outcome = nas_process("search", "study.yaml", NAS_DATA_DIR=str(tmp_path), https_proxy=proxy)
+    refused(outcome, "NAS_DATA_DIR")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +217,7 @@ def test_a_part_that_cannot_be_reached_or_found_is_one_line(nas, arguments, word
     assert "secret" not in outcome.stderr
 
 
-def test_a_metric_of_a_study_has_the_name_in_the_study_file(nas, tmp_path):
+def test_a_metric_of_a_study_has_the_name_in_the_study_file(nas_process, tmp_path):
     """The name that the metric itself has does not matter."""
     (tmp_path / "layers.py").write_text(
         "from nas.core.measurement import Kind, Measurement\n"
@@ -194,7 +233,7 @@ def test_a_metric_of_a_study_has_the_name_in_the_study_file(nas, tmp_path):
         "name: tiny\nspace: osa_tiny\nsampler: random\nbudget: {trials: 2}\n"
         "objectives: [{metric: layers:LAYERS}, {metric: macs}]\n"
     )
-    done = nas("search", "study.yaml")
+    done = nas_process("search", "study.yaml")
     assert done.returncode == 0, done.stderr
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         for trial in store.trials("tiny"):
@@ -242,8 +281,12 @@ BROKEN = Metric(name="broken", unit="1", kind=Kind.COUNTED, phase=Phase.COUNTED,
         ),
     ],
 )
-def test_a_search_that_finds_nothing_fails_with_the_reason(nas, tmp_path, objectives, reason):
+def test_a_search_that_finds_nothing_fails_with_the_reason(
+    nas, tmp_path, monkeypatch, objectives, reason
+):
     """So that a command after && does not run. What was tried is recorded."""
+    monkeypatch.delitem(sys.modules, "failing", raising=False)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "failing.py").write_text(FAILING)
     (tmp_path / "study.yaml").write_text(
         "name: tiny\nspace: osa_tiny\nsampler: random\nbudget: {trials: 2}\n"

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from nas.core import plugins
-from nas.core.errors import DataNotFoundError, InvalidValueError
+from nas.core.errors import DataNotFoundError, InvalidValueError, MissingDependencyError
 from nas.core.study import DataSpec
 
 Progress = Callable[[int, int | None], None]
@@ -154,7 +154,10 @@ def resolve(spec: DataSpec, *, progress: Progress | None = None) -> Resolution:
     except DataNotFoundError as error:
         if spec.fallback is None:
             raise
-        return _fallback(spec, str(error), progress)
+        try:
+            return _fallback(spec, str(error), progress)
+        except MissingDependencyError as missing:
+            raise DataNotFoundError(f"{error}; of the fallback: {missing}") from missing
     if spec.validation_images >= total:
         raise InvalidValueError(
             f"data.validation_images must be less than the {total} training images of "

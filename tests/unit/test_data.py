@@ -320,13 +320,15 @@ def test_digits_are_the_published_images_enlarged():
 
 @pytest.mark.usefixtures("data_dir")
 def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
-    """Both as the data set and as the fallback, before any training."""
+    """Before any training. If they are the fallback, the reason for it is named too."""
     monkeypatch.setattr("nas.data.cifar.CIFAR10", replace(CIFAR10, addresses=(NOWHERE,)))
     digits._halves.cache_clear()
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    for spec in (DataSpec(dataset="digits"), DataSpec(fallback="digits")):
-        with pytest.raises(MissingDependencyError, match=r"pip install 'osa-nas\[digits\]'"):
-            resolve(spec)
+    hint = r"pip install 'osa-nas\[digits\]'"
+    with pytest.raises(MissingDependencyError, match=hint):
+        resolve(DataSpec(dataset="digits"))
+    with pytest.raises(DataNotFoundError, match=rf"(?s)cifar.*; of the fallback: .*{hint}"):
+        resolve(DataSpec(fallback="digits"))
 
 
 def test_a_small_fallback_is_reported_and_validates_on_a_fifth(data_dir, monkeypatch):

@@ -174,25 +174,26 @@ class Study:
 
         Columns: `state`, `reason`, `duplicate_of`, one for each metric with the bounds of its 95 %
         interval (`latency_s`, `latency_low_s`, `latency_high_s`), `epochs`, `measuring_s`,
-        `training_s`, and the values of all choices. The error is that of the search's own training.
+        `training_s`, and the values of all choices. Trained figures are those of the search's own
+        training. A time that was not reported is None.
         """
         import pandas as pd
 
         with self._store() as store:
-            rows = [_trial_row(trial) for trial in store.trials(self.name)]
+            rows = [_trial_row(self.spec, trial) for trial in store.trials(self.name)]
         return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame()
 
     def front(self) -> "pd.DataFrame":
         """Return one row for each member of the front, in the order of the first objective.
 
         The columns are those of `trials`, and `standing`: how certain the membership is, given all
-        intervals. Errors of replicated networks are posterior means over their seeds.
+        intervals. Trained figures of replicated networks are posterior means over their seeds.
         """
         import pandas as pd
 
         now = self._front()
         rows = [
-            {**_trial_row(member), "standing": str(now.standings.get(number, ""))}
+            {**_trial_row(self.spec, member), "standing": str(now.standings.get(number, ""))}
             for number, member in now.members.items()
         ]
         return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame()
@@ -214,7 +215,7 @@ class Study:
         if x is None:
             raise InvalidValueError("a study with one objective needs a metric for x")
         with self._store() as store:
-            front, trials = front_now(store.trials(self.name), self.spec.objectives)
+            front, trials = front_now(store.trials(self.name), self.spec)
         return front_figure(list(trials.values()), front.members, self.spec.objectives, x, y)
 
     def plot_hypervolume(self) -> "go.Figure":
@@ -274,7 +275,7 @@ class Study:
 
     def _front(self) -> StudyFront:
         with self._store() as store:
-            return study_front(store, self.name, self.spec.objectives)
+            return study_front(store, self.spec)
 
     def _checkpoint(self, record: StudyRecord, trial: Trial) -> Path | None:
         """The file of the network's best kept weights, None if there is none."""
@@ -386,38 +387,42 @@ class AskTell:
     def tell(self, number: int, **values: float) -> None:
         """Record the figures of a proposal by metric, in SI units, and end its trial.
 
-        Measured objectives may be reported before the error: a network over a limit then ends
-        untrained and is no longer `outstanding`. The trial ends with the last objective.
+        Measured objectives may be reported before the trained ones: a network over a limit then
+        ends untrained and is no longer `outstanding`. Trained figures are reported together, also
+        those that are no objectives. The trial ends with the last objective.
 
-        Raises `InvalidValueError` for a metric that is no objective, or a proposal that is not
-        outstanding.
+        Raises `InvalidValueError` for any other metric, for a trained figure that is missing or out
+        of its bounds, or for a proposal that is not outstanding.
         """
         engine = self._driven()
         self._require_outstanding(number)
-        units = {objective.metric: _unit(objective.metric) for objective in self._spec.objectives}
-        unknown = sorted(set(values) - set(units))
+        units = {o.metric: _unit(o.metric) for o in self._spec.measured_objectives}
+        trained = {
+            name: float(value)
+            for name, value in values.items()
+            if name in self._spec.trained_metrics
+        }
+        unknown = sorted(set(values) - set(units) - set(trained))
         if unknown:
             raise InvalidValueError(
                 f"{', '.join(unknown)}: no objective of {self._spec.name}, which has "
-                f"{', '.join(units)}"
+                f"{', '.join([*units, *self._spec.trained_metrics])}"
             )
+        if trained and (problem := self._spec.rung_problem(trained)):
+            raise InvalidValueError(f"trial {number}: {problem}")
         figures = tuple(
-            Measurement(metric=name, unit=units[name], value=float(value), method="told")
-            for name, value in values.items()
-            if name != "error"
+            Measurement(metric=name, unit=unit, value=float(values[name]), method="told")
+            for name, unit in units.items()
+            if name in values
         )
         if figures:
             decision = engine.report(number, Measured(measurements=figures, seconds=0.0))
             if decision is Decision.END:
                 return
-        if "error" in values:
+        if trained:
             rung = Rung(
                 epochs=self._spec.rungs[-1].epochs or 1.0,
-                error=float(values["error"]),
-                train_loss=0.0,
-                images=0,
-                train_s=0.0,
-                validation_s=0.0,
+                metrics=trained,
                 numerics={"method": "told"},
             )
             engine.report(number, Trained(rung=rung))
@@ -504,7 +509,7 @@ class _Events(SearchObserver):
                 self._engine.stop("on_event raised an exception")
 
 
-def _trial_row(trial: Trial) -> dict[str, Any]:
+def _trial_row(spec: StudySpec, trial: Trial) -> dict[str, Any]:
     evaluation = trial.evaluation
     row: dict[str, Any] = {
         "trial": trial.number,
@@ -512,28 +517,37 @@ def _trial_row(trial: Trial) -> dict[str, Any]:
         "reason": trial.reason,
         "duplicate_of": trial.duplicate_of,
     }
-    error = evaluation.value("error")
-    if error is not None:
-        row["error"] = error
+    for metric in spec.trained or ():
+        value = evaluation.value(metric.name)
+        if value is not None:
+            row[_column(metric.name, metric.unit)] = value
     for figure in evaluation.measurements.values():
         row |= _columns(figure)
     usage = evaluation.spent
     row |= {
         "epochs": usage.epochs,
         "measuring_s": usage.measuring_s,
-        "training_s": usage.training_s,
+        "training_s": None if _unknown_training(trial) else usage.training_s,
     }
     return row | dict(trial.params)
 
 
 def _columns(figure: Measurement) -> dict[str, float | None]:
     """A figure and the bounds of its interval, by column name."""
-    ending = UNIT_ENDINGS.get(figure.unit, f"_{figure.unit}")
-    columns = {f"{figure.metric}{ending}": figure.value}
+    columns = {_column(figure.metric, figure.unit): figure.value}
     if figure.ci_low is not None and figure.ci_low != figure.ci_high:
-        columns[f"{figure.metric}_low{ending}"] = figure.ci_low
-        columns[f"{figure.metric}_high{ending}"] = figure.ci_high
+        columns[_column(f"{figure.metric}_low", figure.unit)] = figure.ci_low
+        columns[_column(f"{figure.metric}_high", figure.unit)] = figure.ci_high
     return columns
+
+
+def _column(name: str, unit: str) -> str:
+    return f"{name}{UNIT_ENDINGS.get(unit, f'_{unit}')}"
+
+
+def _unknown_training(trial: Trial) -> bool:
+    """Return whether the trial was trained in a time that was not reported."""
+    return any(rung.train_s is None for rung in trial.evaluation.rungs)
 
 
 def _figure_row(figure: Measurement) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Results of final trainings: test errors over seeds, and how well the search ranked networks."""
+"""Results of final trainings: test figures over seeds, and how well the search ranked networks."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,8 +9,9 @@ import numpy as np
 
 from nas.analysis.rank_agreement import kendall_tau
 from nas.core.recipe import FinalTraining
+from nas.core.study import Direction, TrainedMetric
 from nas.core.trial import Trial
-from nas.core.units import format_quantity
+from nas.core.units import format_trained
 
 CONFIDENCE = 0.95
 
@@ -23,31 +24,36 @@ class FinalResult:
 
     @property
     def first(self) -> FinalTraining:
-        """The training whose weights are used. Choosing the seed with the least test error would
+        """The training whose weights are used. Choosing the seed with the best test figure would
         select by the test images.
         """
         return self.trainings[0]
 
-    @property
-    def errors(self) -> tuple[float, ...]:
-        """The test errors."""
-        return tuple(training.reached.error for training in self.trainings)
+    def of_seeds(self, metric: str) -> tuple[float, ...]:
+        """Return the figures on the test images, without trainings that gave none."""
+        reached = [training.reached.metrics for training in self.trainings]
+        return tuple(metrics[metric] for metrics in reached if metric in metrics)
 
-    @property
-    def mean(self) -> float:
-        """The mean error."""
-        return float(np.mean(self.errors))
+    def mean(self, metric: str) -> float | None:
+        """Return the mean over seeds, None if the trainings gave no such figure."""
+        values = self.of_seeds(metric)
+        return float(np.mean(values)) if values else None
 
-    @property
-    def deviation(self) -> float | None:
-        """The standard deviation over seeds, None for one seed."""
-        return float(np.std(self.errors, ddof=1)) if len(self.errors) > 1 else None
+    def deviation(self, metric: str) -> float | None:
+        """Return the standard deviation over seeds, None for fewer than two."""
+        values = self.of_seeds(metric)
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
-    def __str__(self) -> str:
-        mean = format_quantity(self.mean, "1", metric="error")
-        if self.deviation is None:
-            return f"{mean}, 1 seed"
-        return f"{mean} ± {100 * self.deviation:.2f}, {len(self.errors)} seeds"
+    def text(self, metric: TrainedMetric) -> str:
+        """Format mean, deviation and number of seeds, or `-` without a figure."""
+        mean, deviation = self.mean(metric.name), self.deviation(metric.name)
+        shown = format_trained(metric, mean)
+        if mean is None:
+            return shown
+        if deviation is None:
+            return f"{shown}, 1 seed"
+        spread = f"{100 * deviation:.2f}" if metric.is_share else format_trained(metric, deviation)
+        return f"{shown} ± {spread}, {len(self.of_seeds(metric.name))} seeds"
 
 
 def results(finals: Sequence[FinalTraining]) -> list[FinalResult]:
@@ -78,9 +84,9 @@ def latest_results(
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """The search's ranking of networks by error, compared with that of their final trainings.
+    """The search's ranking of networks by a metric, compared with that of their final trainings.
 
-    `tau` is Kendall's tau (b), None if all errors of one of the two are equal. `wrong` are the
+    `tau` is Kendall's tau (b), None if all values of one of the two are equal. `wrong` are the
     pairs of trials that the search ranked the wrong way round, the better one first.
 
     A pair counts as wrong if its final means differ by more than the 95 % quantile of Student's t
@@ -88,6 +94,7 @@ class Ranking:
     network there is no deviation: then `sure` is False and every pair in the other order counts.
     """
 
+    metric: str
     trials: int
     tau: float | None
     wrong: tuple[tuple[int, int], ...]
@@ -97,68 +104,74 @@ class Ranking:
         """Describe the comparison, with a warning for each wrong pair."""
         if self.tau is not None:
             yield (
-                "Kendall's tau between the search's errors and the final ones: "
+                f"Kendall's tau between the search's {self.metric} and the final one: "
                 f"{self.tau:.2f} over {self.trials} networks"
             )
         doubt = "" if self.sure else " (one seed each, may be chance: train more with --seeds)"
         for better, worse in self.wrong:
             yield (
-                f"WARNING: brief training misled the search: trial {worse} had a lower error than "
-                f"trial {better}, but has a higher one when both are trained fully{doubt}"
+                f"WARNING: brief training misled the search: by {self.metric} trial {worse} was "
+                f"better than trial {better}, but is worse when both are trained fully{doubt}"
             )
 
 
-def ranking(trials: Sequence[Trial], final_results: Mapping[int, FinalResult]) -> Ranking | None:
+def ranking(
+    trials: Sequence[Trial], final_results: Mapping[int, FinalResult], metric: TrainedMetric
+) -> Ranking | None:
     """Compare the rankings of the trials that have a result by the most frequent recipe.
 
     `final_results` holds results by trial number. Returns None for fewer than two such trials.
     """
-    compared = _with_common_recipe(trials, final_results)
+    name, sign = metric.name, 1.0 if metric.direction is Direction.MINIMIZE else -1.0
+    compared = _with_common_recipe(trials, final_results, name)
     if len(compared) < 2:
         return None
-    searched = {t.number: float(t.evaluation.value("error") or 0.0) for t in compared}
-    final = {t.number: final_results[t.number] for t in compared}
-    margin = _margin(list(final.values()))
+    searched = {t.number: sign * (t.evaluation.value(name) or 0.0) for t in compared}
+    seeds = {t.number: final_results[t.number].of_seeds(name) for t in compared}
+    final = {number: sign * float(np.mean(values)) for number, values in seeds.items()}
+    margin = _margin(list(seeds.values()))
     wrong = []
     for pair in combinations(searched, 2):
-        better, worse = sorted(pair, key=lambda number: final[number].mean)
-        scale = math.sqrt(1 / len(final[better].errors) + 1 / len(final[worse].errors))
-        difference = final[worse].mean - final[better].mean
+        better, worse = sorted(pair, key=lambda number: final[number])
+        scale = math.sqrt(1 / len(seeds[better]) + 1 / len(seeds[worse]))
+        difference = final[worse] - final[better]
         if searched[worse] < searched[better] and difference > margin * scale:
             wrong.append((better, worse))
     return Ranking(
+        metric=name,
         trials=len(compared),
-        tau=kendall_tau(list(searched.values()), [result.mean for result in final.values()]),
+        tau=kendall_tau(list(searched.values()), list(final.values())),
         wrong=tuple(wrong),
         sure=margin > 0,
     )
 
 
 def _with_common_recipe(
-    trials: Sequence[Trial], final_results: Mapping[int, FinalResult]
+    trials: Sequence[Trial], final_results: Mapping[int, FinalResult], metric: str
 ) -> list[Trial]:
-    """Return the trials with an error and a result by the recipe that most of them have."""
+    """Return the trials with a value and a result by the recipe that most of them have."""
     trained = [
         trial
         for trial in trials
         if trial.number in final_results
+        and final_results[trial.number].of_seeds(metric)
         and trial.duplicate_of is None
-        and trial.evaluation.value("error") is not None
+        and trial.evaluation.value(metric) is not None
     ]
     digests = [final_results[trial.number].first.recipe.digest for trial in trained]
     common = max(digests, key=digests.count, default="")
     return [trial for trial, digest in zip(trained, digests, strict=True) if digest == common]
 
 
-def _margin(final_results: Sequence[FinalResult]) -> float:
-    """Return Student's t times the pooled deviation of one training.
+def _margin(seeds: Sequence[Sequence[float]]) -> float:
+    """Return Student's t times the pooled deviation of one training, given each network's values.
 
     Returns 0 if every network was trained with one seed.
     """
-    freedom = sum(len(result.errors) - 1 for result in final_results)
+    freedom = sum(len(values) - 1 for values in seeds)
     if freedom == 0:
         return 0.0
     from scipy.special import stdtrit
 
-    squares = sum(float(np.var(result.errors)) * len(result.errors) for result in final_results)
+    squares = sum(float(np.var(values)) * len(values) for values in seeds)
     return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(squares / freedom)

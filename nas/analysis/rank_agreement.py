@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nas.core.study import Direction, TrainedMetric
 from nas.core.trial import Trial
 
 MIN_TRIALS = 3
@@ -33,11 +34,11 @@ def kendall_tau(first: ArrayLike, second: ArrayLike) -> float | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Kendall's tau (b) between the errors at two rungs, over the `trials` that reached both.
+    """Kendall's tau (b) between a trained metric at two rungs, over the `trials` that reached both.
 
     `first` and `second` are the epochs of the rungs. `top_tau` is the tau over the `top` trials
     that are the best quarter at the second rung. It is None if these are fewer than
-    `MIN_TOP_TRIALS`, or if all their errors at a rung are equal.
+    `MIN_TOP_TRIALS`, or if all their values at a rung are equal.
     """
 
     first: float
@@ -49,9 +50,9 @@ class Agreement:
 
 
 def agreement(first: float, second: float, errors: NDArray[np.float64]) -> Agreement | None:
-    """Return the agreement of the errors (n, 2) at two rungs.
+    """Return the agreement of a metric's losses, such as errors (n, 2), at two rungs.
 
-    Returns None for fewer than `MIN_TRIALS` trials, or if all errors at a rung are equal.
+    Returns None for fewer than `MIN_TRIALS` trials, or if all losses at a rung are equal.
     """
     tau = kendall_tau(*errors.T)
     if len(errors) < MIN_TRIALS or tau is None:
@@ -68,25 +69,33 @@ def agreement(first: float, second: float, errors: NDArray[np.float64]) -> Agree
     )
 
 
-def agreements(trials: Sequence[Trial]) -> list[Agreement]:
+def agreements(trials: Sequence[Trial], metric: TrainedMetric) -> list[Agreement]:
     """Return the agreement of every pair of rungs, without pairs for which it is undefined."""
     return agreements_of(
         [
-            {rung.epochs: rung.error for rung in trial.evaluation.rungs}
+            {
+                rung.epochs: rung.metrics[metric.name]
+                for rung in trial.evaluation.rungs
+                if metric.name in rung.metrics
+            }
             for trial in trials
             if trial.duplicate_of is None
-        ]
+        ],
+        metric,
     )
 
 
-def agreements_of(errors: Sequence[Mapping[float, float]]) -> list[Agreement]:
-    """Return the same as `agreements`, given the errors of each network by epochs."""
-    epochs = sorted({epoch for network in errors for epoch in network})
+def agreements_of(
+    values: Sequence[Mapping[float, float]], metric: TrainedMetric
+) -> list[Agreement]:
+    """Return the same as `agreements`, given the values of each network by epochs."""
+    epochs = sorted({epoch for network in values for epoch in network})
+    sign = 1 if metric.direction is Direction.MINIMIZE else -1
     pairs = []
     for first, second in combinations(epochs, 2):
-        reached = [network for network in errors if first in network and second in network]
+        reached = [network for network in values if first in network and second in network]
         table = np.array([(network[first], network[second]) for network in reached])
-        pairs.append(agreement(first, second, table.reshape(-1, 2)))
+        pairs.append(agreement(first, second, sign * table.reshape(-1, 2)))
     return [pair for pair in pairs if pair is not None]
 
 

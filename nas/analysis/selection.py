@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from nas.core.errors import InvalidValueError, UnknownNameError
+from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.core.units import parse_quantity
 
@@ -20,7 +21,7 @@ CONDITION_PATTERN = re.compile(r"\s*([\w.]+)\s*(<=|>=|<|>|=)\s*(.+?)\s*")
 Condition = Callable[[Trial], bool]
 
 
-def condition(text: str, trials: Sequence[Trial]) -> Condition:
+def condition(text: str, trials: Sequence[Trial], spec: StudySpec) -> Condition:
     """Return the condition `METRIC < VALUE` as a function of a trial.
 
     A trial without that figure does not fulfil it. Raises `InvalidValueError` for a text that is no
@@ -33,7 +34,7 @@ def condition(text: str, trials: Sequence[Trial]) -> Condition:
         )
     metric, sign, quantity = match.groups()
     try:
-        bound = parse_quantity(quantity, _unit(metric, trials))
+        bound = parse_quantity(quantity, _unit(metric, trials, spec))
     except ValueError as error:
         raise InvalidValueError(f"{text!r}: {error}") from None
     compare = COMPARISONS[sign]
@@ -45,12 +46,12 @@ def condition(text: str, trials: Sequence[Trial]) -> Condition:
     return holds
 
 
-def ordered(trials: Sequence[Trial], metric: str) -> list[Trial]:
+def ordered(trials: Sequence[Trial], metric: str, spec: StudySpec) -> list[Trial]:
     """Sort the trials by this figure, the smallest first and trials without it last.
 
     Raises `UnknownNameError` for a metric that no trial has.
     """
-    _unit(metric, trials)
+    _unit(metric, trials, spec)
 
     def key(trial: Trial) -> tuple[bool, float, int]:
         value = trial.evaluation.value(metric)
@@ -59,16 +60,16 @@ def ordered(trials: Sequence[Trial], metric: str) -> list[Trial]:
     return sorted(trials, key=key)
 
 
-def metric_units(trials: Iterable[Trial]) -> dict[str, str]:
-    """Return the SI unit of every metric of which a trial has a figure, and of the error."""
-    units = {"error": "1"}
+def metric_units(trials: Iterable[Trial], spec: StudySpec) -> dict[str, str]:
+    """Return the SI unit of every trained metric, and of those of which a trial has a figure."""
+    units = {each.name: each.unit for each in spec.trained or ()}
     for trial in trials:
         units |= {figure.metric: figure.unit for figure in trial.evaluation.measurements.values()}
     return units
 
 
-def _unit(metric: str, trials: Sequence[Trial]) -> str:
-    units = metric_units(trials)
+def _unit(metric: str, trials: Sequence[Trial], spec: StudySpec) -> str:
+    units = metric_units(trials, spec)
     if metric not in units:
         raise UnknownNameError("the figures of these trials", metric, list(units))
     return units[metric]

@@ -14,26 +14,26 @@ from numpy.typing import NDArray
 from nas.analysis.posterior import (
     UnbiasedHypervolume,
     averaged_trial,
-    posterior_errors,
+    posterior_means,
     unbiased_hypervolume,
 )
 from nas.core.pareto import Intervals, Outcomes, ParetoFront, Standing, front_of, standings_of
 from nas.core.stopping import SIZE_METRICS
-from nas.core.study import Objective
-from nas.core.trial import Trial, TrialState, errors_after
+from nas.core.study import Objective, StudySpec
+from nas.core.trial import Trial, TrialState, rungs_after
 
 if TYPE_CHECKING:
     from nas.record import Store
     from nas.record.columns import Columns, Figures
 
 Array = NDArray[np.float64]
-Estimates = Mapping[int, tuple[float, float]]
-"""Posterior mean of the error and half width of its interval, by the number of the trial."""
+Estimates = Mapping[str, Mapping[int, tuple[float, float]]]
+"""Posterior mean and half width of its interval, by trained metric and number of the trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFront:
-    """The front of a study by posterior means of the errors.
+    """The front of a study by posterior means of the trained metrics.
 
     `members` are its trials with these means, by number. `standings` has every complete and
     feasible trial without duplicates, and `outcomes` every finished one. `unbiased` is None if no
@@ -47,25 +47,25 @@ class StudyFront:
     unbiased: UnbiasedHypervolume | None
 
 
-def study_front(store: "Store", study: str, objectives: Sequence[Objective]) -> StudyFront:
+def study_front(store: "Store", spec: StudySpec) -> StudyFront:
     """Read the front of a study as it is now."""
-    columns = store.columns(study, [objective.metric for objective in objectives])
+    study, objectives = spec.name, spec.objectives
+    metrics = {*(objective.metric for objective in objectives), *spec.trained_metrics}
+    columns = store.columns(study, metrics)
     searched = front_of(_outcomes(columns, objectives), objectives)
-    estimates = _estimates(store, study, columns)
-    averaged = _with_errors(columns, estimates)
+    estimates = _estimates(store, spec, columns)
+    averaged = _with_means(columns, spec, estimates)
     outcomes = _outcomes(averaged, objectives)
     front = front_of(outcomes, objectives)
     again = searched.members if columns.replicates else ()
     recorded = store.trials(study, {*front.members, *again, *_certified(columns)})
-    trials = {trial.number: _averaged(trial, estimates) for trial in recorded}
+    trials = {trial.number: _averaged(trial, spec, estimates) for trial in recorded}
     return StudyFront(
         front=front,
         members={number: trials[number] for number in front.members},
         standings=_standings(averaged, outcomes, objectives, trials),
         outcomes=outcomes,
-        unbiased=unbiased_hypervolume(
-            [trial for trial in recorded if trial.number in again], objectives
-        ),
+        unbiased=unbiased_hypervolume([trial for trial in recorded if trial.number in again], spec),
     )
 
 
@@ -155,44 +155,59 @@ def _bounds(
     return low, high
 
 
-def _estimates(store: "Store", study: str, columns: "Columns") -> Estimates:
-    """Return the posterior errors of all trained networks, none without replicates."""
+def _estimates(store: "Store", spec: StudySpec, columns: "Columns") -> Estimates:
+    """Return the posterior means of all trained networks, none without replicates."""
     if not columns.replicates:
         return {}
-    sizes = store.columns(study, SIZE_METRICS).figures
-    trained = np.flatnonzero(~np.isnan(columns.epochs))
+    sizes = store.columns(spec.name, SIZE_METRICS).figures
+    estimates = {name: _estimates_of(name, columns, sizes) for name in spec.trained_metrics}
+    return {name: estimate for name, estimate in estimates.items() if estimate}
+
+
+def _estimates_of(
+    metric: str, columns: "Columns", sizes: Mapping[str, "Figures"]
+) -> dict[int, tuple[float, float]]:
+    """Return the posterior means of one metric, none without replicates that have it."""
+    values = columns.figures[metric].value
+    trained = np.flatnonzero(~np.isnan(values))
     numbers = columns.numbers[trained].tolist()
-    posterior = posterior_errors(
-        columns.figures["error"].value[trained],
+    others = [
         [
-            errors_after(columns.replicates.get(number, ()), epochs)
-            for number, epochs in zip(numbers, columns.epochs[trained].tolist(), strict=True)
-        ],
-        np.stack([sizes[name].value[trained] for name in SIZE_METRICS], axis=1),
-    )
+            rung.metrics[metric]
+            for rung in rungs_after(columns.replicates.get(number, ()), epochs)
+            if metric in rung.metrics
+        ]
+        for number, epochs in zip(numbers, columns.epochs[trained].tolist(), strict=True)
+    ]
+    size_table = np.stack([sizes[name].value[trained] for name in SIZE_METRICS], axis=1)
+    posterior = posterior_means(values[trained], others, size_table)
     if posterior is None:
         return {}
     means, halves = (column.tolist() for column in posterior)
     return dict(zip(numbers, zip(means, halves, strict=True), strict=True))
 
 
-def _with_errors(columns: "Columns", estimates: Estimates) -> "Columns":
-    """Return the columns with the posterior errors and their intervals."""
+def _with_means(columns: "Columns", spec: StudySpec, estimates: Estimates) -> "Columns":
+    """Return the columns with the posterior means and their intervals."""
     from nas.record.columns import Figures
 
-    if not estimates:
-        return columns
-    rows = np.searchsorted(columns.numbers, np.array(list(estimates), dtype=np.int64))
-    means, halves = np.array(list(estimates.values())).T
-    value, low, high = np.full((3, len(columns.numbers)), np.nan)
-    value[rows] = np.clip(means, 0.0, 1.0)
-    low[rows] = np.maximum(value[rows] - halves, 0.0)
-    high[rows] = np.minimum(value[rows] + halves, 1.0)
-    error = Figures(value=value, low=low, high=high, noisy=np.zeros(len(value), dtype=np.bool_))
-    return replace(columns, figures={**columns.figures, "error": error})
+    figures = dict(columns.figures)
+    for name, estimate in estimates.items():
+        metric = spec.trained_metrics[name]
+        rows = np.searchsorted(columns.numbers, np.array(list(estimate), dtype=np.int64))
+        value, low, high = np.full((3, len(columns.numbers)), np.nan)
+        for row, (mean, half) in zip(rows.tolist(), estimate.values(), strict=True):
+            value[row] = metric.clip(mean)
+            low[row] = metric.clip(value[row] - half)
+            high[row] = metric.clip(value[row] + half)
+        noisy = np.zeros(len(value), dtype=np.bool_)
+        figures[name] = Figures(value=value, low=low, high=high, noisy=noisy)
+    return replace(columns, figures=figures)
 
 
-def _averaged(trial: Trial, estimates: Estimates) -> Trial:
-    """Return the trial with its posterior error if there is one."""
-    estimate = estimates.get(trial.number)
-    return trial if estimate is None else averaged_trial(trial, *estimate)
+def _averaged(trial: Trial, spec: StudySpec, estimates: Estimates) -> Trial:
+    """Return the trial with its posterior means if there are any."""
+    for name, estimate in estimates.items():
+        if trial.number in estimate:
+            trial = averaged_trial(trial, spec.trained_metrics[name], *estimate[trial.number])
+    return trial

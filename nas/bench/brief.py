@@ -68,7 +68,7 @@ class BriefTrainer(Trainer):
     def _train(self, steps: range, shares: Sequence[float]) -> float:
         return super()._train(steps, shares if self.recipe.one_cycle else [1.0] * len(steps))
 
-    def _judge(self, judges: Images) -> float:
+    def _judge(self, judges: Images) -> dict[str, float]:
         forward, weights = self._forward, None
         if self.recipe.flips:
             self._forward = lambda inputs: forward(inputs) + forward(inputs.flip(-1))
@@ -197,11 +197,11 @@ class BriefTrainings:
         except TrialFailedError as error:
             return {"error": None, "reason": str(error)}
         return {
-            "error": rung.error,
+            "error": rung.metrics["error"],
             "train_loss": rung.train_loss,
             "images": rung.images,
-            "train_s": round(rung.train_s, 3),
-            "judge_s": round(rung.validation_s, 3),
+            "train_s": round(rung.train_s or 0.0, 3),
+            "judge_s": round(rung.validation_s or 0.0, 3),
             "wall_s": round(time.perf_counter() - started_s, 3),
             "reference_s": round(reference_s, 3),
         }

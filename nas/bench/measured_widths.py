@@ -20,10 +20,10 @@ from nas.bench.width_resnet import FULL, QUARTERS, WidthResNet
 from nas.core.dominance import hypervolume
 from nas.core.errors import NasError
 from nas.core.measurement import Measurement, MeasurementPlan
-from nas.core.study import Objective
+from nas.core.study import ERROR, Objective
 from nas.measuring.meters import Meter
 from nas.measuring.methods import latency, prepare
-from nas.sampling.problem import TRAINED, Problem
+from nas.sampling.problem import Problem
 from nas.searching.evaluators.classification.evaluator import retry_while_contended
 
 COLUMNS = ("device", "network", "latency_s")
@@ -68,7 +68,7 @@ class MeasuredWidths:
         references = self.reference if with_reference else [None, None]
         objectives = [
             Objective(metric=name, reference=at)
-            for name, at in zip((TRAINED, "latency"), references, strict=True)
+            for name, at in zip((ERROR.name, "latency"), references, strict=True)
         ]
         return replace(self.table.problem(with_reference=with_reference), objectives=objectives)
 

@@ -80,7 +80,12 @@ def synthetic_trial(number: int) -> Trial:
         _measured("energy", "J", energy),
     )
     rung = Rung(
-        epochs=1, error=error, train_loss=error, images=45_000, train_s=20.0, validation_s=1.0
+        epochs=1,
+        metrics={"error": error},
+        train_loss=error,
+        images=45_000,
+        train_s=20.0,
+        validation_s=1.0,
     )
     trial = Trial(
         number=number,

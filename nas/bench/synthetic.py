@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from nas.core.complexity import totals
 from nas.core.dominance import hypervolume, ranks
 from nas.core.search_space import Params, SearchSpace
-from nas.core.study import Objective
+from nas.core.study import ERROR, Objective
 from nas.sampling.mutation import mutants
-from nas.sampling.problem import TRAINED, Problem, Vectors
+from nas.sampling.problem import Problem, Vectors
 from nas.sampling.proposer import distribution
 
 Array = NDArray[np.float64]
@@ -75,7 +75,7 @@ class SyntheticError:
         references = self.reference if with_reference else [None] * (1 + len(COSTS))
         objectives = [
             Objective(metric=n, reference=r)
-            for n, r in zip((TRAINED, *COSTS), references, strict=True)
+            for n, r in zip((ERROR.name, *COSTS), references, strict=True)
         ]
         return replace(self._problem, objectives=objectives)
 

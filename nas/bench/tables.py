@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from nas.core.dominance import hypervolume, ranks
 from nas.core.errors import InvalidValueError, NasError
 from nas.core.search_space import Choice, Params, Value
-from nas.core.study import Objective
-from nas.sampling.problem import TRAINED, Problem
+from nas.core.study import ERROR, Objective
+from nas.sampling.problem import Problem
 from nas.sampling.proposer import distribution
 
 Array = NDArray[np.float64]
@@ -132,7 +132,7 @@ class Table:
         """Return what a sampler receives: choices, costs as counts, which encodings are equivalent,
         and the reference as a study file would state it.
         """
-        names = (TRAINED, *self.cost_names)
+        names = (ERROR.name, *self.cost_names)
         references = self.reference.tolist() if with_reference else [None] * len(names)
         positions = [{value: i for i, value in enumerate(choice.values)} for choice in self.choices]
 

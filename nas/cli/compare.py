@@ -9,7 +9,8 @@ from nas.cli import main
 from nas.cli.options import database_option, open_record, pick_trial
 from nas.cli.tables import print_table
 from nas.core.trial import Trial
-from nas.core.units import format_quantity, with_interval
+from nas.core.units import with_interval
+from nas.report.fronts import rung_figures
 
 
 @main.command()
@@ -25,9 +26,12 @@ def compare(first: str, second: str, database: str) -> None:
     with open_record(database) as store:
         pairs = [pick_trial(store, text) for text in (first, second)]
     left, right = (trial for _, trial in pairs)
+    rungs = [dict(rung_figures(record.spec, trial)) for record, trial in pairs]
     table = Table("", *(f"{record.name}:{trial.number}" for record, trial in pairs))
     for row in _figures(left, right):
         table.add_row(*row)
+    for name in dict.fromkeys(name for each in rungs for name in each):
+        table.add_row(name, *(each.get(name, "-") for each in rungs))
     for name in dict.fromkeys([*left.params, *right.params]):
         values = [str(trial.params.get(name, "-")) for trial in (left, right)]
         if values[0] != values[1]:
@@ -43,7 +47,3 @@ def _figures(*trials: Trial) -> Iterator[list[str]]:
     for metric in dict.fromkeys(metrics):
         figures = [trial.evaluation.measurements.get(metric) for trial in trials]
         yield [metric, *("-" if figure is None else with_interval(figure) for figure in figures)]
-    errors = [{rung.epochs: rung.error for rung in trial.evaluation.rungs} for trial in trials]
-    for epochs in sorted({epochs for each in errors for epochs in each}):
-        shown = [format_quantity(each.get(epochs), "1", metric="error") for each in errors]
-        yield [f"error after {epochs:g} epochs", *shown]

@@ -16,8 +16,9 @@ from nas.cli.options import (
     trial_option,
 )
 from nas.core.errors import InvalidValueError
+from nas.core.study import StudySpec
 from nas.core.trial import Trial
-from nas.core.units import with_interval
+from nas.core.units import format_trained, with_interval
 from nas.record import StudyRecord
 from nas.report.drawing import draw
 
@@ -112,19 +113,24 @@ def _export(
         f"{destination}: trial {trial.number}, {len(manifest.files)} files, "
         f"{len(manifest.checks)} checks passed, timm: {manifest.timm['timm']}"
     )
-    click.echo(f"  {_weights(final)}")
+    click.echo(f"  {_weights(record.spec, final)}")
     for line in _details(trial, manifest):
         click.echo(f"  {line}")
 
 
-def _weights(final: FinalResult | None) -> str:
+def _weights(spec: StudySpec, final: FinalResult | None) -> str:
     """Return which training the exported weights come from."""
     if final is None:
         return "weights of the search's brief training; nas train gives better ones"
     first = final.first
+    figures = [
+        f"{metric.name} {format_trained(metric, first.reached.metrics.get(metric.name))} "
+        f"({final.text(metric)})"
+        for metric in spec.quality_metrics
+    ]
     return (
-        f"weights of the final training with seed {first.seed}: error "
-        f"{100 * first.reached.error:.2f} % on {first.test_images:,} test images ({final})"
+        f"weights of the final training with seed {first.seed}, on {first.test_images:,} test "
+        f"images: {', '.join(figures)}"
     )
 
 

@@ -111,7 +111,7 @@ def front(
         )
     if shown.unbiased is not None:
         console.print(
-            f"errors are posterior means over seeds; {shown.unbiased}",
+            f"trained figures are posterior means over seeds; {shown.unbiased}",
             soft_wrap=not console.is_terminal,
         )
 
@@ -125,11 +125,11 @@ def _selected(
     knee: bool,
 ) -> ShownFront:
     """Return the members that fulfil every condition, sorted, or only their best compromise."""
-    tests = [condition(text, list(shown.trials.values())) for text in conditions]
+    tests = [condition(text, list(shown.trials.values()), record.spec) for text in conditions]
     members = [shown.trials[number] for number in shown.front.members]
     members = [trial for trial in members if all(test(trial) for test in tests)]
     if sort is not None:
-        members = ordered(members, sort)
+        members = ordered(members, sort, record.spec)
     if knee:
         if members and not shown.front.feasible:
             raise NasError("nothing is feasible yet, so there is no compromise to choose")

@@ -327,13 +327,12 @@ def front_numbers(store: "Store", record: StudyRecord, *, front: bool, knee: boo
 
     if not front and not knee:
         return []
-    objectives = record.spec.objectives
-    now = study_front(store, record.name, objectives)
+    now = study_front(store, record.spec)
     if not now.front.feasible:
         raise no_front_yet(record.name)
     numbers = list(now.front.members) if front else []
     if knee:
-        numbers.append(knee_of(list(now.members.values()), objectives).number)
+        numbers.append(knee_of(list(now.members.values()), record.spec.objectives).number)
     return numbers
 
 

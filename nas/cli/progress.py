@@ -186,7 +186,7 @@ class SearchDisplay(SearchObserver):
 
     def replicating(self, trainings: Trainings[Task]) -> AbstractContextManager[None]:
         """Show the trainings with new seeds while they run."""
-        self._replicates = ReplicateDisplay(len(trainings.names), 0)
+        self._replicates = ReplicateDisplay(trainings.context.spec, len(trainings.names), 0)
         return self._replicates.live(trainings)
 
     def replicated(self, trial: Trial, task: Task) -> None:
@@ -206,11 +206,11 @@ class SearchDisplay(SearchObserver):
         trials: Mapping[int, Trial] = {trial.number: trial for trial in engine.state.members()}
         outcomes, standings = Outcomes.of(list(trials.values()), spec.objectives), NO_STANDINGS
         if engine.state.num_trials <= MAX_COMPARED_TRIALS:
-            now = study_front(store, spec.name, spec.objectives)
+            now = study_front(store, spec)
             front, trials, unbiased = now.front, now.members, now.unbiased
             outcomes, standings = now.outcomes, now.standings
-        units = metric_units(trials.values())
-        for line in terminal_plot(outcomes, front.members, spec.objectives, units):
+        units = metric_units(trials.values(), spec)
+        for line in terminal_plot(outcomes, front.members, spec, units):
             self._console.print(Text(line), soft_wrap=True)
         self._console.print(front_table(spec, trials, front, limit=PAGE_ROWS, standings=standings))
         if unbiased is not None:
@@ -298,13 +298,13 @@ class SearchDisplay(SearchObserver):
     @staticmethod
     def _line(engine: Engine, trial: Trial) -> str:
         """Return the line for a trial that ended."""
-        front, objectives = engine.state.front, engine.spec.objectives
+        front, spec = engine.state.front, engine.spec
         mark = ""
         if trial.number in front.members:
             mark = " (front)" if front.feasible else " (nearest to the limits)"
         figures = [
             f"{objective.metric} {cell}"
-            for objective, cell in zip(objectives, cells(objectives, trial), strict=True)
+            for objective, cell in zip(spec.objectives, cells(spec, trial), strict=True)
         ]
         volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.4g}"
         return (

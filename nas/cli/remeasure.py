@@ -22,6 +22,7 @@ from nas.core.errors import InvalidValueError, next_command
 from nas.core.measurement import Kind, MeasurementPlan
 from nas.core.pareto import Standing
 from nas.core.pareto import front as front_of
+from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.measuring.meters import find_meter
 from nas.report.fronts import MEMBERSHIP, cell
@@ -66,7 +67,7 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
         )
         figures = measure_again(
             {name: trial.architecture for name, trial in names.items()},
-            [objective.metric for objective in objectives],
+            [objective.metric for objective in record.spec.measured_objectives],
             plan,
             meter,
             classes=record.classes,
@@ -81,12 +82,12 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
     if as_json:
         click.echo(json.dumps(_to_json(members, result, plan), indent=2))
         return
-    echo_wide(_table(members, result))
+    echo_wide(_table(record.spec, members, result))
     for line in _summary(result):
         click.echo(line)
 
 
-def _table(members: Sequence[Trial], result: "Remeasured") -> Table:
+def _table(spec: StudySpec, members: Sequence[Trial], result: "Remeasured") -> Table:
     table = Table()
     table.add_column("trial", justify="right")
     metrics = [order.metric for order in result.orders]
@@ -99,7 +100,7 @@ def _table(members: Sequence[Trial], result: "Remeasured") -> Table:
         for metric in metrics:
             old, new = before.evaluation.value(metric), now.evaluation.value(metric)
             change = f"x {new / old:.3g}" if old and new is not None else "-"
-            row += [cell(metric, before), cell(metric, now), change]
+            row += [cell(metric, before, spec), cell(metric, now, spec), change]
         table.add_row(*row, _membership(now.number, result))
     return table
 

@@ -78,7 +78,7 @@ def replicate(
             return
         kind = workers or record.spec.workers.kind
         total = len(selected) * seeds
-        display = ReplicateDisplay(total, total - len(todo))
+        display = ReplicateDisplay(record.spec, total, total - len(todo))
         with (
             open_replicates(
                 store,

@@ -26,14 +26,16 @@ from nas.core.dominance import dominators
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.published import PUBLISHED, published
+from nas.core.study import StudySpec
 from nas.core.trial import Trial, TrialState
-from nas.core.units import format_duration, format_quantity, with_interval
+from nas.core.units import format_trained, with_interval
 from nas.record import StudyRecord
+from nas.report.drawing import draw
+from nas.report.export_command import export_command, exportable
+from nas.report.fronts import rung_figures
 
 if TYPE_CHECKING:
     from nas.record import Store
-from nas.report.drawing import draw
-from nas.report.export_command import export_command, exportable
 
 NEIGHBOURS = 3
 """The number of similar networks that are named."""
@@ -84,12 +86,13 @@ def _show_trial(target: str, database: str, size: int | None) -> tuple[StudyReco
     if trial.duplicate_of is not None:
         click.echo(f"the same network as trial {trial.duplicate_of}, whose figures these are")
     click.echo(draw(trial.architecture, size or record.spec.measurement.image_size, record.classes))
-    for line in _figures(trial):
+    for line in _figures(record.spec, trial):
         click.echo(line)
     for result in results(finals):
         if result.first.network == trial.architecture.digest:
             epochs = result.first.recipe.epochs
-            click.echo(f"trained fully, {epochs:g} epochs: error {result} on the test images")
+            figures = [f"{m.name} {result.text(m)}" for m in record.spec.trained or ()]
+            click.echo(f"trained fully, {epochs:g} epochs: {', '.join(figures)} on the test images")
     for line in relations:
         click.echo(line)
     if trial.number in exported or trial.duplicate_of in exported:
@@ -100,18 +103,17 @@ def _show_trial(target: str, database: str, size: int | None) -> tuple[StudyReco
     return record, trial
 
 
-def _figures(trial: Trial) -> Iterator[str]:
+def _figures(spec: StudySpec, trial: Trial) -> Iterator[str]:
     for measurement in trial.evaluation.measurements.values():
         context = _context(measurement)
         yield f"{measurement.metric:20} {with_interval(measurement)}  ({context})"
-    for rung in trial.evaluation.rungs:
-        error = format_quantity(rung.error, "1", metric="error")
-        duration = format_duration(rung.train_s)
-        yield f"error after {rung.epochs:g} epochs: {error} ({duration} of training)"
-    errors = trial.evaluation.replicate_errors()
-    if errors:
-        shown = [format_quantity(error, "1", metric="error") for error in errors]
-        yield f"error with other seeds: {', '.join(shown)}"
+    for name, text in rung_figures(spec, trial):
+        yield f"{name}: {text}"
+    for metric in spec.trained or ():
+        values = trial.evaluation.values_of_seeds(metric.name)[1:]
+        if values:
+            shown = [format_trained(metric, value) for value in values]
+            yield f"{metric.name} with other seeds: {', '.join(shown)}"
     yield f"digest {trial.architecture.digest}"
 
 

@@ -1,6 +1,6 @@
 """`nas status`: studies, their trials, and what is being done now."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +14,7 @@ from nas.cli.options import database_option, open_record
 from nas.cli.tables import FittedTable, terminal
 from nas.cli.watch import watch
 from nas.core.stopping import Curves, Futility
-from nas.core.study import Budget
+from nas.core.study import Budget, TrainedMetric
 from nas.core.trial import TrialState, Usage
 from nas.core.units import format_duration, format_quantity, sparkline
 from nas.record import StudyRecord, Summary
@@ -182,9 +182,20 @@ def _rung_lines(store: "Store", record: StudyRecord) -> Iterator[str]:
     spec = record.spec
     if len(spec.rungs) == 1:
         return
-    errors = store.rung_errors(record.name)
-    last = max((max(each) for each in errors), default=0.0)
-    for agreement in agreements_of(errors):
+    for metric in spec.quality_metrics:
+        yield from _agreement_lines(store.rung_values(record.name, metric.name), metric)
+    if spec.stopping.futility:
+        curves = Curves.of(store.trials(record.name), spec)
+        for position, rung in enumerate(spec.rungs[:-1], start=1):
+            yield f"futility after {rung}: {Futility(curves, position).description}"
+
+
+def _agreement_lines(
+    values: Sequence[Mapping[float, float]], metric: TrainedMetric
+) -> Iterator[str]:
+    """Return how well each rung predicts the last one, given the values of networks by epochs."""
+    last = max((max(each) for each in values), default=0.0)
+    for agreement in agreements_of(values, metric):
         if agreement.second == last:
             top = (
                 ""
@@ -192,10 +203,6 @@ def _rung_lines(store: "Store", record: StudyRecord) -> Iterator[str]:
                 else f", {agreement.top_tau:.2f} among the best {agreement.top}"
             )
             yield (
-                f"rung {agreement.first:g} against {last:g} epochs: Kendall's tau "
+                f"{metric.name} at rung {agreement.first:g} against {last:g} epochs: Kendall's tau "
                 f"{agreement.tau:.2f} over {agreement.trials} trials{top}"
             )
-    if spec.stopping.futility:
-        curves = Curves.of(store.trials(record.name), spec.objectives)
-        for position, rung in enumerate(spec.rungs[:-1], start=1):
-            yield f"futility after {rung}: {Futility(curves, position).description}"

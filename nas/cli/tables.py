@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import click
@@ -15,9 +16,9 @@ from rich.text import Text
 
 from nas.analysis.finals import FinalResult
 from nas.core.pareto import ParetoFront, Standing
-from nas.core.study import StudySpec
+from nas.core.study import StudySpec, TrainedMetric
 from nas.core.trial import Trial
-from nas.report.fronts import MEMBERSHIP, NO_FINALS, cells, possible
+from nas.report.fronts import MEMBERSHIP, NO_FINALS, cells, final_headings, possible
 
 MAX_COMPARED_TRIALS = 5000
 """In larger studies standings are shown only with `--sure`, since they compare all trials."""
@@ -128,7 +129,7 @@ def front_table(
     for number in front.members[:limit]:
         trial = trials[number]
         extra = (cell(trial) for cell in more.values())
-        table.add_row(str(number), *cells(spec.objectives, trial), *extra)
+        table.add_row(str(number), *cells(spec, trial), *extra)
     return FittedTable(table)
 
 
@@ -145,8 +146,14 @@ def _more_columns(
     if standings:
         columns["on the front"] = lambda trial: MEMBERSHIP[standings[trial.number]]
     if any(number in finals for number in front.members):
-        columns["test error, trained fully"] = lambda trial: str(finals.get(trial.number, "-"))
+        for heading, metric in final_headings(spec).items():
+            columns[heading] = partial(_final_cell, finals, metric)
     return columns
+
+
+def _final_cell(finals: Mapping[int, FinalResult], metric: TrainedMetric, trial: Trial) -> str:
+    result = finals.get(trial.number)
+    return "-" if result is None else result.text(metric)
 
 
 def _parameters(trial: Trial) -> str:

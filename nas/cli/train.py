@@ -1,5 +1,6 @@
 """`nas train`: networks of a study, and others beside them, fully trained and tested."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,7 +10,7 @@ import click
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from nas.analysis.finals import latest_results, ranking, results
+from nas.analysis.finals import FinalResult, latest_results, ranking, results
 from nas.analysis.posterior import with_posterior_means
 from nas.cli import main
 from nas.cli.options import (
@@ -28,9 +29,10 @@ from nas.core.errors import InvalidValueError
 from nas.core.moved import equivalent_names
 from nas.core.published import PUBLISHED, published
 from nas.core.recipe import Candidate, FinalTraining, Recipe
+from nas.core.study import Direction, StudySpec
 from nas.core.tasks import EpochDone, FinalTask
 from nas.core.trial import Trial
-from nas.core.units import format_quantity
+from nas.core.units import format_trained
 from nas.record import StudyRecord
 
 
@@ -112,7 +114,7 @@ def train(
         teaching = teacher_of(record.name, recipe, trials, finals)
         todo = missing_trainings(record.spec, candidates, recipe, seeds, finals, teaching)
         total = len(candidates) * seeds
-        display = FinalDisplay(recipe, total, total - len(todo))
+        display = FinalDisplay(record.spec, recipe, total, total - len(todo))
         if todo:
             kind = workers or record.spec.workers.kind
             with (
@@ -164,8 +166,8 @@ def _named(name: str, finals: Sequence[FinalTraining]) -> Candidate:
 class FinalDisplay:
     """Progress of final trainings: `total` of them, `done` are recorded already."""
 
-    def __init__(self, recipe: Recipe, total: int, done: int) -> None:
-        self._console = terminal()
+    def __init__(self, spec: StudySpec, recipe: Recipe, total: int, done: int) -> None:
+        self._console, self._spec, self._metrics = terminal(), spec, spec.quality_metrics
         self._recipe, self._total, self._done = recipe, total, done
         self._bars: Progress | None = None
         self._tasks: dict[int, TaskID] = {}
@@ -185,9 +187,10 @@ class FinalDisplay:
         self._done += 1
         if self._bars is not None:
             self._bars.remove_task(self._bar(self._bars, candidate, task))
-        error = format_quantity(event.reached.error, "1", metric="error")
+        values = event.reached.metrics
+        figures = [f"{m.name} {format_trained(m, values.get(m.name))}" for m in self._metrics]
         self._console.print(
-            f"[{self._done}/{self._total}] {candidate.name}: error {error} on "
+            f"[{self._done}/{self._total}] {candidate.name}: {', '.join(figures)} on "
             f"{event.test_images:,} test images with seed {task.seed}",
             soft_wrap=True,
         )
@@ -207,26 +210,39 @@ class FinalDisplay:
     def summary(
         self, trials: Sequence[Trial], finals: Sequence[FinalTraining], names: Mapping[str, str]
     ) -> None:
-        """Print the networks' test errors by this recipe, and whether they rank as in the search.
+        """Print the networks' test figures by this recipe, and whether they rank as in the search.
 
         `names` are those of the networks by digest.
         """
         same_recipe = [final for final in finals if final.recipe.digest == self._recipe.digest]
         searched = {trial.architecture.digest: trial for trial in reversed(trials)}
-        table = Table("network", "error in the search", "error on the test images")
-        for result in sorted(results(same_recipe), key=lambda result: result.mean):
+        parts = ("in the search", "on the test images")
+        table = Table("network", *(f"{m.name} {part}" for m in self._metrics for part in parts))
+        for result in sorted(results(same_recipe), key=self._loss):
             trial = searched.get(result.first.network)
             name = f"trial {trial.number}" if trial else result.first.network
-            error = trial.evaluation.value("error") if trial else None
-            table.add_row(
-                names.get(result.first.network, name),
-                format_quantity(error, "1", metric="error"),
-                str(result),
-            )
+            cells = []
+            for metric in self._metrics:
+                value = trial.evaluation.value(metric.name) if trial else None
+                cells += [format_trained(metric, value), result.text(metric)]
+            table.add_row(names.get(result.first.network, name), *cells)
         self._console.print(FittedTable(table))
-        agreement = ranking(with_posterior_means(trials), latest_results(same_recipe, trials))
-        for line in agreement.lines() if agreement else ():
-            self._console.print(line, soft_wrap=not self._console.is_terminal)
+        means, latest = (
+            with_posterior_means(trials, self._spec),
+            latest_results(same_recipe, trials),
+        )
+        for metric in self._metrics:
+            agreement = ranking(means, latest, metric)
+            for line in agreement.lines() if agreement else ():
+                self._console.print(line, soft_wrap=not self._console.is_terminal)
+
+    def _loss(self, result: FinalResult) -> float:
+        """Return a value by which the best result comes first."""
+        metric = self._metrics[0]
+        mean = result.mean(metric.name)
+        if mean is None:
+            return math.inf
+        return mean if metric.direction is Direction.MINIMIZE else -mean
 
     def _bar(self, bars: Progress, candidate: Candidate, task: FinalTask) -> TaskID:
         if task.number not in self._tasks:

@@ -19,9 +19,10 @@ from rich.progress import (
 
 from nas.cli.group import INTERRUPTED
 from nas.cli.tables import terminal
+from nas.core.study import StudySpec
 from nas.core.tasks import Task
 from nas.core.trial import Trial
-from nas.core.units import format_quantity
+from nas.core.units import format_trained
 
 if TYPE_CHECKING:
     from nas.searching.launch import Trainings
@@ -50,8 +51,8 @@ def progress_bars(
 class ReplicateDisplay:
     """Progress of trainings with other seeds: `total` of them, `done` are recorded already."""
 
-    def __init__(self, total: int, done: int) -> None:
-        self._console = terminal()
+    def __init__(self, spec: StudySpec, total: int, done: int) -> None:
+        self._console, self._metrics = terminal(), spec.quality_metrics
         self._total, self._done = total, done
         self._bar: tuple[Progress, TaskID] | None = None
 
@@ -75,10 +76,14 @@ class ReplicateDisplay:
         if rung.epochs < searched.epochs:
             return
         self._done += 1
-        errors = [format_quantity(each.error, "1", metric="error") for each in (rung, searched)]
+        figures = []
+        for metric in self._metrics:
+            again, before = (
+                format_trained(metric, each.metrics.get(metric.name)) for each in (rung, searched)
+            )
+            figures.append(f"{metric.name} {again} with seed {task.seed}, {before} in the search")
         self._console.print(
-            f"[{self._done}/{self._total}] trial {trial.number}: error {errors[0]} with seed "
-            f"{task.seed}, {errors[1]} in the search",
+            f"[{self._done}/{self._total}] trial {trial.number}: {'; '.join(figures)}",
             soft_wrap=True,
         )
         if self._bar is not None:

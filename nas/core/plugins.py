@@ -21,7 +21,7 @@ REQUIRED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "nas.spaces": ("choices", "cardinality", "decode", "encode"),
     "nas.metrics": ("name", "unit", "kind", "phase", "measure"),
     "nas.datasets": ("prepare", "load"),
-    "nas.evaluators": ("search", "certify", "replicate", "final"),
+    "nas.evaluators": ("search", "certify", "replicate", "final", "trained"),
 }
 """Attributes that the objects of a group must have."""
 CALL_PARAMETERS: Mapping[str, tuple[str, ...]] = {

@@ -73,8 +73,8 @@ class FinalTraining:
     `network` is the digest of a trial's architecture, or the name of another network. A named
     network has the `digest` of its architecture if it is an OSA network.
 
-    `reached` holds epochs, error on the `test_images`, seconds (testing as `validation_s`) and the
-    file of the weights. `energy_j` is the energy of training and testing, None if it was not
+    `reached` holds epochs, figures on the `test_images`, seconds (testing as `validation_s`) and
+    the file of the weights. `energy_j` is the energy of training and testing, None if it was not
     measured.
     """
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core.dominance import ranks
-from nas.core.study import Objective
+from nas.core.study import StudySpec
 from nas.core.trial import Trial, TrialState
 
 Array = NDArray[np.float64]
@@ -48,7 +48,10 @@ def exempt(seed: int) -> bool:
 
 
 class Curve(NamedTuple):
-    """Errors of a trial at every rung, its costs and its sizes, for the futility rule."""
+    """Errors of a trial at every rung, its costs and its sizes, for the futility rule.
+
+    An error is the shortfall of the study's trained objective (`TrainedMetric.shortfall`).
+    """
 
     number: int
     errors: Sequence[float]
@@ -56,7 +59,7 @@ class Curve(NamedTuple):
     sizes: Sequence[float]
 
 
-def curve_of(trial: Trial, objectives: Sequence[Objective]) -> Curve | None:
+def curve_of(trial: Trial, spec: StudySpec) -> Curve | None:
     """Return the curve of a trial, None for a duplicate and unless it is complete."""
     evaluation = trial.evaluation
     if trial.state is not TrialState.COMPLETE or trial.duplicate_of is not None:
@@ -65,8 +68,8 @@ def curve_of(trial: Trial, objectives: Sequence[Objective]) -> Curve | None:
         return None
     return Curve(
         number=trial.number,
-        errors=[rung.error for rung in evaluation.rungs],
-        costs=costs_of(trial, objectives),
+        errors=shortfalls(trial, spec),
+        costs=costs_of(trial, spec),
         sizes=sizes_of(trial),
     )
 
@@ -85,9 +88,9 @@ class Curves:
     sizes: Array
 
     @classmethod
-    def of(cls, trials: Iterable[Trial], objectives: Sequence[Objective]) -> Self:
+    def of(cls, trials: Iterable[Trial], spec: StudySpec) -> Self:
         """Collect the curves of the complete trials, without duplicates."""
-        curves = [curve_of(trial, objectives) for trial in trials]
+        curves = [curve_of(trial, spec) for trial in trials]
         return cls.of_curves([curve for curve in curves if curve is not None])
 
     @classmethod
@@ -109,12 +112,17 @@ class Curves:
         return np.column_stack([self.errors[:, -1], self.costs])
 
 
-def costs_of(trial: Trial, objectives: Sequence[Objective]) -> list[float]:
-    """Return the losses of all objectives except the error.
+def shortfalls(trial: Trial, spec: StudySpec) -> list[float]:
+    """Return the shortfall of the study's modelled metric at every rung, none without one."""
+    metric = spec.modelled
+    if metric is None:
+        return []
+    return [metric.shortfall(rung.metrics[metric.name]) for rung in trial.evaluation.rungs]
 
-    They are measured before a trial is trained.
-    """
-    values = [(o, trial.evaluation.value(o.metric)) for o in objectives if o.metric != "error"]
+
+def costs_of(trial: Trial, spec: StudySpec) -> list[float]:
+    """Return the losses of the objectives that are measured before a trial is trained."""
+    values = [(o, trial.evaluation.value(o.metric)) for o in spec.measured_objectives]
     return [o.loss(value) for o, value in values if value is not None]
 
 

@@ -6,11 +6,13 @@ study; everything else is its identity.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
+from nas.core import plugins
 from nas.core.checks import require, require_finite, require_whole
 from nas.core.measurement import MeasurementPlan
 
@@ -38,6 +40,65 @@ class Direction(StrEnum):
 
     MINIMIZE = "minimize"
     MAXIMIZE = "maximize"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedMetric:
+    """A figure that training gives at every rung, as an evaluator declares it.
+
+    Values are in the SI unit `unit` ("1" for counts and shares), from `low` to `high`; None stands
+    for no bound. `direction` says which values are better.
+    """
+
+    name: str
+    unit: str = "1"
+    direction: Direction = Direction.MINIMIZE
+    low: float | None = 0.0
+    high: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "direction", Direction(self.direction))
+        require(self.name.isidentifier(), f"a metric's name must be a word, not {self.name!r}")
+        require_finite(optional=True, low=self.low, high=self.high)
+        require(
+            self.low is None or self.high is None or self.low < self.high,
+            f"{self.name}: low must be less than high, not {self.low} and {self.high}",
+        )
+
+    @property
+    def best(self) -> float | None:
+        """The best possible value, None if there is no bound."""
+        return self.low if self.direction is Direction.MINIMIZE else self.high
+
+    @property
+    def is_share(self) -> bool:
+        """True if the values are shares, which are shown in per cent."""
+        return self.unit == "1" and (self.low, self.high) == (0.0, 1.0)
+
+    def shortfall(self, value: float) -> float:
+        """Return the distance to the best value, whose logarithm is modelled.
+
+        It is the error itself for an error, and 1 - AP for an average precision.
+        """
+        return abs(value - (self.best or 0.0))
+
+    def clip(self, value: float) -> float:
+        """Return the nearest possible value."""
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        return min(max(value, low), high)
+
+    def problem(self, value: float) -> str:
+        """Return what is wrong with a value, or an empty string."""
+        if math.isfinite(value) and self.clip(value) == value:
+            return ""
+        low = "-inf" if self.low is None else f"{self.low:g}"
+        high = "inf" if self.high is None else f"{self.high:g}"
+        return f"{self.name} must be from {low} to {high}, not {value!r}"
+
+
+ERROR = TrainedMetric(name="error")
+"""Share of wrong answers. It is the only trained metric of records that name none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -383,7 +444,11 @@ class WorkersSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class StudySpec:
-    """One study. `space`, `sampler` and `evaluator` are names of plugins or `module:attribute`."""
+    """One study. `space`, `sampler` and `evaluator` are names of plugins or `module:attribute`.
+
+    `trained` are the metrics that training gives. By default they are those of the evaluator, which
+    is loaded to find them; a study file does not have this key.
+    """
 
     name: str
     space: str
@@ -398,8 +463,12 @@ class StudySpec:
     measurement: MeasurementPlan = field(default_factory=MeasurementPlan)
     budget: Budget = field(default_factory=Budget)
     workers: WorkersSpec = field(default_factory=WorkersSpec)
+    trained: tuple[TrainedMetric, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.trained is None:
+            evaluator = plugins.load("nas.evaluators", self.evaluator)
+            object.__setattr__(self, "trained", tuple(evaluator.trained))
         object.__setattr__(self, "objectives", tuple(self.objectives))
         object.__setattr__(self, "rungs", tuple(self.rungs))
         check_rungs(self.rungs)
@@ -421,10 +490,10 @@ class StudySpec:
             "objectives must not name both energy, which is "
             "measured, and modelled_energy: no front holds the two",
         )
-        minimized = [o.metric for o in self.objectives if o.direction is Direction.MINIMIZE]
         require(
-            not self.stopping.futility or "error" in minimized,
-            "stopping.futility needs the objective error, minimized",
+            not self.stopping.futility
+            or (self.modelled is not None and len(self.trained_objectives) == 1),
+            "stopping.futility needs exactly one trained objective, such as error, minimized",
         )
         require(
             not self.budget.certify or "latency" in metrics,
@@ -435,7 +504,55 @@ class StudySpec:
     @property
     def needs_training(self) -> bool:
         """True if an objective needs training."""
-        return any(objective.metric == "error" for objective in self.objectives)
+        return bool(self.trained_objectives)
+
+    @property
+    def trained_metrics(self) -> Mapping[str, TrainedMetric]:
+        """The metrics that training gives, by name."""
+        return {metric.name: metric for metric in self.trained or ()}
+
+    @property
+    def trained_objectives(self) -> tuple[Objective, ...]:
+        """The objectives that training gives."""
+        trained = self.trained_metrics
+        return tuple(o for o in self.objectives if o.metric in trained)
+
+    @property
+    def measured_objectives(self) -> tuple[Objective, ...]:
+        """The objectives that are measured or counted, before any training."""
+        trained = self.trained_metrics
+        return tuple(o for o in self.objectives if o.metric not in trained)
+
+    @property
+    def quality_metrics(self) -> tuple[TrainedMetric, ...]:
+        """The trained metrics by which networks are compared: those of the objectives, or the
+        evaluator's first one if no objective is trained.
+        """
+        trained = self.trained_metrics
+        named = tuple(trained[objective.metric] for objective in self.trained_objectives)
+        return named or tuple(trained.values())[:1]
+
+    @property
+    def modelled(self) -> TrainedMetric | None:
+        """The metric whose shortfall rules and samplers model (`modelled_metric`)."""
+        return modelled_metric(self.objectives, self.trained_metrics)
+
+    def is_share(self, metric: str) -> bool:
+        """Return whether values of this metric are shares, which are shown in per cent."""
+        trained = self.trained_metrics.get(metric)
+        return trained is not None and trained.is_share
+
+    def rung_problem(self, metrics: Mapping[str, float]) -> str:
+        """Return what is wrong with the figures that training gave, or an empty string.
+
+        Every trained objective needs a value, and a value must be within the metric's bounds.
+        """
+        missing = [o.metric for o in self.trained_objectives if o.metric not in metrics]
+        if missing:
+            return f"training gave no {', '.join(missing)}"
+        trained = self.trained_metrics
+        problems = [trained[name].problem(v) for name, v in metrics.items() if name in trained]
+        return "; ".join(filter(None, problems))
 
     def trained_size(self, image_size: int) -> int:
         """Return the side in pixels of the images at the last rung, of images of this size."""
@@ -471,6 +588,10 @@ class StudySpec:
         """Return the study that `to_dict` wrote, without keys that were removed since."""
         parts = {key: value for key, value in values.items() if key not in REMOVED_KEYS}
         parts["objectives"] = tuple(Objective(**objective) for objective in parts["objectives"])
+        trained = parts.get("trained")
+        parts["trained"] = (
+            (ERROR,) if trained is None else tuple(TrainedMetric(**each) for each in trained)
+        )
         if isinstance(parts["rungs"], Mapping):
             parts["rungs"], parts["stopping"] = from_rung_mapping(parts["rungs"])
         rules = parts["stopping"].items()
@@ -489,7 +610,26 @@ class StudySpec:
         return StudySpec(**parts)
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings on which results depend: all except budget and workers."""
+        """Return the settings on which results depend: all except budget and workers.
+
+        The trained metrics follow from the evaluator.
+        """
         values = self.to_dict()
-        del values["budget"], values["workers"]
+        del values["budget"], values["workers"], values["trained"]
         return values
+
+
+def modelled_metric(
+    objectives: Sequence[Objective], trained: Mapping[str, TrainedMetric]
+) -> TrainedMetric | None:
+    """Return the first trained objective's metric.
+
+    Returns None if no objective is trained, if the metric has no best value, or if the study
+    optimises it in the other direction.
+    """
+    for objective in objectives:
+        metric = trained.get(objective.metric)
+        if metric is not None:
+            fits = metric.best is not None and objective.direction is metric.direction
+            return metric if fits else None
+    return None

@@ -116,7 +116,7 @@ class Trained(ResourceUse):
 
 @dataclass(frozen=True, kw_only=True)
 class Tested(Trained):
-    """A report that a final training is finished; the rung's error is on `test_images` images."""
+    """A report that a final training is finished. Its figures are on `test_images` images."""
 
     test_images: int
 

@@ -49,24 +49,28 @@ MOVES: Mapping[TrialState, frozenset[TrialState]] = {
 class Rung:
     """A trained architecture, validated after `epochs` epochs.
 
-    `error` is the share of wrong answers on the validation images. `checkpoint` names the weights
-    in the artifact store. `train_s`, `validation_s` and `images`, the number of training images,
-    are what this rung took more than the previous one.
+    `metrics` are figures on the validation images by name, such as `error`; `StudySpec.trained`
+    describes them. `checkpoint` names the weights in the artifact store. `train_s`, `validation_s`
+    and `images`, the number of training images, are what this rung took more than the previous one.
+    They and `train_loss` are None if they are unknown; a loss of NaN is stored as unknown.
+
+    Raises `InvalidValueError` for a figure that is not finite.
     """
 
     epochs: float
-    error: float
-    train_loss: float
-    images: int
-    train_s: float
-    validation_s: float
+    metrics: Mapping[str, float]
+    train_loss: float | None = None
+    images: int | None = None
+    train_s: float | None = None
+    validation_s: float | None = None
     numerics: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
     finished_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:
-        if not 0 <= self.error <= 1:
-            raise InvalidValueError(f"error must be from 0 to 1, not {self.error!r}")
+        for name, value in self.metrics.items():
+            if not math.isfinite(value):
+                raise InvalidValueError(f"{name} must be finite, not {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +86,10 @@ class Replicate:
     energy_j: float | None = None
 
 
-def errors_after(replicates: Sequence[Replicate], epochs: float) -> tuple[float, ...]:
-    """Return the errors of the replicates whose last rung has this number of epochs."""
+def rungs_after(replicates: Sequence[Replicate], epochs: float) -> tuple[Rung, ...]:
+    """Return the last rungs of the replicates if they have this number of epochs."""
     last_rungs = [replicate.rungs[-1] for replicate in replicates if replicate.rungs]
-    return tuple(rung.error for rung in last_rungs if rung.epochs == epochs)
+    return tuple(rung for rung in last_rungs if rung.epochs == epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +135,7 @@ def sum_measured(*energies_j: float | None) -> float | None:
 class Evaluation:
     """The results of one architecture in a study: measurements by metric, and rungs by epochs.
 
-    `replicates` show how far a rung's error depends on the seed; no decision of the search depends
+    `replicates` show how far a rung's figures depend on the seed; no decision of the search depends
     on them. `waiting_s`, `energy_j` and `measuring_j` are what the work took besides, see `Usage`.
     """
 
@@ -149,29 +153,40 @@ class Evaluation:
         return Usage(
             epochs=self.rungs[-1].epochs if self.rungs else 0.0,
             measuring_s=self.measure_s,
-            training_s=sum(rung.train_s for rung in self.rungs),
-            validation_s=sum(rung.validation_s for rung in self.rungs),
+            training_s=sum(rung.train_s or 0.0 for rung in self.rungs),
+            validation_s=sum(rung.validation_s or 0.0 for rung in self.rungs),
             waiting_s=self.waiting_s,
             energy_j=self.energy_j,
             measuring_j=self.measuring_j,
         )
 
-    def replicate_errors(self) -> tuple[float, ...]:
-        """Return the errors of the replicates that reached the last rung.
+    @property
+    def finished_replicates(self) -> tuple[Rung, ...]:
+        """The last rungs of the replicates that reached the last rung of this evaluation.
 
         Their seeds are new ones, by which nothing was selected.
         """
-        return errors_after(self.replicates, self.rungs[-1].epochs) if self.rungs else ()
+        return rungs_after(self.replicates, self.rungs[-1].epochs) if self.rungs else ()
 
     def value(self, metric: str) -> float | None:
         """Return the metric's value, None if it has none (yet).
 
-        The value of `error` is that of the last rung.
+        The value of a trained metric is that of the last rung.
         """
-        if metric == "error":
-            return self.rungs[-1].error if self.rungs else None
+        if self.rungs and metric in self.rungs[-1].metrics:
+            return self.rungs[-1].metrics[metric]
         measurement = self.measurements.get(metric)
         return measurement.value if measurement else None
+
+    def values_of_seeds(self, metric: str) -> tuple[float, ...]:
+        """Return a trained metric's values at the last rung, that of the search's own seed first.
+
+        Returns an empty tuple for a network without that figure.
+        """
+        if not self.rungs or metric not in self.rungs[-1].metrics:
+            return ()
+        rungs = (self.rungs[-1], *self.finished_replicates)
+        return tuple(rung.metrics[metric] for rung in rungs if metric in rung.metrics)
 
     def best_figure(self, metric: str) -> Measurement | None:
         """Return the certified figure of the metric if it has a value, else the screened one."""

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from nas.core.measurement import Measurement
+from nas.core.study import TrainedMetric
 
 PREFIXES: Mapping[int, str] = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
 """Prefixes of units by their power of 1000."""
-SHARE_METRICS = frozenset({"error"})
-"""Metrics that are shares, shown in per cent."""
 UNIT_FACTORS: Mapping[str, Mapping[str, float]] = {
     "s": {"s": 1, "ms": 1e-3, "us": 1e-6, "min": 60},
     "J": {"J": 1, "mJ": 1e-3, "uJ": 1e-6},
@@ -38,11 +37,14 @@ def parse_quantity(text: str, unit: str) -> float:
     return float(Decimal(number) * Decimal(repr(factors[suffix.strip()])))
 
 
-def format_quantity(value: float | None, unit: str, *, metric: str = "") -> str:
-    """Format the value with three or four digits and its unit, or `-` for None."""
+def format_quantity(value: float | None, unit: str, *, share: bool = False) -> str:
+    """Format the value with three or four digits and its unit, or `-` for None.
+
+    A share is formatted in per cent.
+    """
     if value is None:
         return "-"
-    if metric in SHARE_METRICS:
+    if share:
         return f"{100 * value:.2f} %"
     rounded = float(f"{value:.4g}")
     power = 0 if rounded == 0 else math.floor(math.log10(abs(rounded)) / 3 + 1e-12)
@@ -53,11 +55,16 @@ def format_quantity(value: float | None, unit: str, *, metric: str = "") -> str:
     return f"{shown} {suffix}".rstrip()
 
 
-def with_interval(measurement: Measurement) -> str:
+def format_trained(metric: TrainedMetric, value: float | None) -> str:
+    """Format a trained figure with its unit, shares in per cent, or `-` for None."""
+    return format_quantity(value, metric.unit, share=metric.is_share)
+
+
+def with_interval(measurement: Measurement, *, share: bool = False) -> str:
     """Format a figure with its 95 % interval, or the reason why it has no value."""
     if measurement.value is None:
         return f"{measurement.status}: {measurement.reason}"
-    text = format_quantity(measurement.value, measurement.unit, metric=measurement.metric)
+    text = format_quantity(measurement.value, measurement.unit, share=share)
     if (
         measurement.ci_low is None
         or measurement.ci_high is None
@@ -65,7 +72,7 @@ def with_interval(measurement: Measurement) -> str:
     ):
         return text
     low, high = (
-        format_quantity(bound, measurement.unit, metric=measurement.metric)
+        format_quantity(bound, measurement.unit, share=share)
         for bound in (measurement.ci_low, measurement.ci_high)
     )
     noisy = f", {measurement.status}" if measurement.status != "ok" else ""

@@ -5,11 +5,14 @@ It describes the network, gives its figures with their sources, and shows how to
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from nas.core.architecture import Architecture
 from nas.core.complexity import count
 from nas.core.errors import InvalidValueError
+from nas.core.study import ERROR, TrainedMetric
+from nas.core.units import format_trained
 from nas.export.programs import feature_names
 from nas.export.standalone import template
 from nas.export.timm_config import REGISTRY, reductions, timm_support
@@ -42,10 +45,12 @@ def card(
             f"{weights_license!r}"
         )
     counts = count(architecture, image_size, len(classes))
+    recipe = record.get("recipe", {})
+    trained = [TrainedMetric(**each) for each in recipe.get("trained") or (asdict(ERROR),)]
     try:
         rows = [
-            *map(_rung_row, record["rungs"][-1:]),
-            *_final_rows(record.get("final")),
+            *_rung_rows(record["rungs"][-1:], trained),
+            *_final_rows(record.get("final"), trained),
             *_measurement_rows(record["measurements"]),
         ]
     except (KeyError, TypeError) as error:
@@ -109,28 +114,44 @@ def _license_values(architecture: Architecture, weights_license: str | None) -> 
     }
 
 
-def _final_rows(final: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield the training that gave the weights, and its error on the test images."""
+def _final_rows(final: Mapping[str, Any] | None, trained: Sequence[TrainedMetric]) -> Iterator[str]:
+    """Yield the training that gave the weights, and its figures on the test images."""
     if final is None:
-        yield "| weights | brief training of the search | not trained fully, see the error above |"
+        yield "| weights | brief training of the search | figures above, not trained fully |"
         return
-    reached, errors = final["reached"], [f"{100 * error:.2f}" for error in final["errors"]]
-    error = f"{100 * reached['error']:.2f} %"
-    if len(errors) > 1:
-        error += f" (all {len(errors)} seeds: {', '.join(errors)} %)"
+    reached = final["reached"]
     yield (
         f"| weights | final training with seed {final['seed']} | {reached['epochs']:g} epochs on "
         "all training images; the recipe is in `record.json` |"
     )
-    yield (
-        f"| error on the test images | {error} | {final['test_images']:,} images, read once at "
-        "the end |"
-    )
+    for metric in trained:
+        if metric.name not in reached["metrics"]:
+            continue
+        text = format_trained(metric, reached["metrics"][metric.name])
+        seeds = [format_trained(metric, value) for value in final["seeds"].get(metric.name, ())]
+        if len(seeds) > 1:
+            text += f" (all {len(seeds)} seeds: {', '.join(seeds)})"
+        yield (
+            f"| {_words(metric)} on the test images | {text} | {final['test_images']:,} images, "
+            "read once at the end |"
+        )
 
 
-def _rung_row(rung: Mapping[str, Any]) -> str:
-    error = f"{100 * rung['error']:.2f} %"
-    return f"| error on validation images | {error} | after {rung['epochs']:g} epochs |"
+def _rung_rows(
+    rungs: Sequence[Mapping[str, Any]], trained: Sequence[TrainedMetric]
+) -> Iterator[str]:
+    for rung in rungs:
+        for metric in trained:
+            if metric.name in rung["metrics"]:
+                text = format_trained(metric, rung["metrics"][metric.name])
+                yield (
+                    f"| {_words(metric)} on validation images | {text} | after "
+                    f"{rung['epochs']:g} epochs |"
+                )
+
+
+def _words(metric: TrainedMetric) -> str:
+    return metric.name.replace("_", " ")
 
 
 def _measurement_rows(measurements: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -55,7 +55,7 @@ def export_trial(
             "recipe": first.recipe.to_dict(),
             "seed": first.seed,
             "test_images": first.test_images,
-            "errors": list(final.errors),
+            "seeds": {name: list(final.of_seeds(name)) for name in first.reached.metrics},
             "reached": {**plain(first.reached), "checkpoint": None},
         }
     return export_bundle(

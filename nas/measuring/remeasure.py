@@ -9,7 +9,7 @@ from nas.core.architecture import Architecture
 from nas.core.errors import UnavailableError
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.measuring.meters import Meter
-from nas.measuring.metrics import Metric, Phase, Subject, check_available, find_metric
+from nas.measuring.metrics import Metric, Subject, check_available, find_metric
 from nas.measuring.session import PROTOCOL, certify_targets, latencies
 from nas.measuring.targets import Target
 
@@ -26,7 +26,7 @@ def measure_again(
     classes: int,
     certify: bool,
 ) -> dict[str, tuple[Measurement, ...]]:
-    """Measure all of these metrics that do not come from training, for every network by its name.
+    """Measure all of these metrics for every network by its name.
 
     All metrics of a front are measured together, so that it never mixes devices or conditions.
     Latencies of several networks are interleaved; with `certify`, latency and energy are
@@ -35,7 +35,7 @@ def measure_again(
     Raises `UnavailableError` with one line for each metric that this machine cannot measure, and
     the errors of `measure`.
     """
-    wanted = [metric for metric in map(find_metric, metrics) if metric.phase is not Phase.TRAINED]
+    wanted = [find_metric(metric) for metric in metrics]
     problems = check_available(wanted, meter, plan)
     if problems:
         raise UnavailableError("\n".join(problems))

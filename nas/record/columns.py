@@ -4,6 +4,7 @@ Loading a trial with its device, plan and samples takes a third of a millisecond
 columns takes about 10 µs. They serve to choose the trials that are worth loading.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -16,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, select
 from nas.core.measurement import Status
 from nas.core.trial import CERTIFIED_METRICS, Replicate
 from nas.record.loading import load_replicates, without_garbage_collection
-from nas.record.schema.tables import EVALUATION, MEASUREMENT, RUNG, TRIAL
+from nas.record.schema.tables import EVALUATION, MEASUREMENT, RUNG, RUNG_METRIC, TRIAL
 
 Array = NDArray[np.float64]
 
@@ -40,9 +41,9 @@ class Columns:
     """The n trials of a study without duplicates, in ascending order of their `numbers` (n,).
 
     `states` (n,) are texts. `epochs` (n,) are those of the last rung, NaN without one. `figures`
-    are those of the metrics that were asked for, and the error of the last rung, which has no
-    interval. `certified` (n,) says which trials have a certified figure. `replicates` are by the
-    number of their trial.
+    are those of the metrics that were asked for. The figure of a trained metric is that of the last
+    rung, and has no interval. `certified` (n,) says which trials have a certified figure.
+    `replicates` are by the number of their trial.
     """
 
     numbers: NDArray[np.int64]
@@ -66,14 +67,12 @@ def load_columns(connection: Connection, study_id: int, metrics: Collection[str]
     places = _Places(keys)
     figures = _load_figures(connection, of_study, places, metrics)
     certified = [~np.isnan(figures.pop(name).value) for name in CERTIFIED_METRICS.values()]
-    epochs, error = _load_last_rungs(connection, of_study, places)
-    nothing = np.full(len(rows), np.nan)
-    figures["error"] = Figures(value=error, low=nothing, high=nothing, noisy=np.isinf(nothing))
+    figures |= _load_trained(connection, of_study, places, metrics)
     replicates = load_replicates(connection, of_study)
     return Columns(
         numbers=np.array(numbers, dtype=np.int64),
         states=np.array(states, dtype=np.str_),
-        epochs=epochs,
+        epochs=_load_epochs(connection, of_study, places),
         figures=figures,
         certified=np.any(certified, axis=0),
         replicates={numbers[places.of([key])[0]]: each for key, each in replicates.items()},
@@ -106,7 +105,7 @@ def _load_figures(
     metrics: Collection[str],
 ) -> dict[str, Figures]:
     """Return the figures of these metrics and the certified ones."""
-    wanted = {*metrics, *CERTIFIED_METRICS.values()} - {"error"}
+    wanted = {*metrics, *CERTIFIED_METRICS.values()}
     its = MEASUREMENT.c
     is_noisy = its.status == Status.NOISY.value
     rows: dict[str, list[Sequence[Any]]] = {metric: [] for metric in wanted}
@@ -130,19 +129,41 @@ def _load_figures(
     return figures
 
 
-def _load_last_rungs(
-    connection: Connection, of_study: ColumnElement[bool], places: _Places
-) -> tuple[Array, Array]:
-    """Return the epochs and the errors of the last rungs."""
+def _load_epochs(connection: Connection, of_study: ColumnElement[bool], places: _Places) -> Array:
+    """Return the epochs of the last rungs."""
     rows = connection.execute(
-        select(RUNG.c.evaluation_id, RUNG.c.epochs, RUNG.c.error)
+        select(RUNG.c.evaluation_id, RUNG.c.epochs)
         .join(EVALUATION)
         .where(of_study)
         .order_by(RUNG.c.epochs)
     ).all()
-    keys, epochs, error = _columns(rows, 3)
-    where = places.of(keys)
-    return places.column(where, epochs), places.column(where, error)
+    keys, epochs = _columns(rows, 2)
+    return places.column(places.of(keys), epochs)
+
+
+def _load_trained(
+    connection: Connection,
+    of_study: ColumnElement[bool],
+    places: _Places,
+    metrics: Collection[str],
+) -> dict[str, Figures]:
+    """Return the figures at the last rungs of those of the metrics that training gave."""
+    its = RUNG_METRIC.c
+    rows: dict[str, list[Sequence[Any]]] = defaultdict(list)
+    for row in connection.execute(
+        select(its.metric, its.evaluation_id, its.value)
+        .join_from(RUNG_METRIC, EVALUATION, its.evaluation_id == EVALUATION.c.id)
+        .where(of_study, its.metric.in_(sorted(metrics)))
+        .order_by(its.epochs)
+    ).all():
+        rows[row[0]].append(row)
+    figures = {}
+    for metric, of_metric in rows.items():
+        _, keys, values = _columns(of_metric, 3)
+        value = places.column(places.of(keys), values)
+        nothing = np.full(len(value), np.nan)
+        figures[metric] = Figures(value=value, low=nothing, high=nothing, noisy=np.isinf(nothing))
+    return figures
 
 
 def _columns(rows: Sequence[Sequence[Any]], number: int) -> list[Sequence[Any]]:

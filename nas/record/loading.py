@@ -1,27 +1,32 @@
-"""Load trials with all their figures. Any number of trials takes seven queries."""
+"""Load trials with all their figures. Any number of trials takes nine queries."""
 
 import gc
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, select
+from sqlalchemy import ColumnElement, Connection, Row, Table, select
 
 from nas.core.architecture import Architecture
 from nas.core.measurement import Device, Measurement, MeasurementPlan
 from nas.core.moved import equivalent_names
+from nas.core.recipe import FinalTraining
 from nas.core.trial import Evaluation, Replicate, Trial, TrialState, sum_measured
-from nas.record.rows import to_device, to_measurement, to_rung
+from nas.record.rows import to_device, to_final, to_measurement, to_rung
 from nas.record.schema.tables import (
     ARCHITECTURE,
     DEVICE,
     EVALUATION,
+    FINAL_TRAINING,
+    FINAL_TRAINING_METRIC,
     MEASUREMENT,
     MEASUREMENT_PLAN,
     REPLICATE_RUNG,
+    REPLICATE_RUNG_METRIC,
     RUNG,
+    RUNG_METRIC,
     SINGLE_MEASUREMENT,
     TRIAL,
 )
@@ -69,10 +74,12 @@ def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dic
     ).all():
         measurements[row.evaluation_id][row.metric] = row
     rungs: dict[int, list[Any]] = defaultdict(list)
+    trained = _metrics(connection, RUNG_METRIC, ("evaluation_id", "epochs"), wanted)
     for row in connection.execute(
         select(RUNG).join(EVALUATION).where(wanted).order_by(RUNG.c.epochs)
     ).all():
-        rungs[row.evaluation_id].append(to_rung(row))
+        figures = trained[row.evaluation_id, row.epochs]
+        rungs[row.evaluation_id].append(to_rung(row, figures))
     replicates = load_replicates(connection, wanted)
     return {
         row.id: Evaluation(
@@ -91,11 +98,26 @@ def load_evaluations(connection: Connection, wanted: ColumnElement[bool]) -> dic
     }
 
 
+def _metrics(
+    connection: Connection, table: Table, key: Sequence[str], wanted: ColumnElement[bool]
+) -> dict[tuple[Any, ...], dict[str, float]]:
+    """Return the trained figures of the wanted evaluations by metric, by these columns."""
+    metrics: dict[tuple[Any, ...], dict[str, float]] = defaultdict(dict)
+    columns = [table.c[name] for name in (*key, "metric", "value")]
+    in_evaluation = table.c.evaluation_id == EVALUATION.c.id
+    query = select(*columns).join_from(table, EVALUATION, in_evaluation).where(wanted)
+    for *values, metric, value in connection.execute(query):
+        metrics[tuple(values)][metric] = value
+    return metrics
+
+
 def load_replicates(
     connection: Connection, wanted: ColumnElement[bool]
 ) -> dict[int, tuple[Replicate, ...]]:
     """Return the replicates of each evaluation, in the order in which their seeds began."""
     replicates: dict[int, dict[int, Replicate]] = defaultdict(dict)
+    key = ("evaluation_id", "seed", "epochs")
+    trained = _metrics(connection, REPLICATE_RUNG_METRIC, key, wanted)
     for row in connection.execute(
         select(REPLICATE_RUNG)
         .join(EVALUATION)
@@ -103,16 +125,33 @@ def load_replicates(
         .order_by(REPLICATE_RUNG.c.epochs, REPLICATE_RUNG.c.finished_at, REPLICATE_RUNG.c.seed)
     ).all():
         replicate = replicates[row.evaluation_id].get(row.seed, Replicate(seed=row.seed))
+        figures = trained[row.evaluation_id, row.seed, row.epochs]
         replicates[row.evaluation_id][row.seed] = replace(
             replicate,
-            rungs=(*replicate.rungs, to_rung(row)),
+            rungs=(*replicate.rungs, to_rung(row, figures)),
             energy_j=sum_measured(replicate.energy_j, row.energy_j),
         )
     return {evaluation: tuple(seeds.values()) for evaluation, seeds in replicates.items()}
 
 
-def load_rung_errors(connection: Connection, study_id: int) -> list[dict[float, float]]:
-    """Return the errors by epochs of each of the newest evaluations that have rungs."""
+def load_finals(connection: Connection, study_id: int) -> list[FinalTraining]:
+    """Return the final trainings of a study in the order in which they ended."""
+    finals = select(FINAL_TRAINING).where(FINAL_TRAINING.c.study_id == study_id)
+    metrics: dict[int, dict[str, float]] = defaultdict(dict)
+    for row in connection.execute(
+        select(FINAL_TRAINING_METRIC)
+        .join(FINAL_TRAINING)
+        .where(FINAL_TRAINING.c.study_id == study_id)
+    ):
+        metrics[row.final_training_id][row.metric] = row.value
+    rows = connection.execute(finals.order_by(FINAL_TRAINING.c.id))
+    return [to_final(row, metrics[row.id]) for row in rows]
+
+
+def load_rung_values(
+    connection: Connection, study_id: int, metric: str
+) -> list[dict[float, float]]:
+    """Return a trained metric by epochs, of each of the newest evaluations that have rungs."""
     newest = (
         select(EVALUATION.c.id)
         .where(EVALUATION.c.study_id == study_id)
@@ -120,14 +159,15 @@ def load_rung_errors(connection: Connection, study_id: int) -> list[dict[float, 
         .limit(MAX_EVALUATIONS)
         .subquery()
     )
-    errors: dict[int, dict[float, float]] = defaultdict(dict)
+    values: dict[int, dict[float, float]] = defaultdict(dict)
     for row in connection.execute(
-        select(RUNG.c.evaluation_id, RUNG.c.epochs, RUNG.c.error)
-        .join(newest, RUNG.c.evaluation_id == newest.c.id)
-        .order_by(RUNG.c.evaluation_id)
+        select(RUNG_METRIC)
+        .join(newest, RUNG_METRIC.c.evaluation_id == newest.c.id)
+        .where(RUNG_METRIC.c.metric == metric)
+        .order_by(RUNG_METRIC.c.evaluation_id, RUNG_METRIC.c.epochs)
     ):
-        errors[row.evaluation_id][row.epochs] = row.error
-    return list(errors.values())
+        values[row.evaluation_id][row.epochs] = row.value
+    return list(values.values())
 
 
 def load_single(connection: Connection, target: str | None) -> list[tuple[str, Measurement]]:

@@ -4,7 +4,6 @@ A value that is read equals the written one to the last bit.
 """
 
 import hashlib
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ Values = dict[str, Any]
 
 def of_objectives(study_id: int, spec: StudySpec) -> list[Values]:
     """Return a row for each objective, in order."""
+    trained = spec.trained_metrics
     return [
         {
             "study_id": study_id,
@@ -30,6 +30,7 @@ def of_objectives(study_id: int, spec: StudySpec) -> list[Values]:
             "direction": o.direction,
             "limit_value": o.limit,
             "reference_value": o.reference,
+            "unit": trained[o.metric].unit if o.metric in trained else None,
         }
         for position, o in enumerate(spec.objectives)
     ]
@@ -71,10 +72,9 @@ def _storable(text: str) -> str:
 
 
 def of_rung(rung: Rung) -> Values:
-    """Return the row of a rung without the keys of the trained network."""
+    """Return the row of a rung without the keys of the trained network and without its figures."""
     return {
         "epochs": rung.epochs,
-        "error": rung.error,
         "train_loss": rung.train_loss,
         "images": rung.images,
         "train_s": rung.train_s,
@@ -83,6 +83,11 @@ def of_rung(rung: Rung) -> Values:
         "checkpoint": rung.checkpoint,
         "finished_at": rung.finished_at,
     }
+
+
+def of_metrics(rung: Rung, key: Mapping[str, Any]) -> list[Values]:
+    """Return a row for each figure of a rung, with this key of its network."""
+    return [{**key, "metric": name, "value": value} for name, value in rung.metrics.items()]
 
 
 def of_final(final: FinalTraining) -> Values:
@@ -99,15 +104,15 @@ def of_final(final: FinalTraining) -> Values:
     }
 
 
-def to_final(row: Row[Any]) -> FinalTraining:
-    """Return the training in a row of `final_training`."""
+def to_final(row: Row[Any], metrics: Mapping[str, float]) -> FinalTraining:
+    """Return the training in a row of `final_training`, with these figures."""
     return FinalTraining(
         network=row.network,
         digest=row.digest,
         recipe=Recipe.from_dict(row.recipe),
         seed=row.seed,
         test_images=row.test_images,
-        reached=to_rung(row),
+        reached=to_rung(row, metrics),
         energy_j=row.energy_j,
     )
 
@@ -183,13 +188,12 @@ def to_measurement(
     )
 
 
-def to_rung(row: Row[Any]) -> Rung:
-    """Return the rung in a row of `rung`, `replicate_rung` or `final_training`."""
-    loss = math.nan if row.train_loss is None else row.train_loss
+def to_rung(row: Row[Any], metrics: Mapping[str, float]) -> Rung:
+    """Return a rung in a row of `rung`, `replicate_rung` or `final_training`, with its figures."""
     return Rung(
         epochs=row.epochs,
-        error=row.error,
-        train_loss=loss,
+        metrics=metrics,
+        train_loss=row.train_loss,
         images=row.images,
         train_s=row.train_s,
         validation_s=row.validation_s,

@@ -35,13 +35,18 @@ from nas.record.copying import copy_rows
 from nas.record.differences import differences
 from nas.record.engines import connect, reader, shrink, writer
 from nas.record.faults import translate_errors
-from nas.record.loading import load_last_measured, load_rung_errors, load_single, load_trials
+from nas.record.loading import (
+    load_finals,
+    load_last_measured,
+    load_rung_values,
+    load_single,
+    load_trials,
+)
 from nas.record.records import Artifact, ArtifactKind, StudyRecord, Summary
-from nas.record.rows import of_final, of_objectives, of_progress, to_artifact, to_final
+from nas.record.rows import of_objectives, of_progress, to_artifact
 from nas.record.schema import HEAD, revision, upgrade
 from nas.record.schema.tables import (
     ARTIFACT,
-    FINAL_TRAINING,
     FRONT,
     FRONT_MEMBER,
     OBJECTIVE,
@@ -418,10 +423,10 @@ class Store:
                 engine_j=engine_j,
             )
 
-    def rung_errors(self, study: str) -> list[dict[float, float]]:
-        """Return the errors by epochs of the newest 5,000 architectures that reached a rung."""
+    def rung_values(self, study: str, metric: str) -> list[dict[float, float]]:
+        """Return a trained metric by epochs, of the newest 5,000 architectures with a rung."""
         with self._reading() as connection:
-            return load_rung_errors(connection, self._study_id(connection, study))
+            return load_rung_values(connection, self._study_id(connection, study), metric)
 
     def add_single(
         self, target: str, measurements: Iterable[Measurement], *, digest: str | None = None
@@ -482,20 +487,12 @@ class Store:
             study_id = self._study_id(connection, study)
             if architecture is not None:
                 writing.write_architecture(connection, architecture)
-            connection.execute(insert(FINAL_TRAINING), {"study_id": study_id, **of_final(final)})
+            writing.write_final(connection, study_id, final)
 
     def finals(self, study: str) -> list[FinalTraining]:
         """Return the final trainings of the study in the order in which they ended."""
         with self._reading() as connection:
-            study_id = self._study_id(connection, study)
-            return [
-                to_final(row)
-                for row in connection.execute(
-                    select(FINAL_TRAINING)
-                    .where(FINAL_TRAINING.c.study_id == study_id)
-                    .order_by(FINAL_TRAINING.c.id)
-                )
-            ]
+            return load_finals(connection, self._study_id(connection, study))
 
     def finish_trial(self, study: str, trial: Trial) -> None:
         """Record the new state, reason, worker, sampler state and times of a trial.

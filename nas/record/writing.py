@@ -12,18 +12,31 @@ from sqlalchemy.dialects import postgresql, sqlite
 from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError, StudyConflictError
 from nas.core.measurement import Measurement, plan_key
+from nas.core.recipe import FinalTraining
 from nas.core.trial import Rung, Trial
 from nas.record.differences import differences
-from nas.record.rows import of_device, of_measurement, of_plan, of_rung, of_trial
+from nas.record.rows import (
+    of_device,
+    of_final,
+    of_measurement,
+    of_metrics,
+    of_plan,
+    of_rung,
+    of_trial,
+)
 from nas.record.schema.tables import (
     ARCHITECTURE,
     DEVICE,
     EVALUATION,
+    FINAL_TRAINING,
+    FINAL_TRAINING_METRIC,
     MEASUREMENT,
     MEASUREMENT_PLAN,
     METRIC_CONTEXT,
     REPLICATE_RUNG,
+    REPLICATE_RUNG_METRIC,
     RUNG,
+    RUNG_METRIC,
     SINGLE_MEASUREMENT,
     TRIAL,
 )
@@ -167,14 +180,14 @@ def write_single(
 
 def write_rung(connection: Connection, evaluation: int, rung: Rung) -> None:
     """Add a rung. Raises `InvalidValueError` unless it has more epochs than the last one."""
-    _add_rung(connection, RUNG, {"evaluation_id": evaluation}, rung)
+    _add_rung(connection, (RUNG, RUNG_METRIC), {"evaluation_id": evaluation}, rung)
     connection.execute(
         update(EVALUATION)
         .where(EVALUATION.c.id == evaluation)
         .values(
             epochs=rung.epochs,
-            train_s=EVALUATION.c.train_s + rung.train_s,
-            validation_s=EVALUATION.c.validation_s + rung.validation_s,
+            train_s=EVALUATION.c.train_s + (rung.train_s or 0.0),
+            validation_s=EVALUATION.c.validation_s + (rung.validation_s or 0.0),
         )
     )
 
@@ -188,20 +201,38 @@ def write_replicate(
     """
     _add_rung(
         connection,
-        REPLICATE_RUNG,
+        (REPLICATE_RUNG, REPLICATE_RUNG_METRIC),
         {"evaluation_id": evaluation, "seed": seed},
         rung,
         energy_j=energy_j,
     )
 
 
+def write_final(connection: Connection, study_id: int, final: FinalTraining) -> None:
+    """Add a finished final training."""
+    key = connection.execute(
+        insert(FINAL_TRAINING).returning(FINAL_TRAINING.c.id),
+        {"study_id": study_id, **of_final(final)},
+    ).scalar_one()
+    if figures := of_metrics(final.reached, {"final_training_id": key}):
+        connection.execute(insert(FINAL_TRAINING_METRIC), figures)
+
+
 def _add_rung(
-    connection: Connection, table: Table, key: dict[str, int], rung: Rung, **others: Any
+    connection: Connection,
+    tables: tuple[Table, Table],
+    key: dict[str, int],
+    rung: Rung,
+    **others: Any,
 ) -> None:
+    """Add a rung to the first table, and its figures to the second one."""
+    table, figures = tables
     last = connection.execute(select(func.max(table.c.epochs)).filter_by(**key)).scalar_one()
     if last is not None and rung.epochs <= last:
         raise InvalidValueError(f"a rung at {rung.epochs} epochs comes after one at {last}")
     connection.execute(insert(table), {**key, **of_rung(rung), **others})
+    if rung.metrics:
+        connection.execute(insert(figures), of_metrics(rung, {**key, "epochs": rung.epochs}))
 
 
 def _write_plans(connection: Connection, measurements: Sequence[Measurement]) -> None:

@@ -22,7 +22,7 @@ from nas.core.errors import InvalidValueError
 from nas.core.pareto import ParetoFront, standings
 from nas.core.pareto import front as front_of
 from nas.core.published import PUBLISHED
-from nas.core.study import Objective
+from nas.core.study import Objective, StudySpec
 from nas.core.trial import Trial, TrialState, Usage
 from nas.record import StudyRecord
 from nas.report.at_work import AtWork, at_work
@@ -79,7 +79,7 @@ def contents(study: Study) -> dict[str, Any]:
     """Return the values that the pages of a study show."""
     spec, record = study.record.spec, study.record
     ended = sorted(finished(study.trials), key=lambda trial: trial.number)
-    params, means = [trial.params for trial in ended], with_posterior_means(ended)
+    params, means = [trial.params for trial in ended], with_posterior_means(ended, spec)
     choices = choices_seen(params)
     places = positions(params, choices)
     return {
@@ -105,9 +105,13 @@ def contents(study: Study) -> dict[str, Any]:
         },
         "history": _history(study),
         "published": _published(spec.measurement.image_size, record.classes),
-        "importance": _importance(study.objectives, ended),
+        "importance": _importance(spec, ended),
         "importance_needs": MIN_TRIALS,
-        "agreement": [asdict(agreement) for agreement in agreements(ended)],
+        "agreement": [
+            {"metric": metric.name, **asdict(agreement)}
+            for metric in spec.quality_metrics
+            for agreement in agreements(ended, metric)
+        ],
         "quality": figure_quality(ended),
         "ledger": ledger(ended),
         "summary": {**_summary(study, ended), "front": len(_members(study, means))},
@@ -118,16 +122,23 @@ def contents(study: Study) -> dict[str, Any]:
 def _metrics(study: Study, ended: Sequence[Trial]) -> list[dict[str, Any]]:
     """Describe each metric: the objectives first, then all others that have figures."""
     figures = {m.metric: m for t in ended for m in t.evaluation.measurements.values()}
-    trained = ["error"] if any(t.evaluation.rungs for t in ended) else []
+    spec = study.record.spec
+    given = {name for t in ended for rung in t.evaluation.rungs for name in rung.metrics}
+    trained = {name: each for name, each in spec.trained_metrics.items() if name in given}
     names = dict.fromkeys([*(o.metric for o in study.objectives), *trained, *figures])
-    maximized = {o.metric for o in study.objectives if o.direction == "maximize"}
+    units = {name: figure.unit for name, figure in figures.items()}
+    units |= {name: each.unit for name, each in spec.trained_metrics.items()}
+    kinds = {name: figure.kind.value for name, figure in figures.items()}
+    kinds |= dict.fromkeys(spec.trained_metrics, "trained")
+    directions = {name: each.direction for name, each in trained.items()}
+    directions |= {o.metric: o.direction for o in study.objectives}
     return [
         {
             "name": name,
-            "unit": figures[name].unit if name in figures else "1",
-            "kind": figures[name].kind.value if name in figures else "trained",
-            "share": name == "error",
-            "maximize": name in maximized,
+            "unit": units.get(name, "1"),
+            "kind": kinds.get(name, "measured"),
+            "share": spec.is_share(name),
+            "maximize": directions.get(name) == "maximize",
             "counted": name in COUNTED_METRICS,
         }
         for name in names
@@ -166,13 +177,13 @@ def _columns(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
         "status": {
             name: [_status(t, name) for t in ended]
             for name in names
-            if name not in COUNTED_METRICS and name != "error"
+            if name not in COUNTED_METRICS and name not in study.record.spec.trained_metrics
         },
         "rungs": [
-            [[r.epochs, r.error, r.train_s] for r in searched[t.number].evaluation.rungs]
+            [[r.epochs, r.metrics, r.train_s] for r in searched[t.number].evaluation.rungs]
             for t in ended
         ],
-        "seeds": [1 + len(t.evaluation.replicate_errors()) for t in ended],
+        "seeds": [1 + len(t.evaluation.finished_replicates) for t in ended],
         "kept": [t.number in study.with_weights for t in ended],
         "reason": {t.number: t.reason for t in ended if t.reason},
         "digest": [t.architecture.digest[:12] for t in ended],
@@ -239,14 +250,16 @@ def _published(image_size: int, classes: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _importance(objectives: Sequence[Objective], ended: Sequence[Trial]) -> list[dict[str, Any]]:
+def _importance(spec: StudySpec, ended: Sequence[Trial]) -> list[dict[str, Any]]:
     """Return each choice's share of the importance for each objective.
 
-    Only trials with a final value of the objective count; a stopped trial has no final error.
+    Only trials with a final value of the objective count; a stopped trial has no final value of a
+    trained one.
     """
     rows = []
-    for objective in objectives:
-        final = [t for t in ended if t.state is TrialState.COMPLETE or objective.metric != "error"]
+    for objective in spec.objectives:
+        measured = objective in spec.measured_objectives
+        final = [t for t in ended if measured or t.state is TrialState.COMPLETE]
         values = [(t, t.evaluation.value(objective.metric)) for t in final]
         judged = [(t, value) for t, value in values if value is not None]
         params = [t.params for t, _ in judged]
@@ -263,7 +276,7 @@ def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
     """Return the numbers above the plots."""
     newest = study.fronts[-1] if study.fronts else None
     spent = sum((t.evaluation.spent for t in ended), Usage())
-    unbiased = unbiased_hypervolume(ended, study.objectives)
+    unbiased = unbiased_hypervolume(ended, study.record.spec)
     return {
         "states": {
             state.value: sum(t.state is state and t.duplicate_of is None for t in study.trials)

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,9 @@ from nas.analysis.study_front import standings_among, study_front
 from nas.core.measurement import Kind
 from nas.core.pareto import ParetoFront, Standing
 from nas.core.pareto import front as front_of
-from nas.core.study import Objective, StudySpec
+from nas.core.study import StudySpec, TrainedMetric
 from nas.core.trial import CERTIFIED_METRICS, Trial, TrialState
-from nas.core.units import format_quantity, with_interval
+from nas.core.units import format_duration, format_quantity, format_trained, with_interval
 from nas.record import StudyRecord
 from nas.report.history import front_at
 
@@ -64,7 +64,7 @@ def read_front(
     """
     name, objectives = record.name, record.spec.objectives
     if at is None and sure:
-        now = study_front(store, name, objectives)
+        now = study_front(store, record.spec)
         return ShownFront(
             front=now.front, trials=now.members, standings=now.standings, unbiased=now.unbiased
         )
@@ -170,15 +170,16 @@ def as_markdown(
         *(objective.metric for objective in spec.objectives),
         *(["on the front"] if standing_of else []),
     ]
-    if trained := any(number in finals for number in front.members):
-        names.append("test error, trained fully")
+    trained = final_headings(spec) if any(number in finals for number in front.members) else {}
+    names += trained
     lines = [names, ["---"] * len(names)]
     for number in front.members:
-        final = [str(finals.get(number, "-"))] if trained else []
+        result = finals.get(number)
+        final = [result.text(metric) if result else "-" for metric in trained.values()]
         lines.append(
             [
                 str(number),
-                *cells(spec.objectives, trials[number]),
+                *cells(spec, trials[number]),
                 *([MEMBERSHIP[standing_of[number]]] if standing_of else []),
                 *final,
             ]
@@ -186,22 +187,41 @@ def as_markdown(
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def cells(objectives: Sequence[Objective], trial: Trial) -> list[str]:
+def cells(spec: StudySpec, trial: Trial) -> list[str]:
     """Return a trial's objectives as text, with the intervals of measured ones."""
-    return [cell(objective.metric, trial) for objective in objectives]
+    return [cell(objective.metric, trial, spec) for objective in spec.objectives]
 
 
-def cell(metric: str, trial: Trial) -> str:
+def cell(metric: str, trial: Trial, spec: StudySpec) -> str:
     """Return one figure of a trial as text, with its interval if it was measured."""
-    measurement = trial.evaluation.best_figure(metric)
+    measurement, trained = trial.evaluation.best_figure(metric), spec.trained_metrics.get(metric)
     if measurement is None:
-        return format_quantity(trial.evaluation.value(metric), "1", metric=metric)
-    text = with_interval(measurement)
-    if metric == "error" and len(measurement.samples) > 1:
+        value = trial.evaluation.value(metric)
+        return format_trained(trained, value) if trained else format_quantity(value, "1")
+    text = with_interval(measurement, share=spec.is_share(metric))
+    if trained and len(measurement.samples) > 1:
         text += f", {len(measurement.samples)} seeds"
     if measurement.metric in CERTIFIED_METRICS.values():
         text += ", certified"
     return text
+
+
+def rung_figures(spec: StudySpec, trial: Trial) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each trained figure at each rung of a trial."""
+    for rung in trial.evaluation.rungs:
+        lasted = "unknown time" if rung.train_s is None else format_duration(rung.train_s)
+        for metric in spec.trained or ():
+            if metric.name in rung.metrics:
+                text = format_trained(metric, rung.metrics[metric.name])
+                yield (
+                    f"{metric.name} after {rung.epochs:g} epochs",
+                    f"{text} ({lasted} of training)",
+                )
+
+
+def final_headings(spec: StudySpec) -> dict[str, TrainedMetric]:
+    """Return the metrics of final trainings that are shown, by the headings of their columns."""
+    return {f"test {each.name}, trained fully": each for each in spec.quality_metrics}
 
 
 def _row(
@@ -217,12 +237,19 @@ def _row(
         if measurement is not None and measurement.kind is not Kind.COUNTED:
             row |= {f"{metric}_low": measurement.ci_low, f"{metric}_high": measurement.ci_high}
     if final is not None:
-        row |= {
-            "final_error": final.mean,
-            "final_deviation": final.deviation,
-            "final_seeds": len(final.errors),
-        }
+        row |= _final_columns(spec, final)
     row["violation"] = trial.violation(spec.objectives)
     if trial.number in standing_of:
         row["standing"] = standing_of[trial.number].value
     return row | {"digest": trial.architecture.digest[:12]}
+
+
+def _final_columns(spec: StudySpec, final: FinalResult) -> dict[str, float | int | None]:
+    """Return means and deviations of a final training; the first metric's have the short names."""
+    columns: dict[str, float | int | None] = {}
+    for metric in spec.quality_metrics:
+        part = f"_{metric.name}" if columns else ""
+        columns[f"final_{metric.name}"] = final.mean(metric.name)
+        columns[f"final{part}_deviation"] = final.deviation(metric.name)
+        columns["final_seeds"] = len(final.of_seeds(metric.name))
+    return columns

@@ -1,12 +1,12 @@
 """The front of a study as a small plot of characters, for the end of a search on a terminal."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.core.pareto import Outcomes
-from nas.core.study import Objective
+from nas.core.study import StudySpec
 from nas.core.units import format_quantity
 
 WIDTH, HEIGHT = 56, 12
@@ -15,10 +15,7 @@ MEMBER, OTHER = "●", "·"
 
 
 def terminal_plot(
-    outcomes: Outcomes,
-    members: Collection[int],
-    objectives: Sequence[Objective],
-    units: Mapping[str, str],
+    outcomes: Outcomes, members: Collection[int], spec: StudySpec, units: Mapping[str, str]
 ) -> list[str]:
     """Draw the first objective upwards over the second one, each from its best to its worst value.
 
@@ -26,9 +23,9 @@ def terminal_plot(
     character, a member is shown. `units` are by metric. Returns nothing for fewer than two
     objectives or two trials.
     """
-    if len(objectives) < 2:
+    if len(spec.objectives) < 2:
         return []
-    signs = [objective.loss(1.0) for objective in objectives[:2]]
+    signs = [objective.loss(1.0) for objective in spec.objectives[:2]]
     values = outcomes.losses[:, :2] * signs
     shown = outcomes.complete & ~np.isnan(values).any(axis=1)
     if shown.sum() < 2:
@@ -39,17 +36,17 @@ def terminal_plot(
     cells = [[" "] * WIDTH for _ in range(HEIGHT)]
     for index in np.argsort(is_member, kind="stable"):
         cells[HEIGHT - 1 - rows[index]][columns[index]] = MEMBER if is_member[index] else OTHER
-    y, x = objectives[:2]
-    bottom, top = _ends(heights, y.metric, units)
-    left, right = _ends(widths, x.metric, units)
+    y, x = (objective.metric for objective in spec.objectives[:2])
+    bottom, top = _ends(heights, units.get(y, "1"), share=spec.is_share(y))
+    left, right = _ends(widths, units.get(x, "1"), share=spec.is_share(x))
     labels = [top, *[""] * (HEIGHT - 2), bottom]
     margin = max(map(len, labels))
-    lines = [f"  {y.metric}"]
+    lines = [f"  {y}"]
     lines += [
         f"  {label:>{margin}} │{''.join(row)}" for label, row in zip(labels, cells, strict=True)
     ]
     lines.append(f"  {'':>{margin}} └{'─' * WIDTH}")
-    title = f"{x.metric}   {MEMBER} on the front  {OTHER} other trials"
+    title = f"{x}   {MEMBER} on the front  {OTHER} other trials"
     lines.append(f"  {'':>{margin}}  {left}{right:>{WIDTH - len(left)}}")
     lines.append(f"  {'':>{margin}}  {title}")
     return lines
@@ -62,10 +59,9 @@ def _places(values: NDArray[np.float64], cells: int) -> list[int]:
     return [min(int(place), cells - 1) for place in places]
 
 
-def _ends(values: NDArray[np.float64], metric: str, units: Mapping[str, str]) -> tuple[str, str]:
+def _ends(values: NDArray[np.float64], unit: str, *, share: bool) -> tuple[str, str]:
     """Return the lowest and the highest value with their unit."""
     low, high = (
-        format_quantity(float(value), units.get(metric, "1"), metric=metric)
-        for value in (values.min(), values.max())
+        format_quantity(float(value), unit, share=share) for value in (values.min(), values.max())
     )
     return low, high

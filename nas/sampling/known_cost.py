@@ -5,9 +5,9 @@ One proposal takes these steps:
 1. Candidates are random networks and mutants of the front.
 2. Their costs are counted by arithmetic, or predicted from the networks measured so far. Candidates
    over a limit are dropped.
-3. A Gaussian process predicts the logarithm of the validation error. Running trials are imputed at
-   their posterior mean. Trials stopped at a rung are extrapolated to the last rung and get a larger
-   noise variance.
+3. A Gaussian process predicts the logarithm of the validation error, or of the distance of another
+   trained metric to its best value. Running trials are imputed at their posterior mean. Trials
+   stopped at a rung are extrapolated to the last rung and get a larger noise variance.
 4. The candidate with the largest expected hypervolume improvement is proposed. This expectation is
    exact, because only the error is uncertain.
 
@@ -17,7 +17,9 @@ increase the hypervolume. The first trials are those of `random` with the same s
 networks that break one of these conditions.
 
 A network is skipped once it is measured if another one has at least twice its expected improvement
-at these costs. A study without a cost, or without the error, uses `mutate_front` instead.
+at these costs. A study without a cost, or without a trained objective that has a best value, uses
+`mutate_front` instead. With several trained objectives the first one is modelled as the error is,
+and the others are predicted as costs are.
 
 A proposal is a function of the trials and the seed, because fits are cached by the data that they
 were made from.
@@ -34,11 +36,12 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.core.dominance import ranks
-from nas.core.study import Direction, Objective
+from nas.core.errors import InvalidValueError
+from nas.core.study import Direction, Objective, TrainedMetric
 from nas.sampling.gaussian_process import GaussianProcess
 from nas.sampling.improvement import expected_improvement
 from nas.sampling.mutation import MutateFront, first_new, mutants, vectors_of
-from nas.sampling.problem import CURVE, FIGURES, TRAINED, InformedSampler, Problem, Vectors
+from nas.sampling.problem import CURVE, FIGURES, InformedSampler, Problem, Vectors
 from nas.sampling.surrogate import MIN_POINTS, encoder, posterior
 
 Array = NDArray[np.float64]
@@ -137,7 +140,7 @@ class KnownCost(InformedSampler):
         No network is skipped whose costs were all counted, after `MAX_CONSECUTIVE_SKIPS`, or with
         only `MIN_OTHER_CANDIDATES` left.
         """
-        metrics = {o.metric for o in self.problem.objectives} - {TRAINED}
+        metrics = {o.metric for o in self.problem.objectives} - self.problem.trained.keys()
         if self._mutates or not metrics <= costs.keys():
             return False
         if metrics <= self.problem.counted(network[None]).keys():
@@ -153,9 +156,8 @@ class KnownCost(InformedSampler):
 
     @property
     def _mutates(self) -> bool:
-        """True if the study lacks the error or a cost, so that the front is mutated instead."""
-        directions = {o.metric: o.direction for o in self.problem.objectives}
-        return len(directions) == 1 or directions.get(TRAINED) is not Direction.MINIMIZE
+        """True if the study lacks a modelled metric or a cost, so that the front is mutated."""
+        return len(self.problem.objectives) == 1 or self.problem.modelled is None
 
     def _uniform(self) -> tuple[int, ...]:
         """Return the network that `random` proposes."""
@@ -176,8 +178,11 @@ class _History:
         self.encode = encoder(problem)
         self.vectors = vectors_of(problem, trials)
         self._trials = trials
-        self._costs = [o for o in problem.objectives if o.metric != TRAINED]
-        self._error = next(o for o in problem.objectives if o.metric == TRAINED)
+        if problem.modelled is None:
+            raise InvalidValueError("no objective of this problem can be modelled")
+        self._metric = problem.modelled
+        self._costs = [o for o in problem.objectives if o.metric != self._metric.name]
+        self._error = next(o for o in problem.objectives if o.metric == self._metric.name)
         self._figures = [self._figures_of(trial) for trial in trials]
         first_trials: dict[tuple[int, ...], int] = {}
         for i, vector in enumerate(self.vectors.tolist()):
@@ -188,7 +193,7 @@ class _History:
         if trial.state is TrialState.COMPLETE:
             return {o.metric: v for o, v in zip(self.problem.objectives, trial.values, strict=True)}
         measured: dict[str, float] = trial.user_attrs.get(FIGURES, {})
-        return {name: value for name, value in measured.items() if name != TRAINED}
+        return {name: v for name, v in measured.items() if name not in self.problem.trained}
 
     def _trials_with(self, metric: str) -> list[int]:
         """Return the trials that have a figure of this metric, one for each network."""
@@ -205,7 +210,7 @@ class _History:
     @property
     def has_models(self) -> bool:
         """True if the initial trials are over and all models can be fitted."""
-        metrics = [TRAINED, *(o.metric for o in self._costs)]
+        metrics = [objective.metric for objective in self.problem.objectives]
         return len(self._distinct) >= INITIAL_TRIALS and all(map(self._is_predictable, metrics))
 
     def _is_predictable(self, metric: str) -> bool:
@@ -269,17 +274,18 @@ class _History:
             if metric in counts:
                 costs[metric] = counts[metric]
             elif self._is_predictable(metric):
-                costs[metric] = np.exp(self._cost_model(metric).mean(self.encode(vectors)))
+                outputs = self._cost_model(metric).mean(self.encode(vectors))
+                costs[metric] = _from_outputs(outputs, self.problem.trained.get(metric))
         return costs
 
     @lru_cache(maxsize=8)  # noqa: B019 - lives as long as one proposal
     def _cost_model(self, metric: str) -> GaussianProcess:
-        """Fit the model of the logarithm of a measured cost."""
+        """Fit the model of a measured cost, or of a trained metric that is predicted as one."""
         measured = self._trials_with(metric)
         values = np.array([self._figures[i][metric] for i in measured])
         return posterior(
             self.encode(self.vectors[measured]),
-            np.log(np.maximum(values, values.max() * 1e-9)),
+            _to_outputs(values, self.problem.trained.get(metric)),
             self.encode.columns,
             slice(-MAX_COST_POINTS, None),
         )
@@ -296,8 +302,10 @@ class _History:
     @cached_property
     def _observed(self) -> tuple[list[int], Array, Array]:
         """Complete trials, their log-errors, and the losses of their costs."""
-        complete = self._trials_with(TRAINED)
-        errors = np.log([max(self._figures[i][TRAINED], MIN_ERROR) for i in complete])
+        name = self._metric.name
+        complete = self._trials_with(name)
+        shortfalls = [self._metric.shortfall(self._figures[i][name]) for i in complete]
+        errors = np.log([max(shortfall, MIN_ERROR) for shortfall in shortfalls])
         losses = [[o.loss(self._figures[i][o.metric]) for o in self._costs] for i in complete]
         return complete, errors, np.array(losses)
 
@@ -313,7 +321,8 @@ class _History:
         low, high = front.min(axis=0), front.max(axis=0)
         reference = high + 0.1 * (high - low)
         if bounds := _bounds(self._error):
-            reference[0] = np.log(max(*bounds, MIN_ERROR))
+            best = self._error.loss(self._metric.best or 0.0)
+            reference[0] = np.log(max(*(bound - best for bound in bounds), MIN_ERROR))
         for i, objective in enumerate(self._costs, start=1):
             if bounds := _bounds(objective):
                 reference[i] = min(bounds)
@@ -363,7 +372,7 @@ class _History:
         }
         stopped = [i for i in curves if self._trials[i].state is TrialState.PRUNED]
         stopped = stopped[-MAX_STOPPED_POINTS:]
-        complete = [curves[i] for i in self._trials_with(TRAINED) if i in curves]
+        complete = [curves[i] for i in self._trials_with(self._metric.name) if i in curves]
         extrapolated: list[tuple[int, float, float]] = []
         for rungs in {len(curves[i]) for i in stopped}:
             changes = np.array(
@@ -437,8 +446,9 @@ class _History:
         return self._by_gain(candidates[within], self._losses(costs)[within])
 
     def gain(self, network: Vectors, costs: Mapping[str, float]) -> float:
-        """Return the expected gain of this network (d,) with these costs."""
-        losses = self._losses({o.metric: np.array([costs[o.metric]]) for o in self._costs})
+        """Return the expected gain of this network (d,) with these costs; others are predicted."""
+        known = {metric: np.array([cost]) for metric, cost in costs.items()}
+        losses = self._losses({**self._cost_values(network[None]), **known})
         _, gains = self._gains(self.encode(network[None]), losses)
         return float(gains[0])
 
@@ -486,6 +496,26 @@ def _bounds(objective: Objective) -> list[float]:
     """Return the losses of the objective's reference and limit, if it has them."""
     bounds = (objective.reference, objective.limit)
     return [objective.loss(bound) for bound in bounds if bound is not None]
+
+
+def _to_outputs(values: Array, metric: TrainedMetric | None) -> Array:
+    """Return values of a cost, or of a trained metric, as a model's outputs."""
+    if metric is None:
+        return np.log(np.maximum(values, values.max() * 1e-9))  # type: ignore[no-any-return]
+    if metric.best is None:
+        return values
+    shortfalls = np.abs(values - metric.best)
+    return np.asarray(np.log(np.maximum(shortfalls, MIN_ERROR)))
+
+
+def _from_outputs(outputs: Array, metric: TrainedMetric | None) -> Array:
+    """Return the values for a model's outputs."""
+    if metric is None:
+        return np.exp(outputs)
+    if metric.best is None:
+        return outputs
+    sign = 1 if metric.direction is Direction.MINIMIZE else -1
+    return metric.best + sign * np.exp(outputs)
 
 
 def _ended_untrained(trial: FrozenTrial) -> bool:

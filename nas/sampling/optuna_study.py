@@ -102,13 +102,17 @@ def _frozen(
 
 def _attributes(trial: Trial) -> dict[str, Any]:
     figures = {name: figure.value for name, figure in trial.evaluation.measurements.items()}
-    errors = {f"error after {rung.epochs:g} epochs": rung.error for rung in trial.evaluation.rungs}
+    trained = {
+        f"{name} after {rung.epochs:g} epochs": value
+        for rung in trial.evaluation.rungs
+        for name, value in rung.metrics.items()
+    }
     return {
         "digest": trial.architecture.digest,
         "reason": trial.reason,
         "duplicate_of": trial.duplicate_of,
         **figures,
-        **errors,
+        **trained,
     }
 
 

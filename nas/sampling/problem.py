@@ -5,7 +5,7 @@ Networks are vectors here, which hold the position of each choice's value, shape
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -16,7 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from nas.core.search_space import Choice, Params, Value
-from nas.core.study import Objective
+from nas.core.study import ERROR, Objective, TrainedMetric, modelled_metric
 
 Vectors = NDArray[np.int64]
 """Networks, shape (n, d)."""
@@ -24,14 +24,14 @@ Counts = Mapping[str, float]
 """Counts of a network by metric."""
 SAMPLE_SIZE = 256
 """Number of networks in `Problem.sample`."""
-TRAINED = "error"
-"""The one metric that requires training."""
 MAX_CACHED = 100_000
 """Number of networks whose counts are remembered, and whose identities."""
 FIGURES = "figures"
 """User attribute of a trial that ended early: its measured figures, by metric."""
 CURVE = "curve"
-"""User attribute of a trained trial: its errors at the rungs that it reached, in their order."""
+"""User attribute of a trained trial: the shortfalls of the modelled metric at the rungs that it
+reached, in their order.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,6 +40,7 @@ class Problem:
 
     `distributions` are the choices as Optuna has them, ordered ones by position. `identify` returns
     equal values for equal networks. `counts` returns all counts of a network, positive, by metric.
+    `trained` are the metrics that require training, by name.
     """
 
     choices: Sequence[Choice]
@@ -47,6 +48,12 @@ class Problem:
     distributions: Mapping[str, BaseDistribution]
     identify: Callable[[Params], Hashable]
     counts: Callable[[Params], Counts]
+    trained: Mapping[str, TrainedMetric] = field(default_factory=lambda: {ERROR.name: ERROR})
+
+    @cached_property
+    def modelled(self) -> TrainedMetric | None:
+        """The metric whose shortfall is modelled (`nas.core.study.modelled_metric`)."""
+        return modelled_metric(self.objectives, self.trained)
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ and none are stored for it.
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -22,7 +23,7 @@ from optuna.trial import TrialState as OptunaState
 from nas.core.architecture import Architecture
 from nas.core.search_space import Choice, Params, SearchSpace, Value
 from nas.core.seeds import derived_seed
-from nas.core.study import Direction, Objective
+from nas.core.study import ERROR, Direction, Objective, TrainedMetric
 from nas.core.trial import Evaluation, Trial, TrialState
 from nas.sampling.problem import CURVE, FIGURES, InformedSampler, Problem
 
@@ -64,7 +65,8 @@ class Rebuilt(FrozenTrial):
 class Proposer:
     """Proposes params for new trials and learns their results.
 
-    `counts` returns all counts of an architecture, by metric, for informed samplers.
+    `counts` returns all counts of an architecture, by metric, for informed samplers. `trained` are
+    the metrics that require training, by name.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Proposer:
         make_sampler: Callable[[int], optuna.samplers.BaseSampler],
         seed: int,
         counts: Callable[[Architecture], Mapping[str, float]] = lambda _: {},
+        trained: Mapping[str, TrainedMetric] = MappingProxyType({ERROR.name: ERROR}),
     ) -> None:
         self._choices = {choice.name: choice for choice in space.choices}
         self._distributions = {name: distribution(choice) for name, choice in self._choices.items()}
@@ -87,6 +90,7 @@ class Proposer:
             distributions=self._distributions,
             identify=lambda params: space.decode(params).digest,
             counts=lambda params: counts(space.decode(params)),
+            trained=trained,
         )
         self._ignores_trials = isinstance(self._sampler(seed), optuna.samplers.RandomSampler)
         self._study = self._new_study()
@@ -202,7 +206,7 @@ class Proposer:
         return [float(value) for value in values if value is not None]
 
     def _user_attributes(self, trial: Trial) -> dict[str, Any]:
-        """Return the errors at the rungs, and the measured figures of a trial that ended early.
+        """Return the curve of the modelled metric, and the figures of a trial that ended early.
 
         Trials that run or have failed have none.
         """
@@ -210,10 +214,17 @@ class Proposer:
             return {}
         attributes: dict[str, Any] = {}
         if trial.evaluation.rungs:
-            attributes[CURVE] = [rung.error for rung in trial.evaluation.rungs]
+            attributes[CURVE] = self._curve(trial)
         if trial.state is TrialState.STOPPED:
             attributes[FIGURES] = self._measured_figures(trial)
         return attributes
+
+    def _curve(self, trial: Trial) -> list[float]:
+        """Return the shortfalls of the modelled metric at the trial's rungs, if there is one."""
+        metric = self._problem.modelled
+        if metric is None:
+            return []
+        return [metric.shortfall(rung.metrics[metric.name]) for rung in trial.evaluation.rungs]
 
     def _measured_figures(self, trial: Trial) -> dict[str, float]:
         values = {o.metric: trial.evaluation.value(o.metric) for o in self._objectives}

@@ -197,9 +197,13 @@ class Engine:
     def report(self, number: int, event: Event) -> Decision:
         """Record a result, and return whether its worker continues with the trial.
 
-        A trial that has ended stays as it is, because a worker may be late.
+        A trial that has ended stays as it is, because a worker may be late. A rung without a
+        trained objective, or with an impossible value, fails its trial and is not recorded.
         """
         if not self.state.is_running(number):
+            return Decision.END
+        if isinstance(event, Trained) and (problem := self.spec.rung_problem(event.rung.metrics)):
+            self.fail(number, problem)
             return Decision.END
         trial = self.state.judge(number, event, self._now())
         self._commit(trial, event)
@@ -294,4 +298,5 @@ class Engine:
 def _first_rung_s(trial: Trial) -> float:
     """Return the seconds of work and waiting that led to the first rung of a recorded trial."""
     spent, later = trial.evaluation.spent, trial.evaluation.rungs[1:]
-    return spent.device_s + spent.waiting_s - sum(r.train_s + r.validation_s for r in later)
+    later_s = sum((rung.train_s or 0.0) + (rung.validation_s or 0.0) for rung in later)
+    return spent.device_s + spent.waiting_s - later_s

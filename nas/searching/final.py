@@ -1,7 +1,7 @@
 """Final trainings: networks of a study trained by a recipe, with several seeds, on all images.
 
-The test images are read when a training is finished, and its error is recorded once. The same call
-resumes an interrupted training from its last whole epoch.
+The test images are read when a training is finished, and its figures are recorded once. The same
+call resumes an interrupted training from its last whole epoch.
 """
 
 import hashlib

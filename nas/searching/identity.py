@@ -219,7 +219,7 @@ def _named_objects(spec: StudySpec) -> Iterator[tuple[str, str, str]]:
     yield "data.dataset", "nas.datasets", spec.data.dataset
     if spec.data.fallback is not None:
         yield "data.fallback", "nas.datasets", spec.data.fallback
-    for objective in spec.objectives:
+    for objective in spec.measured_objectives:
         yield f"metric {objective.metric}", "nas.metrics", objective.metric
 
 

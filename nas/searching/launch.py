@@ -164,6 +164,7 @@ def open_search(
             counts=partial(
                 totals, image_size=spec.measurement.image_size, num_classes=len(preparation.classes)
             ),
+            trained=spec.trained_metrics,
         )
         with store.transaction():
             if record is None:

@@ -88,11 +88,11 @@ def check_sizes(space: SearchSpace, sizes: Mapping[str, int], seed: int) -> None
 
 
 def costs_only(spec: StudySpec) -> StudySpec:
-    """Return the study without the error, and without budget and rungs."""
-    costs = tuple(o for o in spec.objectives if o.metric != "error")
+    """Return the study without trained objectives, and without budget and rungs."""
     return replace(
         spec,
-        objectives=costs or (Objective(metric="parameters"), Objective(metric="macs")),
+        objectives=spec.measured_objectives
+        or (Objective(metric="parameters"), Objective(metric="macs")),
         rungs=rungs_at(1.0),
         stopping=StoppingSpec(),
         budget=Budget(),

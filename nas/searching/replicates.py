@@ -1,9 +1,9 @@
 """Replicates: networks of trials that are trained again with new seeds by the search's recipe.
 
 They are validated on the search's validation images; test images are not read. The members of a
-front were selected by one training each, therefore their errors look better than they are. The
-errors of replicates have no such selection bias. Every rung is recorded when it is reached, and the
-same call resumes after any interruption.
+front were selected by one training each, therefore their figures look better than they are. The
+figures of replicates have no such selection bias. Every rung is recorded when it is reached, and
+the same call resumes after any interruption.
 """
 
 import math
@@ -79,15 +79,16 @@ def missing_trainings(
 def final_replicates(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Trial, Task]]:
     """Return the trainings of front members that `budget.fresh` reserves for new seeds.
 
-    Their epochs are that share of all epochs, those of the search being the rest. Members with the
-    lowest errors come first, because selection biased these errors most. There are none if no trial
-    is feasible.
+    Their epochs are that share of all epochs, those of the search being the rest. Members that
+    are best in the first trained objective come first, because selection biased them most. There
+    are none if no trial is feasible.
     """
     final_front = front(trials, spec.objectives)
     if not final_front.feasible or not spec.needs_training:
         return []
     members = select_trials(trials, final_front.members)
-    members.sort(key=lambda trial: trial.evaluation.rungs[-1].error)
+    objective = spec.trained_objectives[0]
+    members.sort(key=lambda trial: objective.loss(trial.evaluation.value(objective.metric) or 0.0))
     epochs = sum(trial.evaluation.spent.epochs for trial in trials if trial.duplicate_of is None)
     if not members:
         return []

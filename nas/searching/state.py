@@ -38,6 +38,7 @@ from nas.core.stopping import (
     costs_of,
     curve_of,
     exempt,
+    shortfalls,
     sizes_of,
 )
 from nas.core.study import Direction, Objective, StudySpec
@@ -280,7 +281,7 @@ class SearchState:
         if original is None:
             self._originals.setdefault(bytes.fromhex(trial.architecture.digest), number)
             (self._running.add if running else self._running.discard)(number)
-            if self.spec.stopping.futility and (curve := curve_of(trial, self.spec.objectives)):
+            if self.spec.stopping.futility and (curve := curve_of(trial, self.spec)):
                 self._curves[number] = curve
         elif running and before is None:
             self._followers.setdefault(original, []).append(number)
@@ -380,8 +381,8 @@ class SearchState:
         rungs = trial.evaluation.rungs
         curves = [self._curves[number] for number in sorted(self._curves)]
         rule = Futility(Curves.of_curves(curves), len(rungs))
-        errors = [rung.error for rung in rungs]
-        if rule.stops(errors, costs_of(trial, self.spec.objectives), sizes_of(trial)):
+        errors = shortfalls(trial, self.spec)
+        if rule.stops(errors, costs_of(trial, self.spec), sizes_of(trial)):
             return f"dominated even by an optimistic estimate after {rungs[-1].epochs:g} epochs"
         return ""
 

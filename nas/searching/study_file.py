@@ -27,6 +27,7 @@ from nas.core.study import (
     RungSpec,
     StoppingSpec,
     StudySpec,
+    TrainedMetric,
     TrainingSpec,
     WorkersSpec,
     check_rungs,
@@ -50,7 +51,15 @@ PARTS = {
 LISTS = {"objectives": Objective, "rungs": RungSpec}
 """Keys of a study file that hold a list of mappings, and the dataclass of each."""
 
-for _kind in (StudySpec, Recipe, BriefRecipe, Objective, RungSpec, *PARTS.values()):
+for _kind in (
+    StudySpec,
+    Recipe,
+    BriefRecipe,
+    Objective,
+    RungSpec,
+    TrainedMetric,
+    *PARTS.values(),
+):
     setattr(_kind, "__pydantic_config__", ConfigDict(extra="forbid", strict=True))  # noqa: B010 - mypy knows no such name
 _STUDY_ADAPTER = TypeAdapter(StudySpec)
 _RECIPE_ADAPTER = TypeAdapter(Recipe)
@@ -69,8 +78,8 @@ POSITIVE_METRICS = frozenset(
         "peak_memory",
     }
 )
-"""Built-in metrics that are more than 0 for every network. `error` may be 0, and a metric of a
-plugin may have any value.
+"""Built-in measured metrics that are more than 0 for every network. One of a plugin may have any
+value, and a trained metric names its bounds.
 """
 MAX_SHOWN = 80
 """Longest part of a wrong value that a message shows, in characters."""
@@ -97,14 +106,18 @@ def parse_study(text: str, source: str = "study", recorded: StudySpec | None = N
     """
     raw = _parse_mapping(text, source)
     problems = list(_convert_rungs(raw))
+    if "trained" in raw:
+        problems.append(f"trained: {_unknown_key('trained', _fields([], StudySpec))}")
     if recorded is not None:
         raw = _filled(raw, recorded)
+    trained = _trained_metrics(raw)
     problems += [
         *_rung_problems(raw),
-        *_unknown_names(raw),
-        *_convert_quantities(raw),
-        *_unreachable_limits(raw),
+        *_unknown_names(raw, trained),
+        *_complete_objectives(raw, trained),
+        *_unreachable_limits(raw, trained),
     ]
+    raw["trained"] = [asdict(metric) for metric in trained.values()]
     spec = None
     try:
         spec = _STUDY_ADAPTER.validate_json(json.dumps(raw))
@@ -208,8 +221,18 @@ def _objectives(raw: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
             yield index, objective
 
 
-def _unknown_names(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Yield one line for every named plugin that cannot be loaded."""
+def _trained_metrics(raw: Mapping[str, Any]) -> dict[str, TrainedMetric]:
+    """Return the metrics of the study's evaluator by name, none for an unknown evaluator."""
+    name = raw.get("evaluator", StudySpec.evaluator)
+    try:
+        evaluator = plugins.load("nas.evaluators", name) if isinstance(name, str) else None
+    except NasError:
+        return {}  # the unknown evaluator has its own line
+    return {metric.name: metric for metric in evaluator.trained} if evaluator else {}
+
+
+def _unknown_names(raw: Mapping[str, Any], trained: Mapping[str, TrainedMetric]) -> Iterator[str]:
+    """Yield one line for every name of a plugin that cannot be loaded."""
     named = [
         ("space", raw.get("space"), "nas.spaces"),
         ("sampler", raw.get("sampler"), "nas.samplers"),
@@ -225,14 +248,17 @@ def _unknown_names(raw: Mapping[str, Any]) -> Iterator[str]:
             named.append((f"{key}.{field}", part.get(field), group))
     yield from _unknown_device(raw.get("measurement"))
     named += [
-        (f"objectives[{index}].metric", o["metric"], "nas.metrics") for index, o in _objectives(raw)
+        (f"objectives[{index}].metric", o["metric"], "nas.metrics")
+        for index, o in _objectives(raw)
+        if o["metric"] not in trained
     ]
     for where, name, group in named:
         if isinstance(name, str):
             try:
                 plugins.load(group, name)
             except NasError as error:
-                yield f"{where}: {error}"
+                given = f"; training gives {', '.join(trained)}" if group == "nas.metrics" else ""
+                yield f"{where}: {error}{given}"
 
 
 def _unknown_device(measurement: Any) -> Iterator[str]:
@@ -297,13 +323,21 @@ def _unknown_key(key: str, keys: Sequence[str]) -> str:
     return f"unknown key; {hint}"
 
 
-def _convert_quantities(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Turn `4 ms` into 0.004 in place. Yield one line for every text that is no quantity."""
+def _complete_objectives(
+    raw: Mapping[str, Any], trained: Mapping[str, TrainedMetric]
+) -> Iterator[str]:
+    """Turn `4 ms` into 0.004 in place, and give a trained objective its metric's direction.
+
+    Yield one line for every text that is no quantity.
+    """
     for index, objective in _objectives(raw):
+        metric = trained.get(objective["metric"])
+        if metric is not None:
+            objective.setdefault("direction", metric.direction.value)
         for key in ("limit", "reference"):
             if isinstance(objective.get(key), str):
                 try:
-                    unit = plugins.load("nas.metrics", objective["metric"]).unit
+                    unit = (metric or plugins.load("nas.metrics", objective["metric"])).unit
                     objective[key] = parse_quantity(objective[key], unit)
                 except NasError:
                     objective[key] = None  # the unknown metric has its own line
@@ -312,24 +346,28 @@ def _convert_quantities(raw: Mapping[str, Any]) -> Iterator[str]:
                     objective[key] = None
 
 
-def _unreachable_limits(raw: Mapping[str, Any]) -> Iterator[str]:
+def _unreachable_limits(
+    raw: Mapping[str, Any], trained: Mapping[str, TrainedMetric]
+) -> Iterator[str]:
     """Yield one line for every limit that no network can satisfy. Quantities must be numbers."""
     for index, objective in _objectives(raw):
-        metric, limit = objective["metric"], objective.get("limit")
-        if (
-            not isinstance(limit, int | float)
-            or objective.get("direction", "minimize") != "minimize"
-        ):
+        name, limit = objective["metric"], objective.get("limit")
+        minimizes = objective.get("direction", "minimize") == "minimize"
+        if not isinstance(limit, int | float):
             continue
-        if metric in POSITIVE_METRICS and limit <= 0:
+        metric = trained.get(name)
+        low, high = (metric.low, metric.high) if metric else (None, None)
+        if name in POSITIVE_METRICS and minimizes and limit <= 0:
             bound = "more than 0"
-        elif metric == "error" and limit < 0:
-            bound = "at least 0"
+        elif minimizes and low is not None and limit < low:
+            bound = f"at least {low:g}"
+        elif not minimizes and high is not None and limit > high:
+            bound = f"at most {high:g}"
         else:
             continue
         yield (
             f"objectives[{index}].limit: must be {bound}, not {limit:g}, "
-            f"because no network has such a {metric}"
+            f"because no network has such a {name}"
         )
 
 
@@ -364,4 +402,4 @@ def _fields(location: list[int | str], kind_of_file: Any) -> list[str]:
     kind: Any = kind_of_file
     if location:
         kind = LISTS.get(str(location[0])) or PARTS.get(str(location[0]), kind_of_file)
-    return list(kind.__dataclass_fields__)
+    return [name for name in kind.__dataclass_fields__ if (kind, name) != (StudySpec, "trained")]

@@ -121,6 +121,14 @@ class EvaluatorContract(ABC):
         epochs = [event.rung.epochs for event in events if isinstance(event, Trained)]
         assert epochs == [rung.epochs for rung in context.spec.rungs]
 
+    def test_training_gives_the_metrics_that_the_plugin_declares(self, tmp_path: Path) -> None:
+        """Every figure of a rung is one of `trained`, and is within its bounds."""
+        trained = {metric.name: metric for metric in self.make().trained}
+        for event in self.events(self.context(tmp_path), self.task()):
+            for name, value in event.rung.metrics.items() if isinstance(event, Trained) else ():
+                assert name in trained
+                assert not trained[name].problem(value)
+
     def test_every_objective_gets_a_value_or_a_reason(self, tmp_path: Path) -> None:
         """After the last event, an objective has a value, or a figure with a reason."""
         context = self.context(tmp_path)

@@ -68,7 +68,7 @@ class ArithmeticEvaluator:
         return Trained(
             rung=Rung(
                 epochs=epochs,
-                error=error,
+                metrics={"error": error},
                 train_loss=error,
                 images=1,
                 train_s=0.0,

@@ -42,7 +42,6 @@ PLAN = MeasurementPlan(
 KINDS = {
     Phase.COUNTED: {Kind.COUNTED, Kind.MODELLED},
     Phase.MEASURED: {Kind.MEASURED, Kind.MODELLED},
-    Phase.TRAINED: {Kind.MEASURED},
 }
 """Kinds of figures that each phase of a trial may give."""
 
@@ -67,10 +66,8 @@ class MetricContract(ABC):
             yield Subject(architecture=NETWORK, plan=self.plan, num_classes=10, meter=meter)
 
     def figure(self, subject: Subject) -> Measurement:
-        """Measure the subject, or skip the test if this machine cannot or training is needed."""
+        """Measure the subject, or skip the test if this machine cannot."""
         metric = self.make()
-        if metric.phase is Phase.TRAINED:
-            pytest.skip("the metric comes from training")
         if obstacle := metric.obstacle(subject.meter, subject.plan):
             pytest.skip(obstacle)
         return metric.measure(subject)
@@ -105,14 +102,6 @@ class MetricContract(ABC):
             return
         assert figure.value is None
         assert figure.reason
-
-    def test_a_metric_of_training_is_not_measured(self, subject: Subject) -> None:
-        """Its `measure` raises `UnavailableError`."""
-        metric = self.make()
-        if metric.phase is not Phase.TRAINED:
-            pytest.skip("the metric is counted or measured")
-        with pytest.raises(UnavailableError):
-            metric.measure(subject)
 
     def test_the_figure_is_that_of_the_metric(self, subject: Subject) -> None:
         """Name, unit and kind are those of the metric, and the method has a name."""

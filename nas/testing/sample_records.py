@@ -82,7 +82,7 @@ def rung(epochs: float = 1.0, **changes: object) -> Rung:
     return replace(
         Rung(
             epochs=epochs,
-            error=1 / 3,
+            metrics={"error": 1 / 3},
             train_loss=math.pi,
             images=2**40,
             train_s=0.1,

@@ -201,6 +201,4 @@ def _rung(architecture: Architecture, epochs: float) -> Rung:
     """Return an error that falls with the parameters and the epochs."""
     parameters = totals(architecture, image_size=32, num_classes=10)["parameters"]
     error = 0.9 / (1 + epochs * (parameters / 1e5) ** 0.5)
-    return Rung(
-        epochs=epochs, error=error, train_loss=error, images=1, train_s=0.0, validation_s=0.0
-    )
+    return Rung(epochs=epochs, metrics={"error": error}, train_loss=error, images=1, train_s=0.0)

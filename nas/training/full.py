@@ -84,8 +84,8 @@ class FullTrainer(Trainer):
             path, Checkpoint(epochs=self.epochs, digest=digest, weights=self.model.state_dict())
         )
 
-    def judge(self, images: Images) -> tuple[float, float]:
-        """Return the share of these images that are classified wrongly, and the seconds it took."""
+    def judge(self, images: Images) -> tuple[dict[str, float], float]:
+        """Return the errors on these images by name, and the seconds it took."""
         with self.numerics.settings(self.threads):
             started_s = self._working_s()
             return self._judge(images), self._working_s() - started_s

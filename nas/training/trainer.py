@@ -32,6 +32,9 @@ GPU_VALIDATION_PIXELS = 5000 * 32 * 32
 than to compute.
 """
 
+TOP_CLASSES = 5
+"""Most likely classes among which the right one must be for `top5_error`."""
+
 STEPS_BETWEEN_CHECKS = 16
 """Steps between two checks of the losses. On CUDA a check waits for the device."""
 
@@ -111,13 +114,13 @@ class Trainer:
             shares = [at_step(k, len(steps), self.spec.warmup) for k in range(len(steps))]
             train_loss = self._train(steps, shares)
             trained_s = self._working_s()
-            error = self._judge(self.validation_images)
+            metrics = self._judge(self.validation_images)
             validated_s = self._working_s()
             threads = torch.get_num_threads()
         self.epochs = end_epochs
         return Rung(
             epochs=end_epochs,
-            error=error,
+            metrics=metrics,
             train_loss=train_loss,
             images=len(steps) * self.batch_size,
             train_s=trained_s - started_s,
@@ -214,10 +217,13 @@ class Trainer:
         return losses.mean().item()
 
     @torch.inference_mode()
-    def _judge(self, judges: Images) -> float:
-        """Return the share of these images that are classified wrongly."""
+    def _judge(self, judges: Images) -> dict[str, float]:
+        """Return the shares of these images that are classified wrongly: `error`, and with more
+        than five classes `top5_error`, for which the five most likely classes count.
+        """
         self.model.eval()
-        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        right, in_top5 = torch.zeros(2, dtype=torch.int64, device=self.device)
+        classes = 0
         finite = torch.ones((), dtype=torch.bool, device=self.device)
         size = validation_batch(self.device.type, judges.images.shape[-1])
         for images, labels in zip(
@@ -226,12 +232,17 @@ class Trainer:
             with self.numerics.autocast(self.device):
                 logits = self._forward(self._normalised(images))
             right += (logits.argmax(1) == labels).sum()
+            if (classes := logits.shape[1]) > TOP_CLASSES:
+                in_top5 += (logits.topk(TOP_CLASSES, 1).indices == labels[:, None]).sum()
             finite &= logits.isfinite().all()
             self._step_aside()
         if not finite:
             raise TrialFailedError("the outputs for the validation images are not finite")
         count = len(judges)
-        return (count - int(right)) / count
+        metrics = {"error": (count - int(right)) / count}
+        if classes > TOP_CLASSES:
+            metrics["top5_error"] = (count - int(in_top5)) / count
+        return metrics
 
     def _augmented(self, batch: Tensor, step: int) -> Tensor:
         """Return the batch as the network sees it in this step: augmented and normalised."""

@@ -53,18 +53,10 @@ class TestPeakMemory(MetricContract):
         return plugins.load("nas.metrics", "peak_memory")
 
 
-class TestError(MetricContract):
-    """Share of wrong answers, which comes from training."""
-
-    def make(self):
-        return plugins.load("nas.metrics", "error")
-
-
 def test_every_registered_metric_is_tested():
     """A new metric gets a class in this file."""
     assert plugins.names("nas.metrics") == [
         "energy",
-        "error",
         "latency",
         "macs",
         "memory_access_cost",

@@ -237,7 +237,10 @@ class StoreContract:
         replicates = [
             Replicate(
                 seed=seed,
-                rungs=(rung(1.0, error=1 / seed), rung(2.0, error=1 / seed, finished_at=later)),
+                rungs=(
+                    rung(1.0, metrics={"error": 1 / seed}),
+                    rung(2.0, metrics={"error": 1 / seed}, finished_at=later),
+                ),
                 energy_j=joules,
             )
             for seed, joules in ((2**31 - 1, None), (5, 0.75))
@@ -254,7 +257,7 @@ class StoreContract:
             store.add_replicate("first", 0, 5, rung(1.5))
         (loaded,) = store.trials("first")
         assert loaded.evaluation == Evaluation(rungs=(own,), replicates=tuple(replicates))
-        assert loaded.evaluation.replicate_errors() == (1 / (2**31 - 1), 1 / 5)
+        assert loaded.evaluation.values_of_seeds("error")[1:] == (1 / (2**31 - 1), 1 / 5)
         again = store.summary("first").spent_again
         assert (again.epochs, again.energy_j) == (4.0, 0.75)
 
@@ -272,7 +275,7 @@ class StoreContract:
                 recipe=recipe,
                 seed=2**31 - 1,
                 test_images=360,
-                reached=rung(0.1, error=1 / 3),
+                reached=rung(0.1, metrics={"error": 1 / 3}),
             )
             for network, digest in (
                 (own.digest, own.digest),
@@ -335,7 +338,7 @@ class StoreContract:
         store.add_rung("first", 0, rung(1.0, train_loss=math.nan))
         store.add_rung("first", 0, rung(2.0, train_loss=math.inf))
         first, second = store.trial("first", 0).evaluation.rungs
-        assert math.isnan(first.train_loss)
+        assert first.train_loss is None
         assert second.train_loss == math.inf
 
     def test_text_is_stored_as_written(self, store: Store) -> None:
@@ -404,7 +407,7 @@ class StoreContract:
         store.add_trial("first", repeat)
         store.finish_trial("first", repeat.moved_to(TrialState.STOPPED, reason="beyond"))
         assert (store.summary("first").skipped, store.summary("first").spent.epochs) == (1, 2.5)
-        assert store.rung_errors("first") == [{1.0: 1 / 3, 2.0: 1 / 3}, {0.5: 1 / 3}]
+        assert store.rung_values("first", "error") == [{1.0: 1 / 3, 2.0: 1 / 3}, {0.5: 1 / 3}]
 
     def test_a_summary_adds_up_trials_and_seconds(self, store: Store) -> None:
         """Trial 1 begins while 0 is at work, and 2 repeats 0. Then nothing is done for an hour.

@@ -208,7 +208,10 @@ RECORD = {
     "trial": 7,
     "params": {"stem_mid": 8},
     "dataset": "digits",
-    "rungs": [{"epochs": 1.0, "error": 0.5}, {"epochs": 3.0, "error": 0.125}],
+    "rungs": [
+        {"epochs": 1.0, "metrics": {"error": 0.5}},
+        {"epochs": 3.0, "metrics": {"error": 0.125}},
+    ],
     "measurements": [
         {
             "metric": "latency",

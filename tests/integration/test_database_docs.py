@@ -44,8 +44,8 @@ def store(request, tmp_path):
             store.add_measurements(
                 study.name, number, [latency(seconds), Measurement.counted("macs", "1", 7)], 0.25
             )
-            store.add_rung(study.name, number, rung(1.0, error=0.9))
-            store.add_rung(study.name, number, rung(2.0, error=error))
+            store.add_rung(study.name, number, rung(1.0, metrics={"error": 0.9}))
+            store.add_rung(study.name, number, rung(2.0, metrics={"error": error}))
             store.finish_trial(
                 study.name,
                 trial(number).moved_to(TrialState.COMPLETE, finished_at=datetime.now(UTC)),

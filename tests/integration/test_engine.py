@@ -172,7 +172,7 @@ def outcomes(folder):
             t.reason,
             t.duplicate_of,
             t.seed,
-            [(r.epochs, r.error, r.checkpoint) for r in t.evaluation.rungs],
+            [(r.epochs, r.metrics["error"], r.checkpoint) for r in t.evaluation.rungs],
         )
         for t in recorded(folder)
     ]

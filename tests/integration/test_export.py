@@ -400,7 +400,7 @@ class TestRefusals:
             ({"image_size": 0}, "image_size must be a whole number"),
             ({"record": {"trial": "7"}}, r"record\['trial'\] must be of type int"),
             ({"record": {"params": {"width": float("nan")}}}, "only JSON values"),
-            ({"record": {"rungs": [{"epochs": 1.0}]}}, "not complete: 'error'"),
+            ({"record": {"rungs": [{"epochs": 1.0}]}}, "not complete: 'metrics'"),
         ],
     )
     def test_wrong_arguments(self, refused, changes: dict[str, Any], match: str) -> None:

@@ -286,7 +286,7 @@ def test_training_is_recorded_shown_and_done_once(folder):
     ).view(3, 1, 1)
     with torch.inference_mode():
         wrong = (model.eval()(images).argmax(1) != digits.test().labels).sum()
-    assert int(wrong) == round(final.reached.error * 360)
+    assert int(wrong) == round(final.reached.metrics["error"] * 360)
 
 
 @pytest.mark.slow
@@ -326,8 +326,12 @@ def test_a_killed_training_resumes_from_its_last_epoch(folder):
         store.set_artifacts("full", folder.parent / "whole" / "checkpoints")
     nas(*call, "--database", str(folder.parent / "whole" / "nas.db"))
     (resumed,), (whole,) = finals(folder), finals(folder.parent / "whole")
-    assert (resumed.reached.error, resumed.reached.images, resumed.reached.train_loss) == (
-        whole.reached.error,
+    assert (
+        resumed.reached.metrics["error"],
+        resumed.reached.images,
+        resumed.reached.train_loss,
+    ) == (
+        whole.reached.metrics["error"],
         whole.reached.images,
         whole.reached.train_loss,
     )
@@ -388,7 +392,7 @@ def test_an_image_folder_is_trained_on_and_tested_on_its_test_part(tmp_path, mon
         (final,) = store.finals("photos")
         assert store.study("photos").classes == 3
     assert (final.test_images, final.reached.images) == (6, 8 * 120)
-    assert final.reached.error == 0
+    assert final.reached.metrics["error"] == 0
 
 
 def test_a_teacher_must_have_been_trained(folder):

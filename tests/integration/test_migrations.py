@@ -181,7 +181,7 @@ def test_old_records_open(tmp_path, revision):
         summary = store.summary("old")
     if revision >= "0003":
         assert [
-            (r.seed, [(rung.epochs, rung.error) for rung in r.rungs])
+            (r.seed, [(rung.epochs, rung.metrics["error"]) for rung in r.rungs])
             for r in first.evaluation.replicates
         ] == [(5, [(0.5, 1 / 3), (2.0, 0.2)])]
     assert record.identity == (
@@ -209,8 +209,9 @@ def test_old_records_open(tmp_path, revision):
     assert first.evaluation.value("latency") == 1 / 3
     assert first.evaluation.measurements["latency"].samples == (0.1, 1 / 3, 0.7)
     assert first.evaluation.value("energy") is None
-    assert [(rung.epochs, rung.error) for rung in first.evaluation.rungs] == [
+    assert [(rung.epochs, rung.metrics["error"]) for rung in first.evaluation.rungs] == [
         (0.5, 0.7),
         (2.0, 0.1),
     ]
+    assert first.evaluation.value("top5_error") == (0.05 if revision >= "0012" else None)
     assert [(front.members, front.hypervolume, front.after) for front in fronts] == [((0,), 0.1, 1)]

@@ -103,7 +103,7 @@ def test_every_selected_network_is_trained_once_with_each_seed(store):
             [1, 2]
         ] * 2
         # The arithmetic evaluator ignores seeds.
-        assert trial.evaluation.replicate_errors() == (trial.evaluation.value("error"),) * 2
+        assert trial.evaluation.values_of_seeds("error") == (trial.evaluation.value("error"),) * 3
 
 
 def test_replicates_change_nothing_of_the_search(store):
@@ -125,13 +125,16 @@ def test_a_page_shows_means_over_seeds_beside_the_search(store):
     )[0]
     ((_, task),) = missing_trainings(SPEC, [trial], 1)
     first, last = trial.evaluation.rungs
-    for rung in (first, replace(last, error=last.error + 0.02)):
+    for rung in (first, replace(last, metrics={"error": last.metrics["error"] + 0.02})):
         store.add_replicate("again", trial.number, task.seed, rung)
     shown = contents(read(store, "again", "nas.db"))
     row = shown["trials"]["number"].index(trial.number)
     assert shown["trials"]["seeds"][row] == 2
-    assert shown["trials"]["values"]["error"][row] == pytest.approx(last.error + 0.01)
-    assert [error for _, error, _ in shown["trials"]["rungs"][row]] == [first.error, last.error]
+    assert shown["trials"]["values"]["error"][row] == pytest.approx(last.metrics["error"] + 0.01)
+    assert [metrics["error"] for _, metrics, _ in shown["trials"]["rungs"][row]] == [
+        first.metrics["error"],
+        last.metrics["error"],
+    ]
     assert shown["summary"]["unbiased"]["replicated"] == 1
     assert shown["summary"]["unbiased"]["fresh"] < shown["summary"]["unbiased"]["searched"]
 
@@ -141,14 +144,17 @@ def test_an_unfinished_replicate_resumes_from_its_last_rung(store):
     trial = select_trials(store.trials("again"))[0]
     ((_, task),) = missing_trainings(SPEC, [trial], 1)
     store.add_replicate(
-        "again", trial.number, task.seed, replace(trial.evaluation.rungs[0], error=0.125)
+        "again",
+        trial.number,
+        task.seed,
+        replace(trial.evaluation.rungs[0], metrics={"error": 0.125}),
     )
     ((_, task),) = missing_trainings(SPEC, [store.trial("again", trial.number)], 1)
-    assert [rung.error for rung in task.evaluation.rungs] == [0.125]
+    assert [rung.metrics["error"] for rung in task.evaluation.rungs] == [0.125]
     replicate(store, missing_trainings(SPEC, [store.trial("again", trial.number)], 1))
     (recorded,) = store.trial("again", trial.number).evaluation.replicates
     assert [rung.epochs for rung in recorded.rungs] == [1, 2]
-    assert recorded.rungs[0].error == 0.125
+    assert recorded.rungs[0].metrics["error"] == 0.125
     with pytest.raises(InvalidValueError, match="comes after"):
         store.add_replicate("again", trial.number, task.seed, recorded.rungs[0])
 
@@ -266,8 +272,8 @@ def test_a_replicate_with_the_searchs_seed_equals_the_searchs_training(tmp_path)
             "nas.searching.evaluators.classification.replicator:Replicator",
         )
         (recorded,) = store.trial("trained", trial.number).evaluation.replicates
-    assert [(r.error, r.train_loss, r.images) for r in recorded.rungs] == [
-        (r.error, r.train_loss, r.images) for r in trial.evaluation.rungs
+    assert [(r.metrics["error"], r.train_loss, r.images) for r in recorded.rungs] == [
+        (r.metrics["error"], r.train_loss, r.images) for r in trial.evaluation.rungs
     ]
     assert {path for path in tmp_path.rglob("*.safetensors") if path.exists()} == checkpoints
 

@@ -379,7 +379,7 @@ def test_a_killed_writer_loses_nothing(engine, tmp_path, request):
                 trial(each.number), evaluation=each.evaluation, started_at=each.started_at
             )
             assert each.evaluation.measurements["latency"].samples == latency().samples
-            assert [r.error for r in each.evaluation.rungs] == [rung().error]
+            assert [r.metrics["error"] for r in each.evaluation.rungs] == [rung().metrics["error"]]
         store.add_trial("first", trial(len(trials)))
 
 

@@ -97,7 +97,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(digits, numer
     first, again, other = (trainer(digits, numerics=numerics, seed=seed) for seed in (3, 3, 4))
     rungs = [one.run(0, 0.5) for one in (first, again, other)]
     assert_equal(weights(first), weights(again))
-    assert (rungs[0].error, rungs[0].train_loss) == (rungs[1].error, rungs[1].train_loss)
+    assert (rungs[0].metrics["error"], rungs[0].train_loss) == (
+        rungs[1].metrics["error"],
+        rungs[1].train_loss,
+    )
     assert rungs[0].train_loss != rungs[2].train_loss
 
 
@@ -115,7 +118,10 @@ def test_a_resumed_training_gives_the_bits_of_an_uninterrupted_one(digits, tmp_p
     )
     assert resumed.load(tmp_path / "rung", DIGEST) == 0.4
     rung = resumed.run(0.4, 1.3)
-    assert (rung.error, rung.train_loss) == (expected.error, expected.train_loss)
+    assert (rung.metrics["error"], rung.train_loss) == (
+        expected.metrics["error"],
+        expected.train_loss,
+    )
     assert_equal(weights(resumed), weights(whole))
 
 
@@ -353,7 +359,7 @@ def test_labels_stay_with_their_images(digits):
     )
     spec = replace(SPEC, learning_rate=0.05, cutout=0)
     rung = trainer(replace(digits, train=grey), spec=spec, validation_images=100).run(0, 12)
-    assert rung.error < 0.5
+    assert rung.metrics["error"] < 0.5
 
 
 # checkpoints

@@ -11,7 +11,7 @@ from nas.core.errors import InvalidValueError, StudyFileError
 from nas.core.measurement import Measurement
 from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining, Recipe
-from nas.core.study import Objective, StudySpec
+from nas.core.study import ERROR, Objective, StudySpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.export.card import card
 from nas.report.fronts import as_csv, as_markdown
@@ -23,7 +23,7 @@ SHORT, LONG = Recipe(epochs=10.0), Recipe(epochs=20.0)
 def rung(error: float) -> Rung:
     return Rung(
         epochs=1,
-        error=error,
+        metrics={"error": error},
         train_loss=1.0,
         images=1,
         train_s=0.0,
@@ -70,11 +70,12 @@ def test_a_result_is_mean_and_deviation_over_seeds():
     those of the first seed.
     """
     (result,) = results(final(0, 0.03, 0.01, 0.02))
-    assert result.mean == pytest.approx(0.02)
-    assert result.deviation == pytest.approx(0.01)
-    assert (result.first.reached.checkpoint, str(result)) == ("w0.03", "2.00 % ± 1.00, 3 seeds")
+    assert result.mean("error") == pytest.approx(0.02)
+    assert result.deviation("error") == pytest.approx(0.01)
+    assert result.first.reached.checkpoint == "w0.03"
+    assert result.text(ERROR) == "2.00 % ± 1.00, 3 seeds"
     (single,) = results(final("x:y", 0.125))
-    assert (single.deviation, str(single)) == (None, "12.50 %, 1 seed")
+    assert (single.deviation("error"), single.text(ERROR)) == (None, "12.50 %, 1 seed")
 
 
 def test_each_network_and_recipe_has_its_own_result():
@@ -82,15 +83,15 @@ def test_each_network_and_recipe_has_its_own_result():
     finals = [*final(0, 0.1, recipe=SHORT), *final(0, 0.05), *final(1, 0.2, recipe=SHORT)]
     assert len(results(finals)) == 3
     latest = latest_results(finals, TRIALS)
-    assert (latest[0].mean, latest[1].mean) == (0.05, 0.2)
+    assert (latest[0].mean("error"), latest[1].mean("error")) == (0.05, 0.2)
     assert 2 not in latest
-    assert ranking(TRIALS, latest) is None
+    assert ranking(TRIALS, latest, ERROR) is None
 
 
 def test_kendalls_tau_of_one_pair_in_the_other_order():
     """Search: 1 < 2 < 0. Final: 1 < 0 < 2. Of three pairs one is turned: tau = (2 - 1) / 3."""
     latest = latest_results([*final(0, 0.06), *final(1, 0.05), *final(2, 0.08)], TRIALS)
-    compared = ranking(TRIALS, latest)
+    compared = ranking(TRIALS, latest, ERROR)
     assert compared.tau == pytest.approx(1 / 3)
     assert compared.wrong == ((0, 2),)
     assert not compared.sure
@@ -111,7 +112,7 @@ def test_a_wrong_pair_must_differ_by_more_than_the_scatter_of_seeds():
             *final(1, 0.02 - 0.5**0.5 / 100, 0.02 + 0.5**0.5 / 100),
             *final(2, error - 0.5**0.5 / 100, error + 0.5**0.5 / 100),
         ]
-        compared = ranking(TRIALS, latest_results(pairs, TRIALS))
+        compared = ranking(TRIALS, latest_results(pairs, TRIALS), ERROR)
         assert compared.sure
         return compared.wrong
 
@@ -122,7 +123,7 @@ def test_a_wrong_pair_must_differ_by_more_than_the_scatter_of_seeds():
 def test_equal_rankings_give_no_warning():
     """Tau is 1."""
     compared = ranking(
-        TRIALS, latest_results([*final(0, 0.3), *final(1, 0.1), *final(2, 0.2)], TRIALS)
+        TRIALS, latest_results([*final(0, 0.3), *final(1, 0.1), *final(2, 0.2)], TRIALS), ERROR
     )
     assert (compared.tau, compared.wrong) == (1.0, ())
     assert len(list(compared.lines())) == 1
@@ -176,7 +177,7 @@ def test_a_card_describes_the_weights_of_a_bundle():
         "trial": 0,
         "dataset": "digits",
         "measurements": [],
-        "rungs": [{"error": 0.5, "epochs": 1}],
+        "rungs": [{"metrics": {"error": 0.5}, "epochs": 1}],
     }
     dataset = {"classes": ["a", "b"], "mean": (0.5,) * 3, "std": (0.2,) * 3, "image_size": 32}
     brief = card(TRIALS[0].architecture, **dataset, record=record)
@@ -184,12 +185,14 @@ def test_a_card_describes_the_weights_of_a_bundle():
     final = {
         "seed": 7,
         "test_images": 360,
-        "errors": [0.25, 0.5],
-        "reached": {"error": 0.25, "epochs": 30.0},
+        "seeds": {"error": [0.25, 0.5]},
+        "reached": {"metrics": {"error": 0.25}, "epochs": 30.0},
     }
     full = card(TRIALS[0].architecture, **dataset, record=record | {"final": final})
     assert "| weights | final training with seed 7 | 30 epochs on all training images;" in full
-    assert "| error on the test images | 25.00 % (all 2 seeds: 25.00, 50.00 %) | 360 images" in full
+    assert (
+        "| error on the test images | 25.00 % (all 2 seeds: 25.00 %, 50.00 %) | 360 images" in full
+    )
     assert "brief training" not in full
 
 

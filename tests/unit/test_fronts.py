@@ -33,7 +33,14 @@ def latency(value, low, high, **others):
 def trial(number, error, figure):
     """Make a complete trial of a network whose stages have `16 + number` channels."""
     stage = OsaStage(mid_channels=8, out_channels=16 + number, num_layers=2, num_blocks=1)
-    rung = Rung(epochs=1, error=error, train_loss=1.0, images=100, train_s=1.0, validation_s=0.1)
+    rung = Rung(
+        epochs=1,
+        metrics={"error": error},
+        train_loss=1.0,
+        images=100,
+        train_s=1.0,
+        validation_s=0.1,
+    )
     evaluation = Evaluation(
         measurements={m.metric: m for m in (Measurement.counted("parameters", "1", 1000), figure)},
         rungs=(rung,),
@@ -148,5 +155,5 @@ def test_json_has_the_rows_with_their_architectures():
 
 def test_a_terminal_shows_objectives_with_intervals():
     """An error is in per cent, and a missing figure is a dash."""
-    assert cells(SPEC.objectives, TRIALS[0]) == ["50.00 %", "1 ms  [900 µs to 1.1 ms, noisy]"]
-    assert cells(SPEC.objectives, replace(TRIALS[0], evaluation=Evaluation())) == ["-", "-"]
+    assert cells(SPEC, TRIALS[0]) == ["50.00 %", "1 ms  [900 µs to 1.1 ms, noisy]"]
+    assert cells(SPEC, replace(TRIALS[0], evaluation=Evaluation())) == ["-", "-"]

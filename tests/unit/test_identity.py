@@ -311,6 +311,5 @@ def test_the_named_objects_of_a_study_are_identified(tmp_path, monkeypatch):
         **{f"evaluator {each}": [] for each in ("search", "certify", "replicate", "final")},
         "data.dataset": ["its_parts.C"],
         "metric its_parts:B": ["its_parts.B"],
-        "metric error": [],
     }
     assert "its_parts" not in sys.modules  # read, not run

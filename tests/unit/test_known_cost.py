@@ -53,7 +53,7 @@ def trained(number, params, state=TrialState.COMPLETE):
             method="arithmetic",
         ),
     }
-    rung = Rung(epochs=1, error=error, train_loss=1.0, images=1, train_s=0, validation_s=0)
+    rung = Rung(epochs=1, metrics={"error": error})
     evaluation = (
         Evaluation()
         if state is TrialState.RUNNING
@@ -212,7 +212,10 @@ def test_noisy_trainings_give_a_front_of_posterior_means(noise):
         }
         trial = trained(number, {**common, **changed})
         true.append(math.log(trial.evaluation.value("error")))
-        rung = replace(trial.evaluation.rungs[0], error=math.exp(true[-1] + chance.gauss(0, noise)))
+        rung = replace(
+            trial.evaluation.rungs[0],
+            metrics={"error": math.exp(true[-1] + chance.gauss(0, noise))},
+        )
         observed.append(replace(trial, evaluation=replace(trial.evaluation, rungs=(rung,))))
     proposer = new_proposer(ERROR, MACS)
     proposer.rebuild(observed)
@@ -359,8 +362,7 @@ def test_a_stopped_trial_is_extrapolated_with_a_larger_variance():
 
     def at_rungs(trial, errors, state):
         rungs = tuple(
-            Rung(epochs=n + 1, error=error, train_loss=1.0, images=1, train_s=0, validation_s=0)
-            for n, error in enumerate(errors)
+            Rung(epochs=n + 1, metrics={"error": error}) for n, error in enumerate(errors)
         )
         return replace(trial, state=state, evaluation=replace(trial.evaluation, rungs=rungs))
 

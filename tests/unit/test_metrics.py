@@ -9,7 +9,7 @@ import torch
 from nas.core import plugins
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.complexity import count
-from nas.core.errors import InvalidValueError, UnavailableError
+from nas.core.errors import InvalidValueError
 from nas.core.measurement import Kind, MeasurementPlan, Status
 from nas.core.published import published
 from nas.core.study import Objective, StudySpec
@@ -17,7 +17,6 @@ from nas.measuring.metrics import Phase, Subject, check_available
 from nas.measuring.metrics.counted import MACS, MEMORY_ACCESS_COST, PARAMETERS
 from nas.measuring.metrics.measured import ENERGY, LATENCY, PEAK_MEMORY
 from nas.measuring.metrics.modelled import MODELLED_ENERGY
-from nas.measuring.metrics.trained import ERROR
 from nas.model.hooks import tally
 from nas.testing.fake_meter import FakeMeter
 
@@ -104,7 +103,7 @@ def test_no_study_has_both_measured_and_modelled_energy():
 
 def test_energy_without_a_sensor_is_refused_before_the_start(subject):
     """One line gives the reason and alternatives. Available metrics are not mentioned."""
-    metrics = [LATENCY, ENERGY, MACS, ERROR, PEAK_MEMORY]
+    metrics = [LATENCY, ENERGY, MACS, PEAK_MEMORY]
     advice = "drop the objective, or use latency, memory_access_cost or modelled_energy instead"
     assert check_available(metrics, subject.meter, subject.plan) == [
         f"energy: the fake meter has no energy counter; {advice}"
@@ -138,12 +137,6 @@ def test_more_threads_than_cores_are_refused_before_the_start(subject):
     assert check_available([LATENCY, MACS], subject.meter, plan) == [problem]
     subject.meter.device = replace(subject.meter.device, kind="cuda")
     assert check_available([LATENCY], subject.meter, plan) == []
-
-
-def test_the_error_is_not_measured(subject):
-    """The error message says that the metric comes from training."""
-    with pytest.raises(UnavailableError, match="comes from training"):
-        ERROR.measure(subject)
 
 
 def test_a_subject_is_the_same_network_every_time(subject):

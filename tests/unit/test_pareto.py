@@ -75,9 +75,7 @@ def trial(number, error, latency, state=TrialState.COMPLETE, **changes):
         measurements={
             "latency": Measurement(metric="latency", unit="s", value=latency, method="given")
         },
-        rungs=(
-            Rung(epochs=1, error=error, train_loss=1.0, images=1, train_s=0.0, validation_s=0.0),
-        ),
+        rungs=(Rung(epochs=1, metrics={"error": error}),),
     )
     return replace(
         Trial(number=number, params={}, architecture=ARCHITECTURE, seed=0, evaluation=evaluation),

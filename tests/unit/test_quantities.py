@@ -52,14 +52,14 @@ def test_a_quantity_just_below_the_next_prefix_gets_a_fourth_digit(value, text):
 
 def test_an_error_is_a_share_in_per_cent():
     """Its unit is `1`, as for a count; the name of the metric makes the difference."""
-    assert format_quantity(0.2341, "1", metric="error") == "23.41 %"
-    assert format_quantity(0.0, "1", metric="error") == "0.00 %"
-    assert format_quantity(0.2341, "1", metric="parameters") == "234 m"
+    assert format_quantity(0.2341, "1", share=True) == "23.41 %"
+    assert format_quantity(0.0, "1", share=True) == "0.00 %"
+    assert format_quantity(0.2341, "1") == "234 m"
 
 
 def test_a_missing_value_is_a_dash():
     """This holds for shares too."""
-    assert format_quantity(None, "s") == format_quantity(None, "1", metric="error") == "-"
+    assert format_quantity(None, "s") == format_quantity(None, "1", share=True) == "-"
 
 
 def latency(value, low, high, **others):

@@ -16,6 +16,7 @@ from nas.core.measurement import Measurement, Status
 from nas.core.pareto import ParetoFront
 from nas.core.published import PUBLISHED
 from nas.core.search_space import Choice
+from nas.core.study import ERROR
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.report import contents
 from nas.report.history import SearchClock, device_seconds, front_at, ledger, steps
@@ -34,7 +35,7 @@ def trial(number, start, end, *rungs, measure_s=0.0):
         rungs=tuple(
             Rung(
                 epochs=epochs,
-                error=error,
+                metrics={"error": error},
                 train_loss=1.0,
                 images=1,
                 train_s=seconds,
@@ -119,9 +120,9 @@ def test_the_ledger_adds_up_to_the_time_between_start_and_end():
 def test_taus_of_the_same_and_the_opposite_order():
     same = [trial(n, 0, 1, (1, 0.1 * n, 1.0), (2, 0.05 * n, 1.0)) for n in range(4)]
     opposite = [trial(n, 0, 1, (1, 0.1 * n, 1.0), (2, 0.9 - 0.1 * n, 1.0)) for n in range(4)]
-    assert [(a.tau, a.trials) for a in agreements(same)] == [(pytest.approx(1.0), 4)]
-    assert [a.tau for a in agreements(opposite)] == [pytest.approx(-1.0)]
-    assert agreements(same[:2]) == []
+    assert [(a.tau, a.trials) for a in agreements(same, ERROR)] == [(pytest.approx(1.0), 4)]
+    assert [a.tau for a in agreements(opposite, ERROR)] == [pytest.approx(-1.0)]
+    assert agreements(same[:2], ERROR) == []
 
 
 def test_the_best_quarter_may_disagree_where_all_agree():
@@ -132,14 +133,14 @@ def test_the_best_quarter_may_disagree_where_all_agree():
     trials = [
         trial(n, 0, 1, (1, first, 1.0), (2, last, 1.0)) for n, (first, last) in enumerate(errors)
     ]
-    (found,) = agreements(trials)
+    (found,) = agreements(trials, ERROR)
     pairs = 20 * 19 / 2
     assert (found.tau, found.top_tau, found.top) == (
         pytest.approx((pairs - 2 * 10) / pairs),
         pytest.approx(-1),
         5,
     )
-    assert agreements(trials[:16])[0].top_tau is None
+    assert agreements(trials[:16], ERROR)[0].top_tau is None
 
 
 def test_half_widths_and_statuses_of_measurements():

@@ -119,7 +119,7 @@ class Study:
                     Trained(
                         rung=Rung(
                             epochs=epochs,
-                            error=error / epochs,
+                            metrics={"error": error / epochs},
                             train_loss=1.0,
                             images=1,
                             train_s=0,

@@ -9,15 +9,20 @@ from nas.analysis.posterior import unbiased_hypervolume, with_posterior_means
 from nas.core.architecture import Architecture, OsaStage
 from nas.core.measurement import Measurement
 from nas.core.pareto import Standing, front, standings
-from nas.core.study import Objective
+from nas.core.study import Objective, StudySpec
 from nas.core.trial import Evaluation, Replicate, Rung, Trial, TrialState
 from nas.report.fronts import cells
 
-OBJECTIVES = (Objective(metric="error", reference=1.0), Objective(metric="macs", reference=10.0))
+SPEC = StudySpec(
+    name="spread",
+    space="osa_tiny",
+    objectives=(Objective(metric="error", reference=1.0), Objective(metric="macs", reference=10.0)),
+)
+OBJECTIVES = SPEC.objectives
 
 
 def rung(error: float) -> Rung:
-    return Rung(epochs=1, error=error, train_loss=1.0, images=1, train_s=0.0, validation_s=0.0)
+    return Rung(epochs=1, metrics={"error": error})
 
 
 def trial(number: int, macs: float, error: float, *replicates: float) -> Trial:
@@ -58,7 +63,7 @@ def test_errors_become_means_over_all_seeds():
     """The front is computed from the means, and counts stay. Four networks are too few to shrink
     the means.
     """
-    means = with_posterior_means(TRIALS)
+    means = with_posterior_means(TRIALS, SPEC)
     assert [t.evaluation.value("error") for t in means] == pytest.approx([0.2, 0.06, 0.15, 0.9])
     assert front(TRIALS, OBJECTIVES).members == (1, 0)
     assert front(means, OBJECTIVES).members == (1, 2, 0)
@@ -69,7 +74,7 @@ def test_intervals_have_a_pooled_deviation_and_shrink_with_seeds():
     """Half widths are computed by hand. A share stays in [0, 1], and a network of one seed has the
     widest interval.
     """
-    figures = [t.evaluation.measurements["error"] for t in with_posterior_means(TRIALS)]
+    figures = [t.evaluation.measurements["error"] for t in with_posterior_means(TRIALS, SPEC)]
     assert figures[0].ci_high - 0.2 == pytest.approx(HALF / 3**0.5, rel=1e-5)
     assert figures[1].ci_high - 0.06 == pytest.approx(HALF / 2**0.5, rel=1e-5)
     assert figures[2].ci_high - 0.15 == pytest.approx(HALF, rel=1e-5)
@@ -87,7 +92,7 @@ def test_the_scatter_of_seeds_makes_memberships_uncertain():
     is.
     """
     assert standings(TRIALS, OBJECTIVES)[1] is Standing.CERTAIN
-    standing_of = standings(with_posterior_means(TRIALS), OBJECTIVES)
+    standing_of = standings(with_posterior_means(TRIALS, SPEC), OBJECTIVES)
     assert standing_of == {
         0: Standing.CERTAIN,
         1: Standing.PROBABLE,
@@ -99,8 +104,8 @@ def test_the_scatter_of_seeds_makes_memberships_uncertain():
 def test_without_replicates_nothing_changes():
     """Neither values nor intervals change."""
     single = [replace(t, evaluation=replace(t.evaluation, replicates=())) for t in TRIALS]
-    assert with_posterior_means(single) == single
-    assert unbiased_hypervolume(single, OBJECTIVES) is None
+    assert with_posterior_means(single, SPEC) == single
+    assert unbiased_hypervolume(single, SPEC) is None
 
 
 def test_the_best_of_many_is_shrunk_towards_networks_of_its_size():
@@ -123,7 +128,7 @@ def test_the_best_of_many_is_shrunk_towards_networks_of_its_size():
         )
         for t in trials
     ]
-    posterior = with_posterior_means(trials)
+    posterior = with_posterior_means(trials, SPEC)
     means = np.array([t.evaluation.value("error") for t in posterior])
     ends = np.array(
         [
@@ -148,7 +153,7 @@ def test_the_unbiased_hypervolume_uses_only_new_seeds():
     """Unions of rectangles by hand: as searched 0.9 x 8 and 0.05 x 6, by means of new seeds 0.75 x
     8 and 0.18 x 6.
     """
-    volume = unbiased_hypervolume(TRIALS, OBJECTIVES)
+    volume = unbiased_hypervolume(TRIALS, SPEC)
     assert (volume.members, volume.replicated) == (2, 2)
     assert volume.searched == pytest.approx(0.9 * 8 + 0.05 * 6)
     assert volume.fresh == pytest.approx(0.75 * 8 + 0.18 * 6)
@@ -158,7 +163,7 @@ def test_a_front_member_without_new_seeds_counts_in_neither_hypervolume():
     """Otherwise the two would not be of the same networks."""
     volume = unbiased_hypervolume(
         [TRIALS[0], replace(TRIALS[1], evaluation=replace(TRIALS[1].evaluation, replicates=()))],
-        OBJECTIVES,
+        SPEC,
     )
     assert (volume.members, volume.replicated) == (2, 1)
     assert (volume.searched, volume.fresh) == (pytest.approx(0.9 * 8), pytest.approx(0.75 * 8))
@@ -166,6 +171,6 @@ def test_a_front_member_without_new_seeds_counts_in_neither_hypervolume():
 
 def test_a_terminal_shows_the_number_of_seeds():
     """The interval is shown in per cent."""
-    assert cells(OBJECTIVES[:1], with_posterior_means(TRIALS)[0]) == [
-        "20.00 %  [4.92 % to 35.08 %], 3 seeds"
-    ]
+    assert cells(
+        replace(SPEC, objectives=OBJECTIVES[:1]), with_posterior_means(TRIALS, SPEC)[0]
+    ) == ["20.00 %  [4.92 % to 35.08 %], 3 seeds"]

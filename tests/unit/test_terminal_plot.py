@@ -4,26 +4,29 @@ from dataclasses import replace
 
 from nas.core.measurement import Measurement
 from nas.core.pareto import Outcomes
-from nas.core.study import Objective
+from nas.core.study import Objective, StudySpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.report.terminal_plot import HEIGHT, WIDTH, terminal_plot
 from nas.testing.sample_records import architecture
 
-OBJECTIVES = (Objective(metric="error"), Objective(metric="latency"))
+SPEC = StudySpec(
+    name="plot",
+    space="osa_tiny",
+    objectives=(Objective(metric="error"), Objective(metric="latency")),
+)
 
 
 def trial(number, error, latency_s, state=TrialState.COMPLETE):
     figure = Measurement(metric="latency", unit="s", value=latency_s, method="given")
-    rung = Rung(epochs=1, error=error, train_loss=1, images=1, train_s=0, validation_s=0)
+    rung = Rung(epochs=1, metrics={"error": error})
     known = Trial(number=number, params={}, architecture=architecture(8), seed=number)
     evaluation = Evaluation(measurements={"latency": figure}, rungs=(rung,))
     return replace(known, state=state, evaluation=evaluation)
 
 
-def plot(trials, members, objectives=OBJECTIVES):
-    return terminal_plot(
-        Outcomes.of(trials, objectives), members, objectives, {"error": "1", "latency": "s"}
-    )
+def plot(trials, members, spec=SPEC):
+    outcomes = Outcomes.of(trials, spec.objectives)
+    return terminal_plot(outcomes, members, spec, {"error": "1", "latency": "s"})
 
 
 def area(lines):
@@ -56,7 +59,8 @@ def test_the_axes_have_their_ends_with_units():
 def test_only_complete_trials_are_drawn_and_two_are_needed():
     failed = trial(1, 0.1, 0.003, TrialState.RUNNING)
     assert plot([trial(0, 0.5, 0.001), failed], {0}) == []
-    assert plot([trial(0, 0.5, 0.001)] * 2, {0}, OBJECTIVES[:1]) == []
+    one = replace(SPEC, objectives=SPEC.objectives[:1])
+    assert plot([trial(0, 0.5, 0.001)] * 2, {0}, one) == []
 
 
 def test_a_member_covers_another_trial_at_the_same_place():

@@ -8,7 +8,7 @@ import pytest
 from nas.core.architecture import Architecture, OsaStage
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import Measurement, Status
-from nas.core.study import Direction, Objective
+from nas.core.study import Direction, Objective, TrainedMetric, modelled_metric
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 
 STAGE = OsaStage(mid_channels=4, out_channels=8, num_layers=1)
@@ -33,7 +33,33 @@ def test_a_trial_moves_only_between_the_states_that_the_table_allows(before, aft
 
 
 def rung(epochs, error):
-    return Rung(epochs=epochs, error=error, train_loss=1.0, images=1, train_s=0.0, validation_s=0.0)
+    return Rung(epochs=epochs, metrics={"error": error})
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"name": "box ap"}, "must be a word"),
+        ({"low": 1.0}, "low must be less than high"),
+        ({"high": float("nan")}, "high must be a finite number"),
+    ],
+)
+def test_a_trained_metric_has_a_name_and_bounds(changes, match):
+    with pytest.raises(InvalidValueError, match=match):
+        TrainedMetric(**{"name": "ap", **changes})
+
+
+def test_values_of_a_trained_metric_are_within_its_bounds():
+    """A metric without bounds takes every finite value, and cannot be modelled."""
+    ap = TrainedMetric(name="ap", direction="maximize")
+    assert (ap.best, ap.is_share, ap.shortfall(0.75)) == (1.0, True, 0.25)
+    assert ap.problem(0.5) == ""
+    assert ap.problem(1.5) == "ap must be from 0 to 1, not 1.5"
+    loss = TrainedMetric(name="loss", low=None, high=None)
+    assert (loss.best, loss.problem(-5.0)) == (None, "")
+    assert loss.problem(float("inf")) == "loss must be from -inf to inf, not inf"
+    assert modelled_metric([Objective(metric="loss")], {"loss": loss}) is None
+    assert modelled_metric([Objective(metric="ap")], {"ap": ap}) is None
 
 
 def test_the_error_of_a_trial_is_that_of_its_last_rung():

@@ -127,7 +127,7 @@ def _from_record(database: str, study: str | None) -> ReplayTable:
 def table_of(store: "Store", study: str) -> ReplayTable:
     """Return the networks of a study that reached the last rung."""
     spec, trials = store.study(study).spec, store.trials(study)
-    curves = Curves.of(trials, spec.objectives)
+    curves = Curves.of(trials, spec)
     complete = [trial for trial in trials if trial.number in curves.numbers]
     epochs = tuple(rung.epochs for rung in complete[0].evaluation.rungs) if complete else ()
     params = {trial.number: trial.params for trial in trials}
@@ -135,7 +135,7 @@ def table_of(store: "Store", study: str) -> ReplayTable:
         epochs=epochs,
         curves=curves,
         params=[params[number] for number in curves.numbers.tolist()],
-        cost_names=[o.metric for o in spec.objectives if o.metric != "error"],
+        cost_names=[objective.metric for objective in spec.measured_objectives],
         size_names=SIZE_METRICS,
     )
 

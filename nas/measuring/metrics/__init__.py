@@ -1,8 +1,8 @@
 """Metrics of an architecture, found by name in the entry-point group `nas.metrics`.
 
 A metric has a phase: *counted* metrics are arithmetic, *measured* ones need the device but no
-trained weights, *trained* ones come from the rungs. The cheap ones come first, so that a network
-over a limit is never trained.
+trained weights. The cheap ones come first, so that a network over a limit is never trained. Metrics
+that training gives belong to the evaluator (`EvaluatorPlugin.trained`).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from torch import nn
 
 from nas.core import plugins
 from nas.core.architecture import Architecture
-from nas.core.errors import TrialFailedError, UnavailableError
+from nas.core.errors import TrialFailedError
 from nas.core.measurement import Kind, Measurement, MeasurementPlan
 from nas.core.study import Direction
 from nas.measuring.meters import Meter
@@ -30,7 +30,6 @@ class Phase(StrEnum):
 
     COUNTED = "counted"
     MEASURED = "measured"
-    TRAINED = "trained"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,27 +91,21 @@ def _always_available(_meter: Meter, _plan: MeasurementPlan) -> None:
     """Return None, since every machine has it."""
 
 
-def _never_measured(subject: Subject) -> Measurement:
-    raise UnavailableError(
-        f"{subject.architecture.digest[:12]}: this metric comes from training and is not measured"
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """A quantity that a study can optimise or limit, in the SI unit `unit` ("1" for counts and
     shares).
 
-    `measure` returns its figure for a subject. It is not called in the phase `trained`. `obstacle`
-    returns why this machine cannot measure it under a plan and what to change, None if it can.
+    `measure` returns its figure for a subject. `obstacle` returns why this machine cannot measure
+    it under a plan and what to change, None if it can.
     """
 
     name: str
     unit: str
     kind: Kind
     phase: Phase
+    measure: Callable[[Subject], Measurement]
     direction: Direction = Direction.MINIMIZE
-    measure: Callable[[Subject], Measurement] = _never_measured
     obstacle: Callable[[Meter, MeasurementPlan], str | None] = _always_available
 
 

@@ -65,6 +65,7 @@ OBJECTIVE = Table(
     Column("direction", Text, nullable=False),
     Column("limit_value", Real),
     Column("reference_value", Real),
+    Column("unit", Text),  # of a trained metric; NULL for the others, whose figures have units
     UniqueConstraint("study_id", "metric"),
     one_of("direction", Direction),
 )
@@ -143,18 +144,24 @@ Index(
 
 
 def _training_columns() -> list[SchemaItem]:
-    """Return the columns of a trained and validated network, except the epochs."""
+    """Return the columns of a trained and validated network, except the epochs.
+
+    NULL stands for an unknown value, such as a loss that is not a number.
+    """
     return [
-        Column("error", Real, nullable=False),
-        Column("train_loss", Real),  # NULL if the loss was not a number
-        Column("images", BigInteger, nullable=False),
-        Column("train_s", Real, nullable=False),
-        Column("validation_s", Real, nullable=False),
+        Column("train_loss", Real),
+        Column("images", BigInteger),
+        Column("train_s", Real),
+        Column("validation_s", Real),
         Column("numerics", JSON, nullable=False),
         Column("checkpoint", Text),
         Column("finished_at", UtcDateTime, nullable=False),
-        CheckConstraint("error >= 0 AND error <= 1", name="error"),
     ]
+
+
+def _metric_columns() -> list[SchemaItem]:
+    """Return the columns of a figure that training gave, beside the key of its network."""
+    return [Column("metric", Text, primary_key=True), Column("value", Real, nullable=False)]
 
 
 RUNG = Table(
@@ -164,6 +171,20 @@ RUNG = Table(
     Column("epochs", Real, primary_key=True),
     *_training_columns(),
 )
+
+RUNG_METRIC = Table(
+    "rung_metric",
+    METADATA,
+    Column("evaluation_id", Integer, primary_key=True, autoincrement=False),
+    Column("epochs", Real, primary_key=True),
+    *_metric_columns(),
+    ForeignKeyConstraint(
+        ["evaluation_id", "epochs"],
+        ["rung.evaluation_id", "rung.epochs"],
+        name="fk_rung_metric_rung",
+    ),
+)
+"""Figures of a rung on the validation images."""
 
 REPLICATE_RUNG = Table(
     "replicate_rung",
@@ -175,6 +196,21 @@ REPLICATE_RUNG = Table(
     Column("energy_j", Real),  # since the previous rung
 )
 """Rungs of an evaluation's network, trained by the same recipe with another seed."""
+
+REPLICATE_RUNG_METRIC = Table(
+    "replicate_rung_metric",
+    METADATA,
+    Column("evaluation_id", Integer, primary_key=True, autoincrement=False),
+    Column("seed", BigInteger, primary_key=True, autoincrement=False),
+    Column("epochs", Real, primary_key=True),
+    *_metric_columns(),
+    ForeignKeyConstraint(
+        ["evaluation_id", "seed", "epochs"],
+        ["replicate_rung.evaluation_id", "replicate_rung.seed", "replicate_rung.epochs"],
+        name="fk_replicate_rung_metric_replicate_rung",
+    ),
+)
+"""Figures of such a rung on the validation images."""
 
 FINAL_TRAINING = Table(
     "final_training",
@@ -193,7 +229,19 @@ FINAL_TRAINING = Table(
     Column("energy_j", Real),
     UniqueConstraint("study_id", "network", "recipe_digest", "seed"),
 )
-"""Networks trained by a full recipe on all training images. `error` is on the test images."""
+"""Networks trained by a full recipe on all training images."""
+
+FINAL_TRAINING_METRIC = Table(
+    "final_training_metric",
+    METADATA,
+    Column(
+        "final_training_id",
+        ForeignKey("final_training.id", name="fk_final_training_metric_final_training"),
+        primary_key=True,
+    ),
+    *_metric_columns(),
+)
+"""Figures of a final training on the test images."""
 
 DEVICE = Table(
     "device",

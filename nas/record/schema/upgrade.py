@@ -9,7 +9,20 @@ from sqlalchemy import Connection, inspect, text
 
 from nas.core.errors import DatabaseError
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
+REVISIONS = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+)
 """All revisions in order."""
 HEAD = REVISIONS[-1]
 """The present revision."""

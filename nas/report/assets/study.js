@@ -369,12 +369,12 @@
   }
   function drawRungs() {
     if (!data.agreement.length) { fill("rungs-body", make("p", { className: "note" }, "This needs several rungs, and at least three trials that reached two of them.")); return; }
-    fill("rungs-body", make("p", { className: "note" }, "Kendall's tau between the errors at two rungs: 1 is the same order, 0 no relation. If trials are stopped, only the survivors and the one trial in ten that is exempt are compared, which lowers tau."),
-      make("table", {}, make("thead", {}, make("tr", {}, ...["epochs", "and", "tau", "trials", "tau of the best quarter", "trials"].map((h) => make("th", { scope: "col" }, h)))),
+    fill("rungs-body", make("p", { className: "note" }, "Kendall's tau between a trained metric at two rungs: 1 is the same order, 0 no relation. If trials are stopped, only the survivors and the one trial in ten that is exempt are compared, which lowers tau."),
+      make("table", {}, make("thead", {}, make("tr", {}, ...["metric", "epochs", "and", "tau", "trials", "tau of the best quarter", "trials"].map((h) => make("th", { scope: "col" }, h)))),
         make("tbody", {}, ...data.agreement.map((a) => {
           const bar = make("span", { className: "bar" });
           bar.style.width = `${Math.max(a.tau, 0) * 120}px`;
-          return make("tr", {}, make("td", {}, String(a.first)), make("td", {}, String(a.second)), make("td", {}, `${a.tau.toFixed(2)} `, bar), make("td", {}, String(a.trials)), make("td", {}, a.top_tau === null ? "-" : a.top_tau.toFixed(2)), make("td", {}, String(a.top)));
+          return make("tr", {}, make("td", {}, a.metric.replaceAll("_", " ")), make("td", {}, String(a.first)), make("td", {}, String(a.second)), make("td", {}, `${a.tau.toFixed(2)} `, bar), make("td", {}, String(a.trials)), make("td", {}, a.top_tau === null ? "-" : a.top_tau.toFixed(2)), make("td", {}, String(a.top)));
         }))));
   }
   function drawCost() {
@@ -436,8 +436,8 @@
       make("button", { type: "button", onclick: () => walk(-1), "aria-label": "Previous on the front" }, "←"), make("button", { type: "button", onclick: () => walk(1), "aria-label": "Next on the front" }, "→")),
     make("p", { className: "note" }, facts.join("; ") + "."), picture,
     make("table", { id: "figures" }, make("tbody", {}, ...metrics.map((m) => make("tr", {}, make("th", { scope: "row" }, m.name.replaceAll("_", " ")), make("td", { className: "number" }, withInterval(i, m.name)),
-      make("td", { className: "dim" }, [m.share && T.seeds[i] > 1 ? `mean of ${T.seeds[i]} seeds` : m.share ? "trained" : m.kind, T.status[m.name]?.[i]].filter((s) => s && s !== "ok").join(", ")))),
-    ...T.rungs[i].map(([epochs, error, seconds]) => make("tr", {}, make("th", { scope: "row" }, `error after ${epochs} epochs`), make("td", { className: "number" }, `${(100 * error).toFixed(2)} %`), make("td", { className: "dim" }, `${duration(seconds)} of training`))))),
+      make("td", { className: "dim" }, [m.kind === "trained" && T.seeds[i] > 1 ? `mean of ${T.seeds[i]} seeds` : m.kind, T.status[m.name]?.[i]].filter((s) => s && s !== "ok").join(", ")))),
+    ...T.rungs[i].flatMap(([epochs, figures, seconds]) => metrics.filter((m) => m.name in figures).map((m) => make("tr", {}, make("th", { scope: "row" }, `${m.name.replaceAll("_", " ")} after ${epochs} epochs`), make("td", { className: "number" }, quantity(figures[m.name], m)), make("td", { className: "dim" }, `${seconds === null ? "unknown time" : duration(seconds)} of training`)))))),
     make("h3", {}, "Export"), T.kept[i] ? make("div", { className: "command" }, make("code", { id: "command" }, command), copy)
       : make("p", { className: "note" }, "Its weights are not stored: only a network that is on the front when its training ends keeps them. Train it again with nas train."),
     make("h3", {}, "Most similar trials"), make("table", {}, make("tbody", {}, ...T.nearest[i].map((n) => make("tr", {}, make("td", {}, trialLink(n)),

@@ -161,8 +161,6 @@ def _add_api(app: FastAPI, store: Store) -> None:
         """One trial with all its figures and samples."""
         recorded = store.trial(study, trial)
         values: dict[str, Any] = asdict(recorded)
-        for rung in values["evaluation"]["rungs"]:
-            rung["train_loss"] = str(rung["train_loss"])  # it may be NaN, which JSON lacks
         return values | {"digest": recorded.architecture.digest}
 
     @app.get(

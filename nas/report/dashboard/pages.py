@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from nas.core.study import StudySpec
 from nas.core.trial import Trial
-from nas.core.units import format_duration, format_quantity, with_interval
+from nas.core.units import with_interval
 from nas.record import StudyRecord
 from nas.report.contents import Study
 from nas.report.export_command import export_command
+from nas.report.fronts import rung_figures
 from nas.report.page import embedded, page, trusted
 from nas.report.svg import draw_svg
 
@@ -41,7 +43,7 @@ def trial_page(study: Study, trial: Trial) -> str:
         record=study.record,
         trial=trial,
         drawing=_drawing(study.record, trial),
-        figures=_figures(trial),
+        figures=_figures(study.record.spec, trial),
         quote=quote,
         command=export_command(study.record.name, trial.number, study.database),
         kept=original in study.with_weights,
@@ -50,7 +52,7 @@ def trial_page(study: Study, trial: Trial) -> str:
 
 def compare_page(record: StudyRecord, first: Trial, second: Trial) -> str:
     """Return the page with two trials side by side. Rows that differ are marked."""
-    left, right = dict(_figures(first)), dict(_figures(second))
+    left, right = (dict(_figures(record.spec, each)) for each in (first, second))
     rows = [*_pairs(left, right), *_pairs(first.params, second.params)]
     return page(
         "compare.html",
@@ -75,13 +77,9 @@ def _drawing(record: StudyRecord, trial: Trial) -> Any:
     return trusted(draw_svg(trial.architecture, record.spec.measurement.image_size, record.classes))
 
 
-def _figures(trial: Trial) -> list[tuple[str, str]]:
+def _figures(spec: StudySpec, trial: Trial) -> list[tuple[str, str]]:
     """Return names and texts of all figures and rungs of a trial's network."""
     figures = [
         (name, with_interval(figure)) for name, figure in trial.evaluation.measurements.items()
     ]
-    for rung in trial.evaluation.rungs:
-        error = format_quantity(rung.error, "1", metric="error")
-        text = f"{error} ({format_duration(rung.train_s)} of training)"
-        figures.append((f"error after {rung.epochs:g} epochs", text))
-    return figures
+    return [*figures, *rung_figures(spec, trial)]

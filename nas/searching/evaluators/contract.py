@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nas.core.preparation import Preparation
-from nas.core.study import StudySpec
+from nas.core.study import ERROR, StudySpec, TrainedMetric
 from nas.core.tasks import Event
 
 
@@ -16,12 +16,16 @@ class EvaluatorPlugin:
     `search` evaluates trials, `certify` measures the members of a front together, `replicate`
     trains with new seeds, `final` trains fully. Registered in the group `nas.evaluators`. Each
     class has the interface `Evaluates`.
+
+    `trained` are the metrics that training gives at every rung, the most important one first. Each
+    can be an objective.
     """
 
     search: str
     certify: str
     replicate: str
     final: str
+    trained: tuple[TrainedMetric, ...] = (ERROR,)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,9 +42,11 @@ from nas.measuring.methods import deployed_runtime
 from nas.measuring.methods.timing import as_noisy
 from nas.measuring.metrics import Metric, Phase, Subject, check_available, find_metric
 from nas.model import build
+from nas.searching.evaluators.classification import TOP5_ERROR
 from nas.searching.evaluators.contract import StudyContext
 from nas.training import Numerics, Trainer, choose_numerics, keep_memory
 from nas.training.schedule import steps_between
+from nas.training.trainer import TOP_CLASSES
 
 COUNTED_METRICS = ("parameters", "macs", "memory_access_cost")
 """Metrics that are counted for every trial, because they cost nothing."""
@@ -115,6 +117,7 @@ class Evaluator:
         if recorded:
             return replace(recorded, files=files)
         dataset = load(resolution.spec)
+        _check_classes(spec, dataset.classes)
         training_warnings = _check_training(spec, resolution.spec, dataset.train)
         warnings = (*runtime_warnings, *resolution.warnings, *training_warnings)
         torch.set_num_threads(spec.workers.cpus)
@@ -229,7 +232,7 @@ class Evaluator:
             trainer.save(self._artifacts / name, digest)
             yield Trained(
                 rung=replace(rung, checkpoint=name),
-                waiting_s=max(elapsed_s - rung.train_s - rung.validation_s, 0.0),
+                waiting_s=max(elapsed_s - (rung.train_s or 0.0) - (rung.validation_s or 0.0), 0.0),
                 energy_j=energy_j,
             )
             done = epochs
@@ -348,6 +351,16 @@ def energy_problem(meter: Meter, spec: StudySpec) -> str | None:
     return None
 
 
+def _check_classes(spec: StudySpec, classes: Sequence[str]) -> None:
+    """Raise `InvalidValueError` for an objective that needs more classes than the data has."""
+    names = [objective.metric for objective in spec.objectives]
+    if TOP5_ERROR.name in names and len(classes) <= TOP_CLASSES:
+        raise InvalidValueError(
+            f"objectives[{names.index(TOP5_ERROR.name)}].metric: {TOP5_ERROR.name} needs data with "
+            f"more than {TOP_CLASSES} classes, and this data has {len(classes)}; use error"
+        )
+
+
 def _check_training(spec: StudySpec, data: DataSpec, images: Images) -> list[str]:
     """Return warnings. Raises `InvalidValueError` for settings with which the training of every
     network fails on these images.
@@ -441,6 +454,5 @@ def retry_while_lost(
 
 def metrics_of(context: StudyContext) -> list[Metric]:
     """Return the metrics that are counted or measured for every trial of the study."""
-    objectives = [objective.metric for objective in context.spec.objectives]
-    metrics = [find_metric(name) for name in dict.fromkeys((*COUNTED_METRICS, *objectives))]
-    return [metric for metric in metrics if metric.phase is not Phase.TRAINED]
+    objectives = [objective.metric for objective in context.spec.measured_objectives]
+    return [find_metric(name) for name in dict.fromkeys((*COUNTED_METRICS, *objectives))]

@@ -52,12 +52,12 @@ class FullEvaluator(Replicator):
         weights = f"{task.folder}/{WEIGHTS}"
         trainer.finish(self._artifacts / weights, identity)
         with self._shared(trainer):
-            error, seconds = trainer.judge(self._test_images)
+            metrics, seconds = trainer.judge(self._test_images)
         yield Tested(
             test_images=len(self._test_images),
             rung=Rung(
                 epochs=trainer.epochs,
-                error=error,
+                metrics=metrics,
                 train_loss=trainer.last_loss,
                 images=trainer.images_seen,
                 train_s=trainer.train_s,

@@ -129,7 +129,8 @@ def _posterior(sizes: Array, means: Array, variances: Array) -> tuple[Array, Arr
     basis, strength, _ = np.linalg.svd(design, full_matrices=False)
     basis = basis[:, strength > strength[0] * 1e-9]
     expected = basis @ (basis.T @ means)
-    squares = float(((means - expected) ** 2).sum()) / (len(sizes) - basis.shape[1])
+    freedom = len(sizes) - basis.shape[1]
+    squares = float(((means - expected) ** 2).sum()) / freedom
     scatter = max(squares - float(variances.mean()), 0.0)
     weight = scatter / (scatter + variances)
     expected_variances = (basis**2).sum(axis=1) * (scatter + variances)

@@ -144,6 +144,7 @@ def weighted_partial_correlations(
         moments = np.einsum("dn,din,djn->dij", shares, centred, centred)
         deviations = np.sqrt(np.einsum("dii->di", moments))
         r = moments / (deviations[:, :, None] * deviations[:, None, :])
-        left = (1 - r[:, 0, 2] ** 2) * (1 - r[:, 1, 2] ** 2)
+        both, with_first, with_second = r[:, 0, 1], r[:, 0, 2], r[:, 1, 2]
+        left = (1 - with_first**2) * (1 - with_second**2)
         left[left < MIN_LEFT_VARIANCE] = np.nan
-        return np.asarray((r[:, 0, 1] - r[:, 0, 2] * r[:, 1, 2]) / np.sqrt(left))
+        return np.asarray((both - with_first * with_second) / np.sqrt(left))

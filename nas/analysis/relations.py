@@ -18,9 +18,13 @@ def choices_seen(params: Iterable[Params]) -> tuple[Choice, ...]:
         for name, value in each.items():
             values.setdefault(name, set()).add(value)
     return tuple(
-        Choice(name=name, values=tuple(sorted(seen, key=lambda v: (isinstance(v, str), v))))
+        Choice(name=name, values=tuple(sorted(seen, key=_numbers_first)))
         for name, seen in values.items()
     )
+
+
+def _numbers_first(value: Value) -> tuple[bool, Value]:
+    return isinstance(value, str), value
 
 
 def positions(params: Sequence[Params], choices: Sequence[Choice]) -> NDArray[np.int64]:

@@ -148,7 +148,8 @@ def _bounds(
     objective: Objective, figures: "Figures", rows: NDArray[np.int64]
 ) -> tuple[Array, Array]:
     """Return the best and the worst of one loss in these rows, as `Trial.bounds`."""
-    ends = objective.loss(1.0) * np.stack([figures.value, figures.low, figures.high])[:, rows]
+    columns = np.stack([figures.value, figures.low, figures.high])
+    ends = objective.loss(1.0) * columns[:, rows]
     unknown = (figures.noisy & np.isnan(figures.low))[rows]
     low = np.where(unknown, -np.inf, np.fmin.reduce(ends))
     high = np.where(unknown, np.inf, np.fmax.reduce(ends))

@@ -359,8 +359,10 @@ def _difference(found: Tensor, expected: Tensor, *, exact: bool) -> float:
     if found.shape != expected.shape:
         return float("inf")
     if exact:
-        return float((found.view(torch.int32) != expected.contiguous().view(torch.int32)).sum())
-    difference, scale = (found - expected).abs().max().item(), expected.abs().max().item()
+        bits, expected_bits = (each.contiguous().view(torch.int32) for each in (found, expected))
+        return float((bits != expected_bits).sum())
+    difference = (found - expected).abs().max().item()
+    scale = expected.abs().max().item()
     return float(difference / scale if scale else difference)
 
 

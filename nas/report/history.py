@@ -4,6 +4,7 @@ the seconds.
 The fronts come from the record. None is computed again.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -85,8 +86,9 @@ class SearchClock:
         )
         self._busy: list[tuple[float, float]] = []
         for start, end in spans:
-            if self._busy and start <= self._busy[-1][1]:
-                self._busy[-1] = (self._busy[-1][0], max(end, self._busy[-1][1]))
+            begun, ended = self._busy[-1] if self._busy else (start, -math.inf)
+            if start <= ended:
+                self._busy[-1] = (begun, max(end, ended))
             else:
                 self._busy.append((start, max(end, start)))
         self._starts = np.asarray([start for start, _ in self._busy])

@@ -167,7 +167,9 @@ def fit(inputs: Array, outputs: Array, columns: Columns) -> Hyperparameters:
         outer = inverse - np.outer(weights, weights)  # d loss / d covariance, times 2
         pull = outer * slope * (-5 / 6 * signal)
         # by_column[i] is the sum of pull * (x_i - x'_i)^2 over all pairs of points
-        by_column = 2 * ((scaled**2).T @ pull.sum(axis=1) - ((pull @ scaled) * scaled).sum(axis=0))
+        squares = (scaled**2).T @ pull.sum(axis=1)
+        products = ((pull @ scaled) * scaled).sum(axis=0)
+        by_column = 2 * (squares - products)
         by_variance = [
             0.5 * signal * (outer * correlation).sum(),
             0.5 * linear * (outer * inner).sum(),
@@ -175,7 +177,9 @@ def fit(inputs: Array, outputs: Array, columns: Columns) -> Hyperparameters:
         ]
         from_prior = (vector - means) / deviations
         gradient = np.concatenate([-(by_column @ factors), by_variance]) + from_prior / deviations
-        value = 0.5 * target @ weights + np.log(np.diag(factor)).sum() + 0.5 * (from_prior**2).sum()
+        misfit = 0.5 * target @ weights
+        half_log_determinant = np.log(np.diag(factor)).sum()
+        value = misfit + half_log_determinant + 0.5 * (from_prior**2).sum()
         return float(value), gradient
 
     result = minimize(

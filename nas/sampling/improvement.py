@@ -46,7 +46,8 @@ def expected_improvement(
     Dominated points in `front` do no harm.
     """
     inside = front[(front < reference).all(axis=1)]
-    members = [tuple(member) for member in inside[np.argsort(inside[:, 0], kind="stable")].tolist()]
+    by_error = inside[np.argsort(inside[:, 0], kind="stable")]
+    members = [tuple(member) for member in by_error.tolist()]
     without_front = expected_shortfall(reference[0], mean, deviation)
     total = without_front * np.maximum(reference[1:] - costs, 0.0).prod(axis=1)
     reached = list(boxes(members, tuple(reference[1:].tolist())))
@@ -58,7 +59,8 @@ def expected_improvement(
         low, high, level = (np.array(part) for part in zip(*batch, strict=True))
         shared = np.ones((len(costs), len(low)))
         for i in range(costs.shape[1]):
-            shared *= np.maximum(high[:, i] - np.maximum(low[:, i], costs[:, [i]]), 0.0)
+            begins = np.maximum(low[:, i], costs[:, [i]])
+            shared *= np.maximum(high[:, i] - begins, 0.0)
         total -= (shared * less[:, np.searchsorted(levels, level)]).sum(axis=1)
     return total  # type: ignore[no-any-return]
 

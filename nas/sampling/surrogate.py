@@ -20,7 +20,11 @@ Array = NDArray[np.float64]
 
 MIN_POINTS = 4
 """Points that a model needs."""
-REFITS = (*range(MIN_POINTS, 10), *range(10, 50, 5), *(round(50 * 1.1**i) for i in range(100)))
+REFITS = (
+    *range(MIN_POINTS, 10),
+    *range(10, 50, 5),
+    *(round(50 * 1.1**i) for i in range(100)),
+)
 """Numbers of points at which hyperparameters are fitted again."""
 MAX_FIT_POINTS = 100
 """Most points that a fit of hyperparameters uses. The posterior uses all."""
@@ -32,8 +36,10 @@ COST_SCALE = 0.5
 
 @lru_cache(maxsize=128)
 def _cached_fit(inputs: bytes, outputs: bytes, columns: bytes) -> Hyperparameters:
-    y, parts = np.frombuffer(outputs), np.frombuffer(columns, dtype=np.int64).reshape(2, -1)
-    return fit(np.frombuffer(inputs).reshape(len(y), -1), y, Columns(*parts))
+    y = np.frombuffer(outputs)
+    x = np.frombuffer(inputs).reshape(len(y), -1)
+    parts = np.frombuffer(columns, dtype=np.int64).reshape(2, -1)
+    return fit(x, y, Columns(*parts))
 
 
 def _hyperparameters(inputs: Array, outputs: Array, columns: Columns) -> Hyperparameters:

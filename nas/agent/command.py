@@ -16,6 +16,7 @@ from . import PROTOCOL
 from .errors import RefusedError
 from .sensors import SYS
 from .server import Agent, TcpServer, UnixServer, serve
+from .sessions import LEASE_S
 
 PORT = 8731
 """Default port on the loopback interface."""
@@ -56,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help=f"file with the driver's token, made if missing; {TOKEN_VARIABLE} instead of it",
     )
+    server.add_argument(
+        "--lease",
+        type=float,
+        default=LEASE_S,
+        help=f"seconds without a driver's sign of life that end its session, default {LEASE_S:.0f}",
+    )
     return parser
 
 
@@ -81,6 +88,7 @@ def _agent(options: argparse.Namespace, token: str | None) -> Agent:
         max_bytes=options.max_mb * 10**6,
         rails=tuple(filter(None, options.rails.split(","))),
         sys_folder=options.sys,
+        lease_s=getattr(options, "lease", LEASE_S),
         log=_log,
     )
 

@@ -35,7 +35,7 @@ from urllib.parse import urlsplit
 from . import PROTOCOL, host
 from .errors import RefusedError
 from .sensors import SYS, Sensors
-from .sessions import Session, Sessions, start_worker
+from .sessions import LEASE_S, Session, Sessions, start_worker
 from .store import NetworkStore
 
 MAX_JSON_BYTES = 2**16
@@ -69,6 +69,7 @@ class Agent:
         max_bytes: int,
         rails: tuple[str, ...] = (),
         sys_folder: Path = SYS,
+        lease_s: float = LEASE_S,
         log: Callable[[str], object],
     ) -> None:
         self.token, self.log = token, log
@@ -80,7 +81,7 @@ class Agent:
             "sys": str(sys_folder),
             "rails": list(rails),
         }
-        self.sessions = Sessions(self._settings)
+        self.sessions = Sessions(self._settings, lease_s)
         self._boot = uuid.uuid4().hex
         self._facts: dict[str, Any] | None = None
         self._facts_lock = threading.Lock()

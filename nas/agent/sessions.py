@@ -21,7 +21,7 @@ from typing import Any, Mapping
 from .errors import RefusedError
 
 LEASE_S = 15.0
-"""Longest time without a request before a session ends."""
+"""Longest time without a request before a session ends, by default."""
 STEP_LIMIT_S = 120.0
 """Longest time of one step, which may load a large network."""
 SHUTDOWN_S = 2.0
@@ -67,11 +67,12 @@ class Session:
     it.
     """
 
-    def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
-        self.name = name
+    def __init__(self, name: str, settings: Mapping[str, Any], lease_s: float) -> None:
+        self.name, self._lease_s = name, lease_s
         self.step = 0
         self.answer: dict[str, Any] | None = None
         self.ended = False
+        self._closed, self._too_slow = "", False
         self.changed = threading.Condition()
         self.began_s = self._touched_s = self._step_s = time.monotonic()
         self._process = start_worker(settings)
@@ -116,12 +117,14 @@ class Session:
         if self.ended:
             return "its process has ended"
         if self.answer is not None or self.step == 0:
-            return f"no request for {LEASE_S:.0f} s" if now_s > self._touched_s + LEASE_S else ""
-        late = now_s > self._step_s + STEP_LIMIT_S
-        return f"a step took more than {STEP_LIMIT_S:.0f} s" if late else ""
+            silent = now_s > self._touched_s + self._lease_s
+            return f"no request for {self._lease_s:.0f} s" if silent else ""
+        self._too_slow = now_s > self._step_s + STEP_LIMIT_S
+        return f"a step took more than {STEP_LIMIT_S:.0f} s" if self._too_slow else ""
 
     def close(self, reason: str = "") -> None:
-        """End the process, kindly at first. A step that runs fails with the reason."""
+        """End the process, kindly at first. A step that runs is lost for this reason."""
+        self._closed = reason or "the session was closed"
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
@@ -130,7 +133,7 @@ class Session:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._end(reason or "the session was closed")
+        self._end()
 
     def _read(self) -> None:
         """Take the answers of the process until it ends."""
@@ -139,24 +142,32 @@ class Session:
                 self._touched_s = time.monotonic()
                 self.answer = json.loads(line)
                 self.changed.notify_all()
-        code = self._process.wait()
-        how = f"by signal {-code}" if code < 0 else f"with code {code}"
-        self._end(f"the measuring process ended {how}")
+        self._process.wait()
+        self._end()
 
-    def _end(self, reason: str) -> None:
+    def _end(self) -> None:
+        """Answer the step that runs. It is lost if the session was closed, and has failed if it
+        took too long or ended the process.
+        """
+        code = self._process.returncode
+        how = f"by signal {-code}" if code < 0 else f"with code {code}"
         with self.changed:
             if not self.ended:
                 self.ended = True
                 if self.answer is None:
-                    self.answer = {"error": reason, "ended": True}
+                    reason = self._closed or f"the measuring process ended {how}"
+                    self.answer = {
+                        "error": reason,
+                        "lost": bool(self._closed) and not self._too_slow,
+                    }
                 self.changed.notify_all()
 
 
 class Sessions:
     """The session that holds the device, if there is one."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._settings = settings
+    def __init__(self, settings: Mapping[str, Any], lease_s: float = LEASE_S) -> None:
+        self._settings, self._lease_s = settings, lease_s
         self._current: Session | None = None
         self._ended: collections.deque[str] = collections.deque(maxlen=MAX_ENDED)
         self._lock = threading.Lock()
@@ -174,7 +185,7 @@ class Sessions:
             self.require_free(name)
             if name in self._ended:
                 raise RefusedError(GONE, f"session {name} has ended")
-            self._current = Session(name, self._settings)
+            self._current = Session(name, self._settings, self._lease_s)
             return self._current
 
     def get(self, name: str) -> Session:

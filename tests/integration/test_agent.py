@@ -4,6 +4,7 @@ the loopback interface and ssh; cut at any moment, and asked nonsense.
 
 import contextlib
 import getpass
+import itertools
 import json
 import os
 import random
@@ -231,7 +232,11 @@ class Cutter:
                 near, _ = self._server.accept()
                 far = socket.socket(socket.AF_UNIX)
                 self._sockets += [near, far]
-                far.connect(self._target)
+                try:
+                    far.connect(self._target)
+                except OSError:  # the agent is not there
+                    near.shutdown(socket.SHUT_RDWR)
+                    continue
                 for a, b in ((near, far), (far, near)):
                     threading.Thread(target=self._copy, args=(a, b), daemon=True).start()
                 threading.Thread(target=self._cut, args=(near, far), daemon=True).start()
@@ -324,6 +329,76 @@ def test_a_killed_driver_leaves_the_device_to_the_next(agents, tmp_path, network
         with RemoteMeter("board", entry) as meter:
             figure, _ = measured(meter, network)
         assert figure.status in USABLE
+
+
+MANY_MEASUREMENTS = """
+import json, os, sys, time
+from nas.core.errors import DeviceLostError
+from nas.measuring.devices.book import Entry
+from nas.measuring.devices.client import Client
+address, network, results = sys.argv[1:]
+data = open(network, "rb").read()
+conditions = {"batch": 1, "size": 16, "threads": 1, "provider": "CPUExecutionProvider"}
+time_it = {"do": "time", "network": 1, "calls": 3, "blocks": 20, "seconds": 0.05}
+with Client("board", Entry(address=address), retry_s=1) as client, open(results, "a") as file:
+    for number in range(len(open(results).readlines()), 30):
+        while True:
+            try:
+                with client.session() as session:
+                    session.load("load", data, **conditions)
+                    rows = [row for _ in range(4) for row in session.step(**time_it)["rows"]]
+            except DeviceLostError:
+                time.sleep(0.1)
+            else:
+                break
+        file.write(json.dumps([number, [row[1:3] for row in rows]]) + "\\n")
+        file.flush()
+"""
+"""A driver that measures a network thirty times and records each measurement."""
+
+
+@pytest.mark.long
+def test_sixty_cuts_at_random_moments(agents, tmp_path, network):
+    """Connections are cut, and agent and driver killed. Each measurement is recorded once, and no
+    block stands in two of them.
+    """
+    results, file = tmp_path / "results", tmp_path / "x.onnx"
+    results.touch()
+    file.write_bytes(network.data)
+    rng, kills = random.Random(1), 0
+    path = tmp_path / "agent.sock"
+    cutter = Cutter(str(path), rng)
+    command = [sys.executable, "-c", MANY_MEASUREMENTS, cutter.address, file, results]
+    serve = ("--socket", path, "--folder", tmp_path / "cache", "--lease", 1)
+    agent, driver = agents.start(*serve), subprocess.Popen(command)
+    try:
+        while driver.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                driver.wait(rng.uniform(0.5, 3))
+                break
+            if cutter.cuts + kills >= 60:
+                cutter.calm.set()
+                continue
+            kills += 1
+            if rng.random() < 0.5:
+                agent.kill()
+                agent.communicate()
+                agent = agents.start(*serve)
+            else:
+                driver.kill()
+                driver.wait()
+                driver = subprocess.Popen(command)
+        assert driver.returncode == 0
+        assert cutter.cuts + kills >= 60
+    finally:
+        driver.kill()
+        driver.wait()
+        agents.stop(agent)
+        cutter.close()
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [number for number, _ in lines] == list(range(30))
+    spans = [span for _, rows in lines for span in rows]
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
 
 
 REQUESTS = (

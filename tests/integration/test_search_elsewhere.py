@@ -1,6 +1,5 @@
 """A search that trains here and measures on a device elsewhere, which may disappear."""
 
-import random
 import subprocess
 import sys
 import time
@@ -105,34 +104,3 @@ def test_another_device_under_the_name_ends_the_search(agents, tmp_path, search)
         output = process.communicate(timeout=300)[0]
     assert process.returncode == 2
     assert "error: another device answers at unix:" in output
-
-
-@pytest.mark.long
-def test_cuts_at_random_moments_lose_nothing(agents, tmp_path, search):
-    """The agent or the search is killed at random moments, sixty times in all."""
-    rng, kills, count = random.Random(0), 0, 400
-    with agents.unix(tmp_path) as (entry, _):
-        book.add("board", entry)
-    searching = None
-    try:
-        while kills < 60:
-            with agents.unix(tmp_path) as (_, process):
-                if searching is None or searching.poll() is not None:
-                    searching = search.begin(count)
-                time.sleep(rng.uniform(3, 15))
-                victim = rng.choice([process, searching])
-                victim.kill()
-                kills += 1
-                if victim is searching:
-                    searching.communicate()
-        done = sum(each.state is TrialState.COMPLETE for each in search.trials())
-        assert done > 0
-    finally:
-        if searching is not None:
-            searching.kill()
-            searching.communicate()
-    with agents.unix(tmp_path):
-        last = search.begin(done + 2)
-        assert last.communicate(timeout=500)[0]
-        assert last.returncode == 0
-    check(search, done + 2)

@@ -16,6 +16,7 @@ import pytest
 import nas.agent
 from nas.agent.errors import RefusedError, SensorError
 from nas.agent.sensors import Sensors
+from nas.agent.sessions import Sessions
 from nas.agent.store import NetworkStore
 from nas.core.errors import (
     CorruptFileError,
@@ -396,3 +397,16 @@ def test_a_damaged_book_is_one_clear_line():
     book.book_file().write_text('{"pi5": 3}')
     with pytest.raises(CorruptFileError, match=r"devices\.json cannot be read"):
         book.entries()
+
+
+def test_a_step_that_takes_too_long_fails_and_is_not_lost(monkeypatch, tmp_path):
+    """A driver repeats lost measurements, and would repeat this one for ever."""
+    monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path))
+    running = Sessions({"identity": "cpu-of-this-test"})
+    session = running.open("0123456789")
+    assert session.wait(0, 60) == {"open": True}
+    monkeypatch.setattr("nas.agent.sessions.STEP_LIMIT_S", -1.0)
+    monkeypatch.setattr("nas.agent.sessions._write", lambda *_: None)  # the process never hears it
+    session.begin(1, {"do": "look", "readings": False})
+    assert running.expire() == "a step took more than -1 s"
+    assert session.wait(1, 60) == {"error": "a step took more than -1 s", "lost": False}

@@ -110,16 +110,19 @@ class Client:
                 time.sleep(BUSY_PAUSE_S)
                 continue
             if "error" in answer:
-                raise UnavailableError(f"{self.name}: {answer['error']}")
+                kind = DeviceLostError if answer.get("lost") else UnavailableError
+                raise kind(f"{self.name}: {answer['error']}")
             return
 
     def step(self, path: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Do a step of a session and return its result. Raises `TrialFailedError` if the network
-        fails.
+        """Do a step of a session and return its result.
+
+        Raises `TrialFailedError` if the network fails, `DeviceLostError` if the session ended.
         """
         answer = self._final("POST", path, json.dumps(values).encode())
         if "error" in answer:
-            raise TrialFailedError(f"on {self.name}: {answer['error']}")
+            kind = DeviceLostError if answer.get("lost") else TrialFailedError
+            raise kind(f"{self.name}: {answer['error']}")
         return answer
 
     def touch(self, session: str) -> None:

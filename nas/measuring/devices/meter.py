@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 from nas.agent.host import HostLoad
-from nas.core.errors import InvalidValueError, NasError, UnavailableError
+from nas.core.errors import InvalidValueError, NasError, UnavailableError, next_command
 from nas.core.measurement import Device, MeasurementPlan, Precision
 from nas.measuring.devices import book
 from nas.measuring.devices.client import Client, Session
@@ -343,7 +343,7 @@ def device_of(name: str, entry: book.Entry, facts: dict[str, Any]) -> Device:
     if entry.identity and entry.identity != facts["identity"]:
         raise UnavailableError(
             f"another device answers at {entry.address} than the one that was added as {name}; if "
-            f"that is right: nas device remove {name}, and add it again"
+            f"that is right: {next_command('device', 'remove', name)}, and add it again"
         )
     if entry.provider not in facts["providers"]:
         raise UnavailableError(

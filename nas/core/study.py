@@ -442,6 +442,17 @@ class WorkersSpec:
         return replace(self, kind=kind, count=1 if kind == "local" else self.count)
 
 
+PARTS: Mapping[str, type] = {
+    "stopping": StoppingSpec,
+    "data": DataSpec,
+    "training": TrainingSpec,
+    "measurement": MeasurementPlan,
+    "budget": Budget,
+    "workers": WorkersSpec,
+}
+"""Keys of a study that hold a mapping, and the dataclass of each."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudySpec:
     """One study. `space`, `sampler` and `evaluator` are names of plugins or `module:attribute`.
@@ -597,15 +608,7 @@ class StudySpec:
         rules = parts["stopping"].items()
         parts["stopping"] = {key: v for key, v in rules if f"stopping.{key}" not in REMOVED_KEYS}
         parts["rungs"] = tuple(RungSpec(**rung) for rung in parts["rungs"])
-        kinds = {
-            "stopping": StoppingSpec,
-            "data": DataSpec,
-            "training": TrainingSpec,
-            "measurement": MeasurementPlan,
-            "budget": Budget,
-            "workers": WorkersSpec,
-        }
-        for name, kind in kinds.items():
+        for name, kind in PARTS.items():
             parts[name] = kind(**parts[name])
         return StudySpec(**parts)
 

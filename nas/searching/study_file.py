@@ -17,19 +17,17 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from nas.core import plugins
 from nas.core.brief import BriefRecipe
 from nas.core.errors import InvalidValueError, NasError, StudyFileError
-from nas.core.measurement import MAX_IMAGE_SIZE, MeasurementPlan
+from nas.core.measurement import MAX_IMAGE_SIZE
 from nas.core.recipe import Recipe
 from nas.core.study import (
+    PARTS,
     REMOVED_KEYS,
-    Budget,
-    DataSpec,
     Objective,
     RungSpec,
     StoppingSpec,
     StudySpec,
     TrainedMetric,
     TrainingSpec,
-    WorkersSpec,
     check_rungs,
     from_rung_mapping,
 )
@@ -39,15 +37,6 @@ from nas.measuring.meters import elsewhere
 from nas.searching.study_name import name_problems
 from nas.searching.yaml_file import MAX_CHARACTERS, parse_yaml
 
-PARTS = {
-    "stopping": StoppingSpec,
-    "data": DataSpec,
-    "training": TrainingSpec,
-    "measurement": MeasurementPlan,
-    "budget": Budget,
-    "workers": WorkersSpec,
-}
-"""Keys of a study file that hold a mapping, and the dataclass of each."""
 LISTS = {"objectives": Objective, "rungs": RungSpec}
 """Keys of a study file that hold a list of mappings, and the dataclass of each."""
 

@@ -137,11 +137,12 @@ class Session:
 
     def _read(self) -> None:
         """Take the answers of the process until it ends."""
-        for line in self._process.stdout or ():
-            with self.changed:
-                self._touched_s = time.monotonic()
-                self.answer = json.loads(line)
-                self.changed.notify_all()
+        with self._process.stdout or contextlib.nullcontext(()) as lines:
+            for line in lines:
+                with self.changed:
+                    self._touched_s = time.monotonic()
+                    self.answer = json.loads(line)
+                    self.changed.notify_all()
         self._process.wait()
         self._end()
 

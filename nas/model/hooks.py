@@ -12,11 +12,17 @@ from torch import Tensor, nn
 from nas.core.complexity import Complexity, Size
 from nas.model.vovnet import VoVNet
 
+COUNTED = nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.BatchNorm2d
+"""Layers that get a hook."""
+
 
 @dataclass
 class Tally:
     """Sums over a network's convolutions and dense layers for one image, with the definitions of
     `nas.core.complexity`.
+
+    `norm_outputs` are the output elements of BatchNorms. The FLOPs of the VoVNet paper's table 4
+    are their sum with the MACs.
     """
 
     parameters: int
@@ -24,13 +30,20 @@ class Tally:
     memory_access_cost: int = 0
     activations: int = 0
     convolutions: int = 0
+    norm_outputs: int = 0
 
     def add(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Add a convolution or a dense layer; this is a forward hook."""
-        weight: Tensor = module.get_parameter("weight")  # (out, in / groups, h, w) or (out, in)
-        self.macs += output.numel() * weight[0].numel()
+        """Add a convolution, a dense layer or a BatchNorm; this is a forward hook."""
+        if isinstance(module, nn.BatchNorm2d):
+            self.norm_outputs += output.numel()
+            return
+        is_deconvolution = isinstance(module, nn.ConvTranspose2d)
+        weight: Tensor = module.get_parameter("weight")
+        # (out, in / groups, h, w) or (out, in), and (in, out / groups, h, w) of a deconvolution
+        positions = inputs[0] if is_deconvolution else output
+        self.macs += positions.numel() * weight[0].numel()
         self.memory_access_cost += inputs[0].numel() + output.numel() + weight.numel()
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             self.activations += output.numel()
             self.convolutions += 1
 
@@ -44,11 +57,7 @@ def tally(model: nn.Module, image_size: int | Size = 224) -> Tally:
     parameters = list(model.parameters())
     image = torch.zeros(1, 3, height, width, device=parameters[0].device)
     sums = Tally(parameters=sum(parameter.numel() for parameter in parameters))
-    handles = [
-        m.register_forward_hook(sums.add)
-        for m in model.modules()
-        if isinstance(m, nn.Conv2d | nn.Linear)
-    ]
+    handles = [m.register_forward_hook(sums.add) for m in model.modules() if isinstance(m, COUNTED)]
     was_training = model.training
     try:
         with torch.no_grad():

@@ -29,19 +29,20 @@ class Peer:
 
 @dataclass(frozen=True, kw_only=True)
 class PaperRow:
-    """The paper's figures of a whole detector with one of these backbones."""
+    """The paper's figures of a whole detector with one of these backbones; None if not printed."""
 
     detector: str
-    macs: float
     fps: float
-    memory_bytes: float
-    energy_j: float
-    macs_per_s: float
+    parameters: float | None = None
+    macs: float | None = None
+    memory_bytes: float | None = None
+    energy_j: float | None = None
+    macs_per_s: float | None = None
 
     @property
-    def power_w(self) -> float:
+    def power_w(self) -> float | None:
         """Mean power in watts, implied by the printed joules and frames per second."""
-        return self.energy_j * self.fps
+        return None if self.energy_j is None else self.energy_j * self.fps
 
 
 def _peers() -> dict[str, Peer]:
@@ -89,28 +90,29 @@ def _peers() -> dict[str, Peer]:
 
 
 def _paper() -> dict[str, PaperRow]:
-    rows = (  # detector, G, FPS, MB, J per image, G per second
-        ("MobileNet V1", "SSD300", 1.1, 37, 766, 2.3, 42),
-        ("PeleeNet", "Pelee304", 1.2, 35, 1104, 2.4, 43),
-        ("DenseNet-67", "DSOD300", 5.3, 35, 1294, 3.7, 189),
-        ("VoVNet-27-slim, paper's stem", "DSOD300", 5.6, 71, 825, 0.9, 400),
-        ("ResNet-50", "RefineDet320", 25.43, 23.2, 2229, 5.3, 591.3),
-        ("DenseNet-201", "RefineDet320", 24.65, 12.0, 3498, 9.9, 296.9),
-        ("VoVNet-39", "RefineDet320", 32.6, 25.0, 2199, 4.8, 815.0),
-        ("ResNet-101", "RefineDet320", 33.02, 17.5, 3013, 7.5, 579.2),
-        ("DenseNet-161", "RefineDet320", 32.74, 12.8, 3628, 10.0, 419.7),
-        ("VoVNet-57", "RefineDet320", 36.45, 21.2, 2511, 5.9, 775.5),
+    rows = (  # detector, G, M parameters, FPS, MB, J per image, G per second
+        ("MobileNet V1", "SSD300", 1.1, 5.7, 37, 766, 2.3, 42),
+        ("PeleeNet", "Pelee304", 1.2, 5.4, 35, 1104, 2.4, 43),
+        ("DenseNet-67", "DSOD300", 5.3, 5.9, 35, 1294, 3.7, 189),
+        ("VoVNet-27-slim, paper's stem", "DSOD300", 5.6, 5.9, 71, 825, 0.9, 400),
+        ("ResNet-50", "RefineDet320", 25.43, 63.46, 23.2, 2229, 5.3, 591.3),
+        ("DenseNet-201", "RefineDet320", 24.65, 56.13, 12.0, 3498, 9.9, 296.9),
+        ("VoVNet-39", "RefineDet320", 32.6, 56.28, 25.0, 2199, 4.8, 815.0),
+        ("ResNet-101", "RefineDet320", 33.02, 82.45, 17.5, 3013, 7.5, 579.2),
+        ("DenseNet-161", "RefineDet320", 32.74, 66.76, 12.8, 3628, 10.0, 419.7),
+        ("VoVNet-57", "RefineDet320", 36.45, 70.32, 21.2, 2511, 5.9, 775.5),
     )
     return {
         name: PaperRow(
             detector=detector,
             macs=giga * 1e9,
+            parameters=mega_parameters * 1e6,
             fps=fps,
             memory_bytes=mega * 1e6,
             energy_j=joules,
             macs_per_s=rate * 1e9,
         )
-        for name, detector, giga, fps, mega, joules, rate in rows
+        for name, detector, giga, mega_parameters, fps, mega, joules, rate in rows
     }
 
 
@@ -121,13 +123,65 @@ PAPER: Mapping[str, PaperRow] = _paper()
 """Rows of the paper's tables 2 and 4, by the name of the peer that is the backbone."""
 
 
-def select_peers(names: Sequence[str]) -> list[Peer]:
-    """Return the peers of these names in any case, or all peers without names.
+def _detectors() -> dict[str, Peer]:
+    rows = (  # the function in nas.paper.detectors
+        ("DSOD300 DenseNet-67", "DenseNet", "dsod_densenet67", 300),
+        ("DSOD300 VoVNet-27-slim, paper's stem", "VoVNet", "dsod_vovnet27_slim", 300),
+        ("DSOD300 VoVNet-27-slim, bottleneck", "VoVNet", "dsod_bottleneck", 300),
+        ("RefineDet320 ResNet-50", "ResNet", "refinedet_resnet50", 320),
+        ("RefineDet320 DenseNet-201", "DenseNet", "refinedet_densenet201", 320),
+        ("RefineDet320 VoVNet-39", "VoVNet", "refinedet_vovnet39", 320),
+        ("RefineDet320 ResNet-101", "ResNet", "refinedet_resnet101", 320),
+        ("RefineDet320 DenseNet-161", "DenseNet", "refinedet_densenet161", 320),
+        ("RefineDet320 VoVNet-57", "VoVNet", "refinedet_vovnet57", 320),
+        ("Mask R-CNN ResNet-50", "ResNet", "mask_rcnn_resnet50", 800),
+        ("Mask R-CNN ResNet-101", "ResNet", "mask_rcnn_resnet101", 800),
+        ("Mask R-CNN VoVNet-39", "VoVNet", "mask_rcnn_vovnet39", 800),
+        ("Mask R-CNN VoVNet-57", "VoVNet", "mask_rcnn_vovnet57", 800),
+    )
+    return {
+        name: Peer(
+            name=name,
+            family=family,
+            target=f"nas.paper.detectors:{function}",
+            image_size=size,
+        )
+        for name, family, function, size in rows
+    }
+
+
+DETECTORS: Mapping[str, Peer] = _detectors()
+"""The detectors of tables 2 to 5, without post-processing, by name. Of Mask R-CNN these are the
+body and the pyramid.
+"""
+PRINTED: Mapping[str, PaperRow] = {
+    **PAPER,
+    **{f"{row.detector} {name}": row for name, row in PAPER.items()},
+    "DSOD300 VoVNet-27-slim, bottleneck": PaperRow(
+        detector="DSOD300", macs=4.6e9, parameters=4.8e6, fps=1 / 0.018, memory_bytes=895e6
+    ),
+    **{
+        f"Mask R-CNN {name}": PaperRow(detector="Mask R-CNN", fps=1 / seconds)
+        for name, seconds in (
+            ("ResNet-50", 0.157),
+            ("ResNet-101", 0.185),
+            ("VoVNet-39", 0.152),
+            ("VoVNet-57", 0.159),
+        )
+    },
+}
+"""Rows of the paper's tables 2 to 5, by the name of the backbone or of the detector. Tables 3 and 5
+print milliseconds.
+"""
+
+
+def select_peers(names: Sequence[str], among: Mapping[str, Peer] = PEERS) -> list[Peer]:
+    """Return the peers of these names in any case, or all of them without names.
 
     Raises `UnknownNameError`.
     """
-    peers = {name.casefold(): peer for name, peer in PEERS.items()}
+    peers = {name.casefold(): peer for name, peer in among.items()}
     for name in names:
         if name.casefold() not in peers:
-            raise UnknownNameError("the paper's networks", name, list(PEERS))
-    return [peers[name.casefold()] for name in names] or list(PEERS.values())
+            raise UnknownNameError("the paper's networks", name, list(among))
+    return [peers[name.casefold()] for name in names] or list(among.values())

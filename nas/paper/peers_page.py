@@ -15,7 +15,7 @@ from typing import Any
 
 from nas.core.measurement import Measurement, MeasurementPlan, Status
 from nas.core.units import format_quantity
-from nas.paper.peers import HARDWARE, PAPER, PaperRow
+from nas.paper.peers import HARDWARE, PRINTED, PaperRow
 from nas.paper.scatter import STYLE, Point, scatter
 from nas.report.page import POLICY, asset, page, trusted
 
@@ -24,9 +24,10 @@ COUNTS = {
     "macs": "MACs",
     "memory_access_cost": "memory access",
     "activations": "activations",
+    "norm_outputs": "BatchNorm outputs",
 }
 """Counted quantities and their headings. Memory access is in elements; activations are the outputs
-of convolutions.
+of convolutions. The paper's FLOPs are the sum of MACs and BatchNorm outputs.
 """
 MEASURED = {
     "peak_memory": ("peak memory", "B"),
@@ -39,15 +40,17 @@ MEASURED = {
 """Measured and derived quantities with their headings and units."""
 PAPER_COLUMNS = {
     "detector": "detector",
-    "macs": "MACs",
+    "parameters": "parameters",
+    "macs": "FLOPs",
     "fps": "frames/s",
     "memory_bytes": "memory",
     "energy_j": "energy/image",
-    "macs_per_s": "MACs/s",
+    "macs_per_s": "FLOPs/s",
     "power_w": "implied power",
 }
 """Columns of `PaperRow` and their headings."""
 PAPER_UNITS = {
+    "parameters": "1",
     "macs": "1",
     "fps": "1",
     "memory_bytes": "B",
@@ -157,7 +160,7 @@ class Row:
     @property
     def paper(self) -> PaperRow | None:
         """The paper's figures of this network, None if it prints none."""
-        return PAPER.get(self.name)
+        return PRINTED.get(self.name)
 
 
 def row(

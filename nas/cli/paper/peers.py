@@ -25,7 +25,7 @@ from nas.cli.paper import paper as group
 from nas.cli.tables import echo_wide, plain_table
 from nas.core.measurement import Device, MeasurementPlan
 from nas.measuring.meters import Meter, find_meter
-from nas.paper.peers import HARDWARE, Peer, select_peers
+from nas.paper.peers import DETECTORS, HARDWARE, PEERS, Peer, select_peers
 
 if TYPE_CHECKING:
     from nas.measuring.targets import Target
@@ -58,6 +58,11 @@ OUTPUTS = {
     metavar="TARGET",
     help="Add a network of yours, as nas measure takes it. May be repeated.",
 )
+@click.option(
+    "--detectors",
+    is_flag=True,
+    help="Compare the detectors of the paper's tables 2 to 5, without their post-processing.",
+)
 @measuring_options(PLAN, tier="screen")
 @click.option(
     "--rounds",
@@ -78,6 +83,7 @@ def peers(
     names: Sequence[str],
     database: str,
     beside: Sequence[str],
+    detectors: bool,
     conditions: Conditions,
     rounds: int,
     output: Path | None,
@@ -96,7 +102,7 @@ def peers(
         check_outputs((output / name, kind) for name, kind in OUTPUTS.items())
     plan = conditions.plan(PLAN)
     own = [Peer(name=text, family="yours", target=text) for text in beside]
-    listed = [*select_peers(names), *own]
+    listed = [*select_peers(names, DETECTORS if detectors else PEERS), *own]
     with find_meter(conditions.device) as meter:
         networks = {peer.name: _load(peer, plan, database) for peer in listed}
         certifies = conditions.certify

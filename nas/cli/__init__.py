@@ -42,6 +42,7 @@ SECTIONS = {
     },
     "Take away": {
         "export": ("nas.cli.export", "Write networks of a study as checked files."),
+        "detect": ("nas.cli.detect", "Train, evaluate, measure and export detectors."),
         "verify": ("nas.cli.verify", "Check an exported folder on this machine."),
     },
     "Measure": {

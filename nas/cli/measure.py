@@ -72,7 +72,7 @@ def measure(
                 context = {"target": target.name, "macs": macs}
                 rows += [{**context, **asdict(figure)} for figure in figures]
             else:
-                echo_wide(_table(target.name, figures, macs, plan.batch_size))
+                echo_wide(figures_table(target.name, figures, macs, plan.batch_size))
     if as_json:
         click.echo(json.dumps(rows, indent=2, default=_to_json))
     if failures:
@@ -85,7 +85,7 @@ def _failures(figures: Sequence[Measurement]) -> Iterator[str]:
             yield f"no latency, {figure.status}: {figure.reason}"
 
 
-def _table(name: str, figures: Sequence[Measurement], macs: int | None, batch: int) -> Table:
+def figures_table(name: str, figures: Sequence[Measurement], macs: int | None, batch: int) -> Table:
     """Return the measured figures of one target, and those that follow from them."""
     by_metric = {figure.metric: figure for figure in figures}
     table = Table("figure", "value  [95 % interval]", "status", title=name)

@@ -112,12 +112,12 @@ def export_bundle(
     if drawing:
         texts["architecture.txt"] = f"{drawing}\n"
     model = _network(architecture, weights, len(classes))
-    with _renamed_at_the_end(destination) as folder:
+    with renamed_at_the_end(destination) as folder:
         for name, text in texts.items():
-            _write(folder / name, text.encode())
-        _write(folder / "model.safetensors", save(model.state_dict()))
+            write_through(folder / name, text.encode())
+        write_through(folder / "model.safetensors", save(model.state_dict()))
         for name, data in _programs(model):
-            _write(folder / name, data)
+            write_through(folder / name, data)
         bundle = Bundle(folder)
         checks = list(check_files(bundle))
         failed = [str(check) for check in checks if not check.passed]
@@ -135,7 +135,7 @@ def export_bundle(
             figures=tuple(plain(figure) for figure in figures),
             warnings=compare_latency(bundle, figures),
         )
-        _write(folder / "manifest.json", _json(manifest.to_dict()).encode())
+        write_through(folder / "manifest.json", _json(manifest.to_dict()).encode())
     return manifest
 
 
@@ -239,7 +239,7 @@ def _is_new(norm: nn.BatchNorm2d) -> bool:
 
 
 @contextmanager
-def _renamed_at_the_end(destination: Path) -> Iterator[Path]:
+def renamed_at_the_end(destination: Path) -> Iterator[Path]:
     """Give a folder to fill, and rename it to `destination` at the end.
 
     The folder lies in the nearest parent that exists, therefore on the same file system, and its
@@ -267,7 +267,7 @@ def _renamed_at_the_end(destination: Path) -> Iterator[Path]:
         raise ExportError(f"{destination} cannot be written: {error.strerror or error}") from error
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_through(path: Path, data: bytes) -> None:
     """Write the file through to the disk, so that the renamed folder survives a power failure."""
     with path.open("wb") as file:
         file.write(data)

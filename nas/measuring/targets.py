@@ -40,6 +40,8 @@ KINDS = (
     "module:callable",
 )
 """The kinds of targets, as listed in the error about an unknown one."""
+ARCHITECTURE_KINDS = KINDS[:4]
+"""The kinds that have an architecture."""
 NUM_CLASSES = 1000
 """Outputs of the classifier of a target that does not define them."""
 
@@ -111,6 +113,20 @@ def load_target(  # noqa: PLR0911 - one return for each kind
     if colon:
         return Target(name=text, network=_from_callable(text))
     raise UnknownNameError("targets", text, KINDS)
+
+
+def find_architecture(text: str, find_trial: FindTrial) -> Architecture:
+    """Return the architecture of a published name, an architecture.json or `STUDY:TRIAL`.
+
+    Raises `UnknownNameError`, which lists the kinds of targets, and the errors of `load_target`.
+    """
+    if text in PUBLISHED:
+        return PUBLISHED[text]
+    if Path(text).suffix == ".json":
+        return _read_architecture(Path(text))[0]
+    if text.rpartition(":")[2].isdigit():
+        return find_trial(text)[0]
+    raise UnknownNameError("networks of this package", text, ARCHITECTURE_KINDS)
 
 
 def _from_architecture(

@@ -80,6 +80,7 @@ class FullTrainer(Trainer):
         """Make the mean of the weights the network's own and write them to `path`, nothing else."""
         if self._average:
             self.model.load_state_dict(self._average.values)
+        self._settle()
         write_checkpoint(
             path, Checkpoint(epochs=self.epochs, digest=digest, weights=self.model.state_dict())
         )
@@ -89,6 +90,9 @@ class FullTrainer(Trainer):
         with self.numerics.settings(self.threads):
             started_s = self._working_s()
             return self._judge(images), self._working_s() - started_s
+
+    def _settle(self) -> None:
+        """Adapt the finished network to its last weights; there is nothing to do here."""
 
     def _decay(self, step: int) -> float:
         """Return the share of the running mean that this step leaves of it."""

@@ -51,6 +51,9 @@ class Trainer:
     may still run when it is called. `clock` gives seconds.
     """
 
+    max_gradient_norm: float | None = None
+    """Longer gradients are shortened to this length."""
+
     def __init__(
         self,
         *,
@@ -70,7 +73,7 @@ class Trainer:
         self.device = torch.device(device)
         self.spec, self.numerics, self.seed, self.threads = spec, numerics, seed, threads
         self.train_images, self.validation_images = train, validation
-        self._full_side = train.images.shape[-1]
+        self._full_side: int | None = None
         self.model = numerics.prepared(model, self.device)
         self.epochs = 0.0
         self.batch_size = min(spec.batch_size, len(train))
@@ -96,6 +99,7 @@ class Trainer:
         """
         if len(train) != len(self.train_images) or len(validation) != len(self.validation_images):
             raise InvalidValueError("the images in another size must be as many as before")
+        self._full_side = self._full_side or self.train_images.images.shape[-1]
         self.train_images, self.validation_images = train, validation
 
     def run(self, start_epochs: float, end_epochs: float) -> Rung:
@@ -142,14 +146,14 @@ class Trainer:
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         batch = self._epoch_order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
-        inputs = self._augmented(self.train_images.images[batch], step)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
-        with self.numerics.autocast(self.device):
-            logits = self._forward(inputs)
-        loss = self._loss(logits.float(), self.train_images.labels[batch], inputs)
+        loss = self._batch_loss(batch, step)
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self.max_gradient_norm is not None:
+            self._scaler.unscale_(self._optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.max_gradient_norm)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return loss.detach()
@@ -197,6 +201,13 @@ class Trainer:
         if checkpoint.scaler:
             self._scaler.load_state_dict(dict(checkpoint.scaler))
         self.epochs = checkpoint.epochs
+
+    def _batch_loss(self, batch: Tensor, step: int) -> Tensor:
+        """Return the loss of the images with these indices, as they are augmented in this step."""
+        inputs = self._augmented(self.train_images.images[batch], step)
+        with self.numerics.autocast(self.device):
+            logits = self._forward(inputs)
+        return self._loss(logits.float(), self.train_images.labels[batch], inputs)
 
     def _loss(self, logits: Tensor, labels: Tensor, inputs: Tensor) -> Tensor:
         """Return the loss of one batch, a scalar. `inputs` are what the network saw."""
@@ -249,7 +260,7 @@ class Trainer:
         random = self._stream(AUGMENTATION, step)
         if self.spec.flip:
             batch = augment.flip(batch, random)
-        scale = batch.shape[-1] / self._full_side
+        scale = batch.shape[-1] / self._full_side if self._full_side else 1.0
         shift, erased = round(self.spec.translate * scale), round(self.spec.cutout * scale)
         if shift:
             batch = augment.translate(batch, shift, random)

@@ -59,3 +59,16 @@ def test_nothing_is_measured_in_no_rounds(run):
     wrong = run("peers", "densenet-41")
     assert wrong.exit_code == 2
     assert "DenseNet-40" in wrong.output
+
+
+def test_detectors_have_their_own_list(run):
+    """With --detectors the names are those of tables 2 to 5, and the printed columns are shown."""
+    pytest.importorskip("torchvision")
+    name = "DSOD300 VoVNet-27-slim, paper's stem"
+    done = run("peers", "--detectors", name, "--rounds", "0")
+    assert done.exit_code == 0, done.output
+    assert "5.66 G" in done.output
+    assert "5.6 G" in done.output
+    wrong = run("peers", "--detectors", "VoVNet-39")
+    assert wrong.exit_code == 2
+    assert "RefineDet320 VoVNet-39" in wrong.output

@@ -1,0 +1,299 @@
+"""`nas detect`: detectors on a network, trained on your boxes, evaluated, measured, exported."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+
+from nas.cli import main
+from nas.cli.files import OutputKind, check_outputs, write_file
+from nas.cli.measure import figures_table
+from nas.cli.options import (
+    IMAGE_SIZE,
+    THREADS,
+    Conditions,
+    database_option,
+    measuring_options,
+    trial_finder,
+)
+from nas.cli.tables import echo_wide, plain_table, terminal
+from nas.cli.training_progress import progress_bars
+from nas.core.errors import InvalidValueError
+from nas.core.measurement import MeasurementPlan
+
+if TYPE_CHECKING:
+    from nas.detection.scenes import Scenes
+
+PAGE = OutputKind(name="page", command="nas detect evaluate", format="html")
+PLAN = MeasurementPlan()
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+data_option = click.option(
+    "--data",
+    type=FOLDER,
+    required=True,
+    metavar="FOLDER",
+    help="Images with boxes: COCO JSON, VOC XML, YOLO text or label maps.",
+)
+
+
+@main.group()
+def detect() -> None:
+    """Train, evaluate, measure and export detectors."""
+
+
+@detect.command()
+@click.argument("target")
+@database_option
+@click.option(
+    "--system", required=True, metavar="NAME", help="dsod300, refinedet320, mask_rcnn or fcos."
+)
+@data_option
+@click.option("--split", default="train", show_default=True, help="Train on these images.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The folder of the detector; the same command resumes in it.",
+)
+@click.option(
+    "--epochs",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60,
+    show_default=True,
+    help="Length of the training.",
+)
+@click.option("--batch", "batch_size", type=click.IntRange(min=1), help="Images in a batch.")
+@click.option(
+    "--rate",
+    "learning_rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Highest learning rate.",
+)
+@click.option(
+    "--size", "image_size", type=IMAGE_SIZE, help="Pixels of a side. [default: the system's]"
+)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="NAME=N",
+    help="A width of the neck or the heads, such as width=64. May be repeated.",
+)
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "flip", "ssd"]),
+    help="ssd distorts colours, zooms out, crops and mirrors. [default: the system's]",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of weights, order and augmentation.",
+)
+@click.option("--device", metavar="KIND", help="cpu or cuda. [default: the GPU if there is one]")
+@click.option("--threads", type=THREADS, help="CPU threads.")
+def train(
+    *,
+    target: str,
+    database: str,
+    system: str,
+    data: Path,
+    split: str,
+    output: Path,
+    epochs: float,
+    batch_size: int | None,
+    learning_rate: float | None,
+    image_size: int | None,
+    options: Sequence[str],
+    augment: str | None,
+    seed: int,
+    device: str | None,
+    threads: int | None,
+) -> None:
+    """Train a detector on a network.
+
+    TARGET is a published VoVNet (vovnet27_slim), STUDY:TRIAL, an architecture.json or a folder of
+    nas export, whose weights the detector starts with (except Mask R-CNN). Press Ctrl-C at any
+    time: the same command continues at the last whole epoch.
+    """
+    from nas.detection.scenes import read_scenes
+    from nas.detection.systems import recipe_for, specification
+    from nas.detection.training import train_detector
+
+    recipe = recipe_for(system, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+    scenes = read_scenes(data, split)
+    spec = specification(
+        target,
+        trial_finder(database),
+        system=system,
+        classes=scenes.classes,
+        image_size=image_size,
+        options=_options(options),
+        recipe=recipe,
+        augment=augment,
+        seed=seed,
+        data=scenes.digest,
+    )
+    _describe(scenes, split)
+    console = terminal()
+    columns = (
+        TextColumn("epoch"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+    )
+    with progress_bars(console, *columns, resumes="whole epochs are kept") as bars:
+        task = bars.add_task("", total=epochs, loss="") if bars else None
+
+        def show(done: float, loss: float) -> None:
+            if bars is not None and task is not None:
+                bars.update(task, completed=done, loss=f"loss {loss:.3f}")
+
+        train_detector(
+            spec, scenes, output, device=device or _device(), threads=threads, progress=show
+        )
+    console.print(f"{output}: {system} on {target}, {len(scenes.classes)} classes", soft_wrap=True)
+    console.print(f"next: nas detect evaluate {output} --data {data} --split val", soft_wrap=True)
+
+
+@detect.command()
+@click.argument("folder", type=FOLDER)
+@data_option
+@click.option("--split", default="val", show_default=True, help="Judge with these images.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a page with curves of precision and images with boxes.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
+@click.option("--device", metavar="KIND", help="cpu or cuda. [default: the GPU if there is one]")
+def evaluate(
+    *, folder: Path, data: Path, split: str, output: Path | None, as_json: bool, device: str | None
+) -> None:
+    """Judge a trained detector.
+
+    FOLDER is one of nas detect train. The figures are VOC's average precision of 2007 and of 2010,
+    and COCO's by faster-coco-eval, for all classes and for each.
+    """
+    from nas.detection.evaluation import detect_all, evaluate_scenes
+    from nas.detection.page import as_page, class_cells, figure_cells
+    from nas.detection.scenes import read_scenes
+    from nas.detection.systems import TrainedDetector
+
+    check_outputs([(output, PAGE)])
+    trained = TrainedDetector(folder)
+    scenes = read_scenes(data, split, trained.spec.classes)
+    place = device or _device()
+    detections = detect_all(trained.model().to(place), scenes, place)
+    evaluation = evaluate_scenes(detections, scenes)
+    if as_json:
+        click.echo(json.dumps(evaluation.to_dict(), indent=2))
+    else:
+        _describe(scenes, split)
+        echo_wide(plain_table(figure_cells(evaluation)))
+        echo_wide(plain_table(class_cells(evaluation)))
+    if output is not None:
+        title = f"{trained.spec.system} on {trained.spec.network}"
+        conditions = f"{len(scenes)} images of the split {split}"
+        text = as_page(
+            title,
+            evaluation,
+            scenes,
+            detections,
+            conditions=conditions,
+            made_at=datetime.now(UTC),
+        )
+        write_file(output, text, PAGE)
+        click.echo(f"{output}: open it in a browser", err=as_json)
+
+
+@detect.command()
+@click.argument("folder", type=FOLDER)
+@database_option
+@measuring_options(None, tier="screen")
+def measure(*, folder: Path, database: str, conditions: Conditions) -> None:
+    """Measure a trained detector on this device.
+
+    FOLDER is one of nas detect train. The network is measured alone and with its post-processing,
+    interleaved, at the size of its images.
+    """
+    from nas.detection.measuring import targets_of
+    from nas.detection.systems import TrainedDetector
+    from nas.measuring.meters import find_meter
+    from nas.measuring.session import measure_all
+    from nas.record import Store
+
+    trained = TrainedDetector(folder)
+    plan = conditions.plan(MeasurementPlan(image_size=trained.spec.image_size))
+    targets = targets_of(str(folder), trained.model())
+    with find_meter(conditions.device) as meter, Store.open(database) as store:
+        click.echo(f"{meter.device.name}: {conditions.describe(plan)}")
+        macs = targets[0].macs(plan.image_size)
+        for target, figures in zip(targets, measure_all(targets, plan, meter), strict=True):
+            store.add_single(target.name, figures, digest=trained.spec.architecture.digest)
+            echo_wide(figures_table(target.name, figures, macs, plan.batch_size))
+
+
+@detect.command()
+@click.argument("folder", type=FOLDER)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="A new folder.",
+)
+def export(*, folder: Path, output: Path) -> None:
+    """Write a trained detector for other runtimes.
+
+    FOLDER is one of nas detect train. DIR gets the network as ONNX without suppression, the boxes
+    and a decoder in NumPy (DSOD and RefineDet), or the body with its pyramid (other systems). They
+    are checked in ONNX Runtime.
+    """
+    from nas.detection.export import export_detector
+
+    for check in export_detector(folder, output):
+        click.echo(check)
+    click.echo(f"{output}: written")
+
+
+def _describe(scenes: "Scenes", split: str) -> None:
+    """Print what was read, and which boxes were left out or clipped."""
+    console = Console(stderr=True, soft_wrap=True)
+    for note in scenes.notes:
+        console.print(note, highlight=False, markup=False)
+    truths = sum(len(scene.truths) for scene in scenes)
+    console.print(
+        f"{split}: {len(scenes)} images, {truths} boxes of {', '.join(scenes.classes)}",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _options(texts: Sequence[str]) -> dict[str, int]:
+    """Return the options NAME=N as numbers by name."""
+    values = {}
+    for text in texts:
+        name, equals, number = text.partition("=")
+        if not (name and equals and number.isdecimal()):
+            raise InvalidValueError(f"--option must be NAME=N with a whole number, not {text!r}")
+        values[name] = int(number)
+    return values
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

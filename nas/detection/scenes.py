@@ -1,0 +1,419 @@
+"""Images with boxes, read from COCO JSON, VOC XML, YOLO text files or label maps.
+
+Boxes are (xmin, ymin, xmax, ymax) in pixels of the image. Labels are positions in the classes, from
+1. All files are checked when a data set is opened, and all problems are reported together. Images
+are decoded when they are used.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas.core.errors import CorruptFileError, DataNotFoundError, MissingDependencyError
+from nas.data.image_file import read_rgb
+from nas.searching.yaml_file import parse_yaml
+
+try:
+    from PIL import Image
+except ImportError as missing:
+    raise MissingDependencyError("pillow", "folder") from missing
+
+LAYOUTS = """\
+VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/SPLIT.txt
+COCO: SPLIT.json or annotations/*SPLIT*.json, and images/, SPLIT/ or the images beside them
+YOLO: data.yaml with names, images/SPLIT/, labels/SPLIT/
+label maps: images/, masks/ with pixels of 0 and of the number of the object, splits/SPLIT.txt"""
+"""The folders that can be read, for the error about another one."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+EXIF_ORIENTATION, MIN_TURNED = 0x0112, 5
+"""The tag of a photograph's orientation, and its first value that exchanges height and width."""
+MAX_PROBLEMS_SHOWN = 20
+CACHE_BYTES = 2**31
+"""Decoded images that are kept in memory."""
+
+Box = tuple[float, float, float, float]
+"""xmin, ymin, xmax and ymax in pixels."""
+MaskReader = Callable[[], Tensor]
+"""Returns the masks of all objects of an image, uint8 (T, H, W)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """One annotated object. A `difficult` one counts neither way in VOC's evaluation."""
+
+    label: int
+    box: Box
+    difficult: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One image and its objects. `masks` reads their masks; None if there are none."""
+
+    name: str
+    path: Path
+    height: int
+    width: int
+    truths: tuple[Truth, ...]
+    masks: MaskReader | None = field(default=None, compare=False)
+
+    def target(self) -> dict[str, Tensor]:
+        """Return `boxes` (T, 4), `labels` (T,) and, if there are masks, `masks` (T, H, W)."""
+        boxes = torch.tensor([truth.box for truth in self.truths], dtype=torch.float32)
+        labels = torch.tensor([truth.label for truth in self.truths], dtype=torch.int64)
+        target = {"boxes": boxes.reshape(-1, 4), "labels": labels}
+        return target if self.masks is None else {**target, "masks": self.masks()}
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Images of one split. `notes` are problems of boxes that were left out or clipped."""
+
+    classes: tuple[str, ...]
+    scenes: tuple[Scene, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> Scene:
+        return self.scenes[index]
+
+    def __iter__(self) -> Iterator[Scene]:
+        return iter(self.scenes)
+
+    @property
+    def has_masks(self) -> bool:
+        """Return whether every image has masks."""
+        return all(scene.masks is not None for scene in self.scenes)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the classes, and of the names and the objects of all images."""
+        rows = [(scene.name, [(t.label, t.box) for t in scene.truths]) for scene in self.scenes]
+        return hashlib.sha256(json.dumps([self.classes, rows]).encode()).hexdigest()
+
+    def image(self, index: int) -> Tensor:
+        """Return an image as uint8 (3, H, W) in RGB order."""
+        if index in self._cache:
+            return self._cache[index]
+        photo = np.array(read_rgb(self.scenes[index].path))
+        pixels = torch.from_numpy(photo).permute(2, 0, 1).contiguous()
+        if sum(image.numel() for image in self._cache.values()) + pixels.numel() <= CACHE_BYTES:
+            self._cache[index] = pixels
+        return pixels
+
+    @cached_property
+    def _cache(self) -> dict[int, Tensor]:
+        return {}
+
+
+def read_scenes(folder: Path, split: str, classes: Sequence[str] | None = None) -> Scenes:
+    """Read the images of one split, in any of the `LAYOUTS`.
+
+    With `classes` an object of another class is a problem; otherwise they are those of the data.
+    Raises `DataNotFoundError` if the folder has none of the layouts or not this split, and
+    `CorruptFileError` with all problems of images, files and classes. Boxes without area or outside
+    of the image are left out and boxes that stick out are clipped; `notes` lists both.
+    """
+    reader = _Reader(folder, split, classes)
+    for read in (reader.voc, reader.label_maps, reader.coco, reader.yolo):
+        if read():
+            return reader.result()
+    raise DataNotFoundError(
+        f"{folder} has none of these layouts with the split {split}:\n{LAYOUTS}"
+    )
+
+
+class _Reader:
+    """Collects the scenes of a split and the problems of its files."""
+
+    def __init__(self, folder: Path, split: str, classes: Sequence[str] | None) -> None:
+        self.folder, self.split = folder, split
+        self.classes = list(classes or ())
+        self.are_fixed = classes is not None
+        self.scenes: list[Scene] = []
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+
+    def result(self) -> Scenes:
+        """Return what was read. Raises `CorruptFileError` with all problems."""
+        if self.problems:
+            hidden = len(self.problems) - MAX_PROBLEMS_SHOWN
+            more = [f"and {hidden} more problems"] if hidden > 0 else []
+            raise CorruptFileError("\n".join([*self.problems[:MAX_PROBLEMS_SHOWN], *more]))
+        if not self.scenes:
+            raise DataNotFoundError(f"{self.folder} has no images in the split {self.split}")
+        return Scenes(tuple(self.classes), tuple(self.scenes), tuple(self.notes))
+
+    def voc(self) -> bool:
+        """Read VOC's XML; return whether the folder has this layout."""
+        listing = self.folder / "ImageSets" / "Main" / f"{self.split}.txt"
+        if not listing.is_file():
+            return False
+        annotations = self.folder / "Annotations"
+        roots = {name: self._xml(annotations / f"{name}.xml") for name in _names(listing)}
+        if not self.are_fixed:
+            every = [self._xml(path) for path in sorted(annotations.glob("*.xml"))]
+            labels = {each.findtext("name") for root in every for each in _objects(root)}
+            self.classes = sorted(filter(None, labels))
+        for name, root in roots.items():
+            objects = []
+            for one in _objects(root):
+                box = one.find("bndbox")
+                corners = [box.findtext(side) if box is not None else None for side in CORNERS]
+                label = one.findtext("name") or ""
+                objects.append((label, corners, one.findtext("difficult") == "1"))
+            self._add(name, self._image(self.folder / "JPEGImages", name), objects)
+        return True
+
+    def label_maps(self) -> bool:
+        """Read label maps of one class; return whether the folder has this layout."""
+        listing, masks = self.folder / "splits" / f"{self.split}.txt", self.folder / "masks"
+        if not (listing.is_file() and masks.is_dir()):
+            return False
+        self.classes = self.classes or ["object"]
+        for name in _names(listing):
+            path = self._image(masks, name)
+            if path is None:
+                continue
+            labels = np.array(Image.open(path))
+            numbers = [int(number) for number in np.unique(labels) if number]
+            objects = [(self.classes[0], _corners(labels == number), False) for number in numbers]
+            self._add(
+                name, self._image(self.folder / "images", name), objects, _MapMasks(path, numbers)
+            )
+        return True
+
+    def coco(self) -> bool:
+        """Read COCO's JSON; return whether the folder has this layout."""
+        places = [self.folder / f"{self.split}.json"]
+        places += sorted((self.folder / "annotations").glob(f"*{self.split}*.json"))
+        path = next((place for place in places if place.is_file()), None)
+        if path is None:
+            return False
+        try:
+            values = json.loads(path.read_bytes())
+            names = {each["id"]: str(each["name"]) for each in values["categories"]}
+            objects: dict[Any, list[dict[str, Any]]] = {each["id"]: [] for each in values["images"]}
+            for each in values["annotations"]:
+                objects[each["image_id"]].append(each)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptFileError(f"{path} is no COCO file: {error!r} is missing") from error
+        if not self.are_fixed:
+            self.classes = [names[number] for number in sorted(names)]
+        for image in values["images"]:
+            whole = [each for each in objects[image["id"]] if not each.get("iscrowd")]
+            rows = []
+            for each in whole:
+                x, y, width, height = each["bbox"]
+                label = names.get(each["category_id"], f"category {each['category_id']}")
+                rows.append((label, [x, y, x + width, y + height], False))
+            file = image["file_name"]
+            roots = (self.folder / "images", self.folder / self.split, self.folder)
+            found = next((root / file for root in roots if (root / file).is_file()), None)
+            if found is None:
+                self.problems.append(f"{path}: there is no image {file}")
+            polygons = [each.get("segmentation") for each in whole]
+            masks = _CocoMasks(polygons, image) if polygons and all(polygons) else None
+            self._add(file, found, rows, masks)
+        return True
+
+    def yolo(self) -> bool:
+        """Read YOLO's text files; return whether the folder has this layout."""
+        labels, images = self.folder / "labels" / self.split, self.folder / "images" / self.split
+        if not images.is_dir():
+            return False
+        settings = self.folder / "data.yaml"
+        if not settings.is_file():
+            raise DataNotFoundError(f"{settings} is missing; it must hold the names of the classes")
+        given = (parse_yaml(settings.read_text()) or {}).get("names") or []
+        names = list(given.values()) if isinstance(given, dict) else list(given)
+        if not self.are_fixed:
+            self.classes = [str(name) for name in names]
+        for path in sorted(images.iterdir()):
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                continue
+            file, rows = labels / f"{path.stem}.txt", []
+            size = self._size(path)
+            if size is None:
+                continue
+            for line in file.read_text().splitlines() if file.is_file() else ():
+                try:
+                    number, x, y, width, height = line.split()
+                    corners = _from_centre(float(x), float(y), float(width), float(height), size)
+                    place = int(number)
+                except ValueError:
+                    self.problems.append(f"{file}: {line!r} is not 'class x y width height'")
+                    continue
+                known = 0 <= place < len(names)
+                rows.append((str(names[place]) if known else f"class {place}", corners, False))
+            self._add(path.stem, path, rows)
+        return True
+
+    def _add(
+        self,
+        name: str,
+        path: Path | None,
+        objects: Sequence[tuple[str, Sequence[Any], bool]],
+        masks: "Callable[[list[int]], MaskReader] | None" = None,
+    ) -> None:
+        """Add an image with its objects: class, four corners and whether it is difficult."""
+        size = None if path is None else self._size(path)
+        if path is None or size is None:
+            return
+        height, width = size
+        truths, kept = [], []
+        for place, (label, corners, difficult) in enumerate(objects):
+            if label not in self.classes:
+                self.problems.append(
+                    f"{name}: the class {label!r} is none of {', '.join(self.classes)}"
+                )
+                continue
+            box = self._box(name, corners, height, width)
+            if box is not None:
+                number = self.classes.index(label) + 1
+                truths.append(Truth(label=number, box=box, difficult=difficult))
+                kept.append(place)
+        self.scenes.append(
+            Scene(
+                name=name,
+                path=path,
+                height=height,
+                width=width,
+                truths=tuple(truths),
+                masks=masks(kept) if masks else None,
+            )
+        )
+
+    def _box(self, name: str, corners: Sequence[Any], height: int, width: int) -> Box | None:
+        """Return the box within the image; None if nothing of it is there."""
+        try:
+            x0, y0, x1, y1 = (float(value) for value in corners)
+        except (TypeError, ValueError):
+            self.problems.append(f"{name}: {list(corners)} is no box")
+            return None
+        shown = f"{name}: the box {x0:g}, {y0:g}, {x1:g}, {y1:g}"
+        if not (x1 > x0 and y1 > y0):
+            self.notes.append(f"{shown} has no area and is left out")
+            return None
+        box = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+        if box[0] >= box[2] or box[1] >= box[3]:
+            self.notes.append(f"{shown} is outside of the image of {width} x {height} and left out")
+            return None
+        if box != (x0, y0, x1, y1):
+            self.notes.append(f"{shown} sticks out of the image of {width} x {height}: clipped")
+        return box
+
+    def _image(self, folder: Path, name: str) -> Path | None:
+        """Return the image of this name; a missing one is a problem."""
+        for suffix in IMAGE_SUFFIXES:
+            path = folder / f"{name}{suffix}"
+            if path.is_file():
+                return path
+        self.problems.append(f"{folder} has no image {name} ({', '.join(IMAGE_SUFFIXES)})")
+        return None
+
+    def _size(self, path: Path) -> tuple[int, int] | None:
+        """Return height and width; an unreadable image is a problem."""
+        try:
+            with Image.open(path) as photo:
+                is_turned = photo.getexif().get(EXIF_ORIENTATION, 1) >= MIN_TURNED
+                return (photo.width, photo.height) if is_turned else (photo.height, photo.width)
+        except OSError as error:
+            self.problems.append(f"{path} is not a readable image: {error}")
+            return None
+
+    def _xml(self, path: Path) -> ET.Element | None:
+        """Return the root of an XML file; a missing or damaged one is a problem."""
+        try:
+            return ET.parse(path).getroot()  # noqa: S314 - Python's parser fetches nothing
+        except (OSError, ET.ParseError) as error:
+            self.problems.append(f"{path} is not readable XML: {error}")
+            return None
+
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def _objects(root: ET.Element | None) -> list[ET.Element]:
+    return [] if root is None else root.findall("object")
+
+
+def _names(listing: Path) -> list[str]:
+    """Return the names of a split's file, the first word of each line."""
+    return [line.split()[0] for line in listing.read_text().splitlines() if line.strip()]
+
+
+def _corners(mask: Any) -> Box:
+    """Return the smallest box around a mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+
+
+def _from_centre(x: float, y: float, width: float, height: float, size: tuple[int, int]) -> Box:
+    """Return the corners in pixels of a box by its centre and sides as shares of the image."""
+    rows, columns = size
+    return (
+        (x - width / 2) * columns,
+        (y - height / 2) * rows,
+        (x + width / 2) * columns,
+        (y + height / 2) * rows,
+    )
+
+
+@dataclass(frozen=True)
+class _MapMasks:
+    """Masks of a label map's objects, by the numbers of their pixels."""
+
+    path: Path
+    numbers: Sequence[int]
+
+    def __call__(self, kept: list[int]) -> MaskReader:
+        """Return the reader of these objects."""
+
+        def read() -> Tensor:
+            labels = torch.from_numpy(np.array(Image.open(self.path)).astype(np.int32))
+            numbers = torch.tensor([self.numbers[place] for place in kept], dtype=torch.int32)
+            return (labels == numbers[:, None, None]).to(torch.uint8)
+
+        return read
+
+
+@dataclass(frozen=True)
+class _CocoMasks:
+    """Masks of COCO's polygons and run lengths."""
+
+    segmentations: Sequence[Any]
+    image: dict[str, Any]
+
+    def __call__(self, kept: list[int]) -> MaskReader:
+        """Return the reader of these objects."""
+
+        def read() -> Tensor:
+            from faster_coco_eval.core import mask as masks
+
+            height, width = self.image["height"], self.image["width"]
+            parts = []
+            for place in kept:
+                shape = self.segmentations[place]
+                runs = (
+                    masks.merge(masks.frPyObjects(shape, height, width))
+                    if isinstance(shape, list)
+                    else masks.frPyObjects(shape, height, width)
+                    if isinstance(shape["counts"], list)
+                    else shape
+                )
+                parts.append(torch.from_numpy(masks.decode(runs)))
+            return torch.stack(parts) if parts else torch.zeros(0, height, width, dtype=torch.uint8)
+
+        return read

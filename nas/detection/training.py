@@ -1,0 +1,163 @@
+"""Training of a detector by the loop of full training: one cycle, running mean, whole checkpoints.
+
+Everything random is a function of the seed and the step. Therefore a training that resumes from a
+checkpoint gives the bits of one that was never interrupted.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from nas.core.errors import InvalidValueError
+from nas.data import Images
+from nas.detection.scenes import Scenes
+from nas.detection.systems import WEIGHTS, DetectorSpec, TrainedDetector, find_system
+from nas.training import FullTrainer, Numerics
+
+CHECKPOINT = "training.safetensors"
+AUGMENTATION = 2
+"""The purpose of the random stream of augmented images."""
+MAX_SETTLING_IMAGES = 400
+"""BatchNorm's statistics are estimated again from at most this many training images."""
+MAX_ZOOM_OUT = 4.0
+AUGMENTATIONS = ("none", "flip", "ssd")
+"""Kinds of augmentation: ssd distorts colours, zooms out, crops and mirrors."""
+
+
+class DetectorTrainer(FullTrainer):
+    """Trains a detector by its specification on the scenes of a split."""
+
+    max_gradient_norm = 35.0
+
+    def __init__(self, *, spec: DetectorSpec, scenes: Scenes, **settings: Any) -> None:
+        super().__init__(
+            recipe=spec.recipe,
+            train=cast("Images", scenes),
+            model=spec.build(),
+            mean=cast("tuple[float, float, float]", spec.mean),
+            std=cast("tuple[float, float, float]", spec.std),
+            numerics=Numerics(channels_last=False),
+            seed=spec.seed,
+            **settings,
+        )
+        self.scenes = scenes
+        self._augment = augmentation(spec.augment, spec.mean)
+
+    def _batch_loss(self, batch: Tensor, step: int) -> Tensor:
+        """Return the sum of the detector's losses."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._stream(AUGMENTATION, step).initial_seed())
+            pairs = [self._scene(int(index)) for index in batch]
+            images, targets = zip(*pairs, strict=True)
+            losses: dict[str, Tensor] = self.model(list(images), list(targets))
+        return torch.stack(list(losses.values())).sum()
+
+    def _scene(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return one augmented image from 0 to 1 and its target, on the device."""
+        image, target = self.scenes.image(index), self.scenes[index].target()
+        if self._augment is not None:
+            size = (image.shape[1], image.shape[2])
+            wrapped: dict[str, Tensor] = {
+                **target,
+                "boxes": tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=size),
+            }
+            if "masks" in target:
+                wrapped["masks"] = tv_tensors.Mask(target["masks"])
+            image, target = self._augment(tv_tensors.Image(image), wrapped)
+        plain = {name: value.as_subclass(Tensor).to(self.device) for name, value in target.items()}
+        return image.as_subclass(Tensor).to(self.device).float() / 255, plain
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """Estimate BatchNorm's statistics again, as the mean over training images as they are."""
+        norms = [m for m in self.model.modules() if isinstance(m, nn.BatchNorm2d)]
+        if not norms:
+            return
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a cumulative mean
+        self.model.train()
+        count = min(len(self.scenes), MAX_SETTLING_IMAGES)
+        network: Callable[[Tensor], object] = network_of(self.model)
+        for part in torch.split(torch.arange(count), self.batch_size):
+            images = [self.scenes.image(int(i)).to(self.device).float() / 255 for i in part]
+            batch, _ = self.model.get_submodule("transform")(images)
+            network(batch.tensors)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def network_of(detector: nn.Module) -> nn.Module:
+    """Return the part of a detector that maps a batch of images to maps or predictions."""
+    name = "network" if hasattr(detector, "network") else "backbone"
+    return detector.get_submodule(name)
+
+
+def augmentation(kind: str, mean: tuple[float, ...]) -> Callable[..., Any] | None:
+    """Return torchvision's transforms of an image and its target; None for no augmentation.
+
+    They differ from those of the papers: colours are changed in another order, and the sides of
+    crops are drawn independently. Raises `InvalidValueError` for an unknown kind.
+    """
+    if kind not in AUGMENTATIONS:
+        raise InvalidValueError(f"augment must be {', '.join(AUGMENTATIONS)}, not {kind!r}")
+    if kind == "none":
+        return None
+    transforms: list[nn.Module] = [v2.RandomHorizontalFlip()]
+    if kind == "ssd":
+        colours = v2.ColorJitter(brightness=0.125, contrast=0.5, saturation=0.5, hue=0.05)
+        fill = {tv_tensors.Image: [round(255 * value) for value in mean], tv_tensors.Mask: 0}
+        transforms += [
+            v2.RandomApply([colours], p=0.5),
+            v2.RandomZoomOut(fill=fill, side_range=(1.0, MAX_ZOOM_OUT)),
+            v2.RandomIoUCrop(),
+        ]
+    composed: Callable[..., Any] = v2.Compose([*transforms, v2.SanitizeBoundingBoxes()])
+    return composed
+
+
+def train_detector(
+    spec: DetectorSpec,
+    scenes: Scenes,
+    folder: Path,
+    *,
+    device: torch.device | str = "cpu",
+    threads: int | None = None,
+    progress: Callable[[float, float], object] | None = None,
+) -> nn.Module:
+    """Train a detector into a folder, or resume it there, and return it in eval mode.
+
+    `progress` receives the epochs and the last mean loss before each epoch.
+    Raises `InvalidValueError` if the folder holds another training or if masks are missing, and
+    `TrialFailedError` if the loss is not finite.
+    """
+    if find_system(spec.system).needs_masks and not scenes.has_masks:
+        raise InvalidValueError(
+            f"{spec.system} needs masks; give COCO polygons or label maps, or another system"
+        )
+    place = TrainedDetector(folder)
+    place.check_same(spec)
+    if place.is_finished:
+        return place.model()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        trainer = DetectorTrainer(spec=spec, scenes=scenes, device=device, threads=threads)
+    place.begin(spec)
+    checkpoint = folder / CHECKPOINT
+    if checkpoint.exists():
+        trainer.load(checkpoint, spec.digest)
+    total = spec.recipe.epochs
+    while trainer.epochs < total:
+        if progress is not None:
+            progress(trainer.epochs, trainer.last_loss)
+        trainer.advance(min(trainer.epochs + 1, total))
+        trainer.save(checkpoint, spec.digest)
+    trainer.finish(folder / WEIGHTS, spec.digest)
+    checkpoint.unlink(missing_ok=True)
+    return trainer.model.eval()

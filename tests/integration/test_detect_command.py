@@ -1,0 +1,231 @@
+"""`nas detect`: train, evaluate, measure and export a small detector on generated squares."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from nas.cli import main
+from nas.core.architecture import Architecture, OsaStage
+
+pytest.importorskip("torchvision")
+pytest.importorskip("PIL")
+from PIL import Image
+
+from nas.core.errors import InvalidValueError
+from nas.detection.scenes import read_scenes
+from nas.detection.systems import DetectorSpec, TrainedDetector, recipe_for
+from nas.detection.training import CHECKPOINT, train_detector
+
+pytestmark = pytest.mark.slow
+
+SIDE = 96
+NETWORK = Architecture(
+    stem_channels=(8, 8, 8),
+    stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=2),) * 4,
+)
+SIZES = {
+    "dsod300": ("--size", "96", "--option", "down=8"),
+    "refinedet320": (
+        *("--size", "64", "--option", "width=16"),
+        *("--option", "predictor_width=16", "--option", "extra=16"),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Six grey images with a bright square each, as VOC XML and as label maps."""
+    folder = tmp_path_factory.mktemp("squares")
+    random = np.random.default_rng(0)
+    names = [f"image{index}" for index in range(6)]
+    for kind in ("ImageSets/Main", "Annotations", "JPEGImages", "splits", "masks", "images"):
+        (folder / kind).mkdir(parents=True)
+    for name in names:
+        x, y, side = (int(value) for value in random.integers((5, 5, 25), (50, 50, 40)))
+        pixels = random.integers(90, 120, (SIDE, SIDE, 3)).astype(np.uint8)
+        pixels[y : y + side, x : x + side] = 255
+        labels = np.zeros((SIDE, SIDE), dtype=np.uint8)
+        labels[y : y + side, x : x + side] = 1
+        Image.fromarray(labels).save(folder / "masks" / f"{name}.png")
+        for place in ("JPEGImages", "images"):
+            Image.fromarray(pixels).save(folder / place / f"{name}.png")
+        corners = zip(("xmin", "ymin", "xmax", "ymax"), (x, y, x + side, y + side), strict=True)
+        box = "".join(f"<{corner}>{value}</{corner}>" for corner, value in corners)
+        (folder / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><object><name>square</name><bndbox>{box}</bndbox></object></annotation>"
+        )
+    for split in ("train", "val"):
+        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
+    (folder / "splits" / "masks.txt").write_text("\n".join(names))
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a command in a new folder with its own locks and the network `tiny.json`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
+    (tmp_path / "tiny.json").write_text(json.dumps(NETWORK.to_dict()))
+    return lambda *arguments: CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+def spec(**changes) -> DetectorSpec:
+    """Return a small DSOD's specification."""
+    recipe = recipe_for("dsod300", epochs=3, batch_size=3)
+    values = {
+        "system": "dsod300",
+        "architecture": NETWORK,
+        "classes": ("square",),
+        "image_size": SIDE,
+        "mean": (0.5,) * 3,
+        "std": (0.25,) * 3,
+        "recipe": recipe,
+        "options": {"down": 8},
+    }
+    return DetectorSpec(**{**values, **changes})
+
+
+@pytest.mark.parametrize("system", SIZES)
+def test_train_evaluate_measure_and_export(run, data, tmp_path, system):
+    """A detector is trained, judged, drawn, measured and exported by four commands."""
+    common = ("--data", str(data), "--device", "cpu")
+    done = run(
+        *("detect", "train", "tiny.json", "--system", system, *common, "-o", "squares"),
+        *("--epochs", "2", "--batch", "3", *SIZES[system]),
+    )
+    assert done.exit_code == 0, done.output
+    assert "next: nas detect evaluate squares" in done.output
+    done = run("detect", "evaluate", "squares", *common, "-o", "page.html")
+    assert done.exit_code == 0, done.output
+    assert "VOC 2007" in done.output
+    assert "square" in done.output
+    assert "data:image/jpeg" in (tmp_path / "page.html").read_text()
+    done = run("detect", "evaluate", "squares", *common, "--json")
+    values = json.loads(done.stdout)
+    assert values["images"] == values["classes"][0]["truths"] == 6
+    done = run("detect", "measure", "squares", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert "squares, network" in done.output
+    assert "squares, with post-processing" in done.output
+    done = run("detect", "export", "squares", "-o", "out")
+    assert done.exit_code == 0, done.output
+    assert "boxes of decoder.py: found" in done.output
+    assert_decoder_stands_alone(tmp_path / "out")
+
+
+def assert_decoder_stands_alone(folder: Path) -> None:
+    """Decode with the files of an export in a process without this package."""
+    script = (
+        "import json, sys, numpy as np, onnxruntime as ort\n"
+        "from decoder import decode\n"
+        "settings = json.load(open('decoder.json')); side = settings['image_size']\n"
+        "session = ort.InferenceSession('network.onnx', providers=['CPUExecutionProvider'])\n"
+        "images = np.zeros((1, 3, side, side), dtype=np.float32)\n"
+        "outputs = session.run(None, {'images': images})\n"
+        "boxes, labels, scores = decode([o[0] for o in outputs], np.load('priors.npy'), settings)\n"
+        "assert boxes.shape == (len(labels), 4) and len(scores) == len(labels)\n"
+        "assert not {'torch', 'nas'} & set(sys.modules)\n"
+        "print('decoded')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env={"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "decoded\n", done.stderr
+
+
+def test_an_interrupted_training_resumes_to_the_same_bits(data, tmp_path):
+    """A training stopped after an epoch ends with the weights of one that was not stopped."""
+    scenes = read_scenes(data, "train")
+
+    def stop(epochs: float, _: float) -> None:
+        if epochs == 2:
+            raise KeyboardInterrupt
+
+    whole = train_detector(spec(), scenes, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train_detector(spec(), scenes, tmp_path / "parts", progress=stop)
+    assert (tmp_path / "parts" / CHECKPOINT).exists()
+    resumed = train_detector(spec(), scenes, tmp_path / "parts")
+    for (name, one), other in zip(
+        whole.state_dict().items(), resumed.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other), name
+    read = TrainedDetector(tmp_path / "parts").model()
+    image = [scenes.image(0) / 255]
+    with torch.no_grad():
+        for mine, theirs in zip(whole(image), read(image), strict=True):
+            assert torch.equal(mine["boxes"], theirs["boxes"])
+
+
+def test_statistics_are_those_of_the_training_images(data, tmp_path):
+    """BatchNorm's statistics after the training are the means over the images."""
+    scenes = read_scenes(data, "train")
+    recipe = recipe_for("dsod300", epochs=1, batch_size=6)
+    detector = train_detector(
+        spec(recipe=replace(recipe, average=0.0), augment="none"), scenes, tmp_path / "out"
+    )
+    norm = next(m for m in detector.modules() if isinstance(m, nn.BatchNorm2d))
+    seen = []
+    norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        detector([scenes.image(index) / 255 for index in range(6)])
+    torch.testing.assert_close(norm.running_mean, seen[0].mean((0, 2, 3)))
+    assert norm.momentum == 0.1
+
+
+def test_another_training_in_the_same_folder_is_refused(data, tmp_path):
+    """The differences are named, and the folder stays as it is."""
+    scenes = read_scenes(data, "train")
+    train_detector(spec(), scenes, tmp_path / "out")
+    changed = spec(seed=1, data=scenes.digest)
+    with pytest.raises(InvalidValueError, match="a training with another seed, data;"):
+        train_detector(changed, scenes, tmp_path / "out")
+
+
+def test_mask_rcnn_trains_on_masks(data, tmp_path):
+    """Mask R-CNN needs masks, and gives boxes and masks."""
+    options = {"width": 16, "dense": 16, "anchor_per_stride": 4, "regions": 16}
+    recipe = recipe_for("mask_rcnn", epochs=1, batch_size=3)
+    own = spec(system="mask_rcnn", recipe=recipe, options=options)
+    with pytest.raises(InvalidValueError, match="needs masks"):
+        train_detector(own, read_scenes(data, "train"), tmp_path / "out")
+    (data / "labels").mkdir(exist_ok=True)
+    scenes = read_scenes(data, "masks", ["square"])
+    detector = train_detector(own, scenes, tmp_path / "out")
+    with torch.no_grad():
+        (found,) = detector([scenes.image(0) / 255])
+    assert found["masks"].shape[1:] == (1, SIDE, SIDE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("--system", "yolo"), "no 'yolo' in detection systems"),
+        (("--option", "width=64"), "dsod300 has no option 'width'; it has down"),
+        (("--option", "down"), "must be NAME=N"),
+        (("--split", "test"), "with the split test"),
+        (("--size", "8"), "too small|image"),
+    ],
+)
+def test_wrong_input_is_one_line(run, data, tmp_path, changes, message):
+    """A wrong option ends with exit code 2, and no folder is made."""
+    done = run(
+        *("detect", "train", "tiny.json", "--system", "dsod300", "--data", str(data)),
+        *("-o", "out", "--device", "cpu", *changes),
+    )
+    assert done.exit_code == 2, done.output
+    assert any(part in done.output for part in message.split("|"))
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,118 @@
+"""Average precision by VOC's and COCO's rules."""
+
+import numpy as np
+import pytest
+import torch
+from torch import tensor
+
+pytest.importorskip("torchvision")
+pytest.importorskip("faster_coco_eval")
+
+from nas.detection.evaluation import average_precision, evaluate, voc_hits
+
+
+def truth(*boxes, label=1):
+    """Return the truths of one image."""
+    return {
+        "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        "labels": torch.full((len(boxes),), label),
+    }
+
+
+def found(*rows, label=1):
+    """Return the detections of one image: score and box."""
+    boxes = truth(*(box for _, box in rows), label=label)
+    return {**boxes, "scores": torch.tensor([score for score, _ in rows])}
+
+
+SQUARE, SHIFTED, AWAY = (0, 0, 10, 10), (0, 0, 10, 8), (50, 50, 60, 60)
+
+
+def test_golden_precision():
+    """Five detections of four truths have the values computed by hand."""
+    hits = np.array([True, False, True, False, True])
+    voc07, voc10, curve = average_precision(hits, 4)
+    assert voc07 == pytest.approx(6.2 / 11)
+    assert voc10 == pytest.approx(0.566667, abs=1e-6)
+    assert [curve[0], curve[25], curve[26], curve[75], curve[76]] == [
+        1.0,
+        1.0,
+        pytest.approx(2 / 3),
+        0.6,
+        0.0,
+    ]
+
+
+def test_no_detections_have_no_precision():
+    """Without detections the precision is 0."""
+    assert average_precision(np.zeros(0, dtype=bool), 3)[:2] == (0.0, 0.0)
+
+
+def test_a_truth_counts_once():
+    """The second detection of the same truth is false, and so is one that overlaps too little."""
+    rows = [(0.9, SQUARE), (0.8, SHIFTED), (0.7, AWAY)]
+    hits, count = voc_hits([found(*rows)], [truth(SQUARE)], [[False]], 1)
+    assert (hits.tolist(), count) == ([True, False, False], 1)
+
+
+def test_half_an_overlap_is_true():
+    """An overlap of exactly 0.5 is enough."""
+    hits, _ = voc_hits([found((0.9, (0, 0, 10, 5)))], [truth(SQUARE)], [[False]], 1)
+    assert hits.tolist() == [True]
+
+
+def test_difficult_truths_do_not_count():
+    """Neither the truth nor its detection counts."""
+    hits, count = voc_hits(
+        [found((0.9, SQUARE), (0.8, AWAY))], [truth(SQUARE, AWAY)], [[True, False]], 1
+    )
+    assert (hits.tolist(), count) == ([True], 1)
+
+
+def test_detections_are_ranked_over_all_images():
+    """The false detection of another image comes first by its score."""
+    detections = [found((0.5, SQUARE)), found((0.9, AWAY))]
+    hits, count = voc_hits(detections, [truth(SQUARE), truth(SQUARE)], [[False], [False]], 1)
+    assert (hits.tolist(), count) == ([False, True], 2)
+
+
+def test_perfect_detections_and_classes():
+    """Perfect detections have precision 1 by every rule. A class without truths has none."""
+    targets = [truth(SQUARE, AWAY), truth(AWAY, label=2)]
+    detections = [found((0.9, SQUARE), (0.8, AWAY)), found((0.9, AWAY), label=2)]
+    result = evaluate(detections, targets, ["cat", "dog", "cow"])
+    assert (result.voc07, result.voc10) == (1.0, 1.0)
+    assert result.coco["ap"] == pytest.approx(1.0)
+    assert result.coco["ap_large"] is None
+    assert [each.truths for each in result.classes] == [2, 1, 0]
+    assert result.classes[1].coco == pytest.approx(1.0)
+    assert (result.classes[2].voc07, result.classes[2].coco) == (None, None)
+
+
+def test_masks_are_judged_by_their_pixels():
+    """Masks of the wrong pixels have no precision, though their boxes are right."""
+    right = torch.zeros(1, 60, 60, dtype=torch.uint8)
+    right[0, :10, :10] = 1
+    wrong = torch.zeros_like(right)
+    wrong[0, 30:40, 30:40] = 1
+    target = {**truth(SQUARE), "masks": right}
+    for masks, expected in ((right, 1.0), (wrong, 0.0)):
+        result = evaluate([{**found((0.9, SQUARE)), "masks": masks}], [target], ["cat"])
+        assert result.coco["ap"] == pytest.approx(1.0)
+        assert result.coco_masks["ap"] == pytest.approx(expected)
+
+
+def test_no_detections_at_all():
+    """Nothing found is a precision of 0 in every figure."""
+    result = evaluate([found()], [truth(SQUARE)], ["cat"])
+    assert (result.voc07, result.coco["ap"]) == (0.0, 0.0)
+
+
+def test_more_than_a_hundred_detections_count():
+    """COCO's limit of detections grows with the truths of an image."""
+    boxes = [(x, y, x + 8, y + 8) for x in range(0, 120, 10) for y in range(0, 100, 10)]
+    result = evaluate(
+        [found(*((0.9 - i / 1000, box) for i, box in enumerate(boxes)))], [truth(*boxes)], ["cell"]
+    )
+    assert result.coco["ap"] == pytest.approx(1.0)
+    assert tensor(len(boxes)) == 120

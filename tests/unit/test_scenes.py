@@ -1,0 +1,180 @@
+"""Images with boxes in four layouts, and the problems of their files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("torchvision")
+pytest.importorskip("PIL")
+from PIL import Image
+
+from nas.core.errors import CorruptFileError, DataNotFoundError
+from nas.detection.scenes import read_scenes
+
+WIDTH, HEIGHT = 40, 30
+
+
+def picture(path: Path) -> None:
+    """Write a red image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (WIDTH, HEIGHT), (255, 0, 0)).save(path)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file with its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def voc_xml(*objects: tuple[str, int, int, int, int]) -> str:
+    """Return an annotation."""
+    rows = "".join(
+        f"<object><name>{name}</name><difficult>1</difficult><bndbox><xmin>{x0}</xmin>"
+        f"<ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
+        for name, x0, y0, x1, y1 in objects
+    )
+    return f"<annotation>{rows}</annotation>"
+
+
+def voc(folder: Path, **annotations: str) -> Path:
+    """Write a data set in VOC's layout, one image for each annotation."""
+    write(folder / "ImageSets" / "Main" / "train.txt", "\n".join(annotations))
+    for name, text in annotations.items():
+        write(folder / "Annotations" / f"{name}.xml", text)
+        picture(folder / "JPEGImages" / f"{name}.jpg")
+    return folder
+
+
+def coco(folder: Path) -> Path:
+    """Write a data set in COCO's layout, with gaps in its ids."""
+    picture(folder / "images" / "a.png")
+    values = {
+        "images": [{"id": 7, "file_name": "a.png", "height": HEIGHT, "width": WIDTH}],
+        "categories": [{"id": 5, "name": "dog"}, {"id": 2, "name": "cat"}],
+        "annotations": [
+            {
+                "image_id": 7,
+                "category_id": 5,
+                "bbox": [10, 5, 20, 10],
+                "segmentation": [[10, 5, 30, 5, 30, 15, 10, 15]],
+            },
+            {"image_id": 7, "category_id": 2, "bbox": [0, 0, 9, 9], "iscrowd": 1},
+        ],
+    }
+    write(folder / "annotations" / "instances_train.json", json.dumps(values))
+    return folder
+
+
+def yolo(folder: Path, line: str = "1 0.5 0.5 0.5 0.5") -> Path:
+    """Write a data set in YOLO's layout."""
+    picture(folder / "images" / "train" / "a.jpg")
+    write(folder / "labels" / "train" / "a.txt", f"{line}\n")
+    write(folder / "data.yaml", "names: [cat, dog]\n")
+    return folder
+
+
+class TestLayouts:
+    """The same object in each layout."""
+
+    def test_voc(self, tmp_path):
+        """Corners are taken as they are. Classes have the order of their names."""
+        scenes = read_scenes(voc(tmp_path, a=voc_xml(("dog", 10, 5, 30, 15))), "train", None)
+        assert (scenes.classes, scenes.notes, len(scenes)) == (("dog",), (), 1)
+        target = scenes[0].target()
+        assert target["boxes"].tolist() == [[10, 5, 30, 15]]
+        assert target["labels"].tolist() == [1]
+        assert scenes[0].truths[0].difficult
+        image = scenes.image(0)
+        assert image.shape == (3, HEIGHT, WIDTH)
+        assert image.float().mean((1, 2)).round().tolist()[0] >= 250
+        assert not scenes.has_masks
+
+    def test_coco(self, tmp_path):
+        """Ids with gaps become positions from 1. Crowds are left out. Polygons become masks."""
+        scenes = read_scenes(coco(tmp_path), "train")
+        assert scenes.classes == ("cat", "dog")
+        target = scenes[0].target()
+        assert target["boxes"].tolist() == [[10, 5, 30, 15]]
+        assert target["labels"].tolist() == [2]
+        assert target["masks"].shape == (1, HEIGHT, WIDTH)
+        assert int(target["masks"].sum()) == 20 * 10
+
+    def test_yolo(self, tmp_path):
+        """Centre and sides are shares of the image."""
+        scenes = read_scenes(yolo(tmp_path), "train")
+        target = scenes[0].target()
+        assert target["boxes"].tolist() == [[10, 7.5, 30, 22.5]]
+        assert target["labels"].tolist() == [2]
+
+    def test_label_maps(self, tmp_path):
+        """A box is the smallest one around the pixels of a number."""
+        picture(tmp_path / "images" / "a.png")
+        labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+        labels[5:15, 10:30], labels[20:22, 0:3] = 4, 9
+        (tmp_path / "masks").mkdir()
+        Image.fromarray(labels).save(tmp_path / "masks" / "a.png")
+        write(tmp_path / "splits" / "train.txt", "a\n")
+        scenes = read_scenes(tmp_path, "train", ["nucleus"])
+        target = scenes[0].target()
+        assert target["boxes"].tolist() == [[10, 5, 30, 15], [0, 20, 3, 22]]
+        assert target["masks"].sum((1, 2)).tolist() == [200, 6]
+        assert torch.equal(target["masks"].max(0).values > 0, torch.from_numpy(labels) > 0)
+        assert scenes.has_masks
+
+    def test_another_folder_is_refused(self, tmp_path):
+        """The error lists the layouts."""
+        with pytest.raises(DataNotFoundError, match=r"split train:\nVOC: .*\nCOCO: .*\nYOLO"):
+            read_scenes(tmp_path, "train")
+
+
+class TestProblems:
+    """All problems are reported together."""
+
+    def test_boxes_are_left_out_or_clipped(self, tmp_path):
+        """Boxes without area and outside of the image are left out, others clipped; all noted."""
+        text = voc_xml(("dog", 10, 5, 10, 15), ("dog", 50, 5, 60, 15), ("dog", -5, 5, 10, 15))
+        scenes = read_scenes(voc(tmp_path, a=text), "train")
+        assert scenes[0].target()["boxes"].tolist() == [[0, 5, 10, 15]]
+        assert [note.split(" ", 1)[0] for note in scenes.notes] == ["a:"] * 3
+        for note, words in zip(
+            scenes.notes, ("has no area", "is outside", "sticks out"), strict=True
+        ):
+            assert words in note
+
+    def test_missing_images_and_unknown_classes_are_listed(self, tmp_path):
+        """Every missing image, damaged file and unknown class has a line."""
+        folder = voc(
+            tmp_path,
+            a=voc_xml(("dog", 1, 1, 5, 5)),
+            b=voc_xml(("cow", 1, 1, 5, 5)),
+            c="<annotation>",
+        )
+        (folder / "JPEGImages" / "a.jpg").unlink()
+        with pytest.raises(CorruptFileError) as error:
+            read_scenes(folder, "train", ["dog", "cat"])
+        lines = str(error.value).splitlines()
+        assert len(lines) == 3
+        assert "c.xml is not readable XML" in lines[0]
+        assert "has no image a" in lines[1]
+        assert lines[2] == "b: the class 'cow' is none of dog, cat"
+
+    @pytest.mark.parametrize("line", ["dog 1 1 1 1", "1 0.5 0.5 0.5"])
+    def test_wrong_lines_of_yolo(self, tmp_path, line):
+        """A line of another form is shown with its file."""
+        with pytest.raises(CorruptFileError, match=r"a\.txt: .* is not 'class x y width height'"):
+            read_scenes(yolo(tmp_path, line), "train")
+
+    def test_unknown_number_of_yolo(self, tmp_path):
+        """A number without a name is an unknown class."""
+        with pytest.raises(CorruptFileError, match="the class 'class 5' is none of cat, dog"):
+            read_scenes(yolo(tmp_path, "5 0.5 0.5 0.5 0.5"), "train")
+
+    def test_a_missing_image_of_coco(self, tmp_path):
+        """The image is named."""
+        folder = coco(tmp_path)
+        (folder / "images" / "a.png").unlink()
+        with pytest.raises(CorruptFileError, match=r"there is no image a\.png"):
+            read_scenes(folder, "train")

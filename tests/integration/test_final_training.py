@@ -184,8 +184,8 @@ def test_a_student_learns_the_answers_of_its_teacher(digits):
     taught = trainer(digits, replace(RECIPE, epochs=3.0, distillation=1.0), teacher=Three())
     taught.advance(3.0)
     images = digits.test()
-    error, _ = taught.judge(images)
-    assert error == pytest.approx(1 - float((images.labels == 3).float().mean()))
+    metrics, _ = taught.judge(images)
+    assert metrics["error"] == pytest.approx(1 - float((images.labels == 3).float().mean()))
 
 
 def search(folder: Path) -> None:

@@ -101,7 +101,7 @@ def measure(
     """
     import pandas as pd
 
-    from nas.measuring.meters import find_meter
+    from nas.measuring.meters import REMOTE_RUNTIME, elsewhere, find_meter
     from nas.measuring.session import measure_all
     from nas.measuring.targets import Target, load_target
 
@@ -110,7 +110,8 @@ def measure(
         study = open(database).study(name)
         return study.trial(int(number)).architecture, study.classes
 
-    conditions = MeasurementPlan(**plan)
+    runtime = {"runtime": REMOTE_RUNTIME} if elsewhere(device) else {}
+    conditions = MeasurementPlan(**{**runtime, **plan})
     loaded = [
         load_target(target, conditions, find_trial)
         if isinstance(target, str)

@@ -128,6 +128,10 @@ class MeasurementPlan:
     def __post_init__(self) -> None:
         object.__setattr__(self, "precision", Precision(self.precision))
         object.__setattr__(self, "busy", Busy(self.busy))
+        require(
+            self.device is None or isinstance(self.device, str),
+            f"device must be a name, not {self.device!r}",
+        )
         require_finite(busy_wait_s=self.busy_wait_s)
         require(
             self.busy_wait_s >= 0, f"busy_wait_s must not be negative, not {self.busy_wait_s!r}"

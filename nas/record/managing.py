@@ -72,6 +72,9 @@ def _rows_of(table: Table, study_id: int) -> ColumnElement[bool] | None:
     if "evaluation_id" in table.c:
         evaluations = select(EVALUATION.c.id).where(EVALUATION.c.study_id == study_id)
         return table.c.evaluation_id.in_(evaluations)
+    if "final_training_id" in table.c:
+        finals = select(FINAL_TRAINING.c.id).where(FINAL_TRAINING.c.study_id == study_id)
+        return table.c.final_training_id.in_(finals)
     return None
 
 

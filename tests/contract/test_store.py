@@ -160,6 +160,16 @@ class StoreContract:
             store.add_rung(name, number, rung())
         store.add_trial("first", trial(2, width=16, duplicate_of=0))
         store.add_replicate("first", 0, 5, rung())
+        final = FinalTraining(
+            network=trial(0).architecture.digest,
+            digest=trial(0).architecture.digest,
+            recipe=Recipe(),
+            seed=1,
+            test_images=10,
+            reached=rung(),
+        )
+        store.add_final("first", final)
+        store.add_final("other", final)
         store.add_front(
             "first", ParetoFront(members=(0, 1), hypervolume=1.0, after=2, feasible=True)
         )
@@ -169,6 +179,7 @@ class StoreContract:
         store.give_space_back()
         assert [each.name for each in store.studies()] == ["other"]
         assert store.trials("other") == other
+        assert store.finals("other") == [final]
         assert store.singles() == []
         assert store.problems() == []
         store.create_study(spec(), dataset="digits", classes=10)

@@ -7,7 +7,7 @@ The folder holds `detector.json` (system, architecture, classes, normalisation, 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -320,14 +320,3 @@ def recipe_for(
         learning_rate=learning_rate or training.learning_rate,
     )
     return Recipe(epochs=epochs, training=training, average=0.99)
-
-
-__all__: Sequence[str] = (
-    "SYSTEMS",
-    "DetectorSpec",
-    "System",
-    "TrainedDetector",
-    "find_system",
-    "recipe_for",
-    "specification",
-)

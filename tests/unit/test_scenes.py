@@ -1,6 +1,7 @@
 """Images with boxes in four layouts, and the problems of their files."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,26 @@ class TestLayouts:
         """The error lists the layouts."""
         with pytest.raises(DataNotFoundError, match=r"split train:\nVOC: .*\nCOCO: .*\nYOLO"):
             read_scenes(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("data", "split", "images", "objects", "notes"),
+    [
+        ("bccd", "train", 205, None, 1),
+        ("bccd", "val", 87, None, 1),
+        ("bccd", "test", 72, None, 0),
+        ("nuclei", "test", 66, 2084, 0),
+    ],
+)
+def test_published_sets_have_their_counts(data, split, images, objects, notes):
+    """Splits have their published sizes. Two boxes of BCCD have no area."""
+    folder = Path(os.environ.get("NAS_TEST_DETECTION", "")) / data
+    if "NAS_TEST_DETECTION" not in os.environ or not folder.is_dir():
+        pytest.skip(f"NAS_TEST_DETECTION names no folder with {data}")
+    scenes = read_scenes(folder, split)
+    assert (len(scenes), len(scenes.notes)) == (images, notes)
+    assert objects in {None, sum(len(scene.truths) for scene in scenes)}
+    assert scenes.has_masks == (data == "nuclei")
 
 
 class TestProblems:

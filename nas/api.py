@@ -417,8 +417,8 @@ class AskTell:
             if name in values
         )
         if figures:
-            decision = engine.report(number, Measured(measurements=figures, seconds=0.0))
-            if decision is Decision.END:
+            engine.report(number, Measured(measurements=figures, seconds=0.0))
+            if not engine.state.is_running(number):
                 return
         if trained:
             rung = Rung(

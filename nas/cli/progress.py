@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -30,6 +31,7 @@ from nas.cli.tables import (
 )
 from nas.cli.training_progress import ReplicateDisplay
 from nas.core import plugins
+from nas.core.measurement import Status
 from nas.core.pareto import Outcomes, ParetoFront
 from nas.core.study import Budget, DataSpec, StudySpec
 from nas.core.tasks import Task
@@ -65,6 +67,8 @@ class SearchDisplay(SearchObserver):
         self._volumes: list[float] = []
         self._body: RenderableType = ""
         self._left = ""
+        self._contended: set[tuple[int, datetime]] = set()
+        """Attempts to measure that met others on the device."""
 
     def preparing(self, spec: StudySpec) -> None:
         """Print what is going to happen.
@@ -158,6 +162,8 @@ class SearchDisplay(SearchObserver):
                 )
         elif ended:
             self._console.print(self._line(engine, trial), soft_wrap=True)
+        elif line := self._waiting(engine, trial):
+            self._console.print(line, soft_wrap=True)
 
     def certifying(self, members: Sequence[Trial]) -> None:
         """Print what takes so long at the end of a search."""
@@ -294,6 +300,18 @@ class SearchDisplay(SearchObserver):
         members = {member.number: member for member in state.members()}
         front = front_table(spec, members, state.front, limit=LIVE_ROWS)
         return Group(bar, history, front, *running)
+
+    def _waiting(self, engine: Engine, trial: Trial) -> str:
+        """Return a line for a trial that could not be measured, once for each attempt."""
+        for figure in trial.evaluation.measurements.values():
+            attempt = (trial.number, figure.started_at)
+            if figure.status is Status.CONTENDED and attempt not in self._contended:
+                self._contended.add(attempt)
+                return (
+                    f"trial {trial.number} waits for a quiet device: {figure.metric} is contended, "
+                    f"{figure.reason}; it is tried again, {engine.waits_for}"
+                )
+        return ""
 
     @staticmethod
     def _line(engine: Engine, trial: Trial) -> str:

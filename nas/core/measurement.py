@@ -87,7 +87,7 @@ class Busy(StrEnum):
     """What becomes of a figure if others still use the device after the longest wait."""
 
     FAIL = "fail"
-    """It has no value, and its trial fails."""
+    """It has no value, and its trial is measured again later."""
     NOISY = "noisy"
     """It is recorded from all its blocks, as noisy."""
     WAIT = "wait"

@@ -346,7 +346,10 @@ PROPOSALS_PER_TRIAL = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Limits after which no new trial starts; running trials continue to their end.
+    """Limits after which no new trial starts.
+
+    At a limit other than `trials` and `proposals`, running trials stop at their next rung. They
+    resume there if the limit is raised.
 
     All runs of a study count together. `trials` are different architectures, without those that
     were over a limit before any training. With them there are at most `proposals`, by default 20

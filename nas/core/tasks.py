@@ -129,6 +129,7 @@ class Decision(StrEnum):
 
     CONTINUE = "continue"
     END = "end"
-    """The trial has ended and is recorded: complete, over a limit, skipped, or stopped at
-    a rung.
+    """The worker is done with the trial. It has ended and is recorded: complete, over a limit,
+    skipped, or stopped at a rung. Or it stays running, to be resumed later: a budget is spent, or
+    others use the device.
     """

@@ -12,13 +12,19 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from nas.core.complexity import totals
-from nas.core.measurement import Measurement
+from nas.core.measurement import Kind, Measurement, Status
 from nas.core.pareto import ParetoFront
 from nas.core.study import StudySpec
 from nas.core.tasks import AnyTask, Decision, Event, Measured, Task, Trained
 from nas.core.trial import Rung, Trial, TrialState
+from nas.core.units import format_duration
 from nas.searching.pace import Pace
 from nas.searching.state import Finished, SearchState, Wait, utc_now
+
+MAX_POSTPONED = 3
+"""Number of trials that wait for a quiet device before the search begins no other one."""
+MAX_CONTENDED = 90
+"""Number of contended measurements in a row after which the search ends; an hour by default."""
 
 
 class Record(Protocol):
@@ -89,6 +95,10 @@ class Engine:
 
     Trials that an earlier call left running are proposed first, with their results so far.
     `spent_s` are the seconds of searching of earlier calls.
+
+    Two kinds of trials stay running although no worker has them. A trial that reaches a rung after
+    a budget was spent is paused: it resumes in a later call with a larger budget. A trial whose
+    figures were contended is postponed: it is measured again when the device is quiet.
     """
 
     def __init__(
@@ -104,6 +114,9 @@ class Engine:
         self.listeners: Sequence[Listener] = ()
         self._now = now
         self._interrupted = [trial.number for trial in state.running]
+        self._paused: set[int] = set()
+        self._postponed: list[int] = []
+        self._num_contended = 0
         self._spent_s = spent_s
         self._started = now()
         self._stop_reason: str | None = None
@@ -120,19 +133,16 @@ class Engine:
         """Return the next task, which is recorded as running. Duplicates that the sampler proposes
         before it are recorded too.
         """
-        if self._stop_reason is None and self._interrupted:
-            return self._resume(self._interrupted.pop(0))
         while self._stop_reason is None:
-            remaining_s = self._remaining_s()
-            if remaining_s <= 0:
-                self.stop(
-                    f"{self._time_limit_s():g} s of searching are spent, {self.state.budget_name}"
-                )
+            if spent := self._spent():
+                self.stop(spent)
                 break
-            proposed = self.state.propose(self._now())
+            unfinished = self._next_unfinished()
+            proposed = None if unfinished else self.state.propose(self._now())
             if not isinstance(proposed, Trial):
-                return proposed
-            if not self._fits(proposed, remaining_s):
+                unfinished = unfinished or self._postponed
+                return self._resume(unfinished.pop(0)) if unfinished else proposed or Wait()
+            if not self._fits(proposed, self._remaining_s()):
                 self.stop(
                     f"{self.elapsed_s():.4g} of {self._time_limit_s():g} s of searching are spent, "
                     "and the next network would not reach its first rung in the rest, "
@@ -143,8 +153,42 @@ class Engine:
             self._learn(proposed)
             if proposed.duplicate_of is None:
                 return self.task(proposed.number)
-        at_work = len(self.state.running) - len(self._interrupted)
-        return Wait() if at_work else Finished(reason=self._stop_reason or "")
+        idle = len(self._interrupted) + len(self._paused) + len(self._postponed)
+        if len(self.state.running) > idle:
+            return Wait()
+        return Finished(reason=f"{self._stop_reason or ''}{self._unfinished()}")
+
+    def _spent(self) -> str:
+        """Return which budget is spent, so that no trial begins or resumes, or an empty string."""
+        if self._remaining_s() <= 0:
+            return f"{self._time_limit_s():g} s of searching are spent, {self.state.budget_name}"
+        if spent := self.state.spent_resources():
+            return spent
+        if self._num_contended >= MAX_CONTENDED:
+            return f"{self._num_contended} measurements in a row met others on the device"
+        return ""
+
+    def _next_unfinished(self) -> list[int]:
+        """Return the unfinished trials of which the first comes before a new one.
+
+        Postponed trials do if the device is quiet, or if so many wait for it that another one
+        would only wait too.
+        """
+        if self._interrupted:
+            return self._interrupted
+        quiet = not self._num_contended
+        return self._postponed if quiet or len(self._postponed) >= MAX_POSTPONED else []
+
+    def _unfinished(self) -> str:
+        """Return how many trials wait for a later call, in words."""
+        paused = len(self._paused) + len(self._interrupted)
+        resumes = "" if not paused else f"; {paused} unfinished, which a larger budget resumes"
+        if not self._postponed:
+            return resumes
+        return (
+            f"{resumes}; {len(self._postponed)} could not be measured beside other processes, "
+            "which the same command tries again"
+        )
 
     def stop(self, reason: str) -> None:
         """Propose nothing more. Trials at work continue to their ends."""
@@ -205,11 +249,34 @@ class Engine:
         if isinstance(event, Trained) and (problem := self.spec.rung_problem(event.rung.metrics)):
             self.fail(number, problem)
             return Decision.END
+        self._paused.discard(number)
+        if contended(event):
+            self._num_contended += 1
+        elif isinstance(event, Measured) and any(
+            figure.kind is not Kind.COUNTED for figure in event.measurements
+        ):
+            self._num_contended = 0
         trial = self.state.judge(number, event, self._now())
         self._commit(trial, event)
         if isinstance(event, Trained) and len(trial.evaluation.rungs) == 1:
             self._pace.add(self._macs(trial), (self._now() - trial.started_at).total_seconds())
-        return Decision.CONTINUE if trial.state is TrialState.RUNNING else Decision.END
+        if trial.state is not TrialState.RUNNING:
+            return Decision.END
+        if contended(event):
+            self._postponed.append(number)
+            return Decision.END
+        if self._spent():
+            self._paused.add(number)
+            return Decision.END
+        return Decision.CONTINUE
+
+    @property
+    def waits_for(self) -> str:
+        """For how long the search waits for a quiet device, in words."""
+        remaining_s = self._remaining_s()
+        if math.isfinite(remaining_s):
+            return f"for at most {format_duration(max(remaining_s, 0.0))} of searching"
+        return f"at most {MAX_CONTENDED - self._num_contended} more times"
 
     def fail(self, number: int, reason: str) -> None:
         """Record that a trial cannot be finished, unless it has ended."""
@@ -293,6 +360,13 @@ class Engine:
         self.state.learn(trial)
         for listener in self.listeners:
             listener(trial)
+
+
+def contended(event: Event) -> bool:
+    """Return whether the event has a figure that could not be taken beside other processes."""
+    return isinstance(event, Measured) and any(
+        figure.status is Status.CONTENDED for figure in event.measurements
+    )
 
 
 def _first_rung_s(trial: Trial) -> float:

@@ -330,7 +330,7 @@ class SearchState:
 
     def _spent_budget(self) -> str:
         """Return why no new architecture may be tried, or an empty string."""
-        budget, spent = self.spec.search_budget, self.spent
+        budget = self.spec.search_budget
         if self.num_counted >= budget.trials:
             return f"{budget.trials} architectures were tried, {self.budget_name}"
         if self.num_architectures >= self._space.cardinality:
@@ -341,6 +341,11 @@ class SearchState:
                 "worth training: the others are over a limit, or were skipped; widen the limits, "
                 "or raise budget.proposals"
             )
+        return self.spent_resources()
+
+    def spent_resources(self) -> str:
+        """Return which budget of epochs, device time or energy is spent, or an empty string."""
+        budget, spent = self.spec.search_budget, self.spent
         for limit, used, unit in (
             (budget.epochs, spent.epochs, "epochs of training"),
             (budget.device_s, spent.device_s, "s of device time"),
@@ -352,7 +357,8 @@ class SearchState:
 
     def _judge_figures(self, trial: Trial, now: datetime) -> Trial:
         """Return the trial after a measurement. It ends if a figure is missing or over its limit,
-        if the study needs no training, or if the sampler skips it.
+        if the study needs no training, or if the sampler skips it. It stays as it is if a figure is
+        contended, since that says nothing of the network.
         """
         objectives = self.spec.objectives
         figures = [
@@ -360,6 +366,8 @@ class SearchState:
             for objective in objectives
             if (figure := trial.evaluation.measurements.get(objective.metric)) is not None
         ]
+        if any(figure.status is Status.CONTENDED for _, figure in figures):
+            return trial
         for objective, figure in figures:
             if figure.value is None:
                 reason = f"{objective.metric} is {figure.status}: {figure.reason}"

@@ -15,7 +15,7 @@ from nas.cli import main
 from nas.cli.progress import SearchDisplay
 from nas.core.complexity import count
 from nas.core.errors import InvalidValueError, StudyConflictError, UnavailableError
-from nas.core.measurement import MeasurementPlan
+from nas.core.measurement import Measurement, MeasurementPlan, Status
 from nas.core.pareto import front
 from nas.core.study import Budget, Objective, StudySpec, rungs_at
 from nas.core.tasks import Decision, Measured, Task
@@ -496,57 +496,158 @@ def test_networks_over_a_limit_are_not_printed_one_by_one(tmp_path, capsys):
     ]
 
 
+UNFINISHED = "the study's budget; 1 unfinished, which a larger budget resumes"
+
+
+class Costly(Hands):
+    """Each rung takes an epoch, 10 s of device time and 2 J, each measurement half a joule."""
+
+    def steps(self, context, task):
+        for event in super().steps(context, task):
+            if isinstance(event, Measured):
+                yield replace(event, energy_j=0.5)
+                continue
+            rung = replace(event.rung, train_s=9.0, validation_s=1.0)
+            yield replace(event, energy_j=2.0, waiting_s=1.0, rung=rung)
+
+
+def run_once(folder, spec, workers, **others):
+    """Search until the budget is spent. Return the reason, and the trials and the usage."""
+    with (
+        Store.open(folder / "nas.db") as store,
+        open_search(
+            spec, store=store, workers=workers, folder=folder, artifacts=folder, **others
+        ) as prepared,
+    ):
+        reason, spent = prepared.run(), prepared.engine.state.spent
+        assert store.summary("s").spent == spent
+        assert store.problems() == []
+        return reason, store.trials("s"), spent
+
+
 @pytest.mark.parametrize(
-    ("budget", "trials", "reason"),
+    ("budget", "rungs", "measured", "reason"),
     [
-        (
-            Budget(trials=1000, epochs=5, fresh=0),
-            3,
-            "6 of 5 epochs of training are spent, the study's budget",
-        ),
-        (
-            Budget(trials=1000, device_s=25, fresh=0),
-            2,
-            "40 of 25 s of device time are spent, the study's budget",
-        ),
-        (Budget(trials=1000, energy_j=15, fresh=0), 4, "18 of 15 J are spent, the study's budget"),
+        (Budget(trials=1000, epochs=5, fresh=0), 5, 3, "5 of 5 epochs of training"),
+        (Budget(trials=1000, device_s=25, fresh=0), 3, 2, "30 of 25 s of device time"),
+        (Budget(trials=1000, energy_j=15, fresh=0), 7, 4, "16 of 15 J"),
     ],
 )
-def test_a_spent_budget_ends_the_search(tmp_path, budget, trials, reason):
-    """The running trial is finished. A second call reads from the record what the first one
-    used.
+def test_a_spent_budget_ends_the_search_at_the_next_rung(tmp_path, budget, rungs, measured, reason):
+    """The trial that runs is not trained to its end. A second call reads from the record what the
+    first one used, and does nothing.
     """
-
-    class Costly(Hands):
-        def steps(self, context, task):
-            for event in super().steps(context, task):
-                if isinstance(event, Measured):
-                    yield replace(event, energy_j=0.5)
-                    continue
-                rung = replace(event.rung, train_s=9.0, validation_s=1.0)
-                yield replace(event, energy_j=2.0, waiting_s=1.0, rung=rung)
-
     spec = replace(SPEC, objectives=SPEC.objectives[:1], budget=budget)
     for _ in range(2):
-        with (
-            Store.open(tmp_path / "nas.db") as store,
-            open_search(
-                spec, store=store, workers=Costly(tmp_path), folder=tmp_path, artifacts=tmp_path
-            ) as prepared,
-        ):
-            assert prepared.run() == reason
-            assert (
-                store.summary("s").spent
-                == prepared.engine.state.spent
-                == Usage(
-                    epochs=2 * trials,
-                    training_s=18 * trials,
-                    validation_s=2 * trials,
-                    waiting_s=2 * trials,
-                    energy_j=4.5 * trials,
-                    measuring_j=0.5 * trials,
-                )
-            )
+        ended, trials, spent = run_once(tmp_path, spec, Costly(tmp_path))
+        assert ended == f"{reason} are spent, {UNFINISHED}"
+        assert [trial.state for trial in trials].count(TrialState.RUNNING) == 1
+        assert spent == Usage(
+            epochs=rungs,
+            training_s=9 * rungs,
+            validation_s=rungs,
+            waiting_s=rungs,
+            energy_j=2 * rungs + 0.5 * measured,
+            measuring_j=0.5 * measured,
+        )
+
+
+def test_a_larger_budget_resumes_the_trial_that_was_stopped_at_a_rung(tmp_path):
+    """Each of its rungs is trained once, and the front has it in the end."""
+    spec = replace(SPEC, objectives=SPEC.objectives[:1], budget=Budget(trials=3, epochs=5, fresh=0))
+    hands = Costly(tmp_path)
+    run_once(tmp_path, spec, hands)
+    larger = replace(spec, budget=Budget(trials=3, fresh=0))
+    reason, trials, _ = run_once(tmp_path, larger, hands)
+    assert reason == "3 architectures were tried, the study's budget"
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    assert Counter(hands.done).most_common(1)[0][1] == 1
+
+
+class Contended(Hands):
+    """The device is busy at the first `busy` measurements."""
+
+    busy = 0
+
+    def steps(self, context, task):
+        for event in super().steps(context, task):
+            if isinstance(event, Measured) and self.busy:
+                self.busy -= 1
+                figure = replace(CONTENDED, started_at=datetime.now(UTC))
+                yield Measured(measurements=(figure,), seconds=0.0, waiting_s=40.0)
+                continue
+            yield event
+
+
+CONTENDED = Measurement(
+    metric="latency",
+    unit="s",
+    value=None,
+    method="synthetic",
+    status=Status.CONTENDED,
+    reason="process 7 is busy",
+)
+BUSY_SPEC = replace(
+    SPEC,
+    objectives=(Objective(metric="error", reference=1.0), Objective(metric="latency")),
+    budget=Budget(trials=5, fresh=0),
+)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("busy", [1, 2, 3, 8])
+def test_trials_that_could_not_be_measured_are_tried_again(tmp_path, busy, count):
+    """They use up no trial of the budget, no device time and no epochs: all five are completed."""
+    hands = Contended(tmp_path, count)
+    hands.busy = busy
+    reason, trials, spent = run_once(tmp_path, BUSY_SPEC, hands)
+    assert reason == "5 architectures were tried, the study's budget"
+    originals = [trial for trial in trials if trial.duplicate_of is None]
+    assert [trial.state for trial in originals] == [TrialState.COMPLETE] * 5
+    assert (spent.epochs, spent.device_s, spent.waiting_s) == (10.0, 0.0, 40.0 * busy)
+    assert len(hands.tasks) == 5 + busy
+
+
+def test_a_search_on_a_device_that_is_never_quiet_ends_and_resumes(tmp_path, monkeypatch):
+    """It begins three networks, and measures them by turns. The next call measures them again."""
+    monkeypatch.setattr("nas.searching.engine.MAX_CONTENDED", 7)
+    hands = Contended(tmp_path)
+    hands.busy = 1000
+    reason, trials, _ = run_once(tmp_path, BUSY_SPEC, hands)
+    assert reason == (
+        "7 measurements in a row met others on the device; 3 could not be measured beside other "
+        "processes, which the same command tries again"
+    )
+    assert [trial.state for trial in trials] == [TrialState.RUNNING] * 3
+    hands.busy = 0
+    reason, trials, _ = run_once(tmp_path, BUSY_SPEC, hands)
+    assert reason == "5 architectures were tried, the study's budget"
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+
+
+def test_a_search_says_what_it_waits_for_and_how_long(tmp_path, capsys):
+    """One line for each attempt that failed."""
+    display, hands = SearchDisplay(str(tmp_path / "nas.db")), Contended(tmp_path)
+    hands.busy = 2
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(
+            BUSY_SPEC,
+            store=store,
+            workers=hands,
+            folder=tmp_path,
+            artifacts=tmp_path,
+            listener=display.update,
+        ) as prepared,
+        display.live(prepared),
+    ):
+        prepared.run()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "quiet device" in line]
+    assert lines == [
+        f"trial {number} waits for a quiet device: latency is contended, process 7 is busy; it is "
+        f"tried again, at most {left} more times"
+        for number, left in ((0, 89), (1, 88))
+    ]
 
 
 def test_a_search_ends_when_the_space_is_exhausted(tmp_path):
@@ -572,7 +673,7 @@ def test_a_search_ends_when_the_space_is_exhausted(tmp_path):
 
 
 def test_no_new_trial_begins_when_the_time_is_spent(tmp_path):
-    """The running trial is finished. For a second call the time is spent already."""
+    """The running trial is stopped once it is measured. For a second call the time is spent."""
     clock = [datetime(2026, 1, 1, tzinfo=UTC)]
 
     class Slow(Hands):
@@ -597,9 +698,9 @@ def test_no_new_trial_begins_when_the_time_is_spent(tmp_path):
                 now=lambda: clock[0],
             ) as prepared,
         ):
-            assert prepared.run() == "300 s of searching are spent, the study's budget"
+            assert prepared.run() == f"300 s of searching are spent, {UNFINISHED}"
         tried.append(prepared.engine.state.num_architectures)
-        assert not prepared.engine.state.running
+        assert len(prepared.engine.state.running) == 1
         clock[0] += timedelta(days=1)
     assert tried == [4, 4]
 

@@ -73,7 +73,6 @@ def test_a_study_resumes_with_the_values_that_it_began_with(old, tmp_path):
     [line] = [line for line in outcome.output.splitlines() if "keeps its recorded values" in line]
     for part in (
         "training.batch_size 128 (default 64)",
-        "measurement.runtime graph",
         "measurement.max_time_s 3.0 (default 2.0)",
         "rungs.0.epochs 2.0 (default 1.0)",
         "stopping.futility True (default False)",

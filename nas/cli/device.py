@@ -8,8 +8,11 @@ import click
 from rich.table import Table
 
 from nas.cli import main
+from nas.cli.files import OutputKind, check_outputs
 from nas.cli.tables import echo_wide
 from nas.measuring.devices import book
+
+AGENT = OutputKind(name="packed agent", command="nas device agent", format="pyz")
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -45,6 +48,7 @@ def agent(output: Path) -> None:
     """
     from nas.measuring.devices.archive import write_agent
 
+    check_outputs([(output, AGENT)])
     write_agent(output)
     click.echo(f"{output}: {output.stat().st_size / 1e3:.0f} kB")
 

@@ -18,6 +18,7 @@ from typing import Literal
 import click
 
 from nas.core.errors import NasError, WriteError
+from nas.measuring.devices.archive import PACKAGE
 from nas.searching.artifacts import check_writable
 
 HEAD_BYTES = 65_536
@@ -40,11 +41,11 @@ class OutputKind:
 
     name: str
     command: str
-    format: Literal["html", "svg", "png", "csv"]
+    format: Literal["html", "svg", "png", "csv", "pyz"]
     header: str = ""
 
     def marked(self, content: bytes) -> bytes:
-        """Return the file's content with the mark of this kind; a CSV table needs none."""
+        """Return the content with the mark of this kind; CSV tables and archives need none."""
         match self.format:
             case "html":
                 meta = f'<meta name="generator" content="{self._mark}">'
@@ -57,7 +58,7 @@ class OutputKind:
                 checksum = struct.pack(">I", zlib.crc32(chunk))
                 first, rest = content[:PNG_HEADER_BYTES], content[PNG_HEADER_BYTES:]
                 return first + length + chunk + checksum + rest
-            case "csv":
+            case "csv" | "pyz":
                 return content
 
     def recognises(self, head: bytes) -> bool:
@@ -65,6 +66,8 @@ class OutputKind:
         if self.format == "csv":
             line = head.splitlines()[0].decode(errors="replace")
             return re.fullmatch(self.header, line) is not None
+        if self.format == "pyz":
+            return f"{PACKAGE}/".encode() in head
         return self._mark.encode() in head
 
     @property

@@ -12,17 +12,30 @@ from nas.cli import main
 from nas.record import Store
 
 INPUTS = {
-    "ablate model",
-    "ablate --images",
+    "paper ablate model",
+    "paper ablate --images",
     "bench search --table",
     "bench stopping --table",
-    "connections models",
+    "paper connections models",
     "search study_file",
     "train --recipe",
     "verify folder",
+    "bench proxy study",
+    "bench truth study",
+    "detect evaluate --data",
+    "detect evaluate folder",
+    "detect export folder",
+    "detect measure folder",
+    "detect train --data",
+    "device add --token-file",
 }
 """Parameters that name files or folders which are only read."""
-FOLDERS_OF_OTHERS = {"export --output", "search --artifacts"}
+FOLDERS_OF_OTHERS = {
+    "detect export --output",
+    "detect train --output",
+    "export --output",
+    "search --artifacts",
+}
 """Folders in which a command makes a folder of its own; each has a test of its own."""
 FILES = {
     "search --report": ("search", "study.yaml", "--report", "{file}"),
@@ -32,14 +45,22 @@ FILES = {
     "bench search --plot": ("bench", "search", "--made-up", "osa_tiny", "--plot", "{file}"),
     "bench stopping --keep": ("bench", "stopping", "pages", "--keep", "{file}"),
     "bench stopping --plot": ("bench", "stopping", "pages", "--plot", "{file}"),
-    "export-optuna target": ("export-optuna", "pages", "{file}"),
+    "study export-optuna target": ("study", "export-optuna", "pages", "{file}"),
     "db copy target": ("db", "copy", "nas.db", "{file}"),
+    "detect evaluate --output": ("detect", "evaluate", ".", "--data", ".", "-o", "{file}"),
+    "device agent --output": ("device", "agent", "-o", "{file}"),
 }
 """Commands by the parameter that names an output file."""
 FOLDERS = {
     "report --png": (("report", "pages", "--png", "{folder}"), "hypervolume.png"),
-    "connections --output": (("connections", "net.pth", "-o", "{folder}"), "net.csv"),
-    "peers --output": (("peers", "densenet-40", "--rounds", "0", "-o", "{folder}"), "peers.csv"),
+    "paper connections --output": (
+        ("paper", "connections", "net.pth", "-o", "{folder}"),
+        "net.csv",
+    ),
+    "paper peers --output": (
+        ("paper", "peers", "densenet-40", "--rounds", "0", "-o", "{folder}"),
+        "peers.csv",
+    ),
 }
 """Commands by the parameter that names an output folder, with a file that they write there."""
 VICTIMS = (
@@ -139,6 +160,7 @@ def test_an_earlier_output_is_replaced(folder):
     """By the same command, with what it writes now."""
     for words, files in (
         (("report", "pages", "-o", "r.html"), ["r.html"]),
+        (("device", "agent", "-o", "a.pyz"), ["a.pyz"]),
         (("report", "pages", "--png", "out"), ["out/hypervolume.png"]),
         (("bench", "stopping", "pages", "--keep", "c.csv", "--plot", "c.svg"), ["c.csv", "c.svg"]),
         (("peers", "densenet-40", "--rounds", "0", "-o", "out"), ["out/peers.csv"]),

@@ -70,7 +70,6 @@ def test_the_commands_run_and_leave_what_they_promise(folder):
     )
     assert ran.returncode == 0, ran.stderr
     assert "front of quickstart after 2 trials" in ran.stdout
-    assert "front of mine after 2 trials" in ran.stdout
     assert "trial 1 of quickstart: complete" in ran.stdout
     assert (folder / "quickstart.html").stat().st_size > 0
     assert (folder / "backbone" / "backbone.onnx").stat().st_size > 0

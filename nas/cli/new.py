@@ -1,0 +1,78 @@
+"""`nas new`: a study file from a wish."""
+
+from pathlib import Path
+
+import click
+
+from nas.cli import main
+from nas.core.errors import NasError
+from nas.core.plugins import names
+
+
+@main.command()
+@click.argument("name")
+@click.option(
+    "--data",
+    default="cifar10",
+    show_default=True,
+    help="A data set (cifar10, cifar100, digits), or a folder with train/CLASS/ and test/CLASS/.",
+)
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="'METRIC VALUE'",
+    help="The worst figure that you accept, such as 'latency 4 ms'. May be repeated.",
+)
+@click.option("--budget", default="30min", show_default=True, help="Time to search, such as 2h.")
+@click.option(
+    "--image-size",
+    type=click.IntRange(8, 512),
+    help="Pixels of a side. [default: those of the pictures]",
+)
+@click.option(
+    "--runtime",
+    default="auto",
+    show_default=True,
+    help="The runtime in which networks are measured: auto, eager, compile, onnxruntime, ...",
+)
+def new(
+    *,
+    name: str,
+    data: str,
+    limits: tuple[str, ...],
+    budget: str,
+    image_size: int | None,
+    runtime: str,
+) -> None:
+    """Write a study that works on this machine.
+
+    It measures a few random networks and the speed of training for about a minute, and writes
+    NAME/study.yaml with a comment on each line that people change.
+    """
+    from nas.core.study import DataSpec
+    from nas.searching.draft import draft, parse_duration, picture_size
+    from nas.searching.study_name import require_usable_name
+
+    require_usable_name(name)
+    path = Path(name) / "study.yaml"
+    if path.exists():
+        raise NasError(f"{path} exists already; choose another name, or remove it")
+    spec = DataSpec(dataset=data)
+    if data not in names("nas.datasets"):
+        folder = Path(data).absolute()
+        size = image_size or picture_size(folder)
+        spec = DataSpec(dataset="folder", folder=str(folder), image_size=size)
+    written = draft(
+        name=name,
+        data=spec,
+        limits=limits,
+        budget_s=parse_duration(budget),
+        runtime=runtime,
+        on_step=lambda step: click.echo(f"{step} …"),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(written.text)
+    for note in written.notes:
+        click.echo(note)
+    click.echo(f"wrote {path}; look at it, then search with: nas search {path}")

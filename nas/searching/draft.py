@@ -1,0 +1,283 @@
+"""Draft of a study file, from what a user wishes and a minute of work on this machine.
+
+The draft states every key that people change, with a comment. Its rung is chosen by the measured
+speed of training, so that the budget trains enough networks to compare.
+"""
+
+import os
+import random
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil, floor
+from pathlib import Path
+
+from nas.core import plugins
+from nas.core.architecture import Architecture
+from nas.core.complexity import stage_sizes, totals
+from nas.core.errors import InvalidValueError, TrialFailedError, UnavailableError
+from nas.core.measurement import Measurement, MeasurementPlan
+from nas.core.study import DataSpec, Objective, StudySpec
+from nas.core.units import format_quantity, parse_quantity
+from nas.data import load
+from nas.model import build
+from nas.searching.profile import Member, members, profile
+from nas.training.choice import choose_numerics
+
+NETWORKS = 48
+"""Number of networks that the budget should train."""
+FEWEST_NETWORKS = 12
+"""Smallest number of networks that is worth a search."""
+OTHER_WORK_S = 6.0
+"""Seconds of measuring and waiting of one network, as on two cores in the quickstart."""
+SHARE_OF_TRAINING = 0.85
+"""Share of the budget that is left for the networks by certifying and new seeds."""
+MAX_EPOCHS = 3.0
+"""Longest brief training of the draft."""
+SAMPLE = 8
+"""Number of random networks whose costs are measured."""
+LARGE_PIXELS = 64
+"""Larger images are for networks of four stages."""
+DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(h|min|s)")
+SECONDS = {"h": 3600.0, "min": 60.0, "s": 1.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A study's text, and what was measured for it."""
+
+    text: str
+    notes: tuple[str, ...]
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a text such as `2h`, `90 min` or `1h 30min`.
+
+    Raises `InvalidValueError` for any other text.
+    """
+    parts = DURATION.findall(text)
+    if not parts or DURATION.sub("", text).strip():
+        raise InvalidValueError(f"a budget is a time such as 2h or 90 min, not {text!r}")
+    return sum(float(number) * SECONDS[unit] for number, unit in parts)
+
+
+def picture_size(folder: Path, count: int = 200) -> int:
+    """Return an image size for an image folder: the median shorter side of its pictures, as a
+    multiple of 8 from 16 to 224.
+    """
+    from PIL import Image
+
+    files = sorted(path for path in (folder / "train").glob("*/*") if path.is_file())
+    sides = []
+    for path in random.Random(0).sample(files, min(count, len(files))):
+        try:
+            with Image.open(path) as picture:
+                sides.append(min(picture.size))
+        except OSError:  # the data set names unreadable files when it is loaded
+            continue
+    if not sides:
+        raise InvalidValueError(f"{folder / 'train'} has no pictures in folders of classes")
+    return min(max(8 * round(statistics.median(sides) / 8), 16), 224)
+
+
+def draft(
+    *,
+    name: str,
+    data: DataSpec,
+    limits: Sequence[str],
+    budget_s: float,
+    runtime: str,
+    on_step: Callable[[str], object] = lambda _: None,
+) -> Draft:
+    """Return a study file that works here as it stands, with one worker for each core.
+
+    `limits` are such as `latency 4 ms`; latency is an objective in any case. `on_step` is called
+    with what is being done. Raises `InvalidValueError` for a limit of an unknown metric, or a
+    budget in which fewer than twelve networks can be trained.
+    """
+    bounds = {"latency": "", **dict(_limit(each) for each in limits)}
+    on_step(f"reading {data.folder or data.dataset}")
+    dataset = load(replace(data, validation_images=1))
+    size = int(dataset.train.images.shape[-1])
+    judges = min(5000, max(len(dataset.train) // 5, 1))
+    workers = len(os.sched_getaffinity(0))
+    spec = StudySpec(
+        name=name,
+        space="osa_cifar" if size <= LARGE_PIXELS else "osa_detection",
+        objectives=tuple(Objective(metric=each) for each in ("error", *bounds)),
+        data=data,
+        measurement=MeasurementPlan(runtime=runtime, image_size=size),
+    )
+    on_step(f"measuring {SAMPLE} random networks of {spec.space}")
+    costs = _costs(spec)
+    on_step("timing their training")
+    side = _reduced(spec, size)
+    pace_s = _seconds_per_image(spec, side)
+    images, networks = amount(budget_s, workers, pace_s, len(dataset.train) - judges)
+    pace = (
+        f"training takes {format_quantity(pace_s, 's')} an image of {side} pixels: with {images:,} "
+        f"images each, some {networks} networks fit into the budget"
+    )
+    chance = 100 * (1 - 1 / len(dataset.classes))
+    text = TEMPLATE.format(
+        name=name,
+        space=spec.space,
+        chance=f"{chance:.3g}",
+        costs="\n".join(_objective(costs[metric], limit) for metric, limit in bounds.items()),
+        runtime=runtime,
+        size=size,
+        images=images,
+        side=side,
+        data=_data_lines(data),
+        judges=judges,
+        budget_s=f"{budget_s:.15g}",
+        trials=max(4 * networks, 100),
+        workers=workers,
+    )
+    notes = (pace, *(_note(costs[metric], limit) for metric, limit in bounds.items()))
+    return Draft(text=text, notes=notes)
+
+
+TEMPLATE = """\
+# Written by nas new. Change what you like before the first search; docs/study-file.md explains all.
+name: {name}
+space: {space}           # or module:attribute, a space of your own beside this file
+objectives:
+  - {{metric: error, reference: {chance} %}}     # that of guessing
+{costs}
+measurement:
+  runtime: {runtime}              # as the network will be deployed
+  batch_size: 1
+  image_size: {size}
+  threads: 1
+# Few pixels and many steps rank networks best for their time.
+rungs: [{{images: {images}, image_size: {side}}}]
+data:
+{data}
+  validation_images: {judges}     # they judge the trials and are not trained on
+budget:
+  wall_time_s: {budget_s}         # seconds of searching
+  trials: {trials}                # more networks than fit, so that time is the limit
+workers: {{kind: tune, count: {workers}, cpus: 1}}
+"""
+
+
+def _data_lines(data: DataSpec) -> str:
+    lines = [f"  dataset: {data.dataset}"]
+    if data.folder:
+        lines += [f"  folder: {data.folder!r}", f"  image_size: {data.image_size}"]
+    return "\n".join(lines)
+
+
+def _limit(text: str) -> tuple[str, str]:
+    metric, _, limit = text.strip().partition(" ")
+    if not limit:
+        raise InvalidValueError(f"a limit is such as 'latency 4 ms', not {text!r}")
+    if metric == "error":
+        raise InvalidValueError("error is what is minimized; limit latency, energy or a count")
+    unit = plugins.load("nas.metrics", metric).unit
+    try:
+        parse_quantity(limit, unit)
+    except ValueError as error:
+        raise InvalidValueError(f"limit of {metric}: {error}") from None
+    return metric, limit.strip()
+
+
+def _objective(figures: Sequence[Measurement], limit: str) -> str:
+    """Return the line of an objective. Without a limit the worst figure is the reference."""
+    metric = figures[0].metric
+    if limit:
+        return f"  - {{metric: {metric}, limit: {limit}}}"
+    worst = max(_value(each) for each in figures)
+    shown = format_quantity(worst, figures[0].unit)
+    return f"  - {{metric: {metric}, reference: {worst:.3g}}}     # {shown}, of random networks"
+
+
+def _note(figures: Sequence[Measurement], limit: str) -> str:
+    """Return what random networks take, and how many of them keep the limit."""
+    values, unit = sorted(_value(each) for each in figures), figures[0].unit
+    ends = f"{format_quantity(values[0], unit)} to {format_quantity(values[-1], unit)}"
+    note = f"{figures[0].metric} of {len(values)} random networks: {ends}"
+    if not limit:
+        return note
+    kept = sum(value <= parse_quantity(limit, unit) for value in values)
+    return f"{note}; {kept} of them keep the limit of {limit}"
+
+
+def _value(figure: Measurement) -> float:
+    if figure.value is None:
+        raise UnavailableError(f"{figure.metric} is {figure.status}: {figure.reason}")
+    return figure.value
+
+
+def _random_members(spec: StudySpec) -> list[Member]:
+    space = plugins.load("nas.spaces", spec.space)
+    return [member for member in members(space, SAMPLE, seed=0) if not member.name]
+
+
+def _random_networks(spec: StudySpec) -> list[Architecture]:
+    return [member.architecture for member in _random_members(spec)]
+
+
+def _costs(spec: StudySpec) -> dict[str, list[Measurement]]:
+    """Return the figures of random networks by metric."""
+    profiled = list(profile(spec, _random_members(spec), Path()))
+    failures = [member.failure for member in profiled if not member.evaluation.measurements]
+    if len(failures) == len(profiled):
+        raise TrialFailedError(failures[0])
+    found = [member.evaluation.measurements for member in profiled if not member.failure]
+    return {
+        objective.metric: [figures[objective.metric] for figures in found]
+        for objective in spec.objectives
+        if objective.metric != "error"
+    }
+
+
+def _reduced(spec: StudySpec, size: int) -> int:
+    """Return half the image size, or the next larger one that random networks take."""
+    networks = _random_networks(spec)
+    for side in range(max(2 * ceil(size / 4), 8), size, 2):
+        try:
+            for network in networks:
+                stage_sizes(network, (side, side))
+        except InvalidValueError:
+            continue
+        return side
+    return size
+
+
+def _seconds_per_image(spec: StudySpec, side: int) -> float:
+    """Return the seconds of training for each image, with the middle one of random networks."""
+    networks = sorted(
+        _random_networks(spec),
+        key=lambda each: totals(each, image_size=side, num_classes=1)["macs"],
+    )
+    middle = partial(build, networks[len(networks) // 2], 10)
+    _, figures = choose_numerics(spec.training, "cpu", middle, image_size=side, rounds=2)
+    return 1 / max(figure.images_per_s for figure in figures)
+
+
+def _macs(side: int, network: Architecture) -> float:
+    return totals(network, image_size=side, num_classes=1)["macs"]
+
+
+def amount(budget_s: float, workers: int, pace_s: float, available: int) -> tuple[int, int]:
+    """Return the images to train each network with, and the number of networks that fit.
+
+    `pace_s` are seconds for each image, `available` the training images. Raises `InvalidValueError`
+    if fewer than twelve networks fit.
+    """
+    seconds = SHARE_OF_TRAINING * budget_s * workers
+    images = floor((seconds / NETWORKS - OTHER_WORK_S) / pace_s)
+    fewest = min(4000, available)
+    images = min(max(images, fewest), floor(MAX_EPOCHS * available))
+    networks = floor(seconds / (OTHER_WORK_S + images * pace_s))
+    if networks < FEWEST_NETWORKS:
+        needed_s = FEWEST_NETWORKS * (OTHER_WORK_S + images * pace_s) / workers
+        raise InvalidValueError(
+            f"only {networks} networks can be trained in the budget; give it at least "
+            f"{needed_s / SHARE_OF_TRAINING / 60:.0f} min"
+        )
+    return images, networks

@@ -1,0 +1,131 @@
+"""`nas new`: a wish becomes a study file that a search takes as it stands."""
+
+import re
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from nas.cli import main
+from nas.core.errors import InvalidValueError
+from nas.searching import draft
+from nas.searching.draft import amount, parse_duration, picture_size
+from nas.searching.study_file import read_study
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return the current folder, in which nothing else is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
+    return tmp_path
+
+
+def run(*arguments):
+    """Run `nas new` with these arguments."""
+    return CliRunner().invoke(main, ["new", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("2h", 7200), ("90 min", 5400), ("1h 30min", 5400), ("1.5 s", 1.5)]
+)
+def test_a_budget_is_a_time(text, seconds):
+    """Hours, minutes and seconds add up."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "2", "h", "2 days", "2h!", "-2h"])
+def test_any_other_budget_is_refused(text):
+    """The message gives an example."""
+    with pytest.raises(InvalidValueError, match="2h or 90 min"):
+        parse_duration(text)
+
+
+@pytest.mark.slow
+def test_a_wish_becomes_a_study(folder, monkeypatch):
+    """The file holds what was asked for, and is not written over."""
+    monkeypatch.setattr(draft, "SAMPLE", 2)
+    wish = ("mine", "--data", "digits", "--limit", "latency 1 s", "--limit", "parameters 1 k")
+    done = run(*wish, "--budget", "100h", "--runtime", "eager")
+    assert done.exit_code == 0, done.output
+    study = read_study(folder / "mine" / "study.yaml")
+    assert {each.metric: each.limit for each in study.objectives} == {
+        "error": None,
+        "latency": 1.0,
+        "parameters": 1000.0,
+    }
+    assert study.objectives[0].reference == pytest.approx(0.9)
+    assert study.budget.wall_time_s == 360_000
+    assert study.measurement.runtime == "eager"
+    assert study.rungs[0].images == 3 * (1437 - study.data.validation_images)  # three epochs
+    assert "latency of 2 random networks" in done.output
+    assert "2 of them keep the limit of 1 s" in done.output
+    assert "0 of them keep the limit of 1 k" in done.output
+    written = folder / "mine" / "study.yaml"
+    before = written.read_bytes()
+    again = run(*wish)
+    assert again.exit_code == 2
+    assert "exists already" in again.output
+    assert written.read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_search_takes_the_study_as_it_stands(folder, monkeypatch):
+    """Pictures of two classes become a front, with two networks in place of dozens."""
+    monkeypatch.setattr(draft, "SAMPLE", 2)
+    for part, count in (("train", 30), ("test", 5)):
+        for number, colour in enumerate(["red", "blue"]):
+            for image in range(count):
+                file = folder / "pictures" / part / colour / f"{number}-{image}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (24, 24), colour).save(file)
+    done = run("mine", "--data", "pictures", "--budget", "1h", "--limit", "macs 1 G")
+    assert done.exit_code == 0, done.output
+    written = folder / "mine" / "study.yaml"
+    study = written.read_text()
+    assert "trials: " in study
+    written.write_text(re.sub(r"trials: \d+", "trials: 2", study))
+    ended = CliRunner().invoke(main, ["search", str(written)])
+    assert ended.exit_code == 0, ended.output
+    assert "front of mine after 2 trials" in ended.output
+
+
+def test_the_size_of_pictures_is_their_median(tmp_path):
+    """It is a multiple of 8; other files than pictures are passed over."""
+    for number, side in enumerate([20, 47, 300]):
+        file = tmp_path / "train" / "cat" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (side, side + 10)).save(file)
+    (file.parent / "notes.txt").write_text("no picture")
+    assert picture_size(tmp_path) == 48
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--limit", "latency"), "a limit is such as 'latency 4 ms'"),
+        (("--limit", "speed 4 ms"), "speed"),
+        (("--limit", "latency 4 J"), "limit of latency: '4 J' is no quantity"),
+        (("--limit", "error 5 %"), "error is what is minimized"),
+        (("--budget", "soon"), "2h or 90 min"),
+        (("--data", "nowhere"), "has no pictures in folders of classes"),
+    ],
+)
+def test_an_impossible_wish_is_one_line(folder, arguments, message):
+    """Nothing is written, and the exit code is 2."""
+    done = run("mine", *arguments)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert len(done.output.strip().splitlines()) == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_the_budget_is_divided_among_48_networks():
+    """Two workers for an hour; more time than three epochs take; less than is useful."""
+    images, networks = amount(3600, 2, 1e-3, 45_000)
+    assert networks == 48
+    assert images == pytest.approx(1000 * (0.85 * 3600 * 2 / 48 - 6), abs=1)
+    assert amount(72_000, 2, 1e-3, 45_000)[0] == 135_000
+    with pytest.raises(InvalidValueError, match=r"only 8 networks .* at least 1 min"):
+        amount(50, 2, 1e-3, 45_000)

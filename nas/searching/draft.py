@@ -38,6 +38,8 @@ MAX_EPOCHS = 3.0
 """Longest brief training of the draft."""
 SAMPLE = 8
 """Number of random networks whose costs are measured."""
+WAIT_S = 10.0
+"""Longest wait for a quiet machine; after it the figures of a draft may be noisy."""
 LARGE_PIXELS = 64
 """Larger images are for networks of four stages."""
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(h|min|s)")
@@ -107,8 +109,8 @@ def draft(
         name=name,
         space="osa_cifar" if size <= LARGE_PIXELS else "osa_detection",
         objectives=tuple(Objective(metric=each) for each in ("error", *bounds)),
-        data=data,
-        measurement=MeasurementPlan(runtime=runtime, image_size=size),
+        data=replace(data, validation_images=judges),
+        measurement=MeasurementPlan(runtime=runtime, image_size=size, busy_wait_s=WAIT_S),
     )
     on_step(f"measuring {SAMPLE} random networks of {spec.space}")
     costs = _costs(spec)
@@ -152,6 +154,8 @@ measurement:
   batch_size: 1
   image_size: {size}
   threads: 1
+  busy: noisy               # if others use the device for longer than busy_wait_s; or fail, wait
+  busy_wait_s: 10
 # Few pixels and many steps rank networks best for their time.
 rungs: [{{images: {images}, image_size: {side}}}]
 data:

@@ -11,7 +11,13 @@ from nas.core.study import Budget, Objective, StudySpec
 from nas.core.tasks import Measured
 from nas.core.trial import CERTIFIED_METRICS
 from nas.measuring.methods.certify import Cycles
-from nas.measuring.metrics.certified import certify_networks
+from nas.measuring.metrics import seeded_network
+from nas.measuring.metrics.certified import (
+    REFERENCE,
+    SMALL_REFERENCE,
+    certify_networks,
+    reference_for,
+)
 from nas.record import Store
 from nas.searching.closing import uncertified
 from nas.searching.evaluators.classification.certifier import Certifier
@@ -175,3 +181,14 @@ def test_energy_is_certified_if_it_is_an_objective(tmp_path, monkeypatch):
         )
     energies = [trial.evaluation.measurements[CERTIFIED_METRICS["energy"]] for trial in recorded]
     assert len({energy.details["session"] for energy in energies}) == 1
+
+
+@pytest.mark.parametrize(
+    ("pixels", "name"),
+    [(4, SMALL_REFERENCE), (28, SMALL_REFERENCE), (29, REFERENCE), (224, REFERENCE)],
+)
+def test_the_reference_fits_the_images(pixels, name):
+    """MNIST's 28 pixels are too few for VoVNet-27-slim."""
+    found, architecture = reference_for(pixels)
+    assert found == name
+    seeded_network(architecture, 10, pixels, name)

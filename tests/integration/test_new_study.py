@@ -85,7 +85,7 @@ def test_a_search_takes_the_study_as_it_stands(folder, monkeypatch):
     written = folder / "mine" / "study.yaml"
     study = written.read_text()
     assert "trials: " in study
-    written.write_text(re.sub(r"trials: \d+", "trials: 2", study))
+    written.write_text(re.sub(r"trials: \d+", "trials: 2\n  certify: false", study))
     ended = CliRunner().invoke(main, ["search", str(written)])
     assert ended.exit_code == 0, ended.output
     assert "front of mine after 2 trials" in ended.output

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from nas.core.architecture import Architecture, Stem
+from nas.core.complexity import stage_sizes
+from nas.core.errors import InvalidValueError
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.published import PUBLISHED
 from nas.measuring.meters import Meter
@@ -18,8 +21,25 @@ REFERENCE = "vovnet27_slim"
 """Name of the pinned network that candidates are measured against. It is published and has the same
 weights every time.
 """
+SMALL_REFERENCE = "three stages of vovnet27_slim"
+"""Name of the pinned network for images that `REFERENCE` is too deep for, such as those of 28
+pixels.
+"""
 NUM_CLASSES = 1000
 """Outputs of the reference network."""
+
+
+def reference_for(image_size: int) -> tuple[str, Architecture]:
+    """Return the name and the architecture of the pinned network for images of so many pixels.
+
+    Small images have the first three stages of VoVNet-27-slim behind a stem that keeps their size.
+    """
+    published = PUBLISHED[REFERENCE]
+    try:
+        stage_sizes(published, (image_size, image_size))
+    except InvalidValueError:
+        return SMALL_REFERENCE, replace(published, stem=Stem.CIFAR, stages=published.stages[:3])
+    return REFERENCE, published
 
 
 def certify_networks(
@@ -36,9 +56,8 @@ def certify_networks(
     Raises the errors of `nas.measuring.methods.prepare`, and `TrialFailedError` if the reference
     network cannot take such images.
     """
-    reference = seeded_network(
-        PUBLISHED[REFERENCE], NUM_CLASSES, plan.image_size, f"the reference {REFERENCE}"
-    )
+    name, architecture = reference_for(plan.image_size)
+    reference = seeded_network(architecture, NUM_CLASSES, plan.image_size, f"the reference {name}")
     before = meter.host_details()
     with prepare_copies([reference, *networks.values()], plan, meter) as (reference_runs, *copies):
         runs = dict(zip(networks, copies, strict=True))
@@ -55,7 +74,7 @@ def certify_networks(
             for method in ([certify, certify_energy] if energy else [certify])
         ]
     shared = {
-        "reference": REFERENCE,
+        "reference": name,
         "session": datetime.now(UTC).isoformat(),
         "host_before": before,
         "host_after": meter.host_details(),
@@ -64,4 +83,4 @@ def certify_networks(
     def with_details(figure: Measurement) -> Measurement:
         return replace(figure, details={**figure.details, **shared})
 
-    return {name: tuple(with_details(figures[name]) for figures in results) for name in networks}
+    return {each: tuple(with_details(figures[each]) for figures in results) for each in networks}

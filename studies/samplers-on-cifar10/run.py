@@ -99,14 +99,15 @@ def fresh(store: Store) -> Iterator[Mapping[str, object]]:
         trials = store.trials(record.name)
         members = set(front(trials, record.spec.objectives).members)
         for trial in trials:
-            if trial.number in members and trial.evaluation.replicate_errors():
+            _, *errors = trial.evaluation.values_of_seeds("error") or (None,)
+            if trial.number in members and errors:
                 yield {
                     "sampler": record.spec.sampler,
                     "seed": record.spec.seed,
                     "trial": trial.number,
                     "latency_s": f"{trial.evaluation.value('latency') or 0.0:.6f}",
                     "error": trial.evaluation.value("error"),
-                    "fresh_errors": " ".join(map(str, trial.evaluation.replicate_errors())),
+                    "fresh_errors": " ".join(map(str, errors)),
                 }
 
 
@@ -134,7 +135,7 @@ def table(store: Store, budget_s: float) -> Iterator[str]:
         for record in records:
             trials = store.trials(record.name)
             histories.append(steps(trials, store.fronts(record.name)))
-            result = unbiased_hypervolume(trials, record.spec.objectives)
+            result = unbiased_hypervolume(trials, record.spec)
             if result is not None and result.replicated == result.members:
                 by_new_seeds.append(result.fresh)
         counts = ", ".join(str(sum(record.counts.values())) for record in records)

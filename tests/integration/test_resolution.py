@@ -68,7 +68,7 @@ def test_a_training_that_grows_resumes_to_the_bit(parts, tmp_path):
     again.use_images(*whole)
     resumed = again.run(0.5, 1.0)
     assert (first.numerics["image_size"], second.numerics["image_size"]) == (16, 32)
-    assert (resumed.error, resumed.train_loss) == (second.error, second.train_loss)
+    assert (resumed.metrics, resumed.train_loss) == (second.metrics, second.train_loss)
 
 
 def test_other_images_are_refused(parts):

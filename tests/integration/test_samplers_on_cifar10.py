@@ -61,9 +61,7 @@ def test_a_comparison_resumes_and_compares_at_equal_device_seconds(tmp_path):
         assert cells[-2].endswith(
             f"({', '.join(f'{1e6 * hypervolumes[sampler, seed]:.0f}' for seed in (1, 2))})"
         )
-        values = [
-            unbiased_hypervolume(searches[sampler, seed], spec.objectives).fresh for seed in (1, 2)
-        ]
+        values = [unbiased_hypervolume(searches[sampler, seed], spec).fresh for seed in (1, 2)]
         assert cells[-1].endswith(f"({', '.join(f'{1e6 * value:.0f}' for value in values)})")
     with (tmp_path / "results" / "curves.csv").open(newline="") as file:
         last = {

@@ -562,7 +562,7 @@ def test_half_an_epoch_of_cifar10_gives_an_error_below_one_half():
         numerics=Numerics(),
         threads=1,
     )
-    assert one.run(0, 0.5).error < 0.5
+    assert one.run(0, 0.5).metrics["error"] < 0.5
 
 
 def test_a_network_too_large_for_the_device_fails_its_trial():

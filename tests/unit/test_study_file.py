@@ -10,7 +10,15 @@ from nas.cli import main
 from nas.core import plugins
 from nas.core.errors import StudyFileError
 from nas.core.recipe import Recipe
-from nas.core.study import AutoPrecision, Direction, Objective, RungSpec, StoppingSpec, rungs_at
+from nas.core.study import (
+    AutoPrecision,
+    Direction,
+    Objective,
+    RungSpec,
+    StoppingSpec,
+    StudySpec,
+    rungs_at,
+)
 from nas.core.units import parse_quantity
 from nas.searching.study_file import parse_study, read_recipe, read_study
 
@@ -530,3 +538,26 @@ def test_a_wrong_rung_is_named(rungs, line):
 def test_rungs_count_whole_batches(rung, epochs):
     """An epoch of 1,000 images has 15 whole batches of 64."""
     assert rung.epochs_of(1000, 64) == epochs
+
+
+def test_metrics_that_training_gives_are_objectives():
+    """The evaluator declares them, the study holds them, and a file cannot name its own."""
+    text = (
+        "name: a\nspace: osa_tiny\nobjectives: [{metric: top5_error, limit: 20 %}, {metric: macs}]"
+    )
+    spec = parse_study(text)
+    assert [objective.metric for objective in spec.trained_objectives] == ["top5_error"]
+    assert [objective.metric for objective in spec.measured_objectives] == ["macs"]
+    assert list(spec.trained_metrics) == ["error", "top5_error"]
+    assert StudySpec.from_dict(spec.to_dict()) == spec
+    assert "trained" not in spec.identity()
+    assert problems(f"{text}\ntrained: []")[0].startswith("trained: unknown key")
+    (line,) = problems(text.replace("top5_error, limit: 20 %", "top1"))
+    assert line.startswith("objectives[0].metric: no 'top1' in nas.metrics; there are: energy, ")
+    assert line.endswith("; training gives error, top5_error")
+
+
+def test_studies_of_older_records_train_for_the_error():
+    spec = parse_study("name: a\nspace: osa_tiny\nobjectives: [{metric: error}]")
+    older = {key: value for key, value in spec.to_dict().items() if key != "trained"}
+    assert list(StudySpec.from_dict(older).trained_metrics) == ["error"]

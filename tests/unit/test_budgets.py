@@ -116,8 +116,6 @@ def test_bench_stopping_shows_every_rule(tmp_path):
     for words in (
         "no stopping",
         "futility",
-        "keep 0.5",
-        "keep 0.33",
         "halving",
         "of the best quarter",
     ):

@@ -170,8 +170,11 @@ def pauses(monkeypatch, tmp_path):
             details={HELD: [0.001] * 20},
         )
 
+    def clock():
+        return now[0]
+
     module = "nas.searching.evaluators.classification.evaluator.time"
-    monkeypatch.setattr(module, SimpleNamespace(sleep=sleep, perf_counter=lambda: now[0]))
+    monkeypatch.setattr(module, SimpleNamespace(sleep=sleep, perf_counter=clock, monotonic=clock))
     monkeypatch.setattr("nas.measuring.metrics.measured.LATENCY", replace(LATENCY, measure=measure))
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
     return made
@@ -265,7 +268,8 @@ def test_energy_is_counted_if_one_worker_has_the_device():
 
 def test_a_budget_of_energy_is_refused_without_a_counter(monkeypatch):
     """It is refused before the study begins."""
-    monkeypatch.setattr("nas.searching.evaluators.classification.evaluator.find_meter", FakeMeter)
+    module = "nas.searching.evaluators.classification.evaluator"
+    monkeypatch.setattr(f"{module}.find_meter", lambda *_: FakeMeter())
     spec = replace(costs_only(SPEC), budget=Budget(energy_j=5.0))
     with pytest.raises(
         UnavailableError, match=r"budget.energy_j: the fake meter has no energy counter"

@@ -295,7 +295,7 @@ def test_bench_search_resumes_from_its_results_and_draws_them(tmp_path):
         "random": [40, 41, 42],
         "tpe": [40],
     }
-    assert all(f">{name} <" in (tmp_path / "p.svg").read_text() for name in runs)
+    assert all(f">{name} " in (tmp_path / "p.svg").read_text() for name in runs)
     assert (
         runs["random"][42].networks
         == comparison.run(

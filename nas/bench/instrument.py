@@ -31,7 +31,7 @@ from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.published import PUBLISHED
 from nas.core.search_space import SearchSpace
 from nas.measuring.meters import Meter
-from nas.measuring.methods import certify, latency, prepare
+from nas.measuring.methods import build, certify, latency, prepare
 from nas.measuring.methods.certify import SHARED_CPU_CYCLES, Cycles, shared_with
 from nas.measuring.metrics import seeded_network
 from nas.measuring.metrics.certified import REFERENCE
@@ -86,11 +86,13 @@ class Bench:
         self, network: Target, meter: Meter | None = None, plan: MeasurementPlan | None = None
     ) -> Measurement:
         """Measure the latency with the tier `screen`."""
+        plan = plan or self.plan
+        built = build(network.network, plan, self.meter)
         with (
             self.meter.exclusive(),
-            prepare(network.network, plan or self.plan, self.meter) as run,
+            prepare(built, plan, self.meter) as run,
         ):
-            return latency(run, meter or self.meter, plan or self.plan)
+            return run.with_runtime(latency(run, meter or self.meter, plan))
 
     def certified(
         self, targets: Sequence[Target], meter: Meter | None = None

@@ -129,7 +129,7 @@ def measuring_options(base: MeasurementPlan | None, *, tier: str) -> Decorator:
         click.option(
             "--runtime",
             metavar="NAME",
-            help=f"eager, graph (CUDA), compile or onnxruntime.{shown('runtime')}",
+            help=f"eager, compile, onnxruntime, openvino or graph (CUDA).{shown('runtime')}",
         ),
         click.option(
             "--threads", type=click.IntRange(min=1), help=f"CPU threads.{shown('threads')}"

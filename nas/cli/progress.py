@@ -239,6 +239,9 @@ class SearchDisplay(SearchObserver):
         if preparation is not None:
             for warning in preparation.warnings:
                 self._console.print(Text(f"WARNING: {warning}", style="bold yellow"))
+            if preparation.runtime and _is_measured(search.context.spec):
+                plan, device = search.context.spec.measurement, preparation.device["name"]
+                self._console.print(f"{device}; runtime {plan.runtime} in {plan.precision}")
             numerics = ", ".join(
                 f"{key} {value}"
                 for key, value in preparation.numerics.items()
@@ -370,3 +373,11 @@ def _limits(budget: Budget) -> str:
     if budget.energy_j is not None:
         limits.append(format_quantity(budget.energy_j, "J"))
     return " or ".join(limits)
+
+
+def _is_measured(spec: StudySpec) -> bool:
+    """Return whether an objective needs the device."""
+    from nas.measuring.metrics import Phase, find_metric
+
+    metrics = (find_metric(objective.metric) for objective in spec.measured_objectives)
+    return any(metric.phase is Phase.MEASURED for metric in metrics)

@@ -6,6 +6,7 @@ All values are in SI units.
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -83,6 +84,26 @@ class Device:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+def minor_version(version: str) -> str:
+    """Return major and minor number of a version: "2.14" of "2.14.1+cpu"."""
+    return ".".join(version.split(".")[:2])
+
+
+def same_class(recorded: str | None, present: str | None) -> bool:
+    """Return whether figures of two device classes can be compared.
+
+    Older records have all numbers of torch's version in a class, of which two count, and lack the
+    version of another runtime.
+    """
+    if recorded is None or present is None:
+        return recorded == present
+    recorded, present = (
+        re.sub(r"\btorch ([^,]+)", lambda torch: f"torch {minor_version(torch[1])}", name)
+        for name in (recorded, present)
+    )
+    return recorded == present or present.startswith(f"{recorded}, ")
+
+
 class Busy(StrEnum):
     """What becomes of a figure if others still use the device after the longest wait."""
 
@@ -106,6 +127,11 @@ class MeasurementPlan:
     `device` is the device that a search measures on: cpu, cuda, or a name in the device book; None
     is the GPU if there is one. A figure has its own device, so this is no condition either.
 
+    `channels_last` is the layout of weights and inputs in PyTorch's runtimes; others choose their
+    own. None is the layout that people deploy: channels last in half precision, whose multipliers
+    want it on every device, and channels first in float32. A value that is the default becomes
+    None, so that equal conditions are equal plans.
+
     A search measures a contended figure again after pauses, for `busy_wait_s` seconds; then `busy`
     says what becomes of it. Plans that differ in nothing but these three are equal.
     """
@@ -115,6 +141,7 @@ class MeasurementPlan:
     precision: Precision = Precision.FP32
     runtime: str = "eager"
     threads: int = 1
+    channels_last: bool | None = None
     warmup_s: float = 0.3
     block_s: float = 0.02
     min_blocks: int = 10
@@ -132,6 +159,12 @@ class MeasurementPlan:
             self.device is None or isinstance(self.device, str),
             f"device must be a name, not {self.device!r}",
         )
+        require(
+            self.channels_last is None or isinstance(self.channels_last, bool),
+            f"channels_last must be true or false, not {self.channels_last!r}",
+        )
+        if self.channels_last == self._deployed_channels_last:
+            object.__setattr__(self, "channels_last", None)
         require_finite(busy_wait_s=self.busy_wait_s)
         require(
             self.busy_wait_s >= 0, f"busy_wait_s must not be negative, not {self.busy_wait_s!r}"
@@ -145,10 +178,31 @@ class MeasurementPlan:
             require_finite(**{name: value})
             require(value > 0, f"{name} must be a positive number, not {value!r}")
 
+    @property
+    def in_channels_last(self) -> bool:
+        """True if weights and inputs have the layout channels last."""
+        return self._deployed_channels_last if self.channels_last is None else self.channels_last
+
+    @property
+    def _deployed_channels_last(self) -> bool:
+        return self.precision in {Precision.FP16, Precision.BF16}
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values of the conditions."""
+        """Return plain JSON values of the conditions. `channels_last` is there only if it is true:
+        older records do not have the key.
+        """
         values = json.loads(json.dumps(asdict(self)))
-        return {key: value for key, value in values.items() if key not in NO_CONDITIONS}
+        values["channels_last"] = self.in_channels_last
+        return {
+            key: value
+            for key, value in values.items()
+            if key not in NO_CONDITIONS and not (key == "channels_last" and not value)
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the plan that `to_dict` wrote."""
+        return cls(**{"channels_last": False, **values})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 The plugins of this repository are registered in the same way as those of any other package: as
 entry points of the groups `nas.spaces`, `nas.samplers`, `nas.metrics`, `nas.meters`,
-`nas.datasets`, `nas.evaluators` and `nas.workers`. A name `module:attribute` stands for anything
-importable, and importing it runs the code of that module.
+`nas.runtimes`, `nas.datasets`, `nas.evaluators` and `nas.workers`. A name `module:attribute` stands
+for anything importable, and importing it runs the code of that module.
 """
 
 import importlib
@@ -21,6 +21,7 @@ REQUIRED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "nas.spaces": ("choices", "cardinality", "decode", "encode"),
     "nas.metrics": ("name", "unit", "kind", "phase", "measure"),
     "nas.datasets": ("prepare", "load"),
+    "nas.runtimes": ("package", "reads_onnx", "one_copy", "obstacle", "build", "load"),
     "nas.evaluators": ("search", "certify", "replicate", "final", "trained"),
 }
 """Attributes that the objects of a group must have."""
@@ -52,18 +53,15 @@ def load(group: str, name: str) -> Any:
     Raises `UnknownNameError`, which lists the registered names, and `InvalidValueError` for an
     object that does not fit the group.
     """
-    if ":" in name:
-        try:
-            plugin = import_attribute(name)
-        except Exception as error:  # a foreign module may raise anything while it is imported
-            raise UnknownNameError(
-                f"{group} ({type(error).__name__}: {error})", name, names(group)
-            ) from error
-    else:
-        entries = entry_points(group=group, name=name)
-        if not entries:
-            raise UnknownNameError(group, name, names(group))
-        plugin = next(iter(entries)).load()
+    entry = None if ":" in name else next(iter(entry_points(group=group, name=name)), None)
+    if entry is None and ":" not in name:
+        raise UnknownNameError(group, name, names(group))
+    try:
+        plugin = entry.load() if entry else import_attribute(name)
+    except Exception as error:  # a foreign module may raise anything while it is imported
+        raise UnknownNameError(
+            f"{group} ({type(error).__name__}: {error})", name, names(group)
+        ) from error
     _require(group, name, plugin)
     return plugin
 

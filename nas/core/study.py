@@ -613,6 +613,7 @@ class StudySpec:
         parts["rungs"] = tuple(RungSpec(**rung) for rung in parts["rungs"])
         for name, kind in PARTS.items():
             parts[name] = kind(**parts[name])
+        parts["measurement"] = MeasurementPlan.from_dict(values["measurement"])
         return StudySpec(**parts)
 
     def identity(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,14 @@ from torch import Tensor
 from nas.core.architecture import Architecture
 from nas.core.complexity import count
 from nas.core.errors import CorruptFileError, ExportError
-from nas.core.measurement import Measurement, MeasurementPlan
+from nas.core.measurement import Measurement, MeasurementPlan, Precision, same_class
 from nas.export.manifest import BundleFile, Check
 from nas.export.programs import feature_names
 from nas.export.standalone import template
 from nas.export.timm_config import reductions, timm_support
 from nas.measuring import methods
 from nas.measuring.meters import Meter, find_meter
+from nas.measuring.runtimes import OnnxFile
 from nas.model import VoVNet, build
 from nas.model.hooks import count_by_hooks
 from nas.model.weights_file import load_weights
@@ -119,7 +120,7 @@ class Bundle:
         """The plan of the search's latency, or without one a plan for the bundle's image size."""
         recorded = self.searched_latency
         if recorded and recorded.get("plan"):
-            return MeasurementPlan(**recorded["plan"])
+            return MeasurementPlan.from_dict(recorded["plan"])
         return MeasurementPlan(image_size=self.facts["image_size"])
 
     @property
@@ -373,31 +374,23 @@ def measure_latency(bundle: Bundle) -> tuple[Measurement, ...]:
     with the threads of the plan.
     """
     plan = bundle.plan
-    with find_meter() as meter, meter.exclusive():
-        with methods.prepare(bundle.model, plan, meter) as run:
-            figures = [methods.latency(run, meter, plan)]
+    with find_meter() as meter:
+        built = methods.build(bundle.model, plan, meter)
+        with (
+            meter.exclusive(),
+            methods.prepare(built, plan, meter) as run,
+        ):
+            figures = [run.with_runtime(methods.latency(run, meter, plan))]
     with find_meter("cpu") as meter, meter.exclusive():
         figures.append(_onnx_latency(bundle.folder / "classifier.onnx", plan, meter))
     return tuple(figures)
 
 
 def _onnx_latency(path: Path, plan: MeasurementPlan, meter: Meter) -> Measurement:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = plan.threads, 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    values = {**plan.to_dict(), "runtime": "onnxruntime", "precision": "fp32"}
-    batch = torch.randn(
-        plan.batch_size,
-        3,
-        plan.image_size,
-        plan.image_size,
-        generator=torch.Generator().manual_seed(0),
-    ).numpy()
-    return methods.latency(
-        lambda: session.run(None, {"images": batch}), meter, MeasurementPlan(**values)
-    )
+    plan = replace(plan, runtime="onnxruntime", precision=Precision.FP32, channels_last=None)
+    file = OnnxFile(data=path.read_bytes(), name=path.name)
+    with methods.prepare(file, plan, meter) as run:
+        return run.with_runtime(methods.latency(run, meter, plan))
 
 
 def compare_latency(bundle: Bundle, figures: tuple[Measurement, ...]) -> tuple[str, ...]:
@@ -411,7 +404,7 @@ def compare_latency(bundle: Bundle, figures: tuple[Measurement, ...]) -> tuple[s
     if not figures or searched is None or figures[0].value is None or figures[0].device is None:
         return tuple(doubts)
     now, device = figures[0], searched["device"] or {}
-    if figures[0].device.device_class != device.get("device_class"):
+    if not same_class(device.get("device_class"), figures[0].device.device_class):
         doubts.append(
             f"the search measured on {device.get('device_class')}, this is "
             f"{figures[0].device.device_class}: the latencies cannot be compared"

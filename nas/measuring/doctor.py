@@ -1,17 +1,17 @@
 """Find out what this machine can measure, and why not the rest. Nothing is changed."""
 
 import contextlib
-import importlib.util
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
+from torch import nn
 
 from nas.agent import host
 from nas.agent.lock import lock_folder
+from nas.core import plugins
 from nas.core.errors import NasError, UnavailableError
+from nas.core.measurement import MeasurementPlan
 from nas.measuring.devices import book
 from nas.measuring.devices.meter import RemoteMeter
 from nas.measuring.meters import Meter, find_meter
@@ -19,6 +19,12 @@ from nas.measuring.meters.energy import POLL_S, find_steps
 from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.meters.nvml import NvmlDevice, gpu_uuids
 from nas.measuring.meters.watch import DeviceState
+from nas.measuring.methods import plan_problem, prepare
+from nas.measuring.runtimes import OnnxFile, find_runtime, one_line
+from nas.model.onnx_file import OPSET
+
+IR_VERSION = 10
+"""The version of ONNX's files to which these operators belong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +44,8 @@ def findings() -> Iterator[Finding]:
     with find_meter("cpu") as meter:
         yield from _meter("CPU", meter)
     yield from _gpus()
-    yield from runtime_findings(gpu=torch.cuda.is_available())
+    with find_meter() as meter:
+        yield from runtime_findings(meter)
 
 
 def remote_findings(name: str) -> Iterator[Finding]:
@@ -248,56 +255,37 @@ def _others(name: str, board: NvmlDevice, state: DeviceState) -> Finding:
     )
 
 
-def runtime_findings(*, gpu: bool) -> Iterator[Finding]:
-    """Yield what each runtime needs on the GPU if there is one, otherwise on the CPU."""
-    yield Finding(what="runtime eager", available=True, detail="PyTorch")
-    yield Finding(
-        what="runtime graph",
-        available=gpu,
-        detail="CUDA graphs" if gpu else "CUDA graphs need an NVIDIA GPU",
+def runtime_findings(meter: Meter) -> Iterator[Finding]:
+    """Yield for each registered runtime whether it runs a small network on this device."""
+    for name in plugins.names("nas.runtimes"):
+        what = f"runtime {name}"
+        try:
+            yield Finding(what=what, available=True, detail=_tried(name, meter))
+        except Exception as error:  # noqa: BLE001 - runtimes come from others and may raise anything
+            yield Finding(what=what, available=False, detail=one_line(error))
+
+
+def _tried(name: str, meter: Meter) -> str:
+    """Run a small network, and return what executed it."""
+    plan = MeasurementPlan(runtime=name, image_size=8)
+    if problem := plan_problem(meter, plan):
+        raise UnavailableError(problem)
+    runtime = find_runtime(name)
+    network = _small_file() if runtime.reads_onnx else nn.Conv2d(3, 4, 3).eval()
+    with prepare(network, plan, meter) as run:
+        return f"{runtime.package} {runtime.version} ran a network in {run.loaded.precision}"
+
+
+def _small_file() -> OnnxFile:
+    """Return a network as an ONNX file, without torch's exporter, which takes seconds to start."""
+    from onnx import TensorProto, helper
+
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 8, 8])
+    output = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", 3, 8, 8])
+    nodes = [helper.make_node("Relu", ["images"], ["output"])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "small", [images], [output]),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
     )
-    yield _gpu_compiler() if gpu else _cpu_compiler()
-    yield _onnx_runtime()
-
-
-def _cpu_compiler() -> Finding:
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    return Finding(
-        what="runtime compile",
-        available=compiler is not None,
-        detail=compiler or "torch.compile on a CPU needs a C++ compiler: install g++",
-    )
-
-
-def _gpu_compiler() -> Finding:
-    """Triton compiles the kernels, and compiles their launchers with a C compiler."""
-    names = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
-    compiler = next(filter(None, map(shutil.which, names)), None)
-    missing = []
-    if importlib.util.find_spec("triton") is None:
-        missing.append("the package triton")
-    if compiler is None:
-        missing.append("a C compiler (gcc)")
-    return Finding(
-        what="runtime compile",
-        available=not missing,
-        detail=f"torch.compile on a GPU needs {' and '.join(missing)}"
-        if missing
-        else f"triton, {compiler}",
-    )
-
-
-def _onnx_runtime() -> Finding:
-    what = "runtime onnxruntime"
-    packages = ("onnx", "onnxscript", "onnxruntime")
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        return Finding(
-            what=what,
-            available=False,
-            detail=f"not installed: {', '.join(missing)}; pip install 'osa-nas[export]'",
-        )
-    import onnxruntime
-
-    with_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    return Finding(what=what, available=True, detail="CPU, CUDA" if with_cuda else "CPU")
+    return OnnxFile(data=model.SerializeToString(), name="a small network")

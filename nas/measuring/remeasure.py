@@ -9,7 +9,14 @@ from nas.core.architecture import Architecture
 from nas.core.errors import UnavailableError
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.measuring.meters import Meter
-from nas.measuring.metrics import Metric, Subject, check_available, find_metric
+from nas.measuring.meters.lock import DeviceLock
+from nas.measuring.metrics import (
+    Metric,
+    Subject,
+    check_available,
+    find_metric,
+    measure_together,
+)
 from nas.measuring.session import PROTOCOL, certify_targets, latencies
 from nas.measuring.targets import Target
 
@@ -63,9 +70,12 @@ def measure_again(
 
 def _measure_one(subject: Subject, metrics: Sequence[Metric]) -> tuple[Measurement, ...]:
     """Measure these metrics of one network while its device is held exclusively."""
+    if any(metric.on_runtime for metric in metrics):
+        with DeviceLock(subject.meter.device.identity).training(subject.meter.vacate):
+            _ = subject.built
     with subject.meter.exclusive():
         before = subject.meter.host_details()
-        figures = [metric.measure(subject) for metric in metrics]
+        figures = measure_together(metrics, subject)
     shared: dict[str, Any] = {
         "protocol": PROTOCOL,
         "host_before": before,

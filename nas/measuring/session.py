@@ -3,12 +3,13 @@ memory.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 from nas.core.measurement import Measurement, MeasurementPlan
+from nas.measuring.building import build_all
 from nas.measuring.meters import Meter
 from nas.measuring.methods import (
     energy,
@@ -19,7 +20,7 @@ from nas.measuring.methods import (
     single_calls,
 )
 from nas.measuring.methods.certify import Cycles
-from nas.measuring.metrics.certified import certify_networks
+from nas.measuring.metrics.certified import build_with_reference, certify_networks
 from nas.measuring.targets import Target
 
 PROTOCOL, TURNS = "screen/1", "turns/1"
@@ -35,11 +36,12 @@ def latencies(
 
     Raises the errors of `measure`.
     """
+    built = build_all({target.name: target.network for target in targets}, plan, meter)
     with meter.exclusive(), ExitStack() as prepared:
         before = meter.host_details()
         runs = {
-            target.name: prepared.enter_context(prepare(target.network, plan, meter))
-            for target in targets
+            name: prepared.enter_context(prepare(network, plan, meter))
+            for name, network in built.items()
         }
         if len(runs) == 1:
             protocol = PROTOCOL
@@ -54,7 +56,7 @@ def latencies(
         "host_after": meter.host_details(),
     }
     return {
-        name: replace(figure, details={**shared, **figure.details})
+        name: _with_details(runs[name].with_runtime(figure), shared)
         for name, figure in figures.items()
     }
 
@@ -84,27 +86,34 @@ def measure(
     A figure that cannot be measured has its status and reason. Raises the errors of
     `nas.measuring.methods.prepare` and of the lock.
     """
+    one = replace(plan, batch_size=1)
+    built = {
+        each: build_all({target.name: target.network}, each, meter)[target.name]
+        for each in dict.fromkeys((plan, one))
+    }
     with meter.exclusive():
         before = meter.host_details()
-        with prepare(target.network, plan, meter) as run:
+        with prepare(built[plan], plan, meter) as run:
             figures = [
-                latency_figure or latency(run, meter, plan),
-                energy(run, meter, plan),
-                peak_memory(run, meter, plan),
+                latency_figure or run.with_runtime(latency(run, meter, plan)),
+                run.with_runtime(energy(run, meter, plan)),
+                run.with_runtime(peak_memory(run, meter, plan)),
             ]
-            single = single_calls(run, meter, plan) if plan.batch_size == 1 else None
-        if single is None:
-            one = replace(plan, batch_size=1)
-            with prepare(target.network, one, meter) as run:
-                single = single_calls(run, meter, one)
+            if plan == one:
+                figures.append(run.with_runtime(single_calls(run, meter, one)))
+        if plan != one:
+            with prepare(built[one], one, meter) as run:
+                figures.append(run.with_runtime(single_calls(run, meter, one)))
     shared: dict[str, Any] = {
         "protocol": PROTOCOL,
         "host_before": before,
         "host_after": meter.host_details(),
     }
-    return tuple(
-        replace(figure, details={**shared, **figure.details}) for figure in (*figures, single)
-    )
+    return tuple(_with_details(figure, shared) for figure in figures)
+
+
+def _with_details(figure: Measurement, shared: Mapping[str, Any]) -> Measurement:
+    return replace(figure, details={**shared, **figure.details})
 
 
 def certify_targets(
@@ -121,9 +130,12 @@ def certify_targets(
     Raises the errors of `measure`, and `TrialFailedError` if the reference network cannot take such
     images.
     """
+    networks = {target.name: target.network for target in targets}
+    reference, built = build_with_reference(networks, plan, meter)
     with meter.exclusive():
         return certify_networks(
-            {target.name: target.network for target in targets},
+            reference,
+            built,
             plan,
             meter,
             cycles=cycles,

@@ -24,8 +24,8 @@ from nas.core.errors import (
 from nas.core.measurement import MeasurementPlan
 from nas.core.moved import import_attribute
 from nas.core.published import PUBLISHED
-from nas.measuring.methods import Network, OnnxFile
 from nas.measuring.metrics import seeded_network
+from nas.measuring.runtimes import Network, OnnxFile
 from nas.model import build
 from nas.model.weights_file import load_weights
 

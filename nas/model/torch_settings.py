@@ -11,6 +11,11 @@ import torch
 T = TypeVar("T")
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether torch found too little memory, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 @contextlib.contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
     """Compute with this many CPU threads."""

@@ -203,7 +203,7 @@ def _contexts(connection: Connection) -> tuple[dict[int, Device], dict[str, Meas
     """Return devices and plans by their keys."""
     devices = {row.id: to_device(row) for row in connection.execute(select(DEVICE))}
     plans = {
-        row.digest: MeasurementPlan(**row.spec)
+        row.digest: MeasurementPlan.from_dict(row.spec)
         for row in connection.execute(select(MEASUREMENT_PLAN))
     }
     return devices, plans

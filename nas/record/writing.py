@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError, StudyConflictError
-from nas.core.measurement import Measurement, plan_key
+from nas.core.measurement import Measurement, plan_key, same_class
 from nas.core.recipe import FinalTraining
 from nas.core.trial import Rung, Trial
 from nas.record.differences import differences
@@ -273,7 +273,10 @@ def _require_context(connection: Connection, study_id: int, figures: Sequence[Me
         for row in rows
     }
     for measurement in figures:
-        if _context(measurement) != fixed[measurement.metric]:
+        context, recorded = _context(measurement), fixed[measurement.metric]
+        if same_class(recorded["device_class"], context["device_class"]):
+            context["device_class"] = recorded["device_class"]
+        if context != recorded:
             problems = _mismatch(connection, fixed[measurement.metric], measurement)
             raise StudyConflictError(
                 f"{measurement.metric} cannot be compared with the study's: {'; '.join(problems)}"

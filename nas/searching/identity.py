@@ -219,6 +219,8 @@ def _named_objects(spec: StudySpec) -> Iterator[tuple[str, str, str]]:
     yield "data.dataset", "nas.datasets", spec.data.dataset
     if spec.data.fallback is not None:
         yield "data.fallback", "nas.datasets", spec.data.fallback
+    if ":" in spec.measurement.runtime:
+        yield "measurement.runtime", "nas.runtimes", spec.measurement.runtime
     for objective in spec.measured_objectives:
         yield f"metric {objective.metric}", "nas.metrics", objective.metric
 

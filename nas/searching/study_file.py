@@ -17,7 +17,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from nas.core import plugins
 from nas.core.brief import BriefRecipe
 from nas.core.errors import InvalidValueError, NasError, StudyFileError
-from nas.core.measurement import MAX_IMAGE_SIZE
+from nas.core.measurement import AUTO_RUNTIME, MAX_IMAGE_SIZE
 from nas.core.recipe import Recipe
 from nas.core.study import (
     PARTS,
@@ -106,6 +106,7 @@ def parse_study(text: str, source: str = "study", recorded: StudySpec | None = N
         *_complete_objectives(raw, trained),
         *_unreachable_limits(raw, trained),
     ]
+    _set_default_runtime(raw)
     raw["trained"] = [asdict(metric) for metric in trained.values()]
     spec = None
     try:
@@ -231,6 +232,7 @@ def _unknown_names(raw: Mapping[str, Any], trained: Mapping[str, TrainedMetric])
         ("data", "dataset", "nas.datasets"),
         ("data", "fallback", "nas.datasets"),
         ("workers", "kind", "nas.workers"),
+        ("measurement", "runtime", "nas.runtimes"),
     ):
         part = raw.get(key)
         if isinstance(part, dict):
@@ -242,7 +244,7 @@ def _unknown_names(raw: Mapping[str, Any], trained: Mapping[str, TrainedMetric])
         if o["metric"] not in trained
     ]
     for where, name, group in named:
-        if isinstance(name, str):
+        if isinstance(name, str) and (where, name) != ("measurement.runtime", AUTO_RUNTIME):
             try:
                 plugins.load(group, name)
             except NasError as error:
@@ -293,6 +295,13 @@ def _epochs_problems(epochs: Any) -> Iterator[str]:
     for index, value in enumerate(epochs):
         if isinstance(value, bool) or not isinstance(value, int | float):
             yield f"rungs.epochs[{index}]: must be a number, not {value!r}"
+
+
+def _set_default_runtime(raw: dict[str, Any]) -> None:
+    """Let a study that names no runtime measure in the one that people deploy."""
+    measurement = raw.setdefault("measurement", {})
+    if isinstance(measurement, dict):
+        measurement.setdefault("runtime", AUTO_RUNTIME)
 
 
 def _rung_problems(raw: Mapping[str, Any]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The contracts find mistakes: each plugin here has one, and the test that is to find it fails."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -14,11 +15,13 @@ from nas.core.tasks import Task
 from nas.data import Images
 from nas.data.digits import DIGITS
 from nas.measuring.metrics import Phase
+from nas.measuring.runtimes.eager import EagerRuntime
 from nas.searching.evaluators import EvaluatorPlugin
 from nas.testing.dataset_contract import DatasetContract
 from nas.testing.evaluator_contract import EvaluatorContract
 from nas.testing.evaluators import ArithmeticEvaluator
 from nas.testing.metric_contract import MetricContract
+from nas.testing.runtime_contract import RuntimeContract
 from nas.testing.sampler_contract import SamplerContract
 from nas.testing.space_contract import SpaceContract
 from search_spaces import osa_tiny
@@ -186,6 +189,60 @@ def test_mistakes_of_an_evaluator(evaluator, test, tmp_path):
             return evaluator
 
     fails(getattr(Contract(), test), tmp_path)
+
+
+class Stale(EagerRuntime):
+    """Gives the output of the first input for all of them."""
+
+    def load(self, built, inputs, plan):
+        return super().load(built, [inputs[0]] * len(inputs), plan)
+
+
+class Greedy(EagerRuntime):
+    """Takes more threads than the plan has."""
+
+    def load(self, built, inputs, plan):
+        found, pool = super().load(built, inputs, plan), ThreadPoolExecutor(1)
+
+        def forward(index):
+            pool.submit(sum, range(20000)).result()
+            return found.forward(index)
+
+        return replace(found, forward=forward)
+
+
+class Coarse(EagerRuntime):
+    """Computes in bfloat16 under the name of float32."""
+
+    def load(self, built, inputs, plan):
+        coarse = [each.bfloat16().float() for each in inputs]
+        return super().load(built, coarse, plan)
+
+
+class Harmful(EagerRuntime):
+    """Changes the network itself."""
+
+    def build(self, network, plan, device):
+        return network.eval()
+
+
+@pytest.mark.parametrize(
+    ("runtime", "test", "arguments"),
+    [
+        (Stale(), "test_outputs_are_those_of_eager_pytorch", (1,)),
+        (Coarse(), "test_outputs_are_those_of_eager_pytorch", (1,)),
+        (Greedy(), "test_the_thread_count_is_obeyed", (1,)),
+        (Harmful(), "test_what_is_built_once_can_be_loaded_again", ()),
+    ],
+)
+def test_mistakes_of_a_runtime(runtime, test, arguments):
+    """Stale outputs, another precision, too many threads, and a changed network."""
+
+    class Contract(RuntimeContract):
+        def make(self):
+            return runtime
+
+    fails(getattr(Contract(), test), *arguments)
 
 
 def fails(test, *arguments: object) -> None:

@@ -29,7 +29,8 @@ from nas.measuring.devices import book, client, connection
 from nas.measuring.devices.book import Entry
 from nas.measuring.devices.client import Client
 from nas.measuring.devices.meter import RemoteMeter
-from nas.measuring.methods import OnnxFile, latency, peak_memory, prepare
+from nas.measuring.methods import latency, peak_memory, prepare
+from nas.measuring.runtimes import OnnxFile
 from nas.model.onnx_file import to_onnx
 
 SIZE = 16
@@ -304,7 +305,8 @@ import sys
 from nas.core.measurement import MeasurementPlan
 from nas.measuring.devices.book import Entry
 from nas.measuring.devices.meter import RemoteMeter
-from nas.measuring.methods import OnnxFile, prepare
+from nas.measuring.methods import prepare
+from nas.measuring.runtimes import OnnxFile
 data = open(sys.argv[2], "rb").read()
 plan = MeasurementPlan(image_size=16, runtime="onnxruntime")
 meter = RemoteMeter("board", Entry(address=sys.argv[1]))

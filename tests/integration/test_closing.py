@@ -75,9 +75,9 @@ class WithEnergy(ArithmeticEvaluator):
             yield event
 
 
-def certify_with_energy(networks, plan, meter, *, cycles, energy):
+def certify_with_energy(reference, networks, plan, meter, *, cycles, energy):
     assert energy
-    latencies = certify_networks(networks, plan, meter, cycles=cycles)
+    latencies = certify_networks(reference, networks, plan, meter, cycles=cycles)
     return {name: (figure, energy_of(figure)) for name, (figure,) in latencies.items()}
 
 

@@ -77,7 +77,7 @@ def test_the_front_is_measured_elsewhere_and_recorded_outside_the_study(nas, tmp
     [
         (
             ("small", "--runtime", "abacus"),
-            "no 'abacus' among the runtimes; there are: eager, graph, compile, onnxruntime",
+            "no 'abacus' in nas.runtimes; there are: compile, eager, graph, onnxruntime, openvino",
         ),
         (("small", "--precision", "tf32"), "precision tf32 is a mode of NVIDIA GPUs"),
         (("small", "--runtime", "graph"), "runtime graph is a CUDA graph and needs an NVIDIA GPU"),

@@ -3,32 +3,43 @@ session, and gives PyTorch's outputs.
 """
 
 import gc
+import itertools
 import shutil
 import sys
-import weakref
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 from torch._dynamo.utils import counters
 
+from nas.cli import main
 from nas.core import plugins
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.errors import InvalidValueError, TrialFailedError, UnavailableError
-from nas.core.measurement import MeasurementPlan, Precision, Status
+from nas.core.measurement import MeasurementPlan, Precision, Status, minor_version
 from nas.core.preparation import Preparation
 from nas.core.published import PUBLISHED
 from nas.core.study import Budget, Objective, StudySpec
 from nas.core.tasks import CertifyTask
-from nas.measuring.methods import OnnxFile, deployed_runtime, peak_memory, prepare
+from nas.measuring.meters.cpu import CpuMeter
+from nas.measuring.methods import build as build_network
+from nas.measuring.methods import peak_memory, prepare
 from nas.measuring.methods.certify import Cycles
-from nas.measuring.methods.runtimes import onnx_runtime
 from nas.measuring.metrics import Subject
 from nas.measuring.metrics.certified import REFERENCE
 from nas.measuring.remeasure import measure_again
+from nas.measuring.runtimes import (
+    OnnxFile,
+    deployed_runtime,
+    exported,
+    runtime_problem,
+)
+from nas.measuring.runtimes.eager import EagerRuntime
+from nas.measuring.runtimes.onnx_runtime import ONNX_RUNTIME
 from nas.measuring.session import measure_all
 from nas.measuring.targets import Target
 from nas.model import build
@@ -133,13 +144,8 @@ def onnx(model):
 def outputs(network, plan):
     """Return the outputs for all eight inputs, as tensors."""
     with prepare(network, plan, METER) as run:
-        found = [run() for _ in run.inputs]
-        return [
-            each
-            if isinstance(each, torch.Tensor)
-            else torch.from_numpy(each.copy_outputs_to_cpu()[0])
-            for each in found
-        ]
+        found = [run.loaded.tensors(run()) for _ in run.inputs]
+        return [each[0] if isinstance(each, list) else each for each in found]
 
 
 def assert_same(found, expected):
@@ -227,11 +233,10 @@ def test_each_of_forty_networks_is_compiled(graph_runs):
             assert [run().shape[1] for run in runs] == [64 * width for width in range(1, 41)]
             assert len({id(graph) for graph in graph_runs}) == len(graph_runs) == 40
         assert counters["stats"]["unique_graphs"] - graphs == 40
-        networks_left = [weakref.ref(run.network) for run in runs]
         runs.clear()
         graph_runs.clear()
     gc.collect()
-    assert not any(network() for network in networks_left)
+    assert not any(type(each) is Small for each in gc.get_objects())
 
 
 class Broken(Small):
@@ -279,7 +284,7 @@ def test_a_compiler_that_is_switched_off_is_an_error(graph_runs, monkeypatch):
     [
         (
             MeasurementPlan(),
-            "net.onnx is an ONNX file: measure it with runtime onnxruntime, not eager",
+            "net.onnx is an ONNX file: measure it with runtime onnxruntime or openvino, not eager",
         ),
         (
             MeasurementPlan(runtime="onnxruntime", image_size=48),
@@ -314,7 +319,7 @@ def test_onnx_runtime_that_falls_back_to_the_cpu_is_an_error(onnx, monkeypatch):
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", fallback)
     with pytest.raises(UnavailableError, match="cannot use its CUDAExecutionProvider here"):
-        onnx_runtime(onnx, [OnCuda()], MeasurementPlan(runtime="onnxruntime"))
+        ONNX_RUNTIME.load(onnx, [OnCuda()], MeasurementPlan(runtime="onnxruntime"))
 
 
 @pytest.mark.parametrize(
@@ -413,3 +418,172 @@ def test_peak_memory_is_unavailable_outside_eager(model):
     with prepare(model, plan, METER) as run:
         found = peak_memory(run, METER, plan)
     assert (found.value, found.status) == (None, Status.UNAVAILABLE)
+
+
+def test_equal_networks_are_exported_once(monkeypatch):
+    """A front that is certified was exported when its members were measured. Other weights, and
+    another size, are other files.
+    """
+    sizes = []
+
+    def noted(model, image_size):
+        sizes.append(image_size)
+        return to_onnx(model, image_size)
+
+    monkeypatch.setattr(exported, "to_onnx", noted)
+    monkeypatch.setattr(exported, "_FILES", exported._Cache(exported.MAX_CACHED_BYTES))
+    first, equal, other = (build(TINY, 10) for _ in range(3))
+    equal.load_state_dict(first.state_dict())
+    files = [exported.exported(each, 32).data for each in (first, equal, other)]
+    exported.exported(first, 16)
+    assert sizes == [32, 32, 16]
+    assert files[0] == files[1] != files[2]
+
+
+def test_exported_files_stay_below_a_limit():
+    """Those that were not used for the longest time go first."""
+    cache = exported._Cache(max_bytes=3)
+    for key in "abc":
+        cache.add(key, b"x")
+    cache.get("a")
+    cache.add("d", b"x")
+    assert [cache.get(key) for key in "abcd"] == [b"x", None, b"x", b"x"]
+
+
+def test_openvino_in_bfloat16_under_the_name_of_fp32_is_an_error(onnx, monkeypatch):
+    """It is what OpenVINO does by default on a CPU that has bfloat16."""
+    openvino = pytest.importorskip("openvino")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU has no bfloat16")
+    compile_model = openvino.Core.compile_model
+
+    def by_default(core, model, device, settings):
+        del settings["INFERENCE_PRECISION_HINT"]
+        return compile_model(core, model, device, settings)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", by_default)
+    plan = MeasurementPlan(runtime="openvino")
+    with (
+        pytest.raises(UnavailableError, match=r"would run net\.onnx in bf16, not f32"),
+        prepare(onnx, plan, METER),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("file", "plan", "message"),
+    [
+        (None, MeasurementPlan(image_size=48), r"takes images .*32,32\], not float images"),
+        (b"rubbish", MeasurementPlan(), r"OpenVINO cannot load net\.onnx: "),
+        (None, MeasurementPlan(precision=Precision.FP16), "runs in fp32 or bf16, not fp16"),
+    ],
+)
+def test_what_openvino_cannot_run_is_refused_in_one_line(onnx, file, plan, message):
+    """The line names the file, and what it takes."""
+    pytest.importorskip("openvino")
+    network = onnx if file is None else replace(onnx, data=file)
+    with (
+        pytest.raises(InvalidValueError, match=message) as refused,
+        prepare(network, replace(plan, runtime="openvino"), METER),
+    ):
+        pass
+    assert len(str(refused.value).splitlines()) == 1
+
+
+class Breaking(EagerRuntime):
+    """A runtime that fails with any exception, long after its first call."""
+
+    def load(self, built, inputs, plan):
+        """Return a network that runs once."""
+        calls = iter([0])
+
+        def forward(index):
+            if next(calls, None) is None:
+                raise LookupError("the queue is gone\nat line 7")
+            return inputs[index]
+
+        return replace(super().load(built, inputs, plan), forward=forward)
+
+
+def test_an_error_of_a_runtime_in_the_middle_of_a_measurement_is_one_line():
+    """It fails the network, and has no traceback."""
+    plan = MeasurementPlan(image_size=8)
+    built = build_network(Small(1), plan, METER, Breaking())
+    with (
+        prepare(built, plan, METER) as run,
+        pytest.raises(TrialFailedError, match=r"LookupError: the queue is gone$"),
+    ):
+        run()
+
+
+@pytest.fixture
+def small_study(monkeypatch, tmp_path):
+    """Return a function that runs a command in a folder, with short measurements, its own locks,
+    and a clock that only readings move, whatever else this machine does.
+    """
+    ticks = itertools.count()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
+    monkeypatch.setattr(CpuMeter, "host_load", lambda _meter: None)
+    monkeypatch.setattr(CpuMeter, "time_s", lambda _meter: 0.001 * next(ticks))
+    monkeypatch.setattr(CpuMeter, "sleep", lambda _meter, _seconds: None)
+    monkeypatch.setattr(certifier.Certifier, "cycles", CYCLES)
+    monkeypatch.setitem(PUBLISHED, REFERENCE, replace(TINY, stages=SMALLEST))
+    monkeypatch.setattr("nas.cli.measure.PLAN", replace(SHORT, runtime="eager"))
+
+    def nas(*words):
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return nas
+
+
+STUDY = """
+name: small
+space: osa_tiny
+sampler: random
+objectives: [{metric: latency}, {metric: parameters}]
+measurement:
+  {runtime: RUNTIME, warmup_s: 0.02, block_s: 0.0001, min_time_s: 0.02, max_time_s: 0.1}
+budget: {trials: 3, certify: true}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "runtime", ["eager", pytest.param("compile", marks=pytest.mark.long), "onnxruntime", "openvino"]
+)
+def test_a_small_study_from_the_search_to_comparing(small_study, tmp_path, runtime):
+    """It is searched, certified at its end, measured, remeasured and compared, all in one runtime,
+    and every figure has what really ran.
+    """
+    if problem := runtime_problem("cpu", MeasurementPlan(runtime=runtime)):
+        pytest.skip(problem)
+    nas = small_study
+    (tmp_path / "study.yaml").write_text(STUDY.replace("RUNTIME", runtime))
+    assert f"runtime {runtime} in fp32" in nas("search", "study.yaml")
+    names = [f"small:{number}" for number in range(3)]
+    nas("measure", *names, "--size", "32", "--runtime", runtime)
+    nas("remeasure", "small", "--tier", "screen")
+    assert "latency" in nas("compare", *names[:2])
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        trials = store.trials("small")
+        searched = [trial.evaluation.measurements["latency"] for trial in trials]
+        certified = [
+            figure
+            for trial in trials
+            for name, figure in trial.evaluation.measurements.items()
+            if name == "certified_latency"
+        ]
+        singles = [figure for name in names for _, figure in store.singles(name)]
+    later = [figure for figure in singles if figure.metric == "latency"]
+    assert len(searched) == 3
+    assert certified
+    assert len(later) >= 3 + len(certified)
+    for figure in (*searched, *certified, *later):
+        assert figure.value is not None, figure.reason
+        facts = figure.details["runtime"]
+        assert (facts["name"], facts["precision"], facts["threads"]) == (runtime, "fp32", 1)
+        version = f"{facts['package']} {minor_version(facts['version'])}"
+        assert version in figure.device.device_class

@@ -7,11 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from nas.core.measurement import Status
+from nas.core import plugins
+from nas.core.measurement import MeasurementPlan, Status
 from nas.measuring.doctor import runtime_findings
 from nas.measuring.meters.cuda import driver_branch
 from nas.measuring.meters.nvml import process_shares
 from nas.measuring.meters.watch import DeviceState, Watch
+from nas.measuring.runtimes import CommonRuntime
+from nas.measuring.runtimes.compiled import COMPILE
+from nas.measuring.runtimes.eager import EAGER
 from nas.testing.fake_meter import FakeMeter
 
 sys.path.append(str(Path(__file__).parents[1] / "gpu"))
@@ -82,16 +86,16 @@ def test_an_interrupted_survey_keeps_the_parts_that_are_done(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gpu", "tools", "expected"),
+    ("kind", "tools", "expected"),
     [
-        (False, {"g++"}, (True, "bin/g++")),
-        (False, {"gcc", "triton"}, (False, "needs a C++ compiler: install g++")),
-        (True, {"gcc", "triton"}, (True, "triton, ")),
-        (True, {"clang", "triton"}, (True, "bin/clang")),
-        (True, {"g++"}, (False, "needs the package triton and a C compiler (gcc)")),
+        ("cpu", {"g++"}, None),
+        ("cpu", {"gcc", "triton"}, "on a CPU needs a C++ compiler: install g++"),
+        ("cuda", {"gcc", "triton"}, None),
+        ("cuda", {"clang", "triton"}, None),
+        ("cuda", {"g++"}, "on a GPU needs the package triton and a C compiler (gcc)"),
     ],
 )
-def test_the_doctor_names_what_compiling_needs(tmp_path, monkeypatch, gpu, tools, expected):
+def test_compiling_names_what_it_needs(tmp_path, monkeypatch, kind, tools, expected):
     """On a CPU it needs a C++ compiler, on a GPU Triton and a C compiler."""
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -101,8 +105,41 @@ def test_the_doctor_names_what_compiling_needs(tmp_path, monkeypatch, gpu, tools
     for variable in ("CC", "CXX"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name in tools or None)
-    findings = {finding.what: finding for finding in runtime_findings(gpu=gpu)}
-    available, detail = expected
-    assert findings["runtime compile"].available is available
-    assert detail in findings["runtime compile"].detail
-    assert findings["runtime graph"].available is gpu
+    obstacle = COMPILE.obstacle(kind, MeasurementPlan(runtime="compile"))
+    assert obstacle == (expected and f"torch.compile {expected}")
+
+
+class Foreign(CommonRuntime):
+    """A runtime of somebody else's, with a mistake in one of its methods."""
+
+    def __init__(self, method):
+        setattr(self, method, self.fail)
+
+    def fail(self, *_):
+        raise KeyError("threads")
+
+    def load(self, built, inputs, plan):
+        """Return the network of eager."""
+        return EAGER.load(built, inputs, plan)
+
+
+@pytest.mark.parametrize("method", ["obstacle", "build", "load"])
+def test_the_doctor_survives_a_runtime_that_fails(monkeypatch, method):
+    """The error is one line, and the runtimes after it are tried too."""
+    module = SimpleNamespace(RUNTIME=Foreign(method))
+    monkeypatch.setitem(sys.modules, "foreign_runtime", module)
+    monkeypatch.setattr(plugins, "names", lambda _: ["foreign_runtime:RUNTIME", "eager"])
+    foreign, eager = runtime_findings(FakeMeter())
+    assert (foreign.available, eager.available) == (False, True)
+    assert "KeyError: 'threads'" in foreign.detail
+    assert len(foreign.detail.splitlines()) == 1
+
+
+def test_the_doctor_names_the_extra_of_a_missing_runtime(monkeypatch):
+    """It is the command that installs the package."""
+    monkeypatch.setattr(plugins, "names", lambda _: ["openvino", "onnxruntime"])
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    openvino, onnxruntime = runtime_findings(FakeMeter())
+    assert "pip install 'osa-nas[openvino]'" in openvino.detail
+    assert "pip install 'osa-nas[export]'" in onnxruntime.detail

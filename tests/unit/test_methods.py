@@ -22,6 +22,8 @@ from nas.measuring.methods import (
 )
 from nas.measuring.methods.interval import median_rank
 from nas.measuring.methods.timing import warm_up
+from nas.measuring.runtimes import eager
+from nas.measuring.runtimes.torch_model import placed
 from nas.testing.fake_meter import FakeMeter
 
 PLAN = MeasurementPlan()
@@ -285,19 +287,26 @@ def test_inputs_are_normal_and_alternate():
     ("kind", "width", "copies"),
     [("cpu", 1, 6), ("cpu", 10**7, 3), ("cpu", 4 * 10**7, 1), ("cuda", 1, 1)],
 )
-def test_copies_lie_at_different_places(kind, width, copies):
+def test_copies_lie_at_different_places(monkeypatch, kind, width, copies):
     """On a CPU there are six of a network, or as many as 128 MiB hold. All give the same output,
     and no two share a weight.
     """
     meter, large = FakeMeter(), small_network()
     meter.device = replace(meter.device, kind=kind)
+    models = []
+
+    def noted(*arguments):
+        models.append(placed(*arguments))
+        return models[-1]
+
+    monkeypatch.setattr(eager, "placed", noted)
     large.register_buffer("unused", torch.empty(width))
     with prepare_copies([large, small_network()], MeasurementPlan(image_size=16), meter) as (
         first,
         second,
     ):
         assert (len(first), len(second)) == (copies, 6 if kind == "cpu" else 1)
-        weights = {each.network[0].weight.data_ptr() for each in (*first, *second)}
+        weights = {each[0].weight.data_ptr() for each in models}
         outputs = [[each() for each in one] for one in (first, second)]
     assert len(weights) == len(first) + len(second)
     for same in outputs:
@@ -326,7 +335,7 @@ def test_settings_and_the_network_are_as_before_after_a_measurement():
     [
         (
             MeasurementPlan(runtime="abacus"),
-            "among the runtimes; there are: eager, graph, compile, onnxruntime",
+            "no 'abacus' in nas.runtimes; there are: compile, eager, graph, onnxruntime",
         ),
         (MeasurementPlan(precision=Precision.TF32), "tf32 is a mode of NVIDIA GPUs"),
     ],

@@ -120,7 +120,7 @@ def test_an_unknown_runtime_is_refused_before_the_start(subject):
     problems = check_available(
         [LATENCY, MACS, PEAK_MEMORY], subject.meter, MeasurementPlan(runtime="abacus")
     )
-    reason = "no 'abacus' among the runtimes; there are: eager, graph, compile, onnxruntime"
+    reason = "no 'abacus' in nas.runtimes; there are: compile, eager, graph, onnxruntime, openvino"
     assert problems == [f"{name}: {reason}" for name in ("latency", "peak_memory")]
 
 

@@ -88,6 +88,19 @@ def test_a_study_file_becomes_a_study_in_si_units():
     assert (spec.budget.trials, spec.workers.count, spec.measurement.image_size) == (12, 2, 224)
 
 
+@pytest.mark.parametrize(
+    ("line", "runtime"),
+    [
+        ("", "auto"),
+        ("measurement: {batch_size: 8}", "auto"),
+        ("measurement: {runtime: eager}", "eager"),
+    ],
+)
+def test_a_study_without_a_runtime_takes_the_deployed_one(line, runtime):
+    """It is found when the study begins, on the device that measures."""
+    assert parse_study(SMALL + line).measurement.runtime == runtime
+
+
 def test_a_study_survives_json():
     spec = parse_study(GOOD)
     assert type(spec).from_dict(spec.to_dict()) == spec
@@ -440,6 +453,10 @@ def test_a_study_folder_carries_its_own_space(tmp_path):
         (
             "data: {dataset: wrong_kinds:FIVE}",
             "data.dataset: 'wrong_kinds:FIVE' is of type int and no plugin of nas.datasets",
+        ),
+        (
+            "measurement: {runtime: wrong_kinds:FIVE}",
+            "measurement.runtime: 'wrong_kinds:FIVE' is of type int and no plugin of nas.runtimes",
         ),
         (
             "workers: {kind: wrong_kinds:FIVE}",

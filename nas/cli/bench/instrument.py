@@ -36,7 +36,7 @@ NAMES = ("coverage", "energy", "copy", "repeat", "rank", "neighbour")
     default="eager",
     show_default=True,
     metavar="NAME",
-    help="eager, graph (CUDA), compile or onnxruntime.",
+    help="eager, compile, onnxruntime, openvino or graph (CUDA).",
 )
 @click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
 @click.option(

@@ -3,7 +3,7 @@
 import click
 
 from nas.cli.bench import bench
-from nas.cli.options import THREADS
+from nas.cli.options import THREADS, device_option
 
 
 @bench.command()
@@ -15,14 +15,19 @@ from nas.cli.options import THREADS
     help="Time for each figure.",
 )
 @click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
-def training(seconds: float, threads: int) -> None:
+@device_option
+def training(seconds: float, threads: int, device: str | None) -> None:
     """Measure images per second of the training loop.
 
     It is compared with bare steps on one resident batch, and with a plain loop with a DataLoader.
     """
     from nas.bench.training import bench_training
+    from nas.measuring.meters import find_meter
 
-    for row in bench_training(seconds=seconds, threads=threads):
+    with find_meter(device) as meter:
+        name, torch_device = meter.device.name, meter.torch_device
+    click.echo(f"on {name}")
+    for row in bench_training(seconds=seconds, threads=threads, device=torch_device):
         layout = "channels last" if row.numerics.channels_last else "contiguous"
         click.echo(
             f"{row.network}, {row.macs / 1e6:.1f} MMACs, ours in {row.numerics.precision}, "

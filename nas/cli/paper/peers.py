@@ -23,7 +23,7 @@ from nas.cli.options import (
 )
 from nas.cli.paper import paper as group
 from nas.cli.tables import echo_wide, plain_table
-from nas.core.measurement import Device, MeasurementPlan
+from nas.core.measurement import Device, MeasurementPlan, same_class
 from nas.measuring.meters import Meter, find_meter
 from nas.paper.peers import DETECTORS, HARDWARE, PEERS, Peer, select_peers
 
@@ -189,7 +189,7 @@ def _is_same(one: Device | None, other: Device) -> bool:
     """Return whether figures of two devices may be in one table."""
     if one is None:
         return False
-    return (one.identity, one.device_class) == (other.identity, other.device_class)
+    return one.identity == other.identity and same_class(one.device_class, other.device_class)
 
 
 def _show(rows: "Sequence[Row]", conditions: str) -> None:

@@ -14,11 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from nas.agent.host import HostLoad
 from nas.core.errors import InvalidValueError, NasError, UnavailableError, next_command
-from nas.core.measurement import Device, MeasurementPlan, Precision
+from nas.core.measurement import Device, Measurement, MeasurementPlan, Precision
 from nas.measuring.devices import book
 from nas.measuring.devices.client import Client, Session
 from nas.measuring.meters import REMOTE_RUNTIME, CommonMeter, Run
@@ -45,6 +46,20 @@ class RemoteNetwork:
     def __call__(self) -> None:
         """Run one batch."""
         self._meter.time_block(self, 1)
+
+    def with_runtime(self, figure: Measurement) -> Measurement:
+        """Return the figure with the runtime of the device in its details. The device's class has
+        the version already.
+        """
+        facts = {
+            "name": REMOTE_RUNTIME,
+            "package": "onnxruntime",
+            "version": self._meter.facts["onnxruntime"],
+            "precision": str(Precision.FP32),
+            "threads": self.conditions["threads"],
+            "streams": 1,
+        }
+        return replace(figure, details={**figure.details, "runtime": facts})
 
 
 class RemoteMeter(CommonMeter):
@@ -151,7 +166,7 @@ class RemoteMeter(CommonMeter):
         """Return the network as an ONNX file that the device reads."""
         import copy
 
-        from nas.measuring.methods.runtimes import OnnxFile
+        from nas.measuring.runtimes import OnnxFile
         from nas.model.onnx_file import OPSET, to_onnx
 
         if isinstance(network, OnnxFile):

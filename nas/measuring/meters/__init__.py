@@ -100,6 +100,11 @@ class Meter(Protocol):
     def synchronize(self) -> None:
         """Return once all work queued on the device is done."""
 
+    def vacate(self) -> None:
+        """Finish the queued work, and return unused memory to the device: another process may use
+        it next.
+        """
+
     def time_s(self) -> float:
         """Return the time of a monotonic clock in seconds."""
 
@@ -223,6 +228,10 @@ class CommonMeter:
 
     def synchronize(self) -> None:
         """Return at once, since no work is queued."""
+
+    def vacate(self) -> None:
+        """Finish the queued work. No unused memory is held."""
+        self.synchronize()
 
     def time_s(self) -> float:
         """Return the host's monotonic clock in seconds."""

@@ -11,7 +11,7 @@ from nas.agent.errors import SensorError
 from nas.agent.host import HostLoad
 from nas.agent.rapl import POWERCAP, Rapl
 from nas.core.errors import UnavailableError
-from nas.core.measurement import Device
+from nas.core.measurement import Device, minor_version
 from nas.measuring.meters import CommonMeter
 from nas.measuring.meters.live_tensors import peak_live_bytes
 
@@ -55,6 +55,11 @@ def _device() -> Device:
         kind="cpu",
         name=name,
         identity=f"cpu-{identity}",
-        device_class=f"{name}, {cores} cores, torch {torch.__version__}",
-        details={"identity_source": source, "cores": cores, **host.details()},
+        device_class=f"{name}, {cores} cores, torch {minor_version(torch.__version__)}",
+        details={
+            "identity_source": source,
+            "cores": cores,
+            "torch": torch.__version__,
+            **host.details(),
+        },
     )

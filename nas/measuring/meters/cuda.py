@@ -13,7 +13,7 @@ import torch
 from nas.agent import host
 from nas.agent.host import HostLoad
 from nas.core.errors import UnavailableError
-from nas.core.measurement import Device
+from nas.core.measurement import Device, minor_version
 from nas.measuring.meters import CommonMeter
 from nas.measuring.meters.nvml import NvmlDevice
 from nas.measuring.meters.watch import DeviceState
@@ -43,6 +43,11 @@ class CudaMeter(CommonMeter):
     def synchronize(self) -> None:
         """Wait for all streams of the device."""
         torch.cuda.synchronize(self._index)
+
+    def vacate(self) -> None:
+        """Wait for all streams, and return what the caching allocator holds without using it."""
+        self.synchronize()
+        torch.cuda.empty_cache()
 
     def energy_j(self) -> float:
         """Return joules of the board since the driver was loaded.
@@ -127,12 +132,18 @@ def _device(index: int, uuid: str, nvml: NvmlDevice | UnavailableError) -> Devic
         f"driver {driver_branch(driver)}",
         f"CUDA {torch.version.cuda}",
         f"cuDNN {cudnn}",
-        f"torch {torch.__version__}",
+        f"torch {minor_version(torch.__version__)}",
     )
     return Device(
         kind="cuda",
         name=name,
         identity=uuid,
         device_class=", ".join(parts),
-        details={"index": index, "driver": driver, "host": host.cpu_name(), **host.details()},
+        details={
+            "index": index,
+            "driver": driver,
+            "torch": torch.__version__,
+            "host": host.cpu_name(),
+            **host.details(),
+        },
     )

@@ -1,11 +1,12 @@
 """Figures from readings of a meter: latency, energy and peak memory of a prepared network.
 
-    with DeviceLock(meter.device.identity).exclusive(), prepare(model, plan, meter) as run:
-        seconds_per_batch = latency(run, meter, plan)
+    built = build(model, plan, meter)
+    with meter.exclusive(), prepare(built, plan, meter) as run:
+        seconds_per_batch = run.with_runtime(latency(run, meter, plan))
 
-The caller must hold the device exclusively. Nothing here takes the lock, so that several figures
-can be measured under one. All clocks come from the meter. Any callable can be timed, so another
-runtime only needs another way to prepare a network.
+The caller must hold the device exclusively from `prepare` on. Nothing here takes the lock, so that
+several figures can be measured under one. All clocks come from the meter. Any callable can be
+timed.
 """
 
 from nas.measuring.methods.certify import certify, certify_energy
@@ -13,25 +14,22 @@ from nas.measuring.methods.interleaved import interleaved_latency
 from nas.measuring.methods.interval import median_interval
 from nas.measuring.methods.memory import peak_memory
 from nas.measuring.methods.preparation import (
-    PRECISIONS,
+    Built,
     Prepared,
+    build,
     plan_problem,
     prepare,
     prepare_copies,
 )
-from nas.measuring.methods.runtimes import RUNTIMES, Network, OnnxFile, deployed_runtime
 from nas.measuring.methods.timing import latency, single_calls
 from nas.measuring.methods.windows import energy
 
 __all__ = [
-    "PRECISIONS",
-    "RUNTIMES",
-    "Network",
-    "OnnxFile",
+    "Built",
     "Prepared",
+    "build",
     "certify",
     "certify_energy",
-    "deployed_runtime",
     "energy",
     "interleaved_latency",
     "latency",

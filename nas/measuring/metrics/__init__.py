@@ -5,7 +5,8 @@ trained weights. The cheap ones come first, so that a network over a limit is ne
 that training gives belong to the evaluator (`EvaluatorPlugin.trained`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -19,6 +20,8 @@ from nas.core.errors import TrialFailedError
 from nas.core.measurement import Kind, Measurement, MeasurementPlan
 from nas.core.study import Direction
 from nas.measuring.meters import Meter
+from nas.measuring.methods import Built, Prepared, prepare
+from nas.measuring.methods import build as build_network
 from nas.model import build
 
 CALIBRATION_IMAGES = 4
@@ -36,12 +39,15 @@ class Phase(StrEnum):
 class Subject:
     """An architecture with `num_classes` outputs to be measured under a plan, by a meter whose
     device is held exclusively.
+
+    `run` is the network prepared for several figures; None prepares it for each.
     """
 
     architecture: Architecture
     plan: MeasurementPlan
     num_classes: int
     meter: Meter
+    run: Prepared | None = None
 
     @cached_property
     def model(self) -> nn.Module:
@@ -52,6 +58,22 @@ class Subject:
         Energy depends on them a little, and dead ReLUs would make it look better.
         """
         return seeded_network(self.architecture, self.num_classes, self.plan.image_size)
+
+    @cached_property
+    def built(self) -> Built:
+        """The network as the plan's runtime has built it, which needs no exclusive use of the
+        device.
+        """
+        return build_network(self.model, self.plan, self.meter)
+
+    @contextmanager
+    def prepared(self) -> Iterator[Prepared]:
+        """Return `run`, or prepare the network for one figure."""
+        if self.run is not None:
+            yield self.run
+            return
+        with prepare(self.built, self.plan, self.meter) as run:
+            yield run
 
 
 def seeded_network(
@@ -97,7 +119,8 @@ class Metric:
     shares).
 
     `measure` returns its figure for a subject. `obstacle` returns why this machine cannot measure
-    it under a plan and what to change, None if it can.
+    it under a plan and what to change, None if it can. `on_runtime` metrics use the subject's
+    `prepared` network, which the others need not wait for.
     """
 
     name: str
@@ -106,7 +129,22 @@ class Metric:
     phase: Phase
     measure: Callable[[Subject], Measurement]
     direction: Direction = Direction.MINIMIZE
+    on_runtime: bool = False
     obstacle: Callable[[Meter, MeasurementPlan], str | None] = _always_available
+
+
+def measure_together(metrics: Sequence[Metric], subject: Subject) -> tuple[Measurement, ...]:
+    """Measure all metrics of a subject, those on the runtime with one prepared network.
+
+    Raises the errors of the metrics and of `nas.measuring.methods.prepare`.
+    """
+    if not any(metric.on_runtime for metric in metrics):
+        return tuple(metric.measure(subject) for metric in metrics)
+    with subject.prepared() as run:
+        prepared = replace(subject, run=run)
+        return tuple(
+            metric.measure(prepared if metric.on_runtime else subject) for metric in metrics
+        )
 
 
 def find_metric(name: str) -> Metric:

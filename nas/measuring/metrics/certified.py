@@ -12,10 +12,12 @@ from nas.core.complexity import stage_sizes
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.published import PUBLISHED
+from nas.measuring.building import build_all
 from nas.measuring.meters import Meter
-from nas.measuring.methods import Network, certify, certify_energy, prepare_copies
+from nas.measuring.methods import Built, certify, certify_energy, prepare_copies
 from nas.measuring.methods.certify import Cycles
 from nas.measuring.metrics import seeded_network
+from nas.measuring.runtimes import Network
 
 REFERENCE = "vovnet27_slim"
 """Name of the pinned network that candidates are measured against. It is published and has the same
@@ -27,6 +29,22 @@ pixels.
 """
 NUM_CLASSES = 1000
 """Outputs of the reference network."""
+_REFERENCE_KEY = "/reference"
+"""A name that no network has, since a measured network may be named like the reference."""
+
+
+def build_with_reference(
+    networks: Mapping[str, Network], plan: MeasurementPlan, meter: Meter
+) -> tuple[Built, dict[str, Built]]:
+    """Build the reference network, and every network by its name.
+
+    Raises the errors of `build_all`, and `TrialFailedError` if the reference network cannot take
+    such images.
+    """
+    name, architecture = reference_for(plan.image_size)
+    reference = seeded_network(architecture, NUM_CLASSES, plan.image_size, f"the reference {name}")
+    built = build_all({_REFERENCE_KEY: reference, **networks}, plan, meter)
+    return built.pop(_REFERENCE_KEY), built
 
 
 def reference_for(image_size: int) -> tuple[str, Architecture]:
@@ -43,7 +61,8 @@ def reference_for(image_size: int) -> tuple[str, Architecture]:
 
 
 def certify_networks(
-    networks: Mapping[str, Network],
+    reference: Built,
+    networks: Mapping[str, Built],
     plan: MeasurementPlan,
     meter: Meter,
     *,
@@ -53,11 +72,8 @@ def certify_networks(
     """Certify the latency of every network, by its name, and with `energy` its energy per frame, in
     cycles against the reference network, all in one session.
 
-    Raises the errors of `nas.measuring.methods.prepare`, and `TrialFailedError` if the reference
-    network cannot take such images.
+    Raises the errors of `nas.measuring.methods.prepare`.
     """
-    name, architecture = reference_for(plan.image_size)
-    reference = seeded_network(architecture, NUM_CLASSES, plan.image_size, f"the reference {name}")
     before = meter.host_details()
     with prepare_copies([reference, *networks.values()], plan, meter) as (reference_runs, *copies):
         runs = dict(zip(networks, copies, strict=True))
@@ -74,13 +90,14 @@ def certify_networks(
             for method in ([certify, certify_energy] if energy else [certify])
         ]
     shared = {
-        "reference": name,
+        "reference": reference_for(plan.image_size)[0],
         "session": datetime.now(UTC).isoformat(),
         "host_before": before,
         "host_after": meter.host_details(),
     }
 
-    def with_details(figure: Measurement) -> Measurement:
+    def with_details(name: str, figure: Measurement) -> Measurement:
+        figure = runs[name][0].with_runtime(figure)
         return replace(figure, details={**figure.details, **shared})
 
-    return {each: tuple(with_details(figures[each]) for figures in results) for each in networks}
+    return {each: tuple(with_details(each, figures[each]) for figures in results) for each in runs}

@@ -5,23 +5,23 @@ device exclusively.
 from nas.core.measurement import Kind, Measurement, MeasurementPlan
 from nas.measuring import methods
 from nas.measuring.meters import Meter
-from nas.measuring.methods import plan_problem, prepare
+from nas.measuring.methods import plan_problem
 from nas.measuring.metrics import Metric, Phase, Subject
 
 
 def _latency(subject: Subject) -> Measurement:
-    with prepare(subject.model, subject.plan, subject.meter) as run:
-        return methods.latency(run, subject.meter, subject.plan)
+    with subject.prepared() as run:
+        return run.with_runtime(methods.latency(run, subject.meter, subject.plan))
 
 
 def _energy(subject: Subject) -> Measurement:
-    with prepare(subject.model, subject.plan, subject.meter) as run:
-        return methods.energy(run, subject.meter, subject.plan)
+    with subject.prepared() as run:
+        return run.with_runtime(methods.energy(run, subject.meter, subject.plan))
 
 
 def _peak_memory(subject: Subject) -> Measurement:
-    with prepare(subject.model, subject.plan, subject.meter) as run:
-        return methods.peak_memory(run, subject.meter, subject.plan)
+    with subject.prepared() as run:
+        return run.with_runtime(methods.peak_memory(run, subject.meter, subject.plan))
 
 
 def _obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
@@ -63,6 +63,7 @@ LATENCY = Metric(
     unit="s",
     kind=Kind.MEASURED,
     phase=Phase.MEASURED,
+    on_runtime=True,
     measure=_latency,
     obstacle=_obstacle,
 )
@@ -71,6 +72,7 @@ ENERGY = Metric(
     unit="J",
     kind=Kind.MEASURED,
     phase=Phase.MEASURED,
+    on_runtime=True,
     measure=_energy,
     obstacle=_energy_obstacle,
 )
@@ -79,6 +81,7 @@ PEAK_MEMORY = Metric(
     unit="B",
     kind=Kind.MEASURED,
     phase=Phase.MEASURED,
+    on_runtime=True,
     measure=_peak_memory,
     obstacle=_memory_obstacle,
 )

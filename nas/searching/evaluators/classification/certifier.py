@@ -13,7 +13,7 @@ from nas.core.trial import CERTIFIED_METRICS
 from nas.measuring.meters import find_meter
 from nas.measuring.methods.certify import Cycles
 from nas.measuring.metrics import seeded_network
-from nas.measuring.metrics.certified import certify_networks
+from nas.measuring.metrics.certified import build_with_reference, certify_networks
 from nas.searching.evaluators.classification.evaluator import EnergyCounter, fails_trial
 from nas.searching.evaluators.contract import StudyContext
 
@@ -46,15 +46,13 @@ class Certifier:
             each.digest: seeded_network(each, self._classes, self._plan.image_size)
             for each in task.architectures
         }
-        with (
-            find_meter(self._plan.device) as meter,
-            meter.exclusive(),
-            fails_trial(),
-        ):
-            started_s, counter = time.perf_counter(), EnergyCounter(meter, self._spec)
-            figures_of = certify_networks(
-                networks, self._plan, meter, cycles=self.cycles, energy=self._energy
-            )
+        with find_meter(self._plan.device) as meter, fails_trial():
+            reference, built = build_with_reference(networks, self._plan, meter)
+            with meter.exclusive():
+                started_s, counter = time.perf_counter(), EnergyCounter(meter, self._spec)
+                figures_of = certify_networks(
+                    reference, built, self._plan, meter, cycles=self.cycles, energy=self._energy
+                )
             seconds, energy_j = time.perf_counter() - started_s, counter.drawn_j()
         yield Measured(
             seconds=seconds,

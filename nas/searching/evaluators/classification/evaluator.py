@@ -27,21 +27,30 @@ from nas.core.errors import (
 from nas.core.measurement import (
     AUTO_RUNTIME,
     Busy,
+    Device,
     Measurement,
     MeasurementPlan,
     Status,
 )
 from nas.core.preparation import Preparation
-from nas.core.study import DataSpec, StudySpec
+from nas.core.study import DataSpec, RungSpec, StudySpec
 from nas.core.tasks import Event, Measured, Task, Trained
 from nas.core.trial import Rung
 from nas.data import Dataset, Images, file_digests, load, resolve, split
 from nas.measuring.meters import Meter, find_meter
-from nas.measuring.meters.lock import DeviceLock
-from nas.measuring.methods import deployed_runtime
+from nas.measuring.meters.lock import DeviceLock, Training
 from nas.measuring.methods.timing import as_noisy
-from nas.measuring.metrics import Metric, Phase, Subject, check_available, find_metric
+from nas.measuring.metrics import (
+    Metric,
+    Phase,
+    Subject,
+    check_available,
+    find_metric,
+    measure_together,
+)
+from nas.measuring.runtimes import deployed_runtime
 from nas.model import build
+from nas.model.torch_settings import is_out_of_memory
 from nas.searching.evaluators.classification import TOP5_ERROR
 from nas.searching.evaluators.contract import StudyContext
 from nas.training import Numerics, Trainer, choose_numerics, keep_memory
@@ -92,6 +101,7 @@ class Evaluator:
         recorded = context.preparation
         with find_meter(context.spec.measurement.device) as meter:
             spec, runtime_warnings = with_deployed_runtime(context.spec, meter)
+            device_warnings = (*runtime_warnings, *_idle_gpus(spec, meter.device))
             problems = check_available(metrics_of(context), meter, spec.measurement)
             if spec.budget.energy_j is not None:
                 with find_meter() as own:
@@ -110,7 +120,7 @@ class Evaluator:
                 classes=CLASSES_WITHOUT_DATA,
                 device=device,
                 runtime=spec.measurement.runtime,
-                warnings=runtime_warnings,
+                warnings=device_warnings,
             )
         resolution = resolve(recorded.data if recorded else spec.data)
         files = file_digests(resolution.spec)
@@ -119,7 +129,7 @@ class Evaluator:
         dataset = load(resolution.spec)
         _check_classes(spec, dataset.classes)
         training_warnings = _check_training(spec, resolution.spec, dataset.train)
-        warnings = (*runtime_warnings, *resolution.warnings, *training_warnings)
+        warnings = (*device_warnings, *resolution.warnings, *training_warnings)
         torch.set_num_threads(spec.workers.cpus)
         with find_meter() as own, own.exclusive():
             numerics, figures = choose_numerics(
@@ -188,14 +198,16 @@ class Evaluator:
                 return Measured(
                     measurements=tuple(metric.measure(subject) for metric in metrics), seconds=0.0
                 )
-            _ = subject.model  # built and calibrated before other processes have to wait
+            with self._lock.training(self._meter.vacate):  # before others have to wait
+                on_runtime = any(metric.on_runtime for metric in metrics)
+                _ = subject.built if on_runtime else subject.model
         seconds, energy_j, started_s = 0.0, None, time.perf_counter()
 
         def measure() -> tuple[Measurement, ...]:
             nonlocal seconds, energy_j
             with subject.meter.exclusive(), fails_trial():
                 counter, exclusive_s = EnergyCounter(self._meter, self._spec), time.perf_counter()
-                figures = tuple(metric.measure(subject) for metric in metrics)
+                figures = measure_together(metrics, subject)
                 seconds, energy_j = time.perf_counter() - exclusive_s, counter.drawn_j()
             return figures
 
@@ -211,39 +223,74 @@ class Evaluator:
         )
 
     def _train(self, task: Task) -> Iterator[Trained]:
-        torch.manual_seed(task.seed)
-        trainer = self._trainer(task)
-        digest = task.architecture.digest
-        done = 0.0
-        if task.evaluation.rungs:
-            last = task.evaluation.rungs[-1]
-            with fails_trial():
-                done = trainer.load(self._artifacts / str(last.checkpoint), digest)
-        _, train, _ = self._images
-        for rung_spec in self._spec.rungs[len(task.evaluation.rungs) :]:
-            epochs = rung_spec.epochs_of(len(train), self._spec.training.batch_size)
-            trainer.use_images(*self._images_of(rung_spec.image_size))
+        recorded = task.evaluation.rungs
+        checkpoint = recorded[-1].checkpoint if recorded else None
+        with self._sharing(), oom_fails_trial():
+            trainer = self._resumed(task, checkpoint)
+            train_images = len(self._images[1])
+        for rung_spec in self._spec.rungs[len(recorded) :]:
+            epochs = rung_spec.epochs_of(train_images, self._spec.training.batch_size)
             started_s = time.perf_counter()
             counter = EnergyCounter(self._meter, self._spec)
-            rung = self._run_to_rung(trainer, done, epochs)
+            trainer, rung = self._run_to_rung(task, trainer, checkpoint, rung_spec, epochs)
             elapsed_s = time.perf_counter() - started_s
             energy_j = counter.drawn_j()
-            name = f"{self._checkpoint_folder(task)}/rung-{epochs:g}.safetensors"
-            trainer.save(self._artifacts / name, digest)
+            checkpoint = f"{self._checkpoint_folder(task)}/rung-{epochs:g}.safetensors"
+            with self._sharing():
+                trainer.save(self._artifacts / checkpoint, task.architecture.digest)
             yield Trained(
-                rung=replace(rung, checkpoint=name),
+                rung=replace(rung, checkpoint=checkpoint),
                 waiting_s=max(elapsed_s - (rung.train_s or 0.0) - (rung.validation_s or 0.0), 0.0),
                 energy_j=energy_j,
             )
-            done = epochs
 
-    def _run_to_rung(self, trainer: Trainer, start: float, end: float) -> Rung:
+    @contextmanager
+    def _sharing(self) -> Iterator[Training]:
+        """Share the device with other trainers. Unused memory is returned to it whenever another
+        process may measure, and at the end.
+        """
+        with self._lock.training(self._meter.vacate) as share:
+            yield share
+
+    def _resumed(self, task: Task, checkpoint: str | None) -> Trainer:
+        """Return a trainer that stands at the checkpoint, or at the beginning."""
+        torch.manual_seed(task.seed)
+        trainer = self._trainer(task)
+        if checkpoint is not None:
+            with fails_trial():
+                trainer.load(self._artifacts / checkpoint, task.architecture.digest)
+        return trainer
+
+    def _run_to_rung(
+        self,
+        task: Task,
+        trainer: Trainer,
+        checkpoint: str | None,
+        rung_spec: RungSpec,
+        epochs: float,
+    ) -> tuple[Trainer, Rung]:
         """Train and validate from one rung to the next. The device is shared, and its lock is not
         held between rungs.
+
+        If the device has too little memory and other workers share it, the way to the rung is
+        tried once more from the checkpoint, alone on the device.
         """
-        with self._lock.training(self._meter.synchronize) as share, oom_fails_trial():
-            trainer.step_aside = share.step_aside
-            return trainer.run(start, end)
+        try:
+            with self._sharing() as share:
+                trainer.step_aside = share.step_aside
+                trainer.use_images(*self._images_of(rung_spec.image_size))
+                return trainer, trainer.run(trainer.epochs, epochs)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if not shares_device(self._spec):
+                raise too_little_memory(error) from error
+        del trainer
+        with self._lock.exclusive(), oom_fails_trial():
+            self._meter.vacate()
+            trainer = self._resumed(task, checkpoint)
+            trainer.use_images(*self._images_of(rung_spec.image_size))
+            return trainer, trainer.run(trainer.epochs, epochs)
 
     def _trainer(self, task: Task) -> Trainer:
         dataset, train, validation = self._images
@@ -341,14 +388,28 @@ class EnergyCounter:
 
 def energy_problem(meter: Meter, spec: StudySpec) -> str | None:
     """Return why the energy of the work cannot be counted here, None if it can."""
-    workers = spec.workers
-    if workers.kind != "local" and workers.count > 1 and workers.gpus < 1:
+    if shares_device(spec):
         return "several workers share a device, and their energies cannot be separated"
     try:
         meter.energy_j()
     except UnavailableError as error:
         return str(error)
     return None
+
+
+def shares_device(spec: StudySpec) -> bool:
+    """Return whether several workers of the study may use one device."""
+    workers = spec.workers
+    return workers.kind != "local" and workers.count > 1 and workers.gpus < 1
+
+
+def _idle_gpus(spec: StudySpec, device: Device) -> list[str]:
+    """Return a warning if the workers get no GPU, although this machine has one."""
+    workers = spec.workers
+    if device.kind != "cuda" or workers.kind == "local" or workers.gpus > 0:
+        return []
+    problem = f"workers.gpus is 0, so that one GPU serves all workers ({workers.count})"
+    return [f"{problem} and others stand idle; give each worker a share, such as gpus: 0.25"]
 
 
 def _check_classes(spec: StudySpec, classes: Sequence[str]) -> None:
@@ -398,10 +459,16 @@ def oom_fails_trial() -> Iterator[None]:
     """Turn a device's lack of memory into `TrialFailedError`."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise TrialFailedError(
-            f"the device has too little memory for this network: {error}"
-        ) from error
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise too_little_memory(error) from error
+
+
+def too_little_memory(error: RuntimeError) -> TrialFailedError:
+    """Return the error of a network for which the device's memory is too small."""
+    line = str(error).strip().partition("\n")[0]
+    return TrialFailedError(f"the device has too little memory for this network: {line}")
 
 
 def retry_while_contended(

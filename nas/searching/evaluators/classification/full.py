@@ -39,18 +39,20 @@ class FullEvaluator(Replicator):
     def steps(self, task: FinalTask) -> Iterator[Event | EpochDone]:  # type: ignore[override]
         """Train epoch by epoch, then test. The test images are read only then."""
         torch.manual_seed(task.seed)
-        trainer, identity = self._full_trainer(task), identity_of(task)
-        resume_file = self._artifacts / task.resume_file
-        with fails_trial():
+        identity, resume_file = identity_of(task), self._artifacts / task.resume_file
+        with self._sharing(), fails_trial():
+            trainer = self._full_trainer(task)
             if resume_file.exists():
                 trainer.load(resume_file, identity)
         while trainer.epochs < task.recipe.epochs:
             with self._shared(trainer):
                 trainer.advance(min(math.floor(trainer.epochs) + 1.0, task.recipe.epochs))
-            trainer.save(resume_file, identity)
+            with self._sharing():
+                trainer.save(resume_file, identity)
             yield EpochDone(epochs=trainer.epochs, loss=trainer.last_loss)
         weights = f"{task.folder}/{WEIGHTS}"
-        trainer.finish(self._artifacts / weights, identity)
+        with self._sharing():
+            trainer.finish(self._artifacts / weights, identity)
         with self._shared(trainer):
             metrics, seconds = trainer.judge(self._test_images)
         yield Tested(
@@ -78,7 +80,7 @@ class FullEvaluator(Replicator):
         energy to the trainer's.
         """
         counter = EnergyCounter(self._meter, self._spec)
-        with self._lock.training(self._meter.synchronize) as share, oom_fails_trial():
+        with self._sharing() as share, oom_fails_trial():
             trainer.step_aside = share.step_aside
             yield
         drawn_j = counter.drawn_j()

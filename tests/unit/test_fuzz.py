@@ -1,0 +1,72 @@
+"""Damaged study files and recipes: each is read, or refused with our error."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nas.core.errors import NasError
+from nas.searching.study_file import read_recipe, read_study
+
+STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*/study.yaml"))
+RECIPE = "epochs: 30\naverage: 0.999\ntraining: {learning_rate: 0.4, cutout: 8, flip: true}\n"
+PIECES = (
+    *("", " ", "\n", ":", "- ", "{", "}", "[", "]", "<<: *a", "&a ", "*a", "!!python/none ", "|"),
+    *("1e999", "-1", "0", "null", "~", "true", "nan", ".inf", "0x10", "1_000", "9" * 400),
+    *("\0", "\ud7ff", "\u2028", "ñ", "%", "5e-4", "2026-01-01", "'", '"', "#", "? ", "---\n", "\t"),
+)
+mutations = st.lists(
+    st.tuples(st.floats(0, 1), st.integers(0, 12), st.sampled_from(PIECES)), min_size=1, max_size=4
+)
+
+
+def mutated(text, changes):
+    """Replace some characters at a share of the text by each piece."""
+    for share, removed, piece in changes:
+        place = int(share * len(text))
+        text = text[:place] + piece + text[place + removed :]
+    return text
+
+
+def require_read_or_refused(read, path):
+    """An error is ours, and nothing is written."""
+    before = path.read_bytes()
+    with suppress(NasError):
+        read(path)
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+FUZZ = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@pytest.mark.parametrize("study", STUDIES[:3], ids=lambda path: path.parent.name)
+@FUZZ
+@given(changes=mutations)
+def test_a_damaged_study_file_is_read_or_refused(tmp_path, study, changes):
+    path = tmp_path / "study.yaml"
+    path.write_text(mutated(study.read_text(), changes), encoding="utf-8")
+    require_read_or_refused(read_study, path)
+
+
+@FUZZ
+@given(changes=mutations)
+def test_a_damaged_recipe_is_read_or_refused(tmp_path, changes):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(mutated(RECIPE, changes), encoding="utf-8")
+    require_read_or_refused(read_recipe, path)
+
+
+@FUZZ
+@given(data=st.binary(max_size=300))
+def test_bytes_are_no_study_file(tmp_path, data):
+    path = tmp_path / "study.yaml"
+    path.write_bytes(data)
+    require_read_or_refused(read_study, path)

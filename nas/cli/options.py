@@ -81,6 +81,13 @@ class Conditions:
     certify: bool
     changes: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        from nas.measuring.meters import elsewhere
+
+        problem = too_many(self.changes.get("threads", 1))
+        if problem and not elsewhere(self.device):
+            raise click.BadParameter(problem, param_hint="'--threads'")
+
     def plan(self, base: MeasurementPlan) -> MeasurementPlan:
         """Return the plan with the given changes. A device elsewhere has one runtime.
 
@@ -88,11 +95,8 @@ class Conditions:
         """
         from nas.measuring.meters import REMOTE_RUNTIME, elsewhere
 
-        threads = self.changes.get("threads", 1)
         if elsewhere(self.device):
             base = replace(base, runtime=REMOTE_RUNTIME)
-        elif problem := too_many(threads):
-            raise click.BadParameter(problem, param_hint="'--threads'")
         return replace(base, **self.changes)
 
     def describe(self, plan: MeasurementPlan) -> str:

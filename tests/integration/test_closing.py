@@ -7,9 +7,12 @@ from click.testing import CliRunner
 
 from nas.cli import main
 from nas.core import plugins
+from nas.core.measurement import MeasurementPlan
 from nas.core.study import Budget, Objective, StudySpec
 from nas.core.tasks import Measured
 from nas.core.trial import CERTIFIED_METRICS
+from nas.measuring.meters.cpu import CpuMeter
+from nas.measuring.methods import prepare
 from nas.measuring.methods.certify import Cycles
 from nas.measuring.metrics import seeded_network
 from nas.measuring.metrics.certified import (
@@ -184,11 +187,30 @@ def test_energy_is_certified_if_it_is_an_objective(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("pixels", "name"),
-    [(4, SMALL_REFERENCE), (28, SMALL_REFERENCE), (29, REFERENCE), (224, REFERENCE)],
+    ("pixels", "runtime", "name"),
+    [
+        (4, "eager", SMALL_REFERENCE),
+        (28, "eager", SMALL_REFERENCE),
+        (29, "eager", REFERENCE),
+        (224, "eager", REFERENCE),
+        (32, "openvino", SMALL_REFERENCE),
+        (64, "openvino", REFERENCE),
+    ],
 )
-def test_the_reference_fits_the_images(pixels, name):
-    """MNIST's 28 pixels are too few for VoVNet-27-slim."""
-    found, architecture = reference_for(pixels)
+def test_the_reference_fits_the_images(pixels, runtime, name):
+    """MNIST's 28 pixels are too few for VoVNet-27-slim, and OpenVINO needs more than others."""
+    plan = MeasurementPlan(image_size=pixels, runtime=runtime)
+    found, architecture = reference_for(plan)
     assert found == name
     seeded_network(architecture, 10, pixels, name)
+
+
+def test_openvino_runs_its_reference():
+    """At the smallest size for which it has VoVNet-27-slim itself, and just below."""
+    pytest.importorskip("openvino")
+    for pixels in (32, 64):
+        plan = MeasurementPlan(image_size=pixels, runtime="openvino")
+        name, architecture = reference_for(plan)
+        network = seeded_network(architecture, 10, pixels, name)
+        with prepare(network, plan, CpuMeter()) as run:
+            run()

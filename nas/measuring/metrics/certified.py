@@ -27,6 +27,8 @@ SMALL_REFERENCE = "three stages of vovnet27_slim"
 """Name of the pinned network for images that `REFERENCE` is too deep for, such as those of 28
 pixels.
 """
+POOL_SIZE = 3
+"""Pixels of a side of VoVNet's pools."""
 NUM_CLASSES = 1000
 """Outputs of the reference network."""
 _REFERENCE_KEY = "/reference"
@@ -41,22 +43,26 @@ def build_with_reference(
     Raises the errors of `build_all`, and `TrialFailedError` if the reference network cannot take
     such images.
     """
-    name, architecture = reference_for(plan.image_size)
+    name, architecture = reference_for(plan)
     reference = seeded_network(architecture, NUM_CLASSES, plan.image_size, f"the reference {name}")
     built = build_all({_REFERENCE_KEY: reference, **networks}, plan, meter)
     return built.pop(_REFERENCE_KEY), built
 
 
-def reference_for(image_size: int) -> tuple[str, Architecture]:
-    """Return the name and the architecture of the pinned network for images of so many pixels.
+def reference_for(plan: MeasurementPlan) -> tuple[str, Architecture]:
+    """Return the name and the architecture of the pinned network for the plan's images.
 
     Small images have the first three stages of VoVNet-27-slim behind a stem that keeps their size.
+    OpenVINO refuses a pool that is larger than its input, which VoVNet-27-slim has at 32 pixels.
     """
     published = PUBLISHED[REFERENCE]
+    small = SMALL_REFERENCE, replace(published, stem=Stem.CIFAR, stages=published.stages[:3])
     try:
-        stage_sizes(published, (image_size, image_size))
+        *_, pooled, _last = stage_sizes(published, (plan.image_size, plan.image_size))
     except InvalidValueError:
-        return SMALL_REFERENCE, replace(published, stem=Stem.CIFAR, stages=published.stages[:3])
+        return small
+    if plan.runtime == "openvino" and min(pooled) < POOL_SIZE:
+        return small
     return REFERENCE, published
 
 
@@ -90,7 +96,7 @@ def certify_networks(
             for method in ([certify, certify_energy] if energy else [certify])
         ]
     shared = {
-        "reference": reference_for(plan.image_size)[0],
+        "reference": reference_for(plan)[0],
         "session": datetime.now(UTC).isoformat(),
         "host_before": before,
         "host_after": meter.host_details(),

@@ -106,7 +106,7 @@ def remeasured(meter):
 
 def certified_at_the_end(meter, monkeypatch):
     """Certify the networks as a search does with its front."""
-    monkeypatch.setattr(certifier, "find_meter", lambda: meter)
+    monkeypatch.setattr(certifier, "find_meter", lambda _device: meter)
     monkeypatch.setattr(certifier.Certifier, "cycles", CYCLES)
     monkeypatch.setitem(PUBLISHED, REFERENCE, replace(TINY, stages=SMALLEST))
     spec = StudySpec(

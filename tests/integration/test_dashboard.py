@@ -11,9 +11,10 @@ from html.parser import HTMLParser
 from urllib.parse import quote
 
 import pytest
+from click.testing import CliRunner
 
+from nas.cli import main
 from nas.record import Store
-from nas.report.fronts import as_json
 
 pytest.importorskip("fastapi")
 uvicorn = pytest.importorskip("uvicorn")
@@ -89,13 +90,15 @@ def test_nothing_hostile_runs_in_a_browser(tab, server, store):
     assert [url for url in tab.asked if not url.startswith((server, "data:"))] == []
 
 
-def test_the_api_gives_the_front_of_the_command_line(client, store):
+@pytest.mark.parametrize("at", [None, 60])
+def test_the_api_gives_the_front_of_the_command_line(client, store, at):
     """The newest front and the one after 60 trials have the same members with the same figures."""
-    record = store.study("pages")
-    trials = {trial.number: trial for trial in store.trials("pages")}
-    members = json.loads(as_json(record.spec, trials, store.fronts("pages")[-1]))["members"]
-    assert client.get("/api/front?study=pages").json()["members"] == members
-    assert client.get("/api/front?study=pages&at=60").json()["members"] == members
+    query, option = ("", ()) if at is None else (f"&at={at}", ("--at", str(at)))
+    words = ("front", "pages", "--format", "json", "--database", str(store))
+    printed = json.loads(CliRunner().invoke(main, [*words, *option]).stdout)
+    shown = client.get(f"/api/front?study=pages{query}").json()
+    assert shown["members"] == printed["members"]
+    assert len(shown["members"]) > 1
 
 
 def test_an_earlier_front_holds_only_earlier_trials(client):

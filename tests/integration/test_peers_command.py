@@ -61,9 +61,10 @@ def test_nothing_is_measured_in_no_rounds(run):
     assert "DenseNet-40" in wrong.output
 
 
-def test_detectors_have_their_own_list(run):
+def test_detectors_have_their_own_list(run, monkeypatch):
     """With --detectors the names are those of tables 2 to 5, and the printed columns are shown."""
     pytest.importorskip("torchvision")
+    monkeypatch.setenv("COLUMNS", "200")  # no figure is wrapped
     name = "DSOD300 VoVNet-27-slim, paper's stem"
     done = run("peers", "--detectors", name, "--rounds", "0")
     assert done.exit_code == 0, done.output

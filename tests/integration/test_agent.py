@@ -279,10 +279,8 @@ def test_cut_connections_lose_nothing_and_repeat_nothing(connect, agents, tmp_pa
             cutter.calm.set()
             assert ends == sorted(ends)
             assert len(set(ends)) == len(ends)
-            assert (
-                driver._once("GET", f"/v1/sessions/{session.name}", None, {})["step"]
-                == session._step
-            )
+            state = driver._request("GET", f"/v1/sessions/{session.name}")
+            assert state["step"] == session._step
         cutter.close()
 
 

@@ -14,7 +14,10 @@ from nas.cli import main
 from nas.cli.files import OutputKind, check_outputs, write_file
 from nas.cli.measure import figures_table
 from nas.cli.options import (
+    FILE,
+    FOLDER,
     IMAGE_SIZE,
+    PRESENT_FOLDER,
     THREADS,
     Conditions,
     database_option,
@@ -32,10 +35,9 @@ if TYPE_CHECKING:
 PAGE = OutputKind(name="page", command="nas detect evaluate", format="html")
 PLAN = MeasurementPlan()
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 data_option = click.option(
     "--data",
-    type=FOLDER,
+    type=PRESENT_FOLDER,
     required=True,
     metavar="FOLDER",
     help="Images with boxes: COCO JSON, VOC XML, YOLO text or label maps.",
@@ -58,7 +60,7 @@ def detect() -> None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     required=True,
     metavar="DIR",
     help="The folder of the detector; the same command resumes in it.",
@@ -166,13 +168,13 @@ def train(
 
 
 @detect.command()
-@click.argument("folder", type=FOLDER)
+@click.argument("folder", type=PRESENT_FOLDER)
 @data_option
 @click.option("--split", default="val", show_default=True, help="Judge with these images.")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="Write a page with curves of precision and images with boxes.",
 )
@@ -219,7 +221,7 @@ def evaluate(
 
 
 @detect.command()
-@click.argument("folder", type=FOLDER)
+@click.argument("folder", type=PRESENT_FOLDER)
 @database_option
 @measuring_options(None, tier="screen")
 def measure(*, folder: Path, database: str, conditions: Conditions) -> None:
@@ -246,11 +248,11 @@ def measure(*, folder: Path, database: str, conditions: Conditions) -> None:
 
 
 @detect.command()
-@click.argument("folder", type=FOLDER)
+@click.argument("folder", type=PRESENT_FOLDER)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     required=True,
     metavar="DIR",
     help="A new folder.",

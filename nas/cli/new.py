@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from nas.cli import main
-from nas.core.errors import NasError
+from nas.core.errors import NasError, WriteError
 from nas.core.plugins import names
 
 
@@ -51,6 +51,7 @@ def new(
     NAME/study.yaml with a comment on each line that people change.
     """
     from nas.core.study import DataSpec
+    from nas.searching.artifacts import check_writable
     from nas.searching.draft import draft, parse_duration, picture_size
     from nas.searching.study_name import require_usable_name
 
@@ -58,6 +59,7 @@ def new(
     path = Path(name) / "study.yaml"
     if path.exists():
         raise NasError(f"{path} exists already; choose another name, or remove it")
+    check_writable(path)
     spec = DataSpec(dataset=data)
     if data not in names("nas.datasets"):
         folder = Path(data).absolute()
@@ -71,8 +73,11 @@ def new(
         runtime=runtime,
         on_step=lambda step: click.echo(f"{step} …"),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(written.text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(written.text)
+    except OSError as error:
+        raise WriteError(path, error) from error
     for note in written.notes:
         click.echo(note)
     click.echo(f"wrote {path}; look at it, then search with: nas search {path}")

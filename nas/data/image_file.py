@@ -12,7 +12,8 @@ The first frame is read of a file with several frames or pages.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -43,13 +44,29 @@ def read_rgb(path: Path, *, reduced: bool = False) -> "Image":
     Raises `CorruptFileError` with the path for a file that cannot be read completely or converted,
     and `MissingDependencyError` without Pillow.
     """
+    with _opened(path) as image:
+        if reduced:
+            image.draft(None, (1, 1))
+        return _rgb(image)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Return width and height of an image file, in pixels, without decoding it.
+
+    Raises the errors of `read_rgb`.
+    """
+    with _opened(path) as image:
+        return image.size
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[Image]":
+    """Open an image file. Whatever fails while it is open is a `CorruptFileError` with the path."""
     pillow = _pillow()
     try:
         # Pillow's warnings do not name the file, and it raises for what it cannot read.
         with warnings.catch_warnings(action="ignore"), pillow.open(path) as image:
-            if reduced:
-                image.draft(None, (1, 1))
-            return _rgb(image)
+            yield image
     except Exception as error:  # the decoders' errors have many classes, zlib.error for one
         raise CorruptFileError(f"{path} is not a readable image: {_reason(error)}") from error
 

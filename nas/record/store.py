@@ -221,6 +221,11 @@ class Store:
         """Record the folder of the study's files."""
         self._update_study(study, artifacts=str(artifacts))
 
+    def require_new(self, name: str) -> None:
+        """Raise `StudyConflictError` if there is a study of this name."""
+        with self._reading() as connection:
+            self._require_free(connection, name)
+
     def rename_study(self, study: str, name: str) -> None:
         """Give a study another name, also in its paths and in the targets measured of it.
 

@@ -9,6 +9,7 @@ import random
 import re
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil, floor
@@ -17,11 +18,12 @@ from pathlib import Path
 from nas.core import plugins
 from nas.core.architecture import Architecture
 from nas.core.complexity import stage_sizes, totals
-from nas.core.errors import InvalidValueError, TrialFailedError, UnavailableError
+from nas.core.errors import CorruptFileError, InvalidValueError, TrialFailedError, UnavailableError
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.study import DataSpec, Objective, StudySpec
 from nas.core.units import format_quantity, parse_quantity
 from nas.data import load
+from nas.data.image_file import size_of
 from nas.model import build
 from nas.searching.profile import Member, members, profile
 from nas.training.choice import choose_numerics
@@ -69,16 +71,11 @@ def picture_size(folder: Path, count: int = 200) -> int:
     """Return an image size for an image folder: the median shorter side of its pictures, as a
     multiple of 8 from 16 to 224.
     """
-    from PIL import Image
-
     files = sorted(path for path in (folder / "train").glob("*/*") if path.is_file())
     sides = []
     for path in random.Random(0).sample(files, min(count, len(files))):
-        try:
-            with Image.open(path) as picture:
-                sides.append(min(picture.size))
-        except OSError:  # the data set names unreadable files when it is loaded
-            continue
+        with suppress(CorruptFileError):  # the data set lists such files when it is loaded
+            sides.append(min(size_of(path)))
     if not sides:
         raise InvalidValueError(f"{folder / 'train'} has no pictures in folders of classes")
     return min(max(8 * round(statistics.median(sides) / 8), 16), 224)
@@ -234,8 +231,7 @@ def _costs(spec: StudySpec) -> dict[str, list[Measurement]]:
     found = [member.evaluation.measurements for member in profiled if not member.failure]
     return {
         objective.metric: [figures[objective.metric] for figures in found]
-        for objective in spec.objectives
-        if objective.metric != "error"
+        for objective in spec.measured_objectives
     }
 
 

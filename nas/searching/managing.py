@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from nas.core.errors import InvalidValueError, NasError, StudyConflictError, WriteError
+from nas.core.errors import InvalidValueError, NasError, WriteError
 from nas.record import Store
 from nas.searching.study_name import require_usable_name
 
@@ -19,13 +19,12 @@ def rename(store: Store, study: str, name: str) -> None:
     other checkpoints.
     """
     require_usable_name(name)
-    folder = Path(store.study(study).artifacts)
-    old, new = folder / study, folder / name
+    old = _checkpoints(store, study)
+    new = old.with_name(name)
     if study == name:
         raise InvalidValueError(f"the study is called {name!r} already")
     with store.claim(study), store.claim(name):
-        if store.find_study(name):
-            raise StudyConflictError(f"{store} holds a study {name!r} already")
+        store.require_new(name)
         _link_files(old, new)
         store.rename_study(study, name)
         _remove(old)
@@ -37,7 +36,7 @@ def delete(store: Store, study: str) -> bool:
 
     Raises `StudyConflictError` if a process drives the study.
     """
-    folder = Path(store.study(study).artifacts) / study
+    folder = _checkpoints(store, study)
     with store.claim(study):
         store.delete_study(study)
         _remove(folder)
@@ -47,16 +46,23 @@ def delete(store: Store, study: str) -> bool:
 
 def size_bytes(store: Store, study: str) -> int:
     """Return the size of a study's checkpoints."""
-    folder = Path(store.study(study).artifacts) / study
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in _files(_checkpoints(store, study)))
+
+
+def _checkpoints(store: Store, study: str) -> Path:
+    """Return the folder of a study's checkpoints."""
+    return Path(store.study(study).artifacts) / study
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def _link_files(source: Path, target: Path) -> None:
     """Link every file of a folder into another one, or copy it where files cannot be linked."""
-    files = [path for path in source.rglob("*") if path.is_file()]
-    copies = {path: target / path.relative_to(source) for path in files}
+    copies = {path: target / path.relative_to(source) for path in _files(source)}
     known = {copy for path, copy in copies.items() if copy.exists() and copy.samefile(path)}
-    others = {path for path in target.rglob("*") if path.is_file()} - known
+    others = set(_files(target)) - known
     if others:
         raise NasError(
             f"{target} holds other files, such as {min(others).name}; choose another name, or "

@@ -121,6 +121,25 @@ def test_an_impossible_wish_is_one_line(folder, arguments, message):
     assert list(folder.iterdir()) == []
 
 
+def test_a_study_that_cannot_be_written_is_refused_at_once(folder):
+    """Nothing is measured first."""
+    (folder / "mine").write_text("a file in the place of the folder")
+    done = run("mine", "--data", "digits")
+    assert done.exit_code == 2
+    assert done.output.startswith("error: ")
+    assert len(done.output.strip().splitlines()) == 1
+
+
+def test_a_picture_that_no_library_reads_is_passed_over(tmp_path, monkeypatch):
+    """Pillow refuses very large pictures with an error of its own; the other ones have a size."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    for number, side in enumerate([30, 31, 200]):
+        file = tmp_path / "train" / "cat" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (side, side)).save(file)
+    assert picture_size(tmp_path) == 32
+
+
 def test_the_budget_is_divided_among_48_networks():
     """Two workers for an hour; more time than three epochs take; less than is useful."""
     images, networks = amount(3600, 2, 1e-3, 45_000)

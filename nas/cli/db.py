@@ -4,6 +4,7 @@ import click
 
 from nas.cli import main
 from nas.cli.files import check_no_sidecar
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import change_record, database_option, open_record
 from nas.core.errors import DatabaseError
 from nas.record import Address
@@ -16,18 +17,23 @@ def db() -> None:
 
 @db.command()
 @database_option
-def check(database: str) -> None:
+@json_option("record")
+def check(database: str, *, as_json: bool) -> None:
     """Check that the record is sound.
 
     It checks the file, its keys, its trials, fronts and checkpoints. The exit code is 2 if one of
     them is not sound.
     """
     with open_record(database) as store:
-        problems = store.problems()
+        problems, studies = store.problems(), store.studies()
+        trials = sum(sum(record.counts.values()) for record in studies)
+        if as_json:
+            facts = {"record": str(store), "studies": len(studies), "trials": trials}
+            echo_json("record", {**facts, "problems": problems})
         if problems:
             raise DatabaseError("\n".join(problems))
-        trials = sum(sum(record.counts.values()) for record in store.studies())
-        click.echo(f"{store} is sound: {len(store.studies())} studies, {trials} trials")
+        if not as_json:
+            click.echo(f"{store} is sound: {len(studies)} studies, {trials} trials")
 
 
 @db.command()

@@ -1,7 +1,7 @@
 """`nas detect`: detectors on a network, trained on your boxes, evaluated, measured, exported."""
 
-import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
 from nas.cli import main
 from nas.cli.files import OutputKind, check_outputs, write_file
-from nas.cli.measure import figures_table
+from nas.cli.json_output import echo_json, json_option
+from nas.cli.measure import figure_rows, figures_table
 from nas.cli.options import (
     FILE,
     FOLDER,
@@ -178,7 +179,7 @@ def train(
     metavar="FILE",
     help="Write a page with curves of precision and images with boxes.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
+@json_option("detection")
 @click.option("--device", metavar="KIND", help="cpu or cuda. [default: the GPU if there is one]")
 def evaluate(
     *, folder: Path, data: Path, split: str, output: Path | None, as_json: bool, device: str | None
@@ -200,7 +201,7 @@ def evaluate(
     detections = detect_all(trained.model().to(place), scenes, place)
     evaluation = evaluate_scenes(detections, scenes)
     if as_json:
-        click.echo(json.dumps(evaluation.to_dict(), indent=2))
+        echo_json("detection", asdict(evaluation))
     else:
         _describe(scenes, split)
         echo_wide(plain_table(figure_cells(evaluation)))
@@ -224,7 +225,8 @@ def evaluate(
 @click.argument("folder", type=PRESENT_FOLDER)
 @database_option
 @measuring_options(None, tier="screen")
-def measure(*, folder: Path, database: str, conditions: Conditions) -> None:
+@json_option("measure")
+def measure(*, folder: Path, database: str, conditions: Conditions, as_json: bool) -> None:
     """Measure a trained detector on this device.
 
     FOLDER is one of nas detect train. The network is measured alone and with its post-processing,
@@ -240,11 +242,16 @@ def measure(*, folder: Path, database: str, conditions: Conditions) -> None:
     plan = conditions.plan(MeasurementPlan(image_size=trained.spec.image_size))
     targets = targets_of(str(folder), trained.model())
     with find_meter(conditions.device) as meter, Store.open(database) as store:
-        click.echo(f"{meter.device.name}: {conditions.describe(plan)}")
-        macs = targets[0].macs(plan.image_size)
+        if not as_json:
+            click.echo(f"{meter.device.name}: {conditions.describe(plan)}")
+        macs, rows = targets[0].macs(plan.image_size), []
         for target, figures in zip(targets, measure_all(targets, plan, meter), strict=True):
             store.add_single(target.name, figures, digest=trained.spec.architecture.digest)
-            echo_wide(figures_table(target.name, figures, macs, plan.batch_size))
+            rows += figure_rows(target.name, macs, figures)
+            if not as_json:
+                echo_wide(figures_table(target.name, figures, macs, plan.batch_size))
+    if as_json:
+        echo_json("measure", {"figures": rows})
 
 
 @detect.command()

@@ -1,6 +1,5 @@
 """`nas device`: the devices elsewhere that this user knows, and the agent that runs on them."""
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from rich.table import Table
 
 from nas.cli import main
 from nas.cli.files import OutputKind, check_outputs
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.tables import echo_wide
 from nas.measuring.devices import book
 
@@ -90,12 +90,13 @@ def add(*, name: str, address: str, token_file: Path | None, provider: str) -> N
 
 
 @device.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of a table.")
+@json_option("devices")
 def list_devices(*, as_json: bool) -> None:
     """List the devices, without asking them."""
     entries = book.entries()
     if as_json:
-        click.echo(json.dumps({name: asdict(entry) for name, entry in entries.items()}, indent=2))
+        devices = [{"name": name, **asdict(entry)} for name, entry in entries.items()]
+        echo_json("devices", {"devices": devices})
         return
     if not entries:
         click.echo(f"no devices in {book.book_file()}; add one with: nas device add NAME ADDRESS")
@@ -108,13 +109,15 @@ def list_devices(*, as_json: bool) -> None:
 
 @device.command()
 @click.argument("name")
+@json_option("device", always=True)
 def show(name: str) -> None:
-    """Show what a device is and what it can measure, as JSON."""
+    """Show what a device is and what it can measure, as JSON with or without --json."""
     from nas.measuring.devices.client import Client
 
     entry = book.find_entry(name)
     with Client(name, entry, retry_s=0) as client:
-        click.echo(json.dumps({**asdict(entry), **client.device()}, indent=2))
+        facts = client.device()
+    echo_json("device", {"name": name, **asdict(entry), "facts": facts})
 
 
 @device.command()

@@ -89,15 +89,18 @@ def write_file(path: Path, content: str | bytes, kind: OutputKind) -> None:
         raise WriteError(path, error) from error
 
 
-def write_files(folder: Path, files: Mapping[str, tuple[str | bytes, OutputKind]]) -> None:
+def write_files(
+    folder: Path, files: Mapping[str, tuple[str | bytes, OutputKind]], *, note: bool = False
+) -> None:
     """Write outputs by name into one folder, and print their names.
 
-    Nothing is written if one of them may not be. Raises what `write_file` raises.
+    They are printed on standard error if they are a `note` beside other output. Nothing is written
+    if one of the files may not be. Raises what `write_file` raises.
     """
     check_outputs((folder / name, kind) for name, (_, kind) in files.items())
     for name, (content, kind) in files.items():
         write_file(folder / name, content, kind)
-    click.echo(f"{folder}: {', '.join(files)}")
+    click.echo(f"{folder}: {', '.join(files)}", err=note)
 
 
 def check_outputs(outputs: Iterable[tuple[Path | None, OutputKind]]) -> None:

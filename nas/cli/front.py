@@ -8,6 +8,7 @@ import click
 from nas.analysis.finals import latest_results
 from nas.analysis.selection import condition, ordered
 from nas.cli import main
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import database_option, open_record, pick_study
 from nas.cli.tables import (
     MAX_COMPARED_TRIALS,
@@ -34,6 +35,7 @@ from nas.report.fronts import ShownFront
     show_default=True,
     help="A table for people (text, md), or SI units for programs (csv, json).",
 )
+@json_option("front")
 @click.option(
     "--at",
     type=click.IntRange(min=1),
@@ -67,6 +69,7 @@ def front(
     study: str | None,
     database: str,
     form: str,
+    as_json: bool,
     at: int | None,
     conditions: tuple[str, ...],
     sort: str | None,
@@ -78,6 +81,7 @@ def front(
 
     STUDY may be left out if there is only one.
     """
+    form = "json" if as_json else form
     selecting = bool(conditions or sort or knee)
     limit = None if every or form != "text" else PAGE_ROWS
     with open_record(database) as store:
@@ -87,11 +91,13 @@ def front(
         finals = latest_results(store.finals(record.name), list(shown.trials.values()))
     if selecting:
         shown = _selected(record, shown, conditions, sort, knee=knee)
+    values = record.spec, shown.trials, shown.front
+    if form == "json":
+        echo_json("front", fronts.front_values(*values, standing_of=shown.standings, finals=finals))
+        return
     if form != "text":
-        write = {"json": fronts.as_json, "csv": fronts.as_csv, "md": fronts.as_markdown}[form]
-        text = write(
-            record.spec, shown.trials, shown.front, standing_of=shown.standings, finals=finals
-        )
+        write = {"csv": fronts.as_csv, "md": fronts.as_markdown}[form]
+        text = write(*values, standing_of=shown.standings, finals=finals)
         click.echo(text.rstrip("\n"))
         return
     console = terminal()

@@ -162,7 +162,7 @@ def _translated_endings() -> Iterator[None]:
 
 
 def _is_interrupted(error: BaseException | None) -> bool:
-    """Return whether Ctrl-C caused an error.
+    """Return whether Ctrl-C caused an error, or Ctrl-D at a question.
 
     Modules in C that are interrupted while they are imported raise errors of their own, some of
     them without their cause.
@@ -170,7 +170,7 @@ def _is_interrupted(error: BaseException | None) -> bool:
     if _INTERRUPT.seen:
         return True
     while error is not None:
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt | click.Abort):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -1,15 +1,14 @@
 """`nas measure`: figures of single networks."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from datetime import datetime
 from typing import Any
 
 import click
 from rich.table import Table
 
 from nas.cli import main
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import (
     Conditions,
     change_record,
@@ -36,7 +35,7 @@ LABELS = {
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @database_option
 @measuring_options(PLAN, tier="screen")
-@click.option("--json", "as_json", is_flag=True, help="Print every figure with all samples.")
+@json_option("measure")
 def measure(
     *, targets: Sequence[str], database: str, conditions: Conditions, as_json: bool
 ) -> None:
@@ -68,15 +67,20 @@ def measure(
             store.add_single(target.name, figures, digest=digest)
             failures += [f"{target.name}: {reason}" for reason in _failures(figures)]
             macs = target.macs(plan.image_size)
-            if as_json:
-                context = {"target": target.name, "macs": macs}
-                rows += [{**context, **asdict(figure)} for figure in figures]
-            else:
+            rows += figure_rows(target.name, macs, figures)
+            if not as_json:
                 echo_wide(figures_table(target.name, figures, macs, plan.batch_size))
     if as_json:
-        click.echo(json.dumps(rows, indent=2, default=_to_json))
+        echo_json("measure", {"figures": rows})
     if failures:
         raise NasError("\n".join(failures))
+
+
+def figure_rows(
+    target: str, macs: int | None, figures: Sequence[Measurement]
+) -> list[dict[str, Any]]:
+    """Return the figures of one target as values of the schema `measure`."""
+    return [{"target": target, "macs": macs, **asdict(figure)} for figure in figures]
 
 
 def _failures(figures: Sequence[Measurement]) -> Iterator[str]:
@@ -134,7 +138,3 @@ def _cells(figure: Measurement) -> tuple[str, str]:
     """Return a figure's value and its status with the reason."""
     status = f"{figure.status}: {figure.reason}" if figure.reason else str(figure.status)
     return "-" if figure.value is None else with_interval(figure), status
-
-
-def _to_json(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,6 +1,5 @@
 """`nas remeasure`: a finished front under other conditions."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ import click
 from rich.table import Table
 
 from nas.cli import main
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import (
     Conditions,
     change_record,
@@ -35,9 +35,7 @@ if TYPE_CHECKING:
 @click.argument("study", required=False)
 @database_option
 @measuring_options(None, tier="certify")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print figures, rank agreement and losses as JSON."
-)
+@json_option("remeasure")
 def remeasure(*, study: str | None, database: str, conditions: Conditions, as_json: bool) -> None:
     """Measure the front of a study under other conditions.
 
@@ -80,7 +78,8 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
     by_trial = {trial.number: figures[name] for name, trial in names.items()}
     result = remeasured(members, by_trial, objectives)
     if as_json:
-        click.echo(json.dumps(_to_json(members, result, plan), indent=2))
+        facts = {"study": record.name, **_values(members, result, plan)}
+        echo_json("remeasure", facts)
         return
     echo_wide(_table(record.spec, members, result))
     for line in _summary(result):
@@ -124,7 +123,7 @@ def _summary(result: "Remeasured") -> Iterator[str]:
     yield f"{len(result.fallen)} of {len(result.trials)} fall off{names}"
 
 
-def _to_json(
+def _values(
     members: Sequence[Trial], result: "Remeasured", plan: MeasurementPlan
 ) -> dict[str, Any]:
     rows = []

@@ -1,18 +1,15 @@
 """`nas show`: one network drawn and counted."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 
-from nas.analysis.finals import results
-from nas.analysis.relations import choices_seen, neighbours, positions
-from nas.analysis.study_front import outcomes_of
 from nas.cli import main
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import (
     IMAGE_SIZE,
     database_option,
@@ -22,23 +19,19 @@ from nas.cli.options import (
     pick_trial,
 )
 from nas.core.architecture import Architecture
-from nas.core.dominance import dominators
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.published import PUBLISHED, published
 from nas.core.study import StudySpec
-from nas.core.trial import Trial, TrialState
+from nas.core.trial import Trial
 from nas.core.units import format_trained, with_interval
-from nas.record import StudyRecord
 from nas.report.drawing import draw
-from nas.report.export_command import export_command, exportable
 from nas.report.fronts import rung_figures
+from nas.report.trial_facts import NO_TRIAL, TrialFacts, network_values, trial_facts
 
 if TYPE_CHECKING:
-    from nas.record import Store
+    from nas.measuring.latency_shares import Share
 
-NEIGHBOURS = 3
-"""The number of similar networks that are named."""
 CLASSES = 1000
 """Classes of a network that is of no study, as ImageNet has."""
 
@@ -55,52 +48,66 @@ CLASSES = 1000
     is_flag=True,
     help="Measure the share of each part in the latency here, with random weights.",
 )
-def show(target: str, database: str, size: int | None, *, timed: bool) -> None:
+@json_option("show")
+def show(target: str, database: str, size: int | None, *, timed: bool, as_json: bool) -> None:
     """Show one network: its drawing, counts and figures.
 
     Of a trial it also shows the rungs, the rank among the others, and the command that exports it.
     TRIAL is STUDY:NUMBER (or NUMBER), the name of a published VoVNet such as vovnet39, or an
     architecture.json.
     """
+    facts: TrialFacts | None = None
+    plan, classes = MeasurementPlan(image_size=size or 224), CLASSES
     if target in PUBLISHED or target.endswith(".json"):
         network = published(target) if target in PUBLISHED else _read_architecture(Path(target))
-        click.echo(draw(network, size or 224, CLASSES))
-        plan, classes = MeasurementPlan(image_size=size or 224), CLASSES
     else:
-        record, trial = _show_trial(target, database, size)
-        network, classes, plan = trial.architecture, record.classes, record.spec.measurement
-        plan = replace(plan, image_size=size or plan.image_size)
-    if timed:
-        for line in _latency_shares(network, classes, plan):
+        with open_record(database) as store:
+            record, trial = pick_trial(store, target)
+            facts = trial_facts(store, record, trial, database_to_paste(database))
+        network, classes = trial.architecture, record.classes
+        plan = replace(
+            record.spec.measurement, image_size=size or record.spec.measurement.image_size
+        )
+    if not as_json:
+        for line in _lines(network, classes, plan, facts):
             click.echo(line)
-
-
-def _show_trial(target: str, database: str, size: int | None) -> tuple[StudyRecord, Trial]:
-    """Print all that the record holds of a trial, and return it with its study."""
-    with open_record(database) as store:
-        record, trial = pick_trial(store, target)
-        finals, relations = store.finals(record.name), list(_relations(store, record, trial))
-        exported = exportable(store, record.name)
-    reason = f", {trial.reason}" if trial.reason else ""
-    click.echo(f"trial {trial.number} of {record.name}: {trial.state}{reason}")
-    if trial.duplicate_of is not None:
-        click.echo(f"the same network as trial {trial.duplicate_of}, whose figures these are")
-    click.echo(draw(trial.architecture, size or record.spec.measurement.image_size, record.classes))
-    for line in _figures(record.spec, trial):
-        click.echo(line)
-    for result in results(finals):
-        if result.first.network == trial.architecture.digest:
-            epochs = result.first.recipe.epochs
-            figures = [f"{m.name} {result.text(m)}" for m in record.spec.trained or ()]
-            click.echo(f"trained fully, {epochs:g} epochs: {', '.join(figures)} on the test images")
-    for line in relations:
-        click.echo(line)
-    if trial.number in exported or trial.duplicate_of in exported:
-        command = export_command(record.name, trial.number, database_to_paste(database))
-        click.echo(f"take it away: {command}")
-        if note := password_note(database):
+        if facts is not None and facts.export and (note := password_note(database)):
             click.echo(note)
-    return record, trial
+    shares = _latency_shares(network, classes, plan, quiet=as_json) if timed else None
+    if as_json:
+        values = NO_TRIAL if facts is None else facts.to_dict()
+        values = {"network": network_values(network, plan.image_size, classes), **values}
+        echo_json("show", {**values, "latency_shares": shares})
+
+
+def _lines(
+    network: Architecture, classes: int, plan: MeasurementPlan, facts: TrialFacts | None
+) -> Iterator[str]:
+    """Return the drawing of a network, and all that the record holds of its trial."""
+    drawing = draw(network, plan.image_size, classes)
+    if facts is None:
+        yield drawing
+        return
+    record, trial = facts.record, facts.trial
+    reason = f", {trial.reason}" if trial.reason else ""
+    yield f"trial {trial.number} of {record.name}: {trial.state}{reason}"
+    if trial.duplicate_of is not None:
+        yield f"the same network as trial {trial.duplicate_of}, whose figures these are"
+    yield drawing
+    yield from _figures(record.spec, trial)
+    for result in facts.finals:
+        epochs = result.first.recipe.epochs
+        figures = [f"{m.name} {result.text(m)}" for m in record.spec.trained or ()]
+        yield f"trained fully, {epochs:g} epochs: {', '.join(figures)} on the test images"
+    if facts.rank is not None:
+        yield (
+            f"dominates {facts.rank.dominates} of {facts.rank.compared} feasible trials, "
+            f"dominated by {facts.rank.dominated_by}"
+        )
+    if facts.similar:
+        yield f"most alike: {', '.join(f'trial {number}' for number in facts.similar)}"
+    if facts.export:
+        yield f"take it away: {facts.export}"
 
 
 def _figures(spec: StudySpec, trial: Trial) -> Iterator[str]:
@@ -127,44 +134,27 @@ def _context(measurement: Measurement) -> str:
     return f"{measurement.kind}{device}, {conditions}"
 
 
-def _relations(store: "Store", record: StudyRecord, trial: Trial) -> Iterator[str]:
-    """Return lines on dominance between this trial and the others, and on similar networks."""
-    objectives = record.spec.objectives
-    own = trial.losses(objectives)
-    complete = trial.state is TrialState.COMPLETE and trial.violation(objectives) == 0
-    if own is not None and complete:
-        outcomes = outcomes_of(store, record.name, objectives)
-        losses = outcomes.losses[outcomes.comparable(objectives)]
-        if trial.duplicate_of is not None:
-            losses = np.vstack([losses, own])
-        dominated, dominating = dominators([-np.array(own)], -losses), dominators([own], losses)
-        yield (
-            f"dominates {dominated[0]} of {len(losses)} feasible trials, "
-            f"dominated by {dominating[0]}"
-        )
-    params_of = {**store.params(record.name), trial.number: trial.params}
-    numbers = sorted(params_of)
-    params = [params_of[number] for number in numbers]
-    choices, index = choices_seen(params), numbers.index(trial.number)
-    (nearest,) = neighbours(positions(params, choices), choices, NEIGHBOURS, [index])
-    if len(nearest):
-        names = [f"trial {numbers[neighbour]}" for neighbour in nearest]
-        yield f"most alike: {', '.join(names)}"
-
-
-def _latency_shares(network: Architecture, classes: int, plan: MeasurementPlan) -> Iterator[str]:
+def _latency_shares(
+    network: Architecture, classes: int, plan: MeasurementPlan, *, quiet: bool
+) -> Mapping[str, "Share"]:
+    """Measure the share of each part in the latency, and print it unless `quiet`."""
     from nas.measuring.latency_shares import latency_shares
     from nas.measuring.meters import find_meter
 
     with find_meter() as meter:
         shares, runs = latency_shares(network, classes, replace(plan, runtime="eager"), meter)
-        yield (
+        heading = (
             f"share of the latency here, on {meter.device.name}, batch {plan.batch_size} at "
             f"{plan.image_size} px, {plan.precision}, eager: median of {runs} runs "
             "[range of nine runs in ten]"
         )
-    for name, share in shares.items():
-        yield f"{name:12}{share.median:>7.1%}  [{share.low:.1%} to {share.high:.1%}]"
+    lines = [
+        f"{name:12}{share.median:>7.1%}  [{share.low:.1%} to {share.high:.1%}]"
+        for name, share in shares.items()
+    ]
+    for line in [] if quiet else [heading, *lines]:
+        click.echo(line)
+    return shares
 
 
 def _read_architecture(path: Path) -> Architecture:

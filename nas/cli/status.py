@@ -8,17 +8,17 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from nas.analysis.rank_agreement import agreements_of
 from nas.cli import main
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import database_option, open_record
 from nas.cli.tables import FittedTable, terminal
 from nas.cli.watch import watch
-from nas.core.stopping import Curves, Futility
-from nas.core.study import Budget, TrainedMetric
+from nas.core.study import Budget
 from nas.core.trial import TrialState, Usage
 from nas.core.units import format_duration, format_quantity, sparkline
-from nas.record import StudyRecord, Summary
-from nas.report.at_work import AtWork, at_work
+from nas.record import Summary
+from nas.report.at_work import AtWork
+from nas.report.study_facts import StudyBrief, StudyFacts, study_briefs, study_facts
 
 if TYPE_CHECKING:
     from nas.record import Store
@@ -28,23 +28,30 @@ if TYPE_CHECKING:
 @click.argument("study", required=False)
 @database_option
 @click.option("--watch", "stay", is_flag=True, help="Show it again every two seconds until Ctrl-C.")
-def status(study: str | None, database: str, *, stay: bool) -> None:
+@json_option("studies", "study")
+def status(study: str | None, database: str, *, stay: bool, as_json: bool) -> None:
     """Show studies, their trials and what is being done now.
 
     With STUDY, show also its hypervolume, its time and its budgets.
     """
+    if stay and as_json:
+        raise click.UsageError("--watch is for a terminal, --json for programs; give one of them")
     with open_record(database) as store:
-
-        def draw(console: Console) -> None:
-            if study is None:
-                _print_studies(console, store)
-            else:
-                _print_study(console, store, store.study(study))
-
-        if stay:
-            watch(terminal(), draw)
+        if as_json and study is None:
+            echo_json("studies", {"studies": [each.to_dict() for each in study_briefs(store)]})
+        elif as_json and study is not None:
+            echo_json("study", study_facts(store, store.study(study)).to_dict())
+        elif stay:
+            watch(terminal(), lambda console: _print(console, store, study))
         else:
-            draw(terminal())
+            _print(terminal(), store, study)
+
+
+def _print(console: Console, store: "Store", study: str | None) -> None:
+    if study is None:
+        _print_studies(console, list(study_briefs(store)))
+    else:
+        _print_study(console, study_facts(store, store.study(study)))
 
 
 def spending(budget: Budget, summary: Summary, *, fresh: float = 0.0) -> Iterator[str]:
@@ -101,28 +108,24 @@ def _usage(usage: Usage) -> str:
     return f"{usage.epochs:g} epochs, {format_duration(usage.device_s)} of device time{energy}"
 
 
-def _print_studies(console: Console, store: "Store") -> None:
+def _print_studies(console: Console, studies: Sequence[StudyBrief]) -> None:
     """Print all studies, then the work on those that a process drives."""
     table = Table()
     for heading in ("study", "trials", "hypervolume", "data", "begun (UTC)"):
         table.add_column(heading)
-    driven = []
-    for record in store.studies():
-        driver = store.driver(record.name)
-        if driver is not None:
-            driven.append(record)
-        volumes = [volume for _, volume in store.hypervolumes(record.name)]
+    for study in studies:
         table.add_row(
-            record.name,
-            _states(record.counts, driver),
-            sparkline(volumes, 11),
-            record.dataset,
-            f"{record.created_at:%Y-%m-%d %H:%M}",
+            study.record.name,
+            _states(study.record.counts, study.work.driver),
+            sparkline(list(study.hypervolumes), 11),
+            study.record.dataset,
+            f"{study.record.created_at:%Y-%m-%d %H:%M}",
         )
     console.print(FittedTable(table))
-    for record in driven:
-        console.print(f"{record.name}:")
-        _print_work(console, at_work(store, record, store.summary(record.name).running))
+    for study in studies:
+        if study.work.driver is not None:
+            console.print(f"{study.record.name}:")
+            _print_work(console, study.work)
 
 
 def _states(counts: Mapping[TrialState, int], driver: str | None) -> str:
@@ -133,9 +136,9 @@ def _states(counts: Mapping[TrialState, int], driver: str | None) -> str:
     )
 
 
-def _print_study(console: Console, store: "Store", record: StudyRecord) -> None:
-    spec, summary = record.spec, store.summary(record.name)
-    work = at_work(store, record, summary.running)
+def _print_study(console: Console, facts: StudyFacts) -> None:
+    record, summary = facts.record, facts.summary
+    spec = record.spec
     objectives = ", ".join(objective.metric for objective in spec.objectives)
     console.print(
         f"{record.name}: {objectives} over {spec.space} by {spec.sampler}, data {record.dataset}"
@@ -144,7 +147,7 @@ def _print_study(console: Console, store: "Store", record: StudyRecord) -> None:
         **summary.counts,
         TrialState.STOPPED: summary.counts[TrialState.STOPPED] - summary.skipped,
     }
-    states = _states(counts, work.driver)
+    states = _states(counts, facts.work.driver)
     console.print(
         f"{sum(counts.values())} of {spec.search_budget.trials} architectures"
         f"{f' ({states})' if states else ''}, {summary.repeated} repeated proposals"
@@ -155,13 +158,13 @@ def _print_study(console: Console, store: "Store", record: StudyRecord) -> None:
         )
     for line in spending(spec.search_budget, summary, fresh=spec.fresh):
         console.print(line)
-    volumes = [volume for _, volume in store.hypervolumes(record.name)]
+    volumes = [volume for _, volume in facts.hypervolumes]
     if volumes:
         searched = " of the search's own trainings" if summary.replicates else ""
         console.print(f"hypervolume {volumes[-1]:.5g}{searched}  {sparkline(volumes)}")
-    for line in _rung_lines(store, record):
+    for line in _rung_lines(facts):
         console.print(line)
-    _print_work(console, work)
+    _print_work(console, facts.work)
     for number, reason in summary.failed:
         console.print(f"trial {number} failed: {reason}")
 
@@ -177,32 +180,17 @@ def _print_work(console: Console, work: AtWork) -> None:
         console.print(line)
 
 
-def _rung_lines(store: "Store", record: StudyRecord) -> Iterator[str]:
+def _rung_lines(facts: StudyFacts) -> Iterator[str]:
     """Return how well each rung predicts the last one, and the state of the futility rule."""
-    spec = record.spec
-    if len(spec.rungs) == 1:
-        return
-    for metric in spec.quality_metrics:
-        yield from _agreement_lines(store.rung_values(record.name, metric.name), metric)
-    if spec.stopping.futility:
-        curves = Curves.of(store.trials(record.name), spec)
-        for position, rung in enumerate(spec.rungs[:-1], start=1):
-            yield f"futility after {rung}: {Futility(curves, position).description}"
-
-
-def _agreement_lines(
-    values: Sequence[Mapping[float, float]], metric: TrainedMetric
-) -> Iterator[str]:
-    """Return how well each rung predicts the last one, given the values of networks by epochs."""
-    last = max((max(each) for each in values), default=0.0)
-    for agreement in agreements_of(values, metric):
-        if agreement.second == last:
-            top = (
-                ""
-                if agreement.top_tau is None
-                else f", {agreement.top_tau:.2f} among the best {agreement.top}"
-            )
-            yield (
-                f"{metric.name} at rung {agreement.first:g} against {last:g} epochs: Kendall's tau "
-                f"{agreement.tau:.2f} over {agreement.trials} trials{top}"
-            )
+    for metric, agreement in facts.agreements:
+        top = (
+            ""
+            if agreement.top_tau is None
+            else f", {agreement.top_tau:.2f} among the best {agreement.top}"
+        )
+        yield (
+            f"{metric.name} at rung {agreement.first:g} against {agreement.second:g} epochs: "
+            f"Kendall's tau {agreement.tau:.2f} over {agreement.trials} trials{top}"
+        )
+    for rung, description in facts.futility:
+        yield f"futility after {rung}: {description}"

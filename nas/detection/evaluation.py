@@ -7,7 +7,7 @@ from 1; detections also have `scores` (T,). Both may have `masks`.
 import io
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -61,10 +61,6 @@ class Evaluation:
     classes: tuple[ClassResult, ...]
     coco: dict[str, float | None]
     coco_masks: dict[str, float | None] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
 
 
 def average_precision(hits: np.ndarray, positives: int) -> tuple[float, float, np.ndarray]:

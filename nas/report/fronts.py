@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -103,15 +102,15 @@ def rows(
     return [_row(spec, trials[number], standing_of, finals.get(number)) for number in front.members]
 
 
-def as_json(
+def front_values(
     spec: StudySpec,
     trials: Mapping[int, Trial],
     front: ParetoFront,
     *,
     standing_of: Mapping[int, Standing] | None = None,
     finals: Mapping[int, FinalResult] = NO_FINALS,
-) -> str:
-    """Return the front as JSON, with its hypervolume and the architectures of its members.
+) -> dict[str, Any]:
+    """Return the front as plain values: its hypervolume, and its members with architectures.
 
     With `standing_of` it also lists the trials that may be on the front within the intervals.
     """
@@ -120,17 +119,14 @@ def as_json(
         for row in rows(spec, trials, front, standing_of=standing_of, finals=finals)
     ]
     others = {} if standing_of is None else {"possible": possible(standing_of)}
-    return json.dumps(
-        {
-            "study": spec.name,
-            "feasible": front.feasible,
-            "hypervolume": front.hypervolume,
-            "after": front.after,
-            "members": members,
-            **others,
-        },
-        indent=2,
-    )
+    return {
+        "study": spec.name,
+        "feasible": front.feasible,
+        "hypervolume": front.hypervolume,
+        "after": front.after,
+        "members": members,
+        **others,
+    }
 
 
 def possible(standing_of: Mapping[int, Standing]) -> list[int]:

@@ -23,6 +23,7 @@ import pytest
 import torch
 from torch import nn
 
+from nas.cli.schemas import differences
 from nas.core.errors import DeviceLostError, InvalidValueError, TrialFailedError
 from nas.core.measurement import MeasurementPlan, Status
 from nas.measuring.devices import book, client, connection
@@ -613,7 +614,10 @@ def test_devices_from_the_command_line(agents, tmp_path, nas, network):
         address = (entry.address, "--token-file", entry.token_file)
         assert "CPUExecutionProvider" in nas("device", "add", "board", *address)
         assert entry.address in nas("device", "list")
-        assert json.loads(nas("device", "show", "board"))["protocol"] == 1
+        shown = json.loads(nas("device", "show", "board", "--json"))
+        assert shown["facts"]["protocol"] == 1
+        assert not differences("device", shown)
+        assert not differences("devices", json.loads(nas("device", "list", "--json")))
         assert "energy" in nas("doctor", "--device", "board")
         line = nas(*measure, "--threads", 99, code=2)
         assert "cores, so threads must be at most" in line
@@ -622,7 +626,7 @@ def test_devices_from_the_command_line(agents, tmp_path, nas, network):
             "error: board runs networks on ONNX Runtime: take runtime onnxruntime, not eager\n"
         )
         nas.also.append(2)  # beside busy neighbours there is no latency
-        figures = {each["metric"]: each for each in json.loads(nas(*measure, "--json"))}
+        figures = {each["metric"]: each for each in json.loads(nas(*measure, "--json"))["figures"]}
         assert figures["peak_memory"]["value"] > 0
         assert figures["latency"]["device"]["details"]["device"] == "board"
     assert "other does not answer" in nas("device", "add", "other", *address, code=2)

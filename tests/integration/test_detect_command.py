@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from nas.cli import main
+from nas.cli.schemas import differences
 from nas.core.architecture import Architecture, OsaStage
 
 pytest.importorskip("torchvision")
@@ -110,7 +111,10 @@ def test_train_evaluate_measure_and_export(run, data, tmp_path, system):
     assert "data:image/jpeg" in (tmp_path / "page.html").read_text()
     done = run("detect", "evaluate", "squares", *common, "--json")
     values = json.loads(done.stdout)
+    assert not differences("detection", values)
     assert values["images"] == values["classes"][0]["truths"] == 6
+    done = run("detect", "measure", "squares", "--device", "cpu", "--json")
+    assert not differences("measure", json.loads(done.stdout))
     done = run("detect", "measure", "squares", "--device", "cpu")
     assert done.exit_code == 0, done.output
     assert "squares, network" in done.output

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from nas.cli import main
+from nas.cli.schemas import differences
 from nas.record import Store
 from nas.training import read_checkpoint
 
@@ -158,9 +159,12 @@ class TestVerify:
     def test_a_bundle_of_an_earlier_version(self, name, tmp_path):
         """Every check passes with the present code."""
         folder = shutil.copytree(BUNDLES / name, tmp_path / name)
-        outcome = nas("verify", folder, "--no-latency")
+        outcome = nas("verify", folder, "--no-latency", "--json")
         assert outcome.exit_code == 0, outcome.output
-        assert lines(outcome, "36 checks, ") == ["0 failed"]
+        facts = json.loads(outcome.stdout)
+        assert not differences("verify", facts)
+        assert facts["passed"]
+        assert len(facts["checks"]) == 36
 
     def test_a_good_bundle_of_another_device(self, bundle_of):
         """Every loader has a line with its result, and no check fails. Both runtimes are measured,

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from nas.bench.instrument import PARTS, Unguarded, neighbours
 from nas.cli import main
+from nas.cli.schemas import differences
 from nas.measuring.meters import find_meter
 
 
@@ -21,6 +22,7 @@ def test_coverage_is_printed_beside_the_requirement():
         .stdout
     )
     checks = [json.loads(line) for line in lines.splitlines()]
+    assert not [line for check in checks for line in differences("bench instrument", check)]
     assert [check["what"] for check in checks] == [
         "simulated coverage, noise 0.3%",
         "simulated coverage, noise 1.0%",

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from nas.cli import main
+from nas.cli.schemas import differences
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.complexity import count
 from nas.core.errors import CorruptFileError, InvalidValueError, UnknownNameError
@@ -75,6 +76,18 @@ def run(tmp_path, monkeypatch):
     return lambda *arguments: CliRunner().invoke(main, arguments)
 
 
+def document(schema, result):
+    """What a command printed, which keeps its schema."""
+    printed = json.loads(result.stdout)
+    assert not differences(schema, printed)
+    return printed
+
+
+def figures_of(result):
+    """The figures that `nas measure --json` printed."""
+    return document("measure", result)["figures"]
+
+
 @pytest.mark.slow
 def test_a_network_is_measured_and_recorded(run, tmp_path):
     """The JSON has four figures, each with its protocol, the host before and after, and the
@@ -82,7 +95,7 @@ def test_a_network_is_measured_and_recorded(run, tmp_path):
     a reason.
     """
     result = run("measure", "tiny.json", "--size", "32", "--batch", "2", "--json")
-    figures = {each["metric"]: each for each in json.loads(result.stdout)}
+    figures = {each["metric"]: each for each in figures_of(result)}
     assert set(figures) == {"latency", "energy", "peak_memory", "single_call"}
     assert all(each["value"] is not None or each["reason"] for each in figures.values())
     assert figures["latency"]["plan"]["batch_size"] == 2
@@ -109,7 +122,7 @@ def test_several_networks_are_interleaved(run, tmp_path):
     )
     (tmp_path / "wide.json").write_text(json.dumps(wide.to_dict()))
     result = run("measure", "tiny.json", "wide.json", "--size", "32", "--json")
-    figures = json.loads(result.stdout)
+    figures = figures_of(result)
     latencies = {each["target"]: each for each in figures if each["metric"] == "latency"}
     assert len(figures) == 8
     assert {each["details"]["protocol"] for each in latencies.values()} == {"turns/1"}
@@ -230,7 +243,7 @@ def test_a_closed_lock_folder_is_one_clear_line(run, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "file" / "locks"))
     assert "set NAS_LOCK_DIR" in run("measure", "tiny.json", "--size", "32").stderr
-    findings = json.loads(run("doctor", "--json").stdout)
+    findings = document("doctor", run("doctor", "--json"))["checks"]
     lock = next(finding for finding in findings if finding["what"] == "device lock")
     assert not lock["available"]
     assert "set NAS_LOCK_DIR" in lock["detail"]
@@ -238,7 +251,9 @@ def test_a_closed_lock_folder_is_one_clear_line(run, tmp_path, monkeypatch):
 
 def test_the_doctor_gives_a_reason_for_everything_unavailable(run):
     """Every finding is available or not, and has a detail or a reason."""
-    findings = {each["what"]: each for each in json.loads(run("doctor", "--json").stdout)}
+    findings = {
+        each["what"]: each for each in document("doctor", run("doctor", "--json"))["checks"]
+    }
     assert {
         "host",
         "quiet",
@@ -283,7 +298,7 @@ def test_an_onnx_file_is_measured_by_onnx_runtime(run, tmp_path):
     (tmp_path / "tiny.onnx").write_bytes(to_onnx(seeded_network(TINY, 10, 32), 32))
     result = run("measure", "tiny.onnx", "--size", "32", "--json")
     assert result.stdout, result.stderr
-    figures = json.loads(result.stdout)
+    figures = figures_of(result)
     assert {figure["plan"]["runtime"] for figure in figures} == {"onnxruntime"}
 
 

@@ -1,5 +1,6 @@
 """`nas bench truth` and `nas bench proxy` on the digits: real trainings that resume."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from click.testing import CliRunner
 
 from nas.bench.json_lines import read_lines
 from nas.cli import main
+from nas.cli.schemas import differences
 
 STUDY = """
 name: truth
@@ -97,6 +99,7 @@ def test_proxies_are_compared_on_the_networks_for_development(study):
     ]
     assert "compared with 1 epochs of 6 networks" in output
     again = nas("proxy", study, "--seeds", 1)
+    assert not differences("bench proxy", json.loads(nas("proxy", study, "--for", 0, "--json")))
     assert output.endswith(again)
     assert read_lines(path) == lines
     (study / "proxies.yaml").write_text("short: {rungs: [{epochs: 1}]}")

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from nas.cli import main
+from nas.cli.schemas import differences
 from nas.core import plugins
 from nas.core.measurement import Kind
 from nas.core.study import Budget, Objective, StudySpec
@@ -52,6 +53,7 @@ def test_the_front_is_measured_elsewhere_and_recorded_outside_the_study(nas, tmp
     result = nas("remeasure", "small", "--runtime", "onnxruntime", "--tier", "screen", "--json")
     assert result.exit_code == 0, result.output
     remeasured = json.loads(result.stdout)
+    assert not differences("remeasure", remeasured)
     members = [
         trial["trial"]
         for trial in json.loads(nas("front", "small", "--format", "json").stdout)["members"]

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -13,7 +12,7 @@ from nas.core.measurement import Measurement, Status
 from nas.core.pareto import ParetoFront, standings
 from nas.core.study import Objective, StudySpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
-from nas.report.fronts import as_csv, as_json, cells, rows
+from nas.report.fronts import as_csv, cells, front_values, rows
 
 SPEC = StudySpec(
     name="hand",
@@ -138,7 +137,7 @@ def test_csv_of_an_empty_front_is_a_heading():
 
 def test_json_has_the_rows_with_their_architectures():
     """The same networks can be built from the architectures."""
-    found = json.loads(as_json(SPEC, TRIALS, FRONT, standing_of=STANDINGS))
+    found = front_values(SPEC, TRIALS, FRONT, standing_of=STANDINGS)
     members = found.pop("members")
     assert found == {
         "study": "hand",

@@ -4,18 +4,24 @@ import os
 import tempfile
 import time
 from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import click
 
 from nas.cli.bench import bench
+from nas.cli.json_output import echo_json, json_option
 from nas.core import plugins
 from nas.core.study import Budget, Objective, StudySpec, WorkersSpec, rungs_at
 from nas.core.trial import Trial, TrialState
 from nas.core.units import format_duration
 from nas.record import Store
 from nas.searching.launch import open_search
+
+MIN_TRIALS = 10
+"""Smallest number of trials for figures of each tenth."""
 
 
 @bench.command()
@@ -40,7 +46,10 @@ from nas.searching.launch import open_search
     metavar="URL",
     help="The database to write to. [default: a temporary SQLite file]",
 )
-def engine(trials: int, kind: str, count: int, sampler: str, database: str | None) -> None:
+@json_option("bench engine")
+def engine(
+    *, trials: int, kind: str, count: int, sampler: str, database: str | None, as_json: bool
+) -> None:
     """Measure the engine's time per trial.
 
     The trials compute nothing but arithmetic.
@@ -63,7 +72,7 @@ def engine(trials: int, kind: str, count: int, sampler: str, database: str | Non
 
     def mark() -> None:
         times.append(time.perf_counter())
-        memory.append(memory_mb())
+        memory.append(memory_bytes())
 
     with tempfile.TemporaryDirectory(prefix="nas-bench-") as folder:
         started = time.perf_counter()
@@ -82,33 +91,71 @@ def engine(trials: int, kind: str, count: int, sampler: str, database: str | Non
             before = search.engine.state.num_architectures
             mark()
             search.run()
-    done, duration_s = len(times) - 1, times[-1] - times[0]
-    click.echo(
-        f"{kind}, {count} worker(s), {sampler}, {before} trials before: "
-        f"start {times[0] - started:.1f} s, {memory[0]:.0f} MB"
-    )
-    if done:
-        click.echo(
-            f"{done} trials of 3 events: {format_duration(duration_s)}, "
-            f"{1000 * duration_s / done:.1f} ms per trial; driver {memory[-1]:.0f} MB at the end"
-        )
-    if done >= 10:
+    facts = _facts(times, memory)
+    facts = {
+        "workers": f"{kind}, {count} worker(s)",
+        "sampler": sampler,
+        "trials_before": before,
+        "start_s": times[0] - started,
+        **facts,
+    }
+    if as_json:
+        echo_json("bench engine", facts)
+        return
+    for line in _lines(facts):
+        click.echo(line)
+
+
+def _facts(times: Sequence[float], memory: Sequence[float]) -> dict[str, Any]:
+    """Return the figures of a run, given the time and the memory (bytes) after each trial."""
+    done = len(times) - 1
+    tenths, growth = [], None
+    if done >= MIN_TRIALS:
         ends = [round(done * tenth / 10) for tenth in range(11)]
-        click.echo(
-            "\n".join(
-                f"  tenth {tenth}: {10_000 * (times[end] - times[start]) / done:.1f} ms per trial, "
-                f"{memory[end]:.1f} MB"
-                for tenth, (start, end) in enumerate(pairwise(ends), 1)
-            )
+        tenths = [
+            {
+                "seconds_per_trial": 10 * (times[end] - times[start]) / done,
+                "memory_bytes": memory[end],
+            }
+            for start, end in pairwise(ends)
+        ]
+        growth = (memory[-1] - memory[ends[5]]) / (done - ends[5])
+    return {
+        "trials": done,
+        "duration_s": times[-1] - times[0],
+        "memory_bytes": [memory[0], memory[-1]],
+        "tenths": tenths,
+        "growth_bytes_per_trial": growth,
+    }
+
+
+def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Return the figures as text."""
+    first, last = facts["memory_bytes"]
+    yield (
+        f"{facts['workers']}, {facts['sampler']}, {facts['trials_before']} trials before: "
+        f"start {facts['start_s']:.1f} s, {first / 1e6:.0f} MB"
+    )
+    done, duration_s = facts["trials"], facts["duration_s"]
+    if done:
+        yield (
+            f"{done} trials of 3 events: {format_duration(duration_s)}, "
+            f"{1000 * duration_s / done:.1f} ms per trial; driver {last / 1e6:.0f} MB at the end"
         )
-        growth_kb = 1000 * (memory[-1] - memory[ends[5]]) / (done - ends[5])
-        click.echo(f"in the second half the driver grew by {growth_kb:.2f} kB per trial")
+    for number, tenth in enumerate(facts["tenths"], start=1):
+        yield (
+            f"  tenth {number}: {1000 * tenth['seconds_per_trial']:.1f} ms per trial, "
+            f"{tenth['memory_bytes'] / 1e6:.1f} MB"
+        )
+    if facts["growth_bytes_per_trial"] is not None:
+        growth_kb = facts["growth_bytes_per_trial"] / 1000
+        yield f"in the second half the driver grew by {growth_kb:.2f} kB per trial"
 
 
-def memory_mb() -> float:
-    """Return the memory of this process, in MB of 10^6 bytes."""
+def memory_bytes() -> float:
+    """Return the memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _ended(trial: Trial) -> bool:

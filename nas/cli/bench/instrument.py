@@ -1,6 +1,5 @@
 """`nas bench instrument`: quality of the measurements on this machine."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -8,6 +7,7 @@ import click
 from rich.table import Table
 
 from nas.cli.bench import bench
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import THREADS, device_option
 from nas.cli.tables import print_table
 from nas.core.measurement import MeasurementPlan
@@ -39,12 +39,7 @@ NAMES = ("coverage", "energy", "copy", "repeat", "rank", "neighbour")
     help="eager, compile, onnxruntime, openvino or graph (CUDA).",
 )
 @click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print one line of JSON for each figure, with all samples.",
-)
+@json_option("bench instrument")
 def instrument(
     *,
     parts: Sequence[str],
@@ -74,7 +69,7 @@ def instrument(
         for name in parts or NAMES:
             for check in PARTS[name](settings):
                 if as_json:
-                    click.echo(json.dumps(asdict(check)))
+                    echo_json("bench instrument", asdict(check), one_line=True)
                 holds = {None: "", True: "yes", False: "NO"}[check.holds]
                 table.add_row(check.what, check.found, check.asked, holds)
     if not as_json:

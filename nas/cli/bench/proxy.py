@@ -9,6 +9,7 @@ import click
 from rich.table import Table
 
 from nas.cli.bench import bench
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import PRESENT_FILE
 from nas.cli.tables import FittedTable, terminal
 from nas.core.errors import UnknownNameError
@@ -35,8 +36,15 @@ if TYPE_CHECKING:
     help="CPU seconds after which no further training begins; 0 trains nothing. "
     "[default: no limit]",
 )
+@json_option("bench proxy")
 def proxy(
-    *, study: Path, only: tuple[str, ...], seeds: int, set_aside: bool, limit_s: float | None
+    *,
+    study: Path,
+    only: tuple[str, ...],
+    seeds: int,
+    set_aside: bool,
+    limit_s: float | None,
+    as_json: bool,
 ) -> None:
     """Compare brief trainings by how they rank networks.
 
@@ -63,11 +71,16 @@ def proxy(
         trainings = BriefTrainings(spec, proxies_file, test=False)
         started_s = time.process_time()
         for line in train_proxies(trainings, recipes, networks, seeds):
-            click.echo(f"{line['network']} seed {line['seed']}, {line['recipe']}: {outcome(line)}")
+            done = f"{line['network']} seed {line['seed']}, {line['recipe']}: {outcome(line)}"
+            click.echo(done, err=as_json)
             if limit_s is not None and time.process_time() - started_s > limit_s:
                 break
     truth = truth_of(read_lines(truth_file), networks)
     results = proxy_results(read_lines(proxies_file), recipes, networks, truth)
+    if as_json:
+        facts = {"epochs": truth.epochs, "networks": len(truth.errors)}
+        echo_json("bench proxy", {**facts, "recipes": results})
+        return
     terminal(stderr=False).print(table_of(results, truth, next(iter(recipes))))
 
 

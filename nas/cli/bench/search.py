@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from nas.cli.bench import bench
 from nas.cli.files import OutputKind, check_outputs, write_file
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import FILE, PRESENT_FILE
 from nas.cli.tables import print_table
 from nas.core import plugins
@@ -142,6 +143,7 @@ LATENCIES = OutputKind(
     type=FILE,
     help="Draw the curves with bands as SVG.",
 )
+@json_option("bench search")
 def search(
     *,
     path: Path | None,
@@ -160,6 +162,7 @@ def search(
     results_path: Path | None,
     workers: int,
     plot: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare samplers on a table of trained networks.
 
@@ -198,11 +201,17 @@ def search(
         results_path=results_path,
         workers=workers,
     )
-    console = Console(highlight=False)
-    console.print(f"{title}, {budget} evaluations, seeds from {first_seed}")
-    print_table(_hypervolumes(runs, budget))
-    if len(runs) > 1:
-        print_table(_lead(runs))
+    values = _sampler_values(runs, budget)
+    lead = _lead_values(runs) if len(runs) > 1 else []
+    if as_json:
+        facts = {"problem": title, "evaluations": budget, "first_seed": first_seed}
+        echo_json("bench search", {**facts, "samplers": values, "lead": lead})
+    else:
+        console = Console(highlight=False)
+        console.print(f"{title}, {budget} evaluations, seeds from {first_seed}")
+        print_table(_hypervolumes(values))
+        if lead:
+            print_table(_lead(next(iter(runs)), lead))
     if plot:
         from nas.bench.curves import curves_svg
 
@@ -330,32 +339,74 @@ def _results(jobs: Sequence[Callable[[], "Run"]], workers: int) -> Iterator[tupl
             yield positions[future], future.result()
 
 
-def _hypervolumes(runs: Runs, budget: int) -> Table:
-    """Return a table of each sampler's hypervolume after some numbers of evaluations."""
+def _sampler_values(runs: Runs, budget: int) -> list[dict[str, Any]]:
+    """Return each sampler's hypervolume after some numbers of evaluations."""
     marks = [mark for mark in MARKS if mark <= budget] or [budget]
+    rows = []
+    for name, each in runs.items():
+        volumes = {mark: [run.volumes[mark - 1] for run in each.values()] for mark in marks}
+        rows.append(
+            {
+                "sampler": name,
+                "seeds": len(each),
+                "hypervolumes": [
+                    {
+                        "evaluations": mark,
+                        "mean": statistics.mean(values),
+                        "deviation": statistics.pstdev(values),
+                    }
+                    for mark, values in volumes.items()
+                ],
+                "distinct": statistics.mean(run.distinct for run in each.values()),
+                "seconds_per_proposal": statistics.mean(
+                    run.seconds.mean() for run in each.values()
+                ),
+            }
+        )
+    return rows
+
+
+def _hypervolumes(samplers: Sequence[Mapping[str, Any]]) -> Table:
+    """Return these values as a table."""
+    marks = [volume["evaluations"] for volume in samplers[0]["hypervolumes"]]
     table = Table()
     table.add_column("sampler", justify="left")
     for heading in ("seeds", *(f"at {mark}" for mark in marks), "distinct", "CPU s/proposal"):
         table.add_column(heading, justify="right")
-    for name, each in runs.items():
-        volumes = [[run.volumes[mark - 1] for run in each.values()] for mark in marks]
+    for row in samplers:
         table.add_row(
-            name,
-            str(len(each)),
-            *(f"{statistics.mean(v):.3f} ± {statistics.pstdev(v):.3f}" for v in volumes),
-            f"{statistics.mean(run.distinct for run in each.values()):.0f}",
-            f"{statistics.mean(run.seconds.mean() for run in each.values()):.4f}",
+            row["sampler"],
+            str(row["seeds"]),
+            *(f"{v['mean']:.3f} ± {v['deviation']:.3f}" for v in row["hypervolumes"]),
+            f"{row['distinct']:.0f}",
+            f"{row['seconds_per_proposal']:.4f}",
         )
     return table
 
 
-def _lead(runs: Runs) -> Table:
-    """Return a table of the evaluations that the first sampler needs for the others' final values,
-    and of those after which it is behind them.
+def _lead_values(runs: Runs) -> list[dict[str, Any]]:
+    """Return the evaluations that the first sampler needs for the others' final values, and those
+    after which it is behind them.
     """
     from nas.bench import samplers as comparison
 
-    first = next(iter(runs))
+    first, rows = next(iter(runs)), []
+    for name, p_value in comparison.p_values(runs, first).items():
+        row: dict[str, Any] = {"sampler": name, "p_value": p_value}
+        for charged, suffix in ((True, ""), (False, "_without_repeats")):
+            ours, theirs = (
+                comparison.mean_curve(list(runs[each].values()), charged=charged)
+                for each in (first, name)
+            )
+            row[f"needed{suffix}"] = comparison.evaluations_to(ours, float(theirs[-1]))
+            row[f"of{suffix}"] = len(theirs)
+        ours, theirs = (comparison.mean_curve(list(runs[each].values())) for each in (first, name))
+        rows.append({**row, "behind": comparison.behind(ours, theirs)})
+    return rows
+
+
+def _lead(first: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return these values as a table."""
     table = Table()
     table.add_column("final value of", justify="left")
     for heading in (
@@ -367,16 +418,12 @@ def _lead(runs: Runs) -> Table:
         "behind at",
     ):
         table.add_column(heading, justify="right")
-    for name, p_value in comparison.p_values(runs, first).items():
+    for row in rows:
         cells = []
-        for charged in (True, False):
-            ours, theirs = (
-                comparison.mean_curve(list(runs[each].values()), charged=charged)
-                for each in (first, name)
-            )
-            needed = comparison.evaluations_to(ours, float(theirs[-1]))
-            cells += ["more" if needed is None else str(needed), str(len(theirs))]
-        ours, theirs = (comparison.mean_curve(list(runs[each].values())) for each in (first, name))
+        for suffix in ("", "_without_repeats"):
+            needed = row[f"needed{suffix}"]
+            cells += ["more" if needed is None else str(needed), str(row[f"of{suffix}"])]
+        p_value = row["p_value"]
         shown_p = "too few pairs" if p_value is None else f"{p_value:.4f}"
-        table.add_row(name, *cells, shown_p, comparison.behind(ours, theirs))
+        table.add_row(row["sampler"], *cells, shown_p, row["behind"])
     return table

@@ -1,7 +1,8 @@
 """`nas bench stopping`: epochs that rules for stopping trials would have saved."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -13,6 +14,7 @@ from nas.analysis.rank_agreement import agreement
 from nas.bench.stopping import STRATEGIES, Replay, ReplayTable, read_table, replay, table_text
 from nas.cli.bench import bench
 from nas.cli.files import OutputKind, check_outputs, write_file
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import FILE, PRESENT_FILE, database_option, open_record, pick_study
 from nas.cli.tables import echo_wide
 from nas.core.errors import NasError
@@ -63,6 +65,7 @@ PLOT = OutputKind(name="plot", command="nas bench stopping --plot", format="svg"
     type=FILE,
     help="Draw hypervolume by epochs as SVG.",
 )
+@json_option("bench stopping")
 def stopping(
     *,
     study: str | None,
@@ -71,6 +74,7 @@ def stopping(
     keep: Path | None,
     seeds: int,
     plot: Path | None,
+    as_json: bool,
 ) -> None:
     """Replay stopping rules on the trainings of a study.
 
@@ -90,14 +94,19 @@ def stopping(
         name: [replay(table, strategy, seed) for seed in range(seeds)]
         for name, strategy in STRATEGIES.items()
     }
-    console = Console(highlight=False)
-    rungs = ", ".join(f"{epochs:g}" for epochs in table.epochs)
-    console.print(
-        f"{len(table.curves)} networks, rungs at {rungs} epochs, "
-        f"{len(table.front)} on the front; means ± deviations of {seeds} orders"
-    )
-    echo_wide(_rungs(table))
-    echo_wide(_comparison(table, runs))
+    rungs, rules = _rung_values(table), _rule_values(table, runs)
+    if as_json:
+        facts = {"networks": len(table.curves), "epochs": table.epochs, "front": len(table.front)}
+        echo_json("bench stopping", {**facts, "orders": seeds, "rungs": rungs, "rules": rules})
+    else:
+        console = Console(highlight=False)
+        epochs = ", ".join(f"{each:g}" for each in table.epochs)
+        console.print(
+            f"{len(table.curves)} networks, rungs at {epochs} epochs, "
+            f"{len(table.front)} on the front; means ± deviations of {seeds} orders"
+        )
+        echo_wide(_rungs(rungs))
+        echo_wide(_comparison(rules))
     if plot:
         write_file(plot, _drawing(table, runs), PLOT)
 
@@ -140,42 +149,69 @@ def table_of(store: "Store", study: str) -> ReplayTable:
     )
 
 
-def _rungs(table: ReplayTable) -> Table:
-    """Return a table of each rung's agreement with the last, and of the state of futility there."""
-    shown = Table("epochs", "tau with the last", "of the best quarter", "futility", box=box.SIMPLE)
+def _rung_values(table: ReplayTable) -> list[dict[str, Any]]:
+    """Return each rung's agreement with the last, and the state of futility there."""
+    rows = []
     for rung, epochs in enumerate(table.epochs[:-1], start=1):
         both = agreement(epochs, table.epochs[-1], table.curves.errors[:, [rung - 1, -1]])
-        taus = ["-", "-"]
-        if both is not None:
-            taus = ["-" if tau is None else f"{tau:.2f}" for tau in (both.tau, both.top_tau)]
-        shown.add_row(f"{epochs:g}", *taus, Futility(table.curves, rung).description)
+        rows.append(
+            {
+                "epochs": epochs,
+                "tau": None if both is None else both.tau,
+                "top_tau": None if both is None else both.top_tau,
+                "futility": Futility(table.curves, rung).description,
+            }
+        )
+    return rows
+
+
+def _rungs(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return these values as a table."""
+    shown = Table("epochs", "tau with the last", "of the best quarter", "futility", box=box.SIMPLE)
+    for row in rows:
+        taus = ["-" if tau is None else f"{tau:.2f}" for tau in (row["tau"], row["top_tau"])]
+        shown.add_row(f"{row['epochs']:g}", *taus, row["futility"])
     return shown
 
 
-def _comparison(table: ReplayTable, runs: dict[str, list[Replay]]) -> Table:
-    """Return a table of each rule's epochs, finished networks and hypervolumes."""
-    all_epochs = table.epochs[-1] * len(table.curves)
-    marks = [mark * all_epochs for mark in MARKS]
+def _rule_values(table: ReplayTable, runs: dict[str, list[Replay]]) -> list[dict[str, Any]]:
+    """Return each rule's epochs, finished networks and hypervolumes, one value for each order."""
+    marks = [mark * table.epochs[-1] * len(table.curves) for mark in MARKS]
+    return [
+        {
+            "rule": name,
+            "epochs": [run.epochs[-1] for run in replays],
+            "finished": [len(run.finished) for run in replays],
+            "front": [len(table.front & set(run.finished)) for run in replays],
+            "hypervolumes": [
+                {"epochs": mark, "values": [run.volume_at(mark) for run in replays]}
+                for mark in marks
+            ],
+            "epochs_to_goal": [run.epochs_to(GOAL) for run in replays],
+        }
+        for name, replays in runs.items()
+    ]
+
+
+def _comparison(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return these values as a table of means and deviations."""
     shown = Table(
         "rule",
         "epochs spent",
         "finished",
         "of the front",
-        *(f"at {mark:g} epochs" for mark in marks),
+        *(f"at {volume['epochs']:g} epochs" for volume in rows[0]["hypervolumes"]),
         f"epochs to {GOAL:g}",
         box=box.SIMPLE,
     )
-    for name, replays in runs.items():
-        to_goal = [run.epochs_to(GOAL) for run in replays]
-        reached = [epochs for epochs in to_goal if epochs is not None]
+    for row in rows:
+        reached = [epochs for epochs in row["epochs_to_goal"] if epochs is not None]
         spent = _spread(reached, 1) if reached else "never"
         shown.add_row(
-            name,
-            _spread([run.epochs[-1] for run in replays], 1),
-            _spread([len(run.finished) for run in replays], 1),
-            _spread([len(table.front & set(run.finished)) for run in replays], 1),
-            *(_spread([run.volume_at(mark) for run in replays], 3) for mark in marks),
-            f"{spent} ({len(reached)} of {len(replays)})",
+            row["rule"],
+            *(_spread(row[name], 1) for name in ("epochs", "finished", "front")),
+            *(_spread(volume["values"], 3) for volume in row["hypervolumes"]),
+            f"{spent} ({len(reached)} of {len(row['epochs_to_goal'])})",
         )
     return shown
 

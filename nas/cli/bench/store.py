@@ -6,18 +6,20 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from threading import BrokenBarrierError
+from typing import Any
 
 import click
 
 from nas.bench import store as throughput
 from nas.cli import main
 from nas.cli.bench import bench
+from nas.cli.json_output import echo_json, json_option
 from nas.core.errors import DatabaseError
 from nas.record import Store
 
@@ -55,16 +57,28 @@ REPEATS = 5
     help="A new database, or one that this command made, to which trials are added. "
     "[default: a temporary SQLite file]",
 )
-def store(evaluations: int, processes: int, compared: int, database: str | None) -> None:
+@json_option("bench store")
+def store(
+    *, evaluations: int, processes: int, compared: int, database: str | None, as_json: bool
+) -> None:
     """Measure write throughput and read latency of the record."""
+    writes: list[dict[str, Any]] = []
+    reads: list[dict[str, Any]] = []
+
+    def add_write(name: str, write: Write, url: str, numbers: range, writers: int) -> None:
+        row = _rate(name, write, url, numbers, writers)
+        writes.append(row)
+        if not as_json:
+            click.echo(_rate_line(row))
+
     with tempfile.TemporaryDirectory(prefix="nas-bench-") as folder:
         url = database or f"sqlite:///{folder}/nas.db"
         with Store.open(url) as record:
             first = throughput.begin(record, evaluations)
         numbers = range(first, first + evaluations)
         by_one = evaluations // 10
-        _show_rate("osa-nas", throughput.write_trials, url, numbers[:by_one], 1)
-        _show_rate("osa-nas", throughput.write_trials, url, numbers[by_one:], processes)
+        add_write("osa-nas", throughput.write_trials, url, numbers[:by_one], 1)
+        add_write("osa-nas", throughput.write_trials, url, numbers[by_one:], processes)
         if compared:
             from nas.sampling.optuna_study import write_trials
 
@@ -73,25 +87,37 @@ def store(evaluations: int, processes: int, compared: int, database: str | None)
                 optuna_url = database
             write_trials(optuna_url, [], lambda: None)  # creates the tables
             half = compared // 2
-            _show_rate("Optuna", write_trials, optuna_url, range(half), 1)
-            _show_rate("Optuna", write_trials, optuna_url, range(half, compared), processes)
+            add_write("Optuna", write_trials, optuna_url, range(half), 1)
+            add_write("Optuna", write_trials, optuna_url, range(half, compared), processes)
         with Store.open(url) as record:
             throughput.add_fronts(record, numbers)
             history = _median(lambda: record.hypervolumes(throughput.NAME))
         for words in ("front", f"status {throughput.NAME}", "status"):
             seconds = _median(lambda words=words: _command(*words.split(), "--database", url))  # type: ignore[misc]
-            click.echo(f"nas {words}, of {numbers.stop:,} trials: {1000 * seconds:.0f} ms")
-        click.echo(f"hypervolume history: {1000 * history:.0f} ms")
+            reads.append({"command": f"nas {words}", "seconds": seconds})
+        reads.append({"command": "hypervolume history", "seconds": history})
+    if as_json:
+        echo_json("bench store", {"trials": numbers.stop, "writes": writes, "reads": reads})
+        return
+    for row in reads:
+        click.echo(f"{row['command']}, of {numbers.stop:,} trials: {1000 * row['seconds']:.0f} ms")
 
 
-def _show_rate(name: str, write: Write, url: str, numbers: range, processes: int) -> None:
-    """Print the trials written per second by these processes, or the reason why one failed."""
+def _rate(name: str, write: Write, url: str, numbers: range, processes: int) -> dict[str, Any]:
+    """Return the trials written per second by these processes, or the reason why one failed."""
+    row = {"storage": name, "processes": processes, "trials_per_s": None, "reason": ""}
     try:
-        rate = f"{len(numbers) / _seconds(write, url, numbers, processes):,.1f}"
+        return {**row, "trials_per_s": len(numbers) / _seconds(write, url, numbers, processes)}
     except DatabaseError as error:
-        rate = str(error)
+        return {**row, "reason": str(error)}
+
+
+def _rate_line(row: Mapping[str, Any]) -> str:
+    """Return these values as text."""
+    per_s, processes = row["trials_per_s"], row["processes"]
+    rate = row["reason"] if per_s is None else f"{per_s:,.1f}"
     writers = f"{processes} process{'es' if processes > 1 else ''}"
-    click.echo(f"{name}, trials written per second by {writers}: {rate}")
+    return f"{row['storage']}, trials written per second by {writers}: {rate}"
 
 
 def _seconds(write: Write, url: str, numbers: Sequence[int], processes: int) -> float:

@@ -3,6 +3,7 @@
 import click
 
 from nas.cli.bench import bench
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import THREADS, device_option
 
 
@@ -16,7 +17,8 @@ from nas.cli.options import THREADS, device_option
 )
 @click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
 @device_option
-def training(seconds: float, threads: int, device: str | None) -> None:
+@json_option("bench training")
+def training(*, seconds: float, threads: int, device: str | None, as_json: bool) -> None:
     """Measure images per second of the training loop.
 
     It is compared with bare steps on one resident batch, and with a plain loop with a DataLoader.
@@ -26,8 +28,12 @@ def training(seconds: float, threads: int, device: str | None) -> None:
 
     with find_meter(device) as meter:
         name, torch_device = meter.device.name, meter.torch_device
+    rows = bench_training(seconds=seconds, threads=threads, device=torch_device)
+    if as_json:
+        echo_json("bench training", {"device": name, "networks": list(rows)})
+        return
     click.echo(f"on {name}")
-    for row in bench_training(seconds=seconds, threads=threads, device=torch_device):
+    for row in rows:
         layout = "channels last" if row.numerics.channels_last else "contiguous"
         click.echo(
             f"{row.network}, {row.macs / 1e6:.1f} MMACs, ours in {row.numerics.precision}, "

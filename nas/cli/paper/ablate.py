@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import PRESENT_FOLDER
 from nas.cli.paper import paper as group
 from nas.cli.tables import echo_note
@@ -67,6 +68,7 @@ def numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]
     metavar="FOLDER",
     help="Test on FOLDER/<class>/*, cropped and normalised as ImageNet's validation.",
 )
+@json_option("ablate")
 def ablate(
     *,
     model: Path,
@@ -75,6 +77,7 @@ def ablate(
     sources: Sequence[int],
     dataset: str | None,
     images: Path | None,
+    as_json: bool,
 ) -> None:
     """Set connections of a DenseNet to zero, and test it.
 
@@ -89,21 +92,28 @@ def ablate(
     weights = read_weights(model, echo_note)
     cut = ablation.Cut(block=block, layers=layers, sources=sources)
     ablated = ablation.without(weights, cut)
-    click.echo(
+    say = echo_note if as_json else click.echo
+    say(
         f"{ablated.zeroed:,} of {ablated.total:,} weights ({ablated.share:.2%}) of the "
         f"{len(layers)} layers that read concatenations are zero now"
     )
-    if not dataset and not images:
-        click.echo("accuracy: not measured, give --data or --images")
-        return
-    accuracies = []
-    for label, tested in (("before", weights), ("after", ablated.weights)):
+    accuracies: list[float] = []
+    count = None
+    is_tested = bool(dataset or images)
+    if not is_tested:
+        say("accuracy: not measured, give --data or --images")
+    for label, tested in (("before", weights), ("after", ablated.weights)) if is_tested else ():
         batches, mean, std = _test_images(dataset, images)
         shown = track(batches, description=label, console=Console(stderr=True), transient=True)
         right, count = ablation.accuracy(ablation.densenet_of(tested), shown, mean, std)
-        click.echo(f"{label}: {right / count:.2%} of {count:,} images right")
+        say(f"{label}: {right / count:.2%} of {count:,} images right")
         accuracies.append(right / count)
-    click.echo(f"change: {100 * (accuracies[1] - accuracies[0]):+.2f} points")
+    if is_tested:
+        say(f"change: {100 * (accuracies[1] - accuracies[0]):+.2f} points")
+    if as_json:
+        before, after = accuracies or (None, None)
+        facts = {"zeroed": ablated.zeroed, "total": ablated.total, "images": count}
+        echo_json("ablate", {**facts, "accuracy_before": before, "accuracy_after": after})
 
 
 def _test_images(

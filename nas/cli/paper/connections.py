@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from nas.cli.files import OutputKind, check_outputs, write_files
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import FOLDER
 from nas.cli.paper import paper as group
 from nas.cli.tables import echo_note, echo_wide, plain_table
@@ -39,7 +40,8 @@ TABLE = OutputKind(
     metavar="FOLDER",
     help="Write connections.html, and for each MODEL its heat map as PNG and its numbers as CSV.",
 )
-def connections(models: Sequence[Path], weak: float, output: Path | None) -> None:
+@json_option("connections")
+def connections(models: Sequence[Path], weak: float, output: Path | None, *, as_json: bool) -> None:
     """Show how strongly the layers of a network are connected.
 
     The strength of a connection is the mean |w| between a source and a target layer. MODEL is a
@@ -57,11 +59,18 @@ def connections(models: Sequence[Path], weak: float, output: Path | None) -> Non
         kinds |= {f"{name}.png": PICTURE for name in names}
         check_outputs((output / name, kind) for name, kind in kinds.items())
     maps = {str(model): block_maps(read_weights(model, echo_note)) for model in models}
-    for model, blocks in maps.items():
+    if as_json:
+        networks = [
+            {"model": model, "blocks": [page.values(block, weak) for block in blocks]}
+            for model, blocks in maps.items()
+        ]
+        echo_json("connections", {"weak": weak, "networks": networks})
+    for model, blocks in () if as_json else maps.items():
         click.echo(f"{model}; weak is below {weak:g} of a target's strongest source")
         echo_wide(plain_table(list(page.cells(blocks, weak))))
         click.echo(page.over_blocks(blocks))
-    click.echo(page.HYPOTHESIS)
+    if not as_json:
+        click.echo(page.HYPOTHESIS)
     if output is not None:
         files: dict[str, tuple[str | bytes, OutputKind]] = {
             "connections.html": (page.as_page(maps, datetime.now(UTC), weak), PAGE)
@@ -69,7 +78,7 @@ def connections(models: Sequence[Path], weak: float, output: Path | None) -> Non
         for name, blocks in zip(names, maps.values(), strict=True):
             files[f"{name}.csv"] = page.as_csv(blocks), TABLE
             files[f"{name}.png"] = as_png(blocks), PICTURE
-        write_files(output, files)
+        write_files(output, files, note=as_json)
 
 
 def _file_names(models: Sequence[Path]) -> list[str]:

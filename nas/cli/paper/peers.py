@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nas.cli.files import OutputKind, check_outputs, write_files
+from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import (
     FOLDER,
     Conditions,
@@ -78,6 +79,7 @@ OUTPUTS = {
     metavar="FOLDER",
     help="Write peers.csv, peers.html and the drawings to this folder.",
 )
+@json_option("peers")
 def peers(
     *,
     names: Sequence[str],
@@ -87,6 +89,7 @@ def peers(
     conditions: Conditions,
     rounds: int,
     output: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare the VoVNet paper's networks on this device.
 
@@ -124,9 +127,13 @@ def peers(
         f"{plan.threads} {threads}, {'certify' if certifies else 'screen'}, "
         f"{datetime.now(UTC):%Y-%m-%d}"
     )
-    _show(rows, described)
+    if as_json:
+        facts = {"device": meter.device, "plan": plan, "certified": certifies}
+        echo_json("peers", {**facts, "networks": rows})
+    else:
+        _show(rows, described)
     if output is not None:
-        _write(rows, described, output)
+        _write(rows, described, output, note=as_json)
 
 
 def _progress() -> Progress:
@@ -207,7 +214,8 @@ def _show(rows: "Sequence[Row]", conditions: str) -> None:
         echo_wide(plain_table(printed))
 
 
-def _write(rows: "Sequence[Row]", conditions: str, folder: Path) -> None:
+def _write(rows: "Sequence[Row]", conditions: str, folder: Path, *, note: bool) -> None:
+    """Write the page, the table and the drawings; as a `note`, name them on standard error."""
     from nas.paper.peers_page import as_csv, as_page, drawings
     from nas.paper.scatter import STYLE
     from nas.report.svg import as_file
@@ -218,4 +226,5 @@ def _write(rows: "Sequence[Row]", conditions: str, folder: Path) -> None:
     }
     for name, drawing in drawings(rows).items():
         files[f"{name}.svg"] = as_file(drawing, STYLE)
-    write_files(folder, {name: (content, OUTPUTS[name]) for name, content in files.items()})
+    contents = {name: (content, OUTPUTS[name]) for name, content in files.items()}
+    write_files(folder, contents, note=note)

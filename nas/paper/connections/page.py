@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -64,6 +65,16 @@ def cells(blocks: Sequence[BlockMap], weak: float = WEAK_SHARE) -> Iterator[list
             _text(figures.evenness, ".3f"),
             _correlation(figures),
         ]
+
+
+def values(block: BlockMap, weak: float = WEAK_SHARE) -> dict[str, Any]:
+    """Return a block's strengths and statistics as values; NaN is no connection."""
+    return {
+        "block": block.name,
+        "targets": block.targets,
+        "strengths": block.strengths,
+        "statistics": asdict(statistics(block, weak)),
+    }
 
 
 def over_blocks(blocks: Sequence[BlockMap]) -> str:

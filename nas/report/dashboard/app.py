@@ -6,7 +6,6 @@ of the record can run. The host name is checked, so that a page from another sit
 server under its own name (DNS rebinding).
 """
 
-import json
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
@@ -153,8 +152,9 @@ def _add_api(app: FastAPI, store: Store) -> None:
         """The front now, or as it was after `at` finished trials."""
         record = store.study(study)
         shown = fronts.read_front(store, record, at)
-        text = fronts.as_json(record.spec, shown.trials, shown.front, standing_of=shown.standings)
-        return json.loads(text)
+        return fronts.front_values(
+            record.spec, shown.trials, shown.front, standing_of=shown.standings
+        )
 
     @app.get("/api/trial")
     def trial(study: StudyName, trial: TrialNumber) -> dict[str, Any]:

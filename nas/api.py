@@ -211,7 +211,7 @@ class Study:
         """
         from nas.report.plots import front_figure
 
-        names = [objective.metric for objective in self.spec.objectives]
+        names = [objective.key for objective in self.spec.objectives]
         x, y = x or (names[1] if len(names) > 1 else None), y or names[0]
         if x is None:
             raise InvalidValueError("a study with one objective needs a metric for x")
@@ -397,7 +397,7 @@ class AskTell:
         """
         engine = self._driven()
         self._require_outstanding(number)
-        units = {o.metric: _unit(o.metric) for o in self._spec.measured_objectives}
+        units = {o.key: _unit(o.metric) for o in self._spec.measured_objectives}
         trained = {
             name: float(value)
             for name, value in values.items()

@@ -63,7 +63,7 @@ def remeasured(
         for figure in of_trial
         if figure.kind is not Kind.COUNTED
     }
-    metrics = [objective.metric for objective in objectives if objective.metric in measured]
+    metrics = [objective.key for objective in objectives if objective.key in measured]
     return Remeasured(
         trials=trials,
         standings=standings(trials, objectives),
@@ -95,9 +95,9 @@ def _reason(trial: Trial, members: Sequence[Trial], objectives: Sequence[Objecti
         if figure.value is None:
             return f"{figure.metric} is {figure.status}: {figure.reason}"
     violated = [
-        objective.metric
+        objective.key
         for objective in objectives
-        if (value := trial.evaluation.value(objective.metric)) is not None
+        if (value := trial.evaluation.value(objective.key)) is not None
         and objective.violation(value) > 0
     ]
     if violated:

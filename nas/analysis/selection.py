@@ -16,7 +16,7 @@ COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "=": operator.eq,
 }
-CONDITION_PATTERN = re.compile(r"\s*([\w.]+)\s*(<=|>=|<|>|=)\s*(.+?)\s*")
+CONDITION_PATTERN = re.compile(r"\s*([\w.@:-]+?)\s*(<=|>=|<|>|=)\s*(.+?)\s*")
 
 Condition = Callable[[Trial], bool]
 

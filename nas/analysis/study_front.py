@@ -50,7 +50,7 @@ class StudyFront:
 def study_front(store: "Store", spec: StudySpec) -> StudyFront:
     """Read the front of a study as it is now."""
     study, objectives = spec.name, spec.objectives
-    metrics = {*(objective.metric for objective in objectives), *spec.trained_metrics}
+    metrics = {*(objective.key for objective in objectives), *spec.trained_metrics}
     columns = store.columns(study, metrics)
     searched = front_of(_outcomes(columns, objectives), objectives)
     estimates = _estimates(store, spec, columns)
@@ -73,7 +73,7 @@ def standings_among(
     store: "Store", study: str, objectives: Sequence[Objective], numbers: Collection[int]
 ) -> dict[int, Standing]:
     """Return the standings of these trials among each other, by the search's own trainings."""
-    columns = store.columns(study, [objective.metric for objective in objectives])
+    columns = store.columns(study, [objective.key for objective in objectives])
     chosen = np.isin(columns.numbers, np.array(sorted(numbers), dtype=np.int64))
     outcomes = _outcomes(columns, objectives, chosen)
     certified = store.trials(study, set(_certified(columns)) & set(numbers))
@@ -82,7 +82,7 @@ def standings_among(
 
 def outcomes_of(store: "Store", study: str, objectives: Sequence[Objective]) -> Outcomes:
     """Return all finished trials without duplicates, with the errors of the search's trainings."""
-    columns = store.columns(study, [objective.metric for objective in objectives])
+    columns = store.columns(study, [objective.key for objective in objectives])
     return _outcomes(columns, objectives)
 
 
@@ -93,7 +93,7 @@ def _outcomes(
     finished = columns.states != TrialState.RUNNING.value
     rows = finished if chosen is None else finished & chosen
     losses = [
-        objective.loss(1.0) * columns.figures[objective.metric].value for objective in objectives
+        objective.loss(1.0) * columns.figures[objective.key].value for objective in objectives
     ]
     return Outcomes(
         numbers=columns.numbers[rows],
@@ -123,9 +123,7 @@ def _standings(
         losses=outcomes.losses[fits],
     )
     rows = np.searchsorted(columns.numbers, candidates.numbers)
-    bounds = [
-        _bounds(objective, columns.figures[objective.metric], rows) for objective in objectives
-    ]
+    bounds = [_bounds(objective, columns.figures[objective.key], rows) for objective in objectives]
     low, high = np.stack(bounds, axis=2)  # (n, m) each
     certified_low, certified_high = low.copy(), high.copy()
     sessions = [""] * len(rows)

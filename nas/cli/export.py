@@ -16,6 +16,7 @@ from nas.cli.options import (
     trial_option,
 )
 from nas.core.errors import InvalidValueError
+from nas.core.measurement import metric_and_device
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.core.units import format_trained, with_interval
@@ -141,9 +142,9 @@ def _details(trial: Trial, manifest: "Manifest") -> Iterator[str]:
     for check in manifest.checks.values():
         if check.allowed:
             yield f"{check.name}: {check.found:.3g}, at most {check.allowed:.3g} allowed"
-    searched = trial.evaluation.measurements.get("latency")
-    if searched is not None:
-        yield f"latency in the search: {with_interval(searched)}"
+    for name, searched in trial.evaluation.measurements.items():
+        if metric_and_device(name)[0] == "latency":
+            yield f"{name} in the search: {with_interval(searched)}"
     for figure in manifest.figures:
         value = "none" if figure["value"] is None else f"{1e3 * figure['value']:.4g} ms"
         yield f"latency of the files in {figure['plan']['runtime']}: {value}, {figure['status']}"

@@ -133,9 +133,9 @@ def _selected(
     """Return the members that fulfil every condition, sorted, or only their best compromise."""
     tests = [condition(text, list(shown.trials.values()), record.spec) for text in conditions]
     members = [shown.trials[number] for number in shown.front.members]
-    members = [trial for trial in members if all(test(trial) for test in tests)]
     if sort is not None:
         members = ordered(members, sort, record.spec)
+    members = [trial for trial in members if all(test(trial) for test in tests)]
     if knee:
         if members and not shown.front.feasible:
             raise NasError("nothing is feasible yet, so there is no compromise to choose")

@@ -126,20 +126,20 @@ def _distribution(objectives: Sequence[Objective], sampled: Sequence[Member]) ->
     table = Table("cost", *QUANTILES, "limit", "within")
     for objective in objectives:
         figures = [
-            member.evaluation.measurements[objective.metric]
+            member.evaluation.measurements[objective.key]
             for member in sampled
-            if member.evaluation.value(objective.metric) is not None
+            if member.evaluation.value(objective.key) is not None
         ]
         values = [figure.value for figure in figures if figure.value is not None]
         if not values:
-            table.add_row(objective.metric, *["-"] * (len(QUANTILES) + 2))
+            table.add_row(objective.key, *["-"] * (len(QUANTILES) + 2))
             continue
         unit = figures[0].unit
         quantiles = np.quantile(values, list(QUANTILES.values())).tolist()
         within = np.mean([objective.violation(value) == 0 for value in values])
         noisy = sum(figure.status is Status.NOISY for figure in figures)
         table.add_row(
-            f"{objective.metric}, {noisy} of {len(figures)} noisy" if noisy else objective.metric,
+            f"{objective.key}, {noisy} of {len(figures)} noisy" if noisy else objective.key,
             *(format_quantity(quantile, unit) for quantile in quantiles),
             format_quantity(objective.limit, unit),
             "-" if objective.limit is None else f"{within:.0%}",
@@ -163,7 +163,7 @@ def _shares(objectives: Sequence[Objective], sampled: Sequence[Member]) -> Itera
 
 
 def _published(objectives: Sequence[Objective], published: Sequence[Member]) -> Table:
-    metrics = [objective.metric for objective in objectives]
+    metrics = [objective.key for objective in objectives]
     table = Table("published", *metrics, "within the limits")
     for member in published:
         figures = [member.evaluation.measurements.get(metric) for metric in metrics]

@@ -75,7 +75,7 @@ class SearchDisplay(SearchObserver):
 
         On a terminal sentences wrap between words; elsewhere each is one line.
         """
-        objectives = ", ".join(objective.metric for objective in spec.objectives)
+        objectives = ", ".join(objective.key for objective in spec.objectives)
         workers = "worker" if spec.workers.count == 1 else "workers"
         self._console.print(
             f"study {spec.name}: {objectives} over {spec.space} by {spec.sampler}, "
@@ -324,7 +324,7 @@ class SearchDisplay(SearchObserver):
         if trial.number in front.members:
             mark = " (front)" if front.feasible else " (nearest to the limits)"
         figures = [
-            f"{objective.metric} {cell}"
+            f"{objective.key} {cell}"
             for objective, cell in zip(spec.objectives, cells(spec, trial), strict=True)
         ]
         volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.4g}"

@@ -86,7 +86,8 @@ FIGURE = {
     "started_at": "time, ISO 8601",
 }
 OBJECTIVE = {
-    "metric": "name",
+    "metric": "name; METRIC@DEVICE if the objective names a device",
+    "device": "the device that the objective names, null for the study's own",
     "direction": "minimize or maximize",
     "limit": "worst accepted value, null without one",
     "reference": "value of the hypervolume's reference point",

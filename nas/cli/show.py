@@ -32,6 +32,8 @@ from nas.report.trial_facts import NO_TRIAL, TrialFacts, network_values, trial_f
 if TYPE_CHECKING:
     from nas.measuring.latency_shares import Share
 
+MIN_NAME_WIDTH = 20
+"""Columns for the name of a figure, at least."""
 CLASSES = 1000
 """Classes of a network that is of no study, as ImageNet has."""
 
@@ -111,9 +113,10 @@ def _lines(
 
 
 def _figures(spec: StudySpec, trial: Trial) -> Iterator[str]:
+    width = max([MIN_NAME_WIDTH, *map(len, trial.evaluation.measurements)])
     for measurement in trial.evaluation.measurements.values():
         context = _context(measurement)
-        yield f"{measurement.metric:20} {with_interval(measurement)}  ({context})"
+        yield f"{measurement.metric:{width}} {with_interval(measurement)}  ({context})"
     for name, text in rung_figures(spec, trial):
         yield f"{name}: {text}"
     for metric in spec.trained or ():

@@ -139,7 +139,7 @@ def _states(counts: Mapping[TrialState, int], driver: str | None) -> str:
 def _print_study(console: Console, facts: StudyFacts) -> None:
     record, summary = facts.record, facts.summary
     spec = record.spec
-    objectives = ", ".join(objective.metric for objective in spec.objectives)
+    objectives = ", ".join(objective.key for objective in spec.objectives)
     console.print(
         f"{record.name}: {objectives} over {spec.space} by {spec.sampler}, data {record.dataset}"
     )

@@ -123,7 +123,7 @@ def front_table(
     table.add_column("trial", justify="right")
     for objective in spec.objectives:
         limited = "" if objective.limit is None else " (limited)"
-        table.add_column(f"{objective.metric}{limited}")
+        table.add_column(f"{objective.key}{limited}")
     for heading in more:
         table.add_column(heading, justify="right" if heading == PARAMETERS else "left")
     for number in front.members[:limit]:
@@ -141,7 +141,7 @@ def _more_columns(
 ) -> dict[str, Callable[[Trial], str]]:
     """Return the columns after the objectives: headings, and functions from a trial to its cell."""
     columns: dict[str, Callable[[Trial], str]] = {}
-    if all(objective.metric != PARAMETERS for objective in spec.objectives):
+    if all(objective.key != PARAMETERS for objective in spec.objectives):
         columns[PARAMETERS] = _parameters
     if standings:
         columns["on the front"] = lambda trial: MEMBERSHIP[standings[trial.number]]
@@ -181,9 +181,9 @@ def _front_caption(
 def _seeds_caption(spec: StudySpec, members: Sequence[Trial]) -> str | None:
     """Return a note on figures without an interval, which are those of single trainings."""
     alone = [
-        objective.metric
+        objective.key
         for objective in spec.objectives
-        if any(member.evaluation.best_figure(objective.metric) is None for member in members)
+        if any(member.evaluation.best_figure(objective.key) is None for member in members)
     ]
     if not alone:
         return None

@@ -33,6 +33,19 @@ NO_CONDITIONS = frozenset({"device", "busy", "busy_wait_s"})
 """Fields of a plan that are no conditions of a figure."""
 
 
+def figure_name(metric: str, device: str | None) -> str:
+    """Return the name of a metric's figures in a study: the metric, with the device that an
+    objective names.
+    """
+    return metric if device is None else f"{metric}@{device}"
+
+
+def metric_and_device(name: str) -> tuple[str, str | None]:
+    """Return metric and device of a `figure_name`."""
+    metric, _, device = name.partition("@")
+    return metric, device or None
+
+
 class Kind(StrEnum):
     """The source of a figure. Figures of different kinds never share a front."""
 

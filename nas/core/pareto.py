@@ -50,7 +50,7 @@ class Outcomes:
     @classmethod
     def of(cls, trials: Sequence[Trial], objectives: Sequence[Objective]) -> Self:
         """Collect the outcomes of these trials."""
-        values = [[t.evaluation.value(o.metric) for o in objectives] for t in trials]
+        values = [[t.evaluation.value(o.key) for o in objectives] for t in trials]
         signs = [objective.loss(1.0) for objective in objectives]
         return cls(
             numbers=np.array([t.number for t in trials], dtype=np.int64),

@@ -122,7 +122,7 @@ def shortfalls(trial: Trial, spec: StudySpec) -> list[float]:
 
 def costs_of(trial: Trial, spec: StudySpec) -> list[float]:
     """Return the losses of the objectives that are measured before a trial is trained."""
-    values = [(o, trial.evaluation.value(o.metric)) for o in spec.measured_objectives]
+    values = [(o, trial.evaluation.value(o.key)) for o in spec.measured_objectives]
     return [o.loss(value) for o, value in values if value is not None]
 
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from nas.core import plugins
 from nas.core.checks import require, require_finite, require_whole
-from nas.core.measurement import MeasurementPlan
+from nas.core.measurement import MeasurementPlan, figure_name
 
 REMOVED_KEYS: Mapping[str, str] = {
     "scores": "was removed, because zero-cost proxies gained nothing",
@@ -105,20 +105,31 @@ ERROR = TrainedMetric(name="error")
 class Objective:
     """A metric that the study optimises, in the metric's SI unit.
 
-    `limit` is the worst value that is still feasible. `reference` is this objective's coordinate of
-    the hypervolume's reference point; by default it is the limit.
+    `device` is the device on which it is measured, as `MeasurementPlan.device`; None is the device
+    of the study's plan. `limit` is the worst value that is still feasible. `reference` is this
+    objective's coordinate of the hypervolume's reference point; by default it is the limit.
     """
 
     metric: str
     direction: Direction = Direction.MINIMIZE
     limit: float | None = None
     reference: float | None = None
+    device: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "direction", Direction(self.direction))
+        require(
+            self.device is None or (isinstance(self.device, str) and bool(self.device)),
+            f"device must be a name, not {self.device!r}",
+        )
         require_finite(optional=True, limit=self.limit, reference=self.reference)
         if self.reference is None:
             object.__setattr__(self, "reference", self.limit)
+
+    @property
+    def key(self) -> str:
+        """The name of its figures: the metric, or `METRIC@DEVICE` if it names a device."""
+        return figure_name(self.metric, self.device)
 
     def loss(self, value: float) -> float:
         """Return the value, negated if larger is better, so that smaller is better."""
@@ -495,9 +506,16 @@ class StudySpec:
         )
         metrics = [objective.metric for objective in self.objectives]
         require(len(metrics) > 0, "objectives must name at least one metric")
+        measured_on = [(o.metric, o.device or self.measurement.device) for o in self.objectives]
         require(
-            len(set(metrics)) == len(metrics),
-            f"objectives must name each metric once, not {metrics}",
+            len(set(measured_on)) == len(metrics),
+            "objectives must name each metric once, or once for each device, not "
+            f"{[objective.key for objective in self.objectives]}",
+        )
+        on_devices = [o for o in self.trained_objectives if o.device is not None]
+        require(
+            not on_devices,
+            f"training gives {', '.join(o.metric for o in on_devices)}, which has no device",
         )
         require(
             not {"energy", "modelled_energy"} <= set(metrics),
@@ -536,6 +554,11 @@ class StudySpec:
         """The objectives that are measured or counted, before any training."""
         trained = self.trained_metrics
         return tuple(o for o in self.objectives if o.metric not in trained)
+
+    @property
+    def devices(self) -> tuple[str | None, ...]:
+        """The devices that objectives name, each once and in their order; None is the plan's."""
+        return tuple(dict.fromkeys(o.device for o in self.measured_objectives))
 
     @property
     def quality_metrics(self) -> tuple[TrainedMetric, ...]:
@@ -594,8 +617,14 @@ class StudySpec:
         return self.budget.share(1 - self.fresh)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        """Return plain JSON values. An objective has the key `device` only if it names one: older
+        records do not have it.
+        """
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        for objective in values["objectives"]:
+            if objective["device"] is None:
+                del objective["device"]
+        return values
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "StudySpec":

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError
-from nas.core.measurement import Measurement, Status
+from nas.core.measurement import Measurement, Status, figure_name, metric_and_device
 from nas.core.search_space import Params
 from nas.core.study import Objective
 
@@ -35,6 +35,19 @@ CERTIFIED_METRICS: Mapping[str, str] = {
 """Names of the figures that were measured together for all members of a front, by metric. They are
 recorded beside the screened figures.
 """
+
+
+def certified_name(name: str) -> str | None:
+    """Return the name of the certified figure beside this one, None if there is no such figure."""
+    metric, device = metric_and_device(name)
+    certified = CERTIFIED_METRICS.get(metric)
+    return None if certified is None else figure_name(certified, device)
+
+
+def is_certified(name: str) -> bool:
+    """Return whether this is the name of a certified figure."""
+    return metric_and_device(name)[0] in CERTIFIED_METRICS.values()
+
 
 MOVES: Mapping[TrialState, frozenset[TrialState]] = {
     TrialState.RUNNING: frozenset({TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED}),
@@ -190,25 +203,21 @@ class Evaluation:
 
     def best_figure(self, metric: str) -> Measurement | None:
         """Return the certified figure of the metric if it has a value, else the screened one."""
-        certified = self.measurements.get(CERTIFIED_METRICS.get(metric, ""))
+        certified = self.measurements.get(certified_name(metric) or "")
         if certified and certified.value is not None:
             return certified
         return self.measurements.get(metric)
 
     @property
     def certified_session(self) -> str | None:
-        """The session of the certified figures.
+        """The session of the certified figures, or the sessions of all devices.
 
         None if there are no such figures or if one of them has no value.
         """
-        figures = [
-            self.measurements[name]
-            for name in CERTIFIED_METRICS.values()
-            if name in self.measurements
-        ]
+        figures = [figure for name, figure in self.measurements.items() if is_certified(name)]
         if not figures or any(figure.value is None for figure in figures):
             return None
-        return str(figures[0].details.get("session"))
+        return " ".join(sorted({str(figure.details.get("session")) for figure in figures}))
 
     def with_measurements(
         self, measurements: Sequence[Measurement], measure_s: float = 0.0
@@ -282,7 +291,7 @@ class Trial:
 
     def losses(self, objectives: Sequence[Objective]) -> tuple[float, ...] | None:
         """Return one loss for each objective, or None if an objective has no value."""
-        values = [self.evaluation.value(objective.metric) for objective in objectives]
+        values = [self.evaluation.value(objective.key) for objective in objectives]
         if any(value is None for value in values):
             return None
         return tuple(o.loss(v) for o, v in zip(objectives, values, strict=True) if v is not None)
@@ -300,16 +309,14 @@ class Trial:
             return None
         evaluation = self.evaluation
         figure_of = evaluation.best_figure if certified else evaluation.measurements.get
-        return tuple(
-            _bounds(o, figure_of(o.metric), evaluation.value(o.metric)) for o in objectives
-        )
+        return tuple(_bounds(o, figure_of(o.key), evaluation.value(o.key)) for o in objectives)
 
     def violation(self, objectives: Sequence[Objective]) -> float:
         """Return the sum of the violations of limits, over the objectives that have a value.
 
         Each violation is a share of its limit. A sum of 0 is feasible.
         """
-        values = [(o, self.evaluation.value(o.metric)) for o in objectives]
+        values = [(o, self.evaluation.value(o.key)) for o in objectives]
         return sum(o.violation(value) for o, value in values if value is not None)
 
 

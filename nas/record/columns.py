@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, select
 
 from nas.core.measurement import Status
-from nas.core.trial import CERTIFIED_METRICS, Replicate
+from nas.core.trial import CERTIFIED_METRICS, Replicate, certified_name
 from nas.record.loading import load_replicates, without_garbage_collection
 from nas.record.schema.tables import EVALUATION, MEASUREMENT, RUNG, RUNG_METRIC, TRIAL
 
@@ -65,8 +65,10 @@ def load_columns(connection: Connection, study_id: int, metrics: Collection[str]
     ).all()
     numbers, keys, states = _columns(sorted(rows, key=itemgetter(0)), 3)
     places = _Places(keys)
-    figures = _load_figures(connection, of_study, places, metrics)
-    certified = [~np.isnan(figures.pop(name).value) for name in CERTIFIED_METRICS.values()]
+    names = [certified_name(metric) for metric in (*CERTIFIED_METRICS, *metrics)]
+    certified_names = {name for name in names if name is not None}
+    figures = _load_figures(connection, of_study, places, {*metrics, *certified_names})
+    certified = [~np.isnan(figures.pop(name).value) for name in certified_names]
     figures |= _load_trained(connection, of_study, places, metrics)
     replicates = load_replicates(connection, of_study)
     return Columns(
@@ -102,10 +104,9 @@ def _load_figures(
     connection: Connection,
     of_study: ColumnElement[bool],
     places: _Places,
-    metrics: Collection[str],
+    wanted: Collection[str],
 ) -> dict[str, Figures]:
-    """Return the figures of these metrics and the certified ones."""
-    wanted = {*metrics, *CERTIFIED_METRICS.values()}
+    """Return the figures of these names."""
     its = MEASUREMENT.c
     is_noisy = its.status == Status.NOISY.value
     rows: dict[str, list[Sequence[Any]]] = {metric: [] for metric in wanted}

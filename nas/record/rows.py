@@ -27,6 +27,7 @@ def of_objectives(study_id: int, spec: StudySpec) -> list[Values]:
             "study_id": study_id,
             "position": position,
             "metric": o.metric,
+            "device": o.device,
             "direction": o.direction,
             "limit_value": o.limit,
             "reference_value": o.reference,

@@ -102,7 +102,7 @@ def activity(trial: Trial, spec: StudySpec) -> str:
     evaluation, rungs = trial.evaluation, spec.rungs
     if not evaluation.measurements:
         return "counting"
-    metrics = [objective.metric for objective in spec.measured_objectives]
+    metrics = [objective.key for objective in spec.measured_objectives]
     missing = [metric for metric in metrics if evaluation.value(metric) is None]
     if missing:
         return f"measuring {', '.join(missing)}"

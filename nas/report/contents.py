@@ -88,7 +88,7 @@ def contents(study: Study) -> dict[str, Any]:
         "at_work": study.at_work and study.at_work.to_dict(),
         "objectives": [
             {
-                "metric": o.metric,
+                "metric": o.key,
                 "direction": o.direction,
                 "limit": o.limit,
                 "reference": o.reference,
@@ -125,13 +125,13 @@ def _metrics(study: Study, ended: Sequence[Trial]) -> list[dict[str, Any]]:
     spec = study.record.spec
     given = {name for t in ended for rung in t.evaluation.rungs for name in rung.metrics}
     trained = {name: each for name, each in spec.trained_metrics.items() if name in given}
-    names = dict.fromkeys([*(o.metric for o in study.objectives), *trained, *figures])
+    names = dict.fromkeys([*(o.key for o in study.objectives), *trained, *figures])
     units = {name: figure.unit for name, figure in figures.items()}
     units |= {name: each.unit for name, each in spec.trained_metrics.items()}
     kinds = {name: figure.kind.value for name, figure in figures.items()}
     kinds |= dict.fromkeys(spec.trained_metrics, "trained")
     directions = {name: each.direction for name, each in trained.items()}
-    directions |= {o.metric: o.direction for o in study.objectives}
+    directions |= {o.key: o.direction for o in study.objectives}
     return [
         {
             "name": name,
@@ -260,7 +260,7 @@ def _importance(spec: StudySpec, ended: Sequence[Trial]) -> list[dict[str, Any]]
     for objective in spec.objectives:
         measured = objective in spec.measured_objectives
         final = [t for t in ended if measured or t.state is TrialState.COMPLETE]
-        values = [(t, t.evaluation.value(objective.metric)) for t in final]
+        values = [(t, t.evaluation.value(objective.key)) for t in final]
         judged = [(t, value) for t, value in values if value is not None]
         params = [t.params for t, _ in judged]
         shares = importances(
@@ -268,7 +268,7 @@ def _importance(spec: StudySpec, ended: Sequence[Trial]) -> list[dict[str, Any]]
             params,
             [objective.loss(value) for _, value in judged],
         )
-        rows.append({"metric": objective.metric, "trials": len(judged), "shares": shares})
+        rows.append({"metric": objective.key, "trials": len(judged), "shares": shares})
     return rows
 
 

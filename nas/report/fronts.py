@@ -14,7 +14,7 @@ from nas.core.measurement import Kind
 from nas.core.pareto import ParetoFront, Standing
 from nas.core.pareto import front as front_of
 from nas.core.study import StudySpec, TrainedMetric
-from nas.core.trial import CERTIFIED_METRICS, Trial, TrialState
+from nas.core.trial import Trial, TrialState, is_certified
 from nas.core.units import format_duration, format_quantity, format_trained, with_interval
 from nas.record import StudyRecord
 from nas.report.history import front_at
@@ -163,7 +163,7 @@ def as_markdown(
     """Return a Markdown table with units and prefixes."""
     names = [
         "trial",
-        *(objective.metric for objective in spec.objectives),
+        *(objective.key for objective in spec.objectives),
         *(["on the front"] if standing_of else []),
     ]
     trained = final_headings(spec) if any(number in finals for number in front.members) else {}
@@ -185,7 +185,7 @@ def as_markdown(
 
 def cells(spec: StudySpec, trial: Trial) -> list[str]:
     """Return a trial's objectives as text, with the intervals of measured ones."""
-    return [cell(objective.metric, trial, spec) for objective in spec.objectives]
+    return [cell(objective.key, trial, spec) for objective in spec.objectives]
 
 
 def cell(metric: str, trial: Trial, spec: StudySpec) -> str:
@@ -197,7 +197,7 @@ def cell(metric: str, trial: Trial, spec: StudySpec) -> str:
     text = with_interval(measurement, share=spec.is_share(metric))
     if trained and len(measurement.samples) > 1:
         text += f", {len(measurement.samples)} seeds"
-    if measurement.metric in CERTIFIED_METRICS.values():
+    if is_certified(measurement.metric):
         text += ", certified"
     return text
 
@@ -225,7 +225,7 @@ def _row(
 ) -> dict[str, Any]:
     """Return one member's values."""
     row: dict[str, Any] = {"trial": trial.number}
-    for metric in (*(o.metric for o in spec.objectives), *trial.evaluation.measurements):
+    for metric in (*(o.key for o in spec.objectives), *trial.evaluation.measurements):
         if metric in row:
             continue
         row[metric] = trial.evaluation.value(metric)

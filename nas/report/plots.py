@@ -36,7 +36,7 @@ def front_figure(
     )
     figure.add_trace(_points(others, x, y, "dominated", GREY))
     figure.add_trace(_points(front, x, y, "on the front", BLUE))
-    wanted = {objective.metric: objective for objective in objectives}
+    wanted = {objective.key: objective for objective in objectives}
     if front and x in wanted and y in wanted:
         figure.add_trace(_staircase(front, wanted[x], wanted[y]))
     return figure
@@ -94,8 +94,8 @@ def _staircase(front: Sequence[Trial], x: Objective, y: Objective) -> go.Scatter
     """The border of the region that the members dominate in the metrics of `x` and `y`."""
     losses = [
         (
-            x.loss(float(trial.evaluation.value(x.metric) or 0.0)),
-            y.loss(float(trial.evaluation.value(y.metric) or 0.0)),
+            x.loss(float(trial.evaluation.value(x.key) or 0.0)),
+            y.loss(float(trial.evaluation.value(y.key) or 0.0)),
         )
         for trial in front
     ]

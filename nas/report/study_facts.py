@@ -31,7 +31,7 @@ class StudyBrief:
             "dataset": record.dataset,
             "created_at": record.created_at,
             "trials": by_state(record.counts),
-            "objectives": [objective.metric for objective in record.spec.objectives],
+            "objectives": [objective.key for objective in record.spec.objectives],
             "hypervolume": self.hypervolumes[-1] if self.hypervolumes else None,
             "work": asdict(self.work),
         }
@@ -102,7 +102,8 @@ class StudyFacts:
 def objective_values(objective: Objective) -> dict[str, Any]:
     """Return an objective as plain values."""
     return {
-        "metric": objective.metric,
+        "metric": objective.key,
+        "device": objective.device,
         "direction": objective.direction,
         "limit": objective.limit,
         "reference": objective.reference,

@@ -36,7 +36,7 @@ def terminal_plot(
     cells = [[" "] * WIDTH for _ in range(HEIGHT)]
     for index in np.argsort(is_member, kind="stable"):
         cells[HEIGHT - 1 - rows[index]][columns[index]] = MEMBER if is_member[index] else OTHER
-    y, x = (objective.metric for objective in spec.objectives[:2])
+    y, x = (objective.key for objective in spec.objectives[:2])
     bottom, top = _ends(heights, units.get(y, "1"), share=spec.is_share(y))
     left, right = _ends(widths, units.get(x, "1"), share=spec.is_share(x))
     labels = [top, *[""] * (HEIGHT - 2), bottom]

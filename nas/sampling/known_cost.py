@@ -140,7 +140,7 @@ class KnownCost(InformedSampler):
         No network is skipped whose costs were all counted, after `MAX_CONSECUTIVE_SKIPS`, or with
         only `MIN_OTHER_CANDIDATES` left.
         """
-        metrics = {o.metric for o in self.problem.objectives} - self.problem.trained.keys()
+        metrics = {o.key for o in self.problem.objectives} - self.problem.trained.keys()
         if self._mutates or not metrics <= costs.keys():
             return False
         if metrics <= self.problem.counted(network[None]).keys():
@@ -181,8 +181,8 @@ class _History:
         if problem.modelled is None:
             raise InvalidValueError("no objective of this problem can be modelled")
         self._metric = problem.modelled
-        self._costs = [o for o in problem.objectives if o.metric != self._metric.name]
-        self._error = next(o for o in problem.objectives if o.metric == self._metric.name)
+        self._costs = [o for o in problem.objectives if o.key != self._metric.name]
+        self._error = next(o for o in problem.objectives if o.key == self._metric.name)
         self._figures = [self._figures_of(trial) for trial in trials]
         first_trials: dict[tuple[int, ...], int] = {}
         for i, vector in enumerate(self.vectors.tolist()):
@@ -191,7 +191,7 @@ class _History:
 
     def _figures_of(self, trial: FrozenTrial) -> dict[str, float]:
         if trial.state is TrialState.COMPLETE:
-            return {o.metric: v for o, v in zip(self.problem.objectives, trial.values, strict=True)}
+            return {o.key: v for o, v in zip(self.problem.objectives, trial.values, strict=True)}
         measured: dict[str, float] = trial.user_attrs.get(FIGURES, {})
         return {name: v for name, v in measured.items() if name not in self.problem.trained}
 
@@ -210,7 +210,7 @@ class _History:
     @property
     def has_models(self) -> bool:
         """True if the initial trials are over and all models can be fitted."""
-        metrics = [objective.metric for objective in self.problem.objectives]
+        metrics = [objective.key for objective in self.problem.objectives]
         return len(self._distinct) >= INITIAL_TRIALS and all(map(self._is_predictable, metrics))
 
     def _is_predictable(self, metric: str) -> bool:
@@ -233,7 +233,7 @@ class _History:
         return candidates[order] if costs else candidates
 
     def _mutants_near_limits(self, rng: np.random.Generator) -> Vectors:
-        metrics = {o.metric for o in self._costs}
+        metrics = {o.key for o in self._costs}
         measured = [i for i in self._distinct if metrics <= self._figures[i].keys()]
         if not measured:
             return self.problem.sample[:0]
@@ -247,8 +247,8 @@ class _History:
         """Return how far each network is over the limits, as a sum of shares of them, (n,)."""
         total = np.zeros(max(map(len, costs.values()), default=0))
         for objective in self._costs:
-            if objective.limit is not None and objective.metric in costs:
-                values = costs[objective.metric].tolist()
+            if objective.limit is not None and objective.key in costs:
+                values = costs[objective.key].tolist()
                 total += np.array([objective.violation(value) for value in values])
         return total
 
@@ -256,9 +256,9 @@ class _History:
         """Return which networks have a cost that is no better than its reference, (n,)."""
         misses = np.zeros(max(map(len, costs.values()), default=0), dtype=bool)
         for objective in self._costs:
-            if objective.reference is not None and objective.metric in costs:
+            if objective.reference is not None and objective.key in costs:
                 worst = objective.loss(objective.reference)
-                values = costs[objective.metric].tolist()
+                values = costs[objective.key].tolist()
                 misses |= np.array([objective.loss(value) >= worst for value in values])
         return misses
 
@@ -270,7 +270,7 @@ class _History:
         counts = self.problem.counted(vectors)
         costs = {}
         for objective in self._costs:
-            metric = objective.metric
+            metric = objective.key
             if metric in counts:
                 costs[metric] = counts[metric]
             elif self._is_predictable(metric):
@@ -294,7 +294,7 @@ class _History:
         """Return the costs as losses, a column for each objective in order."""
         return np.column_stack(
             [
-                costs[o.metric] if o.direction is Direction.MINIMIZE else -costs[o.metric]
+                costs[o.key] if o.direction is Direction.MINIMIZE else -costs[o.key]
                 for o in self._costs
             ]
         )
@@ -306,7 +306,7 @@ class _History:
         complete = self._trials_with(name)
         shortfalls = [self._metric.shortfall(self._figures[i][name]) for i in complete]
         errors = np.log([max(shortfall, MIN_ERROR) for shortfall in shortfalls])
-        losses = [[o.loss(self._figures[i][o.metric]) for o in self._costs] for i in complete]
+        losses = [[o.loss(self._figures[i][o.key]) for o in self._costs] for i in complete]
         return complete, errors, np.array(losses)
 
     @cached_property

@@ -44,7 +44,7 @@ def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], u
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names([objective.metric for objective in spec.objectives])
+            study.set_metric_names([objective.key for objective in spec.objectives])
         study.add_trials(_frozen(spec, distributions, trial) for trial in trials)
     except optuna.exceptions.DuplicatedStudyError as error:
         raise StudyConflictError(
@@ -85,7 +85,7 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
 def _frozen(
     spec: StudySpec, distributions: Mapping[str, CategoricalDistribution], trial: Trial
 ) -> FrozenTrial:
-    values = [trial.evaluation.value(objective.metric) for objective in spec.objectives]
+    values = [trial.evaluation.value(objective.key) for objective in spec.objectives]
     complete = trial.state is TrialState.COMPLETE
     frozen = optuna.trial.create_trial(
         state=STATES[trial.state],

@@ -202,7 +202,7 @@ class Proposer:
         }
 
     def _values(self, trial: Trial) -> list[float]:
-        values = [trial.evaluation.value(objective.metric) for objective in self._objectives]
+        values = [trial.evaluation.value(objective.key) for objective in self._objectives]
         return [float(value) for value in values if value is not None]
 
     def _user_attributes(self, trial: Trial) -> dict[str, Any]:
@@ -227,7 +227,7 @@ class Proposer:
         return [metric.shortfall(rung.metrics[metric.name]) for rung in trial.evaluation.rungs]
 
     def _measured_figures(self, trial: Trial) -> dict[str, float]:
-        values = {o.metric: trial.evaluation.value(o.metric) for o in self._objectives}
+        values = {o.key: trial.evaluation.value(o.key) for o in self._objectives}
         return {metric: value for metric, value in values.items() if value is not None}
 
     def _constraints(self, trial: Trial) -> Mapping[str, float]:
@@ -242,10 +242,10 @@ def constraints(objectives: Sequence[Objective], evaluation: Evaluation) -> dict
     """
     excesses = {}
     for objective in objectives:
-        value = evaluation.value(objective.metric)
+        value = evaluation.value(objective.key)
         if value is not None and objective.limit is not None:
             excess = objective.loss(value) - objective.loss(objective.limit)
-            excesses[f"{CONSTRAINT}{objective.metric}"] = excess
+            excesses[f"{CONSTRAINT}{objective.key}"] = excess
     return excesses
 
 

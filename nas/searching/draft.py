@@ -230,7 +230,7 @@ def _costs(spec: StudySpec) -> dict[str, list[Measurement]]:
         raise TrialFailedError(failures[0])
     found = [member.evaluation.measurements for member in profiled if not member.failure]
     return {
-        objective.metric: [figures[objective.metric] for figures in found]
+        objective.key: [figures[objective.key] for figures in found]
         for objective in spec.measured_objectives
     }
 

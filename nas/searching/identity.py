@@ -221,8 +221,8 @@ def _named_objects(spec: StudySpec) -> Iterator[tuple[str, str, str]]:
         yield "data.fallback", "nas.datasets", spec.data.fallback
     if ":" in spec.measurement.runtime:
         yield "measurement.runtime", "nas.runtimes", spec.measurement.runtime
-    for objective in spec.measured_objectives:
-        yield f"metric {objective.metric}", "nas.metrics", objective.metric
+    for metric in dict.fromkeys(objective.metric for objective in spec.measured_objectives):
+        yield f"metric {metric}", "nas.metrics", metric
 
 
 def _changed(before: Digests, now: Digests) -> list[str]:

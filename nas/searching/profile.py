@@ -46,7 +46,7 @@ class Member:
         """
         total = 0.0
         for objective in objectives:
-            value = self.evaluation.value(objective.metric)
+            value = self.evaluation.value(objective.key)
             if value is None:
                 return None
             total += objective.violation(value)

@@ -88,7 +88,7 @@ def final_replicates(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Tri
         return []
     members = select_trials(trials, final_front.members)
     objective = spec.trained_objectives[0]
-    members.sort(key=lambda trial: objective.loss(trial.evaluation.value(objective.metric) or 0.0))
+    members.sort(key=lambda trial: objective.loss(trial.evaluation.value(objective.key) or 0.0))
     epochs = sum(trial.evaluation.spent.epochs for trial in trials if trial.duplicate_of is None)
     if not members:
         return []

@@ -222,9 +222,7 @@ class SearchState:
             return self._judge_figures(replace(trial, evaluation=evaluation), now)
         trial = replace(trial, evaluation=trial.evaluation.with_rung(event.rung))
         if len(trial.evaluation.rungs) >= len(self.spec.rungs):
-            missing = [
-                o.metric for o in self.spec.objectives if trial.evaluation.value(o.metric) is None
-            ]
+            missing = [o.key for o in self.spec.objectives if trial.evaluation.value(o.key) is None]
             if missing:
                 reason = f"there is no figure for {', '.join(missing)}"
                 return trial.moved_to(TrialState.FAILED, reason=reason, finished_at=now)
@@ -364,13 +362,13 @@ class SearchState:
         figures = [
             (objective, figure)
             for objective in objectives
-            if (figure := trial.evaluation.measurements.get(objective.metric)) is not None
+            if (figure := trial.evaluation.measurements.get(objective.key)) is not None
         ]
         if any(figure.status is Status.CONTENDED for _, figure in figures):
             return trial
         for objective, figure in figures:
             if figure.value is None:
-                reason = f"{objective.metric} is {figure.status}: {figure.reason}"
+                reason = f"{objective.key} is {figure.status}: {figure.reason}"
                 return trial.moved_to(TrialState.FAILED, reason=reason, finished_at=now)
             if objective.violation(figure.value) > 0:
                 reason = _limit_reason(objective, figure.value, figure.unit)
@@ -398,7 +396,7 @@ class SearchState:
 def _limit_reason(objective: Objective, value: float, unit: str) -> str:
     side = "over" if objective.direction is Direction.MINIMIZE else "under"
     suffix = "" if unit == "1" else f" {unit}"
-    return f"{objective.metric} {value:g}{suffix} is {side} the limit {objective.limit:g}{suffix}"
+    return f"{objective.key} {value:g}{suffix} is {side} the limit {objective.limit:g}{suffix}"
 
 
 def utc_now() -> datetime:

@@ -115,6 +115,7 @@ def parse_study(text: str, source: str = "study", recorded: StudySpec | None = N
         problems += [_problem(dict(each)) for each in error.errors()]
     if spec is not None:
         problems += [*name_problems(spec.name), *_values_out_of_range(spec)]
+        problems += [] if problems else _devices_of_counts(spec)
     if problems or spec is None:
         raise StudyFileError(source, list(dict.fromkeys(problems)))
     return spec
@@ -237,7 +238,9 @@ def _unknown_names(raw: Mapping[str, Any], trained: Mapping[str, TrainedMetric])
         part = raw.get(key)
         if isinstance(part, dict):
             named.append((f"{key}.{field}", part.get(field), group))
-    yield from _unknown_device(raw.get("measurement"))
+    yield from _unknown_device("measurement.device", raw.get("measurement"))
+    for index, objective in _objectives(raw):
+        yield from _unknown_device(f"objectives[{index}].device", objective)
     named += [
         (f"objectives[{index}].metric", o["metric"], "nas.metrics")
         for index, o in _objectives(raw)
@@ -252,14 +255,28 @@ def _unknown_names(raw: Mapping[str, Any], trained: Mapping[str, TrainedMetric])
                 yield f"{where}: {error}{given}"
 
 
-def _unknown_device(measurement: Any) -> Iterator[str]:
+def _unknown_device(where: str, part: Any) -> Iterator[str]:
     """Yield one line for a device that is neither of this machine nor in the device book."""
-    name = measurement.get("device") if isinstance(measurement, dict) else None
+    name = part.get("device") if isinstance(part, dict) else None
     if isinstance(name, str):
         try:
             elsewhere(name)
         except NasError as error:
-            yield f"measurement.device: {error}"
+            yield f"{where}: {error}"
+
+
+def _devices_of_counts(spec: StudySpec) -> Iterator[str]:
+    """Yield one line for every objective that names a device although its metric is counted."""
+    from nas.measuring.metrics import Phase, find_metric
+
+    for index, objective in enumerate(spec.objectives):
+        if objective.device is not None and objective in spec.measured_objectives:
+            metric = find_metric(objective.metric)
+            if metric.phase is Phase.COUNTED:
+                yield (
+                    f"objectives[{index}].device: {objective.metric} is the same on every device; "
+                    "delete this key"
+                )
 
 
 def _convert_rungs(raw: dict[str, Any]) -> Iterator[str]:

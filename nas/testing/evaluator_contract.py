@@ -134,9 +134,9 @@ class EvaluatorContract(ABC):
         context = self.context(tmp_path)
         evaluation = _after(self.events(context, self.task()))
         for objective in context.spec.objectives:
-            figure = evaluation.measurements.get(objective.metric)
-            has_value = evaluation.value(objective.metric) is not None
-            assert has_value or (figure is not None and figure.reason), objective.metric
+            figure = evaluation.measurements.get(objective.key)
+            has_value = evaluation.value(objective.key) is not None
+            assert has_value or (figure is not None and figure.reason), objective.key
 
     def test_it_resumes_after_each_event_without_repeating_it(self, tmp_path: Path) -> None:
         """A new evaluator, with the results so far, yields the events that are missing."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nas.core.complexity import count
 from nas.core.errors import TrialFailedError, UnavailableError
-from nas.core.measurement import Kind, Measurement
+from nas.core.measurement import Device, Kind, Measurement
 from nas.core.preparation import Preparation
 from nas.core.tasks import Event, Measured, Task, Trained
 from nas.core.trial import Rung
@@ -24,8 +24,8 @@ MODELLED_IMAGES = 45_000
 class ArithmeticEvaluator:
     """Finishes every trial at once.
 
-    Its figures are counts, a latency from the memory access cost, and an error that falls with
-    parameters and epochs.
+    Its figures are counts, a latency from the memory access cost, one from the MACs for each
+    objective that names a device, and an error that falls with parameters and epochs.
     """
 
     @classmethod
@@ -40,19 +40,15 @@ class ArithmeticEvaluator:
         """Yield counts and a latency, then every rung that is not done yet."""
         counts = count(task.architecture, 32, 10)
         if not task.evaluation.measurements:
-            latency = counts.memory_access_cost * 1e-9
             yield Measured(
                 measurements=(
                     Measurement.counted("parameters", "1", counts.parameters),
                     Measurement.counted("macs", "1", counts.macs),
-                    Measurement(
-                        metric="latency",
-                        unit="s",
-                        value=latency,
-                        ci_low=latency,
-                        ci_high=latency,
-                        kind=Kind.MODELLED,
-                        method="arithmetic",
+                    _modelled("latency", counts.memory_access_cost * 1e-9, None),
+                    *(
+                        _modelled(objective.key, counts.macs * 1e-9, objective.device)
+                        for objective in self.context.spec.objectives
+                        if objective.device is not None
                     ),
                 ),
                 seconds=0.0,
@@ -75,6 +71,21 @@ class ArithmeticEvaluator:
                 validation_s=0.0,
             )
         )
+
+
+def _modelled(name: str, seconds: float, device: str | None) -> Measurement:
+    return Measurement(
+        metric=name,
+        unit="s",
+        value=seconds,
+        ci_low=seconds,
+        ci_high=seconds,
+        kind=Kind.MODELLED,
+        method="arithmetic",
+        device=None
+        if device is None
+        else Device(kind="cpu", name=device, identity=device, device_class=f"class of {device}"),
+    )
 
 
 class FailingEvaluator(ArithmeticEvaluator):

@@ -33,9 +33,9 @@ class Search:
     def __init__(self, folder) -> None:
         self.folder = folder
 
-    def begin(self, trials):
+    def begin(self, trials, study=STUDY):
         """Begin or resume the search, and return its process."""
-        (self.folder / "study.yaml").write_text(STUDY.replace("TRIALS", str(trials)))
+        (self.folder / "study.yaml").write_text(study.replace("TRIALS", str(trials)))
         program = "from nas.cli import main; main()"
         command = [sys.executable, "-c", program, "search", "study.yaml", "--database", "nas.db"]
         return subprocess.Popen(
@@ -104,3 +104,23 @@ def test_another_device_under_the_name_ends_the_search(agents, tmp_path, search)
         output = process.communicate(timeout=300)[0]
     assert process.returncode == 2
     assert "error: another device answers at unix:" in output
+
+
+@pytest.mark.slow
+def test_one_training_serves_this_machine_and_a_device(agents, tmp_path, search):
+    """An objective that names the device is measured there, on its runtime; the other one here."""
+    text = STUDY.replace("measurement: {device: board, runtime: auto", "measurement: {device: cpu")
+    text = text.replace(
+        "- {metric: latency", "- {metric: latency, device: board, limit: 1.0}\n  - {metric: latency"
+    )
+    with agents.unix(tmp_path) as (entry, _):
+        book.add("board", entry)
+        process = search.begin(2, text)
+        output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    for trial in search.trials():
+        figures = trial.evaluation.measurements
+        assert figures["latency@board"].plan.runtime == "onnxruntime"
+        assert ", agent, " in figures["latency@board"].device.device_class
+        assert ", agent, " not in figures["latency"].device.device_class
+        assert len(trial.evaluation.rungs) == 1

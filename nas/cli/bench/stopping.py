@@ -144,7 +144,7 @@ def table_of(store: "Store", study: str) -> ReplayTable:
         epochs=epochs,
         curves=curves,
         params=[params[number] for number in curves.numbers.tolist()],
-        cost_names=[objective.metric for objective in spec.measured_objectives],
+        cost_names=[objective.key for objective in spec.measured_objectives],
         size_names=SIZE_METRICS,
     )
 

@@ -18,7 +18,7 @@ from nas.core import plugins
 from nas.core.architecture import Architecture
 from nas.core.errors import TrialFailedError
 from nas.core.measurement import Kind, Measurement, MeasurementPlan
-from nas.core.study import Direction
+from nas.core.study import Direction, Objective
 from nas.measuring.meters import Meter
 from nas.measuring.methods import Built, Prepared, prepare
 from nas.measuring.methods import build as build_network
@@ -154,6 +154,18 @@ def find_metric(name: str) -> Metric:
     Raises `UnknownNameError`, and `InvalidValueError` for an object that is not a metric.
     """
     metric: Metric = plugins.load("nas.metrics", name)
+    return _renamed(metric, name)
+
+
+def metric_of(objective: Objective) -> Metric:
+    """Return the metric of an objective that is no trained one. Its figures bear the objective's
+    key. Raises the errors of `find_metric`.
+    """
+    return _renamed(find_metric(objective.metric), objective.key)
+
+
+def _renamed(metric: Metric, name: str) -> Metric:
+    """Return the metric under a name that its figures bear too."""
     if metric.name == name:
         return metric
 

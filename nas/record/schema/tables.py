@@ -66,7 +66,8 @@ OBJECTIVE = Table(
     Column("limit_value", Real),
     Column("reference_value", Real),
     Column("unit", Text),  # of a trained metric; NULL for the others, whose figures have units
-    UniqueConstraint("study_id", "metric"),
+    Column("device", Text),  # that the objective names; NULL for the study's own
+    UniqueConstraint("study_id", "metric", "device"),
     one_of("direction", Direction),
 )
 

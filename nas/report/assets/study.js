@@ -77,7 +77,7 @@
     return Number(parts[1]) * UNITS[suffix];
   }
   function condition(text) {
-    const parts = /^\s*([\w.]+)\s*(<=|>=|!=|<|>|=)\s*(.+?)\s*$/.exec(text);
+    const parts = /^\s*([\w.@:-]+?)\s*(<=|>=|!=|<|>|=)\s*(.+?)\s*$/.exec(text);
     if (!parts) throw new Error(`“${text.trim()}” is not like “latency < 4 ms”`);
     const [, name, sign, given] = parts, compare = OPERATORS[sign];
     if (name in metricOf) {

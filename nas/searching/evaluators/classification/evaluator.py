@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain, pairwise, repeat
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -47,6 +48,7 @@ from nas.measuring.metrics import (
     check_available,
     find_metric,
     measure_together,
+    metric_of,
 )
 from nas.measuring.runtimes import deployed_runtime
 from nas.model import build
@@ -102,18 +104,16 @@ class Evaluator:
         with find_meter(context.spec.measurement.device) as meter:
             spec, runtime_warnings = with_deployed_runtime(context.spec, meter)
             device_warnings = (*runtime_warnings, *_idle_gpus(spec, meter.device))
-            problems = check_available(metrics_of(context), meter, spec.measurement)
+            problems = check_available(metrics_of(spec, None), meter, spec.measurement)
             if spec.budget.energy_j is not None:
                 with find_meter() as own:
                     problem = energy_problem(own, spec)
                 problems += [f"budget.energy_j: {problem}"] if problem else []
             if problems:
                 raise UnavailableError("\n".join(problems))
-            device = {
-                "class": meter.device.device_class,
-                "name": meter.device.name,
-                "identity": meter.device.identity,
-            }
+            device: dict[str, Any] = _facts(meter.device)
+        if others := [name for name in spec.devices if name is not None]:
+            device["others"] = {name: _facts_of_named(spec, name) for name in others}
         if not spec.needs_training:
             return recorded or Preparation(
                 data=spec.data,
@@ -156,6 +156,7 @@ class Evaluator:
         formats.pop("figures", None)
         self._numerics = Numerics.from_dict(formats) if formats else Numerics()
         self._meter = find_meter()
+        self._meters: dict[str, Meter] = {}
         self._lock = DeviceLock(self._meter.device.identity)
         self._reduced: tuple[int, Images, Images] | None = None
         self.on_wait: Callable[[Measurement], object] = lambda _: None
@@ -175,26 +176,35 @@ class Evaluator:
                 before_j = total_j
 
     def _work(self, task: Task) -> Iterator[Event]:
-        missing = [
-            m for m in metrics_of(self._context) if m.name not in task.evaluation.measurements
-        ]
+        missing = {
+            device: [
+                metric
+                for metric in metrics_of(self._spec, device)
+                if metric.name not in task.evaluation.measurements
+            ]
+            for device in (None, *self._spec.devices)
+        }
         for phase in (Phase.COUNTED, Phase.MEASURED):
-            metrics = [metric for metric in missing if metric.phase is phase]
-            if metrics:
-                yield self._measure(task, metrics, exclusive=phase is Phase.MEASURED)
+            for device, metrics in missing.items():
+                of_phase = [metric for metric in metrics if metric.phase is phase]
+                if of_phase:
+                    yield self._measure(task, of_phase, device)
         rungs = task.evaluation.rungs
         if self._spec.needs_training and len(rungs) < len(self._spec.rungs):
             yield from self._train(task)
 
-    def _measure(self, task: Task, metrics: Sequence[Metric], *, exclusive: bool) -> Measured:
+    def _measure(self, task: Task, metrics: Sequence[Metric], device: str | None) -> Measured:
+        """Take figures of one phase on one device, None being that of the study's plan."""
+        counted = metrics[0].phase is Phase.COUNTED
+        meter = self._meter if counted else self._meter_of(device)
         subject = Subject(
             architecture=task.architecture,
-            plan=self._spec.measurement,
-            meter=self._measuring_meter,
+            plan=plan_on(device, self._spec.measurement, meter),
+            meter=meter,
             num_classes=len(self._prepared.classes),
         )
         with fails_trial():
-            if not exclusive:
+            if counted:
                 return Measured(
                     measurements=tuple(metric.measure(subject) for metric in metrics), seconds=0.0
                 )
@@ -322,11 +332,14 @@ class Evaluator:
         """Return the folder of a task's checkpoints among the artifacts."""
         return f"{self._spec.name}/{task.architecture.digest[:16]}"
 
-    @cached_property
-    def _measuring_meter(self) -> Meter:
-        """The meter of the device that the study measures on."""
-        name = self._spec.measurement.device
-        return self._meter if name is None else find_meter(name)
+    def _meter_of(self, device: str | None) -> Meter:
+        """Return the meter of a device that an objective names, or of the study's."""
+        name = device or self._spec.measurement.device
+        if name is None:
+            return self._meter
+        if name not in self._meters:
+            self._meters[name] = find_meter(name)
+        return self._meters[name]
 
     @property
     def _artifacts(self) -> Path:
@@ -359,12 +372,41 @@ def with_deployed_runtime(spec: StudySpec, meter: Meter) -> tuple[StudySpec, tup
         return spec, ()
     if meter.only_runtime:
         runtime, reason = meter.only_runtime, ""
-    elif any(objective.metric == "peak_memory" for objective in spec.objectives):
+    elif any(objective.key == "peak_memory" for objective in spec.objectives):
         runtime, reason = "eager", "peak_memory is measured in eager only"
     else:
         runtime, reason = deployed_runtime(meter.device.kind, plan.precision)
     warnings = (f"measurement.runtime auto is eager here: {reason}",) if reason else ()
     return replace(spec, measurement=replace(plan, runtime=runtime)), warnings
+
+
+def plan_on(device: str | None, plan: MeasurementPlan, meter: Meter) -> MeasurementPlan:
+    """Return the plan of the objectives that name this device, or of those that name none.
+
+    A device elsewhere that an objective names has its own runtime, since the plan's is that of the
+    other objectives.
+    """
+    if device is None or meter.only_runtime is None:
+        return plan
+    return replace(plan, runtime=meter.only_runtime)
+
+
+def _facts(device: Device) -> dict[str, Any]:
+    """Return what is recorded of a device when a study begins."""
+    return {"class": device.device_class, "name": device.name, "identity": device.identity}
+
+
+def _facts_of_named(spec: StudySpec, name: str) -> dict[str, Any]:
+    """Return what is recorded of a device that an objective names.
+
+    Raises `UnavailableError` with one line for each objective that it cannot measure.
+    """
+    with find_meter(name) as meter:
+        plan = plan_on(name, spec.measurement, meter)
+        problems = check_available(metrics_of(spec, name), meter, plan)
+        if problems:
+            raise UnavailableError("\n".join(problems))
+        return _facts(meter.device)
 
 
 class EnergyCounter:
@@ -519,7 +561,11 @@ def retry_while_lost(
         time.sleep(next(pauses))
 
 
-def metrics_of(context: StudyContext) -> list[Metric]:
-    """Return the metrics that are counted or measured for every trial of the study."""
-    objectives = [objective.metric for objective in context.spec.measured_objectives]
-    return [find_metric(name) for name in dict.fromkeys((*COUNTED_METRICS, *objectives))]
+def metrics_of(spec: StudySpec, device: str | None) -> list[Metric]:
+    """Return the metrics that are measured for every trial by the objectives with this device.
+
+    None stands for the study's own device, and its list begins with the counted metrics.
+    """
+    named = {o.key: metric_of(o) for o in spec.measured_objectives if o.device == device}
+    counted = [] if device else [find_metric(name) for name in COUNTED_METRICS]
+    return list({**{metric.name: metric for metric in counted}, **named}.values())

@@ -32,7 +32,7 @@ def compare(first: str, second: str, database: str, *, as_json: bool) -> None:
     different = different_choices(trials)
     is_same = left.architecture.digest == right.architecture.digest
     if as_json:
-        values = [trial_values(*pair) for pair in pairs]
+        values = [trial_values(record.spec, trial) for record, trial in pairs]
         facts = {"trials": values, "different": different, "same_network": is_same}
         echo_json("compare", facts)
         return

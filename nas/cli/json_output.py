@@ -38,10 +38,14 @@ def json_option(*schemas: str, always: bool = False) -> Decorator:
 
 
 def echo_json(schema: str, facts: Mapping[str, Any], *, one_line: bool = False) -> None:
-    """Print facts as one JSON document with the name and the version of its schema."""
+    """Print facts as one JSON document."""
+    click.echo(json_text(schema, facts, indent=None if one_line else 2))
+
+
+def json_text(schema: str, facts: Mapping[str, Any], *, indent: int | None = None) -> str:
+    """Return facts as a JSON document with the name and the version of its schema."""
     document = {"schema": schema, "version": SCHEMAS[schema].version, **facts}
-    indent = None if one_line else 2
-    click.echo(json.dumps(plain(document), indent=indent, allow_nan=False))
+    return json.dumps(plain(document), indent=indent, allow_nan=False)
 
 
 def plain(value: Any) -> Any:

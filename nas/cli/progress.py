@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -21,6 +21,7 @@ from rich.text import Text
 
 from nas.analysis.selection import metric_units
 from nas.analysis.study_front import study_front
+from nas.cli.events import EventLog
 from nas.cli.options import command_to_paste, database_to_paste, password_note, shown_url
 from nas.cli.tables import (
     MAX_COMPARED_TRIALS,
@@ -41,7 +42,9 @@ from nas.record import Store
 from nas.report.at_work import activity
 from nas.report.export_command import export_command
 from nas.report.fronts import cells
+from nas.report.study_facts import objective_values
 from nas.report.terminal_plot import terminal_plot
+from nas.report.trial_facts import trial_values
 from nas.searching.engine import Engine
 from nas.searching.launch import Search, Trainings
 from nas.searching.run import SearchObserver
@@ -53,12 +56,23 @@ LIVE_ROWS = 10
 class SearchDisplay(SearchObserver):
     """The display of one search; `show_artifacts` prints the folder of its checkpoints too.
 
+    With `events` it writes them as well. If they go to standard output, the display is on standard
+    error.
+
     The engine calls `update` after every commit. The view is drawn from what was passed there, so
     drawing reads nothing that the search changes meanwhile.
     """
 
-    def __init__(self, database: str, *, show_artifacts: bool = False) -> None:
-        self._console = terminal()
+    def __init__(
+        self,
+        database: str,
+        *,
+        show_artifacts: bool = False,
+        events: EventLog | None = None,
+        stderr: bool = False,
+    ) -> None:
+        self._console = terminal(stderr=stderr)
+        self._events = events
         self._show_artifacts = show_artifacts
         self._replicates: ReplicateDisplay | None = None
         self._database = database
@@ -130,6 +144,7 @@ class SearchDisplay(SearchObserver):
         """Show the search while it runs."""
         self._engine = search.engine
         self._print_preparation(search)
+        self._write_event("begun")
         if not self._console.is_terminal:
             yield
             return
@@ -148,6 +163,7 @@ class SearchDisplay(SearchObserver):
         engine = self._engine
         if engine is None:
             return
+        self._write_event("trial", trial=trial)
         ended = trial.state is not TrialState.RUNNING and trial.duplicate_of is None
         if ended:
             self._volumes.append(engine.state.front.hypervolume or 0.0)
@@ -175,6 +191,7 @@ class SearchDisplay(SearchObserver):
 
     def interrupted(self, command: str) -> None:
         """Print, after Ctrl-C, the command that continues the search."""
+        self._write_event("ended", reason="interrupted")
         self._console.print(
             f"stopped; all that is finished is kept. Continue with: {command}", soft_wrap=True
         )
@@ -184,6 +201,7 @@ class SearchDisplay(SearchObserver):
         engine = self._engine
         if engine is None:
             return
+        self._write_event("ended", reason=reason)
         failed = f"{engine.state.num_failed} of them failed; " if engine.state.num_failed else ""
         self._console.print(
             f"\nfinished: {reason}; {failed}{format_duration(engine.elapsed_s())} of searching",
@@ -192,7 +210,9 @@ class SearchDisplay(SearchObserver):
 
     def replicating(self, trainings: Trainings[Task]) -> AbstractContextManager[None]:
         """Show the trainings with new seeds while they run."""
-        self._replicates = ReplicateDisplay(trainings.context.spec, len(trainings.names), 0)
+        self._replicates = ReplicateDisplay(
+            trainings.context.spec, len(trainings.names), 0, self._console
+        )
         return self._replicates.live(trainings)
 
     def replicated(self, trial: Trial, task: Task) -> None:
@@ -227,6 +247,28 @@ class SearchDisplay(SearchObserver):
         note = password_note(self._database)
         if steps and note:
             self._console.print(note, soft_wrap=True)
+
+    def _write_event(
+        self, kind: str, *, reason: str | None = None, trial: Trial | None = None
+    ) -> None:
+        """Write an event with the state of the search at this moment."""
+        engine = self._engine
+        if self._events is None or engine is None:
+            return
+        spec, front = engine.spec, engine.state.front
+        self._events.write(
+            {
+                "event": kind,
+                "at": datetime.now(UTC),
+                "study": spec.name,
+                "objectives": [objective_values(objective) for objective in spec.objectives],
+                "trials": engine.state.num_trials,
+                "hypervolume": front.hypervolume,
+                "front": front.members,
+                "reason": reason,
+                "trial": None if trial is None else trial_values(spec, trial),
+            }
+        )
 
     def _print_preparation(self, search: Search) -> None:
         """Print the data, the number formats, and how many trials are recorded already."""

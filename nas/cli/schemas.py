@@ -207,6 +207,20 @@ SCHEMAS: Mapping[str, Schema] = {
             "same_network": "true if both are the same network",
         },
     ),
+    "event": Schema(
+        command="nas search (--events, a line for each event)",
+        keys={
+            "event": "begun, trial (it was recorded), or ended",
+            "at": "time, ISO 8601",
+            "study": "name of the study",
+            **_under("objectives[]", OBJECTIVE),
+            "trials": "number of trials so far",
+            "hypervolume": "of the front at this moment, null without one",
+            "front": "trials on the front at this moment",
+            "reason": "why the search ended, else null",
+            **_under("trial", TRIAL),
+        },
+    ),
     "doctor": Schema(
         command="nas doctor",
         keys={

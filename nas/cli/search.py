@@ -40,6 +40,13 @@ if TYPE_CHECKING:
     help="At the end, write the study's page to this file, as nas report does.",
 )
 @click.option(
+    "--events",
+    "events_to",
+    metavar="FILE",
+    help="Write an event for every trial that was recorded to this file or named pipe, as JSON "
+    "lines by the schema event; - is standard output. See docs/output.md.",
+)
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Only show the costs on this machine of 64 random networks of the space and of the "
@@ -53,6 +60,7 @@ def search(
     address: str | None,
     artifacts: Path | None,
     page: Path | None,
+    events_to: str | None,
     dry_run: bool,
 ) -> None:
     """Run a study: sample, measure and briefly train networks.
@@ -61,6 +69,7 @@ def search(
     code is 2 if no network within the limits was found. A study file that names module:attribute
     runs that module's code.
     """
+    from nas.cli.events import STDOUT, EventLog
     from nas.cli.progress import SearchDisplay
     from nas.searching.run import run_study
 
@@ -71,7 +80,13 @@ def search(
 
         show_profile(read_study(study_file), study_file.parent)
         return
-    display = SearchDisplay(database, show_artifacts=artifacts is not None)
+    events = None if events_to is None else EventLog(events_to)
+    display = SearchDisplay(
+        database,
+        show_artifacts=artifacts is not None,
+        events=events,
+        stderr=events_to == STDOUT,
+    )
     try:
         done = run_study(
             study_file,
@@ -82,14 +97,22 @@ def search(
             artifacts=artifacts,
         )
     except KeyboardInterrupt:
-        given = {"--workers": workers, "--address": address, "--artifacts": artifacts}
+        given = {
+            "--workers": workers,
+            "--address": address,
+            "--artifacts": artifacts,
+            "--events": events_to,
+        }
         options = [word for name, value in given.items() if value for word in (name, value)]
         display.interrupted(command_to_paste("search", study_file, *options, database=database))
         raise click.exceptions.Exit(INTERRUPTED) from None
+    finally:
+        if events is not None:
+            events.close()
     with open_record(database) as store:
         display.finished(store)
         if page is not None:
-            write_page(store, done.study, database, page)
+            write_page(store, done.study, database, page, note=events_to == STDOUT)
         failure = done.failure or _nothing_found(store, done.study)
     if failure is not None:
         raise failure

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 PAGE = OutputKind(name="page", command="nas report", format="html")
 
 
-def write_page(store: "Store", study: str, database: str, output: Path) -> None:
-    """Write the page of a study and print where it is.
+def write_page(
+    store: "Store", study: str, database: str, output: Path, *, note: bool = False
+) -> None:
+    """Write the page of a study and print where it is; as a `note`, on standard error.
 
     Raises `NasError` if the file holds anything but an earlier page, `WriteError` if it cannot be
     written.
@@ -27,4 +29,4 @@ def write_page(store: "Store", study: str, database: str, output: Path) -> None:
 
     text = report(read(store, study, database_to_paste(database)), datetime.now(UTC))
     write_file(output, text, PAGE)
-    click.echo(f"{output}: {len(text.encode()) / 1e6:.1f} MB, open it in a browser")
+    click.echo(f"{output}: {len(text.encode()) / 1e6:.1f} MB, open it in a browser", err=note)

@@ -51,8 +51,10 @@ def progress_bars(
 class ReplicateDisplay:
     """Progress of trainings with other seeds: `total` of them, `done` are recorded already."""
 
-    def __init__(self, spec: StudySpec, total: int, done: int) -> None:
-        self._console, self._metrics = terminal(), spec.quality_metrics
+    def __init__(
+        self, spec: StudySpec, total: int, done: int, console: Console | None = None
+    ) -> None:
+        self._console, self._metrics = console or terminal(), spec.quality_metrics
         self._total, self._done = total, done
         self._bar: tuple[Progress, TaskID] | None = None
 

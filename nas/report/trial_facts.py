@@ -12,6 +12,7 @@ from nas.analysis.study_front import outcomes_of
 from nas.core.architecture import Architecture
 from nas.core.complexity import count
 from nas.core.dominance import dominators
+from nas.core.study import StudySpec
 from nas.core.trial import Trial, TrialState
 from nas.record import StudyRecord
 from nas.report.export_command import export_command, exportable
@@ -52,7 +53,7 @@ class TrialFacts:
         """Return the values of the schema `show` that are about the trial."""
         rank = self.rank
         return {
-            "trial": trial_values(self.record, self.trial),
+            "trial": trial_values(self.record.spec, self.trial),
             "final": [
                 {
                     "epochs": result.first.recipe.epochs,
@@ -102,11 +103,11 @@ def trial_facts(store: "Store", record: StudyRecord, trial: Trial, database: str
     )
 
 
-def trial_values(record: StudyRecord, trial: Trial) -> dict[str, Any]:
+def trial_values(spec: StudySpec, trial: Trial) -> dict[str, Any]:
     """Return a trial with all its figures as plain values."""
     evaluation = trial.evaluation
     return {
-        "study": record.name,
+        "study": spec.name,
         "trial": trial.number,
         "state": trial.state,
         "reason": trial.reason,
@@ -117,8 +118,7 @@ def trial_values(record: StudyRecord, trial: Trial) -> dict[str, Any]:
         "figures": [asdict(figure) for figure in evaluation.measurements.values()],
         "rungs": [asdict(rung) for rung in evaluation.rungs],
         "seeds": {
-            metric.name: evaluation.values_of_seeds(metric.name)
-            for metric in record.spec.trained or ()
+            metric.name: evaluation.values_of_seeds(metric.name) for metric in spec.trained or ()
         },
     }
 

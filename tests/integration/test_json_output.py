@@ -26,7 +26,7 @@ name: unreachable
 space: osa_tiny
 objectives: [{metric: macs, limit: 2}]
 budget: {trials: 2, proposals: 2}
-data: {dataset: digits, image_size: 8, validation_images: 20}
+data: {dataset: digits, validation_images: 20}
 """
 CURVES = Path(__file__).parents[2] / "studies" / "cifar10-replay" / "curves.csv"
 

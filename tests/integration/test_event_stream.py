@@ -1,0 +1,46 @@
+"""`nas search --events -`: a real search whose events another program reads."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nas.cli.schemas import differences
+
+STUDY = """
+name: small
+space: osa_tiny
+objectives: [{metric: error, reference: 1.0}, {metric: macs, reference: 50e6}]
+rungs: [{images: 32}, {images: 64}]
+budget: {trials: 2, fresh: 0}
+sampler: random
+training: {precision: fp32, batch_size: 32}
+workers: {kind: local, count: 1}
+data: {dataset: digits, validation_images: 50}
+"""
+
+
+@pytest.mark.slow
+def test_every_step_of_a_search_is_an_event(tmp_path):
+    """Standard output has nothing else, and the display is on standard error."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    command = [sys.executable, "-c", "from nas.cli import main; main()"]
+    done = subprocess.run(
+        [*command, "search", "study.yaml", "--events", "-"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert not [line for event in events for line in differences("event", event)]
+    first, *steps, last = events
+    assert (first["event"], last["event"]) == ("begun", "ended")
+    assert {step["event"] for step in steps} == {"trial"}
+    states = {step["trial"]["trial"]: step["trial"]["state"] for step in steps}
+    assert states == {0: "complete", 1: "complete"}
+    rungs = [len(step["trial"]["rungs"]) for step in steps if step["trial"]["trial"] == 0]
+    assert sorted(set(rungs)) == [0, 1, 2]
+    assert f"hypervolume {last['hypervolume']:.4g}" in done.stderr
+    assert "front of small" in done.stderr

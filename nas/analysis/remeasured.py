@@ -68,7 +68,9 @@ def remeasured(
         trials=trials,
         standings=standings(trials, objectives),
         fallen={
-            t.number: _reason(t, trials, objectives) for t in trials if t.number not in remaining
+            t.number: reason_off_front(t, trials, objectives)
+            for t in trials
+            if t.number not in remaining
         },
         orders=tuple(_order(metric, members, trials) for metric in metrics),
     )
@@ -89,10 +91,13 @@ def _order(metric: str, before: Sequence[Trial], now: Sequence[Trial]) -> Order:
     return Order(metric=metric, tau=tau, members=len(pairs))
 
 
-def _reason(trial: Trial, members: Sequence[Trial], objectives: Sequence[Objective]) -> str:
-    """Return the reason why a trial is no longer on the front."""
-    for figure in trial.evaluation.measurements.values():
-        if figure.value is None:
+def reason_off_front(
+    trial: Trial, members: Sequence[Trial], objectives: Sequence[Objective]
+) -> str:
+    """Return the reason why one of a front's former members is no longer on it."""
+    for objective in objectives:
+        figure = trial.evaluation.measurements.get(objective.key)
+        if figure is not None and figure.value is None:
             return f"{figure.metric} is {figure.status}: {figure.reason}"
     violated = [
         objective.key

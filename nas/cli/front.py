@@ -1,7 +1,8 @@
 """`nas front`: the Pareto front of a study."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,11 +18,16 @@ from nas.cli.tables import (
     front_table,
     terminal,
 )
-from nas.core.errors import NasError
+from nas.core.errors import NasError, next_command
 from nas.core.pareto import knee as knee_of
+from nas.core.study import StudySpec
 from nas.record import StudyRecord
 from nas.report import fronts
 from nas.report.fronts import ShownFront
+
+if TYPE_CHECKING:
+    from nas.analysis.on_device import FrontOnDevice
+    from nas.record import Store
 
 
 @main.command()
@@ -63,6 +69,11 @@ from nas.report.fronts import ShownFront
     help=f"Show how sure each membership is, also of more than {MAX_COMPARED_TRIALS:,} trials, "
     "which takes some time.",
 )
+@click.option(
+    "--device",
+    metavar="NAME",
+    help="Show the front as it stands on this device, by the figures of nas remeasure --device.",
+)
 @click.option("--all", "every", is_flag=True, help=f"Show more than {PAGE_ROWS} rows.")
 def front(
     *,
@@ -75,25 +86,34 @@ def front(
     sort: str | None,
     knee: bool,
     sure: bool,
+    device: str | None,
     every: bool,
 ) -> None:
     """Show the Pareto front of a study.
 
-    STUDY may be left out if there is only one.
+    STUDY may be left out if there is only one. With --device it says which members fall off the
+    front there, and which were not measured there.
     """
     form = "json" if as_json else form
-    selecting = bool(conditions or sort or knee)
+    selecting = bool(conditions or sort or knee or device)
     limit = None if every or form != "text" else PAGE_ROWS
     with open_record(database) as store:
         record = pick_study(store, study)
         sure = sure or sum(record.counts.values()) <= MAX_COMPARED_TRIALS
         shown = fronts.read_front(store, record, at, sure=sure, limit=None if selecting else limit)
         finals = latest_results(store.finals(record.name), list(shown.trials.values()))
+        there = None if device is None else _on_device(store, record, shown, device)
+    spec = record.spec
+    if there is not None:
+        spec, shown = there.spec, _shown_there(there, shown)
     if selecting:
-        shown = _selected(record, shown, conditions, sort, knee=knee)
-    values = record.spec, shown.trials, shown.front
+        shown = _selected(spec, shown, conditions, sort, knee=knee)
+    values = spec, shown.trials, shown.front
     if form == "json":
-        echo_json("front", fronts.front_values(*values, standing_of=shown.standings, finals=finals))
+        facts = fronts.front_values(*values, standing_of=shown.standings, finals=finals)
+        if there is not None:
+            facts |= {"device": device, "fallen": there.fallen, "missing": there.missing}
+        echo_json("front", facts)
         return
     if form != "text":
         write = {"csv": fronts.as_csv, "md": fronts.as_markdown}[form]
@@ -103,7 +123,7 @@ def front(
     console = terminal()
     console.print(
         front_table(
-            record.spec,
+            spec,
             shown.trials,
             shown.front,
             limit=limit,
@@ -111,6 +131,8 @@ def front(
             finals=finals,
         )
     )
+    for line in [] if there is None else _device_lines(there, device):
+        console.print(line, soft_wrap=not console.is_terminal)
     if limit is not None and len(shown.front.members) > limit:
         console.print(
             "all of them: --all, or --format csv; others first: --sort; some: --where, --knee"
@@ -122,8 +144,37 @@ def front(
         )
 
 
+def _on_device(
+    store: "Store", record: StudyRecord, shown: ShownFront, device: str
+) -> "FrontOnDevice":
+    """Return the shown front with the figures of this device."""
+    from nas.analysis.on_device import front_on_device
+
+    members = [shown.trials[number] for number in shown.front.members]
+    return front_on_device(record.spec, members, store.singles_of(record.name, members), device)
+
+
+def _shown_there(there: "FrontOnDevice", shown: ShownFront) -> ShownFront:
+    """Return the front on a device, after as many trials as the study's own."""
+    return ShownFront(
+        front=replace(there.front, after=shown.front.after),
+        trials=there.trials,
+        standings=there.standings,
+    )
+
+
+def _device_lines(there: "FrontOnDevice", device: str | None) -> Iterator[str]:
+    """Return which members of the study's front are not shown, and why."""
+    if there.fallen:
+        reasons = ", ".join(f"{number} ({reason})" for number, reason in there.fallen.items())
+        yield f"off the front on {device}: {reasons}"
+    if there.missing:
+        command = next_command("remeasure", there.spec.name, "--device", device)
+        yield f"not measured on {device}: {', '.join(map(str, there.missing))}; {command}"
+
+
 def _selected(
-    record: StudyRecord,
+    spec: StudySpec,
     shown: ShownFront,
     conditions: Sequence[str],
     sort: str | None,
@@ -131,14 +182,14 @@ def _selected(
     knee: bool,
 ) -> ShownFront:
     """Return the members that fulfil every condition, sorted, or only their best compromise."""
-    tests = [condition(text, list(shown.trials.values()), record.spec) for text in conditions]
+    tests = [condition(text, list(shown.trials.values()), spec) for text in conditions]
     members = [shown.trials[number] for number in shown.front.members]
     if sort is not None:
-        members = ordered(members, sort, record.spec)
+        members = ordered(members, sort, spec)
     members = [trial for trial in members if all(test(trial) for test in tests)]
     if knee:
         if members and not shown.front.feasible:
             raise NasError("nothing is feasible yet, so there is no compromise to choose")
-        members = [knee_of(members, record.spec.objectives)]
+        members = [knee_of(members, spec.objectives)]
     numbers = tuple(trial.number for trial in members)
     return replace(shown, front=replace(shown.front, members=numbers))

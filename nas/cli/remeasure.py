@@ -1,7 +1,7 @@
 """`nas remeasure`: a finished front under other conditions."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +22,7 @@ from nas.core.errors import InvalidValueError, next_command
 from nas.core.measurement import Kind, MeasurementPlan
 from nas.core.pareto import Standing
 from nas.core.pareto import front as front_of
-from nas.core.study import StudySpec
+from nas.core.study import Objective, StudySpec
 from nas.core.trial import Trial
 from nas.measuring.meters import find_meter
 from nas.report.fronts import MEMBERSHIP, cell
@@ -43,18 +43,21 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
     option that is not given is as in the study. The figures are recorded under STUDY:TRIAL, beside
     those of nas measure. The study does not change, and accuracies are the study's.
     """
+    from nas.analysis.on_device import one_of_each
     from nas.analysis.remeasured import remeasured
     from nas.measuring.remeasure import measure_again
 
     with open_record(database) as store:
         record = pick_study(store, study)
         trials = {trial.number: trial for trial in store.trials(record.name)}
-    objectives = record.spec.objectives
-    numbers = front_of(list(trials.values()), objectives).members
+    numbers = front_of(list(trials.values()), record.spec.objectives).members
     if not numbers:
         command = next_command("status", record.name)
         raise InvalidValueError(f"study {record.name!r} has no front yet; look with: {command}")
-    members = [trials[number] for number in numbers]
+    named = {o.key for o in record.spec.objectives if o.device == conditions.device}
+    chosen = one_of_each(record.spec.objectives, named)
+    objectives = [replace(objective, device=None) for objective in chosen]
+    members = [_under_metrics(trials[number], chosen) for number in numbers]
     names = {f"{record.name}:{trial.number}": trial for trial in members}
     plan = conditions.plan(record.spec.measurement)
     with find_meter(conditions.device) as meter, change_record(database) as store:
@@ -65,7 +68,7 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
         )
         figures = measure_again(
             {name: trial.architecture for name, trial in names.items()},
-            [objective.metric for objective in record.spec.measured_objectives],
+            [o.metric for o in chosen if o in record.spec.measured_objectives],
             plan,
             meter,
             classes=record.classes,
@@ -84,6 +87,17 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
     echo_wide(_table(record.spec, members, result))
     for line in _summary(result):
         click.echo(line)
+
+
+def _under_metrics(trial: Trial, objectives: Sequence[Objective]) -> Trial:
+    """Return a trial that has the figures of these objectives under the names of their metrics."""
+    figures = [
+        replace(figure, metric=objective.metric)
+        for objective in objectives
+        if objective.device is not None
+        and (figure := trial.evaluation.measurements.get(objective.key)) is not None
+    ]
+    return replace(trial, evaluation=trial.evaluation.with_measurements(figures))
 
 
 def _table(spec: StudySpec, members: Sequence[Trial], result: "Remeasured") -> Table:

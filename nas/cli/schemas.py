@@ -183,6 +183,9 @@ SCHEMAS: Mapping[str, Schema] = {
             "members[].digest": "first 12 digits of the network's identity",
             "members[].architecture": "the network",
             "possible?": "trials that may be on the front within the intervals",
+            "device?": "the device of --device",
+            "fallen?": "why each other measured member is off the front there, by trial",
+            "missing?": "members that were not measured there",
         },
     ),
     "show": Schema(

@@ -2,7 +2,7 @@
 
 import gc
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -180,6 +180,23 @@ def load_single(connection: Connection, target: str | None) -> list[tuple[str, M
     if target is not None:
         wanted = wanted.where(SINGLE_MEASUREMENT.c.target.in_(equivalent_names(target)))
     return [(row.target, to_measurement(row, devices, plans)) for row in connection.execute(wanted)]
+
+
+def load_singles_of(
+    connection: Connection, digests: Mapping[str, str]
+) -> dict[str, list[Measurement]]:
+    """Return the figures outside any study of these targets, whose networks have these digests.
+
+    The oldest figure of each target comes first.
+    """
+    devices, plans = _contexts(connection)
+    figures: dict[str, list[Measurement]] = {target: [] for target in digests}
+    its = SINGLE_MEASUREMENT.c
+    wanted = select(SINGLE_MEASUREMENT).where(its.target.in_(list(digests))).order_by(its.id)
+    for row in connection.execute(wanted):
+        if row.digest == digests[row.target]:
+            figures[row.target].append(to_measurement(row, devices, plans))
+    return figures
 
 
 def load_last_measured(connection: Connection, study_id: int) -> tuple[int, Measurement] | None:

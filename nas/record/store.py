@@ -40,6 +40,7 @@ from nas.record.loading import (
     load_last_measured,
     load_rung_values,
     load_single,
+    load_singles_of,
     load_trials,
 )
 from nas.record.records import Artifact, ArtifactKind, StudyRecord, Summary
@@ -451,6 +452,13 @@ class Store:
         """
         with self._reading() as connection:
             return load_single(connection, target)
+
+    def singles_of(self, study: str, trials: Iterable[Trial]) -> dict[int, list[Measurement]]:
+        """Return the figures of these trials outside the study by number, the oldest first."""
+        digests = {f"{study}:{trial.number}": trial.architecture.digest for trial in trials}
+        with self._reading() as connection:
+            rows = load_singles_of(connection, digests)
+        return {int(name.rpartition(":")[2]): figures for name, figures in rows.items()}
 
     def add_rung(self, study: str, number: int, rung: Rung) -> None:
         """Add a rung to a trial's evaluation.

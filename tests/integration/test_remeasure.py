@@ -69,6 +69,20 @@ def test_the_front_is_measured_elsewhere_and_recorded_outside_the_study(nas, tmp
                 Kind.MEASURED,
                 "onnxruntime",
             )
+    there = nas("front", "small", "--device", "cpu", "--json")
+    measured = {row["trial"]: row["latency_here"] for row in remeasured["members"]}
+    if not any(measured.values()):  # other processes held the cores
+        assert "has its figures on cpu: latency is contended" in there.stderr
+    else:
+        front = json.loads(there.stdout)
+        assert not differences("front", front)
+        for row in front["members"]:
+            assert row["latency@cpu"] == measured[row["trial"]]
+        usable = {number for number, value in measured.items() if value is not None}
+        assert {row["trial"] for row in front["members"]} | set(front["missing"]) | set(
+            map(int, front["fallen"])
+        ) == set(members)
+        assert set(members) - usable == set(front["missing"])
     table = nas("remeasure", "small", "--tier", "screen", "--threads", "1").stdout
     assert "Kendall's tau with the study's" in table
     assert "fall off" in table

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from nas.analysis.baselines import beaten_by
 from nas.analysis.finals import FinalResult, latest_results
 from nas.analysis.posterior import front_now
 from nas.analysis.study_front import StudyFront, study_front
@@ -24,7 +25,7 @@ from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.preparation import Preparation
 from nas.core.study import StudySpec
 from nas.core.tasks import Decision, Measured, Trained
-from nas.core.trial import Rung, Trial
+from nas.core.trial import Baseline, Evaluation, Rung, Trial
 from nas.record import Store, StudyRecord
 from nas.searching.artifacts import artifacts_folder
 from nas.searching.engine import Engine
@@ -199,12 +200,32 @@ class Study:
         ]
         return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame()
 
+    def baselines(self) -> "pd.DataFrame":
+        """Return one row for each baseline, indexed by its name; the columns of figures are those
+        of `trials`.
+
+        `beaten_by` are the members of the front that are better in one objective and worse in none.
+        """
+        import pandas as pd
+
+        members = list(self._front().members.values())
+        rows = [
+            {
+                "baseline": each.name,
+                **_figures(self.spec, each.evaluation),
+                "beaten_by": beaten_by(each, members, self.spec.objectives),
+            }
+            for each in self._baselines()
+        ]
+        return pd.DataFrame(rows).set_index("baseline") if rows else pd.DataFrame()
+
     def hypervolume(self) -> float | None:
         """Return the front's hypervolume in the objectives' units, None without a reference."""
         return self._front().front.hypervolume
 
     def plot_front(self, x: str | None = None, y: str | None = None) -> "go.Figure":
-        """Draw two metrics of all complete trials, the front as a staircase; a plotly figure.
+        """Draw two metrics of all complete trials and of the baselines, the front as a staircase; a
+        plotly figure.
 
         By default `x` is the second objective and `y` the first. Raises `InvalidValueError` if the
         study has one objective only and none is named.
@@ -217,7 +238,14 @@ class Study:
             raise InvalidValueError("a study with one objective needs a metric for x")
         with self._store() as store:
             front, trials = front_now(store.trials(self.name), self.spec)
-        return front_figure(list(trials.values()), front.members, self.spec.objectives, x, y)
+        return front_figure(
+            list(trials.values()),
+            front.members,
+            self.spec.objectives,
+            x,
+            y,
+            baselines=self._baselines(),
+        )
 
     def plot_hypervolume(self) -> "go.Figure":
         """Draw the hypervolume over finished trials; a plotly figure."""
@@ -278,6 +306,10 @@ class Study:
         with self._store() as store:
             return study_front(store, self.spec)
 
+    def _baselines(self) -> list[Baseline]:
+        with self._store() as store:
+            return store.baselines(self.name)
+
     def _checkpoint(self, record: StudyRecord, trial: Trial) -> Path | None:
         """The file of the network's best kept weights, None if there is none."""
         final, rungs = self._final(trial), trial.evaluation.rungs
@@ -334,6 +366,8 @@ class AskTell:
         database: str | PathLike[str] = "nas.db",
         classes: int = 10,
     ) -> None:
+        if spec.baselines:
+            raise InvalidValueError("baselines are trained by nas.search, not by your own loop")
         self._spec, self._database, self._classes = spec, str(database), classes
         self._stack = ExitStack()
         self._engine: Engine | None = None
@@ -376,8 +410,8 @@ class AskTell:
                 return None
             if isinstance(task, Wait):
                 raise InvalidValueError("tell an outstanding proposal first, or fail it")
-            if self._count(engine, task.number, task.architecture) is Decision.CONTINUE:
-                trial = engine.state.trial(task.number)
+            trial = engine.state.trial(task.number)
+            if self._count(engine, trial) is Decision.CONTINUE:
                 return Proposal(
                     number=trial.number,
                     architecture=trial.architecture,
@@ -449,13 +483,13 @@ class AskTell:
                 f"trial {number} is not outstanding; outstanding are {list(self.outstanding)}"
             )
 
-    def _count(self, engine: Engine, number: int, architecture: Architecture) -> Decision:
+    def _count(self, engine: Engine, trial: Trial) -> Decision:
         """Record the counts of a new proposal; it ends here if a limit on them is exceeded."""
-        if engine.state.trial(number).evaluation.measurements:
+        if trial.evaluation.measurements:
             return Decision.CONTINUE
-        counts = totals(architecture, self._spec.measurement.image_size, self._classes)
+        counts = totals(trial.architecture, self._spec.measurement.image_size, self._classes)
         figures = tuple(Measurement.counted(name, "1", value) for name, value in counts.items())
-        return engine.report(number, Measured(measurements=figures, seconds=0.0))
+        return engine.report(trial.number, Measured(measurements=figures, seconds=0.0))
 
 
 class _Outside:
@@ -518,19 +552,27 @@ def _trial_row(spec: StudySpec, trial: Trial) -> dict[str, Any]:
         "reason": trial.reason,
         "duplicate_of": trial.duplicate_of,
     }
-    for metric in spec.trained or ():
-        value = evaluation.value(metric.name)
-        if value is not None:
-            row[_column(metric.name, metric.unit)] = value
-    for figure in evaluation.measurements.values():
-        row |= _columns(figure)
     usage = evaluation.spent
     row |= {
+        **_figures(spec, evaluation),
         "epochs": usage.epochs,
         "measuring_s": usage.measuring_s,
         "training_s": None if _unknown_training(trial) else usage.training_s,
     }
     return row | dict(trial.params)
+
+
+def _figures(spec: StudySpec, evaluation: Evaluation) -> dict[str, Any]:
+    """The figures of a network by column name, those of training first."""
+    values = {metric: evaluation.value(metric.name) for metric in spec.trained or ()}
+    row: dict[str, Any] = {
+        _column(metric.name, metric.unit): value
+        for metric, value in values.items()
+        if value is not None
+    }
+    for figure in evaluation.measurements.values():
+        row |= _columns(figure)
+    return row
 
 
 def _columns(figure: Measurement) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +16,7 @@ from nas.cli.tables import (
     MAX_COMPARED_TRIALS,
     NO_STANDINGS,
     PAGE_ROWS,
+    baseline_table,
     front_table,
     terminal,
 )
@@ -100,23 +102,28 @@ def front(
     with open_record(database) as store:
         record = pick_study(store, study)
         sure = sure or sum(record.counts.values()) <= MAX_COMPARED_TRIALS
-        shown = fronts.read_front(store, record, at, sure=sure, limit=None if selecting else limit)
+        baselines = [] if device else store.baselines(record.name)  # they have no figures there
+        shown = fronts.read_front(
+            store, record, at, sure=sure, limit=None if selecting or baselines else limit
+        )
         finals = latest_results(store.finals(record.name), list(shown.trials.values()))
         there = None if device is None else _on_device(store, record, shown, device)
-    spec = record.spec
+    spec, members = record.spec, list(shown.trials.values())
     if there is not None:
         spec, shown = there.spec, _shown_there(there, shown)
     if selecting:
         shown = _selected(spec, shown, conditions, sort, knee=knee)
     values = spec, shown.trials, shown.front
     if form == "json":
-        facts = fronts.front_values(*values, standing_of=shown.standings, finals=finals)
+        facts = fronts.front_values(
+            *values, standing_of=shown.standings, finals=finals, baselines=baselines
+        )
         if there is not None:
             facts |= {"device": device, "fallen": there.fallen, "missing": there.missing}
         echo_json("front", facts)
         return
     if form != "text":
-        write = {"csv": fronts.as_csv, "md": fronts.as_markdown}[form]
+        write = partial(fronts.as_markdown, baselines=baselines) if form == "md" else fronts.as_csv
         text = write(*values, standing_of=shown.standings, finals=finals)
         click.echo(text.rstrip("\n"))
         return
@@ -137,6 +144,8 @@ def front(
         console.print(
             "all of them: --all, or --format csv; others first: --sort; some: --where, --knee"
         )
+    if baselines:
+        console.print(baseline_table(spec, baselines, members))
     if shown.unbiased is not None:
         console.print(
             f"trained figures are posterior means over seeds; {shown.unbiased}",

@@ -27,6 +27,7 @@ from nas.cli.tables import (
     MAX_COMPARED_TRIALS,
     NO_STANDINGS,
     PAGE_ROWS,
+    baseline_table,
     front_table,
     terminal,
 )
@@ -36,7 +37,7 @@ from nas.core.measurement import Status
 from nas.core.pareto import Outcomes, ParetoFront
 from nas.core.study import Budget, DataSpec, StudySpec
 from nas.core.tasks import Task
-from nas.core.trial import Trial, TrialState
+from nas.core.trial import Baseline, Evaluated, Trial, TrialState
 from nas.core.units import format_duration, format_quantity, sparkline
 from nas.record import Store
 from nas.report.at_work import activity
@@ -139,11 +140,14 @@ class SearchDisplay(SearchObserver):
 
             resolve(data, progress=show)
 
+    def prepared(self, search: Search) -> None:
+        """Print the data, the number formats, and how many trials are recorded already."""
+        self._engine = search.engine
+        self._print_preparation(search)
+
     @contextmanager
     def live(self, search: Search) -> Iterator[None]:
         """Show the search while it runs."""
-        self._engine = search.engine
-        self._print_preparation(search)
         self._write_event("begun")
         if not self._console.is_terminal:
             yield
@@ -180,6 +184,31 @@ class SearchDisplay(SearchObserver):
             self._console.print(self._line(engine, trial), soft_wrap=True)
         elif line := self._waiting(engine, trial):
             self._console.print(line, soft_wrap=True)
+
+    @contextmanager
+    def baselines(self, trainings: Trainings[Task]) -> Iterator[None]:
+        """Print which baselines are measured and trained."""
+        self._console.print(
+            f"baselines, measured and trained like the trials: {', '.join(trainings.names)} …",
+            soft_wrap=not self._console.is_terminal,
+        )
+        yield
+
+    def baseline(self, baseline: Baseline) -> None:
+        """Print the figures of a baseline."""
+        engine = self._engine
+        if engine is not None:
+            spec = engine.spec
+            self._console.print(
+                f"baseline {baseline.name}: {_objectives(spec, baseline)}", soft_wrap=True
+            )
+
+    def baselines_failed(self, failures: Mapping[str, str]) -> None:
+        """Print why baselines could not be finished."""
+        for name, reason in failures.items():
+            self._console.print(
+                f"baseline {name}: {reason}; the same command tries it again", soft_wrap=True
+            )
 
     def certifying(self, members: Sequence[Trial]) -> None:
         """Print what takes so long at the end of a search."""
@@ -239,6 +268,8 @@ class SearchDisplay(SearchObserver):
         for line in terminal_plot(outcomes, front.members, spec, units):
             self._console.print(Text(line), soft_wrap=True)
         self._console.print(front_table(spec, trials, front, limit=PAGE_ROWS, standings=standings))
+        if baselines := store.baselines(spec.name):
+            self._console.print(baseline_table(spec, baselines, list(trials.values())))
         if unbiased is not None:
             self._console.print(str(unbiased), soft_wrap=True)
         steps = self._next_steps(engine, front, trials)
@@ -365,16 +396,18 @@ class SearchDisplay(SearchObserver):
         mark = ""
         if trial.number in front.members:
             mark = " (front)" if front.feasible else " (nearest to the limits)"
-        figures = [
-            f"{objective.key} {cell}"
-            for objective, cell in zip(spec.objectives, cells(spec, trial), strict=True)
-        ]
         volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.4g}"
         return (
             f"[{engine.state.num_finished}/{engine.spec.search_budget.trials}] "
             f"trial {trial.number} {trial.state}{mark}: "
-            f"{trial.reason or ', '.join(figures)}{volume}, {time_left(engine)}"
+            f"{trial.reason or _objectives(spec, trial)}{volume}, {time_left(engine)}"
         )
+
+
+def _objectives(spec: StudySpec, network: Evaluated) -> str:
+    """Return the objectives of a network with their names."""
+    named = zip(spec.objectives, cells(spec, network), strict=True)
+    return ", ".join(f"{objective.key} {text}" for objective, text in named)
 
 
 def time_left(engine: Engine) -> str:

@@ -160,6 +160,8 @@ SCHEMAS: Mapping[str, Schema] = {
             "spent_finally": f"{USAGE} of these",
             "budget": "limits of the search without the share of fresh, null without a limit",
             "fresh": "share of every budget for trainings with new seeds",
+            "baselines.named": "networks beside the search, by name",
+            "baselines.finished": "those of them that are measured and trained",
             "hypervolume": "of the newest front, null without one",
             "hypervolumes[].after": "number of finished trials",
             "hypervolumes[].value": "hypervolume after these",
@@ -186,6 +188,9 @@ SCHEMAS: Mapping[str, Schema] = {
             "device?": "the device of --device",
             "fallen?": "why each other measured member is off the front there, by trial",
             "missing?": "members that were not measured there",
+            "baselines[].baseline": "name of a network beside the search",
+            "baselines[].*": "each metric, its interval as METRIC_low and METRIC_high",
+            "baselines[].beaten_by": "members that are better in one objective and worse in none",
         },
     ),
     "show": Schema(

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
+from nas.analysis.baselines import is_finished
 from nas.cli import main
 from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import database_option, open_record
@@ -158,6 +159,12 @@ def _print_study(console: Console, facts: StudyFacts) -> None:
         )
     for line in spending(spec.search_budget, summary, fresh=spec.fresh):
         console.print(line)
+    if spec.baselines:
+        finished = sum(is_finished(spec, each) for each in facts.baselines)
+        console.print(
+            f"{finished} of {len(spec.baselines)} baselines are measured and trained, outside "
+            "every budget"
+        )
     volumes = [volume for _, volume in facts.hypervolumes]
     if volumes:
         searched = " of the search's own trainings" if summary.replicates else ""

@@ -17,8 +17,15 @@ from rich.text import Text
 from nas.analysis.finals import FinalResult
 from nas.core.pareto import ParetoFront, Standing
 from nas.core.study import StudySpec, TrainedMetric
-from nas.core.trial import Trial
-from nas.report.fronts import MEMBERSHIP, NO_FINALS, cells, final_headings, possible
+from nas.core.trial import Baseline, Trial
+from nas.report.fronts import (
+    MEMBERSHIP,
+    NO_FINALS,
+    baseline_cells,
+    cells,
+    final_headings,
+    possible,
+)
 
 MAX_COMPARED_TRIALS = 5000
 """In larger studies standings are shown only with `--sure`, since they compare all trials."""
@@ -130,6 +137,17 @@ def front_table(
         trial = trials[number]
         extra = (cell(trial) for cell in more.values())
         table.add_row(str(number), *cells(spec, trial), *extra)
+    return FittedTable(table)
+
+
+def baseline_table(
+    spec: StudySpec, baselines: Sequence[Baseline], members: Sequence[Trial]
+) -> FittedTable:
+    """Return the baselines as a table, with the members of the front that beat each."""
+    headings, *lines = baseline_cells(spec, baselines, members)
+    table = Table(*headings, title="baselines, measured and trained like the trials")
+    for line in lines:
+        table.add_row(*line)
     return FittedTable(table)
 
 

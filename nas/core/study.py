@@ -1,8 +1,8 @@
 """The settings of a study: space, objectives, training, measurement, budget, workers.
 
 They are checked when they are built, and are in SI units. Everything on which a result depends is
-here and is stored with the study. `budget` and `workers` may change between two runs of the same
-study; everything else is its identity.
+here and is stored with the study. `baselines`, `budget` and `workers` may change between two runs
+of the same study; everything else is its identity.
 """
 
 import json
@@ -471,6 +471,8 @@ PARTS: Mapping[str, type] = {
 class StudySpec:
     """One study. `space`, `sampler` and `evaluator` are names of plugins or `module:attribute`.
 
+    `baselines` name networks that are measured and trained as the trials are, beside the search.
+
     `trained` are the metrics that training gives. By default they are those of the evaluator, which
     is loaded to find them; a study file does not have this key.
     """
@@ -488,6 +490,7 @@ class StudySpec:
     measurement: MeasurementPlan = field(default_factory=MeasurementPlan)
     budget: Budget = field(default_factory=Budget)
     workers: WorkersSpec = field(default_factory=WorkersSpec)
+    baselines: tuple[str, ...] = ()
     trained: tuple[TrainedMetric, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -496,6 +499,7 @@ class StudySpec:
             object.__setattr__(self, "trained", tuple(evaluator.trained))
         object.__setattr__(self, "objectives", tuple(self.objectives))
         object.__setattr__(self, "rungs", tuple(self.rungs))
+        object.__setattr__(self, "baselines", tuple(self.baselines))
         check_rungs(self.rungs)
         require(
             bool(self.name)
@@ -516,6 +520,10 @@ class StudySpec:
         require(
             not on_devices,
             f"training gives {', '.join(o.metric for o in on_devices)}, which has no device",
+        )
+        require(
+            len(set(self.baselines)) == len(self.baselines),
+            f"baselines must name each network once, not {list(self.baselines)}",
         )
         require(
             not {"energy", "modelled_energy"} <= set(metrics),
@@ -646,12 +654,12 @@ class StudySpec:
         return StudySpec(**parts)
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings on which results depend: all except budget and workers.
+        """Return the settings on which results depend: all except baselines, budget and workers.
 
         The trained metrics follow from the evaluator.
         """
         values = self.to_dict()
-        del values["budget"], values["workers"], values["trained"]
+        del values["baselines"], values["budget"], values["workers"], values["trained"]
         return values
 
 

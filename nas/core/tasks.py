@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from nas.core.architecture import Architecture
+from nas.core.foreign import ForeignNetwork
 from nas.core.measurement import Measurement
 from nas.core.recipe import Recipe
 from nas.core.trial import Evaluation, Rung
@@ -36,13 +37,16 @@ class AnyTask(Protocol):
 class Task:
     """A trial to work on.
 
-    `evaluation` holds the results so far, from which an interrupted trial continues.
+    `evaluation` holds the results so far, from which an interrupted trial continues. Only a
+    baseline is a network of another package. `folder` is the folder of the checkpoints among the
+    artifacts; without one the evaluator names it by the architecture.
     """
 
     number: int
-    architecture: Architecture
+    architecture: Architecture | ForeignNetwork
     seed: int
     evaluation: Evaluation = field(default_factory=Evaluation)
+    folder: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

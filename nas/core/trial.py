@@ -255,39 +255,10 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One point of a study.
+class Evaluated:
+    """A network with the results of its evaluation: a trial or a baseline."""
 
-    `duplicate_of` is the earlier trial of the same architecture whose evaluation this trial shares.
-    `sampler_state` is what the sampler needs of this trial when it is rebuilt from the record.
-    """
-
-    number: int
-    params: Params
-    architecture: Architecture
-    seed: int
-    state: TrialState = TrialState.RUNNING
     evaluation: Evaluation = field(default_factory=Evaluation)
-    reason: str = ""
-    duplicate_of: int | None = None
-    worker: str = ""
-    sampler_state: Mapping[str, Any] = field(default_factory=dict)
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    finished_at: datetime | None = None
-
-    @property
-    def skipped(self) -> bool:
-        """True if it ended before any training: over a limit, or skipped by the sampler."""
-        return self.state is TrialState.STOPPED and not self.evaluation.rungs
-
-    def moved_to(self, state: TrialState, **changes: Any) -> Self:
-        """Return this trial in another state.
-
-        Raises `InvalidValueError` for a move that is not in `MOVES`.
-        """
-        if state not in MOVES[self.state]:
-            raise InvalidValueError(f"trial {self.number} cannot go from {self.state} to {state}")
-        return replace(self, state=state, **changes)
 
     def losses(self, objectives: Sequence[Objective]) -> tuple[float, ...] | None:
         """Return one loss for each objective, or None if an objective has no value."""
@@ -318,6 +289,53 @@ class Trial:
         """
         values = [(o, self.evaluation.value(o.key)) for o in objectives]
         return sum(o.violation(value) for o, value in values if value is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline(Evaluated):
+    """A network beside the search, measured and trained as its trials are.
+
+    It is never on the front, and the sampler does not learn it. `name` is that of the study file,
+    and `digest` is that of the network.
+    """
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(Evaluated):
+    """One point of a study.
+
+    `duplicate_of` is the earlier trial of the same architecture whose evaluation this trial shares.
+    `sampler_state` is what the sampler needs of this trial when it is rebuilt from the record.
+    """
+
+    number: int
+    params: Params
+    architecture: Architecture
+    seed: int
+    state: TrialState = TrialState.RUNNING
+    reason: str = ""
+    duplicate_of: int | None = None
+    worker: str = ""
+    sampler_state: Mapping[str, Any] = field(default_factory=dict)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    finished_at: datetime | None = None
+
+    @property
+    def skipped(self) -> bool:
+        """True if it ended before any training: over a limit, or skipped by the sampler."""
+        return self.state is TrialState.STOPPED and not self.evaluation.rungs
+
+    def moved_to(self, state: TrialState, **changes: Any) -> Self:
+        """Return this trial in another state.
+
+        Raises `InvalidValueError` for a move that is not in `MOVES`.
+        """
+        if state not in MOVES[self.state]:
+            raise InvalidValueError(f"trial {self.number} cannot go from {self.state} to {state}")
+        return replace(self, state=state, **changes)
 
 
 def _bounds(

@@ -1,11 +1,8 @@
 """Targets of a measurement, found by the name or file that a user types."""
 
-import importlib
-import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,18 +12,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas.core.architecture import Architecture
 from nas.core.complexity import count
-from nas.core.errors import (
-    InvalidValueError,
-    MissingDependencyError,
-    NasError,
-    UnknownNameError,
-)
+from nas.core.errors import InvalidValueError, UnknownNameError
+from nas.core.foreign import is_foreign
 from nas.core.measurement import MeasurementPlan
 from nas.core.moved import import_attribute
 from nas.core.published import PUBLISHED
 from nas.measuring.metrics import seeded_network
 from nas.measuring.runtimes import Network, OnnxFile
 from nas.model import build
+from nas.model.foreign import build_foreign, foreign_code, require_module
 from nas.model.weights_file import load_weights
 
 KINDS = (
@@ -97,7 +91,7 @@ def load_target(  # noqa: PLR0911 - one return for each kind
     `CorruptFileError` for a file that does not hold what its name promises; and
     `InvalidValueError` for whatever is raised by code that is not ours.
     """
-    path, (head, colon, tail) = Path(text), text.partition(":")
+    path = Path(text)
     if text in PUBLISHED:
         return _from_architecture(text, PUBLISHED[text], NUM_CLASSES, plan)
     if os.path.isdir(text):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
@@ -108,9 +102,9 @@ def load_target(  # noqa: PLR0911 - one return for each kind
         return _from_architecture(text, *_read_architecture(path), plan)
     if text.rpartition(":")[2].isdigit():
         return _from_architecture(text, *find_trial(text), plan)
-    if head in {"timm", "torchvision"} and tail:
-        return Target(name=text, network=_from_package(head, tail, text))
-    if colon:
+    if is_foreign(text):
+        return Target(name=text, network=build_foreign(text))
+    if ":" in text:
         return Target(name=text, network=_from_callable(text))
     raise UnknownNameError("targets", text, KINDS)
 
@@ -173,43 +167,11 @@ def _from_bundle(folder: Path) -> Target:
     )
 
 
-@contextmanager
-def _foreign_code(text: str) -> Iterator[None]:
-    """Turn whatever foreign code raises into one line that names the target and the reason."""
-    try:
-        yield
-    except NasError:
-        raise
-    except (Exception, SystemExit) as error:
-        reason = next(iter(str(error).strip().splitlines()), "no reason given")
-        raise InvalidValueError(
-            f"{text} cannot be built: {type(error).__name__}: {reason}"
-        ) from error
-
-
-def _from_package(package: str, name: str, text: str) -> nn.Module:
-    """Return a model of timm or torchvision without pretrained weights."""
-    if importlib.util.find_spec(package) is None:
-        raise MissingDependencyError(package, "all")
-    with _foreign_code(text):
-        if package == "timm":
-            model = importlib.import_module("timm").create_model(name, pretrained=False)
-        else:
-            model = importlib.import_module("torchvision.models").get_model(name)
-    return _require_module(model, text)
-
-
 def _from_callable(text: str) -> nn.Module:
     """Return the network that the named object is, or that it returns when it is called."""
-    with _foreign_code(text):
+    with foreign_code(text):
         try:
             made = import_attribute(text)
         except (ImportError, AttributeError) as error:
             raise UnknownNameError(f"targets ({error})", text, KINDS) from error
-        return _require_module(made if isinstance(made, nn.Module) else made(), text)
-
-
-def _require_module(made: object, text: str) -> nn.Module:
-    if not isinstance(made, nn.Module):
-        raise InvalidValueError(f"{text} gives a {type(made).__name__}, not a torch module")
-    return made
+        return require_module(made if isinstance(made, nn.Module) else made(), text)

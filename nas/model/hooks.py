@@ -21,13 +21,14 @@ class Tally:
     """Sums over a network's convolutions and dense layers for one image, with the definitions of
     `nas.core.complexity`.
 
-    `norm_outputs` are the output elements of BatchNorms. The FLOPs of the VoVNet paper's table 4
-    are their sum with the MACs.
+    `weights` are the elements of their kernels, and `norm_outputs` the output elements of
+    BatchNorms. The FLOPs of the VoVNet paper's table 4 are the sum of the latter and the MACs.
     """
 
     parameters: int
     macs: int = 0
     memory_access_cost: int = 0
+    weights: int = 0
     activations: int = 0
     convolutions: int = 0
     norm_outputs: int = 0
@@ -42,6 +43,7 @@ class Tally:
         # (out, in / groups, h, w) or (out, in), and (in, out / groups, h, w) of a deconvolution
         positions = inputs[0] if is_deconvolution else output
         self.macs += positions.numel() * weight[0].numel()
+        self.weights += weight.numel()
         self.memory_access_cost += inputs[0].numel() + output.numel() + weight.numel()
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             self.activations += output.numel()

@@ -13,10 +13,14 @@ from nas.core.architecture import Architecture
 from nas.core.measurement import Device, Measurement, MeasurementPlan
 from nas.core.moved import equivalent_names
 from nas.core.recipe import FinalTraining
-from nas.core.trial import Evaluation, Replicate, Trial, TrialState, sum_measured
+from nas.core.trial import Baseline, Evaluation, Replicate, Trial, TrialState, sum_measured
 from nas.record.rows import to_device, to_final, to_measurement, to_rung
 from nas.record.schema.tables import (
     ARCHITECTURE,
+    BASELINE,
+    BASELINE_MEASUREMENT,
+    BASELINE_RUNG,
+    BASELINE_RUNG_METRIC,
     DEVICE,
     EVALUATION,
     FINAL_TRAINING,
@@ -146,6 +150,41 @@ def load_finals(connection: Connection, study_id: int) -> list[FinalTraining]:
         metrics[row.final_training_id][row.metric] = row.value
     rows = connection.execute(finals.order_by(FINAL_TRAINING.c.id))
     return [to_final(row, metrics[row.id]) for row in rows]
+
+
+def load_baselines(connection: Connection, study_id: int, names: Sequence[str]) -> list[Baseline]:
+    """Return the recorded baselines among these, in this order."""
+    its = BASELINE.c
+    rows = connection.execute(
+        select(BASELINE).where(its.study_id == study_id, its.name.in_(names))
+    ).all()
+    baselines = {row.name: _baseline(connection, row) for row in rows}
+    return [baselines[name] for name in names if name in baselines]
+
+
+def _baseline(connection: Connection, row: Row[Any]) -> Baseline:
+    devices, plans = _contexts(connection)
+    figures = select(BASELINE_MEASUREMENT).filter_by(baseline_id=row.id)
+    measured = [
+        to_measurement(each, devices, plans)
+        for each in connection.execute(figures.order_by(BASELINE_MEASUREMENT.c.id))
+    ]
+    metrics: dict[float, dict[str, float]] = defaultdict(dict)
+    trained = select(BASELINE_RUNG_METRIC).filter_by(baseline_id=row.id)
+    for each in connection.execute(trained):
+        metrics[each.epochs][each.metric] = each.value
+    rungs = select(BASELINE_RUNG).filter_by(baseline_id=row.id).order_by(BASELINE_RUNG.c.epochs)
+    return Baseline(
+        name=row.name,
+        digest=row.digest,
+        evaluation=Evaluation(
+            measurements={figure.metric: figure for figure in measured},
+            rungs=tuple(to_rung(each, metrics[each.epochs]) for each in connection.execute(rungs)),
+            measure_s=row.measure_s,
+            waiting_s=row.waiting_s,
+            energy_j=row.energy_j,
+        ),
+    )
 
 
 def load_rung_values(

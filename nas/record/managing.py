@@ -16,6 +16,7 @@ from sqlalchemy import (
 from nas.record.schema.tables import (
     ARCHITECTURE,
     ARTIFACT,
+    BASELINE,
     EVALUATION,
     FINAL_TRAINING,
     METADATA,
@@ -25,6 +26,12 @@ from nas.record.schema.tables import (
 
 PATHS = ("checkpoint", ARTIFACT.c.path.name)
 """Names of the columns with paths that begin with the study's name."""
+PARENTS = {
+    "evaluation_id": EVALUATION,
+    "final_training_id": FINAL_TRAINING,
+    "baseline_id": BASELINE,
+}
+"""Tables of a study by the columns that name their rows in tables without `study_id`."""
 
 
 def rename_study(connection: Connection, study_id: int, old: str, new: str) -> None:
@@ -69,12 +76,9 @@ def _rows_of(table: Table, study_id: int) -> ColumnElement[bool] | None:
     """Return the condition for the rows of a study, None for a table that studies share."""
     if "study_id" in table.c:
         return table.c.study_id == study_id
-    if "evaluation_id" in table.c:
-        evaluations = select(EVALUATION.c.id).where(EVALUATION.c.study_id == study_id)
-        return table.c.evaluation_id.in_(evaluations)
-    if "final_training_id" in table.c:
-        finals = select(FINAL_TRAINING.c.id).where(FINAL_TRAINING.c.study_id == study_id)
-        return table.c.final_training_id.in_(finals)
+    for name, parent in PARENTS.items():
+        if name in table.c:
+            return table.c[name].in_(select(parent.c.id).where(parent.c.study_id == study_id))
     return None
 
 

@@ -25,7 +25,8 @@ from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining
 from nas.core.search_space import Params
 from nas.core.study import REMOVED_KEYS, StudySpec, removed_keys
-from nas.core.trial import MAX_TRIALS, MOVES, Rung, Trial, TrialState
+from nas.core.tasks import Event
+from nas.core.trial import MAX_TRIALS, MOVES, Baseline, Rung, Trial, TrialState
 from nas.record import managing, writing
 from nas.record.address import Address
 from nas.record.check import database_problems, file_problems, study_problems, sum_problems
@@ -36,6 +37,7 @@ from nas.record.differences import differences
 from nas.record.engines import connect, reader, shrink, writer
 from nas.record.faults import translate_errors
 from nas.record.loading import (
+    load_baselines,
     load_finals,
     load_last_measured,
     load_rung_values,
@@ -506,6 +508,30 @@ class Store:
         """Return the final trainings of the study in the order in which they ended."""
         with self._reading() as connection:
             return load_finals(connection, self._study_id(connection, study))
+
+    def add_baseline(self, study: str, name: str, digest: str) -> None:
+        """Record the network of a baseline, unless it is recorded.
+
+        Raises `StudyConflictError` if the study has another network of this name.
+        """
+        with self._writing() as connection:
+            writing.write_baseline(connection, self._study_id(connection, study), name, digest)
+
+    def add_baseline_event(self, study: str, name: str, event: Event) -> None:
+        """Add figures or a rung to a baseline, with the resources that they took.
+
+        Raises the errors of `add_measurements` and `add_rung`.
+        """
+        with self._writing() as connection:
+            study_id = self._study_id(connection, study)
+            baseline = writing.baseline_id(connection, study_id, name)
+            writing.write_baseline_event(connection, study_id, baseline, event)
+
+    def baselines(self, study: str) -> list[Baseline]:
+        """Return the baselines of the study's settings that were begun, in their order."""
+        names = self.study(study).spec.baselines
+        with self._reading() as connection:
+            return load_baselines(connection, self._study_id(connection, study), names)
 
     def finish_trial(self, study: str, trial: Trial) -> None:
         """Record the new state, reason, worker, sampler state and times of a trial.

@@ -13,6 +13,7 @@ from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError, StudyConflictError
 from nas.core.measurement import Measurement, plan_key, same_class
 from nas.core.recipe import FinalTraining
+from nas.core.tasks import Event, Trained
 from nas.core.trial import Rung, Trial
 from nas.record.differences import differences
 from nas.record.rows import (
@@ -26,6 +27,10 @@ from nas.record.rows import (
 )
 from nas.record.schema.tables import (
     ARCHITECTURE,
+    BASELINE,
+    BASELINE_MEASUREMENT,
+    BASELINE_RUNG,
+    BASELINE_RUNG_METRIC,
     DEVICE,
     EVALUATION,
     FINAL_TRAINING,
@@ -114,22 +119,8 @@ def write_measurements(
 
     Raises `StudyConflictError` for a figure that cannot be compared with the others of its metric.
     """
-    _write_plans(connection, measurements)
-    usable = [m for m in measurements if m.value is not None]
-    _require_context(connection, study_id, usable)
-    devices = _device_ids(connection, measurements)
-    if measurements:
-        connection.execute(
-            insert(MEASUREMENT),
-            [
-                {
-                    "evaluation_id": evaluation,
-                    "device_id": m.device and devices[of_device(m.device)["digest"]],
-                    **of_measurement(m),
-                }
-                for m in measurements
-            ],
-        )
+    key = {"evaluation_id": evaluation}
+    _insert_figures(connection, MEASUREMENT, key, measurements, study_id)
     connection.execute(
         update(EVALUATION)
         .where(EVALUATION.c.id == evaluation)
@@ -161,21 +152,57 @@ def write_single(
     connection: Connection, target: str, digest: str | None, measurements: Sequence[Measurement]
 ) -> None:
     """Add figures outside any study."""
-    _write_plans(connection, measurements)
-    devices = _device_ids(connection, measurements)
-    if measurements:
-        connection.execute(
-            insert(SINGLE_MEASUREMENT),
-            [
-                {
-                    "target": target,
-                    "digest": digest,
-                    "device_id": m.device and devices[of_device(m.device)["digest"]],
-                    **of_measurement(m),
-                }
-                for m in measurements
-            ],
+    _insert_figures(
+        connection, SINGLE_MEASUREMENT, {"target": target, "digest": digest}, measurements
+    )
+
+
+def baseline_id(connection: Connection, study_id: int, name: str) -> int:
+    """Return the key of a baseline. Raises `InvalidValueError` for an unknown one."""
+    its = BASELINE.c
+    key: int | None = connection.execute(
+        select(its.id).where(its.study_id == study_id, its.name == name)
+    ).scalar_one_or_none()
+    if key is None:
+        raise InvalidValueError(f"there is no baseline {name!r} in the record")
+    return key
+
+
+def write_baseline(connection: Connection, study_id: int, name: str, digest: str) -> None:
+    """Insert a baseline, unless the study has it.
+
+    Raises `StudyConflictError` if the study has another network of this name.
+    """
+    its, key = BASELINE.c, {"study_id": study_id, "name": name}
+    values = {**key, "digest": digest, "measure_s": 0.0, "waiting_s": 0.0}
+    insert_once(connection, BASELINE, [values])
+    recorded = connection.execute(select(its.digest).filter_by(**key)).scalar_one()
+    if recorded != digest:
+        raise StudyConflictError(
+            f"baseline {name} is another network than when it was measured; give its file "
+            "another name"
         )
+
+
+def write_baseline_event(
+    connection: Connection, study_id: int, baseline: int, event: Event
+) -> None:
+    """Add the figures or the rung of a baseline, and the resources that they took."""
+    key = {"baseline_id": baseline}
+    measure_s = 0.0
+    if isinstance(event, Trained):
+        _add_rung(connection, (BASELINE_RUNG, BASELINE_RUNG_METRIC), key, event.rung)
+    else:
+        _insert_figures(connection, BASELINE_MEASUREMENT, key, event.measurements, study_id)
+        measure_s = event.seconds
+    its = BASELINE.c
+    values: dict[str, Any] = {
+        "measure_s": its.measure_s + measure_s,
+        "waiting_s": its.waiting_s + event.waiting_s,
+    }
+    if event.energy_j is not None:
+        values["energy_j"] = func.coalesce(its.energy_j, 0.0) + event.energy_j
+    connection.execute(update(BASELINE).where(its.id == baseline).values(values))
 
 
 def write_rung(connection: Connection, evaluation: int, rung: Rung) -> None:
@@ -235,6 +262,35 @@ def _add_rung(
         connection.execute(insert(figures), of_metrics(rung, {**key, "epochs": rung.epochs}))
 
 
+def _insert_figures(
+    connection: Connection,
+    table: Table,
+    key: dict[str, Any],
+    measurements: Sequence[Measurement],
+    study_id: int | None = None,
+) -> None:
+    """Insert figures with the columns `key`, their plans and their devices.
+
+    Raises `StudyConflictError` if they cannot be compared with those of the study, if there is one.
+    """
+    _write_plans(connection, measurements)
+    if study_id is not None:
+        _require_context(connection, study_id, measurements)
+    devices = _device_ids(connection, measurements)
+    if measurements:
+        connection.execute(
+            insert(table),
+            [
+                {
+                    **key,
+                    "device_id": m.device and devices[of_device(m.device)["digest"]],
+                    **of_measurement(m),
+                }
+                for m in measurements
+            ],
+        )
+
+
 def _write_plans(connection: Connection, measurements: Sequence[Measurement]) -> None:
     insert_once(
         connection,
@@ -252,8 +308,14 @@ def _device_ids(connection: Connection, measurements: Sequence[Measurement]) -> 
     return {row.digest: row.id for row in recorded}
 
 
-def _require_context(connection: Connection, study_id: int, figures: Sequence[Measurement]) -> None:
-    """Require the context of all figures of a metric in a study to equal that of its first one."""
+def _require_context(
+    connection: Connection, study_id: int, measurements: Sequence[Measurement]
+) -> None:
+    """Require the context of all figures of a metric in a study to equal that of its first one.
+
+    The plans must be recorded.
+    """
+    figures = [figure for figure in measurements if figure.value is not None]
     contexts = {m.metric: _context(m) for m in figures}
     insert_once(
         connection,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nas.analysis.baselines import beaten_by
 from nas.analysis.figure_quality import figure_quality
 from nas.analysis.posterior import unbiased_hypervolume, with_posterior_means
 from nas.analysis.rank_agreement import agreements
@@ -23,7 +24,7 @@ from nas.core.pareto import ParetoFront, standings
 from nas.core.pareto import front as front_of
 from nas.core.published import PUBLISHED
 from nas.core.study import Objective, StudySpec
-from nas.core.trial import Trial, TrialState, Usage
+from nas.core.trial import Baseline, Trial, TrialState, Usage
 from nas.record import StudyRecord
 from nas.report.at_work import AtWork, at_work
 from nas.report.export_command import export_command, exportable
@@ -52,6 +53,7 @@ class Study:
     fronts: Sequence[ParetoFront]
     database: str = "nas.db"
     with_weights: frozenset[int] = frozenset()
+    baselines: Sequence[Baseline] = ()
     at_work: AtWork | None = None
 
     @property
@@ -71,6 +73,7 @@ def read(store: "Store", name: str, database: str) -> Study:
         fronts=store.fronts(name),
         database=database,
         with_weights=with_weights,
+        baselines=store.baselines(name),
         at_work=at_work(store, record, running),
     )
 
@@ -104,6 +107,7 @@ def contents(study: Study) -> dict[str, Any]:
             "nearest": neighbours(places, choices, NUM_NEIGHBOURS).tolist(),
         },
         "history": _history(study),
+        "baselines": _baselines(study, means),
         "published": _published(spec.measurement.image_size, record.classes),
         "importance": _importance(spec, ended),
         "importance_needs": MIN_TRIALS,
@@ -233,6 +237,28 @@ def _history(study: Study) -> dict[str, list[Any]]:
         "members": [step.front.members for step in taken],
         "feasible": [step.front.feasible for step in taken],
     }
+
+
+def _baselines(study: Study, ended: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Return the figures of each baseline, the ends of their intervals, and the members of the
+    front that beat it.
+    """
+    front = _members(study, ended)
+    members = [trial for trial in ended if trial.number in front]
+    names = [metric["name"] for metric in _metrics(study, ended)]
+    rows = []
+    for each in study.baselines:
+        figures = each.evaluation.measurements
+        rows.append(
+            {
+                "name": each.name,
+                "values": {name: each.evaluation.value(name) for name in names},
+                "low": {name: m.ci_low for name, m in figures.items()},
+                "high": {name: m.ci_high for name, m in figures.items()},
+                "beaten_by": beaten_by(each, members, study.objectives),
+            }
+        )
+    return rows
 
 
 def _published(image_size: int, classes: int) -> list[dict[str, Any]]:

@@ -2,11 +2,12 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from nas.analysis.baselines import beaten_by
 from nas.analysis.finals import FinalResult
 from nas.analysis.posterior import UnbiasedHypervolume
 from nas.analysis.study_front import standings_among, study_front
@@ -14,7 +15,7 @@ from nas.core.measurement import Kind
 from nas.core.pareto import ParetoFront, Standing
 from nas.core.pareto import front as front_of
 from nas.core.study import StudySpec, TrainedMetric
-from nas.core.trial import Trial, TrialState, is_certified
+from nas.core.trial import Baseline, Evaluated, Trial, TrialState, is_certified
 from nas.core.units import format_duration, format_quantity, format_trained, with_interval
 from nas.record import StudyRecord
 from nas.report.history import front_at
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from nas.record import Store
 
 
+MAX_BEATING = 4
+"""At most so many members that beat a baseline are named."""
 NO_FINALS: Mapping[int, FinalResult] = MappingProxyType({})
 """Default for the results of final trainings, which map a trial's number to its result."""
 MEMBERSHIP = {
@@ -109,8 +112,10 @@ def front_values(
     *,
     standing_of: Mapping[int, Standing] | None = None,
     finals: Mapping[int, FinalResult] = NO_FINALS,
+    baselines: Sequence[Baseline] = (),
 ) -> dict[str, Any]:
-    """Return the front as plain values: its hypervolume, and its members with architectures.
+    """Return the front as plain values: its hypervolume, its members with architectures, and the
+    baselines.
 
     With `standing_of` it also lists the trials that may be on the front within the intervals.
     """
@@ -126,7 +131,48 @@ def front_values(
         "after": front.after,
         "members": members,
         **others,
+        "baselines": baseline_rows(spec, baselines, list(trials.values())),
     }
+
+
+def baseline_rows(
+    spec: StudySpec, baselines: Sequence[Baseline], members: Sequence[Trial]
+) -> list[dict[str, Any]]:
+    """Return a mapping for each baseline.
+
+    It holds its figures in SI units as those of `rows`, and the members of the front that beat it.
+    """
+    return [
+        {
+            "baseline": each.name,
+            **_figures(spec, each),
+            "beaten_by": beaten_by(each, members, spec.objectives),
+        }
+        for each in baselines
+    ]
+
+
+def baseline_cells(
+    spec: StudySpec, baselines: Sequence[Baseline], members: Sequence[Trial]
+) -> list[list[str]]:
+    """Return the headings of a table of baselines, and a row of texts for each."""
+    metrics = dict.fromkeys([*(o.key for o in spec.objectives), "parameters"])
+    table = [["baseline", *metrics, "beaten by"]]
+    for each in baselines:
+        texts = [cell(metric, each, spec) for metric in metrics]
+        table.append([each.name, *texts, _judgement(each, members, spec)])
+    return table
+
+
+def _judgement(baseline: Baseline, members: Sequence[Trial], spec: StudySpec) -> str:
+    """Return which members of the front beat a baseline, in words."""
+    if baseline.losses(spec.objectives) is None:
+        return "unfinished"
+    numbers = beaten_by(baseline, members, spec.objectives)
+    shown = ", ".join(map(str, numbers[:MAX_BEATING]))
+    more = f" and {len(numbers) - MAX_BEATING} more" if len(numbers) > MAX_BEATING else ""
+    over = ", over a limit" if baseline.violation(spec.objectives) > 0 else ""
+    return f"{shown}{more}{over}" if numbers else f"no member{over}"
 
 
 def possible(standing_of: Mapping[int, Standing]) -> list[int]:
@@ -159,8 +205,9 @@ def as_markdown(
     *,
     standing_of: Mapping[int, Standing] | None = None,
     finals: Mapping[int, FinalResult] = NO_FINALS,
+    baselines: Sequence[Baseline] = (),
 ) -> str:
-    """Return a Markdown table with units and prefixes."""
+    """Return a Markdown table with units and prefixes, and another one of the baselines."""
     names = [
         "trial",
         *(objective.key for objective in spec.objectives),
@@ -168,7 +215,7 @@ def as_markdown(
     ]
     trained = final_headings(spec) if any(number in finals for number in front.members) else {}
     names += trained
-    lines = [names, ["---"] * len(names)]
+    lines = []
     for number in front.members:
         result = finals.get(number)
         final = [result.text(metric) if result else "-" for metric in trained.values()]
@@ -180,16 +227,24 @@ def as_markdown(
                 *final,
             ]
         )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    tables = [[names, *lines]]
+    if baselines:
+        tables.append(baseline_cells(spec, baselines, list(trials.values())))
+    return "\n\n".join(_markdown_table(*table) for table in tables)
 
 
-def cells(spec: StudySpec, trial: Trial) -> list[str]:
-    """Return a trial's objectives as text, with the intervals of measured ones."""
+def _markdown_table(headings: Sequence[str], *lines: Sequence[str]) -> str:
+    rows = [headings, ["---"] * len(headings), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def cells(spec: StudySpec, trial: Evaluated) -> list[str]:
+    """Return a network's objectives as text, with the intervals of measured ones."""
     return [cell(objective.key, trial, spec) for objective in spec.objectives]
 
 
-def cell(metric: str, trial: Trial, spec: StudySpec) -> str:
-    """Return one figure of a trial as text, with its interval if it was measured."""
+def cell(metric: str, trial: Evaluated, spec: StudySpec) -> str:
+    """Return one figure of a network as text, with its interval if it was measured."""
     measurement, trained = trial.evaluation.best_figure(metric), spec.trained_metrics.get(metric)
     if measurement is None:
         value = trial.evaluation.value(metric)
@@ -224,20 +279,28 @@ def _row(
     spec: StudySpec, trial: Trial, standing_of: Mapping[int, Standing], final: FinalResult | None
 ) -> dict[str, Any]:
     """Return one member's values."""
-    row: dict[str, Any] = {"trial": trial.number}
-    for metric in (*(o.key for o in spec.objectives), *trial.evaluation.measurements):
-        if metric in row:
-            continue
-        row[metric] = trial.evaluation.value(metric)
-        measurement = trial.evaluation.measurements.get(metric)
-        if measurement is not None and measurement.kind is not Kind.COUNTED:
-            row |= {f"{metric}_low": measurement.ci_low, f"{metric}_high": measurement.ci_high}
+    row: dict[str, Any] = {"trial": trial.number, **_figures(spec, trial)}
     if final is not None:
         row |= _final_columns(spec, final)
     row["violation"] = trial.violation(spec.objectives)
     if trial.number in standing_of:
         row["standing"] = standing_of[trial.number].value
     return row | {"digest": trial.architecture.digest[:12]}
+
+
+def _figures(spec: StudySpec, network: Evaluated) -> dict[str, float | None]:
+    """Return the figures of a network by metric, with the ends of the intervals of measured ones.
+
+    The objectives come first.
+    """
+    evaluation = network.evaluation
+    row: dict[str, float | None] = {}
+    for metric in dict.fromkeys((*(o.key for o in spec.objectives), *evaluation.measurements)):
+        row[metric] = evaluation.value(metric)
+        measurement = evaluation.measurements.get(metric)
+        if measurement is not None and measurement.kind is not Kind.COUNTED:
+            row |= {f"{metric}_low": measurement.ci_low, f"{metric}_high": measurement.ci_high}
+    return row
 
 
 def _final_columns(spec: StudySpec, final: FinalResult) -> dict[str, float | int | None]:

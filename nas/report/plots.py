@@ -6,9 +6,9 @@ import plotly.graph_objects as go
 
 from nas.core.dominance import ranks
 from nas.core.study import Objective
-from nas.core.trial import Trial, TrialState
+from nas.core.trial import Baseline, Evaluated, Trial, TrialState
 
-BLUE, GREY = "#0072b2", "#b0b0b0"
+BLUE, GREY, ORANGE = "#0072b2", "#b0b0b0", "#d55e00"
 
 
 def front_figure(
@@ -17,8 +17,11 @@ def front_figure(
     objectives: Sequence[Objective],
     x: str,
     y: str,
+    *,
+    baselines: Sequence[Baseline] = (),
 ) -> go.Figure:
-    """Draw the metrics `x` and `y` of all complete trials, with 95 % intervals.
+    """Draw the metrics `x` and `y` of all complete trials and of the baselines, with 95 %
+    intervals.
 
     `members` are the numbers of the front's trials. If both metrics are objectives, a staircase
     bounds what the front dominates in these two: between two members nothing is known to be
@@ -39,6 +42,10 @@ def front_figure(
     wanted = {objective.key: objective for objective in objectives}
     if front and x in wanted and y in wanted:
         figure.add_trace(_staircase(front, wanted[x], wanted[y]))
+    if drawn := [each for each in baselines if _has_values(each, x, y)]:
+        points = _points(drawn, x, y, "baselines", ORANGE)
+        names = [each.name for each in drawn]
+        figure.add_trace(points.update(text=names, marker={"symbol": "diamond"}))
     return figure
 
 
@@ -59,11 +66,15 @@ def hypervolume_figure(history: Sequence[tuple[int, float]]) -> go.Figure:
 
 
 def _is_shown(trial: Trial, x: str, y: str) -> bool:
-    values = trial.evaluation.value(x), trial.evaluation.value(y)
-    return trial.state is TrialState.COMPLETE and trial.duplicate_of is None and None not in values
+    is_original = trial.state is TrialState.COMPLETE and trial.duplicate_of is None
+    return is_original and _has_values(trial, x, y)
 
 
-def _points(trials: Sequence[Trial], x: str, y: str, name: str, colour: str) -> go.Scatter:
+def _has_values(network: Evaluated, x: str, y: str) -> bool:
+    return None not in {network.evaluation.value(x), network.evaluation.value(y)}
+
+
+def _points(trials: Sequence[Evaluated], x: str, y: str, name: str, colour: str) -> go.Scatter:
     return go.Scatter(
         x=[trial.evaluation.value(x) for trial in trials],
         y=[trial.evaluation.value(y) for trial in trials],
@@ -72,11 +83,11 @@ def _points(trials: Sequence[Trial], x: str, y: str, name: str, colour: str) -> 
         mode="markers",
         marker={"color": colour, "size": 8},
         name=name,
-        text=[f"trial {trial.number}" for trial in trials],
+        text=[f"trial {trial.number}" for trial in trials if isinstance(trial, Trial)],
     )
 
 
-def _bars(trials: Sequence[Trial], metric: str) -> dict[str, object]:
+def _bars(trials: Sequence[Evaluated], metric: str) -> dict[str, object]:
     """Error bars up and down to the ends of the 95 % intervals; none where there is no interval."""
     up, down = [], []
     for trial in trials:

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from nas.analysis.baselines import is_finished
 from nas.analysis.rank_agreement import Agreement, agreements_of
 from nas.core.stopping import Curves, Futility
 from nas.core.study import Objective, RungSpec, StudySpec, TrainedMetric
-from nas.core.trial import TrialState, Usage
+from nas.core.trial import Baseline, TrialState, Usage
 from nas.record import StudyRecord, Summary
 from nas.report.at_work import AtWork, at_work
 
@@ -52,6 +53,7 @@ class StudyFacts:
     agreements: tuple[tuple[TrainedMetric, Agreement], ...]
     futility: tuple[tuple[RungSpec, str], ...]
     work: AtWork
+    baselines: tuple[Baseline, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values of the schema `study`."""
@@ -83,6 +85,10 @@ class StudyFacts:
                 "energy_j": budget.energy_j,
             },
             "fresh": spec.fresh,
+            "baselines": {
+                "named": spec.baselines,
+                "finished": [each.name for each in self.baselines if is_finished(spec, each)],
+            },
             "hypervolume": self.hypervolumes[-1][1] if self.hypervolumes else None,
             "hypervolumes": [
                 {"after": after, "value": value} for after, value in self.hypervolumes
@@ -137,6 +143,7 @@ def study_facts(store: "Store", record: StudyRecord) -> StudyFacts:
         agreements=tuple(_agreements(store, spec)) if has_rungs else (),
         futility=tuple(_futility(store, spec)) if has_rungs and spec.stopping.futility else (),
         work=at_work(store, record, summary.running),
+        baselines=tuple(store.baselines(spec.name)),
     )
 
 

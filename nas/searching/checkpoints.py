@@ -9,11 +9,12 @@ begins. `WriteError` is raised if a file cannot be deleted.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from nas.core.errors import CorruptFileError, WriteError
-from nas.core.trial import Trial, TrialState
+from nas.core.trial import Rung, Trial, TrialState
 from nas.record import Artifact, ArtifactKind, Store
 from nas.searching.engine import Engine
 
@@ -80,6 +81,18 @@ class CheckpointKeeper:
                     path.parent.rmdir()
             except OSError as error:
                 raise WriteError(path, error) from error
+
+
+def delete_passed(artifacts: Path, rungs: Sequence[Rung], *, finished: bool) -> None:
+    """Delete the checkpoints of a training that are not needed any more: all but the last one,
+    which is needed until the training is `finished`.
+    """
+    names = [rung.checkpoint for rung in rungs if rung.checkpoint]
+    for name in names if finished else names[:-1]:
+        (artifacts / name).unlink(missing_ok=True)
+    if finished and names:
+        with suppress(OSError):  # a file that a killed writer left half written may be in it
+            (artifacts / names[-1]).parent.rmdir()
 
 
 def _has_ended(trial: Trial) -> bool:

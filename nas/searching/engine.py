@@ -211,6 +211,10 @@ class Engine:
             evaluation=replace(trial.evaluation, measurements=figures),
         )
 
+    def start_clock(self) -> None:
+        """Let the searching time of this call begin now, after work that is no searching."""
+        self._started = self._now()
+
     def _time_limit_s(self) -> float:
         """Return the seconds of searching in all calls; infinity without a limit."""
         limit_s = self.spec.search_budget.wall_time_s

@@ -5,15 +5,17 @@ Each start prepares the workers, records the study, and resumes what the last ca
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol
 
 from nas.core import plugins
+from nas.core.architecture import Architecture
 from nas.core.complexity import totals
-from nas.core.errors import InvalidValueError, TrialFailedError
+from nas.core.errors import InvalidValueError, NasError, TrialFailedError
+from nas.core.foreign import ForeignNetwork
 from nas.core.measurement import AUTO_RUNTIME
 from nas.core.search_space import SearchSpace
 from nas.core.study import DataSpec, StudySpec
@@ -30,6 +32,7 @@ from nas.searching.identity import (
     require_same_files,
     require_same_parts,
 )
+from nas.searching.networks import named_network
 from nas.searching.profile import check_sizes
 from nas.searching.state import SearchState, utc_now
 from nas.searching.study_name import require_usable_name
@@ -58,6 +61,8 @@ class Search:
     engine: Engine
     context: StudyContext
     workers: Workers
+    baselines: Mapping[str, Architecture | ForeignNetwork] = field(default_factory=dict)
+    """The networks of the study's baselines by their names."""
 
     def run(self) -> str:
         """Search until the budget is spent, and return why it ended. Ctrl-C loses nothing."""
@@ -101,6 +106,7 @@ def prepare(
     with ExitStack() as stack:
         stack.callback(workers.close)
         context = _unprepared_context(spec, folder, artifacts, evaluator)
+        baseline_networks(spec, None, folder)
         preparation = _prepare_workers(context, workers, fetch)
         stack.pop_all()
     return preparation
@@ -141,6 +147,7 @@ def open_search(
         stack.enter_context(store.claim(spec.name))
         record = store.find_study(spec.name)
         identity = identity_of(spec, space, folder)
+        baselines = baseline_networks(spec, store, folder)
         if record is None:
             require_usable_name(spec.name)
             preparation = prepared or _prepare_workers(context, workers, fetch)
@@ -194,7 +201,10 @@ def open_search(
         keeper = CheckpointKeeper(store, engine, Path(context.artifacts))
         engine.listeners = [keeper, listener]
         yield Search(
-            engine=engine, context=replace(context, preparation=preparation), workers=workers
+            engine=engine,
+            context=replace(context, preparation=preparation),
+            workers=workers,
+            baselines=baselines,
         )
 
 
@@ -212,14 +222,16 @@ class Trainings(Generic[T]):
 
         Raises `TrialFailedError` with one line for each training that failed.
         """
-        self.workers.run(self.task_list, self.context)
-        if self.task_list.failures:
+        if failures := self.run_all():
             raise TrialFailedError(
-                "\n".join(
-                    f"{self.names[number]}: {reason}"
-                    for number, reason in sorted(self.task_list.failures.items())
-                )
+                "\n".join(f"{name}: {reason}" for name, reason in failures.items())
             )
+
+    def run_all(self) -> dict[str, str]:
+        """Train all networks, and return the reasons of those that failed, by name."""
+        self.workers.run(self.task_list, self.context)
+        failures = sorted(self.task_list.failures.items())
+        return {self.names[number]: reason for number, reason in failures}
 
 
 @contextmanager
@@ -275,6 +287,22 @@ def _unprepared_context(
         folder=str(folder.resolve()),
         evaluator=evaluator or evaluators_of(spec).search,
     )
+
+
+def baseline_networks(
+    spec: StudySpec, store: Store | None, folder: Path
+) -> dict[str, Architecture | ForeignNetwork]:
+    """Return the networks of the study's baselines by their names.
+
+    Raises `InvalidValueError` for one that is unknown or that its package cannot build.
+    """
+    networks = {}
+    for name in spec.baselines:
+        try:
+            networks[name] = named_network(name, store, folder)
+        except NasError as error:
+            raise InvalidValueError(f"baselines: {error}") from error
+    return networks
 
 
 def with_runtime(spec: StudySpec, runtime: str) -> StudySpec:

@@ -8,7 +8,7 @@ the same call resumes after any interruption.
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from nas.core.study import StudySpec
 from nas.core.tasks import Event, Task, Trained
 from nas.core.trial import Evaluation, Trial, TrialState
 from nas.record import Store
+from nas.searching.checkpoints import delete_passed
 from nas.searching.launch import Trainings, Workers, evaluators_of, open_trainings
 
 Listener = Callable[[Trial, Task], None]
@@ -125,7 +126,7 @@ def open_replicates(
         store.add_replicate(study, trial.number, task.seed, event.rung, event.energy_j)
         task = replace(task, evaluation=task.evaluation.with_rung(event.rung))
         finished = len(task.evaluation.rungs) >= len(study_record.spec.rungs)
-        _delete_checkpoints(artifacts, task, finished=finished)
+        delete_passed(artifacts, task.evaluation.rungs, finished=finished)
         listener(trial, task)
         return None if finished else task
 
@@ -141,15 +142,3 @@ def open_replicates(
         kind=kind,
         evaluator=evaluator or evaluators_of(study_record.spec).replicate,
     )
-
-
-def _delete_checkpoints(artifacts: Path, task: Task, *, finished: bool) -> None:
-    """Delete the checkpoints of a task that are not needed any more: all but the last one, which is
-    needed until the task is finished.
-    """
-    names = [rung.checkpoint for rung in task.evaluation.rungs if rung.checkpoint]
-    for name in names if finished else names[:-1]:
-        (artifacts / name).unlink(missing_ok=True)
-    if finished and names:
-        with suppress(OSError):  # a file that a killed writer left half written may be in it
-            (artifacts / names[-1]).parent.rmdir()

@@ -3,7 +3,7 @@
 `nas search` and `nas.search` are this with two observers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +12,11 @@ from nas.core import plugins
 from nas.core.errors import NasError
 from nas.core.study import DataSpec, StudySpec
 from nas.core.tasks import Task
-from nas.core.trial import Trial
+from nas.core.trial import Baseline, Trial
 from nas.record import Address, Store
 from nas.record.differences import differences
 from nas.searching.artifacts import artifacts_folder
+from nas.searching.baselines import open_baselines
 from nas.searching.closing import uncertified
 from nas.searching.launch import (
     Search,
@@ -41,12 +42,25 @@ class SearchObserver:
     def fetch(self, data: DataSpec) -> None:
         """Called before the workers look for this data, if they work on this machine."""
 
+    def prepared(self, search: Search) -> None:
+        """Called when everything is ready for the first measurement."""
+
     def live(self, search: Search) -> AbstractContextManager[None]:
         """Return the context in which the search runs."""
         return nullcontext()
 
     def update(self, trial: Trial) -> None:
         """Called with every trial after it was recorded."""
+
+    def baselines(self, trainings: Trainings[Task]) -> AbstractContextManager[None]:
+        """Return the context in which the baselines are measured and trained."""
+        return nullcontext()
+
+    def baseline(self, baseline: Baseline) -> None:
+        """Called with a baseline after all its figures were recorded."""
+
+    def baselines_failed(self, failures: Mapping[str, str]) -> None:
+        """Called with the reasons of the baselines that could not be finished, by their names."""
 
     def certifying(self, members: Sequence[Trial]) -> None:
         """Called before these members of the front are certified."""
@@ -117,8 +131,11 @@ def run_study(
             artifacts=artifacts_folder(store, spec, database, artifacts),
             prepared=prepared,
         ) as search:
+            observer.prepared(search)
+            _run_baselines(search, store, observer)
             with observer.live(search):
                 reason = search.run()
+            _run_baselines(search, store, observer)  # again those that met others on the device
             failure = _certify(search, observer)
             observer.ended(reason)
         if spec.fresh and failure is None:
@@ -154,6 +171,18 @@ def _resumed(
 def _workers(spec: StudySpec, address: str | None) -> Workers:
     workers: Workers = plugins.load("nas.workers", spec.workers.kind)(address)
     return workers
+
+
+def _run_baselines(search: Search, store: Store, observer: SearchObserver) -> None:
+    """Measure and train the baselines that are not finished. One that fails stops no search."""
+    trainings = open_baselines(search, store, search.baselines, observer.baseline)
+    if trainings is None:
+        return
+    with observer.baselines(trainings):
+        failures = trainings.run_all()
+    if failures:
+        observer.baselines_failed(failures)
+    search.engine.start_clock()
 
 
 def _certify(search: Search, observer: SearchObserver) -> NasError | None:

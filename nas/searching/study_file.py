@@ -17,6 +17,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from nas.core import plugins
 from nas.core.brief import BriefRecipe
 from nas.core.errors import InvalidValueError, NasError, StudyFileError
+from nas.core.foreign import kind_problem
 from nas.core.measurement import AUTO_RUNTIME, MAX_IMAGE_SIZE
 from nas.core.recipe import Recipe
 from nas.core.study import (
@@ -105,6 +106,7 @@ def parse_study(text: str, source: str = "study", recorded: StudySpec | None = N
         *_unknown_names(raw, trained),
         *_complete_objectives(raw, trained),
         *_unreachable_limits(raw, trained),
+        *_baseline_problems(raw),
     ]
     _set_default_runtime(raw)
     raw["trained"] = [asdict(metric) for metric in trained.values()]
@@ -312,6 +314,18 @@ def _epochs_problems(epochs: Any) -> Iterator[str]:
     for index, value in enumerate(epochs):
         if isinstance(value, bool) or not isinstance(value, int | float):
             yield f"rungs.epochs[{index}]: must be a number, not {value!r}"
+
+
+def _baseline_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line for every baseline that names no network, or none that can be trained."""
+    listed, name = raw.get("baselines"), raw.get("evaluator", StudySpec.evaluator)
+    try:
+        foreign = isinstance(name, str) and plugins.load("nas.evaluators", name).foreign
+    except NasError:
+        return  # the unknown evaluator has its own line
+    for index, text in enumerate(listed if isinstance(listed, list) else []):
+        if isinstance(text, str) and (problem := kind_problem(text, foreign=foreign)):
+            yield f"baselines[{index}]: {problem}"
 
 
 def _set_default_runtime(raw: dict[str, Any]) -> None:

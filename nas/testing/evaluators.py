@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from nas.core.architecture import Architecture
 from nas.core.complexity import count
 from nas.core.errors import TrialFailedError, UnavailableError
 from nas.core.measurement import Device, Kind, Measurement
@@ -38,6 +39,8 @@ class ArithmeticEvaluator:
 
     def steps(self, task: Task) -> Iterator[Event]:
         """Yield counts and a latency, then every rung that is not done yet."""
+        if not isinstance(task.architecture, Architecture):
+            raise TrialFailedError("this arithmetic is on OSA networks only")
         counts = count(task.architecture, 32, 10)
         if not task.evaluation.measurements:
             yield Measured(

@@ -21,7 +21,8 @@ from nas.core.measurement import Kind, Measurement, Status
 from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining, Recipe
 from nas.core.study import Budget, WorkersSpec
-from nas.core.trial import Evaluation, Replicate, TrialState, Usage
+from nas.core.tasks import Measured, Trained
+from nas.core.trial import Baseline, Evaluation, Replicate, TrialState, Usage
 from nas.record import Artifact, ArtifactKind, Store
 from nas.testing.sample_records import (
     AWKWARD_FLOATS,
@@ -271,6 +272,39 @@ class StoreContract:
         assert loaded.evaluation.values_of_seeds("error")[1:] == (1 / (2**31 - 1), 1 / 5)
         again = store.summary("first").spent_again
         assert (again.epochs, again.energy_j) == (4.0, 0.75)
+
+    def test_baselines_are_loaded_as_they_were_saved(self, store: Store) -> None:
+        """The resources add up, and another network of the same name is refused."""
+        store.create_study(spec("more", baselines=("b", "a", "c")), dataset="digits", classes=10)
+        for name in ("a", "b", "a"):
+            store.add_baseline("more", name, name * 64)
+        figure = latency(method="blocks")
+        measured = Measured(measurements=(figure,), seconds=0.1, waiting_s=0.2, energy_j=0.7)
+        store.add_baseline_event("more", "a", measured)
+        reached = rung()
+        store.add_baseline_event("more", "a", Trained(rung=reached, energy_j=0.1))
+        assert store.baselines("more") == [
+            Baseline(name="b", digest="b" * 64),
+            Baseline(
+                name="a",
+                digest="a" * 64,
+                evaluation=Evaluation(
+                    measurements={"latency": figure},
+                    rungs=(reached,),
+                    measure_s=0.1,
+                    waiting_s=0.2,
+                    energy_j=0.7 + 0.1,
+                ),
+            ),
+        ]
+        with pytest.raises(StudyConflictError, match="baseline a is another network"):
+            store.add_baseline("more", "a", "c" * 64)
+        other = latency(device=replace(DEVICE, device_class="another board"))
+        with pytest.raises(StudyConflictError, match="cannot be compared"):
+            store.add_baseline_event("more", "b", Measured(measurements=(other,), seconds=0.0))
+        store.rename_study("more", "most")
+        store.delete_study("most")
+        assert store.problems() == []
 
     def test_final_trainings_are_loaded_as_they_were_saved(self, store: Store) -> None:
         """The networks are a trial's, another architecture's, and one that is no OSA network. A

@@ -180,6 +180,7 @@ def test_old_records_open(tmp_path, revision):
         first, second = store.trials("old")
         fronts = store.fronts("old")
         summary = store.summary("old")
+        baselines = store.baselines("old")
     if revision >= "0003":
         assert [
             (r.seed, [(rung.epochs, rung.metrics["error"]) for rung in r.rungs])
@@ -194,6 +195,11 @@ def test_old_records_open(tmp_path, revision):
         if revision >= "0011"
         else None
     )
+    expected = [("vovnet39", [0.25], 21577256.0)] if revision >= "0014" else []
+    assert [
+        (b.name, [r.metrics["error"] for r in b.evaluation.rungs], b.evaluation.value("parameters"))
+        for b in baselines
+    ] == expected
     assert summary.spent_again.energy_j == (0.375 if revision >= "0009" else None)
     assert summary.engine_j == (0.0625 if revision >= "0010" else None)
     assert summary.spent_finally.energy_j == (2.5 if revision >= "0010" else None)

@@ -145,6 +145,7 @@ def test_json_has_the_rows_with_their_architectures():
         "hypervolume": 0.002,
         "after": 3,
         "possible": [],
+        "baselines": [],
     }
     assert [Architecture.from_dict(member.pop("architecture")) for member in members] == [
         TRIALS[number].architecture for number in FRONT.members

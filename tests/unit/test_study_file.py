@@ -578,3 +578,21 @@ def test_studies_of_older_records_train_for_the_error():
     spec = parse_study("name: a\nspace: osa_tiny\nobjectives: [{metric: error}]")
     older = {key: value for key, value in spec.to_dict().items() if key != "trained"}
     assert list(StudySpec.from_dict(older).trained_metrics) == ["error"]
+
+
+def test_baselines_are_networks_that_can_be_trained():
+    """Others are refused in one line each, and they are no part of a study's identity."""
+    listed = "baselines: [vovnet39, 'timm:hgnetv2_b0', net.json, 'first:3', vovnet39x, 'my:net']"
+    assert list(problems(f"{GOOD}\n{listed}")) == [
+        "baselines[4]: 'vovnet39x' is no network that can be trained here; did you mean vovnet39?",
+        (
+            "baselines[5]: 'my:net' is no network that can be trained here; name a published "
+            "VoVNet, an architecture.json, STUDY:TRIAL, timm:NAME or torchvision:NAME"
+        ),
+    ]
+    assert list(problems(f"{GOOD}\nbaselines: [vovnet39, vovnet39]")) == [
+        "baselines must name each network once, not ['vovnet39', 'vovnet39']"
+    ]
+    study = parse_study(f"{GOOD}\nbaselines: [vovnet39]", "s.yaml")
+    assert study.baselines == ("vovnet39",)
+    assert study.identity() == parse_study(GOOD, "s.yaml").identity()

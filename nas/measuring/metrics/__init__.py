@@ -17,12 +17,13 @@ from torch import nn
 from nas.core import plugins
 from nas.core.architecture import Architecture
 from nas.core.errors import TrialFailedError
+from nas.core.foreign import ForeignNetwork
 from nas.core.measurement import Kind, Measurement, MeasurementPlan
 from nas.core.study import Direction, Objective
 from nas.measuring.meters import Meter
 from nas.measuring.methods import Built, Prepared, prepare
 from nas.measuring.methods import build as build_network
-from nas.model import build
+from nas.model.foreign import build_any
 
 CALIBRATION_IMAGES = 4
 """Random images from which BatchNorm gets its statistics."""
@@ -37,13 +38,14 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """An architecture with `num_classes` outputs to be measured under a plan, by a meter whose
-    device is held exclusively.
+    """A network with `num_classes` outputs to be measured under a plan, by a meter whose device is
+    held exclusively.
 
+    `architecture` may be a network of another package, which has no stages.
     `run` is the network prepared for several figures; None prepares it for each.
     """
 
-    architecture: Architecture
+    architecture: Architecture | ForeignNetwork
     plan: MeasurementPlan
     num_classes: int
     meter: Meter
@@ -77,7 +79,10 @@ class Subject:
 
 
 def seeded_network(
-    architecture: Architecture, num_classes: int, image_size: int, name: str = "the network"
+    architecture: Architecture | ForeignNetwork,
+    num_classes: int,
+    image_size: int,
+    name: str = "the network",
 ) -> nn.Module:
     """Build the network on the CPU, with the same random weights every time and its BatchNorm
     calibrated on Gaussian noise.
@@ -86,7 +91,7 @@ def seeded_network(
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        model = build(architecture, num_classes)
+        model = build_any(architecture, num_classes)
         try:
             calibrate(model, torch.randn(CALIBRATION_IMAGES, 3, image_size, image_size))
         except (RuntimeError, ValueError) as error:

@@ -15,9 +15,11 @@ nothing is charged for time. The model only orders networks by the data that the
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nas.core.architecture import Architecture
 from nas.core.complexity import layers
 from nas.core.measurement import Kind, Measurement, Precision
 from nas.measuring.metrics import Metric, Phase, Subject
+from nas.model.hooks import tally
 
 MODEL = "horowitz2014-45nm/1"
 """Name of the model, stored with every figure."""
@@ -50,13 +52,11 @@ FORMATS: Mapping[Precision, _Format] = {
 def _modelled_energy(subject: Subject) -> Measurement:
     plan = subject.plan
     number = FORMATS[plan.precision]
-    all_layers = list(layers(subject.architecture, plan.image_size, subject.num_classes))
-    weights = sum(layer.weights for layer in all_layers)
-    moved = sum(layer.memory_access_cost for layer in all_layers) - weights
+    macs, weights, moved = _operations(subject)
     energy_j = (
-        sum(layer.macs for layer in all_layers) * number.mac_j
+        macs * number.mac_j
         + weights * number.size / plan.batch_size * DRAM_J
-        + moved * number.size * SRAM_J
+        + (moved - weights) * number.size * SRAM_J
     )
     return Measurement(
         metric="modelled_energy",
@@ -65,6 +65,20 @@ def _modelled_energy(subject: Subject) -> Measurement:
         kind=Kind.MODELLED,
         method=MODEL,
         plan=plan,
+    )
+
+
+def _operations(subject: Subject) -> tuple[int, int, int]:
+    """Return the MACs, the elements of kernels, and the memory access cost."""
+    network, size = subject.architecture, subject.plan.image_size
+    if not isinstance(network, Architecture):
+        sums = tally(subject.model, size)
+        return sums.macs, sums.weights, sums.memory_access_cost
+    all_layers = list(layers(network, size, subject.num_classes))
+    return (
+        sum(layer.macs for layer in all_layers),
+        sum(layer.weights for layer in all_layers),
+        sum(layer.memory_access_cost for layer in all_layers),
     )
 
 

@@ -296,6 +296,50 @@ MEASUREMENT = Table(
     UniqueConstraint("evaluation_id", "metric", "started_at"),
 )
 
+BASELINE = Table(
+    "baseline",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False),
+    Column("name", Text, nullable=False),  # as the study file has it
+    Column("digest", Text, nullable=False),  # of the architecture, or of a foreign network's name
+    Column("measure_s", Real, nullable=False),
+    Column("waiting_s", Real, nullable=False),
+    Column("energy_j", Real),  # of measuring, training and validating; NULL without a counter
+    UniqueConstraint("study_id", "name"),
+)
+"""Networks beside a search, measured and trained as its trials are."""
+
+BASELINE_MEASUREMENT = Table(
+    "baseline_measurement",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("baseline_id", ForeignKey("baseline.id"), nullable=False),
+    *_measurement_columns(),
+    UniqueConstraint("baseline_id", "metric", "started_at"),
+)
+
+BASELINE_RUNG = Table(
+    "baseline_rung",
+    METADATA,
+    Column("baseline_id", ForeignKey("baseline.id"), primary_key=True),
+    Column("epochs", Real, primary_key=True),
+    *_training_columns(),
+)
+
+BASELINE_RUNG_METRIC = Table(
+    "baseline_rung_metric",
+    METADATA,
+    Column("baseline_id", Integer, primary_key=True, autoincrement=False),
+    Column("epochs", Real, primary_key=True),
+    *_metric_columns(),
+    ForeignKeyConstraint(
+        ["baseline_id", "epochs"],
+        ["baseline_rung.baseline_id", "baseline_rung.epochs"],
+        name="fk_baseline_rung_metric_baseline_rung",
+    ),
+)
+
 SINGLE_MEASUREMENT = Table(
     "single_measurement",
     METADATA,

@@ -23,6 +23,7 @@ REVISIONS = (
     "0011",
     "0012",
     "0013",
+    "0014",
 )
 """All revisions in order."""
 HEAD = REVISIONS[-1]

@@ -44,9 +44,9 @@
     return `${Math.floor(whole / 3600)} h ${two(Math.floor(whole % 3600 / 60))} min`;
   }
   const value = (index, name) => T.values[name][index];
-  function withInterval(index, name) {
-    const low = T.low[name]?.[index], high = T.high[name]?.[index], metric = metricOf[name];
-    const text = quantity(value(index, name), metric);
+  const withInterval = (index, name) => interval(name, value(index, name), T.low[name]?.[index], T.high[name]?.[index]);
+  function interval(name, center, low, high) {
+    const metric = metricOf[name], text = quantity(center, metric);
     return low === null || low === undefined || low === high ? text
       : `${text}  [${quantity(low, metric)} to ${quantity(high, metric)}]`;
   }
@@ -194,6 +194,15 @@
     }
     return { says, shapes, annotations, traces };
   }
+  const ofBaseline = (one, name) => interval(name, one.values[name], one.low[name], one.high[name]);
+  const beating = (one) => one.beaten_by.length ? `beaten by ${one.beaten_by.length} members of the front` : "beaten by no member of the front";
+  function baselinePoints(x, y) {
+    const some = data.baselines.filter((one) => one.values[x] !== null && one.values[y] !== null);
+    return { type: "scatter", mode: "markers+text", name: "baselines", x: some.map((one) => one.values[x]), y: some.map((one) => one.values[y]),
+      text: some.map((one) => one.name), textposition: "top center", textfont: { size: 10, color: colour("known") }, hoverinfo: "text",
+      hovertext: some.map((one) => [`${one.name}, ${beating(one)}`, ...metrics.slice(0, 6).map((m) => `${m.name.replaceAll("_", " ")} ${ofBaseline(one, m.name)}`)].join("<br>")),
+      marker: { symbol: "diamond", size: 10, color: colour("known") } };
+  }
   function ring() {  // marks the selected point above the plot, so that five thousand points need not be drawn again
     const plot = $("scatter"), mark = $("ring"), i = chosen.index, { xaxis, yaxis } = plot._fullLayout ?? {};
     const [x, y] = ["x", "y"].map((id) => i === null ? null : value(i, $(id).value));
@@ -211,6 +220,7 @@
       : ["dominated", "stopped", "failed", "beyond", "possible", "front"].map((kind) => [kind, points.filter((i) => standing(i) === kind)])
         .filter(([, some]) => some.length).map(([kind, some]) => trace(kind, some, x, y));
     traces.push(...reference.traces);
+    if (data.baselines.length && $("baselines").checked) traces.push(baselinePoints(x, y));
     const log = $("log").checked;
     Plotly.react("scatter", traces, layout({ xaxis: axis(metricOf[x], log), yaxis: axis(metricOf[y], log), shapes: reference.shapes,
       annotations: reference.annotations, uirevision: `${x} ${y} ${log}` }), SETTINGS);
@@ -315,6 +325,13 @@
   // Tables
 
   const trialLink = (index) => make("button", { type: "button", className: "link", onclick: () => choose(index, true) }, String(T.number[index]));
+  function drawBaselines() {
+    const names = metrics.map((m) => m.name);
+    $("baselines-section").hidden = !data.baselines.length;
+    fill("baselines-body", make("thead", {}, make("tr", {}, ...["baseline", ...names.map((n) => n.replaceAll("_", " ")), "beaten by"].map((text) => make("th", { scope: "col" }, text)))),
+      make("tbody", {}, ...data.baselines.map((one) => make("tr", {}, make("td", {}, one.name),
+        ...names.map((n) => make("td", { className: "number" }, ofBaseline(one, n))), make("td", {}, one.beaten_by.map((n) => `trial ${n}`).join(", ") || "no member of the front")))));
+  }
   function drawMembers() {
     const names = metrics.map((m) => m.name), only = $("rows").value === "front";
     const by = chosen.sort ?? data.objectives[0].metric, key = (i) => by === "trial" ? T.number[i] : value(i, by) ?? Infinity;
@@ -475,13 +492,14 @@
     options("x", entries, second); options("y", entries, objectives[0]);
     options("colour", [["", "by standing"], ...entries], ""); options("parallel-colour", entries, objectives[0]);
     $("published").closest("label").hidden = !data.published.length;
+    $("baselines").closest("label").hidden = !data.baselines.length;
     if (chosen.index === null) chosen.index = along()[Math.floor(along().length / 2)] ?? null;
-    readFilter(); drawTiles(); drawAtWork(); drawDetails(); drawScatter(); ring(); drawMembers();
+    readFilter(); drawTiles(); drawAtWork(); drawDetails(); drawScatter(); ring(); drawMembers(); drawBaselines();
     setTimeout(() => { drawHistory(); drawImportance(); drawRungs(); drawCost(); drawQuality(); drawProvenance(); drawParallel(); });
   }
   function listen() {
     for (const id of ["x", "y"]) $(id).addEventListener("change", () => { $("log").checked = metricOf[$("x").value].counted && metricOf[$("y").value].counted; drawScatter(); });
-    for (const id of ["colour", "log", "published"]) $(id).addEventListener("change", drawScatter);
+    for (const id of ["colour", "log", "published", "baselines"]) $(id).addEventListener("change", drawScatter);
     $("filter").addEventListener("input", refilter);
     $("clear").addEventListener("click", () => { $("filter").value = ""; refilter(); });
     $("rows").addEventListener("change", drawMembers); $("clock").addEventListener("change", drawHistory); $("parallel-colour").addEventListener("change", drawParallel);
@@ -496,7 +514,7 @@
     const answer = await fetch(source.dataset.live).catch(() => null);
     if (answer?.ok) {
       const next = await answer.json(), number = chosen.index === null ? null : T.number[chosen.index];
-      if (JSON.stringify(next.summary) !== JSON.stringify(data.summary)) {
+      if (["summary", "baselines"].some((part) => JSON.stringify(next[part]) !== JSON.stringify(data[part]))) {
         take(next); chosen.index = number === null ? null : T.number.indexOf(number); drawAll();
       } else { data.at_work = next.at_work; drawAtWork(); }
     }

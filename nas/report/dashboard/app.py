@@ -75,7 +75,8 @@ def create_app(
 class _Contents:
     """Cached contents of the requested studies.
 
-    They are computed again after a trial has begun or ended. The current work is read each time.
+    They are computed again after a trial has begun or ended, and after work on a baseline. The
+    current work is read each time.
     """
 
     def __init__(self, store: Store, database: str) -> None:
@@ -86,7 +87,7 @@ class _Contents:
     def __call__(self, name: str) -> dict[str, Any]:
         """Return `nas.report.contents.contents` of a study."""
         record = self._store.study(name)
-        state = (record.counts, len(self._store.fronts(name)))
+        state = (record.counts, len(self._store.fronts(name)), self._store.baselines(name))
         with self._lock:
             if name not in self._cache or self._cache[name][0] != state:
                 self._cache[name] = (state, contents(read(self._store, name, self._database)))
@@ -153,7 +154,11 @@ def _add_api(app: FastAPI, store: Store) -> None:
         record = store.study(study)
         shown = fronts.read_front(store, record, at)
         return fronts.front_values(
-            record.spec, shown.trials, shown.front, standing_of=shown.standings
+            record.spec,
+            shown.trials,
+            shown.front,
+            standing_of=shown.standings,
+            baselines=store.baselines(study),
         )
 
     @app.get("/api/trial")

@@ -18,7 +18,7 @@ class EvaluatorPlugin:
     class has the interface `Evaluates`.
 
     `trained` are the metrics that training gives at every rung, the most important one first. Each
-    can be an objective.
+    can be an objective. `foreign` says that `search` also evaluates networks of other packages.
     """
 
     search: str
@@ -26,6 +26,7 @@ class EvaluatorPlugin:
     replicate: str
     final: str
     trained: tuple[TrainedMetric, ...] = (ERROR,)
+    foreign: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

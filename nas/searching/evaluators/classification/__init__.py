@@ -16,4 +16,5 @@ CLASSIFICATION = EvaluatorPlugin(
     replicate=f"{__name__}.replicator:Replicator",
     final=f"{__name__}.full:FullEvaluator",
     trained=(ERROR, TOP5_ERROR),
+    foreign=True,
 )

@@ -52,6 +52,7 @@ from nas.measuring.metrics import (
 )
 from nas.measuring.runtimes import deployed_runtime
 from nas.model import build
+from nas.model.foreign import build_any
 from nas.model.torch_settings import is_out_of_memory
 from nas.searching.evaluators.classification import TOP5_ERROR
 from nas.searching.evaluators.contract import StudyContext
@@ -305,7 +306,7 @@ class Evaluator:
     def _trainer(self, task: Task) -> Trainer:
         dataset, train, validation = self._images
         return Trainer(
-            model=build(task.architecture, len(self._prepared.classes)),
+            model=build_any(task.architecture, len(self._prepared.classes)),
             train=train,
             validation=validation,
             mean=dataset.mean,
@@ -330,7 +331,7 @@ class Evaluator:
 
     def _checkpoint_folder(self, task: Task) -> str:
         """Return the folder of a task's checkpoints among the artifacts."""
-        return f"{self._spec.name}/{task.architecture.digest[:16]}"
+        return task.folder or f"{self._spec.name}/{task.architecture.digest[:16]}"
 
     def _meter_of(self, device: str | None) -> Meter:
         """Return the meter of a device that an objective names, or of the study's."""

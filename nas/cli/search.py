@@ -1,7 +1,8 @@
 """`nas search`: a study is searched, or resumed."""
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +18,8 @@ from nas.cli.options import (
     workers_options,
 )
 from nas.cli.study_page import PAGE, write_page
-from nas.core.errors import NasError
+from nas.core.errors import InvalidValueError, NasError
+from nas.core.foreign import kind_problem
 
 if TYPE_CHECKING:
     from nas.record import Store
@@ -32,6 +34,13 @@ if TYPE_CHECKING:
     type=FOLDER,
     help="Folder of the checkpoints. [default: the study's; for a new study NAME-artifacts beside "
     "the database NAME.db; env: NAS_ARTIFACTS]",
+)
+@click.option(
+    "--first",
+    multiple=True,
+    metavar="NETWORK",
+    help="Try this network first, with those under first in the study file: a published VoVNet, an "
+    "architecture.json, STUDY:TRIAL, or params as JSON. May be repeated.",
 )
 @click.option(
     "--report",
@@ -59,6 +68,7 @@ def search(
     workers: str | None,
     address: str | None,
     artifacts: Path | None,
+    first: tuple[str, ...],
     page: Path | None,
     events_to: str | None,
     dry_run: bool,
@@ -95,6 +105,7 @@ def search(
             kind=workers,
             address=address,
             artifacts=artifacts,
+            first=[_network(text) for text in first],
         )
     except KeyboardInterrupt:
         given = {
@@ -104,6 +115,7 @@ def search(
             "--events": events_to,
         }
         options = [word for name, value in given.items() if value for word in (name, value)]
+        options += [word for text in first for word in ("--first", text)]
         display.interrupted(command_to_paste("search", study_file, *options, database=database))
         raise click.exceptions.Exit(INTERRUPTED) from None
     finally:
@@ -116,6 +128,19 @@ def search(
         failure = done.failure or _nothing_found(store, done.study)
     if failure is not None:
         raise failure
+
+
+def _network(text: str) -> str | dict[str, Any]:
+    """Return the name of a start network, or its params. Raises `InvalidValueError`."""
+    if not text.startswith("{"):
+        if problem := kind_problem(text, foreign=False):
+            raise InvalidValueError(f"--first: {problem}")
+        return text
+    try:
+        params: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise InvalidValueError(f"--first: {text} is no JSON: {error}") from error
+    return params
 
 
 def _nothing_found(store: "Store", study: str) -> NasError | None:

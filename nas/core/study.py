@@ -1,8 +1,8 @@
 """The settings of a study: space, objectives, training, measurement, budget, workers.
 
 They are checked when they are built, and are in SI units. Everything on which a result depends is
-here and is stored with the study. `baselines`, `budget` and `workers` may change between two runs
-of the same study; everything else is its identity.
+here and is stored with the study. `baselines`, `first`, `budget` and `workers` may change between
+two runs of the same study; everything else is its identity.
 """
 
 import json
@@ -467,11 +467,16 @@ PARTS: Mapping[str, type] = {
 """Keys of a study that hold a mapping, and the dataclass of each."""
 
 
+CHANGEABLE = frozenset({"baselines", "first", "budget", "workers", "trained"})
+"""Keys of a study that are no part of its identity."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudySpec:
     """One study. `space`, `sampler` and `evaluator` are names of plugins or `module:attribute`.
 
     `baselines` name networks that are measured and trained as the trials are, beside the search.
+    `first` are start networks, by name or by params, which are tried before the sampler is asked.
 
     `trained` are the metrics that training gives. By default they are those of the evaluator, which
     is loaded to find them; a study file does not have this key.
@@ -491,6 +496,7 @@ class StudySpec:
     budget: Budget = field(default_factory=Budget)
     workers: WorkersSpec = field(default_factory=WorkersSpec)
     baselines: tuple[str, ...] = ()
+    first: tuple[str | Mapping[str, int | float | str | bool], ...] = ()
     trained: tuple[TrainedMetric, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -500,6 +506,7 @@ class StudySpec:
         object.__setattr__(self, "objectives", tuple(self.objectives))
         object.__setattr__(self, "rungs", tuple(self.rungs))
         object.__setattr__(self, "baselines", tuple(self.baselines))
+        object.__setattr__(self, "first", tuple(self.first))
         check_rungs(self.rungs)
         require(
             bool(self.name)
@@ -654,13 +661,12 @@ class StudySpec:
         return StudySpec(**parts)
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings on which results depend: all except baselines, budget and workers.
+        """Return the settings on which results depend: all except those in `CHANGEABLE`.
 
         The trained metrics follow from the evaluator.
         """
         values = self.to_dict()
-        del values["baselines"], values["budget"], values["workers"], values["trained"]
-        return values
+        return {key: value for key, value in values.items() if key not in CHANGEABLE}
 
 
 def modelled_metric(

@@ -127,10 +127,17 @@ class Proposer:
             datetime_complete=None if trial.state is TrialState.RUNNING else now,
         )
 
-    def ask(self) -> tuple[int, dict[str, Any], dict[str, Any]]:
-        """Return the number of a new trial, its params, and the sampler state to record with it."""
+    def ask(self, start: Params | None = None) -> tuple[int, dict[str, Any], dict[str, Any]]:
+        """Return the number of a new trial, its params, and the sampler state to record with it.
+
+        With `start` the new trial has these params, and the sampler is not asked.
+        """
         number = self._count
         self._count += 1
+        if start is not None:
+            if not self._ignores_trials:
+                self._study.add_trial(self._running(number, start))
+            return number, dict(start), {}
         if self._ignores_trials:
             self._study = self._new_study()
         attributes_before = set(self._storage.get_study_system_attrs(self._id))
@@ -147,6 +154,23 @@ class Proposer:
             if key not in attributes_before
         }
         return number, params, {**of_trial, **of_study}
+
+    def _running(self, number: int, params: Params) -> Rebuilt:
+        """Return a running trial for Optuna."""
+        return Rebuilt(
+            number=number,
+            trial_id=number,
+            state=OptunaState.RUNNING,
+            params=self._indices(params),
+            distributions=self._distributions,
+            value=None,
+            values=None,
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+            datetime_start=datetime.now(),  # noqa: DTZ005 - as Optuna keeps times
+            datetime_complete=None,
+        )
 
     def tell(self, trial: Trial) -> None:
         """Learn how a trial ended that was asked for, or rebuilt as running."""

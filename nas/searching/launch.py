@@ -34,6 +34,7 @@ from nas.searching.identity import (
 )
 from nas.searching.networks import named_network
 from nas.searching.profile import check_sizes
+from nas.searching.start_networks import start_params
 from nas.searching.state import SearchState, utc_now
 from nas.searching.study_name import require_usable_name
 from nas.searching.task_list import Recorder, T, TaskList
@@ -107,6 +108,7 @@ def prepare(
         stack.callback(workers.close)
         context = _unprepared_context(spec, folder, artifacts, evaluator)
         baseline_networks(spec, None, folder)
+        start_params(spec, plugins.load("nas.spaces", spec.space), None, folder)
         preparation = _prepare_workers(context, workers, fetch)
         stack.pop_all()
     return preparation
@@ -148,6 +150,7 @@ def open_search(
         record = store.find_study(spec.name)
         identity = identity_of(spec, space, folder)
         baselines = baseline_networks(spec, store, folder)
+        first = start_params(spec, space, store, folder)
         if record is None:
             require_usable_name(spec.name)
             preparation = prepared or _prepare_workers(context, workers, fetch)
@@ -194,6 +197,7 @@ def open_search(
             sampler=sampler,
             trials=store.each_trial(spec.name),
             recall=partial(store.trial, spec.name),
+            first=first,
         )
         engine = Engine(
             state=state, record=store, spent_s=store.summary(spec.name).searched_s, now=now

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nas.core import plugins
 from nas.core.errors import NasError
+from nas.core.search_space import Params
 from nas.core.study import DataSpec, StudySpec
 from nas.core.tasks import Task
 from nas.core.trial import Baseline, Trial
@@ -92,18 +93,20 @@ def run_study(
     kind: str | None = None,
     address: str | None = None,
     artifacts: Path | None = None,
+    first: Sequence[str | Params] = (),
 ) -> StudyRun:
     """Run a study until its budget is spent; called again, it resumes.
 
     `study` is a study file, or a spec whose code lies in the current folder. `kind` replaces the
     kind of the study's workers, `address` is that of a Ray cluster. Checkpoints go to `artifacts`,
-    by default the study's recorded folder. Raises what `open_search` and `artifacts_folder` raise,
-    and `TrialFailedError` for trainings with new seeds.
+    by default the study's recorded folder. `first` are more start networks. Raises what
+    `open_search` and `artifacts_folder` raise, and `TrialFailedError` for trainings with new seeds.
     """
     if isinstance(study, StudySpec):
         spec, folder = study, Path.cwd()
     else:
         spec, folder = read_study(study), study.parent
+    spec = replace(spec, first=(*spec.first, *first))
     if kind is not None:
         spec = replace(spec, workers=spec.workers.of_kind(kind))
     workers = _workers(spec, address)
@@ -154,7 +157,12 @@ def _resumed(
     record = store.find_study(spec.name)
     if record is None:
         return spec
-    resumed = replace(read_study(study_file, record.spec), budget=spec.budget, workers=spec.workers)
+    resumed = replace(
+        read_study(study_file, record.spec),
+        budget=spec.budget,
+        workers=spec.workers,
+        first=spec.first,
+    )
     new = with_runtime(spec, resumed.measurement.runtime)
     changed = [
         f"{path} {recorded} (default {default})"

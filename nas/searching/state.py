@@ -62,9 +62,9 @@ class Sampler(Protocol):
     def rebuild(self, trials: Iterable[Trial]) -> None:
         """Learn the next trials of the record."""
 
-    def ask(self) -> tuple[int, Params, Mapping[str, Any]]:
+    def ask(self, start: Params | None = None) -> tuple[int, Params, Mapping[str, Any]]:
         """Return the number of a new trial, its params, and the sampler's state to record with
-        it.
+        it. With `start` these are its params.
         """
 
     def tell(self, trial: Trial) -> None:
@@ -90,7 +90,7 @@ class SearchState:
     """State of one study's search.
 
     `trials` are those of the record in order of their numbers. `recall` reads an ended trial from
-    the record.
+    the record. `first` are the params of networks that are tried before the sampler is asked.
     """
 
     def __init__(
@@ -101,11 +101,13 @@ class SearchState:
         sampler: Sampler,
         trials: Iterable[Trial],
         recall: Callable[[int], Trial],
+        first: Sequence[Params] = (),
     ) -> None:
         self.spec = spec
         self._space = space
         self._sampler = sampler
         self._recall = recall
+        self._first = list(first)
         self._trials: dict[int, Trial] = {}
         """Running trials, and the members of the front."""
         self._originals: dict[bytes, int] = {}
@@ -188,8 +190,11 @@ class SearchState:
                 f"the sampler {self.spec.sampler} proposed nothing new {MAX_REPEATS} times in a row"
             )
         if reason:
+            untried = f"; start networks that were not tried: {len(self._untried())}"
+            reason += untried if self._first else ""
             return Wait() if self._running else Finished(reason=reason)
-        number, params, state = self._sampler.ask()
+        start = self._untried()
+        number, params, state = self._sampler.ask(start[0] if start else None)
         architecture = self._space.decode(params)
         trial = Trial(
             number=number,
@@ -207,6 +212,15 @@ class SearchState:
         if original.state is TrialState.RUNNING:
             return duplicate
         return duplicate.moved_to(original.state, reason=original.reason, finished_at=now)
+
+    def _untried(self) -> list[Params]:
+        """Return the start networks that were not proposed yet."""
+        self._first = [
+            params
+            for params in self._first
+            if bytes.fromhex(self._space.decode(params).digest) not in self._originals
+        ]
+        return self._first
 
     def judge(self, number: int, event: Event, now: datetime) -> Trial:
         """Return the trial after this event: still running, or ended with a reason."""

@@ -106,7 +106,7 @@ def parse_study(text: str, source: str = "study", recorded: StudySpec | None = N
         *_unknown_names(raw, trained),
         *_complete_objectives(raw, trained),
         *_unreachable_limits(raw, trained),
-        *_baseline_problems(raw),
+        *_network_problems(raw),
     ]
     _set_default_runtime(raw)
     raw["trained"] = [asdict(metric) for metric in trained.values()]
@@ -316,16 +316,18 @@ def _epochs_problems(epochs: Any) -> Iterator[str]:
             yield f"rungs.epochs[{index}]: must be a number, not {value!r}"
 
 
-def _baseline_problems(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Yield one line for every baseline that names no network, or none that can be trained."""
-    listed, name = raw.get("baselines"), raw.get("evaluator", StudySpec.evaluator)
+def _network_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one line for every baseline or start network with a name that no such network has."""
+    name = raw.get("evaluator", StudySpec.evaluator)
     try:
         foreign = isinstance(name, str) and plugins.load("nas.evaluators", name).foreign
     except NasError:
         return  # the unknown evaluator has its own line
-    for index, text in enumerate(listed if isinstance(listed, list) else []):
-        if isinstance(text, str) and (problem := kind_problem(text, foreign=foreign)):
-            yield f"baselines[{index}]: {problem}"
+    for key, other_packages in (("baselines", foreign), ("first", False)):
+        listed = raw.get(key)
+        for index, text in enumerate(listed if isinstance(listed, list) else []):
+            if isinstance(text, str) and (problem := kind_problem(text, foreign=other_packages)):
+                yield f"{key}[{index}]: {problem}"
 
 
 def _set_default_runtime(raw: dict[str, Any]) -> None:

@@ -55,12 +55,7 @@ if TYPE_CHECKING:
     help="Write an event for every trial that was recorded to this file or named pipe, as JSON "
     "lines by the schema event; - is standard output. See docs/output.md.",
 )
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Only show the costs on this machine of 64 random networks of the space and of the "
-    "published ones in it, and how many are within the limits. Writes nothing.",
-)
+@click.option("--dry-run", is_flag=True, hidden=True, help="The former name of nas check.")
 def search(
     *,
     study_file: Path,
@@ -85,10 +80,9 @@ def search(
 
     check_outputs([(page, PAGE)])
     if dry_run:
-        from nas.cli.profile import show_profile
-        from nas.searching.study_file import read_study
+        from nas.cli.check import show_check
 
-        show_profile(read_study(study_file), study_file.parent)
+        show_check(study_file)
         return
     events = None if events_to is None else EventLog(events_to)
     display = SearchDisplay(

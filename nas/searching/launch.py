@@ -328,14 +328,19 @@ def _prepare_workers(
         fetch(context.preparation.data if context.preparation else spec.data)
     preparation = workers.prepare(context)
     if context.preparation is None:
-        sizes = {"measurement.image_size": spec.measurement.image_size}
-        if spec.needs_training:
-            image_size = preparation.image_size
-            for rung in spec.rungs:
-                name = f"the images of {preparation.data.dataset} at {rung}"
-                sizes[name] = min(rung.image_size or image_size, image_size)
-        check_sizes(plugins.load("nas.spaces", spec.space), sizes, spec.seed)
+        require_fitting_sizes(spec, preparation)
     return preparation
+
+
+def require_fitting_sizes(spec: StudySpec, preparation: Preparation) -> None:
+    """Raise `InvalidValueError` for images that are too small for the networks of the space."""
+    sizes = {"measurement.image_size": spec.measurement.image_size}
+    if spec.needs_training:
+        image_size = preparation.image_size
+        for rung in spec.rungs:
+            name = f"the images of {preparation.data.dataset} at {rung}"
+            sizes[name] = min(rung.image_size or image_size, image_size)
+    check_sizes(plugins.load("nas.spaces", spec.space), sizes, spec.seed)
 
 
 def _require_same_parts(

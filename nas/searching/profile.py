@@ -5,6 +5,7 @@ whether the limits of a study make sense.
 """
 
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from nas.core.architecture import Architecture
 from nas.core.complexity import stage_sizes
 from nas.core.errors import InvalidValueError, TrialFailedError
 from nas.core.measurement import Busy, Measurement
+from nas.core.preparation import Preparation
 from nas.core.published import PUBLISHED
 from nas.core.search_space import SearchSpace
 from nas.core.study import Budget, Objective, StoppingSpec, StudySpec, rungs_at
@@ -22,7 +24,9 @@ from nas.core.trial import Evaluation
 from nas.searching.evaluators import StudyContext
 
 NUM_RANDOM_NETWORKS = 64
-"""Number of random networks whose costs are shown."""
+"""Number of random networks that are tried for a fitting image size, and whose counts are shown."""
+NUM_MEASURED_NETWORKS = 16
+"""Number of random networks whose costs are shown if one of them is measured."""
 DRAWS_PER_NETWORK = 100
 """Number of random draws per network after which the space is taken to have no more networks."""
 
@@ -31,13 +35,16 @@ DRAWS_PER_NETWORK = 100
 class Member:
     """A network of the space.
 
-    `name` is empty for random networks. `failure` says why figures are missing.
+    `name` is empty for random networks. `failure` says why figures are missing. Its evaluation has
+    the seconds of measuring.
     """
 
     name: str
     architecture: Architecture
     evaluation: Evaluation = field(default_factory=Evaluation)
     failure: str = ""
+    building_s: float = 0.0
+    """Seconds of building it for the runtime, and of whatever else was not measuring or waiting."""
 
     def violation(self, objectives: Sequence[Objective]) -> float | None:
         """Return the sum of the violations of limits, each a share of its limit.
@@ -104,13 +111,14 @@ def profile(
     wanted: Sequence[Member],
     folder: Path,
     on_wait: Callable[[Measurement], object] = lambda _: None,
+    preparation: Preparation | None = None,
 ) -> Iterator[Member]:
     """Yield these members with their costs on this machine, in their order.
 
-    `folder` is that of the study file. While others use the device, all networks together wait for
-    at most `measurement.busy_wait_s`; after that contended figures are noisy. `on_wait` is called
-    with each figure that is measured again. Raises `UnavailableError` if this machine cannot
-    measure an objective.
+    `folder` is that of the study file. `preparation` is that of the study, if there is one. While
+    others use the device, all networks together wait for at most `measurement.busy_wait_s`; after
+    that contended figures are noisy. `on_wait` is called with each figure that is measured again.
+    Raises `UnavailableError` if this machine cannot measure an objective.
     """
     from nas.searching.evaluators.classification.evaluator import (
         CLASSES_WITHOUT_DATA,
@@ -118,15 +126,16 @@ def profile(
     )
 
     context = StudyContext(spec=costs_only(spec), artifacts="", folder=str(folder))
-    classes = classes_of(spec) or CLASSES_WITHOUT_DATA
-    preparation = replace(Evaluator.prepare(context), classes=classes)
+    if preparation is None:
+        classes = classes_of(spec) or CLASSES_WITHOUT_DATA
+        preparation = replace(Evaluator.prepare(context), classes=classes)
     plan = replace(spec.measurement, runtime=preparation.runtime, busy=Busy.NOISY)
     context = replace(context, spec=replace(context.spec, measurement=plan))
     evaluator = Evaluator(replace(context, preparation=preparation))
     evaluator.on_wait = on_wait
     remaining_s = plan.busy_wait_s
     for number, member in enumerate(wanted):
-        evaluation = Evaluation()
+        evaluation, waiting_s, started_s = Evaluation(), 0.0, time.perf_counter()
         evaluator.waiting = replace(plan, busy_wait_s=max(remaining_s, 0.0))
         try:
             for event in evaluator.steps(
@@ -135,6 +144,7 @@ def profile(
                 if isinstance(event, Measured):
                     evaluation = evaluation.with_measurements(event.measurements, event.seconds)
                     remaining_s -= event.waiting_s
+                    waiting_s += event.waiting_s
         except TrialFailedError as error:
             yield replace(member, evaluation=evaluation, failure=str(error))
             continue
@@ -143,7 +153,13 @@ def profile(
             for m in evaluation.measurements.values()
             if m.value is None
         ]
-        yield replace(member, evaluation=evaluation, failure="; ".join(reasons))
+        building_s = time.perf_counter() - started_s - evaluation.measure_s - waiting_s
+        yield replace(
+            member,
+            evaluation=evaluation,
+            failure="; ".join(reasons),
+            building_s=max(building_s, 0.0),
+        )
 
 
 def classes_of(spec: StudySpec) -> tuple[str, ...]:

@@ -42,6 +42,14 @@ ORDER, AUGMENTATION = 0, 1
 """The purposes of random streams."""
 
 
+TIMED_RATE = 1e-4
+"""Learning rate of steps that are only timed."""
+MIN_TIMED_STEPS = 3
+"""Smallest number of steps that are timed."""
+MAX_TIMED_JUDGES = 512
+"""Largest number of images whose judging is timed."""
+
+
 class Trainer:
     """Trains one model and judges it at each rung.
 
@@ -157,6 +165,27 @@ class Trainer:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return loss.detach()
+
+    def pace(self, min_s: float) -> tuple[float, float]:
+        """Return the seconds of one training step and of judging one image.
+
+        Steps are timed for at least `min_s`. The model is useless afterwards.
+        """
+        with self.numerics.settings(self.threads):
+            self.model.train()
+            self.step(0, TIMED_RATE)
+            started_s, steps = self._working_s(), 0
+            while steps < MIN_TIMED_STEPS or self._working_s() - started_s < min_s:
+                steps += 1
+                self.step(steps, TIMED_RATE)
+                self._step_aside()
+            step_s = (self._working_s() - started_s) / steps
+            judges = self.validation_images
+            some = Images(judges.images[:MAX_TIMED_JUDGES], judges.labels[:MAX_TIMED_JUDGES])
+            self._judge(some)
+            started_s = self._working_s()
+            self._judge(some)
+            return step_s, (self._working_s() - started_s) / len(some)
 
     def save(self, path: Path, digest: str) -> None:
         """Write weights, momentum and epochs to `path`, whole or not at all. `digest` names the

@@ -1,6 +1,7 @@
 """Costs of the networks of a space before it is searched."""
 
 import itertools
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,7 +11,8 @@ import torch
 from click.testing import CliRunner
 
 from nas.cli import main
-from nas.cli.profile import show_profile
+from nas.cli.check import show_check
+from nas.cli.schemas import differences
 from nas.core.complexity import count
 from nas.core.errors import InvalidValueError, UnavailableError
 from nas.core.measurement import Measurement, Status
@@ -26,6 +28,7 @@ from nas.core.study import (
     rungs_at,
 )
 from nas.core.tasks import Task
+from nas.core.trial import Evaluation
 from nas.data import Dataset, Images
 from nas.measuring.methods.timing import HELD
 from nas.measuring.metrics.measured import LATENCY
@@ -35,7 +38,8 @@ from nas.searching.evaluators.classification.evaluator import (
     Evaluator,
     energy_problem,
 )
-from nas.searching.profile import costs_only, members, profile
+from nas.searching.forecast import forecast
+from nas.searching.profile import NUM_MEASURED_NETWORKS, costs_only, members, profile
 from nas.testing.fake_meter import FakeMeter
 from search_spaces.osa_detection import SPACE as DETECTION
 from search_spaces.osa_tiny import SPACE as TINY
@@ -49,12 +53,16 @@ SPEC = StudySpec(
         Objective(metric="parameters"),
     ),
 )
+TRAINED = "  - {metric: error}\n"
 STUDY = """
 name: dry
 space: osa_tiny
 objectives:
   - {metric: error}
   - {metric: macs, limit: 1.5 M}
+rungs: [{images: 128}]
+data: {dataset: digits, validation_images: 100}
+training: {precision: fp32, channels_last: false}
 """
 
 
@@ -88,11 +96,11 @@ def test_costs_are_compared_with_the_limits(tmp_path):
         )
 
 
-def test_a_dry_run_prints_shares_and_writes_nothing(tmp_path, monkeypatch):
+def test_a_check_prints_shares_and_writes_nothing(tmp_path, monkeypatch):
     """Minimum, median and share of the limit are those of the members."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "study.yaml").write_text(STUDY)
-    result = CliRunner().invoke(main, ["search", "study.yaml", "--dry-run"])
+    (tmp_path / "study.yaml").write_text(STUDY.replace(TRAINED, ""))
+    result = CliRunner().invoke(main, ["check", "study.yaml"])
     assert result.exit_code == 0, result.output
     drawn = [m for m in members(TINY, 64, 0) if not m.name]
     macs = np.array([count(m.architecture, 32, 10).macs for m in drawn])
@@ -107,7 +115,7 @@ def test_a_dry_run_prints_shares_and_writes_nothing(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
-def test_a_dry_run_on_a_busy_machine_says_once_why_it_waits(tmp_path, monkeypatch):
+def test_a_check_on_a_busy_machine_says_once_why_it_waits(tmp_path, monkeypatch):
     """The first latency of every network is contended, and the second one is accepted."""
     figures = []
 
@@ -131,11 +139,11 @@ def test_a_dry_run_on_a_busy_machine_says_once_why_it_waits(tmp_path, monkeypatc
     )
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
     (tmp_path / "study.yaml").write_text(
-        STUDY.replace("macs, limit: 1.5 M", "latency, limit: 2 ms")
+        STUDY.replace(TRAINED, "").replace("macs, limit: 1.5 M", "latency, limit: 2 ms")
     )
     result = CliRunner().invoke(main, ["search", str(tmp_path / "study.yaml"), "--dry-run"])
     assert result.exit_code == 0, result.output
-    drawn = len(members(TINY, 64, 0))
+    drawn = len(members(TINY, NUM_MEASURED_NETWORKS, 0))
     assert len(figures) == 2 * drawn
     assert f"{drawn} of {drawn} are within all limits" in result.stdout
     first, *others = result.stderr.splitlines()
@@ -180,10 +188,11 @@ def pauses(monkeypatch, tmp_path):
     return made
 
 
+LATENCY_STUDY = "name: s\nspace: osa_tiny\nobjectives: [{metric: latency}]\n"
 LATENCY_SPEC = replace(SPEC, objectives=(Objective(metric="latency"),))
 
 
-def test_networks_of_a_dry_run_wait_once_for_a_busy_device(pauses, tmp_path):
+def test_networks_of_a_check_wait_once_for_a_busy_device(pauses, tmp_path):
     """The first one waits for the 40 s of all, the others do not. All figures are noisy."""
     costed = list(profile(LATENCY_SPEC, members(TINY, 4, 0), tmp_path))
     assert sum(pauses) == 40
@@ -192,13 +201,14 @@ def test_networks_of_a_dry_run_wait_once_for_a_busy_device(pauses, tmp_path):
 
 
 @pytest.mark.usefixtures("pauses")
-def test_a_dry_run_marks_noisy_figures_shows_progress_and_ends(tmp_path, capsys):
+def test_a_check_marks_noisy_figures_shows_progress_and_ends(tmp_path, capsys):
     """By this clock a network takes 100 s: the sixth one is the last within ten minutes."""
     clock = itertools.count(0.0, 100.0)
-    show_profile(LATENCY_SPEC, tmp_path, clock=lambda: next(clock))
+    (tmp_path / "study.yaml").write_text(LATENCY_STUDY)
+    show_check(tmp_path / "study.yaml", clock=lambda: next(clock))
     shown = capsys.readouterr()
-    assert "6 random networks" in shown.out
-    assert f"{len(members(TINY, 64, 0)) - 6} of {len(members(TINY, 64, 0))} networks" in shown.out
+    assert "128 networks; 6 random ones" in shown.out
+    assert f"{NUM_MEASURED_NETWORKS - 6} of {NUM_MEASURED_NETWORKS} networks" in shown.out
     assert "latency, 6 of 6 noisy" in shown.out
     assert "5 of" in shown.err
     assert "left" in shown.err
@@ -275,3 +285,61 @@ def test_a_budget_of_energy_is_refused_without_a_counter(monkeypatch):
         UnavailableError, match=r"budget.energy_j: the fake meter has no energy counter"
     ):
         Evaluator.prepare(StudyContext(spec=spec, artifacts="", folder=""))
+
+
+def test_a_check_forecasts_time_and_memory(tmp_path, monkeypatch):
+    """Intervals are no wider than half of their values."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nas.searching.forecast.TIMED_S", 0.0)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    facts = json.loads(CliRunner().invoke(main, ["check", "study.yaml", "--json"]).stdout)
+    assert not differences("check", facts)
+    forecast = facts["forecast"]
+    assert forecast["limit"] == "trials"
+    for name in ("searching_s", "memory_bytes"):
+        value, low, high = (forecast[name][key] for key in ("value", "low", "high"))
+        assert low < value < high
+        assert high - low <= value / 2
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+def test_a_budget_of_time_ends_a_search_in_time():
+    """A network takes 2 s of measuring and 4 s of training, and two workers train at once."""
+    evaluator = SimpleNamespace(training_s=lambda _architecture, _min_s: 4.0)
+    evaluation = Evaluation(
+        measurements={"macs": Measurement.counted("macs", "1", 1e6)}, measure_s=2.0
+    )
+    sampled = [replace(member, evaluation=evaluation) for member in members(TINY, 8, 0)]
+    workers = WorkersSpec(kind="tune", count=2)
+    for budget, limit, seconds, networks in (
+        (Budget(trials=10), "trials", 40.0, 10),
+        (Budget(trials=100, wall_time_s=60.0), "wall_time_s", 60.0, 15),
+        (Budget(trials=100, device_s=60.0), "device_s", 40.0, 10),
+    ):
+        spec = replace(SPEC, budget=budget, workers=workers)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("nas.searching.forecast.affinity", lambda: {0, 1})
+            expected = forecast(spec, evaluator, sampled)
+        assert expected.limit == limit
+        assert expected.searching_s.value == pytest.approx(seconds)
+        assert expected.networks.value == pytest.approx(networks)
+        assert expected.searching_s.high <= (budget.wall_time_s or 1.3 * seconds)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("space: osa_tiny", "study.yaml: space"),
+        ("validation_images: 100", "validation_images"),
+        ("name: dry", "name"),
+    ],
+)
+def test_a_check_refuses_what_a_search_refuses(tmp_path, change, line):
+    """One line says what is wrong, before anything is measured."""
+    wrong = {"name: dry": "name: --dry", "space: osa_tiny": "space: osa_tine"}
+    text = STUDY.replace(change, wrong.get(change, "validation_images: 100000"))
+    (tmp_path / "study.yaml").write_text(text)
+    result = CliRunner().invoke(main, ["check", str(tmp_path / "study.yaml")])
+    assert result.exit_code == 2
+    assert line in result.stderr
+    assert result.stdout == ""

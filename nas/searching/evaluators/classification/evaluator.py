@@ -176,6 +176,26 @@ class Evaluator:
                 yield replace(event, engine_j=max(engine_j, 0.0))
                 before_j = total_j
 
+    def training_s(self, architecture: Architecture, min_s: float) -> float:
+        """Return the expected seconds of a network's whole training, from a few of its steps.
+
+        At each rung steps are timed for at least `min_s`. Nothing is stored.
+        """
+        task = Task(number=0, architecture=architecture, seed=self._spec.seed)
+        total_s, done = 0.0, 0.0
+        with self._sharing() as share:
+            trainer = self._trainer(task)
+            trainer.step_aside = share.step_aside
+            for rung in self._spec.rungs:
+                train, judges = self._images_of(rung.image_size)
+                trainer.use_images(train, judges)
+                epochs = rung.epochs_of(len(train), self._spec.training.batch_size)
+                steps = steps_between(done, epochs, len(train), trainer.batch_size)
+                step_s, judge_s = trainer.pace(min_s)
+                total_s += len(steps) * step_s + len(judges) * judge_s
+                done = epochs
+        return total_s
+
     def _work(self, task: Task) -> Iterator[Event]:
         missing = {
             device: [

@@ -1,0 +1,88 @@
+"""Check a study as far as nothing needs to be trained: `nas check`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nas.core.measurement import Measurement
+from nas.core.preparation import Preparation
+from nas.core.study import Objective, StudySpec
+from nas.searching.evaluators import StudyContext
+from nas.searching.evaluators.classification import CLASSIFICATION
+from nas.searching.evaluators.classification.evaluator import Evaluator
+from nas.searching.forecast import Forecast, forecast
+from nas.searching.launch import evaluators_of, require_fitting_sizes
+from nas.searching.profile import (
+    NUM_MEASURED_NETWORKS,
+    NUM_RANDOM_NETWORKS,
+    Member,
+    costs_only,
+    members,
+    profile,
+    space_of,
+)
+from nas.searching.study_name import require_usable_name
+
+COUNTED = frozenset({"parameters", "macs", "memory_access_cost"})
+"""Metrics that cost no time."""
+MIN_NETWORKS = 3
+"""Smallest number of measured networks from which time and memory are expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCheck:
+    """A study that was checked.
+
+    `objectives` are its costs, which `sampled` random networks and the `published` ones of the
+    space have. `left_out` networks were not measured in time. `forecast` is None for an evaluator
+    of another package, or if too few networks could be measured.
+    """
+
+    spec: StudySpec
+    preparation: Preparation
+    cardinality: int
+    objectives: tuple[Objective, ...]
+    sampled: tuple[Member, ...]
+    published: tuple[Member, ...]
+    left_out: int
+    forecast: Forecast | None
+
+
+Shown = Callable[[Sequence[Member], Iterator[Member]], Iterator[Member]]
+"""Passes costs on while it shows the progress, and may end early; it also gets all networks."""
+
+
+def check_study(
+    spec: StudySpec, folder: Path, *, shown: Shown, on_wait: Callable[[Measurement], object]
+) -> StudyCheck:
+    """Check name, space, data, device and image sizes of a study, and measure a few networks.
+
+    `folder` is that of the study file. Raises what the start of a search raises.
+    """
+    require_usable_name(spec.name)
+    space = space_of(spec)
+    context = StudyContext(spec=spec, artifacts="", folder=str(folder.resolve()))
+    preparation = Evaluator.prepare(context)
+    require_fitting_sizes(spec, preparation)
+    objectives = costs_only(spec).objectives
+    is_measured = any(objective.metric not in COUNTED for objective in objectives)
+    count = NUM_MEASURED_NETWORKS if is_measured else NUM_RANDOM_NETWORKS
+    networks = members(space, count, spec.seed)
+    costs = list(shown(networks, profile(spec, networks, folder, on_wait, preparation)))
+    sampled = tuple(member for member in costs if not member.name)
+    expected = None
+    usable = sum(not member.failure for member in sampled)
+    if evaluators_of(spec) is CLASSIFICATION and usable >= MIN_NETWORKS:
+        plan = replace(spec.measurement, runtime=preparation.runtime)
+        prepared = replace(context, spec=replace(spec, measurement=plan), preparation=preparation)
+        expected = forecast(spec, Evaluator(prepared), sampled)
+    return StudyCheck(
+        spec=spec,
+        preparation=preparation,
+        cardinality=space.cardinality,
+        objectives=objectives,
+        sampled=sampled,
+        published=tuple(member for member in costs if member.name),
+        left_out=len(networks) - len(costs),
+        forecast=expected,
+    )

@@ -1,0 +1,121 @@
+"""How long a study will take and how much memory it needs, from a few networks before it starts."""
+
+import math
+import resource
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from nas.agent.host import affinity
+from nas.core.study import StudySpec
+from nas.searching.evaluators.classification.evaluator import Evaluator
+from nas.searching.pace import Pace
+from nas.searching.profile import Member
+
+TIMED_NETWORKS = 4
+"""Networks whose training steps are timed."""
+TIMED_S = 1.5
+"""Seconds of steps that are timed at each rung."""
+SAMPLER_SPREAD = 0.15
+"""Relative half width for what the sampler changes: it proposes other networks than random ones."""
+MAX_SPREAD = 0.24
+"""Largest relative half width of an interval."""
+RAY_BYTES = 1.0e9
+"""Memory of Ray's own processes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An expected value between its bounds."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, value: float, spread: float) -> Self:
+        """Return an interval with a relative half width."""
+        return cls(value=value, low=value * (1 - spread), high=value * (1 + spread))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a search will take on this machine, if it stays as busy as it is.
+
+    `searching_s` are seconds of searching until a budget is spent: the `limit`. `networks` are
+    those that are trained until then. `memory_bytes` is that of all processes together.
+    """
+
+    searching_s: Interval
+    networks: Interval
+    limit: str
+    memory_bytes: Interval
+
+
+def forecast(spec: StudySpec, evaluator: Evaluator, sampled: Sequence[Member]) -> Forecast:
+    """Time the training of a few of these random networks, and add their measuring.
+
+    `sampled` have their costs, and parameters and MACs among them.
+    """
+    usable = [member for member in sampled if not member.failure]
+    trained_s = _training_s(evaluator, usable) if spec.needs_training else [0.0] * len(usable)
+    alone_s = statistics.fmean(member.evaluation.measure_s for member in usable)
+    shared = [
+        member.building_s + seconds for member, seconds in zip(usable, trained_s, strict=True)
+    ]
+    workers = spec.workers.count
+    at_once = min(workers, len(affinity()) / spec.workers.cpus)
+    shared_s = statistics.fmean(shared)
+    each_s = alone_s + shared_s / max(at_once, 1.0)
+    spread = _spread([alone_s + seconds for seconds in shared], spec.budget.trials)
+    budget = spec.budget
+    device_s = alone_s + statistics.fmean(trained_s)
+    possible = {
+        "trials": float(budget.trials),
+        "wall_time_s": math.inf if budget.wall_time_s is None else budget.wall_time_s / each_s,
+        "device_s": math.inf if budget.device_s is None else budget.device_s / device_s,
+        "epochs": math.inf if budget.epochs is None else budget.epochs / spec.rungs[-1].amount,
+    }
+    if spec.rungs[-1].unit != "epochs":
+        del possible["epochs"]
+    limit = min(possible, key=lambda name: possible[name])
+    number = possible[limit]
+    time = Interval.around(number * each_s, spread)
+    networks = Interval.around(number, 0.0 if limit == "trials" else spread)
+    if budget.wall_time_s is not None:
+        time = Interval(
+            value=min(time.value, budget.wall_time_s),
+            low=budget.wall_time_s if limit == "wall_time_s" else time.low,
+            high=min(time.high, budget.wall_time_s),
+        )
+    return Forecast(searching_s=time, networks=networks, limit=limit, memory_bytes=_memory(spec))
+
+
+def _training_s(evaluator: Evaluator, members: Sequence[Member]) -> list[float]:
+    """Return the seconds of each network's training, timed for a few of all sizes."""
+    macs = [float(member.evaluation.value("macs") or 0.0) for member in members]
+    order = sorted(range(len(members)), key=lambda index: macs[index])
+    step = max((len(order) - 1) // (TIMED_NETWORKS - 1), 1)
+    pace = Pace()
+    for index in order[::step]:
+        pace.add(macs[index], evaluator.training_s(members[index].architecture, TIMED_S))
+    return [pace.expected_s(each) or 0.0 for each in macs]
+
+
+def _spread(seconds: Sequence[float], trials: int) -> float:
+    """Return the relative half width of the mean of so many networks."""
+    if len(seconds) < 2:
+        return MAX_SPREAD
+    relative = statistics.stdev(seconds) / statistics.fmean(seconds)
+    sampled = 2 * relative * math.sqrt(1 / len(seconds) + 1 / trials)
+    return min(math.hypot(sampled, SAMPLER_SPREAD), MAX_SPREAD)
+
+
+def _memory(spec: StudySpec) -> Interval:
+    """Return the memory of the search: this process has done what a worker does."""
+    own_bytes = 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if spec.workers.kind == "local":
+        return Interval.around(own_bytes, MAX_SPREAD)
+    driver_bytes = own_bytes / 2
+    return Interval.around(RAY_BYTES + driver_bytes + spec.workers.count * own_bytes, MAX_SPREAD)

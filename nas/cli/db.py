@@ -5,7 +5,7 @@ import click
 from nas.cli import main
 from nas.cli.files import check_no_sidecar
 from nas.cli.json_output import echo_json, json_option
-from nas.cli.options import change_record, database_option, open_record
+from nas.cli.options import database_option, open_or_create_record, open_record
 from nas.core.errors import DatabaseError
 from nas.record import Address
 
@@ -47,6 +47,6 @@ def copy(source: str, target: str) -> None:
     address = Address.parse(target)
     if address.path is not None:
         check_no_sidecar(address.path)
-    with open_record(source) as store, change_record(target) as new:
+    with open_record(source) as store, open_or_create_record(target) as new:
         rows = store.copy_to(new)
         click.echo(f"{new}: {sum(rows.values()):,} rows of {len(rows)} tables")

@@ -11,9 +11,9 @@ from nas.cli import main
 from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import (
     Conditions,
-    change_record,
     database_option,
     measuring_options,
+    open_or_create_record,
     trial_finder,
 )
 from nas.cli.tables import echo_wide
@@ -53,7 +53,7 @@ def measure(
     loaded = [load_target(text, plan, trial_finder(database)) for text in targets]
     rows: list[dict[str, Any]] = []
     failures: list[str] = []
-    with find_meter(conditions.device) as meter, change_record(database) as store:
+    with find_meter(conditions.device) as meter, open_or_create_record(database) as store:
         if not as_json:
             click.echo(f"{meter.device.name}: {conditions.describe(plan)}")
         measured: Iterable[Sequence[Measurement]]

@@ -232,7 +232,14 @@ def open_record(database: str) -> "Store":
 
 
 def change_record(database: str) -> "Store":
-    """Open the record, or create it."""
+    """Open an existing record for writing. Raises `DatabaseError` if there is none."""
+    from nas.record import Store
+
+    return Store.open(database, create=False)
+
+
+def open_or_create_record(database: str) -> "Store":
+    """Open the record for writing, or create it."""
     from nas.record import Store
 
     return Store.open(database)

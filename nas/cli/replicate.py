@@ -1,7 +1,7 @@
 """`nas replicate`: networks of trials, trained again with other seeds."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import click
 
@@ -14,8 +14,7 @@ from nas.cli.options import (
     trial_option,
     workers_options,
 )
-from nas.cli.training_progress import ReplicateDisplay
-from nas.core import plugins
+from nas.cli.training_progress import ReplicateDisplay, run_trainings
 from nas.core.errors import InvalidValueError, NasError
 from nas.core.pareto import front as front_of
 from nas.core.trial import Trial
@@ -76,22 +75,11 @@ def replicate(
         if not todo:
             click.echo(f"{len(selected)} networks have {seeds} replicates each already")
             return
-        kind = workers or record.spec.workers.kind
         total = len(selected) * seeds
         display = ReplicateDisplay(record.spec, total, total - len(todo))
-        with (
-            open_replicates(
-                store,
-                record.name,
-                todo,
-                workers=plugins.load("nas.workers", kind)(address),
-                kind=kind,
-                folder=Path.cwd(),
-                listener=display.update,
-            ) as trainings,
-            display.live(trainings),
-        ):
-            trainings.run()
+        kind = workers or record.spec.workers.kind
+        open_trainings = partial(open_replicates, store, record.name, todo)
+        run_trainings(open_trainings, display, kind=kind, address=address)
 
 
 def _members(record: StudyRecord, trials: Sequence[Trial]) -> list[Trial]:

@@ -4,7 +4,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -23,8 +25,7 @@ from nas.cli.options import (
     workers_options,
 )
 from nas.cli.tables import FittedTable, terminal
-from nas.cli.training_progress import progress_bars
-from nas.core import plugins
+from nas.cli.training_progress import progress_bars, run_trainings
 from nas.core.errors import InvalidValueError
 from nas.core.moved import equivalent_names
 from nas.core.published import PUBLISHED, published
@@ -117,19 +118,8 @@ def train(
         display = FinalDisplay(record.spec, recipe, total, total - len(todo))
         if todo:
             kind = workers or record.spec.workers.kind
-            with (
-                open_final(
-                    store,
-                    record.name,
-                    todo,
-                    workers=plugins.load("nas.workers", kind)(address),
-                    kind=kind,
-                    folder=Path.cwd(),
-                    listener=display.update,
-                ) as trainings,
-                display.shown(),
-            ):
-                trainings.run()
+            open_trainings = partial(open_final, store, record.name, todo)
+            run_trainings(open_trainings, display, kind=kind, address=address)
         names = {candidate.network: candidate.name for candidate in candidates}
         display.summary(trials, store.finals(record.name), names)
 
@@ -196,7 +186,7 @@ class FinalDisplay:
         )
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
+    def live(self, _: Any) -> Iterator[None]:
         """Show the trainings while they run."""
         columns = (
             TextColumn("{task.description}"),

@@ -1,8 +1,9 @@
 """Progress of trainings beside a search: bars on a terminal, a line for each training elsewhere."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 from rich.console import Console
@@ -19,6 +20,7 @@ from rich.progress import (
 
 from nas.cli.group import INTERRUPTED
 from nas.cli.tables import terminal
+from nas.core import plugins
 from nas.core.study import StudySpec
 from nas.core.tasks import Task
 from nas.core.trial import Trial
@@ -46,6 +48,38 @@ def progress_bars(
     except KeyboardInterrupt:
         console.print(f"stopped; {resumes}, and the same command continues")
         raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+class TrainingDisplay(Protocol):
+    """Progress of trainings."""
+
+    @property
+    def update(self) -> Callable[..., None]:
+        """The listener of the trainings' recorded steps."""
+
+    def live(self, trainings: Any) -> AbstractContextManager[None]:
+        """Return the context in which the trainings run."""
+
+
+def run_trainings(
+    open_trainings: Callable[..., AbstractContextManager["Trainings[Any]"]],
+    display: TrainingDisplay,
+    *,
+    kind: str,
+    address: str | None,
+) -> None:
+    """Run trainings by workers of a kind, for a study whose code lies in the current folder.
+
+    `open_trainings` prepares them, such as `open_final` with its first arguments.
+    """
+    workers = plugins.load("nas.workers", kind)(address)
+    with (
+        open_trainings(
+            workers=workers, kind=kind, folder=Path.cwd(), listener=display.update
+        ) as trainings,
+        display.live(trainings),
+    ):
+        trainings.run()
 
 
 class ReplicateDisplay:

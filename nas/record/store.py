@@ -78,18 +78,24 @@ class Store:
 
     @classmethod
     def open(
-        cls, url: str | Path, *, read_only: bool = False, busy_timeout_s: float = 30.0
+        cls,
+        url: str | Path,
+        *,
+        read_only: bool = False,
+        create: bool = True,
+        busy_timeout_s: float = 30.0,
     ) -> Self:
         """Open the record in an SQLite file or on a PostgreSQL server (see `nas.record.address`).
 
         A new database gets its tables, and an older one is upgraded. With `read_only` both are
-        errors, and no file is made. If another program is writing an SQLite file, calls wait for
-        up to `busy_timeout_s` seconds.
+        errors, and no file is made. Without `create` a new database is an error. If another program
+        is writing an SQLite file, calls wait for up to `busy_timeout_s` seconds.
         """
         address = Address.parse(url)
         if address.path is not None and address.path.is_dir():
             raise DatabaseError(f"{address} is a folder; name a file in it")
-        if read_only and address.path is not None and not address.path.is_file():
+        create = create and not read_only
+        if not create and address.path is not None and not address.path.is_file():
             raise DatabaseError(f"there is no record at {address}; a search makes one")
         if address.path is not None and not address.path.parent.is_dir():
             raise DatabaseError(f"{address}: there is no folder {address.path.parent}")
@@ -99,7 +105,7 @@ class Store:
             read_only=read_only,
         )
         try:
-            store._prepare()
+            store._prepare(create=create)
         except BaseException:
             store.close()
             raise
@@ -737,12 +743,12 @@ class Store:
             finally:
                 del self._claims[study]
 
-    def _prepare(self) -> None:
+    def _prepare(self, *, create: bool) -> None:
         with self._reading() as connection:
             current = revision(connection, str(self))
         if current == HEAD:
             return
-        if self._read_only and current is None:
+        if not create and current is None:
             raise DatabaseError(f"{self} is empty; a search fills it")
         if self._read_only:
             raise DatabaseError(

@@ -169,3 +169,23 @@ def test_an_unknown_study_is_named(database, arguments):
     assert result.exit_code == 2
     assert "lost" in result.output
     assert "first, other" in result.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["study", "retry"],
+        ["study", "rename", "first", "mine"],
+        ["study", "delete", "first", "--yes"],
+        ["replicate", "--front"],
+        ["train", "--front"],
+    ],
+    ids=" ".join,
+)
+def test_a_mistyped_record_is_not_made(tmp_path, command):
+    """Commands that change a record name the missing one, and leave no empty one behind."""
+    lost = tmp_path / "lost.db"
+    result = CliRunner().invoke(main, [*command, "--database", str(lost)])
+    assert result.exit_code == 2
+    assert f"there is no record at {lost}" in result.output
+    assert not lost.exists()

@@ -16,9 +16,9 @@ from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import (
     FOLDER,
     Conditions,
-    change_record,
     database_option,
     measuring_options,
+    open_or_create_record,
     open_record,
     trial_finder,
 )
@@ -109,7 +109,7 @@ def peers(
     with find_meter(conditions.device) as meter:
         networks = {peer.name: _load(peer, plan, database) for peer in listed}
         certifies = conditions.certify
-        with change_record(database) as store, _progress() as bar:
+        with open_or_create_record(database) as store, _progress() as bar:
             task = bar.add_task("measuring", total=len(networks) * (rounds + certifies))
             seed = random.SystemRandom().randrange(2**31)
             sessions = [in_rounds(networks, meter, rounds, seed)]

@@ -1,16 +1,12 @@
 """`nas study rename` and `nas study delete`."""
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
-from nas.cli.options import change_record, database_option, open_record
+from nas.cli.options import change_record, database_option
 from nas.cli.study import study as group
 from nas.core.units import format_quantity
-
-if TYPE_CHECKING:
-    from nas.record import Store
 
 
 @group.command()
@@ -25,7 +21,7 @@ def rename(study: str, name: str, database: str) -> None:
     """
     from nas.searching.managing import rename as rename_study
 
-    with _writable(database, study) as store:
+    with change_record(database) as store:
         rename_study(store, study, name)
     click.echo(f"{study} is now {name}; set 'name: {name}' in its study file")
 
@@ -42,7 +38,7 @@ def delete(study: str, database: str, *, yes: bool) -> None:
     from nas.searching.managing import delete as delete_study
     from nas.searching.managing import size_bytes
 
-    with _writable(database, study) as store:
+    with change_record(database) as store:
         trials = sum(store.study(study).counts.values())
         held = (
             f"{trials} trials and {format_quantity(size_bytes(store, study), 'B')} of checkpoints"
@@ -58,10 +54,3 @@ def delete(study: str, database: str, *, yes: bool) -> None:
     click.echo(f"deleted {study}: {held}")
     if not is_smaller:
         click.echo("other processes use the record, so its file keeps its size for new trials")
-
-
-def _writable(database: str, study: str) -> "Store":
-    """Open an existing record for writing. Raises as `Store.study` if it has no such study."""
-    with open_record(database) as store:
-        store.study(study)
-    return change_record(database)

@@ -1,6 +1,5 @@
 """`nas show`: one network drawn and counted."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +18,9 @@ from nas.cli.options import (
     pick_trial,
 )
 from nas.core.architecture import Architecture
-from nas.core.errors import InvalidValueError
+from nas.core.architecture_file import read_architecture
 from nas.core.measurement import Measurement, MeasurementPlan
-from nas.core.published import PUBLISHED, published
+from nas.core.published import PUBLISHED
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.core.units import format_trained, with_interval
@@ -59,9 +58,12 @@ def show(target: str, database: str, size: int | None, *, timed: bool, as_json: 
     architecture.json.
     """
     facts: TrialFacts | None = None
-    plan, classes = MeasurementPlan(image_size=size or 224), CLASSES
+    plan = MeasurementPlan(image_size=size or 224)
     if target in PUBLISHED or target.endswith(".json"):
-        network = published(target) if target in PUBLISHED else _read_architecture(Path(target))
+        network, num_classes = (
+            (PUBLISHED[target], None) if target in PUBLISHED else read_architecture(Path(target))
+        )
+        classes = num_classes or CLASSES
     else:
         with open_record(database) as store:
             record, trial = pick_trial(store, target)
@@ -158,11 +160,3 @@ def _latency_shares(
     for line in [] if quiet else [heading, *lines]:
         click.echo(line)
     return shares
-
-
-def _read_architecture(path: Path) -> Architecture:
-    """Read an architecture from a JSON file. Raises `InvalidValueError` with the path."""
-    try:
-        return Architecture.from_dict(json.loads(path.read_text()))
-    except (OSError, ValueError, AttributeError) as error:
-        raise InvalidValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from error

@@ -182,6 +182,6 @@ def _network(source: Source) -> tuple[VoVNet, list[float], list[float]]:
         source = PUBLISHED.get(source, Path(source))
     if isinstance(source, Path):
         bundle = Bundle(source)
-        return bundle.model, list(bundle.facts["mean"]), list(bundle.facts["std"])
+        return bundle.model, list(bundle.facts.mean), list(bundle.facts.std)
     model = build(source, 0) if isinstance(source, Architecture) else source
     return model, list(MEAN), list(STD)

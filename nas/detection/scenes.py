@@ -7,7 +7,7 @@ are decoded when they are used.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,10 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 EXIF_ORIENTATION, MIN_TURNED = 0x0112, 5
 """The tag of a photograph's orientation, and its first value that exchanges height and width."""
 MAX_PROBLEMS_SHOWN = 20
+MIN_POLYGON, MAX_SIDES_AWAY = 6, 10
+"""Coordinates of the smallest polygon of a COCO file, and how many sides of the image a point may
+be away from it.
+"""
 CACHE_BYTES = 2**31
 """Decoded images that are kept in memory."""
 
@@ -186,7 +190,9 @@ class _Reader:
             path = self._image(masks, name)
             if path is None:
                 continue
-            labels = np.array(Image.open(path))
+            if self._size(path) is None:
+                continue
+            labels = _label_map(path)
             numbers = [int(number) for number in np.unique(labels) if number]
             objects = [(self.classes[0], _corners(labels == number), False) for number in numbers]
             self._add(
@@ -207,26 +213,37 @@ class _Reader:
             objects: dict[Any, list[dict[str, Any]]] = {each["id"]: [] for each in values["images"]}
             for each in values["annotations"]:
                 objects[each["image_id"]].append(each)
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptFileError(f"{path} is no COCO file: {error!r} is missing") from error
-        if not self.are_fixed:
-            self.classes = [names[number] for number in sorted(names)]
-        for image in values["images"]:
-            whole = [each for each in objects[image["id"]] if not each.get("iscrowd")]
-            rows = []
-            for each in whole:
-                x, y, width, height = each["bbox"]
-                label = names.get(each["category_id"], f"category {each['category_id']}")
-                rows.append((label, [x, y, x + width, y + height], False))
-            file = image["file_name"]
-            roots = (self.folder / "images", self.folder / self.split, self.folder)
-            found = next((root / file for root in roots if (root / file).is_file()), None)
-            if found is None:
-                self.problems.append(f"{path}: there is no image {file}")
-            polygons = [each.get("segmentation") for each in whole]
-            masks = _CocoMasks(polygons, image) if polygons and all(polygons) else None
-            self._add(file, found, rows, masks)
+            if not self.are_fixed:
+                self.classes = [names[number] for number in sorted(names)]
+            for image in values["images"]:
+                self._add_coco(path, image, objects[image["id"]], names)
+        except KeyError as error:
+            raise CorruptFileError(f"{path} is no COCO file: {error} is missing") from error
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise CorruptFileError(f"{path} is no COCO file: {error}") from error
         return True
+
+    def _add_coco(
+        self,
+        path: Path,
+        image: Mapping[str, Any],
+        objects: Sequence[Mapping[str, Any]],
+        names: Mapping[Any, str],
+    ) -> None:
+        """Add an image of a COCO file with its objects."""
+        whole = [each for each in objects if not each.get("iscrowd")]
+        rows = []
+        for each in whole:
+            x, y, width, height = each["bbox"]
+            label = names.get(each["category_id"], f"category {each['category_id']}")
+            rows.append((label, [x, y, x + width, y + height], False))
+        file = str(image["file_name"])
+        roots = (self.folder / "images", self.folder / self.split, self.folder)
+        found = next((root / file for root in roots if (root / file).is_file()), None)
+        if found is None:
+            self.problems.append(f"{path}: there is no image {file}")
+        shapes = [each.get("segmentation") for each in whole]
+        self._add(file, found, rows, _CocoMasks(file, shapes) if shapes and all(shapes) else None)
 
     def yolo(self) -> bool:
         """Read YOLO's text files; return whether the folder has this layout."""
@@ -236,7 +253,7 @@ class _Reader:
         settings = self.folder / "data.yaml"
         if not settings.is_file():
             raise DataNotFoundError(f"{settings} is missing; it must hold the names of the classes")
-        given = (parse_yaml(settings.read_text()) or {}).get("names") or []
+        given = (parse_yaml(_text(settings)) or {}).get("names") or []
         names = list(given.values()) if isinstance(given, dict) else list(given)
         if not self.are_fixed:
             self.classes = [str(name) for name in names]
@@ -247,7 +264,7 @@ class _Reader:
             size = self._size(path)
             if size is None:
                 continue
-            for line in file.read_text().splitlines() if file.is_file() else ():
+            for line in _text(file).splitlines() if file.is_file() else ():
                 try:
                     number, x, y, width, height = line.split()
                     corners = _from_centre(float(x), float(y), float(width), float(height), size)
@@ -265,7 +282,7 @@ class _Reader:
         name: str,
         path: Path | None,
         objects: Sequence[tuple[str, Sequence[Any], bool]],
-        masks: "Callable[[list[int]], MaskReader] | None" = None,
+        masks: "Callable[[list[int], tuple[int, int]], MaskReader] | None" = None,
     ) -> None:
         """Add an image with its objects: class, four corners and whether it is difficult."""
         size = None if path is None else self._size(path)
@@ -291,7 +308,7 @@ class _Reader:
                 height=height,
                 width=width,
                 truths=tuple(truths),
-                masks=masks(kept) if masks else None,
+                masks=masks(kept, size) if masks else None,
             )
         )
 
@@ -329,7 +346,7 @@ class _Reader:
             with Image.open(path) as photo:
                 is_turned = photo.getexif().get(EXIF_ORIENTATION, 1) >= MIN_TURNED
                 return (photo.width, photo.height) if is_turned else (photo.height, photo.width)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - the decoders' errors have many classes
             self.problems.append(f"{path} is not a readable image: {error}")
             return None
 
@@ -349,9 +366,28 @@ def _objects(root: ET.Element | None) -> list[ET.Element]:
     return [] if root is None else root.findall("object")
 
 
+def _label_map(path: Path) -> Any:
+    """Return the numbers of a label map, (H, W). Raises `CorruptFileError` for another file."""
+    try:
+        labels = np.array(Image.open(path))
+    except Exception as error:  # the decoders' errors have many classes
+        raise CorruptFileError(f"{path} is not a readable image: {error}") from error
+    if labels.ndim != 2:
+        raise CorruptFileError(f"{path} is no label map: it must have one channel")
+    return labels
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file. Raises `CorruptFileError` if it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorruptFileError(f"{path} is not readable text in UTF-8: {error}") from error
+
+
 def _names(listing: Path) -> list[str]:
     """Return the names of a split's file, the first word of each line."""
-    return [line.split()[0] for line in listing.read_text().splitlines() if line.strip()]
+    return [line.split()[0] for line in _text(listing).splitlines() if line.strip()]
 
 
 def _corners(mask: Any) -> Box:
@@ -378,11 +414,11 @@ class _MapMasks:
     path: Path
     numbers: Sequence[int]
 
-    def __call__(self, kept: list[int]) -> MaskReader:
+    def __call__(self, kept: list[int], size: tuple[int, int]) -> MaskReader:
         """Return the reader of these objects."""
 
         def read() -> Tensor:
-            labels = torch.from_numpy(np.array(Image.open(self.path)).astype(np.int32))
+            labels = torch.from_numpy(_label_map(self.path).astype(np.int32))
             numbers = torch.tensor([self.numbers[place] for place in kept], dtype=torch.int32)
             return (labels == numbers[:, None, None]).to(torch.uint8)
 
@@ -391,29 +427,56 @@ class _MapMasks:
 
 @dataclass(frozen=True)
 class _CocoMasks:
-    """Masks of COCO's polygons and run lengths."""
+    """Masks of COCO's polygons and run lengths in the image `name`."""
 
-    segmentations: Sequence[Any]
-    image: dict[str, Any]
+    name: str
+    shapes: Sequence[Any]
 
-    def __call__(self, kept: list[int]) -> MaskReader:
-        """Return the reader of these objects."""
+    def __call__(self, kept: list[int], size: tuple[int, int]) -> MaskReader:
+        """Return the reader of these objects in an image of this height and width.
+
+        Raises `TypeError` or `ValueError` for shapes that cannot be in the image, before the
+        library reads them, because it draws any line to its end.
+        """
+        shapes = [_checked_shape(self.shapes[place], *size) for place in kept]
 
         def read() -> Tensor:
-            from faster_coco_eval.core import mask as masks
-
-            height, width = self.image["height"], self.image["width"]
-            parts = []
-            for place in kept:
-                shape = self.segmentations[place]
-                runs = (
-                    masks.merge(masks.frPyObjects(shape, height, width))
-                    if isinstance(shape, list)
-                    else masks.frPyObjects(shape, height, width)
-                    if isinstance(shape["counts"], list)
-                    else shape
-                )
-                parts.append(torch.from_numpy(masks.decode(runs)))
-            return torch.stack(parts) if parts else torch.zeros(0, height, width, dtype=torch.uint8)
+            try:
+                return _coco_masks(shapes, *size)
+            except Exception as error:  # the library's errors have many classes
+                raise CorruptFileError(
+                    f"{self.name}: a segmentation is no mask: {error}"
+                ) from error
 
         return read
+
+
+def _checked_shape(shape: Any, height: int, width: int) -> Any:
+    """Return polygons or run lengths of an object; see `_CocoMasks` for errors."""
+    if isinstance(shape, list):
+        polygons = np.array([number for polygon in shape for number in polygon], dtype=np.float64)
+        if (
+            any(len(polygon) < MIN_POLYGON for polygon in shape)
+            or not (np.abs(polygons) <= MAX_SIDES_AWAY * max(height, width)).all()
+        ):
+            raise ValueError(f"no polygons in an image of {width} x {height}: {str(shape)[:80]}")
+    elif list(shape["size"]) != [height, width]:
+        raise ValueError(f"the mask has the size {shape['size']}, the image {[height, width]}")
+    elif isinstance(shape["counts"], list) and sum(shape["counts"]) != height * width:
+        raise ValueError(f"run lengths of {sum(shape['counts'])} pixels, not {height * width}")
+    return shape
+
+
+def _coco_masks(shapes: Sequence[Any], height: int, width: int) -> Tensor:
+    """Return the masks of polygons and run lengths, uint8 (T, H, W)."""
+    from faster_coco_eval.core import mask as masks
+
+    parts = []
+    for shape in shapes:
+        runs = shape
+        if isinstance(shape, list):
+            runs = masks.merge(masks.frPyObjects(shape, height, width))
+        elif isinstance(shape["counts"], list):
+            runs = masks.frPyObjects(shape, height, width)
+        parts.append(torch.from_numpy(masks.decode(runs)))
+    return torch.stack(parts) if parts else torch.zeros(0, height, width, dtype=torch.uint8)

@@ -288,8 +288,7 @@ def specification(
     mean, std, bundle = MEAN, STD, None
     if Path(target).is_dir():
         facts = Bundle(Path(target)).facts
-        mean, std, bundle = tuple(facts["mean"]), tuple(facts["std"]), target
-        architecture = Architecture.from_dict(facts["architecture"])
+        architecture, mean, std, bundle = facts.architecture, facts.mean, facts.std, target
     else:
         architecture = find_architecture(target, find_trial)
     return DetectorSpec(

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -75,43 +76,72 @@ class Verification:
         return [check for check in self.checks if not check.passed]
 
 
+@dataclass(frozen=True, kw_only=True)
+class BundleFacts:
+    """The network of a bundle: its classes, and the images that it takes."""
+
+    digest: str
+    architecture: Architecture
+    classes: tuple[str, ...]
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class SearchedLatency:
+    """The latency that the search recorded, in seconds per batch, with its device and plan."""
+
+    value: float
+    ci_low: float | None
+    ci_high: float | None
+    device_class: str | None
+    plan: MeasurementPlan | None
+
+
 @dataclass(frozen=True)
 class Bundle:
     """An exported folder, read on demand. Reading a wrong file raises `CorruptFileError`."""
 
     folder: Path
 
-    def json(self, name: str) -> dict[str, Any]:
-        """Return the values of a JSON file."""
+    @contextmanager
+    def _json(self, name: str) -> Iterator[Any]:
+        """Provide the values of a JSON file. Values of other types than `nas export` writes raise
+        `CorruptFileError` with the path.
+        """
         path = self.folder / name
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            yield json.loads(path.read_text(encoding="utf-8"))
+        except KeyError as error:
+            raise CorruptFileError(f"{path}: {error} is missing") from error
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise CorruptFileError(
                 f"{path} cannot be read: {error}; name the folder of a bundle"
             ) from error
-        return values
 
     @cached_property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> BundleFacts:
         """The content of `architecture.json`."""
-        facts = self.json("architecture.json")
-        if facts.get("format") != FORMAT:
-            raise CorruptFileError(
-                f"{self.folder / 'architecture.json'} has format {facts.get('format')!r}, but this "
-                f"osa-nas reads format {FORMAT}; export the trial again"
+        with self._json("architecture.json") as values:
+            if values.get("format") != FORMAT:
+                raise CorruptFileError(
+                    f"{self.folder / 'architecture.json'} has format {values.get('format')!r}, but "
+                    f"this osa-nas reads format {FORMAT}; export the trial again"
+                )
+            return BundleFacts(
+                digest=str(values["digest"]),
+                architecture=Architecture.from_dict(values["architecture"]),
+                classes=tuple(map(str, values["classes"])),
+                image_size=MeasurementPlan(image_size=values["image_size"]).image_size,
+                mean=_three(values["mean"]),
+                std=_three(values["std"]),
             )
-        return facts
-
-    @cached_property
-    def architecture(self) -> Architecture:
-        """The architecture of the network."""
-        return Architecture.from_dict(self.facts["architecture"])
 
     @cached_property
     def model(self) -> VoVNet:
         """The network of this package with the weights of the bundle, in eval mode."""
-        model = build(self.architecture, len(self.facts["classes"]))
+        model = build(self.facts.architecture, len(self.facts.classes))
         load_weights(model, self.folder / "model.safetensors")
         return model.eval()
 
@@ -119,21 +149,45 @@ class Bundle:
     def plan(self) -> MeasurementPlan:
         """The plan of the search's latency, or without one a plan for the bundle's image size."""
         recorded = self.searched_latency
-        if recorded and recorded.get("plan"):
-            return MeasurementPlan.from_dict(recorded["plan"])
-        return MeasurementPlan(image_size=self.facts["image_size"])
+        if recorded and recorded.plan:
+            return recorded.plan
+        return MeasurementPlan(image_size=self.facts.image_size)
 
-    @property
-    def searched_latency(self) -> dict[str, Any] | None:
+    @cached_property
+    def searched_latency(self) -> SearchedLatency | None:
         """The latency that the search recorded, None if it has none."""
-        return next(
-            (
-                m
-                for m in self.json("record.json")["measurements"]
-                if m["metric"] == "latency" and m["value"] is not None
-            ),
-            None,
-        )
+        with self._json("record.json") as record:
+            for m in record["measurements"]:
+                if m["metric"] == "latency" and m["value"] is not None:
+                    return SearchedLatency(
+                        value=float(m["value"]),
+                        ci_low=m["ci_low"] and float(m["ci_low"]),
+                        ci_high=m["ci_high"] and float(m["ci_high"]),
+                        device_class=(m["device"] or {}).get("device_class"),
+                        plan=MeasurementPlan.from_dict(m["plan"]) if m["plan"] else None,
+                    )
+            return None
+
+    def recorded_counts(self) -> tuple[int, dict[str, float]]:
+        """Return the image size of the search, and the counts that it recorded by metric."""
+        with self._json("record.json") as record:
+            plan = (record.get("recipe") or {}).get("measurement") or {}
+            size = plan.get("image_size", self.facts.image_size)
+            return MeasurementPlan(image_size=size).image_size, {
+                m["metric"]: float(m["value"])
+                for m in record["measurements"]
+                if m["kind"] == "counted" and m["metric"] in COUNTED_METRICS
+            }
+
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of each file, as `manifest.json` has it."""
+        with self._json("manifest.json") as manifest:
+            return {name: str(file["sha256"]) for name, file in manifest["files"].items()}
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 def verify_bundle(folder: Path, *, measure: bool = True) -> Verification:
@@ -157,10 +211,10 @@ def check_files(bundle: Bundle) -> Iterator[Check]:
 
 
 def _checksums(bundle: Bundle) -> Iterator[Check]:
-    for name, listed in bundle.json("manifest.json")["files"].items():
+    for name, sha256 in bundle.checksums().items():
         path = bundle.folder / name
         exists = path.is_file()
-        same = exists and BundleFile.read(path).sha256 == listed["sha256"]
+        same = exists and BundleFile.read(path).sha256 == sha256
         yield Check(
             name=f"{name}{'' if exists else ' (missing)'}: checksums that differ",
             found=float(not same),
@@ -169,26 +223,21 @@ def _checksums(bundle: Bundle) -> Iterator[Check]:
 
 def _counts(bundle: Bundle) -> Iterator[Check]:
     """Compare counts by arithmetic, by forward hooks on the loaded network, and in the record."""
-    classes, size = len(bundle.facts["classes"]), bundle.facts["image_size"]
-    counted, hooked = count(bundle.architecture, size, classes), count_by_hooks(bundle.model, size)
+    facts = bundle.facts
+    counted = count(facts.architecture, facts.image_size, len(facts.classes))
+    hooked = count_by_hooks(bundle.model, facts.image_size)
     for name in COUNTED_METRICS:
         yield Check(
             name=f"difference of {name}, counted and found in the network",
             found=abs(getattr(counted, name) - getattr(hooked, name)),
         )
-    record = bundle.json("record.json")
-    plan = (record.get("recipe") or {}).get("measurement") or {"image_size": size}
-    planned = count(bundle.architecture, plan["image_size"], classes)
-    for m in record["measurements"]:
-        if m["metric"] in COUNTED_METRICS and m["kind"] == "counted":
-            yield Check(
-                name=f"difference of {m['metric']} from the record",
-                found=abs(m["value"] - getattr(planned, m["metric"])),
-            )
-    yield Check(
-        name="digests that differ",
-        found=float(bundle.facts["digest"] != bundle.architecture.digest),
-    )
+    size, recorded = bundle.recorded_counts()
+    planned = count(facts.architecture, size, len(facts.classes))
+    for name, value in recorded.items():
+        yield Check(
+            name=f"difference of {name} from the record", found=abs(value - getattr(planned, name))
+        )
+    yield Check(name="digests that differ", found=float(facts.digest != facts.architecture.digest))
 
 
 def _machine_paths(folder: Path) -> Iterator[Check]:
@@ -233,7 +282,7 @@ def _loaders(bundle: Bundle) -> Iterator[Check]:
     """Compare the outputs of every loader in a fresh process with those of this process."""
     images = _images(bundle)
     expected = dict(_expected(bundle, images))
-    support, stages = timm_support(bundle.architecture), len(bundle.architecture.stages)
+    support, stages = timm_support(bundle.facts.architecture), len(bundle.facts.architecture.stages)
     outputs: dict[str, Tensor] = {}
     with ThreadPoolExecutor() as pool:  # most of the time of the probes is imports
         probes = [
@@ -263,7 +312,7 @@ def _loaders(bundle: Bundle) -> Iterator[Check]:
         name="stages whose stride is not the architecture's",
         found=sum(
             images["even"].shape[2] != s * shape[2]
-            for s, shape in zip(reductions(bundle.architecture), shapes, strict=True)
+            for s, shape in zip(reductions(bundle.facts.architecture), shapes, strict=True)
         ),
     )
     yield from _differences(outputs, expected)
@@ -292,7 +341,7 @@ def _images(bundle: Bundle) -> dict[str, Tensor]:
     The even sizes are multiples of every stride. All sizes leave more than one pixel in the last
     stage, because `torch.export` makes another program for a size of 1.
     """
-    reduction, size = reductions(bundle.architecture)[-1], bundle.facts["image_size"]
+    reduction, size = reductions(bundle.facts.architecture)[-1], bundle.facts.image_size
     side = max(2 * reduction, 32)
     random = torch.Generator().manual_seed(0)
     own = max(size, 2 * reduction)
@@ -403,25 +452,25 @@ def compare_latency(bundle: Bundle, figures: tuple[Measurement, ...]) -> tuple[s
     searched = bundle.searched_latency
     if not figures or searched is None or figures[0].value is None or figures[0].device is None:
         return tuple(doubts)
-    now, device = figures[0], searched["device"] or {}
-    if not same_class(device.get("device_class"), figures[0].device.device_class):
+    now = figures[0]
+    if not same_class(searched.device_class, figures[0].device.device_class):
         doubts.append(
-            f"the search measured on {device.get('device_class')}, this is "
+            f"the search measured on {searched.device_class}, this is "
             f"{figures[0].device.device_class}: the latencies cannot be compared"
         )
     elif _apart(searched, now):
         doubts.append(
             f"latency is {1e3 * figures[0].value:.4g} ms here and was "
-            f"{1e3 * searched['value']:.4g} ms in the search, beyond both intervals"
+            f"{1e3 * searched.value:.4g} ms in the search, beyond both intervals"
         )
     return tuple(doubts)
 
 
-def _apart(searched: Mapping[str, Any], now: Measurement) -> bool:
+def _apart(searched: SearchedLatency, now: Measurement) -> bool:
     """Return whether two latencies differ beyond `MAX_LATENCY_CHANGE` and beyond both intervals."""
-    if now.value is None or abs(now.value / searched["value"] - 1) <= MAX_LATENCY_CHANGE:
+    if now.value is None or abs(now.value / searched.value - 1) <= MAX_LATENCY_CHANGE:
         return False
-    bounds = (searched["ci_low"], searched["ci_high"], now.ci_low, now.ci_high)
-    if any(bound is None for bound in bounds):
+    low, high = searched.ci_low, searched.ci_high
+    if low is None or high is None or now.ci_low is None or now.ci_high is None:
         return True
-    return bool(now.ci_low > searched["ci_high"] or now.ci_high < searched["ci_low"])
+    return now.ci_low > high or now.ci_high < low

@@ -1,6 +1,5 @@
 """Targets of a measurement, found by the name or file that a user types."""
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.core.architecture import Architecture
+from nas.core.architecture_file import read_architecture
 from nas.core.complexity import count
 from nas.core.errors import InvalidValueError, UnknownNameError
 from nas.core.foreign import is_foreign
@@ -99,7 +99,8 @@ def load_target(  # noqa: PLR0911 - one return for each kind
     if path.suffix == ".onnx":
         return Target(name=text, network=OnnxFile(data=_read(path), name=text))
     if path.suffix == ".json":
-        return _from_architecture(text, *_read_architecture(path), plan)
+        architecture, num_classes = read_architecture(path)
+        return _from_architecture(text, architecture, num_classes or NUM_CLASSES, plan)
     if text.rpartition(":")[2].isdigit():
         return _from_architecture(text, *find_trial(text), plan)
     if is_foreign(text):
@@ -117,7 +118,7 @@ def find_architecture(text: str, find_trial: FindTrial) -> Architecture:
     if text in PUBLISHED:
         return PUBLISHED[text]
     if Path(text).suffix == ".json":
-        return _read_architecture(Path(text))[0]
+        return read_architecture(Path(text))[0]
     if text.rpartition(":")[2].isdigit():
         return find_trial(text)[0]
     raise UnknownNameError("networks of this package", text, ARCHITECTURE_KINDS)
@@ -137,33 +138,20 @@ def _read(path: Path) -> bytes:
         raise InvalidValueError(f"{path}: {error.strerror}") from error
 
 
-def _read_architecture(path: Path) -> tuple[Architecture, int]:
-    """Read a plain architecture.json, or that of a bundle, which has the classes too."""
-    text = _read(path)
-    try:
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise InvalidValueError("not an architecture, which is a JSON object")
-        if "architecture" in values:
-            return Architecture.from_dict(values["architecture"]), len(values["classes"])
-        return Architecture.from_dict(values), NUM_CLASSES
-    except KeyError as error:
-        raise InvalidValueError(f"{path}: {error} is missing") from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidValueError(f"{path}: {error}") from error
-
-
 def _from_bundle(folder: Path) -> Target:
     """Return the network of a folder of `nas export`, with its trained weights."""
     if not (folder / "architecture.json").is_file():
         raise InvalidValueError(
             f"{folder} is no folder of nas export: it holds no architecture.json"
         )
-    architecture, num_classes = _read_architecture(folder / "architecture.json")
-    model = build(architecture, num_classes)
+    architecture, num_classes = read_architecture(folder / "architecture.json")
+    model = build(architecture, num_classes or NUM_CLASSES)
     load_weights(model, folder / "model.safetensors")
     return Target(
-        name=str(folder), network=model, architecture=architecture, num_classes=num_classes
+        name=str(folder),
+        network=model,
+        architecture=architecture,
+        num_classes=num_classes or NUM_CLASSES,
     )
 
 

@@ -240,6 +240,26 @@ class TestVerify:
         assert "classifier.onnx" in probe
 
     @pytest.mark.parametrize(
+        ("name", "change", "reason"),
+        [
+            ("architecture.json", {"classes": 3}, "'int' object is not iterable"),
+            ("architecture.json", {"image_size": "32"}, "image_size"),
+            ("architecture.json", {"digest": ...}, "'digest' is missing"),
+            ("record.json", {"measurements": [{"metric": "latency"}]}, "'kind' is missing"),
+            ("record.json", {"recipe": {"measurement": {"image_size": -1}}}, "image_size"),
+            ("manifest.json", {"files": []}, "'list' object has no attribute 'items'"),
+        ],
+    )
+    def test_values_that_export_never_writes(self, damaged, name, change, reason):
+        path = damaged / name
+        values = json.loads(path.read_text()) | change
+        path.write_text(json.dumps({key: value for key, value in values.items() if value != ...}))
+        outcome = nas("verify", damaged)
+        assert outcome.exit_code == 2
+        assert outcome.stderr.startswith(f"error: {path}")
+        assert reason in outcome.stderr
+
+    @pytest.mark.parametrize(
         "name", ["manifest.json", "architecture.json", "record.json", "model.safetensors"]
     )
     def test_a_folder_that_is_no_bundle(self, damaged, name):

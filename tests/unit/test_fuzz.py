@@ -1,13 +1,18 @@
-"""Damaged study files and recipes: each is read, or refused with our error."""
+"""Damaged files of users: each is read, or refused with our error, and nothing is written."""
 
+import json
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nas.core.architecture_file import read_architecture
 from nas.core.errors import NasError
+from nas.core.published import PUBLISHED
+from nas.measuring.devices import book
 from nas.searching.study_file import read_recipe, read_study
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*/study.yaml"))
@@ -70,3 +75,56 @@ def test_bytes_are_no_study_file(tmp_path, data):
     path = tmp_path / "study.yaml"
     path.write_bytes(data)
     require_read_or_refused(read_study, path)
+
+
+ODD_VALUES = (
+    *(None, True, 0, -1, 2**31, 1e308, float("nan"), float("inf"), "", "x", "../..", "0" * 500),
+    *([], {}, [[]], [None], {"a": 1}, [1, 2, 3]),
+)
+json_changes = st.lists(
+    st.tuples(st.floats(0, 1, exclude_max=True), st.none() | st.sampled_from(ODD_VALUES)),
+    min_size=1,
+    max_size=3,
+)
+
+
+def places_of(value):
+    """Yield container and key of every value inside a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in list(items):
+        yield value, key
+        if isinstance(inner, (dict, list)):
+            yield from places_of(inner)
+
+
+def changed(value, changes):
+    """Replace the value at a share of all places by each odd one; None removes the place."""
+    value = deepcopy(value)
+    for share, odd in changes:
+        places = list(places_of(value))
+        if places:
+            container, key = places[int(share * len(places))]
+            if odd is None:
+                del container[key]
+            else:
+                container[key] = deepcopy(odd)
+    return json.dumps(value)
+
+
+@FUZZ
+@given(changes=json_changes)
+def test_a_damaged_architecture_is_read_or_refused(tmp_path, changes):
+    path = tmp_path / "architecture.json"
+    path.write_text(changed(PUBLISHED["vovnet27_slim"].to_dict(), changes))
+    require_read_or_refused(read_architecture, path)
+
+
+@FUZZ
+@given(changes=json_changes)
+def test_a_damaged_device_book_is_read_or_refused(tmp_path, changes):
+    path = tmp_path / "devices.json"
+    entry = book.Entry(address="http://127.0.0.1:5000", token_file="/none")  # noqa: S106 - a path
+    path.write_text(changed({"pi": vars(entry), "box": vars(entry)}, changes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(book.BOOK_VARIABLE, str(path))
+        require_read_or_refused(lambda _: book.find_entry("pi").token(), path)

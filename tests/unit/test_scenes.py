@@ -199,3 +199,42 @@ class TestProblems:
         (folder / "images" / "a.png").unlink()
         with pytest.raises(CorruptFileError, match=r"there is no image a\.png"):
             read_scenes(folder, "train")
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"bbox": [1, 2, 3]}, "not enough values"),
+            ({"bbox": None}, "NoneType"),
+            ({"category_id": [5]}, "unhashable"),
+            ({"segmentation": [[0, 0, 1e308, 0, 5, 5]]}, "no polygons in an image of 40 x 30"),
+            ({"segmentation": [[0, 0, 5, 5]]}, "no polygons in an image of 40 x 30"),
+            ({"segmentation": {"size": [3, 3], "counts": [9]}}, r"the image \[30, 40\]"),
+            ({"segmentation": {"size": [30, 40], "counts": [9]}}, "run lengths of 9 pixels"),
+            ({"segmentation": {"counts": [9]}}, "'size' is missing"),
+        ],
+    )
+    def test_an_object_of_coco_that_is_none(self, tmp_path, change, reason):
+        folder = coco(tmp_path)
+        path = next(folder.rglob("*train.json"))
+        values = json.loads(path.read_text())
+        values["annotations"][0].update(change)
+        path.write_text(json.dumps(values))
+        with pytest.raises(CorruptFileError, match=rf"train.json is no COCO file: .*{reason}"):
+            read_scenes(folder, "train")
+
+    @pytest.mark.parametrize("layout", [voc, yolo, coco])
+    def test_text_that_is_not_utf8(self, tmp_path, layout):
+        folder = (
+            layout(tmp_path, a=voc_xml(("cat", 1, 2, 3, 4))) if layout is voc else layout(tmp_path)
+        )
+        for path in [*folder.rglob("*.txt"), *folder.rglob("*.json")]:
+            path.write_bytes(path.read_bytes() + b"\xff")
+        with pytest.raises(CorruptFileError, match=r"utf-8|UTF-8"):
+            read_scenes(folder, "train")
+
+    def test_a_label_map_with_colours(self, tmp_path):
+        for name in ("images", "masks"):
+            picture(tmp_path / name / "a.png")
+        write(tmp_path / "splits" / "train.txt", "a")
+        with pytest.raises(CorruptFileError, match=r"a.png is no label map: .* one channel"):
+            read_scenes(tmp_path, "train")

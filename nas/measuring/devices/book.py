@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,6 +35,10 @@ class Entry:
     identity: str = ""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, str) and (value is not None or field.name != "token_file"):
+                raise InvalidValueError(f"{field.name} must be text, not {value!r}")
         parts = urlsplit(self.address)
         problem = None
         if parts.scheme == "unix":

@@ -1,6 +1,6 @@
 """Agreement of rankings: Kendall's tau, and whether short rungs rank networks as long ones do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -16,6 +16,9 @@ MIN_LEFT_VARIANCE = 1e-9
 """Share of the variances, multiplied, below which a third value leaves nothing to correlate."""
 MIN_TOP_TRIALS = 5
 """Smallest number of trials in the best quarter for which its tau is computed."""
+
+INTERVAL = (2.5, 97.5)
+"""Percentiles of bootstrap samples that bound a 95 % interval."""
 
 
 def kendall_tau(first: ArrayLike, second: ArrayLike) -> float | None:
@@ -97,6 +100,42 @@ def agreements_of(
         table = np.array([(network[first], network[second]) for network in reached])
         pairs.append(agreement(first, second, sign * table.reshape(-1, 2)))
     return [pair for pair in pairs if pair is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A statistic over networks, and the bounds of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of_mean(cls, values: Sequence[NDArray[np.float64]]) -> "Interval | None":
+        """Return the bootstrap interval of the mean over seeds, None if it is undefined.
+
+        The first value of a seed is that of all networks, the others those of bootstrap samples, of
+        which undefined ones do not count.
+        """
+        if not values:
+            return None
+        mean = np.mean(values, axis=0)
+        if not np.isfinite(mean[0]):
+            return None
+        low, high = np.percentile(mean[np.isfinite(mean)], INTERVAL)
+        return cls(value=float(mean[0]), low=float(low), high=float(high))
+
+    def map(self, change: Callable[[float], float]) -> "Interval":
+        """Return the interval of an increasing function of the statistic."""
+        value, low, high = map(change, (self.value, self.low, self.high))
+        return Interval(value=value, low=low, high=high)
+
+    def is_vague(self, size: float) -> bool:
+        """Return whether the interval is wider than half of the statistic's range, `size`."""
+        return self.high - self.low > size / 2
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 def bootstrap_weights(count: int, draws: int, seed: int) -> NDArray[np.float64]:

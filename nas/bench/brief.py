@@ -87,7 +87,8 @@ class BriefTrainings:
     """Trains networks of a study by one recipe after the other, and appends a line for each rung.
 
     Seeds follow from the name of the file, the network and the number of the seed. `test` adds the
-    test images to the judges. Number formats are fp32 if a recipe leaves them open.
+    test images to the judges. Number formats are fp32 if a recipe leaves them open. Without
+    `reference`, no reference training is timed and the lines have no seconds of one.
     """
 
     def __init__(
@@ -97,8 +98,10 @@ class BriefTrainings:
         *,
         test: bool,
         checkpoints: Path | None = None,
+        reference: bool = True,
     ) -> None:
         self._spec, self._path, self._checkpoints = spec, path, checkpoints
+        self._times_reference = reference
         self._reference = (-math.inf, 0.0)
         self._meter = find_meter()
         self._device = torch.device(self._meter.torch_device)
@@ -116,6 +119,11 @@ class BriefTrainings:
     def image_size(self) -> int:
         """Side of the images in pixels."""
         return self._train.images.shape[-1]
+
+    @property
+    def train_images(self) -> int:
+        """Number of images for training."""
+        return len(self._train)
 
     @property
     def classes(self) -> int:
@@ -190,7 +198,9 @@ class BriefTrainings:
 
     def _outcome(self, trainer: BriefTrainer, end: float) -> Line:
         """Train to this rung and return its error and seconds."""
-        reference_s = self._reference_s()
+        reference = {}
+        if self._times_reference:
+            reference["reference_s"] = round(self._reference_s(), 3)
         started_s = time.perf_counter()
         try:
             rung = trainer.run(trainer.epochs, end)
@@ -203,7 +213,7 @@ class BriefTrainings:
             "train_s": round(rung.train_s or 0.0, 3),
             "judge_s": round(rung.validation_s or 0.0, 3),
             "wall_s": round(time.perf_counter() - started_s, 3),
-            "reference_s": round(reference_s, 3),
+            **reference,
         }
 
     def _trainer(self, network: Network, recipe: BriefRecipe, seed: int) -> BriefTrainer:

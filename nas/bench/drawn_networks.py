@@ -84,7 +84,7 @@ def draw_networks(
                     if set_aside == bool(chosen)
                 ]
             )
-    rows = chain.from_iterable(zip(*map(_spread, half), strict=True) for half in halves)
+    rows = chain.from_iterable(zip(*map(spread, half), strict=True) for half in halves)
     return list(chain.from_iterable(rows))
 
 
@@ -136,7 +136,7 @@ def _one_per_stratum(
     return drawn
 
 
-def _spread(networks: Sequence[Network]) -> list[Network]:
+def spread(networks: Sequence[Network]) -> list[Network]:
     """Order networks so that any first few cover all sizes (van der Corput's sequence)."""
     bits = max(len(networks) - 1, 1).bit_length()
     places = [int(f"{k:0{bits}b}"[::-1], 2) for k in range(2**bits)]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.analysis.rank_agreement import (
+    Interval,
     bootstrap_weights,
     weighted_partial_correlations,
     weighted_taus,
@@ -30,8 +31,6 @@ Errors = Mapping[str, Mapping[int, float]]
 """The error of each network, by seed."""
 DRAWS = 4000
 """Bootstrap samples of an interval."""
-INTERVAL = (2.5, 97.5)
-"""Percentiles of the bootstrap samples that bound a 95 % interval."""
 MIN_NETWORKS = 5
 """Smallest number of networks that are compared."""
 
@@ -82,33 +81,6 @@ def truth_of(lines: Sequence[Line], networks: Sequence[Network]) -> Truth:
         epochs=epochs,
         errors={name: fmean(seeds.values()) for name, seeds in at[epochs].items()},
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A statistic, and the bounds of its 95 % bootstrap interval over the networks."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of_mean(cls, values: Sequence[Array]) -> "Interval | None":
-        """Return the interval of the mean over seeds, None if it is undefined.
-
-        The first value of a seed is that of all networks, the others those of bootstrap samples, of
-        which undefined ones do not count.
-        """
-        if not values:
-            return None
-        mean = np.mean(values, axis=0)
-        if not np.isfinite(mean[0]):
-            return None
-        low, high = np.percentile(mean[np.isfinite(mean)], INTERVAL)
-        return cls(value=float(mean[0]), low=float(low), high=float(high))
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ SECTIONS = {
     "Search": {
         "new": ("nas.cli.new", "Write a study that works on this machine."),
         "check": ("nas.cli.check", "Check a study before it is searched."),
+        "plan": ("nas.cli.plan", "Say how a study's budget is spent best."),
         "search": ("nas.cli.search", "Run a study: sample, measure and briefly train networks."),
         "replicate": ("nas.cli.replicate", "Train networks of a study again with other seeds."),
         "train": ("nas.cli.train", "Train networks of a study fully, and test them."),

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil, floor
+from math import floor
 from pathlib import Path
 
 from nas.core import plugins
 from nas.core.architecture import Architecture
-from nas.core.complexity import stage_sizes, totals
+from nas.core.complexity import totals
 from nas.core.errors import CorruptFileError, InvalidValueError, TrialFailedError, UnavailableError
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.study import DataSpec, Objective, StudySpec
@@ -25,7 +25,7 @@ from nas.core.units import format_quantity, parse_quantity
 from nas.data import load
 from nas.data.image_file import size_of
 from nas.model import build
-from nas.searching.profile import Member, members, profile
+from nas.searching.profile import Member, members, profile, reduced_side, space_of
 from nas.training.choice import choose_numerics
 
 NETWORKS = 48
@@ -63,7 +63,7 @@ def parse_duration(text: str) -> float:
     """
     parts = DURATION.findall(text)
     if not parts or DURATION.sub("", text).strip():
-        raise InvalidValueError(f"a budget is a time such as 2h or 90 min, not {text!r}")
+        raise InvalidValueError(f"a time is such as 2h or 90 min, not {text!r}")
     return sum(float(number) * SECONDS[unit] for number, unit in parts)
 
 
@@ -112,7 +112,7 @@ def draft(
     on_step(f"measuring {SAMPLE} random networks of {spec.space}")
     costs = _costs(spec)
     on_step("timing their training")
-    side = _reduced(spec, size)
+    side = reduced_side(space_of(spec), size)
     pace_s = _seconds_per_image(spec, side)
     images, networks = amount(budget_s, workers, pace_s, len(dataset.train) - judges)
     pace = (
@@ -214,8 +214,7 @@ def _value(figure: Measurement) -> float:
 
 
 def _random_members(spec: StudySpec) -> list[Member]:
-    space = plugins.load("nas.spaces", spec.space)
-    return [member for member in members(space, SAMPLE, seed=0) if not member.name]
+    return [member for member in members(space_of(spec), SAMPLE, seed=0) if not member.name]
 
 
 def _random_networks(spec: StudySpec) -> list[Architecture]:
@@ -233,19 +232,6 @@ def _costs(spec: StudySpec) -> dict[str, list[Measurement]]:
         objective.key: [figures[objective.key] for figures in found]
         for objective in spec.measured_objectives
     }
-
-
-def _reduced(spec: StudySpec, size: int) -> int:
-    """Return half the image size, or the next larger one that random networks take."""
-    networks = _random_networks(spec)
-    for side in range(max(2 * ceil(size / 4), 8), size, 2):
-        try:
-            for network in networks:
-                stage_sizes(network, (side, side))
-        except InvalidValueError:
-            continue
-        return side
-    return size
 
 
 def _seconds_per_image(spec: StudySpec, side: int) -> float:

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil
 from pathlib import Path
 
 from nas.core import plugins
@@ -27,6 +28,10 @@ NUM_RANDOM_NETWORKS = 64
 """Number of random networks that are tried for a fitting image size, and whose counts are shown."""
 NUM_MEASURED_NETWORKS = 16
 """Number of random networks whose costs are shown if one of them is measured."""
+MIN_REDUCED_SIDE = 8
+"""Smallest side of reduced images, in pixels."""
+NUM_SIZE_NETWORKS = 8
+"""Number of random networks that must take reduced images."""
 DRAWS_PER_NETWORK = 100
 """Number of random draws per network after which the space is taken to have no more networks."""
 
@@ -86,12 +91,25 @@ def check_sizes(space: SearchSpace, sizes: Mapping[str, int], seed: int) -> None
     for name, pixels in sizes.items():
         generator = random.Random(seed)
         draws = (_draw(space, generator) for _ in range(NUM_RANDOM_NETWORKS))
-        problems = (_size_problem(network, pixels) for network in draws)
+        problems = (size_problem(network, pixels) for network in draws)
         first = next(problems)
         if first and all(problems):
             raise InvalidValueError(
                 f"{name}: no network of the space takes {pixels} pixels: {first}"
             )
+
+
+def reduced_side(space: SearchSpace, side: int, share: float = 0.5) -> int:
+    """Return this share of an image's side in pixels, or the next larger even number that eight
+    random networks take.
+
+    It is at least `MIN_REDUCED_SIDE`, and at most the side itself.
+    """
+    networks = [each.architecture for each in members(space, NUM_SIZE_NETWORKS, 0) if not each.name]
+    for reduced in range(max(2 * ceil(share * side / 2), MIN_REDUCED_SIDE), side, 2):
+        if not any(size_problem(network, reduced) for network in networks):
+            return reduced
+    return side
 
 
 def costs_only(spec: StudySpec) -> StudySpec:
@@ -183,7 +201,7 @@ def _draw(space: SearchSpace, generator: random.Random) -> Architecture:
     return space.decode({choice.name: generator.choice(choice.values) for choice in space.choices})
 
 
-def _size_problem(network: Architecture, pixels: int) -> str:
+def size_problem(network: Architecture, pixels: int) -> str:
     """Return why the network cannot take images of this size, or an empty string."""
     try:
         stage_sizes(network, (pixels, pixels))

@@ -51,14 +51,13 @@ SECTIONS = {
     "Measure": {
         "doctor": ("nas.cli.doctor", "Show what this machine can measure, and why not the rest."),
         "measure": ("nas.cli.measure", "Measure latency, energy and memory of networks."),
-        "remeasure": ("nas.cli.remeasure", "Measure the front of a study under other conditions."),
         "device": (
             "nas.cli.device",
             "Manage the devices elsewhere that measure for this machine.",
         ),
     },
     "Studies and records": {
-        "study": ("nas.cli.study", "Rename, delete, repair and convert studies of the record."),
+        "study": ("nas.cli.study", "Rename, delete, repair, remeasure and convert studies."),
         "db": ("nas.cli.db", "Check the record, or copy it to another database."),
     },
     "Experiments": {
@@ -74,6 +73,7 @@ ALIASES = {
     "connections": "paper",
     "export-optuna": "study",
     "peers": "paper",
+    "remeasure": "study",
     "retry": "study",
 }
 """Commands of groups that may also be typed without their group, as scripts do. `--help` leaves

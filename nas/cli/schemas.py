@@ -278,7 +278,7 @@ SCHEMAS: Mapping[str, Schema] = {
         },
     ),
     "remeasure": Schema(
-        command="nas remeasure",
+        command="nas study remeasure",
         keys={
             "study": "name of the study",
             "plan": "the conditions",

@@ -6,6 +6,10 @@ from nas.cli.group import LazyGroup
 COMMANDS = {
     "delete": ("nas.cli.study.manage", "Delete a study with its trials, figures and checkpoints."),
     "export-optuna": ("nas.cli.study.export_optuna", "Write a study to an Optuna database."),
+    "remeasure": (
+        "nas.cli.study.remeasure",
+        "Measure the front of a study under other conditions.",
+    ),
     "rename": ("nas.cli.study.manage", "Give a study another name."),
     "retry": ("nas.cli.study.retry", "Let failed trials of a study be tried again."),
 }
@@ -14,4 +18,4 @@ COMMANDS = {
 
 @main.group(cls=LazyGroup, table=COMMANDS)
 def study() -> None:
-    """Rename, delete, repair and convert studies of the record."""
+    """Rename, delete, repair, remeasure and convert studies."""

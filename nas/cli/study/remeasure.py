@@ -1,4 +1,4 @@
-"""`nas remeasure`: a finished front under other conditions."""
+"""`nas study remeasure`: a finished front under other conditions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from nas.cli import main
 from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import (
     Conditions,
@@ -17,6 +16,7 @@ from nas.cli.options import (
     open_record,
     pick_study,
 )
+from nas.cli.study import study as group
 from nas.cli.tables import echo_wide
 from nas.core.errors import InvalidValueError, next_command
 from nas.core.measurement import Kind, MeasurementPlan
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nas.analysis.remeasured import Remeasured
 
 
-@main.command()
+@group.command()
 @click.argument("study", required=False)
 @database_option
 @measuring_options(None, tier="certify")

@@ -376,6 +376,9 @@ class Budget:
     `fresh` is the share of every budget reserved for retraining front members with new seeds, so
     that their hypervolume can be reported without selection bias. The default, None, is a tenth if
     an objective needs training and there are at least 20 `trials` (of 20 trials, two are reserved).
+
+    `patience` ends the search once so many trained networks added no more hypervolume than noise
+    explains. The default, None, never does.
     """
 
     trials: int = 100
@@ -386,10 +389,15 @@ class Budget:
     energy_j: float | None = None
     certify: bool | None = None
     fresh: float | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         require_whole(trials=self.trials)
-        require_whole(optional=True, proposals=self.proposals)
+        require_whole(optional=True, proposals=self.proposals, patience=self.patience)
+        require(
+            self.patience is None or self.patience >= 1,
+            f"patience must be at least 1, not {self.patience}",
+        )
         require_finite(
             optional=True,
             wall_time_s=self.wall_time_s,
@@ -522,6 +530,12 @@ class StudySpec:
             len(set(measured_on)) == len(metrics),
             "objectives must name each metric once, or once for each device, not "
             f"{[objective.key for objective in self.objectives]}",
+        )
+        without = [o.key for o in self.objectives if o.reference is None]
+        require(
+            self.budget.patience is None or not without,
+            "budget.patience compares hypervolumes, so every objective needs a reference or a "
+            f"limit; {', '.join(without)} has none",
         )
         on_devices = [o for o in self.trained_objectives if o.device is not None]
         require(

@@ -45,6 +45,7 @@ from nas.core.study import Direction, Objective, StudySpec
 from nas.core.tasks import Event, Measured
 from nas.core.trial import Trial, TrialState, Usage
 from nas.searching.pace import WINDOW
+from nas.searching.patience import Patience
 
 MAX_REPEATS = 100
 """Stop the search after this many consecutive duplicate proposals."""
@@ -128,6 +129,7 @@ class SearchState:
         self.num_failed = 0
         """Number of failed trials, duplicates included."""
         self.front = front([], spec.objectives)
+        self._patience = Patience(spec)
         trained: deque[Trial] = deque(maxlen=WINDOW)
         remaining = iter(trials)
         while batch := list(islice(remaining, TRIALS_PER_BATCH)):
@@ -309,6 +311,7 @@ class SearchState:
             self._num_ended += 1
             self._num_skipped += trial.skipped
             self._ended_usage += trial.evaluation.spent
+            self._patience.add(trial)
         candidates = {*members_before, *(trial.number for trial in ended)}
         for number in candidates.difference(self.front.members):
             del self._trials[number]
@@ -353,7 +356,7 @@ class SearchState:
                 "worth training: the others are over a limit, or were skipped; widen the limits, "
                 "or raise budget.proposals"
             )
-        return self.spent_resources()
+        return self.spent_resources() or self._patience.reason
 
     def spent_resources(self) -> str:
         """Return which budget of epochs, device time or energy is spent, or an empty string."""

@@ -174,7 +174,7 @@ class SearchDisplay(SearchObserver):
         if self._live is not None:
             self._body = self._draw(engine)
         elif ended and trial.skipped:
-            count = engine.state.num_architectures - engine.state.num_counted
+            count = engine.state.num_skipped
             if count & (count - 1) == 0:
                 # only the 1st, 2nd, 4th, 8th, …, since a tight limit skips nearly all networks
                 self._console.print(
@@ -356,7 +356,7 @@ class SearchDisplay(SearchObserver):
     def _draw(self, engine: Engine) -> RenderableType:
         state, spec = engine.state, engine.spec
         self._left = time_left(engine)
-        skipped = state.num_architectures - state.num_counted
+        skipped = state.num_skipped
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             ProgressBar(total=spec.search_budget.trials, completed=state.num_finished, width=30),

@@ -95,6 +95,8 @@ def _lines(
     record, trial = facts.record, facts.trial
     reason = f", {trial.reason}" if trial.reason else ""
     yield f"trial {trial.number} of {record.name}: {trial.state}{reason}"
+    if trial.origin:
+        yield f"evaluated elsewhere: {trial.origin}"
     if trial.duplicate_of is not None:
         yield f"the same network as trial {trial.duplicate_of}, whose figures these are"
     yield drawing

@@ -150,9 +150,13 @@ def _print_study(console: Console, facts: StudyFacts) -> None:
     }
     states = _states(counts, facts.work.driver)
     console.print(
-        f"{sum(counts.values())} of {spec.search_budget.trials} architectures"
+        f"{sum(counts.values()) - summary.copied} of {spec.search_budget.trials} architectures"
         f"{f' ({states})' if states else ''}, {summary.repeated} repeated proposals"
     )
+    if summary.copied:
+        console.print(
+            f"{summary.copied} of the networks were evaluated elsewhere, and count in no budget"
+        )
     if summary.skipped:
         console.print(
             f"{summary.skipped} more cost no training: over a limit, or skipped once measured"

@@ -309,6 +309,8 @@ class Trial(Evaluated):
 
     `duplicate_of` is the earlier trial of the same architecture whose evaluation this trial shares.
     `sampler_state` is what the sampler needs of this trial when it is rebuilt from the record.
+    `origin` says where the evaluation comes from if it was made elsewhere, such as `first:12`; such
+    a trial teaches the sampler and counts in no budget.
     """
 
     number: int
@@ -318,6 +320,7 @@ class Trial(Evaluated):
     state: TrialState = TrialState.RUNNING
     reason: str = ""
     duplicate_of: int | None = None
+    origin: str = ""
     worker: str = ""
     sampler_state: Mapping[str, Any] = field(default_factory=dict)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))

@@ -74,9 +74,8 @@ def study_problems(
 
 def sum_problems(trials: Sequence[Trial], recorded: Usage) -> Iterator[str]:
     """Yield a line for each recorded sum that differs from its measurements and rungs."""
-    summed = sum(
-        (trial.evaluation.spent for trial in trials if trial.duplicate_of is None), Usage()
-    )
+    own = [trial for trial in trials if trial.duplicate_of is None and not trial.origin]
+    summed = sum((trial.evaluation.spent for trial in own), Usage())
     totals = asdict(recorded)
     for name, value in asdict(summed).items():
         total, expected = totals[name] or 0.0, value or 0.0

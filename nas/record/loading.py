@@ -292,6 +292,7 @@ def _trial(row: Row[Any], canonical: Architecture, evaluation: Evaluation) -> Tr
         else Architecture.from_dict(row.as_proposed),
         reason=row.reason,
         duplicate_of=row.duplicate_of,
+        origin=row.origin or "",
         worker=row.worker,
         sampler_state=row.sampler_state,
         started_at=row.started_at,

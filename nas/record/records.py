@@ -78,6 +78,8 @@ class Summary:
     """Number and reason of each failed trial."""
     running: tuple[int, ...]
     """Numbers of the running trials."""
+    copied: int = 0
+    """Number of architectures whose evaluation was made elsewhere. They count in `counts` only."""
 
 
 class ArtifactKind(StrEnum):

@@ -48,6 +48,7 @@ def of_trial(trial: Trial) -> Values:
         "params": dict(trial.params),
         "as_proposed": as_proposed,
         "seed": trial.seed,
+        "origin": trial.origin or None,
         **of_progress(trial),
     }
 

@@ -28,7 +28,7 @@ _SAME_EVALUATION = TRIAL.c.evaluation_id == EVALUATION.c.id
 def summarize(connection: Connection, study_id: int) -> Summary:
     """Return the summary of a study.
 
-    For 100,000 trials on SQLite, the eight queries take about 0.15 s of CPU time.
+    For 100,000 trials on SQLite, the nine queries take about 0.15 s of CPU time.
     """
     in_study = TRIAL.c.study_id == study_id
     counts, repeated = dict.fromkeys(TrialState, 0), 0
@@ -41,8 +41,15 @@ def summarize(connection: Connection, study_id: int) -> Summary:
         repeated += duplicates
     # `+ 0` makes SQLite read in the order of the file, which is ten times as fast as by the index
     evaluated = EVALUATION.c.study_id + 0 == study_id
+    elsewhere = in_study & TRIAL.c.origin.is_not(None) & TRIAL.c.duplicate_of.is_(None)
+    copied = connection.execute(
+        select(func.count()).select_from(TRIAL).where(elsewhere)
+    ).scalar_one()
+    own = evaluated
+    if copied:
+        own &= EVALUATION.c.id.not_in(select(TRIAL.c.evaluation_id).where(elsewhere))
     total = connection.execute(
-        select(*(func.sum(EVALUATION.c[name]).label(name) for name in SUM_COLUMNS)).where(evaluated)
+        select(*(func.sum(EVALUATION.c[name]).label(name) for name in SUM_COLUMNS)).where(own)
     ).one()
     spent = Usage(
         epochs=total.epochs or 0.0,
@@ -61,6 +68,7 @@ def summarize(connection: Connection, study_id: int) -> Summary:
             in_study,
             TRIAL.c.state == TrialState.STOPPED.value,
             TRIAL.c.duplicate_of.is_(None),
+            TRIAL.c.origin.is_(None),
             EVALUATION.c.epochs == 0,
         )
     ).scalar_one()
@@ -78,6 +86,7 @@ def summarize(connection: Connection, study_id: int) -> Summary:
         repeated=repeated,
         searched_s=_searched_s(connection, study_id),
         skipped=skipped,
+        copied=copied,
         spent=spent,
         engine_s=total.engine_s,
         engine_j=total.engine_j,

@@ -301,7 +301,7 @@ def _importance(spec: StudySpec, ended: Sequence[Trial]) -> list[dict[str, Any]]
 def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
     """Return the numbers above the plots."""
     newest = study.fronts[-1] if study.fronts else None
-    spent = sum((t.evaluation.spent for t in ended), Usage())
+    spent = sum((t.evaluation.spent for t in ended if not t.origin), Usage())
     unbiased = unbiased_hypervolume(ended, study.record.spec)
     return {
         "states": {

@@ -69,6 +69,7 @@ class StudyFacts:
             "trials": by_state(summary.counts),
             "repeated": summary.repeated,
             "skipped": summary.skipped,
+            "copied": summary.copied,
             "searched_s": summary.searched_s,
             "spent": _usage(summary.spent),
             "engine_s": summary.engine_s,

@@ -112,6 +112,7 @@ def trial_values(spec: StudySpec, trial: Trial) -> dict[str, Any]:
         "state": trial.state,
         "reason": trial.reason,
         "duplicate_of": trial.duplicate_of,
+        "origin": trial.origin or None,
         "digest": trial.architecture.digest,
         "architecture": trial.architecture.to_dict(),
         "params": trial.params,

@@ -19,7 +19,7 @@ def rename(store: Store, study: str, name: str) -> None:
     other checkpoints.
     """
     require_usable_name(name)
-    old = _checkpoints(store, study)
+    old = checkpoints(store, study)
     new = old.with_name(name)
     if study == name:
         raise InvalidValueError(f"the study is called {name!r} already")
@@ -36,7 +36,7 @@ def delete(store: Store, study: str) -> bool:
 
     Raises `StudyConflictError` if a process drives the study.
     """
-    folder = _checkpoints(store, study)
+    folder = checkpoints(store, study)
     with store.claim(study):
         store.delete_study(study)
         _remove(folder)
@@ -46,10 +46,10 @@ def delete(store: Store, study: str) -> bool:
 
 def size_bytes(store: Store, study: str) -> int:
     """Return the size of a study's checkpoints."""
-    return sum(path.stat().st_size for path in _files(_checkpoints(store, study)))
+    return sum(path.stat().st_size for path in _files(checkpoints(store, study)))
 
 
-def _checkpoints(store: Store, study: str) -> Path:
+def checkpoints(store: Store, study: str) -> Path:
     """Return the folder of a study's checkpoints."""
     return Path(store.study(study).artifacts) / study
 
@@ -70,10 +70,11 @@ def _link_files(source: Path, target: Path) -> None:
         )
     for path, copy in copies.items():
         if copy not in known:
-            _link(path, copy)
+            link_file(path, copy)
 
 
-def _link(path: Path, copy: Path) -> None:
+def link_file(path: Path, copy: Path) -> None:
+    """Link a file to a new path, or copy it where files cannot be linked."""
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:

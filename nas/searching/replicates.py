@@ -90,7 +90,8 @@ def final_replicates(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Tri
     members = select_trials(trials, final_front.members)
     objective = spec.trained_objectives[0]
     members.sort(key=lambda trial: objective.loss(trial.evaluation.value(objective.key) or 0.0))
-    epochs = sum(trial.evaluation.spent.epochs for trial in trials if trial.duplicate_of is None)
+    own = [trial for trial in trials if trial.duplicate_of is None and not trial.origin]
+    epochs = sum(trial.evaluation.spent.epochs for trial in own)
     if not members:
         return []
     epochs_per_training = members[0].evaluation.rungs[-1].epochs

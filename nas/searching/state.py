@@ -122,7 +122,10 @@ class SearchState:
         """Members of a front, and their losses (n, m)."""
         self._repeats = 0
         self._num_ended = 0
-        self._num_skipped = 0
+        self._num_copied = 0
+        """Number of architectures that were evaluated elsewhere."""
+        self.num_skipped = 0
+        """Number of architectures that were skipped, without those of elsewhere."""
         self._ended_usage = Usage()
         self.num_trials = 0
         """Number of trials, duplicates included."""
@@ -165,13 +168,15 @@ class SearchState:
 
     @property
     def num_counted(self) -> int:
-        """Number of architectures that `budget.trials` counts, which are all but the skipped."""
-        return self.num_architectures - self._num_skipped
+        """Number of architectures that `budget.trials` counts: all but the skipped and those that
+        were evaluated elsewhere.
+        """
+        return self.num_architectures - self.num_skipped - self._num_copied
 
     @property
     def num_finished(self) -> int:
         """Number of counted architectures whose trials have ended."""
-        return self._num_ended - self._num_skipped
+        return self._num_ended - self.num_skipped - self._num_copied
 
     @property
     def spent(self) -> Usage:
@@ -309,7 +314,10 @@ class SearchState:
         self.front = self._front_after(ended)
         for trial in ended:
             self._num_ended += 1
-            self._num_skipped += trial.skipped
+            if trial.origin:
+                self._num_copied += 1
+                continue
+            self.num_skipped += trial.skipped
             self._ended_usage += trial.evaluation.spent
             self._patience.add(trial)
         candidates = {*members_before, *(trial.number for trial in ended)}
@@ -350,9 +358,10 @@ class SearchState:
             return f"{budget.trials} architectures were tried, {self.budget_name}"
         if self.num_architectures >= self._space.cardinality:
             return f"all {self._space.cardinality} architectures of the space were tried"
-        if self.num_architectures >= budget.max_proposals:
+        proposed = self.num_architectures - self._num_copied
+        if proposed >= budget.max_proposals:
             return (
-                f"only {self.num_counted} of {self.num_architectures} proposed architectures were "
+                f"only {self.num_counted} of {proposed} proposed architectures were "
                 "worth training: the others are over a limit, or were skipped; widen the limits, "
                 "or raise budget.proposals"
             )
@@ -388,7 +397,7 @@ class SearchState:
                 reason = f"{objective.key} is {figure.status}: {figure.reason}"
                 return trial.moved_to(TrialState.FAILED, reason=reason, finished_at=now)
             if objective.violation(figure.value) > 0:
-                reason = _limit_reason(objective, figure.value, figure.unit)
+                reason = limit_reason(objective, figure.value, figure.unit)
                 return trial.moved_to(TrialState.STOPPED, reason=reason, finished_at=now)
         if trial.losses(objectives) is not None and not self.spec.needs_training:
             return trial.moved_to(TrialState.COMPLETE, finished_at=now)
@@ -410,7 +419,8 @@ class SearchState:
         return ""
 
 
-def _limit_reason(objective: Objective, value: float, unit: str) -> str:
+def limit_reason(objective: Objective, value: float, unit: str) -> str:
+    """Return why a trial with this value is over the objective's limit."""
     side = "over" if objective.direction is Direction.MINIMIZE else "under"
     suffix = "" if unit == "1" else f" {unit}"
     return f"{objective.key} {value:g}{suffix} is {side} the limit {objective.limit:g}{suffix}"

@@ -4,6 +4,7 @@ from nas.cli import main
 from nas.cli.group import LazyGroup
 
 COMMANDS = {
+    "copy": ("nas.cli.study.manage", "Copy a study, also under other limits or in another space."),
     "delete": ("nas.cli.study.manage", "Delete a study with its trials, figures and checkpoints."),
     "export-optuna": ("nas.cli.study.export_optuna", "Write a study to an Optuna database."),
     "remeasure": (
@@ -18,4 +19,4 @@ COMMANDS = {
 
 @main.group(cls=LazyGroup, table=COMMANDS)
 def study() -> None:
-    """Rename, delete, repair, remeasure and convert studies."""
+    """Copy, rename, delete, repair, remeasure and convert studies."""

@@ -1,12 +1,19 @@
-"""`nas study rename` and `nas study delete`."""
+"""`nas study copy`, `nas study rename` and `nas study delete`."""
 
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
-from nas.cli.options import change_record, database_option
+from nas.cli.options import FILE, change_record, command_to_paste, database_option
 from nas.cli.study import study as group
+from nas.core.errors import InvalidValueError
 from nas.core.units import format_quantity
+
+MAX_SHOWN = 10
+"""At most this many trials are named in a line."""
 
 
 @group.command()
@@ -24,6 +31,47 @@ def rename(study: str, name: str, database: str) -> None:
     with change_record(database) as store:
         rename_study(store, study, name)
     click.echo(f"{study} is now {name}; set 'name: {name}' in its study file")
+
+
+@group.command("copy")
+@click.argument("source", metavar="SRC")
+@click.argument("name", metavar="DST")
+@click.option(
+    "--study",
+    "file",
+    type=FILE,
+    help="The study file of the new study. [default: the settings of SRC]",
+)
+@database_option
+def copy_command(source: str, name: str, file: Path | None, database: str) -> None:
+    """Copy a study, also under other limits or in another space.
+
+    The trials come along whose evaluation is valid under the new settings. They teach the sampler
+    of DST and count in none of its budgets. With other settings of training or measuring nothing is
+    valid.
+    """
+    from nas.searching.copying import CANDIDATE, copy_study
+    from nas.searching.launch import with_runtime
+    from nas.searching.study_file import read_study
+
+    with change_record(database) as store:
+        spec = store.study(source).spec
+        runtime = spec.measurement.runtime
+        if file is not None:
+            spec = with_runtime(read_study(file, spec), runtime)
+            if spec.name != name:
+                raise InvalidValueError(f"{file} names the study {spec.name!r}, not {name!r}")
+        folder = Path.cwd() if file is None else file.parent
+        copied = copy_study(store, source, replace(spec, name=name), folder, datetime.now(UTC))
+    click.echo(f"{name}: {copied.trials} trials of {source}, which count in no budget")
+    for reason, numbers in copied.left_out.items():
+        shown = ", ".join(map(str, numbers[:MAX_SHOWN]))
+        more = f" and {len(numbers) - MAX_SHOWN} more" if len(numbers) > MAX_SHOWN else ""
+        click.echo(f"left out, {reason}: {shown}{more}")
+    if candidates := copied.left_out.get(CANDIDATE):
+        options = [word for n in candidates[:MAX_SHOWN] for word in ("--first", f"{source}:{n}")]
+        command = command_to_paste("search", file or "STUDY.yaml", *options, database=database)
+        click.echo(f"to train candidates first: {command}")
 
 
 @group.command()

@@ -116,6 +116,7 @@ TRIAL = Table(
     Column("worker", Text, nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
+    Column("origin", Text),  # of an evaluation that was made elsewhere, such as `first:12`
     ForeignKeyConstraint(["study_id", "duplicate_of"], ["trial.study_id", "trial.number"]),
     CheckConstraint("number >= 0", name="number"),
     CheckConstraint("duplicate_of < number", name="duplicate_of"),

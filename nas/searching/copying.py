@@ -1,0 +1,211 @@
+"""Copy a study under other settings, with the trials whose evaluation is still valid.
+
+Other limits, references, samplers, rules and budgets, and another space that has the same network,
+leave an evaluation valid. Copied trials teach the sampler of the new study and count in none of its
+budgets. Everything is one transaction after the checkpoints are linked, so that a killed call can
+be repeated.
+"""
+
+import filecmp
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nas.core import plugins
+from nas.core.errors import InvalidValueError, NasError
+from nas.core.pareto import front
+from nas.core.search_space import SearchSpace
+from nas.core.seeds import trial_seed
+from nas.core.study import StudySpec
+from nas.core.trial import Evaluation, Rung, Trial, TrialState
+from nas.record import ArtifactKind, Store, StudyRecord
+from nas.record.differences import differences
+from nas.searching.identity import Code, identity_of
+from nas.searching.managing import checkpoints, link_file
+from nas.searching.start_networks import encoded
+from nas.searching.state import limit_reason
+from nas.searching.study_name import require_usable_name
+
+MAX_NAMED = 8
+"""A message names at most this many networks."""
+EVALUATION_KEYS = ("evaluator", "seed", "rungs", "data", "training", "measurement", "trained")
+"""Keys of a study on which every evaluation depends. The seed chooses the validation images."""
+CANDIDATE = "a candidate: the old limits or the old sampler stopped it before training"
+"""Why a trial is left out that the new study may propose, and train."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copied:
+    """What a copy took along: the number of copied trials, and the other trials by the reason."""
+
+    trials: int
+    left_out: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
+def copy_study(store: Store, source: str, spec: StudySpec, folder: Path, now: datetime) -> Copied:
+    """Make the study `spec` from a recorded one, with the trials whose evaluation is valid in it.
+
+    `folder` is that of the new study file. Raises `StudyConflictError` if there is a study of this
+    name or a process drives one, and `InvalidValueError` if no evaluation can be valid.
+    """
+    record = store.study(source)
+    require_usable_name(spec.name)
+    space: SearchSpace = plugins.load("nas.spaces", spec.space)
+    identity = identity_of(spec, space, folder)
+    _require_valid(store, record, spec, identity["code"])
+    identity["files"] = (record.identity or {}).get("files", {})
+    with store.claim(spec.name):
+        store.require_new(spec.name)
+        left_out: dict[str, list[int]] = defaultdict(list)
+        copies: dict[int, Trial] = {}
+        for trial in store.trials(source):
+            if trial.duplicate_of is not None:
+                continue
+            judged = _judged(trial, spec, space)
+            if isinstance(judged, Trial):
+                copies[trial.number] = replace(
+                    judged,
+                    number=len(copies),
+                    origin=trial.origin or f"{source}:{trial.number}",
+                    started_at=now,
+                    finished_at=now,
+                    evaluation=_with_own_files(store, record, spec.name, trial.evaluation),
+                )
+            else:
+                left_out[judged].append(trial.number)
+        _write(store, record, spec, identity, copies)
+    return Copied(trials=len(copies), left_out=left_out)
+
+
+def _require_valid(store: Store, record: StudyRecord, spec: StudySpec, code: Code) -> None:
+    """Raise `InvalidValueError` if evaluations of the recorded study depend on other settings."""
+    before, now = (_evaluation_settings(each) for each in (record.spec, spec))
+    changed = [f"{path} {old}, now {new}" for path, old, new in differences(before, now)]
+    recorded: Code = (record.identity or {}).get("code", {})
+    changed += [
+        f"other code of {label}"
+        for label, digests in code.items()
+        if label != "sampler" and digests and recorded.get(label, digests) != digests
+    ]
+    if not changed:
+        return
+    front_now = store.newest_front(record.name)
+    members = front_now.members if front_now else ()
+    names = ", ".join(f"'{record.name}:{number}'" for number in members[:MAX_NAMED])
+    hint = f"; begin a new study with its best networks, first: [{names}]" if names else ""
+    raise InvalidValueError(
+        f"no evaluation of {record.name} is valid under other settings of training or measuring "
+        f"({'; '.join(changed)}){hint}"
+    )
+
+
+def _evaluation_settings(spec: StudySpec) -> dict[str, Any]:
+    values = spec.to_dict()
+    settings: dict[str, Any] = {key: values[key] for key in EVALUATION_KEYS}
+    for key in ("busy", "busy_wait_s"):
+        del settings["measurement"][key]
+    return settings
+
+
+def _judged(trial: Trial, spec: StudySpec, space: SearchSpace) -> Trial | str:
+    """Return the trial as it would have ended in the new study, or why it is left out."""
+    if trial.state in {TrialState.RUNNING, TrialState.FAILED}:
+        return f"{'unfinished' if trial.state is TrialState.RUNNING else 'failed'} there"
+    try:
+        params = encoded(space, trial.architecture)
+    except InvalidValueError:
+        return f"not in the space {spec.space}"
+    reason = trial.reason
+    if trial.skipped:
+        reason = _violated(trial, spec)
+        if not reason:
+            return CANDIDATE
+    missing = [o.key for o in spec.objectives if trial.evaluation.value(o.key) is None]
+    if trial.state is TrialState.COMPLETE and missing:
+        return f"no figure for {', '.join(missing)}"
+    architecture = space.decode(params)
+    return replace(
+        trial,
+        params=params,
+        architecture=architecture,
+        seed=trial_seed(spec.seed, architecture.digest),
+        reason=reason,
+        worker="",
+        sampler_state={},
+    )
+
+
+def _violated(trial: Trial, spec: StudySpec) -> str:
+    """Return which limit the figures of a trial are over, or an empty string."""
+    for objective in spec.measured_objectives:
+        figure = trial.evaluation.measurements.get(objective.key)
+        if figure is not None and figure.value is not None and objective.violation(figure.value):
+            return limit_reason(objective, figure.value, figure.unit)
+    return ""
+
+
+def _with_own_files(
+    store: Store, record: StudyRecord, study: str, evaluation: Evaluation
+) -> Evaluation:
+    """Return the evaluation with checkpoints in the folder of the new study.
+
+    Those that exist are linked there, and the others are left out.
+    """
+    old = checkpoints(store, record.name)
+
+    def own(rung: Rung) -> Rung:
+        if rung.checkpoint is None:
+            return rung
+        inside = Path(rung.checkpoint).relative_to(record.name)
+        if not (old / inside).is_file():
+            return replace(rung, checkpoint=None)
+        copy = old.with_name(study) / inside
+        if not copy.exists():
+            link_file(old / inside, copy)
+        elif not filecmp.cmp(old / inside, copy, shallow=False):
+            raise NasError(f"{copy} is another file; choose another name, or remove it")
+        return replace(rung, checkpoint=f"{study}/{inside.as_posix()}")
+
+    return replace(
+        evaluation,
+        rungs=tuple(map(own, evaluation.rungs)),
+        replicates=tuple(
+            replace(each, rungs=tuple(replace(rung, checkpoint=None) for rung in each.rungs))
+            for each in evaluation.replicates
+        ),
+    )
+
+
+def _write(
+    store: Store,
+    record: StudyRecord,
+    spec: StudySpec,
+    identity: Mapping[str, Any],
+    copies: Mapping[int, Trial],
+) -> None:
+    """Record the new study with its trials, by their old numbers, in one transaction."""
+    with store.transaction():
+        store.create_study(
+            spec,
+            dataset=record.dataset,
+            classes=record.classes,
+            artifacts=record.artifacts,
+            identity=identity,
+        )
+        store.set_numerics(spec.name, record.numerics)
+        for trial in copies.values():
+            store.add_trial(spec.name, trial)
+            for each in trial.evaluation.replicates:
+                for rung in each.rungs:
+                    store.add_replicate(spec.name, trial.number, each.seed, rung)
+        for artifact in store.artifacts(record.name, kind=ArtifactKind.CHECKPOINT):
+            inside = Path(artifact.path).relative_to(record.name).as_posix()
+            if artifact.trial is not None and artifact.trial in copies:
+                number, path = copies[artifact.trial].number, f"{spec.name}/{inside}"
+                store.add_artifact(spec.name, replace(artifact, path=path, trial=number))
+        new_front = front(list(copies.values()), spec.objectives)
+        if new_front.members:
+            store.add_front(spec.name, new_front)

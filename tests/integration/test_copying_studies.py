@@ -1,0 +1,227 @@
+"""`nas study copy`: valid trials come along, teach the sampler and use no budget."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nas.cli import main
+from nas.core.errors import InvalidValueError, NasError
+from nas.core.study import Budget, Objective, StudySpec, rungs_at
+from nas.core.trial import TrialState
+from nas.record import Store
+from nas.searching.copying import CANDIDATE, copy_study
+from nas.searching.evaluators import EvaluatorPlugin
+from nas.searching.run import SearchObserver, run_study
+from search_spaces import osa_tiny
+
+MODULE = "tests.integration.test_copying_studies"
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+NARROW = replace(osa_tiny.SPACE, attention=("none",))
+PLUGIN = EvaluatorPlugin(
+    search="nas.testing.evaluators:ArithmeticEvaluator", certify="", replicate="", final=""
+)
+SPEC = StudySpec(
+    name="first",
+    space="osa_tiny",
+    evaluator=f"{MODULE}:PLUGIN",
+    sampler="random",
+    seed=3,
+    rungs=rungs_at(1, 2),
+    budget=Budget(trials=4, fresh=0),
+    objectives=(
+        Objective(metric="error", reference=1.0),
+        Objective(metric="macs", limit=2_000_000, reference=4e6),
+    ),
+)
+WIDER = (SPEC.objectives[0], Objective(metric="macs", limit=1e9))
+
+
+def searched(url, artifacts):
+    """Search the study, some of whose trials its limit stops, and return the record's address."""
+    run_study(SPEC, url, observer=SearchObserver(), artifacts=artifacts)
+    return url
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """Return a record of the study in a file, which is searched once."""
+    folder = tmp_path_factory.mktemp("searched")
+    return searched(str(folder / "nas.db"), folder / "kept")
+
+
+@pytest.fixture
+def database(original, tmp_path):
+    """Return a copy of that record."""
+    return shutil.copy(original, tmp_path / "nas.db")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_database(request, original, tmp_path):
+    """Return the record of the study in a file or on a server."""
+    url = str(tmp_path / "nas.db")
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgresql")()
+    with Store.open(original, read_only=True) as source, Store.open(url) as target:
+        source.copy_to(target)
+        target.set_artifacts("first", tmp_path / "kept")
+    return url
+
+
+def copy(database, **changes):
+    """Copy the study, and return what came along with the trials of both."""
+    spec = replace(SPEC, **{"name": "second", **changes})
+    with Store.open(database) as store:
+        copied = copy_study(store, "first", spec, Path(), NOW)
+        assert store.problems() == []
+        return copied, store.trials("first"), store.trials("second")
+
+
+def originals(trials):
+    return [trial for trial in trials if trial.duplicate_of is None]
+
+
+def test_all_trials_come_along_under_the_same_limits(database):
+    """With their states, figures and rungs, and the front is the same."""
+    copied, old, new = copy(database, sampler="nsga2", budget=Budget(trials=3, fresh=0))
+    old = originals(old)
+    assert copied.trials == len(new) == len(old)
+    assert copied.left_out == {}
+    assert [each.evaluation for each in new] == [each.evaluation for each in old]
+    assert [(each.state, each.params) for each in new] == [
+        (each.state, each.params) for each in old
+    ]
+    assert [each.origin for each in new] == [f"first:{each.number}" for each in old]
+    with Store.open(database) as store:
+        before, after = (store.newest_front(name) for name in ("first", "second"))
+    assert after.hypervolume == before.hypervolume
+
+
+def test_copied_trials_use_no_budget_and_are_not_proposed_again(any_database, tmp_path):
+    """The new study trains as many networks as its own budget says, and others."""
+    budget = Budget(trials=3, epochs=6, fresh=0)
+    copied, _, _ = copy(any_database, budget=budget)
+    spec = replace(SPEC, name="second", budget=budget)
+    run_study(spec, any_database, observer=SearchObserver(), artifacts=tmp_path / "kept")
+    with Store.open(any_database) as store:
+        trials, summary = originals(store.trials("second")), store.summary("second")
+        assert store.problems() == []
+    own = [trial for trial in trials if not trial.origin]
+    assert len([trial for trial in own if trial.state is TrialState.COMPLETE]) == 3
+    assert (summary.copied, summary.spent.epochs) == (copied.trials, 6.0)
+    digests = [trial.architecture.digest for trial in trials]
+    assert len(set(digests)) == len(digests)
+
+
+def test_what_old_limits_stopped_is_a_candidate_of_wider_ones(database):
+    """It has no error yet, so it is left out, and the search may propose it."""
+    copied, old, new = copy(database, objectives=WIDER)
+    stopped = [each.number for each in originals(old) if each.state is TrialState.STOPPED]
+    assert stopped
+    assert copied.left_out == {CANDIDATE: stopped}
+    assert {each.state for each in new} == {TrialState.COMPLETE}
+
+
+def test_tighter_limits_keep_all_trials(database):
+    """Complete ones stay complete, and those over the limit have the new limit as reason."""
+    objectives = (SPEC.objectives[0], Objective(metric="macs", limit=1_000_000))
+    copied, old, new = copy(database, objectives=objectives)
+    assert copied.trials == len(originals(old))
+    reasons = {each.reason for each in new if each.state is TrialState.STOPPED}
+    assert all("is over the limit 1e+06" in reason for reason in reasons)
+
+
+def test_another_space_takes_the_networks_that_it_has(database):
+    """Their params are those of the new space."""
+    copied, old, new = copy(database, space=f"{MODULE}:NARROW")
+    with_attention = [
+        each.number for each in originals(old) if each.architecture.attention != "none"
+    ]
+    (left_out,) = copied.left_out.values()
+    assert left_out == with_attention
+    assert all(NARROW.decode(each.params) == each.architecture for each in new)
+    assert new
+
+
+def test_objectives_without_a_figure_leave_trials_out(database):
+    """A complete trial needs a value of each."""
+    objectives = (*SPEC.objectives, Objective(metric="memory_access_cost"))
+    copied, _, _ = copy(database, objectives=objectives)
+    assert "no figure for memory_access_cost" in copied.left_out
+
+
+def test_other_training_makes_every_evaluation_invalid(database):
+    """The message names the keys, and the networks to begin with; nothing is written."""
+    with pytest.raises(InvalidValueError, match=r"rungs\.1\.epochs 2\.0, now 3\.0.*'first:"):
+        copy(database, rungs=rungs_at(1, 3))
+    with Store.open(database) as store:
+        assert [record.name for record in store.studies()] == ["first"]
+
+
+def test_a_copy_that_is_cut_short_can_be_repeated(any_database, tmp_path, monkeypatch):
+    """No part of the study is recorded before all of it is; its linked files are used again."""
+    file = tmp_path / "kept" / "first" / "abc" / "1.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    with Store.open(any_database) as store:
+        (trial, *_) = store.trials("first")
+        name = trial.evaluation.rungs[-1]
+        seed = 77
+        reached = replace(name, checkpoint="first/abc/1.safetensors")
+        store.add_replicate("first", trial.number, seed, reached)
+
+    def cut(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add_front", cut)
+        with pytest.raises(KeyboardInterrupt):
+            copy(any_database)
+    with Store.open(any_database) as store:
+        assert [record.name for record in store.studies()] == ["first"]
+    _, old, new = copy(any_database)
+    assert len(new[0].evaluation.replicates) == len(old[0].evaluation.replicates) == 1
+
+
+def test_the_command_says_what_came_along(database, monkeypatch):
+    """Its file names the new study; a name that is taken and a wrong one are refused."""
+    monkeypatch.chdir(database.parent)
+    done = CliRunner().invoke(main, ["study", "copy", "first", "second"])
+    assert done.exit_code == 0, done.output
+    assert "trials of first, which count in no budget" in done.output
+    status = CliRunner().invoke(main, ["status", "second"])
+    assert "0 of 4 architectures" in status.output
+    assert "of the networks were evaluated elsewhere, and count in no budget" in status.output
+    shown = CliRunner().invoke(main, ["show", "second:0"])
+    assert "evaluated elsewhere: first:0" in shown.output
+    again = CliRunner().invoke(main, ["study", "copy", "first", "second"])
+    assert (again.exit_code, "holds a study 'second' already" in again.output) == (2, True)
+    Path("s.yaml").write_text("name: other\nspace: osa_tiny\nobjectives: [{metric: macs}]\n")
+    other = CliRunner().invoke(main, ["study", "copy", "first", "third", "--study", "s.yaml"])
+    assert (other.exit_code, "names the study 'other'" in other.output) == (2, True)
+
+
+def test_checkpoints_are_linked_into_the_new_study(database, tmp_path):
+    """A file of something else under the new name is refused."""
+    with Store.open(database) as store:
+        store.set_artifacts("first", tmp_path)
+        trial = store.trials("first")[0]
+        path = f"first/{trial.architecture.digest[:16]}/rung-2.safetensors"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE rung SET checkpoint = ? WHERE epochs = 2", (path,))
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_bytes(b"weights")
+    other = tmp_path / path.replace("first", "second")
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"other")
+    with pytest.raises(NasError, match="is another file"):
+        copy(database)
+    other.unlink()
+    _, _, new = copy(database)
+    assert new[0].evaluation.rungs[-1].checkpoint == path.replace("first", "second")
+    assert other.read_bytes() == b"weights"

@@ -22,6 +22,7 @@ from nas.core.architecture import Architecture
 from nas.core.complexity import totals
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import Measurement, MeasurementPlan
+from nas.core.moved import import_attribute
 from nas.core.preparation import Preparation
 from nas.core.study import StudySpec
 from nas.core.tasks import Decision, Measured, Trained
@@ -30,7 +31,7 @@ from nas.record import Store, StudyRecord
 from nas.searching.artifacts import artifacts_folder
 from nas.searching.engine import Engine
 from nas.searching.evaluators import StudyContext
-from nas.searching.launch import Search, open_search
+from nas.searching.launch import Search, evaluators_of, open_search
 from nas.searching.run import SearchObserver, run_study
 from nas.searching.state import Finished, Wait
 
@@ -264,7 +265,11 @@ class Study:
         from nas.training import read_checkpoint
 
         record, trial = self._record(), self.trial(number)
-        model = build(trial.architecture, record.classes)
+        own = evaluators_of(record.spec).network
+        if own is None:
+            model: nn.Module = build(trial.architecture, record.classes)
+        else:
+            model = import_attribute(own)(record, trial.architecture)
         path = self._checkpoint(record, trial)
         if path is not None:
             weights = read_checkpoint(path, trial.architecture.digest).weights
@@ -290,6 +295,10 @@ class Study:
         from nas.report.drawing import draw
 
         record, trial = self._record(), self.trial(number)
+        own = evaluators_of(record.spec).export
+        if own is not None:
+            import_attribute(own)(record, trial, self._final(trial), Path(folder))
+            return Path(folder)
         preparation = record.preparation
         export_trial(
             record,

@@ -95,3 +95,37 @@ def postgresql(postgresql_server):
 
 
 DATABASES = count()
+
+
+SQUARES_SIDE = 96
+"""Pixels of a side of the images in `squares`."""
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory):
+    """A folder of six grey images with a bright square each, as VOC XML with the equal splits
+    train, val and test. Its folder `maps` has the same as label maps.
+    """
+    numpy, image = pytest.importorskip("numpy"), pytest.importorskip("PIL.Image")
+    folder, random = tmp_path_factory.mktemp("squares"), numpy.random.default_rng(0)
+    names = [f"image{index}" for index in range(6)]
+    listings = ("ImageSets/Main", "maps/splits")
+    for kind in (*listings, "Annotations", "JPEGImages", "maps/masks", "maps/images"):
+        (folder / kind).mkdir(parents=True)
+    for name in names:
+        x, y, side = (int(value) for value in random.integers((5, 5, 25), (50, 50, 40)))
+        pixels = random.integers(90, 120, (SQUARES_SIDE, SQUARES_SIDE, 3)).astype(numpy.uint8)
+        pixels[y : y + side, x : x + side] = 255
+        labels = (pixels == 255).all(axis=2).astype(numpy.uint8)
+        image.fromarray(labels).save(folder / "maps" / "masks" / f"{name}.png")
+        for place in ("JPEGImages", "maps/images"):
+            image.fromarray(pixels).save(folder / place / f"{name}.png")
+        corners = {"xmin": x, "ymin": y, "xmax": x + side, "ymax": y + side}
+        box = "".join(f"<{corner}>{value}</{corner}>" for corner, value in corners.items())
+        (folder / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><object><name>square</name><bndbox>{box}</bndbox></object></annotation>"
+        )
+    for place in listings:
+        for split in ("train", "val", "test"):
+            (folder / place / f"{split}.txt").write_text("\n".join(names))
+    return folder

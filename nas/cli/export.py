@@ -17,6 +17,7 @@ from nas.cli.options import (
 )
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import metric_and_device
+from nas.core.moved import import_attribute
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.core.units import format_trained, with_interval
@@ -76,7 +77,7 @@ def export(
         destination = output
         if front or len(selected) > 1:
             destination = output / f"trial-{number}"
-            if (destination / "manifest.json").exists():
+            if any((destination / name).exists() for name in ("manifest.json", "detector.json")):
                 click.echo(f"{destination} is there already")
                 continue
         _export(
@@ -99,7 +100,17 @@ def _export(
     weights_license: str | None,
 ) -> None:
     from nas.export import export_trial
+    from nas.searching.launch import evaluators_of
 
+    own = evaluators_of(record.spec).export
+    if own is not None:
+        if weights_license is not None:
+            raise InvalidValueError("--license is for model cards, which this study's files lack")
+        checks = import_attribute(own)(record, trial, final, destination)
+        click.echo(f"{destination}: trial {trial.number}, {len(checks)} checks passed")
+        for line in (_weights(record.spec, final), *checks):
+            click.echo(f"  {line}")
+        return
     preparation = record.preparation
     manifest = export_trial(
         record,

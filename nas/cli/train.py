@@ -94,16 +94,15 @@ def train(
     Ctrl-C at any time: the same command continues at the last whole epoch.
     """
     from nas.searching.final import missing_trainings, open_final, teacher_of
-    from nas.searching.study_file import read_recipe
 
-    recipe = read_recipe(file) if file else Recipe()
-    recipe = replace(
-        recipe,
-        epochs=recipe.epochs if epochs is None else epochs,
-        teacher=recipe.teacher if teacher is None else teacher,
-    )
     with change_record(database) as store:
         record = pick_study(store, study)
+        recipe = _recipe(record.spec, file)
+        recipe = replace(
+            recipe,
+            epochs=recipe.epochs if epochs is None else epochs,
+            teacher=recipe.teacher if teacher is None else teacher,
+        )
         trials, finals = store.trials(record.name), store.finals(record.name)
         wanted = [*numbers, *front_numbers(store, record, front=front, knee=knee)]
         candidates = _of_trials(record, trials, wanted)
@@ -122,6 +121,16 @@ def train(
             run_trainings(open_trainings, display, kind=kind, address=address)
         names = {candidate.network: candidate.name for candidate in candidates}
         display.summary(trials, store.finals(record.name), names)
+
+
+def _recipe(spec: StudySpec, file: Path | None) -> Recipe:
+    """Return the recipe of the file, or that of the study's evaluator."""
+    from nas.searching.launch import evaluators_of
+    from nas.searching.study_file import read_recipe
+
+    make = evaluators_of(spec).final_recipe
+    default = make and make(spec)
+    return read_recipe(file, default) if file else default or Recipe()
 
 
 def _of_trials(

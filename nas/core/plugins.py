@@ -22,7 +22,10 @@ REQUIRED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "nas.metrics": ("name", "unit", "kind", "phase", "measure"),
     "nas.datasets": ("prepare", "load"),
     "nas.runtimes": ("package", "reads_onnx", "one_copy", "obstacle", "build", "load"),
-    "nas.evaluators": ("search", "certify", "replicate", "final", "trained"),
+    "nas.evaluators": (
+        *("search", "certify", "replicate", "final", "trained"),
+        *("settings", "final_recipe", "network", "export"),
+    ),
 }
 """Attributes that the objects of a group must have."""
 CALL_PARAMETERS: Mapping[str, tuple[str, ...]] = {

@@ -485,6 +485,7 @@ class StudySpec:
 
     `baselines` name networks that are measured and trained as the trials are, beside the search.
     `first` are start networks, by name or by params, which are tried before the sampler is asked.
+    `evaluator_settings` are the evaluator's own, as plain JSON values (`EvaluatorPlugin.settings`).
 
     `trained` are the metrics that training gives. By default they are those of the evaluator, which
     is loaded to find them; a study file does not have this key.
@@ -495,6 +496,7 @@ class StudySpec:
     objectives: tuple[Objective, ...]
     sampler: str = "known-cost"
     evaluator: str = "classification"
+    evaluator_settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     rungs: tuple[RungSpec, ...] = field(default_factory=lambda: rungs_at(1.0))
     stopping: StoppingSpec = field(default_factory=StoppingSpec)

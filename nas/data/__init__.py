@@ -129,6 +129,14 @@ class FileSource(Protocol):
         """Return a SHA-256 (hex) of the names and contents of the files of each part and class."""
 
 
+@runtime_checkable
+class SplitSource(Protocol):
+    """A data source that has validation images of its own."""
+
+    def validation_images(self, spec: DataSpec) -> int:
+        """Return their number. None are drawn from the training images."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resolution:
     """The data that a study will use, to be recorded with it.
@@ -158,7 +166,9 @@ def resolve(spec: DataSpec, *, progress: Progress | None = None) -> Resolution:
             return _fallback(spec, str(error), progress)
         except MissingDependencyError as missing:
             raise DataNotFoundError(f"{error}; of the fallback: {missing}") from missing
-    if spec.validation_images >= total:
+    if isinstance(source, SplitSource):
+        spec = replace(spec, validation_images=source.validation_images(spec))
+    elif spec.validation_images >= total:
         raise InvalidValueError(
             f"data.validation_images must be less than the {total} training images of "
             f"{spec.dataset}, not {spec.validation_images}"

@@ -10,37 +10,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nas.core.errors import ExportError
 from nas.detection import boxes, decoder, multibox
 from nas.detection.decoder import decode
+from nas.detection.measuring import Outputs
 from nas.detection.multibox import Multibox
 from nas.detection.refinedet import MIN_OBJECT
 from nas.detection.systems import DESCRIPTION, WEIGHTS, TrainedDetector
 from nas.detection.training import network_of
 from nas.export import Check
 from nas.export.bundle import renamed_at_the_end, write_through
-from nas.model.onnx_file import onnx_bytes, require_packages
+from nas.model.onnx_file import require_packages, to_onnx
 
 TOLERANCE = 1e-4
 """Largest difference to ONNX Runtime, as a share of the largest output."""
 BOX_TOLERANCE = 1e-4
 """Largest difference of a decoded coordinate, as a share of the image."""
 NAMES = {2: ["deltas", "logits"], 4: ["first_deltas", "object_logits", "deltas", "logits"]}
-
-
-class _Outputs(nn.Module):
-    """A network whose maps by name become a tuple."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs."""
-        outputs = self.network(images)
-        return tuple(outputs.values()) if isinstance(outputs, dict) else tuple(outputs)
 
 
 def export_detector(folder: Path, destination: Path) -> list[Check]:
@@ -52,20 +40,14 @@ def export_detector(folder: Path, destination: Path) -> list[Check]:
     require_packages()
     trained = TrainedDetector(folder)
     detector, spec = trained.model(), trained.spec
-    network = _Outputs(network_of(detector)).eval()
+    network = Outputs(network_of(detector)).eval()
     side = spec.image_size
     example = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 4 - 2
     with torch.no_grad():
         outputs = network(example)
     names = NAMES.get(len(outputs), []) if isinstance(detector, Multibox) else []
     names = names or [f"p{index}" for index in range(len(outputs))]
-    data = onnx_bytes(
-        network,
-        (example,),
-        network.state_dict(),
-        names,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-    )
+    data = to_onnx(network, side, outputs=names)
     files = {
         "network.onnx": data,
         DESCRIPTION: (folder / DESCRIPTION).read_bytes(),

@@ -8,10 +8,10 @@ are decoded when they are used.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -95,6 +95,10 @@ class Scenes:
     def __iter__(self) -> Iterator[Scene]:
         return iter(self.scenes)
 
+    def take(self, indices: Tensor) -> Self:
+        """Return the images of these indices, in this order."""
+        return replace(self, scenes=tuple(self.scenes[index] for index in indices.tolist()))
+
     @property
     def has_masks(self) -> bool:
         """Return whether every image has masks."""
@@ -167,7 +171,8 @@ class _Reader:
         annotations = self.folder / "Annotations"
         roots = {name: self._xml(annotations / f"{name}.xml") for name in _names(listing)}
         if not self.are_fixed:
-            every = [self._xml(path) for path in sorted(annotations.glob("*.xml"))]
+            others = [path for path in annotations.glob("*.xml") if path.stem not in roots]
+            every = [*roots.values(), *map(self._xml, sorted(others))]
             labels = {each.findtext("name") for root in every for each in _objects(root)}
             self.classes = sorted(filter(None, labels))
         for name, root in roots.items():

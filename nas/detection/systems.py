@@ -30,6 +30,8 @@ from nas.training import read_checkpoint
 
 FORMAT = "osa-nas detector 1"
 DESCRIPTION, WEIGHTS = "detector.json", "weights.safetensors"
+FINAL_AVERAGE = 0.99
+"""Decay of the running mean of the weights in a full training."""
 MAX_ASPECT = 5 / 3
 """Longest side of an image of Mask R-CNN and FCOS, as a multiple of the shorter side."""
 
@@ -130,6 +132,16 @@ def find_system(name: str) -> System:
     return SYSTEMS[name]
 
 
+def check_options(system: str, options: Mapping[str, int]) -> None:
+    """Raise `InvalidValueError` for an option that the system does not have."""
+    known = find_system(system).options
+    for name, value in options.items():
+        if name not in known:
+            raise InvalidValueError(f"{system} has no option {name!r}; it has {', '.join(known)}")
+        if value < 0:
+            raise InvalidValueError(f"{name} must not be negative, not {value}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectorSpec:
     """All that a training depends on but the pixels.
@@ -153,14 +165,7 @@ class DetectorSpec:
     data: str = ""
 
     def __post_init__(self) -> None:
-        known = find_system(self.system).options
-        for name, value in self.options.items():
-            if name not in known:
-                raise InvalidValueError(
-                    f"{self.system} has no option {name!r}; it has {', '.join(known)}"
-                )
-            if value < 0:
-                raise InvalidValueError(f"{name} must not be negative, not {value}")
+        check_options(self.system, self.options)
 
     def build(self) -> nn.Module:
         """Build the detector, with the bundle's weights in its body or random ones."""
@@ -318,4 +323,4 @@ def recipe_for(
         batch_size=batch_size or training.batch_size,
         learning_rate=learning_rate or training.learning_rate,
     )
-    return Recipe(epochs=epochs, training=training, average=0.99)
+    return Recipe(epochs=epochs, training=training, average=FINAL_AVERAGE)

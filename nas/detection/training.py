@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from nas.core.errors import InvalidValueError
+from nas.core.errors import InvalidValueError, TrialFailedError
 from nas.data import Images
+from nas.detection.evaluation import detect_all, evaluate_scenes
 from nas.detection.scenes import Scenes
 from nas.detection.systems import WEIGHTS, DetectorSpec, TrainedDetector, find_system
 from nas.training import FullTrainer, Numerics
@@ -30,11 +31,21 @@ AUGMENTATIONS = ("none", "flip", "ssd")
 
 
 class DetectorTrainer(FullTrainer):
-    """Trains a detector by its specification on the scenes of a split."""
+    """Trains a detector by its specification on the scenes of a split.
+
+    `run`, as in brief training, judges it on the scenes `validation`.
+    """
 
     max_gradient_norm = 35.0
 
-    def __init__(self, *, spec: DetectorSpec, scenes: Scenes, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        spec: DetectorSpec,
+        scenes: Scenes,
+        validation: Scenes | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__(
             recipe=spec.recipe,
             train=cast("Images", scenes),
@@ -46,7 +57,33 @@ class DetectorTrainer(FullTrainer):
             **settings,
         )
         self.scenes = scenes
+        self.validation_images = cast("Images", validation or scenes)
+        self._side = spec.image_size
         self._augment = augmentation(spec.augment, spec.mean)
+
+    @property
+    def image_size(self) -> int:
+        """The side in pixels to which images are resized."""
+        return self._side
+
+    def _judge(self, judges: Images) -> dict[str, float]:
+        """Return COCO's figures of the detections on these scenes: `box_ap`, `box_ap50`, and with
+        masks `mask_ap`.
+
+        Raises `TrialFailedError` if the weights are not finite.
+        """
+        if not all(value.isfinite().all() for value in self.model.state_dict().values()):
+            raise TrialFailedError("the weights of the detector are not finite")
+        self._settle()
+        scenes = cast("Scenes", judges)
+        found = detect_all(self.model, scenes, self.device, lambda _: self._step_aside())
+        evaluation = evaluate_scenes(found, scenes)
+        figures = {
+            "box_ap": evaluation.coco["ap"],
+            "box_ap50": evaluation.coco["ap50"],
+            "mask_ap": evaluation.coco_masks.get("ap"),
+        }
+        return {name: value for name, value in figures.items() if value is not None}
 
     def _batch_loss(self, batch: Tensor, step: int) -> Tensor:
         """Return the sum of the detector's losses."""
@@ -99,14 +136,19 @@ def network_of(detector: nn.Module) -> nn.Module:
     return detector.get_submodule(name)
 
 
+def check_augmentation(kind: str) -> None:
+    """Raise `InvalidValueError` for an unknown kind."""
+    if kind not in AUGMENTATIONS:
+        raise InvalidValueError(f"augment must be {', '.join(AUGMENTATIONS)}, not {kind!r}")
+
+
 def augmentation(kind: str, mean: tuple[float, ...]) -> Callable[..., Any] | None:
     """Return torchvision's transforms of an image and its target; None for no augmentation.
 
     They differ from those of the papers: colours are changed in another order, and the sides of
     crops are drawn independently. Raises `InvalidValueError` for an unknown kind.
     """
-    if kind not in AUGMENTATIONS:
-        raise InvalidValueError(f"augment must be {', '.join(AUGMENTATIONS)}, not {kind!r}")
+    check_augmentation(kind)
     if kind == "none":
         return None
     transforms: list[nn.Module] = [v2.RandomHorizontalFlip()]

@@ -33,10 +33,7 @@ def export_trial(
     """
     spec, preparation, artifacts = study.spec, study.preparation, Path(study.artifacts)
     image_size = preparation.image_size
-    if final is None:
-        name = _last_checkpoint(trial, spec.name, artifacts)
-    else:
-        name = str(final.first.reached.checkpoint)
+    name = checkpoint_name(study, trial, final)
     checkpoint = read_checkpoint(artifacts / name, trial.architecture.digest)
     record: dict[str, Any] = {
         "study": spec.name,
@@ -71,6 +68,15 @@ def export_trial(
         measure=measure,
         weights_license=weights_license,
     )
+
+
+def checkpoint_name(study: StudyRecord, trial: Trial, final: FinalResult | None) -> str:
+    """Return the file, among the artifacts, of the first of the final trainings, or of the last
+    rung. Raises `ExportError` if there is none.
+    """
+    if final is not None:
+        return str(final.first.reached.checkpoint)
+    return _last_checkpoint(trial, study.spec.name, Path(study.artifacts))
 
 
 def _last_checkpoint(trial: Trial, study: str, artifacts: Path) -> str:

@@ -42,34 +42,41 @@ def require_packages() -> None:
 
 
 def to_onnx(
-    model: nn.Module, image_size: int, *, opset: int = OPSET, max_ir: int | None = None
+    model: nn.Module,
+    image_size: int,
+    *,
+    outputs: Sequence[str] = ("logits",),
+    opset: int = OPSET,
+    max_ir: int | None = None,
 ) -> bytes:
     """Export a network in eval mode from `images` (batch, 3, image_size, image_size) to `logits`
-    (batch, classes), both float32, for any batch. The file's IR version is at most `max_ir`.
+    (batch, classes), or to other `outputs`, all float32, for any batch. The file's IR version is at
+    most `max_ir`.
 
     A network of this package always runs the same operations, so it is traced, which takes a
-    twentieth of the time of `torch.export`. ONNX Runtime makes the same graph of both. Other
-    modules may choose their operations by the input, and go through `torch.export`.
+    twentieth of the time of `torch.export`. ONNX Runtime makes the same graph of both. So does a
+    module whose attribute `has_fixed_graph` is true. Other modules may choose their operations by
+    the input, and go through `torch.export`.
 
     Raises `ExportError` if the file would be too large.
     """
     # with a batch of 1 the exporter would fix the batch at 1
     example = torch.zeros(2, 3, image_size, image_size)
-    if isinstance(model, VoVNet):
+    if isinstance(model, VoVNet) or getattr(model, "has_fixed_graph", False):
         _require_small(model.state_dict())
-        return _traced(model, example)
+        return _traced(model, example, outputs)
     return onnx_bytes(
         model,
         (example,),
         model.state_dict(),
-        ["logits"],
+        outputs,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         opset=opset,
         max_ir=max_ir,
     )
 
 
-def _traced(model: VoVNet, example: Tensor) -> bytes:
+def _traced(model: nn.Module, example: Tensor, outputs: Sequence[str]) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -82,7 +89,7 @@ def _traced(model: VoVNet, example: Tensor) -> bytes:
             dynamo=False,
             opset_version=OPSET,
             input_names=["images"],
-            output_names=["logits"],
+            output_names=list(outputs),
             dynamic_axes={"images": {0: "batch"}},
         )
     return file.getvalue()

@@ -8,15 +8,15 @@ from nas.core.measurement import Measurement
 from nas.core.preparation import Preparation
 from nas.core.study import Objective, StudySpec
 from nas.searching.evaluators import StudyContext
-from nas.searching.evaluators.classification import CLASSIFICATION
 from nas.searching.evaluators.classification.evaluator import Evaluator
 from nas.searching.forecast import Forecast, forecast
-from nas.searching.launch import evaluators_of, require_fitting_sizes
+from nas.searching.launch import require_fitting_sizes
 from nas.searching.profile import (
     NUM_MEASURED_NETWORKS,
     NUM_RANDOM_NETWORKS,
     Member,
     costs_only,
+    evaluator_of,
     members,
     profile,
     space_of,
@@ -62,7 +62,9 @@ def check_study(
     require_usable_name(spec.name)
     space = space_of(spec)
     context = StudyContext(spec=spec, artifacts="", folder=str(folder.resolve()))
-    preparation = Evaluator.prepare(context)
+    own = evaluator_of(spec)
+    kind = own or Evaluator
+    preparation = kind.prepare(context)
     require_fitting_sizes(spec, preparation)
     objectives = costs_only(spec).objectives
     is_measured = any(objective.metric not in COUNTED for objective in objectives)
@@ -72,10 +74,10 @@ def check_study(
     sampled = tuple(member for member in costs if not member.name)
     expected = None
     usable = sum(not member.failure for member in sampled)
-    if evaluators_of(spec) is CLASSIFICATION and usable >= MIN_NETWORKS:
+    if own is not None and usable >= MIN_NETWORKS:
         plan = replace(spec.measurement, runtime=preparation.runtime)
         prepared = replace(context, spec=replace(spec, measurement=plan), preparation=preparation)
-        expected = forecast(spec, Evaluator(prepared), sampled)
+        expected = forecast(spec, own(prepared), sampled)
     return StudyCheck(
         spec=spec,
         preparation=preparation,

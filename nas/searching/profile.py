@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nas.core import plugins
 from nas.core.architecture import Architecture
 from nas.core.complexity import stage_sizes
 from nas.core.errors import InvalidValueError, TrialFailedError
 from nas.core.measurement import Busy, Measurement
+from nas.core.moved import import_attribute
 from nas.core.preparation import Preparation
 from nas.core.published import PUBLISHED
 from nas.core.search_space import SearchSpace
@@ -23,6 +25,9 @@ from nas.core.study import Budget, Objective, StoppingSpec, StudySpec, rungs_at
 from nas.core.tasks import Measured, Task
 from nas.core.trial import Evaluation
 from nas.searching.evaluators import StudyContext
+
+if TYPE_CHECKING:
+    from nas.searching.evaluators.classification.evaluator import Evaluator
 
 NUM_RANDOM_NETWORKS = 64
 """Number of random networks that are tried for a fitting image size, and whose counts are shown."""
@@ -143,13 +148,14 @@ def profile(
         Evaluator,
     )
 
+    kind = evaluator_of(spec) or Evaluator
     context = StudyContext(spec=costs_only(spec), artifacts="", folder=str(folder))
     if preparation is None:
         classes = classes_of(spec) or CLASSES_WITHOUT_DATA
-        preparation = replace(Evaluator.prepare(context), classes=classes)
+        preparation = replace(kind.prepare(context), classes=classes)
     plan = replace(spec.measurement, runtime=preparation.runtime, busy=Busy.NOISY)
     context = replace(context, spec=replace(context.spec, measurement=plan))
-    evaluator = Evaluator(replace(context, preparation=preparation))
+    evaluator = kind(replace(context, preparation=preparation))
     evaluator.on_wait = on_wait
     remaining_s = plan.busy_wait_s
     for number, member in enumerate(wanted):
@@ -186,9 +192,19 @@ def classes_of(spec: StudySpec) -> tuple[str, ...]:
     """
     if spec.data.folder is None:
         return ()
-    from nas.data import load
+    from nas.searching.evaluators.classification.evaluator import Evaluator
 
-    return load(spec.data).classes
+    return (evaluator_of(spec) or Evaluator).classes_of(spec.data)
+
+
+def evaluator_of(spec: StudySpec) -> "type[Evaluator] | None":
+    """Return the class that evaluates the study's trials, None if it is not derived from that of
+    classification.
+    """
+    from nas.searching.evaluators.classification.evaluator import Evaluator
+
+    kind = import_attribute(plugins.load("nas.evaluators", spec.evaluator).search)
+    return kind if issubclass(kind, Evaluator) else None
 
 
 def space_of(spec: StudySpec) -> SearchSpace:

@@ -35,9 +35,14 @@ from nas.core.study import (
 from nas.core.trial import MAX_TRIALS
 from nas.core.units import parse_quantity
 from nas.measuring.meters import elsewhere
+from nas.searching.evaluators import EvaluatorPlugin
 from nas.searching.study_name import name_problems
 from nas.searching.yaml_file import MAX_CHARACTERS, parse_yaml
 
+SETTINGS = "evaluator_settings"
+"""Key of the settings whose class the evaluator names."""
+STRICT = ConfigDict(extra="forbid", strict=True)
+"""The way in which pydantic reads the dataclasses."""
 LISTS = {"objectives": Objective, "rungs": RungSpec}
 """Keys of a study file that hold a list of mappings, and the dataclass of each."""
 
@@ -50,7 +55,7 @@ for _kind in (
     TrainedMetric,
     *PARTS.values(),
 ):
-    setattr(_kind, "__pydantic_config__", ConfigDict(extra="forbid", strict=True))  # noqa: B010 - mypy knows no such name
+    setattr(_kind, "__pydantic_config__", STRICT)  # noqa: B010 - mypy knows no such name
 _STUDY_ADAPTER = TypeAdapter(StudySpec)
 _RECIPE_ADAPTER = TypeAdapter(Recipe)
 _BRIEF_ADAPTER = TypeAdapter(BriefRecipe)
@@ -100,8 +105,10 @@ def parse_study(text: str, source: str = "study", recorded: StudySpec | None = N
         problems.append(f"trained: {_unknown_key('trained', _fields([], StudySpec))}")
     if recorded is not None:
         raw = _filled(raw, recorded)
-    trained = _trained_metrics(raw)
+    evaluator = _evaluator(raw)
+    trained = {metric.name: metric for metric in evaluator.trained} if evaluator else {}
     problems += [
+        *_complete_settings(raw, evaluator),
         *_rung_problems(raw),
         *_unknown_names(raw, trained),
         *_complete_objectives(raw, trained),
@@ -127,18 +134,23 @@ def _filled(raw: Mapping[str, Any], recorded: StudySpec) -> dict[str, Any]:
     """Return the keys of a file, and those that it leaves out as they were recorded."""
     identity = recorded.identity()
     filled = {**identity, **raw}
-    for key in PARTS:
+    for key in (*PARTS, SETTINGS):
         if key in identity and isinstance(raw.get(key), dict):
             filled[key] = {**identity[key], **raw[key]}
     return filled
 
 
-def read_recipe(path: str | PathLike[str]) -> Recipe:
-    """Read the recipe of this YAML file. Keys that it leaves out have their defaults. Raises
-    `StudyFileError` as `read_study` does.
+def read_recipe(path: str | PathLike[str], default: Recipe | None = None) -> Recipe:
+    """Read the recipe of this YAML file. Keys that it leaves out are those of `default`, or have
+    their defaults. Raises `StudyFileError` as `read_study` does.
     """
     source = str(path)
     raw = _parse_mapping(_read_text(path), source)
+    if default is not None:
+        values, given = default.to_dict(), raw.get("training", {})
+        if isinstance(given, dict):
+            raw["training"] = {**values["training"], **given}
+        raw = {**values, **raw}
     try:
         return _RECIPE_ADAPTER.validate_json(json.dumps(raw))
     except ValidationError as error:
@@ -214,14 +226,44 @@ def _objectives(raw: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
             yield index, objective
 
 
-def _trained_metrics(raw: Mapping[str, Any]) -> dict[str, TrainedMetric]:
-    """Return the metrics of the study's evaluator by name, none for an unknown evaluator."""
+def _evaluator(raw: Mapping[str, Any]) -> EvaluatorPlugin | None:
+    """Return the study's evaluator, None for an unknown one."""
     name = raw.get("evaluator", StudySpec.evaluator)
     try:
-        evaluator = plugins.load("nas.evaluators", name) if isinstance(name, str) else None
+        return plugins.load("nas.evaluators", name) if isinstance(name, str) else None
     except NasError:
-        return {}  # the unknown evaluator has its own line
-    return {metric.name: metric for metric in evaluator.trained} if evaluator else {}
+        return None  # the unknown evaluator has its own line
+
+
+def _complete_settings(raw: dict[str, Any], evaluator: EvaluatorPlugin | None) -> Iterator[str]:
+    """Fill in the defaults of the evaluator's settings, and its defaults of other keys, in place.
+
+    Yield one line for every wrong setting.
+    """
+    given = raw.get(SETTINGS, {})
+    if evaluator is None:
+        return
+    if evaluator.settings is None:
+        if given:
+            name = raw.get("evaluator", StudySpec.evaluator)
+            yield f"{SETTINGS}: the evaluator {name} has none; delete this key"
+        return
+    setattr(evaluator.settings, "__pydantic_config__", STRICT)  # noqa: B010 - as above
+    try:
+        settings = TypeAdapter(evaluator.settings).validate_json(json.dumps(given))
+    except ValidationError as error:
+        for each in error.errors():
+            located = {**each, "loc": (SETTINGS, *each["loc"])}
+            yield _problem(located, evaluator.settings)
+        return
+    except NasError as error:
+        yield f"{SETTINGS}: {error}"
+        return
+    raw[SETTINGS] = asdict(settings)  # type: ignore[call-overload] # a dataclass
+    for key, values in settings.defaults().items():
+        own = raw.get(key, {})
+        if isinstance(own, dict):
+            raw[key] = {**values, **own}
 
 
 def _unknown_names(raw: Mapping[str, Any], trained: Mapping[str, TrainedMetric]) -> Iterator[str]:

@@ -107,8 +107,13 @@ class Trainer:
         """
         if len(train) != len(self.train_images) or len(validation) != len(self.validation_images):
             raise InvalidValueError("the images in another size must be as many as before")
-        self._full_side = self._full_side or self.train_images.images.shape[-1]
+        self._full_side = self._full_side or self.image_size
         self.train_images, self.validation_images = train, validation
+
+    @property
+    def image_size(self) -> int:
+        """The side in pixels of the images that the network is trained with."""
+        return self.train_images.images.shape[-1]
 
     def run(self, start_epochs: float, end_epochs: float) -> Rung:
         """Train from `start_epochs`, at which the model must stand, to `end_epochs`, and validate.
@@ -142,7 +147,7 @@ class Trainer:
                 "device": self.device.type,
                 "threads": threads,
                 "torch": torch.__version__,
-                "image_size": self.train_images.images.shape[-1],
+                "image_size": self.image_size,
             },
         )
 
@@ -181,7 +186,7 @@ class Trainer:
                 self._step_aside()
             step_s = (self._working_s() - started_s) / steps
             judges = self.validation_images
-            some = Images(judges.images[:MAX_TIMED_JUDGES], judges.labels[:MAX_TIMED_JUDGES])
+            some = judges.take(torch.arange(min(len(judges), MAX_TIMED_JUDGES)))
             self._judge(some)
             started_s = self._working_s()
             self._judge(some)

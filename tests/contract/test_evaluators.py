@@ -2,8 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
+
 from nas.core import plugins
-from nas.core.study import Objective
+from nas.core.architecture import Architecture, OsaStage
+from nas.core.measurement import MeasurementPlan
+from nas.core.study import DataSpec, Objective, TrainingSpec
 from nas.searching.evaluators import EvaluatorPlugin
 from nas.testing.evaluator_contract import EvaluatorContract
 
@@ -54,6 +58,43 @@ class TestFailing(TestArithmetic):
         return self.spec(), replace(self.task(), number=3)
 
 
+@pytest.mark.slow
+class TestDetector(EvaluatorContract):
+    """DSOD on squares, measured as it is deployed."""
+
+    @pytest.fixture(autouse=True)
+    def _data(self, squares):
+        pytest.importorskip("torchvision")
+        self.folder = squares
+
+    def make(self):
+        return plugins.load("nas.evaluators", "detector")
+
+    def spec(self):
+        short = {"warmup_s": 0.01, "min_time_s": 0.02, "max_time_s": 0.1, "busy_wait_s": 0.0}
+        settings = {"system": "dsod300", "image_size": 96, "options": {"down": 8}}
+        return replace(
+            super().spec(),
+            space="osa_detection",
+            evaluator="detector",
+            evaluator_settings=settings,
+            objectives=(Objective(metric="box_ap50"), Objective(metric="latency")),
+            data=DataSpec(dataset="boxes", folder=str(self.folder)),
+            training=TrainingSpec(batch_size=3, label_smoothing=0, translate=0),
+            measurement=MeasurementPlan(image_size=96, runtime="eager", **short),
+            trained=self.make().trained,
+        )
+
+    def task(self):
+        stage = OsaStage(mid_channels=8, out_channels=16, num_layers=2)
+        network = Architecture(stem_channels=(8, 8, 8), stages=(stage,) * 4)
+        return replace(super().task(), architecture=network)
+
+    def impossible(self):
+        """Return a network whose first stage has stride 1."""
+        return self.spec(), super().task()
+
+
 def test_every_registered_evaluator_is_tested():
     """A new evaluator gets a class in this file."""
-    assert plugins.names("nas.evaluators") == ["classification"]
+    assert plugins.names("nas.evaluators") == ["classification", "detector"]

@@ -6,7 +6,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -18,7 +17,6 @@ from nas.core.architecture import Architecture, OsaStage
 
 pytest.importorskip("torchvision")
 pytest.importorskip("PIL")
-from PIL import Image
 
 from nas.core.errors import InvalidValueError
 from nas.detection.scenes import read_scenes
@@ -41,32 +39,10 @@ SIZES = {
 }
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Six grey images with a bright square each, as VOC XML and as label maps."""
-    folder = tmp_path_factory.mktemp("squares")
-    random = np.random.default_rng(0)
-    names = [f"image{index}" for index in range(6)]
-    for kind in ("ImageSets/Main", "Annotations", "JPEGImages", "splits", "masks", "images"):
-        (folder / kind).mkdir(parents=True)
-    for name in names:
-        x, y, side = (int(value) for value in random.integers((5, 5, 25), (50, 50, 40)))
-        pixels = random.integers(90, 120, (SIDE, SIDE, 3)).astype(np.uint8)
-        pixels[y : y + side, x : x + side] = 255
-        labels = np.zeros((SIDE, SIDE), dtype=np.uint8)
-        labels[y : y + side, x : x + side] = 1
-        Image.fromarray(labels).save(folder / "masks" / f"{name}.png")
-        for place in ("JPEGImages", "images"):
-            Image.fromarray(pixels).save(folder / place / f"{name}.png")
-        corners = zip(("xmin", "ymin", "xmax", "ymax"), (x, y, x + side, y + side), strict=True)
-        box = "".join(f"<{corner}>{value}</{corner}>" for corner, value in corners)
-        (folder / "Annotations" / f"{name}.xml").write_text(
-            f"<annotation><object><name>square</name><bndbox>{box}</bndbox></object></annotation>"
-        )
-    for split in ("train", "val"):
-        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names))
-    (folder / "splits" / "masks.txt").write_text("\n".join(names))
-    return folder
+@pytest.fixture
+def data(squares):
+    """Images of squares, as VOC XML and as label maps."""
+    return squares
 
 
 @pytest.fixture
@@ -206,8 +182,7 @@ def test_mask_rcnn_trains_on_masks(data, tmp_path):
     own = spec(system="mask_rcnn", recipe=recipe, options=options)
     with pytest.raises(InvalidValueError, match="needs masks"):
         train_detector(own, read_scenes(data, "train"), tmp_path / "out")
-    (data / "labels").mkdir(exist_ok=True)
-    scenes = read_scenes(data, "masks", ["square"])
+    scenes = read_scenes(data / "maps", "train", ["square"])
     detector = train_detector(own, scenes, tmp_path / "out")
     with torch.no_grad():
         (found,) = detector([scenes.image(0) / 255])
@@ -220,7 +195,7 @@ def test_mask_rcnn_trains_on_masks(data, tmp_path):
         (("--system", "yolo"), "no 'yolo' in detection systems"),
         (("--option", "width=64"), "dsod300 has no option 'width'; it has down"),
         (("--option", "down"), "must be NAME=N"),
-        (("--split", "test"), "with the split test"),
+        (("--split", "dev"), "with the split dev"),
         (("--size", "8"), "too small|image"),
     ],
 )

@@ -1,12 +1,20 @@
 """The study as its workers see it, and the contract of evaluators."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nas.core.preparation import Preparation
+from nas.core.recipe import Recipe
 from nas.core.study import ERROR, StudySpec, TrainedMetric
 from nas.core.tasks import Event
+
+
+class EvaluatorSettings(Protocol):
+    """Settings of an evaluator: a frozen dataclass of plain values, checked when it is built."""
+
+    def defaults(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return defaults of other keys of the study file, such as `{"training": {...}}`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +27,14 @@ class EvaluatorPlugin:
 
     `trained` are the metrics that training gives at every rung, the most important one first. Each
     can be an objective. `foreign` says that `search` also evaluates networks of other packages.
+
+    `settings` is the class of the study's `evaluator_settings`, None if there are none.
+    `final_recipe` gives the defaults of final training, None for those of `Recipe`.
+
+    `network` and `export` are functions as `module:function`; None stands for a classifier and a
+    bundle. `network` builds a trial's network from the study's record and an architecture.
+    `export` writes a trial from the study's record, the trial, its final trainings or None, and the
+    new folder, and returns lines to print.
     """
 
     search: str
@@ -27,6 +43,10 @@ class EvaluatorPlugin:
     final: str
     trained: tuple[TrainedMetric, ...] = (ERROR,)
     foreign: bool = False
+    settings: type[EvaluatorSettings] | None = None
+    final_recipe: Callable[[StudySpec], Recipe] | None = None
+    network: str | None = None
+    export: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+from torch import nn
+
+from nas.core.architecture import Architecture
 from nas.core.errors import NasError
 from nas.core.measurement import figure_name
 from nas.core.preparation import Preparation
@@ -41,8 +44,12 @@ class Certifier:
         return context.preparation
 
     def __init__(self, context: StudyContext) -> None:
-        self._spec = context.spec
+        self._context, self._spec = context, context.spec
         self._classes = len(self.prepare(context).classes)
+
+    def _network(self, architecture: Architecture) -> nn.Module:
+        """Return the network that is measured."""
+        return seeded_network(architecture, self._classes, self._spec.measurement.image_size)
 
     def steps(self, task: CertifyTask) -> Iterator[Measured]:
         """Measure the latency of each network, and its energy if that is an objective, on each
@@ -72,10 +79,7 @@ class Certifier:
 
     def _session(self, device: str | None, task: CertifyTask) -> Measured:
         """Measure all networks on one device, None being that of the study's plan."""
-        size = self._spec.measurement.image_size
-        networks = {
-            each.digest: seeded_network(each, self._classes, size) for each in task.architectures
-        }
+        networks = {each.digest: self._network(each) for each in task.architectures}
         with find_meter(device or self._spec.measurement.device) as meter, fails_trial():
             plan = plan_on(device, self._spec.measurement, meter)
             reference, built = build_with_reference(networks, plan, meter)

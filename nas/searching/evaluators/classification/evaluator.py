@@ -103,7 +103,7 @@ class Evaluator:
         """
         recorded = context.preparation
         with find_meter(context.spec.measurement.device) as meter:
-            spec, runtime_warnings = with_deployed_runtime(context.spec, meter)
+            spec, runtime_warnings = cls.with_runtime(context.spec, meter)
             device_warnings = (*runtime_warnings, *_idle_gpus(spec, meter.device))
             problems = check_available(metrics_of(spec, None), meter, spec.measurement)
             if spec.budget.energy_j is not None:
@@ -127,27 +127,48 @@ class Evaluator:
         files = file_digests(resolution.spec)
         if recorded:
             return replace(recorded, files=files)
-        dataset = load(resolution.spec)
+        prepared = cls.prepare_training(spec, resolution.spec)
+        return replace(
+            prepared,
+            device=device,
+            warnings=(*device_warnings, *resolution.warnings, *prepared.warnings),
+            runtime=spec.measurement.runtime,
+            files=files,
+        )
+
+    @classmethod
+    def with_runtime(cls, spec: StudySpec, meter: Meter) -> tuple[StudySpec, tuple[str, ...]]:
+        """Return the study with a runtime in place of `auto`, and warnings."""
+        return with_deployed_runtime(spec, meter)
+
+    @classmethod
+    def prepare_training(cls, spec: StudySpec, data: DataSpec) -> Preparation:
+        """Read the data, check the training's settings, and time the number formats.
+
+        Raises `InvalidValueError` if no network can be trained with these settings.
+        """
+        dataset = load(data)
         _check_classes(spec, dataset.classes)
-        training_warnings = _check_training(spec, resolution.spec, dataset.train)
-        warnings = (*device_warnings, *resolution.warnings, *training_warnings)
+        warnings = _check_training(spec, data, dataset.train)
         torch.set_num_threads(spec.workers.cpus)
         with find_meter() as own, own.exclusive():
             numerics, figures = choose_numerics(
                 spec.training, own.torch_device, lambda: build(REFERENCE, len(dataset.classes))
             )
         return Preparation(
-            data=resolution.spec,
+            data=data,
             classes=dataset.classes,
             mean=dataset.mean,
             std=dataset.std,
             image_size=dataset.train.images.shape[-1],
-            device=device,
-            warnings=warnings,
-            runtime=spec.measurement.runtime,
-            files=files,
+            warnings=tuple(warnings),
             numerics={**numerics.to_dict(), "figures": [figure.to_dict() for figure in figures]},
         )
+
+    @classmethod
+    def classes_of(cls, data: DataSpec) -> tuple[str, ...]:
+        """Return the classes of data that is on this machine."""
+        return load(data).classes
 
     def __init__(self, context: StudyContext) -> None:
         if context.preparation is None:
@@ -218,12 +239,7 @@ class Evaluator:
         """Take figures of one phase on one device, None being that of the study's plan."""
         counted = metrics[0].phase is Phase.COUNTED
         meter = self._meter if counted else self._meter_of(device)
-        subject = Subject(
-            architecture=task.architecture,
-            plan=plan_on(device, self._spec.measurement, meter),
-            meter=meter,
-            num_classes=len(self._prepared.classes),
-        )
+        subject = self._subject(task, plan_on(device, self._spec.measurement, meter), meter)
         with fails_trial():
             if counted:
                 return Measured(
@@ -253,12 +269,21 @@ class Evaluator:
             waiting_s=max(time.perf_counter() - started_s - seconds, 0.0),
         )
 
+    def _subject(self, task: Task, plan: MeasurementPlan, meter: Meter) -> Subject:
+        """Return the network that is counted and measured."""
+        return Subject(
+            architecture=task.architecture,
+            plan=plan,
+            meter=meter,
+            num_classes=len(self._prepared.classes),
+        )
+
     def _train(self, task: Task) -> Iterator[Trained]:
         recorded = task.evaluation.rungs
         checkpoint = recorded[-1].checkpoint if recorded else None
         with self._sharing(), oom_fails_trial():
             trainer = self._resumed(task, checkpoint)
-            train_images = len(self._images[1])
+            train_images = len(trainer.train_images)
         for rung_spec in self._spec.rungs[len(recorded) :]:
             epochs = rung_spec.epochs_of(train_images, self._spec.training.batch_size)
             started_s = time.perf_counter()
@@ -286,9 +311,9 @@ class Evaluator:
     def _resumed(self, task: Task, checkpoint: str | None) -> Trainer:
         """Return a trainer that stands at the checkpoint, or at the beginning."""
         torch.manual_seed(task.seed)
-        trainer = self._trainer(task)
-        if checkpoint is not None:
-            with fails_trial():
+        with fails_trial():
+            trainer = self._trainer(task)
+            if checkpoint is not None:
                 trainer.load(self._artifacts / checkpoint, task.architecture.digest)
         return trainer
 
@@ -495,6 +520,14 @@ def _check_training(spec: StudySpec, data: DataSpec, images: Images) -> list[str
             f"training.translate must be less than the {side} pixels of the images, not {shift}"
         )
     count = min(len(images) - data.validation_images, data.train_images or len(images))
+    return check_steps(spec, count)
+
+
+def check_steps(spec: StudySpec, count: int) -> list[str]:
+    """Return a warning if a batch is larger than the number of training images, `count`.
+
+    Raises `InvalidValueError` for rungs without a whole batch between them.
+    """
     batch = min(spec.training.batch_size, count)
     ends = [rung.epochs_of(count, spec.training.batch_size) for rung in spec.rungs]
     for start, end in pairwise((0.0, *ends)):

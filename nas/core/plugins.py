@@ -24,7 +24,7 @@ REQUIRED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "nas.runtimes": ("package", "reads_onnx", "one_copy", "obstacle", "build", "load"),
     "nas.evaluators": (
         *("search", "certify", "replicate", "final", "trained"),
-        *("settings", "final_recipe", "network", "export"),
+        *("settings", "final_recipe", "network", "measured", "export"),
     ),
 }
 """Attributes that the objects of a group must have."""

@@ -1,9 +1,11 @@
 """Measure networks of a study again under other conditions than the study's, all in one session."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+from torch import nn
 
 from nas.core.architecture import Architecture
 from nas.core.errors import UnavailableError
@@ -32,12 +34,13 @@ def measure_again(
     *,
     classes: int,
     certify: bool,
+    make: Callable[[Any], nn.Module] | None = None,
 ) -> dict[str, tuple[Measurement, ...]]:
     """Measure all of these metrics for every network by its name.
 
     All metrics of a front are measured together, so that it never mixes devices or conditions.
     Latencies of several networks are interleaved; with `certify`, latency and energy are
-    interleaved with the reference network.
+    interleaved with the reference network. `make` is that of `Subject`.
 
     Raises `UnavailableError` with one line for each metric that this machine cannot measure, and
     the errors of `measure`.
@@ -47,7 +50,9 @@ def measure_again(
     if problems:
         raise UnavailableError("\n".join(problems))
     subjects = {
-        name: Subject(architecture=architecture, plan=plan, num_classes=classes, meter=meter)
+        name: Subject(
+            architecture=architecture, plan=plan, num_classes=classes, meter=meter, make=make
+        )
         for name, architecture in networks.items()
     }
     interleaved: dict[str, tuple[Measurement, ...]] = {}

@@ -14,6 +14,7 @@ pytest.importorskip("PIL")
 
 import nas
 from nas.cli import main
+from nas.cli.study.remeasure import measured_network_of
 from nas.core.architecture import Architecture, OsaStage
 from nas.core.errors import InvalidValueError, NasError, StudyFileError
 from nas.core.measurement import MeasurementPlan
@@ -129,6 +130,15 @@ def test_a_trial_is_shown_and_trained_again(run, place):
     assert "box_ap50" in run("show", f"squares:{number}")
     assert "box_ap50" in run("replicate", "squares", "--trial", str(number), "--seeds", "1")
     assert "box_ap50 with other seeds" in run("show", f"squares:{number}")
+
+
+def test_the_front_is_measured_again_as_detectors(place):
+    """`nas remeasure` builds the network of a detector, which gives deltas and logits."""
+    with Store.open(str(place / "nas.db"), read_only=True) as store:
+        make = measured_network_of(store.study("squares"))
+    with torch.no_grad():
+        deltas, logits = make(NETWORK)(torch.zeros(1, 3, 96, 96))
+    assert (deltas.shape[2], logits.shape[2]) == (4, 2)
 
 
 def test_a_found_detector_is_trained_fully_and_exported(run, place, squares):

@@ -1,7 +1,8 @@
 """`nas study remeasure`: a finished front under other conditions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,16 +19,21 @@ from nas.cli.options import (
 )
 from nas.cli.study import study as group
 from nas.cli.tables import echo_wide
+from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError, next_command
 from nas.core.measurement import Kind, MeasurementPlan
+from nas.core.moved import import_attribute
 from nas.core.pareto import Standing
 from nas.core.pareto import front as front_of
 from nas.core.study import Objective, StudySpec
 from nas.core.trial import Trial
 from nas.measuring.meters import find_meter
+from nas.record import StudyRecord
 from nas.report.fronts import MEMBERSHIP, cell
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from nas.analysis.remeasured import Remeasured
 
 
@@ -73,6 +79,7 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
             meter,
             classes=record.classes,
             certify=conditions.certify,
+            make=measured_network_of(record),
         )
         with store.transaction():
             for name, trial in names.items():
@@ -87,6 +94,16 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
     echo_wide(_table(record.spec, members, result))
     for line in _summary(result):
         click.echo(line)
+
+
+def measured_network_of(record: StudyRecord) -> "Callable[[Architecture], nn.Module] | None":
+    """Return the function that builds the part of a network that the study measures."""
+    from nas.searching.launch import evaluators_of
+
+    own = evaluators_of(record.spec).measured
+    if own is None:
+        return None
+    return partial(import_attribute(own), record.spec, record.preparation.classes)
 
 
 def _under_metrics(trial: Trial, objectives: Sequence[Objective]) -> Trial:

@@ -88,5 +88,6 @@ DETECTOR = EvaluatorPlugin(
     settings=DetectorSettings,
     final_recipe=final_recipe,
     network=f"{__name__}.trials:network",
+    measured=f"{__name__}.trials:measured_network",
     export=f"{__name__}.export:export_trial",
 )

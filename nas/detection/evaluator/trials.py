@@ -2,8 +2,8 @@
 data and the trainer of a detector.
 """
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any
 
 from torch import nn
@@ -92,19 +92,6 @@ def measured_network(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class DetectorSubject(Subject):
-    """A detector on a network. Counts are those of the network as a classifier."""
-
-    spec: StudySpec
-    classes: tuple[str, ...]
-
-    @cached_property
-    def model(self) -> nn.Module:
-        """The part that the study measures, on the CPU."""
-        return measured_network(self.spec, self.classes, self.architecture)
-
-
 class DetectorEvaluator(Evaluator):
     """Counts and measures the networks of detectors, and trains the detectors."""
 
@@ -153,14 +140,8 @@ class DetectorEvaluator(Evaluator):
         return read_split(data, TRAIN).classes
 
     def _subject(self, task: Task, plan: MeasurementPlan, meter: Meter) -> Subject:
-        return DetectorSubject(
-            architecture=task.architecture,
-            plan=plan,
-            meter=meter,
-            num_classes=len(self._prepared.classes),
-            spec=self._spec,
-            classes=self._prepared.classes,
-        )
+        subject = super()._subject(task, plan, meter)
+        return replace(subject, make=partial(measured_network, self._spec, self._prepared.classes))
 
     def _trainer(self, task: Task) -> DetectorTrainer:
         train, validation = self._scenes

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,7 +43,9 @@ class Subject:
     held exclusively.
 
     `architecture` may be a network of another package, which has no stages.
-    `run` is the network prepared for several figures; None prepares it for each.
+    `run` is the network prepared for several figures; None prepares it for each. `make` builds the
+    network that is measured on the CPU, with the same weights every time; None builds the
+    classifier.
     """
 
     architecture: Architecture | ForeignNetwork
@@ -50,6 +53,7 @@ class Subject:
     num_classes: int
     meter: Meter
     run: Prepared | None = None
+    make: Callable[[Any], nn.Module] | None = None
 
     @cached_property
     def model(self) -> nn.Module:
@@ -59,6 +63,8 @@ class Subject:
         Time and memory do not depend on the weights' values as long as activations keep their size.
         Energy depends on them a little, and dead ReLUs would make it look better.
         """
+        if self.make is not None:
+            return self.make(self.architecture)
         return seeded_network(self.architecture, self.num_classes, self.plan.image_size)
 
     @cached_property

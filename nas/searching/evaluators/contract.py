@@ -31,10 +31,12 @@ class EvaluatorPlugin:
     `settings` is the class of the study's `evaluator_settings`, None if there are none.
     `final_recipe` gives the defaults of final training, None for those of `Recipe`.
 
-    `network` and `export` are functions as `module:function`; None stands for a classifier and a
-    bundle. `network` builds a trial's network from the study's record and an architecture.
-    `export` writes a trial from the study's record, the trial, its final trainings or None, and the
-    new folder, and returns lines to print.
+    `network`, `measured` and `export` are functions as `module:function`; None stands for a
+    classifier and a bundle. `network` builds a trial's network from the study's record and an
+    architecture. `measured` builds the network whose latency is measured, with the same weights
+    every time, from the study, the classes and an architecture. `export` writes a trial from the
+    study's record, the trial, its final trainings or None, and the new folder, and returns lines to
+    print.
     """
 
     search: str
@@ -46,6 +48,7 @@ class EvaluatorPlugin:
     settings: type[EvaluatorSettings] | None = None
     final_recipe: Callable[[StudySpec], Recipe] | None = None
     network: str | None = None
+    measured: str | None = None
     export: str | None = None
 
 

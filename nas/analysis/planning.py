@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import NormalDist, fmean
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.analysis.rank_agreement import Interval, bootstrap_weights, kendall_tau, weighted_taus
+from nas.analysis.rank_agreement import Interval, bootstrap_weights, weighted_taus
 
 Array = NDArray[np.float64]
 MIN_NETWORKS = 5
@@ -56,7 +56,7 @@ class Noise:
         return self.reliability.map(lambda share: 0.5 + math.asin(math.sqrt(share)) / math.pi)
 
     def smallest_difference(self, seeds: int) -> Interval:
-        """Return the smallest difference of two means of so many trainings that is seldom (in 5 %)
+        """Return the smallest difference of two means of `seeds` trainings that is seldom (in 5 %)
         made by the seeds alone.
         """
         return self.seeds.map(lambda deviation: Z * math.sqrt(2 / seeds) * deviation)
@@ -100,7 +100,7 @@ def noise_of(errors: Array) -> Noise | None:
 
 
 def tau_interval(tau: float, networks: int) -> Interval | None:
-    """Return Kendall's tau of so many networks with the interval of Fieller, Hartley and Pearson.
+    """Return Kendall's tau over `networks` with the interval of Fieller, Hartley and Pearson.
 
     Returns None for fewer than `MIN_NETWORKS` networks.
     """
@@ -114,7 +114,7 @@ def tau_interval(tau: float, networks: int) -> Interval | None:
 
 
 def expected_lead(networks: float) -> float:
-    """Return how many deviations the best of so many random networks is better than their mean.
+    """Return by how many deviations the best of `networks` random ones is better than the mean.
 
     It is the expected largest of independent normal values (Blom's approximation).
     """
@@ -205,25 +205,34 @@ def outlooks(tried: Sequence[Tried], yardstick: Mapping[str, float]) -> dict[str
 
 def _tau(tried: Tried, yardstick: Mapping[str, float]) -> Interval | None:
     """Return tau of single trainings with the yardstick, the mean over the seeds."""
-    taus, networks = [], 0
-    for seed in range(max(map(len, tried.errors.values()), default=0)):
-        names = [each for each in yardstick if seed in tried.errors.get(each, {})]
-        tau = kendall_tau(
-            [tried.errors[each][seed] for each in names], [yardstick[each] for each in names]
-        )
-        if len(names) >= MIN_NETWORKS and tau is not None:
-            taus.append(tau)
-            networks = max(networks, len(names))
-    return tau_interval(fmean(taus), networks) if taus else None
+    names = sorted(tried.errors.keys() & yardstick.keys())
+    taus = _seed_taus(tried, yardstick, names, np.ones((1, len(names))))
+    if taus is None or not np.isfinite(taus[0]):
+        return None
+    return tau_interval(float(taus[0]), len(names))
 
 
 def _sampled_taus(tried: Tried, yardstick: Mapping[str, float], common: Sequence[str]) -> Array:
-    """Return tau of the mean errors of each bootstrap sample; NaN where it is undefined."""
-    if not common:
-        return np.full(DRAWS, np.nan)
-    weights = bootstrap_weights(len(common), DRAWS, 0)
-    errors = [fmean(tried.errors[each].values()) for each in common]
-    return weighted_taus(errors, [yardstick[each] for each in common], weights)
+    """Return the same of each bootstrap sample; NaN where it is undefined."""
+    weights = bootstrap_weights(max(len(common), 1), DRAWS, 0)
+    taus = _seed_taus(tried, yardstick, common, weights)
+    return np.full(DRAWS, np.nan) if taus is None else taus
+
+
+def _seed_taus(
+    tried: Tried, yardstick: Mapping[str, float], names: Sequence[str], weights: Array
+) -> Array | None:
+    """Return tau of each seed with the yardstick, the mean over the seeds that `MIN_NETWORKS`
+    networks have; None without such a seed. `weights` (draws, names) are those of the networks.
+    """
+    taus = []
+    for seed in sorted({seed for name in names for seed in tried.errors[name]}):
+        places = [place for place, name in enumerate(names) if seed in tried.errors[name]]
+        if len(places) >= MIN_NETWORKS:
+            errors = [tried.errors[names[place]][seed] for place in places]
+            long = [yardstick[names[place]] for place in places]
+            taus.append(weighted_taus(errors, long, weights[:, places]))
+    return np.mean(taus, axis=0) if taus else None
 
 
 def _is_rival(leads: Array, others: Array) -> bool:

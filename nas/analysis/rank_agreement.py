@@ -104,7 +104,7 @@ def agreements_of(
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A statistic over networks, and the bounds of its 95 % interval."""
+    """A value between the bounds of its interval, which is of 95 % for statistics over networks."""
 
     value: float
     low: float
@@ -124,6 +124,11 @@ class Interval:
             return None
         low, high = np.percentile(mean[np.isfinite(mean)], INTERVAL)
         return cls(value=float(mean[0]), low=float(low), high=float(high))
+
+    @classmethod
+    def around(cls, value: float, spread: float) -> "Interval":
+        """Return an interval with a relative half width."""
+        return cls(value=value, low=value * (1 - spread), high=value * (1 + spread))
 
     def map(self, change: Callable[[float], float]) -> "Interval":
         """Return the interval of an increasing function of the statistic."""

@@ -39,7 +39,7 @@ class Pace:
         return list(self.per_image_s)
 
     def images(self, side: int, seconds: float) -> float:
-        """Return the number of images that a training and its judging take so many seconds with."""
+        """Return the number of images with which a training and its judging take the seconds."""
         return seconds / self.per_image_s[side] - self.judges * JUDGE_COST
 
     def seconds(self, parts: Sequence[tuple[float, int]]) -> float:
@@ -56,7 +56,7 @@ class Pace:
         return self.per_image_s[nearest] * (side / nearest) ** 2
 
     def rung(self, side: int, seconds: float, before: int = 0) -> RungSpec:
-        """Return the rung that is so many seconds after a rung at `before` images."""
+        """Return the rung that is `seconds` after a rung at `before` images."""
         amount = float(f"{max(self.images(side, seconds), self.fewest):.2g}")
         return RungSpec(
             images=before + int(amount), image_size=None if side == self.sides[0] else side

@@ -28,11 +28,12 @@ from nas.bench.drawn_networks import Network, spread
 from nas.core.brief import BriefRecipe
 from nas.core.complexity import totals
 from nas.core.errors import InvalidValueError, NasError
-from nas.core.study import AutoPrecision, Budget, RungSpec, StudySpec, TrainingSpec
+from nas.core.study import AutoPrecision, RungSpec, StudySpec, TrainingSpec
 from nas.core.units import format_duration, format_quantity
 from nas.measuring.meters import find_meter
 from nas.model import build
 from nas.searching.evaluators.classification.evaluator import REFERENCE
+from nas.searching.forecast import networks_by_limit, seconds_each
 from nas.searching.profile import Member, members, profile, reduced_side, size_problem, space_of
 from nas.training.choice import choose_numerics
 
@@ -43,7 +44,7 @@ POOL = 512
 SHARES_OF_SIDE = (1.0, 0.5, 0.375)
 """Sides of the images that are compared, as shares of the full side."""
 LONGEST_OWN = 3.0
-"""The study's own rungs are a candidate up to so many times the length of the others."""
+"""The study's own rungs are a candidate up to this multiple of the length of the others."""
 FEWEST_IN_BUDGET = 24
 """No candidate is so long that the budget trains fewer networks."""
 PACE_STEPS = 6
@@ -68,7 +69,7 @@ class Budgeted:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipePlan:
-    """One recipe, what it costs, and what it tells apart. What is unknown is None."""
+    """One recipe, what it costs, and what it distinguishes. What is unknown is None."""
 
     name: str
     rungs: tuple[RungSpec, ...]
@@ -99,24 +100,6 @@ class StudyPlan:
     notes: tuple[str, ...]
 
 
-def networks_in(
-    budget: Budget, workers: int, *, train_s: float, measure_s: float, epochs: float
-) -> int:
-    """Return how many networks a search trains within this budget.
-
-    Workers train at the same time, but one measures at a time, alone on the device. A limit of
-    energy does not count.
-    """
-    counts: list[float] = [budget.trials]
-    if budget.wall_time_s is not None:
-        counts.append(budget.wall_time_s / (train_s / workers + measure_s))
-    if budget.device_s is not None:
-        counts.append(budget.device_s / (train_s + measure_s))
-    if budget.epochs is not None:
-        counts.append(budget.epochs / epochs)
-    return math.floor(min(counts))
-
-
 class Planner:
     """Trains for the plan of one study, and computes the plan from what is finished.
 
@@ -145,7 +128,8 @@ class Planner:
         self._long: dict[str, float] = {}
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._failed: dict[str, int] = defaultdict(int)
-        self._measure_s: list[float] = []
+        self._alone_s: list[float] = []
+        self._building_s: list[float] = []
         self._macs: list[int] = []
         self._over_limits = 0
         self._notes: list[str] = []
@@ -228,8 +212,8 @@ class Planner:
                 return
             started_s = self._clock()
             member = next(measured)
-            if number > 1:  # the first one prepares the measuring too
-                self._measure_s.append(self._clock() - started_s)
+            self._alone_s.append(member.evaluation.measure_s)
+            self._building_s.append(member.building_s)
             violation = member.violation(self._spec.measured_objectives)
             shown = f"network {number}, {format_quantity(network.macs, '1')} MACs"
             if violation is None:
@@ -279,24 +263,21 @@ class Planner:
             parts.append(f"yardstick {100 * self._long[network.name]:.1f} %")
         return "; ".join(parts)
 
+    def _budgeted(self, name: str) -> Budgeted:
+        """Return what the budget of the search, without the share for new seeds, buys."""
+        seconds = statistics.fmean(self._seconds[name])
+        alone_s, building_s = map(statistics.median, (self._alone_s, self._building_s))
+        limits = networks_by_limit(
+            self._spec.search_budget,
+            each_s=seconds_each(self._spec, alone_s, building_s + seconds),
+            device_s=alone_s + seconds,
+            epochs=self._epochs[name],
+        )
+        return Budgeted(seconds=seconds, networks=math.floor(min(limits.values())))
+
     def result(self) -> StudyPlan:
         """Return the plan from what is finished."""
-        spec, budget = self._spec, self._spec.search_budget
-        measure_s = statistics.median(self._measure_s) if self._measure_s else 0.0
-        budgeted = {
-            name: Budgeted(
-                seconds=(seconds := statistics.fmean(self._seconds[name])),
-                networks=networks_in(
-                    budget,
-                    spec.workers.count,
-                    train_s=seconds,
-                    measure_s=measure_s,
-                    epochs=self._epochs[name],
-                ),
-            )
-            for name in self._recipes
-            if self._seconds[name]
-        }
+        budgeted = {name: self._budgeted(name) for name in self._recipes if self._seconds[name]}
         tried = {
             name: Tried(name=name, errors=self._errors[name], networks=each.networks)
             for name, each in budgeted.items()
@@ -322,11 +303,11 @@ class Planner:
             networks=len(self._macs),
             over_limits=self._over_limits,
             macs=(min(self._macs), max(self._macs)) if self._macs else None,
-            measure_s=measure_s if self._measure_s else None,
+            measure_s=statistics.median(self._alone_s) if self._alone_s else None,
             yardstick=self._yardstick.rungs if self._yardstick else (),
             recipes=recipes,
             best=best,
-            fresh=_fresh(best, spec),
+            fresh=_fresh(best, self._spec),
             notes=tuple(self._notes),
         )
 

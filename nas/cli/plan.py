@@ -153,14 +153,14 @@ def _points(interval: "Interval") -> str:
 
 
 def _chance(interval: "Interval") -> str:
-    """Return a chance from a half to one; an interval of more than half of that tells nothing."""
+    """Return a chance from a half to one; an interval of more than half of that says nothing."""
     if interval.is_vague(0.5):
         return CANNOT_TELL
     return f"{interval.value:.0%} [{interval.low:.0%}, {interval.high:.0%}]"
 
 
 def _sentences(done: "StudyPlan", spec: StudySpec, limit: str) -> list[str]:
-    """Return what a search tells apart, and the lines for the study file."""
+    """Return what a search distinguishes, and the lines for the study file."""
     best, longer = done.best, f"a longer --for than {limit} tells more"
     lines = [LEGEND, ""]
     if best is None or best.outlook is None:

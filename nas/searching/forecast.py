@@ -5,10 +5,10 @@ import resource
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 from nas.agent.host import affinity
-from nas.core.study import StudySpec
+from nas.analysis.rank_agreement import Interval
+from nas.core.study import Budget, StudySpec
 from nas.searching.evaluators.classification.evaluator import Evaluator
 from nas.searching.pace import Pace
 from nas.searching.profile import Member
@@ -23,20 +23,6 @@ MAX_SPREAD = 0.24
 """Largest relative half width of an interval."""
 RAY_BYTES = 1.0e9
 """Memory of Ray's own processes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """An expected value between its bounds."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def around(cls, value: float, spread: float) -> Self:
-        """Return an interval with a relative half width."""
-        return cls(value=value, low=value * (1 - spread), high=value * (1 + spread))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,21 +50,16 @@ def forecast(spec: StudySpec, evaluator: Evaluator, sampled: Sequence[Member]) -
     shared = [
         member.building_s + seconds for member, seconds in zip(usable, trained_s, strict=True)
     ]
-    workers = spec.workers.count
-    at_once = min(workers, len(affinity()) / spec.workers.cpus)
-    shared_s = statistics.fmean(shared)
-    each_s = alone_s + shared_s / max(at_once, 1.0)
+    each_s = seconds_each(spec, alone_s, statistics.fmean(shared))
     spread = _spread([alone_s + seconds for seconds in shared], spec.budget.trials)
     budget = spec.budget
-    device_s = alone_s + statistics.fmean(trained_s)
-    possible = {
-        "trials": float(budget.trials),
-        "wall_time_s": math.inf if budget.wall_time_s is None else budget.wall_time_s / each_s,
-        "device_s": math.inf if budget.device_s is None else budget.device_s / device_s,
-        "epochs": math.inf if budget.epochs is None else budget.epochs / spec.rungs[-1].amount,
-    }
-    if spec.rungs[-1].unit != "epochs":
-        del possible["epochs"]
+    last = spec.rungs[-1]
+    possible = networks_by_limit(
+        budget,
+        each_s=each_s,
+        device_s=alone_s + statistics.fmean(trained_s),
+        epochs=last.amount if last.unit == "epochs" else 0.0,
+    )
     limit = min(possible, key=lambda name: possible[name])
     number = possible[limit]
     time = Interval.around(number * each_s, spread)
@@ -90,6 +71,34 @@ def forecast(spec: StudySpec, evaluator: Evaluator, sampled: Sequence[Member]) -
             high=min(time.high, budget.wall_time_s),
         )
     return Forecast(searching_s=time, networks=networks, limit=limit, memory_bytes=_memory(spec))
+
+
+def seconds_each(spec: StudySpec, alone_s: float, shared_s: float) -> float:
+    """Return the seconds of searching of each network.
+
+    One network at a time is measured, alone for `alone_s`. The rest, `shared_s`, is done by as many
+    workers at once as the machine has cores for.
+    """
+    at_once = min(spec.workers.count, len(affinity()) / spec.workers.cpus)
+    return alone_s + shared_s / max(at_once, 1.0)
+
+
+def networks_by_limit(
+    budget: Budget, *, each_s: float, device_s: float, epochs: float
+) -> dict[str, float]:
+    """Return how many networks are trained until each limit of the budget is reached.
+
+    `each_s` are the seconds of searching of a network, `device_s` those of its work, and `epochs`
+    those of its training. Energy does not count.
+    """
+    costs = {"wall_time_s": each_s, "device_s": device_s, "epochs": epochs}
+    limits = {name: getattr(budget, name) for name in costs}
+    networks = {
+        name: limit / costs[name]
+        for name, limit in limits.items()
+        if limit is not None and costs[name] > 0
+    }
+    return {"trials": float(budget.trials), **networks}
 
 
 def _training_s(evaluator: Evaluator, members: Sequence[Member]) -> list[float]:

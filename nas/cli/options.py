@@ -294,7 +294,7 @@ def pick_study(store: "Store", name: str | None) -> StudyRecord:
     """Return the study of this name; without a name, the only one that is recorded."""
     if name is not None:
         return store.study(name)
-    studies = store.studies()
+    studies = store.listed_studies()
     if len(studies) == 1:
         return studies[0]
     if not studies:

@@ -128,7 +128,7 @@ SPREAD = "median, low and high over rounds"
 
 SCHEMAS: Mapping[str, Schema] = {
     "studies": Schema(
-        command="nas status",
+        command="nas status, nas study list",
         keys={
             "studies[].name": "name",
             "studies[].dataset": "data set that is used",
@@ -137,6 +137,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "studies[].objectives": "metrics that the study optimises",
             "studies[].hypervolume": "of the newest front, null without one",
             **_under("studies[].work", WORK),
+            "studies[].archived": "true if it is hidden from lists",
         },
     ),
     "study": Schema(

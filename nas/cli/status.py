@@ -109,20 +109,24 @@ def _usage(usage: Usage) -> str:
     return f"{usage.epochs:g} epochs, {format_duration(usage.device_s)} of device time{energy}"
 
 
-def _print_studies(console: Console, studies: Sequence[StudyBrief]) -> None:
-    """Print all studies, then the work on those that a process drives."""
-    table = Table()
-    for heading in ("study", "trials", "hypervolume", "data", "begun (UTC)"):
-        table.add_column(heading)
+def studies_table(studies: Sequence[StudyBrief]) -> FittedTable:
+    """Return the studies as a table."""
+    table = Table("study", "trials", "hypervolume", "data", "begun (UTC)")
     for study in studies:
+        archived = " (archived)" if study.record.archived_at else ""
         table.add_row(
-            study.record.name,
+            f"{study.record.name}{archived}",
             _states(study.record.counts, study.work.driver),
             sparkline(list(study.hypervolumes), 11),
             study.record.dataset,
             f"{study.record.created_at:%Y-%m-%d %H:%M}",
         )
-    console.print(FittedTable(table))
+    return FittedTable(table)
+
+
+def _print_studies(console: Console, studies: Sequence[StudyBrief]) -> None:
+    """Print studies, then the work on those that a process drives."""
+    console.print(studies_table(studies))
     for study in studies:
         if study.work.driver is not None:
             console.print(f"{study.record.name}:")

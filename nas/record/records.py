@@ -36,6 +36,8 @@ class StudyRecord:
     created_at: datetime
     counts: Mapping[TrialState, int]
     """Number of trials by state, zeros included."""
+    archived_at: datetime | None = None
+    """Time since which the study is hidden from lists, None if it is not."""
 
     @property
     def name(self) -> str:

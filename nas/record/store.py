@@ -184,6 +184,14 @@ class Store:
         with self._reading() as connection:
             return self._studies(connection, select(STUDY).order_by(STUDY.c.id))
 
+    def listed_studies(self) -> list[StudyRecord]:
+        """Return the studies that are not archived, the oldest first."""
+        return [record for record in self.studies() if record.archived_at is None]
+
+    def set_archived(self, study: str, at: datetime | None) -> None:
+        """Hide a study from lists from this time on, or show it there again (None)."""
+        self._update_study(study, archived_at=at)
+
     def require_same(self, spec: StudySpec) -> None:
         """Raise `StudyConflictError` if more than budget and workers differs from the record.
 
@@ -832,4 +840,5 @@ def _record(row: Row[Any], counts: Mapping[TrialState, int]) -> StudyRecord:
         version=row.version,
         created_at=row.created_at,
         counts=counts,
+        archived_at=row.archived_at,
     )

@@ -35,6 +35,7 @@ class StudyBrief:
             "objectives": [objective.key for objective in record.spec.objectives],
             "hypervolume": self.hypervolumes[-1] if self.hypervolumes else None,
             "work": asdict(self.work),
+            "archived": record.archived_at is not None,
         }
 
 
@@ -122,9 +123,9 @@ def by_state(counts: Mapping[TrialState, int]) -> dict[str, int]:
     return {state.value: counts.get(state, 0) for state in TrialState}
 
 
-def study_briefs(store: "Store") -> Iterator[StudyBrief]:
-    """Read all studies for a list."""
-    for record in store.studies():
+def study_briefs(store: "Store", *, archived: bool = False) -> Iterator[StudyBrief]:
+    """Read the studies for a list, with `archived` also those that are hidden from lists."""
+    for record in store.studies() if archived else store.listed_studies():
         running = store.summary(record.name).running if record.counts[TrialState.RUNNING] else ()
         yield StudyBrief(
             record=record,

@@ -42,6 +42,7 @@ def printed(*words, code=0):
     ("schema", "words"),
     [
         ("studies", ("status",)),
+        ("studies", ("study", "list", "--all")),
         ("study", ("status", "pages")),
         ("front", ("front", "pages")),
         ("front", ("front", "pages", "--at", "5")),

@@ -175,6 +175,8 @@ def test_an_unknown_study_is_named(database, arguments):
     "command",
     [
         ["study", "retry"],
+        ["study", "archive", "first"],
+        ["study", "copy", "first", "mine"],
         ["study", "rename", "first", "mine"],
         ["study", "delete", "first", "--yes"],
         ["replicate", "--front"],
@@ -189,3 +191,24 @@ def test_a_mistyped_record_is_not_made(tmp_path, command):
     assert result.exit_code == 2
     assert f"there is no record at {lost}" in result.output
     assert not lost.exists()
+
+
+def test_an_archived_study_is_hidden_from_lists_and_back(database):
+    """Its name still works, and a command without a name means the other study."""
+
+    def shown(*words):
+        result = CliRunner().invoke(main, [*words, "--database", str(database)])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "first is hidden" in run(database, "archive", "first").output
+    assert "first" not in shown("status")
+    listed = shown("study", "list")
+    assert "first" not in listed
+    assert "1 archived: nas study list --all" in listed
+    assert "first (archived)" in shown("study", "list", "--all")
+    assert shown("status", "first").startswith("first:")
+    assert run(database, "retry").output == "no trial has failed\n"
+    assert "first is in lists again" in run(database, "archive", "first", "--back").output
+    assert "first" in shown("study", "list")
+    assert "lost" in run(database, "archive", "lost").output

@@ -211,6 +211,7 @@ def test_old_records_open(tmp_path, revision):
         11,
         {"precision": "fp32"},
     )
+    assert (record.archived_at is not None) == (revision >= "0016")
     assert second.origin == ("before:7" if revision >= "0015" else "")
     assert second.duplicate_of == 0
     assert second.evaluation == first.evaluation

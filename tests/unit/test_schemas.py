@@ -30,6 +30,7 @@ ACTIONS = {
     "device agent",
     "device add",
     "device remove",
+    "study archive",
     "study copy",
     "study delete",
     "study export-optuna",

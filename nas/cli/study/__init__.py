@@ -4,9 +4,11 @@ from nas.cli import main
 from nas.cli.group import LazyGroup
 
 COMMANDS = {
+    "archive": ("nas.cli.study.archive", "Hide a study from lists."),
     "copy": ("nas.cli.study.manage", "Copy a study, also under other limits or in another space."),
     "delete": ("nas.cli.study.manage", "Delete a study with its trials, figures and checkpoints."),
     "export-optuna": ("nas.cli.study.export_optuna", "Write a study to an Optuna database."),
+    "list": ("nas.cli.study.archive", "List the studies of the record."),
     "remeasure": (
         "nas.cli.study.remeasure",
         "Measure the front of a study under other conditions.",
@@ -19,4 +21,4 @@ COMMANDS = {
 
 @main.group(cls=LazyGroup, table=COMMANDS)
 def study() -> None:
-    """Copy, rename, delete, repair, remeasure and convert studies."""
+    """List, copy, rename, delete, repair and convert studies."""

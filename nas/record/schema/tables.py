@@ -54,6 +54,7 @@ STUDY = Table(
     Column("identity", JSON(none_as_null=True)),
     Column("version", Text, nullable=False),  # of the osa-nas that began the study
     Column("created_at", UtcDateTime, nullable=False),
+    Column("archived_at", UtcDateTime),  # NULL unless the study is hidden from lists
 )
 
 OBJECTIVE = Table(

@@ -102,7 +102,7 @@ def _add_pages(app: FastAPI, store: Store, database: str) -> None:
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def studies() -> str:
-        return list_page(store.studies())
+        return list_page(store.listed_studies())
 
     @app.get("/study", response_class=HTMLResponse, include_in_schema=False)
     def study(study: StudyName) -> str:
@@ -145,7 +145,7 @@ def _add_api(app: FastAPI, store: Store) -> None:
                 "created_at": r.created_at,
                 "objectives": [asdict(o) for o in r.spec.objectives],
             }
-            for r in store.studies()
+            for r in store.listed_studies()
         ]
 
     @app.get("/api/front")

@@ -18,7 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas.core.errors import CorruptFileError, DataNotFoundError, MissingDependencyError
+from nas.core.errors import (
+    CorruptFileError,
+    DataNotFoundError,
+    InvalidValueError,
+    MissingDependencyError,
+)
 from nas.data.image_file import read_rgb
 from nas.searching.yaml_file import parse_yaml
 
@@ -258,10 +263,9 @@ class _Reader:
         settings = self.folder / "data.yaml"
         if not settings.is_file():
             raise DataNotFoundError(f"{settings} is missing; it must hold the names of the classes")
-        given = (parse_yaml(_text(settings)) or {}).get("names") or []
-        names = list(given.values()) if isinstance(given, dict) else list(given)
+        names = _yolo_names(settings)
         if not self.are_fixed:
-            self.classes = [str(name) for name in names]
+            self.classes = names
         for path in sorted(images.iterdir()):
             if path.suffix.lower() not in IMAGE_SUFFIXES:
                 continue
@@ -278,7 +282,7 @@ class _Reader:
                     self.problems.append(f"{file}: {line!r} is not 'class x y width height'")
                     continue
                 known = 0 <= place < len(names)
-                rows.append((str(names[place]) if known else f"class {place}", corners, False))
+                rows.append((names[place] if known else f"class {place}", corners, False))
             self._add(path.stem, path, rows)
         return True
 
@@ -385,9 +389,26 @@ def _label_map(path: Path) -> Any:
 def _text(path: Path) -> str:
     """Return the text of a file. Raises `CorruptFileError` if it is not UTF-8."""
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CorruptFileError(f"{path} is not readable text in UTF-8: {error}") from error
+    if "\0" in text:
+        raise CorruptFileError(f"{path} is no text: it has zero bytes")
+    return text
+
+
+def _yolo_names(settings: Path) -> list[str]:
+    """Return the names of the classes. Raises `CorruptFileError` for a file without them."""
+    try:
+        values = parse_yaml(_text(settings))
+    except InvalidValueError as error:
+        raise CorruptFileError(f"{settings}: {error}") from error
+    names = values.get("names") if isinstance(values, dict) else None
+    if isinstance(names, dict):
+        names = list(names.values())
+    if not isinstance(names, list) or not names:
+        raise CorruptFileError(f"{settings}: names must be a list of the classes, not {names!r}")
+    return [str(name) for name in names]
 
 
 def _names(listing: Path) -> list[str]:

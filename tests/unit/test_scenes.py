@@ -238,3 +238,16 @@ class TestProblems:
         write(tmp_path / "splits" / "train.txt", "a")
         with pytest.raises(CorruptFileError, match=r"a.png is no label map: .* one channel"):
             read_scenes(tmp_path, "train")
+
+    @pytest.mark.parametrize("text", ["names: cat", "cat", "names: {}", "names: [a", "train: x"])
+    def test_names_of_yolo_that_are_no_list(self, tmp_path, text):
+        folder = yolo(tmp_path)
+        (folder / "data.yaml").write_text(text)
+        with pytest.raises(CorruptFileError, match=r"data\.yaml: (names must be|.*line 1)"):
+            read_scenes(folder, "train")
+
+    def test_a_listing_with_zero_bytes(self, tmp_path):
+        folder = voc(tmp_path, a=voc_xml(("cat", 1, 2, 3, 4)))
+        (folder / "ImageSets" / "Main" / "train.txt").write_bytes(b"a\0")
+        with pytest.raises(CorruptFileError, match=r"train\.txt is no text"):
+            read_scenes(folder, "train")

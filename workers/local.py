@@ -1,15 +1,13 @@
 """Workers in this process, which run one trial after the other: for laptops and tests."""
 
-import os
-import socket
-
 from nas.agent.host import affinity
-from nas.core import plugins
 from nas.core.errors import NasError, TrialFailedError
 from nas.core.tasks import AnyTask, Decision
 from nas.searching.engine import TaskSource
 from nas.searching.evaluators import Evaluates, Preparation, StudyContext
 from nas.searching.state import Finished, Wait
+from workers.names import ANOTHER_SEARCH, evaluator_class, worker_name
+from workers.overlapped import Overlapped
 
 
 class LocalWorkers:
@@ -39,17 +37,20 @@ class LocalWorkers:
         return evaluator_class(context).prepare(context)
 
     def run(self, engine: TaskSource, context: StudyContext) -> str:
-        """Work until the search is finished, and return its reason."""
+        """Work until the search is finished, and return its reason.
+
+        If devices elsewhere measure the next trials meanwhile, each has a process of its own, and
+        so does the training.
+        """
+        if engine.measured_ahead:
+            return Overlapped(engine, context).run(1 + engine.measured_ahead)
         evaluator = evaluator_class(context)(context)
         while True:
             task = engine.propose()
             if isinstance(task, Finished):
                 return task.reason
             if isinstance(task, Wait):
-                raise NasError(
-                    "a trial is running, but not in this process: does another search work on this "
-                    "study?"
-                )
+                raise NasError(ANOTHER_SEARCH)
             engine.begin(task.number, worker_name())
             self._work_with_retries(engine, evaluator, task)
 
@@ -81,15 +82,3 @@ class LocalWorkers:
             else:
                 return
         engine.fail(task.number, reason)
-
-
-def worker_name() -> str:
-    """Return the name of this process in the record."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def evaluator_class(context: StudyContext) -> type[Evaluates]:
-    """Load the context's evaluator, with the study's folder on the import path."""
-    plugins.add_import_folder(context.folder)
-    evaluator: type[Evaluates] = plugins.load("evaluators", context.evaluator)
-    return evaluator

@@ -12,6 +12,7 @@ it sometimes reports one death twice and then ends them too early (Ray 2.60).
 """
 
 import logging
+import math
 import os
 import shutil
 import socket
@@ -49,7 +50,7 @@ from nas.searching.engine import TaskSource
 from nas.searching.evaluators import Evaluates, Preparation, StudyContext
 from nas.searching.state import Finished, Wait
 from workers.checkpoints import CheckpointClient, CheckpointServer
-from workers.local import evaluator_class, worker_name
+from workers.names import evaluator_class, worker_name
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are recorded with their trials
 
@@ -89,7 +90,7 @@ class TuneWorkers:
         folder = tempfile.mkdtemp(prefix="nas-tune-")
         try:
             tune.Tuner(
-                tune.with_resources(Worker, {"cpu": workers.cpus, "gpu": workers.gpus}),
+                tune.with_resources(Worker, _resources(workers, engine.measured_ahead)),
                 param_space={
                     "context": context,
                     "checkpoint_server": self._checkpoint_server(context),
@@ -99,7 +100,7 @@ class TuneWorkers:
                     search_alg=searcher,
                     scheduler=EngineScheduler(engine, errors),
                     num_samples=-1,
-                    max_concurrent_trials=workers.count,
+                    max_concurrent_trials=workers.count + engine.measured_ahead,
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
@@ -176,6 +177,22 @@ class TuneWorkers:
                     f"a worker needs {count:g} {name} and the whole cluster has {available:g}; "
                     f"lower workers.{name.lower()}s"
                 )
+
+
+def _resources(workers: WorkersSpec, ahead: int) -> dict[str, float]:
+    """Return the resources of a worker.
+
+    `ahead` workers that measure elsewhere share the resources of those that train. All of them have
+    the same resources, since Tune ends idle workers whose resources no waiting trial has.
+    """
+    if not ahead:
+        return {"cpu": workers.cpus, "gpu": workers.gpus}
+    at_once = workers.count + ahead
+    num_gpus = max(math.floor(workers.count * workers.gpus), 1)
+    return {
+        "cpu": workers.cpus * workers.count / at_once,
+        "gpu": workers.gpus and 1 / math.ceil(at_once / num_gpus),
+    }
 
 
 def _check_address(address: str) -> None:

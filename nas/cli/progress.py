@@ -40,7 +40,7 @@ from nas.core.tasks import Task
 from nas.core.trial import Baseline, Evaluated, Trial, TrialState
 from nas.core.units import format_duration, format_quantity, sparkline
 from nas.record import Store
-from nas.report.at_work import activity
+from nas.report.at_work import activity, overlap_line
 from nas.report.export_command import export_command
 from nas.report.fronts import cells
 from nas.report.study_facts import objective_values
@@ -272,6 +272,8 @@ class SearchDisplay(SearchObserver):
             self._console.print(baseline_table(spec, baselines, list(trials.values())))
         if unbiased is not None:
             self._console.print(str(unbiased), soft_wrap=True)
+        if overlap := overlap_line(spec, store.summary(spec.name)):
+            self._console.print(overlap, soft_wrap=True)
         steps = self._next_steps(engine, front, trials)
         if steps:
             self._console.print("\n  ".join(["next:", *steps]), soft_wrap=True)

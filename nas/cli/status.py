@@ -18,7 +18,7 @@ from nas.core.study import Budget
 from nas.core.trial import TrialState, Usage
 from nas.core.units import format_duration, format_quantity, sparkline
 from nas.record import Summary
-from nas.report.at_work import AtWork
+from nas.report.at_work import AtWork, overlap_line
 from nas.report.study_facts import StudyBrief, StudyFacts, study_briefs, study_facts
 
 if TYPE_CHECKING:
@@ -173,6 +173,8 @@ def _print_study(console: Console, facts: StudyFacts) -> None:
             f"{finished} of {len(spec.baselines)} baselines are measured and trained, outside "
             "every budget"
         )
+    if overlap := overlap_line(spec, summary):
+        console.print(overlap)
     volumes = [volume for _, volume in facts.hypervolumes]
     if volumes:
         searched = " of the search's own trainings" if summary.replicates else ""

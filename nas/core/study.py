@@ -592,6 +592,18 @@ class StudySpec:
         return tuple(dict.fromkeys(o.device for o in self.measured_objectives))
 
     @property
+    def devices_elsewhere(self) -> tuple[str, ...]:
+        """The devices of the device book that measure for this study."""
+        named = [device or self.measurement.device for device in self.devices]
+        here = plugins.names("nas.meters")
+        return tuple(name for name in named if name and name not in here and ":" not in name)
+
+    @property
+    def measured_ahead(self) -> int:
+        """How many trials are measured elsewhere while all workers train others."""
+        return len(self.devices_elsewhere) if self.needs_training else 0
+
+    @property
     def quality_metrics(self) -> tuple[TrainedMetric, ...]:
         """The trained metrics by which networks are compared: those of the objectives, or the
         evaluator's first one if no objective is trained.

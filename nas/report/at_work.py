@@ -16,7 +16,7 @@ from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.core.units import format_duration
 from nas.measuring.meters.lock import DeviceLock, Use
-from nas.record import StudyRecord
+from nas.record import StudyRecord, Summary
 
 if TYPE_CHECKING:
     from nas.record import Store
@@ -34,6 +34,10 @@ class Work:
     worker: str
     doing: str
     lasted_s: float
+
+
+WAITS_FOR_TRAINING = "measured, waits for a training to end"
+"""Step of a trial that was measured elsewhere while other networks train."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,8 @@ class AtWork:
             return f"no search is running{rest}"
         if not self.works:
             return f"at work: {self.driver}, no trial is running"
-        return f"at work: {self.driver}, {len(self.works)} of {self.workers} workers busy"
+        busy = sum(work.doing != WAITS_FOR_TRAINING for work in self.works)
+        return f"at work: {self.driver}, {busy} of {self.workers} workers busy"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a page."""
@@ -91,7 +96,7 @@ def at_work(store: "Store", record: StudyRecord, running: Collection[int]) -> At
     )
     return AtWork(
         driver=store.driver(record.name),
-        workers=record.spec.workers.count,
+        workers=record.spec.workers.count + record.spec.measured_ahead,
         works=works,
         device=tuple(_device(record, store.last_measured(record.name), works, now)),
     )
@@ -107,9 +112,29 @@ def activity(trial: Trial, spec: StudySpec) -> str:
     if missing:
         return f"measuring {', '.join(missing)}"
     done = len(evaluation.rungs)
+    if spec.measured_ahead and not done and not trial.worker:
+        return WAITS_FOR_TRAINING
     if done == len(rungs):
         return "ending"
     return f"training to {rungs[done]} (rung {done + 1} of {len(rungs)})"
+
+
+def overlap_line(spec: StudySpec, summary: Summary) -> str | None:
+    """Return which of measuring elsewhere and training waits for the other one.
+
+    Returns None for a study that does not do both, or has not begun.
+    """
+    if not spec.measured_ahead or not summary.searched_s:
+        return None
+    spent, devices = summary.spent, spec.devices_elsewhere
+    measuring = spent.measuring_s / len(devices) / summary.searched_s
+    training = (spent.training_s + spent.validation_s) / spec.workers.count / summary.searched_s
+    names = " and ".join(devices)
+    waits = "trainings wait for it" if measuring > training else "it waits for trainings"
+    return (
+        f"{names} measured in {100 * measuring:.0f} % of the time, workers trained in "
+        f"{100 * training:.0f} %: {waits}"
+    )
 
 
 def _device(

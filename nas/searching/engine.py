@@ -70,6 +70,10 @@ class TaskSource(Protocol):
     def spec(self) -> StudySpec:
         """The study."""
 
+    @property
+    def measured_ahead(self) -> int:
+        """How many tasks are measured elsewhere while `workers.count` others train."""
+
     def propose(self) -> AnyTask | Wait | Finished:
         """Return the next task for a worker."""
 
@@ -99,6 +103,9 @@ class Engine:
     Two kinds of trials stay running although no worker has them. A trial that reaches a rung after
     a budget was spent is paused: it resumes in a later call with a larger budget. A trial whose
     figures were contended is postponed: it is measured again when the device is quiet.
+
+    After `overlap`, a trial is two tasks: one worker measures it elsewhere, and then waits until
+    fewer than `workers.count` networks train. Meanwhile the next trials are measured.
     """
 
     def __init__(
@@ -116,6 +123,14 @@ class Engine:
         self._interrupted = [trial.number for trial in state.running]
         self._paused: set[int] = set()
         self._postponed: list[int] = []
+        self._begun_before = frozenset(self._interrupted)
+        self._ahead = 0
+        self._measuring: set[int] = set()
+        """With `overlap`: trials that a worker measures."""
+        self._training: set[int] = set()
+        """With `overlap`: trials that a worker trains."""
+        self._measured: list[int] = []
+        """With `overlap`: trials that wait for a training."""
         self._num_contended = 0
         self._spent_s = spent_s
         self._started = now()
@@ -129,6 +144,11 @@ class Engine:
         """The study."""
         return self.state.spec
 
+    @property
+    def measured_ahead(self) -> int:
+        """How many trials are measured elsewhere while others train."""
+        return self._ahead
+
     def propose(self) -> Task | Wait | Finished:
         """Return the next task, which is recorded as running. Duplicates that the sampler proposes
         before it are recorded too.
@@ -137,26 +157,64 @@ class Engine:
             if spent := self._spent():
                 self.stop(spent)
                 break
+            if self._ahead and (task := self._overlapped()) is not None:
+                return task
+            if self._stop_reason is not None:
+                break
             unfinished = self._next_unfinished()
             proposed = None if unfinished else self.state.propose(self._now())
             if not isinstance(proposed, Trial):
                 unfinished = unfinished or self._postponed
-                return self._resume(unfinished.pop(0)) if unfinished else proposed or Wait()
+                if not unfinished:
+                    return proposed or Wait()
+                return self._measure(self._resume(unfinished.pop(0)))
             if not self._fits(proposed, self._remaining_s()):
-                self.stop(
-                    f"{self.elapsed_s():.4g} of {self._time_limit_s():g} s of searching are spent, "
-                    "and the next network would not reach its first rung in the rest, "
-                    f"{self.state.budget_name}"
-                )
+                self._stop_for_time()
                 break
             self._record.add_trial(self.spec.name, proposed)
             self._learn(proposed)
             if proposed.duplicate_of is None:
-                return self.task(proposed.number)
-        idle = len(self._interrupted) + len(self._paused) + len(self._postponed)
-        if len(self.state.running) > idle:
+                return self._measure(self.task(proposed.number))
+        idle = [self._interrupted, self._paused, self._postponed, self._measured]
+        if len(self.state.running) > sum(map(len, idle)):
             return Wait()
         return Finished(reason=f"{self._stop_reason or ''}{self._unfinished()}")
+
+    def overlap(self) -> None:
+        """Measure trials elsewhere while others train, if the study measures elsewhere."""
+        self._ahead = self.spec.measured_ahead
+        if self._ahead:
+            running = self.state.running
+            self._measured = [each.number for each in running if is_measured(self.spec, each)]
+            self._interrupted = [n for n in self._interrupted if n not in self._measured]
+
+    def _overlapped(self) -> Task | Wait | None:
+        """Return the training that comes before any measurement, or `Wait` if the device must wait;
+        None if a trial is to be measured, or if the search stops.
+        """
+        count = self.spec.workers.count
+        if self._measured and len(self._training) < count:
+            number = self._measured[0]
+            if not self._fits(self.state.trial(number), self._remaining_s()):
+                self._stop_for_time()
+                return None
+            self._training.add(self._measured.pop(0))
+            return self._resume(number) if number in self._begun_before else self.task(number)
+        full = len(self._measuring) >= self._ahead or len(self._measured) >= count
+        return Wait() if full else None
+
+    def _measure(self, task: Task) -> Task:
+        """Note that a worker measures this trial."""
+        if self._ahead:
+            self._measuring.add(task.number)
+        return task
+
+    def _stop_for_time(self) -> None:
+        self.stop(
+            f"{self.elapsed_s():.4g} of {self._time_limit_s():g} s of searching are spent, "
+            "and the next network would not reach its first rung in the rest, "
+            f"{self.state.budget_name}"
+        )
 
     def _spent(self) -> str:
         """Return which budget is spent, so that no trial begins or resumes, or an empty string."""
@@ -181,7 +239,7 @@ class Engine:
 
     def _unfinished(self) -> str:
         """Return how many trials wait for a later call, in words."""
-        paused = len(self._paused) + len(self._interrupted)
+        paused = len(self._paused) + len(self._interrupted) + len(self._measured)
         resumes = "" if not paused else f"; {paused} unfinished, which a larger budget resumes"
         if not self._postponed:
             return resumes
@@ -248,6 +306,23 @@ class Engine:
         A trial that has ended stays as it is, because a worker may be late. A rung without a
         trained objective, or with an impossible value, fails its trial and is not recorded.
         """
+        decision = self._reported(number, event)
+        if decision is Decision.END:
+            self._release(number)
+        elif number in self._measuring and is_measured(self.spec, self.state.trial(number)):
+            self._release(number)
+            self._measured.append(number)
+            self._record_progress(replace(self.state.trial(number), worker=""))
+            return Decision.END
+        return decision
+
+    def _release(self, number: int) -> None:
+        """Note that no worker has this trial."""
+        self._measuring.discard(number)
+        self._training.discard(number)
+
+    def _reported(self, number: int, event: Event) -> Decision:
+        """Record a result, and return whether its trial continues."""
         if not self.state.is_running(number):
             return Decision.END
         if isinstance(event, Trained) and (problem := self.spec.rung_problem(event.rung.metrics)):
@@ -284,6 +359,7 @@ class Engine:
 
     def fail(self, number: int, reason: str) -> None:
         """Record that a trial cannot be finished, unless it has ended."""
+        self._release(number)
         if self.state.is_running(number):
             self._commit(self.state.fail(number, reason, self._now()))
 
@@ -364,6 +440,12 @@ class Engine:
         self.state.learn(trial)
         for listener in self.listeners:
             listener(trial)
+
+
+def is_measured(spec: StudySpec, trial: Trial | Task) -> bool:
+    """Return whether only the training of a trial is missing."""
+    values = [trial.evaluation.value(o.key) for o in spec.measured_objectives]
+    return None not in values
 
 
 def contended(event: Event) -> bool:

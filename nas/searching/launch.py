@@ -67,6 +67,7 @@ class Search:
 
     def run(self) -> str:
         """Search until the budget is spent, and return why it ended. Ctrl-C loses nothing."""
+        self.engine.overlap()
         return self.workers.run(self.engine, self.context)
 
     def certify(

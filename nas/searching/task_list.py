@@ -14,11 +14,13 @@ Recorder = Callable[[T, Any], T | None]
 
 
 class TaskList(Generic[T]):
-    """Proposes every task once, in order.
+    """Proposes every task once, in order. Nothing is measured ahead.
 
     The number of a task is its place in `tasks`. `failures` are the reasons of the tasks that
     failed, by number. They are not recorded, so that the next call tries these tasks again.
     """
+
+    measured_ahead = 0
 
     def __init__(self, *, spec: StudySpec, tasks: Sequence[T], record: Recorder[T]) -> None:
         self.spec = spec

@@ -127,6 +127,14 @@ class WorkersContract:
         assert len(digests) == TRIALS + 4
         assert set(digests.values()) == {1}
 
+    def test_measuring_elsewhere_overlaps_training(self, spec: StudySpec, tmp_path: Path) -> None:
+        """Two devices elsewhere measure the next trials, of which none is lost or done twice."""
+        recorded = self.search(measured_elsewhere(spec), tmp_path, "ArithmeticEvaluator")
+        assert all(trial.state is TrialState.COMPLETE for trial in recorded)
+        assert len({trial.architecture.digest for trial in recorded}) == TRIALS
+        for trial in recorded:
+            assert tuple(rung.epochs for rung in trial.evaluation.rungs) == EPOCHS
+
     def test_an_error_of_the_preparation_is_raised_and_nothing_is_recorded(
         self, spec: StudySpec, tmp_path: Path
     ) -> None:
@@ -135,6 +143,14 @@ class WorkersContract:
             self.search(spec, tmp_path, "UnpreparedEvaluator")
         with Store.open(tmp_path / "nas.db", read_only=True) as store:
             assert store.studies() == []
+
+
+def measured_elsewhere(spec: StudySpec) -> StudySpec:
+    """Return the study with the latencies on two devices elsewhere as its objectives."""
+    latencies = [
+        Objective(metric="latency", device=device, reference=1.0) for device in ("pi5", "orin")
+    ]
+    return replace(spec, objectives=(spec.objectives[0], *latencies))
 
 
 def _by_hand(spec: StudySpec, folder: Path) -> list[str]:

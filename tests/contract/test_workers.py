@@ -14,7 +14,7 @@ from nas.core.study import Budget, Objective, StudySpec, WorkersSpec
 from nas.record import Store
 from nas.searching.evaluators import StudyContext
 from nas.searching.launch import open_search
-from nas.testing.workers_contract import EPOCHS, WorkersContract
+from nas.testing.workers_contract import EPOCHS, WorkersContract, measured_elsewhere
 
 
 class TestLocalWorkers(WorkersContract):
@@ -35,6 +35,25 @@ class TestLocalWorkers(WorkersContract):
             self.search(spec, tmp_path, "ArithmeticEvaluator")
         with Store.open(tmp_path / "nas.db") as store:
             assert store.studies() == []
+
+    def test_a_dead_process_is_replaced_and_its_trial_resumes_at_its_last_rung(
+        self, spec, tmp_path
+    ):
+        """If a device elsewhere measures meanwhile, trainings have a process of their own."""
+        trials = self.search(measured_elsewhere(spec), tmp_path, "DyingEvaluator")
+        assert all(trial.state == "complete" for trial in trials)
+        assert (tmp_path / "died").exists()
+        rungs = (tmp_path / "rungs.log").read_text().splitlines()
+        assert len(rungs) == len(set(rungs)) == len(EPOCHS) * spec.budget.trials
+
+    def test_failures_and_mistakes_in_a_process_fail_their_trials(self, spec, tmp_path):
+        spec = measured_elsewhere(replace(spec, workers=WorkersSpec(retries=0)))
+        mistaken = self.search(spec, tmp_path, "MistakenEvaluator")
+        assert mistaken[1].reason == "1 attempts failed, the last with: KeyError: 'no such layer'"
+        assert [trial.state for trial in mistaken].count("failed") == 1
+        (tmp_path / "other").mkdir()
+        failing = self.search(spec, tmp_path / "other", "FailingEvaluator")
+        assert failing[0].reason == "the loss is not finite after 7 steps"
 
 
 @pytest.fixture(scope="module")

@@ -814,3 +814,57 @@ def test_an_interrupted_trial_is_proposed_first_with_its_results(tmp_path):
         "seed": trials[-1].seed,
         "evaluation": dataclasses.asdict(trials[-1].evaluation),
     }
+
+
+ELSEWHERE = replace(
+    SPEC,
+    objectives=(SPEC.objectives[0], Objective(metric="latency", device="pi5", reference=1.0)),
+    budget=Budget(trials=6),
+)
+"""A study that measures on a device elsewhere."""
+
+
+def test_a_device_elsewhere_measures_the_next_trials_while_one_trains(tmp_path):
+    """One trial trains, and at most one other waits for its training. The proposals end with it."""
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(
+            ELSEWHERE, store=store, workers=Hands(tmp_path), folder=tmp_path, artifacts=tmp_path
+        ) as prepared,
+    ):
+        engine = prepared.engine
+        engine.overlap()
+        first = engine.propose()
+        assert isinstance(engine.propose(), Wait)  # the device measures one network at a time
+        measured, *rungs = Hands(tmp_path).steps(prepared.context, first)
+        assert engine.report(first.number, measured) is Decision.END
+        assert store.trial("s", first.number).state is TrialState.RUNNING
+        training = engine.propose()
+        assert (training.number, bool(training.evaluation.measurements)) == (first.number, True)
+        second = engine.propose()
+        assert second.number != first.number
+        assert not second.evaluation.measurements
+        event = next(Hands(tmp_path).steps(prepared.context, second))
+        assert engine.report(second.number, event) is Decision.END
+        assert isinstance(engine.propose(), Wait)  # the device waits for the training
+        assert [engine.report(first.number, rung) for rung in rungs] == [
+            Decision.CONTINUE,
+            Decision.END,
+        ]
+        assert engine.propose().number == second.number
+
+
+@pytest.mark.parametrize("num_steps", [12, 31, 50])
+def test_overlapping_searches_survive_a_kill(tmp_path, num_steps):
+    """Killed between any two writes, the same call resumes: nothing is done twice."""
+    hands = Hands(tmp_path, count=2)
+    search(ELSEWHERE, tmp_path, hands, MortalStore, num_steps)
+    recorded_rungs = Counter(
+        (t.architecture.digest, r.epochs) for t in recorded(tmp_path) for r in t.evaluation.rungs
+    )
+    again = Hands(tmp_path, count=2)
+    engine = search(ELSEWHERE, tmp_path, again)
+    check(ELSEWHERE, tmp_path, engine)
+    assert not set(recorded_rungs) & set(again.done)
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        assert len(store.trials("s")) >= 6

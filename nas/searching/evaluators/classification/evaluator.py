@@ -488,6 +488,8 @@ def energy_problem(meter: Meter, spec: StudySpec) -> str | None:
 def shares_device(spec: StudySpec) -> bool:
     """Return whether several workers of the study may use one device."""
     workers = spec.workers
+    if spec.measured_ahead:
+        return True
     return workers.kind != "local" and workers.count > 1 and workers.gpus < 1
 
 

@@ -5,6 +5,7 @@ long.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from nas.core.study import RungSpec
 
@@ -67,12 +68,14 @@ class Pace:
 class Candidates:
     """The rungs of each candidate, those of the yardstick, and the longest candidate's seconds.
 
-    `without_full` is True if the time is too short for trainings with full images.
+    `network_s` are the seconds of all trainings of a network. `without_full` is True if the time is
+    too short for trainings with full images.
     """
 
     rungs: tuple[RungSpec, ...]
     yardstick: tuple[RungSpec, ...]
     longest_s: float
+    network_s: float
     without_full: bool
 
 
@@ -93,12 +96,25 @@ def candidates(pace: Pace, total_s: float, most_s: float = math.inf) -> Candidat
     half_s = YARDSTICK / 2 * longest_s
     first = pace.rung([*reduced, full][0], half_s)
     last = pace.rung(full, half_s, before=int(first.amount))
+    rungs = tuple(dict.fromkeys(pace.rung(side, share * longest_s) for side, share in parts))
+    yardstick = (first, last) if reduced else (last,)
+    seconds = [pace.seconds([(rung.amount, rung.image_size or full)]) for rung in rungs]
     return Candidates(
-        rungs=tuple(dict.fromkeys(pace.rung(side, share * longest_s) for side, share in parts)),
-        yardstick=(first, last) if reduced else (last,),
-        longest_s=longest_s,
+        rungs=rungs,
+        yardstick=yardstick,
+        longest_s=max(seconds),
+        network_s=SEEDS * sum(seconds) + pace.seconds(_parts(yardstick, full)),
         without_full=without_full,
     )
+
+
+def _parts(rungs: Sequence[RungSpec], full: int) -> list[tuple[float, int]]:
+    """Return the images of each part of a training in rungs of images, and their side."""
+    ends = [0.0, *(rung.amount for rung in rungs)]
+    return [
+        (end - start, rung.image_size or full)
+        for rung, (start, end) in zip(rungs, pairwise(ends), strict=True)
+    ]
 
 
 def _longest_s(parts: Sequence[tuple[int, float]], total_s: float, most_s: float) -> float:

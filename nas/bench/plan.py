@@ -20,10 +20,18 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from nas.analysis.planning import SHARES, Noise, Outlook, Tried, outlooks, share_for_seeds
+from nas.analysis.planning import (
+    MIN_NETWORKS,
+    SHARES,
+    Noise,
+    Outlook,
+    Tried,
+    outlooks,
+    share_for_seeds,
+)
 from nas.analysis.rank_agreement import Interval
 from nas.bench.brief import BriefTrainings
-from nas.bench.candidates import SEEDS, Pace, candidates
+from nas.bench.candidates import NETWORKS, SEEDS, Candidates, Pace, candidates
 from nas.bench.drawn_networks import Network, spread
 from nas.core.brief import BriefRecipe
 from nas.core.complexity import totals
@@ -132,6 +140,7 @@ class Planner:
         self._building_s: list[float] = []
         self._macs: list[int] = []
         self._over_limits = 0
+        self._network_s = 0.0
         self._notes: list[str] = []
 
     def work(self) -> Iterator[str]:
@@ -175,11 +184,12 @@ class Planner:
                 f"{format_duration(most_s)} each; trainings of more than about "
                 f"{format_duration(chosen.longest_s)} were not compared, which needs a longer --for"
             )
-        self._add_own(spec, trainings, pace, chosen.longest_s)
+        self._network_s = chosen.network_s
+        self._add_own(spec, trainings, pace, chosen)
         self._epochs = {name: trainings.ends(each)[-1] for name, each in self._recipes.items()}
 
     def _add_own(
-        self, spec: StudySpec, trainings: BriefTrainings, pace: Pace, longest_s: float
+        self, spec: StudySpec, trainings: BriefTrainings, pace: Pace, chosen: Candidates
     ) -> None:
         """Make the study's own rungs a candidate, unless they take too long to compare."""
         own = BriefRecipe(rungs=spec.rungs, training=spec.training)
@@ -188,14 +198,18 @@ class Planner:
             images = (end - before) * trainings.train_images
             parts.append((images, min(each.image_size or full, full)))
             before = end
-        seconds = pace.seconds(parts)
-        if seconds <= LONGEST_OWN * longest_s:
+        seconds, longest_s = pace.seconds(parts), LONGEST_OWN * chosen.longest_s
+        if seconds <= longest_s:
             self._recipes[OWN] = own
+            self._network_s += SEEDS * seconds
             return
-        needed_s = self._limit_s * seconds / (LONGEST_OWN * max(longest_s, 1e-9))
+        needed_s = NETWORKS * chosen.network_s * seconds / longest_s
+        reason = f"here; --for {math.ceil(needed_s / 60)}min has the time"
+        if seconds > LONGEST_OWN * _seconds_each(spec):
+            reason = "within the study's budget"
         self._notes.append(
             f"the study's own rungs take about {format_duration(seconds)} for each network, too "
-            f"long to compare here; --for {math.ceil(needed_s / 60)}min has the time"
+            f"long to compare {reason}"
         )
 
     def _describe(self) -> Iterator[str]:
@@ -203,6 +217,10 @@ class Planner:
             return
         yield f"{len(self._recipes)} recipes, {SEEDS} seeds each: {', '.join(self._recipes)}"
         yield f"the yardstick: {', then up to '.join(map(str, self._yardstick.rungs))}"
+        yield (
+            f"a network takes about {format_duration(self._network_s)} of training; at least "
+            f"{MIN_NETWORKS} are needed"
+        )
 
     def _train(self, trainings: BriefTrainings, networks: Sequence[Network]) -> Iterator[str]:
         wanted = [Member(name="", architecture=each.architecture) for each in networks]

@@ -97,7 +97,8 @@ def _show(done: "StudyPlan", spec: StudySpec, limit: str) -> None:
     for note in done.notes:
         console.print(f"note: {note}", soft_wrap=True)
     if not any(each.budgeted for each in done.recipes):
-        console.print("no training was finished, so nothing is known; give it more time with --for")
+        limits = f"; {done.over_limits} networks are over a limit" if done.over_limits else ""
+        console.print(f"no training was finished, so nothing is known{limits}: try a longer --for")
         return
     echo_wide(_table(done, spec))
     for line in _sentences(done, spec, limit):

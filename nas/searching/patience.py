@@ -38,16 +38,24 @@ class Patience:
         """The last result of comparing, None after another trial ended."""
 
     def add(self, trial: Trial) -> None:
-        """Take in a trial that ended. Skipped and failed ones do not count."""
+        """Take in a trial that ended. Skipped and failed ones do not count, and one that was
+        evaluated elsewhere is no training of this search.
+        """
         if not self._patience or trial.skipped or trial.state is TrialState.FAILED:
             return
         self._reason = None
+        if trial.origin:
+            self._keep(self._losses(trial))
+            return
         self._latest.append((self._losses(trial), self._noise(trial)))
         if len(self._latest) > self._patience:
-            losses, _ = self._latest.popleft()
-            points = np.vstack([self._old, losses])
-            points = points[np.isfinite(points).all(axis=1)]
-            self._old = points[ranks(points) == 0]
+            self._keep(self._latest.popleft()[0])
+
+    def _keep(self, losses: Array) -> None:
+        """Take losses (m,) into the front before the latest trainings."""
+        points = np.vstack([self._old, losses])
+        points = points[np.isfinite(points).all(axis=1)]
+        self._old = points[ranks(points) == 0]
 
     @property
     def reason(self) -> str:

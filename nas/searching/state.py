@@ -314,12 +314,12 @@ class SearchState:
         self.front = self._front_after(ended)
         for trial in ended:
             self._num_ended += 1
+            self._patience.add(trial)
             if trial.origin:
                 self._num_copied += 1
                 continue
             self.num_skipped += trial.skipped
             self._ended_usage += trial.evaluation.spent
-            self._patience.add(trial)
         candidates = {*members_before, *(trial.number for trial in ended)}
         for number in candidates.difference(self.front.members):
             del self._trials[number]

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from nas.analysis.baselines import beaten_by
+from nas.api import AskTell
 from nas.api import open as open_record
 from nas.cli import main
 from nas.core.errors import InvalidValueError, StudyConflictError
@@ -170,6 +171,12 @@ def test_an_unknown_baseline_leaves_no_record(database, name, message, tmp_path)
     with pytest.raises(InvalidValueError, match=f"baselines: .*{message}"):
         search(database, name)
     assert not (tmp_path / "nas.db").exists()
+
+
+def test_a_loop_of_ones_own_trains_no_baselines(database):
+    """They would be left out silently otherwise."""
+    with pytest.raises(InvalidValueError, match=r"baselines are trained by nas\.search"):
+        AskTell(replace(SPEC, baselines=(BASELINE,)), database=database)
 
 
 def test_a_file_with_another_network_is_refused(database, tmp_path):

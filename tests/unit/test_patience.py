@@ -4,6 +4,7 @@ import csv
 import gzip
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,19 @@ def test_only_trained_networks_count() -> None:
     for _ in range(3):
         watch.add(stopped)
     assert watch.reason
+
+
+def test_trials_of_elsewhere_are_no_trainings_and_set_the_mark() -> None:
+    """Three copies end nothing; then the third own training that they all dominate does."""
+    patience = Patience(spec())
+    for _ in range(3):
+        patience.add(replace(trial(0.1, 10.0), origin="first:0"))
+    reasons = []
+    for _ in range(3):
+        reasons.append(patience.reason)
+        patience.add(trial(0.5, 50.0))
+    assert reasons == ["", "", ""]
+    assert "the last 3 trained networks added 0" in patience.reason
 
 
 def test_without_patience_nothing_ends() -> None:

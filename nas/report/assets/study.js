@@ -195,12 +195,12 @@
     return { says, shapes, annotations, traces };
   }
   const ofBaseline = (one, name) => interval(name, one.values[name], one.low[name], one.high[name]);
-  const beating = (one) => one.beaten_by.length ? `beaten by ${one.beaten_by.length} members of the front` : "beaten by no member of the front";
+  const beating = (one) => one.beaten_by.map((number) => `trial ${number}`).join(", ") || "no member of the front";
   function baselinePoints(x, y) {
     const some = data.baselines.filter((one) => one.values[x] !== null && one.values[y] !== null);
     return { type: "scatter", mode: "markers+text", name: "baselines", x: some.map((one) => one.values[x]), y: some.map((one) => one.values[y]),
       text: some.map((one) => one.name), textposition: "top center", textfont: { size: 10, color: colour("known") }, hoverinfo: "text",
-      hovertext: some.map((one) => [`${one.name}, ${beating(one)}`, ...metrics.slice(0, 6).map((m) => `${m.name.replaceAll("_", " ")} ${ofBaseline(one, m.name)}`)].join("<br>")),
+      hovertext: some.map((one) => [`${one.name}, beaten by ${beating(one)}`, ...metrics.slice(0, 6).map((m) => `${m.name.replaceAll("_", " ")} ${ofBaseline(one, m.name)}`)].join("<br>")),
       marker: { symbol: "diamond", size: 10, color: colour("known") } };
   }
   function ring() {  // marks the selected point above the plot, so that five thousand points need not be drawn again
@@ -330,7 +330,7 @@
     $("baselines-section").hidden = !data.baselines.length;
     fill("baselines-body", make("thead", {}, make("tr", {}, ...["baseline", ...names.map((n) => n.replaceAll("_", " ")), "beaten by"].map((text) => make("th", { scope: "col" }, text)))),
       make("tbody", {}, ...data.baselines.map((one) => make("tr", {}, make("td", {}, one.name),
-        ...names.map((n) => make("td", { className: "number" }, ofBaseline(one, n))), make("td", {}, one.beaten_by.map((n) => `trial ${n}`).join(", ") || "no member of the front")))));
+        ...names.map((n) => make("td", { className: "number" }, ofBaseline(one, n))), make("td", {}, beating(one))))));
   }
   function drawMembers() {
     const names = metrics.map((m) => m.name), only = $("rows").value === "front";

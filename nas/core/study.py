@@ -377,8 +377,8 @@ class Budget:
     that their hypervolume can be reported without selection bias. The default, None, is a tenth if
     an objective needs training and there are at least 20 `trials` (of 20 trials, two are reserved).
 
-    `patience` ends the search once so many trained networks added no more hypervolume than noise
-    explains. The default, None, never does.
+    `patience` ends the search once this number of trained networks added no more hypervolume than
+    noise explains. The default, None, never does.
     """
 
     trials: int = 100

@@ -9,7 +9,7 @@ from nas.core.preparation import Preparation
 from nas.core.study import Objective, StudySpec
 from nas.searching.evaluators import StudyContext
 from nas.searching.evaluators.classification.evaluator import Evaluator
-from nas.searching.forecast import Forecast, forecast
+from nas.searching.forecast import Forecast, forecast, private_bytes
 from nas.searching.launch import require_fitting_sizes
 from nas.searching.profile import (
     NUM_MEASURED_NETWORKS,
@@ -60,7 +60,7 @@ def check_study(
     `folder` is that of the study file. Raises what the start of a search raises.
     """
     require_usable_name(spec.name)
-    space = space_of(spec)
+    space, imported_bytes = space_of(spec), private_bytes()
     context = StudyContext(spec=spec, artifacts="", folder=str(folder.resolve()))
     own = evaluator_of(spec)
     kind = own or Evaluator
@@ -77,7 +77,7 @@ def check_study(
     if own is not None and usable >= MIN_NETWORKS:
         plan = replace(spec.measurement, runtime=preparation.runtime)
         prepared = replace(context, spec=replace(spec, measurement=plan), preparation=preparation)
-        expected = forecast(spec, own(prepared), sampled)
+        expected = forecast(spec, own(prepared), sampled, imported_bytes)
     return StudyCheck(
         spec=spec,
         preparation=preparation,

@@ -1,10 +1,10 @@
 """How long a study will take and how much memory it needs, from a few networks before it starts."""
 
 import math
-import resource
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from nas.agent.host import affinity
 from nas.analysis.rank_agreement import Interval
@@ -21,7 +21,7 @@ SAMPLER_SPREAD = 0.15
 """Relative half width for what the sampler changes: it proposes other networks than random ones."""
 MAX_SPREAD = 0.24
 """Largest relative half width of an interval."""
-RAY_BYTES = 1.0e9
+RAY_BYTES = 0.4e9
 """Memory of Ray's own processes."""
 
 
@@ -39,10 +39,13 @@ class Forecast:
     memory_bytes: Interval
 
 
-def forecast(spec: StudySpec, evaluator: Evaluator, sampled: Sequence[Member]) -> Forecast:
+def forecast(
+    spec: StudySpec, evaluator: Evaluator, sampled: Sequence[Member], imported_bytes: int
+) -> Forecast:
     """Time the training of a few of these random networks, and add their measuring.
 
-    `sampled` have their costs, and parameters and MACs among them.
+    `sampled` have their costs, and parameters and MACs among them. `imported_bytes` is what
+    `private_bytes` was before the data were read.
     """
     usable = [member for member in sampled if not member.failure]
     trained_s = _training_s(evaluator, usable) if spec.needs_training else [0.0] * len(usable)
@@ -70,7 +73,9 @@ def forecast(spec: StudySpec, evaluator: Evaluator, sampled: Sequence[Member]) -
             low=budget.wall_time_s if limit == "wall_time_s" else time.low,
             high=min(time.high, budget.wall_time_s),
         )
-    return Forecast(searching_s=time, networks=networks, limit=limit, memory_bytes=_memory(spec))
+    return Forecast(
+        searching_s=time, networks=networks, limit=limit, memory_bytes=_memory(spec, imported_bytes)
+    )
 
 
 def seconds_each(spec: StudySpec, alone_s: float, shared_s: float) -> float:
@@ -113,7 +118,7 @@ def _training_s(evaluator: Evaluator, members: Sequence[Member]) -> list[float]:
 
 
 def _spread(seconds: Sequence[float], trials: int) -> float:
-    """Return the relative half width of the mean of so many networks."""
+    """Return the relative half width of the mean over the trials."""
     if len(seconds) < 2:
         return MAX_SPREAD
     relative = statistics.stdev(seconds) / statistics.fmean(seconds)
@@ -121,10 +126,28 @@ def _spread(seconds: Sequence[float], trials: int) -> float:
     return min(math.hypot(sampled, SAMPLER_SPREAD), MAX_SPREAD)
 
 
-def _memory(spec: StudySpec) -> Interval:
-    """Return the memory of the search: this process has done what a worker does."""
-    own_bytes = 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if spec.workers.kind == "local":
-        return Interval.around(own_bytes, MAX_SPREAD)
-    driver_bytes = own_bytes / 2
-    return Interval.around(RAY_BYTES + driver_bytes + spec.workers.count * own_bytes, MAX_SPREAD)
+def private_bytes() -> int:
+    """Return the memory of this process that no other process shares."""
+    return _memory_bytes("Private_Clean:", "Private_Dirty:")
+
+
+def _memory(spec: StudySpec, imported_bytes: int) -> Interval:
+    """Return the memory of the search from that of this process.
+
+    The libraries are in memory once, and each process has its own `imported_bytes`. This process
+    holds the data twice, once for preparing and once for timing; a worker holds them once.
+    """
+    libraries_bytes = _memory_bytes("Rss:") - private_bytes()
+    data_bytes = (private_bytes() - imported_bytes) / 2
+    workers = 1 if spec.workers.kind == "local" else spec.workers.count
+    total = libraries_bytes + workers * (imported_bytes + data_bytes)
+    if spec.workers.kind != "local":
+        total += imported_bytes + RAY_BYTES
+    return Interval.around(total, MAX_SPREAD)
+
+
+def _memory_bytes(*names: str) -> int:
+    """Return the sum of these lines of what Linux says of this process's memory."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    kilobytes = [int(line.split()[1]) for line in lines if line.startswith(names)]
+    return 1024 * sum(kilobytes)

@@ -38,7 +38,7 @@ from nas.searching.evaluators.classification.evaluator import (
     Evaluator,
     energy_problem,
 )
-from nas.searching.forecast import forecast
+from nas.searching.forecast import forecast, private_bytes
 from nas.searching.profile import NUM_MEASURED_NETWORKS, costs_only, members, profile
 from nas.testing.fake_meter import FakeMeter
 from search_spaces.osa_detection import SPACE as DETECTION
@@ -319,7 +319,7 @@ def test_a_budget_of_time_ends_a_search_in_time():
         spec = replace(SPEC, budget=budget, workers=workers)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("nas.searching.forecast.affinity", lambda: {0, 1})
-            expected = forecast(spec, evaluator, sampled)
+            expected = forecast(spec, evaluator, sampled, private_bytes())
         assert expected.limit == limit
         assert expected.searching_s.value == pytest.approx(seconds)
         assert expected.networks.value == pytest.approx(networks)

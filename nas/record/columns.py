@@ -81,6 +81,22 @@ def load_columns(connection: Connection, study_id: int, metrics: Collection[str]
     )
 
 
+@without_garbage_collection()
+def load_rungs(connection: Connection, study_id: int, metric: str) -> dict[int, tuple[float, ...]]:
+    """Return a trained metric at the rungs of each trial, in their order, without duplicates."""
+    its = RUNG_METRIC.c
+    rows = connection.execute(
+        select(TRIAL.c.number, its.value)
+        .join_from(RUNG_METRIC, TRIAL, its.evaluation_id == TRIAL.c.evaluation_id)
+        .where(TRIAL.c.study_id == study_id, TRIAL.c.duplicate_of.is_(None), its.metric == metric)
+        .order_by(its.evaluation_id, its.epochs)
+    ).all()
+    values: dict[int, list[float]] = defaultdict(list)
+    for number, value in rows:
+        values[number].append(value)
+    return {number: tuple(each) for number, each in values.items()}
+
+
 class _Places:
     """The places of evaluations in the columns, given their keys in the order of the columns."""
 

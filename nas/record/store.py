@@ -31,7 +31,7 @@ from nas.record import managing, writing
 from nas.record.address import Address
 from nas.record.check import database_problems, file_problems, study_problems, sum_problems
 from nas.record.claims import claim_file, claim_server, holder_of_file, holder_on_server
-from nas.record.columns import Columns, load_columns
+from nas.record.columns import Columns, load_columns, load_rungs
 from nas.record.copying import copy_rows
 from nas.record.differences import differences
 from nas.record.engines import connect, reader, shrink, writer
@@ -449,6 +449,11 @@ class Store:
         """Return a trained metric by epochs, of the newest 5,000 architectures with a rung."""
         with self._reading() as connection:
             return load_rung_values(connection, self._study_id(connection, study), metric)
+
+    def rungs(self, study: str, metric: str) -> dict[int, tuple[float, ...]]:
+        """Return a trained metric at the rungs of each trial by number, without duplicates."""
+        with self._reading() as connection:
+            return load_rungs(connection, self._study_id(connection, study), metric)
 
     def add_single(
         self, target: str, measurements: Iterable[Measurement], *, digest: str | None = None

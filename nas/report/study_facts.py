@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from nas.analysis.baselines import is_finished
 from nas.analysis.rank_agreement import Agreement, agreements_of
-from nas.core.stopping import Curves, Futility
+from nas.analysis.study_curves import study_curves
+from nas.core.stopping import Futility
 from nas.core.study import Objective, RungSpec, StudySpec, TrainedMetric
 from nas.core.trial import Baseline, TrialState, Usage
 from nas.record import StudyRecord, Summary
@@ -161,7 +162,7 @@ def _agreements(store: "Store", spec: StudySpec) -> Iterator[tuple[TrainedMetric
 
 def _futility(store: "Store", spec: StudySpec) -> Iterator[tuple[RungSpec, str]]:
     """Return the state of the futility rule after each rung but the last."""
-    curves = Curves.of(store.trials(spec.name), spec)
+    curves = study_curves(store, spec)
     for position, rung in enumerate(spec.rungs[:-1], start=1):
         yield rung, Futility(curves, position).description
 

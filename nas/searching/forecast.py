@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nas.agent.host import affinity
 from nas.analysis.rank_agreement import Interval
+from nas.core.measurement import Status
 from nas.core.study import Budget, StudySpec
 from nas.searching.evaluators.classification.evaluator import Evaluator
 from nas.searching.pace import Pace
@@ -50,8 +51,10 @@ def forecast(
     usable = [member for member in sampled if not member.failure]
     trained_s = _training_s(evaluator, usable) if spec.needs_training else [0.0] * len(usable)
     alone_s = statistics.fmean(member.evaluation.measure_s for member in usable)
+    waiting_s = spec.measurement.busy_wait_s * statistics.fmean(map(_is_noisy, usable))
     shared = [
-        member.building_s + seconds for member, seconds in zip(usable, trained_s, strict=True)
+        member.building_s + waiting_s + seconds
+        for member, seconds in zip(usable, trained_s, strict=True)
     ]
     each_s = seconds_each(spec, alone_s, statistics.fmean(shared))
     spread = _spread([alone_s + seconds for seconds in shared], spec.budget.trials)
@@ -104,6 +107,14 @@ def networks_by_limit(
         if limit is not None and costs[name] > 0
     }
     return {"trials": float(budget.trials), **networks}
+
+
+def _is_noisy(member: Member) -> bool:
+    """Return whether a figure is noisy. On a busy machine each network of a search waits before it
+    is, while the networks of a check wait together.
+    """
+    figures = member.evaluation.measurements.values()
+    return any(figure.status is Status.NOISY for figure in figures)
 
 
 def _training_s(evaluator: Evaluator, members: Sequence[Member]) -> list[float]:

@@ -28,13 +28,15 @@ def study_curves(store: "Store", spec: StudySpec) -> Curves:
     is_complete = columns.states == TrialState.COMPLETE.value
     usable = np.flatnonzero(is_complete & (sizes > 0).all(axis=1)).tolist()
     rows = [row for row in usable if int(columns.numbers[row]) in rungs]
+    if not rows:
+        return Curves.of_curves([])
     errors = [
         [metric.shortfall(value) for value in rungs[number]]
         for number in columns.numbers[rows].tolist()
     ]
     return Curves(
         numbers=columns.numbers[rows],
-        errors=np.array(errors, dtype=float).reshape(len(rows), -1 if rows else 0),
+        errors=np.array(errors, dtype=float),
         costs=np.array(losses).T.reshape(len(columns.numbers), len(costs))[rows],
         sizes=sizes[rows],
     )

@@ -148,6 +148,7 @@ class SearchDisplay(SearchObserver):
     @contextmanager
     def live(self, search: Search) -> Iterator[None]:
         """Show the search while it runs."""
+        self._engine = search.engine
         self._write_event("begun")
         if not self._console.is_terminal:
             yield

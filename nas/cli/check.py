@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from nas.cli import main
 from nas.cli.json_output import echo_json, json_option
-from nas.cli.options import FILE
+from nas.cli.options import FILE, database_option, open_record
 from nas.cli.tables import echo_wide, terminal
 from nas.core.measurement import Measurement, Status
 from nas.core.study import Objective, StudySpec
@@ -42,22 +43,28 @@ LIMITS = {
 
 @main.command()
 @click.argument("study_file", type=FILE)
+@database_option
 @json_option("check")
-def check(study_file: Path, *, as_json: bool) -> None:
+def check(study_file: Path, *, database: str, as_json: bool) -> None:
     """Check a study before it is searched.
 
-    It checks the file, the space, the data and the device, measures a few networks of the space and
-    the published ones in it, compares them with the limits, and says how long the search will take
-    and how much memory it needs. It takes a minute or two, writes nothing, and downloads data as
-    the search would. A study file that names module:attribute runs that module's code.
+    It checks the file, the space, the start networks, the baselines, the data and the device,
+    measures a few networks of the space and the published ones in it, compares them with the
+    limits, and says how long the search will take and how much memory it needs. It takes a minute
+    or two, writes nothing, and downloads data as the search would. A study file that names
+    module:attribute runs that module's code.
     """
-    show_check(study_file, as_json=as_json)
+    show_check(study_file, database, as_json=as_json)
 
 
 def show_check(
-    study_file: Path, *, as_json: bool = False, clock: Callable[[], float] = time.monotonic
+    study_file: Path,
+    database: str,
+    *,
+    as_json: bool = False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Check a study and print what was found.
+    """Check a study and print what was found. The record is opened if the study names trials of it.
 
     After `MAX_TIME_S` by the clock no further network is measured.
     """
@@ -76,12 +83,16 @@ def show_check(
         )
         return _CostProgress(errors, len(networks), clock)
 
-    result = check_study(
-        spec,
-        study_file.parent,
-        shown=lambda networks, costs: announce(networks).shown(costs),
-        on_wait=_Waiting(errors),
-    )
+    names = [name for name in (*spec.first, *spec.baselines) if isinstance(name, str)]
+    names_trials = any(name.rpartition(":")[2].isdigit() for name in names)
+    with open_record(database) if names_trials else nullcontext() as store:
+        result = check_study(
+            spec,
+            store,
+            study_file.parent,
+            shown=lambda networks, costs: announce(networks).shown(costs),
+            on_wait=_Waiting(errors),
+        )
     if as_json:
         echo_json("check", _values(result))
     else:

@@ -82,7 +82,7 @@ def search(
     if dry_run:
         from nas.cli.check import show_check
 
-        show_check(study_file)
+        show_check(study_file, database)
         return
     events = None if events_to is None else EventLog(events_to)
     display = SearchDisplay(

@@ -7,10 +7,11 @@ from pathlib import Path
 from nas.core.measurement import Measurement
 from nas.core.preparation import Preparation
 from nas.core.study import Objective, StudySpec
+from nas.record import Store
 from nas.searching.evaluators import StudyContext
 from nas.searching.evaluators.classification.evaluator import Evaluator
 from nas.searching.forecast import Forecast, forecast, private_bytes
-from nas.searching.launch import require_fitting_sizes
+from nas.searching.launch import baseline_networks, require_fitting_sizes
 from nas.searching.profile import (
     NUM_MEASURED_NETWORKS,
     NUM_RANDOM_NETWORKS,
@@ -21,6 +22,7 @@ from nas.searching.profile import (
     profile,
     space_of,
 )
+from nas.searching.start_networks import start_params
 from nas.searching.study_name import require_usable_name
 
 COUNTED = frozenset({"parameters", "macs", "memory_access_cost"})
@@ -53,14 +55,23 @@ Shown = Callable[[Sequence[Member], Iterator[Member]], Iterator[Member]]
 
 
 def check_study(
-    spec: StudySpec, folder: Path, *, shown: Shown, on_wait: Callable[[Measurement], object]
+    spec: StudySpec,
+    store: Store | None,
+    folder: Path,
+    *,
+    shown: Shown,
+    on_wait: Callable[[Measurement], object],
 ) -> StudyCheck:
-    """Check name, space, data, device and image sizes of a study, and measure a few networks.
+    """Check name, space, start networks, baselines, data, device and image sizes of a study, and
+    measure a few networks.
 
-    `folder` is that of the study file. Raises what the start of a search raises.
+    `store` has the trials that the study names, and `folder` is that of the study file. Raises what
+    the start of a search raises.
     """
     require_usable_name(spec.name)
     space, imported_bytes = space_of(spec), private_bytes()
+    start_params(spec, space, store, folder)
+    baseline_networks(spec, store, folder)
     context = StudyContext(spec=spec, artifacts="", folder=str(folder.resolve()))
     own = evaluator_of(spec)
     kind = own or Evaluator

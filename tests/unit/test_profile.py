@@ -115,6 +115,23 @@ def test_a_check_prints_shares_and_writes_nothing(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [
+        ("first: ['earlier:1']", "there is no record at"),
+        ("first: [vovnet39]", "first[0]: vovnet39 is not in the space osa_tiny"),
+        ("baselines: ['timm:resnet_none']", "baselines: timm:resnet_none cannot be built"),
+    ],
+)
+def test_a_check_finds_the_networks_that_a_study_names(tmp_path, monkeypatch, names, error):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(f"{STUDY.replace(TRAINED, '')}\n{names}\n")
+    result = CliRunner().invoke(main, ["check", "study.yaml", "--database", "none.db"])
+    assert result.exit_code == 2
+    assert error in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
 def test_a_check_on_a_busy_machine_says_once_why_it_waits(tmp_path, monkeypatch):
     """The first latency of every network is contended, and the second one is accepted."""
     figures = []
@@ -205,7 +222,7 @@ def test_a_check_marks_noisy_figures_shows_progress_and_ends(tmp_path, capsys):
     """By this clock a network takes 100 s: the sixth one is the last within ten minutes."""
     clock = itertools.count(0.0, 100.0)
     (tmp_path / "study.yaml").write_text(LATENCY_STUDY)
-    show_check(tmp_path / "study.yaml", clock=lambda: next(clock))
+    show_check(tmp_path / "study.yaml", "none.db", clock=lambda: next(clock))
     shown = capsys.readouterr()
     assert "128 networks; 6 random ones" in shown.out
     assert f"{NUM_MEASURED_NETWORKS - 6} of {NUM_MEASURED_NETWORKS} networks" in shown.out

@@ -108,7 +108,8 @@ class _Sources:
             if file.is_file():
                 return file
         loaded = sys.modules.get(module) if module == self._module else None
-        return None if loaded is None or not loaded.__file__ else Path(loaded.__file__)
+        source = getattr(loaded, "__file__", None)  # modules that are part of Python have none
+        return Path(source) if source else None
 
     def _absolute(self, node: ast.ImportFrom, module: str) -> str:
         """Return the absolute name of the module from which a module imports something."""

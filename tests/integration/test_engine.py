@@ -813,6 +813,7 @@ def test_an_interrupted_trial_is_proposed_first_with_its_results(tmp_path):
         "architecture": dataclasses.asdict(trials[-1].architecture),
         "seed": trials[-1].seed,
         "evaluation": dataclasses.asdict(trials[-1].evaluation),
+        "folder": "",
     }
 
 

@@ -297,6 +297,9 @@ def pick_study(store: "Store", name: str | None) -> StudyRecord:
     studies = store.listed_studies()
     if len(studies) == 1:
         return studies[0]
+    if not studies and (archived := store.studies()):
+        names = ", ".join(record.name for record in archived)
+        raise NasError(f"all studies are archived, name one of: {names}")
     if not studies:
         raise NasError(
             "there is no study in this database yet; start one with: "

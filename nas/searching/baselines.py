@@ -39,10 +39,14 @@ def open_baselines(
     spec = search.engine.spec
     for name, network in networks.items():
         store.add_baseline(spec.name, name, network.digest)
-    todo = [each for each in store.baselines(spec.name) if not is_finished(spec, each)]
+    artifacts, todo = Path(search.context.artifacts), []
+    for each in store.baselines(spec.name):
+        if is_finished(spec, each):  # a killed call may have left its checkpoints
+            delete_passed(artifacts, each.evaluation.rungs, finished=True)
+        else:
+            todo.append(each)
     if not todo:
         return None
-    artifacts = Path(search.context.artifacts)
     task_list: TaskList[Task]
 
     def record(task: Task, event: Event) -> Task | None:

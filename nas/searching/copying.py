@@ -31,7 +31,10 @@ from nas.searching.study_name import require_usable_name
 
 MAX_NAMED = 8
 """A message names at most this many networks."""
-EVALUATION_KEYS = ("evaluator", "seed", "rungs", "data", "training", "measurement", "trained")
+EVALUATION_KEYS = (
+    *("evaluator", "evaluator_settings", "seed", "rungs"),
+    *("data", "training", "measurement", "trained"),
+)
 """Keys of a study on which every evaluation depends. The seed chooses the validation images."""
 CANDIDATE = "a candidate: the old limits or the old sampler stopped it before training"
 """Why a trial is left out that the new study may propose, and train."""

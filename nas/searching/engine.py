@@ -269,9 +269,9 @@ class Engine:
             evaluation=replace(trial.evaluation, measurements=figures),
         )
 
-    def start_clock(self) -> None:
-        """Let the searching time of this call begin now, after work that is no searching."""
-        self._started = self._now()
+    def set_clock(self, elapsed_s: float) -> None:
+        """Let the searching time continue from this value, after work that is no searching."""
+        self._spent_s, self._started = elapsed_s, self._now()
 
     def _time_limit_s(self) -> float:
         """Return the seconds of searching in all calls; infinity without a limit."""

@@ -186,11 +186,12 @@ def _run_baselines(search: Search, store: Store, observer: SearchObserver) -> No
     trainings = open_baselines(search, store, search.baselines, observer.baseline)
     if trainings is None:
         return
+    searched_s = search.engine.elapsed_s()
     with observer.baselines(trainings):
         failures = trainings.run_all()
     if failures:
         observer.baselines_failed(failures)
-    search.engine.start_clock()
+    search.engine.set_clock(searched_s)
 
 
 def _certify(search: Search, observer: SearchObserver) -> NasError | None:

@@ -312,7 +312,7 @@ class SearchState:
         """Count trials that have just ended, and forget those that are not on the front."""
         members_before = self.front.members
         self.front = self._front_after(ended)
-        for trial in ended:
+        for trial in sorted(ended, key=lambda each: each.finished_at or each.started_at):
             self._num_ended += 1
             self._patience.add(trial)
             if trial.origin:

@@ -1,7 +1,11 @@
 """Baselines: networks beside a search, evaluated as its trials are, and never part of it."""
 
 import json
+import sqlite3
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -30,6 +34,7 @@ from search_spaces import osa_tiny
 from workers.local import LocalWorkers
 
 BASELINE = "vovnet27_slim_cifar"
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 class WatchedEvaluator(ArithmeticEvaluator):
@@ -156,6 +161,49 @@ def test_a_failed_baseline_stops_no_search(database):
     trials, _ = search(database, "torchvision:squeezenet1_1", observer=Observer())
     assert reported == {"torchvision:squeezenet1_1": "this arithmetic is on OSA networks only"}
     assert len(trials) == 4
+
+
+def test_baselines_are_no_time_of_searching(database):
+    """Neither those before the search nor those that are tried again after it."""
+
+    class Observer(SearchObserver):
+        seconds = elapsed_s = 0.0
+
+        def prepared(self, search):
+            self.engine = search.engine
+            self.engine._now = lambda: NOW + timedelta(seconds=self.seconds)
+            self.engine.set_clock(0.0)
+
+        def update(self, trial):
+            self.seconds += 1
+
+        @contextmanager
+        def baselines(self, trainings):
+            yield
+            self.seconds += 1000
+
+        def ended(self, reason):
+            self.elapsed_s = self.engine.elapsed_s()
+
+    pytest.importorskip("torchvision")
+    observer = Observer()
+    search(database, "torchvision:squeezenet1_1", observer=observer)
+    assert observer.seconds > 2000
+    assert observer.elapsed_s == observer.seconds - 2000
+
+
+def test_a_killed_call_leaves_no_checkpoints_of_a_finished_baseline(database):
+    """The next call deletes them."""
+    _, (baseline,) = search(database, BASELINE)
+    name = f"beside/baselines/{baseline.digest[:16]}/2.safetensors"
+    with Store.open(database) as store:
+        file = Path(store.study("beside").artifacts) / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE baseline_rung SET checkpoint = ? WHERE epochs = 2", (name,))
+    search(database, BASELINE)
+    assert not file.parent.exists()
 
 
 @pytest.mark.parametrize(

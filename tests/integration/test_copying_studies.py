@@ -163,6 +163,12 @@ def test_other_training_makes_every_evaluation_invalid(database):
         assert [record.name for record in store.studies()] == ["first"]
 
 
+def test_other_settings_of_the_evaluator_make_every_evaluation_invalid(database):
+    """Such as another system of detectors, which is another training."""
+    with pytest.raises(InvalidValueError, match=r"evaluator_settings\.image_size"):
+        copy(database, evaluator_settings={"image_size": 96})
+
+
 def test_a_copy_that_is_cut_short_can_be_repeated(any_database, tmp_path, monkeypatch):
     """No part of the study is recorded before all of it is; its linked files are used again."""
     file = tmp_path / "kept" / "first" / "abc" / "1.safetensors"

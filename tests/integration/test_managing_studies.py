@@ -208,6 +208,9 @@ def test_an_archived_study_is_hidden_from_lists_and_back(database):
     assert "1 archived: nas study list --all" in listed
     assert "first (archived)" in shown("study", "list", "--all")
     assert shown("status", "first").startswith("first:")
+    run(database, "archive", "other")
+    assert "all studies are archived, name one of: first, other" in run(database, "retry").output
+    run(database, "archive", "other", "--back")
     assert run(database, "retry").output == "no trial has failed\n"
     assert "first is in lists again" in run(database, "archive", "first", "--back").output
     assert "first" in shown("study", "list")

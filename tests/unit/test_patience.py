@@ -5,18 +5,23 @@ import gzip
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nas.bench.tables import Table, read_table
+from nas.core import plugins
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import Measurement
 from nas.core.study import Budget, DataSpec, Objective, StudySpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
+from nas.sampling import Proposer
 from nas.searching.patience import Patience
+from nas.searching.state import SearchState
 from nas.testing.sample_records import architecture
+from search_spaces.osa_tiny import SPACE
 
 TABLES = os.environ.get("NAS_TEST_BENCH_TABLES")
 RESULTS = Path(__file__).parents[2] / "studies" / "search-bench" / "results.csv.gz"
@@ -112,6 +117,30 @@ def test_trials_of_elsewhere_are_no_trainings_and_set_the_mark() -> None:
         patience.add(trial(0.5, 50.0))
     assert reasons == ["", "", ""]
     assert "the last 3 trained networks added 0" in patience.reason
+
+
+def test_a_resumed_search_counts_trainings_in_the_order_of_their_ends() -> None:
+    """The best network was proposed first and ended last, so it is among the latest three."""
+    study = spec()
+    ended = [
+        replace(
+            trial(error, 50.0),
+            number=number,
+            architecture=architecture(16 + number),
+            finished_at=datetime(2026, 1, 1, minute=minute, tzinfo=UTC),
+        )
+        for number, (error, minute) in enumerate([(0.3, 9), (0.5, 1), (0.6, 2), (0.6, 3)])
+    ]
+    sampler = Proposer(
+        space=SPACE,
+        objectives=study.objectives,
+        seed=0,
+        make_sampler=plugins.load("nas.samplers", "random"),
+    )
+    state = SearchState(
+        spec=study, space=SPACE, sampler=sampler, trials=ended, recall=ended.__getitem__
+    )
+    assert isinstance(state.propose(datetime.now(UTC)), Trial)
 
 
 def test_without_patience_nothing_ends() -> None:

@@ -100,5 +100,6 @@ def code_outside(names: Iterable[str], folder: Path) -> list[Path]:
         for name in names
         if ":" in name
     ]
-    files = dict.fromkeys(Path(module.__file__).resolve() for module in modules if module.__file__)
+    places = [getattr(module, "__file__", None) for module in modules]  # none if part of Python
+    files = dict.fromkeys(Path(place).resolve() for place in places if place)
     return [file for file in files if not file.is_relative_to(folder.resolve())]

@@ -18,6 +18,9 @@ INPUTS = {
     "bench stopping --table",
     "paper connections models",
     "search study_file",
+    "check study_file",
+    "plan study",
+    "study copy --study",
     "train --recipe",
     "verify folder",
     "bench proxy study",
@@ -38,6 +41,7 @@ FOLDERS_OF_OTHERS = {
 }
 """Folders in which a command makes a folder of its own; each has a test of its own."""
 FILES = {
+    "search --events": ("search", "study.yaml", "--events", "{file}"),
     "search --report": ("search", "study.yaml", "--report", "{file}"),
     "report --output": ("report", "pages", "-o", "{file}"),
     "bench search --measure": ("bench", "search", "--made-up", "osa_tiny", "--measure", "{file}"),
@@ -63,6 +67,8 @@ FOLDERS = {
     ),
 }
 """Commands by the parameter that names an output folder, with a file that they write there."""
+FILE_METAVARS = {"URL", "DST", "FILE"}
+"""Words in the place of a file that click takes as text."""
 VICTIMS = (
     "nas.db",
     "nas.db-wal",
@@ -87,7 +93,7 @@ def parameters(group, words=()):
             yield from parameters(command, (*words, name))
             continue
         for parameter in command.params:
-            if isinstance(parameter.type, click.Path) or parameter.metavar in {"URL", "DST"}:
+            if isinstance(parameter.type, click.Path) or parameter.metavar in FILE_METAVARS:
                 shown = (
                     parameter.opts[-1] if isinstance(parameter, click.Option) else parameter.name
                 )

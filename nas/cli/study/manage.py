@@ -35,7 +35,7 @@ def rename(study: str, name: str, database: str) -> None:
 
 @group.command("copy")
 @click.argument("source", metavar="SRC")
-@click.argument("name", metavar="DST")
+@click.argument("name", metavar="NEW")
 @click.option(
     "--study",
     "file",
@@ -47,7 +47,7 @@ def copy_command(source: str, name: str, file: Path | None, database: str) -> No
     """Copy a study, also under other limits or in another space.
 
     The trials come along whose evaluation is valid under the new settings. They teach the sampler
-    of DST and count in none of its budgets. With other settings of training or measuring nothing is
+    of NEW and count in none of its budgets. With other settings of training or measuring nothing is
     valid.
     """
     from nas.searching.copying import CANDIDATE, copy_study

@@ -31,7 +31,7 @@ from nas.record import Store, StudyRecord
 from nas.searching.artifacts import artifacts_folder
 from nas.searching.engine import Engine
 from nas.searching.evaluators import StudyContext
-from nas.searching.launch import Search, evaluators_of, open_search
+from nas.searching.launch import Search, evaluators_of, open_search, require_classifier
 from nas.searching.run import SearchObserver, run_study
 from nas.searching.state import Finished, Wait
 
@@ -110,6 +110,7 @@ def measure(
     def find_trial(text: str) -> tuple[Architecture, int]:
         name, _, number = text.rpartition(":")
         study = open(database).study(name)
+        require_classifier(study.spec, text)
         return study.trial(int(number)).architecture, study.classes
 
     runtime = {"runtime": REMOTE_RUNTIME} if elsewhere(device) else {}

@@ -50,7 +50,8 @@ def measure(
     from nas.measuring.targets import default_runtime, load_target
 
     plan = conditions.plan(replace(PLAN, runtime=default_runtime(targets)))
-    loaded = [load_target(text, plan, trial_finder(database)) for text in targets]
+    find_trial = trial_finder(database, classifiers=True)
+    loaded = [load_target(text, plan, find_trial) for text in targets]
     rows: list[dict[str, Any]] = []
     failures: list[str] = []
     with find_meter(conditions.device) as meter, open_or_create_record(database) as store:

@@ -321,12 +321,21 @@ def pick_trial(store: "Store", text: str) -> tuple[StudyRecord, Trial]:
     return record, store.trial(record.name, int(number))
 
 
-def trial_finder(database: str) -> Callable[[str], tuple[Architecture, int]]:
-    """Return a function from a trial's name to its architecture and its number of classes."""
+def trial_finder(
+    database: str, *, classifiers: bool = False
+) -> Callable[[str], tuple[Architecture, int]]:
+    """Return a function from a trial's name to its architecture and its number of classes.
+
+    With `classifiers` it raises `InvalidValueError` for trials that are measured as detectors.
+    """
 
     def find_trial(text: str) -> tuple[Architecture, int]:
+        from nas.searching.launch import require_classifier
+
         with open_record(database) as store:
             record, trial = pick_trial(store, text)
+        if classifiers:
+            require_classifier(record.spec, text)
         return trial.architecture, record.classes
 
     return find_trial

@@ -45,9 +45,10 @@ def summarize(connection: Connection, study_id: int) -> Summary:
     copied = connection.execute(
         select(func.count()).select_from(TRIAL).where(elsewhere)
     ).scalar_one()
-    own = evaluated
+    own = trained_again = evaluated
     if copied:
         own &= EVALUATION.c.id.not_in(select(TRIAL.c.evaluation_id).where(elsewhere))
+        trained_again &= ~_rungs_before(elsewhere)
     total = connection.execute(
         select(*(func.sum(EVALUATION.c[name]).label(name) for name in SUM_COLUMNS)).where(own)
     ).one()
@@ -72,7 +73,7 @@ def summarize(connection: Connection, study_id: int) -> Summary:
             EVALUATION.c.epochs == 0,
         )
     ).scalar_one()
-    replicates, spent_again = _replicate_usage(connection, evaluated)
+    replicates, spent_again = _replicate_usage(connection, trained_again)
     finals, spent_finally = _final_usage(connection, study_id)
     states = TrialState.FAILED.value, TrialState.RUNNING.value
     rows = connection.execute(
@@ -99,8 +100,17 @@ def summarize(connection: Connection, study_id: int) -> Summary:
     )
 
 
-def _replicate_usage(connection: Connection, evaluated: ColumnElement[bool]) -> tuple[int, Usage]:
-    """Return the number of trainings with other seeds, and the resources that they used."""
+def _rungs_before(elsewhere: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition for rungs of replicates that came with the trials of elsewhere."""
+    rung = REPLICATE_RUNG.c
+    came = (TRIAL.c.evaluation_id == rung.evaluation_id) & (TRIAL.c.finished_at >= rung.finished_at)
+    return select(TRIAL.c.number).where(elsewhere, came).correlate(REPLICATE_RUNG).exists()
+
+
+def _replicate_usage(connection: Connection, wanted: ColumnElement[bool]) -> tuple[int, Usage]:
+    """Return the number of trainings with other seeds whose evaluations or rungs are wanted, and
+    the resources that they used.
+    """
     rung = REPLICATE_RUNG.c
     each = (
         select(
@@ -110,7 +120,7 @@ def _replicate_usage(connection: Connection, evaluated: ColumnElement[bool]) -> 
             func.sum(rung.energy_j).label("energy_j"),
         )
         .join_from(REPLICATE_RUNG, EVALUATION)
-        .where(evaluated)
+        .where(wanted)
         .group_by(rung.evaluation_id, rung.seed)
         .subquery()
         .c

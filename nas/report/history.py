@@ -73,8 +73,10 @@ def steps(trials: Sequence[Trial], fronts: Sequence[ParetoFront]) -> list[Step]:
 
 
 def device_seconds(trial: Trial) -> float:
-    """Return the seconds in which workers measured, trained and validated this trial's network."""
-    return trial.evaluation.spent.device_s
+    """Return the seconds in which workers of the study measured, trained and validated this trial's
+    network; none if it was evaluated elsewhere.
+    """
+    return 0.0 if trial.origin else trial.evaluation.spent.device_s
 
 
 class SearchClock:
@@ -114,11 +116,12 @@ def ledger(trials: Sequence[Trial]) -> list[Mapping[str, float | str | None]]:
 
     `waiting` is for the device. `other` is the rest of the time between a trial's start and its
     end: building and saving networks, and the search itself. `energy` is in joules, None if no
-    counter was read.
+    counter was read. Trials that were evaluated elsewhere used none.
     """
+    own = [trial for trial in finished(trials) if not trial.origin]
     rows: list[Mapping[str, float | str | None]] = []
     for state in (TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED):
-        ended = [t for t in finished(trials) if t.state is state]
+        ended = [t for t in own if t.state is state]
         lasted = sum((t.finished_at - t.started_at).total_seconds() for t in ended if t.finished_at)
         spent = sum((t.evaluation.spent for t in ended), Usage())
         parts = {

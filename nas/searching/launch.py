@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol
 from nas.core import plugins
 from nas.core.architecture import Architecture
 from nas.core.complexity import totals
-from nas.core.errors import InvalidValueError, NasError, TrialFailedError
+from nas.core.errors import InvalidValueError, NasError, TrialFailedError, next_command
 from nas.core.foreign import ForeignNetwork
 from nas.core.measurement import AUTO_RUNTIME
 from nas.core.search_space import SearchSpace
@@ -91,6 +91,17 @@ def evaluators_of(spec: StudySpec) -> EvaluatorPlugin:
     """Return the evaluators that the study names."""
     evaluators: EvaluatorPlugin = plugins.load("nas.evaluators", spec.evaluator)
     return evaluators
+
+
+def require_classifier(spec: StudySpec, trial: str) -> None:
+    """Raise `InvalidValueError` if the study measures a trial as another network than a classifier,
+    whose figures could not be compared.
+    """
+    if spec.evaluator != StudySpec.evaluator and evaluators_of(spec).measured is not None:
+        raise InvalidValueError(
+            f"{trial} is of a study with the evaluator {spec.evaluator}, which measures no "
+            f"classifiers; measure its front with: {next_command('remeasure', spec.name)}"
+        )
 
 
 def prepare(

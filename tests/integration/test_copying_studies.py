@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from nas.core.errors import InvalidValueError, NasError
 from nas.core.study import Budget, Objective, StudySpec, rungs_at
 from nas.core.trial import TrialState
 from nas.record import Store
+from nas.report.history import ledger
 from nas.searching.copying import CANDIDATE, copy_study
 from nas.searching.evaluators import EvaluatorPlugin
 from nas.searching.run import SearchObserver, run_study
@@ -161,6 +162,23 @@ def test_other_training_makes_every_evaluation_invalid(database):
         copy(database, rungs=rungs_at(1, 3))
     with Store.open(database) as store:
         assert [record.name for record in store.studies()] == ["first"]
+
+
+def test_copied_replicates_are_no_trainings_of_the_new_study(any_database):
+    """Neither in the summary nor in the ledger of the page; one that it trains is."""
+    with Store.open(any_database) as store:
+        (trial, *_) = store.trials("first")
+        reached = trial.evaluation.rungs[-1]
+        store.add_replicate("first", trial.number, 77, replace(reached, finished_at=NOW))
+        copy(any_database)
+        assert store.summary("first").replicates == 1
+        assert store.summary("second").replicates == 0
+        assert store.summary("second").spent_again.epochs == 0
+        later = replace(reached, finished_at=NOW + timedelta(hours=1))
+        store.add_replicate("second", 0, 78, later)
+        assert store.summary("second").replicates == 1
+        trials = store.trials("second")
+    assert {row["trials"] for row in ledger(trials)} == {0}
 
 
 def test_other_settings_of_the_evaluator_make_every_evaluation_invalid(database):

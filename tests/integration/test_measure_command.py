@@ -10,17 +10,20 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 from torch import nn
 
+import nas
 from nas.cli import main
 from nas.cli.schemas import differences
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.complexity import count
 from nas.core.errors import CorruptFileError, InvalidValueError, UnknownNameError
 from nas.core.measurement import MeasurementPlan, Status
+from nas.core.study import Objective, StudySpec
 from nas.measuring.metrics import seeded_network
 from nas.measuring.targets import Target, default_runtime, load_target
 from nas.model import build
 from nas.model.onnx_file import to_onnx
 from nas.record import Store
+from nas.testing.sample_records import trial
 
 TINY = Architecture(
     stem_channels=(8, 8, 8),
@@ -134,6 +137,26 @@ def test_several_networks_are_interleaved(run, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_trial_of_a_study_of_detectors_is_no_classifier(run, tmp_path):
+    """Figures of a classifier under its name would be compared with those of detectors."""
+    study = StudySpec(
+        name="squares",
+        space="osa_detection",
+        evaluator="detector",
+        objectives=(Objective(metric="box_ap50"),),
+    )
+    with Store.open(tmp_path / "nas.db") as store:
+        store.create_study(study, dataset="boxes", classes=1)
+        store.add_trial("squares", trial(0))
+    result = run("measure", "squares:0")
+    assert result.exit_code == 2
+    assert "which measures no classifiers; measure its front with: nas" in result.output
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        assert store.singles() == []
+    with pytest.raises(InvalidValueError, match="measures no classifiers"):
+        nas.measure("squares:0", database=tmp_path / "nas.db")
+
+
 def test_the_table_has_derived_figures(run):
     """It shows percentiles of single calls, throughput and MACs beside the measured figures."""
     result = run("measure", "tiny.json", "--size", "32")

@@ -114,7 +114,9 @@ def test_the_ledger_adds_up_to_the_time_between_start_and_end():
         "other": 14.0,
         "energy": None,
     }
-    assert device_seconds(trial(0, 0, 30, (1, 0.5, 6.0), measure_s=2.0)) == 8.5
+    worked = trial(0, 0, 30, (1, 0.5, 6.0), measure_s=2.0)
+    assert device_seconds(worked) == 8.5
+    assert device_seconds(replace(worked, origin="other:0")) == 0.0, "evaluated elsewhere"
 
 
 def test_taus_of_the_same_and_the_opposite_order():

@@ -176,10 +176,11 @@ class Study:
     def trials(self) -> "pd.DataFrame":
         """Return one row for each trial, indexed by its number.
 
-        Columns: `state`, `reason`, `duplicate_of`, one for each metric with the bounds of its 95 %
-        interval (`latency_s`, `latency_low_s`, `latency_high_s`), `epochs`, `measuring_s`,
-        `training_s`, and the values of all choices. Trained figures are those of the search's own
-        training. A time that was not reported is None.
+        Columns: `state`, `reason`, `duplicate_of`, `origin` (where it was evaluated, if not in this
+        study), one for each metric with the bounds of its 95 % interval (`latency_s`,
+        `latency_low_s`, `latency_high_s`), `epochs`, `measuring_s`, `training_s`, and the values of
+        all choices. Trained figures are those of the search's own training. A time that was not
+        reported is None.
         """
         import pandas as pd
 
@@ -561,6 +562,7 @@ def _trial_row(spec: StudySpec, trial: Trial) -> dict[str, Any]:
         "state": str(trial.state),
         "reason": trial.reason,
         "duplicate_of": trial.duplicate_of,
+        "origin": trial.origin or None,
     }
     usage = evaluation.spent
     row |= {

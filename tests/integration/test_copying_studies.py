@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import nas
 from nas.cli import main
 from nas.core.errors import InvalidValueError, NasError
 from nas.core.study import Budget, Objective, StudySpec, rungs_at
@@ -179,6 +180,8 @@ def test_copied_replicates_are_no_trainings_of_the_new_study(any_database):
         assert store.summary("second").replicates == 1
         trials = store.trials("second")
     assert {row["trials"] for row in ledger(trials)} == {0}
+    frame = nas.open(any_database).study("second").trials()
+    assert frame["origin"].tolist() == [each.origin for each in trials]
 
 
 def test_other_settings_of_the_evaluator_make_every_evaluation_invalid(database):

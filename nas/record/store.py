@@ -193,9 +193,9 @@ class Store:
         self._update_study(study, archived_at=at)
 
     def require_same(self, spec: StudySpec) -> None:
-        """Raise `StudyConflictError` if more than budget and workers differs from the record.
+        """Raise `StudyConflictError` if a key of the study's identity differs from the record.
 
-        The error names every key that differs. It is also raised if the recorded study has a key
+        The error names every such key. It is also raised if the recorded study has a key
         that was removed since then.
         """
         self._require_no_removed_key(spec.name)
@@ -222,7 +222,10 @@ class Store:
             )
 
     def update_study(self, spec: StudySpec) -> None:
-        """Record another budget or other workers. Raises as `require_same`."""
+        """Record other values of the keys in `nas.core.study.CHANGEABLE`.
+
+        Raises as `require_same`.
+        """
         self.require_same(spec)
         self._update_study(spec.name, spec=spec.to_dict())
 

@@ -9,7 +9,7 @@ from nas.core.preparation import Preparation
 from nas.core.study import Objective, StudySpec
 from nas.record import Store
 from nas.searching.evaluators import StudyContext
-from nas.searching.evaluators.classification.evaluator import Evaluator
+from nas.searching.evaluators.classification.evaluator import COUNTED_METRICS, Evaluator
 from nas.searching.forecast import Forecast, forecast, private_bytes
 from nas.searching.launch import baseline_networks, require_fitting_sizes
 from nas.searching.profile import (
@@ -25,8 +25,6 @@ from nas.searching.profile import (
 from nas.searching.start_networks import start_params
 from nas.searching.study_name import require_usable_name
 
-COUNTED = frozenset({"parameters", "macs", "memory_access_cost"})
-"""Metrics that cost no time."""
 MIN_NETWORKS = 3
 """Smallest number of measured networks from which time and memory are expected."""
 
@@ -78,7 +76,7 @@ def check_study(
     preparation = kind.prepare(context)
     require_fitting_sizes(spec, preparation)
     objectives = costs_only(spec).objectives
-    is_measured = any(objective.metric not in COUNTED for objective in objectives)
+    is_measured = any(objective.metric not in COUNTED_METRICS for objective in objectives)
     count = NUM_MEASURED_NETWORKS if is_measured else NUM_RANDOM_NETWORKS
     networks = members(space, count, spec.seed)
     costs = list(shown(networks, profile(spec, networks, folder, on_wait, preparation)))

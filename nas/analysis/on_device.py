@@ -50,7 +50,8 @@ def front_on_device(
     device: str,
 ) -> FrontOnDevice:
     """Return the front of these members on a device. `figures` are those of `nas remeasure` and
-    `nas measure` by trial, the oldest first.
+    `nas measure` by trial, the oldest first. A limit that the study sets on another named device is
+    left out.
 
     Raises `InvalidValueError` if no member was measured there.
     """
@@ -68,7 +69,10 @@ def front_on_device(
     complete = [t for t in members if all(t.number in newest for newest in here.values())]
     if not complete:
         raise InvalidValueError(_nothing_there(spec, figures, device))
-    on_device = tuple(replace(o, device=device) if o in here else o for o in objectives)
+    on_device = tuple(
+        replace(o, device=device, limit=None if o.device else o.limit) if o in here else o
+        for o in objectives
+    )
     trials = {}
     for trial in complete:
         renamed = [

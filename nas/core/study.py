@@ -539,6 +539,11 @@ class StudySpec:
             "budget.patience compares hypervolumes, so every objective needs a reference or a "
             f"limit; {', '.join(without)} has none",
         )
+        require(
+            self.budget.patience is None or self.evaluator == "classification",
+            "budget.patience compares gains with the noise of errors on the validation images, "
+            f"which the evaluator {self.evaluator} does not give",
+        )
         on_devices = [o for o in self.trained_objectives if o.device is not None]
         require(
             not on_devices,

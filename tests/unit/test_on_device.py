@@ -142,3 +142,19 @@ def test_this_machines_cpu_is_a_device_too():
     there = front_on_device(SPEC, MEMBERS, {}, "cpu")
     assert there.spec == SPEC
     assert set(there.front.members) == {0, 1, 2, 3}
+
+
+def test_the_limit_of_another_named_device_is_left_out():
+    """20 ms are the limit on pi5, and orin has none."""
+    spec = StudySpec(
+        name="one",
+        space="osa_tiny",
+        objectives=(
+            Objective(metric="error"),
+            Objective(metric="latency", device="pi5", limit=20.0),
+        ),
+    )
+    members = [member(0, 0.2, 1.0, figure(9.0, name="latency@pi5"))]
+    there = front_on_device(spec, members, {0: [figure(30.0, device="orin")]}, "orin")
+    assert there.spec.objectives[1] == Objective(metric="latency", device="orin", reference=20.0)
+    assert there.front.members == (0,)

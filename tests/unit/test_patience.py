@@ -203,3 +203,9 @@ def test_patience_loses_little_on_tables_of_trained_networks(contest: str) -> No
         losses.append(1 - table.hypervolume(networks[:end]) / table.hypervolume(networks))
     assert len(losses) == SEEDS
     assert np.mean(losses) <= 0.01
+
+
+def test_other_evaluators_have_no_patience():
+    """The average precision of boxes is no share of the validation images."""
+    with pytest.raises(InvalidValueError, match="which the evaluator detector does not give"):
+        spec(evaluator="detector")

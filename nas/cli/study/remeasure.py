@@ -62,7 +62,11 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
         raise InvalidValueError(f"study {record.name!r} has no front yet; look with: {command}")
     named = {o.key for o in record.spec.objectives if o.device == conditions.device}
     chosen = one_of_each(record.spec.objectives, named)
-    objectives = [replace(objective, device=None) for objective in chosen]
+    objectives = [
+        # a limit that is meant for another device by its name is none of this one
+        replace(o, device=None, limit=o.limit if o.key in named or not o.device else None)
+        for o in chosen
+    ]
     members = [_under_metrics(trials[number], chosen) for number in numbers]
     names = {f"{record.name}:{trial.number}": trial for trial in members}
     plan = conditions.plan(record.spec.measurement)

@@ -1,6 +1,7 @@
 """The command `nas remeasure` on a real search, with real measurements on this CPU."""
 
 import json
+import sqlite3
 
 import pytest
 from click.testing import CliRunner
@@ -108,3 +109,16 @@ def test_wrong_conditions_are_one_clear_line(nas, words, message):
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert message in lines[0]
+
+
+def test_without_an_option_the_device_is_that_of_the_study(nas, tmp_path):
+    """A study that was measured elsewhere is not measured here under the same name."""
+    with sqlite3.connect(tmp_path / "nas.db") as database:
+        (text,) = database.execute("SELECT spec FROM study").fetchone()
+        spec = json.loads(text)
+        spec["measurement"]["device"] = "pi5"
+        database.execute("UPDATE study SET spec = ?", [json.dumps(spec)])
+    database.close()
+    result = nas("remeasure", "small")
+    assert result.exit_code == 2
+    assert "pi5" in result.stderr

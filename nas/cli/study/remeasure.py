@@ -60,6 +60,7 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
     if not numbers:
         command = next_command("status", record.name)
         raise InvalidValueError(f"study {record.name!r} has no front yet; look with: {command}")
+    conditions = replace(conditions, device=conditions.device or record.spec.measurement.device)
     named = {o.key for o in record.spec.objectives if o.device == conditions.device}
     chosen = one_of_each(record.spec.objectives, named)
     objectives = [

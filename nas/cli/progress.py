@@ -74,6 +74,7 @@ class SearchDisplay(SearchObserver):
     ) -> None:
         self._console = terminal(stderr=stderr)
         self._events = events
+        self._has_ended = False
         self._show_artifacts = show_artifacts
         self._replicates: ReplicateDisplay | None = None
         self._database = database
@@ -221,17 +222,23 @@ class SearchDisplay(SearchObserver):
 
     def interrupted(self, command: str) -> None:
         """Print, after Ctrl-C, the command that continues the search."""
-        self._write_event("ended", reason="interrupted")
+        self.failed("interrupted")
         self._console.print(
             f"stopped; all that is finished is kept. Continue with: {command}", soft_wrap=True
         )
+
+    def failed(self, reason: str) -> None:
+        """Write the event of the end, unless the search had ended already."""
+        if not self._has_ended:
+            self._write_event("ended", reason=reason)
+        self._has_ended = True
 
     def ended(self, reason: str) -> None:
         """Print why the search ended; front members may be trained again after it."""
         engine = self._engine
         if engine is None:
             return
-        self._write_event("ended", reason=reason)
+        self.failed(reason)
         failed = f"{engine.state.num_failed} of them failed; " if engine.state.num_failed else ""
         self._console.print(
             f"\nfinished: {reason}; {failed}{format_duration(engine.elapsed_s())} of searching",

@@ -112,6 +112,9 @@ def search(
         options += [word for text in first for word in ("--first", text)]
         display.interrupted(command_to_paste("search", study_file, *options, database=database))
         raise click.exceptions.Exit(INTERRUPTED) from None
+    except NasError as error:
+        display.failed(str(error))
+        raise
     finally:
         if events is not None:
             events.close()

@@ -19,15 +19,15 @@ training: {precision: fp32, batch_size: 32}
 workers: {kind: local, count: 1}
 data: {dataset: digits, validation_images: 50}
 """
+COMMAND = [sys.executable, "-c", "from nas.cli import main; main()"]
 
 
 @pytest.mark.slow
 def test_every_step_of_a_search_is_an_event(tmp_path):
     """Standard output has nothing else, and the display is on standard error."""
     (tmp_path / "study.yaml").write_text(STUDY)
-    command = [sys.executable, "-c", "from nas.cli import main; main()"]
     done = subprocess.run(
-        [*command, "search", "study.yaml", "--events", "-"],
+        [*COMMAND, "search", "study.yaml", "--events", "-"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -44,3 +44,33 @@ def test_every_step_of_a_search_is_an_event(tmp_path):
     assert sorted(set(rungs)) == [0, 1, 2]
     assert f"hypervolume {last['hypervolume']:.4g}" in done.stderr
     assert "front of small" in done.stderr
+
+
+SAMPLER = """
+from nas.core.errors import UnavailableError
+from nas.sampling.problem import InformedSampler
+
+class Sampler(InformedSampler):
+    def propose(self, trials):
+        if trials:
+            raise UnavailableError("the sampler has no licence")
+        return self.problem.random(1, self.rng)[0]
+"""
+
+
+def test_a_search_that_fails_says_so_in_its_last_event(tmp_path):
+    (tmp_path / "own.py").write_text(SAMPLER)
+    text = STUDY.replace("sampler: random", "sampler: own:Sampler")
+    (tmp_path / "study.yaml").write_text(text)
+    done = subprocess.run(
+        [*COMMAND, "search", "study.yaml", "--events", "-"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 2
+    assert [event["reason"] for event in events if event["event"] == "ended"] == [
+        "the sampler has no licence"
+    ]

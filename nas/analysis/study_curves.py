@@ -27,7 +27,8 @@ def study_curves(store: "Store", spec: StudySpec) -> Curves:
     rungs = store.rungs(spec.name, metric.name)
     is_complete = columns.states == TrialState.COMPLETE.value
     usable = np.flatnonzero(is_complete & (sizes > 0).all(axis=1)).tolist()
-    rows = [row for row in usable if int(columns.numbers[row]) in rungs]
+    planned = len(spec.rungs)  # imported trials may have the last one only
+    rows = [row for row in usable if len(rungs.get(int(columns.numbers[row]), ())) >= planned]
     if not rows:
         return Curves.of_curves([])
     errors = [

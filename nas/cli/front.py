@@ -1,6 +1,6 @@
 """`nas front`: the Pareto front of a study."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from nas.core.errors import NasError, next_command
 from nas.core.pareto import knee as knee_of
 from nas.core.study import StudySpec
 from nas.record import StudyRecord
+from nas.record.conditions import conditions as conditions_of
 from nas.report import fronts
 from nas.report.fronts import ShownFront
 
@@ -114,17 +115,25 @@ def front(
     if selecting:
         shown = _selected(spec, shown, conditions, sort, knee=knee)
     values = spec, shown.trials, shown.front
+    stated = conditions_of(replace(record, spec=spec), shown.trials.values())
     if form == "json":
         facts = fronts.front_values(
-            *values, standing_of=shown.standings, finals=finals, baselines=baselines
+            *values,
+            standing_of=shown.standings,
+            finals=finals,
+            baselines=baselines,
+            conditions=stated,
         )
         if there is not None:
             facts |= {"device": device, "fallen": there.fallen, "missing": there.missing}
         echo_json("front", facts)
         return
     if form != "text":
-        write = partial(fronts.as_markdown, baselines=baselines) if form == "md" else fronts.as_csv
-        text = write(*values, standing_of=shown.standings, finals=finals)
+        writers: Mapping[str, Callable[..., str]] = {
+            "csv": partial(fronts.as_csv, conditions=stated),
+            "md": partial(fronts.as_markdown, baselines=baselines),
+        }
+        text = writers[form](*values, standing_of=shown.standings, finals=finals)
         click.echo(text.rstrip("\n"))
         return
     console = terminal()

@@ -187,6 +187,8 @@ SCHEMAS: Mapping[str, Schema] = {
             "figures as final_METRIC, violation, standing",
             "members[].digest": "first 12 digits of the network's identity",
             "members[].architecture": "the network",
+            "conditions.*": "recipe of trained figures; METRIC_device, METRIC_plan and "
+            "METRIC_method of measured ones",
             "possible?": "trials that may be on the front within the intervals",
             "device?": "the device of --device",
             "fallen?": "why each other measured member is off the front there, by trial",

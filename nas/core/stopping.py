@@ -60,11 +60,16 @@ class Curve(NamedTuple):
 
 
 def curve_of(trial: Trial, spec: StudySpec) -> Curve | None:
-    """Return the curve of a trial, None for a duplicate and unless it is complete."""
+    """Return the curve of a trial.
+
+    Returns None for a duplicate, unless it is complete, and if figures at a rung are unknown.
+    """
     evaluation = trial.evaluation
     if trial.state is not TrialState.COMPLETE or trial.duplicate_of is not None:
         return None
-    if not evaluation.rungs or not all(evaluation.value(size) for size in SIZE_METRICS):
+    if not evaluation.rungs or len(evaluation.rungs) < len(spec.rungs):
+        return None
+    if not all(evaluation.value(size) for size in SIZE_METRICS):
         return None
     return Curve(
         number=trial.number,

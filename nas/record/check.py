@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from nas.core.pareto import ParetoFront, front
+from nas.core.study import StudySpec
 from nas.core.trial import Trial, TrialState, Usage
 from nas.record.records import Artifact, StudyRecord
 
@@ -35,7 +36,7 @@ def study_problems(
     record: StudyRecord, trials: Sequence[Trial], fronts: Sequence[ParetoFront]
 ) -> Iterator[str]:
     """Yield a line for each rule that the rows of a study break."""
-    objectives, planned = record.spec.objectives, len(record.spec.rungs)
+    objectives = record.spec.objectives
     originals: dict[str, Trial] = {}
     for number, trial in enumerate(trials):
         if trial.number != number:
@@ -55,21 +56,24 @@ def study_problems(
             yield f"trial {trial.number} is {trial.state} and finished at {trial.finished_at}"
         if trial.state is TrialState.COMPLETE and trial.losses(objectives) is None:
             yield f"trial {trial.number} is complete without a value for each objective"
-        rungs = [rung.epochs for rung in trial.evaluation.rungs]
-        expected = [rung.epochs for rung in record.spec.rungs[: len(rungs)]]
-        if len(rungs) > planned or (None not in expected and rungs != expected):
-            in_study = ", ".join(str(rung) for rung in record.spec.rungs)
-            yield f"trial {trial.number} has rungs at {rungs} epochs, but the study has {in_study}"
-        elif (
-            trial.state is TrialState.COMPLETE
-            and record.spec.needs_training
-            and len(rungs) < planned
-        ):
-            yield f"trial {trial.number} is complete after {len(rungs)} of {planned} rungs"
+        yield from _rung_problems(record.spec, trial)
     members = front(trials, objectives).members
     recorded = fronts[-1].members if fronts else ()
     if set(members) != set(recorded):
         yield f"the last recorded front is {recorded}, but the front of the trials is {members}"
+
+
+def _rung_problems(spec: StudySpec, trial: Trial) -> Iterator[str]:
+    """Yield what is wrong with the rungs of a trial. An imported one may have the last one only."""
+    rungs, planned = [rung.epochs for rung in trial.evaluation.rungs], spec.rungs
+    if trial.origin and trial.state is TrialState.COMPLETE and len(rungs) == 1:
+        planned = planned[-1:]
+    expected = [rung.epochs for rung in planned[: len(rungs)]]
+    if len(rungs) > len(planned) or (None not in expected and rungs != expected):
+        in_study = ", ".join(map(str, spec.rungs))
+        yield f"trial {trial.number} has rungs at {rungs} epochs, but the study has {in_study}"
+    elif trial.state is TrialState.COMPLETE and spec.needs_training and len(rungs) < len(planned):
+        yield f"trial {trial.number} is complete after {len(rungs)} of {len(planned)} rungs"
 
 
 def sum_problems(trials: Sequence[Trial], recorded: Usage) -> Iterator[str]:

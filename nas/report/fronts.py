@@ -113,9 +113,10 @@ def front_values(
     standing_of: Mapping[int, Standing] | None = None,
     finals: Mapping[int, FinalResult] = NO_FINALS,
     baselines: Sequence[Baseline] = (),
+    conditions: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the front as plain values: its hypervolume, its members with architectures, and the
-    baselines.
+    """Return the front as plain values: its hypervolume, its members with architectures, the
+    conditions of their figures if they are given, and the baselines.
 
     With `standing_of` it also lists the trials that may be on the front within the intervals.
     """
@@ -130,6 +131,7 @@ def front_values(
         "hypervolume": front.hypervolume,
         "after": front.after,
         "members": members,
+        **({} if conditions is None else {"conditions": conditions}),
         **others,
         "baselines": baseline_rows(spec, baselines, list(trials.values())),
     }
@@ -187,9 +189,19 @@ def as_csv(
     *,
     standing_of: Mapping[int, Standing] | None = None,
     finals: Mapping[int, FinalResult] = NO_FINALS,
+    conditions: Mapping[str, str] | None = None,
 ) -> str:
-    """Return a heading and a line of CSV for each member."""
+    """Return a heading and a line of CSV for each member.
+
+    With the `conditions` of the figures, the lines also have the study and its params, and can be
+    imported.
+    """
     lines = rows(spec, trials, front, standing_of=standing_of, finals=finals)
+    if conditions is not None:
+        for line in lines:
+            params = trials[line["trial"]].params.items()
+            line |= {"study": spec.name, **conditions}
+            line |= {f"params.{name}": value for name, value in params}
     out = io.StringIO()
     names = list(dict.fromkeys(name for line in lines for name in line)) or ["trial"]
     writer = csv.DictWriter(out, fieldnames=names, lineterminator="\n")

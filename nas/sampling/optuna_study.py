@@ -1,4 +1,4 @@
-"""Export of a recorded study to a database of Optuna's, for its dashboard and its plots.
+"""Export of a recorded study to a database of Optuna's, for its dashboard and plots, and back.
 
 `write_trials` does the same work in Optuna's storage as `nas bench store` does in ours, for
 comparison.
@@ -7,31 +7,42 @@ comparison.
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 
-from nas.core.errors import DatabaseError, StudyConflictError
+from nas.core.errors import DatabaseError, StudyConflictError, UnknownNameError
+from nas.core.measurement import Kind
 from nas.core.passwords import ENCODING, is_readable, without_password
 from nas.core.search_space import SearchSpace
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, TrialState
 from nas.sampling.proposer import STATES, constraints
 
+CONDITIONS = "conditions"
+"""User attribute of an exported study: the conditions of its figures."""
 
-def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], url: str) -> None:
+
+def export_study(
+    spec: StudySpec,
+    space: SearchSpace,
+    trials: Sequence[Trial],
+    url: str,
+    conditions: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Write the trials as Optuna study `spec.name` to the database at `url` (SQLAlchemy's).
 
     Parameters are the choices' own values, objectives the values of complete trials in SI units,
-    limits Optuna's constraints. Digest, reason, duplicate_of and every figure are user attributes.
+    limits Optuna's constraints. Digest, reason, duplicate_of and every figure are user attributes,
+    and the `conditions` of the figures are one of the study.
 
     Raises `StudyConflictError` if there is a study of this name, and `DatabaseError` if Optuna
     cannot write to the database.
     """
-    if not is_readable(url):
-        raise DatabaseError(f"the parts of this address cannot be told apart: {ENCODING}")
+    _require_readable(url)
     distributions = {
         choice.name: CategoricalDistribution(choice.values) for choice in space.choices
     }
@@ -45,6 +56,7 @@ def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], u
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names([objective.key for objective in spec.objectives])
+        study.set_user_attr(CONDITIONS, dict(conditions))
         study.add_trials(_frozen(spec, distributions, trial) for trial in trials)
     except optuna.exceptions.DuplicatedStudyError as error:
         raise StudyConflictError(
@@ -55,6 +67,43 @@ def export_study(spec: StudySpec, space: SearchSpace, trials: Sequence[Trial], u
         raise DatabaseError(
             f"Optuna cannot write to this database: {without_password(reason[0])}"
         ) from error
+
+
+def read_study(url: str, name: str) -> list[tuple[int, dict[str, Any]]]:
+    """Return the complete trials of an Optuna study by number: params, values and user attributes,
+    and the conditions of an exported study.
+
+    Raises `UnknownNameError` if there is no study of this name, and `DatabaseError` if Optuna
+    cannot read the database.
+    """
+    _require_readable(url)
+    try:
+        storage = _storage(url)
+        study = optuna.load_study(storage=storage, study_name=name)
+        trials = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+        common = {"study": name, **study.user_attrs.get(CONDITIONS, {})}
+        metrics = study.metric_names or []
+    except KeyError as error:
+        names = optuna.get_all_study_names(storage)
+        raise UnknownNameError("Optuna's studies", name, names) from error
+    except Exception as error:  # SQLAlchemy's errors, as above
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise DatabaseError(
+            f"Optuna cannot read this database: {without_password(reason[0])}"
+        ) from error
+    return [
+        (
+            trial.number,
+            {
+                **common,
+                "trial": trial.number,
+                **{key: each for key, each in trial.user_attrs.items() if each is not None},
+                **dict(zip(metrics, trial.values, strict=False)),
+                **{f"params.{key}": value for key, value in trial.params.items()},
+            },
+        )
+        for trial in trials
+    ]
 
 
 def write_trials(url: str, numbers: Iterable[int], ready: Callable[[], object]) -> None:
@@ -76,6 +125,11 @@ def write_trials(url: str, numbers: Iterable[int], ready: Callable[[], object]) 
         for index in range(5):
             trial.set_user_attr(f"figure{index}", number)
         study.tell(trial, [1.0, 2.0, 3.0])
+
+
+def _require_readable(url: str) -> None:
+    if not is_readable(url):
+        raise DatabaseError(f"the parts of this address cannot be told apart: {ENCODING}")
 
 
 def _storage(url: str) -> optuna.storages.RDBStorage:
@@ -101,7 +155,11 @@ def _frozen(
 
 
 def _attributes(trial: Trial) -> dict[str, Any]:
-    figures = {name: figure.value for name, figure in trial.evaluation.measurements.items()}
+    measured = trial.evaluation.measurements.items()
+    figures = {name: figure.value for name, figure in measured}
+    for name, figure in measured:
+        if figure.kind is not Kind.COUNTED and figure.ci_low is not None:
+            figures |= {f"{name}_low": figure.ci_low, f"{name}_high": figure.ci_high}
     trained = {
         f"{name} after {rung.epochs:g} epochs": value
         for rung in trial.evaluation.rungs

@@ -22,6 +22,7 @@ from nas.core.seeds import trial_seed
 from nas.core.study import StudySpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.record import ArtifactKind, Store, StudyRecord
+from nas.record.conditions import RECIPE_KEYS
 from nas.record.differences import differences
 from nas.searching.identity import Code, identity_of
 from nas.searching.managing import checkpoints, link_file
@@ -31,10 +32,7 @@ from nas.searching.study_name import require_usable_name
 
 MAX_NAMED = 8
 """A message names at most this many networks."""
-EVALUATION_KEYS = (
-    *("evaluator", "evaluator_settings", "seed", "rungs"),
-    *("data", "training", "measurement", "trained"),
-)
+EVALUATION_KEYS = (*RECIPE_KEYS, "data", "measurement")
 """Keys of a study on which every evaluation depends. The seed chooses the validation images."""
 CANDIDATE = "a candidate: the old limits or the old sampler stopped it before training"
 """Why a trial is left out that the new study may propose, and train."""

@@ -32,9 +32,9 @@ def start_params(
         try:
             if isinstance(given, str):
                 architecture = named_architecture(given, store, folder)
-                found.append(_encoded(space, architecture, given, spec.space))
+                found.append(params_of_named(space, architecture, given, spec.space))
             else:
-                found.append(_checked(space, given))
+                found.append(checked_params(space, given))
         except NasError as error:
             problems.append(f"first[{index}]: {error}")
     if problems:
@@ -75,7 +75,13 @@ def nearest_params(space: SearchSpace, architecture: Architecture) -> Params:
     return params
 
 
-def _encoded(space: SearchSpace, architecture: Architecture, name: str, space_name: str) -> Params:
+def params_of_named(
+    space: SearchSpace, architecture: Architecture, name: str, space_name: str
+) -> Params:
+    """Return the params of this network in the space.
+
+    Raises `InvalidValueError`, with the name and the nearest network, if it is not in the space.
+    """
     try:
         return encoded(space, architecture)
     except InvalidValueError as error:
@@ -85,7 +91,7 @@ def _encoded(space: SearchSpace, architecture: Architecture, name: str, space_na
         ) from error
 
 
-def _checked(space: SearchSpace, params: Params) -> Params:
+def checked_params(space: SearchSpace, params: Params) -> Params:
     """Return the params. Raises `InvalidValueError` unless they are values of all choices."""
     names = {choice.name for choice in space.choices}
     if unknown := sorted(set(params) - names):

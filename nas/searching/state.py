@@ -137,12 +137,10 @@ class SearchState:
         remaining = iter(trials)
         while batch := list(islice(remaining, TRIALS_PER_BATCH)):
             sampler.rebuild(batch)
-            trained.extend(
-                each for each in batch if each.evaluation.rungs and each.duplicate_of is None
-            )
+            trained.extend(each for each in batch if each.duplicate_of is None and _is_timed(each))
             self._count_ended([trial for trial in batch if self._take(trial)])
         self.last_trained: Sequence[Trial] = trained
-        """The latest trials of the record that reached a rung."""
+        """The latest trials of the record that reached a rung after a known time."""
 
     def trial(self, number: int) -> Trial:
         """Return a trial as it is recorded."""
@@ -429,3 +427,9 @@ def limit_reason(objective: Objective, value: float, unit: str) -> str:
 def utc_now() -> datetime:
     """Return the current time with its time zone."""
     return datetime.now(UTC)
+
+
+def _is_timed(trial: Trial) -> bool:
+    """Return whether a trial reached a rung after a known time, which imported ones lack."""
+    rungs = trial.evaluation.rungs
+    return bool(rungs) and rungs[0].train_s is not None

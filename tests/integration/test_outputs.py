@@ -21,6 +21,7 @@ INPUTS = {
     "check study_file",
     "plan study",
     "study copy --study",
+    "study import file",
     "train --recipe",
     "verify folder",
     "bench proxy study",

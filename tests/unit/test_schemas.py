@@ -34,6 +34,7 @@ ACTIONS = {
     "study copy",
     "study delete",
     "study export-optuna",
+    "study import",
     "study rename",
     "study retry",
     "db copy",

@@ -8,6 +8,10 @@ COMMANDS = {
     "copy": ("nas.cli.study.manage", "Copy a study, also under other limits or in another space."),
     "delete": ("nas.cli.study.manage", "Delete a study with its trials, figures and checkpoints."),
     "export-optuna": ("nas.cli.study.export_optuna", "Write a study to an Optuna database."),
+    "import": (
+        "nas.cli.study.import_results",
+        "Add networks with figures of elsewhere to a study.",
+    ),
     "list": ("nas.cli.study.archive", "List the studies of the record."),
     "remeasure": (
         "nas.cli.study.remeasure",

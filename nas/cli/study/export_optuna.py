@@ -30,17 +30,19 @@ def export_optuna(study: str, target: str, database: str) -> None:
     URL is a file, new or written by Optuna, or an address such as postgresql://…. Look at the study
     with optuna-dashboard.
     """
+    from nas.record.conditions import conditions
     from nas.sampling.optuna_study import export_study
 
-    url = _optuna_url(target)
+    url = optuna_url(target)
     with open_record(database) as store:
         record, trials = store.study(study), store.trials(study)
-    export_study(record.spec, plugins.load("nas.spaces", record.spec.space), trials, url)
+    space = plugins.load("nas.spaces", record.spec.space)
+    export_study(record.spec, space, trials, url, conditions(record, trials))
     shown = shlex.quote(url) if url.startswith("sqlite:") else "URL"
     click.echo(f"{len(trials)} trials; look at them with: optuna-dashboard {shown}")
 
 
-def _optuna_url(target: str) -> str:
+def optuna_url(target: str) -> str:
     """Return the address of an Optuna database as SQLAlchemy writes it, from a file or an address.
 
     Raises `DatabaseError` for a file that holds anything but a database of Optuna.

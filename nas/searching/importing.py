@@ -40,6 +40,9 @@ ABOUT_ENTRIES = frozenset(
 )
 """Names of an entry that are no figures; the last four are in exports."""
 
+POSITIVE_UNITS = frozenset({"s", "J", "B"})
+"""Units of figures that cannot be zero: times, energies and sizes of memory."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
@@ -309,9 +312,10 @@ class _Target:
                 continue
             problems += self._condition_problems(figure, values)
             has_interval = low is not None and high is not None
-            if value <= 0 or (has_interval and not low <= value <= high):  # type: ignore[operator]
-                problems.append(f"{key} must be positive and within its interval, not {value:g}")
-                continue
+            if value <= 0 and figure.unit in POSITIVE_UNITS:
+                problems.append(f"{key} must be positive, not {value:g} {figure.unit}")
+            if low is not None and high is not None and not low <= value <= high:
+                problems.append(f"{key} must be within its interval, not {value:g}")
             yield replace(
                 figure,
                 value=value,
@@ -328,10 +332,13 @@ class _Target:
     def _condition_problems(self, figure: Measurement, values: Mapping[str, Any]) -> Iterator[str]:
         """Yield why a figure cannot be compared with the study's."""
         key, own = figure.metric, figure_conditions(figure)
-        stated = {name: values[name] for name in _condition_names(key) if name in values}
+        names = dict.fromkeys((f"{key}_device", f"{key}_plan", *own))
+        stated = {name: values[name] for name in names if name in values}
         for name, value in stated.items():
             expected = own.get(name)
-            equal = same_class(expected, value) if name.endswith("_device") else expected == value
+            equal = (
+                same_class(expected, str(value)) if name == f"{key}_device" else expected == value
+            )
             if not equal:
                 yield (
                     f"{name} is {shortened(value)}, and the study's is {expected!r}; measure {key} "
@@ -379,10 +386,6 @@ class _Target:
             if metrics and not problem:
                 rungs.append(Rung(epochs=epochs, metrics=metrics))
         return tuple(rungs) if len(rungs) > len(earlier) else tuple(rungs[-1:])
-
-
-def _condition_names(key: str) -> tuple[str, ...]:
-    return f"{key}_device", f"{key}_plan", f"{key}_method"
 
 
 def _origin(values: Mapping[str, Any], source: str) -> str:

@@ -229,6 +229,7 @@ def test_figures_without_conditions_need_a_confirmation(database, tmp_path):
     ("changes", "message"),
     [
         ({"latency@pi5_device": "class of another"}, "the study's is 'class of pi5'"),
+        ({"latency@pi5_device": 7}, "latency@pi5_device is 7, and the study's is"),
         ({"recipe": "0123"}, "another training, data set or resolution"),
     ],
 )
@@ -252,6 +253,7 @@ def test_a_table_of_choices_in_units_comes_in(database, tmp_path):
     """Columns are the choices of the space; a figure may have its unit."""
     trial = next(each for each in trials_of(database, "source") if each.duplicate_of is None)
     row = {**trial.params, "error": "45 %", "latency@pi5": "0.25 ms", "note": "by hand"}
+    row["latency@pi5_method"] = "stopwatch"  # of energies only it is a condition
     with (tmp_path / "mine.csv").open("w") as file:
         writer = csv.DictWriter(file, fieldnames=list(row))
         writer.writeheader()

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from nas.cli import main
 from nas.cli.json_output import echo_json, json_option
-from nas.cli.options import FILE, database_option, open_record
+from nas.cli.options import FILE, database_option, is_new_file, open_record
 from nas.cli.tables import echo_wide, terminal
 from nas.core.measurement import Measurement, Status
 from nas.core.study import Objective, StudySpec
@@ -64,7 +64,8 @@ def show_check(
     as_json: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Check a study and print what was found. The record is opened if the study names trials of it.
+    """Check a study and print what was found. The record need not be there yet if the study names
+    no trials of it.
 
     After `MAX_TIME_S` by the clock no further network is measured.
     """
@@ -85,7 +86,8 @@ def show_check(
 
     names = [name for name in (*spec.first, *spec.baselines) if isinstance(name, str)]
     names_trials = any(name.rpartition(":")[2].isdigit() for name in names)
-    with open_record(database) if names_trials else nullcontext() as store:
+    needs_record = names_trials or not is_new_file(database)
+    with open_record(database) if needs_record else nullcontext() as store:
         result = check_study(
             spec,
             store,

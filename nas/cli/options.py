@@ -231,6 +231,14 @@ def open_record(database: str) -> "Store":
     return Store.open(database, read_only=True)
 
 
+def is_new_file(database: str) -> bool:
+    """Return whether the record would be an SQLite file that is not there yet."""
+    from nas.record.address import Address
+
+    path = Address.parse(database).path
+    return path is not None and not path.exists()
+
+
 def change_record(database: str) -> "Store":
     """Open an existing record for writing. Raises `DatabaseError` if there is none."""
     from nas.record import Store

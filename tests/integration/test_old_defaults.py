@@ -1,15 +1,22 @@
 """A study outlives a change of the defaults: keys that its file leaves out keep recorded values."""
 
 import json
+import os
 import sqlite3
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 import nas
 from nas.cli import main
+from nas.data.cifar import CIFAR10
 from nas.record import Store
 
+pytestmark = pytest.mark.skipif(
+    not (Path(os.environ.get("NAS_DATA_DIR", "")) / CIFAR10.layout).is_dir(),
+    reason=f"NAS_DATA_DIR does not name a folder with {CIFAR10.layout}",
+)
 STUDY = """
 name: old
 space: osa_tiny

@@ -192,6 +192,7 @@ space: osa_tiny
 evaluator: {__name__}:WITH_RECALL
 rungs: [{{epochs: 1}}, {{epochs: 2}}]
 budget: {{trials: 16, fresh: 0.1}}
+data: {{dataset: digits, validation_images: 100}}
 """
 
 

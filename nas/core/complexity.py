@@ -13,6 +13,9 @@ from functools import lru_cache
 from nas.core.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
 from nas.core.errors import InvalidValueError
 
+COUNTED_METRICS = ("parameters", "macs", "memory_access_cost")
+"""Metrics that are counted exactly for every network, because they cost nothing."""
+
 Size = tuple[int, int]
 """Height and width in pixels."""
 Totals = tuple[int, int, int]

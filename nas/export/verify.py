@@ -25,7 +25,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from nas.core.architecture import Architecture
-from nas.core.complexity import count
+from nas.core.complexity import COUNTED_METRICS, count
 from nas.core.errors import CorruptFileError, ExportError
 from nas.core.measurement import Measurement, MeasurementPlan, Precision, same_class
 from nas.export.manifest import BundleFile, Check
@@ -51,8 +51,6 @@ MACHINE_PATHS = re.compile(
     rb"/home/|/root/|/Users/|/tmp/|/site-packages/|/usr/lib/python|[A-Z]:\\\\Users"
 )
 """Beginnings of paths that a file of a bundle must not hold."""
-COUNTED_METRICS = ("parameters", "macs", "memory_access_cost")
-"""Metrics that arithmetic, the loaded network and the record must agree on."""
 MAX_LATENCY_CHANGE = 0.1
 """Relative difference from the recorded latency above which a warning is given.
 

@@ -17,7 +17,7 @@ from nas.analysis.figure_quality import figure_quality
 from nas.analysis.posterior import unbiased_hypervolume, with_posterior_means
 from nas.analysis.rank_agreement import agreements
 from nas.analysis.relations import choices_seen, neighbours, positions
-from nas.core.complexity import count
+from nas.core.complexity import COUNTED_METRICS, count
 from nas.core.dominance import dominators, ranks
 from nas.core.errors import InvalidValueError
 from nas.core.pareto import ParetoFront, standings
@@ -34,8 +34,6 @@ from nas.sampling.importance import MIN_TRIALS, importances
 if TYPE_CHECKING:
     from nas.record import Store
 
-COUNTED_METRICS = ("parameters", "macs", "memory_access_cost")
-"""Costs that are counted exactly, for published networks too."""
 NUM_NEIGHBOURS = 5
 """Number of most similar trials that are listed for each trial."""
 

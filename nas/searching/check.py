@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nas.core.complexity import COUNTED_METRICS
 from nas.core.measurement import Measurement
 from nas.core.preparation import Preparation
 from nas.core.study import Objective, StudySpec
 from nas.record import Store
 from nas.searching.evaluators import StudyContext
-from nas.searching.evaluators.classification.evaluator import COUNTED_METRICS, Evaluator
+from nas.searching.evaluators.classification.evaluator import Evaluator
 from nas.searching.forecast import Forecast, forecast, private_bytes
 from nas.searching.launch import baseline_networks, require_fitting_sizes
 from nas.searching.profile import (

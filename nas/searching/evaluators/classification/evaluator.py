@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from nas.core.architecture import Architecture, OsaStage, Stem
+from nas.core.complexity import COUNTED_METRICS
 from nas.core.errors import (
     CorruptFileError,
     DeviceLostError,
@@ -59,9 +60,6 @@ from nas.searching.evaluators.contract import StudyContext
 from nas.training import Numerics, Trainer, choose_numerics, keep_memory
 from nas.training.schedule import steps_between
 from nas.training.trainer import TOP_CLASSES
-
-COUNTED_METRICS = ("parameters", "macs", "memory_access_cost")
-"""Metrics that are counted for every trial, because they cost nothing."""
 
 CLASSES_WITHOUT_DATA = tuple(str(number) for number in range(10))
 """Classes of the networks in a study that trains nothing."""

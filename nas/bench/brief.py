@@ -23,11 +23,12 @@ from nas.bench.json_lines import Line, append_line, read_lines
 from nas.core.brief import BriefRecipe
 from nas.core.errors import InvalidValueError, TrialFailedError
 from nas.core.seeds import derived_seed
-from nas.core.study import AutoPrecision, StudySpec, TrainingSpec
+from nas.core.study import AutoPrecision, RungSpec, StudySpec, TrainingSpec
 from nas.data import Dataset, Images, load, split
 from nas.measuring.meters import find_meter
 from nas.model import build
 from nas.searching.evaluators.classification.evaluator import REFERENCE
+from nas.searching.profile import reduced_side, space_of
 from nas.training import Numerics, Trainer, keep_memory
 from nas.training.full import RunningMean
 from nas.training.numerics import candidates
@@ -107,7 +108,7 @@ class BriefTrainings:
         self._device = torch.device(self._meter.torch_device)
         self._clock = time.process_time if self._device.type == "cpu" else time.perf_counter
         self._data, self._train, self._judges = _images(spec, self._device, test=test)
-        self._sizes: dict[tuple[int | None, int | None, int | None], tuple[Images, Images]] = {}
+        self._sizes: dict[tuple[int | None, int | None, int], tuple[Images, Images]] = {}
         self._done: set[tuple[str, str, int, float]] = set()
         self._failed: set[tuple[str, str, int]] = set()
         self._digests: dict[str, str] = {}
@@ -119,6 +120,11 @@ class BriefTrainings:
     def image_size(self) -> int:
         """Side of the images in pixels."""
         return self._train.images.shape[-1]
+
+    def side(self, rung: RungSpec) -> int:
+        """Return the side in pixels of the images at this rung."""
+        reduced = reduced_side(space_of(self._spec), self.image_size)
+        return rung.with_side(reduced).side(self.image_size)
 
     @property
     def train_images(self) -> int:
@@ -164,7 +170,7 @@ class BriefTrainings:
         for rung, end in list(zip(recipe.rungs, self.ends(recipe), strict=True))[:rungs]:
             if end <= trainer.epochs:
                 continue
-            trainer.use_images(*self._images_of(recipe, rung.image_size))
+            trainer.use_images(*self._images_of(recipe, self.side(rung)))
             line = {
                 "network": network.name,
                 "recipe": name,
@@ -219,7 +225,7 @@ class BriefTrainings:
     def _trainer(self, network: Network, recipe: BriefRecipe, seed: int) -> BriefTrainer:
         digest = network.architecture.digest
         torch.manual_seed(derived_seed(self._spec.seed, self._path.stem, digest, seed))
-        train, judges = self._images_of(recipe, None)
+        train, judges = self._images_of(recipe, self.image_size)
         return BriefTrainer(
             recipe=recipe,
             model=build(network.architecture, self.classes),
@@ -236,17 +242,15 @@ class BriefTrainings:
             clock=self._clock,
         )
 
-    def _images_of(self, recipe: BriefRecipe, side: int | None) -> tuple[Images, Images]:
-        """Return the images for training and judging with at most `side` pixels."""
-        if side is not None and side >= self._train.images.shape[-1]:
-            side = None
+    def _images_of(self, recipe: BriefRecipe, side: int) -> tuple[Images, Images]:
+        """Return the images for training and judging, reduced to `side` pixels."""
         key = recipe.train_images, recipe.judges, side
         if key not in self._sizes:
             images = (
                 _first(self._train, recipe.train_images, self._spec.seed),
                 _first(self._judges, recipe.judges, self._spec.seed),
             )
-            if side is not None:
+            if side < self.image_size:
                 images = images[0].reduced(side), images[1].reduced(side)
             self._sizes[key] = images
         return self._sizes[key]

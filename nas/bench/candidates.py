@@ -98,7 +98,7 @@ def candidates(pace: Pace, total_s: float, most_s: float = math.inf) -> Candidat
     last = pace.rung(full, half_s, before=int(first.amount))
     rungs = tuple(dict.fromkeys(pace.rung(side, share * longest_s) for side, share in parts))
     yardstick = (first, last) if reduced else (last,)
-    seconds = [pace.seconds([(rung.amount, rung.image_size or full)]) for rung in rungs]
+    seconds = [pace.seconds([(rung.amount, rung.side(full))]) for rung in rungs]
     return Candidates(
         rungs=rungs,
         yardstick=yardstick,
@@ -112,7 +112,7 @@ def _parts(rungs: Sequence[RungSpec], full: int) -> list[tuple[float, int]]:
     """Return the images of each part of a training in rungs of images, and their side."""
     ends = [0.0, *(rung.amount for rung in rungs)]
     return [
-        (end - start, rung.image_size or full)
+        (end - start, rung.side(full))
         for rung, (start, end) in zip(rungs, pairwise(ends), strict=True)
     ]
 

@@ -193,10 +193,10 @@ class Planner:
     ) -> None:
         """Make the study's own rungs a candidate, unless they take too long to compare."""
         own = BriefRecipe(rungs=spec.rungs, training=spec.training)
-        full, parts, before = trainings.image_size, [], 0.0
+        parts, before = [], 0.0
         for each, end in zip(own.rungs, trainings.ends(own), strict=True):
             images = (end - before) * trainings.train_images
-            parts.append((images, min(each.image_size or full, full)))
+            parts.append((images, trainings.side(each)))
             before = end
         seconds, longest_s = pace.seconds(parts), LONGEST_OWN * chosen.longest_s
         if seconds <= longest_s:

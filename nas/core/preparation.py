@@ -16,7 +16,8 @@ class Preparation:
 
     `data` is the data that is used, which may be the fallback. `classes` are its names in the order
     of the labels. `mean` and `std` are those of the training pixels per channel, scaled to [0, 1],
-    and `image_size` is the side of the images in pixels. `numerics` are the number formats of
+    and `image_size` is the side of the images in pixels, to which those of rungs with `image_size:
+    auto` are reduced unless `reduced_size` is another side. `numerics` are the number formats of
     training with the timings by which they were chosen. `device` is the measured device. `files`
     are digests of the data's files by part and class, which are computed at every start.
     """
@@ -26,6 +27,7 @@ class Preparation:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     image_size: int = 32
+    reduced_size: int | None = None
     numerics: Mapping[str, Any] = field(default_factory=dict)
     device: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -166,9 +166,9 @@ def open_search(
         if record is None:
             require_usable_name(spec.name)
             preparation = prepared or _prepare_workers(context, workers, fetch)
-            spec = with_runtime(spec, preparation.runtime or "eager")
+            spec = _with_choices(spec, preparation)
         else:
-            spec = with_runtime(spec, record.spec.measurement.runtime)
+            spec = with_recorded_choices(spec, record.spec)
             store.require_same(spec)
             _require_same_parts(store, record, space, identity)
             if context.artifacts != record.artifacts:
@@ -321,8 +321,26 @@ def baseline_networks(
     return networks
 
 
-def with_runtime(spec: StudySpec, runtime: str) -> StudySpec:
-    """Replace the runtime `auto` by the one that the study began with, or begins with."""
+def with_recorded_choices(spec: StudySpec, recorded: StudySpec) -> StudySpec:
+    """Return the study with the runtime and the image sizes that it began with in place of `auto`.
+
+    A study that began with whole images keeps them only if its file does not ask for `auto`.
+    """
+    spec = _with_runtime(spec, recorded.measurement.runtime)
+    if len(spec.rungs) != len(recorded.rungs):
+        return spec
+    pairs = zip(spec.rungs, recorded.rungs, strict=True)
+    return replace(spec, rungs=tuple(rung.with_side(former.image_size) for rung, former in pairs))
+
+
+def _with_choices(spec: StudySpec, preparation: Preparation) -> StudySpec:
+    """Return a new study with what its preparation chose in place of `auto`."""
+    spec = _with_runtime(spec, preparation.runtime or "eager")
+    side = preparation.reduced_size or preparation.image_size
+    return replace(spec, rungs=tuple(rung.with_side(side) for rung in spec.rungs))
+
+
+def _with_runtime(spec: StudySpec, runtime: str) -> StudySpec:
     if spec.measurement.runtime != AUTO_RUNTIME:
         return spec
     return replace(spec, measurement=replace(spec.measurement, runtime=runtime))
@@ -340,7 +358,7 @@ def _prepare_workers(
         fetch(context.preparation.data if context.preparation else spec.data)
     preparation = workers.prepare(context)
     if context.preparation is None:
-        require_fitting_sizes(spec, preparation)
+        require_fitting_sizes(_with_choices(spec, preparation), preparation)
     return preparation
 
 
@@ -351,7 +369,7 @@ def require_fitting_sizes(spec: StudySpec, preparation: Preparation) -> None:
         image_size = preparation.image_size
         for rung in spec.rungs:
             name = f"the images of {preparation.data.dataset} at {rung}"
-            sizes[name] = min(rung.image_size or image_size, image_size)
+            sizes[name] = rung.side(image_size)
     check_sizes(plugins.load("nas.spaces", spec.space), sizes, spec.seed)
 
 

@@ -25,7 +25,7 @@ from nas.searching.launch import (
     Workers,
     open_search,
     prepare,
-    with_runtime,
+    with_recorded_choices,
 )
 from nas.searching.replicates import final_replicates, open_replicates
 from nas.searching.study_file import read_study
@@ -163,7 +163,7 @@ def _resumed(
         workers=spec.workers,
         first=spec.first,
     )
-    new = with_runtime(spec, resumed.measurement.runtime)
+    new = with_recorded_choices(spec, resumed)
     changed = [
         f"{path} {recorded} (default {default})"
         for path, default, recorded in differences(new.identity(), resumed.identity())

@@ -76,6 +76,8 @@ POSITIVE_METRICS = frozenset(
 """Built-in measured metrics that are more than 0 for every network. One of a plugin may have any
 value, and a trained metric names its bounds.
 """
+EITHER: dict[int | str, str] = {"image_size": "must be a whole number of pixels or auto"}
+"""What keys must be that allow values of two types."""
 MAX_SHOWN = 80
 """Longest part of a wrong value that a message shows, in characters."""
 COMMENT_PREFIX = "x-"
@@ -382,7 +384,7 @@ def _set_default_runtime(raw: dict[str, Any]) -> None:
 def _rung_problems(raw: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the rungs together, if each of them is right."""
     try:
-        check_rungs([RungSpec(**rung) for rung in raw.get("rungs", [{"epochs": 1.0}])])
+        check_rungs([RungSpec(**rung) for rung in raw.get("rungs", [{"epochs": 1}])])
     except InvalidValueError as error:
         if str(error).startswith("rungs "):
             yield str(error)
@@ -447,6 +449,9 @@ def _unreachable_limits(
 def _problem(error: Mapping[str, Any], kind_of_file: Any = StudySpec) -> str:
     """Return one line for one of pydantic's errors."""
     location = [part for part in error["loc"] if isinstance(part, int | str)]
+    either = location[-2] if len(location) > 1 and location[-2] in EITHER else None
+    if either is not None:
+        location.pop()  # pydantic adds the type that it tried
     where = "".join(
         f"[{part}]" if isinstance(part, int) else f".{part}" for part in location
     ).lstrip(".")
@@ -460,7 +465,9 @@ def _problem(error: Mapping[str, Any], kind_of_file: Any = StudySpec) -> str:
         return f"{where}: missing"
     message = error["msg"].removeprefix("Value error, ")
     given = error.get("input")
-    if kind == "float_type" and (unit := UNIT_OF_SUFFIX.get(where[-2:])):
+    if either is not None:
+        message = EITHER[either]
+    elif kind == "float_type" and (unit := UNIT_OF_SUFFIX.get(where[-2:])):
         message = f"must be a number, in {unit}"
     elif kind == "tuple_type" and isinstance(given, int | float | str | dict):
         message = f"must be a list, such as [{json.dumps(given)}]"

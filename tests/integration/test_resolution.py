@@ -93,6 +93,35 @@ def test_a_search_at_two_resolutions(tmp_path):
     assert [rung.numerics["image_size"] for rung in trial.evaluation.rungs] == [16, 24]
 
 
+def test_a_study_without_rungs_trains_on_half_of_the_pixels(tmp_path):
+    """The record has the pixels, so that the study file and a new default may say `auto`."""
+    file = tmp_path / "study.yaml"
+    text = STUDY.replace(
+        "rungs: [{images: 128, image_size: 16}, {images: 384, image_size: 64}]\n", ""
+    )
+    file.write_text(text.replace("trials: 2", "trials: 1"))
+    nas.search(file, database=tmp_path / "nas.db")
+    file.write_text(text + "rungs: [{epochs: 1, image_size: auto}]\n")
+    nas.search(file, database=tmp_path / "nas.db")
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        trials = [t for t in store.trials("growing") if t.evaluation.rungs]
+        assert store.study("growing").spec.rungs == (nas.RungSpec(epochs=1, image_size=16),)
+    assert [trial.evaluation.rungs[0].numerics["image_size"] for trial in trials] == [16, 16]
+
+
+def test_half_of_the_pixels_are_not_too_few_for_the_networks(tmp_path):
+    """A wide space needs more than half of the sides of small images."""
+    file = tmp_path / "study.yaml"
+    text = STUDY.replace("image_size: 16", "image_size: auto").replace(
+        "image_size: 64", "image_size: auto"
+    )
+    file.write_text(text.replace("osa_tiny", "osa_detection").replace("trials: 2", "trials: 1"))
+    nas.search(file, database=tmp_path / "nas.db")
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        sides = {rung.image_size for rung in store.study("growing").spec.rungs}
+    assert sides == {32}
+
+
 def test_a_rung_with_more_pixels_than_the_images_takes_them_as_they_are(tmp_path):
     """So that the same study also runs on smaller images."""
     (tmp_path / "study.yaml").write_text(STUDY.replace("trials: 2", "trials: 1"))

@@ -8,10 +8,11 @@ from click.testing import CliRunner
 
 from nas.cli import main
 from nas.core import plugins
-from nas.core.errors import StudyFileError
+from nas.core.errors import InvalidValueError, StudyFileError
 from nas.core.recipe import Recipe
 from nas.core.study import (
     AutoPrecision,
+    AutoSize,
     Direction,
     Objective,
     RungSpec,
@@ -524,6 +525,16 @@ def test_the_older_form_of_rungs_reads_as_equal():
     assert parse_study(HEAD + "rungs: {}\n") == parse_study(HEAD)
 
 
+def test_a_study_without_rungs_reduces_its_images():
+    """`auto` stands until the study begins, and then in no rung any more."""
+    (rung,) = parse_study(HEAD).rungs
+    assert rung == RungSpec(epochs=1, image_size=AutoSize.AUTO)
+    with pytest.raises(InvalidValueError, match="auto"):
+        rung.side(32)
+    assert rung.with_side(20).side(32) == 20
+    assert RungSpec(epochs=1, image_size=24).with_side(20).side(16) == 16
+
+
 @pytest.mark.parametrize(
     ("rungs", "line"),
     [
@@ -533,6 +544,10 @@ def test_the_older_form_of_rungs_reads_as_equal():
         ("[{epochs: 2}, {steps: 100}]", "rungs must be counted in one unit"),
         ("[{images: 0}]", "rungs[0]: images must be positive, not 0.0"),
         ("[{epochs: 1, image_size: 2}]", "rungs[0]: image_size must be from 4 to 1024 pixels"),
+        (
+            "[{epochs: 1, image_size: half}]",
+            "rungs[0].image_size: must be a whole number of pixels or",
+        ),
         ("[{epoch: 1}]", "rungs[0].epoch: unknown key; did you mean epochs?"),
         ("{epochs: 0.05}", "rungs.epochs: must be a list, such as [0.05], not 0.05"),
         ("{epochs: [1], futilty: true}", "rungs.futilty: unknown key; did you mean futility?"),

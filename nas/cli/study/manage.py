@@ -51,14 +51,13 @@ def copy_command(source: str, name: str, file: Path | None, database: str) -> No
     valid.
     """
     from nas.searching.copying import CANDIDATE, copy_study
-    from nas.searching.launch import with_runtime
+    from nas.searching.launch import with_recorded_choices
     from nas.searching.study_file import read_study
 
     with change_record(database) as store:
         spec = store.study(source).spec
-        runtime = spec.measurement.runtime
         if file is not None:
-            spec = with_runtime(read_study(file, spec), runtime)
+            spec = with_recorded_choices(read_study(file, spec), spec)
             if spec.name != name:
                 raise InvalidValueError(f"{file} names the study {spec.name!r}, not {name!r}")
         folder = Path.cwd() if file is None else file.parent

@@ -16,7 +16,7 @@ from nas.core.measurement import AUTO_RUNTIME, MeasurementPlan
 from nas.core.preparation import Preparation
 from nas.core.recipe import Recipe
 from nas.core.search_space import SearchSpace
-from nas.core.study import AutoPrecision, DataSpec, StudySpec
+from nas.core.study import AutoPrecision, AutoSize, DataSpec, RungSpec, StudySpec
 from nas.core.tasks import FinalTask, Task
 from nas.detection.evaluator import MASK_AP, DetectorSettings
 from nas.detection.evaluator.data import (
@@ -166,7 +166,7 @@ class DetectorEvaluator(Evaluator):
             threads=self._spec.workers.cpus,
         )
 
-    def _images_of(self, side: int | None) -> tuple[Scenes, Scenes]:  # type: ignore[override]
+    def _images_of(self, rung: RungSpec) -> tuple[Scenes, Scenes]:  # type: ignore[override]
         return self._scenes
 
     @cached_property
@@ -221,7 +221,8 @@ def _check_training(spec: StudySpec, train: Scenes) -> None:
         raise InvalidValueError(
             f"objectives[{names.index(MASK_AP.name)}].metric: {MASK_AP.name} needs mask_rcnn"
         )
-    if any(rung.image_size is not None for rung in spec.rungs):
+    own = {None, AutoSize.AUTO, DetectorSettings.of(spec).image_size}
+    if any(rung.image_size not in own for rung in spec.rungs):
         raise InvalidValueError(
             "rungs[].image_size: a detector has one size; set evaluator_settings.image_size"
         )

@@ -57,6 +57,7 @@ from nas.model.foreign import build_any
 from nas.model.torch_settings import is_out_of_memory
 from nas.searching.evaluators.classification import TOP5_ERROR
 from nas.searching.evaluators.contract import StudyContext
+from nas.searching.profile import reduced_side, space_of
 from nas.training import Numerics, Trainer, choose_numerics, keep_memory
 from nas.training.schedule import steps_between
 from nas.training.trainer import TOP_CLASSES
@@ -153,12 +154,14 @@ class Evaluator:
             numerics, figures = choose_numerics(
                 spec.training, own.torch_device, lambda: build(REFERENCE, len(dataset.classes))
             )
+        size = dataset.train.images.shape[-1]
         return Preparation(
             data=data,
             classes=dataset.classes,
             mean=dataset.mean,
             std=dataset.std,
-            image_size=dataset.train.images.shape[-1],
+            image_size=size,
+            reduced_size=reduced_side(space_of(spec), size),
             warnings=tuple(warnings),
             numerics={**numerics.to_dict(), "figures": [figure.to_dict() for figure in figures]},
         )
@@ -206,7 +209,7 @@ class Evaluator:
             trainer = self._trainer(task)
             trainer.step_aside = share.step_aside
             for rung in self._spec.rungs:
-                train, judges = self._images_of(rung.image_size)
+                train, judges = self._images_of(rung)
                 trainer.use_images(train, judges)
                 epochs = rung.epochs_of(len(train), self._spec.training.batch_size)
                 steps = steps_between(done, epochs, len(train), trainer.batch_size)
@@ -332,7 +335,7 @@ class Evaluator:
         try:
             with self._sharing() as share:
                 trainer.step_aside = share.step_aside
-                trainer.use_images(*self._images_of(rung_spec.image_size))
+                trainer.use_images(*self._images_of(rung_spec))
                 return trainer, trainer.run(trainer.epochs, epochs)
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -343,7 +346,7 @@ class Evaluator:
         with self._lock.exclusive(), oom_fails_trial():
             self._meter.vacate()
             trainer = self._resumed(task, checkpoint)
-            trainer.use_images(*self._images_of(rung_spec.image_size))
+            trainer.use_images(*self._images_of(rung_spec))
             return trainer, trainer.run(trainer.epochs, epochs)
 
     def _trainer(self, task: Task) -> Trainer:
@@ -361,12 +364,13 @@ class Evaluator:
             threads=self._spec.workers.cpus,
         )
 
-    def _images_of(self, side: int | None) -> tuple[Images, Images]:
-        """Return the training and the validation images, reduced to `side` pixels. Those of the
-        last size are stored.
+    def _images_of(self, rung: RungSpec) -> tuple[Images, Images]:
+        """Return the training and the validation images, reduced for this rung. Those of the last
+        size are stored.
         """
         _, train, validation = self._images
-        if side is None or side >= train.images.shape[-1]:
+        side = rung.side(full := train.images.shape[-1])
+        if side == full:
             return train, validation
         if self._reduced is None or self._reduced[0] != side:
             self._reduced = side, train.reduced(side), validation.reduced(side)

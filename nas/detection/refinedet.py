@@ -26,6 +26,8 @@ MIN_STRIDE = 8
 MAX_OWN_STAGES = 3
 MIN_OBJECT = 0.01
 """Smallest probability of an object at which a prior counts in the second step."""
+BOTTLENECK = 4
+"""Channels of a further map, as a multiple of those inside its block."""
 SIDE_MULTIPLE = 64
 """Sides of images are multiples of this, so that the last map can be doubled exactly."""
 
@@ -43,7 +45,7 @@ class RefineDetNetwork(nn.Module):
         channels = list(features.out_channels)
         self.extra = nn.ModuleList()
         while len(channels) < NUM_MAPS:
-            self.extra.append(Residual(channels[-1], extra // 4, extra, stride=2))
+            self.extra.append(Residual(channels[-1], extra // BOTTLENECK, extra, stride=2))
             channels.append(extra)
         self.transfer = nn.ModuleList(
             nn.Sequential(ConvNormAct(c, width, 3), ConvNorm(width, width, 3)) for c in channels
@@ -130,6 +132,8 @@ def refinedet(
             f"RefineDet needs images whose side is a multiple of {SIDE_MULTIPLE}, for instance "
             f"320, 384, 448 or 512, not {image_size}: it doubles its coarsest map, which must fit"
         )
+    if extra < BOTTLENECK:
+        raise InvalidValueError(f"the width extra must be at least {BOTTLENECK}, not {extra}")
     features = body(source, min_stride=MIN_STRIDE)
     strides = list(features.strides)
     if len(strides) > MAX_OWN_STAGES or any(b != 2 * a for a, b in pairwise(strides)):

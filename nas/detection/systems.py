@@ -87,7 +87,13 @@ def _mask_rcnn(source: Source, classes: int, side: int, **options: int) -> nn.Mo
 
 
 def _fcos(source: Source, classes: int, side: int, width: int) -> nn.Module:
-    """Build FCOS with an unused class 0, so that labels are those of the other systems."""
+    """Build FCOS with an unused class 0, so that labels are those of the other systems.
+
+    Its heads normalise 32 groups of channels, on levels of one cell too, where a group of one
+    channel has no variance.
+    """
+    if width % 32 or width < 64:
+        raise InvalidValueError(f"the width of fcos must be a multiple of 32 from 64, not {width}")
     most = math.ceil(side * MAX_ASPECT)
     return fcos(source, classes + 1, channels=width, min_size=side, max_size=most)
 
@@ -133,13 +139,13 @@ def find_system(name: str) -> System:
 
 
 def check_options(system: str, options: Mapping[str, int]) -> None:
-    """Raise `InvalidValueError` for an option that the system does not have."""
+    """Raise `InvalidValueError` for an option that the system does not have, or one too small."""
     known = find_system(system).options
     for name, value in options.items():
         if name not in known:
             raise InvalidValueError(f"{system} has no option {name!r}; it has {', '.join(known)}")
-        if value < 0:
-            raise InvalidValueError(f"{name} must not be negative, not {value}")
+        if value < min(known[name], 1):  # a default of 0 leaves the choice to the system
+            raise InvalidValueError(f"{name} must be at least {min(known[name], 1)}, not {value}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.errors import InvalidValueError
 from nas.core.moved import import_attribute
 from nas.core.published import published
+from nas.core.recipe import Recipe
 from nas.model.hooks import tally
 from nas.paper.cifar_osa import with_bottleneck
 from nas.paper.peers import DETECTORS, PRINTED
@@ -24,6 +25,7 @@ from nas import detection
 from nas.detection import peer_bodies as bodies
 from nas.detection.features import Features
 from nas.detection.group_norm import group_norm
+from nas.detection.systems import DetectorSpec
 
 CLASSES_OF_VOC, CLASSES_OF_COCO = 20, 80
 TABLE_4 = {  # parameters, MACs in G, their sum with BatchNorm outputs in G
@@ -252,6 +254,32 @@ def test_refinedet_refuses_other_sides(side):
     """Sides that are no multiples of 64 are refused, with those that fit."""
     with pytest.raises(InvalidValueError, match=f"multiple of 64, .* 320, .* not {side}"):
         detection.refinedet("vovnet27_slim", 3, image_size=side)
+
+
+@pytest.mark.parametrize(
+    ("system", "option", "value", "line"),
+    [
+        ("fcos", "width", 32, "the width of fcos must be a multiple of 32 from 64, not 32"),
+        ("fcos", "width", 72, "the width of fcos must be a multiple of 32 from 64, not 72"),
+        ("refinedet320", "extra", 3, "the width extra must be at least 4, not 3"),
+        ("refinedet320", "width", 0, "width must be at least 1, not 0"),
+        ("mask_rcnn", "dense", 0, "dense must be at least 1, not 0"),
+        ("mask_rcnn", "width", 6, "multiples of 4"),
+        ("dsod300", "down", -1, "down must be at least 0, not -1"),
+    ],
+)
+def test_a_width_that_cannot_be_trained_is_refused(system, option, value, line):
+    with pytest.raises(InvalidValueError, match=line):
+        DetectorSpec(
+            system=system,
+            architecture=published("vovnet27_slim"),
+            classes=("cell",),
+            image_size=320,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.25, 0.25, 0.25),
+            recipe=Recipe(epochs=1.0),
+            options={option: value},
+        ).build()
 
 
 def test_group_norm_takes_the_groups_that_divide():

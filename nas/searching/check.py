@@ -12,7 +12,7 @@ from nas.record import Store
 from nas.searching.evaluators import StudyContext
 from nas.searching.evaluators.classification.evaluator import Evaluator
 from nas.searching.forecast import Forecast, forecast, private_bytes
-from nas.searching.launch import baseline_networks, require_fitting_sizes
+from nas.searching.launch import baseline_networks, require_fitting_sizes, with_choices
 from nas.searching.profile import (
     NUM_MEASURED_NETWORKS,
     NUM_RANDOM_NETWORKS,
@@ -75,6 +75,7 @@ def check_study(
     own = evaluator_of(spec)
     kind = own or Evaluator
     preparation = kind.prepare(context)
+    spec = with_choices(spec, preparation)
     require_fitting_sizes(spec, preparation)
     objectives = costs_only(spec).objectives
     is_measured = any(objective.metric not in COUNTED_METRICS for objective in objectives)
@@ -85,8 +86,7 @@ def check_study(
     expected = None
     usable = sum(not member.failure for member in sampled)
     if own is not None and usable >= MIN_NETWORKS:
-        plan = replace(spec.measurement, runtime=preparation.runtime)
-        prepared = replace(context, spec=replace(spec, measurement=plan), preparation=preparation)
+        prepared = replace(context, spec=spec, preparation=preparation)
         expected = forecast(spec, own(prepared), sampled, imported_bytes)
     return StudyCheck(
         spec=spec,

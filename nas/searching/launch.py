@@ -166,7 +166,7 @@ def open_search(
         if record is None:
             require_usable_name(spec.name)
             preparation = prepared or _prepare_workers(context, workers, fetch)
-            spec = _with_choices(spec, preparation)
+            spec = with_choices(spec, preparation)
         else:
             spec = with_recorded_choices(spec, record.spec)
             store.require_same(spec)
@@ -333,7 +333,7 @@ def with_recorded_choices(spec: StudySpec, recorded: StudySpec) -> StudySpec:
     return replace(spec, rungs=tuple(rung.with_side(former.image_size) for rung, former in pairs))
 
 
-def _with_choices(spec: StudySpec, preparation: Preparation) -> StudySpec:
+def with_choices(spec: StudySpec, preparation: Preparation) -> StudySpec:
     """Return a new study with what its preparation chose in place of `auto`."""
     spec = _with_runtime(spec, preparation.runtime or "eager")
     side = preparation.reduced_size or preparation.image_size
@@ -358,7 +358,7 @@ def _prepare_workers(
         fetch(context.preparation.data if context.preparation else spec.data)
     preparation = workers.prepare(context)
     if context.preparation is None:
-        require_fitting_sizes(_with_choices(spec, preparation), preparation)
+        require_fitting_sizes(with_choices(spec, preparation), preparation)
     return preparation
 
 

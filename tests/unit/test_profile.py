@@ -308,7 +308,7 @@ def test_a_check_forecasts_time_and_memory(tmp_path, monkeypatch):
     """Intervals are no wider than half of their values."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nas.searching.forecast.TIMED_S", 0.0)
-    (tmp_path / "study.yaml").write_text(STUDY)
+    (tmp_path / "study.yaml").write_text(STUDY.replace("128", "128, image_size: auto"))
     facts = json.loads(CliRunner().invoke(main, ["check", "study.yaml", "--json"]).stdout)
     assert not differences("check", facts)
     forecast = facts["forecast"]

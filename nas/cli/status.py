@@ -141,6 +141,14 @@ def _states(counts: Mapping[TrialState, int], driver: str | None) -> str:
     )
 
 
+def _from_elsewhere(summary: Summary) -> str:
+    """Return how many networks came with their evaluations, by state; nothing if none did."""
+    if not summary.copied:
+        return ""
+    states = _states(summary.copies, driver=None)
+    return f"; {summary.copied} came by copy or import ({states}) and count in no budget"
+
+
 def _print_study(console: Console, facts: StudyFacts) -> None:
     record, summary = facts.record, facts.summary
     spec = record.spec
@@ -148,19 +156,15 @@ def _print_study(console: Console, facts: StudyFacts) -> None:
     console.print(
         f"{record.name}: {objectives} over {spec.space} by {spec.sampler}, data {record.dataset}"
     )
-    counts = {
-        **summary.counts,
-        TrialState.STOPPED: summary.counts[TrialState.STOPPED] - summary.skipped,
-    }
+    counts = {state: n - summary.copies.get(state, 0) for state, n in summary.counts.items()}
+    counts[TrialState.STOPPED] -= summary.skipped
     states = _states(counts, facts.work.driver)
     console.print(
-        f"{sum(counts.values()) - summary.copied} of {spec.search_budget.trials} architectures"
-        f"{f' ({states})' if states else ''}, {summary.repeated} repeated proposals"
+        f"{sum(counts.values())} of {spec.search_budget.trials} "
+        f"{'new networks' if summary.copied else 'architectures'}"
+        f"{f' ({states})' if states else ''}"
+        f"{_from_elsewhere(summary)}, {summary.repeated} repeated proposals"
     )
-    if summary.copied:
-        console.print(
-            f"{summary.copied} of the networks were evaluated elsewhere, and count in no budget"
-        )
     if summary.skipped:
         console.print(
             f"{summary.skipped} more cost no training: over a limit, or skipped once measured"

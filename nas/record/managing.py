@@ -4,8 +4,11 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Select,
     Table,
+    Text,
     Update,
+    cast,
     delete,
     func,
     literal,
@@ -22,6 +25,7 @@ from nas.record.schema.tables import (
     METADATA,
     SINGLE_MEASUREMENT,
     STUDY,
+    TRIAL,
 )
 
 PATHS = ("checkpoint", ARTIFACT.c.path.name)
@@ -35,7 +39,9 @@ PARENTS = {
 
 
 def rename_study(connection: Connection, study_id: int, old: str, new: str) -> None:
-    """Give a study another name, in its settings, its paths and the targets measured of it."""
+    """Give a study another name: in its settings, its paths, the targets measured of it, and the
+    origins of trials that were copied from it.
+    """
     spec = connection.execute(select(STUDY.c.spec).where(STUDY.c.id == study_id)).scalar_one()
     connection.execute(
         update(STUDY)
@@ -53,6 +59,10 @@ def rename_study(connection: Connection, study_id: int, old: str, new: str) -> N
             .where(SINGLE_MEASUREMENT.c.target == target)
             .values(target=f"{new}{target[len(old) :]}")
         )
+    for copy in connection.execute(_copies_of(study_id, old)).all():
+        its = (TRIAL.c.study_id == copy.study_id) & (TRIAL.c.number == copy.number)
+        origin = f"{new}{copy.origin[len(old) :]}"
+        connection.execute(update(TRIAL).where(its).values(origin=origin))
 
 
 def delete_study(connection: Connection, study_id: int, name: str) -> None:
@@ -96,6 +106,23 @@ def _measured_targets(connection: Connection, study: str) -> list[str]:
     """Return the targets `STUDY:NUMBER` that were measured outside the study."""
     targets = connection.execute(select(SINGLE_MEASUREMENT.c.target).distinct()).scalars()
     return [each for each in targets if each.rpartition(":")[0] == study and _is_number(each)]
+
+
+def _copies_of(study_id: int, study: str) -> Select[tuple[int, int, str]]:
+    """Return the query for study, number and origin of the trials that were copied from a study.
+
+    The trial that the origin names must have the same network. If it has another one, the origin is
+    of a deleted study of the same name.
+    """
+    own, evaluated = TRIAL.alias(), EVALUATION.alias()
+    origin = literal(f"{study}:").concat(cast(own.c.number, Text))
+    return (
+        select(TRIAL.c.study_id, TRIAL.c.number, TRIAL.c.origin)
+        .join(EVALUATION, TRIAL.c.evaluation_id == EVALUATION.c.id)
+        .join(evaluated, evaluated.c.digest == EVALUATION.c.digest)
+        .join(own, own.c.evaluation_id == evaluated.c.id)
+        .where(own.c.study_id == study_id, TRIAL.c.origin == origin)
+    )
 
 
 def _is_number(target: str) -> bool:

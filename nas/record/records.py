@@ -80,8 +80,15 @@ class Summary:
     """Number and reason of each failed trial."""
     running: tuple[int, ...]
     """Numbers of the running trials."""
-    copied: int = 0
-    """Number of architectures whose evaluation was made elsewhere. They count in `counts` only."""
+    copies: Mapping[TrialState, int] = field(default_factory=dict)
+    """Number of architectures whose evaluation was made elsewhere, by state. They count in `counts`
+    only.
+    """
+
+    @property
+    def copied(self) -> int:
+        """Number of architectures whose evaluation was made elsewhere."""
+        return sum(self.copies.values())
 
 
 class ArtifactKind(StrEnum):

@@ -42,11 +42,14 @@ def summarize(connection: Connection, study_id: int) -> Summary:
     # `+ 0` makes SQLite read in the order of the file, which is ten times as fast as by the index
     evaluated = EVALUATION.c.study_id + 0 == study_id
     elsewhere = in_study & TRIAL.c.origin.is_not(None) & TRIAL.c.duplicate_of.is_(None)
-    copied = connection.execute(
-        select(func.count()).select_from(TRIAL).where(elsewhere)
-    ).scalar_one()
+    copies = {
+        TrialState(state): count
+        for state, count in connection.execute(
+            select(TRIAL.c.state, func.count()).where(elsewhere).group_by(TRIAL.c.state)
+        )
+    }
     own = trained_again = evaluated
-    if copied:
+    if copies:
         own &= EVALUATION.c.id.not_in(select(TRIAL.c.evaluation_id).where(elsewhere))
         trained_again &= ~_rungs_before(elsewhere)
     total = connection.execute(
@@ -87,7 +90,7 @@ def summarize(connection: Connection, study_id: int) -> Summary:
         repeated=repeated,
         searched_s=_searched_s(connection, study_id),
         skipped=skipped,
-        copied=copied,
+        copies=copies,
         spent=spent,
         engine_s=total.engine_s,
         engine_j=total.engine_j,

@@ -138,6 +138,36 @@ def test_tighter_limits_keep_all_trials(database):
     assert all("is over the limit 1e+06" in reason for reason in reasons)
 
 
+def test_the_origin_follows_a_rename(any_database):
+    """That of a copy of a copy too; not that of an import whose file has the study's name."""
+    copy(any_database)
+    with Store.open(any_database) as store:
+        copy_study(store, "second", replace(SPEC, name="third"), Path(), NOW)
+        imported = replace(store.trials("third")[0], origin="first:12 nas.db", number=0)
+        store.create_study(replace(SPEC, name="fourth"), dataset="digits", classes=10)
+        store.add_trial("fourth", imported)
+        before = store.trials("second")
+        store.rename_study("first", "mine")
+        for name in ("second", "third"):
+            assert [each.origin for each in store.trials(name)] == [
+                each.origin.replace("first", "mine") for each in before
+            ]
+        assert store.trials("fourth")[0].origin == "first:12 nas.db"
+
+
+def test_the_origin_of_another_study_of_that_name_stays(database):
+    """Its trial of this number has another network."""
+    _, _, (*_, last) = copy(database)
+    with Store.open(database) as store:
+        store.delete_study("first")
+        store.create_study(SPEC, dataset="digits", classes=10)
+        store.add_trial("first", replace(store.trials("second")[0], origin="", number=0))
+        store.rename_study("first", "mine")
+        origins = [each.origin for each in store.trials("second")]
+    assert origins[0] == "mine:0"
+    assert origins[-1] == last.origin
+
+
 def test_another_space_takes_the_networks_that_it_has(database):
     """Their params are those of the new space."""
     copied, old, new = copy(database, space=f"{MODULE}:NARROW")
@@ -222,8 +252,13 @@ def test_the_command_says_what_came_along(database, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "trials of first, which count in no budget" in done.output
     status = CliRunner().invoke(main, ["status", "second"])
-    assert "0 of 4 architectures" in status.output
-    assert "of the networks were evaluated elsewhere, and count in no budget" in status.output
+    with Store.open(database, read_only=True) as store:
+        counts = store.summary("second").counts
+    complete, stopped = counts[TrialState.COMPLETE], counts[TrialState.STOPPED]
+    assert (
+        f"0 of 4 new networks; {complete + stopped} came by copy or import ({complete} complete, "
+        f"{stopped} stopped) and count in no budget, 0 repeated proposals"
+    ) in " ".join(status.output.split())
     shown = CliRunner().invoke(main, ["show", "second:0"])
     assert "evaluated elsewhere: first:0" in shown.output
     again = CliRunner().invoke(main, ["study", "copy", "first", "second"])

@@ -8,10 +8,10 @@ figures of one device class and one plan.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nas.analysis.remeasured import reason_off_front
+from nas.analysis.remeasured import RemainingFront
 from nas.core.errors import InvalidValueError, next_command
 from nas.core.measurement import Kind, Measurement, figure_name, plan_key, same_class
-from nas.core.pareto import ParetoFront, Standing, front, standings
+from nas.core.pareto import ParetoFront, Standing
 from nas.core.study import Objective, StudySpec
 from nas.core.trial import Trial
 
@@ -43,6 +43,14 @@ def one_of_each(objectives: Iterable[Objective], preferred: Collection[str]) -> 
     return list(chosen.values())
 
 
+def limit_on(objective: Objective, *, own: bool) -> float | None:
+    """Return the limit of an objective on a device; `own` says whether it is the objective's.
+
+    A limit that is meant for another device by its name is none of this one.
+    """
+    return objective.limit if own or not objective.device else None
+
+
 def front_on_device(
     spec: StudySpec,
     members: Sequence[Trial],
@@ -70,7 +78,7 @@ def front_on_device(
     if not complete:
         raise InvalidValueError(_nothing_there(spec, figures, device))
     on_device = tuple(
-        replace(o, device=device, limit=None if o.device else o.limit) if o in here else o
+        replace(o, device=device, limit=limit_on(o, own=False)) if o in here else o
         for o in objectives
     )
     trials = {}
@@ -81,19 +89,13 @@ def front_on_device(
         ]
         evaluation = trial.evaluation.with_measurements(renamed)
         trials[trial.number] = replace(trial, evaluation=evaluation)
-    there = list(trials.values())
-    remaining = front(there, on_device)
-    stays = remaining.members if remaining.feasible else ()
+    remaining = RemainingFront.of(list(trials.values()), on_device)
     return FrontOnDevice(
         spec=replace(spec, objectives=on_device),
         trials=trials,
-        front=remaining,
-        standings=standings(there, on_device),
-        fallen={
-            trial.number: reason_off_front(trial, there, on_device)
-            for trial in there
-            if trial.number not in stays
-        },
+        front=remaining.front,
+        standings=remaining.standings,
+        fallen=remaining.fallen,
         missing=tuple(trial.number for trial in members if trial.number not in trials),
     )
 

@@ -6,13 +6,14 @@ front are compared. A network outside the front might be on it under the other c
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
 from nas.analysis.rank_agreement import kendall_tau
 from nas.core.dominance import dominators
 from nas.core.measurement import Kind, Measurement
-from nas.core.pareto import Standing, front, standings
+from nas.core.pareto import ParetoFront, Standing, front, standings
 from nas.core.study import Objective
 from nas.core.trial import Trial
 
@@ -28,6 +29,33 @@ class Order:
     metric: str
     tau: float | None
     members: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemainingFront:
+    """The front of members of another front with new figures.
+
+    `fallen` gives the reason why a member is no longer on it, by trial number.
+    """
+
+    front: ParetoFront
+    standings: Mapping[int, Standing]
+    fallen: Mapping[int, str]
+
+    @classmethod
+    def of(cls, trials: Sequence[Trial], objectives: Sequence[Objective]) -> Self:
+        """Return the front of these trials. None of them remains if none is within every limit."""
+        remaining = front(trials, objectives)
+        stays = remaining.members if remaining.feasible else ()
+        return cls(
+            front=remaining,
+            standings=standings(trials, objectives),
+            fallen={
+                trial.number: _reason_off_front(trial, trials, objectives)
+                for trial in trials
+                if trial.number not in stays
+            },
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +83,7 @@ def remeasured(
     `figures` are the new ones by trial number.
     """
     trials = tuple(_with_figures(trial, figures[trial.number]) for trial in members)
-    new_front = front(trials, objectives)
-    remaining = new_front.members if new_front.feasible else ()
+    remaining = RemainingFront.of(trials, objectives)
     measured = {
         figure.metric
         for of_trial in figures.values()
@@ -66,12 +93,8 @@ def remeasured(
     metrics = [objective.key for objective in objectives if objective.key in measured]
     return Remeasured(
         trials=trials,
-        standings=standings(trials, objectives),
-        fallen={
-            t.number: reason_off_front(t, trials, objectives)
-            for t in trials
-            if t.number not in remaining
-        },
+        standings=remaining.standings,
+        fallen=remaining.fallen,
         orders=tuple(_order(metric, members, trials) for metric in metrics),
     )
 
@@ -91,7 +114,7 @@ def _order(metric: str, before: Sequence[Trial], now: Sequence[Trial]) -> Order:
     return Order(metric=metric, tau=tau, members=len(pairs))
 
 
-def reason_off_front(
+def _reason_off_front(
     trial: Trial, members: Sequence[Trial], objectives: Sequence[Objective]
 ) -> str:
     """Return the reason why one of a front's former members is no longer on it."""

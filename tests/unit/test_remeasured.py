@@ -3,6 +3,7 @@
 import pytest
 
 from nas.analysis.remeasured import remeasured
+from nas.cli.study.remeasure import summary
 from nas.core.architecture import Architecture, OsaStage
 from nas.core.measurement import Measurement, Status
 from nas.core.pareto import Standing
@@ -40,6 +41,24 @@ def member(number, error, seconds):
 
 MEMBERS = [member(3, 0.1, 0.003), member(1, 0.2, 0.002), member(7, 0.3, 0.001)]
 """Each has a higher error and a lower latency than the previous one."""
+
+
+def test_one_reason_for_all_members_is_printed_once():
+    """That other processes use the device is long to read, and the same for every network."""
+    why = "other processes use 1.4 of 2 cores"
+    contended = Measurement(
+        metric="latency",
+        unit="s",
+        value=None,
+        method="clock",
+        status=Status.CONTENDED,
+        reason=why,
+    )
+    figures = {3: [contended], 1: [contended], 7: [latency(0.002)]}
+    assert list(summary(remeasured(MEMBERS, figures, OBJECTIVES)))[1:] == [
+        "2 of 3 fall off",
+        f"3, 1: latency is contended: {why}",
+    ]
 
 
 def test_members_in_the_same_order_all_remain():

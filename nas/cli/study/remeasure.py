@@ -1,5 +1,6 @@
 """`nas study remeasure`: a finished front under other conditions."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -49,7 +50,7 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
     option that is not given is as in the study. The figures are recorded under STUDY:TRIAL, beside
     those of nas measure. The study does not change, and accuracies are the study's.
     """
-    from nas.analysis.on_device import one_of_each
+    from nas.analysis.on_device import limit_on, one_of_each
     from nas.analysis.remeasured import remeasured
     from nas.measuring.remeasure import measure_again
 
@@ -63,11 +64,7 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
     conditions = replace(conditions, device=conditions.device or record.spec.measurement.device)
     named = {o.key for o in record.spec.objectives if o.device == conditions.device}
     chosen = one_of_each(record.spec.objectives, named)
-    objectives = [
-        # a limit that is meant for another device by its name is none of this one
-        replace(o, device=None, limit=o.limit if o.key in named or not o.device else None)
-        for o in chosen
-    ]
+    objectives = [replace(o, device=None, limit=limit_on(o, own=o.key in named)) for o in chosen]
     members = [_under_metrics(trials[number], chosen) for number in numbers]
     names = {f"{record.name}:{trial.number}": trial for trial in members}
     plan = conditions.plan(record.spec.measurement)
@@ -97,15 +94,15 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
         echo_json("remeasure", facts)
         return
     echo_wide(_table(record.spec, members, result))
-    for line in _summary(result):
+    for line in summary(result):
         click.echo(line)
 
 
 def measured_network_of(record: StudyRecord) -> "Callable[[Architecture], nn.Module] | None":
     """Return the function that builds the part of a network that the study measures."""
-    from nas.searching.launch import evaluators_of
+    from nas.searching.launch import recorded_evaluators
 
-    own = evaluators_of(record.spec).measured
+    own = recorded_evaluators(record).measured
     if own is None:
         return None
     return partial(import_attribute(own), record.spec, record.preparation.classes)
@@ -146,17 +143,27 @@ def _membership(number: int, result: "Remeasured") -> str:
     if number not in result.fallen:
         return MEMBERSHIP[standing or Standing.PROBABLE]
     unsure = ", but not beyond the intervals" if standing is Standing.POSSIBLE else ""
-    return f"no: {result.fallen[number]}{unsure}"
+    problem, _, _ = result.fallen[number].partition(": ")  # the summary says why
+    return f"no: {problem}{unsure}"
 
 
-def _summary(result: "Remeasured") -> Iterator[str]:
-    """Return the rank agreement of each metric, and the members that fall off the front."""
+def summary(result: "Remeasured") -> Iterator[str]:
+    """Return the rank agreement of each metric, and the members that fall off the front.
+
+    Members with the same problem are one line, with the first reason.
+    """
     for order in result.orders:
         tau = "unknown" if order.tau is None else f"{order.tau:.3f}"
         yield f"{order.metric}: Kendall's tau with the study's {tau}, over {order.members} members"
-    fallen = ", ".join(f"{number} ({reason})" for number, reason in result.fallen.items())
-    names = f": {fallen}" if fallen else ""
-    yield f"{len(result.fallen)} of {len(result.trials)} fall off{names}"
+    yield f"{len(result.fallen)} of {len(result.trials)} fall off"
+    members: dict[str, list[int]] = defaultdict(list)
+    reasons: dict[str, str] = {}
+    for number, fallen in result.fallen.items():
+        problem, _, reason = fallen.partition(": ")
+        members[problem].append(number)
+        reasons.setdefault(problem, f": {reason}" if reason else "")
+    for problem, numbers in members.items():
+        yield f"{', '.join(map(str, numbers))}: {problem}{reasons[problem]}"
 
 
 def _values(

@@ -71,14 +71,14 @@ class CheckpointClient:
             self.context = replace(context, artifacts=self._own.name)
 
     def fetch(self, task: AnyTask) -> None:
-        """Download the checkpoint from which the task resumes.
+        """Download the checkpoint from which the task resumes, unless the driver has lost it.
 
-        Raises `TrialFailedError` if the driver has lost it.
+        Raises `TrialFailedError` if the driver cannot read it.
         """
         if self._ask is None or not isinstance(task, Task) or not task.evaluation.rungs:
             return
         name = task.evaluation.rungs[-1].checkpoint
-        if name is None:
+        if name is None or not self._ask("has", name):
             return
         content = self._ask("get", name)
         if isinstance(content, NasError):

@@ -280,26 +280,25 @@ class Evaluator:
         )
 
     def _train(self, task: Task) -> Iterator[Trained]:
-        recorded = task.evaluation.rungs
-        checkpoint = recorded[-1].checkpoint if recorded else None
-        with self._sharing(), oom_fails_trial():
-            trainer = self._resumed(task, checkpoint)
+        rungs = list(task.evaluation.rungs)
+        with self._sharing() as share, oom_fails_trial():
+            trainer, again_s = self._resumed(task, rungs, share.step_aside)
             train_images = len(trainer.train_images)
-        for rung_spec in self._spec.rungs[len(recorded) :]:
+        for rung_spec in self._spec.rungs[len(rungs) :]:
             epochs = rung_spec.epochs_of(train_images, self._spec.training.batch_size)
             started_s = time.perf_counter()
             counter = EnergyCounter(self._meter, self._spec)
-            trainer, rung = self._run_to_rung(task, trainer, checkpoint, rung_spec, epochs)
+            trainer, rung = self._run_to_rung(task, trainer, rungs, rung_spec, epochs)
             elapsed_s = time.perf_counter() - started_s
             energy_j = counter.drawn_j()
             checkpoint = f"{self._checkpoint_folder(task)}/rung-{epochs:g}.safetensors"
             with self._sharing():
                 trainer.save(self._artifacts / checkpoint, task.architecture.digest)
-            yield Trained(
-                rung=replace(rung, checkpoint=checkpoint),
-                waiting_s=max(elapsed_s - (rung.train_s or 0.0) - (rung.validation_s or 0.0), 0.0),
-                energy_j=energy_j,
-            )
+            trained_s = rung.train_s or 0.0
+            waiting_s = max(elapsed_s - trained_s - (rung.validation_s or 0.0), 0.0)
+            rungs.append(replace(rung, checkpoint=checkpoint, train_s=trained_s + again_s))
+            again_s = 0.0
+            yield Trained(rung=rungs[-1], waiting_s=waiting_s, energy_j=energy_j)
 
     @contextmanager
     def _sharing(self) -> Iterator[Training]:
@@ -309,20 +308,36 @@ class Evaluator:
         with self._lock.training(self._meter.vacate) as share:
             yield share
 
-    def _resumed(self, task: Task, checkpoint: str | None) -> Trainer:
-        """Return a trainer that stands at the checkpoint, or at the beginning."""
+    def _resumed(
+        self, task: Task, rungs: Sequence[Rung], step_aside: Callable[[], float] | None = None
+    ) -> tuple[Trainer, float]:
+        """Return a trainer that stands at the last of these rungs, and the seconds of training
+        again.
+
+        If its checkpoint is gone, the network is trained again up to there by the same seed. The
+        recorded figures stay.
+        """
         torch.manual_seed(task.seed)
+        again_s = 0.0
         with fails_trial():
             trainer = self._trainer(task)
-            if checkpoint is not None:
+            checkpoint = rungs[-1].checkpoint if rungs else None
+            if checkpoint is not None and (self._artifacts / checkpoint).exists():
                 trainer.load(self._artifacts / checkpoint, task.architecture.digest)
-        return trainer
+                return trainer, again_s
+            if step_aside is not None:
+                trainer.step_aside = step_aside
+            for rung_spec, rung in zip(self._spec.rungs, rungs, strict=False):
+                trainer.use_images(*self._images_of(rung_spec))
+                again = trainer.run(trainer.epochs, rung.epochs)
+                again_s += (again.train_s or 0.0) + (again.validation_s or 0.0)
+        return trainer, again_s
 
     def _run_to_rung(
         self,
         task: Task,
         trainer: Trainer,
-        checkpoint: str | None,
+        rungs: Sequence[Rung],
         rung_spec: RungSpec,
         epochs: float,
     ) -> tuple[Trainer, Rung]:
@@ -330,7 +345,7 @@ class Evaluator:
         held between rungs.
 
         If the device has too little memory and other workers share it, the way to the rung is
-        tried once more from the checkpoint, alone on the device.
+        tried once more from the last of `rungs`, alone on the device.
         """
         try:
             with self._sharing() as share:
@@ -345,7 +360,7 @@ class Evaluator:
         del trainer
         with self._lock.exclusive(), oom_fails_trial():
             self._meter.vacate()
-            trainer = self._resumed(task, checkpoint)
+            trainer, _ = self._resumed(task, rungs)
             trainer.use_images(*self._images_of(rung_spec))
             return trainer, trainer.run(trainer.epochs, epochs)
 

@@ -287,7 +287,9 @@ class Planner:
         alone_s, building_s = map(statistics.median, (self._alone_s, self._building_s))
         limits = networks_by_limit(
             self._spec.search_budget,
-            each_s=seconds_each(self._spec, alone_s, building_s + seconds),
+            each_s=seconds_each(
+                self._spec, alone_s=alone_s, building_s=building_s, training_s=seconds
+            ),
             device_s=alone_s + seconds,
             epochs=self._epochs[name],
         )

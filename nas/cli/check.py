@@ -36,6 +36,7 @@ LIMITS = {
     "trials": "{:.0f} networks are trained (budget.trials)",
     "wall_time_s": "its time is spent (budget.wall_time_s)",
     "device_s": "its device time is spent (budget.device_s)",
+    "proposals": "its proposals are spent (budget.proposals), of which most are over a limit",
     "epochs": "its epochs are spent (budget.epochs)",
 }
 """What ends the search, by the budget."""
@@ -150,6 +151,13 @@ def _forecast_lines(spec: StudySpec, forecast: "Forecast") -> Iterator[str]:
         yield f"networks: {networks.value:.0f}  [{networks.low:.0f} to {networks.high:.0f}]"
     ends = f"{format_quantity(memory.low, 'B')} to {format_quantity(memory.high, 'B')}"
     yield f"memory: {format_quantity(memory.value, 'B')}  [{ends}] in all processes"
+    if forecast.baselines_s:
+        yield f"baselines come before it: about {format_duration(forecast.baselines_s)}"
+    if forecast.new_seeds_s:
+        yield (
+            "members of the front are trained with new seeds after it: about "
+            f"{format_duration(forecast.new_seeds_s)} (budget.fresh)"
+        )
     if spec.budget.certify:
         yield "certifying the front comes after it: half a minute or more for each member"
 

@@ -264,6 +264,8 @@ SCHEMAS: Mapping[str, Schema] = {
             "forecast.networks": "the same of the networks that are trained",
             "forecast.limit": "the budget that ends the search",
             "forecast.memory_bytes": "the same of the memory of all processes together",
+            "forecast.baselines_s": "seconds of the baselines, which are no searching",
+            "forecast.new_seeds_s": "seconds of the trainings with new seeds after the search",
         },
     ),
     "doctor": Schema(

@@ -12,7 +12,12 @@ from nas.record import Store
 from nas.searching.evaluators import StudyContext
 from nas.searching.evaluators.classification.evaluator import Evaluator
 from nas.searching.forecast import Forecast, forecast, private_bytes
-from nas.searching.launch import baseline_networks, require_fitting_sizes, with_choices
+from nas.searching.launch import (
+    baseline_networks,
+    finished_baselines,
+    require_fitting_sizes,
+    with_choices,
+)
 from nas.searching.profile import (
     NUM_MEASURED_NETWORKS,
     NUM_RANDOM_NETWORKS,
@@ -70,7 +75,12 @@ def check_study(
     require_usable_name(spec.name)
     space, imported_bytes = space_of(spec), private_bytes()
     start_params(spec, space, store, folder)
-    baseline_networks(spec, store, folder)
+    finished = finished_baselines(spec, store)
+    baselines = {
+        name: network
+        for name, network in baseline_networks(spec, store, folder).items()
+        if name not in finished
+    }
     context = StudyContext(spec=spec, artifacts="", folder=str(folder.resolve()))
     own = evaluator_of(spec)
     kind = own or Evaluator
@@ -87,7 +97,7 @@ def check_study(
     usable = sum(not member.failure for member in sampled)
     if own is not None and usable >= MIN_NETWORKS:
         prepared = replace(context, spec=spec, preparation=preparation)
-        expected = forecast(spec, own(prepared), sampled, imported_bytes)
+        expected = forecast(spec, own(prepared), sampled, imported_bytes, baselines)
     return StudyCheck(
         spec=spec,
         preparation=preparation,

@@ -131,6 +131,10 @@ class Engine:
         """With `overlap`: trials that a worker trains."""
         self._measured: list[int] = []
         """With `overlap`: trials that wait for a training."""
+        self._measured_at: dict[int, datetime] = {}
+        """When they began to wait."""
+        self._waited_s: dict[int, float] = {}
+        """Seconds for which trials waited for a training, which is no work on them."""
         self._num_contended = 0
         self._spent_s = spent_s
         self._started = now()
@@ -199,6 +203,8 @@ class Engine:
                 self._stop_for_time()
                 return None
             self._training.add(self._measured.pop(0))
+            if (since := self._measured_at.pop(number, None)) is not None:
+                self._waited_s[number] = (self._now() - since).total_seconds()
             return self._resume(number) if number in self._begun_before else self.task(number)
         full = len(self._measuring) >= self._ahead or len(self._measured) >= count
         return Wait() if full else None
@@ -282,14 +288,16 @@ class Engine:
         return self._time_limit_s() - self.elapsed_s()
 
     def _fits(self, trial: Trial, remaining_s: float) -> bool:
-        """Return whether a new network is expected to reach its first rung in this time.
+        """Return whether a new or a measured network is expected to reach its first rung in this
+        time.
 
         The first three networks of a study are always tried.
         """
         if trial.duplicate_of is not None:
             return True
         expected_s = self._pace.expected_s(self._macs(trial))
-        return expected_s is None or expected_s <= remaining_s
+        spent = trial.evaluation.spent
+        return expected_s is None or expected_s - spent.device_s - spent.waiting_s <= remaining_s
 
     def _macs(self, trial: Trial) -> float:
         size = self.spec.measurement.image_size
@@ -312,6 +320,7 @@ class Engine:
         elif number in self._measuring and is_measured(self.spec, self.state.trial(number)):
             self._release(number)
             self._measured.append(number)
+            self._measured_at[number] = self._now()
             self._record_progress(replace(self.state.trial(number), worker=""))
             return Decision.END
         return decision
@@ -338,7 +347,8 @@ class Engine:
         trial = self.state.judge(number, event, self._now())
         self._commit(trial, event)
         if isinstance(event, Trained) and len(trial.evaluation.rungs) == 1:
-            self._pace.add(self._macs(trial), (self._now() - trial.started_at).total_seconds())
+            lasted_s = (self._now() - trial.started_at).total_seconds()
+            self._pace.add(self._macs(trial), lasted_s - self._waited_s.pop(number, 0.0))
         if trial.state is not TrialState.RUNNING:
             return Decision.END
         if contended(event):

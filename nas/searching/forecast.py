@@ -2,14 +2,19 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nas.agent.host import affinity
 from nas.analysis.rank_agreement import Interval
+from nas.core.architecture import Architecture
+from nas.core.errors import InvalidValueError, TrialFailedError
+from nas.core.foreign import ForeignNetwork
 from nas.core.measurement import Status
 from nas.core.study import Budget, StudySpec
+from nas.core.tasks import Measured, Task
+from nas.core.trial import Evaluation
 from nas.searching.evaluators.classification.evaluator import Evaluator
 from nas.searching.pace import Pace
 from nas.searching.profile import Member
@@ -18,6 +23,8 @@ TIMED_NETWORKS = 4
 """Networks whose training steps are timed."""
 TIMED_S = 1.5
 """Seconds of steps that are timed at each rung."""
+UNSEEN = 0.5
+"""Networks that count as within the limits if none of the sampled ones is."""
 SAMPLER_SPREAD = 0.15
 """Relative half width for what the sampler changes: it proposes other networks than random ones."""
 MAX_SPREAD = 0.24
@@ -31,41 +38,56 @@ class Forecast:
     """What a search will take on this machine, if it stays as busy as it is.
 
     `searching_s` are seconds of searching until a budget is spent: the `limit`. `networks` are
-    those that are trained until then. `memory_bytes` is that of all processes together.
+    those that are trained until then. `memory_bytes` is that of all processes together. Beside the
+    searching, `baselines_s` are the seconds of the baselines, and `new_seeds_s` those of the
+    trainings with new seeds after it.
     """
 
     searching_s: Interval
     networks: Interval
     limit: str
     memory_bytes: Interval
+    baselines_s: float
+    new_seeds_s: float
 
 
 def forecast(
-    spec: StudySpec, evaluator: Evaluator, sampled: Sequence[Member], imported_bytes: int
+    spec: StudySpec,
+    evaluator: Evaluator,
+    sampled: Sequence[Member],
+    imported_bytes: int,
+    baselines: Mapping[str, Architecture | ForeignNetwork],
 ) -> Forecast:
     """Time the training of a few of these random networks, and add their measuring.
 
-    `sampled` have their costs, and parameters and MACs among them. `imported_bytes` is what
-    `private_bytes` was before the data were read.
+    `sampled` have their costs, and parameters and MACs among them. Those over a limit are measured
+    and not trained. `baselines` are those that are not finished. `imported_bytes` is what
+    `private_bytes` was before the data were read. Raises `InvalidValueError` for a baseline that
+    cannot be counted.
     """
     usable = [member for member in sampled if not member.failure]
-    trained_s = _training_s(evaluator, usable) if spec.needs_training else [0.0] * len(usable)
+    within = [member for member in usable if not member.violation(spec.measured_objectives)]
+    pace = _training_pace(evaluator, usable) if spec.needs_training else Pace()
+    trained_s = [pace.expected_s(_macs(member.evaluation)) or 0.0 for member in within or usable]
+    training_s = statistics.fmean(trained_s)
     alone_s = statistics.fmean(member.evaluation.measure_s for member in usable)
     waiting_s = spec.measurement.busy_wait_s * statistics.fmean(map(_is_noisy, usable))
-    shared = [
-        member.building_s + waiting_s + seconds
-        for member, seconds in zip(usable, trained_s, strict=True)
-    ]
-    each_s = seconds_each(spec, alone_s, statistics.fmean(shared))
-    spread = _spread([alone_s + seconds for seconds in shared], spec.budget.trials)
-    budget = spec.budget
+    building_s = statistics.fmean(member.building_s for member in usable) + waiting_s
+    tried = len(usable) / max(len(within), UNSEEN)  # measured networks for each that is trained
+    each_s = seconds_each(
+        spec, alone_s=tried * alone_s, building_s=tried * building_s, training_s=training_s
+    )
+    measuring_s = tried * (alone_s + building_s)
+    spread = _spread([measuring_s + seconds for seconds in trained_s], spec.budget.trials)
+    budget = spec.search_budget
     last = spec.rungs[-1]
     possible = networks_by_limit(
         budget,
         each_s=each_s,
-        device_s=alone_s + statistics.fmean(trained_s),
+        device_s=tried * alone_s + training_s,
         epochs=last.amount if last.unit == "epochs" else 0.0,
     )
+    possible["proposals"] = budget.max_proposals / tried
     limit = min(possible, key=lambda name: possible[name])
     number = possible[limit]
     time = Interval.around(number * each_s, spread)
@@ -76,19 +98,50 @@ def forecast(
             low=budget.wall_time_s if limit == "wall_time_s" else time.low,
             high=min(time.high, budget.wall_time_s),
         )
+    counts = [_counted_macs(evaluator, spec, name, each) for name, each in baselines.items()]
+    beside = [building_s + (pace.expected_s(macs) or 0.0) for macs in counts]
     return Forecast(
-        searching_s=time, networks=networks, limit=limit, memory_bytes=_memory(spec, imported_bytes)
+        searching_s=time,
+        networks=networks,
+        limit=limit,
+        memory_bytes=_memory(spec, imported_bytes),
+        baselines_s=alone_s * len(beside) + sum(beside) / _at_once(spec),
+        new_seeds_s=number * spec.fresh / (1 - spec.fresh) * training_s / _at_once(spec),
     )
 
 
-def seconds_each(spec: StudySpec, alone_s: float, shared_s: float) -> float:
+def seconds_each(spec: StudySpec, *, alone_s: float, building_s: float, training_s: float) -> float:
     """Return the seconds of searching of each network.
 
-    One network at a time is measured, alone for `alone_s`. The rest, `shared_s`, is done by as many
-    workers at once as the machine has cores for.
+    One network at a time is measured, alone for `alone_s`. The rest is done by as many workers at
+    once as the machine has cores for. Devices elsewhere measure the next networks meanwhile, each
+    device one network; then the slower of measuring and training counts.
     """
-    at_once = min(spec.workers.count, len(affinity()) / spec.workers.cpus)
-    return alone_s + shared_s / max(at_once, 1.0)
+    if spec.measured_ahead:
+        measuring_s = (alone_s + building_s) / spec.measured_ahead
+        return max(measuring_s, training_s / _at_once(spec))
+    return alone_s + (building_s + training_s) / _at_once(spec)
+
+
+def _at_once(spec: StudySpec) -> float:
+    """Return how many workers have cores at the same time, at least one."""
+    return max(min(spec.workers.count, len(affinity()) / spec.workers.cpus), 1.0)
+
+
+def _macs(evaluation: Evaluation) -> float:
+    return float(evaluation.value("macs") or 0.0)
+
+
+def _counted_macs(
+    evaluator: Evaluator, spec: StudySpec, name: str, network: Architecture | ForeignNetwork
+) -> float:
+    """Return the MACs of a baseline, which are counted first. Nothing is measured."""
+    try:
+        counted = next(evaluator.steps(Task(number=0, architecture=network, seed=spec.seed)))
+    except TrialFailedError as error:
+        raise InvalidValueError(f"baselines: {name}: {error}") from error
+    figures = counted.measurements if isinstance(counted, Measured) else ()
+    return _macs(Evaluation().with_measurements(figures))
 
 
 def networks_by_limit(
@@ -117,15 +170,15 @@ def _is_noisy(member: Member) -> bool:
     return any(figure.status is Status.NOISY for figure in figures)
 
 
-def _training_s(evaluator: Evaluator, members: Sequence[Member]) -> list[float]:
-    """Return the seconds of each network's training, timed for a few of all sizes."""
-    macs = [float(member.evaluation.value("macs") or 0.0) for member in members]
+def _training_pace(evaluator: Evaluator, members: Sequence[Member]) -> Pace:
+    """Return the seconds of a network's training by its MACs, timed for a few of all sizes."""
+    macs = [_macs(member.evaluation) for member in members]
     order = sorted(range(len(members)), key=lambda index: macs[index])
     step = max((len(order) - 1) // (TIMED_NETWORKS - 1), 1)
     pace = Pace()
     for index in order[::step]:
         pace.add(macs[index], evaluator.training_s(members[index].architecture, TIMED_S))
-    return [pace.expected_s(each) or 0.0 for each in macs]
+    return pace
 
 
 def _spread(seconds: Sequence[float], trials: int) -> float:

@@ -855,6 +855,40 @@ def test_a_device_elsewhere_measures_the_next_trials_while_one_trains(tmp_path):
         assert engine.propose().number == second.number
 
 
+def test_the_wait_for_a_trainer_is_no_work_on_a_network(tmp_path):
+    """It took 1 s to measure and 2 s to train, and waited for 100 s in between. A measured network
+    needs only its training.
+    """
+    seconds = 0.0
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(
+            ELSEWHERE,
+            store=store,
+            workers=Hands(tmp_path),
+            folder=tmp_path,
+            artifacts=tmp_path,
+            now=lambda: datetime(2026, 1, 2, tzinfo=UTC) + timedelta(seconds=seconds),
+        ) as prepared,
+    ):
+        engine = prepared.engine
+        engine.overlap()
+        task = engine.propose()
+        measured, first_rung, *_ = Hands(tmp_path).steps(prepared.context, task)
+        seconds += 1
+        engine.report(task.number, replace(measured, seconds=1.0))
+        seconds += 100
+        engine.propose()
+        seconds += 2
+        engine.report(task.number, first_rung)
+        trial = store.trial("s", task.number)
+        trial = replace(trial, evaluation=replace(trial.evaluation, rungs=()))
+        for _ in range(2):
+            engine._pace.add(engine._macs(trial), 3.0)
+        assert engine._pace.expected_s(engine._macs(trial)) == 3.0
+        assert [engine._fits(trial, remaining_s) for remaining_s in (1.9, 2.1)] == [False, True]
+
+
 @pytest.mark.parametrize("num_steps", [12, 31, 50])
 def test_overlapping_searches_survive_a_kill(tmp_path, num_steps):
     """Killed between any two writes, the same call resumes: nothing is done twice."""

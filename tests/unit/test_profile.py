@@ -27,7 +27,7 @@ from nas.core.study import (
     WorkersSpec,
     rungs_at,
 )
-from nas.core.tasks import Task
+from nas.core.tasks import Measured, Task
 from nas.core.trial import Evaluation
 from nas.data import Dataset, Images
 from nas.measuring.methods.timing import HELD
@@ -329,18 +329,60 @@ def test_a_budget_of_time_ends_a_search_in_time():
     sampled = [replace(member, evaluation=evaluation) for member in members(TINY, 8, 0)]
     workers = WorkersSpec(kind="tune", count=2)
     for budget, limit, seconds, networks in (
-        (Budget(trials=10), "trials", 40.0, 10),
-        (Budget(trials=100, wall_time_s=60.0), "wall_time_s", 60.0, 15),
-        (Budget(trials=100, device_s=60.0), "device_s", 40.0, 10),
+        (Budget(trials=10, fresh=0), "trials", 40.0, 10),
+        (Budget(trials=100, wall_time_s=60.0, fresh=0), "wall_time_s", 60.0, 15),
+        (Budget(trials=100, device_s=60.0, fresh=0), "device_s", 40.0, 10),
     ):
         spec = replace(SPEC, budget=budget, workers=workers)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("nas.searching.forecast.affinity", lambda: {0, 1})
-            expected = forecast(spec, evaluator, sampled, private_bytes())
+            expected = forecast(spec, evaluator, sampled, private_bytes(), {})
         assert expected.limit == limit
         assert expected.searching_s.value == pytest.approx(seconds)
         assert expected.networks.value == pytest.approx(networks)
         assert expected.searching_s.high <= (budget.wall_time_s or 1.3 * seconds)
+
+
+HALF = (Objective(metric="error"), Objective(metric="latency", limit=0.5))
+"""Objectives whose limit every second sampled network keeps."""
+ELSEWHERE = (Objective(metric="error"), Objective(metric="latency", device="pi5"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "seconds", "networks", "baselines_s", "new_seeds_s"),
+    [
+        ({}, 40.0, 10, 0.0, 0.0),  # 2 s alone, and a half of 4 s
+        ({"objectives": HALF}, 60.0, 10, 0.0, 0.0),  # two are measured for each that is trained
+        ({"objectives": ELSEWHERE}, 20.0, 10, 0.0, 0.0),  # measured while others train
+        ({"baselines": ("first", "second")}, 40.0, 10, 8.0, 0.0),
+        ({"budget": Budget(trials=10, fresh=0.2)}, 32.0, 8, 0.0, 4.0),  # two trainings by two
+        ({"budget": Budget(trials=9, proposals=9), "objectives": HALF}, 27.0, 4.5, 0.0, 0.0),
+    ],
+)
+def test_a_forecast_has_all_that_is_known(changes, seconds, networks, baselines_s, new_seeds_s):
+    """A network takes 2 s of measuring and 4 s of training, and two workers train at once."""
+
+    def member(number, each):
+        counted = Measurement.counted("macs", "1", 1e6)
+        latency = Measurement(metric="latency", unit="s", value=number % 2, method="clock")
+        figures = {"macs": counted, "latency": latency}
+        return replace(each, evaluation=Evaluation(measurements=figures, measure_s=2.0))
+
+    counts = Measured(measurements=(Measurement.counted("macs", "1", 1e6),), seconds=0.0)
+    evaluator = SimpleNamespace(
+        training_s=lambda _architecture, _min_s: 4.0, steps=lambda _task: iter([counts])
+    )
+    sampled = [member(number, each) for number, each in enumerate(members(TINY, 8, 0)[:8])]
+    values = {"budget": Budget(trials=10, fresh=0), **changes}
+    spec = replace(SPEC, workers=WorkersSpec(kind="tune", count=2), **values)
+    baselines = dict.fromkeys(spec.baselines, sampled[0].architecture)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nas.searching.forecast.affinity", lambda: {0, 1})
+        expected = forecast(spec, evaluator, sampled, private_bytes(), baselines)
+    assert expected.searching_s.value == pytest.approx(seconds)
+    assert expected.networks.value == pytest.approx(networks)
+    assert expected.baselines_s == pytest.approx(baselines_s)
+    assert expected.new_seeds_s == pytest.approx(new_seeds_s)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from nas.record import Store, StudyRecord
 from nas.searching.artifacts import artifacts_folder
 from nas.searching.engine import Engine
 from nas.searching.evaluators import StudyContext
-from nas.searching.launch import Search, evaluators_of, open_search, require_classifier
+from nas.searching.launch import Search, open_search, recorded_evaluators, require_classifier
 from nas.searching.run import SearchObserver, run_study
 from nas.searching.state import Finished, Wait
 
@@ -109,9 +109,10 @@ def measure(
 
     def find_trial(text: str) -> tuple[Architecture, int]:
         name, _, number = text.rpartition(":")
-        study = open(database).study(name)
-        require_classifier(study.spec, text)
-        return study.trial(int(number)).architecture, study.classes
+        with Store.open(str(database), read_only=True) as store:
+            record, trial = store.study(name), store.trial(name, int(number))
+        require_classifier(record, text)
+        return trial.architecture, record.classes
 
     runtime = {"runtime": REMOTE_RUNTIME} if elsewhere(device) else {}
     conditions = MeasurementPlan(**{**runtime, **plan})
@@ -267,7 +268,7 @@ class Study:
         from nas.training import read_checkpoint
 
         record, trial = self._record(), self.trial(number)
-        own = evaluators_of(record.spec).network
+        own = recorded_evaluators(record).network
         if own is None:
             model: nn.Module = build(trial.architecture, record.classes)
         else:
@@ -297,7 +298,7 @@ class Study:
         from nas.report.drawing import draw
 
         record, trial = self._record(), self.trial(number)
-        own = evaluators_of(record.spec).export
+        own = recorded_evaluators(record).export
         if own is not None:
             import_attribute(own)(record, trial, self._final(trial), Path(folder))
             return Path(folder)

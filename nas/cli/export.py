@@ -100,9 +100,9 @@ def _export(
     weights_license: str | None,
 ) -> None:
     from nas.export import export_trial
-    from nas.searching.launch import evaluators_of
+    from nas.searching.launch import recorded_evaluators
 
-    own = evaluators_of(record.spec).export
+    own = recorded_evaluators(record).export
     if own is not None:
         if weights_license is not None:
             raise InvalidValueError("--license is for model cards, which this study's files lack")

@@ -343,7 +343,7 @@ def trial_finder(
         with open_record(database) as store:
             record, trial = pick_trial(store, text)
         if classifiers:
-            require_classifier(record.spec, text)
+            require_classifier(record, text)
         return trial.architecture, record.classes
 
     return find_trial

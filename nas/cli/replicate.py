@@ -52,6 +52,7 @@ def replicate(
     computed from the posterior mean errors and shows their confidence intervals. Press Ctrl-C at
     any time: every rung is kept, and the same command continues.
     """
+    from nas.searching.launch import code_folder
     from nas.searching.replicates import missing_trainings, open_replicates, select_trials
 
     with change_record(database) as store:
@@ -79,7 +80,8 @@ def replicate(
         display = ReplicateDisplay(record.spec, total, total - len(todo))
         kind = workers or record.spec.workers.kind
         open_trainings = partial(open_replicates, store, record.name, todo)
-        run_trainings(open_trainings, display, kind=kind, address=address)
+        folder = code_folder(record)
+        run_trainings(open_trainings, display, kind=kind, address=address, folder=folder)
 
 
 def _members(record: StudyRecord, trials: Sequence[Trial]) -> list[Trial]:

@@ -94,10 +94,11 @@ def train(
     Ctrl-C at any time: the same command continues at the last whole epoch.
     """
     from nas.searching.final import missing_trainings, open_final, teacher_of
+    from nas.searching.launch import code_folder
 
     with change_record(database) as store:
         record = pick_study(store, study)
-        recipe = _recipe(record.spec, file)
+        recipe = _recipe(record, file)
         recipe = replace(
             recipe,
             epochs=recipe.epochs if epochs is None else epochs,
@@ -118,18 +119,21 @@ def train(
         if todo:
             kind = workers or record.spec.workers.kind
             open_trainings = partial(open_final, store, record.name, todo)
-            run_trainings(open_trainings, display, kind=kind, address=address)
+            # a callable that makes a network lies in the current folder
+            named = any(candidate.architecture is None for candidate in candidates)
+            folder = Path.cwd() if named else code_folder(record)
+            run_trainings(open_trainings, display, kind=kind, address=address, folder=folder)
         names = {candidate.network: candidate.name for candidate in candidates}
         display.summary(trials, store.finals(record.name), names)
 
 
-def _recipe(spec: StudySpec, file: Path | None) -> Recipe:
+def _recipe(record: StudyRecord, file: Path | None) -> Recipe:
     """Return the recipe of the file, or that of the study's evaluator."""
-    from nas.searching.launch import evaluators_of
+    from nas.searching.launch import recorded_evaluators
     from nas.searching.study_file import read_recipe
 
-    make = evaluators_of(spec).final_recipe
-    default = make and make(spec)
+    make = recorded_evaluators(record).final_recipe
+    default = make and make(record.spec)
     return read_recipe(file, default) if file else default or Recipe()
 
 

@@ -67,15 +67,16 @@ def run_trainings(
     *,
     kind: str,
     address: str | None,
+    folder: Path,
 ) -> None:
-    """Run trainings by workers of a kind, for a study whose code lies in the current folder.
+    """Run trainings by workers of a kind, for a study whose code lies in this folder.
 
     `open_trainings` prepares them, such as `open_final` with its first arguments.
     """
     workers = plugins.load("nas.workers", kind)(address)
     with (
         open_trainings(
-            workers=workers, kind=kind, folder=Path.cwd(), listener=display.update
+            workers=workers, kind=kind, folder=folder, listener=display.update
         ) as trainings,
         display.live(trainings),
     ):

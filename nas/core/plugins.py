@@ -62,9 +62,10 @@ def load(group: str, name: str) -> Any:
     try:
         plugin = entry.load() if entry else import_attribute(name)
     except Exception as error:  # a foreign module may raise anything while it is imported
-        raise UnknownNameError(
-            f"{group} ({type(error).__name__}: {error})", name, names(group)
-        ) from error
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, ModuleNotFoundError):
+            reason += ", neither installed nor in the folder of the study file"
+        raise UnknownNameError(f"{group} ({reason})", name, names(group)) from error
     _require(group, name, plugin)
     return plugin
 

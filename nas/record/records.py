@@ -9,6 +9,7 @@ from typing import Any
 
 from nas.core.errors import InvalidValueError
 from nas.core.preparation import Preparation
+from nas.core.search_space import Params
 from nas.core.study import StudySpec
 from nas.core.trial import TrialState, Usage
 
@@ -27,7 +28,8 @@ class StudyRecord:
     numerics: Mapping[str, Any]
     """Decisions that were made on the device, such as the number format."""
     identity: Mapping[str, Any] | None
-    """The parts that the names in its study file stood for (`nas.searching.identity`).
+    """The parts that the names in its study file stood for (`nas.searching.identity`), and its
+    folder.
 
     None if they were not recorded.
     """
@@ -43,6 +45,24 @@ class StudyRecord:
     def name(self) -> str:
         """The study's name."""
         return self.spec.name
+
+    @property
+    def folder(self) -> str | None:
+        """Folder of the study file, None if it was not recorded."""
+        return (self.identity or {}).get("folder")
+
+    @property
+    def is_prepared(self) -> bool:
+        """False for a copy under other settings that was not searched yet. Its data and number
+        formats are still those of the original.
+        """
+        return bool((self.identity or {}).get("is_prepared", True))
+
+    @property
+    def start_networks(self) -> Mapping[str, Params]:
+        """Params of the start networks that the study file names, by name."""
+        names: Mapping[str, Params] = (self.identity or {}).get("first", {})
+        return names
 
     @property
     def preparation(self) -> Preparation:

@@ -9,7 +9,7 @@ raise `DatabaseError` if the database fails, and `UnknownNameError` for a study 
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -549,9 +549,11 @@ class Store:
             baseline = writing.baseline_id(connection, study_id, name)
             writing.write_baseline_event(connection, study_id, baseline, event)
 
-    def baselines(self, study: str) -> list[Baseline]:
-        """Return the baselines of the study's settings that were begun, in their order."""
-        names = self.study(study).spec.baselines
+    def baselines(self, study: str, names: Sequence[str] | None = None) -> list[Baseline]:
+        """Return the baselines that were begun among these, by default those of the study's
+        settings, in their order.
+        """
+        names = self.study(study).spec.baselines if names is None else names
         with self._reading() as connection:
             return load_baselines(connection, self._study_id(connection, study), names)
 

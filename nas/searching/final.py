@@ -16,7 +16,7 @@ from nas.core.study import StudySpec
 from nas.core.tasks import EpochDone, Event, FinalTask, Tested, Weights
 from nas.core.trial import Trial
 from nas.record import Artifact, ArtifactKind, Store
-from nas.searching.launch import Trainings, Workers, evaluators_of, open_trainings
+from nas.searching.launch import Trainings, Workers, open_trainings, recorded_evaluators
 
 Listener = Callable[[Candidate, FinalTask, EpochDone | FinalTraining], None]
 """Called after every epoch and every finished training."""
@@ -139,5 +139,5 @@ def open_final(
         workers=workers,
         folder=folder,
         kind=kind,
-        evaluator=evaluators_of(store.study(study).spec).final,
+        evaluator=recorded_evaluators(store.study(study)).final,
     )

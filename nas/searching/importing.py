@@ -28,6 +28,7 @@ from nas.measuring.metrics import Subject, find_metric
 from nas.record import Store, StudyRecord
 from nas.record.conditions import figure_conditions, recipe_digest
 from nas.searching.identity import require_same_parts
+from nas.searching.launch import code_folder
 from nas.searching.networks import named_architecture
 from nas.searching.result_files import Entry, Results
 from nas.searching.start_networks import checked_params, params_of_named
@@ -155,6 +156,7 @@ class _Target:
         Raises `InvalidValueError` without a complete trial, and `StudyConflictError` if the space
         is another one than when the study began.
         """
+        code_folder(record)
         space: SearchSpace = plugins.load("nas.spaces", record.spec.space)
         if record.identity is not None:
             require_same_parts(record.name, record.identity, space, {})

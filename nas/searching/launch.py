@@ -11,13 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol
 
+from nas.analysis.baselines import is_finished
 from nas.core import plugins
 from nas.core.architecture import Architecture
 from nas.core.complexity import totals
-from nas.core.errors import InvalidValueError, NasError, TrialFailedError, next_command
-from nas.core.foreign import ForeignNetwork
+from nas.core.errors import (
+    InvalidValueError,
+    NasError,
+    StudyConflictError,
+    TrialFailedError,
+    next_command,
+)
+from nas.core.foreign import ForeignNetwork, is_foreign
 from nas.core.measurement import AUTO_RUNTIME
-from nas.core.search_space import SearchSpace
+from nas.core.search_space import Params, SearchSpace
 from nas.core.study import DataSpec, StudySpec
 from nas.core.trial import Trial
 from nas.record import Store, StudyRecord
@@ -63,7 +70,7 @@ class Search:
     context: StudyContext
     workers: Workers
     baselines: Mapping[str, Architecture | ForeignNetwork] = field(default_factory=dict)
-    """The networks of the study's baselines by their names."""
+    """The networks of the study's baselines by their names; finished ones may be missing."""
 
     def run(self) -> str:
         """Search until the budget is spent, and return why it ended. Ctrl-C loses nothing."""
@@ -93,11 +100,29 @@ def evaluators_of(spec: StudySpec) -> EvaluatorPlugin:
     return evaluators
 
 
-def require_classifier(spec: StudySpec, trial: str) -> None:
+def code_folder(record: StudyRecord) -> Path:
+    """Put the folder with a recorded study's own code on the import path, and return it.
+
+    It is that of the study file. If that is not recorded or not here, it is the current folder.
+    """
+    folder = Path.cwd() if record.folder is None else Path(record.folder)
+    folder = folder if folder.is_dir() else Path.cwd()
+    plugins.add_import_folder(folder)
+    return folder
+
+
+def recorded_evaluators(record: StudyRecord) -> EvaluatorPlugin:
+    """Return the evaluators that a recorded study names."""
+    code_folder(record)
+    return evaluators_of(record.spec)
+
+
+def require_classifier(record: StudyRecord, trial: str) -> None:
     """Raise `InvalidValueError` if the study measures a trial as another network than a classifier,
     whose figures could not be compared.
     """
-    if spec.evaluator != StudySpec.evaluator and evaluators_of(spec).measured is not None:
+    spec = record.spec
+    if spec.evaluator != StudySpec.evaluator and recorded_evaluators(record).measured is not None:
         raise InvalidValueError(
             f"{trial} is of a study with the evaluator {spec.evaluator}, which measures no "
             f"classifiers; measure its front with: {next_command('remeasure', spec.name)}"
@@ -173,11 +198,18 @@ def open_search(
             _require_same_parts(store, record, space, identity)
             if context.artifacts != record.artifacts:
                 _require_checkpoints(store, record, context.artifacts)
-            context = replace(context, spec=spec, preparation=record.preparation)
+            before = record.preparation if record.is_prepared else None
+            context = replace(context, spec=spec, preparation=before)
             preparation = _prepare_workers(context, workers, fetch)
             _require_same_files(record, preparation)
+            if before is None and any(t.evaluation.rungs for t in store.each_trial(spec.name)):
+                # the errors that were copied are those of these number formats
+                preparation = replace(preparation, numerics=record.preparation.numerics)
         context = replace(context, spec=spec)
         identity["files"] = dict(preparation.files)
+        identity = _with_places(
+            identity if record is None else record.identity or identity, spec, first, folder
+        )
         sampler = Proposer(
             space=space,
             objectives=spec.objectives,
@@ -197,12 +229,12 @@ def open_search(
                     artifacts=context.artifacts,
                     identity=identity,
                 )
-                store.set_numerics(spec.name, replace(preparation, files={}).to_dict())
             else:
                 store.update_study(spec)
                 store.set_artifacts(spec.name, context.artifacts)
-                if record.identity is None:
-                    store.set_identity(spec.name, identity)
+                store.set_identity(spec.name, identity)
+            if record is None or not record.is_prepared:
+                store.set_numerics(spec.name, replace(preparation, files={}).to_dict())
         state = SearchState(
             spec=spec,
             space=space,
@@ -289,6 +321,22 @@ def open_trainings(
         workers.close()
 
 
+def _with_places(
+    identity: Mapping[str, Any], spec: StudySpec, first: Sequence[Params], folder: Path
+) -> dict[str, Any]:
+    """Return the identity of a prepared study with the folder of its file, and with the params that
+    the names of start networks stand for.
+    """
+    named = zip(spec.first, first, strict=True)
+    params = {name: dict(each) for name, each in named if isinstance(name, str)}
+    return {
+        **identity,
+        "is_prepared": True,
+        "folder": str(folder.resolve()),
+        "first": {**identity.get("first", {}), **params},
+    }
+
+
 def _unprepared_context(
     spec: StudySpec, folder: Path, artifacts: Path, evaluator: str | None
 ) -> StudyContext:
@@ -310,15 +358,29 @@ def baseline_networks(
 ) -> dict[str, Architecture | ForeignNetwork]:
     """Return the networks of the study's baselines by their names.
 
-    Raises `InvalidValueError` for one that is unknown or that its package cannot build.
+    A finished baseline is not built again, and its network need not be there any more. Raises
+    `InvalidValueError` for another one that is unknown or that its package cannot build.
     """
+    finished = finished_baselines(spec, store)
     networks = {}
     for name in spec.baselines:
+        if name in finished and is_foreign(name):
+            continue
         try:
             networks[name] = named_network(name, store, folder)
         except NasError as error:
-            raise InvalidValueError(f"baselines: {error}") from error
+            if name not in finished:
+                raise InvalidValueError(f"baselines: {error}") from error
     return networks
+
+
+def finished_baselines(spec: StudySpec, store: Store | None) -> set[str]:
+    """Return the names of the study's baselines that have all their figures in the record."""
+    if store is None or store.find_study(spec.name) is None:
+        return set()
+    return {
+        each.name for each in store.baselines(spec.name, spec.baselines) if is_finished(spec, each)
+    }
 
 
 def with_recorded_choices(spec: StudySpec, recorded: StudySpec) -> StudySpec:
@@ -386,7 +448,13 @@ def _require_same_parts(
 
 
 def _require_same_files(record: StudyRecord, preparation: Preparation) -> None:
-    """Raise `StudyConflictError` unless the files of the data are those that were recorded."""
+    """Raise `StudyConflictError` unless the data set and its files are those that were recorded."""
+    dataset = preparation.data.dataset
+    if not record.is_prepared and dataset != record.dataset:
+        raise StudyConflictError(
+            f"study {record.name!r} needs the data set {record.dataset} of the study that it was "
+            f"copied from, and only its fallback {dataset} is here"
+        )
     if record.identity is not None:
         require_same_files(record.name, record.identity["files"], preparation.files)
 

@@ -17,10 +17,10 @@ from nas.core.pareto import front
 from nas.core.seeds import replicate_seed
 from nas.core.study import StudySpec
 from nas.core.tasks import Event, Task, Trained
-from nas.core.trial import Evaluation, Trial, TrialState
+from nas.core.trial import Evaluation, Replicate, Trial, TrialState
 from nas.record import Store
 from nas.searching.checkpoints import delete_passed
-from nas.searching.launch import Trainings, Workers, evaluators_of, open_trainings
+from nas.searching.launch import Trainings, Workers, open_trainings, recorded_evaluators
 
 Listener = Callable[[Trial, Task], None]
 """Called after every recorded rung with the trial, and the task with its results so far."""
@@ -82,7 +82,8 @@ def final_replicates(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Tri
 
     Their epochs are that share of all epochs, those of the search being the rest. Members that
     are best in the first trained objective come first, because selection biased them most. There
-    are none if no trial is feasible.
+    are none if no trial is feasible. Replicates that were copied with their trials are kept, and
+    are none of the study's own trainings, like the trials themselves.
     """
     final_front = front(trials, spec.objectives)
     if not final_front.feasible or not spec.needs_training:
@@ -98,10 +99,21 @@ def final_replicates(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Tri
     count = round(epochs / epochs_per_training * spec.fresh / (1 - spec.fresh))
     if not count:
         return []
-    seeds = math.ceil(count / len(members))
-    missing = missing_trainings(spec, members, seeds)
-    num_done = len(members) * seeds - len(missing)
+    num_copied = sum(len(_finished(spec, trial, copied=True)) for trial in members)
+    num_done = sum(len(_finished(spec, trial, copied=False)) for trial in members)
+    missing = missing_trainings(spec, members, math.ceil((count + num_copied) / len(members)))
     return missing[: max(count - num_done, 0)]
+
+
+def _finished(spec: StudySpec, trial: Trial, *, copied: bool) -> list[Replicate]:
+    """Return the finished replicates that were copied with the trial, or those of the study."""
+    copied_at = trial.finished_at if trial.origin else None
+    return [
+        each
+        for each in trial.evaluation.replicates
+        if len(each.rungs) >= len(spec.rungs)
+        and copied == (copied_at is not None and each.rungs[-1].finished_at <= copied_at)
+    ]
 
 
 def open_replicates(
@@ -141,5 +153,5 @@ def open_replicates(
         workers=workers,
         folder=folder,
         kind=kind,
-        evaluator=evaluator or evaluators_of(study_record.spec).replicate,
+        evaluator=evaluator or recorded_evaluators(study_record).replicate,
     )

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,38 @@ def start_params(
 ) -> list[Params]:
     """Return the params of the study's start networks, in their order.
 
-    `folder` is that of the study file. Without a `store` there are no trials to name. Raises
-    `InvalidValueError` with one line for each network that is unknown or not in the space.
+    `folder` is that of the study file. Without a `store` there are no trials to name. A name that
+    the record of the study has need not stand for a network any more. Raises `InvalidValueError`
+    with one line for each other network that is unknown or not in the space.
     """
+    record = None if store is None else store.find_study(spec.name)
+    recorded: Mapping[str, Params] = {} if record is None else record.start_networks
     found, problems = [], []
     for index, given in enumerate(spec.first):
         try:
-            if isinstance(given, str):
-                architecture = named_architecture(given, store, folder)
-                found.append(params_of_named(space, architecture, given, spec.space))
-            else:
+            if not isinstance(given, str):
                 found.append(checked_params(space, given))
+            elif (architecture := _named(given, store, folder, recorded)) is None:
+                found.append(checked_params(space, recorded[given]))
+            else:
+                found.append(params_of_named(space, architecture, given, spec.space))
         except NasError as error:
             problems.append(f"first[{index}]: {error}")
     if problems:
         raise InvalidValueError("\n".join(problems))
     return found
+
+
+def _named(
+    name: str, store: Store | None, folder: Path, recorded: Container[str]
+) -> Architecture | None:
+    """Return the architecture of this name; None if it is gone and the name is recorded."""
+    try:
+        return named_architecture(name, store, folder)
+    except NasError:
+        if name not in recorded:
+            raise
+    return None
 
 
 def encoded(space: SearchSpace, architecture: Architecture) -> dict[str, Any]:

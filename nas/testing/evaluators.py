@@ -16,7 +16,7 @@ from nas.core.measurement import Device, Kind, Measurement
 from nas.core.preparation import Preparation
 from nas.core.tasks import Event, Measured, Task, Trained
 from nas.core.trial import Rung
-from nas.searching.evaluators.contract import StudyContext
+from nas.searching.evaluators.contract import EvaluatorPlugin, StudyContext
 
 MODELLED_IMAGES = 45_000
 """Training images in an epoch of a training that is only arithmetic."""
@@ -74,6 +74,12 @@ class ArithmeticEvaluator:
                 validation_s=0.0,
             )
         )
+
+
+ARITHMETIC = EvaluatorPlugin(
+    search=f"{__name__}:ArithmeticEvaluator", certify="", replicate="", final=""
+)
+"""The plugin of studies whose trials all are arithmetic."""
 
 
 def _modelled(name: str, seconds: float, device: str | None) -> Measurement:

@@ -19,13 +19,22 @@ from nas.core.foreign import ForeignNetwork
 from nas.core.measurement import MeasurementPlan
 from nas.core.published import PUBLISHED
 from nas.core.seeds import trial_seed
-from nas.core.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec, rungs_at
-from nas.core.tasks import Task, Trained
+from nas.core.study import (
+    Budget,
+    DataSpec,
+    Objective,
+    RungSpec,
+    StudySpec,
+    TrainingSpec,
+    rungs_at,
+)
+from nas.core.tasks import Measured, Task, Trained
 from nas.core.trial import Baseline, Evaluation
 from nas.record import Store
 from nas.report.contents import contents, read
 from nas.searching.baselines import open_baselines
 from nas.searching.evaluators import EvaluatorPlugin
+from nas.searching.evaluators.classification.evaluator import Evaluator
 from nas.searching.launch import open_search
 from nas.searching.run import SearchObserver, run_study
 from nas.testing.evaluators import ArithmeticEvaluator
@@ -49,6 +58,15 @@ class WatchedEvaluator(ArithmeticEvaluator):
             raise KeyboardInterrupt
         self.seen.append((task.architecture.digest, task.seed, epochs))
         return super().train(task, epochs, parameters)
+
+
+class CutEvaluator(Evaluator):
+    """Stops like Ctrl-C before the second rung."""
+
+    def _run_to_rung(self, task, trainer, rungs, *others):
+        if rungs:
+            raise KeyboardInterrupt
+        return super()._run_to_rung(task, trainer, rungs, *others)
 
 
 PLUGIN = EvaluatorPlugin(
@@ -219,6 +237,78 @@ def test_an_unknown_baseline_leaves_no_record(database, name, message, tmp_path)
     with pytest.raises(InvalidValueError, match=f"baselines: .*{message}"):
         search(database, name)
     assert not (tmp_path / "nas.db").exists()
+
+
+def test_a_finished_baseline_is_not_needed_again(database, tmp_path):
+    """Neither its file nor the package that built it."""
+    file, gone = tmp_path / "mine.json", ForeignNetwork(name="timm:lost")
+    file.write_text(json.dumps(PUBLISHED[BASELINE].to_dict()))
+    _, (finished,) = search(database, "mine.json")
+    file.unlink()
+    with Store.open(database) as store:
+        store.add_baseline("beside", gone.name, gone.digest)
+        figures = tuple(finished.evaluation.measurements.values())
+        store.add_baseline_event("beside", gone.name, Measured(measurements=figures, seconds=0.0))
+        for reached in finished.evaluation.rungs:
+            store.add_baseline_event("beside", gone.name, Trained(rung=reached))
+    budget = Budget(trials=5, epochs=10, fresh=0)
+    trials, baselines = search(database, "mine.json", gone.name, budget=budget)
+    assert [each.name for each in baselines] == ["mine.json", gone.name]
+    assert len(trials) == 5
+
+
+def test_an_unfinished_baseline_that_is_gone_is_named(database, tmp_path):
+    """It cannot be trained any more."""
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(PUBLISHED[BASELINE].to_dict()))
+    WatchedEvaluator.cut = PUBLISHED[BASELINE].digest, 2.0
+    with pytest.raises(KeyboardInterrupt):
+        search(database, "mine.json")
+    file.unlink()
+    with pytest.raises(InvalidValueError, match=r"baselines: mine\.json: No such file"):
+        search(database, "mine.json")
+
+
+def test_a_lost_checkpoint_costs_a_training_again(tmp_path):
+    """The baseline ends as if nothing had been lost, also after a rung of smaller images."""
+    spec = replace(
+        SPEC,
+        evaluator="classification",
+        rungs=(RungSpec(epochs=0.5, image_size=6), RungSpec(epochs=1.0)),
+        budget=Budget(trials=1, fresh=0),
+        data=DataSpec(dataset="digits", validation_images=100, train_images=256),
+        training=TrainingSpec(precision="fp32", channels_last=False),
+        trained=None,
+        baselines=("small.json",),
+    )
+    params = {choice.name: choice.values[0] for choice in osa_tiny.SPACE.choices}
+    (tmp_path / "small.json").write_text(json.dumps(osa_tiny.SPACE.decode(params).to_dict()))
+
+    def run(name, evaluator="nas.searching.evaluators.classification.evaluator:Evaluator"):
+        with (
+            Store.open(tmp_path / f"{name}.db") as store,
+            open_search(
+                spec,
+                store=store,
+                workers=LocalWorkers(),
+                folder=tmp_path,
+                artifacts=tmp_path / name,
+                evaluator=evaluator,
+            ) as found,
+        ):
+            open_baselines(found, store, found.baselines, lambda _: None).run()
+            return store.baselines(spec.name)[0].evaluation
+
+    whole = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("lost", "tests.integration.test_baselines:CutEvaluator")
+    (checkpoint,) = (tmp_path / "lost").rglob("*.safetensors")
+    checkpoint.unlink()
+    lost = run("lost")
+    assert [rung.metrics for rung in lost.rungs] == [rung.metrics for rung in whole.rungs]
+    assert lost.rungs[1].train_loss == whole.rungs[1].train_loss
+    assert lost.rungs[1].train_s > 0
+    assert list((tmp_path / "lost").rglob("*.safetensors")) == []
 
 
 def test_a_loop_of_ones_own_trains_no_baselines(database):

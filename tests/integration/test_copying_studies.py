@@ -13,25 +13,25 @@ from click.testing import CliRunner
 import nas
 from nas.cli import main
 from nas.core.errors import InvalidValueError, NasError
-from nas.core.study import Budget, Objective, StudySpec, rungs_at
+from nas.core.measurement import MeasurementPlan
+from nas.core.seeds import replicate_seed
+from nas.core.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec, rungs_at
 from nas.core.trial import TrialState
 from nas.record import Store
 from nas.report.history import ledger
-from nas.searching.copying import CANDIDATE, copy_study
-from nas.searching.evaluators import EvaluatorPlugin
+from nas.searching.copying import CANDIDATE, NEEDS, copy_study
+from nas.searching.replicates import final_replicates
 from nas.searching.run import SearchObserver, run_study
 from search_spaces import osa_tiny
 
 MODULE = "tests.integration.test_copying_studies"
-NOW = datetime(2026, 1, 2, tzinfo=UTC)
+NOW = datetime(2100, 1, 2, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
 NARROW = replace(osa_tiny.SPACE, attention=("none",))
-PLUGIN = EvaluatorPlugin(
-    search="nas.testing.evaluators:ArithmeticEvaluator", certify="", replicate="", final=""
-)
 SPEC = StudySpec(
     name="first",
     space="osa_tiny",
-    evaluator=f"{MODULE}:PLUGIN",
+    evaluator="nas.testing.evaluators:ARITHMETIC",
     sampler="random",
     seed=3,
     rungs=rungs_at(1, 2),
@@ -187,12 +187,73 @@ def test_objectives_without_a_figure_leave_trials_out(database):
     assert "no figure for memory_access_cost" in copied.left_out
 
 
-def test_other_training_makes_every_evaluation_invalid(database):
+def test_under_other_training_networks_over_a_limit_come_along(database, tmp_path):
+    """By their counts, which hold. The others are candidates, and the search trains them anew."""
+    budget = Budget(trials=2, fresh=0)
+    copied, old, new = copy(database, rungs=rungs_at(1, 3), budget=budget)
+    old = originals(old)
+    stopped = [each.number for each in old if each.state is TrialState.STOPPED]
+    complete = [each.number for each in old if each.state is TrialState.COMPLETE]
+    assert copied.changed == ["rungs.1.epochs 2.0, now 3.0"]
+    assert [each.origin for each in new] == [f"first:{number}" for number in stopped]
+    assert all(each.evaluation.value("macs") > 2e6 for each in new)
+    assert copied.left_out == {f"{NEEDS} error": complete}
+    assert copied.candidates == complete
+    spec = replace(SPEC, name="second", rungs=rungs_at(1, 3), budget=budget)
+    spec = replace(spec, first=(f"first:{complete[0]}",))
+    run_study(spec, database, observer=SearchObserver(), artifacts=tmp_path / "kept")
+    with Store.open(database) as store:
+        assert store.problems() == []
+        first = store.trials("second")[len(stopped)]
+    assert first.architecture == old[complete[0]].architecture
+    assert [rung.epochs for rung in first.evaluation.rungs] == [1.0, 3.0]
+
+
+def test_nothing_comes_along_if_no_figure_is_valid(database):
     """The message names the keys, and the networks to begin with; nothing is written."""
     with pytest.raises(InvalidValueError, match=r"rungs\.1\.epochs 2\.0, now 3\.0.*'first:"):
-        copy(database, rungs=rungs_at(1, 3))
+        copy(database, rungs=rungs_at(1, 3), objectives=WIDER)
     with Store.open(database) as store:
         assert [record.name for record in store.studies()] == ["first"]
+
+
+def test_counts_and_errors_hold_under_another_measurement(database):
+    """A measured figure does not, and counts depend on the size of the images."""
+    copied, old, new = copy(database, measurement=MeasurementPlan(batch_size=8))
+    assert copied.trials == len(new) == len(originals(old))
+    assert [each.evaluation.rungs for each in new] == [
+        each.evaluation.rungs for each in originals(old)
+    ]
+    assert all("latency" not in each.evaluation.measurements for each in new)
+    with pytest.raises(InvalidValueError, match=r"measurement\.image_size 32, now 64"):
+        copy(database, name="third", measurement=MeasurementPlan(image_size=64))
+
+
+def test_a_copy_under_other_training_is_prepared_anew(tmp_path):
+    """Its training images are those of its own settings, not those of the original."""
+    data = DataSpec(dataset="digits", validation_images=100, train_images=256)
+    spec = replace(
+        SPEC,
+        evaluator="classification",
+        data=data,
+        rungs=rungs_at(0.5),
+        training=TrainingSpec(precision="fp32", channels_last=False),
+        budget=Budget(trials=2, fresh=0),
+        trained=None,
+    )
+    database = str(tmp_path / "nas.db")
+    run_study(spec, database, observer=SearchObserver(), artifacts=tmp_path)
+    limit = (SPEC.objectives[0], Objective(metric="macs", limit=1.0, reference=4e6))
+    other = replace(spec, name="second", data=replace(data, train_images=512), objectives=limit)
+    with Store.open(database) as store:
+        copied = copy_study(store, "first", other, Path(), NOW)
+        assert copied.trials == len(originals(store.trials("first")))
+    wide = replace(other, name="second", budget=Budget(trials=1, proposals=1, fresh=0))
+    run_study(wide, database, observer=SearchObserver(), artifacts=tmp_path)
+    with Store.open(database) as store:
+        record = store.study("second")
+    assert record.preparation.data.train_images == 512
+    assert record.is_prepared
 
 
 def test_copied_replicates_are_no_trainings_of_the_new_study(any_database):
@@ -205,13 +266,36 @@ def test_copied_replicates_are_no_trainings_of_the_new_study(any_database):
         assert store.summary("first").replicates == 1
         assert store.summary("second").replicates == 0
         assert store.summary("second").spent_again.epochs == 0
-        later = replace(reached, finished_at=NOW + timedelta(hours=1))
+        later = replace(reached, finished_at=LATER)
         store.add_replicate("second", 0, 78, later)
         assert store.summary("second").replicates == 1
         trials = store.trials("second")
     assert {row["trials"] for row in ledger(trials)} == {0}
     frame = nas.open(any_database).study("second").trials()
     assert frame["origin"].tolist() == [each.origin for each in trials]
+
+
+def test_copied_replicates_use_nothing_of_the_share_for_new_seeds(database, tmp_path):
+    """The copy makes as many as its own trainings pay for, by seeds that did not come along."""
+    with Store.open(database) as store:
+        for each in originals(store.trials("first")):
+            for rung in each.evaluation.rungs:
+                seed = replicate_seed(SPEC.seed, each.architecture.digest, 1)
+                store.add_replicate("first", each.number, seed, rung)
+    budget = Budget(trials=3, fresh=0)
+    copy(database, budget=budget)
+    spec = replace(SPEC, name="second", budget=budget)
+    run_study(spec, database, observer=SearchObserver(), artifacts=tmp_path / "kept")
+    with Store.open(database) as store:
+        todo = final_replicates(replace(spec, budget=Budget(fresh=0.5)), store.trials("second"))
+        assert len(todo) == 3  # as many as its three trials of two epochs
+        for trial, task in todo[:2]:
+            for rung in trial.evaluation.rungs:
+                store.add_replicate(
+                    "second", trial.number, task.seed, replace(rung, finished_at=LATER)
+                )
+        todo = final_replicates(replace(spec, budget=Budget(fresh=0.5)), store.trials("second"))
+        assert len(todo) == 1
 
 
 def test_other_settings_of_the_evaluator_make_every_evaluation_invalid(database):

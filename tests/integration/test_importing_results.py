@@ -13,18 +13,13 @@ from nas.core.errors import StudyConflictError
 from nas.core.study import Budget, Objective, StudySpec, rungs_at
 from nas.core.trial import TrialState
 from nas.record import Store
-from nas.searching.evaluators import EvaluatorPlugin
 from nas.searching.run import SearchObserver, run_study
 from search_spaces import osa_tiny
 
-MODULE = "tests.integration.test_importing_results"
-PLUGIN = EvaluatorPlugin(
-    search="nas.testing.evaluators:ArithmeticEvaluator", certify="", replicate="", final=""
-)
 SOURCE = StudySpec(
     name="source",
     space="osa_tiny",
-    evaluator=f"{MODULE}:PLUGIN",
+    evaluator="nas.testing.evaluators:ARITHMETIC",
     sampler="random",
     seed=3,
     rungs=rungs_at(1, 2),

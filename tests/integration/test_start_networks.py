@@ -11,19 +11,15 @@ from nas.core.errors import InvalidValueError
 from nas.core.published import PUBLISHED
 from nas.core.study import Budget, Objective, StudySpec, rungs_at
 from nas.record import Store
-from nas.searching.evaluators import EvaluatorPlugin
 from nas.searching.run import SearchObserver, run_study
 from nas.searching.start_networks import nearest_params, start_params
 from search_spaces import osa_tiny
 
 SPACE = osa_tiny.SPACE
-PLUGIN = EvaluatorPlugin(
-    search="nas.testing.evaluators:ArithmeticEvaluator", certify="", replicate="", final=""
-)
 SPEC = StudySpec(
     name="begun",
     space="osa_tiny",
-    evaluator="tests.integration.test_start_networks:PLUGIN",
+    evaluator="nas.testing.evaluators:ARITHMETIC",
     rungs=rungs_at(1),
     budget=Budget(trials=4, fresh=0),
     objectives=(
@@ -55,6 +51,22 @@ def test_start_networks_come_first_and_once(tmp_path, sampler):
     after = run(database, sampler=sampler, first=first, budget=more)
     assert after[:4] == before
     assert after == run(tmp_path / "at_once.db", sampler=sampler, first=first, budget=more)
+
+
+def test_a_start_network_that_is_gone_is_not_needed_again(tmp_path):
+    """The record has its params. A file that holds another network now is another start network."""
+    file, database = tmp_path / "s.json", tmp_path / "nas.db"
+    file.write_text(json.dumps(SPACE.decode(SMALLEST).to_dict()))
+    before = run(database, sampler="random", first=(str(file),))
+    file.unlink()
+    more = Budget(trials=5, fresh=0)
+    after = run(database, sampler="random", first=(str(file),), budget=more)
+    assert after[:4] == before
+    file.write_text(json.dumps(SPACE.decode(LARGEST).to_dict()))
+    more = Budget(trials=6, fresh=0)
+    assert run(database, sampler="random", first=(str(file),), budget=more) == [*after, LARGEST]
+    with pytest.raises(InvalidValueError, match=r"first\[0\]: .*lost\.json"):
+        run(database, sampler="random", first=(str(tmp_path / "lost.json"),), budget=more)
 
 
 def test_more_start_networks_may_come_later(tmp_path):

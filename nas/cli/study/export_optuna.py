@@ -32,10 +32,12 @@ def export_optuna(study: str, target: str, database: str) -> None:
     """
     from nas.record.conditions import conditions
     from nas.sampling.optuna_study import export_study
+    from nas.searching.launch import code_folder
 
     url = optuna_url(target)
     with open_record(database) as store:
         record, trials = store.study(study), store.trials(study)
+    code_folder(record)
     space = plugins.load("nas.spaces", record.spec.space)
     export_study(record.spec, space, trials, url, conditions(record, trials))
     shown = shlex.quote(url) if url.startswith("sqlite:") else "URL"

@@ -8,7 +8,6 @@ import click
 from nas.cli.options import PRESENT_FILE, change_record, database_option
 from nas.cli.study import study as group
 from nas.cli.study.export_optuna import optuna_url
-from nas.core import plugins
 from nas.core.errors import DatabaseError
 
 
@@ -52,8 +51,7 @@ def import_command(
     FILE is CSV with a heading, a JSON array, or JSON lines: what nas front prints with --json or
     --format csv, or your own. An entry has its network as 'architecture' or as a value of each
     choice, and every objective in SI units. Networks that the study has are skipped. The others
-    teach the sampler and count in no budget. If an entry is wrong, nothing is written. A space of
-    the study's own is looked for in the current folder.
+    teach the sampler and count in no budget. If an entry is wrong, nothing is written.
     """
     from nas.searching.importing import Confirmed, import_results
     from nas.searching.result_files import Entry, Results, read_results
@@ -74,7 +72,6 @@ def import_command(
             entries=[Entry(place=f"trial {number}", values=values) for number, values in entries],
             folder=Path.cwd(),
         )
-    plugins.add_import_folder(Path.cwd())  # for a space that a study brings
     confirmed = Confirmed(same_device=same_device, same_recipe=same_recipe)
     with change_record(database) as store:
         imported = import_results(store, study, results, confirmed, datetime.now(UTC))

@@ -47,27 +47,32 @@ def copy_command(source: str, name: str, file: Path | None, database: str) -> No
     """Copy a study, also under other limits or in another space.
 
     The trials come along whose evaluation is valid under the new settings. They teach the sampler
-    of NEW and count in none of its budgets. With other settings of training or measuring nothing is
-    valid.
+    of NEW and count in none of its budgets. Under other settings of training or measuring these are
+    the networks whose figures do not depend on them, and those that are over a limit by such
+    figures. With another evaluator or other data nothing is valid.
     """
-    from nas.searching.copying import CANDIDATE, copy_study
-    from nas.searching.launch import with_recorded_choices
+    from nas.searching.copying import copy_study
+    from nas.searching.launch import code_folder, with_choices, with_recorded_choices
     from nas.searching.study_file import read_study
 
     with change_record(database) as store:
-        spec = store.study(source).spec
+        record = store.study(source)
+        spec, folder = record.spec, code_folder(record)
         if file is not None:
             spec = with_recorded_choices(read_study(file, spec), spec)
+            spec = with_choices(spec, record.preparation)
             if spec.name != name:
                 raise InvalidValueError(f"{file} names the study {spec.name!r}, not {name!r}")
-        folder = Path.cwd() if file is None else file.parent
+            folder = file.parent
         copied = copy_study(store, source, replace(spec, name=name), folder, datetime.now(UTC))
     click.echo(f"{name}: {copied.trials} trials of {source}, which count in no budget")
+    if copied.changed:
+        click.echo(f"other settings of training or measuring: {'; '.join(copied.changed)}")
     for reason, numbers in copied.left_out.items():
         shown = ", ".join(map(str, numbers[:MAX_SHOWN]))
         more = f" and {len(numbers) - MAX_SHOWN} more" if len(numbers) > MAX_SHOWN else ""
         click.echo(f"left out, {reason}: {shown}{more}")
-    if candidates := copied.left_out.get(CANDIDATE):
+    if candidates := copied.candidates:
         options = [word for n in candidates[:MAX_SHOWN] for word in ("--first", f"{source}:{n}")]
         command = command_to_paste("search", file or "STUDY.yaml", *options, database=database)
         click.echo(f"to train candidates first: {command}")

@@ -63,7 +63,8 @@ def load(group: str, name: str) -> Any:
         plugin = entry.load() if entry else import_attribute(name)
     except Exception as error:  # a foreign module may raise anything while it is imported
         reason = f"{type(error).__name__}: {error}"
-        if isinstance(error, ModuleNotFoundError):
+        module, _, _ = name.partition(":")
+        if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
             reason += ", neither installed nor in the folder of the study file"
         raise UnknownNameError(f"{group} ({reason})", name, names(group)) from error
     _require(group, name, plugin)

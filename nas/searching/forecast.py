@@ -78,7 +78,13 @@ def forecast(
         spec, alone_s=tried * alone_s, building_s=tried * building_s, training_s=training_s
     )
     measuring_s = tried * (alone_s + building_s)
-    spread = _spread([measuring_s + seconds for seconds in trained_s], spec.budget.trials)
+    # of a share p of n networks, and of the tries until N networks are within the limits
+    tries = math.sqrt((1 - 1 / tried) * (tried / len(usable) + 1 / spec.budget.trials))
+    spread = _spread(
+        [measuring_s + seconds for seconds in trained_s],
+        spec.budget.trials,
+        2 * tries * measuring_s / (measuring_s + training_s or 1.0),
+    )
     budget = spec.search_budget
     last = spec.rungs[-1]
     possible = networks_by_limit(
@@ -181,13 +187,15 @@ def _training_pace(evaluator: Evaluator, members: Sequence[Member]) -> Pace:
     return pace
 
 
-def _spread(seconds: Sequence[float], trials: int) -> float:
-    """Return the relative half width of the mean over the trials."""
+def _spread(seconds: Sequence[float], trials: int, limits: float) -> float:
+    """Return the relative half width of the mean over the trials; `limits` is the part that is
+    unknown of the networks over a limit.
+    """
     if len(seconds) < 2:
         return MAX_SPREAD
     relative = statistics.stdev(seconds) / statistics.fmean(seconds)
     sampled = 2 * relative * math.sqrt(1 / len(seconds) + 1 / trials)
-    return min(math.hypot(sampled, SAMPLER_SPREAD), MAX_SPREAD)
+    return min(math.hypot(sampled, limits, SAMPLER_SPREAD), MAX_SPREAD)
 
 
 def private_bytes() -> int:

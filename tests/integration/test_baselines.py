@@ -14,7 +14,7 @@ from nas.analysis.baselines import beaten_by
 from nas.api import AskTell
 from nas.api import open as open_record
 from nas.cli import main
-from nas.core.errors import InvalidValueError, StudyConflictError
+from nas.core.errors import InvalidValueError, StudyConflictError, TrialFailedError
 from nas.core.foreign import ForeignNetwork
 from nas.core.measurement import MeasurementPlan
 from nas.core.published import PUBLISHED
@@ -303,6 +303,9 @@ def test_a_lost_checkpoint_costs_a_training_again(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run("lost", "tests.integration.test_baselines:CutEvaluator")
     (checkpoint,) = (tmp_path / "lost").rglob("*.safetensors")
+    checkpoint.write_bytes(b"damaged")
+    with pytest.raises(TrialFailedError, match="remove the file, and the network is trained again"):
+        run("lost")
     checkpoint.unlink()
     lost = run("lost")
     assert [rung.metrics for rung in lost.rungs] == [rung.metrics for rung in whole.rungs]

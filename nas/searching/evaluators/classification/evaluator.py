@@ -323,7 +323,12 @@ class Evaluator:
             trainer = self._trainer(task)
             checkpoint = rungs[-1].checkpoint if rungs else None
             if checkpoint is not None and (self._artifacts / checkpoint).exists():
-                trainer.load(self._artifacts / checkpoint, task.architecture.digest)
+                try:
+                    trainer.load(self._artifacts / checkpoint, task.architecture.digest)
+                except CorruptFileError as error:
+                    raise CorruptFileError(
+                        f"{error}; remove the file, and the network is trained again"
+                    ) from error
                 return trainer, again_s
             if step_aside is not None:
                 trainer.step_aside = step_aside

@@ -222,6 +222,65 @@ def evaluate(
 
 
 @detect.command()
+@click.argument("folders", type=PRESENT_FOLDER, nargs=-1, required=True, metavar="FOLDER...")
+@click.option(
+    "--against",
+    type=PRESENT_FOLDER,
+    multiple=True,
+    required=True,
+    metavar="FOLDER",
+    help="A training of the other detector. May be repeated.",
+)
+@data_option
+@click.option("--split", default="val", show_default=True, help="Judge with these images.")
+@json_option("detection comparison")
+@click.option("--device", metavar="KIND", help="cpu or cuda. [default: the GPU if there is one]")
+def compare(
+    *,
+    folders: Sequence[Path],
+    against: Sequence[Path],
+    data: Path,
+    split: str,
+    as_json: bool,
+    device: str | None,
+) -> None:
+    """Compare two trained detectors by the same images.
+
+    FOLDER is one of nas detect train; give all trainings of a detector, which differ by their
+    seeds. The difference of their mean AP50 has a 95 % interval over the images.
+    """
+    from nas.detection.comparison import compare
+    from nas.detection.evaluation import detect_all
+    from nas.detection.scenes import read_scenes
+    from nas.detection.systems import TrainedDetector
+
+    place = device or _device()
+    trained = [TrainedDetector(folder) for folder in (*folders, *against)]
+    classes = trained[0].spec.classes
+    for each in trained:
+        if each.spec.classes != classes:
+            raise InvalidValueError(
+                f"{each.folder} has the classes {', '.join(each.spec.classes)}, and "
+                f"{trained[0].folder} has {', '.join(classes)}: only equal classes can be compared"
+            )
+    scenes = read_scenes(data, split, classes)
+    found = [detect_all(each.model().to(place), scenes, place) for each in trained]
+    result = compare(found[: len(folders)], found[len(folders) :], scenes)
+    if as_json:
+        echo_json("detection comparison", asdict(result))
+        return
+    _describe(scenes, split)
+    named = [("FOLDER", folders, result.first), ("--against", against, result.second)]
+    for name, group, figures in named:
+        for folder, figure in zip(group, figures, strict=True):
+            click.echo(f"{name} {folder}: AP50 {figure:.3f}")
+    click.echo(
+        f"difference of the means: {result.difference:+.3f} [{result.low:+.3f}, "
+        f"{result.high:+.3f}], 95 % over the images"
+    )
+
+
+@detect.command()
 @click.argument("folder", type=PRESENT_FOLDER)
 @database_option
 @measuring_options(None, tier="screen")

@@ -350,6 +350,17 @@ SCHEMAS: Mapping[str, Schema] = {
             "coco_masks": "COCO's figures of masks by name",
         },
     ),
+    "detection comparison": Schema(
+        command="nas detect compare",
+        keys={
+            "images": "number of images",
+            "first": "list: AP50 of each training of the first detector, VOC's area of 2010",
+            "second": "that of each training given by --against",
+            "difference": "difference of their means",
+            "low": "lower bound of its 95 % interval, a bootstrap over the images",
+            "high": "upper bound",
+        },
+    ),
     "peers": Schema(
         command="nas paper peers",
         keys={

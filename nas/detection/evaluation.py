@@ -63,6 +63,18 @@ class Evaluation:
     coco_masks: dict[str, float | None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hits:
+    """Detections of one class: by falling score, whether each is true (D,) and the index of its
+    image (D,), and the number of truths in each image (I,). Difficult truths and their detections
+    are left out.
+    """
+
+    hits: np.ndarray
+    images: np.ndarray
+    truths: np.ndarray
+
+
 def average_precision(hits: np.ndarray, positives: int) -> tuple[float, float, np.ndarray]:
     """Return VOC's 11-point and area precision, and the envelope at even recalls.
 
@@ -90,15 +102,14 @@ def voc_hits(
     truths: Sequence[Annotation],
     difficult: Sequence[Sequence[bool]],
     label: int,
-) -> tuple[np.ndarray, int]:
-    """Return for the detections of one class, by falling score, whether they are true, and the
-    number of truths.
+) -> Hits:
+    """Return which detections of one class are true.
 
     A detection takes the truth of largest overlap in its image, once. Difficult truths and their
     detections do not count.
     """
     rows: list[tuple[float, int, int]] = []
-    overlaps, owners, counted = [], [], 0
+    overlaps, owners = [], []
     for image, (found, target, hard) in enumerate(zip(detections, truths, difficult, strict=True)):
         mine, here = found["labels"] == label, target["labels"] == label
         scores = found["scores"][mine].tolist()
@@ -106,18 +117,23 @@ def voc_hits(
         overlaps.append(box_iou(found["boxes"][mine], target["boxes"][here]))
         flags = np.array(hard, dtype=bool)[here.numpy()]
         owners.append(flags)
-        counted += int((~flags).sum())
     taken: set[tuple[int, int]] = set()
-    hits = []
+    hits, images = [], []
     for _, image, place in sorted(rows, key=lambda row: -row[0]):
         overlap = overlaps[image][place]
         best = int(overlap.argmax()) if len(overlap) else -1
-        if best < 0 or overlap[best] < MIN_OVERLAP:
-            hits.append(False)
-        elif not owners[image][best]:
-            hits.append((image, best) not in taken)
+        true = best >= 0 and bool(overlap[best] >= MIN_OVERLAP)
+        if true and owners[image][best]:
+            continue
+        hits.append(true and (image, best) not in taken)
+        images.append(image)
+        if true:
             taken.add((image, best))
-    return np.array(hits, dtype=bool), counted
+    return Hits(
+        hits=np.array(hits, dtype=bool),
+        images=np.array(images, dtype=np.int64),
+        truths=np.array([np.count_nonzero(~flags) for flags in owners], dtype=np.int64),
+    )
 
 
 def evaluate(
@@ -131,11 +147,12 @@ def evaluate(
     figures, per_class = _coco(detections, truths, classes, "bbox")
     results = []
     for label, name in enumerate(classes, start=1):
-        hits, count = voc_hits(detections, truths, difficult, label)
+        found = voc_hits(detections, truths, difficult, label)
+        count = int(found.truths.sum())
         if count == 0:
             results.append(ClassResult(name=name, truths=0, voc07=None, voc10=None))
             continue
-        voc07, voc10, curve = average_precision(hits, count)
+        voc07, voc10, curve = average_precision(found.hits, count)
         results.append(
             ClassResult(
                 name=name,
@@ -185,8 +202,18 @@ def evaluate_scenes(detections: Sequence[Annotation], scenes: Scenes) -> Evaluat
     for scene in scenes:
         target = scene.target()
         truths.append(target if has_masks else {k: v for k, v in target.items() if k != "masks"})
-    difficult = [[truth.difficult for truth in scene.truths] for scene in scenes]
-    return evaluate(detections, truths, scenes.classes, difficult)
+    return evaluate(detections, truths, scenes.classes, _difficult(scenes))
+
+
+def hits_of_classes(detections: Sequence[Annotation], scenes: Scenes) -> list[Hits]:
+    """Return which detections of each class are true, of the scenes that they belong to."""
+    truths, difficult = [scene.target() for scene in scenes], _difficult(scenes)
+    labels = range(1, len(scenes.classes) + 1)
+    return [voc_hits(detections, truths, difficult, label) for label in labels]
+
+
+def _difficult(scenes: Scenes) -> list[list[bool]]:
+    return [[truth.difficult for truth in scene.truths] for scene in scenes]
 
 
 def _mean(values: Sequence[float | None]) -> float:

@@ -89,6 +89,11 @@ def test_train_evaluate_measure_and_export(run, data, tmp_path, system):
     values = json.loads(done.stdout)
     assert not differences("detection", values)
     assert values["images"] == values["classes"][0]["truths"] == 6
+    compare = ("detect", "compare", "squares", "squares", "--against", "squares", *common)
+    values = json.loads(run(*compare, "--json").stdout)
+    assert not differences("detection comparison", values)
+    assert (values["images"], len(values["first"]), values["difference"]) == (6, 2, 0.0)
+    assert "difference of the means: +0.000 [+0.000, +0.000]" in run(*compare).output
     done = run("detect", "measure", "squares", "--device", "cpu", "--json")
     assert not differences("measure", json.loads(done.stdout))
     done = run("detect", "measure", "squares", "--device", "cpu")

@@ -1,5 +1,7 @@
 """Average precision by VOC's and COCO's rules."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import tensor
 pytest.importorskip("torchvision")
 pytest.importorskip("faster_coco_eval")
 
+from nas.detection.comparison import compare, weighted_ap50
 from nas.detection.evaluation import average_precision, evaluate, voc_hits
 
 
@@ -25,6 +28,14 @@ def found(*rows, label=1):
     return {**boxes, "scores": torch.tensor([score for score, _ in rows])}
 
 
+def hits_of(detections, truths, difficult):
+    """Return which detections of the first class are true, and the number of truths."""
+    result = voc_hits(detections, truths, difficult, 1)
+    assert len(result.images) == len(result.hits)
+    return result.hits, result.truths.sum()
+
+
+NOT_DIFFICULT = SimpleNamespace(difficult=False)
 SQUARE, SHIFTED, AWAY = (0, 0, 10, 10), (0, 0, 10, 8), (50, 50, 60, 60)
 
 
@@ -51,20 +62,20 @@ def test_no_detections_have_no_precision():
 def test_a_truth_counts_once():
     """The second detection of the same truth is false, and so is one that overlaps too little."""
     rows = [(0.9, SQUARE), (0.8, SHIFTED), (0.7, AWAY)]
-    hits, count = voc_hits([found(*rows)], [truth(SQUARE)], [[False]], 1)
+    hits, count = hits_of([found(*rows)], [truth(SQUARE)], [[False]])
     assert (hits.tolist(), count) == ([True, False, False], 1)
 
 
 def test_half_an_overlap_is_true():
     """An overlap of exactly 0.5 is enough."""
-    hits, _ = voc_hits([found((0.9, (0, 0, 10, 5)))], [truth(SQUARE)], [[False]], 1)
+    hits, _ = hits_of([found((0.9, (0, 0, 10, 5)))], [truth(SQUARE)], [[False]])
     assert hits.tolist() == [True]
 
 
 def test_difficult_truths_do_not_count():
     """Neither the truth nor its detection counts."""
-    hits, count = voc_hits(
-        [found((0.9, SQUARE), (0.8, AWAY))], [truth(SQUARE, AWAY)], [[True, False]], 1
+    hits, count = hits_of(
+        [found((0.9, SQUARE), (0.8, AWAY))], [truth(SQUARE, AWAY)], [[True, False]]
     )
     assert (hits.tolist(), count) == ([True], 1)
 
@@ -72,8 +83,49 @@ def test_difficult_truths_do_not_count():
 def test_detections_are_ranked_over_all_images():
     """The false detection of another image comes first by its score."""
     detections = [found((0.5, SQUARE)), found((0.9, AWAY))]
-    hits, count = voc_hits(detections, [truth(SQUARE), truth(SQUARE)], [[False], [False]], 1)
+    hits, count = hits_of(detections, [truth(SQUARE), truth(SQUARE)], [[False], [False]])
     assert (hits.tolist(), count) == ([False, True], 2)
+
+
+def scenes_of(*targets):
+    """Return scenes that have only truths, as a comparison reads them."""
+    return [
+        SimpleNamespace(target=lambda t=t: t, truths=[NOT_DIFFICULT] * len(t["labels"]))
+        for t in targets
+    ]
+
+
+class FewScenes(list):
+    """Scenes of one class."""
+
+    classes = ("cat",)
+
+
+def test_a_comparison_is_paired_over_the_images():
+    """Of two detectors that find the same objects but one, the difference is that object's share.
+    Its interval holds 0 differences, of samples without that image, and is below 0 nowhere.
+    """
+    scenes = FewScenes(scenes_of(*[truth(SQUARE)] * 20))
+    better = [found((0.9, SQUARE))] * 20
+    worse = [*better[:-1], found()]
+    result = compare([better, better], [worse], scenes)
+    assert result.first == (1.0, 1.0)
+    assert result.second == (pytest.approx(0.95),)
+    assert result.difference == pytest.approx(0.05)
+    assert (result.low, result.high) == (0.0, pytest.approx(0.15))
+    same = compare([worse], [worse], scenes)
+    assert (same.difference, same.low, same.high) == (0.0, 0.0, 0.0)
+
+
+def test_weights_count_images_as_often_as_they_say():
+    """An image of weight 2 is the same as the image twice."""
+    targets = [truth(SQUARE), truth(SQUARE, AWAY)]
+    detections = [found((0.5, SQUARE), (0.8, AWAY)), found((0.9, SQUARE))]
+    none = [[False], [False, False]]
+    doubled = voc_hits([*detections, detections[1]], [*targets, targets[1]], [*none, none[1]], 1)
+    _, area, _ = average_precision(doubled.hits, int(doubled.truths.sum()))
+    weighted = weighted_ap50([voc_hits(detections, targets, none, 1)], np.array([1, 2]))
+    assert weighted == pytest.approx(area)
 
 
 def test_perfect_detections_and_classes():

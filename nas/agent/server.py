@@ -187,7 +187,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _get(self, parts: list[str]) -> None:
         if parts == ["device"]:
-            self._json(200, self.agent.device())
+            self._json(200, {**self.agent.device(), "busy": self.agent.sessions.busy()})
         elif len(parts) == 2 and parts[0] == "networks":
             self._json(200, {"stored": self.agent.store.holds(parts[1])})
         elif len(parts) == 2 and parts[0] == "sessions":

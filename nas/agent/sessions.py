@@ -199,10 +199,15 @@ class Sessions:
 
     def require_free(self, name: str) -> None:
         """Raise `RefusedError` if another session than this one holds the device."""
+        if reason := self.busy(name):
+            raise RefusedError(BUSY, f"busy: {reason}")
+
+    def busy(self, name: str = "") -> str:
+        """Return who else than the session of this name holds the device; empty if nobody does."""
         current = self._current
-        if current is not None and current.name != name:
-            seconds = time.monotonic() - current.began_s
-            raise RefusedError(BUSY, f"busy: another driver has measured for {seconds:.0f} s")
+        if current is None or current.name == name:
+            return ""
+        return f"another driver has measured for {time.monotonic() - current.began_s:.0f} s"
 
     def close(self, name: str) -> None:
         """End the session of this name. An ended or unknown one is no error."""

@@ -42,6 +42,9 @@ HIGHEST_IR, LOWEST_IR = 20, 3
 """Bounds of the search for the highest IR version that ONNX Runtime reads."""
 CUDA_PROVIDERS = frozenset({"CUDAExecutionProvider", "TensorrtExecutionProvider"})
 """Providers whose inputs and outputs stay on the GPU."""
+CPU_PROVIDER, OPENVINO_PROVIDER = "CPUExecutionProvider", "OpenVINOExecutionProvider"
+FREE_AXES = ("batch", "height", "width")
+"""Names of the axes that the driver's exporter may leave free."""
 
 
 def main() -> None:
@@ -70,10 +73,13 @@ def _send(file: Any, values: dict[str, Any]) -> None:
 
 
 class Runner:
-    """A loaded network. Each call runs one batch on the next input."""
+    """A loaded network. Each call runs one batch on the next input.
 
-    def __init__(self, session: Any, bindings: list[Any]) -> None:
-        self._session, self._bindings = session, bindings
+    `inputs` are what the bindings read from; a binding does not keep its input alive.
+    """
+
+    def __init__(self, session: Any, bindings: list[Any], inputs: list[Any]) -> None:
+        self._session, self._bindings, self._inputs = session, bindings, inputs
         self._order = itertools.cycle(range(len(bindings)))
 
     def __call__(self) -> None:
@@ -218,24 +224,30 @@ def load(command: dict[str, Any]) -> Runner:
     options.intra_op_num_threads = command["threads"]
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors are raised as exceptions anyway
-    provider = command["provider"]
+    provider, shape = command["provider"], (command["batch"], 3, command["size"], command["size"])
+    if provider != CPU_PROVIDER:
+        # operations that it lacks would run on the CPU, and the figure would be of both
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        for axis, length in zip(FREE_AXES, (shape[0], *shape[2:])):
+            options.add_free_dimension_override_by_name(axis, length)
+    providers = [(provider, _settings(provider, command["threads"]))]
     try:
-        session = onnxruntime.InferenceSession(command["path"], options, providers=[provider])
+        session = onnxruntime.InferenceSession(command["path"], options, providers=providers)
     except Exception as error:  # onnxruntime's errors have no narrower common base
         raise NetworkError(f"ONNX Runtime cannot load it: {_first_line(error)}") from error
     if provider not in session.get_providers():  # it fell back, with a line in its log
         raise NetworkError(f"ONNX Runtime cannot use its {provider} here")
-    shape = (command["batch"], 3, command["size"], command["size"])
     name = _image_input(session, shape)
     place = "cuda" if provider in CUDA_PROVIDERS else "cpu"
     generator = np.random.RandomState(0)
-    bindings = []
+    bindings, inputs = [], []
     try:
         for _ in range(INPUTS):
             images = generator.standard_normal(shape).astype(np.float32)
             binding = session.io_binding()
             value = onnxruntime.OrtValue.ortvalue_from_numpy(images, place, 0)
             binding.bind_ortvalue_input(name, value)
+            inputs.append((value, images))
             for output in session.get_outputs():
                 binding.bind_output(output.name, place, 0)
             bindings.append(binding)
@@ -245,7 +257,23 @@ def load(command: dict[str, Any]) -> Runner:
         raise NetworkError(f"it fails on a batch of {shape}: {_first_line(error)}") from error
     if not all(np.isfinite(output).all() for output in outputs):
         raise NetworkError(f"it returns numbers that are not finite on a batch of {shape}")
-    return Runner(session, bindings)
+    return Runner(session, bindings, inputs)
+
+
+def _settings(provider: str, threads: int) -> dict[str, str]:
+    """Return the settings of an execution provider of ONNX Runtime.
+
+    OpenVINO has a pool of threads of its own. On processors with bfloat16 it computes float32
+    networks in that format, unless its precision is set.
+    """
+    if provider != OPENVINO_PROVIDER:
+        return {}
+    return {
+        "device_type": "CPU",
+        "precision": "FP32",
+        "num_of_threads": str(threads),
+        "num_streams": "1",
+    }
 
 
 def peak_memory(command: dict[str, Any]) -> dict[str, Any]:

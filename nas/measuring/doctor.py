@@ -68,7 +68,8 @@ def remote_findings(name: str) -> Iterator[Finding]:
             what="runtime",
             available=True,
             detail=f"ONNX Runtime {facts['onnxruntime']}, Python {facts['python']}, up to opset "
-            f"{facts['opset']} and IR {facts['ir']}: {', '.join(facts['providers'])}",
+            f"{facts['opset']} and IR {facts['ir']}; networks run on {meter.provider}, of "
+            f"{', '.join(facts['providers'])}",
         )
         yield Finding(
             what="neighbours",
@@ -90,6 +91,9 @@ def remote_findings(name: str) -> Iterator[Finding]:
             if slowed is None
             else ", ".join(slowed) or f"no slowdown now, {state['temperature_c']} °C",
         )
+        if facts.get("busy"):
+            yield Finding(what="device lock", available=False, detail=facts["busy"])
+            return
         with meter.exclusive():
             yield Finding(what="device lock", available=True, detail="the device is free")
 

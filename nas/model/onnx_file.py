@@ -64,7 +64,7 @@ def to_onnx(
     example = torch.zeros(2, 3, image_size, image_size)
     if isinstance(model, VoVNet) or getattr(model, "has_fixed_graph", False):
         _require_small(model.state_dict())
-        return _traced(model, example, outputs)
+        return _traced(model, example, outputs, opset)
     return onnx_bytes(
         model,
         (example,),
@@ -76,7 +76,7 @@ def to_onnx(
     )
 
 
-def _traced(model: nn.Module, example: Tensor, outputs: Sequence[str]) -> bytes:
+def _traced(model: nn.Module, example: Tensor, outputs: Sequence[str], opset: int) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -87,7 +87,7 @@ def _traced(model: nn.Module, example: Tensor, outputs: Sequence[str]) -> bytes:
             (example,),
             file,  # type: ignore[arg-type] # the traced export also writes to a buffer
             dynamo=False,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=["images"],
             output_names=list(outputs),
             dynamic_axes={"images": {0: "batch"}},

@@ -1,7 +1,8 @@
 """Current work on a study: the driver, the state of each worker, and the use of the device.
 
 Read from the record, from the lock of the process that drives the study and, on the device's own
-machine, from the device's lock. Nothing is reported that none of them holds.
+machine, from the device's lock. Devices elsewhere are not asked: of them only the use by this
+machine is known. Nothing is reported that none of these holds.
 """
 
 import socket
@@ -15,7 +16,7 @@ from nas.core.measurement import Measurement
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.core.units import format_duration
-from nas.measuring.meters.lock import DeviceLock, Use
+from nas.measuring.meters.lock import DeviceLock, Holders, Use, drivers_lock
 from nas.record import StudyRecord, Summary
 
 if TYPE_CHECKING:
@@ -140,13 +141,18 @@ def overlap_line(spec: StudySpec, summary: Summary) -> str | None:
 def _device(
     record: StudyRecord, last: tuple[int, Measurement] | None, works: Sequence[Work], now: datetime
 ) -> Iterator[str]:
-    """Name the study's device, its use and its last measurement."""
+    """Name the study's devices, their use and the last measurement."""
     recorded: Mapping[str, Any] = record.numerics.get("device", {})
+    own, elsewhere = record.spec.measurement.device, record.spec.devices_elsewhere
     name, identity = recorded.get("name"), recorded.get("identity")
-    if last is not None and last[1].device is not None:
-        name, identity = last[1].device.name, last[1].device.identity
-    if name is not None:
+    used = None if last is None else last[1].device
+    if used is not None and "device" not in used.details:
+        name, identity = used.name, used.identity
+    if name is not None and own not in elsewhere:
         yield f"device: {name}, {_use(identity, works)}"
+    for device in elsewhere:
+        facts = recorded if device == own else recorded.get("others", {}).get(device, {})
+        yield f"device {device}: {_use_elsewhere(device, facts.get('identity'), works)}"
     if last is not None:
         number, figure = last
         reason = f" ({figure.reason})" if figure.reason else ""
@@ -161,8 +167,21 @@ def _use(identity: str | None, works: Sequence[Work]) -> str:
     holders = DeviceLock(identity).holders() if identity else None
     if holders is None:
         return "whose use is unknown on this machine"
-    if holders.use is Use.FREE:
-        return "free"
+    return "free" if holders.use is Use.FREE else _named(holders, works)
+
+
+def _use_elsewhere(device: str, identity: str | None, works: Sequence[Work]) -> str:
+    """Say whether processes of this machine measure on a device elsewhere. The device is not asked,
+    which may take seconds.
+    """
+    holders = drivers_lock(identity).holders() if identity else None
+    if holders is None or holders.use is Use.FREE:
+        return f"not in use from this machine; nas doctor --device {device} asks it"
+    return _named(holders, works)
+
+
+def _named(holders: Holders, works: Sequence[Work]) -> str:
+    """Return the use of a device by processes of this machine."""
     workers = {work.worker: f"{work.worker} (trial {work.trial})" for work in works}
     names = [
         workers.get(f"{socket.gethostname()}:{number}")

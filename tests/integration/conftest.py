@@ -8,6 +8,7 @@ import pickle
 import shutil
 import sqlite3
 import subprocess
+import sys
 import venv
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -332,11 +333,21 @@ DEVICE_PACKAGES = ("numpy", "onnxruntime", "flatbuffers", "protobuf", "packaging
 TOKEN = "for the tests of agents only"  # noqa: S105 - no secret
 
 
-def make_device_environment(folder: Path) -> Path:
-    """Make an environment with NumPy, ONNX Runtime and what they need, and return its Python."""
+def make_device_environment(folder: Path, runtime: str = "onnxruntime") -> Path:
+    """Make an environment with NumPy, a package of ONNX Runtime and what they need, and return its
+    Python. Another package than the usual one is installed; the test is skipped where it cannot be.
+    """
     venv.create(folder, symlinks=True, with_pip=False)
     site = next(folder.glob("lib/python*/site-packages"))
-    for package in DEVICE_PACKAGES:
+    borrowed_packages = set(DEVICE_PACKAGES)
+    if runtime not in borrowed_packages:
+        borrowed_packages.remove("onnxruntime")
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        wanted = ["--no-deps", "--only-binary", ":all:", "--target", str(site), runtime]
+        done = subprocess.run([*pip, *wanted], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"{runtime} cannot be installed: {done.stderr.strip().splitlines()[-1]}")
+    for package in sorted(borrowed_packages):
         borrowed = distribution(package)
         for name in {file.parts[0] for file in borrowed.files or []} - {"..", "__pycache__"}:
             (site / name).symlink_to(Path(str(borrowed.locate_file(name))))
@@ -346,8 +357,8 @@ def make_device_environment(folder: Path) -> Path:
 class Agents:
     """Starts agents from their one file, in an environment without torch."""
 
-    def __init__(self, folder: Path) -> None:
-        self.python = make_device_environment(folder / "environment")
+    def __init__(self, folder: Path, runtime: str = "onnxruntime") -> None:
+        self.python = make_device_environment(folder / "environment", runtime)
         self.file = folder / "agent.pyz"
         write_agent(self.file)
         self.token_file = folder / "token"

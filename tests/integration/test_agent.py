@@ -16,16 +16,18 @@ import sys
 import threading
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from nas.cli.schemas import differences
 from nas.core.errors import DeviceLostError, InvalidValueError, TrialFailedError
-from nas.core.measurement import MeasurementPlan, Status
+from nas.core.measurement import MeasurementPlan, Status, same_class
 from nas.measuring.devices import book, client, connection
 from nas.measuring.devices.book import Entry
 from nas.measuring.devices.client import Client
@@ -149,7 +151,9 @@ def test_one_driver_at_a_time(connect, unix):
     """A second session is refused as busy, and begins when the first one has ended."""
     first, second = connect(unix[0]), connect(unix[0])
     waiting = threading.Event()
+    assert first.device()["busy"] == ""
     with first.session():
+        assert second.device()["busy"].startswith("another driver has measured for ")
         with pytest.raises(client._Refused, match="busy: another driver has measured for"):
             second._request("POST", f"/v1/sessions/{uuid.uuid4()}", b"{}")
 
@@ -595,6 +599,11 @@ def test_a_network_is_measured_through_ssh(agents, tmp_path, sshd, network, monk
             assert measured(meter, network)[1]
             forward = meter._client._route._forward
         assert forward.poll() is not None
+    monkeypatch.setattr(client, "RETRY_S", 0.0)
+    with pytest.raises(
+        DeviceLostError, match=r"is the agent started\? \(on 127.0.0.1: agent.pyz serve --s"
+    ):
+        RemoteMeter("board", far)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -629,9 +638,74 @@ def test_devices_from_the_command_line(agents, tmp_path, nas, network):
         figures = {each["metric"]: each for each in json.loads(nas(*measure, "--json"))["figures"]}
         assert figures["peak_memory"]["value"] > 0
         assert figures["latency"]["device"]["details"]["device"] == "board"
-    assert "other does not answer" in nas("device", "add", "other", *address, code=2)
+    assert nas("device", "add", "other", *address, code=2) == (
+        "error: other does not answer: Connection refused; is the agent started? (on this machine: "
+        f"agent.pyz serve --port {urlsplit(entry.address).port} --token-file FILE)\n"
+    )
     assert nas("device", "remove", "board") == "board removed\n"
     assert nas(*measure, code=2) == "error: no 'board' in devices; there are: cpu, cuda\n"
+
+
+@pytest.fixture(scope="module")
+def openvino_agents(agents, tmp_path_factory):
+    """What starts agents whose ONNX Runtime has OpenVINO: a package of its own has it."""
+    return type(agents)(tmp_path_factory.mktemp("openvino"), "onnxruntime-openvino")
+
+
+LOGITS = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from osa_nas_agent.worker import load
+logits = []
+for provider in ("CPUExecutionProvider", "OpenVINOExecutionProvider"):
+    path, size = sys.argv[2], int(sys.argv[3])
+    command = {"path": path, "batch": 2, "size": size, "threads": 1, "provider": provider}
+    run = load(command)
+    run()
+    logits.append(run._bindings[0].copy_outputs_to_cpu()[0].tolist())
+print(json.dumps(logits))
+"""
+"""Prints what the agent's networks return on the CPU and on OpenVINO."""
+
+
+@pytest.mark.long
+def test_openvino_measures_in_fp32_under_a_class_of_its_own(openvino_agents, tmp_path, network):
+    """Its logits are those of the CPU to seven digits: bfloat16 has three. An operation that it
+    lacks is an error, since that would run on the CPU.
+    """
+    with openvino_agents.unix(tmp_path) as (entry, _):
+        openvino = replace(entry, provider="OpenVINOExecutionProvider")
+        with RemoteMeter("board", entry) as meter:
+            cpu, _ = measured(meter, network)
+        with RemoteMeter("board", openvino) as meter:
+            figure, blocks = measured(meter, network)
+            assert figure.status in USABLE
+            assert blocks
+            with meter.exclusive(), prepare(network, PLAN, meter) as run:
+                facts = run.with_runtime(peak_memory(run, meter, PLAN)).details["runtime"]
+            assert (facts["provider"], facts["precision"]) == (openvino.provider, "fp32")
+            with meter.exclusive(), pytest.raises(TrialFailedError, match="fallback to CPU EP"):
+                with prepare(OnnxFile(data=only_on_the_cpu(), name="x"), PLAN, meter):
+                    pass
+    assert figure.device.device_class.endswith("OpenVINOExecutionProvider")
+    assert not same_class(cpu.device.device_class, figure.device.device_class)
+    (tmp_path / "x.onnx").write_bytes(network.data)
+    command = [openvino_agents.python, "-c", LOGITS, openvino_agents.file, tmp_path / "x.onnx"]
+    done = subprocess.run([*map(str, command), str(SIZE)], capture_output=True, check=True, cwd="/")
+    on_cpu, on_openvino = np.array(json.loads(done.stdout))
+    assert np.abs(on_cpu - on_openvino).max() < 1e-5 * np.abs(on_cpu).max()
+
+
+def only_on_the_cpu():
+    """Return a file with an operation of ONNX Runtime's own, which OpenVINO lacks."""
+    from onnx import TensorProto, helper
+
+    shape = ["batch", 3, SIZE, SIZE]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+    node = helper.make_node("Inverse", ["x"], ["y"], domain="com.microsoft")
+    graph = helper.make_graph([node], "inverse", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
 
 
 def test_the_first_commands_of_the_page_work(agents, tmp_path):

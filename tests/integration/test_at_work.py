@@ -47,10 +47,10 @@ def database(tmp_path, monkeypatch):
 
 
 @contextmanager
-def holding(what):
-    """Run another process that holds the device."""
+def holding(what, prefix=""):
+    """Run another process that holds the device, or the lock whose name has this prefix."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, DEVICE.identity, what],
+        [sys.executable, "-c", HOLDER, prefix + DEVICE.identity, what],
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -177,6 +177,35 @@ def test_the_use_of_another_machine_s_device_is_unknown(database):
     assert any(
         line.startswith("last figure: latency of trial 0, throttled (too hot), ") for line in lines
     )
+
+
+def test_a_device_elsewhere_is_not_asked(database):
+    """What this machine does with it is known. The lock of this machine's own processor, under the
+    same identity, is another one.
+    """
+    objectives = (
+        Objective(metric="error"),
+        Objective(metric="latency", device="pi5"),
+        Objective(metric="latency"),
+    )
+    with Store.open(database) as store:
+        study = replace(spec("second"), objectives=objectives)
+        store.create_study(study, dataset="digits", classes=10)
+        here = {"name": "Xeon", "identity": "cpu-here"}
+        pi5 = {"name": "Pi 5", "identity": DEVICE.identity}
+        store.set_numerics("second", {"device": {**here, "others": {"pi5": pi5}}})
+        store.add_trial("second", trial(0))
+        elsewhere = replace(DEVICE, details={"device": "pi5"})
+        figure = replace(latency(metric="latency@pi5"), device=elsewhere)
+        store.add_measurements("second", 0, [figure], 0.5)
+    idle = "device pi5: not in use from this machine; nas doctor --device pi5 asks it"
+    with holding("measure"):
+        lines = status(database, "second")
+        assert idle in lines
+        assert "device: Xeon, whose use is unknown on this machine" in lines
+    with holding("measure", "agent-") as child:
+        busy = f"device pi5: being measured by process {child.pid} ("
+        assert [line for line in status(database, "second") if line.startswith(busy)]
 
 
 def test_the_step_of_a_trial_follows_from_its_figures():

@@ -61,6 +61,17 @@ def test_a_traced_network_is_the_exported_one(architecture, tmp_path):
         assert torch.allclose(torch.from_numpy(found), truth, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("opset", [18, 20])
+@pytest.mark.parametrize("wrap", [lambda model: model, nn.Sequential], ids=["traced", "exported"])
+def test_a_file_has_the_operators_of_an_old_runtime(opset, wrap):
+    """ONNX Runtime 1.14 on a device reads opset 18 and IR 8, and nothing newer."""
+    onnx = pytest.importorskip("onnx")
+    model = wrap(build(NETWORKS["dense"], 10)).eval()
+    file = onnx.load_from_string(to_onnx(model, SIZE, opset=opset, max_ir=8 if opset < 20 else 9))
+    assert [(each.domain, each.version) for each in file.opset_import] == [("", opset)]
+    assert file.ir_version <= (8 if opset < 20 else 9)
+
+
 def test_no_path_of_this_machine_is_in_a_traced_file():
     """The file names neither the source files nor the folder of the repository."""
     pytest.importorskip("onnx")

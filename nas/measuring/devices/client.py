@@ -188,7 +188,9 @@ class Client:
                 with self._turn:
                     self._drop()
                 if time.monotonic() > end_s:
-                    reason = str(error) or type(error).__name__
+                    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                    if not isinstance(error, DeviceLostError):  # ssh, if any, reached the host
+                        reason += f"; is the agent started? ({self._route.expected})"
                     raise DeviceLostError(f"{self.name} does not answer: {reason}") from error
             time.sleep(RETRY_PAUSE_S)
 

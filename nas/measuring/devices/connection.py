@@ -66,6 +66,16 @@ class Route:
             return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=READ_S)
         return UnixConnection(self._forwarded())
 
+    @property
+    def expected(self) -> str:
+        """How the agent must have been started, and where."""
+        parts = urlsplit(self._entry.address)
+        host = f"on {parts.hostname}" if parts.scheme == "ssh" else "on this machine"
+        if parts.scheme == "http" or not parts.path.strip("/"):
+            port = f" --port {parts.port}" if parts.scheme == "http" else ""
+            return f"{host}: agent.pyz serve{port} --token-file FILE"
+        return f"{host}: agent.pyz serve --socket {unquote(parts.path)}"
+
     def close(self) -> None:
         """End ssh."""
         if self._forward is not None:

@@ -24,7 +24,7 @@ from nas.measuring.devices import book
 from nas.measuring.devices.client import Client, Session
 from nas.measuring.meters import REMOTE_RUNTIME, CommonMeter, Run
 from nas.measuring.meters.energy import RAIL
-from nas.measuring.meters.lock import DeviceLock
+from nas.measuring.meters.lock import drivers_lock
 from nas.measuring.meters.watch import DeviceState
 
 MAX_BATCH_S = 0.5
@@ -55,6 +55,7 @@ class RemoteNetwork:
             "name": REMOTE_RUNTIME,
             "package": "onnxruntime",
             "version": self._meter.facts["onnxruntime"],
+            "provider": self.conditions["provider"],
             "precision": str(Precision.FP32),
             "threads": self.conditions["threads"],
             "streams": 1,
@@ -89,6 +90,7 @@ class RemoteMeter(CommonMeter):
         energy = self.facts["energy"]
         self.energy_method = energy.get("counter", "none")
         self.power_kinds = (RAIL,) if "power" in energy else ()
+        self.provider = self._entry.provider
         self._session: Session | None = None
         self._exported: tuple[Any, int, Any] | None = None
         """The last network that was exported, its image size, and the file."""
@@ -111,7 +113,7 @@ class RemoteMeter(CommonMeter):
         """Hold the device in a session. Processes of this machine wait for each other here, and
         the agent holds the lock of the device itself.
         """
-        with DeviceLock(f"agent-{self.device.identity}").exclusive(), self._client.session() as own:
+        with drivers_lock(self.device.identity).exclusive(), self._client.session() as own:
             self._require_same_device()
             self._session = own
             try:
@@ -156,7 +158,7 @@ class RemoteMeter(CommonMeter):
             "batch": plan.batch_size,
             "size": plan.image_size,
             "threads": plan.threads,
-            "provider": self._entry.provider,
+            "provider": self.provider,
         }
         answer = self._open_session.load("load", file.data, **conditions)
         yield RemoteNetwork(self, answer["network"], file, conditions)
@@ -366,7 +368,7 @@ def device_of(name: str, entry: book.Entry, facts: dict[str, Any]) -> Device:
             f"{', '.join(facts['providers'])}"
         )
     mode = f", power mode {facts['power_mode']}" if facts["power_mode"] else ""
-    hidden = {"protocol", "boot", "state", "identity"}
+    hidden = {"protocol", "boot", "state", "identity", "busy"}
     return Device(
         kind="cpu",
         name=facts["name"],

@@ -127,6 +127,11 @@ class DeviceLock:
             yield value
 
 
+def drivers_lock(identity: str) -> DeviceLock:
+    """Return the lock by which processes of this machine take turns at a device elsewhere."""
+    return DeviceLock(f"agent-{identity}")
+
+
 class Training:
     """A trainer's share of a device."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from nas.cli import main
+from nas.cli.options import device_option
 from nas.core.errors import NasError, WriteError
 from nas.core.plugins import names
 
@@ -22,8 +23,10 @@ from nas.core.plugins import names
     "limits",
     multiple=True,
     metavar="'METRIC VALUE'",
-    help="The worst figure that you accept, such as 'latency 4 ms'. May be repeated.",
+    help="The worst figure that you accept, such as 'latency 4 ms', or 'latency@NAME 4 ms' on a "
+    "device of nas device list. May be repeated.",
 )
+@device_option
 @click.option("--budget", default="30min", show_default=True, help="Time to search, such as 2h.")
 @click.option(
     "--image-size",
@@ -44,6 +47,7 @@ def new(
     budget: str,
     image_size: int | None,
     runtime: str,
+    device: str | None,
 ) -> None:
     """Write a study that works on this machine.
 
@@ -71,6 +75,7 @@ def new(
         limits=limits,
         budget_s=parse_duration(budget),
         runtime=runtime,
+        device=device,
         on_step=lambda step: click.echo(f"{step} …"),
     )
     try:

@@ -15,15 +15,16 @@ from functools import partial
 from math import floor
 from pathlib import Path
 
-from nas.core import plugins
 from nas.core.architecture import Architecture
 from nas.core.complexity import totals
 from nas.core.errors import CorruptFileError, InvalidValueError, TrialFailedError, UnavailableError
-from nas.core.measurement import Measurement, MeasurementPlan
+from nas.core.measurement import Measurement, MeasurementPlan, metric_and_device
 from nas.core.study import DataSpec, Objective, StudySpec
 from nas.core.units import format_quantity, parse_quantity
 from nas.data import load
 from nas.data.image_file import size_of
+from nas.measuring.meters import elsewhere, find_meter
+from nas.measuring.metrics import Phase, find_metric
 from nas.model import build
 from nas.searching.profile import Member, members, profile, reduced_side, space_of
 from nas.training.choice import choose_numerics
@@ -88,15 +89,25 @@ def draft(
     limits: Sequence[str],
     budget_s: float,
     runtime: str,
+    device: str | None = None,
     on_step: Callable[[str], object] = lambda _: None,
 ) -> Draft:
     """Return a study file that works here as it stands, with one worker for each core.
 
-    `limits` are such as `latency 4 ms`; latency is an objective in any case. `on_step` is called
-    with what is being done. Raises `InvalidValueError` for a limit of an unknown metric, or a
-    budget in which fewer than twelve networks can be trained.
+    `limits` are such as `latency 4 ms` and `latency@pi5 4 ms`; latency is an objective in any case.
+    Measuring is done on `device`, or on the one that a limit names; None leaves it to the machine.
+    `on_step` is called with what is being done. Raises `InvalidValueError` for a limit of an
+    unknown metric, or a budget in which fewer than twelve networks can be trained,
+    `UnknownNameError` for an unknown device, and `DeviceLostError` if one does not answer.
     """
-    bounds = {"latency": "", **dict(_limit(each) for each in limits)}
+    bounds = dict(_limit(each) for each in limits)
+    if not any(metric_and_device(each)[0] == "latency" for each in bounds):
+        bounds = {"latency": "", **bounds}
+    for each in dict.fromkeys((device, *(metric_and_device(name)[1] for name in bounds))):
+        if each is not None:
+            if elsewhere(each):
+                on_step(f"asking {each}")
+            find_meter(each).close()
     on_step(f"reading {data.folder or data.dataset}")
     dataset = load(replace(data, validation_images=1))
     size = int(dataset.train.images.shape[-1])
@@ -105,9 +116,14 @@ def draft(
     spec = StudySpec(
         name=name,
         space="osa_cifar" if size <= LARGE_PIXELS else "osa_detection",
-        objectives=tuple(Objective(metric=each) for each in ("error", *bounds)),
+        objectives=tuple(
+            Objective(metric=metric, device=named)
+            for metric, named in map(metric_and_device, ("error", *bounds))
+        ),
         data=replace(data, validation_images=judges),
-        measurement=MeasurementPlan(runtime=runtime, image_size=size, busy_wait_s=WAIT_S),
+        measurement=MeasurementPlan(
+            runtime=runtime, image_size=size, device=device, busy_wait_s=WAIT_S
+        ),
     )
     on_step(f"measuring {SAMPLE} random networks of {spec.space}")
     costs = _costs(spec)
@@ -125,6 +141,7 @@ def draft(
         space=spec.space,
         chance=f"{chance:.3g}",
         costs="\n".join(_objective(costs[metric], limit) for metric, limit in bounds.items()),
+        device=f"\n  device: {device}              # of nas device list" if device else "",
         runtime=runtime,
         size=size,
         images=images,
@@ -146,7 +163,7 @@ space: {space}           # or module:attribute, a space of your own beside this 
 objectives:
   - {{metric: error, reference: {chance} %}}     # that of guessing
 {costs}
-measurement:
+measurement:{device}
   runtime: {runtime}              # as the network will be deployed
   batch_size: 1
   image_size: {size}
@@ -173,22 +190,28 @@ def _data_lines(data: DataSpec) -> str:
 
 
 def _limit(text: str) -> tuple[str, str]:
-    metric, _, limit = text.strip().partition(" ")
-    if not limit:
-        raise InvalidValueError(f"a limit is such as 'latency 4 ms', not {text!r}")
+    name, _, limit = text.strip().partition(" ")
+    metric, device = metric_and_device(name)
+    if not limit or (device is None and "@" in name):
+        raise InvalidValueError(
+            f"a limit is such as 'latency 4 ms' or 'latency@DEVICE 4 ms', not {text!r}"
+        )
     if metric == "error":
         raise InvalidValueError("error is what is minimized; limit latency, energy or a count")
-    unit = plugins.load("nas.metrics", metric).unit
+    found = find_metric(metric)
+    if device is not None and found.phase is Phase.COUNTED:
+        raise InvalidValueError(f"{metric} is the same on every device; limit {metric}, not {name}")
     try:
-        parse_quantity(limit, unit)
+        parse_quantity(limit, found.unit)
     except ValueError as error:
         raise InvalidValueError(f"limit of {metric}: {error}") from None
-    return metric, limit.strip()
+    return name, limit.strip()
 
 
 def _objective(figures: Sequence[Measurement], limit: str) -> str:
     """Return the line of an objective. Without a limit the worst figure is the reference."""
-    metric = figures[0].metric
+    name, device = metric_and_device(figures[0].metric)
+    metric = name if device is None else f"{name}, device: {device}"
     if limit:
         return f"  - {{metric: {metric}, limit: {limit}}}"
     worst = max(_value(each) for each in figures)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from nas.cli import main
 from nas.core.errors import InvalidValueError
+from nas.measuring.devices import book
 from nas.searching import draft
 from nas.searching.draft import amount, parse_duration, picture_size
 from nas.searching.study_file import read_study
@@ -70,6 +71,25 @@ def test_a_wish_becomes_a_study(folder, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_wish_for_a_device_elsewhere(folder, agents, monkeypatch):
+    """Its random networks are measured there, and so will be those of the search."""
+    monkeypatch.setattr(draft, "SAMPLE", 2)
+    monkeypatch.setenv(book.BOOK_VARIABLE, str(folder / "devices.json"))
+    wish = ("--data", "digits", "--budget", "100h", "--limit", "latency@board 1 s")
+    with agents.unix(folder) as (entry, _):
+        book.add("board", entry)
+        one, other = run("one", *wish), run("other", *wish[:4], "--device", "board")
+    assert (one.exit_code, other.exit_code) == (0, 0), one.output + other.output
+    study = read_study(folder / "one" / "study.yaml")
+    assert [each.key for each in study.objectives] == ["error", "latency@board"]
+    assert "latency@board of 2 random networks" in one.output
+    assert study.objectives[1].limit == 1.0
+    study = read_study(folder / "other" / "study.yaml")
+    assert [each.key for each in study.objectives] == ["error", "latency"]
+    assert study.measurement.device == "board"
+
+
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_search_takes_the_study_as_it_stands(folder, monkeypatch):
     """Pictures of two classes become a front, with two networks in place of dozens."""
@@ -108,6 +128,10 @@ def test_the_size_of_pictures_is_their_median(tmp_path):
         (("--limit", "speed 4 ms"), "speed"),
         (("--limit", "latency 4 J"), "limit of latency: '4 J' is no quantity"),
         (("--limit", "error 5 %"), "error is what is minimized"),
+        (("--limit", "latency@pi5 4 ms"), "no 'pi5' in devices; there are: cpu, cuda"),
+        (("--limit", "latency@ 4 ms"), "'latency@DEVICE 4 ms'"),
+        (("--limit", "macs@cpu 1 G"), "macs is the same on every device; limit macs, not macs@cpu"),
+        (("--device", "pi5"), "no 'pi5' in devices; there are: cpu, cuda"),
         (("--budget", "soon"), "2h or 90 min"),
         (("--data", "nowhere"), "has no pictures in folders of classes"),
     ],

@@ -19,12 +19,13 @@ from nas.cli.options import (
 from nas.cli.tables import echo_wide
 from nas.core.errors import NasError
 from nas.core.measurement import Measurement, MeasurementPlan
-from nas.core.units import format_quantity, with_interval
+from nas.core.units import format_duration, format_quantity, with_interval
 from nas.measuring.meters import find_meter
 
 PLAN = MeasurementPlan(image_size=224)
 LABELS = {
     "latency": "latency, batch {batch}",
+    "hot_latency": "latency, settled under load",
     "energy": "energy per frame",
     "peak_memory": "peak memory",
 }
@@ -34,7 +35,7 @@ LABELS = {
 @main.command()
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @database_option
-@measuring_options(PLAN, tier="screen")
+@measuring_options(PLAN, tier="screen", hot=True)
 @json_option("measure")
 def measure(
     *, targets: Sequence[str], database: str, conditions: Conditions, as_json: bool
@@ -46,7 +47,7 @@ def measure(
     timm:NAME, torchvision:NAME, or module:callable (which runs that module's code). With a .onnx
     file the default runtime is onnxruntime.
     """
-    from nas.measuring.session import certify_targets, measure_all
+    from nas.measuring.session import certify_targets, measure_all, measure_hot
     from nas.measuring.targets import default_runtime, load_target
 
     plan = conditions.plan(replace(PLAN, runtime=default_runtime(targets)))
@@ -61,6 +62,8 @@ def measure(
         if conditions.certify:
             certified = certify_targets(loaded, plan, meter, energy=True)
             measured = [certified[target.name] for target in loaded]
+        elif conditions.tier == "hot":
+            measured = measure_hot(loaded, plan, meter)
         else:
             measured = measure_all(loaded, plan, meter)
         for target, figures in zip(loaded, measured, strict=True):
@@ -86,8 +89,8 @@ def figure_rows(
 
 def _failures(figures: Sequence[Measurement]) -> Iterator[str]:
     for figure in figures:
-        if figure.metric == "latency" and figure.value is None:
-            yield f"no latency, {figure.status}: {figure.reason}"
+        if figure.metric in ("latency", "hot_latency") and figure.value is None:
+            yield f"no {figure.metric}, {figure.status}: {figure.reason}"
 
 
 def figures_table(name: str, figures: Sequence[Measurement], macs: int | None, batch: int) -> Table:
@@ -97,6 +100,8 @@ def figures_table(name: str, figures: Sequence[Measurement], macs: int | None, b
     for metric, label in LABELS.items():
         if metric in by_metric:
             table.add_row(label.format(batch=batch), *_cells(by_metric[metric]))
+    if "hot_latency" in by_metric:
+        table.add_row("load until settled", *_heating(by_metric["hot_latency"]))
     latency = by_metric["latency"]
     if latency.details.get("ratio") is not None:
         table.add_row(*_ratio(latency))
@@ -124,6 +129,18 @@ def _ratio(latency: Measurement) -> tuple[str, str, str]:
         interval = f"  [{details['ratio_low']:.4g} to {details['ratio_high']:.4g}]"
     value = f"{details['ratio']:.4g}{interval}"
     return f"ratio to {details['reference']}", value, f"{len(details['ratios'])} cycles"
+
+
+def _heating(hot: Measurement) -> tuple[str, str]:
+    """Return for how long a device was loaded, how warm it became, and how much slower."""
+    load, first_s = hot.details["load"], hot.details["first"]["value"]
+    warmth = [each for each in load["temperatures_c"] if each is not None]
+    shown = [format_duration(load["seconds"])]
+    if warmth:
+        shown.append(f"{warmth[0]} to {warmth[-1]} °C")
+    if hot.value is not None and first_s is not None:
+        shown.append(f"{hot.value / first_s:.3g} times the first latency")
+    return ", ".join(shown), "derived"
 
 
 def _percentiles(single: Measurement) -> str:

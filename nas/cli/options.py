@@ -38,6 +38,8 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 PRESENT_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 """A folder that must exist."""
 FOLDER.name = PRESENT_FOLDER.name = "dir"  # how the help shows it, in capital letters
+TIERS = ("screen", "certify", "hot")
+"""Ways to measure latency, by the names that users type."""
 SHOWN_COMMAND = re.compile(r"`(nas [^`]*)`")
 """A command in the message of an error, as `next_command` writes it."""
 IMAGE_SIZE = click.IntRange(1, MAX_IMAGE_SIZE)
@@ -73,12 +75,11 @@ THREADS = Threads(min=1)
 class Conditions:
     """The measuring options of a command.
 
-    `changes` are the fields of a `MeasurementPlan` that were given. `certify` asks for latency and
-    energy interleaved with a reference network.
+    `changes` are the fields of a `MeasurementPlan` that were given. `tier` is one of `TIERS`.
     """
 
     device: str | None
-    certify: bool
+    tier: str
     changes: Mapping[str, Any]
 
     def __post_init__(self) -> None:
@@ -87,6 +88,11 @@ class Conditions:
         problem = too_many(self.changes.get("threads", 1))
         if problem and not elsewhere(self.device):
             raise click.BadParameter(problem, param_hint="'--threads'")
+
+    @property
+    def certify(self) -> bool:
+        """True if latency and energy are interleaved with a reference network."""
+        return self.tier == "certify"
 
     def plan(self, base: MeasurementPlan) -> MeasurementPlan:
         """Return the plan with the given changes. A device elsewhere has one runtime.
@@ -101,19 +107,24 @@ class Conditions:
 
     def describe(self, plan: MeasurementPlan) -> str:
         """Return the conditions in words."""
-        tier = "certify" if self.certify else "screen"
         threads = "thread" if plan.threads == 1 else "threads"
         return (
             f"batch {plan.batch_size} at {plan.image_size} px, {plan.precision}, "
-            f"{plan.runtime}, {plan.threads} {threads}, {tier}"
+            f"{plan.runtime}, {plan.threads} {threads}, {self.tier}"
         )
 
 
-def measuring_options(base: MeasurementPlan | None, *, tier: str) -> Decorator:
+def measuring_options(base: MeasurementPlan | None, *, tier: str, hot: bool = False) -> Decorator:
     """Add the options of a measurement, passed to the command as `conditions`.
 
     `base` is the plan that they change, for the defaults in the help; None if it is the study's.
+    With `hot` the command has that tier too.
     """
+    tiers = TIERS if hot else TIERS[:2]
+    heat = (
+        "; hot measures latency now and after the device has settled under this load, which takes "
+        "a minute or more"
+    )
 
     def shown(field: str) -> str:
         return "" if base is None else f" [default: {getattr(base, field)}]"
@@ -140,11 +151,11 @@ def measuring_options(base: MeasurementPlan | None, *, tier: str) -> Decorator:
         ),
         click.option(
             "--tier",
-            type=click.Choice(["screen", "certify"]),
+            type=click.Choice(tiers),
             default=tier,
             show_default=True,
             help="certify interleaves latency and energy with a reference network, which takes "
-            "half a minute or more for each network.",
+            f"half a minute or more for each network{heat if hot else ''}.",
         ),
     )
 
@@ -156,7 +167,7 @@ def measuring_options(base: MeasurementPlan | None, *, tier: str) -> Decorator:
             changes = {field: value for field, value in given.items() if value is not None}
             if "precision" in changes:
                 changes["precision"] = Precision(changes["precision"])
-            conditions = Conditions(device=device, certify=tier == "certify", changes=changes)
+            conditions = Conditions(device=device, tier=tier, changes=changes)
             return command(conditions=conditions, **values)
 
         decorated: Command = with_conditions

@@ -13,6 +13,8 @@ from nas.measuring.building import build_all
 from nas.measuring.meters import Meter
 from nas.measuring.methods import (
     energy,
+    hot,
+    hot_latency,
     interleaved_latency,
     latency,
     peak_memory,
@@ -110,6 +112,27 @@ def measure(
         "host_after": meter.host_details(),
     }
     return tuple(_with_details(figure, shared) for figure in figures)
+
+
+def measure_hot(
+    targets: Sequence[Target], plan: MeasurementPlan, meter: Meter
+) -> Iterator[tuple[Measurement, ...]]:
+    """Yield the latency of every target in order, as the session finds the device and after it has
+    settled under the target's load.
+
+    Raises the errors of `measure`.
+    """
+    for target in targets:
+        built = build_all({target.name: target.network}, plan, meter)[target.name]
+        with meter.exclusive():
+            before = meter.host_details()
+            with prepare(built, plan, meter) as run:
+                figures = [run.with_runtime(each) for each in hot_latency(run, meter, plan)]
+            shared = {"host_before": before, "host_after": meter.host_details()}
+        yield tuple(
+            _with_details(figure, {"protocol": protocol, **shared})
+            for figure, protocol in zip(figures, (PROTOCOL, hot.PROTOCOL), strict=True)
+        )
 
 
 def _with_details(figure: Measurement, shared: Mapping[str, Any]) -> Measurement:

@@ -18,6 +18,7 @@ from nas.core.complexity import count
 from nas.core.errors import CorruptFileError, InvalidValueError, UnknownNameError
 from nas.core.measurement import MeasurementPlan, Status
 from nas.core.study import Objective, StudySpec
+from nas.measuring.methods import hot
 from nas.measuring.metrics import seeded_network
 from nas.measuring.targets import Target, default_runtime, load_target
 from nas.model import build
@@ -89,6 +90,23 @@ def document(schema, result):
 def figures_of(result):
     """The figures that `nas measure --json` printed."""
     return document("measure", result)["figures"]
+
+
+@pytest.mark.slow
+def test_the_tier_hot_keeps_both_figures(run, tmp_path, monkeypatch):
+    """One of the device as it is found, and one after a load, which is short here."""
+    short = hot.Heating(window_s=0.05, min_s=0.1, max_s=0.2)
+    monkeypatch.setattr(hot, "Heating", lambda: short)
+    shown = run("measure", "tiny.json", "--size", "32", "--tier", "hot").stdout
+    assert "1 thread, hot" in shown
+    for row in ("latency, batch 1", "latency, settled under load", "load until settled"):
+        assert row in shown
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        first, settled = (measurement for _, measurement in store.singles("tiny.json"))
+    assert (first.metric, settled.metric) == ("latency", "hot_latency")
+    assert settled.details["first"]["value"] == first.value
+    assert settled.details["protocol"] == "hot/1"
+    assert settled.details["load"]["seconds"] >= 0.1
 
 
 @pytest.mark.slow

@@ -114,14 +114,18 @@ class Watch:
         self._look()
         self._begin_s = self._device.time_s()
 
-    def problem(self, since_s: float | None = None) -> Disturbance | None:
+    def problem(
+        self, since_s: float | None = None, *, slowdowns: bool = True
+    ) -> Disturbance | None:
         """Return the disturbance since that time, by default since `begin`; None if there is none.
+        Without `slowdowns` only other processes disturb.
 
         Takes a last look.
         """
         self._look()
         looks = self._since(since_s)
-        return _contention(looks, self._programs_before(looks)) or _slowdown(looks)
+        others = _contention(looks, self._programs_before(looks))
+        return others or (_slowdown(looks) if slowdowns else None)
 
     def clocks(self, first: Span, others: Sequence[Span]) -> tuple[float, float] | None:
         """Return the mean SM clock in MHz in the first span and in the others; None if the device

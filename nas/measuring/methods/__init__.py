@@ -10,6 +10,7 @@ timed.
 """
 
 from nas.measuring.methods.certify import certify, certify_energy
+from nas.measuring.methods.hot import hot_latency
 from nas.measuring.methods.interleaved import interleaved_latency
 from nas.measuring.methods.interval import median_interval
 from nas.measuring.methods.memory import peak_memory
@@ -31,6 +32,7 @@ __all__ = [
     "certify",
     "certify_energy",
     "energy",
+    "hot_latency",
     "interleaved_latency",
     "latency",
     "median_interval",

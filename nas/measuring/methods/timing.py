@@ -68,9 +68,9 @@ def warm_up(run: Run, meter: Meter, plan: MeasurementPlan) -> WarmUp:
     medians: list[float] = []
     settled = False
     while not settled and meter.time_s() - start_s < plan.warmup_s * MAX_WARMUP_FACTOR:
-        segment = _segment(run, meter, calls, plan.warmup_s / 2)
-        medians.append(statistics.median(segment))
-        fastest_s = min(fastest_s, *segment)
+        blocks = segment(run, meter, calls, plan.warmup_s / 2)
+        medians.append(statistics.median(blocks))
+        fastest_s = min(fastest_s, *blocks)
         calls = math.ceil(plan.block_s / fastest_s)
         settled = (
             meter.time_s() - start_s >= plan.warmup_s
@@ -88,7 +88,7 @@ def _first_block(run: Run, meter: Meter, block_s: float) -> tuple[int, float]:
     return calls, block_taken_s / calls
 
 
-def _segment(run: Run, meter: Meter, calls: int, seconds: float) -> list[float]:
+def segment(run: Run, meter: Meter, calls: int, seconds: float) -> list[float]:
     """Return the seconds per call of the blocks that fill this time."""
     meter.expect(run, calls, seconds)
     start_s = meter.time_s()
@@ -168,6 +168,15 @@ def latency(
     """
     warmth = warm_up(run, meter, plan)
     meter.watch.begin()
+    return timed(run, meter, plan, warmth, metric=metric)
+
+
+def timed(
+    run: Run, meter: Meter, plan: MeasurementPlan, warmth: WarmUp, *, metric: str
+) -> Measurement:
+    """Measure seconds per call after this warm-up, like `latency`, without a look at the device's
+    own state.
+    """
     attempt = _attempt(run, meter, plan, warmth.calls)
     for _ in range(ATTEMPTS - 1):
         if attempt.contended:

@@ -41,6 +41,12 @@ WAITS_FOR_TRAINING = "measured, waits for a training to end"
 """Step of a trial that was measured elsewhere while other networks train."""
 
 
+LIMITING_SHARE = 0.8
+"""Share of the time that measuring or training takes at least if the other one waits for it
+(judgement). With less, the search itself or building networks takes the rest.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AtWork:
     """Current work on one study.
@@ -132,6 +138,8 @@ def overlap_line(spec: StudySpec, summary: Summary) -> str | None:
     training = (spent.training_s + spent.validation_s) / spec.workers.count / summary.searched_s
     names = " and ".join(devices)
     waits = "trainings wait for it" if measuring > training else "it waits for trainings"
+    if max(measuring, training) < LIMITING_SHARE:
+        waits = "neither limits the search"
     return (
         f"{names} measured in {100 * measuring:.0f} % of the time, workers trained in "
         f"{100 * training:.0f} %: {waits}"

@@ -14,12 +14,12 @@ import pytest
 from click.testing import CliRunner
 
 from nas.cli import main
-from nas.core.measurement import Status
+from nas.core.measurement import MeasurementPlan, Status
 from nas.core.study import Budget, Objective, StudySpec, rungs_at
-from nas.core.trial import TrialState
+from nas.core.trial import TrialState, Usage
 from nas.measuring.meters.lock import DeviceLock
 from nas.record import Store
-from nas.report.at_work import activity, at_work
+from nas.report.at_work import activity, at_work, overlap_line
 from nas.searching.launch import open_search
 from nas.testing.sample_records import DEVICE, latency, rung, spec, trial
 from workers.local import LocalWorkers
@@ -206,6 +206,24 @@ def test_a_device_elsewhere_is_not_asked(database):
     with holding("measure", "agent-") as child:
         busy = f"device pi5: being measured by process {child.pid} ("
         assert [line for line in status(database, "second") if line.startswith(busy)]
+
+
+@pytest.mark.parametrize(
+    ("measuring_s", "training_s", "waits"),
+    [
+        (31.0, 97.0, "31 % of the time, workers trained in 97 %: it waits for trainings"),
+        (95.0, 40.0, "95 % of the time, workers trained in 40 %: trainings wait for it"),
+        (25.0, 24.0, "25 % of the time, workers trained in 24 %: neither limits the search"),
+    ],
+)
+def test_measuring_and_training_wait_for_the_slower_one(database, measuring_s, training_s, waits):
+    """Nobody waits for a part that works a quarter of the time."""
+    study = spec(measurement=MeasurementPlan(device="pi5"))
+    with Store.open(database, read_only=True) as store:
+        summary = store.summary("first")
+    spent = Usage(measuring_s=measuring_s, training_s=training_s)
+    line = overlap_line(study, replace(summary, searched_s=100.0, spent=spent))
+    assert line == f"pi5 measured in {waits}"
 
 
 def test_the_step_of_a_trial_follows_from_its_figures():

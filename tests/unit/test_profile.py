@@ -60,7 +60,7 @@ space: osa_tiny
 objectives:
   - {metric: error}
   - {metric: macs, limit: 1.5 M}
-rungs: [{images: 128, image_size: auto}]
+rungs: [{images: 128}]
 data: {dataset: digits, validation_images: 100}
 training: {precision: fp32, channels_last: false}
 """

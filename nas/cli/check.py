@@ -105,9 +105,9 @@ def show_check(
 def _print(console: Console, result: "StudyCheck") -> None:
     spec, preparation = result.spec, result.preparation
     console.print(f"study {spec.name}: the file is right", soft_wrap=True)
-    if spec.needs_training:
+    if result.dataset is not None:
         classes = len(preparation.classes)
-        console.print(f"data {preparation.data.dataset}: {classes} classes", soft_wrap=True)
+        console.print(f"data {result.dataset}: {classes} classes", soft_wrap=True)
     device = preparation.device.get("name", "no device")
     console.print(f"device {device}, runtime {preparation.runtime}", soft_wrap=True)
     for warning in preparation.warnings:
@@ -171,7 +171,7 @@ def _values(result: "StudyCheck") -> dict[str, Any]:
         "study": spec.name,
         "space": spec.space,
         "cardinality": result.cardinality,
-        "dataset": preparation.data.dataset if spec.needs_training else None,
+        "dataset": result.dataset,
         "classes": len(preparation.classes),
         "device": preparation.device.get("name"),
         "runtime": preparation.runtime,

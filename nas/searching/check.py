@@ -15,6 +15,7 @@ from nas.searching.forecast import Forecast, forecast, private_bytes
 from nas.searching.launch import (
     baseline_networks,
     finished_baselines,
+    reads_data,
     require_fitting_sizes,
     with_choices,
 )
@@ -39,13 +40,15 @@ MIN_NETWORKS = 3
 class StudyCheck:
     """A study that was checked.
 
-    `objectives` are its costs, which `sampled` random networks and the `published` ones of the
-    space have. `left_out` networks were not measured in time. `forecast` is None for an evaluator
-    of another package, or if too few networks could be measured.
+    `dataset` is that of its training, None without one. `objectives` are its costs, which `sampled`
+    random networks and the `published` ones of the space have. `left_out` networks were not
+    measured in time. `forecast` is None for an evaluator of another package, or if too few networks
+    could be measured.
     """
 
     spec: StudySpec
     preparation: Preparation
+    dataset: str | None
     cardinality: int
     objectives: tuple[Objective, ...]
     sampled: tuple[Member, ...]
@@ -81,9 +84,10 @@ def check_study(
         for name, network in baseline_networks(spec, store, folder).items()
         if name not in finished
     }
-    context = StudyContext(spec=spec, artifacts="", folder=str(folder.resolve()))
     own = evaluator_of(spec)
     kind = own or Evaluator
+    prepared_spec = spec if own or reads_data(spec) else costs_only(spec)
+    context = StudyContext(spec=prepared_spec, artifacts="", folder=str(folder.resolve()))
     preparation = kind.prepare(context)
     spec = with_choices(spec, preparation)
     require_fitting_sizes(spec, preparation)
@@ -101,6 +105,7 @@ def check_study(
     return StudyCheck(
         spec=spec,
         preparation=preparation,
+        dataset=preparation.data.dataset if reads_data(spec) else None,
         cardinality=space.cardinality,
         objectives=objectives,
         sampled=sampled,

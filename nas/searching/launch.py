@@ -3,6 +3,7 @@
 Each start prepares the workers, records the study, and resumes what the last call left.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -100,6 +101,11 @@ def evaluators_of(spec: StudySpec) -> EvaluatorPlugin:
     return evaluators
 
 
+def reads_data(spec: StudySpec) -> bool:
+    """Return whether the study trains networks with its `data`."""
+    return spec.needs_training and evaluators_of(spec).reads_data
+
+
 def code_folder(record: StudyRecord) -> Path:
     """Put the folder with a recorded study's own code on the import path, and return it.
 
@@ -168,7 +174,7 @@ def open_search(
     """Do everything between a study file and the first proposal of a new or a resumed study.
     Nothing is written unless all of it works.
 
-    `fetch` is called with the data of a study that trains, before the workers look for it
+    `fetch` is called with the data of a study that reads it, before the workers look for it
     themselves. `prepared` is the result of `prepare` for a new study. `artifacts` is the folder of
     checkpoints. It may differ from the recorded one if the study's files were moved to it.
 
@@ -347,7 +353,7 @@ def _unprepared_context(
         )
     return StudyContext(
         spec=spec,
-        artifacts=str(artifacts.resolve()),
+        artifacts=os.path.realpath(artifacts),
         folder=str(folder.resolve()),
         evaluator=evaluator or evaluators_of(spec).search,
     )
@@ -416,7 +422,7 @@ def _prepare_workers(
     Raises `InvalidValueError` for images that are too small for the networks of a new study.
     """
     spec = context.spec
-    if spec.needs_training:
+    if reads_data(spec):
         fetch(context.preparation.data if context.preparation else spec.data)
     preparation = workers.prepare(context)
     if context.preparation is None:
@@ -427,7 +433,7 @@ def _prepare_workers(
 def require_fitting_sizes(spec: StudySpec, preparation: Preparation) -> None:
     """Raise `InvalidValueError` for images that are too small for the networks of the space."""
     sizes = {"measurement.image_size": spec.measurement.image_size}
-    if spec.needs_training:
+    if reads_data(spec):
         image_size = preparation.image_size
         for rung in spec.rungs:
             name = f"the images of {preparation.data.dataset} at {rung}"

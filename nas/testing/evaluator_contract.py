@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nas.core.architecture import Architecture, OsaStage, Stem
-from nas.core.errors import TrialFailedError
+from nas.core.errors import NasError, TrialFailedError
 from nas.core.moved import import_attribute
 from nas.core.study import (
     AutoPrecision,
@@ -110,6 +110,19 @@ class EvaluatorContract(ABC):
         assert one
         assert other
         assert replace(one, numerics={}) == replace(other, numerics={})
+
+    def test_it_reads_the_study_s_data_if_it_says_so(self, tmp_path: Path) -> None:
+        """If the data are not there, an evaluator with `reads_data` raises an error, and any other
+        one trains.
+        """
+        absent = DataSpec(dataset="folder", folder=str(tmp_path / "absent"))
+        spec = replace(self.spec(), data=absent)
+        if self.make().reads_data:
+            with pytest.raises(NasError):
+                self.context(tmp_path, spec)
+        else:
+            events = self.events(self.context(tmp_path, spec), self.task())
+            assert any(isinstance(event, Trained) for event in events)
 
     def test_it_measures_and_then_trains_rung_by_rung(self, tmp_path: Path) -> None:
         """`Measured` events come first, then one `Trained` event for each rung, in order."""

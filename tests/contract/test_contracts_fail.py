@@ -175,10 +175,13 @@ class Local(ArithmeticEvaluator):
         (Hasty, "test_it_measures_and_then_trains_rung_by_rung"),
         (Local, "test_every_event_can_be_sent_to_another_process"),
         (ArithmeticEvaluator, "test_a_network_that_it_cannot_do_fails_its_trial"),
+        (ArithmeticEvaluator, "test_it_reads_the_study_s_data_if_it_says_so"),
     ],
 )
 def test_mistakes_of_an_evaluator(evaluator, test, tmp_path):
-    """It repeats work, has another order, cannot be sent, or reports an impossible network."""
+    """It repeats work, has another order, cannot be sent, reports an impossible network, or needs
+    no data although it says so.
+    """
     name = "nas.testing.evaluators:ArithmeticEvaluator"
 
     class Contract(EvaluatorContract):

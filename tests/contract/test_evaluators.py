@@ -38,7 +38,11 @@ class TestArithmetic(EvaluatorContract):
     def make(self):
         arithmetic = "nas.testing.evaluators:ArithmeticEvaluator"
         return EvaluatorPlugin(
-            search=arithmetic, certify=arithmetic, replicate=arithmetic, final=arithmetic
+            search=arithmetic,
+            certify=arithmetic,
+            replicate=arithmetic,
+            final=arithmetic,
+            reads_data=False,
         )
 
     def impossible(self):

@@ -15,6 +15,7 @@ from nas.core.tasks import Measured
 from nas.core.trial import TrialState
 from nas.measuring.meters import find_meter
 from nas.record import Store
+from nas.searching.check import check_study
 from nas.searching.evaluators.classification.evaluator import Evaluator
 from nas.searching.launch import open_search
 from nas.searching.study_file import read_study
@@ -296,3 +297,49 @@ def test_a_cluster_that_cannot_be_reached_is_named(nas, tmp_path, arguments, wor
     refused(nas("search", "study.yaml", *arguments), *words)
     assert not (tmp_path / "nas.db").exists()
     assert not (tmp_path / "nas-artifacts").exists()
+
+
+PLUGIN = """
+from nas.searching.evaluators import EvaluatorPlugin
+
+KIND = "nas.testing.evaluators:ArithmeticEvaluator"
+PLUGIN = EvaluatorPlugin(search=KIND, certify=KIND, replicate=KIND, final=KIND, reads_data=False)
+"""
+
+
+@pytest.fixture
+def without_data(tmp_path):
+    """A study whose data are not there, and whose evaluator reads none."""
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    study = STUDY.replace("dataset: digits", "dataset: folder, folder: absent")
+    (tmp_path / "study.yaml").write_text(f"{study}evaluator: plugin:PLUGIN\n")
+    return tmp_path / "study.yaml"
+
+
+def test_a_search_looks_for_no_data_that_the_evaluator_does_not_read(without_data, tmp_path):
+    data = []
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(
+            read_study(without_data),
+            store=store,
+            workers=LocalWorkers(),
+            folder=tmp_path,
+            artifacts=tmp_path,
+            fetch=data.append,
+        ) as search,
+    ):
+        search.run()
+    assert data == []
+    assert len(trials(tmp_path)) == 3
+
+
+def test_a_check_looks_for_no_data_that_the_evaluator_does_not_read(without_data, tmp_path):
+    checked = check_study(
+        read_study(without_data),
+        None,
+        tmp_path,
+        shown=lambda *_: iter(()),
+        on_wait=print,
+    )
+    assert checked.dataset is None

@@ -27,6 +27,7 @@ class EvaluatorPlugin:
 
     `trained` are the metrics that training gives at every rung, the most important one first. Each
     can be an objective. `foreign` says that `search` also evaluates networks of other packages.
+    `reads_data` says that training reads the study's `data`. Otherwise nothing looks for it.
 
     `settings` is the class of the study's `evaluator_settings`, None if there are none.
     `final_recipe` gives the defaults of final training, None for those of `Recipe`.
@@ -45,6 +46,7 @@ class EvaluatorPlugin:
     final: str
     trained: tuple[TrainedMetric, ...] = (ERROR,)
     foreign: bool = False
+    reads_data: bool = True
     settings: type[EvaluatorSettings] | None = None
     final_recipe: Callable[[StudySpec], Recipe] | None = None
     network: str | None = None

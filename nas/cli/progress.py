@@ -239,9 +239,10 @@ class SearchDisplay(SearchObserver):
         if engine is None:
             return
         self.failed(reason)
-        failed = f"{engine.state.num_failed} of them failed; " if engine.state.num_failed else ""
+        failed = f"; failed trials: {engine.state.num_failed}" if engine.state.num_failed else ""
+        duration = format_duration(engine.elapsed_s())
         self._console.print(
-            f"\nfinished: {reason}; {failed}{format_duration(engine.elapsed_s())} of searching",
+            f"\nfinished after {duration} of searching: {reason}{failed}",
             soft_wrap=not self._console.is_terminal,
         )
 

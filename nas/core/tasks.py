@@ -1,5 +1,6 @@
 """Messages between the search and its workers: tasks, and events that report on them."""
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -39,7 +40,8 @@ class Task:
 
     `evaluation` holds the results so far, from which an interrupted trial continues. Only a
     baseline is a network of another package. `folder` is the folder of the checkpoints among the
-    artifacts; without one the evaluator names it by the architecture.
+    artifacts; without one the evaluator names it by the architecture. After `remaining_s` seconds
+    the evaluator neither waits for a device nor continues a training, and yields `OutOfTime`.
     """
 
     number: int
@@ -47,6 +49,7 @@ class Task:
     seed: int
     evaluation: Evaluation = field(default_factory=Evaluation)
     folder: str = ""
+    remaining_s: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,13 +122,22 @@ class Trained(ResourceUse):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutOfTime(ResourceUse):
+    """A report that the search's time ended before the next rung, whose part is dropped.
+
+    The task continues from its last recorded result when it is given again.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tested(Trained):
     """A report that a final training is finished. Its figures are on `test_images` images."""
 
     test_images: int
 
 
-Event = Measured | Trained
+Result = Measured | Trained
+Event = Result | OutOfTime
 
 
 class Decision(StrEnum):

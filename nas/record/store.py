@@ -539,7 +539,7 @@ class Store:
         with self._writing() as connection:
             writing.write_baseline(connection, self._study_id(connection, study), name, digest)
 
-    def add_baseline_event(self, study: str, name: str, event: Event) -> None:
+    def add_baseline_event(self, study: str, name: str, event: Result) -> None:
         """Add figures or a rung to a baseline, with the resources that they took.
 
         Raises the errors of `add_measurements` and `add_rung`.

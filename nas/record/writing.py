@@ -13,7 +13,7 @@ from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError, StudyConflictError
 from nas.core.measurement import Measurement, plan_key, same_class
 from nas.core.recipe import FinalTraining
-from nas.core.tasks import Event, Trained
+from nas.core.tasks import Result, Trained
 from nas.core.trial import Rung, Trial
 from nas.record.differences import differences
 from nas.record.rows import (
@@ -185,7 +185,7 @@ def write_baseline(connection: Connection, study_id: int, name: str, digest: str
 
 
 def write_baseline_event(
-    connection: Connection, study_id: int, baseline: int, event: Event
+    connection: Connection, study_id: int, baseline: int, event: Result
 ) -> None:
     """Add the figures or the rung of a baseline, and the resources that they took."""
     key = {"baseline_id": baseline}

@@ -16,7 +16,7 @@ from nas.core.foreign import ForeignNetwork
 from nas.core.measurement import Measurement
 from nas.core.seeds import trial_seed
 from nas.core.study import StudySpec
-from nas.core.tasks import Event, Task, Trained
+from nas.core.tasks import Result, Task, Trained
 from nas.core.trial import Baseline
 from nas.record import Store
 from nas.searching.checkpoints import delete_passed
@@ -49,7 +49,7 @@ def open_baselines(
         return None
     task_list: TaskList[Task]
 
-    def record(task: Task, event: Event) -> Task | None:
+    def record(task: Task, event: Result) -> Task | None:
         if isinstance(event, Trained) and (problem := spec.rung_problem(event.rung.metrics)):
             task_list.fail(task.number, problem)
             return None

@@ -15,12 +15,14 @@ from nas.core.complexity import totals
 from nas.core.measurement import Kind, Measurement, Status
 from nas.core.pareto import ParetoFront
 from nas.core.study import StudySpec
-from nas.core.tasks import AnyTask, Decision, Event, Measured, Task, Trained
+from nas.core.tasks import AnyTask, Decision, Event, Measured, OutOfTime, Result, Task, Trained
 from nas.core.trial import Rung, Trial, TrialState
 from nas.core.units import format_duration
 from nas.searching.pace import Pace
 from nas.searching.state import Finished, SearchState, Wait, utc_now
 
+OVERRUN = 0.05
+"""Share of the time budget by which a training may overrun it to reach its rung."""
 MAX_POSTPONED = 3
 """Number of trials that wait for a quiet device before the search begins no other one."""
 MAX_CONTENDED = 90
@@ -100,9 +102,10 @@ class Engine:
     Trials that an earlier call left running are proposed first, with their results so far.
     `spent_s` are the seconds of searching of earlier calls.
 
-    Two kinds of trials stay running although no worker has them. A trial that reaches a rung after
-    a budget was spent is paused: it resumes in a later call with a larger budget. A trial whose
-    figures were contended is postponed: it is measured again when the device is quiet.
+    Two kinds of trials stay running although no worker has them. A trial is paused if a budget was
+    spent when it reached a rung, or if it is not expected to reach the next one in the remaining
+    time, or did not: it resumes in a later call with a larger budget. A trial whose figures were
+    contended is postponed: it is measured again when the device is quiet.
 
     After `overlap`, a trial is two tasks: one worker measures it elsewhere, and then waits until
     fewer than `workers.count` networks train. Meanwhile the next trials are measured.
@@ -139,9 +142,10 @@ class Engine:
         self._spent_s = spent_s
         self._started = now()
         self._stop_reason: str | None = None
-        self._pace = Pace()
+        self._paces = [Pace() for _ in state.spec.rungs]
         for trial in state.last_trained:
-            self._pace.add(self._macs(trial), _first_rung_s(trial))
+            for pace, seconds in zip(self._paces, _rung_seconds(trial), strict=False):
+                pace.add(self._macs(trial), seconds)
 
     @property
     def spec(self) -> StudySpec:
@@ -157,10 +161,7 @@ class Engine:
         """Return the next task, which is recorded as running. Duplicates that the sampler proposes
         before it are recorded too.
         """
-        while self._stop_reason is None:
-            if spent := self._spent():
-                self.stop(spent)
-                break
+        while self._continues():
             if self._ahead and (task := self._overlapped()) is not None:
                 return task
             if self._stop_reason is not None:
@@ -171,8 +172,12 @@ class Engine:
                 unfinished = unfinished or self._postponed
                 if not unfinished:
                     return proposed or Wait()
-                return self._measure(self._resume(unfinished.pop(0)))
-            if not self._fits(proposed, self._remaining_s()):
+                number = unfinished.pop(0)
+                if self._fits(self.state.trial(number)):
+                    return self._measure(self._resume(number))
+                self._paused.add(number)
+                continue
+            if not self._fits(proposed):
                 self._stop_for_time()
                 break
             self._record.add_trial(self.spec.name, proposed)
@@ -183,6 +188,12 @@ class Engine:
         if len(self.state.running) > sum(map(len, idle)):
             return Wait()
         return Finished(reason=f"{self._stop_reason or ''}{self._unfinished()}")
+
+    def _continues(self) -> bool:
+        """Return whether the search continues. It stops if a budget is spent."""
+        if self._stop_reason is None and (spent := self._spent()):
+            self.stop(spent)
+        return self._stop_reason is None
 
     def overlap(self) -> None:
         """Measure trials elsewhere while others train, if the study measures elsewhere."""
@@ -199,7 +210,7 @@ class Engine:
         count = self.spec.workers.count
         if self._measured and len(self._training) < count:
             number = self._measured[0]
-            if not self._fits(self.state.trial(number), self._remaining_s()):
+            if not self._fits(self.state.trial(number)):
                 self._stop_for_time()
                 return None
             self._training.add(self._measured.pop(0))
@@ -217,19 +228,22 @@ class Engine:
 
     def _stop_for_time(self) -> None:
         self.stop(
-            f"{self.elapsed_s():.4g} of {self._time_limit_s():g} s of searching are spent, "
-            "and the next network would not reach its first rung in the rest, "
-            f"{self.state.budget_name}"
+            f"the remaining {self._remaining_s():.3g} s are too short to train another network; "
+            f"{self.state.limit_name('wall_time_s')} is {self._time_limit_s():g} s"
         )
 
     def _spent(self) -> str:
         """Return which budget is spent, so that no trial begins or resumes, or an empty string."""
         if self._remaining_s() <= 0:
-            return f"{self._time_limit_s():g} s of searching are spent, {self.state.budget_name}"
+            limit = self.state.limit_name("wall_time_s")
+            return f"{self._time_limit_s():g} s of searching have passed, {limit}"
         if spent := self.state.spent_resources():
             return spent
         if self._num_contended >= MAX_CONTENDED:
-            return f"{self._num_contended} measurements in a row met others on the device"
+            return (
+                f"{self._num_contended} measurements in a row failed, because other programs used "
+                "the device"
+            )
         return ""
 
     def _next_unfinished(self) -> list[int]:
@@ -246,13 +260,9 @@ class Engine:
     def _unfinished(self) -> str:
         """Return how many trials wait for a later call, in words."""
         paused = len(self._paused) + len(self._interrupted) + len(self._measured)
-        resumes = "" if not paused else f"; {paused} unfinished, which a larger budget resumes"
-        if not self._postponed:
-            return resumes
-        return (
-            f"{resumes}; {len(self._postponed)} could not be measured beside other processes, "
-            "which the same command tries again"
-        )
+        resumes = f"; unfinished networks, which a larger budget resumes: {paused}"
+        repeats = f"; networks that the same command measures again: {len(self._postponed)}"
+        return f"{resumes if paused else ''}{repeats if self._postponed else ''}"
 
     def stop(self, reason: str) -> None:
         """Propose nothing more. Trials at work continue to their ends."""
@@ -273,6 +283,7 @@ class Engine:
             architecture=trial.architecture,
             seed=trial.seed,
             evaluation=replace(trial.evaluation, measurements=figures),
+            remaining_s=self._remaining_s() + OVERRUN * self._time_limit_s(),
         )
 
     def set_clock(self, elapsed_s: float) -> None:
@@ -287,17 +298,17 @@ class Engine:
     def _remaining_s(self) -> float:
         return self._time_limit_s() - self.elapsed_s()
 
-    def _fits(self, trial: Trial, remaining_s: float) -> bool:
-        """Return whether a new or a measured network is expected to reach its first rung in this
-        time.
+    def _fits(self, trial: Trial) -> bool:
+        """Return whether a network is expected to reach its next rung in the remaining time.
 
         The first three networks of a study are always tried.
         """
         if trial.duplicate_of is not None:
             return True
-        expected_s = self._pace.expected_s(self._macs(trial))
-        spent = trial.evaluation.spent
-        return expected_s is None or expected_s - spent.device_s - spent.waiting_s <= remaining_s
+        rungs, spent = trial.evaluation.rungs, trial.evaluation.spent
+        expected_s = self._paces[len(rungs)].expected_s(self._macs(trial))
+        done_s = 0.0 if rungs else spent.device_s + spent.waiting_s
+        return expected_s is None or expected_s - done_s <= self._remaining_s()
 
     def _macs(self, trial: Trial) -> float:
         size = self.spec.measurement.image_size
@@ -334,6 +345,10 @@ class Engine:
         """Record a result, and return whether its trial continues."""
         if not self.state.is_running(number):
             return Decision.END
+        if isinstance(event, OutOfTime):
+            self._add_effort(number, event)
+            self._paused.add(number)
+            return Decision.END
         if isinstance(event, Trained) and (problem := self.spec.rung_problem(event.rung.metrics)):
             self.fail(number, problem)
             return Decision.END
@@ -346,18 +361,27 @@ class Engine:
             self._num_contended = 0
         trial = self.state.judge(number, event, self._now())
         self._commit(trial, event)
-        if isinstance(event, Trained) and len(trial.evaluation.rungs) == 1:
-            lasted_s = (self._now() - trial.started_at).total_seconds()
-            self._pace.add(self._macs(trial), lasted_s - self._waited_s.pop(number, 0.0))
+        if isinstance(event, Trained):
+            self._add_pace(trial, event)
         if trial.state is not TrialState.RUNNING:
             return Decision.END
         if contended(event):
             self._postponed.append(number)
-            return Decision.END
-        if self._spent():
+        elif self._spent() or (isinstance(event, Trained) and not self._fits(trial)):
             self._paused.add(number)
-            return Decision.END
-        return Decision.CONTINUE
+        else:
+            return Decision.CONTINUE
+        return Decision.END
+
+    def _add_pace(self, trial: Trial, event: Trained) -> None:
+        """Take in the seconds in which a trial reached its last rung."""
+        rungs = trial.evaluation.rungs
+        if len(rungs) == 1:
+            lasted_s = (self._now() - trial.started_at).total_seconds()
+            seconds = lasted_s - self._waited_s.pop(trial.number, 0.0)
+        else:
+            seconds = event.waiting_s + _seconds_of(rungs[-1])
+        self._paces[len(rungs) - 1].add(self._macs(trial), seconds)
 
     @property
     def waits_for(self) -> str:
@@ -411,7 +435,7 @@ class Engine:
         self._record.finish_trial(self.spec.name, trial)
         self._learn(trial)
 
-    def _commit(self, trial: Trial, event: Event | None = None) -> None:
+    def _commit(self, trial: Trial, event: Result | None = None) -> None:
         """Record the event, the trial and its duplicates if it has ended, and the front if it has
         changed.
         """
@@ -465,8 +489,15 @@ def contended(event: Event) -> bool:
     )
 
 
-def _first_rung_s(trial: Trial) -> float:
-    """Return the seconds of work and waiting that led to the first rung of a recorded trial."""
+def _rung_seconds(trial: Trial) -> list[float]:
+    """Return the seconds that led to each rung of a recorded trial, with the measuring and all
+    waiting in those of the first.
+    """
     spent, later = trial.evaluation.spent, trial.evaluation.rungs[1:]
-    later_s = sum((rung.train_s or 0.0) + (rung.validation_s or 0.0) for rung in later)
-    return spent.device_s + spent.waiting_s - later_s
+    later_s = [_seconds_of(rung) for rung in later]
+    return [spent.device_s + spent.waiting_s - sum(later_s), *later_s]
+
+
+def _seconds_of(rung: Rung) -> float:
+    """Return the seconds of training and validating that are recorded of a rung."""
+    return (rung.train_s or 0.0) + (rung.validation_s or 0.0)

@@ -73,8 +73,8 @@ class Patience:
         if not before or now - before > max(MIN_RELATIVE_GAIN * before, self._gain_noise(now)):
             return ""
         return (
-            f"the last {self._patience} trained networks added {(now - before) / before:.2g} of "
-            "the hypervolume, which noise explains (budget.patience)"
+            f"the last {self._patience} trained networks improved the hypervolume by "
+            f"{100 * (now - before) / before:.2g} %, no more than noise explains (budget.patience)"
         )
 
     def _gain_noise(self, now: float) -> float:

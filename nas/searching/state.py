@@ -42,7 +42,7 @@ from nas.core.stopping import (
     sizes_of,
 )
 from nas.core.study import Direction, Objective, StudySpec
-from nas.core.tasks import Event, Measured
+from nas.core.tasks import Measured, Result
 from nas.core.trial import Trial, TrialState, Usage
 from nas.searching.pace import WINDOW
 from nas.searching.patience import Patience
@@ -181,18 +181,18 @@ class SearchState:
         """Resources that all trials used."""
         return sum((trial.evaluation.spent for trial in self.running), self._ended_usage)
 
-    @property
-    def budget_name(self) -> str:
-        """The budget that ends the search, in words."""
+    def limit_name(self, key: str) -> str:
+        """Return the limit of the search that a key of the study's budget sets, in words."""
         reserved = " without the share for new seeds" if self.spec.fresh else ""
-        return f"the study's budget{reserved}"
+        return f"the limit of budget.{key}{reserved}"
 
     def propose(self, now: datetime) -> Trial | Wait | Finished:
         """Return a new trial, or why there is none. A duplicate may have ended already."""
         reason = self._spent_budget()
         if not reason and self._repeats >= MAX_REPEATS:
             reason = (
-                f"the sampler {self.spec.sampler} proposed nothing new {MAX_REPEATS} times in a row"
+                f"the sampler {self.spec.sampler} proposed only networks that were tried before, "
+                f"{MAX_REPEATS} times in a row"
             )
         if reason:
             untried = f"; start networks that were not tried: {len(self._untried())}"
@@ -227,7 +227,7 @@ class SearchState:
         ]
         return self._first
 
-    def judge(self, number: int, event: Event, now: datetime) -> Trial:
+    def judge(self, number: int, event: Result, now: datetime) -> Trial:
         """Return the trial after this event: still running, or ended with a reason."""
         trial = self._trials[number]
         trial = replace(
@@ -353,28 +353,29 @@ class SearchState:
         """Return why no new architecture may be tried, or an empty string."""
         budget = self.spec.search_budget
         if self.num_counted >= budget.trials:
-            return f"{budget.trials} architectures were tried, {self.budget_name}"
+            return f"{budget.trials} networks were tried, {self.limit_name('trials')}"
         if self.num_architectures >= self._space.cardinality:
-            return f"all {self._space.cardinality} architectures of the space were tried"
+            return f"all {self._space.cardinality} networks of the space were tried"
         proposed = self.num_architectures - self._num_copied
         if proposed >= budget.max_proposals:
             return (
-                f"only {self.num_counted} of {proposed} proposed architectures were "
-                "worth training: the others are over a limit, or were skipped; widen the limits, "
-                "or raise budget.proposals"
+                f"only {self.num_counted} of {proposed} proposed networks were worth training: "
+                "the others are over a limit, or were skipped; widen the limits, or raise "
+                "budget.proposals"
             )
         return self.spent_resources() or self._patience.reason
 
     def spent_resources(self) -> str:
         """Return which budget of epochs, device time or energy is spent, or an empty string."""
         budget, spent = self.spec.search_budget, self.spent
-        for limit, used, unit in (
-            (budget.epochs, spent.epochs, "epochs of training"),
-            (budget.device_s, spent.device_s, "s of device time"),
-            (budget.energy_j, spent.energy_j or 0.0, "J"),
+        for key, used, unit in (
+            ("epochs", spent.epochs, "epochs of training"),
+            ("device_s", spent.device_s, "s of device time"),
+            ("energy_j", spent.energy_j or 0.0, "J"),
         ):
+            limit = getattr(budget, key)
             if limit is not None and used >= limit:
-                return f"{used:.4g} of {limit:g} {unit} are spent, {self.budget_name}"
+                return f"{used:.4g} {unit} were used, and {self.limit_name(key)} is {limit:g}"
         return ""
 
     def _judge_figures(self, trial: Trial, now: datetime) -> Trial:

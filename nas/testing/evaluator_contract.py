@@ -23,7 +23,7 @@ from nas.core.study import (
     WorkersSpec,
     rungs_at,
 )
-from nas.core.tasks import Event, Measured, Task, Trained
+from nas.core.tasks import Event, Measured, OutOfTime, Task, Trained
 from nas.core.trial import Evaluation
 from nas.searching.evaluators import Evaluates, EvaluatorPlugin, Preparation, StudyContext
 
@@ -160,6 +160,18 @@ class EvaluatorContract(ABC):
             rest = self.events(context, resumed)
             assert list(map(_content, rest)) == list(map(_content, events[done:]))
 
+    def test_a_task_without_time_ends_and_resumes_later(self, tmp_path: Path) -> None:
+        """Only the last event may be `OutOfTime`. All events before it, and those of the resumed
+        task, are the events of a task with enough time.
+        """
+        context, task = self.context(tmp_path), self.task()
+        stopped = self.events(context, replace(task, remaining_s=0.0))
+        done = [event for event in stopped if not isinstance(event, OutOfTime)]
+        assert stopped[: len(done)] == done
+        rest = self.events(context, replace(task, evaluation=_after(done)))
+        contents = [_content(event) for event in (*done, *rest)]
+        assert contents == [_content(event) for event in self.events(context, task)]
+
     def test_every_event_can_be_sent_to_another_process(self, tmp_path: Path) -> None:
         """Pickle returns it unchanged."""
         for event in self.events(self.context(tmp_path), self.task()):
@@ -182,7 +194,7 @@ def _after(events: Sequence[Event]) -> Evaluation:
     for event in events:
         if isinstance(event, Measured):
             evaluation = evaluation.with_measurements(event.measurements, event.seconds)
-        else:
+        elif isinstance(event, Trained):
             evaluation = evaluation.with_rung(event.rung)
     return evaluation
 
@@ -191,4 +203,4 @@ def _content(event: Event) -> object:
     """Return what an event reports: the metrics that were measured, or the rung's epochs."""
     if isinstance(event, Measured):
         return sorted(figure.metric for figure in event.measurements)
-    return event.rung.epochs
+    return event.rung.epochs if isinstance(event, Trained) else None

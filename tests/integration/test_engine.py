@@ -496,7 +496,7 @@ def test_networks_over_a_limit_are_not_printed_one_by_one(tmp_path, capsys):
     ]
 
 
-UNFINISHED = "the study's budget; 1 unfinished, which a larger budget resumes"
+UNFINISHED = "; unfinished networks, which a larger budget resumes: 1"
 
 
 class Costly(Hands):
@@ -528,9 +528,14 @@ def run_once(folder, spec, workers, **others):
 @pytest.mark.parametrize(
     ("budget", "rungs", "measured", "reason"),
     [
-        (Budget(trials=1000, epochs=5, fresh=0), 5, 3, "5 of 5 epochs of training"),
-        (Budget(trials=1000, device_s=25, fresh=0), 3, 2, "30 of 25 s of device time"),
-        (Budget(trials=1000, energy_j=15, fresh=0), 7, 4, "16 of 15 J"),
+        (Budget(trials=1000, epochs=5, fresh=0), 5, 3, ("5 epochs of training", "epochs is 5")),
+        (
+            Budget(trials=1000, device_s=25, fresh=0),
+            3,
+            2,
+            ("30 s of device time", "device_s is 25"),
+        ),
+        (Budget(trials=1000, energy_j=15, fresh=0), 7, 4, ("16 J", "energy_j is 15")),
     ],
 )
 def test_a_spent_budget_ends_the_search_at_the_next_rung(tmp_path, budget, rungs, measured, reason):
@@ -540,7 +545,8 @@ def test_a_spent_budget_ends_the_search_at_the_next_rung(tmp_path, budget, rungs
     spec = replace(SPEC, objectives=SPEC.objectives[:1], budget=budget)
     for _ in range(2):
         ended, trials, spent = run_once(tmp_path, spec, Costly(tmp_path))
-        assert ended == f"{reason} are spent, {UNFINISHED}"
+        used, limit = reason
+        assert ended == f"{used} were used, and the limit of budget.{limit}{UNFINISHED}"
         assert [trial.state for trial in trials].count(TrialState.RUNNING) == 1
         assert spent == Usage(
             epochs=rungs,
@@ -559,7 +565,7 @@ def test_a_larger_budget_resumes_the_trial_that_was_stopped_at_a_rung(tmp_path):
     run_once(tmp_path, spec, hands)
     larger = replace(spec, budget=Budget(trials=3, fresh=0))
     reason, trials, _ = run_once(tmp_path, larger, hands)
-    assert reason == "3 architectures were tried, the study's budget"
+    assert reason == "3 networks were tried, the limit of budget.trials"
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
     assert Counter(hands.done).most_common(1)[0][1] == 1
 
@@ -601,7 +607,7 @@ def test_trials_that_could_not_be_measured_are_tried_again(tmp_path, busy, count
     hands = Contended(tmp_path, count)
     hands.busy = busy
     reason, trials, spent = run_once(tmp_path, BUSY_SPEC, hands)
-    assert reason == "5 architectures were tried, the study's budget"
+    assert reason == "5 networks were tried, the limit of budget.trials"
     originals = [trial for trial in trials if trial.duplicate_of is None]
     assert [trial.state for trial in originals] == [TrialState.COMPLETE] * 5
     assert (spent.epochs, spent.device_s, spent.waiting_s) == (10.0, 0.0, 40.0 * busy)
@@ -615,13 +621,13 @@ def test_a_search_on_a_device_that_is_never_quiet_ends_and_resumes(tmp_path, mon
     hands.busy = 1000
     reason, trials, _ = run_once(tmp_path, BUSY_SPEC, hands)
     assert reason == (
-        "7 measurements in a row met others on the device; 3 could not be measured beside other "
-        "processes, which the same command tries again"
+        "7 measurements in a row failed, because other programs used the device; networks that the "
+        "same command measures again: 3"
     )
     assert [trial.state for trial in trials] == [TrialState.RUNNING] * 3
     hands.busy = 0
     reason, trials, _ = run_once(tmp_path, BUSY_SPEC, hands)
-    assert reason == "5 architectures were tried, the study's budget"
+    assert reason == "5 networks were tried, the limit of budget.trials"
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
 
 
@@ -666,9 +672,9 @@ def test_a_search_ends_when_the_space_is_exhausted(tmp_path):
     tried = len({task.architecture.digest for task in hands.tasks})
     assert len(hands.tasks) == tried
     assert reason == (
-        "all 128 architectures of the space were tried"
+        "all 128 networks of the space were tried"
         if tried == SPACE.cardinality
-        else "the sampler random proposed nothing new 100 times in a row"
+        else "the sampler random proposed only networks that were tried before, 100 times in a row"
     )
 
 
@@ -698,7 +704,8 @@ def test_no_new_trial_begins_when_the_time_is_spent(tmp_path):
                 now=lambda: clock[0],
             ) as prepared,
         ):
-            assert prepared.run() == f"200 s of searching are spent, {UNFINISHED}"
+            limit = "200 s of searching have passed, the limit of budget.wall_time_s"
+            assert prepared.run() == f"{limit}{UNFINISHED}"
         tried.append(prepared.engine.state.num_architectures)
         assert len(prepared.engine.state.running) == 1
         clock[0] += timedelta(days=1)

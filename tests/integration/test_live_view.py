@@ -98,9 +98,9 @@ def test_progress_is_drawn_from_the_first_trial_to_the_last(screen):
 @pytest.mark.slow
 def test_ends_with_the_front_and_the_next_commands(screen):
     """They remain on the screen after the live view."""
-    last = list(takewhile(lambda line: not line.startswith("finished: "), reversed(screen.lines)))[
-        ::-1
-    ]
+    last = list(
+        takewhile(lambda line: not line.startswith("finished after "), reversed(screen.lines))
+    )[::-1]
     assert (
         len(
             [line for line in last if line.startswith("front of tiny after 3 trials, hypervolume ")]

@@ -42,5 +42,5 @@ def test_a_search_ends_and_resumes(tmp_path):
     assert 10 < trials < 80
     assert search(tmp_path, spec) == (reason, trials)
     reason, trials = search(tmp_path, replace(spec, budget=Budget(trials=80, fresh=0)))
-    assert "80 architectures were tried" in reason
+    assert "80 networks were tried" in reason
     assert trials >= 80

@@ -294,10 +294,8 @@ def test_a_search_ends_with_trainings_by_new_seeds(tmp_path, monkeypatch):
     assert "[1/1] trial" in first
     again = CliRunner().invoke(main, ["search", "study.yaml"], catch_exceptions=False).output
     for output in (first, again):
-        assert (
-            "3 architectures were tried, the study's budget without the share for new seeds"
-            in output
-        )
+        share = "the limit of budget.trials without the share for new seeds"
+        assert f"3 networks were tried, {share}" in output
         assert re.search(
             r"hypervolume of 1 of 1 members .*: [\d.]+ as searched, [\d.]+ by new seeds", output
         )

@@ -144,7 +144,7 @@ def test_other_parts_under_the_same_names_are_refused_and_the_old_ones_resume(fo
     (folder / "my_scale.py").write_text("SCALE = 1  # times\n")
     outcome = nas("search", "study.yaml")
     assert outcome.exit_code == 0, outcome.stderr
-    assert "2 architectures were tried" in outcome.stdout
+    assert "2 networks were tried" in outcome.stdout
 
 
 @pytest.mark.slow

@@ -153,7 +153,7 @@ def test_an_interrupted_search_ends_as_one_that_was_not(nas, whole, tmp_path, si
     assert again.returncode == 0, again.stderr
     assert digests(tmp_path)[: len(kept)] == kept
     assert sorted(digests(tmp_path)) == sorted(expected)
-    assert "finished: 3 architectures were tried" in again.stdout
+    assert ": 3 networks were tried, the limit of budget.trials" in again.stdout
     assert "nas export tiny --trial" in again.stdout
     assert [line[:6] for line in output.splitlines() if line.startswith("[")] == [
         "[1/3] ",

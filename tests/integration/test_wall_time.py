@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nas.core.study import Budget, Objective, StudySpec
+from nas.core.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec, rungs_at
 from nas.core.tasks import Decision, Trained
+from nas.core.trial import TrialState
 from nas.record import Store
 from nas.searching.launch import open_search
 from nas.searching.state import Finished
 from nas.testing.evaluators import ArithmeticEvaluator
+from workers.local import LocalWorkers
 
 SPEC = StudySpec(
     name="timed",
@@ -22,8 +24,8 @@ SPEC = StudySpec(
 
 
 class Clocked:
-    """Works on one trial after the other; each takes `constant_s` and `per_mac_s` for each of its
-    MACs by a clock that nothing else moves.
+    """Works on one trial after the other; each epoch takes `constant_s` and `per_mac_s` for each
+    of the network's MACs by a clock that nothing else moves.
     """
 
     def __init__(self, per_mac_s: float, constant_s: float = 0.0) -> None:
@@ -50,8 +52,9 @@ class Clocked:
         """Move the clock by the training, and return the event with its seconds."""
         if not isinstance(event, Trained):
             return event
-        macs = engine.state.trial(number).evaluation.value("macs")
-        seconds = self._constant_s + macs * self._per_mac_s
+        before = engine.state.trial(number).evaluation
+        epochs = event.rung.epochs - before.spent.epochs
+        seconds = epochs * (self._constant_s + before.value("macs") * self._per_mac_s)
         self.now_s += seconds
         return replace(event, rung=replace(event.rung, train_s=seconds))
 
@@ -78,7 +81,27 @@ def test_no_network_begins_that_would_not_end_in_time(tmp_path, seed, constant_s
     """
     reason, elapsed_s = searched(tmp_path, replace(SPEC, seed=seed), Clocked(3 / 1e6, constant_s))
     assert elapsed_s <= 105
-    assert "would not reach its first rung in the rest" in reason or elapsed_s >= 100
+    assert "too short to train another network" in reason or elapsed_s >= 100
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_rung_begins_that_would_not_end_in_time(tmp_path, seed):
+    """A trial whose next rung takes longer than the rest of the time is resumed with a larger
+    budget. Meanwhile smaller networks are trained.
+    """
+    budget = replace(SPEC.budget, fresh=0)
+    spec = replace(SPEC, seed=seed, rungs=rungs_at(1.0, 10.0), budget=budget)
+    workers = Clocked(0.3 / 1e6)
+    reason, elapsed_s = searched(tmp_path, spec, workers)
+    assert elapsed_s <= 100
+    assert "; unfinished networks, which a larger budget resumes: " in reason
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        paused = store.summary("timed").running
+    larger = replace(spec, budget=replace(budget, wall_time_s=200.0))
+    searched(tmp_path, larger, workers)
+    with Store.open(tmp_path / "nas.db", read_only=True) as store:
+        assert store.problems() == []
+        assert all(store.trial("timed", number).finished_at for number in paused)
 
 
 def test_an_earlier_call_tells_the_pace(tmp_path):
@@ -89,7 +112,7 @@ def test_an_earlier_call_tells_the_pace(tmp_path):
     spent = replace(SPEC, budget=replace(SPEC.budget, wall_time_s=105.0))
     reason, elapsed_s = searched(tmp_path, spent, Clocked(3 / 1e6, 6.0))
     assert elapsed_s <= 110
-    assert "would not reach its first rung in the rest" in reason
+    assert "too short to train another network" in reason
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         assert len(store.trials("timed")) - before <= 1
 
@@ -104,3 +127,34 @@ def test_a_larger_budget_resumes(tmp_path):
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         assert len(store.trials("timed")) > before
         assert store.problems() == []
+
+
+def test_a_training_that_does_not_end_is_stopped_with_the_budget(tmp_path):
+    """The only rung would take an hour. Its trial stays unfinished, without a rung and without a
+    file, and its figures are recorded.
+    """
+    spec = replace(
+        SPEC,
+        rungs=rungs_at(1e6),
+        data=DataSpec(dataset="digits", validation_images=200),
+        training=TrainingSpec(batch_size=64, precision="fp32", channels_last=False),
+        budget=replace(SPEC.budget, wall_time_s=3.0, fresh=0),
+    )
+    workers = LocalWorkers()
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(
+            spec, store=store, workers=workers, folder=tmp_path, artifacts=tmp_path / "files"
+        ) as search,
+    ):
+        reason = search.run()
+        assert search.engine.elapsed_s() < 60
+        (trial,) = store.trials("timed")
+    assert reason == (
+        "3 s of searching have passed, the limit of budget.wall_time_s; unfinished networks, which "
+        "a larger budget resumes: 1"
+    )
+    assert trial.state is TrialState.RUNNING
+    assert trial.evaluation.rungs == ()
+    assert trial.evaluation.value("macs") is not None
+    assert not (tmp_path / "files").exists()

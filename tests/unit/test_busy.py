@@ -57,6 +57,16 @@ def test_waiting_goes_on_until_the_device_is_quiet(pauses):
     assert pauses[-1] == 30
 
 
+def test_waiting_ends_with_the_time_of_the_task(pauses):
+    """The contended figure is returned, and its trial is tried again by a later call."""
+    plan = MeasurementPlan(busy=Busy.WAIT)
+    over = evaluator.Deadline(0.0)
+    taken = iter([CONTENDED] * 50)
+    figures = evaluator.retry_while_contended(lambda: (next(taken),), plan, deadline=over)
+    assert figures == (CONTENDED,)
+    assert pauses == []
+
+
 def test_a_quiet_device_is_not_waited_for(pauses):
     assert measured([QUIET], MeasurementPlan(busy=Busy.NOISY, busy_wait_s=0)) is QUIET
     assert pauses == []

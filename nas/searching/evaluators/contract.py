@@ -88,5 +88,6 @@ class Evaluates(Protocol):
         """Do a task, and yield an event for each result.
 
         A search's task is a `Task`: measure, then train rung by rung, without the results that
-        `task.evaluation` has. Raises `TrialFailedError`.
+        `task.evaluation` has. An evaluator that cannot stop within a rung may ignore
+        `task.remaining_s`. Raises `TrialFailedError`.
         """

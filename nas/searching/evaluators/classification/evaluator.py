@@ -5,6 +5,7 @@ The cheapest figures come first, so that a limit ends a trial before it costs an
 shares the device with other trainings, and pauses while another process measures.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ from nas.core.measurement import (
 )
 from nas.core.preparation import Preparation
 from nas.core.study import DataSpec, RungSpec, StudySpec
-from nas.core.tasks import Event, Measured, Task, Trained
+from nas.core.tasks import Event, Measured, OutOfTime, Task, Trained
 from nas.core.trial import Rung
 from nas.data import Dataset, Images, file_digests, load, resolve, split
 from nas.measuring.meters import Meter, find_meter
@@ -184,11 +185,13 @@ class Evaluator:
         self._reduced: tuple[int, Images, Images] | None = None
         self.on_wait: Callable[[Measurement], object] = lambda _: None
         self.waiting = self._spec.measurement
+        self._deadline = Deadline(math.inf)
         keep_memory()
 
     def steps(self, task: Task) -> Iterator[Event]:
         """Measure, then train rung by rung, without the results that `task.evaluation` has."""
         counter, before_j = EnergyCounter(self._meter, self._spec), 0.0
+        self._deadline = Deadline(task.remaining_s)
         for event in self._work(task):
             total_j = counter.drawn_j()
             if total_j is None:
@@ -260,7 +263,7 @@ class Evaluator:
             return figures
 
         repeated = partial(retry_while_lost, measure, self.on_wait)
-        figures = retry_while_contended(repeated, self.waiting, self.on_wait)
+        figures = retry_while_contended(repeated, self.waiting, self.on_wait, self._deadline)
         if any(figure.status is Status.CONTENDED for figure in figures):
             seconds, energy_j = 0.0, None  # like earlier attempts, this one was only waiting
         return Measured(
@@ -279,16 +282,25 @@ class Evaluator:
             num_classes=len(self._prepared.classes),
         )
 
-    def _train(self, task: Task) -> Iterator[Trained]:
+    def _train(self, task: Task) -> Iterator[Trained | OutOfTime]:
         rungs = list(task.evaluation.rungs)
-        with self._sharing() as share, oom_fails_trial():
-            trainer, again_s = self._resumed(task, rungs, share.step_aside)
-            train_images = len(trainer.train_images)
+        try:
+            with self._sharing() as share, oom_fails_trial():
+                between_steps = partial(self._between_steps, share)
+                trainer, again_s = self._resumed(task, rungs, between_steps)
+        except DeadlineError:
+            yield OutOfTime()
+            return
+        train_images = len(trainer.train_images)
         for rung_spec in self._spec.rungs[len(rungs) :]:
             epochs = rung_spec.epochs_of(train_images, self._spec.training.batch_size)
             started_s = time.perf_counter()
             counter = EnergyCounter(self._meter, self._spec)
-            trainer, rung = self._run_to_rung(task, trainer, rungs, rung_spec, epochs)
+            try:
+                trainer, rung = self._run_to_rung(task, trainer, rungs, rung_spec, epochs)
+            except DeadlineError:
+                yield OutOfTime(energy_j=counter.drawn_j())
+                return
             elapsed_s = time.perf_counter() - started_s
             energy_j = counter.drawn_j()
             checkpoint = f"{self._checkpoint_folder(task)}/rung-{epochs:g}.safetensors"
@@ -309,7 +321,7 @@ class Evaluator:
             yield share
 
     def _resumed(
-        self, task: Task, rungs: Sequence[Rung], step_aside: Callable[[], float] | None = None
+        self, task: Task, rungs: Sequence[Rung], step_aside: Callable[[], object] | None = None
     ) -> tuple[Trainer, float]:
         """Return a trainer that stands at the last of these rungs, and the seconds of training
         again.
@@ -354,7 +366,7 @@ class Evaluator:
         """
         try:
             with self._sharing() as share:
-                trainer.step_aside = share.step_aside
+                trainer.step_aside = partial(self._between_steps, share)
                 trainer.use_images(*self._images_of(rung_spec))
                 return trainer, trainer.run(trainer.epochs, epochs)
         except RuntimeError as error:
@@ -365,9 +377,15 @@ class Evaluator:
         del trainer
         with self._lock.exclusive(), oom_fails_trial():
             self._meter.vacate()
-            trainer, _ = self._resumed(task, rungs)
+            trainer, _ = self._resumed(task, rungs, self._deadline.check)
+            trainer.step_aside = self._deadline.check
             trainer.use_images(*self._images_of(rung_spec))
             return trainer, trainer.run(trainer.epochs, epochs)
+
+    def _between_steps(self, share: Training) -> None:
+        """Let others measure. Raises `DeadlineError` if the task's time is over."""
+        share.step_aside()
+        self._deadline.check()
 
     def _trainer(self, task: Task) -> Trainer:
         dataset, train, validation = self._images
@@ -427,6 +445,27 @@ class Evaluator:
             dataset.train.take(train).to(device),
             dataset.train.take(validation).to(device),
         )
+
+
+class DeadlineError(NasError):
+    """The time of a task is over before its rung is reached."""
+
+
+class Deadline:
+    """The end of the time for a task, `remaining_s` seconds from now."""
+
+    def __init__(self, remaining_s: float) -> None:
+        self._end_s = time.monotonic() + remaining_s
+
+    @property
+    def remaining_s(self) -> float:
+        """The remaining seconds, negative after the end."""
+        return self._end_s - time.monotonic()
+
+    def check(self) -> None:
+        """Raise `DeadlineError` if the time is over."""
+        if self.remaining_s < 0:
+            raise DeadlineError("the time of the search is over")
 
 
 def with_deployed_runtime(spec: StudySpec, meter: Meter) -> tuple[StudySpec, tuple[str, ...]]:
@@ -595,17 +634,19 @@ def retry_while_contended(
     measure: Callable[[], tuple[Measurement, ...]],
     plan: MeasurementPlan,
     on_wait: Callable[[Measurement], object] = lambda _: None,
+    deadline: Deadline | None = None,
 ) -> tuple[Measurement, ...]:
     """Return the figures of `measure`, called again after pauses while others use the device.
 
-    After `plan.busy_wait_s` seconds of pauses, `plan.busy` decides on contended figures. Before
-    each pause `on_wait` is called with the first of them.
+    After `plan.busy_wait_s` seconds of pauses, `plan.busy` decides on contended figures. After the
+    `deadline` they are returned. Before each pause `on_wait` is called with the first of them.
     """
+    deadline = deadline or Deadline(math.inf)
     waited_s, pauses = 0.0, chain(RETRY_PAUSES_S, repeat(RETRY_PAUSES_S[-1]))
     while True:
         figures = measure()
         contended = next((figure for figure in figures if figure.status is Status.CONTENDED), None)
-        if contended is None:
+        if contended is None or deadline.remaining_s <= 0:
             return figures
         remaining_s = plan.busy_wait_s - waited_s
         if remaining_s <= 0 and plan.busy is Busy.FAIL:
@@ -616,6 +657,7 @@ def retry_while_contended(
         pause_s = next(pauses)
         if remaining_s > 0:
             pause_s = min(pause_s, remaining_s)
+        pause_s = min(pause_s, max(deadline.remaining_s, 0.0))
         time.sleep(pause_s)
         waited_s += pause_s
 

@@ -43,7 +43,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from nas.core.errors import ClusterError, NasError, TrialFailedError
+from nas.core.errors import ClusterError, NasError, TrialFailedError, first_line
 from nas.core.study import WorkersSpec
 from nas.core.tasks import AnyTask, Decision
 from nas.searching.engine import TaskSource
@@ -148,7 +148,7 @@ class TuneWorkers:
             cluster = "a Ray cluster on this machine"
             if self._address:
                 cluster = f"the Ray cluster at {self._address}"
-            problem = str(error).splitlines()[0]
+            problem = first_line(error)
             if isinstance(error, ConnectionError):
                 problem += "; does this machine have its token (ray get-auth-token)?"
             raise ClusterError(f"cannot reach {cluster}: {problem}") from error

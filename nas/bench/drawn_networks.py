@@ -12,7 +12,7 @@ import numpy as np
 from nas.bench.json_lines import append_line, read_lines
 from nas.core.architecture import Architecture
 from nas.core.complexity import totals
-from nas.core.errors import CorruptFileError, InvalidValueError
+from nas.core.errors import MALFORMED, CorruptFileError, InvalidValueError
 from nas.core.search_space import Params, SearchSpace
 
 DRAWS = 40_000
@@ -168,5 +168,5 @@ def read_networks(path: Path) -> list[Network]:
             )
             for line in read_lines(path)
         ]
-    except (KeyError, TypeError, InvalidValueError) as error:
+    except MALFORMED as error:
         raise CorruptFileError(f"{path} has a line that is no network: {error}") from error

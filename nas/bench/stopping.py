@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core.dominance import hypervolume, ranks
-from nas.core.errors import InvalidValueError
+from nas.core.errors import MALFORMED, InvalidValueError
 from nas.core.search_space import Params
 from nas.core.stopping import Curves, Futility, exempt
 
@@ -222,7 +222,7 @@ def read_table(path: Path) -> ReplayTable:
             sizes=values["size"],
         )
         epochs = tuple(float(name.partition(":")[2]) for name in columns["error"])
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise InvalidValueError(f"{path} is no table of curves: {error}") from error
     if not rows or not epochs:
         raise InvalidValueError(f"{path} has no networks with columns error:EPOCHS")

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.core.dominance import hypervolume, ranks
-from nas.core.errors import InvalidValueError, NasError
+from nas.core.errors import MALFORMED, InvalidValueError, NasError
 from nas.core.search_space import Choice, Params, Value
 from nas.core.study import ERROR, Objective
 from nas.sampling.problem import Problem
@@ -260,7 +260,7 @@ def read_table(
     """
     try:
         table = FORMATS[form](path, form)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, *MALFORMED) as error:
         raise NasError(f"{path} is no {form} table: {type(error).__name__}: {error}") from error
     size = int(np.prod([len(choice.values) for choice in table.choices]))
     if len(table.row) != size or len(table.networks) != size:

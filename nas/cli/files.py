@@ -6,6 +6,7 @@ other file is changed: neither the record, whatever link leads to it, nor a stud
 """
 
 import gzip
+import os
 import re
 import stat
 import struct
@@ -115,7 +116,7 @@ def check_outputs(outputs: Iterable[tuple[Path | None, OutputKind]]) -> None:
             continue
         _check_replaceable(path, kind)
         check_writable(path)
-        place = path.resolve()
+        place = Path(os.path.realpath(path))
         if place in places:
             raise NasError(f"{path} is named for two outputs; give each a file of its own")
         places.add(place)
@@ -123,7 +124,7 @@ def check_outputs(outputs: Iterable[tuple[Path | None, OutputKind]]) -> None:
 
 def check_no_sidecar(path: Path) -> None:
     """Refuse the name of a file that SQLite keeps beside a database. Raises `NasError`."""
-    place = path.resolve()
+    place = Path(os.path.realpath(path))
     for ending in SIDECAR_ENDINGS:
         name = place.name.removesuffix(ending)
         if name not in {place.name, ""} and is_sqlite(place.with_name(name)):
@@ -142,7 +143,7 @@ def is_sqlite(path: Path) -> bool:
 def _check_replaceable(path: Path, kind: OutputKind) -> None:
     """Raise `NasError` unless the file is new, empty, a device or an earlier output of its kind."""
     check_no_sidecar(path)
-    place = path.resolve()
+    place = Path(os.path.realpath(path))
     try:
         status = place.stat()
         if stat.S_ISCHR(status.st_mode) or stat.S_ISFIFO(status.st_mode):

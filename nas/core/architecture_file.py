@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from nas.core.architecture import Architecture
-from nas.core.errors import InvalidValueError
+from nas.core.errors import MALFORMED, InvalidValueError
 
 
 def read_architecture(path: Path) -> tuple[Architecture, int | None]:
@@ -24,5 +24,5 @@ def read_architecture(path: Path) -> tuple[Architecture, int | None]:
         raise InvalidValueError(f"{path}: {error} is missing") from error
     except OSError as error:
         raise InvalidValueError(f"{path}: {error.strerror}") from error
-    except (ValueError, TypeError, RecursionError) as error:
+    except MALFORMED as error:
         raise InvalidValueError(f"{path}: {error}") from error

@@ -112,3 +112,22 @@ class ExportError(NasError):
 
 class TrialFailedError(NasError):
     """A trial that cannot be finished for a reason of its own, while the study continues."""
+
+
+MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""Errors of building a value from contents that this package did not write, for instance from JSON
+with a list in the place of a number, or with an endless number.
+"""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class if it has none."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

@@ -41,7 +41,7 @@ class Task:
     `evaluation` holds the results so far, from which an interrupted trial continues. Only a
     baseline is a network of another package. `folder` is the folder of the checkpoints among the
     artifacts; without one the evaluator names it by the architecture. After `remaining_s` seconds
-    the evaluator neither waits for a device nor continues a training, and yields `OutOfTime`.
+    the evaluator waits no longer for a quiet device, and ends a training with `OutOfTime`.
     """
 
     number: int

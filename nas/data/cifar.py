@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.core.errors import CorruptFileError, DataNotFoundError
+from nas.core.errors import MALFORMED, CorruptFileError, DataNotFoundError
 from nas.core.study import DataSpec
 from nas.data import Channels, Dataset, Images, Progress
 from nas.data.pickles import read_pickle
@@ -152,7 +152,7 @@ class Cifar:
         try:
             per_file = self.per_file or (int(values[PER_BATCH_KEY]),) * 2
             return tuple(name.decode() for name in values[self.names]), per_file
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except MALFORMED as error:
             keys = [self.names] if self.per_file else [self.names, PER_BATCH_KEY]
             names = " and ".join(key.decode() for key in keys)
             raise CorruptFileError(f"{path} must hold {names}: {error!r}") from error

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from nas.core.errors import InvalidValueError
+from nas.core.errors import InvalidValueError, first_line
 from nas.detection.multibox import Multibox
 from nas.detection.systems import DetectorSpec
 from nas.detection.training import network_of
@@ -64,7 +64,7 @@ def measured_part(spec: DetectorSpec, part: str) -> nn.Module:
         try:
             calibrate(network, torch.randn(CALIBRATION_IMAGES, 3, side, side))
         except (RuntimeError, ValueError) as error:
-            line = str(error).splitlines()[0]
+            line = first_line(error)
             raise InvalidValueError(
                 f"{spec.system} takes no images of {side} pixels on this network: {line}"
             ) from error

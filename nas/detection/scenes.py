@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from nas.core.errors import (
+    MALFORMED,
     CorruptFileError,
     DataNotFoundError,
     InvalidValueError,
@@ -229,7 +230,7 @@ class _Reader:
                 self._add_coco(path, image, objects[image["id"]], names)
         except KeyError as error:
             raise CorruptFileError(f"{path} is no COCO file: {error} is missing") from error
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, *MALFORMED) as error:
             raise CorruptFileError(f"{path} is no COCO file: {error}") from error
         return True
 
@@ -325,8 +326,8 @@ class _Reader:
         """Return the box within the image; None if nothing of it is there."""
         try:
             x0, y0, x1, y1 = (float(value) for value in corners)
-        except (TypeError, ValueError):
-            self.problems.append(f"{name}: {list(corners)} is no box")
+        except MALFORMED:
+            self.problems.append(f"{name}: {corners!r} is no box")
             return None
         shown = f"{name}: the box {x0:g}, {y0:g}, {x1:g}, {y1:g}"
         if not (x1 > x0 and y1 > y0):

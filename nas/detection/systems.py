@@ -16,7 +16,13 @@ from typing import Any, Self
 from torch import nn
 
 from nas.core.architecture import Architecture
-from nas.core.errors import CorruptFileError, InvalidValueError, UnknownNameError, WriteError
+from nas.core.errors import (
+    MALFORMED,
+    CorruptFileError,
+    InvalidValueError,
+    UnknownNameError,
+    WriteError,
+)
 from nas.core.recipe import Recipe
 from nas.core.study import AutoPrecision, TrainingSpec
 from nas.detection.adapters import fcos
@@ -236,7 +242,7 @@ class TrainedDetector:
         path = self.folder / DESCRIPTION
         try:
             return DetectorSpec.from_dict(json.loads(path.read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, *MALFORMED) as error:
             raise CorruptFileError(
                 f"{path} cannot be read: {error}; name a folder of nas detect train"
             ) from error

@@ -247,7 +247,7 @@ def renamed_at_the_end(destination: Path) -> Iterator[Path]:
     Raises `ExportError` if files cannot be written, or if the destination is taken now or at the
     end.
     """
-    place = destination.resolve()
+    place = Path(os.path.realpath(destination))
     try:
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise ExportError(f"{destination} exists and is not an empty folder; name a new one")

@@ -10,10 +10,11 @@ import re
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from nas.core.architecture import Architecture
 from nas.core.complexity import COUNTED_METRICS, count
-from nas.core.errors import CorruptFileError, ExportError
+from nas.core.errors import MALFORMED, CorruptFileError, ExportError, first_line
 from nas.core.measurement import Measurement, MeasurementPlan, Precision, same_class
 from nas.export.manifest import BundleFile, Check
 from nas.export.programs import feature_names
@@ -56,6 +57,15 @@ MAX_LATENCY_CHANGE = 0.1
 
 The intervals of the two latencies must also not overlap.
 """
+DAMAGED_ZIP = (
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Errors of reading a damaged archive. Its loaders fail too, and a check says so."""
 PROBES = ("probe_plain.py.txt", "probe_timm.py.txt")
 """Programs that load a bundle in a fresh process."""
 
@@ -113,7 +123,7 @@ class Bundle:
             yield json.loads(path.read_text(encoding="utf-8"))
         except KeyError as error:
             raise CorruptFileError(f"{path}: {error} is missing") from error
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, *MALFORMED) as error:
             raise CorruptFileError(
                 f"{path} cannot be read: {error}; name the folder of a bundle"
             ) from error
@@ -191,12 +201,13 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
 def verify_bundle(folder: Path, *, measure: bool = True) -> Verification:
     """Check the bundle in `folder`, and with `measure` its latency on this machine.
 
-    The latency is measured alone on the device. A failed check is part of the result and raises no
-    error. Raises `CorruptFileError` if the folder cannot be read as a bundle.
+    The latency is measured alone on the device, if all checks pass. A failed check is part of the
+    result and raises no error. Raises `CorruptFileError` if the folder cannot be read as a bundle.
     """
     bundle = Bundle(folder)
-    checks = (*_checksums(bundle), *check_files(bundle))
-    figures = measure_latency(bundle) if measure else ()
+    checks = (*check_sums(bundle), *check_files(bundle))
+    passed = all(check.passed for check in checks)
+    figures = measure_latency(bundle) if measure and passed else ()
     return Verification(checks=checks, figures=figures, warnings=compare_latency(bundle, figures))
 
 
@@ -208,13 +219,14 @@ def check_files(bundle: Bundle) -> Iterator[Check]:
     yield from _loaders(bundle)
 
 
-def _checksums(bundle: Bundle) -> Iterator[Check]:
+def check_sums(bundle: Bundle) -> Iterator[Check]:
+    """Yield a check of the checksum of each file that the manifest names."""
+    files = {path.name: path for path in bundle.folder.iterdir() if path.is_file()}
     for name, sha256 in bundle.checksums().items():
-        path = bundle.folder / name
-        exists = path.is_file()
-        same = exists and BundleFile.read(path).sha256 == sha256
+        path = files.get(name)
+        same = path is not None and BundleFile.read(path).sha256 == sha256
         yield Check(
-            name=f"{name}{'' if exists else ' (missing)'}: checksums that differ",
+            name=f"{name}{' (missing)' if path is None else ''}: checksums that differ",
             found=float(not same),
         )
 
@@ -250,11 +262,14 @@ def _machine_paths(folder: Path) -> Iterator[Check]:
 def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each file, and of each file inside a .pt2 file."""
     for path in sorted(folder.iterdir()):
+        members: list[tuple[str, bytes]] = []
         if path.suffix == ".pt2" and zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                yield from (
+            with suppress(*DAMAGED_ZIP), zipfile.ZipFile(path) as archive:
+                members = [
                     (f"{path.name}/{name}", archive.read(name)) for name in archive.namelist()
-                )
+                ]
+        if members:
+            yield from members
         elif path.is_file():
             yield path.name, path.read_bytes()
 
@@ -271,7 +286,7 @@ def _onnx_rules(folder: Path) -> Iterator[Check]:
             left = sum(node.op_type == "BatchNormalization" for node in proto.graph.node)
         except Exception as error:  # noqa: BLE001 - protobuf, checker and inference share no base
             valid, left = False, 0
-            name = f"{name} ({str(error).splitlines()[0][:120]})"  # noqa: PLW2901 - for both checks
+            name = f"{name} ({first_line(error)[:120]})"  # noqa: PLW2901 - for both checks
         yield Check(name=f"{name}: rules of ONNX that are broken", found=float(not valid))
         yield Check(name=f"BatchNormalization nodes left in {name}", found=left)
 
@@ -466,7 +481,9 @@ def compare_latency(bundle: Bundle, figures: tuple[Measurement, ...]) -> tuple[s
 
 def _apart(searched: SearchedLatency, now: Measurement) -> bool:
     """Return whether two latencies differ beyond `MAX_LATENCY_CHANGE` and beyond both intervals."""
-    if now.value is None or abs(now.value / searched.value - 1) <= MAX_LATENCY_CHANGE:
+    if now.value is None or (
+        abs(now.value - searched.value) <= MAX_LATENCY_CHANGE * abs(searched.value)
+    ):
         return False
     low, high = searched.ci_low, searched.ci_high
     if low is None or high is None or now.ci_low is None or now.ci_high is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from nas.core.errors import DatabaseError
+from nas.core.errors import DatabaseError, first_line
 from nas.core.passwords import ENCODING, is_readable
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ POSTGRESQL = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
 SQLITE = frozenset({"sqlite", "sqlite+pysqlite"})
 MISSPELT_SERVER = re.compile(r":.*@|^postgres[\w+]*:|password\s*=", re.IGNORECASE | re.DOTALL)
 """Signs that a text without `://` is meant as the address of a server, and may hold a password."""
+MAX_SHOWN = 100
+"""Largest number of characters of a wrong file name that are printed."""
 PRINTED_OPTIONS = frozenset({"host", "port", "dbname", "user", "sslmode"})
 """Options of a server's address that messages print. Any other one may be a misspelt password."""
 
@@ -64,7 +66,15 @@ class Address:
             )
         if "://" in name:
             raise _unreadable("this")
-        return cls(path=Path(name).expanduser().absolute())
+        try:
+            path = Path(name).expanduser().absolute()
+            path.is_symlink()  # of a closed folder, or a name that no file can have, it raises
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise DatabaseError(
+                f"{name[:MAX_SHOWN]} cannot be the file of a record: {reason}"
+            ) from error
+        return cls(path=path)
 
     @property
     def is_new(self) -> bool:

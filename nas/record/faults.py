@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
 
-from nas.core.errors import DatabaseError, InvalidValueError, NasError
+from nas.core.errors import MALFORMED, DatabaseError, InvalidValueError, NasError, first_line
 from nas.record.address import Address
 
 SQLITE_FAULTS = {
@@ -32,6 +32,27 @@ POSTGRESQL_FAULTS = {
     "57": "is shutting down or starting; try again",
 }
 """Messages by SQLSTATE or its class."""
+
+
+MAX_REASON = 200
+"""Largest number of characters of a reason, which may repeat a stored value."""
+
+
+@contextmanager
+def translate_contents(address: Address) -> Iterator[None]:
+    """Translate errors of building values from rows into `DatabaseError`.
+
+    Everything that is written can be read again. Therefore another program or a damaged disk has
+    changed such a row.
+    """
+    try:
+        yield
+    except MALFORMED as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_REASON]
+        reason = "".join(each if each.isprintable() else "?" for each in text)
+        raise DatabaseError(
+            f"{address} holds a value that osa-nas does not write ({reason}); go back to a copy"
+        ) from error
 
 
 @contextmanager
@@ -81,7 +102,7 @@ def _reason(address: Address, error: BaseException) -> str:
     Return nothing if that line holds a password. Stars instead of the password would reveal it if
     it is a common word.
     """
-    text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    text = first_line(error)
     if any(password in text for password in address.passwords):
         return ""
-    return f": {text.strip()}"
+    return f": {text}"

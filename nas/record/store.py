@@ -25,7 +25,7 @@ from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining
 from nas.core.search_space import Params
 from nas.core.study import REMOVED_KEYS, StudySpec, removed_keys
-from nas.core.tasks import Event
+from nas.core.tasks import Result
 from nas.core.trial import MAX_TRIALS, MOVES, Baseline, Rung, Trial, TrialState
 from nas.record import managing, writing
 from nas.record.address import Address
@@ -35,7 +35,7 @@ from nas.record.columns import Columns, load_columns, load_rungs
 from nas.record.copying import copy_rows
 from nas.record.differences import differences
 from nas.record.engines import connect, reader, shrink, writer
-from nas.record.faults import translate_errors
+from nas.record.faults import translate_contents, translate_errors
 from nas.record.loading import (
     load_baselines,
     load_finals,
@@ -720,6 +720,7 @@ class Store:
         with (
             translate_errors(self._address),
             self._joined() or reader(self._engine).begin() as connection,
+            translate_contents(self._address),
         ):
             yield connection
 

@@ -16,7 +16,7 @@ from typing import Any
 from nas.core import plugins
 from nas.core.architecture import Architecture
 from nas.core.checks import require_finite, shortened
-from nas.core.errors import InvalidValueError, NasError, next_command
+from nas.core.errors import MALFORMED, InvalidValueError, NasError, next_command
 from nas.core.measurement import Kind, Measurement, Status, same_class
 from nas.core.pareto import front
 from nas.core.search_space import Choice, Params, SearchSpace
@@ -276,7 +276,7 @@ class _Target:
         try:
             values = json.loads(given) if isinstance(given, str) else given
             return Architecture.from_dict(values.get("architecture", values))
-        except (ValueError, TypeError, AttributeError) as error:
+        except MALFORMED as error:
             raise InvalidValueError(f"architecture: {error}") from error
 
     def _counts(

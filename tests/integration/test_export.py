@@ -11,8 +11,10 @@ import subprocess
 import sys
 import sysconfig
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from nas.core.errors import (
 )
 from nas.export import export_bundle
 from nas.export.card import card
+from nas.export.verify import Bundle, check_files, check_sums
 from nas.model import build
 
 onnx = pytest.importorskip("onnx")
@@ -269,6 +272,48 @@ def test_modeling_source_is_found_in_an_archive(tmp_path: Path) -> None:
     source = child("-I", "-S", "-c", code, archive, sysconfig.get_path("purelib"), cwd=tmp_path)
     assert source.startswith((ROOT / "nas/model/vovnet.py").read_text(encoding="utf-8"))
     assert "def load(" in source
+
+
+class TestDamagedBundles:
+    """A file of a bundle that was damaged is named in one line, or fails a check."""
+
+    @pytest.fixture
+    def bundle(self, tmp_path: Path) -> Bundle:
+        """A bundle that may be damaged."""
+        source = Path(__file__).parent / "bundles/before_the_layout"
+        return Bundle(shutil.copytree(source, tmp_path / "bundle"))
+
+    @pytest.mark.parametrize("value", [10**400, [], {}, "x", None])
+    def test_a_value_that_no_export_writes(self, bundle: Bundle, value: object) -> None:
+        """The error names the file."""
+        path = bundle.folder / "record.json"
+        record = json.loads(path.read_text())
+        record["measurements"] = [{"metric": "macs", "kind": "counted", "value": value}]
+        path.write_text(json.dumps(record))
+        with pytest.raises(CorruptFileError, match=r"record\.json cannot be read: "):
+            bundle.recorded_counts()
+
+    def test_an_archive_that_is_damaged_inside(self, bundle: Bundle) -> None:
+        """Its end is that of an archive, and its members cannot be read."""
+        path = bundle.folder / "backbone.pt2"
+        content = bytearray(path.read_bytes())
+        for start in range(200, len(content) // 2, 50):
+            content[start] ^= 0xFF
+        path.write_bytes(content)
+        assert zipfile.is_zipfile(path)
+        names = [check.name for check in islice(check_files(bundle), 10)]
+        assert "files that name a path of a machine" in names
+
+    @pytest.mark.parametrize("name", ["../bundle/README.md", "x" * 5000, "a\0b", ""])
+    def test_a_manifest_that_names_no_file_of_the_folder(self, bundle: Bundle, name: str) -> None:
+        """The file counts as missing."""
+        path = bundle.folder / "manifest.json"
+        manifest = json.loads(path.read_text())
+        manifest["files"] = {name: {"size_bytes": 1, "sha256": "0" * 64}}
+        path.write_text(json.dumps(manifest))
+        checks = list(check_sums(bundle))
+        assert [check.passed for check in checks] == [False]
+        assert "(missing)" in checks[0].name
 
 
 @contextmanager

@@ -82,6 +82,7 @@ VICTIMS = (
     "page.html",
     "drawing.svg",
     "table.csv",
+    "link to itself",
 )
 
 
@@ -114,6 +115,7 @@ def folder(record, tmp_path, monkeypatch):
     (tmp_path / "symbolic link").symlink_to(tmp_path / "nas.db")
     os.link(tmp_path / "nas.db", tmp_path / "hard link")
     (tmp_path / "link to wal").symlink_to(tmp_path / "nas.db-wal")
+    (tmp_path / "link to itself").symlink_to("link to itself")
     with Store.open(tmp_path / "nas.db"):
         yield tmp_path
 

@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import psycopg
@@ -80,6 +80,33 @@ def test_a_damaged_file(path):
     assert "is damaged" in one_line(error)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE study SET spec = '{}'",
+        "UPDATE study SET spec = 'no JSON'",
+        "UPDATE study SET created_at = 'yesterday'",
+        "UPDATE trial SET state = 'lost'",
+        "UPDATE trial SET sampler_state = '[1, 2'",
+        "UPDATE architecture SET spec = '[1, 2]'",
+    ],
+)
+@pytest.mark.parametrize("command", ["show first:0", "db check"])
+def test_a_row_that_another_program_changed(path, change, command, monkeypatch):
+    """One line says that the record was changed, and the record stays as it is."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute(change)
+        connection.commit()
+    before = path.read_bytes()
+    monkeypatch.setenv("NAS_DATABASE", str(path))
+    result = CliRunner().invoke(main, command.split())
+    assert result.exit_code == 2, result.output
+    assert "holds a value that osa-nas does not write" in result.output
+    assert len(result.output.splitlines()) == 1
+    assert path.read_bytes() == before
+
+
 def test_a_file_that_is_not_there(tmp_path):
     """Reading creates no file."""
     with pytest.raises(DatabaseError, match="there is no record at"):
@@ -128,6 +155,16 @@ def test_a_database_in_memory(address):
     """It would lose everything at the end of the program, therefore it is refused."""
     with pytest.raises(DatabaseError, match="name a file"):
         Store.open(address)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "~no_such_user/nas.db"])
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_name_that_no_file_can_have(name, read_only, tmp_path, monkeypatch):
+    """It is too long, or in the folder of a user who does not exist."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DatabaseError, match="cannot be the file of a record: ") as error:
+        Store.open(name, read_only=read_only)
+    assert len(one_line(error)) < 250
 
 
 WRONG_ADDRESSES = [

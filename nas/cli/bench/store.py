@@ -20,7 +20,7 @@ from nas.bench import store as throughput
 from nas.cli import main
 from nas.cli.bench import bench
 from nas.cli.json_output import echo_json, json_option
-from nas.core.errors import DatabaseError
+from nas.core.errors import DatabaseError, first_line
 from nas.record import Store
 
 Write = Callable[[str, Iterable[int], Callable[[], object]], None]
@@ -150,7 +150,7 @@ def _write(
         write(url, numbers, barrier.wait)
     except Exception as error:  # noqa: BLE001 - any error of a storage is its result
         reason = error.__cause__ or error
-        failures.put(f"failed: {str(reason).splitlines()[0]}")
+        failures.put(f"failed: {first_line(reason)}")
         barrier.abort()
 
 

@@ -14,7 +14,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from nas.core import plugins
-from nas.core.errors import CorruptFileError, InvalidValueError, UnknownNameError, WriteError
+from nas.core.errors import (
+    MALFORMED,
+    CorruptFileError,
+    InvalidValueError,
+    UnknownNameError,
+    WriteError,
+    first_line,
+)
 
 BOOK_VARIABLE = "NAS_DEVICES"
 """Variable that names another file."""
@@ -86,9 +93,10 @@ def entries() -> dict[str, Entry]:
         return {name: Entry(**entry) for name, entry in values.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise CorruptFileError(f"the device book {path} cannot be read: {reason}") from error
+    except (OSError, *MALFORMED) as error:
+        raise CorruptFileError(
+            f"the device book {path} cannot be read: {first_line(error)}"
+        ) from error
 
 
 def find_entry(name: str) -> Entry:

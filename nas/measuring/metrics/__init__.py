@@ -17,7 +17,7 @@ from torch import nn
 
 from nas.core import plugins
 from nas.core.architecture import Architecture
-from nas.core.errors import TrialFailedError
+from nas.core.errors import TrialFailedError, first_line
 from nas.core.foreign import ForeignNetwork
 from nas.core.measurement import Kind, Measurement, MeasurementPlan
 from nas.core.study import Direction, Objective
@@ -101,7 +101,7 @@ def seeded_network(
         try:
             calibrate(model, torch.randn(CALIBRATION_IMAGES, 3, image_size, image_size))
         except (RuntimeError, ValueError) as error:
-            line = str(error).splitlines()[0]
+            line = first_line(error)
             raise TrialFailedError(
                 f"{name} takes no images of {image_size} pixels: {line}"
             ) from error

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas.core.errors import InvalidValueError, MissingDependencyError, UnavailableError
+from nas.core.errors import InvalidValueError, MissingDependencyError, UnavailableError, first_line
 from nas.core.measurement import MeasurementPlan, Precision
 from nas.measuring.runtimes import CommonRuntime, Loaded, Network, OnnxFile
 from nas.measuring.runtimes.exported import exported
@@ -102,7 +102,7 @@ def _session(file: OnnxFile, example: Tensor, plan: MeasurementPlan) -> Any:
         session = onnxruntime.InferenceSession(file.data, options, providers=[provider])
     except Exception as error:  # onnxruntime's errors have no narrower common base
         raise InvalidValueError(
-            f"ONNX Runtime cannot load {file.name}: {str(error).splitlines()[0]}"
+            f"ONNX Runtime cannot load {file.name}: {first_line(error)}"
         ) from error
     name = provider if isinstance(provider, str) else provider[0]
     if name not in session.get_providers():  # it fell back to the CPU, with a line in its log

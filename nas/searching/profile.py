@@ -7,6 +7,7 @@ whether the limits of a study make sense.
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
@@ -16,7 +17,7 @@ from nas.core import plugins
 from nas.core.architecture import Architecture
 from nas.core.complexity import stage_sizes
 from nas.core.errors import InvalidValueError, TrialFailedError
-from nas.core.measurement import Busy, Measurement
+from nas.core.measurement import Busy, Measurement, MeasurementPlan
 from nas.core.moved import import_attribute
 from nas.core.preparation import Preparation
 from nas.core.published import PUBLISHED
@@ -155,15 +156,22 @@ def profile(
         preparation = replace(kind.prepare(context), classes=classes)
     plan = replace(spec.measurement, runtime=preparation.runtime, busy=Busy.NOISY)
     context = replace(context, spec=replace(context.spec, measurement=plan))
-    evaluator = kind(replace(context, preparation=preparation))
-    evaluator.on_wait = on_wait
+    with closing(kind(replace(context, preparation=preparation))) as evaluator:
+        evaluator.on_wait = on_wait
+        yield from _costs(evaluator, plan, wanted, spec.seed)
+
+
+def _costs(
+    evaluator: "Evaluator", plan: MeasurementPlan, wanted: Sequence[Member], seed: int
+) -> Iterator[Member]:
+    """Yield these members with their costs. All networks together wait for `plan.busy_wait_s`."""
     remaining_s = plan.busy_wait_s
     for number, member in enumerate(wanted):
         evaluation, waiting_s, started_s = Evaluation(), 0.0, time.perf_counter()
         evaluator.waiting = replace(plan, busy_wait_s=max(remaining_s, 0.0))
         try:
             for event in evaluator.steps(
-                Task(number=number, architecture=member.architecture, seed=spec.seed)
+                Task(number=number, architecture=member.architecture, seed=seed)
             ):
                 if isinstance(event, Measured):
                     evaluation = evaluation.with_measurements(event.measurements, event.seconds)

@@ -3,6 +3,7 @@ lost or done twice.
 """
 
 import dataclasses
+import math
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -426,7 +427,7 @@ def test_a_search_ends_if_no_network_is_feasible(tmp_path):
             spec, store=store, workers=hands, folder=tmp_path, artifacts=tmp_path
         ) as prepared,
     ):
-        assert prepared.run().startswith("only 0 of 40 proposed architectures")
+        assert prepared.run().startswith("only 0 of 40 proposed networks")
     state = prepared.engine.state
     smallest = min(
         (t.evaluation.value("macs"), t.number) for t in recorded(tmp_path) if t.duplicate_of is None
@@ -821,6 +822,7 @@ def test_an_interrupted_trial_is_proposed_first_with_its_results(tmp_path):
         "seed": trials[-1].seed,
         "evaluation": dataclasses.asdict(trials[-1].evaluation),
         "folder": "",
+        "remaining_s": math.inf,
     }
 
 
@@ -862,7 +864,7 @@ def test_a_device_elsewhere_measures_the_next_trials_while_one_trains(tmp_path):
         assert engine.propose().number == second.number
 
 
-def test_the_wait_for_a_trainer_is_no_work_on_a_network(tmp_path):
+def test_the_wait_for_a_trainer_is_no_work_on_a_network(tmp_path, monkeypatch):
     """It took 1 s to measure and 2 s to train, and waited for 100 s in between. A measured network
     needs only its training.
     """
@@ -891,9 +893,11 @@ def test_the_wait_for_a_trainer_is_no_work_on_a_network(tmp_path):
         trial = store.trial("s", task.number)
         trial = replace(trial, evaluation=replace(trial.evaluation, rungs=()))
         for _ in range(2):
-            engine._pace.add(engine._macs(trial), 3.0)
-        assert engine._pace.expected_s(engine._macs(trial)) == 3.0
-        assert [engine._fits(trial, remaining_s) for remaining_s in (1.9, 2.1)] == [False, True]
+            engine._paces[0].add(engine._macs(trial), 3.0)
+        assert engine._paces[0].expected_s(engine._macs(trial)) == 3.0
+        for remaining_s, fits in ((1.9, False), (2.1, True)):
+            monkeypatch.setattr(engine, "_remaining_s", lambda seconds=remaining_s: seconds)
+            assert engine._fits(trial) is fits
 
 
 @pytest.mark.parametrize("num_steps", [12, 31, 50])

@@ -201,6 +201,11 @@ class Evaluator:
                 yield replace(event, engine_j=max(engine_j, 0.0))
                 before_j = total_j
 
+    def close(self) -> None:
+        """Leave the devices elsewhere."""
+        for meter in self._meters.values():
+            meter.close()
+
     def training_s(self, architecture: Architecture, min_s: float) -> float:
         """Return the expected seconds of a network's whole training, from a few of its steps.
 

@@ -8,6 +8,7 @@ other file is changed: neither the record, whatever link leads to it, nor a stud
 import gzip
 import os
 import re
+import shutil
 import stat
 import struct
 import zlib
@@ -77,7 +78,8 @@ class OutputKind:
 
 
 def write_file(path: Path, content: str | bytes, kind: OutputKind) -> None:
-    """Write an output, with its folders; an earlier output of the same kind is replaced.
+    """Write an output, with its folders. An earlier output of the same kind is replaced as a whole,
+    and stays if the disk is full.
 
     Raises `NasError` if the file holds anything else, `WriteError` if it cannot be written.
     """
@@ -85,9 +87,25 @@ def write_file(path: Path, content: str | bytes, kind: OutputKind) -> None:
     text = content.encode() if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(kind.marked(text))
+        _write(path, kind.marked(text))
     except OSError as error:
         raise WriteError(path, error) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    place = Path(os.path.realpath(path))
+    in_place = place.exists() and (not place.is_file() or not os.access(place.parent, os.W_OK))
+    if in_place:  # a pipe or a device, or a folder that takes no second file
+        place.write_bytes(content)
+        return
+    part = place.with_name(f".{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        if place.exists():
+            shutil.copymode(place, part)
+        part.replace(place)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_files(

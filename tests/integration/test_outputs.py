@@ -1,6 +1,7 @@
 """No command writes its output over a file that is not an earlier output of the same kind."""
 
 import os
+import resource
 import shutil
 import sqlite3
 
@@ -26,6 +27,9 @@ INPUTS = {
     "verify folder",
     "bench proxy study",
     "bench truth study",
+    "detect compare --against",
+    "detect compare --data",
+    "detect compare folders",
     "detect evaluate --data",
     "detect evaluate folder",
     "detect export folder",
@@ -181,6 +185,27 @@ def test_an_earlier_output_is_replaced(folder):
 
 
 @pytest.mark.slow
+def test_a_full_disk_leaves_the_earlier_output(folder):
+    """A limit on the size of files stands for the disk."""
+    words = ("report", "pages", "-o", "new.html")
+    earlier = CliRunner().invoke(main, words)
+    assert earlier.exit_code == 0, earlier.output
+    before, names = (
+        (folder / "new.html").read_bytes(),
+        sorted(each.name for each in folder.iterdir()),
+    )
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        again = CliRunner().invoke(main, words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert again.exit_code == 2, again.output
+    assert "new.html cannot be written" in again.output
+    assert (folder / "new.html").read_bytes() == before
+    assert sorted(each.name for each in folder.iterdir()) == names
+
+
 def test_an_output_of_another_command_is_not_replaced(folder):
     """A page of `nas peers` is no report."""
     assert (

@@ -12,6 +12,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # no test fails because others use the machine
 
 SYSTEM_PROGRAMS = os.pathsep.join(("/usr/sbin", "/sbin"))
 """Folders of `useradd`, which cron and some containers leave out of root's PATH."""

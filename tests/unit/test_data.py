@@ -107,7 +107,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 # the split
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.integers(0, 5), min_size=3, max_size=300),
     st.floats(0, 1),

@@ -147,7 +147,7 @@ def test_published_networks_fit_80_columns(name: str) -> None:
     assert widest(draw(PUBLISHED[name], (608, 800), 0)) == 80
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(architecture=LARGEST, height=2048, width=2048, num_classes=100_000)
 @given(
     architecture=architectures,

@@ -72,7 +72,7 @@ def test_hooks_and_formulas_agree_on_published_networks(name):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_hooks_and_formulas_agree_on_random_networks(name, data):
     """They agree at any point of any space (5x5 kernels, both pools, all switches) and for any

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.analysis.figure_quality import figure_quality
@@ -198,7 +198,6 @@ def test_published_networks_are_counted_where_they_fit():
     assert "vovnet27_slim" in names
 
 
-@settings(deadline=None)
 @given(
     st.recursive(
         st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5
@@ -227,7 +226,6 @@ def test_a_drawing_is_well_formed_and_shows_every_width(name):
     assert ("eSE" in text) == (PUBLISHED[name].attention is not Attention.NONE)
 
 
-@settings(deadline=None)
 @given(
     layers=st.integers(1, 64),
     kernel=st.sampled_from((3, 5)),

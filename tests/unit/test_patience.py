@@ -116,7 +116,7 @@ def test_trials_of_elsewhere_are_no_trainings_and_set_the_mark() -> None:
         reasons.append(patience.reason)
         patience.add(trial(0.5, 50.0))
     assert reasons == ["", "", ""]
-    assert "the last 3 trained networks added 0" in patience.reason
+    assert "the last 3 trained networks improved the hypervolume by 0 %" in patience.reason
 
 
 def test_a_resumed_search_counts_trainings_in_the_order_of_their_ends() -> None:

@@ -50,6 +50,8 @@ def _print(result: "Verification") -> None:
         device = f" on {figure.device.name}" if figure.device else ""
         runtime = f" in {figure.plan.runtime}" if figure.plan else ""
         click.echo(f"latency{runtime}{device}: {with_interval(figure)}")
+    if result.failures:
+        click.echo("the latency is measured only if no check fails")
     for warning in result.warnings:
         click.echo(f"WARNING: {warning}")
     click.echo(f"{len(result.checks)} checks, {len(result.failures)} failed")

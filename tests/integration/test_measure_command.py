@@ -97,6 +97,7 @@ def test_the_tier_hot_keeps_both_figures(run, tmp_path, monkeypatch):
     """One of the device as it is found, and one after a load, which is short here."""
     short = hot.Heating(window_s=0.05, min_s=0.1, max_s=0.2)
     monkeypatch.setattr(hot, "Heating", lambda: short)
+    monkeypatch.setenv("COLUMNS", "400")  # the reason of a contended figure is long
     shown = run("measure", "tiny.json", "--size", "32", "--tier", "hot").stdout
     assert "1 thread, hot" in shown
     for row in ("latency, batch 1", "latency, settled under load", "load until settled"):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,11 @@ class BriefTrainings:
 
     def side(self, rung: RungSpec) -> int:
         """Return the side in pixels of the images at this rung."""
-        reduced = reduced_side(space_of(self._spec), self.image_size)
-        return rung.with_side(reduced).side(self.image_size)
+        return rung.with_side(self._reduced_side).side(self.image_size)
+
+    @cached_property
+    def _reduced_side(self) -> int:
+        return reduced_side(space_of(self._spec), self.image_size)
 
     @property
     def train_images(self) -> int:

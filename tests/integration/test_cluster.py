@@ -56,6 +56,7 @@ SPEC = StudySpec(
 PACED = """
 import os
 import time
+from collections import Counter
 from pathlib import Path
 import ray
 from nas.testing.evaluators import ArithmeticEvaluator
@@ -66,10 +67,20 @@ class Paced(ArithmeticEvaluator):
         (self.log.parent / f"folder-{os.getpid()}").write_text(os.getcwd())
         self.write("begin", task, epochs)
         time.sleep(0.4)
-        while task.number > 6 and len({line.split()[3] for line in self.log.open()}) < 4:
-            time.sleep(0.1)  # until the fourth node works
+        while self.waits(task, epochs):
+            time.sleep(0.1)
         self.write("end", task, epochs)
         return super().train(task, epochs, parameters)
+
+    def waits(self, task, epochs):
+        victim, node = self.log.parent / "victim", ray.get_runtime_context().get_node_id()
+        victim = victim.read_text() if victim.exists() else ""
+        lines = [line.split() for line in self.log.open()]
+        begun = Counter(line[3] for line in lines if line[0] == "begin")
+        if node == victim:  # in its second rung until it is killed
+            return begun[node] > 1
+        # The last trials wait for that rung, and then for work of the fourth node.
+        return task.number > 6 and (begun[victim] < 2 if epochs == 1 else len(begun) < 4)
 
     def write(self, event, task, epochs):
         node = ray.get_runtime_context().get_node_id()
@@ -213,7 +224,8 @@ def test_a_node_dies_during_a_rung_and_another_one_joins(cluster, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     nodes = [cluster.head_node, *(cluster.add_node(num_cpus=1) for _ in range(2))]
     victim = nodes[2].node_id
-    lines, events = [], Counter()
+    (tmp_path / "checkpoints" / "victim").write_text(victim)
+    lines = []
 
     def unfinished():
         """Return the rungs that have begun and not ended, as (trial, epochs, node)."""
@@ -224,10 +236,10 @@ def test_a_node_dies_during_a_rung_and_another_one_joins(cluster, tmp_path):
             line[1:] for line in lines if line[0] == "begin" and ["end", *line[1:]] not in lines
         ]
 
-    def disturb(trial):
-        events.update([trial.state])
-        busy = len(nodes) == 3 and events.total() >= 8
-        if busy and any(rung[2] == victim for rung in unfinished()):
+    def disturb(_):
+        log = tmp_path / "checkpoints" / "log"
+        begun = log.exists() and log.read_text().count(f" {victim}\n") > 2  # its second rung
+        if begun and len(nodes) == 3:
             kill(cluster, nodes[2])
             nodes.append(cluster.add_node(num_cpus=1))
 

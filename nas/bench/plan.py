@@ -364,7 +364,11 @@ def _fixed(spec: StudySpec) -> TrainingSpec:
     torch.set_num_threads(spec.workers.cpus)
     with find_meter() as meter, meter.exclusive():
         numerics, _ = choose_numerics(
-            spec.training, meter.torch_device, partial(build, REFERENCE, 10), rounds=2
+            spec.training,
+            meter.torch_device,
+            partial(build, REFERENCE, 10),
+            image_size=16,
+            rounds=2,
         )
     precision = AutoPrecision.TF32 if numerics.conv_tf32 else numerics.precision
     return replace(spec.training, precision=precision, channels_last=numerics.channels_last)

@@ -10,7 +10,8 @@ import importlib
 import inspect
 import sys
 from collections.abc import Iterable, Mapping
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,25 @@ GROUPS = (*REQUIRED_ATTRIBUTES, *CALL_PARAMETERS)
 
 def names(group: str) -> list[str]:
     """Return the registered names of a group, sorted."""
-    return sorted({entry.name for entry in entry_points(group=group)})
+    return sorted(_registered(group, tuple(sys.path)))
+
+
+def entry_point(group: str, name: str) -> EntryPoint | None:
+    """Return the entry point of this name, if it is registered.
+
+    Entry points are read once for an import path, since that takes tens of milliseconds; again for
+    a name that is not among them, whose package may have been installed in the meantime.
+    """
+    path = tuple(sys.path)
+    if name not in _registered(group, path):
+        _registered.cache_clear()
+    return _registered(group, path).get(name)
+
+
+@cache
+def _registered(group: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:  # noqa: ARG001
+    """Return the entry points of a group by name, the first of each name, as `path` is now."""
+    return {entry.name: entry for entry in reversed(list(entry_points(group=group)))}
 
 
 def add_import_folder(folder: str | Path) -> None:
@@ -56,7 +75,7 @@ def load(group: str, name: str) -> Any:
     Raises `UnknownNameError`, which lists the registered names, and `InvalidValueError` for an
     object that does not fit the group.
     """
-    entry = None if ":" in name else next(iter(entry_points(group=group, name=name)), None)
+    entry = None if ":" in name else entry_point(group, name)
     if entry is None and ":" not in name:
         raise UnknownNameError(group, name, names(group))
     try:

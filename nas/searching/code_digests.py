@@ -9,9 +9,10 @@ import ast
 import hashlib
 import sys
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
+
+from nas.core import plugins
 
 OWN_PACKAGES = frozenset({"nas", "search_spaces", "workers"})
 """Packages of osa-nas, whose objects are identified by their names."""
@@ -36,7 +37,7 @@ def code_digests(group: str, name: str, folder: Path) -> dict[str, str]:
     if ":" in name:
         module, _, attribute = name.partition(":")
     else:
-        entry = next(iter(entry_points(group=group, name=name)), None)
+        entry = plugins.entry_point(group, name)
         if entry is None:
             return {}
         module, attribute = entry.module, entry.attr

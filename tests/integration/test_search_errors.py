@@ -1,16 +1,16 @@
 """Problems of the machine end a search with one line. Nothing is lost, and the same call resumes.
 
-Only failures of a trial itself fail the trial. Everything here is real: processes, the record,
-damaged files, and tiny trainings on the digits.
+Only failures of a trial itself fail the trial. Everything here is real: the record, damaged
+files, and tiny trainings on the digits.
 """
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from nas.cli import main
 from nas.core.tasks import Measured
 from nas.core.trial import TrialState
 from nas.measuring.meters import find_meter
@@ -33,7 +33,6 @@ data: {dataset: digits, validation_images: 200}
 training: {batch_size: 64, precision: fp32, channels_last: false}
 budget: {trials: 3}
 """
-COMMAND = [sys.executable, "-c", "from nas.cli import main; main()"]
 
 
 @pytest.fixture
@@ -41,24 +40,17 @@ def nas(tmp_path, monkeypatch):
     """Return a function that runs `nas` in a folder with its own locks."""
     (tmp_path / "study.yaml").write_text(STUDY)
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
+    monkeypatch.chdir(tmp_path)
 
     def call(*arguments, **environment):
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        return CliRunner().invoke(main, arguments, env=environment, catch_exceptions=False)
 
     return call
 
 
 def refused(outcome, *words):
     """Check that the exit code is 2, and that one line has all of these words."""
-    assert outcome.returncode == 2, outcome.stdout + outcome.stderr
+    assert outcome.exit_code == 2, outcome.stdout + outcome.stderr
     lines = [line for line in outcome.stderr.splitlines() if line]
     assert len(lines) == 1, outcome.stderr
     assert lines[0].startswith("error: ")
@@ -100,7 +92,7 @@ def test_a_damaged_checkpoint_fails_its_trial_and_the_search_continues(nas, tmp_
     part = checkpoint.with_name("rung-0.5.safetensors.part4711")
     part.write_bytes(b"half")
     outcome = nas("search", "study.yaml")
-    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.exit_code == 0, outcome.stderr
     first, *others = trials(tmp_path)
     assert first.state is TrialState.FAILED
     assert f"{checkpoint} is not a readable checkpoint" in first.reason
@@ -147,7 +139,7 @@ def test_missing_data_ends_the_search_and_restored_data_resumes_it(nas, tmp_path
     refused(nas("search", "study.yaml"), str(pictures))
     assert [trial.state for trial in trials(tmp_path)] == ["running"]
     (tmp_path / "away").rename(pictures)
-    assert nas("search", "study.yaml").returncode == 0
+    assert nas("search", "study.yaml").exit_code == 0
     assert [trial.state for trial in trials(tmp_path)] == ["complete"]
 
 
@@ -229,14 +221,14 @@ def test_a_study_finds_its_checkpoints_again(nas, tmp_path):
         "other lacks 1 checkpoints",
         "nas-artifacts/tiny",
     )
-    assert nas("search", "study.yaml", NAS_ARTIFACTS=str(tmp_path / "third")).returncode == 0
+    assert nas("search", "study.yaml", NAS_ARTIFACTS=str(tmp_path / "third")).exit_code == 0
     assert not (tmp_path / "third").exists()
     first = trials(tmp_path)[0]
     assert first.state is TrialState.COMPLETE
     assert tmp_path / "nas-artifacts" / first.evaluation.rungs[0].checkpoint == checkpoint
     (tmp_path / "nas-artifacts").rename(tmp_path / "other")
     moved = nas("search", "study.yaml", "--artifacts", "other")
-    assert moved.returncode == 0, moved.stderr
+    assert moved.exit_code == 0, moved.stderr
     assert f"checkpoints are read from and written to {tmp_path / 'other'}" in moved.stdout
     with Store.open(tmp_path / "nas.db", read_only=True) as store:
         assert store.study("tiny").artifacts == str(tmp_path / "other")
@@ -250,7 +242,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_search(nas, tmp_p
         "blocked/tiny/checkpoints cannot be written: Not a dir",
     )
     assert not (tmp_path / "nas.db").exists()
-    assert nas("search", "study.yaml").returncode == 0
+    assert nas("search", "study.yaml").exit_code == 0
     (tmp_path / "nas-artifacts").rename(tmp_path / "elsewhere")
     (tmp_path / "nas-artifacts").write_text("a file")
     (tmp_path / "study.yaml").write_text(STUDY.replace("trials: 3", "trials: 4"))
@@ -259,13 +251,13 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_search(nas, tmp_p
         "nas-artifacts/tiny/checkpoints cannot be written: Not a directory",
     )
     assert len(trials(tmp_path)) == 3
-    assert nas("search", "study.yaml", "--artifacts", "elsewhere").returncode == 0
+    assert nas("search", "study.yaml", "--artifacts", "elsewhere").exit_code == 0
     (tmp_path / "study.yaml").write_text(
         STUDY.replace("  - {metric: error, reference: 95 %}\n", "").replace(
             "name: tiny", "name: counts"
         )
     )
-    assert nas("search", "study.yaml").returncode == 0
+    assert nas("search", "study.yaml").exit_code == 0
 
 
 def test_a_url_for_checkpoints_is_refused_with_the_alternative(nas, tmp_path):

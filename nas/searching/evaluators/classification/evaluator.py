@@ -82,6 +82,9 @@ REFERENCE = Architecture(
 )
 """The network with which number formats are timed, from the middle of the CIFAR space."""
 
+LARGEST_TIMED = 32
+"""Number formats are timed with images of the last rung's side in pixels, and no larger ones."""
+
 
 class Evaluator:
     """Evaluates one task after the other in one process, with data, meter and settings loaded once.
@@ -150,19 +153,23 @@ class Evaluator:
         dataset = load(data)
         _check_classes(spec, dataset.classes)
         warnings = _check_training(spec, data, dataset.train)
+        size = dataset.train.images.shape[-1]
+        reduced = reduced_side(space_of(spec), size)
         torch.set_num_threads(spec.workers.cpus)
         with find_meter() as own, own.exclusive():
             numerics, figures = choose_numerics(
-                spec.training, own.torch_device, lambda: build(REFERENCE, len(dataset.classes))
+                spec.training,
+                own.torch_device,
+                lambda: build(REFERENCE, len(dataset.classes)),
+                image_size=min(spec.rungs[-1].with_side(reduced).side(size), LARGEST_TIMED),
             )
-        size = dataset.train.images.shape[-1]
         return Preparation(
             data=data,
             classes=dataset.classes,
             mean=dataset.mean,
             std=dataset.std,
             image_size=size,
-            reduced_size=reduced_side(space_of(spec), size),
+            reduced_size=reduced,
             warnings=tuple(warnings),
             numerics={**numerics.to_dict(), "figures": [figure.to_dict() for figure in figures]},
         )

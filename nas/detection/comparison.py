@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.detection.evaluation import Annotation, Hits, hits_of_classes
+from nas.detection.evaluation import Annotation, Hits, average_precision, hits_of_classes
 from nas.detection.scenes import Scenes
 
 RESAMPLES = 2000
@@ -70,9 +70,5 @@ def weighted_ap50(classes: Sequence[Hits], weights: np.ndarray) -> float:
         truths = float(weights @ each.truths)
         if truths == 0:
             continue
-        shares = weights[each.images]
-        true, all_of_them = np.cumsum(shares * each.hits), np.cumsum(shares)
-        precision = true / np.maximum(all_of_them, 1)
-        envelope = np.maximum.accumulate(precision[::-1])[::-1]
-        areas.append(float((np.diff(true / truths, prepend=0.0) * envelope).sum()))
+        areas.append(average_precision(each.hits, truths, weights[each.images])[1])
     return float(np.mean(areas)) if areas else 0.0

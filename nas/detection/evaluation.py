@@ -75,14 +75,18 @@ class Hits:
     truths: np.ndarray
 
 
-def average_precision(hits: np.ndarray, positives: int) -> tuple[float, float, np.ndarray]:
+def average_precision(
+    hits: np.ndarray, positives: float, counts: np.ndarray | None = None
+) -> tuple[float, float, np.ndarray]:
     """Return VOC's 11-point and area precision, and the envelope at even recalls.
 
-    `hits` says of each detection by falling score whether it is true.
+    `hits` says of each detection by falling score whether it is true, and `counts` how often it
+    counts, once by default.
     """
-    true = np.cumsum(hits)
+    counts = np.ones(len(hits)) if counts is None else counts
+    true, found = np.cumsum(counts * hits), np.cumsum(counts)
     recall = true / positives
-    precision = true / np.arange(1, len(hits) + 1)
+    precision = true / np.maximum(found, 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
 
     def at(points: np.ndarray) -> np.ndarray:

@@ -383,8 +383,10 @@ def _set_default_runtime(raw: dict[str, Any]) -> None:
 
 def _rung_problems(raw: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the rungs together, if each of them is right."""
+    if "rungs" not in raw:
+        return
     try:
-        check_rungs([RungSpec(**rung) for rung in raw.get("rungs", [{"epochs": 1}])])
+        check_rungs([RungSpec(**rung) for rung in raw["rungs"]])
     except InvalidValueError as error:
         if str(error).startswith("rungs "):
             yield str(error)

@@ -2,17 +2,21 @@
 
     python studies/within-a-limit/run.py --seeds 6 -o results
 
-Every arm of `arms.yaml` searches with every seed, each with the same device seconds on the same
-machine. Seeds run one after the other, each with all arms in an order of its own, so that an
-interrupted contest is fair. The same command resumes, and a larger number adds seeds.
+Every arm of `arms.yaml` searches with every seed, each with the same device seconds; all arms of a
+seed on the same machine. Seeds run one after the other, each with all arms in an order of its own,
+so that an interrupted contest is fair. The same command resumes, and a larger number adds seeds.
+Other seeds can run elsewhere, and the results together are a table:
+
+    python studies/within-a-limit/run.py --seeds 7-12 -o more
+    python studies/within-a-limit/run.py --table results/searches.csv more/searches.csv
 
 The limit on latency is that of the machine: three of a hundred random networks keep it. It is
 measured once, before the first search, and kept in `results/limit.json`.
 
 Then every network of every front is trained twice with new seeds and the rungs of `study.yaml`.
 `results/searches.csv` has a row for each search: the network with the lowest searched error within
-the limit, its mean error by the new seeds, and the hypervolume of the front by them. A table with
-the paired differences is printed.
+the limit, its mean error by the new seeds, and the hypervolume of the front by them. After six and
+twelve seeds a table with the paired differences is printed.
 """
 
 import argparse
@@ -46,6 +50,9 @@ KEPT = 3
 """How many of these networks keep the limit."""
 GUESSING = 0.9
 """Error of a search that found no network within the limit."""
+
+LOOKS = (6, 12)
+"""Numbers of seeds after which the differences are printed unasked."""
 
 Values = dict[str, Any]
 
@@ -208,19 +215,54 @@ def difference(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.2f} ± {error:.2f}"
 
 
+def seeds_of(text: str) -> range:
+    """Return the seeds of `6`, which is `1-6`, or of `7-12`."""
+    first, _, last = text.rpartition("-")
+    seeds = range(int(first or 1), int(last) + 1)
+    if not seeds or seeds[0] < 1:
+        raise ValueError(text)
+    return seeds
+
+
+def read(files: Sequence[Path]) -> list[Values]:
+    """Return the rows of these files in the order of their seeds.
+
+    Ends the program if a search is in two of them.
+    """
+    rows: dict[tuple[str, int], Values] = {}
+    for path in files:
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                key = (row["arm"], int(row["seed"]))
+                if key in rows:
+                    sys.exit(f"{path}: {key[0]} with seed {key[1]} is in another file too")
+                figures = {name: float(row[name]) for name in ("judged", "hypervolume")}
+                rows[key] = {**row, **figures, "seed": key[1]}
+    return sorted(rows.values(), key=lambda row: int(row["seed"]))
+
+
 def main() -> None:
     """Run all searches, train the networks of the fronts again, and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=1, help="searches of each arm")
+    parser.add_argument(
+        "--seeds", type=seeds_of, default="1", metavar="N|FIRST-LAST", help="seeds of each arm"
+    )
+    parser.add_argument(
+        "--table", type=Path, nargs="+", metavar="FILE", help="search nothing, print these results"
+    )
     parser.add_argument("-o", "--output", type=Path, default=Path("results"), metavar="FOLDER")
     parser.add_argument("--study", type=Path, default=FOLDER / "study.yaml", help="the template")
     options = parser.parse_args()
+    if options.table:
+        rows = read(options.table)
+        click.echo("\n".join(table(rows, list(dict.fromkeys(row["arm"] for row in rows)))))
+        return
     results = options.output
     results.mkdir(parents=True, exist_ok=True)
     arms = arms_of(options.study, results)
-    seeds = range(1, options.seeds + 1)
+    seeds = options.seeds
     for seed in seeds:
         order = list(arms)
         random.Random(seed).shuffle(order)
@@ -231,7 +273,10 @@ def main() -> None:
     with Store.open(results / "nas.db", read_only=True) as store:
         rows = list(outcomes(list(arms), seeds, store))
     write(rows, results / "searches.csv")
-    click.echo("\n".join(table(rows, list(arms))))
+    if len(seeds) in LOOKS:
+        click.echo("\n".join(table(rows, list(arms))))
+    else:
+        click.echo(f"results are in {results / 'searches.csv'}; --table prints them")
 
 
 if __name__ == "__main__":

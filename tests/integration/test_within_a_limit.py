@@ -17,6 +17,7 @@ space: osa_tiny
 objectives: [{metric: error, reference: 90 %}, {metric: macs}]
 rungs: [{epochs: 3, image_size: auto}]
 data: {dataset: digits, validation_images: 200}
+training: {precision: fp32, channels_last: true}
 budget: {trials: 2, device_s: 60, fresh: 0}
 """
 ARMS = """
@@ -27,13 +28,13 @@ whole: {sampler: random, rungs: [{epochs: 4}]}
 
 @pytest.fixture(scope="module")
 def contest(tmp_path_factory):
-    """Run one seed and then two; return the folder, the first table and the last output."""
+    """Run one seed and then two; return the folder, the rows of both and the table."""
     folder = tmp_path_factory.mktemp("contest")
     (folder / "study.yaml").write_text(STUDY)
     (folder / "arms.yaml").write_text(ARMS)
     results = folder / "results"
     command = [sys.executable, str(SCRIPT), "--study", str(folder / "study.yaml")]
-    outputs, rows = [], []
+    rows = []
     for seeds in ("1", "2"):
         completed = subprocess.run(
             [*command, "-o", str(results), "--seeds", seeds],
@@ -41,10 +42,16 @@ def contest(tmp_path_factory):
             capture_output=True,
             text=True,
         )
-        outputs.append(completed.stdout)
+        assert "--table prints them" in completed.stdout
         with (results / "searches.csv").open(newline="") as file:
             rows.append(list(csv.DictReader(file)))
-    return results, rows, outputs[-1]
+    printed = subprocess.run(
+        [*command, "--table", str(results / "searches.csv")],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return results, rows, printed.stdout
 
 
 @pytest.mark.slow

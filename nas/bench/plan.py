@@ -360,7 +360,10 @@ def _seconds_each(spec: StudySpec) -> float:
 
 
 def _fixed(spec: StudySpec) -> TrainingSpec:
-    """Return the study's training with the number formats that a search here would choose."""
+    """Return the study's training with the number formats that a search here would choose.
+
+    They are timed at half of CIFAR's side, since no image has been read yet.
+    """
     torch.set_num_threads(spec.workers.cpus)
     with find_meter() as meter, meter.exclusive():
         numerics, _ = choose_numerics(

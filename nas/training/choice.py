@@ -18,10 +18,7 @@ from nas.training.trainer import Trainer
 
 ROUNDS = 5
 MAX_SLOWDOWN = 1.5
-"""A candidate is timed in the first round only if that took this many times as long as the fastest.
-"""
-MAX_WARM_UP = 4.0
-"""A candidate is not timed again after a warm-up that took this many times as long as the fastest.
+"""A candidate is timed in the first round only if it took this many times as long as the fastest.
 """
 STEPS_PER_ROUND = {"cpu": 1, "cuda": 20}
 """Training steps of a candidate in a round, by type of device; 1 on any other."""
@@ -72,19 +69,14 @@ def choose_numerics(
 def _interleaved(
     trainers: Sequence[Trainer], rounds: int, clock: Callable[[], float]
 ) -> Mapping[Numerics, list[float]]:
-    """Return the seconds of each round; of a candidate with a slow warm-up, those of the warm-up.
-
-    The first candidate is warmed up twice, since its first round also sets up the device.
-    """
-    _timed(trainers[0], clock)
-    warm_up = {trainer.numerics: _timed(trainer, clock) for trainer in trainers}
-    limit_s = MAX_WARM_UP * min(warm_up.values())
-    seconds = {each: [] if took_s <= limit_s else [took_s] for each, took_s in warm_up.items()}
-    trainers = [each for each in trainers if not seconds[each.numerics]]
+    """Return the seconds of each round, after a warm-up round."""
+    seconds: Mapping[Numerics, list[float]] = {trainer.numerics: [] for trainer in trainers}
+    for trainer in trainers:
+        _timed(trainer, clock)
     for _ in range(rounds):
         for trainer in trainers:
             seconds[trainer.numerics].append(_timed(trainer, clock))
-        limit_s = MAX_SLOWDOWN * min(seconds[each.numerics][0] for each in trainers)
+        limit_s = MAX_SLOWDOWN * min(times[0] for times in seconds.values())
         trainers = [each for each in trainers if seconds[each.numerics][0] <= limit_s]
     return seconds
 

@@ -36,14 +36,19 @@ budget: {trials: 3}
 
 
 @pytest.fixture
-def nas(tmp_path, monkeypatch):
-    """Return a function that runs `nas` in a folder with its own locks."""
+def nas(tmp_path, monkeypatch, capfd):
+    """Return a function that runs `nas` in a folder with its own locks, and checks that no library
+    wrote past it to the terminal's errors.
+    """
     (tmp_path / "study.yaml").write_text(STUDY)
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments, **environment):
-        return CliRunner().invoke(main, arguments, env=environment, catch_exceptions=False)
+        capfd.readouterr()
+        outcome = CliRunner().invoke(main, arguments, env=environment, catch_exceptions=False)
+        assert capfd.readouterr().err == ""
+        return outcome
 
     return call
 

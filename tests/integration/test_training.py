@@ -460,7 +460,8 @@ def figures_of_costs(costs: list[float]) -> tuple[Numerics, list[float]]:
     return chosen, [figure.images_per_s for figure in figures]
 
 
-WARM_UP = [99.0, *[9.0] * 4]
+WARM_UP = [1.0, 9.0, 50.0, 9.0]
+"""Compiling and loading kernels take what they take, and decide nothing."""
 
 
 def test_the_fastest_candidate_is_chosen_and_all_figures_are_given():
@@ -475,13 +476,6 @@ def test_a_slow_candidate_is_timed_once_and_has_its_figure():
     """The last two take ten times as long in the first round and have no second one."""
     chosen, figures = figures_of_costs([*WARM_UP, 1.0, 1.25, 10.0, 10.0, 1.0, 1.25])
     assert figures == [8 / 1.0, 8 / 1.25, 8 / 10.0, 8 / 10.0]
-    assert chosen == Numerics(precision=AutoPrecision.FP32, channels_last=True)
-
-
-def test_a_candidate_with_a_slow_warm_up_is_not_timed_again():
-    """As with bf16 on a processor without it. The very first step does not count."""
-    chosen, figures = figures_of_costs([99.0, 4.0, 2.0, 8.5, 20.0, 1.0, 1.25, 1.0, 1.25])
-    assert figures == [8 / 1.0, 8 / 1.25, 8 / 8.5, 8 / 20.0]
     assert chosen == Numerics(precision=AutoPrecision.FP32, channels_last=True)
 
 

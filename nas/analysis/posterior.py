@@ -16,6 +16,7 @@ from nas.core.pareto import ParetoFront, front
 from nas.core.stopping import SIZE_METRICS
 from nas.core.study import StudySpec, TrainedMetric
 from nas.core.trial import Trial
+from nas.core.units import format_hypervolume
 
 Array = NDArray[np.float64]
 
@@ -29,20 +30,23 @@ class UnbiasedHypervolume:
     """Hypervolume of the `replicated` among the `members` of a front.
 
     `searched` is computed from the trainings that the members were selected by, `fresh` from the
-    means of their new seeds. Both are None if an objective has no reference.
+    means of their new seeds. Both are None if an objective has no reference. `box` is
+    `StudySpec.reference_box`.
     """
 
     members: int
     replicated: int
     searched: float | None
     fresh: float | None
+    box: float | None
 
     def __str__(self) -> str:
         who = f"{self.replicated} of {self.members} members of the front that was searched"
         if self.searched is None or self.fresh is None:
             return f"{who} have new seeds"
         return (
-            f"hypervolume of {who}: {self.searched:.5g} as searched, {self.fresh:.5g} by new seeds"
+            f"hypervolume of {who}: {format_hypervolume(self.searched, self.box)} as searched, "
+            f"{format_hypervolume(self.fresh, self.box)} by new seeds"
         )
 
 
@@ -159,6 +163,7 @@ def unbiased_hypervolume(trials: Sequence[Trial], spec: StudySpec) -> UnbiasedHy
         replicated=len(replicated),
         searched=front(replicated, spec.objectives).hypervolume,
         fresh=front(by_new_seeds, spec.objectives).hypervolume,
+        box=spec.reference_box,
     )
 
 

@@ -29,6 +29,7 @@ from nas.cli.tables import (
     PAGE_ROWS,
     baseline_table,
     front_table,
+    hypervolume_phrase,
     terminal,
 )
 from nas.cli.training_progress import ReplicateDisplay
@@ -38,7 +39,7 @@ from nas.core.pareto import Outcomes, ParetoFront
 from nas.core.study import Budget, DataSpec, StudySpec
 from nas.core.tasks import Task
 from nas.core.trial import Baseline, Evaluated, Trial, TrialState
-from nas.core.units import format_duration, format_quantity, sparkline
+from nas.core.units import format_duration, format_hypervolume, format_quantity, sparkline
 from nas.record import Store
 from nas.report.at_work import activity, overlap_line
 from nas.report.export_command import export_command
@@ -378,7 +379,8 @@ class SearchDisplay(SearchObserver):
         if state.front.hypervolume is None:
             history = Text("hypervolume: give every objective a reference")
         else:
-            history = Text(f"hypervolume {state.front.hypervolume:.4g}  {sparkline(self._volumes)}")
+            volume = format_hypervolume(state.front.hypervolume, spec.reference_box)
+            history = Text(f"hypervolume {volume}  {sparkline(self._volumes)}")
         running = []
         for trial in state.running:
             worker = f", {trial.worker}" if trial.worker else ""
@@ -407,11 +409,11 @@ class SearchDisplay(SearchObserver):
         mark = ""
         if trial.number in front.members:
             mark = " (front)" if front.feasible else " (nearest to the limits)"
-        volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.4g}"
         return (
             f"[{engine.state.num_finished}/{engine.spec.search_budget.trials}] "
             f"trial {trial.number} {trial.state}{mark}: "
-            f"{trial.reason or _objectives(spec, trial)}{volume}, {time_left(engine)}"
+            f"{trial.reason or _objectives(spec, trial)}{hypervolume_phrase(spec, front)}, "
+            f"{time_left(engine)}"
         )
 
 

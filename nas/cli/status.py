@@ -16,7 +16,7 @@ from nas.cli.tables import FittedTable, terminal
 from nas.cli.watch import watch
 from nas.core.study import Budget
 from nas.core.trial import TrialState, Usage
-from nas.core.units import format_duration, format_quantity, sparkline
+from nas.core.units import format_duration, format_hypervolume, format_quantity, sparkline
 from nas.record import Summary
 from nas.report.at_work import AtWork, overlap_line
 from nas.report.study_facts import StudyBrief, StudyFacts, study_briefs, study_facts
@@ -182,7 +182,8 @@ def _print_study(console: Console, facts: StudyFacts) -> None:
     volumes = [volume for _, volume in facts.hypervolumes]
     if volumes:
         searched = " of the search's own trainings" if summary.replicates else ""
-        console.print(f"hypervolume {volumes[-1]:.5g}{searched}  {sparkline(volumes)}")
+        volume = format_hypervolume(volumes[-1], spec.reference_box)
+        console.print(f"hypervolume {volume}{searched}  {sparkline(volumes)}")
     for line in _rung_lines(facts):
         console.print(line)
     _print_work(console, facts.work)

@@ -18,6 +18,7 @@ from nas.analysis.finals import FinalResult
 from nas.core.pareto import ParetoFront, Standing
 from nas.core.study import StudySpec, TrainedMetric
 from nas.core.trial import Baseline, Trial
+from nas.core.units import format_hypervolume
 from nas.report.fronts import (
     MEMBERSHIP,
     NO_FINALS,
@@ -180,11 +181,17 @@ def _parameters(trial: Trial) -> str:
 
 
 def _front_title(spec: StudySpec, front: ParetoFront) -> str:
-    volume = "" if front.hypervolume is None else f", hypervolume {front.hypervolume:.5g}"
-    title = f"front of {spec.name} after {front.after} trials{volume}"
+    title = f"front of {spec.name} after {front.after} trials{hypervolume_phrase(spec, front)}"
     if front.members and not front.feasible:
         title += "\nNOTHING IS FEASIBLE YET, these are the least violating"
     return title
+
+
+def hypervolume_phrase(spec: StudySpec, front: ParetoFront) -> str:
+    """Return the hypervolume as the end of a sentence, nothing without one."""
+    if front.hypervolume is None:
+        return ""
+    return f", hypervolume {format_hypervolume(front.hypervolume, spec.reference_box)}"
 
 
 def _front_caption(

@@ -654,6 +654,22 @@ class StudySpec:
         """The metric whose shortfall rules and samplers model (`modelled_metric`)."""
         return modelled_metric(self.objectives, self.trained_metrics)
 
+    @property
+    def reference_box(self) -> float | None:
+        """The largest hypervolume that is possible, in the objectives' units.
+
+        It is the volume between the best possible figures and the references. The best possible
+        figure of a cost is 0. None if a reference or a best possible figure is missing.
+        """
+        box = 1.0
+        for objective in self.objectives:
+            trained = self.trained_metrics.get(objective.metric)
+            best = trained.best if trained else 0.0
+            if objective.reference is None or best is None:
+                return None
+            box *= max(objective.loss(objective.reference) - objective.loss(best), 0.0)
+        return box or None
+
     def is_share(self, metric: str) -> bool:
         """Return whether values of this metric are shares, which are shown in per cent."""
         trained = self.trained_metrics.get(metric)

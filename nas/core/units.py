@@ -55,6 +55,13 @@ def format_quantity(value: float | None, unit: str, *, share: bool = False) -> s
     return f"{shown} {suffix}".rstrip()
 
 
+def format_hypervolume(volume: float, box: float | None) -> str:
+    """Format a hypervolume as a share of `StudySpec.reference_box`, or in the objectives' units if
+    there is no box.
+    """
+    return f"{volume:.4g}" if box is None else f"{100 * volume / box:.3g} % of the reference box"
+
+
 def format_trained(metric: TrainedMetric, value: float | None) -> str:
     """Format a trained figure with its unit, shares in per cent, or `-` for None."""
     return format_quantity(value, metric.unit, share=metric.is_share)

@@ -311,6 +311,7 @@ def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
         "budget": study.record.spec.search_budget.trials,
         "feasible": newest.feasible if newest else False,
         "hypervolume": newest.hypervolume if newest else None,
+        "reference_box": study.record.spec.reference_box,
         "unbiased": unbiased and asdict(unbiased),
         "searched_s": SearchClock(study.trials).total_s,
         "device_s": spent.device_s,

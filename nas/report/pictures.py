@@ -30,7 +30,7 @@ def pictures(study: Study) -> Mapping[str, bytes]:
     metrics = [objective["metric"] for objective in values["objectives"]]
     files = {f"front-{x}-{y}.png": _front(values, x, y) for y, x in combinations(metrics, 2)}
     if any(volume is not None for volume in values["history"]["hypervolume"]):
-        files["hypervolume.png"] = _hypervolume(values["history"], len(values["trials"]["number"]))
+        files["hypervolume.png"] = _hypervolume(values)
     for importance in values["importance"]:
         if importance["shares"]:
             files[f"importance-{importance['metric']}.png"] = _importance(importance)
@@ -85,15 +85,22 @@ def _bars(trials: Mapping[str, Any], name: str, rows: Sequence[int]) -> list[lis
     ]
 
 
-def _hypervolume(history: Mapping[str, Any], trials: int) -> bytes:
-    """Draw the hypervolume up to the number of finished trials."""
+def _hypervolume(values: Mapping[str, Any]) -> bytes:
+    """Draw the hypervolume up to the number of finished trials, in per cent of the reference box if
+    there is one.
+    """
+    history, box = values["history"], values["summary"]["reference_box"]
     recorded = zip(history["after"], history["hypervolume"], strict=True)
-    points = [(after, volume) for after, volume in recorded if volume is not None]
-    points.append((trials, points[-1][1]))
+    points = [
+        (after, 100 * volume / box if box else volume)
+        for after, volume in recorded
+        if volume is not None
+    ]
+    points.append((len(values["trials"]["number"]), points[-1][1]))
     figure, axes = _axes()
     axes.step(*zip(*points, strict=True), where="post", color=FRONT_COLOUR)
     axes.set_xlabel("finished trials")
-    axes.set_ylabel("hypervolume")
+    axes.set_ylabel("hypervolume [% of the reference box]" if box else "hypervolume")
     axes.set_ylim(bottom=0)
     return _png(figure)
 

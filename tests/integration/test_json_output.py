@@ -4,6 +4,7 @@ Commands that measure or train are compared with their schemas where they are te
 """
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -61,7 +62,8 @@ def test_figures_of_a_study_are_those_of_its_text(record):
     """Both are printed from the same facts."""
     text = CliRunner().invoke(main, ["status", "pages", "--database", str(record)]).stdout
     facts = printed("status", "pages", "--database", record)
-    assert f"hypervolume {facts['hypervolume']:.5g}" in text
+    box = math.prod(objective["reference"] for objective in facts["objectives"])
+    assert f"hypervolume {100 * facts['hypervolume'] / box:.3g} % of" in text
     trained = sum(facts["trials"].values()) - facts["skipped"]
     assert f"{trained} of {facts['budget']['trials']} architectures" in text
     assert f"{facts['spent']['epochs']:g} epochs" in text

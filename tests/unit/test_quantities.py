@@ -3,7 +3,14 @@
 import pytest
 
 from nas.core.measurement import Measurement, Status
-from nas.core.units import format_duration, format_quantity, sparkline, with_interval
+from nas.core.study import Direction, Objective, StudySpec, TrainedMetric
+from nas.core.units import (
+    format_duration,
+    format_hypervolume,
+    format_quantity,
+    sparkline,
+    with_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -127,3 +134,33 @@ def test_a_long_sparkline_ends_with_its_last_value(count):
     line = sparkline([0.0] * (count - 1) + [1.0])
     assert len(line) <= 40
     assert line == "▁" * (len(line) - 1) + "█"
+
+
+ERROR = Objective(metric="error", reference=0.9)
+LATENCY = Objective(metric="latency", limit=0.002)
+AP = Objective(metric="box_ap", direction=Direction.MAXIMIZE, reference=0.2)
+FRAMES = Objective(metric="frames", direction=Direction.MAXIMIZE, reference=10)
+
+
+@pytest.mark.parametrize(
+    ("objectives", "box", "text"),
+    [
+        ((ERROR, LATENCY), 0.0018, "25 % of the reference box"),
+        ((AP, LATENCY), 0.0016, "28.1 % of the reference box"),
+        ((ERROR, FRAMES), None, "0.00045"),
+        ((ERROR, Objective(metric="latency")), None, "0.00045"),
+        ((Objective(metric="error", reference=0.0), LATENCY), None, "0.00045"),
+    ],
+    ids=["error", "average precision", "no best figure", "no reference", "no room"],
+)
+def test_a_hypervolume_is_a_share_of_the_reference_box(objectives, box, text):
+    """The best error and latency are 0 and the best average precision is 1. A maximised cost has no
+    best figure.
+    """
+    trained = (
+        TrainedMetric(name="error"),
+        TrainedMetric(name="box_ap", direction=Direction.MAXIMIZE),
+    )
+    spec = StudySpec(name="s", space="osa_tiny", objectives=objectives, trained=trained)
+    assert spec.reference_box == pytest.approx(box)
+    assert format_hypervolume(0.00045, spec.reference_box) == text

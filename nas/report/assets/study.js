@@ -229,16 +229,17 @@
   }
   function drawHistory() {
     const H = data.history, clock = $("clock").value, known = H.hypervolume.some((v) => v !== null);
-    fill("history-says", known ? "The volume between the front and the reference point, in the units of the objectives; larger is better."
+    const box = data.summary.reference_box, scaled = (v) => v === null ? null : v / (box ?? 1);
+    fill("history-says", known ? `The volume between the front and the reference point, ${box ? "as a share of the reference box: that between the best possible figures and the references" : "in the units of the objectives"}; larger is better.`
       : "There is no hypervolume: it needs a reference or a limit for every objective in the study file.");
     $("history").hidden = !known;
     if (!known) return;
     const last = { after: T.number.length, device_s: data.summary.device_s, searched_s: data.summary.searched_s }[clock];
-    const x = [...H[clock], last], y = [...H.hypervolume, H.hypervolume.at(-1)];
+    const x = [...H[clock], last], y = [...H.hypervolume, H.hypervolume.at(-1)].map(scaled);
     Plotly.react("history", [{ type: "scatter", mode: "lines", line: { shape: "hv", color: colour("front"), width: 2.2 }, fill: "tozeroy", fillcolor: `${colour("front")}22`,
-      x, y, hovertemplate: "%{y:.4g}<extra></extra>" }],
+      x, y, hovertemplate: `%{y:${box ? ".3~%" : ".4g"}}<extra></extra>` }],
     layout({ showlegend: false, hovermode: "x", xaxis: { title: { text: $("clock").selectedOptions[0].text + (clock === "after" ? "" : " [s]") }, gridcolor: colour("edge"), zeroline: false, automargin: true },
-      yaxis: { title: { text: "hypervolume" }, tickformat: "~g", exponentformat: "power", gridcolor: colour("edge"), zeroline: false, rangemode: "tozero", automargin: true }, uirevision: clock }), SETTINGS);
+      yaxis: { title: { text: box ? "hypervolume, share of the reference box" : "hypervolume" }, tickformat: box ? "~%" : "~g", exponentformat: "power", gridcolor: colour("edge"), zeroline: false, rangemode: "tozero", automargin: true }, uirevision: clock }), SETTINGS);
   }
 
   // Parallel coordinates on a canvas: five thousand lines take milliseconds without a graphics card
@@ -352,10 +353,12 @@
     const s = data.summary, states = Object.entries(s.states).filter(([, n]) => n).map(([state, n]) => `${n} ${state}`).join(", ");
     const tile = (big, small) => make("div", { className: "tile" }, make("b", {}, big), make("span", {}, small));
     const tried = Object.values(s.states).reduce((a, b) => a + b, 0) - s.skipped;
+    const volume = (v) => v === null ? "–" : s.reference_box ? `${(100 * v / s.reference_box).toPrecision(3)} %` : v.toPrecision(4);
+    const ofBox = s.reference_box ? " of the reference box" : "";
     const skipped = s.skipped ? `; ${s.skipped} of them skipped before training and not counted` : "";
     fill("tiles", tile(`${tried} of ${s.budget}`, `architectures: ${states || "none yet"}${skipped}`), tile(String(s.front), s.feasible ? "on the front" : "closest to the limits; nothing is feasible yet"),
-      tile(s.hypervolume === null ? "–" : s.hypervolume.toPrecision(4), s.unbiased ? "hypervolume as searched" : "hypervolume"),
-      ...(s.unbiased?.fresh ? [tile(s.unbiased.fresh.toPrecision(4), `by new seeds, for ${s.unbiased.replicated} of ${s.unbiased.members} members (${s.unbiased.searched.toPrecision(4)} as searched)`)] : []),
+      tile(volume(s.hypervolume), `hypervolume${ofBox}${s.unbiased ? ", as searched" : ""}`),
+      ...(s.unbiased?.fresh ? [tile(volume(s.unbiased.fresh), `by new seeds, for ${s.unbiased.replicated} of ${s.unbiased.members} members (${volume(s.unbiased.searched)} as searched)`)] : []),
       ...data.objectives.map(({ metric, direction }) => {
         const of = T.number.map((_, i) => i).filter((i) => T.front[i] && value(i, metric) !== null), sign = direction === "maximize" ? -1 : 1;
         const best = of.length ? of.reduce((a, b) => sign * value(a, metric) <= sign * value(b, metric) ? a : b) : null;

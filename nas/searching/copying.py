@@ -3,9 +3,9 @@
 Other limits, references, samplers, rules and budgets, and another space that has the same network,
 leave an evaluation valid. Under other settings of training or measuring, the figures that do not
 depend on them are valid. A network that needs others is a candidate, unless it is over a limit by
-the valid ones. Copied trials teach the sampler of the new study and count in none of its
-budgets. Everything is one transaction after the checkpoints are linked, so that a killed call can
-be repeated.
+the valid ones. Copied trials teach the sampler of the new study and count in none of its budgets.
+Baselines that the new study has too bring their valid figures. Everything is one transaction after
+the checkpoints are linked, so that a killed call can be repeated.
 """
 
 import filecmp
@@ -16,19 +16,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from nas.analysis.baselines import is_finished
 from nas.core import plugins
 from nas.core.errors import InvalidValueError, NasError
+from nas.core.foreign import is_foreign
 from nas.core.measurement import Kind
 from nas.core.pareto import front
 from nas.core.search_space import SearchSpace
 from nas.core.seeds import trial_seed
 from nas.core.study import StudySpec
-from nas.core.trial import Evaluation, Rung, Trial, TrialState
+from nas.core.tasks import Measured, Trained
+from nas.core.trial import Baseline, Evaluation, Rung, Trial, TrialState
 from nas.record import ArtifactKind, Store, StudyRecord
 from nas.record.conditions import RECIPE_KEYS
 from nas.record.differences import differences
 from nas.searching.identity import Code, identity_of
 from nas.searching.managing import checkpoints, link_file
+from nas.searching.networks import named_architecture
 from nas.searching.start_networks import encoded
 from nas.searching.state import limit_reason
 from nas.searching.study_name import require_usable_name
@@ -49,12 +53,14 @@ NEEDS = "a candidate: no figure under the new settings for"
 
 @dataclass(frozen=True, kw_only=True)
 class Copied:
-    """What a copy took along: the number of copied trials, and the other trials by the reason.
+    """What a copy took along: the number of copied trials, the names of the baselines with figures,
+    and the other trials by the reason.
 
     `changed` are the settings on which figures depend, with their old and new values.
     """
 
     trials: int
+    baselines: Sequence[str] = ()
     left_out: Mapping[str, Sequence[int]] = field(default_factory=dict)
     changed: Sequence[str] = ()
 
@@ -127,8 +133,16 @@ def copy_study(store: Store, source: str, spec: StudySpec, folder: Path, now: da
                 left_out[judged].append(trial.number)
         if valid.changed and not copies:
             raise _nothing_valid(store, record, valid.changed)
-        _write(store, record, spec, identity, copies)
-    return Copied(trials=len(copies), left_out=left_out, changed=valid.changed)
+        baselines = _baselines(store, record, spec, folder, valid)
+        with store.transaction():
+            _write(store, record, spec, identity, copies)
+            _write_baselines(store, spec.name, baselines)
+    return Copied(
+        trials=len(copies),
+        baselines=[each.name for each in baselines],
+        left_out=left_out,
+        changed=valid.changed,
+    )
 
 
 def _validity(store: Store, record: StudyRecord, spec: StudySpec, code: Code) -> _Validity:
@@ -224,6 +238,41 @@ def _violated(evaluation: Evaluation, spec: StudySpec) -> str:
     return ""
 
 
+def _baselines(
+    store: Store, record: StudyRecord, spec: StudySpec, folder: Path, valid: _Validity
+) -> list[Baseline]:
+    """Return the baselines that have valid figures, with these.
+
+    Their rungs come along if all are there, because their checkpoints stay behind. A name that
+    stands for another network, or for none, is left out.
+    """
+    kept = []
+    for recorded in store.baselines(record.name, spec.baselines):
+        evaluation = valid.part(recorded.evaluation)
+        figures = {name: m for name, m in evaluation.measurements.items() if m.value is not None}
+        rungs = (
+            evaluation.rungs if is_finished(spec, replace(recorded, evaluation=evaluation)) else ()
+        )
+        evaluation = replace(
+            evaluation,
+            measurements=figures,
+            rungs=tuple(replace(rung, checkpoint=None) for rung in rungs),
+        )
+        if figures and _is_same_network(store, recorded, folder):
+            kept.append(replace(recorded, evaluation=evaluation))
+    return kept
+
+
+def _is_same_network(store: Store, baseline: Baseline, folder: Path) -> bool:
+    """Return whether the baseline's name still stands for its network."""
+    try:
+        return is_foreign(baseline.name) or (
+            named_architecture(baseline.name, store, folder).digest == baseline.digest
+        )
+    except NasError:
+        return False
+
+
 def _with_own_files(
     store: Store, record: StudyRecord, study: str, evaluation: Evaluation
 ) -> Evaluation:
@@ -263,31 +312,39 @@ def _write(
     identity: Mapping[str, Any],
     copies: Mapping[int, Trial],
 ) -> None:
-    """Record the new study with its trials, by their old numbers, in one transaction."""
-    with store.transaction():
-        store.create_study(
-            spec,
-            dataset=record.dataset,
-            classes=record.classes,
-            artifacts=record.artifacts,
-            identity=identity,
-        )
-        store.set_numerics(spec.name, record.numerics)
-        for trial in copies.values():
-            store.add_trial(spec.name, trial)
-            for each in trial.evaluation.replicates:
-                for rung in each.rungs:
-                    store.add_replicate(spec.name, trial.number, each.seed, rung)
-        numbers = {
-            rung.checkpoint: trial.number
-            for trial in copies.values()
-            for rung in trial.evaluation.rungs
-        }
-        for artifact in store.artifacts(record.name, kind=ArtifactKind.CHECKPOINT):
-            inside = Path(artifact.path).relative_to(record.name).as_posix()
-            path = f"{spec.name}/{inside}"
-            if path in numbers:
-                store.add_artifact(spec.name, replace(artifact, path=path, trial=numbers[path]))
-        new_front = front(list(copies.values()), spec.objectives)
-        if new_front.members:
-            store.add_front(spec.name, new_front)
+    """Record the new study with its trials, by their old numbers."""
+    store.create_study(
+        spec,
+        dataset=record.dataset,
+        classes=record.classes,
+        artifacts=record.artifacts,
+        identity=identity,
+    )
+    store.set_numerics(spec.name, record.numerics)
+    for trial in copies.values():
+        store.add_trial(spec.name, trial)
+        for each in trial.evaluation.replicates:
+            for rung in each.rungs:
+                store.add_replicate(spec.name, trial.number, each.seed, rung)
+    numbers = {
+        rung.checkpoint: trial.number
+        for trial in copies.values()
+        for rung in trial.evaluation.rungs
+    }
+    for artifact in store.artifacts(record.name, kind=ArtifactKind.CHECKPOINT):
+        inside = Path(artifact.path).relative_to(record.name).as_posix()
+        path = f"{spec.name}/{inside}"
+        if path in numbers:
+            store.add_artifact(spec.name, replace(artifact, path=path, trial=numbers[path]))
+    new_front = front(list(copies.values()), spec.objectives)
+    if new_front.members:
+        store.add_front(spec.name, new_front)
+
+
+def _write_baselines(store: Store, study: str, baselines: Sequence[Baseline]) -> None:
+    """Record the baselines of the new study. They took no time there."""
+    for each in baselines:
+        measured = Measured(measurements=tuple(each.evaluation.measurements.values()), seconds=0.0)
+        store.add_baseline(study, each.name, each.digest)
+        for event in (measured, *(Trained(rung=rung) for rung in each.evaluation.rungs)):
+            store.add_baseline_event(study, each.name, event)

@@ -1,5 +1,6 @@
 """`nas study copy`: valid trials come along, teach the sampler and use no budget."""
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -11,15 +12,18 @@ import pytest
 from click.testing import CliRunner
 
 import nas
+from nas.analysis.baselines import is_finished
 from nas.cli import main
 from nas.core.errors import InvalidValueError, NasError
 from nas.core.measurement import MeasurementPlan
+from nas.core.published import PUBLISHED
 from nas.core.seeds import replicate_seed
 from nas.core.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec, rungs_at
 from nas.core.trial import TrialState
 from nas.record import Store
 from nas.report.history import ledger
 from nas.searching.copying import CANDIDATE, NEEDS, copy_study
+from nas.searching.launch import finished_baselines
 from nas.searching.replicates import final_replicates
 from nas.searching.run import SearchObserver, run_study
 from search_spaces import osa_tiny
@@ -254,6 +258,61 @@ def test_a_copy_under_other_training_is_prepared_anew(tmp_path):
         record = store.study("second")
     assert record.preparation.data.train_images == 512
     assert record.is_prepared
+
+
+@pytest.fixture
+def with_baselines(tmp_path, monkeypatch):
+    """A record of the study with two baselines, a published network and a file in the current
+    folder.
+    """
+    monkeypatch.chdir(tmp_path)
+    Path("mine.json").write_text(json.dumps(PUBLISHED["vovnet39_cifar"].to_dict()))
+    names = ("vovnet27_slim_cifar", "mine.json")
+    spec = replace(SPEC, baselines=names, budget=Budget(trials=1, fresh=0))
+    run_study(spec, "nas.db", observer=SearchObserver(), artifacts=Path("kept"))
+    return spec
+
+
+def copied_baselines(spec):
+    """Copy the study as `spec`, and return the baselines of both."""
+    with Store.open("nas.db") as store:
+        copied = copy_study(store, "first", spec, Path(), NOW)
+        assert store.problems() == []
+        old, new = (store.baselines(name) for name in ("first", spec.name))
+        assert copied.baselines == [each.name for each in new]
+        return old, new
+
+
+def test_baselines_come_along_with_their_figures(with_baselines):
+    """They are finished, so that a search of the copy neither measures nor trains them."""
+    spec = replace(with_baselines, name="second")
+    old, new = copied_baselines(spec)
+    assert [each.name for each in new] == list(spec.baselines)
+    for before, after in zip(old, new, strict=True):
+        assert is_finished(spec, after)
+        assert after.evaluation.measurements == before.evaluation.measurements
+        assert after.evaluation.rungs == before.evaluation.rungs
+    with Store.open("nas.db") as store:
+        assert finished_baselines(spec, store) == set(spec.baselines)
+
+
+def test_under_other_training_baselines_bring_their_counts(with_baselines):
+    """They are trained again, and counted again at once."""
+    nothing_within = (SPEC.objectives[0], Objective(metric="macs", limit=1.0, reference=4e6))
+    _, new = copied_baselines(
+        replace(with_baselines, name="second", rungs=rungs_at(2, 3), objectives=nothing_within)
+    )
+    assert len(new) == 2
+    assert all(each.evaluation.value("macs") and not each.evaluation.rungs for each in new)
+
+
+def test_a_baseline_whose_file_has_changed_stays_behind(with_baselines):
+    """Under the new file's network the figures would be wrong, and so is one whose file is gone."""
+    Path("mine.json").write_text(json.dumps(PUBLISHED["vovnet57_cifar"].to_dict()))
+    _, changed = copied_baselines(replace(with_baselines, name="second"))
+    Path("mine.json").unlink()
+    _, gone = copied_baselines(replace(with_baselines, name="third"))
+    assert [each.name for each in (*changed, *gone)] == ["vovnet27_slim_cifar"] * 2
 
 
 def test_copied_replicates_are_no_trainings_of_the_new_study(any_database):

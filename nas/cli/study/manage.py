@@ -49,7 +49,8 @@ def copy_command(source: str, name: str, file: Path | None, database: str) -> No
     The trials come along whose evaluation is valid under the new settings. They teach the sampler
     of NEW and count in none of its budgets. Under other settings of training or measuring these are
     the networks whose figures do not depend on them, and those that are over a limit by such
-    figures. With another evaluator or other data nothing is valid.
+    figures. Baselines that NEW has too bring their valid figures. With another evaluator or other
+    data nothing is valid.
     """
     from nas.searching.copying import copy_study
     from nas.searching.launch import code_folder, with_choices, with_recorded_choices
@@ -66,6 +67,8 @@ def copy_command(source: str, name: str, file: Path | None, database: str) -> No
             folder = file.parent
         copied = copy_study(store, source, replace(spec, name=name), folder, datetime.now(UTC))
     click.echo(f"{name}: {copied.trials} trials of {source}, which count in no budget")
+    if copied.baselines:
+        click.echo(f"figures of baselines came along: {', '.join(copied.baselines)}")
     if copied.changed:
         click.echo(f"other settings of training or measuring: {'; '.join(copied.changed)}")
     for reason, numbers in copied.left_out.items():

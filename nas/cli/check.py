@@ -158,7 +158,7 @@ def _forecast_lines(spec: StudySpec, forecast: "Forecast") -> Iterator[str]:
             "members of the front are trained with new seeds after it: about "
             f"{format_duration(forecast.new_seeds_s)} (budget.fresh)"
         )
-    if spec.budget.certify:
+    if spec.certifies:
         yield "certifying the front comes after it: half a minute or more for each member"
 
 

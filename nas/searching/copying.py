@@ -346,5 +346,6 @@ def _write_baselines(store: Store, study: str, baselines: Sequence[Baseline]) ->
     for each in baselines:
         measured = Measured(measurements=tuple(each.evaluation.measurements.values()), seconds=0.0)
         store.add_baseline(study, each.name, each.digest)
-        for event in (measured, *(Trained(rung=rung) for rung in each.evaluation.rungs)):
-            store.add_baseline_event(study, each.name, event)
+        store.add_baseline_event(study, each.name, measured)
+        for rung in each.evaluation.rungs:
+            store.add_baseline_event(study, each.name, Trained(rung=rung))

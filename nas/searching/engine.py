@@ -126,7 +126,7 @@ class Engine:
         self._interrupted = [trial.number for trial in state.running]
         self._paused: set[int] = set()
         self._postponed: list[int] = []
-        self._begun_before = frozenset(self._interrupted)
+        self._begun_before = set(self._interrupted)
         self._ahead = 0
         self._measuring: set[int] = set()
         """With `overlap`: trials that a worker measures."""
@@ -137,7 +137,7 @@ class Engine:
         self._measured_at: dict[int, datetime] = {}
         """When they began to wait."""
         self._waited_s: dict[int, float] = {}
-        """Seconds for which trials waited for a training, which is no work on them."""
+        """Seconds for which trials waited for a training or a quiet device, without a worker."""
         self._num_contended = 0
         self._spent_s = spent_s
         self._started = now()
@@ -170,8 +170,8 @@ class Engine:
             proposed = None if unfinished else self.state.propose(self._now())
             if not isinstance(proposed, Trial):
                 unfinished = unfinished or self._postponed
-                if not unfinished:
-                    return proposed or Wait()
+                if proposed is not None and not unfinished:
+                    return self._end(proposed.reason)
                 number = unfinished.pop(0)
                 if self._fits(self.state.trial(number)):
                     return self._measure(self._resume(number))
@@ -184,10 +184,14 @@ class Engine:
             self._learn(proposed)
             if proposed.duplicate_of is None:
                 return self._measure(self.task(proposed.number))
+        return self._end(self._stop_reason or "")
+
+    def _end(self, reason: str) -> Wait | Finished:
+        """Return that nothing more is proposed, or `Wait` while a worker has a trial."""
         idle = [self._interrupted, self._paused, self._postponed, self._measured]
         if len(self.state.running) > sum(map(len, idle)):
             return Wait()
-        return Finished(reason=f"{self._stop_reason or ''}{self._unfinished()}")
+        return Finished(reason=f"{reason}{self._unfinished()}")
 
     def _continues(self) -> bool:
         """Return whether the search continues. It stops if a budget is spent."""
@@ -215,10 +219,16 @@ class Engine:
                 return None
             self._training.add(self._measured.pop(0))
             if (since := self._measured_at.pop(number, None)) is not None:
-                self._waited_s[number] = (self._now() - since).total_seconds()
+                self._add_waiting(number, (self._now() - since).total_seconds())
             return self._resume(number) if number in self._begun_before else self.task(number)
         full = len(self._measuring) >= self._ahead or len(self._measured) >= count
         return Wait() if full else None
+
+    def _add_waiting(self, number: int, seconds: float) -> float:
+        """Take in for how long a trial waited without a worker, and return it; at least 0."""
+        waited_s = max(seconds, 0.0)
+        self._waited_s[number] = self._waited_s.get(number, 0.0) + waited_s
+        return waited_s
 
     def _measure(self, task: Task) -> Task:
         """Note that a worker measures this trial."""
@@ -301,13 +311,15 @@ class Engine:
     def _fits(self, trial: Trial) -> bool:
         """Return whether a network is expected to reach its next rung in the remaining time.
 
-        The first three networks of a study are always tried.
+        The first three networks of a study are always tried, and so is one that has all its rungs
+        and lacks a figure.
         """
-        if trial.duplicate_of is not None:
+        if trial.duplicate_of is not None or len(trial.evaluation.rungs) >= len(self._paces):
             return True
         rungs, spent = trial.evaluation.rungs, trial.evaluation.spent
         expected_s = self._paces[len(rungs)].expected_s(self._macs(trial))
-        done_s = 0.0 if rungs else spent.device_s + spent.waiting_s
+        waited_s = spent.waiting_s - self._waited_s.get(trial.number, 0.0)
+        done_s = 0.0 if rungs else spent.device_s + waited_s
         return expected_s is None or expected_s - done_s <= self._remaining_s()
 
     def _macs(self, trial: Trial) -> float:
@@ -421,13 +433,21 @@ class Engine:
         return self._spent_s + (self._now() - self._started).total_seconds()
 
     def _resume(self, number: int) -> Task:
-        """Return a trial that an earlier call left running. Its start is moved by the pause, which
-        is no time of searching.
+        """Return an unfinished trial. If an earlier call left it, its start is moved by the pause,
+        which is no time of searching. Otherwise it has waited for a quiet device since.
         """
         trial = self.state.trial(number)
         spent = trial.evaluation.spent
-        worked = timedelta(seconds=spent.device_s + spent.waiting_s)
-        self._record_progress(replace(trial, worker="", started_at=self._now() - worked))
+        begin = self._now() - timedelta(seconds=spent.device_s + spent.waiting_s)
+        if number in self._begun_before:
+            self._begun_before.remove(number)
+            trial = replace(trial, started_at=begin)
+        else:
+            waited_s = self._add_waiting(number, (begin - trial.started_at).total_seconds())
+            self._record.add_effort(self.spec.name, number, waited_s, None, measuring=True)
+            evaluation = trial.evaluation.with_usage(waited_s, None, measuring=True)
+            trial = replace(trial, evaluation=evaluation)
+        self._record_progress(replace(trial, worker=""))
         return self.task(number)
 
     def _record_progress(self, trial: Trial) -> None:

@@ -186,8 +186,12 @@ class SearchState:
         reserved = " without the share for new seeds" if self.spec.fresh else ""
         return f"the limit of budget.{key}{reserved}"
 
-    def propose(self, now: datetime) -> Trial | Wait | Finished:
-        """Return a new trial, or why there is none. A duplicate may have ended already."""
+    def propose(self, now: datetime) -> Trial | Finished:
+        """Return a new trial, or why there is none. A duplicate may have ended already.
+
+        While trials are at work there may be one later, because skipped networks count in no
+        budget.
+        """
         reason = self._spent_budget()
         if not reason and self._repeats >= MAX_REPEATS:
             reason = (
@@ -197,7 +201,7 @@ class SearchState:
         if reason:
             untried = f"; start networks that were not tried: {len(self._untried())}"
             reason += untried if self._first else ""
-            return Wait() if self._running else Finished(reason=reason)
+            return Finished(reason=reason)
         start = self._untried()
         number, params, state = self._sampler.ask(start[0] if start else None)
         architecture = self._space.decode(params)

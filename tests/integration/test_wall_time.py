@@ -104,6 +104,21 @@ def test_no_rung_begins_that_would_not_end_in_time(tmp_path, seed):
         assert all(store.trial("timed", number).finished_at for number in paused)
 
 
+@pytest.mark.parametrize("seed", [0, 3, 4])
+def test_a_search_ends_while_unfinished_trials_have_no_worker(tmp_path, seed):
+    """Thirteen networks are tried and time is left, but it is too short for the next rung of one of
+    them. Nobody works on that one, so there is nothing to wait for.
+    """
+    budget = replace(SPEC.budget, trials=13, fresh=0)
+    spec = replace(SPEC, seed=seed, rungs=rungs_at(1.0, 10.0), budget=budget)
+    reason, elapsed_s = searched(tmp_path, spec, Clocked(0.3 / 1e6))
+    assert elapsed_s < 100
+    assert reason == (
+        "13 networks were tried, the limit of budget.trials; unfinished networks, which a larger "
+        "budget resumes: 1"
+    )
+
+
 def test_an_earlier_call_tells_the_pace(tmp_path):
     """With five seconds left no network begins in the next call, as the record shows their pace."""
     searched(tmp_path, SPEC, Clocked(3 / 1e6, 6.0))

@@ -8,10 +8,13 @@ of G(e) over that box, with G(x) = E[max(x - y, 0)]. The cost space splits into 
 once for all candidates. A candidate's share of each box is a product over the costs.
 
 With two costs, front members are inserted by increasing error into a staircase, which makes at most
-2 K boxes for K members. With three costs, the space is cut into slabs along the last cost, and a
-box that stays the same through several slabs is kept as one.
+2 K boxes for K members. With more costs, the space is cut into slabs along the last cost, each of
+which is a space of the other costs, and a box that stays the same through several slabs is kept as
+one. The number of boxes grows with K to the power of the costs less one, therefore a front with
+four costs or more is thinned.
 """
 
+import math
 from bisect import bisect_right, insort
 from collections.abc import Iterator
 
@@ -24,6 +27,10 @@ Box = tuple[tuple[float, ...], tuple[float, ...], float]
 """Lower corner, upper corner, and the error there."""
 BOXES_PER_BATCH = 2048
 """Number of boxes that all candidates are compared with in one array."""
+MAX_EXACT_COSTS = 3
+"""With more costs, the front is thinned to `MAX_MEMBERS`."""
+MAX_MEMBERS = 40
+"""Members of a thinned front, at equal steps in the order of their errors."""
 
 
 def expected_shortfall(level: Array, mean: Array, deviation: Array) -> Array:
@@ -47,6 +54,8 @@ def expected_improvement(
     """
     inside = front[(front < reference).all(axis=1)]
     by_error = inside[np.argsort(inside[:, 0], kind="stable")]
+    if len(reference) > MAX_EXACT_COSTS + 1:
+        by_error = by_error[:: max(math.ceil(len(by_error) / MAX_MEMBERS), 1)]
     members = [tuple(member) for member in by_error.tolist()]
     without_front = expected_shortfall(reference[0], mean, deviation)
     total = without_front * np.maximum(reference[1:] - costs, 0.0).prod(axis=1)
@@ -66,7 +75,7 @@ def expected_improvement(
 
 
 def boxes(members: list[tuple[float, ...]], reference: tuple[float, ...]) -> Iterator[Box]:
-    """Yield disjoint boxes that make up the region of 1 to 3 costs that the members reach.
+    """Yield disjoint boxes that make up the region of the costs that the members reach.
 
     Members are (error, cost, ...), by increasing error, each better than the reference. The
     reference has costs alone.
@@ -110,7 +119,7 @@ def _staircase(members: list[tuple[float, ...]], reference: tuple[float, ...]) -
 
 
 def _slabs(members: list[tuple[float, ...]], reference: tuple[float, ...]) -> Iterator[Box]:
-    """Yield the boxes of a space of three costs."""
+    """Yield the boxes of a space of three costs or more."""
     edges = sorted({member[-1] for member in members})
     open_boxes: dict[Box, float] = {}
     reaching: list[tuple[float, ...]] = []
@@ -118,7 +127,7 @@ def _slabs(members: list[tuple[float, ...]], reference: tuple[float, ...]) -> It
         for error, *costs, last in members:
             if last == low:
                 insort(reaching, (error, *costs))
-        current = dict.fromkeys(_staircase(reaching, reference[:-1]), low)
+        current = dict.fromkeys(boxes(reaching, reference[:-1]), low)
         for box, since in open_boxes.items():
             if box in current:
                 current[box] = since

@@ -95,7 +95,7 @@ def test_matern_has_its_closed_form():
     assert matern(np.array([1.0]))[0] == pytest.approx((1 + root + 5 / 3) * np.exp(-root))
 
 
-@pytest.mark.parametrize("costs", [1, 2, 3])
+@pytest.mark.parametrize("costs", [1, 2, 3, 4])
 def test_expected_improvement_equals_the_mean_of_many_draws(costs):
     """A Monte Carlo estimate with moocore's hypervolume agrees within five standard errors."""
     rng = np.random.default_rng(costs)
@@ -139,7 +139,7 @@ def test_a_certain_error_improves_by_the_difference_of_hypervolumes():
     assert exact == pytest.approx(whole, abs=1e-8)
 
 
-@pytest.mark.parametrize("costs", [1, 2, 3])
+@pytest.mark.parametrize("costs", [1, 2, 3, 4])
 def test_boxes_make_up_the_region_that_the_front_dominates(costs):
     """Volume times (reference - error) sums to moocore's hypervolume, with ties in every
     coordinate. With two costs there are at most two boxes for each member.
@@ -150,7 +150,7 @@ def test_boxes_make_up_the_region_that_the_front_dominates(costs):
     parts = list(boxes(members, (1.0,) * costs))
     whole = sum(np.prod(np.subtract(high, low)) * (1.0 - level) for low, high, level in parts)
     assert whole == pytest.approx(hypervolume(front, [1.0] * (1 + costs)))
-    assert costs == 3 or len(parts) <= 2 * len(front)
+    assert costs > 2 or len(parts) <= 2 * len(front)
 
 
 def test_without_a_front_the_improvement_is_the_box_times_the_shortfall():

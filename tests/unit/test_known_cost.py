@@ -42,7 +42,7 @@ def trained(number, params, state=TrialState.COMPLETE):
     error = min(0.95, 0.1 + 2.0 / (counts["macs"] / 1e6) ** 0.35)
     latency = counts["memory_access_cost"] * 1e-9
     figures = {
-        "macs": Measurement.counted("macs", "1", counts["macs"]),
+        **{name: Measurement.counted(name, "1", value) for name, value in counts.items()},
         "latency": Measurement(
             metric="latency",
             unit="s",
@@ -106,6 +106,16 @@ def test_totals_are_counts():
             "macs": whole.macs,
             "memory_access_cost": whole.memory_access_cost,
         }
+
+
+def test_it_proposes_new_networks_with_four_costs():
+    """Such as two of each of two devices."""
+    costs = [
+        Objective(metric="parameters", reference=1e8),
+        Objective(metric="memory_access_cost", reference=1e9),
+    ]
+    trials = search(new_proposer(ERROR, MACS, LATENCY, *costs), 12)
+    assert len({trial.architecture.digest for trial in trials}) == 12
 
 
 def test_the_first_trials_are_those_of_random():

@@ -380,6 +380,11 @@ class AskTell:
     ) -> None:
         if spec.baselines:
             raise InvalidValueError("baselines are trained by nas.search, not by your own loop")
+        if len(spec.rungs) > 1:
+            raise InvalidValueError(
+                f"your own loop tells the end of each training, so rungs must be one, not "
+                f"{len(spec.rungs)}"
+            )
         self._spec, self._database, self._classes = spec, str(database), classes
         self._stack = ExitStack()
         self._engine: Engine | None = None
@@ -434,12 +439,13 @@ class AskTell:
     def tell(self, number: int, **values: float) -> None:
         """Record the figures of a proposal by metric, in SI units, and end its trial.
 
-        Measured objectives may be reported before the trained ones: a network over a limit then
-        ends untrained and is no longer `outstanding`. Trained figures are reported together, also
-        those that are no objectives. The trial ends with the last objective.
+        Measured objectives may be reported before the trained ones: a network over a limit, or one
+        that the sampler skips, then ends untrained and is no longer `outstanding`. Trained figures
+        are reported together, also those that are no objectives, and end the trial.
 
         Raises `InvalidValueError` for any other metric, for a trained figure that is missing or out
-        of its bounds, or for a proposal that is not outstanding.
+        of its bounds, for trained figures without a measured objective, or for a proposal that is
+        not outstanding.
         """
         engine = self._driven()
         self._require_outstanding(number)
@@ -457,15 +463,20 @@ class AskTell:
             )
         if trained and (problem := self._spec.rung_problem(trained)):
             raise InvalidValueError(f"trial {number}: {problem}")
+        evaluation = engine.state.trial(number).evaluation
+        missing = [n for n in units if n not in values and evaluation.value(n) is None]
+        if trained and missing:
+            names = ", ".join(missing)
+            raise InvalidValueError(
+                f"trial {number} ends with its training: tell {names} before or with it"
+            )
         figures = tuple(
             Measurement(metric=name, unit=unit, value=float(values[name]), method="told")
             for name, unit in units.items()
             if name in values
         )
         if figures:
-            engine.report(number, Measured(measurements=figures, seconds=0.0))
-            if not engine.state.is_running(number):
-                return
+            engine.report(number, Measured(measurements=figures, seconds=0.0, decides=not trained))
         if trained:
             rung = Rung(
                 epochs=self._spec.rungs[-1].epochs or 1.0,

@@ -108,10 +108,15 @@ class EpochDone:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured(ResourceUse):
-    """Figures that need no training; measuring them took `seconds`."""
+    """Figures that need no training; measuring them took `seconds`.
+
+    `decides` is False if the network is trained already, so that neither a limit nor the sampler
+    ends its trial.
+    """
 
     measurements: tuple[Measurement, ...]
     seconds: float
+    decides: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -242,7 +242,8 @@ class SearchState:
         )
         if isinstance(event, Measured):
             evaluation = trial.evaluation.with_measurements(event.measurements, event.seconds)
-            return self._judge_figures(replace(trial, evaluation=evaluation), now)
+            trial = replace(trial, evaluation=evaluation)
+            return self._judge_figures(trial, now) if event.decides else trial
         trial = replace(trial, evaluation=trial.evaluation.with_rung(event.rung))
         if len(trial.evaluation.rungs) >= len(self.spec.rungs):
             missing = [o.key for o in self.spec.objectives if trial.evaluation.value(o.key) is None]
@@ -435,6 +436,10 @@ def utc_now() -> datetime:
 
 
 def _is_timed(trial: Trial) -> bool:
-    """Return whether a trial reached a rung after a known time, which imported ones lack."""
+    """Return whether a trial reached a rung after a known time.
+
+    Imported ones lack it, and certified ones have the seconds of the certification in it.
+    """
     rungs = trial.evaluation.rungs
-    return bool(rungs) and rungs[0].train_s is not None
+    is_certified = trial.evaluation.certified_session is not None
+    return bool(rungs) and rungs[0].train_s is not None and not is_certified

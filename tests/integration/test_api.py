@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -181,6 +182,44 @@ def test_networks_over_a_limit_are_not_proposed(tmp_path):
     with nas.AskTell(spec, database=tmp_path / "nas.db") as loop:
         assert loop.ask() is None
     assert set(nas.open(tmp_path / "nas.db").study().trials()["state"]) == {"stopped"}
+
+
+@pytest.fixture
+def measured_loop(tmp_path):
+    """A loop with a limit on a latency that is told."""
+    latency = nas.Objective(metric="latency", limit=0.01)
+    spec = replace(OWN, objectives=(OWN.objectives[0], latency))
+    with nas.AskTell(spec, database=tmp_path / "nas.db") as loop:
+        yield loop
+
+
+def test_a_training_that_is_told_is_recorded_over_a_limit_too(measured_loop, tmp_path):
+    """It is done already, so that no limit can save it. A latency alone ends the trial there."""
+    both, alone = measured_loop.ask(), measured_loop.ask()
+    measured_loop.tell(both.number, error=0.25, latency=0.5)
+    measured_loop.tell(alone.number, latency=0.5)
+    assert measured_loop.outstanding == ()
+    trials = nas.open(tmp_path / "nas.db").study().trials()
+    assert trials["state"].tolist() == ["complete", "stopped"]
+    assert trials.loc[both.number, "error"] == 0.25
+
+
+def test_a_training_without_a_measured_objective_is_refused(measured_loop):
+    """Nothing is recorded, and the figures can be told together."""
+    proposal = measured_loop.ask()
+    with pytest.raises(nas.NasError, match="trial 0 ends with its training: tell latency before"):
+        measured_loop.tell(proposal.number, error=0.25)
+    measured_loop.tell(proposal.number, latency=0.005)
+    measured_loop.tell(proposal.number, error=0.25)
+    assert measured_loop.outstanding == ()
+
+
+def test_a_loop_of_several_rungs_is_refused(tmp_path):
+    """`tell` has one training for each network."""
+    spec = replace(OWN, rungs=(nas.RungSpec(epochs=1.0), nas.RungSpec(epochs=3.0)))
+    with pytest.raises(nas.NasError, match="rungs must be one, not 2"):
+        nas.AskTell(spec, database=tmp_path / "nas.db")
+    assert not list(tmp_path.iterdir())
 
 
 LOOP = """

@@ -1,5 +1,5 @@
 """Checkpoint transfer for workers without access to the driver's folder: checkpoints are uploaded
-after each rung, and downloaded when a trial resumes.
+after each rung, and after each epoch of a final training, and downloaded when a task resumes.
 
 A worker with access (on the driver's machine, or with a shared disk) writes into the driver's
 folder. Any other worker writes into a folder of its own. Each checkpoint is uploaded before its
@@ -9,13 +9,13 @@ rung is reported, therefore a trial can resume without the node that trained it.
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nas.core.errors import CorruptFileError, NasError, TrialFailedError, WriteError
-from nas.core.tasks import AnyTask, Event, Task, Trained
+from nas.core.tasks import AnyTask, EpochDone, Event, FinalTask, Task, Trained
 from nas.searching.evaluators import StudyContext
 
 
@@ -71,34 +71,52 @@ class CheckpointClient:
             self.context = replace(context, artifacts=self._own.name)
 
     def fetch(self, task: AnyTask) -> None:
-        """Download the checkpoint from which the task resumes, unless the driver has lost it.
+        """Download the files that the task reads, except for those that the driver lacks.
 
-        Raises `TrialFailedError` if the driver cannot read it.
+        Raises `TrialFailedError` if the driver cannot read one.
         """
-        if self._ask is None or not isinstance(task, Task) or not task.evaluation.rungs:
+        if self._ask is None:
             return
-        name = task.evaluation.rungs[-1].checkpoint
-        if name is None or not self._ask("has", name):
-            return
-        content = self._ask("get", name)
-        if isinstance(content, NasError):
-            raise TrialFailedError(str(content)) from content
-        path = Path(self.context.artifacts) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        for name in _files_read(task):
+            if not self._ask("has", name):
+                continue
+            content = self._ask("get", name)
+            if isinstance(content, NasError):
+                raise TrialFailedError(str(content)) from content
+            path = Path(self.context.artifacts) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
-    def deliver(self, event: Event) -> None:
-        """Upload the checkpoint of a rung, and delete the worker's copy.
+    def deliver(self, task: AnyTask, event: Event) -> None:
+        """Upload the file from which the task resumes after this event. Of a rung's checkpoint, the
+        worker's copy is deleted.
 
         Raises `WriteError` if the driver cannot write it.
         """
-        if self._ask is None or not isinstance(event, Trained) or event.rung.checkpoint is None:
+        name = None
+        if isinstance(event, Trained):
+            name = event.rung.checkpoint
+        elif isinstance(event, EpochDone) and isinstance(task, FinalTask):
+            name = task.resume_file
+        if self._ask is None or name is None:
             return
-        path = Path(self.context.artifacts) / event.rung.checkpoint
-        problem = self._ask("put", event.rung.checkpoint, path.read_bytes())
-        shutil.rmtree(path.parent)
+        path = Path(self.context.artifacts) / name
+        problem = self._ask("put", name, path.read_bytes())
+        if isinstance(event, Trained):
+            shutil.rmtree(path.parent)
         if problem is not None:
             raise problem
+
+
+def _files_read(task: AnyTask) -> Iterator[str]:
+    """Yield the files that a task resumes from or learns from."""
+    if isinstance(task, Task) and task.evaluation.rungs:
+        if (checkpoint := task.evaluation.rungs[-1].checkpoint) is not None:
+            yield checkpoint
+    elif isinstance(task, FinalTask):
+        yield task.resume_file
+        if task.teacher is not None:
+            yield task.teacher.path
 
 
 def _has_access(folder: Path, ask: Callable[..., Any]) -> bool:

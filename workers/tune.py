@@ -270,7 +270,7 @@ class Worker(tune.Trainable):
             self._evaluator = evaluator_class(context)(self._checkpoint_client.context)
         self._checkpoint_client.fetch(task)
         for event in self._evaluator.steps(task):
-            self._checkpoint_client.deliver(event)
+            self._checkpoint_client.deliver(task, event)
             yield {"event": event}
 
 

@@ -82,7 +82,8 @@ def final_replicates(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Tri
 
     Their epochs are that share of all epochs, those of the search being the rest. Members that
     are best in the first trained objective come first, because selection biased them most. There
-    are none if no trial is feasible. Replicates that were copied with their trials are kept, and
+    are none if no trial is feasible. Finished ones count, also those of trials that are no members
+    any more. Replicates that were copied with their trials are kept, and
     are none of the study's own trainings, like the trials themselves.
     """
     final_front = front(trials, spec.objectives)
@@ -91,8 +92,8 @@ def final_replicates(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Tri
     members = select_trials(trials, final_front.members)
     objective = spec.trained_objectives[0]
     members.sort(key=lambda trial: objective.loss(trial.evaluation.value(objective.key) or 0.0))
-    own = [trial for trial in trials if trial.duplicate_of is None and not trial.origin]
-    epochs = sum(trial.evaluation.spent.epochs for trial in own)
+    originals = [trial for trial in trials if trial.duplicate_of is None]
+    epochs = sum(trial.evaluation.spent.epochs for trial in originals if not trial.origin)
     if not members:
         return []
     epochs_per_training = members[0].evaluation.rungs[-1].epochs
@@ -100,7 +101,7 @@ def final_replicates(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Tri
     if not count:
         return []
     num_copied = sum(len(_finished(spec, trial, copied=True)) for trial in members)
-    num_done = sum(len(_finished(spec, trial, copied=False)) for trial in members)
+    num_done = sum(len(_finished(spec, trial, copied=False)) for trial in originals)
     missing = missing_trainings(spec, members, math.ceil((count + num_copied) / len(members)))
     return missing[: max(count - num_done, 0)]
 

@@ -177,6 +177,9 @@ def test_a_share_of_the_budget_is_reserved_for_new_seeds(store):
     assert [task.seed for _, task in final_replicates(spec, store.trials("again"))] == [
         task.seed for _, task in todo[1:]
     ]
+    other = next(trial for trial in select_trials(trials) if trial.number not in members)
+    replicate(store, missing_trainings(spec, [other], 1))  # it may have been a member before
+    assert len(final_replicates(spec, store.trials("again"))) == done - 2
     assert final_replicates(SPEC, trials) == []
 
 

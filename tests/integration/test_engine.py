@@ -632,6 +632,35 @@ def test_a_search_on_a_device_that_is_never_quiet_ends_and_resumes(tmp_path, mon
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
 
 
+def test_waiting_for_a_quiet_device_is_time_of_searching(tmp_path, monkeypatch):
+    """Three networks wait by turns, and the record has all seconds that have passed."""
+    monkeypatch.setattr("nas.searching.engine.MAX_CONTENDED", 12)
+    clock = [datetime(2026, 1, 1, tzinfo=UTC)]
+
+    class Waiting(Contended):
+        busy = 1000
+
+        def steps(self, context, task):
+            for event in super().steps(context, task):
+                clock[0] += timedelta(seconds=40)
+                yield event
+
+    with (
+        Store.open(tmp_path / "nas.db") as store,
+        open_search(
+            BUSY_SPEC,
+            store=store,
+            workers=Waiting(tmp_path),
+            folder=tmp_path,
+            artifacts=tmp_path,
+            now=lambda: clock[0],
+        ) as search,
+    ):
+        search.run()
+        assert search.engine.elapsed_s() == 12 * 40
+        assert store.summary(BUSY_SPEC.name).searched_s == 12 * 40
+
+
 def test_a_search_says_what_it_waits_for_and_how_long(tmp_path, capsys):
     """One line for each attempt that failed."""
     display, hands = SearchDisplay(str(tmp_path / "nas.db")), Contended(tmp_path)

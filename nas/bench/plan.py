@@ -285,12 +285,17 @@ class Planner:
         """Return what the budget of the search, without the share for new seeds, buys."""
         seconds = statistics.fmean(self._seconds[name])
         alone_s, building_s = map(statistics.median, (self._alone_s, self._building_s))
+        within = max(len(self._alone_s) - self._over_limits, 1)
+        tried = len(self._alone_s) / within  # measured networks for each that is trained
         limits = networks_by_limit(
             self._spec.search_budget,
             each_s=seconds_each(
-                self._spec, alone_s=alone_s, building_s=building_s, training_s=seconds
+                self._spec,
+                alone_s=tried * alone_s,
+                building_s=tried * building_s,
+                training_s=seconds,
             ),
-            device_s=alone_s + seconds,
+            device_s=tried * alone_s + seconds,
             epochs=self._epochs[name],
         )
         return Budgeted(seconds=seconds, networks=math.floor(min(limits.values())))

@@ -1,5 +1,6 @@
 """`nas new`: a study file from a wish."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -69,6 +70,8 @@ def new(
         folder = Path(data).absolute()
         size = image_size or picture_size(folder)
         spec = DataSpec(dataset="folder", folder=str(folder), image_size=size)
+    elif image_size is not None:
+        raise NasError(f"--image-size is for image folders; the images of {data} have their size")
     written = draft(
         name=name,
         data=spec,
@@ -85,4 +88,5 @@ def new(
         raise WriteError(path, error) from error
     for note in written.notes:
         click.echo(note)
-    click.echo(f"wrote {path}; look at it, then search with: nas search {path}")
+    next_step = shlex.join(["nas", "search", str(path)])
+    click.echo(f"wrote {path}; look at it, then search with: {next_step}")

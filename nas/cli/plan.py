@@ -203,7 +203,9 @@ def _flow(values: Mapping[str, Any]) -> str:
     return "{" + ", ".join(f"{key}: {_scalar(value)}" for key, value in values.items()) + "}"
 
 
-def _scalar(value: float) -> str:
+def _scalar(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
     return json.dumps(value) if isinstance(value, bool) else f"{value:.15g}"
 
 

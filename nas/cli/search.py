@@ -107,6 +107,7 @@ def search(
             "--address": address,
             "--artifacts": artifacts,
             "--events": events_to,
+            "--report": page,
         }
         options = [word for name, value in given.items() if value for word in (name, value)]
         options += [word for text in first for word in ("--first", text)]

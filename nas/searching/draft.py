@@ -4,15 +4,16 @@ The draft states every key that people change, with a comment. Its rung is chose
 speed of training, so that the budget trains enough networks to compare.
 """
 
+import json
 import os
 import random
 import re
 import statistics
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from math import floor
+from math import ceil, floor
 from pathlib import Path
 
 from nas.core.architecture import Architecture
@@ -27,6 +28,7 @@ from nas.measuring.meters import elsewhere, find_meter
 from nas.measuring.metrics import Phase, find_metric
 from nas.model import build
 from nas.searching.profile import Member, members, profile, reduced_side, space_of
+from nas.searching.yaml_file import parse_yaml
 from nas.training.choice import choose_numerics
 
 NETWORKS = 48
@@ -137,11 +139,11 @@ def draft(
     )
     chance = 100 * (1 - 1 / len(dataset.classes))
     text = TEMPLATE.format(
-        name=name,
+        name=yaml_text(name),
         space=spec.space,
         chance=f"{chance:.3g}",
         costs="\n".join(_objective(costs[metric], limit) for metric, limit in bounds.items()),
-        device=f"\n  device: {device}              # of nas device list" if device else "",
+        device=_device_line(device),
         runtime=runtime,
         size=size,
         images=images,
@@ -182,10 +184,22 @@ workers: {{kind: tune, count: {workers}, cpus: 1}}
 """
 
 
+def _device_line(device: str | None) -> str:
+    return "" if device is None else f"\n  device: {yaml_text(device)}     # of nas device list"
+
+
+def yaml_text(text: str) -> str:
+    """Return a text as YAML, in quotes if it would be read as something else."""
+    with suppress(ValueError):
+        if parse_yaml(f"[{text}]") == [text]:
+            return text
+    return json.dumps(text, ensure_ascii=False)
+
+
 def _data_lines(data: DataSpec) -> str:
     lines = [f"  dataset: {data.dataset}"]
     if data.folder:
-        lines += [f"  folder: {data.folder!r}", f"  image_size: {data.image_size}"]
+        lines += [f"  folder: {yaml_text(data.folder)}", f"  image_size: {data.image_size}"]
     return "\n".join(lines)
 
 
@@ -202,16 +216,18 @@ def _limit(text: str) -> tuple[str, str]:
     if device is not None and found.phase is Phase.COUNTED:
         raise InvalidValueError(f"{metric} is the same on every device; limit {metric}, not {name}")
     try:
-        parse_quantity(limit, found.unit)
+        value = parse_quantity(limit, found.unit)
     except ValueError as error:
         raise InvalidValueError(f"limit of {metric}: {error}") from None
+    if value <= 0:
+        raise InvalidValueError(f"limit of {metric}: must be more than 0, not {limit.strip()}")
     return name, limit.strip()
 
 
 def _objective(figures: Sequence[Measurement], limit: str) -> str:
     """Return the line of an objective. Without a limit the worst figure is the reference."""
     name, device = metric_and_device(figures[0].metric)
-    metric = name if device is None else f"{name}, device: {device}"
+    metric = name if device is None else f"{name}, device: {yaml_text(device)}"
     if limit:
         return f"  - {{metric: {metric}, limit: {limit}}}"
     worst = max(_value(each) for each in figures)
@@ -264,7 +280,10 @@ def _seconds_per_image(spec: StudySpec, side: int) -> float:
         key=lambda each: totals(each, image_size=side, num_classes=1)["macs"],
     )
     middle = partial(build, networks[len(networks) // 2], 10)
-    _, figures = choose_numerics(spec.training, "cpu", middle, image_size=side, rounds=2)
+    with closing(find_meter(spec.measurement.device)) as meter:
+        _, figures = choose_numerics(
+            spec.training, meter.torch_device, middle, image_size=side, rounds=2
+        )
     return 1 / max(figure.images_per_s for figure in figures)
 
 
@@ -287,6 +306,6 @@ def amount(budget_s: float, workers: int, pace_s: float, available: int) -> tupl
         needed_s = FEWEST_NETWORKS * (OTHER_WORK_S + images * pace_s) / workers
         raise InvalidValueError(
             f"only {networks} networks can be trained in the budget; give it at least "
-            f"{needed_s / SHARE_OF_TRAINING / 60:.0f} min"
+            f"{ceil(needed_s / SHARE_OF_TRAINING / 60)} min"
         )
     return images, networks

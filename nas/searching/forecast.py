@@ -86,12 +86,12 @@ def forecast(
         2 * tries * measuring_s / (measuring_s + training_s or 1.0),
     )
     budget = spec.search_budget
-    last = spec.rungs[-1]
+    has_epochs = budget.epochs is not None and spec.needs_training
     possible = networks_by_limit(
         budget,
         each_s=each_s,
         device_s=tried * alone_s + training_s,
-        epochs=last.amount if last.unit == "epochs" else 0.0,
+        epochs=evaluator.training_epochs if has_epochs else 0.0,
     )
     possible["proposals"] = budget.max_proposals / tried
     limit = min(possible, key=lambda name: possible[name])

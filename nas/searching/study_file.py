@@ -41,6 +41,8 @@ from nas.searching.yaml_file import MAX_CHARACTERS, parse_yaml
 
 SETTINGS = "evaluator_settings"
 """Key of the settings whose class the evaluator names."""
+WITHOUT_FOLDER = frozenset({"cifar10", "cifar100", "digits"})
+"""Data sets that do not read `data.folder`."""
 STRICT = ConfigDict(extra="forbid", strict=True)
 """The way in which pydantic reads the dataclasses."""
 LISTS = {"objectives": Objective, "rungs": RungSpec}
@@ -218,6 +220,9 @@ def _values_out_of_range(spec: StudySpec) -> Iterator[str]:
     ):
         if value > largest:
             yield f"{where}: must be at most {largest}, not {value}"
+    data = spec.data
+    if data.folder is not None and {data.dataset, data.fallback or data.dataset} <= WITHOUT_FOLDER:
+        yield f"data.folder: {data.dataset} does not read it; say dataset: folder too"
 
 
 def _objectives(raw: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:

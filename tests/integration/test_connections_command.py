@@ -1,6 +1,7 @@
 """`nas connections` and `nas ablate` as a user types them."""
 
 import csv
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from nas.cli import main
+from nas.cli.paper.connections import _file_names
 from nas.model.densenet import DenseNet
 
 
@@ -41,6 +43,12 @@ def test_connections_are_printed_and_drawn(run, tmp_path):
     with files["small.csv"].open(newline="") as file:
         assert len(list(csv.DictReader(file))) == (1 + 2 + 3 + 4) + (1 + 2 + 3 + 4 + 5)
     assert files["connections.html"].read_text().count("<svg") == 2
+
+
+def test_each_model_has_files_of_its_own():
+    """A number that another file has in its name is passed over."""
+    models = [Path(name) for name in ("net-2.pth", "net.pth", "a/net.pth", "net.pth", "b/net.pth")]
+    assert _file_names(models) == ["net-2", "net", "net-3", "net-4"]
 
 
 def test_a_cut_is_tested_before_and_after(run):

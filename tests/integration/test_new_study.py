@@ -10,8 +10,9 @@ from nas.cli import main
 from nas.core.errors import InvalidValueError
 from nas.measuring.devices import book
 from nas.searching import draft
-from nas.searching.draft import amount, parse_duration, picture_size
+from nas.searching.draft import amount, parse_duration, picture_size, yaml_text
 from nas.searching.study_file import read_study
+from nas.searching.yaml_file import parse_yaml
 
 
 @pytest.fixture
@@ -46,10 +47,11 @@ def test_any_other_budget_is_refused(text):
 def test_a_wish_becomes_a_study(folder, monkeypatch):
     """The file holds what was asked for, and is not written over."""
     monkeypatch.setattr(draft, "SAMPLE", 2)
-    wish = ("mine", "--data", "digits", "--limit", "latency 1 s", "--limit", "parameters 1 k")
+    wish = ("my 1", "--data", "digits", "--limit", "latency 1 s", "--limit", "parameters 1 k")
     done = run(*wish, "--budget", "100h", "--runtime", "eager")
     assert done.exit_code == 0, done.output
-    study = read_study(folder / "mine" / "study.yaml")
+    study = read_study(folder / "my 1" / "study.yaml")
+    assert "nas search 'my 1/study.yaml'" in done.output
     assert {each.metric: each.limit for each in study.objectives} == {
         "error": None,
         "latency": 1.0,
@@ -62,7 +64,7 @@ def test_a_wish_becomes_a_study(folder, monkeypatch):
     assert "latency of 2 random networks" in done.output
     assert "2 of them keep the limit of 1 s" in done.output
     assert "0 of them keep the limit of 1 k" in done.output
-    written = folder / "mine" / "study.yaml"
+    written = folder / "my 1" / "study.yaml"
     before = written.read_bytes()
     again = run(*wish)
     assert again.exit_code == 2
@@ -132,6 +134,8 @@ def test_the_size_of_pictures_is_their_median(tmp_path):
         (("--limit", "latency@ 4 ms"), "'latency@DEVICE 4 ms'"),
         (("--limit", "macs@cpu 1 G"), "macs is the same on every device; limit macs, not macs@cpu"),
         (("--device", "pi5"), "no 'pi5' in devices; there are: cpu, cuda"),
+        (("--limit", "latency 0 ms"), "limit of latency: must be more than 0, not 0 ms"),
+        (("--data", "digits", "--image-size", "64"), "--image-size is for image folders"),
         (("--budget", "soon"), "2h or 90 min"),
         (("--data", "nowhere"), "has no pictures in folders of classes"),
     ],
@@ -170,5 +174,14 @@ def test_the_budget_is_divided_among_48_networks():
     assert networks == 48
     assert images == pytest.approx(1000 * (0.85 * 3600 * 2 / 48 - 6), abs=1)
     assert amount(72_000, 2, 1e-3, 45_000)[0] == 135_000
-    with pytest.raises(InvalidValueError, match=r"only 8 networks .* at least 1 min"):
+    with pytest.raises(InvalidValueError, match=r"only 8 networks .* at least 2 min"):
         amount(50, 2, 1e-3, 45_000)
+    assert amount(120, 2, 1e-3, 45_000)[1] >= 12
+
+
+@pytest.mark.parametrize("text", ["2026", "yes", "null", "1.5", "my #1", "@home", "a, b", "é: x"])
+def test_a_name_stays_the_same_text_in_the_file(text):
+    """Without quotes YAML would read it as something else."""
+    assert parse_yaml(f"name: {yaml_text(text)}") == {"name": text}
+    assert parse_yaml(f"- {{device: {yaml_text(text)}}}") == [{"device": text}]
+    assert yaml_text("my study") == "my study"

@@ -15,7 +15,7 @@ STUDY = """
 name: mine
 space: osa_tiny
 objectives: [{metric: error, reference: 100 %}, {metric: macs, limit: 3 M}]
-rungs: [{steps: 1}]
+rungs: [{steps: 1, image_size: auto}]
 training: {precision: fp32, channels_last: true, batch_size: 8, learning_rate: 0.05}
 data: {dataset: digits, validation_images: 200, train_images: 64}
 budget: {trials: 1000, epochs: 30}

@@ -340,3 +340,16 @@ def test_a_check_looks_for_no_data_that_the_evaluator_does_not_read(without_data
         on_wait=print,
     )
     assert checked.dataset is None
+
+
+def test_the_command_after_ctrl_c_has_the_options_of_the_call(nas, monkeypatch):
+    """Also the page that is written at the end."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nas.searching.run.run_study", interrupted)
+    outcome = nas("search", "study.yaml", "--report", "my page.html", "--first", "vovnet39")
+    assert outcome.exit_code == 130
+    command = "nas search study.yaml --report 'my page.html' --first vovnet39"
+    assert f"Continue with: {command}" in outcome.output

@@ -22,10 +22,12 @@ from nas.analysis.planning import (
 from nas.analysis.rank_agreement import Interval, kendall_tau
 from nas.bench.candidates import NETWORKS, Pace, candidates
 from nas.bench.plan import Planner
+from nas.cli.plan import _flow, _rung
 from nas.core.errors import NasError
 from nas.core.study import Budget, Objective, RungSpec, StudySpec
 from nas.searching.forecast import networks_by_limit
 from nas.searching.profile import reduced_side
+from nas.searching.yaml_file import parse_yaml
 from search_spaces import osa_cifar, osa_detection, osa_tiny
 
 REPLAY = Path(__file__).parents[2] / "studies" / "cifar10-replay"
@@ -211,3 +213,27 @@ def test_a_study_that_trains_nothing_has_no_plan(tmp_path):
     spec = StudySpec(name="costs", space="osa_tiny", objectives=(Objective(metric="macs"),))
     with pytest.raises(NasError, match="this study trains nothing"):
         Planner(spec, tmp_path, 1.0)
+
+
+def test_the_rungs_of_a_plan_can_be_pasted():
+    """Also those of which the image size is chosen by the search."""
+    rung = RungSpec(epochs=0.5, image_size="auto")
+    assert parse_yaml(f"rungs: [{_flow(_rung(rung))}]") == {
+        "rungs": [{"epochs": 0.5, "image_size": "auto"}]
+    }
+
+
+def test_networks_over_a_limit_cost_their_measurements(tmp_path):
+    """Every second network is over a limit. With 1 s of measuring and 10 s of training, a network
+    costs 12 s of device time.
+    """
+    spec = StudySpec(
+        name="s",
+        space="osa_tiny",
+        objectives=(Objective(metric="error"),),
+        budget=Budget(trials=1000, device_s=120.0, fresh=0),
+    )
+    planner = Planner(spec, tmp_path, limit_s=1.0)
+    planner._alone_s, planner._building_s, planner._over_limits = [1.0] * 4, [0.0] * 4, 2
+    planner._seconds["brief"], planner._epochs["brief"] = [10.0], 1.0
+    assert planner._budgeted("brief").networks == 10

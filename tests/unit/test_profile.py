@@ -324,7 +324,7 @@ def test_a_check_forecasts_time_and_memory(tmp_path, monkeypatch):
 
 def test_a_budget_of_time_ends_a_search_in_time():
     """A network takes 2 s of measuring and 4 s of training, and two workers train at once."""
-    evaluator = SimpleNamespace(training_s=lambda _architecture, _min_s: 4.0)
+    evaluator = SimpleNamespace(training_s=lambda _architecture, _min_s: 4.0, training_epochs=0.5)
     evaluation = Evaluation(
         measurements={"macs": Measurement.counted("macs", "1", 1e6)}, measure_s=2.0
     )
@@ -334,6 +334,7 @@ def test_a_budget_of_time_ends_a_search_in_time():
         (Budget(trials=10, fresh=0), "trials", 40.0, 10),
         (Budget(trials=100, wall_time_s=60.0, fresh=0), "wall_time_s", 60.0, 15),
         (Budget(trials=100, device_s=60.0, fresh=0), "device_s", 40.0, 10),
+        (Budget(trials=100, epochs=4.0, fresh=0), "epochs", 32.0, 8),
     ):
         spec = replace(SPEC, budget=budget, workers=workers)
         with pytest.MonkeyPatch.context() as patch:

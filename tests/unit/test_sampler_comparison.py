@@ -5,7 +5,9 @@ statistics.
 import gzip
 import os
 import re
+import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from nas.bench.synthetic import SyntheticError
 from nas.bench.tables import Table, read_table
 from nas.bench.width_resnet import WidthResNet
 from nas.cli import main
+from nas.cli.bench.search import _results
 from nas.core.errors import NasError
 from nas.core.measurement import MeasurementPlan
 from nas.core.search_space import Choice
@@ -538,3 +541,15 @@ def width_table():
         costs=1.0 + size[:, None],
         floor=88.0,
     )
+
+
+def test_an_interrupted_comparison_begins_no_further_run(tmp_path):
+    """Those at work end, and the queued ones are not computed in vain."""
+    shell = "sleep 0.1; touch "
+    jobs = [
+        partial(subprocess.call, ["sh", "-c", f"{shell}{tmp_path / str(n)}"]) for n in range(40)
+    ]
+    results = _results(jobs, 2)
+    next(results)
+    results.close()
+    assert 1 <= len(list(tmp_path.iterdir())) < 20

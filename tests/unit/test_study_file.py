@@ -293,6 +293,8 @@ def test_whole_numbers_are_those_of_yaml_1_2(text, value):
         ("2024-01-01: 1", "2024-01-01: unknown key; there are: name"),
         ('data: {folder: "a\\0b"}', "must have no control characters, not 'a\\x00b', at line 4"),
         ('data: {folder: "\\ud800"}', "must have no control characters"),
+        ("data: {folder: mine}", "data.folder: cifar10 does not read it; say dataset: folder too"),
+        ("data: {folder: mine, fallback: digits}", "data.folder: cifar10 does not read it"),
         ('data: {folder: "\\UFFFFFFFF"}', "is no YAML"),
         ("training: {<<: 5}", "<< must stand before a mapping or a list of mappings, at line 4"),
         ("training: {<<: {}, <<: {}}", "given twice: <<"),

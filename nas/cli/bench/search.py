@@ -335,8 +335,11 @@ def _results(jobs: Sequence[Callable[[], "Run"]], workers: int) -> Iterator[tupl
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         positions = {pool.submit(job): index for index, job in enumerate(jobs)}
-        for future in as_completed(positions):
-            yield positions[future], future.result()
+        try:
+            for future in as_completed(positions):
+                yield positions[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _sampler_values(runs: Runs, budget: int) -> list[dict[str, Any]]:

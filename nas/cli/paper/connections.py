@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 
 import click
@@ -88,6 +89,6 @@ def _file_names(models: Sequence[Path]) -> list[str]:
     """
     names: list[str] = []
     for model in dict.fromkeys(models):
-        number = sum(name == model.stem or name.startswith(f"{model.stem}-") for name in names)
-        names.append(f"{model.stem}-{number + 1}" if number else model.stem)
+        numbered = (f"{model.stem}-{number}" for number in count(2))
+        names.append(next(name for name in chain([model.stem], numbered) if name not in names))
     return names

@@ -233,6 +233,12 @@ class Evaluator:
                 done = epochs
         return total_s
 
+    @property
+    def training_epochs(self) -> float:
+        """The epochs of a network's whole training."""
+        train, _ = self._images_of(self._spec.rungs[-1])
+        return self._spec.rungs[-1].epochs_of(len(train), self._spec.training.batch_size)
+
     def _work(self, task: Task) -> Iterator[Event]:
         missing = {
             device: [

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from torch import nn
 
@@ -27,7 +27,7 @@ from nas.core.recipe import Recipe
 from nas.core.study import AutoPrecision, TrainingSpec
 from nas.detection.adapters import fcos
 from nas.detection.dsod import dsod
-from nas.detection.features import MEAN, STD, Source
+from nas.detection.features import MEAN, STD, Features, Source, check_stride
 from nas.detection.group_norm import mask_rcnn_gn
 from nas.detection.refinedet import refinedet
 from nas.export import Bundle
@@ -101,7 +101,9 @@ def _fcos(source: Source, classes: int, side: int, width: int) -> nn.Module:
     if width % 32 or width < 64:
         raise InvalidValueError(f"the width of fcos must be a multiple of 32 from 64, not {width}")
     most = math.ceil(side * MAX_ASPECT)
-    return fcos(source, classes + 1, channels=width, min_size=side, max_size=most)
+    detector = fcos(source, classes + 1, channels=width, min_size=side, max_size=most)
+    check_stride(cast("Features", detector.get_submodule("backbone.features")))
+    return detector
 
 
 REFINEDET = {"width": 256, "predictor_width": 1024, "extra": 512}

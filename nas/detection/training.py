@@ -191,15 +191,15 @@ def train_detector(
         torch.manual_seed(spec.seed)
         trainer = DetectorTrainer(spec=spec, scenes=scenes, device=device, threads=threads)
     place.begin(spec)
-    checkpoint = folder / CHECKPOINT
+    checkpoint, digest = folder / CHECKPOINT, place.digest
     if checkpoint.exists():
-        trainer.load(checkpoint, spec.digest)
+        trainer.load(checkpoint, digest)
     total = spec.recipe.epochs
     while trainer.epochs < total:
         if progress is not None:
             progress(trainer.epochs, trainer.last_loss)
         trainer.advance(min(trainer.epochs + 1, total))
-        trainer.save(checkpoint, spec.digest)
-    trainer.finish(folder / WEIGHTS, spec.digest)
+        trainer.save(checkpoint, digest)
+    trainer.finish(folder / WEIGHTS, digest)
     checkpoint.unlink(missing_ok=True)
     return trainer.model.eval()

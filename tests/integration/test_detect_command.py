@@ -1,5 +1,6 @@
 """`nas detect`: train, evaluate, measure and export a small detector on generated squares."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -20,8 +21,15 @@ pytest.importorskip("PIL")
 
 from nas.core.errors import InvalidValueError
 from nas.detection.scenes import read_scenes
-from nas.detection.systems import DetectorSpec, TrainedDetector, recipe_for
+from nas.detection.systems import (
+    DESCRIPTION,
+    WEIGHTS,
+    DetectorSpec,
+    TrainedDetector,
+    recipe_for,
+)
 from nas.detection.training import CHECKPOINT, train_detector
+from nas.training.checkpoint import Checkpoint, write_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -178,6 +186,19 @@ def test_another_training_in_the_same_folder_is_refused(data, tmp_path):
     changed = spec(seed=1, data=scenes.digest)
     with pytest.raises(InvalidValueError, match="a training with another seed, data;"):
         train_detector(changed, scenes, tmp_path / "out")
+
+
+def test_a_folder_with_epochs_in_whole_numbers_is_read(tmp_path):
+    """The digest in the weights is that of the description as it is written, with 3 or with 3.0."""
+    values = spec().to_dict()
+    values["recipe"]["epochs"] = 3
+    text = json.dumps(values, sort_keys=True)
+    (tmp_path / DESCRIPTION).write_text(json.dumps(values, indent=2))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    weights = spec().build().state_dict()
+    write_checkpoint(tmp_path / WEIGHTS, Checkpoint(epochs=3.0, digest=digest, weights=weights))
+    found = TrainedDetector(tmp_path).model().state_dict()
+    assert all(torch.equal(found[name], value) for name, value in weights.items())
 
 
 def test_mask_rcnn_trains_on_masks(data, tmp_path):

@@ -111,18 +111,22 @@ class DetectorTrainer(FullTrainer):
 
     @torch.no_grad()
     def _settle(self) -> None:
-        """Estimate BatchNorm's statistics again, as the mean over training images as they are."""
+        """Estimate BatchNorm's statistics again, as the mean over training images as they are.
+
+        No part is smaller than a training batch: one image has no variance on a map of one pixel.
+        """
         norms = [m for m in self.model.modules() if isinstance(m, nn.BatchNorm2d)]
         if not norms:
             return
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # a cumulative mean
         self.model.train()
         count = min(len(self.scenes), MAX_SETTLING_IMAGES)
         network: Callable[[Tensor], object] = network_of(self.model)
-        for part in torch.split(torch.arange(count), self.batch_size):
+        for part in torch.arange(count).tensor_split(count // self.batch_size or 1):
+            for norm in norms:
+                norm.momentum = len(part) / (int(part[-1]) + 1)  # each image weighs the same
             images = [self.scenes.image(int(i)).to(self.device).float() / 255 for i in part]
             batch, _ = self.model.get_submodule("transform")(images)
             network(batch.tensors)

@@ -163,10 +163,13 @@ def test_an_interrupted_training_resumes_to_the_same_bits(data, tmp_path):
             assert torch.equal(mine["boxes"], theirs["boxes"])
 
 
-def test_statistics_are_those_of_the_training_images(data, tmp_path):
-    """BatchNorm's statistics after the training are the means over the images."""
-    scenes = read_scenes(data, "train")
-    recipe = recipe_for("dsod300", epochs=1, batch_size=6)
+@pytest.mark.parametrize(("count", "batch"), [(6, 6), (6, 5), (5, 2)])
+def test_statistics_are_those_of_the_training_images(data, tmp_path, count, batch):
+    """BatchNorm's statistics after the training are the means over the images, also if their number
+    is one more than whole batches. The last map has one pixel.
+    """
+    scenes = read_scenes(data, "train").take(torch.arange(count))
+    recipe = recipe_for("dsod300", epochs=1, batch_size=batch)
     detector = train_detector(
         spec(recipe=replace(recipe, average=0.0), augment="none"), scenes, tmp_path / "out"
     )
@@ -174,7 +177,7 @@ def test_statistics_are_those_of_the_training_images(data, tmp_path):
     seen = []
     norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
-        detector([scenes.image(index) / 255 for index in range(6)])
+        detector([scenes.image(index) / 255 for index in range(count)])
     torch.testing.assert_close(norm.running_mean, seen[0].mean((0, 2, 3)))
     assert norm.momentum == 0.1
 

@@ -7,6 +7,7 @@ are decoded when they are used.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -35,7 +36,8 @@ except ImportError as missing:
 
 LAYOUTS = """\
 VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/SPLIT.txt
-COCO: SPLIT.json or annotations/*SPLIT*.json, and images/, SPLIT/ or the images beside them
+COCO: SPLIT.json, annotations/SPLIT.json or annotations/instances_SPLIT.json (in annotations/ a \
+year may follow SPLIT), and images/, SPLIT/ or the images beside them
 YOLO: data.yaml with names, images/SPLIT/, labels/SPLIT/
 label maps: images/, masks/ with pixels of 0 and of the number of the object, splits/SPLIT.txt"""
 """The folders that can be read, for the error about another one."""
@@ -136,8 +138,9 @@ def read_scenes(folder: Path, split: str, classes: Sequence[str] | None = None) 
 
     With `classes` an object of another class is a problem; otherwise they are those of the data.
     Raises `DataNotFoundError` if the folder has none of the layouts or not this split, and
-    `CorruptFileError` with all problems of images, files and classes. Boxes without area or outside
-    of the image are left out and boxes that stick out are clipped; `notes` lists both.
+    `CorruptFileError` for a split in several files of COCO, and with all problems of images, files
+    and classes. Boxes without area or outside of the image are left out and boxes that stick out
+    are clipped; `notes` lists both.
     """
     reader = _Reader(folder, split, classes)
     for read in (reader.voc, reader.label_maps, reader.coco, reader.yolo):
@@ -213,9 +216,7 @@ class _Reader:
 
     def coco(self) -> bool:
         """Read COCO's JSON; return whether the folder has this layout."""
-        places = [self.folder / f"{self.split}.json"]
-        places += sorted((self.folder / "annotations").glob(f"*{self.split}*.json"))
-        path = next((place for place in places if place.is_file()), None)
+        path = self._coco_file()
         if path is None:
             return False
         try:
@@ -234,6 +235,18 @@ class _Reader:
             raise CorruptFileError(f"{path} is no COCO file: {error}") from error
         return True
 
+    def _coco_file(self) -> Path | None:
+        """Return the file of the split. Raises `CorruptFileError` that names several that fit."""
+        name = re.compile(rf"(instances_)?{re.escape(self.split)}(\d{{4}})?\.json")
+        others = sorted((self.folder / "annotations").glob("*.json"))
+        places = [path for path in others if name.fullmatch(path.name)]
+        paths = [path for path in (self.folder / f"{self.split}.json", *places) if path.is_file()]
+        if len(paths) > 1:
+            raise CorruptFileError(
+                f"the split {self.split} must be in one file, not in {', '.join(map(str, paths))}"
+            )
+        return paths[0] if paths else None
+
     def _add_coco(
         self,
         path: Path,
@@ -249,8 +262,9 @@ class _Reader:
             label = names.get(each["category_id"], f"category {each['category_id']}")
             rows.append((label, [x, y, x + width, y + height], False))
         file = str(image["file_name"])
-        roots = (self.folder / "images", self.folder / self.split, self.folder)
-        found = next((root / file for root in roots if (root / file).is_file()), None)
+        folders = ("images", self.split, path.stem.removeprefix("instances_"), ".")
+        places = (self.folder / folder / file for folder in folders)
+        found = next((place for place in places if place.is_file()), None)
         if found is None:
             self.problems.append(f"{path}: there is no image {file}")
         shapes = [each.get("segmentation") for each in whole]

@@ -49,7 +49,7 @@ def voc(folder: Path, **annotations: str) -> Path:
     return folder
 
 
-def coco(folder: Path) -> Path:
+def coco(folder: Path, name: str = "annotations/instances_train.json") -> Path:
     """Write a data set in COCO's layout, with gaps in its ids."""
     picture(folder / "images" / "a.png")
     values = {
@@ -65,7 +65,7 @@ def coco(folder: Path) -> Path:
             {"image_id": 7, "category_id": 2, "bbox": [0, 0, 9, 9], "iscrowd": 1},
         ],
     }
-    write(folder / "annotations" / "instances_train.json", json.dumps(values))
+    write(folder / name, json.dumps(values))
     return folder
 
 
@@ -102,6 +102,20 @@ class TestLayouts:
         assert target["labels"].tolist() == [2]
         assert target["masks"].shape == (1, HEIGHT, WIDTH)
         assert int(target["masks"].sum()) == 20 * 10
+
+    @pytest.mark.parametrize(
+        "name", ["val.json", "annotations/val.json", "annotations/instances_val2017.json"]
+    )
+    def test_files_of_coco_have_exact_names(self, tmp_path, name):
+        """Captions and splits whose names contain that of the split are not read."""
+        folder = coco(tmp_path, "annotations/instances_trainval2017.json")
+        for other in ("captions_val2017", "instances_minival2014", "person_keypoints_val2017"):
+            write(folder / "annotations" / f"{other}.json", "{}")
+        with pytest.raises(DataNotFoundError, match="with the split val"):
+            read_scenes(folder, "val")
+        coco(folder, name)
+        (folder / "images").rename(folder / "val2017" if "2017" in name else folder / "val")
+        assert len(read_scenes(folder, "val")) == 1
 
     def test_yolo(self, tmp_path):
         """Centre and sides are shares of the image."""
@@ -192,6 +206,13 @@ class TestProblems:
         """A number without a name is an unknown class."""
         with pytest.raises(CorruptFileError, match="the class 'class 5' is none of cat, dog"):
             read_scenes(yolo(tmp_path, "5 0.5 0.5 0.5 0.5"), "train")
+
+    def test_a_split_in_several_files_of_coco(self, tmp_path):
+        """All of them are named."""
+        for name in ("instances_train.json", "instances_train2014.json"):
+            coco(tmp_path, f"annotations/{name}")
+        with pytest.raises(CorruptFileError, match=r"one file, not in .*train\.json, .*2014\.json"):
+            read_scenes(tmp_path, "train")
 
     def test_a_missing_image_of_coco(self, tmp_path):
         """The image is named."""

@@ -69,7 +69,7 @@ class Truth:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One image and its objects. `masks` reads their masks; None if there are none."""
+    """One image and its objects. `masks` reads their masks; None if an object has none."""
 
     name: str
     path: Path
@@ -268,7 +268,7 @@ class _Reader:
         if found is None:
             self.problems.append(f"{path}: there is no image {file}")
         shapes = [each.get("segmentation") for each in whole]
-        self._add(file, found, rows, _CocoMasks(file, shapes) if shapes and all(shapes) else None)
+        self._add(file, found, rows, _CocoMasks(file, shapes) if all(shapes) else None)
 
     def yolo(self) -> bool:
         """Read YOLO's text files; return whether the folder has this layout."""

@@ -185,7 +185,8 @@ def train_detector(
     """
     if find_system(spec.system).needs_masks and not scenes.has_masks:
         raise InvalidValueError(
-            f"{spec.system} needs masks; give COCO polygons or label maps, or another system"
+            f"{spec.system} needs masks of all objects; give COCO polygons or label maps, or "
+            "another system"
         )
     place = TrainedDetector(folder)
     place.check_same(spec)

@@ -103,6 +103,21 @@ class TestLayouts:
         assert target["masks"].shape == (1, HEIGHT, WIDTH)
         assert int(target["masks"].sum()) == 20 * 10
 
+    def test_an_image_of_coco_without_objects(self, tmp_path):
+        """It has no masks to miss, so that all images have masks. One object without is missed."""
+        folder = coco(tmp_path)
+        path = next(folder.rglob("*train.json"))
+        values = json.loads(path.read_text())
+        picture(folder / "images" / "b.png")
+        values["images"].append({"id": 8, "file_name": "b.png"})
+        path.write_text(json.dumps(values))
+        scenes = read_scenes(folder, "train")
+        assert scenes.has_masks
+        assert scenes[1].target()["masks"].shape == (0, HEIGHT, WIDTH)
+        del values["annotations"][0]["segmentation"]
+        path.write_text(json.dumps(values))
+        assert not read_scenes(folder, "train").has_masks
+
     @pytest.mark.parametrize(
         "name", ["val.json", "annotations/val.json", "annotations/instances_val2017.json"]
     )

@@ -7,12 +7,13 @@ are decoded when they are used.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -55,35 +56,61 @@ CACHE_BYTES = 2**31
 Box = tuple[float, float, float, float]
 """xmin, ymin, xmax and ymax in pixels."""
 MaskReader = Callable[[], Tensor]
-"""Returns the masks of all objects of an image, uint8 (T, H, W)."""
+"""Returns the masks of all objects and crowds of an image, uint8 (T, H, W)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """One annotated object. A `difficult` one counts neither way in VOC's evaluation."""
+    """One annotated object. A `difficult` one counts neither way in VOC's evaluation. `area` is the
+    number of pixels that the file states, None if it states none.
+    """
 
     label: int
     box: Box
     difficult: bool = False
+    area: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One image and its objects. `masks` reads their masks; None if an object has none."""
+    """One image and its objects.
+
+    `crowds` are regions with many objects in one (COCO), with which nothing is trained and in which
+    detections count neither way. `masks` reads the masks of `truths` and then of `crowds`; None if
+    an object has none.
+    """
 
     name: str
     path: Path
     height: int
     width: int
     truths: tuple[Truth, ...]
+    crowds: tuple[Truth, ...] = ()
     masks: MaskReader | None = field(default=None, compare=False)
 
     def target(self) -> dict[str, Tensor]:
-        """Return `boxes` (T, 4), `labels` (T,) and, if there are masks, `masks` (T, H, W)."""
-        boxes = torch.tensor([truth.box for truth in self.truths], dtype=torch.float32)
-        labels = torch.tensor([truth.label for truth in self.truths], dtype=torch.int64)
+        """Return what is trained with: `boxes` (T, 4), `labels` (T,) and, if there are masks,
+        `masks` (T, H, W).
+        """
+        return self._annotation(self.truths)
+
+    def reference(self) -> dict[str, Tensor]:
+        """Return what detections are compared with: the target with the crowds at the end, whether
+        each is a crowd (`crowd`, T) and its `area` (T,), NaN if the file states none.
+        """
+        objects = (*self.truths, *self.crowds)
+        areas = [math.nan if each.area is None else each.area for each in objects]
+        return {
+            **self._annotation(objects),
+            "crowd": torch.arange(len(objects)) >= len(self.truths),
+            "area": torch.tensor(areas, dtype=torch.float64),
+        }
+
+    def _annotation(self, objects: Sequence[Truth]) -> dict[str, Tensor]:
+        boxes = torch.tensor([each.box for each in objects], dtype=torch.float32)
+        labels = torch.tensor([each.label for each in objects], dtype=torch.int64)
         target = {"boxes": boxes.reshape(-1, 4), "labels": labels}
-        return target if self.masks is None else {**target, "masks": self.masks()}
+        return target if self.masks is None else {**target, "masks": self.masks()[: len(objects)]}
 
 
 @dataclass(frozen=True)
@@ -151,6 +178,16 @@ def read_scenes(folder: Path, split: str, classes: Sequence[str] | None = None) 
     )
 
 
+class _Object(NamedTuple):
+    """One object of a file, not checked: the name of its class, and its corners as in `Truth`."""
+
+    label: str
+    corners: Sequence[Any]
+    difficult: bool = False
+    is_crowd: bool = False
+    area: float | None = None
+
+
 class _Reader:
     """Collects the scenes of a split and the problems of its files."""
 
@@ -190,7 +227,7 @@ class _Reader:
                 box = one.find("bndbox")
                 corners = [box.findtext(side) if box is not None else None for side in CORNERS]
                 label = one.findtext("name") or ""
-                objects.append((label, corners, one.findtext("difficult") == "1"))
+                objects.append(_Object(label, corners, one.findtext("difficult") == "1"))
             self._add(name, self._image(self.folder / "JPEGImages", name), objects)
         return True
 
@@ -208,7 +245,7 @@ class _Reader:
                 continue
             labels = _label_map(path)
             numbers = [int(number) for number in np.unique(labels) if number]
-            objects = [(self.classes[0], _corners(labels == number), False) for number in numbers]
+            objects = [_Object(self.classes[0], _corners(labels == number)) for number in numbers]
             self._add(
                 name, self._image(self.folder / "images", name), objects, _MapMasks(path, numbers)
             )
@@ -254,20 +291,26 @@ class _Reader:
         objects: Sequence[Mapping[str, Any]],
         names: Mapping[Any, str],
     ) -> None:
-        """Add an image of a COCO file with its objects."""
-        whole = [each for each in objects if not each.get("iscrowd")]
-        rows = []
-        for each in whole:
+        """Add an image of a COCO file with its objects, and its crowds after them. A crowd without
+        a mask fills its box.
+        """
+        rows, shapes = [], []
+        for each in sorted(objects, key=lambda one: bool(one.get("iscrowd"))):
             x, y, width, height = each["bbox"]
+            corners = [x, y, x + width, y + height]
             label = names.get(each["category_id"], f"category {each['category_id']}")
-            rows.append((label, [x, y, x + width, y + height], False))
+            is_crowd, area = bool(each.get("iscrowd")), each.get("area")
+            if not (area is None or area >= 0):
+                raise ValueError(f"the area of an object is {area}")
+            rows.append(_Object(label, corners, is_crowd=is_crowd, area=area))
+            box = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+            shapes.append(each.get("segmentation") or (box if is_crowd else None))
         file = str(image["file_name"])
         folders = ("images", self.split, path.stem.removeprefix("instances_"), ".")
         places = (self.folder / folder / file for folder in folders)
         found = next((place for place in places if place.is_file()), None)
         if found is None:
             self.problems.append(f"{path}: there is no image {file}")
-        shapes = [each.get("segmentation") for each in whole]
         self._add(file, found, rows, _CocoMasks(file, shapes) if all(shapes) else None)
 
     def yolo(self) -> bool:
@@ -297,7 +340,7 @@ class _Reader:
                     self.problems.append(f"{file}: {line!r} is not 'class x y width height'")
                     continue
                 known = 0 <= place < len(names)
-                rows.append((names[place] if known else f"class {place}", corners, False))
+                rows.append(_Object(names[place] if known else f"class {place}", corners))
             self._add(path.stem, path, rows)
         return True
 
@@ -305,25 +348,28 @@ class _Reader:
         self,
         name: str,
         path: Path | None,
-        objects: Sequence[tuple[str, Sequence[Any], bool]],
+        objects: Sequence[_Object],
         masks: "Callable[[list[int], tuple[int, int]], MaskReader] | None" = None,
     ) -> None:
-        """Add an image with its objects: class, four corners and whether it is difficult."""
+        """Add an image with its objects."""
         size = None if path is None else self._size(path)
         if path is None or size is None:
             return
         height, width = size
-        truths, kept = [], []
-        for place, (label, corners, difficult) in enumerate(objects):
-            if label not in self.classes:
+        truths: list[Truth] = []
+        crowds: list[Truth] = []
+        kept = []
+        for place, one in enumerate(objects):
+            if one.label not in self.classes:
                 self.problems.append(
-                    f"{name}: the class {label!r} is none of {', '.join(self.classes)}"
+                    f"{name}: the class {one.label!r} is none of {', '.join(self.classes)}"
                 )
                 continue
-            box = self._box(name, corners, height, width)
+            box = self._box(name, one.corners, height, width)
             if box is not None:
-                number = self.classes.index(label) + 1
-                truths.append(Truth(label=number, box=box, difficult=difficult))
+                number = self.classes.index(one.label) + 1
+                truth = Truth(label=number, box=box, difficult=one.difficult, area=one.area)
+                (crowds if one.is_crowd else truths).append(truth)
                 kept.append(place)
         self.scenes.append(
             Scene(
@@ -332,6 +378,7 @@ class _Reader:
                 height=height,
                 width=width,
                 truths=tuple(truths),
+                crowds=tuple(crowds),
                 masks=masks(kept, size) if masks else None,
             )
         )

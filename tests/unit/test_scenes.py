@@ -60,6 +60,7 @@ def coco(folder: Path, name: str = "annotations/instances_train.json") -> Path:
                 "image_id": 7,
                 "category_id": 5,
                 "bbox": [10, 5, 20, 10],
+                "area": 150,
                 "segmentation": [[10, 5, 30, 5, 30, 15, 10, 15]],
             },
             {"image_id": 7, "category_id": 2, "bbox": [0, 0, 9, 9], "iscrowd": 1},
@@ -94,7 +95,7 @@ class TestLayouts:
         assert not scenes.has_masks
 
     def test_coco(self, tmp_path):
-        """Ids with gaps become positions from 1. Crowds are left out. Polygons become masks."""
+        """Ids with gaps become positions from 1. Crowds are no targets. Polygons become masks."""
         scenes = read_scenes(coco(tmp_path), "train")
         assert scenes.classes == ("cat", "dog")
         target = scenes[0].target()
@@ -102,6 +103,14 @@ class TestLayouts:
         assert target["labels"].tolist() == [2]
         assert target["masks"].shape == (1, HEIGHT, WIDTH)
         assert int(target["masks"].sum()) == 20 * 10
+        reference = scenes[0].reference()
+        assert reference["boxes"].tolist() == [[10, 5, 30, 15], [0, 0, 9, 9]]
+        assert (reference["labels"].tolist(), reference["crowd"].tolist()) == (
+            [2, 1],
+            [False, True],
+        )
+        assert (reference["area"][0], bool(reference["area"][1].isnan())) == (150, True)
+        assert reference["masks"].sum((1, 2)).tolist() == [20 * 10, 9 * 9]
 
     def test_an_image_of_coco_without_objects(self, tmp_path):
         """It has no masks to miss, so that all images have masks. One object without is missed."""
@@ -242,6 +251,8 @@ class TestProblems:
             ({"bbox": [1, 2, 3]}, "not enough values"),
             ({"bbox": None}, "NoneType"),
             ({"category_id": [5]}, "unhashable"),
+            ({"area": "20"}, "not supported"),
+            ({"area": -20}, "the area of an object is -20"),
             ({"segmentation": [[0, 0, 1e308, 0, 5, 5]]}, "no polygons in an image of 40 x 30"),
             ({"segmentation": [[0, 0, 5, 5]]}, "no polygons in an image of 40 x 30"),
             ({"segmentation": {"size": [3, 3], "counts": [9]}}, r"the image \[30, 40\]"),

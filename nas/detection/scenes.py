@@ -178,6 +178,14 @@ def read_scenes(folder: Path, split: str, classes: Sequence[str] | None = None) 
     )
 
 
+class _Stated(NamedTuple):
+    """The size of an image that the file of its objects states, not checked."""
+
+    file: Path
+    height: Any
+    width: Any
+
+
 class _Object(NamedTuple):
     """One object of a file, not checked: the name of its class, and its corners as in `Truth`."""
 
@@ -228,7 +236,9 @@ class _Reader:
                 corners = [box.findtext(side) if box is not None else None for side in CORNERS]
                 label = one.findtext("name") or ""
                 objects.append(_Object(label, corners, one.findtext("difficult") == "1"))
-            self._add(name, self._image(self.folder / "JPEGImages", name), objects)
+            size = [root.findtext(f"size/{side}") if root is not None else None for side in SIDES]
+            stated = _Stated(annotations / f"{name}.xml", *size)
+            self._add(name, self._image(self.folder / "JPEGImages", name), objects, stated)
         return True
 
     def label_maps(self) -> bool:
@@ -246,9 +256,8 @@ class _Reader:
             labels = _label_map(path)
             numbers = [int(number) for number in np.unique(labels) if number]
             objects = [_Object(self.classes[0], _corners(labels == number)) for number in numbers]
-            self._add(
-                name, self._image(self.folder / "images", name), objects, _MapMasks(path, numbers)
-            )
+            image, stated = self._image(self.folder / "images", name), _Stated(path, *labels.shape)
+            self._add(name, image, objects, stated, _MapMasks(path, numbers))
         return True
 
     def coco(self) -> bool:
@@ -311,7 +320,8 @@ class _Reader:
         found = next((place for place in places if place.is_file()), None)
         if found is None:
             self.problems.append(f"{path}: there is no image {file}")
-        self._add(file, found, rows, _CocoMasks(file, shapes) if all(shapes) else None)
+        stated = _Stated(path, image.get("height"), image.get("width"))
+        self._add(file, found, rows, stated, _CocoMasks(file, shapes) if all(shapes) else None)
 
     def yolo(self) -> bool:
         """Read YOLO's text files; return whether the folder has this layout."""
@@ -349,11 +359,12 @@ class _Reader:
         name: str,
         path: Path | None,
         objects: Sequence[_Object],
+        stated: _Stated | None = None,
         masks: "Callable[[list[int], tuple[int, int]], MaskReader] | None" = None,
     ) -> None:
         """Add an image with its objects."""
         size = None if path is None else self._size(path)
-        if path is None or size is None:
+        if path is None or size is None or not self._has_size(path, size, stated):
             return
         height, width = size
         truths: list[Truth] = []
@@ -421,6 +432,27 @@ class _Reader:
             self.problems.append(f"{path} is not a readable image: {error}")
             return None
 
+    def _has_size(self, path: Path, size: tuple[int, int], stated: _Stated | None) -> bool:
+        """Return whether an image has the stated size; another one is a problem.
+
+        Nothing is compared with a side that is 0 or missing.
+        """
+        if stated is None:
+            return True
+        file, *sides = stated
+        try:
+            height, width = (float(side or 0) for side in sides)
+        except MALFORMED:
+            self.problems.append(f"{file}: {sides!r} are no height and width of {path.name}")
+            return False
+        if not (height and width) or (height, width) == size:
+            return True
+        self.problems.append(
+            f"{path} has {size[1]} x {size[0]} pixels, but {width:g} x {height:g} according to "
+            f"{file}: use the image as it was labelled"
+        )
+        return False
+
     def _xml(self, path: Path) -> ET.Element | None:
         """Return the root of an XML file; a missing or damaged one is a problem."""
         try:
@@ -430,7 +462,7 @@ class _Reader:
             return None
 
 
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
+CORNERS, SIDES = ("xmin", "ymin", "xmax", "ymax"), ("height", "width")
 
 
 def _objects(root: ET.Element | None) -> list[ET.Element]:

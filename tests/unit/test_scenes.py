@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ pytest.importorskip("PIL")
 from PIL import Image
 
 from nas.core.errors import CorruptFileError, DataNotFoundError
-from nas.detection.scenes import read_scenes
+from nas.detection.scenes import EXIF_ORIENTATION, read_scenes
 
 WIDTH, HEIGHT = 40, 30
 
@@ -268,6 +269,41 @@ class TestProblems:
         path.write_text(json.dumps(values))
         with pytest.raises(CorruptFileError, match=rf"train.json is no COCO file: .*{reason}"):
             read_scenes(folder, "train")
+
+    def test_images_of_another_size_than_labelled(self, tmp_path):
+        """Images that were made smaller or turned after labelling are listed with both sizes."""
+        size = "<annotation><size><height>{}</height><width>{}</width></size>"
+        turned = Image.Exif()
+        turned[EXIF_ORIENTATION] = 6
+        xml = voc_xml(("dog", 1, 1, 5, 5))
+        texts = {
+            "a": xml.replace("<annotation>", size.format(60, 80)),
+            "b": xml.replace("<annotation>", size.format(HEIGHT, WIDTH)),
+            "c": xml.replace("<annotation>", size.format(HEIGHT, "wide")),
+            "d": xml.replace("<annotation>", size.format(0, 0)),
+        }
+        folder = voc(tmp_path, **texts)
+        Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "JPEGImages" / "b.jpg", exif=turned)
+        with pytest.raises(CorruptFileError) as error:
+            read_scenes(folder, "train")
+        first, second, third = str(error.value).splitlines()
+        assert re.search(r"a\.jpg has 40 x 30 pixels, but 80 x 60 according to .*a\.xml", first)
+        assert re.search(r"b\.jpg has 30 x 40 pixels, but 40 x 30 according to .*b\.xml", second)
+        assert re.search(r"c\.xml: \['30', 'wide'\] are no height and width of c\.jpg", third)
+
+    def test_an_image_of_coco_of_another_size_than_labelled(self, tmp_path):
+        folder = coco(tmp_path)
+        Image.new("RGB", (20, 15)).save(folder / "images" / "a.png")
+        with pytest.raises(CorruptFileError, match=r"a\.png has 20 x 15 .* 40 x 30 .*json"):
+            read_scenes(folder, "train")
+
+    def test_a_label_map_of_another_size(self, tmp_path):
+        picture(tmp_path / "images" / "a.png")
+        (tmp_path / "masks").mkdir()
+        Image.new("L", (20, 15), 1).save(tmp_path / "masks" / "a.png")
+        write(tmp_path / "splits" / "train.txt", "a")
+        with pytest.raises(CorruptFileError, match=r"a\.png has 40 x 30 .* 20 x 15 .*masks"):
+            read_scenes(tmp_path, "train")
 
     @pytest.mark.parametrize("layout", [voc, yolo, coco])
     def test_text_that_is_not_utf8(self, tmp_path, layout):

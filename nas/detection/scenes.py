@@ -42,7 +42,9 @@ year may follow SPLIT), and images/, SPLIT/ or the images beside them
 YOLO: data.yaml with names, images/SPLIT/, labels/SPLIT/
 label maps: images/, masks/ with pixels of 0 and of the number of the object, splits/SPLIT.txt"""
 """The folders that can be read, for the error about another one."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+YOLO_CLASSES = "classes.txt"
+"""A list of the classes that annotation programs put beside the files of the images."""
 EXIF_ORIENTATION, MIN_TURNED = 0x0112, 5
 """The tag of a photograph's orientation, and its first value that exchanges height and width."""
 MAX_PROBLEMS_SHOWN = 20
@@ -115,7 +117,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Scenes:
-    """Images of one split. `notes` are problems of boxes that were left out or clipped."""
+    """Images of one split. `notes` name boxes and files that were left out, and clipped boxes."""
 
     classes: tuple[str, ...]
     scenes: tuple[Scene, ...]
@@ -324,7 +326,11 @@ class _Reader:
         self._add(file, found, rows, stated, _CocoMasks(file, shapes) if all(shapes) else None)
 
     def yolo(self) -> bool:
-        """Read YOLO's text files; return whether the folder has this layout."""
+        """Read YOLO's text files; return whether the folder has this layout.
+
+        The file of an image has its path without the suffix, in subfolders too. Other files among
+        the images are noted.
+        """
         labels, images = self.folder / "labels" / self.split, self.folder / "images" / self.split
         if not images.is_dir():
             return False
@@ -333,11 +339,15 @@ class _Reader:
             raise DataNotFoundError(f"{settings} is missing; it must hold the names of the classes")
         names = _yolo_names(settings)
         if not self.are_fixed:
-            self.classes = names
-        for path in sorted(images.iterdir()):
+            self.classes = [names[number] for number in sorted(names)]
+        without_image = {path for path in labels.rglob("*.txt") if path.name != YOLO_CLASSES}
+        for path in sorted(path for path in images.rglob("*") if path.is_file()):
             if path.suffix.lower() not in IMAGE_SUFFIXES:
+                self.notes.append(f"{path} is no image ({', '.join(IMAGE_SUFFIXES)}): left out")
                 continue
-            file, rows = labels / f"{path.stem}.txt", []
+            name = path.relative_to(images).with_suffix("").as_posix()
+            file, rows = labels / f"{name}.txt", []
+            without_image.discard(file)
             size = self._size(path)
             if size is None:
                 continue
@@ -349,9 +359,10 @@ class _Reader:
                 except ValueError:
                     self.problems.append(f"{file}: {line!r} is not 'class x y width height'")
                     continue
-                known = 0 <= place < len(names)
-                rows.append(_Object(names[place] if known else f"class {place}", corners))
-            self._add(path.stem, path, rows)
+                rows.append(_Object(names.get(place, f"class {place}"), corners))
+            self._add(name, path, rows)
+        for file in sorted(without_image):
+            self.problems.append(f"{file} has no image in {images} ({', '.join(IMAGE_SUFFIXES)})")
         return True
 
     def _add(
@@ -491,18 +502,23 @@ def _text(path: Path) -> str:
     return text
 
 
-def _yolo_names(settings: Path) -> list[str]:
-    """Return the names of the classes. Raises `CorruptFileError` for a file without them."""
+def _yolo_names(settings: Path) -> dict[int, str]:
+    """Return the names of the classes by their numbers. Raises `CorruptFileError` for a file
+    without them.
+    """
     try:
         values = parse_yaml(_text(settings))
     except InvalidValueError as error:
         raise CorruptFileError(f"{settings}: {error}") from error
     names = values.get("names") if isinstance(values, dict) else None
-    if isinstance(names, dict):
-        names = list(names.values())
-    if not isinstance(names, list) or not names:
-        raise CorruptFileError(f"{settings}: names must be a list of the classes, not {names!r}")
-    return [str(name) for name in names]
+    if isinstance(names, list):
+        names = {str(number): name for number, name in enumerate(names)}
+    if not (isinstance(names, dict) and names and all(map(str.isdecimal, names))):
+        raise CorruptFileError(
+            f"{settings}: names must be a list of the classes, or have their numbers as keys, not "
+            f"{names!r}"
+        )
+    return {int(number): str(name) for number, name in names.items()}
 
 
 def _names(listing: Path) -> list[str]:

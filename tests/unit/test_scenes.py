@@ -149,6 +149,30 @@ class TestLayouts:
         assert target["boxes"].tolist() == [[10, 7.5, 30, 22.5]]
         assert target["labels"].tolist() == [2]
 
+    def test_yolo_with_numbered_names(self, tmp_path):
+        """A class has the number of its key, in any order and with gaps."""
+        folder = yolo(tmp_path, "2 0.5 0.5 0.5 0.5")
+        write(folder / "data.yaml", "names: {2: cow, 0: cat}\n")
+        scenes = read_scenes(folder, "train")
+        assert (scenes.classes, scenes[0].truths[0].label) == (("cat", "cow"), 2)
+        write(folder / "labels" / "train" / "a.txt", "1 0.5 0.5 0.5 0.5\n")
+        with pytest.raises(CorruptFileError, match="the class 'class 1' is none of cat, cow"):
+            read_scenes(folder, "train")
+
+    def test_yolo_with_subfolders_and_other_files(self, tmp_path):
+        """Every image is read, and every other file has a line."""
+        folder = yolo(tmp_path)
+        for name in ("b.webp", "night/a.tif"):
+            picture(folder / "images" / "train" / name)
+        write(folder / "images" / "train" / "c.heic", "")
+        write(folder / "labels" / "train" / "night" / "a.txt", "0 0.5 0.5 0.5 0.5\n")
+        write(folder / "labels" / "train" / "classes.txt", "cat\ndog\n")
+        scenes = read_scenes(folder, "train")
+        assert [scene.name for scene in scenes] == ["a", "b", "night/a"]
+        assert [len(scene.truths) for scene in scenes] == [1, 0, 1]
+        (note,) = scenes.notes
+        assert "c.heic is no image" in note
+
     def test_label_maps(self, tmp_path):
         """A box is the smallest one around the pixels of a number."""
         picture(tmp_path / "images" / "a.png")
@@ -226,6 +250,13 @@ class TestProblems:
         """A line of another form is shown with its file."""
         with pytest.raises(CorruptFileError, match=r"a\.txt: .* is not 'class x y width height'"):
             read_scenes(yolo(tmp_path, line), "train")
+
+    def test_a_missing_image_of_yolo(self, tmp_path):
+        """The file without an image is named."""
+        folder = yolo(tmp_path)
+        write(folder / "labels" / "train" / "b.txt", "")
+        with pytest.raises(CorruptFileError, match=r"b\.txt has no image in .*train \(\.jpg"):
+            read_scenes(folder, "train")
 
     def test_unknown_number_of_yolo(self, tmp_path):
         """A number without a name is an unknown class."""
@@ -322,7 +353,9 @@ class TestProblems:
         with pytest.raises(CorruptFileError, match=r"a.png is no label map: .* one channel"):
             read_scenes(tmp_path, "train")
 
-    @pytest.mark.parametrize("text", ["names: cat", "cat", "names: {}", "names: [a", "train: x"])
+    @pytest.mark.parametrize(
+        "text", ["names: cat", "cat", "names: {}", "names: {a: cat}", "names: [a", "train: x"]
+    )
     def test_names_of_yolo_that_are_no_list(self, tmp_path, text):
         folder = yolo(tmp_path)
         (folder / "data.yaml").write_text(text)

@@ -238,7 +238,8 @@ def _in_crowds(boxes: Tensor, crowds: Tensor) -> Tensor:
     low = torch.maximum(boxes[:, None, :2], crowds[:, :2])
     high = torch.minimum(boxes[:, None, 2:], crowds[:, 2:])
     inside = (high - low).clamp(min=0).prod(dim=2)  # (D, C)
-    return (inside >= MIN_OVERLAP * box_area(boxes)[:, None]).any(dim=1)
+    is_in: Tensor = inside >= MIN_OVERLAP * box_area(boxes)[:, None]
+    return is_in.any(dim=1)
 
 
 def _mean(values: Sequence[float | None]) -> float:

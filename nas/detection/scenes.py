@@ -38,7 +38,7 @@ except ImportError as missing:
 LAYOUTS = """\
 VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/SPLIT.txt
 COCO: SPLIT.json, annotations/SPLIT.json or annotations/instances_SPLIT.json (in annotations/ a \
-year may follow SPLIT), and images/, SPLIT/ or the images beside them
+year may follow SPLIT), and images/, SPLIT/ (with the year or without) or the images beside them
 YOLO: data.yaml with names, images/SPLIT/, labels/SPLIT/
 label maps: images/, masks/ with pixels of 0 and of the number of the object, splits/SPLIT.txt"""
 """The folders that can be read, for the error about another one."""
@@ -169,7 +169,7 @@ def read_scenes(folder: Path, split: str, classes: Sequence[str] | None = None) 
     Raises `DataNotFoundError` if the folder has none of the layouts or not this split, and
     `CorruptFileError` for a split in several files of COCO, and with all problems of images, files
     and classes. Boxes without area or outside of the image are left out and boxes that stick out
-    are clipped; `notes` lists both.
+    are clipped; `notes` lists both, and files among YOLO's images that are none.
     """
     reader = _Reader(folder, split, classes)
     for read in (reader.voc, reader.label_maps, reader.coco, reader.yolo):
@@ -311,7 +311,7 @@ class _Reader:
             corners = [x, y, x + width, y + height]
             label = names.get(each["category_id"], f"category {each['category_id']}")
             is_crowd, area = bool(each.get("iscrowd")), each.get("area")
-            if not (area is None or area >= 0):
+            if area is not None and not 0 <= (area := float(area)) < math.inf:
                 raise ValueError(f"the area of an object is {area}")
             rows.append(_Object(label, corners, is_crowd=is_crowd, area=area))
             box = [[x, y, x + width, y, x + width, y + height, x, y + height]]

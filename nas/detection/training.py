@@ -86,12 +86,22 @@ class DetectorTrainer(FullTrainer):
         return {name: value for name, value in figures.items() if value is not None}
 
     def _batch_loss(self, batch: Tensor, step: int) -> Tensor:
-        """Return the sum of the detector's losses."""
+        """Return the sum of the detector's losses. Raises `TrialFailedError` for one image alone on
+        a map of one pixel, which has no variance for BatchNorm.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._stream(AUGMENTATION, step).initial_seed())
             pairs = [self._scene(int(index)) for index in batch]
             images, targets = zip(*pairs, strict=True)
-            losses: dict[str, Tensor] = self.model(list(images), list(targets))
+            try:
+                losses: dict[str, Tensor] = self.model(list(images), list(targets))
+            except ValueError as error:
+                if len(batch) > 1:
+                    raise
+                raise TrialFailedError(
+                    f"the detector cannot be trained with one image in a batch: {error}; use "
+                    "batches of two or more, and at least two images"
+                ) from error
         return torch.stack(list(losses.values())).sum()
 
     def _scene(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:

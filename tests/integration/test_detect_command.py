@@ -19,7 +19,7 @@ from nas.core.architecture import Architecture, OsaStage
 pytest.importorskip("torchvision")
 pytest.importorskip("PIL")
 
-from nas.core.errors import InvalidValueError
+from nas.core.errors import InvalidValueError, TrialFailedError
 from nas.detection.scenes import read_scenes
 from nas.detection.systems import (
     DESCRIPTION,
@@ -180,6 +180,13 @@ def test_statistics_are_those_of_the_training_images(data, tmp_path, count, batc
         detector([scenes.image(index) / 255 for index in range(count)])
     torch.testing.assert_close(norm.running_mean, seen[0].mean((0, 2, 3)))
     assert norm.momentum == 0.1
+
+
+def test_one_image_alone_cannot_train_a_map_of_one_pixel(data, tmp_path):
+    """The error says what the batch must be."""
+    scenes = read_scenes(data, "train").take(torch.arange(1))
+    with pytest.raises(TrialFailedError, match=r"one image in a batch: .* batches of two"):
+        train_detector(spec(), scenes, tmp_path / "out")
 
 
 def test_another_training_in_the_same_folder_is_refused(data, tmp_path):

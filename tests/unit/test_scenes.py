@@ -283,7 +283,7 @@ class TestProblems:
             ({"bbox": [1, 2, 3]}, "not enough values"),
             ({"bbox": None}, "NoneType"),
             ({"category_id": [5]}, "unhashable"),
-            ({"area": "20"}, "not supported"),
+            ({"area": "large"}, "could not convert"),
             ({"area": -20}, "the area of an object is -20"),
             ({"segmentation": [[0, 0, 1e308, 0, 5, 5]]}, "no polygons in an image of 40 x 30"),
             ({"segmentation": [[0, 0, 5, 5]]}, "no polygons in an image of 40 x 30"),

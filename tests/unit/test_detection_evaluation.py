@@ -1,5 +1,6 @@
 """Average precision by VOC's and COCO's rules."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,8 @@ pytest.importorskip("torchvision")
 pytest.importorskip("faster_coco_eval")
 
 from nas.detection.comparison import compare, weighted_ap50
-from nas.detection.evaluation import average_precision, evaluate, voc_hits
+from nas.detection.evaluation import average_precision, evaluate, evaluate_scenes, voc_hits
+from nas.detection.scenes import Scene, Scenes, Truth
 
 
 def truth(*boxes, label=1):
@@ -180,6 +182,23 @@ def test_detections_in_a_crowd_count_neither_way():
         assert (figures["ap"], figures["ap50"]) == (pytest.approx(1.0), pytest.approx(1.0))
     alone = {**truth(crowd), "crowd": tensor([True])}
     assert evaluate([found((0.9, inside))], [alone], ["cat"]).coco["ap"] is None
+
+
+def test_crowds_of_scenes_are_compared_with():
+    """Figures of scenes and comparisons of detectors ignore detections in crowds."""
+    scene = Scene(
+        name="a",
+        path=Path("a.png"),
+        height=100,
+        width=100,
+        truths=(Truth(label=1, box=SQUARE),),
+        crowds=(Truth(label=1, box=(20, 20, 90, 90)),),
+    )
+    scenes, detections = Scenes(("cat",), (scene,)), [found((0.9, AWAY), (0.8, SQUARE))]
+    result = evaluate_scenes(detections, scenes)
+    assert (result.voc10, result.classes[0].truths) == (1.0, 1)
+    assert result.coco["ap"] == pytest.approx(1.0)
+    assert compare([detections], [detections], scenes).first == (1.0,)
 
 
 def test_the_stated_area_says_how_large_a_truth_is():

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
-from nas.core.checks import require
+from nas.core.checks import make_floats, require
 from nas.core.study import RungSpec, TrainingSpec, check_rungs
 
 
@@ -35,6 +35,7 @@ class BriefRecipe:
         for name in ("train_images", "judges"):
             value = getattr(self, name)
             require(value is None or value > 0, f"{name} must be at least 1, not {value}")
+        make_floats(self, "average")
         require(0 <= self.average < 1, f"average must be in [0, 1), not {self.average}")
 
     @property

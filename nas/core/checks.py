@@ -42,6 +42,18 @@ def require_finite(*, optional: bool = False, **values: object) -> None:
         )
 
 
+def make_floats(settings: object, *names: str, optional: bool = False) -> None:
+    """Convert these fields of a frozen dataclass to floats, so that 1 and 1.0 have one digest.
+
+    Raises `InvalidValueError`, as `require_finite` does, for a value that is no finite number.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        require_finite(optional=optional, **{name: value})
+        if value is not None:
+            object.__setattr__(settings, name, float(value))
+
+
 def shortened(value: object) -> str:
     """Return a value as Python shows it, or its beginning. Python refuses to show huge integers."""
     if isinstance(value, int) and not _finite(value) and not isinstance(value, bool):

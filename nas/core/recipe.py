@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from nas.core.architecture import Architecture
-from nas.core.checks import require, require_finite, require_whole
+from nas.core.checks import make_floats, require, require_whole
 from nas.core.study import TrainingSpec
 from nas.core.trial import Rung, Trial
 
@@ -38,12 +38,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         require_whole(optional=True, teacher=self.teacher)
-        require_finite(
-            epochs=self.epochs,
-            average=self.average,
-            distillation=self.distillation,
-            temperature=self.temperature,
-        )
+        make_floats(self, "epochs", "average", "distillation", "temperature")
         require(self.epochs > 0, f"epochs must be positive, not {self.epochs}")
         require(0 <= self.average < 1, f"average must be in [0, 1), not {self.average}")
         require(

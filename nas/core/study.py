@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from nas.core import plugins
-from nas.core.checks import require, require_finite, require_whole
+from nas.core.checks import make_floats, require, require_finite, require_whole
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import MeasurementPlan, figure_name
 
@@ -234,13 +234,7 @@ class TrainingSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "precision", AutoPrecision(self.precision))
         require_whole(batch_size=self.batch_size, translate=self.translate, cutout=self.cutout)
-        require_finite(
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            label_smoothing=self.label_smoothing,
-            warmup=self.warmup,
-        )
+        make_floats(self, "learning_rate", "momentum", "weight_decay", "label_smoothing", "warmup")
         require(self.batch_size > 0, f"batch_size must be at least 1, not {self.batch_size}")
         require(self.learning_rate > 0, f"learning_rate must be positive, not {self.learning_rate}")
         require(0 <= self.momentum < 1, f"momentum must be in [0, 1), not {self.momentum}")
@@ -285,7 +279,7 @@ class RungSpec:
         require(
             len(given) == 1, f"a rung needs one of {', '.join(RUNG_UNITS)}, not {given or 'none'}"
         )
-        require_finite(optional=True, epochs=self.epochs)
+        make_floats(self, "epochs", optional=True)
         require_whole(optional=True, steps=self.steps, images=self.images)
         require(self.amount > 0, f"{self.unit} must be positive, not {self.amount}")
         if not isinstance(self.image_size, AutoSize):
@@ -322,7 +316,7 @@ class RungSpec:
     def epochs_of(self, train_images: int, batch_size: int) -> float:
         """Return the rung in epochs of this many training images, in whole batches."""
         if self.epochs is not None:
-            return float(self.epochs)
+            return self.epochs
         batch = min(batch_size, train_images)
         steps = self.steps if self.steps is not None else max(round(self.amount / batch), 1)
         return steps / (train_images // batch)
@@ -340,7 +334,7 @@ RUNG_UNITS = ("epochs", "steps", "images")
 
 def rungs_at(*epochs: float) -> tuple[RungSpec, ...]:
     """Return rungs at these numbers of epochs."""
-    return tuple(RungSpec(epochs=float(value)) for value in epochs)
+    return tuple(RungSpec(epochs=value) for value in epochs)
 
 
 DEFAULT_RUNGS = (RungSpec(epochs=1.0, image_size=AutoSize.AUTO),)

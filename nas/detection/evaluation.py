@@ -1,7 +1,11 @@
 """Average precision of detections: VOC's of 2007 and of 2010, and COCO's by faster-coco-eval.
 
 Truths and detections are one dictionary per image, with `boxes` (T, 4) in pixels and `labels` (T,)
-from 1; detections also have `scores` (T,). Both may have `masks`.
+from 1; detections also have `scores` (T,). Both may have `masks`. Truths may have `crowd` (T,),
+which is true for a region with many objects: a detection of which half or more lies inside of it,
+and which is not true otherwise, counts neither way. They may also have `area` (T,), the pixels by
+which COCO's figures sort objects into small, medium and large ones; it is NaN or left out if it is
+that of the mask or, without masks, of the box.
 """
 
 import io
@@ -13,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.ops import box_iou
+from torchvision.ops import box_area, box_iou
 
 from nas.core.errors import MissingDependencyError
 from nas.detection.scenes import Scenes
@@ -66,8 +70,8 @@ class Evaluation:
 @dataclass(frozen=True, kw_only=True)
 class Hits:
     """Detections of one class: by falling score, whether each is true (D,) and the index of its
-    image (D,), and the number of truths in each image (I,). Difficult truths and their detections
-    are left out.
+    image (D,), and the number of truths in each image (I,). Difficult truths, crowds and their
+    detections are left out.
     """
 
     hits: np.ndarray
@@ -110,16 +114,17 @@ def voc_hits(
     """Return which detections of one class are true.
 
     A detection takes the truth of largest overlap in its image, once. Difficult truths and their
-    detections do not count.
+    detections do not count, nor do crowds and false detections inside of them.
     """
     rows: list[tuple[float, int, int]] = []
-    overlaps, owners = [], []
+    overlaps, owners, in_crowds = [], [], []
     for image, (found, target, hard) in enumerate(zip(detections, truths, difficult, strict=True)):
-        mine, here = found["labels"] == label, target["labels"] == label
-        scores = found["scores"][mine].tolist()
+        mine, here, crowd = found["labels"] == label, target["labels"] == label, _crowd(target)
+        scores, boxes = found["scores"][mine].tolist(), found["boxes"][mine]
         rows += [(score, image, place) for place, score in enumerate(scores)]
-        overlaps.append(box_iou(found["boxes"][mine], target["boxes"][here]))
-        flags = np.array(hard, dtype=bool)[here.numpy()]
+        overlaps.append(box_iou(boxes, target["boxes"][here & ~crowd]))
+        in_crowds.append(_in_crowds(boxes, target["boxes"][here & crowd]))
+        flags = np.array(hard, dtype=bool)[(here & ~crowd).numpy()]
         owners.append(flags)
     taken: set[tuple[int, int]] = set()
     hits, images = [], []
@@ -129,7 +134,10 @@ def voc_hits(
         true = best >= 0 and bool(overlap[best] >= MIN_OVERLAP)
         if true and owners[image][best]:
             continue
-        hits.append(true and (image, best) not in taken)
+        hit = true and (image, best) not in taken
+        if not hit and in_crowds[image][place]:
+            continue
+        hits.append(hit)
         images.append(image)
         if true:
             taken.add((image, best))
@@ -204,20 +212,34 @@ def evaluate_scenes(detections: Sequence[Annotation], scenes: Scenes) -> Evaluat
     has_masks = all("masks" in found for found in detections)
     truths = []
     for scene in scenes:
-        target = scene.target()
-        truths.append(target if has_masks else {k: v for k, v in target.items() if k != "masks"})
+        truth = scene.reference()
+        truths.append(truth if has_masks else {k: v for k, v in truth.items() if k != "masks"})
     return evaluate(detections, truths, scenes.classes, _difficult(scenes))
 
 
 def hits_of_classes(detections: Sequence[Annotation], scenes: Scenes) -> list[Hits]:
     """Return which detections of each class are true, of the scenes that they belong to."""
-    truths, difficult = [scene.target() for scene in scenes], _difficult(scenes)
+    truths, difficult = [scene.reference() for scene in scenes], _difficult(scenes)
     labels = range(1, len(scenes.classes) + 1)
     return [voc_hits(detections, truths, difficult, label) for label in labels]
 
 
 def _difficult(scenes: Scenes) -> list[list[bool]]:
-    return [[truth.difficult for truth in scene.truths] for scene in scenes]
+    return [[each.difficult for each in (*scene.truths, *scene.crowds)] for scene in scenes]
+
+
+def _crowd(truths: Annotation) -> Tensor:
+    """Return which truths of an image are crowds (T,)."""
+    return truths.get("crowd", torch.zeros(len(truths["labels"]), dtype=torch.bool))
+
+
+def _in_crowds(boxes: Tensor, crowds: Tensor) -> Tensor:
+    """Return which boxes (D, 4) have half of their area or more in one of the crowds (C, 4)."""
+    low = torch.maximum(boxes[:, None, :2], crowds[:, :2])
+    high = torch.minimum(boxes[:, None, 2:], crowds[:, 2:])
+    inside = (high - low).clamp(min=0).prod(dim=2)  # (D, C)
+    is_in: Tensor = inside >= MIN_OVERLAP * box_area(boxes)[:, None]
+    return is_in.any(dim=1)
 
 
 def _mean(values: Sequence[float | None]) -> float:
@@ -238,12 +260,13 @@ def _coco(
         raise MissingDependencyError("faster-coco-eval", "detection") from error
     rows = [_rows(image, each, kind) for image, each in enumerate(truths)]
     marked = [
-        {**row, "id": number, "iscrowd": 0}
+        {**row, "id": number}
         for number, row in enumerate((row for image in rows for row in image), start=1)
     ]
     results = [row for image, each in enumerate(detections) for row in _rows(image, each, kind)]
-    if not results or not marked:
-        empty = None if not marked else 0.0
+    has_truths = not all(row["iscrowd"] for row in marked)
+    if not results or not has_truths:
+        empty = 0.0 if has_truths else None
         return dict.fromkeys(COCO_FIGURES, empty), [empty] * len(classes)
     with redirect_stdout(io.StringIO()):
         known = COCO(
@@ -279,19 +302,25 @@ def _image(number: int, truth: Annotation) -> dict[str, int]:
 
 
 def _rows(image: int, annotation: Annotation, kind: str) -> list[dict[str, Any]]:
-    """Return COCO's rows of one image."""
-    boxes = annotation["boxes"]
+    """Return COCO's rows of one image. Those of masks have no `bbox`, from which the library would
+    take the areas of detections.
+    """
+    boxes, crowd = annotation["boxes"], _crowd(annotation)
     sizes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).tolist()
     rows = []
     for place, (box, label) in enumerate(zip(sizes, annotation["labels"].tolist(), strict=True)):
-        row = {"image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3]}
-        if "scores" in annotation:
-            row["score"] = float(annotation["scores"][place])
+        row = {"image_id": image, "category_id": label, "iscrowd": int(crowd[place])}
         if kind == "segm":
             from faster_coco_eval.core import mask
 
             pixels = np.asfortranarray(annotation["masks"][place].numpy())
             row["segmentation"] = mask.encode(pixels)
             row["area"] = float(mask.area(row["segmentation"]))
+        else:
+            row["bbox"], row["area"] = box, box[2] * box[3]
+        if "scores" in annotation:
+            row["score"] = float(annotation["scores"][place])
+        if "area" in annotation and not annotation["area"][place].isnan():
+            row["area"] = float(annotation["area"][place])
         rows.append(row)
     return rows

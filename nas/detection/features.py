@@ -144,12 +144,17 @@ def body(source: Source | nn.Module, *, min_stride: int) -> Body:
     if isinstance(source, nn.Module) and not isinstance(source, VoVNet):
         return cast("Body", source)
     features = Features(source, min_stride=min_stride)
+    check_stride(features)
+    return features
+
+
+def check_stride(features: Features) -> None:
+    """Raise `InvalidValueError` for a network whose first stage has a stride below 4."""
     if features.first_stride < MIN_STRIDE:
         raise InvalidValueError(
             f"the first stage of the network has stride {features.first_stride}, and this detector "
             f"needs {MIN_STRIDE} or more; use the stem code or paper, as in the space osa_detection"
         )
-    return features
 
 
 @torch.inference_mode()

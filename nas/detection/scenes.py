@@ -7,11 +7,13 @@ are decoded when they are used.
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -35,11 +37,14 @@ except ImportError as missing:
 
 LAYOUTS = """\
 VOC: Annotations/*.xml, JPEGImages/, ImageSets/Main/SPLIT.txt
-COCO: SPLIT.json or annotations/*SPLIT*.json, and images/, SPLIT/ or the images beside them
+COCO: SPLIT.json, annotations/SPLIT.json or annotations/instances_SPLIT.json (in annotations/ a \
+year may follow SPLIT), and images/, SPLIT/ (with the year or without) or the images beside them
 YOLO: data.yaml with names, images/SPLIT/, labels/SPLIT/
 label maps: images/, masks/ with pixels of 0 and of the number of the object, splits/SPLIT.txt"""
 """The folders that can be read, for the error about another one."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+YOLO_CLASSES = "classes.txt"
+"""A list of the classes that annotation programs put beside the files of the images."""
 EXIF_ORIENTATION, MIN_TURNED = 0x0112, 5
 """The tag of a photograph's orientation, and its first value that exchanges height and width."""
 MAX_PROBLEMS_SHOWN = 20
@@ -53,40 +58,66 @@ CACHE_BYTES = 2**31
 Box = tuple[float, float, float, float]
 """xmin, ymin, xmax and ymax in pixels."""
 MaskReader = Callable[[], Tensor]
-"""Returns the masks of all objects of an image, uint8 (T, H, W)."""
+"""Returns the masks of all objects and crowds of an image, uint8 (T, H, W)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """One annotated object. A `difficult` one counts neither way in VOC's evaluation."""
+    """One annotated object. A `difficult` one counts neither way in VOC's evaluation. `area` is the
+    number of pixels that the file states, None if it states none.
+    """
 
     label: int
     box: Box
     difficult: bool = False
+    area: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One image and its objects. `masks` reads their masks; None if there are none."""
+    """One image and its objects.
+
+    `crowds` are regions with many objects in one (COCO), with which nothing is trained and in which
+    detections count neither way. `masks` reads the masks of `truths` and then of `crowds`; None if
+    an object has none.
+    """
 
     name: str
     path: Path
     height: int
     width: int
     truths: tuple[Truth, ...]
+    crowds: tuple[Truth, ...] = ()
     masks: MaskReader | None = field(default=None, compare=False)
 
     def target(self) -> dict[str, Tensor]:
-        """Return `boxes` (T, 4), `labels` (T,) and, if there are masks, `masks` (T, H, W)."""
-        boxes = torch.tensor([truth.box for truth in self.truths], dtype=torch.float32)
-        labels = torch.tensor([truth.label for truth in self.truths], dtype=torch.int64)
+        """Return what is trained with: `boxes` (T, 4), `labels` (T,) and, if there are masks,
+        `masks` (T, H, W).
+        """
+        return self._annotation(self.truths)
+
+    def reference(self) -> dict[str, Tensor]:
+        """Return what detections are compared with: the target with the crowds at the end, whether
+        each is a crowd (`crowd`, T) and its `area` (T,), NaN if the file states none.
+        """
+        objects = (*self.truths, *self.crowds)
+        areas = [math.nan if each.area is None else each.area for each in objects]
+        return {
+            **self._annotation(objects),
+            "crowd": torch.arange(len(objects)) >= len(self.truths),
+            "area": torch.tensor(areas, dtype=torch.float64),
+        }
+
+    def _annotation(self, objects: Sequence[Truth]) -> dict[str, Tensor]:
+        boxes = torch.tensor([each.box for each in objects], dtype=torch.float32)
+        labels = torch.tensor([each.label for each in objects], dtype=torch.int64)
         target = {"boxes": boxes.reshape(-1, 4), "labels": labels}
-        return target if self.masks is None else {**target, "masks": self.masks()}
+        return target if self.masks is None else {**target, "masks": self.masks()[: len(objects)]}
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """Images of one split. `notes` are problems of boxes that were left out or clipped."""
+    """Images of one split. `notes` name boxes and files that were left out, and clipped boxes."""
 
     classes: tuple[str, ...]
     scenes: tuple[Scene, ...]
@@ -136,8 +167,9 @@ def read_scenes(folder: Path, split: str, classes: Sequence[str] | None = None) 
 
     With `classes` an object of another class is a problem; otherwise they are those of the data.
     Raises `DataNotFoundError` if the folder has none of the layouts or not this split, and
-    `CorruptFileError` with all problems of images, files and classes. Boxes without area or outside
-    of the image are left out and boxes that stick out are clipped; `notes` lists both.
+    `CorruptFileError` for a split in several files of COCO, and with all problems of images, files
+    and classes. Boxes without area or outside of the image are left out and boxes that stick out
+    are clipped; `notes` lists both, and files among YOLO's images that are none.
     """
     reader = _Reader(folder, split, classes)
     for read in (reader.voc, reader.label_maps, reader.coco, reader.yolo):
@@ -146,6 +178,24 @@ def read_scenes(folder: Path, split: str, classes: Sequence[str] | None = None) 
     raise DataNotFoundError(
         f"{folder} has none of these layouts with the split {split}:\n{LAYOUTS}"
     )
+
+
+class _Stated(NamedTuple):
+    """The size of an image that the file of its objects states, not checked."""
+
+    file: Path
+    height: Any
+    width: Any
+
+
+class _Object(NamedTuple):
+    """One object of a file, not checked: the name of its class, and its corners as in `Truth`."""
+
+    label: str
+    corners: Sequence[Any]
+    difficult: bool = False
+    is_crowd: bool = False
+    area: float | None = None
 
 
 class _Reader:
@@ -187,8 +237,10 @@ class _Reader:
                 box = one.find("bndbox")
                 corners = [box.findtext(side) if box is not None else None for side in CORNERS]
                 label = one.findtext("name") or ""
-                objects.append((label, corners, one.findtext("difficult") == "1"))
-            self._add(name, self._image(self.folder / "JPEGImages", name), objects)
+                objects.append(_Object(label, corners, one.findtext("difficult") == "1"))
+            size = [root.findtext(f"size/{side}") if root is not None else None for side in SIDES]
+            stated = _Stated(annotations / f"{name}.xml", *size)
+            self._add(name, self._image(self.folder / "JPEGImages", name), objects, stated)
         return True
 
     def label_maps(self) -> bool:
@@ -205,17 +257,14 @@ class _Reader:
                 continue
             labels = _label_map(path)
             numbers = [int(number) for number in np.unique(labels) if number]
-            objects = [(self.classes[0], _corners(labels == number), False) for number in numbers]
-            self._add(
-                name, self._image(self.folder / "images", name), objects, _MapMasks(path, numbers)
-            )
+            objects = [_Object(self.classes[0], _corners(labels == number)) for number in numbers]
+            image, stated = self._image(self.folder / "images", name), _Stated(path, *labels.shape)
+            self._add(name, image, objects, stated, _MapMasks(path, numbers))
         return True
 
     def coco(self) -> bool:
         """Read COCO's JSON; return whether the folder has this layout."""
-        places = [self.folder / f"{self.split}.json"]
-        places += sorted((self.folder / "annotations").glob(f"*{self.split}*.json"))
-        path = next((place for place in places if place.is_file()), None)
+        path = self._coco_file()
         if path is None:
             return False
         try:
@@ -234,6 +283,18 @@ class _Reader:
             raise CorruptFileError(f"{path} is no COCO file: {error}") from error
         return True
 
+    def _coco_file(self) -> Path | None:
+        """Return the file of the split. Raises `CorruptFileError` that names several that fit."""
+        name = re.compile(rf"(instances_)?{re.escape(self.split)}(\d{{4}})?\.json")
+        others = sorted((self.folder / "annotations").glob("*.json"))
+        places = [path for path in others if name.fullmatch(path.name)]
+        paths = [path for path in (self.folder / f"{self.split}.json", *places) if path.is_file()]
+        if len(paths) > 1:
+            raise CorruptFileError(
+                f"the split {self.split} must be in one file, not in {', '.join(map(str, paths))}"
+            )
+        return paths[0] if paths else None
+
     def _add_coco(
         self,
         path: Path,
@@ -241,23 +302,35 @@ class _Reader:
         objects: Sequence[Mapping[str, Any]],
         names: Mapping[Any, str],
     ) -> None:
-        """Add an image of a COCO file with its objects."""
-        whole = [each for each in objects if not each.get("iscrowd")]
-        rows = []
-        for each in whole:
+        """Add an image of a COCO file with its objects, and its crowds after them. A crowd without
+        a mask fills its box.
+        """
+        rows, shapes = [], []
+        for each in sorted(objects, key=lambda one: bool(one.get("iscrowd"))):
             x, y, width, height = each["bbox"]
+            corners = [x, y, x + width, y + height]
             label = names.get(each["category_id"], f"category {each['category_id']}")
-            rows.append((label, [x, y, x + width, y + height], False))
+            is_crowd, area = bool(each.get("iscrowd")), each.get("area")
+            if area is not None and not 0 <= (area := float(area)) < math.inf:
+                raise ValueError(f"the area of an object is {area}")
+            rows.append(_Object(label, corners, is_crowd=is_crowd, area=area))
+            box = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+            shapes.append(each.get("segmentation") or (box if is_crowd else None))
         file = str(image["file_name"])
-        roots = (self.folder / "images", self.folder / self.split, self.folder)
-        found = next((root / file for root in roots if (root / file).is_file()), None)
+        folders = ("images", self.split, path.stem.removeprefix("instances_"), ".")
+        places = (self.folder / folder / file for folder in folders)
+        found = next((place for place in places if place.is_file()), None)
         if found is None:
             self.problems.append(f"{path}: there is no image {file}")
-        shapes = [each.get("segmentation") for each in whole]
-        self._add(file, found, rows, _CocoMasks(file, shapes) if shapes and all(shapes) else None)
+        stated = _Stated(path, image.get("height"), image.get("width"))
+        self._add(file, found, rows, stated, _CocoMasks(file, shapes) if all(shapes) else None)
 
     def yolo(self) -> bool:
-        """Read YOLO's text files; return whether the folder has this layout."""
+        """Read YOLO's text files; return whether the folder has this layout.
+
+        The file of an image has its path without the suffix, in subfolders too. Other files among
+        the images are noted.
+        """
         labels, images = self.folder / "labels" / self.split, self.folder / "images" / self.split
         if not images.is_dir():
             return False
@@ -266,11 +339,15 @@ class _Reader:
             raise DataNotFoundError(f"{settings} is missing; it must hold the names of the classes")
         names = _yolo_names(settings)
         if not self.are_fixed:
-            self.classes = names
-        for path in sorted(images.iterdir()):
+            self.classes = [names[number] for number in sorted(names)]
+        without_image = {path for path in labels.rglob("*.txt") if path.name != YOLO_CLASSES}
+        for path in sorted(path for path in images.rglob("*") if path.is_file()):
             if path.suffix.lower() not in IMAGE_SUFFIXES:
+                self.notes.append(f"{path} is no image ({', '.join(IMAGE_SUFFIXES)}): left out")
                 continue
-            file, rows = labels / f"{path.stem}.txt", []
+            name = path.relative_to(images).with_suffix("").as_posix()
+            file, rows = labels / f"{name}.txt", []
+            without_image.discard(file)
             size = self._size(path)
             if size is None:
                 continue
@@ -282,34 +359,39 @@ class _Reader:
                 except ValueError:
                     self.problems.append(f"{file}: {line!r} is not 'class x y width height'")
                     continue
-                known = 0 <= place < len(names)
-                rows.append((names[place] if known else f"class {place}", corners, False))
-            self._add(path.stem, path, rows)
+                rows.append(_Object(names.get(place, f"class {place}"), corners))
+            self._add(name, path, rows)
+        for file in sorted(without_image):
+            self.problems.append(f"{file} has no image in {images} ({', '.join(IMAGE_SUFFIXES)})")
         return True
 
     def _add(
         self,
         name: str,
         path: Path | None,
-        objects: Sequence[tuple[str, Sequence[Any], bool]],
+        objects: Sequence[_Object],
+        stated: _Stated | None = None,
         masks: "Callable[[list[int], tuple[int, int]], MaskReader] | None" = None,
     ) -> None:
-        """Add an image with its objects: class, four corners and whether it is difficult."""
+        """Add an image with its objects."""
         size = None if path is None else self._size(path)
-        if path is None or size is None:
+        if path is None or size is None or not self._has_size(path, size, stated):
             return
         height, width = size
-        truths, kept = [], []
-        for place, (label, corners, difficult) in enumerate(objects):
-            if label not in self.classes:
+        truths: list[Truth] = []
+        crowds: list[Truth] = []
+        kept = []
+        for place, one in enumerate(objects):
+            if one.label not in self.classes:
                 self.problems.append(
-                    f"{name}: the class {label!r} is none of {', '.join(self.classes)}"
+                    f"{name}: the class {one.label!r} is none of {', '.join(self.classes)}"
                 )
                 continue
-            box = self._box(name, corners, height, width)
+            box = self._box(name, one.corners, height, width)
             if box is not None:
-                number = self.classes.index(label) + 1
-                truths.append(Truth(label=number, box=box, difficult=difficult))
+                number = self.classes.index(one.label) + 1
+                truth = Truth(label=number, box=box, difficult=one.difficult, area=one.area)
+                (crowds if one.is_crowd else truths).append(truth)
                 kept.append(place)
         self.scenes.append(
             Scene(
@@ -318,6 +400,7 @@ class _Reader:
                 height=height,
                 width=width,
                 truths=tuple(truths),
+                crowds=tuple(crowds),
                 masks=masks(kept, size) if masks else None,
             )
         )
@@ -360,6 +443,27 @@ class _Reader:
             self.problems.append(f"{path} is not a readable image: {error}")
             return None
 
+    def _has_size(self, path: Path, size: tuple[int, int], stated: _Stated | None) -> bool:
+        """Return whether an image has the stated size; another one is a problem.
+
+        Nothing is compared with a side that is 0 or missing.
+        """
+        if stated is None:
+            return True
+        file, *sides = stated
+        try:
+            height, width = (float(side or 0) for side in sides)
+        except MALFORMED:
+            self.problems.append(f"{file}: {sides!r} are no height and width of {path.name}")
+            return False
+        if not (height and width) or (height, width) == size:
+            return True
+        self.problems.append(
+            f"{path} has {size[1]} x {size[0]} pixels, but {width:g} x {height:g} according to "
+            f"{file}: use the image as it was labelled"
+        )
+        return False
+
     def _xml(self, path: Path) -> ET.Element | None:
         """Return the root of an XML file; a missing or damaged one is a problem."""
         try:
@@ -369,7 +473,7 @@ class _Reader:
             return None
 
 
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
+CORNERS, SIDES = ("xmin", "ymin", "xmax", "ymax"), ("height", "width")
 
 
 def _objects(root: ET.Element | None) -> list[ET.Element]:
@@ -398,18 +502,23 @@ def _text(path: Path) -> str:
     return text
 
 
-def _yolo_names(settings: Path) -> list[str]:
-    """Return the names of the classes. Raises `CorruptFileError` for a file without them."""
+def _yolo_names(settings: Path) -> dict[int, str]:
+    """Return the names of the classes by their numbers. Raises `CorruptFileError` for a file
+    without them.
+    """
     try:
         values = parse_yaml(_text(settings))
     except InvalidValueError as error:
         raise CorruptFileError(f"{settings}: {error}") from error
     names = values.get("names") if isinstance(values, dict) else None
-    if isinstance(names, dict):
-        names = list(names.values())
-    if not isinstance(names, list) or not names:
-        raise CorruptFileError(f"{settings}: names must be a list of the classes, not {names!r}")
-    return [str(name) for name in names]
+    if isinstance(names, list):
+        names = {str(number): name for number, name in enumerate(names)}
+    if not (isinstance(names, dict) and names and all(map(str.isdecimal, names))):
+        raise CorruptFileError(
+            f"{settings}: names must be a list of the classes, or have their numbers as keys, not "
+            f"{names!r}"
+        )
+    return {int(number): str(name) for number, name in names.items()}
 
 
 def _names(listing: Path) -> list[str]:

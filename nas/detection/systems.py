@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from torch import nn
 
@@ -27,7 +27,7 @@ from nas.core.recipe import Recipe
 from nas.core.study import AutoPrecision, TrainingSpec
 from nas.detection.adapters import fcos
 from nas.detection.dsod import dsod
-from nas.detection.features import MEAN, STD, Source
+from nas.detection.features import MEAN, STD, Features, Source, check_stride
 from nas.detection.group_norm import mask_rcnn_gn
 from nas.detection.refinedet import refinedet
 from nas.export import Bundle
@@ -101,7 +101,9 @@ def _fcos(source: Source, classes: int, side: int, width: int) -> nn.Module:
     if width % 32 or width < 64:
         raise InvalidValueError(f"the width of fcos must be a multiple of 32 from 64, not {width}")
     most = math.ceil(side * MAX_ASPECT)
-    return fcos(source, classes + 1, channels=width, min_size=side, max_size=most)
+    detector = fcos(source, classes + 1, channels=width, min_size=side, max_size=most)
+    check_stride(cast("Features", detector.get_submodule("backbone.features")))
+    return detector
 
 
 REFINEDET = {"width": 256, "predictor_width": 1024, "extra": 512}
@@ -192,10 +194,10 @@ class DetectorSpec:
         transform.image_mean, transform.image_std = list(self.mean), list(self.std)  # type: ignore[assignment]
         return detector
 
-    def trained(self, weights: Path) -> nn.Module:
-        """Return the detector with the weights of a file, in eval mode."""
+    def trained(self, weights: Path, digest: str) -> nn.Module:
+        """Return the detector with the weights of a file of this digest, in eval mode."""
         detector = self._built(self.architecture)
-        checkpoint = read_checkpoint(weights, self.digest)
+        checkpoint = read_checkpoint(weights, digest)
         try:
             detector.load_state_dict(dict(checkpoint.weights))
         except RuntimeError as error:
@@ -224,11 +226,6 @@ class DetectorSpec:
             }
         )
 
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 (hex), equal for trainings that give the same detector."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
-
 
 @dataclass(frozen=True)
 class TrainedDetector:
@@ -248,6 +245,14 @@ class TrainedDetector:
             ) from error
 
     @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the values in `detector.json` as they were written, which the files of
+        weights hold.
+        """
+        values = json.loads((self.folder / DESCRIPTION).read_bytes())
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    @property
     def is_finished(self) -> bool:
         """Return whether the training has ended."""
         return (self.folder / WEIGHTS).is_file()
@@ -260,7 +265,7 @@ class TrainedDetector:
                 f"{self.folder} holds a training that has not ended; resume it with the command "
                 "that began it"
             )
-        return spec.trained(self.folder / WEIGHTS)
+        return spec.trained(self.folder / WEIGHTS, self.digest)
 
     def check_same(self, spec: DetectorSpec) -> None:
         """Raise `InvalidValueError`, which names the differences, if the folder holds another
@@ -277,8 +282,10 @@ class TrainedDetector:
             )
 
     def begin(self, spec: DetectorSpec) -> None:
-        """Write the description. Raises `WriteError`."""
+        """Write the description if there is none. Raises `WriteError`."""
         path = self.folder / DESCRIPTION
+        if path.exists():
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")

@@ -86,12 +86,22 @@ class DetectorTrainer(FullTrainer):
         return {name: value for name, value in figures.items() if value is not None}
 
     def _batch_loss(self, batch: Tensor, step: int) -> Tensor:
-        """Return the sum of the detector's losses."""
+        """Return the sum of the detector's losses. Raises `TrialFailedError` for one image alone on
+        a map of one pixel, which has no variance for BatchNorm.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._stream(AUGMENTATION, step).initial_seed())
             pairs = [self._scene(int(index)) for index in batch]
             images, targets = zip(*pairs, strict=True)
-            losses: dict[str, Tensor] = self.model(list(images), list(targets))
+            try:
+                losses: dict[str, Tensor] = self.model(list(images), list(targets))
+            except ValueError as error:
+                if len(batch) > 1:
+                    raise
+                raise TrialFailedError(
+                    f"the detector cannot be trained with one image in a batch: {error}; use "
+                    "batches of two or more, and at least two images"
+                ) from error
         return torch.stack(list(losses.values())).sum()
 
     def _scene(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -111,18 +121,22 @@ class DetectorTrainer(FullTrainer):
 
     @torch.no_grad()
     def _settle(self) -> None:
-        """Estimate BatchNorm's statistics again, as the mean over training images as they are."""
+        """Estimate BatchNorm's statistics again, as the mean over training images as they are.
+
+        No part is smaller than a training batch: one image has no variance on a map of one pixel.
+        """
         norms = [m for m in self.model.modules() if isinstance(m, nn.BatchNorm2d)]
         if not norms:
             return
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # a cumulative mean
         self.model.train()
         count = min(len(self.scenes), MAX_SETTLING_IMAGES)
         network: Callable[[Tensor], object] = network_of(self.model)
-        for part in torch.split(torch.arange(count), self.batch_size):
+        for part in torch.arange(count).tensor_split(count // self.batch_size or 1):
+            for norm in norms:
+                norm.momentum = len(part) / (int(part[-1]) + 1)  # each image weighs the same
             images = [self.scenes.image(int(i)).to(self.device).float() / 255 for i in part]
             batch, _ = self.model.get_submodule("transform")(images)
             network(batch.tensors)
@@ -181,7 +195,8 @@ def train_detector(
     """
     if find_system(spec.system).needs_masks and not scenes.has_masks:
         raise InvalidValueError(
-            f"{spec.system} needs masks; give COCO polygons or label maps, or another system"
+            f"{spec.system} needs masks of all objects; give COCO polygons or label maps, or "
+            "another system"
         )
     place = TrainedDetector(folder)
     place.check_same(spec)
@@ -191,15 +206,15 @@ def train_detector(
         torch.manual_seed(spec.seed)
         trainer = DetectorTrainer(spec=spec, scenes=scenes, device=device, threads=threads)
     place.begin(spec)
-    checkpoint = folder / CHECKPOINT
+    checkpoint, digest = folder / CHECKPOINT, place.digest
     if checkpoint.exists():
-        trainer.load(checkpoint, spec.digest)
+        trainer.load(checkpoint, digest)
     total = spec.recipe.epochs
     while trainer.epochs < total:
         if progress is not None:
             progress(trainer.epochs, trainer.last_loss)
         trainer.advance(min(trainer.epochs + 1, total))
-        trainer.save(checkpoint, spec.digest)
-    trainer.finish(folder / WEIGHTS, spec.digest)
+        trainer.save(checkpoint, digest)
+    trainer.finish(folder / WEIGHTS, digest)
     checkpoint.unlink(missing_ok=True)
     return trainer.model.eval()

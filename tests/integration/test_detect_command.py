@@ -1,5 +1,6 @@
 """`nas detect`: train, evaluate, measure and export a small detector on generated squares."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -18,10 +19,17 @@ from nas.core.architecture import Architecture, OsaStage
 pytest.importorskip("torchvision")
 pytest.importorskip("PIL")
 
-from nas.core.errors import InvalidValueError
+from nas.core.errors import InvalidValueError, TrialFailedError
 from nas.detection.scenes import read_scenes
-from nas.detection.systems import DetectorSpec, TrainedDetector, recipe_for
+from nas.detection.systems import (
+    DESCRIPTION,
+    WEIGHTS,
+    DetectorSpec,
+    TrainedDetector,
+    recipe_for,
+)
 from nas.detection.training import CHECKPOINT, train_detector
+from nas.training.checkpoint import Checkpoint, write_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -155,10 +163,13 @@ def test_an_interrupted_training_resumes_to_the_same_bits(data, tmp_path):
             assert torch.equal(mine["boxes"], theirs["boxes"])
 
 
-def test_statistics_are_those_of_the_training_images(data, tmp_path):
-    """BatchNorm's statistics after the training are the means over the images."""
-    scenes = read_scenes(data, "train")
-    recipe = recipe_for("dsod300", epochs=1, batch_size=6)
+@pytest.mark.parametrize(("count", "batch"), [(6, 6), (6, 5), (5, 2)])
+def test_statistics_are_those_of_the_training_images(data, tmp_path, count, batch):
+    """BatchNorm's statistics after the training are the means over the images, also if their number
+    is one more than whole batches. The last map has one pixel.
+    """
+    scenes = read_scenes(data, "train").take(torch.arange(count))
+    recipe = recipe_for("dsod300", epochs=1, batch_size=batch)
     detector = train_detector(
         spec(recipe=replace(recipe, average=0.0), augment="none"), scenes, tmp_path / "out"
     )
@@ -166,9 +177,16 @@ def test_statistics_are_those_of_the_training_images(data, tmp_path):
     seen = []
     norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
-        detector([scenes.image(index) / 255 for index in range(6)])
+        detector([scenes.image(index) / 255 for index in range(count)])
     torch.testing.assert_close(norm.running_mean, seen[0].mean((0, 2, 3)))
     assert norm.momentum == 0.1
+
+
+def test_one_image_alone_cannot_train_a_map_of_one_pixel(data, tmp_path):
+    """The error says what the batch must be."""
+    scenes = read_scenes(data, "train").take(torch.arange(1))
+    with pytest.raises(TrialFailedError, match=r"one image in a batch: .* batches of two"):
+        train_detector(spec(), scenes, tmp_path / "out")
 
 
 def test_another_training_in_the_same_folder_is_refused(data, tmp_path):
@@ -178,6 +196,19 @@ def test_another_training_in_the_same_folder_is_refused(data, tmp_path):
     changed = spec(seed=1, data=scenes.digest)
     with pytest.raises(InvalidValueError, match="a training with another seed, data;"):
         train_detector(changed, scenes, tmp_path / "out")
+
+
+def test_a_folder_with_epochs_in_whole_numbers_is_read(tmp_path):
+    """The digest in the weights is that of the description as it is written, with 3 or with 3.0."""
+    values = spec().to_dict()
+    values["recipe"]["epochs"] = 3
+    text = json.dumps(values, sort_keys=True)
+    (tmp_path / DESCRIPTION).write_text(json.dumps(values, indent=2))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    weights = spec().build().state_dict()
+    write_checkpoint(tmp_path / WEIGHTS, Checkpoint(epochs=3.0, digest=digest, weights=weights))
+    found = TrainedDetector(tmp_path).model().state_dict()
+    assert all(torch.equal(found[name], value) for name, value in weights.items())
 
 
 def test_mask_rcnn_trains_on_masks(data, tmp_path):

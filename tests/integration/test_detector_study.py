@@ -251,6 +251,24 @@ def test_training_that_no_detector_can_follow_is_refused(squares, tmp_path, old,
         DetectorEvaluator.prepare(context)
 
 
+def test_validation_images_without_masks_are_refused(squares, tmp_path):
+    """A system with masks needs those of both splits. Nothing is trained."""
+    (tmp_path / "images").mkdir()
+    shutil.copy(squares / "JPEGImages" / "image0.png", tmp_path / "images" / "a.png")
+    for split, shape in (("train", [[10, 10, 40, 10, 40, 40]]), ("val", [])):
+        truth = {"image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 30], "segmentation": shape}
+        values = {
+            "images": [{"id": 1, "file_name": "a.png"}],
+            "categories": [{"id": 1, "name": "square"}],
+            "annotations": [truth],
+        }
+        (tmp_path / f"{split}.json").write_text(json.dumps(values))
+    spec = of_text(study_text(tmp_path, "mask_rcnn", MASKS))
+    context = StudyContext(spec=spec, artifacts=str(tmp_path), folder=str(tmp_path))
+    with pytest.raises(InvalidValueError, match=r"mask_rcnn needs masks of all .* the split val"):
+        DetectorEvaluator.prepare(context)
+
+
 def test_the_measured_part_is_the_one_that_the_study_names(squares):
     """A detector gives boxes, its network deltas and logits, and a backbone the maps of stages."""
     spec, shapes = of_text(study_text(squares)), {}

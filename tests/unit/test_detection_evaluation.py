@@ -1,5 +1,6 @@
 """Average precision by VOC's and COCO's rules."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,8 @@ pytest.importorskip("torchvision")
 pytest.importorskip("faster_coco_eval")
 
 from nas.detection.comparison import compare, weighted_ap50
-from nas.detection.evaluation import average_precision, evaluate, voc_hits
+from nas.detection.evaluation import average_precision, evaluate, evaluate_scenes, voc_hits
+from nas.detection.scenes import Scene, Scenes, Truth
 
 
 def truth(*boxes, label=1):
@@ -90,7 +92,9 @@ def test_detections_are_ranked_over_all_images():
 def scenes_of(*targets):
     """Return scenes that have only truths, as a comparison reads them."""
     return [
-        SimpleNamespace(target=lambda t=t: t, truths=[NOT_DIFFICULT] * len(t["labels"]))
+        SimpleNamespace(
+            reference=lambda t=t: t, truths=[NOT_DIFFICULT] * len(t["labels"]), crowds=[]
+        )
         for t in targets
     ]
 
@@ -152,6 +156,68 @@ def test_masks_are_judged_by_their_pixels():
         result = evaluate([{**found((0.9, SQUARE)), "masks": masks}], [target], ["cat"])
         assert result.coco["ap"] == pytest.approx(1.0)
         assert result.coco_masks["ap"] == pytest.approx(expected)
+
+
+def with_mask(annotation, *corners):
+    """Return the annotation of an image of 100 pixels with one rectangular mask for each object."""
+    masks = torch.zeros(len(corners), 100, 100, dtype=torch.uint8)
+    for mask, (x0, y0, x1, y1) in zip(masks, corners, strict=True):
+        mask[y0:y1, x0:x1] = 1
+    return {**annotation, "masks": masks}
+
+
+def test_detections_in_a_crowd_count_neither_way():
+    """The crowd is no truth to find. Inside of it a detection is true if it finds another truth."""
+    crowd, inside, outside = (0, 0, 60, 60), (40, 40, 50, 50), (80, 80, 90, 90)
+    target = {
+        **with_mask(truth(SQUARE, crowd), SQUARE, crowd),
+        "crowd": tensor([False, True]),
+    }
+    rows = [(0.9, inside), (0.8, SQUARE), (0.7, SHIFTED), (0.6, outside)]
+    detections = [with_mask(found(*rows), *(box for _, box in rows))]
+    hits, count = hits_of(detections, [target], [[False, False]])
+    assert (hits.tolist(), count) == ([True, False], 1)
+    result = evaluate(detections, [target], ["cat"])
+    for figures in (result.coco, result.coco_masks):
+        assert (figures["ap"], figures["ap50"]) == (pytest.approx(1.0), pytest.approx(1.0))
+    alone = {**truth(crowd), "crowd": tensor([True])}
+    assert evaluate([found((0.9, inside))], [alone], ["cat"]).coco["ap"] is None
+
+
+def test_crowds_of_scenes_are_compared_with():
+    """Figures of scenes and comparisons of detectors ignore detections in crowds."""
+    scene = Scene(
+        name="a",
+        path=Path("a.png"),
+        height=100,
+        width=100,
+        truths=(Truth(label=1, box=SQUARE),),
+        crowds=(Truth(label=1, box=(20, 20, 90, 90)),),
+    )
+    scenes, detections = Scenes(("cat",), (scene,)), [found((0.9, AWAY), (0.8, SQUARE))]
+    result = evaluate_scenes(detections, scenes)
+    assert (result.voc10, result.classes[0].truths) == (1.0, 1)
+    assert result.coco["ap"] == pytest.approx(1.0)
+    assert compare([detections], [detections], scenes).first == (1.0,)
+
+
+def test_the_stated_area_says_how_large_a_truth_is():
+    """A box of 1,600 pixels is of medium size, and small if its file states 900 pixels."""
+    box = (0, 0, 40, 40)
+    for area, small, medium in ((np.nan, None, 1.0), (900, 1.0, None)):
+        target = {**truth(box), "area": tensor([area])}
+        figures = evaluate([found((0.9, box))], [target], ["cat"]).coco
+        assert (figures["ap_small"], figures["ap_medium"]) == (small, medium)
+
+
+def test_the_area_of_a_mask_is_that_of_its_pixels():
+    """A false mask of 900 pixels is small, though its box has 1,600: half of the small detections
+    are true at every recall.
+    """
+    detections = with_mask(found((0.9, (50, 50, 90, 90)), (0.8, SQUARE)), (50, 50, 80, 80), SQUARE)
+    result = evaluate([detections], [with_mask(truth(SQUARE), SQUARE)], ["cat"])
+    assert result.coco["ap_small"] == pytest.approx(1.0)
+    assert result.coco_masks["ap_small"] == pytest.approx(0.5)
 
 
 def test_no_detections_at_all():

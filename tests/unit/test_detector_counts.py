@@ -25,7 +25,7 @@ from nas import detection
 from nas.detection import peer_bodies as bodies
 from nas.detection.features import Features
 from nas.detection.group_norm import group_norm
-from nas.detection.systems import DetectorSpec
+from nas.detection.systems import SYSTEMS, DetectorSpec
 
 CLASSES_OF_VOC, CLASSES_OF_COCO = 20, 80
 TABLE_4 = {  # parameters, MACs in G, their sum with BatchNorm outputs in G
@@ -242,11 +242,25 @@ def test_dsod_stops_at_a_map_of_one_pixel():
     assert detector.priors.shape == (64 * 4 + 16 * 6 + 4 * 6 + 6, 4)
 
 
-@pytest.mark.parametrize("kind", ["dsod", "refinedet", "mask_rcnn_gn"])
-def test_a_small_stride_is_refused(kind):
+def spec(system, architecture, **options):
+    """Return the specification of a system with 320 pixels and one class."""
+    return DetectorSpec(
+        system=system,
+        architecture=architecture,
+        classes=("cell",),
+        image_size=320,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        recipe=Recipe(epochs=1.0),
+        options=options,
+    )
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_small_stride_is_refused(system):
     """A network whose stem keeps the resolution is refused, with the stems that fit."""
     with pytest.raises(InvalidValueError, match=r"has stride 1, .* needs 4 .* code or paper"):
-        getattr(detection, kind)(narrow(Stem.CIFAR), 3)
+        spec(system, narrow(Stem.CIFAR)).build()
 
 
 @pytest.mark.parametrize("side", [0, 300, 352])
@@ -270,16 +284,7 @@ def test_refinedet_refuses_other_sides(side):
 )
 def test_a_width_that_cannot_be_trained_is_refused(system, option, value, line):
     with pytest.raises(InvalidValueError, match=line):
-        DetectorSpec(
-            system=system,
-            architecture=published("vovnet27_slim"),
-            classes=("cell",),
-            image_size=320,
-            mean=(0.5, 0.5, 0.5),
-            std=(0.25, 0.25, 0.25),
-            recipe=Recipe(epochs=1.0),
-            options={option: value},
-        ).build()
+        spec(system, published("vovnet27_slim"), **{option: value}).build()
 
 
 def test_group_norm_takes_the_groups_that_divide():

@@ -7,11 +7,12 @@ import pytest
 
 from nas.analysis.finals import latest_results, ranking, results
 from nas.core.architecture import Architecture, OsaStage
+from nas.core.brief import BriefRecipe
 from nas.core.errors import InvalidValueError, StudyFileError
 from nas.core.measurement import Measurement
 from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining, Recipe
-from nas.core.study import ERROR, Objective, StudySpec
+from nas.core.study import ERROR, Objective, RungSpec, StudySpec, TrainingSpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.export.card import card
 from nas.report.fronts import as_csv, as_markdown
@@ -206,3 +207,24 @@ def test_recipes_of_equal_values_have_equal_digests():
     """Trainings are grouped by the digest of their recipe."""
     assert SHORT.digest != LONG.digest
     assert Recipe(epochs=20.0).digest == LONG.digest
+
+
+def test_recipes_in_whole_numbers_are_those_in_floats():
+    """A study file gives 60.0 and a default may be 60; records hold both forms."""
+    whole = {"learning_rate": 1, "momentum": 0, "weight_decay": 0, "label_smoothing": 0}
+    recipes = [
+        Recipe(
+            epochs=kind(60),
+            average=kind(0),
+            temperature=kind(2),
+            distillation=kind(1),
+            training=TrainingSpec(**{name: kind(value) for name, value in whole.items()}),
+        )
+        for kind in (int, float)
+    ]
+    assert recipes[0].digest == recipes[1].digest
+    assert Recipe.from_dict({**LONG.to_dict(), "epochs": 20}).digest == LONG.digest
+    brief = [
+        BriefRecipe(rungs=(RungSpec(epochs=kind(1)),), average=kind(0)) for kind in (int, float)
+    ]
+    assert brief[0].digest == brief[1].digest

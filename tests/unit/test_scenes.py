@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ pytest.importorskip("PIL")
 from PIL import Image
 
 from nas.core.errors import CorruptFileError, DataNotFoundError
-from nas.detection.scenes import read_scenes
+from nas.detection.scenes import EXIF_ORIENTATION, read_scenes
 
 WIDTH, HEIGHT = 40, 30
 
@@ -49,7 +50,7 @@ def voc(folder: Path, **annotations: str) -> Path:
     return folder
 
 
-def coco(folder: Path) -> Path:
+def coco(folder: Path, name: str = "annotations/instances_train.json") -> Path:
     """Write a data set in COCO's layout, with gaps in its ids."""
     picture(folder / "images" / "a.png")
     values = {
@@ -60,12 +61,13 @@ def coco(folder: Path) -> Path:
                 "image_id": 7,
                 "category_id": 5,
                 "bbox": [10, 5, 20, 10],
+                "area": 150,
                 "segmentation": [[10, 5, 30, 5, 30, 15, 10, 15]],
             },
             {"image_id": 7, "category_id": 2, "bbox": [0, 0, 9, 9], "iscrowd": 1},
         ],
     }
-    write(folder / "annotations" / "instances_train.json", json.dumps(values))
+    write(folder / name, json.dumps(values))
     return folder
 
 
@@ -94,7 +96,7 @@ class TestLayouts:
         assert not scenes.has_masks
 
     def test_coco(self, tmp_path):
-        """Ids with gaps become positions from 1. Crowds are left out. Polygons become masks."""
+        """Ids with gaps become positions from 1. Crowds are no targets. Polygons become masks."""
         scenes = read_scenes(coco(tmp_path), "train")
         assert scenes.classes == ("cat", "dog")
         target = scenes[0].target()
@@ -102,6 +104,43 @@ class TestLayouts:
         assert target["labels"].tolist() == [2]
         assert target["masks"].shape == (1, HEIGHT, WIDTH)
         assert int(target["masks"].sum()) == 20 * 10
+        reference = scenes[0].reference()
+        assert reference["boxes"].tolist() == [[10, 5, 30, 15], [0, 0, 9, 9]]
+        assert (reference["labels"].tolist(), reference["crowd"].tolist()) == (
+            [2, 1],
+            [False, True],
+        )
+        assert (reference["area"][0], bool(reference["area"][1].isnan())) == (150, True)
+        assert reference["masks"].sum((1, 2)).tolist() == [20 * 10, 9 * 9]
+
+    def test_an_image_of_coco_without_objects(self, tmp_path):
+        """It has no masks to miss, so that all images have masks. One object without is missed."""
+        folder = coco(tmp_path)
+        path = next(folder.rglob("*train.json"))
+        values = json.loads(path.read_text())
+        picture(folder / "images" / "b.png")
+        values["images"].append({"id": 8, "file_name": "b.png"})
+        path.write_text(json.dumps(values))
+        scenes = read_scenes(folder, "train")
+        assert scenes.has_masks
+        assert scenes[1].target()["masks"].shape == (0, HEIGHT, WIDTH)
+        del values["annotations"][0]["segmentation"]
+        path.write_text(json.dumps(values))
+        assert not read_scenes(folder, "train").has_masks
+
+    @pytest.mark.parametrize(
+        "name", ["val.json", "annotations/val.json", "annotations/instances_val2017.json"]
+    )
+    def test_files_of_coco_have_exact_names(self, tmp_path, name):
+        """Captions and splits whose names contain that of the split are not read."""
+        folder = coco(tmp_path, "annotations/instances_trainval2017.json")
+        for other in ("captions_val2017", "instances_minival2014", "person_keypoints_val2017"):
+            write(folder / "annotations" / f"{other}.json", "{}")
+        with pytest.raises(DataNotFoundError, match="with the split val"):
+            read_scenes(folder, "val")
+        coco(folder, name)
+        (folder / "images").rename(folder / "val2017" if "2017" in name else folder / "val")
+        assert len(read_scenes(folder, "val")) == 1
 
     def test_yolo(self, tmp_path):
         """Centre and sides are shares of the image."""
@@ -109,6 +148,30 @@ class TestLayouts:
         target = scenes[0].target()
         assert target["boxes"].tolist() == [[10, 7.5, 30, 22.5]]
         assert target["labels"].tolist() == [2]
+
+    def test_yolo_with_numbered_names(self, tmp_path):
+        """A class has the number of its key, in any order and with gaps."""
+        folder = yolo(tmp_path, "2 0.5 0.5 0.5 0.5")
+        write(folder / "data.yaml", "names: {2: cow, 0: cat}\n")
+        scenes = read_scenes(folder, "train")
+        assert (scenes.classes, scenes[0].truths[0].label) == (("cat", "cow"), 2)
+        write(folder / "labels" / "train" / "a.txt", "1 0.5 0.5 0.5 0.5\n")
+        with pytest.raises(CorruptFileError, match="the class 'class 1' is none of cat, cow"):
+            read_scenes(folder, "train")
+
+    def test_yolo_with_subfolders_and_other_files(self, tmp_path):
+        """Every image is read, and every other file has a line."""
+        folder = yolo(tmp_path)
+        for name in ("b.webp", "night/a.tif"):
+            picture(folder / "images" / "train" / name)
+        write(folder / "images" / "train" / "c.heic", "")
+        write(folder / "labels" / "train" / "night" / "a.txt", "0 0.5 0.5 0.5 0.5\n")
+        write(folder / "labels" / "train" / "classes.txt", "cat\ndog\n")
+        scenes = read_scenes(folder, "train")
+        assert [scene.name for scene in scenes] == ["a", "b", "night/a"]
+        assert [len(scene.truths) for scene in scenes] == [1, 0, 1]
+        (note,) = scenes.notes
+        assert "c.heic is no image" in note
 
     def test_label_maps(self, tmp_path):
         """A box is the smallest one around the pixels of a number."""
@@ -188,10 +251,24 @@ class TestProblems:
         with pytest.raises(CorruptFileError, match=r"a\.txt: .* is not 'class x y width height'"):
             read_scenes(yolo(tmp_path, line), "train")
 
+    def test_a_missing_image_of_yolo(self, tmp_path):
+        """The file without an image is named."""
+        folder = yolo(tmp_path)
+        write(folder / "labels" / "train" / "b.txt", "")
+        with pytest.raises(CorruptFileError, match=r"b\.txt has no image in .*train \(\.jpg"):
+            read_scenes(folder, "train")
+
     def test_unknown_number_of_yolo(self, tmp_path):
         """A number without a name is an unknown class."""
         with pytest.raises(CorruptFileError, match="the class 'class 5' is none of cat, dog"):
             read_scenes(yolo(tmp_path, "5 0.5 0.5 0.5 0.5"), "train")
+
+    def test_a_split_in_several_files_of_coco(self, tmp_path):
+        """All of them are named."""
+        for name in ("instances_train.json", "instances_train2014.json"):
+            coco(tmp_path, f"annotations/{name}")
+        with pytest.raises(CorruptFileError, match=r"one file, not in .*train\.json, .*2014\.json"):
+            read_scenes(tmp_path, "train")
 
     def test_a_missing_image_of_coco(self, tmp_path):
         """The image is named."""
@@ -206,6 +283,8 @@ class TestProblems:
             ({"bbox": [1, 2, 3]}, "not enough values"),
             ({"bbox": None}, "NoneType"),
             ({"category_id": [5]}, "unhashable"),
+            ({"area": "large"}, "could not convert"),
+            ({"area": -20}, "the area of an object is -20"),
             ({"segmentation": [[0, 0, 1e308, 0, 5, 5]]}, "no polygons in an image of 40 x 30"),
             ({"segmentation": [[0, 0, 5, 5]]}, "no polygons in an image of 40 x 30"),
             ({"segmentation": {"size": [3, 3], "counts": [9]}}, r"the image \[30, 40\]"),
@@ -221,6 +300,41 @@ class TestProblems:
         path.write_text(json.dumps(values))
         with pytest.raises(CorruptFileError, match=rf"train.json is no COCO file: .*{reason}"):
             read_scenes(folder, "train")
+
+    def test_images_of_another_size_than_labelled(self, tmp_path):
+        """Images that were made smaller or turned after labelling are listed with both sizes."""
+        size = "<annotation><size><height>{}</height><width>{}</width></size>"
+        turned = Image.Exif()
+        turned[EXIF_ORIENTATION] = 6
+        xml = voc_xml(("dog", 1, 1, 5, 5))
+        texts = {
+            "a": xml.replace("<annotation>", size.format(60, 80)),
+            "b": xml.replace("<annotation>", size.format(HEIGHT, WIDTH)),
+            "c": xml.replace("<annotation>", size.format(HEIGHT, "wide")),
+            "d": xml.replace("<annotation>", size.format(0, 0)),
+        }
+        folder = voc(tmp_path, **texts)
+        Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "JPEGImages" / "b.jpg", exif=turned)
+        with pytest.raises(CorruptFileError) as error:
+            read_scenes(folder, "train")
+        first, second, third = str(error.value).splitlines()
+        assert re.search(r"a\.jpg has 40 x 30 pixels, but 80 x 60 according to .*a\.xml", first)
+        assert re.search(r"b\.jpg has 30 x 40 pixels, but 40 x 30 according to .*b\.xml", second)
+        assert re.search(r"c\.xml: \['30', 'wide'\] are no height and width of c\.jpg", third)
+
+    def test_an_image_of_coco_of_another_size_than_labelled(self, tmp_path):
+        folder = coco(tmp_path)
+        Image.new("RGB", (20, 15)).save(folder / "images" / "a.png")
+        with pytest.raises(CorruptFileError, match=r"a\.png has 20 x 15 .* 40 x 30 .*json"):
+            read_scenes(folder, "train")
+
+    def test_a_label_map_of_another_size(self, tmp_path):
+        picture(tmp_path / "images" / "a.png")
+        (tmp_path / "masks").mkdir()
+        Image.new("L", (20, 15), 1).save(tmp_path / "masks" / "a.png")
+        write(tmp_path / "splits" / "train.txt", "a")
+        with pytest.raises(CorruptFileError, match=r"a\.png has 40 x 30 .* 20 x 15 .*masks"):
+            read_scenes(tmp_path, "train")
 
     @pytest.mark.parametrize("layout", [voc, yolo, coco])
     def test_text_that_is_not_utf8(self, tmp_path, layout):
@@ -239,7 +353,9 @@ class TestProblems:
         with pytest.raises(CorruptFileError, match=r"a.png is no label map: .* one channel"):
             read_scenes(tmp_path, "train")
 
-    @pytest.mark.parametrize("text", ["names: cat", "cat", "names: {}", "names: [a", "train: x"])
+    @pytest.mark.parametrize(
+        "text", ["names: cat", "cat", "names: {}", "names: {a: cat}", "names: [a", "train: x"]
+    )
     def test_names_of_yolo_that_are_no_list(self, tmp_path, text):
         folder = yolo(tmp_path)
         (folder / "data.yaml").write_text(text)

@@ -39,7 +39,7 @@ class Boxes:
         return len(read_split(spec, VALIDATION))
 
     def left_out(self, spec: DataSpec) -> Sequence[str]:
-        """Return lines that name the boxes that are left out or clipped."""
+        """Return lines that name the boxes and files that are left out, and clipped boxes."""
         splits = (read_split(spec, split) for split in (TRAIN, VALIDATION))
         return [note for scenes in splits for note in scenes.notes]
 

@@ -37,6 +37,6 @@ def export_trial(
     with TemporaryDirectory() as folder:
         trained = TrainedDetector(Path(folder))
         trained.begin(spec)
-        whole = Checkpoint(epochs=weights.epochs, digest=spec.digest, weights=weights.weights)
+        whole = Checkpoint(epochs=weights.epochs, digest=trained.digest, weights=weights.weights)
         write_checkpoint(trained.folder / WEIGHTS, whole)
         return [str(check) for check in export_detector(trained.folder, destination)]

@@ -22,6 +22,7 @@ from nas.detection.evaluator import MASK_AP, DetectorSettings
 from nas.detection.evaluator.data import (
     TEST,
     TRAIN,
+    VALIDATION,
     all_training,
     read_split,
     train_and_validation,
@@ -121,8 +122,10 @@ class DetectorEvaluator(Evaluator):
     def prepare_training(cls, spec: StudySpec, data: DataSpec) -> Preparation:
         """Read the data and check the training's settings."""
         settings = DetectorSettings.of(spec)
-        train, _ = train_and_validation(data, spec.seed)
-        _check_training(spec, train)
+        train, validation = train_and_validation(data, spec.seed)
+        _check_training(spec)
+        _check_masks(spec, TRAIN, train)
+        _check_masks(spec, VALIDATION, validation)
         _check_space(spec, train.classes)
         return Preparation(
             data=data,
@@ -184,9 +187,13 @@ class DetectorFinal(FullEvaluator, DetectorReplicator):
 
     @classmethod
     def prepare(cls, context: StudyContext) -> Preparation:
-        """Find the study's data. Raises `DataNotFoundError` if there are no test images."""
+        """Find the study's data. Raises `DataNotFoundError` if there are no test images, and
+        `InvalidValueError` if an object of theirs has no mask though `mask_ap` is an objective.
+        """
         preparation = super().prepare(context)
-        read_split(preparation.data, TEST, preparation.classes)
+        test = read_split(preparation.data, TEST, preparation.classes)
+        if any(objective.metric == MASK_AP.name for objective in context.spec.objectives):
+            _check_masks(context.spec, TEST, test)
         return preparation
 
     def _full_trainer(self, task: FinalTask) -> DetectorTrainer:
@@ -208,14 +215,19 @@ class DetectorCertifier(Certifier):
         return measured_network(self._spec, classes, architecture)
 
 
-def _check_training(spec: StudySpec, train: Scenes) -> None:
+def _check_masks(spec: StudySpec, split: str, scenes: Scenes) -> None:
+    """Raise `InvalidValueError` if the study's system needs masks and an object has none."""
+    system = DetectorSettings.of(spec).system
+    if find_system(system).needs_masks and not scenes.has_masks:
+        raise InvalidValueError(
+            f"evaluator_settings.system: {system} needs masks of all objects of the split {split}; "
+            "give COCO polygons or label maps, or another system"
+        )
+
+
+def _check_training(spec: StudySpec) -> None:
     """Raise `InvalidValueError` for settings that no detector of the study can follow."""
     system = find_system(DetectorSettings.of(spec).system)
-    if system.needs_masks and not train.has_masks:
-        raise InvalidValueError(
-            f"evaluator_settings.system: {DetectorSettings.of(spec).system} needs masks; give COCO "
-            "polygons or label maps, or another system"
-        )
     names = [objective.metric for objective in spec.objectives]
     if MASK_AP.name in names and not system.needs_masks:
         raise InvalidValueError(

@@ -223,10 +223,11 @@ class RecordedSession:
         return {"rows": rows, "first_s": first_s, "first_load": first_load, "calls_between": 0}
 
 
-def remote(session, facts=FACTS):
+def remote(session, facts=FACTS, provider="CPUExecutionProvider"):
     """Return a meter on this session, and its networks."""
     meter = RemoteMeter.__new__(RemoteMeter)
-    meter.facts, meter._session, meter._entry = facts, session, book.Entry(address="unix:/x")
+    meter.facts, meter._session, meter.provider = facts, session, provider
+    meter._entry = book.Entry(address="unix:/x", provider=provider)
     meter._client = type("Client", (), {"name": "board"})()
     meter.device = device_of("board", meter._entry, facts)
     meter.energy_method, meter.power_kinds = facts["energy"].get("counter", "none"), ()
@@ -341,6 +342,9 @@ def test_another_device_at_the_address_is_refused():
     entry = book.Entry(address="unix:/x", provider="OpenVINOExecutionProvider")
     with pytest.raises(UnavailableError, match="has no OpenVINOExecutionProvider; it has: CPU"):
         device_of("board", entry, FACTS)
+
+
+CUDA = "CUDAExecutionProvider"
 
 
 def test_the_class_of_a_device_has_provider_and_power_mode():

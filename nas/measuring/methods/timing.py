@@ -99,11 +99,12 @@ def segment(run: Run, meter: Meter, calls: int, seconds: float) -> list[float]:
 
 
 HELD = "all_blocks"
-"""Key of a contended latency's details: seconds per call of all blocks, rejected ones too."""
+"""Key of a contended figure's details: the figures of all blocks or windows, rejected ones too."""
 
 
 def as_noisy(figure: Measurement) -> Measurement:
-    """Return a contended latency as a noisy one: the median of all its blocks with its interval.
+    """Return a contended latency or energy as a noisy one: the median of all its blocks or windows
+    with its interval.
 
     Others slow a network down, so the figure is rather too large. Other figures come back as they
     are.
@@ -232,7 +233,7 @@ def single_calls(
         meter.time_s() - start_s < plan.max_time_s or len(samples) < 2
     ):
         samples.append(meter.time_block(run, 1))
-    share = waiting_s(first, meter.host_load()) / max(meter.time_s() - start_s, 1e-9)
+    seconds, last = max(meter.time_s() - start_s, 1e-9), meter.host_load()
     figure = partial(
         Measurement,
         metric=metric,
@@ -242,12 +243,9 @@ def single_calls(
         plan=plan,
         method=f"median of single calls, {meter.clock}, {plan.runtime}",
     )
-    if share > MAX_WAITING_SHARE:
+    if waiting := long_waiting(first, last, seconds):
         return figure(
-            value=None,
-            status=Status.CONTENDED,
-            details={"percentiles": {}},
-            reason=f"this process waited for a core {share:.0%} of the time; stop the others",
+            value=None, status=Status.CONTENDED, details={"percentiles": {}}, reason=waiting
         )
     cuts = statistics.quantiles(samples, n=100, method="inclusive")
     percentiles = {"p50": cuts[49], "p90": cuts[89]}
@@ -294,6 +292,30 @@ def waiting_s(before: HostLoad | None, after: HostLoad | None) -> float:
     report them.
     """
     return after.waited_s - before.waited_s if before and after else 0.0
+
+
+def long_waiting(before: HostLoad | None, after: HostLoad | None, seconds: float) -> str:
+    """Return that threads of this process waited for a core for too large a share of these seconds;
+    empty if they did not.
+    """
+    share = waiting_s(before, after) / seconds
+    if share <= MAX_WAITING_SHARE:
+        return ""
+    return f"this process waited for a core {share:.0%} of the time; stop the others"
+
+
+def foreign_work(
+    before: HostLoad | None, after: HostLoad | None, seconds: float, plan: MeasurementPlan
+) -> str:
+    """Return what other processes did meanwhile, if they used most of the cores left free; empty
+    otherwise, and if the plan leaves no core free.
+    """
+    if before is None or after is None:
+        return ""
+    busy, free = (after.foreign_s - before.foreign_s) / seconds, after.cores - plan.threads
+    if free <= 0 or busy <= MAX_NEIGHBOUR_SHARE * free:
+        return ""
+    return f"other processes used {busy:.1f} of {free} free cores"
 
 
 def _narrow(interval: Interval | None, plan: MeasurementPlan) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import nas.agent
+from nas.agent import server
 from nas.agent.errors import RefusedError, SensorError
 from nas.agent.sensors import Sensors
 from nas.agent.sessions import Sessions
@@ -414,3 +415,38 @@ def test_a_step_that_takes_too_long_fails_and_is_not_lost(monkeypatch, tmp_path)
     session.begin(1, {"do": "look", "readings": False})
     assert running.expire() == "a step took more than -1 s"
     assert session.wait(1, 60) == {"error": "a step took more than -1 s", "lost": False}
+
+
+@pytest.fixture
+def agent(tmp_path):
+    """The agent of a made-up device, without a server."""
+    return server.Agent(
+        tmp_path / "cache", token=None, max_bytes=100, sys_folder=tmp_path / "sys", log=print
+    )
+
+
+def test_the_facts_of_a_device_are_those_of_now(agent, tmp_path, monkeypatch):
+    """The device becomes hot, and ONNX Runtime is installed again. Its facts, which take a second,
+    are found again only then.
+    """
+    package = tmp_path / "site/onnxruntime/__init__.py"
+    write(package, "1.16.3")
+    found = []
+
+    def find(_):
+        found.append(package.read_text().strip())
+        return {"onnxruntime": found[-1], "providers": []}
+
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setattr(server, "_runtime_facts", find)
+    cooling = tmp_path / "sys/class/thermal/cooling_device0"
+    write(cooling / "type", "thermal-cpufreq-0")
+    write(cooling / "cur_state", 0)
+    assert agent.device()["state"]["slowed"] == []
+    write(cooling / "cur_state", 2)
+    assert agent.device()["state"]["slowed"] == ["cooling by thermal-cpufreq-0"]
+    assert found == ["1.16.3"]
+    package.unlink()
+    write(package, "1.17.0")
+    assert agent.device()["onnxruntime"] == agent.runtime()["onnxruntime"] == "1.17.0"
+    assert found == ["1.16.3", "1.17.0"]

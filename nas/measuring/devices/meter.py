@@ -187,9 +187,7 @@ class RemoteMeter(CommonMeter):
         return self._exported[2]
 
     def host_details(self) -> dict[str, Any]:
-        """Return the conditions of the device now, or at the agent's start without a session."""
-        if self._session is None:
-            return dict(self.device.details)
+        """Return the conditions of the device, which must be held."""
         details: dict[str, Any] = self._look_at(readings=False)["host"]
         return details
 

@@ -421,14 +421,14 @@ def test_peak_memory_is_unavailable_outside_eager(model):
 
 
 def test_equal_networks_are_exported_once(monkeypatch):
-    """A front that is certified was exported when its members were measured. Other weights, and
-    another size, are other files.
+    """A front that is certified was exported when its members were measured. Other weights, another
+    size and other operators are other files.
     """
     sizes = []
 
-    def noted(model, image_size):
+    def noted(model, image_size, **versions):
         sizes.append(image_size)
-        return to_onnx(model, image_size)
+        return to_onnx(model, image_size, **versions)
 
     monkeypatch.setattr(exported, "to_onnx", noted)
     monkeypatch.setattr(exported, "_FILES", exported._Cache(exported.MAX_CACHED_BYTES))
@@ -436,7 +436,8 @@ def test_equal_networks_are_exported_once(monkeypatch):
     equal.load_state_dict(first.state_dict())
     files = [exported.exported(each, 32).data for each in (first, equal, other)]
     exported.exported(first, 16)
-    assert sizes == [32, 32, 16]
+    exported.exported(first, 32, opset=18)
+    assert sizes == [32, 32, 16, 32]
     assert files[0] == files[1] != files[2]
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 import nas.agent
 from nas.agent import server
@@ -29,7 +30,8 @@ from nas.core.measurement import MeasurementPlan, Status
 from nas.measuring.devices import book
 from nas.measuring.devices.archive import write_agent
 from nas.measuring.devices.meter import RemoteMeter, RemoteNetwork, device_of
-from nas.measuring.methods import energy, interleaved_latency, latency
+from nas.measuring.methods import build, energy, interleaved_latency, latency
+from nas.measuring.runtimes import exported
 from nas.testing.fake_meter import FakeMeter
 
 SOURCES = sorted(Path(nas.agent.__file__).parent.glob("*.py"))
@@ -353,6 +355,24 @@ def test_the_class_of_a_device_has_provider_and_power_mode():
     assert device.device_class == (
         "Board, 4 cores, agent, onnxruntime 1.16.3 CPUExecutionProvider, power mode pmode:2"
     )
+
+
+def test_a_network_is_exported_before_the_device_is_held(monkeypatch):
+    """An equal one is exported once, for the versions that the device reads."""
+    exports = []
+
+    def export(_, image_size, **versions):
+        exports.append((image_size, versions))
+        return b"file"
+
+    monkeypatch.setattr(exported, "to_onnx", export)
+    monkeypatch.setattr(exported, "_FILES", exported._Cache(10**6))
+    meter, _ = remote(RecordedSession([]))
+    meter._session = None
+    network = nn.Conv2d(3, 4, 3)
+    files = [build(network, PLAN, meter).result.data for _ in range(2)]
+    assert files == [b"file", b"file"]
+    assert exports == [(32, {"opset": 19, "max_ir": 9})]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from nas.agent.host import HostLoad
-from nas.core.errors import InvalidValueError, NasError, UnavailableError, next_command
+from nas.core.errors import NasError, UnavailableError, next_command
 from nas.core.measurement import Device, Measurement, MeasurementPlan, Precision
 from nas.measuring.devices import book
 from nas.measuring.devices.client import Client, Session
@@ -92,8 +92,6 @@ class RemoteMeter(CommonMeter):
         self.power_kinds = (RAIL,) if "power" in energy else ()
         self.provider = self._entry.provider
         self._session: Session | None = None
-        self._exported: tuple[Any, int, Any] | None = None
-        """The last network that was exported, its image size, and the file."""
         self._forget()
 
     def _forget(self) -> None:
@@ -139,21 +137,33 @@ class RemoteMeter(CommonMeter):
             )
         return None
 
-    def prepared_elsewhere(
-        self, network: Any, plan: MeasurementPlan
-    ) -> AbstractContextManager[RemoteNetwork]:
-        """Load a network on the device in the `with` block.
+    def built_elsewhere(self, network: Any, plan: MeasurementPlan) -> Any:
+        """Return the network as an ONNX file that the device reads.
 
-        Raises `InvalidValueError` for a plan that the device cannot follow, and `TrialFailedError`
-        for a network that fails there.
+        Raises `UnavailableError` if its ONNX Runtime is too old.
         """
-        return self._loaded(network, plan)
+        from nas.measuring.runtimes.exported import exported
+        from nas.model.onnx_file import OPSET
+
+        opset, ir_version = self.facts["opset"], self.facts["ir"]
+        if opset is None or opset < LOWEST_OPSET:
+            raise UnavailableError(
+                f"{self._client.name} reads ONNX opset {opset}; {LOWEST_OPSET} is needed: install "
+                "ONNX Runtime 1.14 or newer there"
+            )
+        return exported(network, plan.image_size, opset=min(OPSET, opset), max_ir=ir_version)
+
+    def prepared_elsewhere(
+        self, built: Any, plan: MeasurementPlan
+    ) -> AbstractContextManager[RemoteNetwork]:
+        """Load an ONNX file on the device in the `with` block.
+
+        Raises `TrialFailedError` for a network that fails there.
+        """
+        return self._loaded(built, plan)
 
     @contextlib.contextmanager
-    def _loaded(self, network: Any, plan: MeasurementPlan) -> Iterator[RemoteNetwork]:
-        if problem := self.plan_problem(plan):
-            raise InvalidValueError(problem)
-        file = self._as_onnx(network, plan)
+    def _loaded(self, file: Any, plan: MeasurementPlan) -> Iterator[RemoteNetwork]:
         conditions = {
             "batch": plan.batch_size,
             "size": plan.image_size,
@@ -163,28 +173,6 @@ class RemoteMeter(CommonMeter):
         answer = self._open_session.load("load", file.data, **conditions)
         yield RemoteNetwork(self, answer["network"], file, conditions)
         self._open_session.step(do="unload", network=answer["network"])
-
-    def _as_onnx(self, network: Any, plan: MeasurementPlan) -> Any:
-        """Return the network as an ONNX file that the device reads."""
-        import copy
-
-        from nas.measuring.runtimes import OnnxFile
-        from nas.model.onnx_file import OPSET, to_onnx
-
-        if isinstance(network, OnnxFile):
-            return network
-        if self._exported is not None and self._exported[:2] == (network, plan.image_size):
-            return self._exported[2]
-        opset, ir_version = self.facts["opset"], self.facts["ir"]
-        if opset is None or opset < LOWEST_OPSET:
-            raise UnavailableError(
-                f"{self._client.name} reads ONNX opset {opset}; {LOWEST_OPSET} is needed: install "
-                "ONNX Runtime 1.14 or newer there"
-            )
-        model = copy.deepcopy(network).eval().float().cpu()
-        data = to_onnx(model, plan.image_size, opset=min(OPSET, opset), max_ir=ir_version)
-        self._exported = (network, plan.image_size, OnnxFile(data=data, name="the network"))
-        return self._exported[2]
 
     def host_details(self) -> dict[str, Any]:
         """Return the conditions of the device, which must be held."""

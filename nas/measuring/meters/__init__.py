@@ -66,8 +66,13 @@ class Meter(Protocol):
     def plan_problem(self, plan: MeasurementPlan) -> str | None:
         """Return what only this device cannot do of a plan, None if it can do all."""
 
+    def built_elsewhere(self, network: Any, plan: MeasurementPlan) -> Any:
+        """Do the slow part for a device elsewhere, which need not be held for it, and return what
+        `prepared_elsewhere` takes; None if the network runs in this process.
+        """
+
     def prepared_elsewhere(
-        self, network: Any, plan: MeasurementPlan
+        self, built: Any, plan: MeasurementPlan
     ) -> AbstractContextManager[Any] | None:
         """Return the network, loaded on a device elsewhere; None if it runs in this process."""
 
@@ -187,8 +192,11 @@ class CommonMeter:
         """Return None, since the methods check the plan."""
         return None
 
+    def built_elsewhere(self, network: Any, plan: MeasurementPlan) -> Any:
+        """Return None, since the network runs in this process."""
+
     def prepared_elsewhere(
-        self, network: Any, plan: MeasurementPlan
+        self, built: Any, plan: MeasurementPlan
     ) -> AbstractContextManager[Any] | None:
         """Return None, since the network runs in this process."""
         return None

@@ -113,6 +113,7 @@ class Agent:
             "identity": self._identity,
             "identity_source": identity_source,
             "name": model.rstrip("\0") if model else host.cpu_name(),
+            "gpus": host.gpu_names(),
             "machine": os.uname().machine,
             "cores": os.cpu_count(),
             "usable_cores": len(host.affinity()),

@@ -15,10 +15,10 @@ import pytest
 from torch import nn
 
 import nas.agent
-from nas.agent import server
+from nas.agent import host, server
 from nas.agent.errors import RefusedError, SensorError
 from nas.agent.sensors import Sensors
-from nas.agent.sessions import Sessions
+from nas.agent.sessions import Sessions, start_worker
 from nas.agent.store import NetworkStore
 from nas.core.errors import (
     CorruptFileError,
@@ -30,7 +30,8 @@ from nas.core.measurement import MeasurementPlan, Status
 from nas.measuring.devices import book
 from nas.measuring.devices.archive import write_agent
 from nas.measuring.devices.meter import RemoteMeter, RemoteNetwork, device_of
-from nas.measuring.methods import build, energy, interleaved_latency, latency
+from nas.measuring.methods import build, energy, interleaved_latency, latency, peak_memory
+from nas.measuring.metrics.measured import PEAK_MEMORY
 from nas.measuring.runtimes import exported
 from nas.testing.fake_meter import FakeMeter
 
@@ -355,6 +356,42 @@ def test_the_class_of_a_device_has_provider_and_power_mode():
     assert device.device_class == (
         "Board, 4 cores, agent, onnxruntime 1.16.3 CPUExecutionProvider, power mode pmode:2"
     )
+
+
+def test_the_class_of_a_device_names_the_gpu_that_it_runs_on(tmp_path):
+    """The driver names it. A Jetson's does not, but there the board's name tells the GPU."""
+    write(tmp_path / "driver/nvidia/gpus/0000:01:00.0/information", "Model: \t RTX A2000\nIRQ: 9")
+    facts = {**FACTS, "providers": [CUDA], "gpus": host.gpu_names(tmp_path)}
+    entry = book.Entry(address="unix:/x", provider=CUDA)
+    of_gpu = f"4 cores, agent, onnxruntime 1.16.3 {CUDA}"
+    assert device_of("board", entry, facts).device_class == f"Board, RTX A2000, {of_gpu}"
+    jetson = {**facts, "gpus": host.gpu_names(tmp_path / "driver")}
+    assert device_of("board", entry, jetson).device_class == f"Board, {of_gpu}"
+    on_cpu = device_of("board", book.Entry(address="unix:/x"), {**FACTS, "gpus": ["RTX A2000"]})
+    assert "RTX" not in on_cpu.device_class
+
+
+def test_peak_memory_on_a_gpu_elsewhere_is_unavailable():
+    """The growth of the agent's process would be the memory of the host."""
+    meter, _ = remote(RecordedSession([]), {**FACTS, "providers": [CUDA]}, CUDA)
+    figure = peak_memory(lambda: None, meter, PLAN)
+    assert (figure.status, figure.value) == (Status.UNAVAILABLE, None)
+    assert figure.reason == "Board does not report what one pass holds there"
+    assert PEAK_MEMORY.obstacle(meter, PLAN) == (
+        "it cannot be measured on Board; drop the objective"
+    )
+
+
+def test_networks_run_in_fp32_on_a_gpu(monkeypatch):
+    """NVIDIA's libraries multiply in TF32 unless this variable is 0."""
+    settings = {}
+    monkeypatch.setattr("nas.agent.sessions._write", lambda *_: None)
+    monkeypatch.setattr(
+        "nas.agent.sessions.subprocess.Popen", lambda *_, **options: settings.update(options)
+    )
+    start_worker({})
+    assert settings["env"]["NVIDIA_TF32_OVERRIDE"] == "0"
+    assert settings["env"]["PATH"] == os.environ["PATH"]
 
 
 def test_a_network_is_exported_before_the_device_is_held(monkeypatch):

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from nas.agent.host import HostLoad
+from nas.agent.worker import CUDA_PROVIDERS
 from nas.core.errors import NasError, UnavailableError, next_command
 from nas.core.measurement import Device, Measurement, MeasurementPlan, Precision
 from nas.measuring.devices import book
@@ -136,6 +137,11 @@ class RemoteMeter(CommonMeter):
                 f"{self.usable_cores()}, not {plan.threads}"
             )
         return None
+
+    @property
+    def memory_runtime(self) -> str | None:
+        """ONNX Runtime on a processor. On a GPU it does not report its memory."""
+        return None if self.provider in CUDA_PROVIDERS else self.only_runtime
 
     def built_elsewhere(self, network: Any, plan: MeasurementPlan) -> Any:
         """Return the network as an ONNX file that the device reads.
@@ -354,13 +360,14 @@ def device_of(name: str, entry: book.Entry, facts: dict[str, Any]) -> Device:
             f"{', '.join(facts['providers'])}"
         )
     mode = f", power mode {facts['power_mode']}" if facts["power_mode"] else ""
+    gpus = facts.get("gpus", ()) if entry.provider in CUDA_PROVIDERS else ()
     hidden = {"protocol", "boot", "state", "identity", "busy"}
     return Device(
         kind="cpu",
         name=facts["name"],
         identity=facts["identity"],
-        device_class=f"{facts['name']}, {facts['cores']} cores, agent, onnxruntime "
-        f"{facts['onnxruntime']} {entry.provider}{mode}",
+        device_class=", ".join([facts["name"], *gpus, f"{facts['cores']} cores"])
+        + f", agent, onnxruntime {facts['onnxruntime']} {entry.provider}{mode}",
         details={
             "device": name,
             **{key: value for key, value in facts.items() if key not in hidden},

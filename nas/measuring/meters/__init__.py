@@ -60,8 +60,8 @@ class Meter(Protocol):
     """The only runtime of the device, None if it has those of `nas.measuring.methods`."""
 
     @property
-    def memory_runtime(self) -> str:
-        """The runtime in which peak memory can be measured."""
+    def memory_runtime(self) -> str | None:
+        """The runtime in which peak memory can be measured, None if it cannot."""
 
     def plan_problem(self, plan: MeasurementPlan) -> str | None:
         """Return what only this device cannot do of a plan, None if it can do all."""
@@ -184,8 +184,8 @@ class CommonMeter:
     only_runtime: str | None = None
 
     @property
-    def memory_runtime(self) -> str:
-        """The runtime in which peak memory can be measured."""
+    def memory_runtime(self) -> str | None:
+        """The runtime in which peak memory can be measured, None if it cannot."""
         return self.only_runtime or "eager"
 
     def plan_problem(self, plan: MeasurementPlan) -> str | None:

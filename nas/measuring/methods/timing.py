@@ -221,7 +221,8 @@ def single_calls(
 
     The value is their median. `details` has p50 and p90, and p99 if there are 1000. Nothing is left
     out, so that the tail is real. Therefore, if this process waited for cores more than 5 % of the
-    time, there is no value and the status is `contended`.
+    time, there is no value and the status is `contended`. It is `noisy` for the reasons of
+    `latency`: a wide interval or none, or a crowded machine.
     """
     for _ in range(3):
         run()
@@ -252,11 +253,16 @@ def single_calls(
     if len(samples) >= MIN_TAIL_CALLS:
         percentiles["p99"] = cuts[98]
     interval = median_interval(samples)
+    doubts = _interval_doubts(interval, plan, f"{len(samples)} calls in {seconds:.1f} s")
+    if neighbours := foreign_work(first, last, seconds, plan):
+        doubts.append(neighbours)
     return figure(
         value=statistics.median(samples),
         ci_low=interval.low if interval else None,
         ci_high=interval.high if interval else None,
         details={"percentiles": percentiles},
+        status=Status.NOISY if doubts else Status.OK,
+        reason="; ".join(doubts),
     )
 
 
@@ -333,21 +339,27 @@ def _contention(attempt: Attempt) -> str:
 def _doubts(attempt: Attempt, warmth: WarmUp, plan: MeasurementPlan) -> list[str]:
     """Return why the value is less certain than the plan requires."""
     doubts = []
-    blocks, interval, time = len(attempt.samples), attempt.interval, f"{attempt.seconds:.1f} s"
+    taken = f"{len(attempt.samples)} blocks in {attempt.seconds:.1f} s"
     if not warmth.settled:
         doubts.append(f"the pace had not settled after {warmth.seconds:.1f} s of warm-up")
-    if interval is None:
-        fewest = next(n for n in range(1, 9) if median_rank(n))
-        doubts.append(f"only {blocks} blocks in {time}, an interval needs {fewest}")
-    elif not _narrow(interval, plan):
-        doubts.append(
-            f"the interval is ±{interval.half_width:.1%} after {time}, the plan requires "
-            f"±{plan.max_half_width:.1%}"
-        )
-    elif blocks < plan.min_blocks:
-        doubts.append(f"{blocks} blocks in {time}, the plan requires {plan.min_blocks}")
+    doubts += _interval_doubts(attempt.interval, plan, taken)
+    if _narrow(attempt.interval, plan) and len(attempt.samples) < plan.min_blocks:
+        doubts.append(f"{taken}, the plan requires {plan.min_blocks}")
     if attempt.crowded:
         doubts.append(
             f"other processes used {attempt.neighbour_cores:.1f} of {attempt.free_cores} free cores"
         )
     return doubts
+
+
+def _interval_doubts(interval: Interval | None, plan: MeasurementPlan, taken: str) -> list[str]:
+    """Return why the interval is not as narrow as the plan requires. `taken` says what it rests on,
+    such as "9 blocks in 2.0 s".
+    """
+    if interval is None:
+        fewest = next(n for n in range(1, 9) if median_rank(n))
+        return [f"only {taken}, an interval needs {fewest}"]
+    if _narrow(interval, plan):
+        return []
+    width, required = f"±{interval.half_width:.1%}", f"±{plan.max_half_width:.1%}"
+    return [f"the interval is {width} after {taken}, the plan requires {required}"]

@@ -447,16 +447,27 @@ class TcpServer(ServerMixin, socketserver.TCPServer):
 class UnixServer(ServerMixin, socketserver.UnixStreamServer):
     """The server on a Unix socket, which only its user may open."""
 
+    _bound: os.stat_result | None = None
+    """The file of the socket, None before this server has bound it."""
+
     def server_bind(self) -> None:
-        """Bind the socket. A file that no server listens on any more is replaced."""
+        """Bind the socket. One on which no server listens any more is replaced.
+
+        Raises `ValueError` if another server listens there, or if the file is no socket.
+        """
         path = Path(str(self.server_address))
-        if path.exists() and not _listens(str(path)):
+        if path.is_socket():
+            if _listens(str(path)):
+                raise ValueError(f"another agent listens on {path}")
             path.unlink()
+        elif path.exists():
+            raise ValueError(f"{path} exists and is no socket; name another path")
         mask = os.umask(0o177)
         try:
             super().server_bind()
         finally:
             os.umask(mask)
+        self._bound = path.stat()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Return a connection with a client address as the handler expects it."""
@@ -464,10 +475,10 @@ class UnixServer(ServerMixin, socketserver.UnixStreamServer):
         return request, ("local", 0)
 
     def server_close(self) -> None:
-        """Close the socket and remove its file."""
+        """Close the socket and remove its file, unless that is another server's."""
         super().server_close()
         path = Path(str(self.server_address))
-        if path.exists():
+        if self._bound and path.exists() and os.path.samestat(path.stat(), self._bound):
             path.unlink()
 
 
@@ -475,7 +486,7 @@ def _listens(path: str) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)
-        except OSError:
+        except ConnectionRefusedError:
             return False
     return True
 

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import io
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 from torch import nn
 
 import nas.agent
-from nas.agent import host, server
+from nas.agent import command, host, server
 from nas.agent.errors import RefusedError, SensorError
 from nas.agent.sensors import Sensors
 from nas.agent.sessions import Sessions, start_worker
@@ -507,3 +508,32 @@ def test_the_facts_of_a_device_are_those_of_now(agent, tmp_path, monkeypatch):
     write(package, "1.17.0")
     assert agent.device()["onnxruntime"] == agent.runtime()["onnxruntime"] == "1.17.0"
     assert found == ["1.16.3", "1.17.0"]
+
+
+def test_an_agent_leaves_the_socket_of_another_alone(agent, tmp_path, capsys):
+    """The second agent ends with one line, and the first one still listens."""
+    path = tmp_path / "agent.sock"
+    with server.UnixServer(str(path), agent):
+        assert command.main(["serve", "--socket", str(path), "--folder", str(tmp_path)]) == 2
+        assert capsys.readouterr().err == f"error: another agent listens on {path}\n"
+        with socket.socket(socket.AF_UNIX) as driver:
+            driver.connect(str(path))
+    assert not path.exists()
+
+
+def test_a_socket_that_nobody_listens_on_is_replaced(agent, tmp_path):
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(str(path))
+    with server.UnixServer(str(path), agent):
+        assert path.is_socket()
+    assert not path.exists()
+
+
+def test_a_file_that_is_no_socket_is_kept(tmp_path, capsys):
+    path = tmp_path / "study.yaml"
+    path.write_text("name: precious")
+    assert command.main(["serve", "--socket", str(path), "--folder", str(tmp_path)]) == 2
+    line = f"error: {path} exists and is no socket; name another path\n"
+    assert capsys.readouterr().err == line
+    assert path.read_text() == "name: precious"

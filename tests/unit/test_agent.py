@@ -306,6 +306,37 @@ def test_joules_of_a_counter_there():
     assert figure.method == "rapl packages and dram, windows from step to step"
 
 
+class Rail(RecordedSession):
+    """A board of 5 W whose power sensor is read at the end of each batch. It fails from `dies_s`
+    on.
+    """
+
+    def __init__(self, dies_s):
+        super().__init__([0.003])
+        self._dies_s = dies_s
+
+    def step(self, **command):
+        answer = super().step(**command)
+        if command["readings"] and self.clock.now_s < self._dies_s:
+            answer["rows"][-1][5] = 5.0
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("dies_s", "status"), [(float("inf"), Status.OK), (4.0, Status.UNAVAILABLE)]
+)
+def test_a_power_sensor_that_dies_leaves_no_joules(dies_s, status):
+    """Its last watts do not count any longer. While it works, 5 W for 3 ms are 15 mJ a frame."""
+    facts = {**FACTS, "energy": {"counter_problem": "no counter", "power": "ina3221 VDD_IN"}}
+    meter, (network,) = remote(Rail(dies_s), facts)
+    meter.power_kinds = ("rail",)
+    figure = energy(network, meter, PLAN)
+    assert figure.status is status, figure.reason
+    assert figure.value == (pytest.approx(0.015, rel=0.01) if status is Status.OK else None)
+    if status is not Status.OK:
+        assert "board: the sensor could not be read while the device measured" in figure.reason
+
+
 def test_calls_between_two_batches_use_energy_too():
     session = RecordedSession([0.003], power_w=10.0)
     meter, (network,) = remote(session)

@@ -310,7 +310,7 @@ class RemoteMeter(CommonMeter):
                 seconds = min(self._expected[2], MAX_BATCH_S)
             self._fetch(number, calls, seconds, readings=readings)
         row = self._rows.popleft()
-        self._move_to(row)
+        self._move_to(row, readings=readings)
         return row
 
     def _fetch(self, number: int, calls: int, seconds: float, *, readings: bool) -> None:
@@ -333,14 +333,18 @@ class RemoteMeter(CommonMeter):
         """Read the device's sensors now. The current batch is dropped."""
         answer = self._open_session.step(do="look", readings=readings)
         self._rows.clear()
-        self._move_to(answer["rows"][0])
+        self._move_to(answer["rows"][0], readings=readings)
         return answer
 
-    def _move_to(self, row: list[Any]) -> None:
+    def _move_to(self, row: list[Any], *, readings: bool) -> None:
+        """Set the position to the end of this row. The last row of a batch has all `readings`, so
+        one that is missing there could not be taken.
+        """
         _, _, self._now_s, load, joules, watts, state = row
+        complete = readings and not self._rows
         self._load = HostLoad(*load) if load else self._load
-        self._joules = self._joules if joules is None else joules
-        self._watts = self._watts if watts is None else watts
+        self._joules = self._joules if joules is None and not complete else joules
+        self._watts = self._watts if watts is None and not complete else watts
         self._state = state or self._state
 
 

@@ -3,6 +3,7 @@ replays what it recorded.
 """
 
 import ast
+import contextlib
 import hashlib
 import io
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from torch import nn
@@ -335,6 +337,27 @@ def test_a_power_sensor_that_dies_leaves_no_joules(dies_s, status):
     assert figure.value == (pytest.approx(0.015, rel=0.01) if status is Status.OK else None)
     if status is not Status.OK:
         assert "board: the sensor could not be read while the device measured" in figure.reason
+
+
+def test_looks_of_an_earlier_session_do_not_count(monkeypatch):
+    """The board was hot. It booted and cooled, and its clock began again."""
+    monkeypatch.setattr("nas.measuring.devices.meter.time.sleep", lambda _: None)
+    hot = RecordedSession(
+        [0.003], state={"temperature_c": 85, "slowed": ["cooling by thermal-cpufreq-0"]}
+    )
+    hot.clock.now_s = 1000.0
+    meter, (network,) = remote(hot)
+    latency(network, meter, PLAN)
+    cool = RecordedSession([0.003], state={"temperature_c": 40, "slowed": []})
+    meter._client = SimpleNamespace(
+        name="board", device=lambda: FACTS, session=lambda: contextlib.nullcontext(cool)
+    )
+    meter._forget()  # as at the end of a session
+    with meter.exclusive():
+        figure = latency(network, meter, PLAN)
+    assert figure.status is Status.OK, figure.reason
+    assert figure.details["watch"]["slowed"] == {}
+    assert figure.details["watch"]["looks"] > 1
 
 
 def test_calls_between_two_batches_use_energy_too():

@@ -26,7 +26,7 @@ from nas.measuring.devices.client import Client, Session
 from nas.measuring.meters import REMOTE_RUNTIME, CommonMeter, Run
 from nas.measuring.meters.energy import RAIL
 from nas.measuring.meters.lock import drivers_lock
-from nas.measuring.meters.watch import DeviceState
+from nas.measuring.meters.watch import DeviceState, Watch
 
 MAX_BATCH_S = 0.5
 """Longest batch of blocks. It ends with the block that exceeds this time."""
@@ -96,7 +96,10 @@ class RemoteMeter(CommonMeter):
         self._forget()
 
     def _forget(self) -> None:
-        """Forget the current batch and position."""
+        """Forget the current batch and position, and what the watch saw: the device's clock begins
+        again when it boots.
+        """
+        self.watch = Watch(self)
         self._rows: deque[list[Any]] = deque()
         self._key: tuple[int, int, bool] | None = None
         self._expected: tuple[int, int, float] | None = None

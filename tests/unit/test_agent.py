@@ -25,12 +25,13 @@ from nas.agent.sessions import Sessions, start_worker
 from nas.agent.store import NetworkStore
 from nas.core.errors import (
     CorruptFileError,
+    DeviceLostError,
     InvalidValueError,
     UnavailableError,
     UnknownNameError,
 )
 from nas.core.measurement import MeasurementPlan, Status
-from nas.measuring.devices import book
+from nas.measuring.devices import book, client
 from nas.measuring.devices.archive import write_agent
 from nas.measuring.devices.meter import RemoteMeter, RemoteNetwork, device_of
 from nas.measuring.methods import build, energy, interleaved_latency, latency, peak_memory
@@ -591,3 +592,67 @@ def test_a_file_that_is_no_socket_is_kept(tmp_path, capsys):
     line = f"error: {path} exists and is no socket; name another path\n"
     assert capsys.readouterr().err == line
     assert path.read_text() == "name: precious"
+
+
+PROGRESS, DONE = b'{"event": "progress"}\n', b'{"event": "done", "rows": []}\n'
+
+
+class Line:
+    """A connection to an agent on a clock of its own. Each request takes the seconds and has the
+    lines of its turn; a request without lines is a silent cut. The last turn repeats.
+    """
+
+    def __init__(self, monkeypatch, *turns, status=200):
+        self.now_s, self.status, self._turns, self._lines = 0.0, status, list(turns), []
+        self.requests = 0
+        fake = SimpleNamespace(monotonic=lambda: self.now_s, sleep=self.sleep)
+        monkeypatch.setattr(client, "time", fake)
+        self.client = client.Client("board", book.Entry(address="unix:/x"))
+        self.client._route.connection = lambda: self
+
+    def sleep(self, seconds):
+        self.now_s += seconds
+
+    def request(self, *_):
+        self.requests += 1
+
+    def getresponse(self):
+        seconds, *self._lines = self._turns.pop(0) if len(self._turns) > 1 else self._turns[0]
+        self.now_s += seconds
+        if not self._lines:
+            raise TimeoutError("timed out")
+        file = io.BytesIO(b"".join(self._lines))
+        response = contextlib.closing(file)
+        file.status, file.will_close = self.status, False
+        return response
+
+    def close(self):
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [(12.0, PROGRESS), (0.0, DONE)],
+        [(30.0,), (0.0, DONE)],
+        [(12.0, PROGRESS), (12.0, PROGRESS), (0.0,), (0.0,), (12.0, PROGRESS), (0.0, DONE)],
+    ],
+    ids=["in a long step", "in silence", "several times"],
+)
+def test_a_step_that_is_cut_late_is_repeated(monkeypatch, turns):
+    """The time for repetitions begins at the cut, and again at a cut after the agent answered."""
+    line = Line(monkeypatch, *turns)
+    assert line.client.step("/v1/sessions/12345678/steps/1", {})["rows"] == []
+    assert line.requests == len(turns)
+
+
+@pytest.mark.parametrize(
+    ("turn", "status"),
+    [((30.0,), 200), ((0.0,), 200), ((1.0, b'{"error": "no ONNX Runtime"}\n'), 503)],
+    ids=["silent", "refused", "overloaded"],
+)
+def test_an_agent_that_stays_away_is_lost(monkeypatch, turn, status):
+    line = Line(monkeypatch, turn, status=status)
+    with pytest.raises(DeviceLostError, match="board does not answer"):
+        line.client.device()
+    assert line.now_s <= 2 * turn[0] + client.RETRY_S + 1

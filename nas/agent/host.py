@@ -85,6 +85,19 @@ def hypervisor() -> str | None:
     )
 
 
+def gpu_names(proc: Path = PROC) -> list[str]:
+    """Return the models of the NVIDIA GPUs, each once, as the driver of graphics cards names them.
+    That of Jetson modules names none.
+    """
+    names = set()
+    for path in proc.glob("driver/nvidia/gpus/*/information"):
+        for line in (read_stripped(path) or "").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "Model":
+                names.add(value.strip())
+    return sorted(names)
+
+
 def affinity() -> list[int]:
     """Return the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

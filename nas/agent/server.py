@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hmac
 import http.server
+import importlib.machinery
 import json
 import os
 import re
@@ -83,19 +84,27 @@ class Agent:
         }
         self.sessions = Sessions(self._settings, lease_s)
         self._boot = uuid.uuid4().hex
-        self._facts: dict[str, Any] | None = None
-        self._facts_lock = threading.Lock()
+        self._runtime: dict[str, Any] = {}
+        self._runtime_files: tuple[Any, ...] | None = None
+        self._runtime_lock = threading.Lock()
+
+    def runtime(self) -> dict[str, Any]:
+        """Return version and abilities of ONNX Runtime.
+
+        They are found again only if it was installed again, since that takes a second, in which
+        another driver may be measuring.
+        """
+        with self._runtime_lock:
+            files = _runtime_files()
+            if not self._runtime or files != self._runtime_files:
+                self._runtime = _runtime_facts(self._settings)
+                self._runtime_files = files
+            return self._runtime
 
     def device(self) -> dict[str, Any]:
-        """Return what the device is and what it can measure."""
-        with self._facts_lock:
-            if self._facts is None:
-                self._facts = self._find_facts()
-            return self._facts
-
-    def _find_facts(self) -> dict[str, Any]:
+        """Return what the device is at present and what it can measure."""
+        runtime = self.runtime()
         identity_source = host.machine_identity()[1]
-        runtime = _runtime_facts(self._settings)
         sensors = Sensors(self._sys, self._rails)
         model = host.read_stripped(Path("/proc/device-tree/model"))
         return {
@@ -104,6 +113,7 @@ class Agent:
             "identity": self._identity,
             "identity_source": identity_source,
             "name": model.rstrip("\0") if model else host.cpu_name(),
+            "gpus": host.gpu_names(),
             "machine": os.uname().machine,
             "cores": os.cpu_count(),
             "usable_cores": len(host.affinity()),
@@ -115,6 +125,15 @@ class Agent:
             **runtime,
             **host.details(),
         }
+
+
+def _runtime_files() -> tuple[Any, ...] | None:
+    """Return what tells this installation of ONNX Runtime from another one; None without any."""
+    found = importlib.machinery.PathFinder.find_spec("onnxruntime")
+    if found is None or found.origin is None:
+        return None
+    file = Path(found.origin).stat()
+    return found.origin, file.st_ino, file.st_mtime_ns
 
 
 def _runtime_facts(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -367,7 +386,7 @@ def _checked_network(values: Mapping[str, Any], agent: Agent) -> dict[str, Any]:
     batch, size = _whole(values, "batch", 1, 4096), _whole(values, "size", 1, 4096)
     if 12 * batch * size**2 > MAX_INPUT_BYTES:
         raise RefusedError(400, f"a batch of more than {MAX_INPUT_BYTES} bytes")
-    providers = agent.device()["providers"]
+    providers = agent.runtime()["providers"]
     if values.get("provider") not in providers:
         raise RefusedError(400, f"provider must be one of {', '.join(providers)}")
     return {
@@ -428,16 +447,27 @@ class TcpServer(ServerMixin, socketserver.TCPServer):
 class UnixServer(ServerMixin, socketserver.UnixStreamServer):
     """The server on a Unix socket, which only its user may open."""
 
+    _bound: os.stat_result | None = None
+    """The file of the socket, None before this server has bound it."""
+
     def server_bind(self) -> None:
-        """Bind the socket. A file that no server listens on any more is replaced."""
+        """Bind the socket. One on which no server listens any more is replaced.
+
+        Raises `ValueError` if another server listens there, or if the file is no socket.
+        """
         path = Path(str(self.server_address))
-        if path.exists() and not _listens(str(path)):
+        if path.is_socket():
+            if _listens(str(path)):
+                raise ValueError(f"another agent listens on {path}")
             path.unlink()
+        elif path.exists():
+            raise ValueError(f"{path} exists and is no socket; name another path")
         mask = os.umask(0o177)
         try:
             super().server_bind()
         finally:
             os.umask(mask)
+        self._bound = path.stat()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Return a connection with a client address as the handler expects it."""
@@ -445,10 +475,10 @@ class UnixServer(ServerMixin, socketserver.UnixStreamServer):
         return request, ("local", 0)
 
     def server_close(self) -> None:
-        """Close the socket and remove its file."""
+        """Close the socket and remove its file, unless that is another server's."""
         super().server_close()
         path = Path(str(self.server_address))
-        if path.exists():
+        if self._bound and path.exists() and os.path.samestat(path.stat(), self._bound):
             path.unlink()
 
 
@@ -456,7 +486,7 @@ def _listens(path: str) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)
-        except OSError:
+        except ConnectionRefusedError:
             return False
     return True
 

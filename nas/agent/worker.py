@@ -18,7 +18,7 @@ import select
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 from . import host
 from .errors import NetworkError, SensorError
@@ -226,10 +226,7 @@ def load(command: dict[str, Any]) -> Runner:
     options.log_severity_level = 4  # errors are raised as exceptions anyway
     provider, shape = command["provider"], (command["batch"], 3, command["size"], command["size"])
     if provider != CPU_PROVIDER:
-        # operations that it lacks would run on the CPU, and the figure would be of both
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        for axis, length in zip(FREE_AXES, (shape[0], *shape[2:])):
-            options.add_free_dimension_override_by_name(axis, length)
+        refuse_fallback(options, shape)
     providers = [(provider, _settings(provider, command["threads"]))]
     try:
         session = onnxruntime.InferenceSession(command["path"], options, providers=providers)
@@ -258,6 +255,16 @@ def load(command: dict[str, Any]) -> Runner:
     if not all(np.isfinite(output).all() for output in outputs):
         raise NetworkError(f"it returns numbers that are not finite on a batch of {shape}")
     return Runner(session, bindings, inputs)
+
+
+def refuse_fallback(options: Any, shape: Sequence[int]) -> None:
+    """Make a session refuse operations that its provider lacks: they would run on the CPU, and the
+    figure would be of both. Every axis has the length in `shape`, (B, 3, H, W), since ONNX Runtime
+    computes free lengths on the CPU.
+    """
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    for axis, length in zip(FREE_AXES, (shape[0], *shape[2:])):
+        options.add_free_dimension_override_by_name(axis, length)
 
 
 def _settings(provider: str, threads: int) -> dict[str, str]:

@@ -81,9 +81,6 @@ def _measure_one(subject: Subject, metrics: Sequence[Metric]) -> tuple[Measureme
     with subject.meter.exclusive():
         before = subject.meter.host_details()
         figures = measure_together(metrics, subject)
-    shared: dict[str, Any] = {
-        "protocol": PROTOCOL,
-        "host_before": before,
-        "host_after": subject.meter.host_details(),
-    }
+        after = subject.meter.host_details()
+    shared = {"protocol": PROTOCOL, "host_before": before, "host_after": after}
     return tuple(replace(figure, details={**shared, **figure.details}) for figure in figures)

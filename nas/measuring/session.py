@@ -52,11 +52,8 @@ def latencies(
             protocol = TURNS
             seed = random.SystemRandom().randrange(2**31)
             figures = interleaved_latency(runs, meter, plan, seed=seed)
-    shared: dict[str, Any] = {
-        "protocol": protocol,
-        "host_before": before,
-        "host_after": meter.host_details(),
-    }
+        after = meter.host_details()
+    shared = {"protocol": protocol, "host_before": before, "host_after": after}
     return {
         name: _with_details(runs[name].with_runtime(figure), shared)
         for name, figure in figures.items()
@@ -106,11 +103,8 @@ def measure(
         if plan != one:
             with prepare(built[one], one, meter) as run:
                 figures.append(run.with_runtime(single_calls(run, meter, one)))
-    shared: dict[str, Any] = {
-        "protocol": PROTOCOL,
-        "host_before": before,
-        "host_after": meter.host_details(),
-    }
+        after = meter.host_details()
+    shared = {"protocol": PROTOCOL, "host_before": before, "host_after": after}
     return tuple(_with_details(figure, shared) for figure in figures)
 
 

@@ -1,5 +1,7 @@
 """Real measurements on this machine's processor, compared with a second method."""
 
+from contextlib import contextmanager
+
 import pytest
 from torch.utils.benchmark import Timer
 
@@ -10,6 +12,8 @@ from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods import latency, prepare
 from nas.measuring.metrics import Subject
 from nas.measuring.metrics.measured import LATENCY
+from nas.measuring.session import latencies, measure
+from nas.measuring.targets import Target
 
 
 def subject(mid_channels, plan):
@@ -56,3 +60,29 @@ def test_a_larger_network_is_slower(tmp_path):
     if unusable:
         pytest.skip(f"the machine is too busy: {unusable[0]}")
     assert large.value > 2 * small.value
+
+
+class Held(CpuMeter):
+    """The processor, whose conditions say whether it is held."""
+
+    held = False
+
+    @contextmanager
+    def exclusive(self):
+        """Hold the processor."""
+        with super().exclusive():
+            self.held = True
+            yield
+            self.held = False
+
+    def host_details(self):
+        """Return whether the processor is held."""
+        return {"held": self.held}
+
+
+def test_the_load_after_a_figure_is_looked_at_while_the_device_is_held():
+    """A device elsewhere answers only then."""
+    plan = MeasurementPlan(warmup_s=0.01, min_time_s=0.01, max_time_s=0.02, min_blocks=1)
+    target = Target(name="net", network=subject(4, plan).model)
+    figures = [*latencies([target], plan, Held()).values(), *measure(target, plan, Held())]
+    assert {figure.details["host_after"]["held"] for figure in figures} == {True}

@@ -9,6 +9,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from click.testing import CliRunner
 from torch import nn
 from torch._dynamo.utils import counters
 
+from nas.agent import worker
+from nas.agent.errors import NetworkError
 from nas.cli import main
 from nas.core import plugins
 from nas.core.architecture import Architecture, OsaStage, Stem
@@ -303,7 +306,8 @@ def test_a_plan_that_an_onnx_file_cannot_follow_is_refused_in_one_line(onnx, pla
 class OnCuda:
     """An input that claims to lie on a GPU."""
 
-    device = torch.device("cuda:0")
+    provider = "CUDAExecutionProvider"
+    device, shape = torch.device("cuda:0"), torch.Size([4, 3, 24, 32])
 
 
 def test_onnx_runtime_that_falls_back_to_the_cpu_is_an_error(onnx, monkeypatch):
@@ -320,6 +324,47 @@ def test_onnx_runtime_that_falls_back_to_the_cpu_is_an_error(onnx, monkeypatch):
     monkeypatch.setattr(onnxruntime, "InferenceSession", fallback)
     with pytest.raises(UnavailableError, match="cannot use its CUDAExecutionProvider here"):
         ONNX_RUNTIME.load(onnx, [OnCuda()], MeasurementPlan(runtime="onnxruntime"))
+
+
+def on_cuda_here(file, _):
+    """Load a file on the CUDA of this machine."""
+    with pytest.raises(InvalidValueError, match="refused"):
+        ONNX_RUNTIME.load(file, [OnCuda()], MeasurementPlan(runtime="onnxruntime"))
+
+
+def on_cuda_elsewhere(file, tmp_path):
+    """Load a file on the CUDA of an agent."""
+    path = tmp_path / "x.onnx"
+    path.write_bytes(file.data)
+    command = {"path": str(path), "batch": 4, "size": 24, "threads": 1, "provider": OnCuda.provider}
+    with pytest.raises(NetworkError, match="refused"):
+        worker.load(command)
+
+
+@pytest.mark.parametrize("load", [on_cuda_here, on_cuda_elsewhere])
+def test_no_part_of_a_network_on_cuda_runs_on_the_cpu(onnx, monkeypatch, tmp_path, load):
+    """Its sessions refuse operations that CUDA lacks, and no length is free, which would be
+    computed on the CPU.
+    """
+    onnxruntime = pytest.importorskip("onnxruntime")
+    entries, lengths = {}, {}
+
+    class Options(onnxruntime.SessionOptions):
+        def add_session_config_entry(self, name, value):
+            entries[name] = value
+
+        def add_free_dimension_override_by_name(self, name, length):
+            lengths[name] = length
+
+    def session(*_, **__):
+        if entries.get("session.disable_cpu_ep_fallback") == "1":
+            raise RuntimeError("refused")
+        return SimpleNamespace(get_providers=lambda: [OnCuda.provider])
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    load(onnx, tmp_path)
+    assert (lengths["batch"], lengths["height"]) == (4, 24)
 
 
 @pytest.mark.parametrize(
@@ -421,14 +466,14 @@ def test_peak_memory_is_unavailable_outside_eager(model):
 
 
 def test_equal_networks_are_exported_once(monkeypatch):
-    """A front that is certified was exported when its members were measured. Other weights, and
-    another size, are other files.
+    """A front that is certified was exported when its members were measured. Other weights, another
+    size and other operators are other files.
     """
     sizes = []
 
-    def noted(model, image_size):
+    def noted(model, image_size, **versions):
         sizes.append(image_size)
-        return to_onnx(model, image_size)
+        return to_onnx(model, image_size, **versions)
 
     monkeypatch.setattr(exported, "to_onnx", noted)
     monkeypatch.setattr(exported, "_FILES", exported._Cache(exported.MAX_CACHED_BYTES))
@@ -436,7 +481,8 @@ def test_equal_networks_are_exported_once(monkeypatch):
     equal.load_state_dict(first.state_dict())
     files = [exported.exported(each, 32).data for each in (first, equal, other)]
     exported.exported(first, 16)
-    assert sizes == [32, 32, 16]
+    exported.exported(first, 32, opset=18)
+    assert sizes == [32, 32, 16, 32]
     assert files[0] == files[1] != files[2]
 
 

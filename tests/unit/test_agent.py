@@ -3,32 +3,40 @@ replays what it recorded.
 """
 
 import ast
+import contextlib
 import hashlib
 import io
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from torch import nn
 
 import nas.agent
+from nas.agent import command, host, server
 from nas.agent.errors import RefusedError, SensorError
 from nas.agent.sensors import Sensors
-from nas.agent.sessions import Sessions
+from nas.agent.sessions import Sessions, start_worker
 from nas.agent.store import NetworkStore
 from nas.core.errors import (
     CorruptFileError,
+    DeviceLostError,
     InvalidValueError,
     UnavailableError,
     UnknownNameError,
 )
 from nas.core.measurement import MeasurementPlan, Status
-from nas.measuring.devices import book
+from nas.measuring.devices import book, client
 from nas.measuring.devices.archive import write_agent
 from nas.measuring.devices.meter import RemoteMeter, RemoteNetwork, device_of
-from nas.measuring.methods import energy, interleaved_latency, latency
+from nas.measuring.methods import build, energy, interleaved_latency, latency, peak_memory
+from nas.measuring.metrics.measured import PEAK_MEMORY
+from nas.measuring.runtimes import exported
 from nas.testing.fake_meter import FakeMeter
 
 SOURCES = sorted(Path(nas.agent.__file__).parent.glob("*.py"))
@@ -223,10 +231,11 @@ class RecordedSession:
         return {"rows": rows, "first_s": first_s, "first_load": first_load, "calls_between": 0}
 
 
-def remote(session, facts=FACTS):
+def remote(session, facts=FACTS, provider="CPUExecutionProvider"):
     """Return a meter on this session, and its networks."""
     meter = RemoteMeter.__new__(RemoteMeter)
-    meter.facts, meter._session, meter._entry = facts, session, book.Entry(address="unix:/x")
+    meter.facts, meter._session, meter.provider = facts, session, provider
+    meter._entry = book.Entry(address="unix:/x", provider=provider)
     meter._client = type("Client", (), {"name": "board"})()
     meter.device = device_of("board", meter._entry, facts)
     meter.energy_method, meter.power_kinds = facts["energy"].get("counter", "none"), ()
@@ -300,6 +309,58 @@ def test_joules_of_a_counter_there():
     assert figure.method == "rapl packages and dram, windows from step to step"
 
 
+class Rail(RecordedSession):
+    """A board of 5 W whose power sensor is read at the end of each batch. It fails from `dies_s`
+    on.
+    """
+
+    def __init__(self, dies_s):
+        super().__init__([0.003])
+        self._dies_s = dies_s
+
+    def step(self, **command):
+        answer = super().step(**command)
+        if command["readings"] and self.clock.now_s < self._dies_s:
+            answer["rows"][-1][5] = 5.0
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("dies_s", "status"), [(float("inf"), Status.OK), (4.0, Status.UNAVAILABLE)]
+)
+def test_a_power_sensor_that_dies_leaves_no_joules(dies_s, status):
+    """Its last watts do not count any longer. While it works, 5 W for 3 ms are 15 mJ a frame."""
+    facts = {**FACTS, "energy": {"counter_problem": "no counter", "power": "ina3221 VDD_IN"}}
+    meter, (network,) = remote(Rail(dies_s), facts)
+    meter.power_kinds = ("rail",)
+    figure = energy(network, meter, PLAN)
+    assert figure.status is status, figure.reason
+    assert figure.value == (pytest.approx(0.015, rel=0.01) if status is Status.OK else None)
+    if status is not Status.OK:
+        assert "board: the sensor could not be read while the device measured" in figure.reason
+
+
+def test_looks_of_an_earlier_session_do_not_count(monkeypatch):
+    """The board was hot. It booted and cooled, and its clock began again."""
+    monkeypatch.setattr("nas.measuring.devices.meter.time.sleep", lambda _: None)
+    hot = RecordedSession(
+        [0.003], state={"temperature_c": 85, "slowed": ["cooling by thermal-cpufreq-0"]}
+    )
+    hot.clock.now_s = 1000.0
+    meter, (network,) = remote(hot)
+    latency(network, meter, PLAN)
+    cool = RecordedSession([0.003], state={"temperature_c": 40, "slowed": []})
+    meter._client = SimpleNamespace(
+        name="board", device=lambda: FACTS, session=lambda: contextlib.nullcontext(cool)
+    )
+    meter._forget()  # as at the end of a session
+    with meter.exclusive():
+        figure = latency(network, meter, PLAN)
+    assert figure.status is Status.OK, figure.reason
+    assert figure.details["watch"]["slowed"] == {}
+    assert figure.details["watch"]["looks"] > 1
+
+
 def test_calls_between_two_batches_use_energy_too():
     session = RecordedSession([0.003], power_w=10.0)
     meter, (network,) = remote(session)
@@ -343,11 +404,68 @@ def test_another_device_at_the_address_is_refused():
         device_of("board", entry, FACTS)
 
 
+CUDA = "CUDAExecutionProvider"
+
+
 def test_the_class_of_a_device_has_provider_and_power_mode():
     device = device_of("board", book.Entry(address="unix:/x"), {**FACTS, "power_mode": "pmode:2"})
     assert device.device_class == (
         "Board, 4 cores, agent, onnxruntime 1.16.3 CPUExecutionProvider, power mode pmode:2"
     )
+
+
+def test_the_class_of_a_device_names_the_gpu_that_it_runs_on(tmp_path):
+    """The driver names it. A Jetson's does not, but there the board's name tells the GPU."""
+    write(tmp_path / "driver/nvidia/gpus/0000:01:00.0/information", "Model: \t RTX A2000\nIRQ: 9")
+    facts = {**FACTS, "providers": [CUDA], "gpus": host.gpu_names(tmp_path)}
+    entry = book.Entry(address="unix:/x", provider=CUDA)
+    of_gpu = f"4 cores, agent, onnxruntime 1.16.3 {CUDA}"
+    assert device_of("board", entry, facts).device_class == f"Board, RTX A2000, {of_gpu}"
+    jetson = {**facts, "gpus": host.gpu_names(tmp_path / "driver")}
+    assert device_of("board", entry, jetson).device_class == f"Board, {of_gpu}"
+    on_cpu = device_of("board", book.Entry(address="unix:/x"), {**FACTS, "gpus": ["RTX A2000"]})
+    assert "RTX" not in on_cpu.device_class
+
+
+def test_peak_memory_on_a_gpu_elsewhere_is_unavailable():
+    """The growth of the agent's process would be the memory of the host."""
+    meter, _ = remote(RecordedSession([]), {**FACTS, "providers": [CUDA]}, CUDA)
+    figure = peak_memory(lambda: None, meter, PLAN)
+    assert (figure.status, figure.value) == (Status.UNAVAILABLE, None)
+    assert figure.reason == "Board does not report what one pass holds there"
+    assert PEAK_MEMORY.obstacle(meter, PLAN) == (
+        "it cannot be measured on Board; drop the objective"
+    )
+
+
+def test_networks_run_in_fp32_on_a_gpu(monkeypatch):
+    """NVIDIA's libraries multiply in TF32 unless this variable is 0."""
+    settings = {}
+    monkeypatch.setattr("nas.agent.sessions._write", lambda *_: None)
+    monkeypatch.setattr(
+        "nas.agent.sessions.subprocess.Popen", lambda *_, **options: settings.update(options)
+    )
+    start_worker({})
+    assert settings["env"]["NVIDIA_TF32_OVERRIDE"] == "0"
+    assert settings["env"]["PATH"] == os.environ["PATH"]
+
+
+def test_a_network_is_exported_before_the_device_is_held(monkeypatch):
+    """An equal one is exported once, for the versions that the device reads."""
+    exports = []
+
+    def export(_, image_size, **versions):
+        exports.append((image_size, versions))
+        return b"file"
+
+    monkeypatch.setattr(exported, "to_onnx", export)
+    monkeypatch.setattr(exported, "_FILES", exported._Cache(10**6))
+    meter, _ = remote(RecordedSession([]))
+    meter._session = None
+    network = nn.Conv2d(3, 4, 3)
+    files = [build(network, PLAN, meter).result.data for _ in range(2)]
+    assert files == [b"file", b"file"]
+    assert exports == [(32, {"opset": 19, "max_ir": 9})]
 
 
 @pytest.fixture
@@ -410,3 +528,131 @@ def test_a_step_that_takes_too_long_fails_and_is_not_lost(monkeypatch, tmp_path)
     session.begin(1, {"do": "look", "readings": False})
     assert running.expire() == "a step took more than -1 s"
     assert session.wait(1, 60) == {"error": "a step took more than -1 s", "lost": False}
+
+
+@pytest.fixture
+def agent(tmp_path):
+    """The agent of a made-up device, without a server."""
+    return server.Agent(
+        tmp_path / "cache", token=None, max_bytes=100, sys_folder=tmp_path / "sys", log=print
+    )
+
+
+def test_the_facts_of_a_device_are_those_of_now(agent, tmp_path, monkeypatch):
+    """The device becomes hot, and ONNX Runtime is installed again. Its facts, which take a second,
+    are found again only then.
+    """
+    package = tmp_path / "site/onnxruntime/__init__.py"
+    write(package, "1.16.3")
+    found = []
+
+    def find(_):
+        found.append(package.read_text().strip())
+        return {"onnxruntime": found[-1], "providers": []}
+
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setattr(server, "_runtime_facts", find)
+    cooling = tmp_path / "sys/class/thermal/cooling_device0"
+    write(cooling / "type", "thermal-cpufreq-0")
+    write(cooling / "cur_state", 0)
+    assert agent.device()["state"]["slowed"] == []
+    write(cooling / "cur_state", 2)
+    assert agent.device()["state"]["slowed"] == ["cooling by thermal-cpufreq-0"]
+    assert found == ["1.16.3"]
+    package.unlink()
+    write(package, "1.17.0")
+    assert agent.device()["onnxruntime"] == agent.runtime()["onnxruntime"] == "1.17.0"
+    assert found == ["1.16.3", "1.17.0"]
+
+
+def test_an_agent_leaves_the_socket_of_another_alone(agent, tmp_path, capsys):
+    """The second agent ends with one line, and the first one still listens."""
+    path = tmp_path / "agent.sock"
+    with server.UnixServer(str(path), agent):
+        assert command.main(["serve", "--socket", str(path), "--folder", str(tmp_path)]) == 2
+        assert capsys.readouterr().err == f"error: another agent listens on {path}\n"
+        with socket.socket(socket.AF_UNIX) as driver:
+            driver.connect(str(path))
+    assert not path.exists()
+
+
+def test_a_socket_that_nobody_listens_on_is_replaced(agent, tmp_path):
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(str(path))
+    with server.UnixServer(str(path), agent):
+        assert path.is_socket()
+    assert not path.exists()
+
+
+def test_a_file_that_is_no_socket_is_kept(tmp_path, capsys):
+    path = tmp_path / "study.yaml"
+    path.write_text("name: precious")
+    assert command.main(["serve", "--socket", str(path), "--folder", str(tmp_path)]) == 2
+    line = f"error: {path} exists and is no socket; name another path\n"
+    assert capsys.readouterr().err == line
+    assert path.read_text() == "name: precious"
+
+
+PROGRESS, DONE = b'{"event": "progress"}\n', b'{"event": "done", "rows": []}\n'
+
+
+class Line:
+    """A connection to an agent on a clock of its own. Each request takes the seconds and has the
+    lines of its turn; a request without lines is a silent cut. The last turn repeats.
+    """
+
+    def __init__(self, monkeypatch, *turns, status=200):
+        self.now_s, self.status, self._turns, self._lines = 0.0, status, list(turns), []
+        self.requests = 0
+        fake = SimpleNamespace(monotonic=lambda: self.now_s, sleep=self.sleep)
+        monkeypatch.setattr(client, "time", fake)
+        self.client = client.Client("board", book.Entry(address="unix:/x"))
+        self.client._route.connection = lambda: self
+
+    def sleep(self, seconds):
+        self.now_s += seconds
+
+    def request(self, *_):
+        self.requests += 1
+
+    def getresponse(self):
+        seconds, *self._lines = self._turns.pop(0) if len(self._turns) > 1 else self._turns[0]
+        self.now_s += seconds
+        if not self._lines:
+            raise TimeoutError("timed out")
+        file = io.BytesIO(b"".join(self._lines))
+        response = contextlib.closing(file)
+        file.status, file.will_close = self.status, False
+        return response
+
+    def close(self):
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [(12.0, PROGRESS), (0.0, DONE)],
+        [(30.0,), (0.0, DONE)],
+        [(12.0, PROGRESS), (12.0, PROGRESS), (0.0,), (0.0,), (12.0, PROGRESS), (0.0, DONE)],
+    ],
+    ids=["in a long step", "in silence", "several times"],
+)
+def test_a_step_that_is_cut_late_is_repeated(monkeypatch, turns):
+    """The time for repetitions begins at the cut, and again at a cut after the agent answered."""
+    line = Line(monkeypatch, *turns)
+    assert line.client.step("/v1/sessions/12345678/steps/1", {})["rows"] == []
+    assert line.requests == len(turns)
+
+
+@pytest.mark.parametrize(
+    ("turn", "status"),
+    [((30.0,), 200), ((0.0,), 200), ((1.0, b'{"error": "no ONNX Runtime"}\n'), 503)],
+    ids=["silent", "refused", "overloaded"],
+)
+def test_an_agent_that_stays_away_is_lost(monkeypatch, turn, status):
+    line = Line(monkeypatch, turn, status=status)
+    with pytest.raises(DeviceLostError, match="board does not answer"):
+        line.client.device()
+    assert line.now_s <= 2 * turn[0] + client.RETRY_S + 1

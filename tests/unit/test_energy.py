@@ -4,6 +4,7 @@ misbehave.
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from nas.bench.energy_reader import CountingBoard, energy_errors, rms
 from nas.core.measurement import MeasurementPlan, Status
 from nas.measuring.meters.watch import DeviceState
-from nas.measuring.methods import energy, latency
+from nas.measuring.methods import certify_energy, energy, latency
+from nas.measuring.methods.timing import as_noisy
 from nas.testing.fake_meter import FakeMeter
 
 PLAN = MeasurementPlan(batch_size=4)
@@ -53,6 +55,23 @@ class CoolingBoard(FakeMeter):
     def energy_j(self):
         step_s = math.floor(self.now_s / 0.1) * 0.1
         return float(np.interp(step_s, self._times_s, self._energies_j))
+
+
+class SharedPackage(FakeMeter):
+    """A processor whose counter has the energy of all processes: 10 W for this one, and 10 W for
+    each core of others. `others` is how many cores they use, and `waiting` the share of the time in
+    which this process waits for a core.
+    """
+
+    def __init__(self, others=0.0, waiting=0.0, cores=2):
+        super().__init__(power_w=10 * (1 + others), step_s=0.001)
+        self.device = replace(self.device, kind="cpu")
+        self.cores, self._others, self._waiting = cores, others, waiting
+
+    def work(self, seconds):
+        super().work(seconds)
+        self.foreign_s += self._others * seconds
+        self.waited_s += self._waiting * seconds
 
 
 def measured_energy(meter, seconds=0.002):
@@ -171,3 +190,49 @@ def test_slow_batches_are_measured_on_a_warm_device():
     assert figure.details["alignment"] == "phase-locked"
     assert figure.value == pytest.approx(250 * 0.03 / 4, rel=0.005)
     assert figure.details["power_w"] == pytest.approx([250] * 4, rel=0.005)
+
+
+def test_joules_of_a_processor_beside_a_busy_neighbour_are_noisy():
+    """The counter has the neighbour's joules too, and nothing can tell them apart."""
+    figure = measured_energy(SharedPackage(others=1.0))
+    assert (figure.status, figure.reason) == (
+        Status.NOISY,
+        "other processes used 1.0 of 1 free cores",
+    )
+    assert measured_energy(SharedPackage(others=0.4)).status is Status.OK
+
+
+def test_joules_of_a_process_that_waits_for_a_core_have_no_value():
+    """A search that takes what it gets beside others records the windows as noisy."""
+    figure = measured_energy(SharedPackage(waiting=0.1))
+    assert (figure.status, figure.value) == (Status.CONTENDED, None)
+    assert figure.reason == "this process waited for a core 10% of the time; stop the others"
+    assert as_noisy(figure).status is Status.NOISY
+    assert as_noisy(figure).value == pytest.approx(10 * 0.002 / 4)
+
+
+@pytest.mark.parametrize(
+    ("meter", "reason"),
+    [
+        (SharedPackage(others=1.0), "other processes used 1.0 of 1 free cores"),
+        (SharedPackage(waiting=0.1), "other processes held the cores"),
+    ],
+    ids=["neighbour", "waiting"],
+)
+def test_no_joules_of_a_processor_are_certified_beside_others(meter, reason):
+    """The joules of others do not cancel in the ratio to the reference."""
+    figure = certified_energy(meter)
+    assert (figure.status, figure.value) == (Status.CONTENDED, None)
+    assert reason in figure.reason
+
+
+def test_joules_on_all_cores_are_certified():
+    """No core is left free, so a little work of others is no reason against them."""
+    figure = certified_energy(SharedPackage(others=0.01, cores=1))
+    assert figure.status is Status.OK, figure.reason
+
+
+def certified_energy(meter):
+    return certify_energy(
+        {"net": meter.network(0.004)}, meter.network(0.002), meter, PLAN, sleep=meter.sleep
+    )["net"]

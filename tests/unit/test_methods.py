@@ -187,6 +187,28 @@ def test_single_calls_that_waited_for_a_core_have_no_percentiles():
     )
 
 
+@pytest.mark.parametrize(
+    ("seconds", "foreign", "reason"),
+    [
+        (lambda rng: 0.01 * rng.lognormvariate(0, 0.5), 0, "the plan requires ±2.0%"),
+        (lambda _: 0.9, 0, "only 3 calls in 2.7 s, an interval needs 6"),
+        (lambda _: 0.01, 0.01, "other processes used 1.0 of 1 free cores"),
+    ],
+    ids=["a wide interval", "no interval", "a crowded machine"],
+)
+def test_single_calls_are_noisy_for_the_reasons_of_latency(seconds, foreign, reason):
+    meter, rng = FakeMeter(), random.Random(6)
+
+    def call():
+        meter.work(seconds(rng))
+        meter.foreign_s += foreign
+
+    found = single_calls(call, meter, PLAN)
+    assert found.status is Status.NOISY
+    assert found.value is not None
+    assert reason in found.reason
+
+
 def test_ranks_of_the_interval_are_the_published_ones():
     """The 95 % interval of a median has the ranks tabulated for the sign test (n = 6: 1, 10: 2, 20:
     6, 50: 18).

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -30,14 +31,19 @@ from nas.core.study import (
 from nas.core.tasks import Measured, Task
 from nas.core.trial import Evaluation
 from nas.data import Dataset, Images
+from nas.measuring.meters.cpu import CpuMeter
+from nas.measuring.meters.lock import DeviceLock
 from nas.measuring.methods.timing import HELD
 from nas.measuring.metrics.measured import LATENCY
 from nas.searching.evaluators import StudyContext
+from nas.searching.evaluators.classification import evaluator as evaluator_module
 from nas.searching.evaluators.classification.evaluator import (
+    Deadline,
     EnergyCounter,
     Evaluator,
     energy_problem,
 )
+from nas.searching.evaluators.classification.full import FullEvaluator
 from nas.searching.forecast import forecast, private_bytes
 from nas.searching.profile import NUM_MEASURED_NETWORKS, costs_only, members, profile
 from nas.testing.fake_meter import FakeMeter
@@ -293,6 +299,29 @@ def test_energy_is_counted_if_one_worker_has_the_device():
     one_each = replace(SPEC, workers=WorkersSpec(kind="tune", count=2, gpus=1))
     assert EnergyCounter(meter, one_each).drawn_j() == 0.0
     assert "no energy counter" in (energy_problem(FakeMeter(), SPEC) or "")
+
+
+def test_a_counter_that_wraps_several_times_in_a_rung_loses_nothing(tmp_path, monkeypatch):
+    """It has a range of 10 J. It is read between training steps, and 8 J are drawn in each of
+    five.
+    """
+    monkeypatch.setattr(evaluator_module, "READING_INTERVAL_S", -1.0)
+    zone = tmp_path / "intel-rapl:0"
+    zone.mkdir()
+    (zone / "name").write_text("package-0")
+    (zone / "max_energy_range_uj").write_text("10000000")
+    (zone / "energy_uj").write_text("0")
+    evaluator = FullEvaluator.__new__(FullEvaluator)
+    evaluator._meter, evaluator._spec = CpuMeter(tmp_path), SPEC
+    evaluator._counter = EnergyCounter(evaluator._meter, SPEC)
+    evaluator._lock = DeviceLock("cpu-of-this-test", tmp_path / "lock")
+    evaluator._deadline = Deadline(math.inf)
+    trainer = SimpleNamespace(energy_j=0.0)
+    with evaluator._shared(trainer):
+        for step in range(1, 6):
+            (zone / "energy_uj").write_text(str(step * 8_000_000 % 10_000_000))
+            trainer.step_aside()
+    assert trainer.energy_j == pytest.approx(40.0)
 
 
 def test_a_budget_of_energy_is_refused_without_a_counter(monkeypatch):

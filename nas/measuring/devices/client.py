@@ -1,8 +1,8 @@
 """The driver's side of the agent's protocol (`nas.agent.server`).
 
-A request that a cut connection loses is repeated for `RETRY_S`. Sessions and their steps have ids
-and numbers, so that the agent answers a repeated one with the first result and measures nothing
-twice.
+A request that a cut connection loses is repeated for `RETRY_S` after the cut. Sessions and their
+steps have ids and numbers, so that the agent answers a repeated one with the first result and
+measures nothing twice.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from nas.measuring.devices.book import Entry
 from nas.measuring.devices.connection import Route
 
 RETRY_S = 10.0
-"""Longest time in which a request is repeated after cuts."""
+"""Longest time in which a request is repeated after a cut, until the agent answers again."""
 RETRY_PAUSE_S = 0.2
 KEEP_ALIVE_S = 4.0
 """Time between two signs of life while no step runs."""
@@ -52,6 +52,8 @@ class Client:
         self._retry_s = RETRY_S if retry_s is None else retry_s
         self._route = Route(entry)
         self._connection: http.client.HTTPConnection | None = None
+        self._answered = False
+        """True once the agent has sent a line of its answer to the present request."""
         self._turn = threading.Lock()
 
     def device(self) -> dict[str, Any]:
@@ -177,26 +179,32 @@ class Client:
     ) -> dict[str, Any]:
         """Return the last JSON line of the answer; repeat the request if the connection breaks.
 
-        Raises `_Refused`, and `DeviceLostError` after `RETRY_S`.
+        Raises `_Refused`, and `DeviceLostError` if the agent sends nothing for `RETRY_S` after a
+        cut.
         """
-        end_s = time.monotonic() + self._retry_s
+        end_s: float | None = None
         while True:
-            try:
-                with self._turn:
+            with self._turn:
+                try:
                     return self._once(method, path, body, headers or {})
-            except (OSError, http.client.HTTPException, EOFError, DeviceLostError) as error:
-                with self._turn:
+                except (OSError, http.client.HTTPException, EOFError, DeviceLostError) as error:
                     self._drop()
-                if time.monotonic() > end_s:
-                    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                    if not isinstance(error, DeviceLostError):  # ssh, if any, reached the host
-                        reason += f"; is the agent started? ({self._route.expected})"
-                    raise DeviceLostError(f"{self.name} does not answer: {reason}") from error
+                    if end_s is None or self._answered:
+                        end_s = time.monotonic() + self._retry_s
+                    if time.monotonic() > end_s:
+                        raise self._lost(error) from error
             time.sleep(RETRY_PAUSE_S)
+
+    def _lost(self, error: Exception) -> DeviceLostError:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if not isinstance(error, DeviceLostError):  # ssh, if any, reached the host
+            reason += f"; is the agent started? ({self._route.expected})"
+        return DeviceLostError(f"{self.name} does not answer: {reason}")
 
     def _once(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> dict[str, Any]:
+        self._answered = False
         if self._connection is None:
             self._connection = self._route.connection()
         credentials = {"Authorization": f"Bearer {self._token}"} if self._token else {}
@@ -204,7 +212,7 @@ class Client:
         with self._connection.getresponse() as response:
             last = b""
             while line := response.readline():
-                last = line
+                last, self._answered = line, response.status < 400
         if not last.endswith(b"\n"):
             raise EOFError("the answer was cut off")
         answer: dict[str, Any] = json.loads(last)

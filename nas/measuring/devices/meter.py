@@ -18,14 +18,15 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from nas.agent.host import HostLoad
-from nas.core.errors import InvalidValueError, NasError, UnavailableError, next_command
+from nas.agent.worker import CUDA_PROVIDERS
+from nas.core.errors import NasError, UnavailableError, next_command
 from nas.core.measurement import Device, Measurement, MeasurementPlan, Precision
 from nas.measuring.devices import book
 from nas.measuring.devices.client import Client, Session
 from nas.measuring.meters import REMOTE_RUNTIME, CommonMeter, Run
 from nas.measuring.meters.energy import RAIL
 from nas.measuring.meters.lock import drivers_lock
-from nas.measuring.meters.watch import DeviceState
+from nas.measuring.meters.watch import DeviceState, Watch
 
 MAX_BATCH_S = 0.5
 """Longest batch of blocks. It ends with the block that exceeds this time."""
@@ -92,12 +93,13 @@ class RemoteMeter(CommonMeter):
         self.power_kinds = (RAIL,) if "power" in energy else ()
         self.provider = self._entry.provider
         self._session: Session | None = None
-        self._exported: tuple[Any, int, Any] | None = None
-        """The last network that was exported, its image size, and the file."""
         self._forget()
 
     def _forget(self) -> None:
-        """Forget the current batch and position."""
+        """Forget the current batch and position, and what the watch saw: the device's clock begins
+        again when it boots.
+        """
+        self.watch = Watch(self)
         self._rows: deque[list[Any]] = deque()
         self._key: tuple[int, int, bool] | None = None
         self._expected: tuple[int, int, float] | None = None
@@ -139,21 +141,38 @@ class RemoteMeter(CommonMeter):
             )
         return None
 
-    def prepared_elsewhere(
-        self, network: Any, plan: MeasurementPlan
-    ) -> AbstractContextManager[RemoteNetwork]:
-        """Load a network on the device in the `with` block.
+    @property
+    def memory_runtime(self) -> str | None:
+        """ONNX Runtime on a processor. On a GPU it does not report its memory."""
+        return None if self.provider in CUDA_PROVIDERS else self.only_runtime
 
-        Raises `InvalidValueError` for a plan that the device cannot follow, and `TrialFailedError`
-        for a network that fails there.
+    def built_elsewhere(self, network: Any, plan: MeasurementPlan) -> Any:
+        """Return the network as an ONNX file that the device reads.
+
+        Raises `UnavailableError` if its ONNX Runtime is too old.
         """
-        return self._loaded(network, plan)
+        from nas.measuring.runtimes.exported import exported
+        from nas.model.onnx_file import OPSET
+
+        opset, ir_version = self.facts["opset"], self.facts["ir"]
+        if opset is None or opset < LOWEST_OPSET:
+            raise UnavailableError(
+                f"{self._client.name} reads ONNX opset {opset}; {LOWEST_OPSET} is needed: install "
+                "ONNX Runtime 1.14 or newer there"
+            )
+        return exported(network, plan.image_size, opset=min(OPSET, opset), max_ir=ir_version)
+
+    def prepared_elsewhere(
+        self, built: Any, plan: MeasurementPlan
+    ) -> AbstractContextManager[RemoteNetwork]:
+        """Load an ONNX file on the device in the `with` block.
+
+        Raises `TrialFailedError` for a network that fails there.
+        """
+        return self._loaded(built, plan)
 
     @contextlib.contextmanager
-    def _loaded(self, network: Any, plan: MeasurementPlan) -> Iterator[RemoteNetwork]:
-        if problem := self.plan_problem(plan):
-            raise InvalidValueError(problem)
-        file = self._as_onnx(network, plan)
+    def _loaded(self, file: Any, plan: MeasurementPlan) -> Iterator[RemoteNetwork]:
         conditions = {
             "batch": plan.batch_size,
             "size": plan.image_size,
@@ -164,32 +183,8 @@ class RemoteMeter(CommonMeter):
         yield RemoteNetwork(self, answer["network"], file, conditions)
         self._open_session.step(do="unload", network=answer["network"])
 
-    def _as_onnx(self, network: Any, plan: MeasurementPlan) -> Any:
-        """Return the network as an ONNX file that the device reads."""
-        import copy
-
-        from nas.measuring.runtimes import OnnxFile
-        from nas.model.onnx_file import OPSET, to_onnx
-
-        if isinstance(network, OnnxFile):
-            return network
-        if self._exported is not None and self._exported[:2] == (network, plan.image_size):
-            return self._exported[2]
-        opset, ir_version = self.facts["opset"], self.facts["ir"]
-        if opset is None or opset < LOWEST_OPSET:
-            raise UnavailableError(
-                f"{self._client.name} reads ONNX opset {opset}; {LOWEST_OPSET} is needed: install "
-                "ONNX Runtime 1.14 or newer there"
-            )
-        model = copy.deepcopy(network).eval().float().cpu()
-        data = to_onnx(model, plan.image_size, opset=min(OPSET, opset), max_ir=ir_version)
-        self._exported = (network, plan.image_size, OnnxFile(data=data, name="the network"))
-        return self._exported[2]
-
     def host_details(self) -> dict[str, Any]:
-        """Return the conditions of the device now, or at the agent's start without a session."""
-        if self._session is None:
-            return dict(self.device.details)
+        """Return the conditions of the device, which must be held."""
         details: dict[str, Any] = self._look_at(readings=False)["host"]
         return details
 
@@ -318,7 +313,7 @@ class RemoteMeter(CommonMeter):
                 seconds = min(self._expected[2], MAX_BATCH_S)
             self._fetch(number, calls, seconds, readings=readings)
         row = self._rows.popleft()
-        self._move_to(row)
+        self._move_to(row, readings=readings)
         return row
 
     def _fetch(self, number: int, calls: int, seconds: float, *, readings: bool) -> None:
@@ -341,14 +336,18 @@ class RemoteMeter(CommonMeter):
         """Read the device's sensors now. The current batch is dropped."""
         answer = self._open_session.step(do="look", readings=readings)
         self._rows.clear()
-        self._move_to(answer["rows"][0])
+        self._move_to(answer["rows"][0], readings=readings)
         return answer
 
-    def _move_to(self, row: list[Any]) -> None:
+    def _move_to(self, row: list[Any], *, readings: bool) -> None:
+        """Set the position to the end of this row. The last row of a batch has all `readings`, so
+        one that is missing there could not be taken.
+        """
         _, _, self._now_s, load, joules, watts, state = row
+        complete = readings and not self._rows
         self._load = HostLoad(*load) if load else self._load
-        self._joules = self._joules if joules is None else joules
-        self._watts = self._watts if watts is None else watts
+        self._joules = self._joules if joules is None and not complete else joules
+        self._watts = self._watts if watts is None and not complete else watts
         self._state = state or self._state
 
 
@@ -368,13 +367,14 @@ def device_of(name: str, entry: book.Entry, facts: dict[str, Any]) -> Device:
             f"{', '.join(facts['providers'])}"
         )
     mode = f", power mode {facts['power_mode']}" if facts["power_mode"] else ""
+    gpus = facts.get("gpus", ()) if entry.provider in CUDA_PROVIDERS else ()
     hidden = {"protocol", "boot", "state", "identity", "busy"}
     return Device(
         kind="cpu",
         name=facts["name"],
         identity=facts["identity"],
-        device_class=f"{facts['name']}, {facts['cores']} cores, agent, onnxruntime "
-        f"{facts['onnxruntime']} {entry.provider}{mode}",
+        device_class=", ".join([facts["name"], *gpus, f"{facts['cores']} cores"])
+        + f", agent, onnxruntime {facts['onnxruntime']} {entry.provider}{mode}",
         details={
             "device": name,
             **{key: value for key, value in facts.items() if key not in hidden},

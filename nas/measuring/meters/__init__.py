@@ -60,14 +60,19 @@ class Meter(Protocol):
     """The only runtime of the device, None if it has those of `nas.measuring.methods`."""
 
     @property
-    def memory_runtime(self) -> str:
-        """The runtime in which peak memory can be measured."""
+    def memory_runtime(self) -> str | None:
+        """The runtime in which peak memory can be measured, None if it cannot."""
 
     def plan_problem(self, plan: MeasurementPlan) -> str | None:
         """Return what only this device cannot do of a plan, None if it can do all."""
 
+    def built_elsewhere(self, network: Any, plan: MeasurementPlan) -> Any:
+        """Do the slow part for a device elsewhere, which need not be held for it, and return what
+        `prepared_elsewhere` takes; None if the network runs in this process.
+        """
+
     def prepared_elsewhere(
-        self, network: Any, plan: MeasurementPlan
+        self, built: Any, plan: MeasurementPlan
     ) -> AbstractContextManager[Any] | None:
         """Return the network, loaded on a device elsewhere; None if it runs in this process."""
 
@@ -179,16 +184,19 @@ class CommonMeter:
     only_runtime: str | None = None
 
     @property
-    def memory_runtime(self) -> str:
-        """The runtime in which peak memory can be measured."""
+    def memory_runtime(self) -> str | None:
+        """The runtime in which peak memory can be measured, None if it cannot."""
         return self.only_runtime or "eager"
 
     def plan_problem(self, plan: MeasurementPlan) -> str | None:
         """Return None, since the methods check the plan."""
         return None
 
+    def built_elsewhere(self, network: Any, plan: MeasurementPlan) -> Any:
+        """Return None, since the network runs in this process."""
+
     def prepared_elsewhere(
-        self, network: Any, plan: MeasurementPlan
+        self, built: Any, plan: MeasurementPlan
     ) -> AbstractContextManager[Any] | None:
         """Return None, since the network runs in this process."""
         return None

@@ -16,6 +16,8 @@ interleaved, in an order drawn for each round.
   its power limit; the device slowed itself down, moved its clock or worked for others
   (`nas.measuring.meters.watch`). A rejected cycle is run again after 1, 2, 4, … at most 16 s. After
   more than 6, or more than 180 s for a candidate, there is no value.
+* The joules of a CPU are those of all processes together. Work of others adds to both networks, and
+  does not cancel in the ratio. Therefore every cycle beside busy neighbours is rejected there.
 * Before the first cycle, and again after a rejected one, the session waits until busy neighbours
   end, at most 60 s in all. On two threads of one core a neighbour that came and went made the
   reference 1.0 to 1.8 times as slow from one segment to the next. Cycles beside it are lost, so
@@ -52,7 +54,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
-from nas.agent.host import HostLoad
 from nas.core.errors import UnavailableError
 from nas.core.measurement import Device, Measurement, MeasurementPlan, Status
 from nas.measuring.meters import Meter, Run
@@ -60,8 +61,9 @@ from nas.measuring.meters.energy import POWER_METHODS
 from nas.measuring.meters.watch import Disturbance, Span
 from nas.measuring.methods.interval import mean_interval, median_interval
 from nas.measuring.methods.timing import (
-    MAX_NEIGHBOUR_SHARE,
     MAX_WAITING_SHARE,
+    foreign_work,
+    long_waiting,
     waiting_s,
     warm_up,
 )
@@ -296,7 +298,11 @@ def certify_energy(
     reason.
     """
     cycles = cycles or Cycles()
-    cycles = replace(cycles, max_half_width=2 * cycles.max_half_width)
+    cycles = replace(
+        cycles,
+        max_half_width=2 * cycles.max_half_width,
+        rejects_neighbours=cycles.rejects_neighbours or meter.device.kind == "cpu",
+    )
     try:
         gauge = _EnergyGauge(meter, plan, cycles, _copies(reference)[0])
         session = _Session(gauge=gauge, meter=meter, plan=plan, cycles=cycles, sleep=sleep)
@@ -619,27 +625,18 @@ class _EnergyGauge:
         """Warm up and return the calls of a short piece of work."""
         return piece_calls(run, self._meter, self._plan)
 
-    def figure(self, run: Run, calls: int, seconds: float) -> float:
-        """Return joules per frame of one window after the dropped time."""
+    def figure(self, run: Run, calls: int, seconds: float) -> float | None:
+        """Return joules per frame of one window after the dropped time; None if this process waited
+        for a core meanwhile.
+        """
         meter = self._meter
         work = partial(piece, run, calls, meter, self._plan)
         end_s = meter.time_s() + self._dropped_s
         while meter.time_s() < end_s:
             work()
         window_s = max(seconds - self._dropped_s, self._min_window_s)
+        start_s, load = meter.time_s(), meter.host_load()
         (window,) = meter.energy.windows(work, 1, window_s)
+        if long_waiting(load, meter.host_load(), meter.time_s() - start_s):
+            return None
         return window.energy_j / window.frames
-
-
-def foreign_work(
-    before: HostLoad | None, after: HostLoad | None, seconds: float, plan: MeasurementPlan
-) -> str:
-    """Return what other processes did meanwhile, if they used most of the cores left free; empty
-    otherwise.
-    """
-    if before is None or after is None:
-        return ""
-    busy, free = (after.foreign_s - before.foreign_s) / seconds, after.cores - plan.threads
-    if busy <= MAX_NEIGHBOUR_SHARE * free:
-        return ""
-    return f"other processes used {busy:.1f} of {free} free cores"

@@ -48,10 +48,10 @@ from nas.measuring.methods.certify import (
     INTERVAL_FACTOR,
     SHARED_CPU_CYCLES,
     LatencyGauge,
-    foreign_work,
 )
 from nas.measuring.methods.guard import PAUSES_S
 from nas.measuring.methods.interval import median_interval
+from nas.measuring.methods.timing import foreign_work
 
 Array = NDArray[np.float64]
 

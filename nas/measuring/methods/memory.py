@@ -20,6 +20,8 @@ def peak_memory(
         reason = (
             f"what one pass holds can be followed with runtime {meter.memory_runtime}, not inside "
             f"{plan.runtime}"
+            if meter.memory_runtime
+            else f"{meter.device.name} does not report what one pass holds there"
         )
         return Measurement.unavailable(metric, "B", reason, device=meter.device, plan=plan)
     run()

@@ -46,7 +46,7 @@ class Built:
     """The runtime; None on a device elsewhere, which has its own."""
     plan: MeasurementPlan
     result: Any
-    """What the runtime loads, or the network itself."""
+    """What the runtime or the device elsewhere loads."""
 
 
 @dataclass
@@ -124,10 +124,11 @@ def build(
     fails, and `UnavailableError` for a runtime that would not run as requested.
     """
     problem = plan_problem(meter, plan) if runtime is None else None
-    if not problem and meter.only_runtime:
-        return Built(runtime=None, plan=plan, result=network)
     if problem:
         raise InvalidValueError(problem)
+    if meter.only_runtime:
+        with faults_of(_batch(plan)):
+            return Built(runtime=None, plan=plan, result=meter.built_elsewhere(network, plan))
     runtime = runtime or find_runtime(plan.runtime)
     if isinstance(network, OnnxFile) and not runtime.reads_onnx:
         raise InvalidValueError(

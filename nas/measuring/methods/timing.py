@@ -99,11 +99,12 @@ def segment(run: Run, meter: Meter, calls: int, seconds: float) -> list[float]:
 
 
 HELD = "all_blocks"
-"""Key of a contended latency's details: seconds per call of all blocks, rejected ones too."""
+"""Key of a contended figure's details: the figures of all blocks or windows, rejected ones too."""
 
 
 def as_noisy(figure: Measurement) -> Measurement:
-    """Return a contended latency as a noisy one: the median of all its blocks with its interval.
+    """Return a contended latency or energy as a noisy one: the median of all its blocks or windows
+    with its interval.
 
     Others slow a network down, so the figure is rather too large. Other figures come back as they
     are.
@@ -220,7 +221,8 @@ def single_calls(
 
     The value is their median. `details` has p50 and p90, and p99 if there are 1000. Nothing is left
     out, so that the tail is real. Therefore, if this process waited for cores more than 5 % of the
-    time, there is no value and the status is `contended`.
+    time, there is no value and the status is `contended`. It is `noisy` for the reasons of
+    `latency`: a wide interval or none, or a crowded machine.
     """
     for _ in range(3):
         run()
@@ -232,7 +234,7 @@ def single_calls(
         meter.time_s() - start_s < plan.max_time_s or len(samples) < 2
     ):
         samples.append(meter.time_block(run, 1))
-    share = waiting_s(first, meter.host_load()) / max(meter.time_s() - start_s, 1e-9)
+    seconds, last = max(meter.time_s() - start_s, 1e-9), meter.host_load()
     figure = partial(
         Measurement,
         metric=metric,
@@ -242,23 +244,25 @@ def single_calls(
         plan=plan,
         method=f"median of single calls, {meter.clock}, {plan.runtime}",
     )
-    if share > MAX_WAITING_SHARE:
+    if waiting := long_waiting(first, last, seconds):
         return figure(
-            value=None,
-            status=Status.CONTENDED,
-            details={"percentiles": {}},
-            reason=f"this process waited for a core {share:.0%} of the time; stop the others",
+            value=None, status=Status.CONTENDED, details={"percentiles": {}}, reason=waiting
         )
     cuts = statistics.quantiles(samples, n=100, method="inclusive")
     percentiles = {"p50": cuts[49], "p90": cuts[89]}
     if len(samples) >= MIN_TAIL_CALLS:
         percentiles["p99"] = cuts[98]
     interval = median_interval(samples)
+    doubts = _interval_doubts(interval, plan, f"{len(samples)} calls in {seconds:.1f} s")
+    if neighbours := foreign_work(first, last, seconds, plan):
+        doubts.append(neighbours)
     return figure(
         value=statistics.median(samples),
         ci_low=interval.low if interval else None,
         ci_high=interval.high if interval else None,
         details={"percentiles": percentiles},
+        status=Status.NOISY if doubts else Status.OK,
+        reason="; ".join(doubts),
     )
 
 
@@ -296,6 +300,30 @@ def waiting_s(before: HostLoad | None, after: HostLoad | None) -> float:
     return after.waited_s - before.waited_s if before and after else 0.0
 
 
+def long_waiting(before: HostLoad | None, after: HostLoad | None, seconds: float) -> str:
+    """Return that threads of this process waited for a core for too large a share of these seconds;
+    empty if they did not.
+    """
+    share = waiting_s(before, after) / seconds
+    if share <= MAX_WAITING_SHARE:
+        return ""
+    return f"this process waited for a core {share:.0%} of the time; stop the others"
+
+
+def foreign_work(
+    before: HostLoad | None, after: HostLoad | None, seconds: float, plan: MeasurementPlan
+) -> str:
+    """Return what other processes did meanwhile, if they used most of the cores left free; empty
+    otherwise, and if the plan leaves no core free.
+    """
+    if before is None or after is None:
+        return ""
+    busy, free = (after.foreign_s - before.foreign_s) / seconds, after.cores - plan.threads
+    if free <= 0 or busy <= MAX_NEIGHBOUR_SHARE * free:
+        return ""
+    return f"other processes used {busy:.1f} of {free} free cores"
+
+
 def _narrow(interval: Interval | None, plan: MeasurementPlan) -> bool:
     return interval is not None and interval.half_width <= plan.max_half_width
 
@@ -311,21 +339,27 @@ def _contention(attempt: Attempt) -> str:
 def _doubts(attempt: Attempt, warmth: WarmUp, plan: MeasurementPlan) -> list[str]:
     """Return why the value is less certain than the plan requires."""
     doubts = []
-    blocks, interval, time = len(attempt.samples), attempt.interval, f"{attempt.seconds:.1f} s"
+    taken = f"{len(attempt.samples)} blocks in {attempt.seconds:.1f} s"
     if not warmth.settled:
         doubts.append(f"the pace had not settled after {warmth.seconds:.1f} s of warm-up")
-    if interval is None:
-        fewest = next(n for n in range(1, 9) if median_rank(n))
-        doubts.append(f"only {blocks} blocks in {time}, an interval needs {fewest}")
-    elif not _narrow(interval, plan):
-        doubts.append(
-            f"the interval is ±{interval.half_width:.1%} after {time}, the plan requires "
-            f"±{plan.max_half_width:.1%}"
-        )
-    elif blocks < plan.min_blocks:
-        doubts.append(f"{blocks} blocks in {time}, the plan requires {plan.min_blocks}")
+    doubts += _interval_doubts(attempt.interval, plan, taken)
+    if _narrow(attempt.interval, plan) and len(attempt.samples) < plan.min_blocks:
+        doubts.append(f"{taken}, the plan requires {plan.min_blocks}")
     if attempt.crowded:
         doubts.append(
             f"other processes used {attempt.neighbour_cores:.1f} of {attempt.free_cores} free cores"
         )
     return doubts
+
+
+def _interval_doubts(interval: Interval | None, plan: MeasurementPlan, taken: str) -> list[str]:
+    """Return why the interval is not as narrow as the plan requires. `taken` says what it rests on,
+    such as "9 blocks in 2.0 s".
+    """
+    if interval is None:
+        fewest = next(n for n in range(1, 9) if median_rank(n))
+        return [f"only {taken}, an interval needs {fewest}"]
+    if _narrow(interval, plan):
+        return []
+    width, required = f"±{interval.half_width:.1%}", f"±{plan.max_half_width:.1%}"
+    return [f"the interval is {width} after {taken}, the plan requires {required}"]

@@ -12,7 +12,7 @@ from nas.measuring.meters import Meter, Run
 from nas.measuring.meters.energy import POLL_S
 from nas.measuring.methods.guard import watched
 from nas.measuring.methods.interval import mean_interval
-from nas.measuring.methods.timing import warm_up
+from nas.measuring.methods.timing import HELD, foreign_work, long_waiting, warm_up
 
 WINDOWS = 4
 """Windows in a measurement."""
@@ -45,24 +45,41 @@ def energy(run: Run, meter: Meter, plan: MeasurementPlan, *, metric: str = "ener
     """Measure joules per frame, one of the plan's batch, of the whole device, idle power included.
 
     There are four windows after the warm-up. `samples` are the windows; the interval is Student's
-    t on them. The status is `noisy` also if a second sensor disagrees, `unavailable` with the
-    reason if no sensor can be trusted, and `contended` or `throttled` if the device was.
+    t on them. The status is `noisy` also if a second sensor disagrees, or if other processes used
+    most of the cores left free: the sensors of a CPU count their work too. It is `unavailable` with
+    the reason if no sensor can be trusted, and `contended` or `throttled` if the device was, or if
+    this process waited for cores more than 5 % of the time.
     """
     reason = meter.energy_unavailable_reason()
     if reason:
         return Measurement.unavailable(metric, "J", reason, device=meter.device, plan=plan)
     calls = piece_calls(run, meter, plan)
     meter.watch.begin()
+    start_s, load = meter.time_s(), meter.host_load()
     try:
         windows = meter.energy.windows(partial(piece, run, calls, meter, plan), WINDOWS)
     except UnavailableError as error:
         return Measurement.unavailable(
             metric, "J", str(error), device=meter.device, plan=plan, details=meter.energy.details()
         )
+    seconds, last = meter.time_s() - start_s, meter.host_load()
     samples = tuple(window.energy_j / window.frames for window in windows)
-    interval = mean_interval(samples)
     powers_w = [window.energy_j / window.seconds for window in windows]
     instant_w = meter.watch.mean_power_w()
+    figure = partial(
+        Measurement,
+        metric=metric,
+        unit="J",
+        samples=samples,
+        method=meter.energy.method,
+        device=meter.device,
+        plan=plan,
+    )
+    details = {**meter.energy.details(), "power_w": powers_w, "instant_power_w": instant_w}
+    if waiting := long_waiting(load, last, seconds):
+        details[HELD] = list(samples)
+        return figure(value=None, status=Status.CONTENDED, reason=waiting, details=details)
+    interval = mean_interval(samples)
     doubts = []
     if interval.half_width > MAX_HALF_WIDTH:
         doubts.append(
@@ -74,17 +91,13 @@ def energy(run: Run, meter: Meter, plan: MeasurementPlan, *, metric: str = "ener
             f"{fmean(powers_w):.0f} W by this method, {instant_w:.0f} W by the few readings of "
             "instant power"
         )
-    return Measurement(
-        metric=metric,
-        unit="J",
+    if neighbours := foreign_work(load, last, seconds, plan):
+        doubts.append(neighbours)
+    return figure(
         value=interval.value,
         ci_low=interval.low,
         ci_high=interval.high,
-        samples=samples,
-        method=meter.energy.method,
         status=Status.NOISY if doubts else Status.OK,
         reason="; ".join(doubts),
-        device=meter.device,
-        plan=plan,
-        details={**meter.energy.details(), "power_w": powers_w, "instant_power_w": instant_w},
+        details=details,
     )

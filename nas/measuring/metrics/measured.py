@@ -53,6 +53,8 @@ def _memory_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
     if problem or plan.runtime == meter.memory_runtime:
         return problem
     possible = meter.memory_runtime
+    if possible is None:
+        return f"it cannot be measured on {meter.device.name}; drop the objective"
     return (
         f"it can be measured with runtime {possible} only, not {plan.runtime}; drop the objective"
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.measuring.runtimes import Network, OnnxFile
-from nas.model.onnx_file import to_onnx
+from nas.model.onnx_file import OPSET, to_onnx
 
 MAX_CACHED_BYTES = 2**28
 """Bytes of the exported files that stay in memory. Exporting takes seconds, and a front that is
@@ -19,29 +19,33 @@ certified was exported when its members were measured.
 """
 
 
-def exported(network: Network, image_size: int) -> OnnxFile:
-    """Return the network as an ONNX file in float32 for any batch; a file as it is.
+def exported(
+    network: Network, image_size: int, *, opset: int = OPSET, max_ir: int | None = None
+) -> OnnxFile:
+    """Return the network as an ONNX file in float32 for any batch, with operators of version
+    `opset` and at most the IR version `max_ir`; a file as it is.
 
     The caller must not be in `inference_mode`, in which the exporter cannot trace. Raises
     `MissingDependencyError` without the extra `export`.
     """
     if isinstance(network, OnnxFile):
         return network
-    key = digest(network, image_size)
+    key = digest(network, image_size, opset, max_ir)
     data = _FILES.get(key)
     if data is None:
-        data = to_onnx(copy.deepcopy(network).eval().float().cpu(), image_size)
+        model = copy.deepcopy(network).eval().float().cpu()
+        data = to_onnx(model, image_size, opset=opset, max_ir=max_ir)
         _FILES.add(key, data)
     return OnnxFile(data=data, name="the network")
 
 
-def digest(network: nn.Module, image_size: int) -> str | None:
-    """Return a digest of the module's classes, attributes and tensors, equal for equal networks;
-    None for a module that cannot be pickled.
+def digest(network: nn.Module, *conditions: int | None) -> str | None:
+    """Return a digest of the module's classes, attributes and tensors and of the conditions, equal
+    for equal ones; None for a module that cannot be pickled.
     """
     pickled = io.BytesIO()
     try:
-        _Pickler(pickled).dump((network, image_size))
+        _Pickler(pickled).dump((network, *conditions))
     except Exception:  # noqa: BLE001 - pickling calls the module's own code, which may raise anything
         return None
     return hashlib.sha256(pickled.getbuffer()).hexdigest()

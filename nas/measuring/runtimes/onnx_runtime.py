@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nas.agent.worker import LOWEST_IR, LOWEST_OPSET, identity_model, refuse_fallback
 from nas.core.errors import InvalidValueError, MissingDependencyError, UnavailableError, first_line
 from nas.core.measurement import MeasurementPlan, Precision
 from nas.measuring.runtimes import CommonRuntime, Loaded, Network, OnnxFile
@@ -98,19 +99,20 @@ def _session(file: OnnxFile, example: Tensor, plan: MeasurementPlan) -> Any:
     if example.device.type == "cuda":
         tf32 = int(plan.precision is Precision.TF32)
         provider = (_CUDA, {"device_id": example.device.index or 0, "use_tf32": tf32})
+        identity = identity_model(LOWEST_OPSET, LOWEST_IR)
+        alone = onnxruntime.InferenceSession(identity, options, providers=[provider])
+        if _CUDA not in alone.get_providers():  # it fell back to the CPU, with a line in its log
+            raise UnavailableError(
+                f"ONNX Runtime cannot use its {_CUDA} here: install the CUDA and cuDNN libraries "
+                "that this onnxruntime-gpu was built for"
+            )
+        refuse_fallback(options, tuple(example.shape))
     try:
-        session = onnxruntime.InferenceSession(file.data, options, providers=[provider])
+        return onnxruntime.InferenceSession(file.data, options, providers=[provider])
     except Exception as error:  # onnxruntime's errors have no narrower common base
         raise InvalidValueError(
             f"ONNX Runtime cannot load {file.name}: {first_line(error)}"
         ) from error
-    name = provider if isinstance(provider, str) else provider[0]
-    if name not in session.get_providers():  # it fell back to the CPU, with a line in its log
-        raise UnavailableError(
-            f"ONNX Runtime cannot use its {name} here: install the CUDA and cuDNN libraries that "
-            "this onnxruntime-gpu was built for"
-        )
-    return session
 
 
 def _image_input(session: Any, example: Tensor, name: str) -> str:

@@ -85,6 +85,9 @@ REFERENCE = Architecture(
 LARGEST_TIMED = 32
 """Number formats are timed with images of the last rung's side in pixels, and no larger ones."""
 
+READING_INTERVAL_S = 10.0
+"""Shortest time between two readings of the energy counter while a network is trained."""
+
 
 class Evaluator:
     """Evaluates one task after the other in one process, with data, meter and settings loaded once.
@@ -189,6 +192,7 @@ class Evaluator:
         self._meter = find_meter()
         self._meters: dict[str, Meter] = {}
         self._lock = DeviceLock(self._meter.device.identity)
+        self._counter = EnergyCounter(self._meter, self._spec)
         self._reduced: tuple[int, Images, Images] | None = None
         self.on_wait: Callable[[Measurement], object] = lambda _: None
         self.waiting = self._spec.measurement
@@ -401,8 +405,11 @@ class Evaluator:
             return trainer, trainer.run(trainer.epochs, epochs)
 
     def _between_steps(self, share: Training) -> None:
-        """Let others measure. Raises `DeadlineError` if the task's time is over."""
+        """Let others measure, and read the energy counter now and then. Raises `DeadlineError` if
+        the task's time is over.
+        """
         share.step_aside()
+        self._counter.keep_up()
         self._deadline.check()
 
     def _trainer(self, task: Task) -> Trainer:
@@ -544,6 +551,7 @@ class EnergyCounter:
     def __init__(self, meter: Meter, spec: StudySpec) -> None:
         self._meter = meter
         self._start_j = None if energy_problem(meter, spec) else meter.energy_j()
+        self._read_s = time.monotonic()
 
     def drawn_j(self) -> float | None:
         """Return the joules until now, None if nothing is counted."""
@@ -551,6 +559,14 @@ class EnergyCounter:
             return None
         self._meter.synchronize()
         return self._meter.energy_j() - self._start_j
+
+    def keep_up(self) -> None:
+        """Read the counter if the last reading is old. RAPL's wraps within minutes at full load,
+        and a meter notices one wrap between two readings.
+        """
+        if self._start_j is not None and time.monotonic() > self._read_s + READING_INTERVAL_S:
+            self._meter.energy_j()
+            self._read_s = time.monotonic()
 
 
 def energy_problem(meter: Meter, spec: StudySpec) -> str | None:

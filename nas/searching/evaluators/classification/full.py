@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import nn
@@ -81,7 +81,7 @@ class FullEvaluator(Replicator):
         """
         counter = EnergyCounter(self._meter, self._spec)
         with self._sharing() as share, oom_fails_trial():
-            trainer.step_aside = share.step_aside
+            trainer.step_aside = partial(self._between_steps, share)
             yield
         drawn_j = counter.drawn_j()
         trainer.energy_j += math.nan if drawn_j is None else drawn_j

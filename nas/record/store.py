@@ -649,6 +649,14 @@ class Store:
         with self._reading() as connection:
             return summarize(connection, self._study_id(connection, study))
 
+    def row_counts(self, study: str) -> dict[str, int]:
+        """Return the number of rows of a study in each table.
+
+        One of them grows with every figure, rung, front and file that is recorded.
+        """
+        with self._reading() as connection:
+            return managing.count_rows(connection, self._study_id(connection, study))
+
     def add_artifact(self, study: str, artifact: Artifact) -> None:
         """Record a file that was written. It replaces an older file of the same path."""
         values = {

@@ -513,12 +513,15 @@
     addEventListener("resize", drawParallel);
     brush();
   }
+  const recorded = (contents) => JSON.stringify({ ...contents, at_work: null });
   async function watch() {
     const answer = await fetch(source.dataset.live).catch(() => null);
     if (answer?.ok) {
-      const next = await answer.json(), number = chosen.index === null ? null : T.number[chosen.index];
-      if (["summary", "baselines"].some((part) => JSON.stringify(next[part]) !== JSON.stringify(data[part]))) {
-        take(next); chosen.index = number === null ? null : T.number.indexOf(number); drawAll();
+      const next = await answer.json(), number = T.number[chosen.index];
+      if (recorded(next) !== recorded(data)) {
+        take(next);
+        const index = T.number.indexOf(number);  // of a trial that is tried again there is none
+        chosen.index = index < 0 ? null : index; drawAll();
       } else { data.at_work = next.at_work; drawAtWork(); }
     }
     setTimeout(watch, 5000);

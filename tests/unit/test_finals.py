@@ -86,6 +86,8 @@ def test_each_network_and_recipe_has_its_own_result():
     assert (latest[0].mean("error"), latest[1].mean("error")) == (0.05, 0.2)
     assert 2 not in latest
     assert ranking(TRIALS, latest, ERROR) is None
+    again = latest_results([*finals, *final(0, 0.3, recipe=SHORT)], TRIALS)
+    assert again[0].of_seeds("error") == (0.1, 0.3), "the first recipe was used again"
 
 
 def test_kendalls_tau_of_one_pair_in_the_other_order():

@@ -184,6 +184,9 @@ def test_a_card_describes_the_weights_of_a_bundle():
     dataset = {"classes": ["a", "b"], "mean": (0.5,) * 3, "std": (0.2,) * 3, "image_size": 32}
     brief = card(TRIALS[0].architecture, **dataset, record=record)
     assert "| weights | brief training of the search |" in brief
+    assert "bicubic" not in brief
+    folder = card(TRIALS[0].architecture, **dataset, record=record | {"dataset": "folder"})
+    assert "scaled to squares with Pillow's bicubic filter" in folder
     final = {
         "seed": 7,
         "test_images": 360,

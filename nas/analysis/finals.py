@@ -57,13 +57,15 @@ class FinalResult:
 
 
 def results(finals: Sequence[FinalTraining]) -> list[FinalResult]:
-    """Return one result for each network and recipe, those of the newest recipe last."""
+    """Return one result for each network and recipe, in the order of their last trainings.
+
+    `finals` are in the order in which they ended.
+    """
     groups: dict[tuple[str, str], list[FinalTraining]] = {}
     for final in finals:
-        groups.setdefault((final.network, final.recipe.digest), []).append(final)
-    recipes = list(dict.fromkeys(final.recipe.digest for final in finals))
-    unsorted = [FinalResult(trainings=tuple(group)) for group in groups.values()]
-    return sorted(unsorted, key=lambda result: recipes.index(result.first.recipe.digest))
+        key = final.network, final.recipe.digest
+        groups[key] = [*groups.pop(key, []), final]
+    return [FinalResult(trainings=tuple(group)) for group in groups.values()]
 
 
 def latest_results(
@@ -71,7 +73,8 @@ def latest_results(
 ) -> dict[int, FinalResult]:
     """Return the result of each finally trained trial by number.
 
-    If the trial's network was trained by several recipes, the result is that of the newest one.
+    If the trial's network was trained by several recipes, the result is that of the one that was
+    used last for it.
     Duplicates share their network's result.
     """
     latest = {result.first.network: result for result in results(finals)}

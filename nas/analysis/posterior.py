@@ -15,7 +15,7 @@ from nas.core.measurement import Measurement
 from nas.core.pareto import ParetoFront, front
 from nas.core.stopping import SIZE_METRICS
 from nas.core.study import StudySpec, TrainedMetric
-from nas.core.trial import Trial
+from nas.core.trial import Trial, TrialState
 from nas.core.units import format_hypervolume
 
 Array = NDArray[np.float64]
@@ -53,7 +53,8 @@ class UnbiasedHypervolume:
 def with_posterior_means(trials: Sequence[Trial], spec: StudySpec) -> list[Trial]:
     """Return the trials with the posterior means over all their seeds at the last rung.
 
-    Each trained network gets a figure for each trained metric too, with its 95 % interval. The
+    This holds for complete trials, which were trained for equally long; all others stay as they
+    are. Each trained network gets a figure for each trained metric too, with its 95 % interval. The
     deviation of one training is pooled over all replicated networks (Student's t with their degrees
     of freedom), so that a network that was trained once has an interval as well, a wide one.
 
@@ -73,14 +74,16 @@ def with_posterior_means(trials: Sequence[Trial], spec: StudySpec) -> list[Trial
 
 
 def _posterior_of(trials: Sequence[Trial], metric: TrainedMetric) -> dict[int, tuple[float, float]]:
-    """Return the posterior mean of a metric and the half width of its interval by trial.
+    """Return the posterior mean of a metric and the half width of its interval by complete trial.
 
     Returns nothing for a metric that no network has from two seeds.
     """
     originals = [
         trial
         for trial in trials
-        if trial.duplicate_of is None and trial.evaluation.values_of_seeds(metric.name)
+        if trial.duplicate_of is None
+        and trial.state is TrialState.COMPLETE
+        and trial.evaluation.values_of_seeds(metric.name)
     ]
     seeds = [trial.evaluation.values_of_seeds(metric.name) for trial in originals]
     sizes = [[trial.evaluation.value(name) for name in SIZE_METRICS] for trial in originals]

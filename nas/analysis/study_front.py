@@ -155,7 +155,7 @@ def _bounds(
 
 
 def _estimates(store: "Store", spec: StudySpec, columns: "Columns") -> Estimates:
-    """Return the posterior means of all trained networks, none without replicates."""
+    """Return the posterior means of all complete networks, none without replicates."""
     if not columns.replicates:
         return {}
     sizes = store.columns(spec.name, SIZE_METRICS).figures
@@ -168,7 +168,8 @@ def _estimates_of(
 ) -> dict[int, tuple[float, float]]:
     """Return the posterior means of one metric, none without replicates that have it."""
     values = columns.figures[metric].value
-    trained = np.flatnonzero(~np.isnan(values))
+    complete = columns.states == TrialState.COMPLETE.value
+    trained = np.flatnonzero(complete & ~np.isnan(values))
     numbers = columns.numbers[trained].tolist()
     others = [
         [
@@ -188,19 +189,17 @@ def _estimates_of(
 
 def _with_means(columns: "Columns", spec: StudySpec, estimates: Estimates) -> "Columns":
     """Return the columns with the posterior means and their intervals."""
-    from nas.record.columns import Figures
-
     figures = dict(columns.figures)
     for name, estimate in estimates.items():
         metric = spec.trained_metrics[name]
         rows = np.searchsorted(columns.numbers, np.array(list(estimate), dtype=np.int64))
-        value, low, high = np.full((3, len(columns.numbers)), np.nan)
+        recorded = columns.figures[name]
+        value, low, high = recorded.value.copy(), recorded.low.copy(), recorded.high.copy()
         for row, (mean, half) in zip(rows.tolist(), estimate.values(), strict=True):
             value[row] = metric.clip(mean)
             low[row] = metric.clip(value[row] - half)
             high[row] = metric.clip(value[row] + half)
-        noisy = np.zeros(len(value), dtype=np.bool_)
-        figures[name] = Figures(value=value, low=low, high=high, noisy=noisy)
+        figures[name] = replace(recorded, value=value, low=low, high=high)
     return replace(columns, figures=figures)
 
 

@@ -102,7 +102,8 @@ def front(
     limit = None if every or form != "text" else PAGE_ROWS
     with open_record(database) as store:
         record = pick_study(store, study)
-        sure = sure or sum(record.counts.values()) <= MAX_COMPARED_TRIALS
+        is_small = sum(record.counts.values()) <= MAX_COMPARED_TRIALS
+        sure = sure or is_small or device is not None  # nas remeasure takes the same front
         baselines = [] if device else store.baselines(record.name)  # they have no figures there
         shown = fronts.read_front(
             store, record, at, sure=sure, limit=None if selecting or baselines else limit

@@ -33,12 +33,12 @@ def serve(database: str, host: str, port: int) -> None:
     through `ssh -L 8080:127.0.0.1:8080`.
     """
     from nas.report.dashboard import create_app
-    from nas.report.dashboard.server import run
+    from nas.report.dashboard.server import listen, run
 
     hosts = LOOPBACK if host in {"127.0.0.1", "localhost", "::1"} else ("*",)
-    with open_record(database) as store:
-        shown = f"[{host}]" if ":" in host else host
-        click.echo(f"http://{shown}:{port} shows {store}; Ctrl-C ends it")
+    with open_record(database) as store, listen(host, port) as listener:
         app = create_app(store, database=database_to_paste(database), hosts=hosts)
-        run(app, host=host, port=port)  # until Ctrl-C
+        shown = f"[{host}]" if ":" in host else host
+        click.echo(f"http://{shown}:{listener.getsockname()[1]} shows {store}; Ctrl-C ends it")
+        run(app, listener)  # until Ctrl-C
     raise click.exceptions.Exit(INTERRUPTED)

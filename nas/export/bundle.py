@@ -103,7 +103,7 @@ def export_bundle(
         "record.json": _json(_checked_record(record)),
         "modeling.py": modeling_source(),
         "LICENSE": template("LICENSE"),
-        "config.json": _json(timm_config(architecture, **common)),
+        "config.json": _json(timm_config(architecture, **common, dataset=record["dataset"])),
         "README.md": card(architecture, **common, record=record, weights_license=weights_license),
     }
     support = timm_support(architecture)

@@ -15,10 +15,15 @@ from nas.core.study import ERROR, TrainedMetric
 from nas.core.units import format_trained
 from nas.export.programs import feature_names
 from nas.export.standalone import template
-from nas.export.timm_config import REGISTRY, reductions, timm_support
+from nas.export.timm_config import REGISTRY, SQUASHED, reductions, timm_support
 
 READABLE_UNITS = {"s": (1e3, "ms"), "J": (1e3, "mJ"), "B": (1 / 2**20, "MiB"), "1": (1.0, "")}
 """Factor and name of the unit in which the card shows a figure, by its SI unit."""
+SCALING = (
+    " Its images, whatever their shape, were scaled to squares with Pillow's bicubic filter; scale "
+    "yours in the same way, as timm does by `config.json`."
+)
+"""What the card says of a data set whose images are scaled to squares."""
 WEIGHTS_NOTE = "\n\n## Licence of the weights\n\n{license}"
 LICENSE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 """The form of the identifiers of SPDX and Hugging Face."""
@@ -66,6 +71,7 @@ def card(
         trial=record["trial"],
         study=record["study"],
         dataset=record["dataset"],
+        scaling=SCALING if record["dataset"] == SQUASHED else "",
         mean=list(mean),
         std=list(std),
         parameters=counts.parameters,

@@ -19,6 +19,8 @@ REGISTRY = "osa_nas_timm"
 """The module of a bundle that registers `osa_vovnet`."""
 STEM_REDUCTION = {Stem.CIFAR: 1, Stem.CODE: 4, Stem.PAPER: 2}
 """Image pixels per output pixel of each stem, in height and in width."""
+SQUASHED = "folder"
+"""The data set that scales images of any shape to squares, with Pillow's bicubic filter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +85,14 @@ def timm_config(
     mean: Sequence[float],
     std: Sequence[float],
     image_size: int,
+    dataset: str,
 ) -> dict[str, Any]:
-    """Return the JSON values of `config.json`. The arguments are those of `export_bundle`."""
+    """Return the JSON values of `config.json`. The arguments are those of `export_bundle`.
+
+    `dataset` is the name in its record. timm shall scale images as that data set does.
+    """
     support = timm_support(architecture)
+    is_squashed = dataset == SQUASHED
     stages = count(architecture, image_size, len(classes)).stages
     stock = support.kind == "stock"
     return {
@@ -100,9 +107,9 @@ def timm_config(
             "custom_load": False,
             "input_size": [3, image_size, image_size],
             "fixed_input_size": False,
-            "interpolation": "bilinear",
+            "interpolation": "bicubic" if is_squashed else "bilinear",
             "crop_pct": 1.0,
-            "crop_mode": "center",
+            "crop_mode": "squash" if is_squashed else "center",
             "mean": list(mean),
             "std": list(std),
             "num_classes": len(classes),

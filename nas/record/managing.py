@@ -1,4 +1,6 @@
-"""Statements that rename a study or delete it, each in the caller's transaction."""
+"""Statements on all rows of a study, each in the caller's transaction: they rename it, delete it or
+count its rows.
+"""
 
 from sqlalchemy import (
     Column,
@@ -80,6 +82,17 @@ def delete_study(connection: Connection, study_id: int, name: str) -> None:
     connection.execute(delete(ARCHITECTURE).where(ARCHITECTURE.c.digest.not_in(used)))
     for target in _measured_targets(connection, name):
         connection.execute(delete(SINGLE_MEASUREMENT).where(SINGLE_MEASUREMENT.c.target == target))
+
+
+def count_rows(connection: Connection, study_id: int) -> dict[str, int]:
+    """Return the number of rows of a study in each table, by the table's name."""
+    rows = {table: _rows_of(table, study_id) for table in METADATA.sorted_tables}
+    counts = (
+        select(func.count()).select_from(table).where(of_study).scalar_subquery().label(table.name)
+        for table, of_study in rows.items()
+        if of_study is not None
+    )
+    return dict(connection.execute(select(*counts)).mappings().one())
 
 
 def _rows_of(table: Table, study_id: int) -> ColumnElement[bool] | None:

@@ -72,7 +72,6 @@ class Store:
         self._address = address
         self._engine = engine
         self._read_only = read_only
-        self._ids: dict[str, int] = {}
         self._current = threading.local()
         self._claims: dict[str, Callable[[], None]] = {}
 
@@ -255,13 +254,11 @@ class Store:
             study_id = self._study_id(connection, study)
             self._require_free(connection, name)
             managing.rename_study(connection, study_id, study, name)
-            self._ids.clear()
 
     def delete_study(self, study: str) -> None:
         """Delete a study with everything that only it needs. Its files stay."""
         with self._writing() as connection:
             managing.delete_study(connection, self._study_id(connection, study), study)
-            self._ids.clear()
 
     def give_space_back(self) -> bool:
         """Shrink an SQLite file to what it holds. A PostgreSQL server does this by itself.
@@ -652,6 +649,14 @@ class Store:
         with self._reading() as connection:
             return summarize(connection, self._study_id(connection, study))
 
+    def row_counts(self, study: str) -> dict[str, int]:
+        """Return the number of rows of a study in each table.
+
+        One of them grows with every figure, rung, front and file that is recorded.
+        """
+        with self._reading() as connection:
+            return managing.count_rows(connection, self._study_id(connection, study))
+
     def add_artifact(self, study: str, artifact: Artifact) -> None:
         """Record a file that was written. It replaces an older file of the same path."""
         values = {
@@ -739,9 +744,6 @@ class Store:
                     still_held()
                 self._current.connection = connection
                 yield connection
-        except BaseException:
-            self._ids.clear()  # the study of one of them may have been rolled back
-            raise
         finally:
             self._current.connection = None
 
@@ -778,13 +780,14 @@ class Store:
             upgrade(connection, str(self))
 
     def _study_id(self, connection: Connection, name: str) -> int:
-        if name not in self._ids:
-            rows = connection.execute(select(STUDY.c.name, STUDY.c.id))
-            ids = {row.name: row.id for row in rows}
-            if name not in ids:
-                raise UnknownNameError(f"the studies of {self}", name, list(ids))
-            self._ids[name] = ids[name]
-        return self._ids[name]
+        """Return the study's key, which another process may give to another study at any time."""
+        study_id: int | None = connection.execute(
+            select(STUDY.c.id).where(STUDY.c.name == name)
+        ).scalar_one_or_none()
+        if study_id is None:
+            names = connection.execute(select(STUDY.c.name)).scalars().all()
+            raise UnknownNameError(f"the studies of {self}", name, names)
+        return study_id
 
     def _require_free(self, connection: Connection, name: str) -> None:
         """Raise `StudyConflictError` if there is a study of this name."""

@@ -85,7 +85,6 @@ def contents(study: Study) -> dict[str, Any]:
     places = positions(params, choices)
     return {
         "study": record.name,
-        "command": export_command(record.name, "NUMBER", study.database),
         "at_work": study.at_work and study.at_work.to_dict(),
         "objectives": [
             {
@@ -186,7 +185,12 @@ def _columns(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
             for t in ended
         ],
         "seeds": [1 + len(t.evaluation.finished_replicates) for t in ended],
-        "kept": [t.number in study.with_weights for t in ended],
+        "export": [
+            export_command(study.record.name, t.number, study.database)
+            if t.number in study.with_weights
+            else None
+            for t in ended
+        ],
         "reason": {t.number: t.reason for t in ended if t.reason},
         "digest": [t.architecture.digest[:12] for t in ended],
     }
@@ -297,17 +301,21 @@ def _importance(spec: StudySpec, ended: Sequence[Trial]) -> list[dict[str, Any]]
 
 
 def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
-    """Return the numbers above the plots."""
+    """Return the numbers above the plots.
+
+    `states` and `skipped` count the study's own architectures, and `copied` those that came with
+    their evaluations from elsewhere and count in no budget.
+    """
     newest = study.fronts[-1] if study.fronts else None
+    originals = [t for t in study.trials if t.duplicate_of is None]
+    own = [t for t in originals if not t.origin]
     spent = sum((t.evaluation.spent for t in ended if not t.origin), Usage())
     unbiased = unbiased_hypervolume(ended, study.record.spec)
     return {
-        "states": {
-            state.value: sum(t.state is state and t.duplicate_of is None for t in study.trials)
-            for state in TrialState
-        },
-        "skipped": sum(t.skipped for t in ended),
-        "repeated": sum(t.duplicate_of is not None for t in study.trials),
+        "states": {state.value: sum(t.state is state for t in own) for state in TrialState},
+        "skipped": sum(t.skipped for t in own),
+        "copied": len(originals) - len(own),
+        "repeated": len(study.trials) - len(originals),
         "budget": study.record.spec.search_budget.trials,
         "feasible": newest.feasible if newest else False,
         "hypervolume": newest.hypervolume if newest else None,

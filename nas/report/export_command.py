@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from nas.record import Store
 
 
-def export_command(study: str, trial: int | str, database: str) -> str:
+def export_command(study: str, trial: int, database: str) -> str:
     """Return the `nas export` command for a trial, with every part quoted for a shell."""
     option = "" if database == "nas.db" else f" --database {shlex.quote(database)}"
     name, folder = shlex.quote(study), shlex.quote(f"{study}-{trial}")

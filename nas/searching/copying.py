@@ -31,7 +31,7 @@ from nas.record import ArtifactKind, Store, StudyRecord
 from nas.record.conditions import RECIPE_KEYS
 from nas.record.differences import differences
 from nas.searching.identity import Code, identity_of
-from nas.searching.managing import checkpoints, link_file
+from nas.searching.managing import link_file
 from nas.searching.networks import named_architecture
 from nas.searching.start_networks import encoded
 from nas.searching.state import limit_reason
@@ -127,7 +127,7 @@ def copy_study(store: Store, source: str, spec: StudySpec, folder: Path, now: da
                     origin=trial.origin or f"{source}:{trial.number}",
                     started_at=now,
                     finished_at=now,
-                    evaluation=_with_own_files(store, record, spec.name, judged.evaluation),
+                    evaluation=_with_own_files(record, spec.name, judged.evaluation),
                 )
             else:
                 left_out[judged].append(trial.number)
@@ -273,25 +273,23 @@ def _is_same_network(store: Store, baseline: Baseline, folder: Path) -> bool:
         return False
 
 
-def _with_own_files(
-    store: Store, record: StudyRecord, study: str, evaluation: Evaluation
-) -> Evaluation:
+def _with_own_files(record: StudyRecord, study: str, evaluation: Evaluation) -> Evaluation:
     """Return the evaluation with checkpoints in the folder of the new study.
 
     Those that exist are linked there, and the others are left out.
     """
-    old = checkpoints(store, record.name)
+    artifacts = Path(record.artifacts)
 
     def own(rung: Rung) -> Rung:
         if rung.checkpoint is None:
             return rung
         inside = Path(rung.checkpoint).relative_to(record.name)
-        if not (old / inside).is_file():
+        kept, copy = artifacts / rung.checkpoint, artifacts / study / inside
+        if not kept.is_file():
             return replace(rung, checkpoint=None)
-        copy = old.with_name(study) / inside
         if not copy.exists():
-            link_file(old / inside, copy)
-        elif not filecmp.cmp(old / inside, copy, shallow=False):
+            link_file(kept, copy)
+        elif not filecmp.cmp(kept, copy, shallow=False):
             raise NasError(f"{copy} is another file; choose another name, or remove it")
         return replace(rung, checkpoint=f"{study}/{inside.as_posix()}")
 

@@ -10,7 +10,7 @@ from nas.searching.study_name import require_usable_name
 
 
 def rename(store: Store, study: str, name: str) -> None:
-    """Give a study another name. Checkpoints and measured targets follow.
+    """Give a study another name. Measured targets follow, and checkpoints in its `own_folder`.
 
     The checkpoints are linked under the new name before the record changes and removed under the
     old one after it, so that a killed call loses nothing and can be repeated. Raises
@@ -19,8 +19,7 @@ def rename(store: Store, study: str, name: str) -> None:
     other checkpoints.
     """
     require_usable_name(name)
-    old = checkpoints(store, study)
-    new = old.with_name(name)
+    old, new = own_folder(store, study), Path(store.study(study).artifacts) / name
     if study == name:
         raise InvalidValueError(f"the study is called {name!r} already")
     with store.claim(study), store.claim(name):
@@ -31,12 +30,12 @@ def rename(store: Store, study: str, name: str) -> None:
 
 
 def delete(store: Store, study: str) -> bool:
-    """Delete a study and its checkpoints. Return whether the file of the record became smaller,
+    """Delete a study and its `own_folder`. Return whether the file of the record became smaller,
     which it does unless other processes use it.
 
     Raises `StudyConflictError` if a process drives the study.
     """
-    folder = checkpoints(store, study)
+    folder = own_folder(store, study)
     with store.claim(study):
         store.delete_study(study)
         _remove(folder)
@@ -45,8 +44,8 @@ def delete(store: Store, study: str) -> bool:
 
 
 def size_bytes(store: Store, study: str) -> int:
-    """Return the size of a study's checkpoints."""
-    return sum(path.stat().st_size for path in _files(checkpoints(store, study)))
+    """Return the size of the files in a study's own folder."""
+    return sum(path.stat().st_size for path in _files(own_folder(store, study)))
 
 
 def checkpoints(store: Store, study: str) -> Path:
@@ -54,13 +53,23 @@ def checkpoints(store: Store, study: str) -> Path:
     return Path(store.study(study).artifacts) / study
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+def own_folder(store: Store, study: str) -> Path | None:
+    """Return the folder of a study's checkpoints, None if it is no folder inside that of all.
+
+    Files of others may then be there too, as for the study `..`.
+    """
+    folder = checkpoints(store, study)
+    found, root = folder.resolve(), Path(store.study(study).artifacts).resolve()
+    return folder if found.parent == root != found else None
 
 
-def _link_files(source: Path, target: Path) -> None:
+def _files(folder: Path | None) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()] if folder else []
+
+
+def _link_files(source: Path | None, target: Path) -> None:
     """Link every file of a folder into another one, or copy it where files cannot be linked."""
-    copies = {path: target / path.relative_to(source) for path in _files(source)}
+    copies = {path: target / path.relative_to(source) for path in _files(source) if source}
     known = {copy for path, copy in copies.items() if copy.exists() and copy.samefile(path)}
     others = set(_files(target)) - known
     if others:
@@ -85,9 +94,9 @@ def link_file(path: Path, copy: Path) -> None:
         raise WriteError(copy, error) from error
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path | None) -> None:
     try:
-        if folder.exists():
+        if folder is not None and folder.exists():
             shutil.rmtree(folder)
     except OSError as error:
         raise WriteError(folder, error) from error

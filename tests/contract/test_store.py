@@ -186,6 +186,24 @@ class StoreContract:
         store.create_study(spec(), dataset="digits", classes=10)
         assert store.trials("first") == []
 
+    def test_a_reader_follows_studies_that_others_rename_and_delete(
+        self, store: Store, url: str
+    ) -> None:
+        """It never shows one study under the name of another, also if a new study gets the key of
+        a deleted one.
+        """
+        store.add_trial("first", trial(0))
+        with Store.open(url, read_only=True) as reader:
+            assert len(reader.trials("first")) == 1
+            store.rename_study("first", "second")
+            store.create_study(spec(seed=7), dataset="digits", classes=10)
+            assert (reader.study("first").spec.seed, reader.trials("first")) == (7, [])
+            store.delete_study("first")
+            store.create_study(spec("third"), dataset="digits", classes=10)
+            for call in (reader.study, reader.trials, reader.summary):
+                with pytest.raises(UnknownNameError, match="there are: second, third"):
+                    call("first")
+
     # Trials
 
     def test_a_trial_is_loaded_as_it_was_saved(self, store: Store, url: str) -> None:

@@ -430,3 +430,20 @@ def test_checkpoints_are_linked_into_the_new_study(database, tmp_path):
     _, _, new = copy(database)
     assert new[0].evaluation.rungs[-1].checkpoint == path.replace("first", "second")
     assert other.read_bytes() == b"weights"
+
+
+def test_checkpoints_of_a_study_that_is_named_by_a_dot_are_linked_too(database, tmp_path):
+    """Its folder, which older records may have, is that of all checkpoints."""
+    name, path = ".", "./abc/2.safetensors"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE rung SET checkpoint = ? WHERE epochs = 2", (path,))
+        connection.execute(
+            "UPDATE study SET name = ?, spec = json_set(spec, '$.name', ?), artifacts = ?",
+            (name, name, str(tmp_path / "kept")),
+        )
+    file = tmp_path / "kept" / path
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    with Store.open(database) as store:
+        copy_study(store, name, replace(SPEC, name="second"), Path(), NOW)
+    assert (tmp_path / "kept" / "second" / "abc" / "2.safetensors").read_bytes() == b"weights"

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from nas.cli import main
+from nas.core.trial import CERTIFIED_METRICS
 from nas.record import Store
 
 pytest.importorskip("fastapi")
@@ -157,11 +158,54 @@ def server(store):
         yield address
 
 
-def test_a_finished_trial_appears_without_a_reload(tab, record, tmp_path):
-    """So does the driver. Another connection writes into the record while the page is open."""
-    copy = tmp_path / "nas.db"
-    with sqlite3.connect(record) as source, sqlite3.connect(copy) as target:
+@pytest.fixture
+def copy(record, tmp_path):
+    """A copy of the record, for writing into it."""
+    path = tmp_path / "nas.db"
+    with sqlite3.connect(record) as source, sqlite3.connect(path) as target:
         source.backup(target)
+    return path
+
+
+def test_the_page_shows_what_is_recorded_after_the_last_trial(copy):
+    """Certified figures and trainings with new seeds change no count of trials. A new study of the
+    same name may even have the same counts.
+    """
+    with (
+        Store.open(copy) as writing,
+        Store.open(copy, read_only=True) as reading,
+        TestClient(create_app(reading, database="nas.db"), base_url="http://127.0.0.1") as client,
+    ):
+
+        def shown(what):
+            return client.get("/api/contents?study=pages").json()["trials"][what]
+
+        number = writing.fronts("pages")[-1].members[0]
+        member, row, before = (
+            writing.trial("pages", number),
+            shown("number").index(number),
+            shown("values"),
+        )
+        figure = member.evaluation.measurements["latency"]
+        certified = replace(figure, metric=CERTIFIED_METRICS["latency"])
+        writing.add_measurements("pages", number, [certified], 0.0)
+        assert set(shown("values")) - set(before) == {certified.metric}
+        assert shown("seeds")[row] == 1
+        for rung in member.evaluation.rungs:
+            writing.add_replicate("pages", number, 7, rung)
+        assert shown("seeds")[row] == 2
+        writing.rename_study("pages", "old")
+        assert client.get("/api/contents?study=pages").status_code == 404
+        writing.create_study(
+            replace(reading.study("old").spec, name="pages"), dataset="", classes=10
+        )
+        assert shown("number") == []
+
+
+def test_a_finished_trial_appears_without_a_reload(tab, copy):
+    """So do the driver and a figure that is measured later. Another connection writes into the
+    record while the page is open.
+    """
     with (
         Store.open(copy) as writing,
         Store.open(copy, read_only=True) as reading,
@@ -174,6 +218,9 @@ def test_a_finished_trial_appears_without_a_reload(tab, record, tmp_path):
         writing.add_trial("pages", replace(last, number=last.number + 1, duplicate_of=original))
         tab.wait_for_selector("#tiles >> text=1 repeated", timeout=30000)
         assert tab.inner_text("#at-work-body p") == "no search is running"
+        figure = replace(last.evaluation.measurements["latency"], metric="latency_of_now")
+        writing.add_measurements("pages", original, [figure], 0.0)
+        tab.wait_for_selector("#x option[value=latency_of_now]", state="attached", timeout=30000)
         with writing.claim("pages"):
             tab.wait_for_selector(
                 f"#at-work-body >> text=at work: process {os.getpid()} on", timeout=30000

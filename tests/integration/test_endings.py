@@ -2,14 +2,17 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from urllib.request import urlopen
 
 import pytest
 from click.testing import CliRunner
 
 from nas.cli import main
+from nas.record import Store
 
 STUDY = "name: s\nspace: osa_tiny\nobjectives: [{metric: macs}]\nbudget: {trials: 2}\n"
 COMMAND = [
@@ -122,19 +125,45 @@ def test_ctrl_c_gives_130_at_any_time(folder, words, delay_s):
 
 @pytest.mark.slow
 def test_ctrl_c_ends_the_pages_with_130(folder):
-    """The server ends them in order, and the command still reports the interrupt."""
+    """The first line has the address with the port that was free. The server ends the pages in
+    order, and the command still reports the interrupt.
+    """
     with subprocess.Popen(
         [*COMMAND, "serve", "--port", "0"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        assert process.stdout.readline().startswith(b"http://127.0.0.1")
-        time.sleep(1)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            address = process.stdout.readline().decode().split()[0]
+            with urlopen(address, timeout=60) as page:  # noqa: S310 - it is http://127.0.0.1
+                assert b"Studies" in page.read()
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("127.0.0.1", "Address already in use"),
+        ("192.0.2.1", "Cannot assign requested address"),
+        ("no..host", ""),
+    ],
+)
+def test_an_address_that_cannot_be_opened_is_one_line(tmp_path, host, reason):
+    """The command does not say that the page is there. 192.0.2.1 is no machine's address."""
+    pytest.importorskip("uvicorn")
+    Store.open(tmp_path / "nas.db").close()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = ("serve", "--host", host, "--port", port, "--database", str(tmp_path / "nas.db"))
+        done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2
+    (line,) = done.output.splitlines()
+    assert line.startswith(f"error: port {port} of {host} cannot be opened: {reason}")
 
 
 def test_a_module_that_fails_because_of_ctrl_c_is_no_error_of_its_own(monkeypatch):

@@ -1,6 +1,7 @@
 """`nas study`: studies are renamed and deleted with their checkpoints, and never while driven."""
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -84,6 +85,27 @@ def test_an_impossible_name_changes_nothing(database, name, message):
     assert message in result.output
     assert files(database) == before
     assert checkpoints(database, "first") == [CHECKPOINT]
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+@pytest.mark.parametrize("words", [("rename", "mine"), ("delete", "--yes")])
+def test_files_of_others_are_left_alone(database, name, words):
+    """Older records hold studies with these names, whose folders are not only theirs."""
+    command, argument = words
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(
+            "UPDATE study SET name = ?, spec = json_set(spec, '$.name', ?) WHERE name = 'first'",
+            (name, name),
+        )
+    (database.parent / "mine.txt").write_text("precious")
+    before = files(database)
+    result = run(database, command, name, argument)
+    assert result.exit_code == 0, result.output
+    assert "its checkpoints stay in" in result.output
+    assert (files(database), (database.parent / "mine.txt").read_text()) == (before, "precious")
+    with Store.open(database, read_only=True) as store:
+        studies = {each.name for each in store.studies()}
+    assert studies == ({"mine", "other"} if command == "rename" else {"other"})
 
 
 @pytest.mark.parametrize("step", ["rename_study", "_remove"])

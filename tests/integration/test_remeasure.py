@@ -11,8 +11,10 @@ from nas.cli.schemas import differences
 from nas.core import plugins
 from nas.core.measurement import Kind
 from nas.core.study import Budget, Objective, StudySpec
+from nas.core.trial import TrialState
 from nas.record import Store
 from nas.searching.launch import open_search
+from nas.testing.sample_records import latency, rung, spec, trial
 
 SPEC = StudySpec(
     name="small",
@@ -87,6 +89,29 @@ def test_the_front_is_measured_elsewhere_and_recorded_outside_the_study(nas, tmp
     table = nas("remeasure", "small", "--tier", "screen", "--threads", "1").stdout
     assert "Kendall's tau with the study's" in table
     assert "fall off" in table
+
+
+def test_the_members_by_new_seeds_are_measured(tmp_path, monkeypatch):
+    """The front is that of `nas front`, which a network may be on only by the mean of its seeds."""
+    database = tmp_path / "nas.db"
+    with Store.open(database) as store:
+        store.create_study(spec(), dataset="none", classes=10)
+        for number, error in enumerate((0.3, 0.4)):
+            store.add_trial("first", trial(number))
+            store.add_measurements("first", number, [latency(0.001 * (1 + number))], 0.1)
+            store.add_rung("first", number, rung(metrics={"error": error}))
+            store.finish_trial("first", trial(number).moved_to(TrialState.COMPLETE))
+        store.add_replicate("first", 1, 7, rung(metrics={"error": 0.0}))
+    monkeypatch.setattr(
+        "nas.measuring.remeasure.measure_again",
+        lambda networks, *_, **__: {name: (latency(),) for name in networks},
+    )
+    words = ("remeasure", "--device", "cpu", "--json", "--database", str(database))
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    members = {row["trial"] for row in json.loads(result.stdout)["members"]}
+    shown = CliRunner().invoke(main, ["front", "--json", "--database", str(database)])
+    assert members == {row["trial"] for row in json.loads(shown.stdout)["members"]} == {0, 1}
 
 
 @pytest.mark.parametrize(

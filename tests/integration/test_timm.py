@@ -7,6 +7,9 @@ import torch
 
 from nas.core.architecture import Architecture, Attention, OsaStage
 from nas.core.published import PUBLISHED
+from nas.core.study import DataSpec
+from nas.data.folder import FOLDER
+from nas.export.timm_config import timm_config
 from nas.model import VoVNet, build
 
 timm = pytest.importorskip("timm")
@@ -187,3 +190,27 @@ class TestBundles:
             )
             model.prune_intermediate_layers([2])
             assert torch.equal(model.forward_features(batch), expected[1])
+
+
+def test_timm_scales_images_as_the_data_set_folder_does(tmp_path):
+    """An image of another shape becomes the same square, to the last bit."""
+    pillow = pytest.importorskip("PIL.Image")
+    pixels = torch.randint(256, (40, 70, 3), dtype=torch.uint8)
+    image = pillow.fromarray(pixels.numpy())
+    for name in ("cat", "dog"):
+        file = tmp_path / "train" / name / "1.png"
+        file.parent.mkdir(parents=True)
+        image.save(file)
+    trained = FOLDER.load(DataSpec(dataset="folder", folder=str(tmp_path))).train.images[0]
+    config = timm_config(
+        PUBLISHED["vovnet39"],
+        classes=("cat", "dog"),
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        image_size=32,
+        dataset="folder",
+    )["pretrained_cfg"]
+    transform = timm.data.create_transform(
+        **timm.data.resolve_data_config({}, pretrained_cfg=config)
+    )
+    assert torch.equal((255 * transform(image)).round().to(torch.uint8), trained)

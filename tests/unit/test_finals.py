@@ -87,6 +87,8 @@ def test_each_network_and_recipe_has_its_own_result():
     assert (latest[0].mean("error"), latest[1].mean("error")) == (0.05, 0.2)
     assert 2 not in latest
     assert ranking(TRIALS, latest, ERROR) is None
+    again = latest_results([*finals, *final(0, 0.3, recipe=SHORT)], TRIALS)
+    assert again[0].of_seeds("error") == (0.1, 0.3), "the first recipe was used again"
 
 
 def test_kendalls_tau_of_one_pair_in_the_other_order():
@@ -183,6 +185,9 @@ def test_a_card_describes_the_weights_of_a_bundle():
     dataset = {"classes": ["a", "b"], "mean": (0.5,) * 3, "std": (0.2,) * 3, "image_size": 32}
     brief = card(TRIALS[0].architecture, **dataset, record=record)
     assert "| weights | brief training of the search |" in brief
+    assert "bicubic" not in brief
+    folder = card(TRIALS[0].architecture, **dataset, record=record | {"dataset": "folder"})
+    assert "scaled to squares with Pillow's bicubic filter" in folder
     final = {
         "seed": 7,
         "test_images": 360,

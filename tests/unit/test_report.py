@@ -16,8 +16,9 @@ from nas.core.measurement import Measurement, Status
 from nas.core.pareto import ParetoFront
 from nas.core.published import PUBLISHED
 from nas.core.search_space import Choice
-from nas.core.study import ERROR
+from nas.core.study import ERROR, Objective, StudySpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
+from nas.record import StudyRecord
 from nas.report import contents
 from nas.report.history import SearchClock, device_seconds, front_at, ledger, steps
 from nas.report.page import embedded
@@ -186,6 +187,41 @@ def test_the_choice_that_decides_the_loss_has_nearly_all_the_importance():
     assert shares["depth"] > 0.95
     assert sum(shares.values()) == pytest.approx(1)
     assert importances(choices, params[:19], [float(each["depth"]) for each in params[:19]]) == {}
+
+
+def shown(trials, **facts):
+    """Return the contents of a study of these trials."""
+    spec = StudySpec(name="NUMBER", space="osa_tiny", objectives=(Objective(metric="error"),))
+    record = StudyRecord(
+        spec=spec,
+        dataset="none",
+        classes=10,
+        artifacts="",
+        numerics={},
+        identity=None,
+        version="1",
+        created_at=START,
+        counts={},
+    )
+    return contents.contents(contents.Study(record=record, trials=trials, fronts=[], **facts))
+
+
+def test_networks_from_elsewhere_are_none_of_the_budget():
+    """The page counts the study's own architectures as `nas status` does."""
+    own = trial(0, 0, 1, (1, 0.5, 1.0))
+    copies = [replace(own, number=number, origin=f"other:{number}") for number in (1, 2)]
+    repeated = replace(own, number=3, duplicate_of=0)
+    summary = shown([own, *copies, repeated])["summary"]
+    assert summary["states"] == {"running": 0, "complete": 1, "stopped": 0, "failed": 0}
+    assert (summary["copied"], summary["repeated"]) == (2, 1)
+
+
+def test_a_page_has_the_export_command_of_each_network_with_weights():
+    """Names are in it as they are, whatever words they contain."""
+    trials = [trial(number, 0, 1, (1, 0.5, 1.0)) for number in (0, 1)]
+    page = shown(trials, database="NUMBER.db", with_weights=frozenset({1}))
+    command = "nas export NUMBER --trial 1 -o NUMBER-1 --database NUMBER.db"
+    assert page["trials"]["export"] == [None, command]
 
 
 def test_published_networks_are_counted_where_they_fit():

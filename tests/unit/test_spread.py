@@ -149,6 +149,27 @@ def test_the_best_of_many_is_shrunk_towards_networks_of_its_size():
     assert weight == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.parametrize("state", [TrialState.STOPPED, TrialState.FAILED, TrialState.RUNNING])
+def test_networks_that_were_not_trained_to_the_end_change_no_mean(state):
+    """Their errors are those of fewer epochs. They keep them, without an interval."""
+    complete, early = [], []
+    for number in range(12):
+        made = trial(number, 1.0 + number, 0.01 * number, 0.02 * number)
+        size = Measurement.counted("parameters", "1", 1.0 + number)
+        known = made.evaluation.with_measurements([size])
+        complete.append(replace(made, evaluation=known))
+        known = replace(known, rungs=(rung(0.9),), replicates=())
+        early.append(replace(made, number=12 + number, state=state, evaluation=known))
+    means = with_posterior_means([*complete, *early], SPEC)
+    assert means[12:] == early
+
+    def ends(trials):
+        figures = [each.evaluation.measurements["error"] for each in trials]
+        return [(figure.value, figure.ci_low, figure.ci_high) for figure in figures]
+
+    assert ends(means[:12]) == ends(with_posterior_means(complete, SPEC))
+
+
 def test_the_unbiased_hypervolume_uses_only_new_seeds():
     """Unions of rectangles by hand: as searched 0.9 x 8 and 0.05 x 6, by means of new seeds 0.75 x
     8 and 0.18 x 6.

@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from nas.cli.options import FILE, change_record, command_to_paste, database_opti
 from nas.cli.study import study as group
 from nas.core.errors import InvalidValueError
 from nas.core.units import format_quantity
+
+if TYPE_CHECKING:
+    from nas.record import Store
 
 MAX_SHOWN = 10
 """At most this many trials are named in a line."""
@@ -26,11 +30,16 @@ def rename(study: str, name: str, database: str) -> None:
     Its checkpoints and measured targets follow. Set the same name in its study file before you
     search again.
     """
+    from nas.searching.managing import checkpoints
     from nas.searching.managing import rename as rename_study
 
     with change_record(database) as store:
+        stay = _what_stays(store, study)
         rename_study(store, study, name)
+        new = checkpoints(store, name)
     click.echo(f"{study} is now {name}; set 'name: {name}' in its study file")
+    if stay:
+        click.echo(f"{stay}; move them to {new} to use them")
 
 
 @group.command("copy")
@@ -105,7 +114,19 @@ def delete(study: str, database: str, *, yes: bool) -> None:
         if not yes and not click.confirm(f"Delete {study} with {held}?"):
             click.echo("nothing is deleted")
             return
+        stay = _what_stays(store, study)
         is_smaller = delete_study(store, study)
     click.echo(f"deleted {study}: {held}")
+    if stay:
+        click.echo(stay)
     if not is_smaller:
         click.echo("other processes use the record, so its file keeps its size for new trials")
+
+
+def _what_stays(store: "Store", study: str) -> str:
+    """Return a line on the checkpoints that are not in a folder of their own, else nothing."""
+    from nas.searching.managing import checkpoints, own_folder
+
+    if own_folder(store, study) is not None:
+        return ""
+    return f"its checkpoints stay in {checkpoints(store, study)}, which is no folder of its own"

@@ -25,7 +25,6 @@ from nas.core.errors import InvalidValueError, next_command
 from nas.core.measurement import Kind, MeasurementPlan
 from nas.core.moved import import_attribute
 from nas.core.pareto import Standing
-from nas.core.pareto import front as front_of
 from nas.core.study import Objective, StudySpec
 from nas.core.trial import Trial
 from nas.measuring.meters import find_meter
@@ -52,20 +51,20 @@ def remeasure(*, study: str | None, database: str, conditions: Conditions, as_js
     """
     from nas.analysis.on_device import limit_on, one_of_each
     from nas.analysis.remeasured import remeasured
+    from nas.analysis.study_front import study_front
     from nas.measuring.remeasure import measure_again
 
     with open_record(database) as store:
         record = pick_study(store, study)
-        trials = {trial.number: trial for trial in store.trials(record.name)}
-    numbers = front_of(list(trials.values()), record.spec.objectives).members
-    if not numbers:
+        front = list(study_front(store, record.spec).members.values())
+    if not front:
         command = next_command("status", record.name)
         raise InvalidValueError(f"study {record.name!r} has no front yet; look with: {command}")
     conditions = replace(conditions, device=conditions.device or record.spec.measurement.device)
     named = {o.key for o in record.spec.objectives if o.device == conditions.device}
     chosen = one_of_each(record.spec.objectives, named)
     objectives = [replace(o, device=None, limit=limit_on(o, own=o.key in named)) for o in chosen]
-    members = [_under_metrics(trials[number], chosen) for number in numbers]
+    members = [_under_metrics(trial, chosen) for trial in front]
     names = {f"{record.name}:{trial.number}": trial for trial in members}
     plan = conditions.plan(record.spec.measurement)
     with find_meter(conditions.device) as meter, change_record(database) as store:

@@ -356,7 +356,8 @@
     const volume = (v) => v === null ? "–" : s.reference_box ? `${(100 * v / s.reference_box).toPrecision(3)} %` : v.toPrecision(4);
     const ofBox = s.reference_box ? " of the reference box" : "";
     const skipped = s.skipped ? `; ${s.skipped} of them skipped before training and not counted` : "";
-    fill("tiles", tile(`${tried} of ${s.budget}`, `architectures: ${states || "none yet"}${skipped}`), tile(String(s.front), s.feasible ? "on the front" : "closest to the limits; nothing is feasible yet"),
+    const copied = s.copied ? `; ${s.copied} more came by copy or import and count in no budget` : "";
+    fill("tiles", tile(`${tried} of ${s.budget}`, `${s.copied ? "new networks" : "architectures"}: ${states || "none yet"}${skipped}${copied}`), tile(String(s.front), s.feasible ? "on the front" : "closest to the limits; nothing is feasible yet"),
       tile(volume(s.hypervolume), `hypervolume${ofBox}${s.unbiased ? ", as searched" : ""}`),
       ...(s.unbiased?.fresh ? [tile(volume(s.unbiased.fresh), `by new seeds, for ${s.unbiased.replicated} of ${s.unbiased.members} members (${volume(s.unbiased.searched)} as searched)`)] : []),
       ...data.objectives.map(({ metric, direction }) => {
@@ -445,7 +446,7 @@
   async function drawDetails() {
     const i = chosen.index;
     if (i === null) { fill("details", make("h2", {}, "The selected trial"), make("p", { className: "note" }, "Select a point or a row to see its network, figures and export command.")); return; }
-    const command = data.command.replaceAll("NUMBER", T.number[i]), kind = standing(i);
+    const command = T.export[i], kind = standing(i);
     const copy = make("button", { type: "button", onclick: async () => {
       try { await navigator.clipboard.writeText(command); copy.textContent = "copied"; } catch { getSelection().selectAllChildren(copy.previousSibling); copy.textContent = "selected"; }
     } }, "copy");
@@ -458,7 +459,7 @@
     make("table", { id: "figures" }, make("tbody", {}, ...metrics.map((m) => make("tr", {}, make("th", { scope: "row" }, m.name.replaceAll("_", " ")), make("td", { className: "number" }, withInterval(i, m.name)),
       make("td", { className: "dim" }, [m.kind === "trained" && T.seeds[i] > 1 ? `mean of ${T.seeds[i]} seeds` : m.kind, T.status[m.name]?.[i]].filter((s) => s && s !== "ok").join(", ")))),
     ...T.rungs[i].flatMap(([epochs, figures, seconds]) => metrics.filter((m) => m.name in figures).map((m) => make("tr", {}, make("th", { scope: "row" }, `${m.name.replaceAll("_", " ")} after ${epochs} epochs`), make("td", { className: "number" }, quantity(figures[m.name], m)), make("td", { className: "dim" }, `${seconds === null ? "unknown time" : duration(seconds)} of training`)))))),
-    make("h3", {}, "Export"), T.kept[i] ? make("div", { className: "command" }, make("code", { id: "command" }, command), copy)
+    make("h3", {}, "Export"), command ? make("div", { className: "command" }, make("code", { id: "command" }, command), copy)
       : make("p", { className: "note" }, "Its weights are not stored: only a network that is on the front when its training ends keeps them. Train it again with nas train."),
     make("h3", {}, "Most similar trials"), make("table", {}, make("tbody", {}, ...T.nearest[i].map((n) => make("tr", {}, make("td", {}, trialLink(n)),
       make("td", {}, data.objectives.map(({ metric }) => quantity(value(n, metric), metricOf[metric])).join(", ")), make("td", { className: "dim" }, differences(i, n)))))),
@@ -513,12 +514,15 @@
     addEventListener("resize", drawParallel);
     brush();
   }
+  const recorded = (contents) => JSON.stringify({ ...contents, at_work: null });
   async function watch() {
     const answer = await fetch(source.dataset.live).catch(() => null);
     if (answer?.ok) {
-      const next = await answer.json(), number = chosen.index === null ? null : T.number[chosen.index];
-      if (["summary", "baselines"].some((part) => JSON.stringify(next[part]) !== JSON.stringify(data[part]))) {
-        take(next); chosen.index = number === null ? null : T.number.indexOf(number); drawAll();
+      const next = await answer.json(), number = T.number[chosen.index];
+      if (recorded(next) !== recorded(data)) {
+        take(next);
+        const index = T.number.indexOf(number);  // of a trial that is tried again there is none
+        chosen.index = index < 0 ? null : index; drawAll();
       } else { data.at_work = next.at_work; drawAtWork(); }
     }
     setTimeout(watch, 5000);

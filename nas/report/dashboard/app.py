@@ -75,8 +75,8 @@ def create_app(
 class _Contents:
     """Cached contents of the requested studies.
 
-    They are computed again after a trial has begun or ended, and after work on a baseline. The
-    current work is read each time.
+    They are computed again when the record of the study has changed. The current work is read each
+    time.
     """
 
     def __init__(self, store: Store, database: str) -> None:
@@ -86,13 +86,13 @@ class _Contents:
 
     def __call__(self, name: str) -> dict[str, Any]:
         """Return `nas.report.contents.contents` of a study."""
-        record = self._store.study(name)
-        state = (record.counts, len(self._store.fronts(name)), self._store.baselines(name))
+        record, summary = self._store.study(name), self._store.summary(name)
+        state = (record, summary, self._store.row_counts(name))
         with self._lock:
             if name not in self._cache or self._cache[name][0] != state:
                 self._cache[name] = (state, contents(read(self._store, name, self._database)))
             values = self._cache[name][1]
-        work = at_work(self._store, record, self._store.summary(name).running)
+        work = at_work(self._store, record, summary.running)
         return {**values, "at_work": work.to_dict()}
 
 

@@ -11,7 +11,7 @@ from nas.analysis.finals import latest_results
 from nas.analysis.selection import condition, ordered
 from nas.cli import main
 from nas.cli.json_output import echo_json, json_option
-from nas.cli.options import database_option, open_record, pick_study
+from nas.cli.options import command_to_paste, database_option, open_record, pick_study
 from nas.cli.tables import (
     MAX_COMPARED_TRIALS,
     NO_STANDINGS,
@@ -20,7 +20,7 @@ from nas.cli.tables import (
     front_table,
     terminal,
 )
-from nas.core.errors import NasError, next_command
+from nas.core.errors import NasError
 from nas.core.pareto import knee as knee_of
 from nas.core.study import StudySpec
 from nas.record import StudyRecord
@@ -148,7 +148,7 @@ def front(
             finals=finals,
         )
     )
-    for line in [] if there is None else _device_lines(there, device):
+    for line in [] if there is None else _device_lines(there, device, database):
         console.print(line, soft_wrap=not console.is_terminal)
     if limit is not None and len(shown.front.members) > limit:
         console.print(
@@ -182,13 +182,14 @@ def _shown_there(there: "FrontOnDevice", shown: ShownFront) -> ShownFront:
     )
 
 
-def _device_lines(there: "FrontOnDevice", device: str | None) -> Iterator[str]:
+def _device_lines(there: "FrontOnDevice", device: str | None, database: str) -> Iterator[str]:
     """Return which members of the study's front are not shown, and why."""
     if there.fallen:
         reasons = ", ".join(f"{number} ({reason})" for number, reason in there.fallen.items())
         yield f"off the front on {device}: {reasons}"
     if there.missing:
-        command = next_command("remeasure", there.spec.name, "--device", device)
+        words = ("remeasure", there.spec.name, *(["--device", device] if device else []))
+        command = command_to_paste(*words, database=database)
         yield f"not measured on {device}: {', '.join(map(str, there.missing))}; {command}"
 
 

@@ -1,10 +1,12 @@
 """A front as it stands on another device, by figures that were given."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
 from nas.analysis.on_device import front_on_device
+from nas.cli.front import _device_lines
 from nas.core.errors import InvalidValueError
 from nas.core.measurement import Device, Measurement, MeasurementPlan, Status
 from nas.core.pareto import Standing
@@ -158,3 +160,11 @@ def test_the_limit_of_another_named_device_is_left_out():
     there = front_on_device(spec, members, {0: [figure(30.0, device="orin")]}, "orin")
     assert there.spec.objectives[1] == Objective(metric="latency", device="orin", reference=20.0)
     assert there.front.members == (0,)
+
+
+def test_the_command_for_missing_figures_can_be_pasted():
+    """It names the record that was read."""
+    there = SimpleNamespace(fallen={}, missing=[3, 5], spec=SimpleNamespace(name="my study"))
+    (line,) = _device_lines(there, "pi5", "other.db")
+    command = "nas remeasure 'my study' --device pi5 --database other.db"
+    assert line == f"not measured on pi5: 3, 5; {command}"

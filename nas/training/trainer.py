@@ -342,19 +342,25 @@ def validation_batch(device_type: str, image_size: int) -> int:
 def sgd(model: nn.Module, spec: TrainingSpec) -> torch.optim.SGD:
     """Return Nesterov SGD in one fused kernel. Weight decay acts on kernels and matrices, not on
     BatchNorm and biases.
+
+    Momentum begins at zero, with which the first step is the same as without any. Buffers that the
+    first step makes would keep arbitrary values if fp16 skips that step.
     """
     parameters = list(model.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": spec.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         [group for group in groups if group["params"]],
         lr=spec.learning_rate,
         momentum=spec.momentum,
         nesterov=spec.momentum > 0,
         fused=True,
     )
+    for parameter in parameters if spec.momentum else ():
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def _check(losses: Tensor, steps: range, rates: list[float]) -> None:

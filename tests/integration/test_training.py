@@ -349,6 +349,32 @@ def test_one_step_is_nesterov_sgd_on_the_smoothed_loss(digits):
     )
 
 
+@pytest.mark.parametrize("numerics", LAYOUTS, ids=["fp32 nhwc", "fp32 nchw", "bf16 nhwc"])
+def test_momentum_begins_at_zero_and_leaves_the_first_steps_as_they_are(digits, numerics):
+    """The second way are buffers that the first step makes."""
+    ours, torchs = trainer(digits, numerics=numerics), trainer(digits, numerics=numerics)
+    buffers = [state["momentum_buffer"] for state in ours._optimizer.state.values()]
+    assert len(buffers) == len(list(ours.model.parameters()))
+    assert not any(buffer.any() for buffer in buffers)
+    torchs._optimizer.state.clear()
+    for step in range(3):
+        assert torch.equal(ours.step(step, 0.1), torchs.step(step, 0.1))
+    assert_equal(weights(ours), weights(torchs))
+
+
+def test_a_step_that_fp16_skips_leaves_momentum_at_zero():
+    """The loss scaler tells the optimizer of infinite gradients, and weights stay too."""
+    model = nn.Linear(3, 2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = sgd(model, SPEC)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, torch.inf)
+    optimizer.grad_scale, optimizer.found_inf = torch.ones(()), torch.ones(())
+    optimizer.step()
+    assert not any(state["momentum_buffer"].any() for state in optimizer.state.values())
+    assert_equal(dict(model.state_dict()), before)
+
+
 def test_labels_stay_with_their_images(digits):
     """Each class is one grey, so a network learns them. With labels of other images it stays near
     the error of guessing, which is 0.9; the bound leaves room for the last bits of other CPUs.

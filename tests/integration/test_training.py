@@ -125,6 +125,25 @@ def test_a_resumed_training_gives_the_bits_of_an_uninterrupted_one(digits, tmp_p
     assert_equal(weights(resumed), weights(whole))
 
 
+def test_a_resumed_training_drops_the_same_outputs(digits, tmp_path):
+    """Other random numbers are drawn between the two parts, as another process would."""
+
+    def dropping() -> Trainer:
+        one = trainer(digits)
+        one.model.head.fc = nn.Sequential(nn.Dropout(0.5), one.model.head.fc)
+        return one
+
+    whole = dropping()
+    whole.run(0, 0.4)
+    whole.save(tmp_path / "rung", DIGEST)
+    whole.run(0.4, 0.8)
+    resumed = dropping()
+    resumed.load(tmp_path / "rung", DIGEST)
+    torch.rand(7)
+    resumed.run(0.4, 0.8)
+    assert_equal(weights(resumed), weights(whole))
+
+
 SHAPES = [((8, 8), (8, 16), (8, 16 + 8 * index)) for index in range(8)]
 
 

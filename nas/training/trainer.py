@@ -8,6 +8,7 @@ device with the same number of threads.
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,6 +116,17 @@ class Trainer:
         """The side in pixels of the images that the network is trained with."""
         return self.train_images.images.shape[-1]
 
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """The number formats, and what else results depend on to the bit, as rungs record it."""
+        return {
+            **self.numerics.to_dict(),
+            "device": self.device.type,
+            "threads": self.threads or torch.get_num_threads(),
+            "torch": torch.__version__,
+            "image_size": self.image_size,
+        }
+
     def run(self, start_epochs: float, end_epochs: float) -> Rung:
         """Train from `start_epochs`, at which the model must stand, to `end_epochs`, and validate.
 
@@ -133,7 +145,6 @@ class Trainer:
             trained_s = self._working_s()
             metrics = self._judge(self.validation_images)
             validated_s = self._working_s()
-            threads = torch.get_num_threads()
         self.epochs = end_epochs
         return Rung(
             epochs=end_epochs,
@@ -142,13 +153,7 @@ class Trainer:
             images=len(steps) * self.batch_size,
             train_s=trained_s - started_s,
             validation_s=validated_s - trained_s,
-            numerics={
-                **self.numerics.to_dict(),
-                "device": self.device.type,
-                "threads": threads,
-                "torch": torch.__version__,
-                "image_size": self.image_size,
-            },
+            numerics=self.conditions,
         )
 
     def step(self, step: int, learning_rate: float) -> Tensor:

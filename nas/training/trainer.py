@@ -307,7 +307,8 @@ class Trainer:
         if self.spec.flip:
             batch = augment.flip(batch, random)
         scale = batch.shape[-1] / self._full_side if self._full_side else 1.0
-        shift, erased = round(self.spec.translate * scale), round(self.spec.cutout * scale)
+        shift = min(round(self.spec.translate * scale), batch.shape[-1] - 1)
+        erased = round(self.spec.cutout * scale)
         if shift:
             batch = augment.translate(batch, shift, random)
         inputs = self._normalised(batch)

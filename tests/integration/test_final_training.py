@@ -341,7 +341,7 @@ def test_a_killed_training_resumes_from_its_last_epoch(folder):
 
 def test_an_image_folder_is_trained_on_and_tested_on_its_test_part(tmp_path, monkeypatch):
     """Each of the three classes has one colour, so that a network separates them after some steps.
-    There are 6 test images.
+    There are 6 test images. A recipe whose shifts are as large as the images is refused.
     """
     image = pytest.importorskip("PIL.Image")
     monkeypatch.chdir(tmp_path)
@@ -374,6 +374,12 @@ def test_an_image_folder_is_trained_on_and_tested_on_its_test_part(tmp_path, mon
         ) as found,
     ):
         found.run()
+    Path("recipe.yaml").write_text("training: {translate: 16}\n")
+    refused = CliRunner().invoke(
+        main, ["train", "photos", "--trial", "0", "--recipe", "recipe.yaml"]
+    )
+    problem = "training.translate must be less than the 16 pixels of the images, not 16"
+    assert (refused.exit_code, refused.output) == (2, f"error: {problem}\n")
     Path("recipe.yaml").write_text(
         "training: {batch_size: 30, learning_rate: 0.05, translate: 0}\naverage: 0\n"
     )

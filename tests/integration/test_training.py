@@ -524,6 +524,13 @@ def test_a_slow_candidate_is_timed_once_and_has_its_figure():
     assert chosen == Numerics(precision=AutoPrecision.FP32, channels_last=True)
 
 
+def test_number_formats_are_timed_with_shifts_of_larger_images():
+    """A rung of 8 pixels shifts by less than the study says. All shifts take the same time."""
+    spec = replace(SPEC, batch_size=8, translate=8)
+    _, figures = choose_numerics(spec, "cpu", lambda: build(NETWORK, 10), image_size=8, rounds=1)
+    assert len(figures) == 4
+
+
 def test_nothing_is_measured_if_the_spec_leaves_one_candidate():
     """No network is built either."""
     spec = replace(SPEC, precision=AutoPrecision.FP32, channels_last=False)

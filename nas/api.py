@@ -295,20 +295,17 @@ class Study:
         Raises `ExportError` if no weights were kept or a check fails.
         """
         from nas.export import export_trial
-        from nas.report.drawing import draw
 
         record, trial = self._record(), self.trial(number)
         own = recorded_evaluators(record).export
         if own is not None:
             import_attribute(own)(record, trial, self._final(trial), Path(folder))
             return Path(folder)
-        preparation = record.preparation
         export_trial(
             record,
             trial,
             self._final(trial),
             destination=Path(folder),
-            drawing=draw(trial.architecture, preparation.image_size, len(preparation.classes)),
             measure=measure,
             weights_license=weights_license,
         )

@@ -227,6 +227,7 @@ class BriefTrainings:
         }
 
     def _trainer(self, network: Network, recipe: BriefRecipe, seed: int) -> BriefTrainer:
+        recipe.training.check_side(self.image_size)
         digest = network.architecture.digest
         torch.manual_seed(derived_seed(self._spec.seed, self._path.stem, digest, seed))
         train, judges = self._images_of(recipe, self.image_size)

@@ -22,7 +22,6 @@ from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.core.units import format_trained, with_interval
 from nas.record import StudyRecord
-from nas.report.drawing import draw
 
 if TYPE_CHECKING:
     from nas.export import Manifest
@@ -111,7 +110,6 @@ def _export(
         for line in (_weights(record.spec, final), *checks):
             click.echo(f"  {line}")
         return
-    preparation = record.preparation
     manifest = export_trial(
         record,
         trial,
@@ -119,7 +117,6 @@ def _export(
         destination=destination,
         measure=measure,
         weights_license=weights_license,
-        drawing=draw(trial.architecture, preparation.image_size, len(preparation.classes)),
     )
     click.echo(
         f"{destination}: trial {trial.number}, {len(manifest.files)} files, "

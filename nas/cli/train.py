@@ -104,6 +104,7 @@ def train(
             epochs=recipe.epochs if epochs is None else epochs,
             teacher=recipe.teacher if teacher is None else teacher,
         )
+        recipe.training.check_side(record.preparation.image_size)
         trials, finals = store.trials(record.name), store.finals(record.name)
         wanted = [*numbers, *front_numbers(store, record, front=front, knee=knee)]
         candidates = _of_trials(record, trials, wanted)

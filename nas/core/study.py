@@ -251,6 +251,14 @@ class TrainingSpec:
         )
         require(self.cutout >= 0, f"cutout must not be negative, not {self.cutout}")
 
+    def check_side(self, side: int) -> None:
+        """Raise `InvalidValueError` unless shifts are smaller than images of `side` pixels."""
+        require(
+            self.translate < side,
+            f"training.translate must be less than the {side} pixels of the images, not "
+            f"{self.translate}",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class RungSpec:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import PurePath
 from typing import Protocol
 
 from nas.core.architecture import Architecture
@@ -70,6 +71,11 @@ class Weights:
 
     architecture: Architecture
     path: str
+
+    @property
+    def name(self) -> str:
+        """The name of the file's folder, which a study keeps when it gets another name."""
+        return PurePath(self.path).parent.name
 
 
 @dataclass(frozen=True, kw_only=True)

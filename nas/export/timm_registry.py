@@ -138,7 +138,11 @@ class OsaVoVNet(nn.Module):
 @register_model
 def osa_vovnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Build any network of the OSA design space from the values of its architecture."""
+    features = {
+        "flatten_sequential": True,
+        "out_indices": tuple(range(len(kwargs["stages"]) + 1)),
+    }
     model: nn.Module = build_model_with_cfg(
-        OsaVoVNet, "osa_vovnet", pretrained, feature_cfg={"flatten_sequential": True}, **kwargs
+        OsaVoVNet, "osa_vovnet", pretrained, feature_cfg=features, **kwargs
     )
     return model

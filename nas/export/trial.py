@@ -11,6 +11,7 @@ from nas.core.trial import Trial
 from nas.export.bundle import export_bundle, plain
 from nas.export.manifest import Manifest
 from nas.record import StudyRecord
+from nas.report.drawing import draw
 from nas.training import read_checkpoint
 
 
@@ -20,7 +21,6 @@ def export_trial(
     final: FinalResult | None,
     *,
     destination: Path,
-    drawing: str = "",
     measure: bool = True,
     weights_license: str | None = None,
 ) -> Manifest:
@@ -32,7 +32,6 @@ def export_trial(
     Raises `ExportError` if no checkpoint of the trial was kept, and the errors of `export_bundle`.
     """
     spec, preparation, artifacts = study.spec, study.preparation, Path(study.artifacts)
-    image_size = preparation.image_size
     name = checkpoint_name(study, trial, final)
     checkpoint = read_checkpoint(artifacts / name, trial.architecture.digest)
     record: dict[str, Any] = {
@@ -55,16 +54,17 @@ def export_trial(
             "seeds": {name: list(final.of_seeds(name)) for name in first.reached.metrics},
             "reached": {**plain(first.reached), "checkpoint": None},
         }
+    image_size = _image_size(study, trial, final)
     return export_bundle(
         architecture=trial.architecture,
         weights=checkpoint.weights,
         classes=preparation.classes,
         mean=preparation.mean,
         std=preparation.std,
-        image_size=image_size if final is not None else spec.trained_size(image_size),
+        image_size=image_size,
         record=record,
         destination=destination,
-        drawing=drawing,
+        drawing=draw(trial.architecture, image_size, len(preparation.classes)),
         measure=measure,
         weights_license=weights_license,
     )
@@ -99,7 +99,24 @@ def _last_checkpoint(trial: Trial, study: str, artifacts: Path) -> str:
     return name
 
 
+def _image_size(study: StudyRecord, trial: Trial, final: FinalResult | None) -> int:
+    """Return the side in pixels of the images with which the exported weights were trained last.
+
+    A rung of an older record that does not name it counts as the last one of the study.
+    """
+    size = study.preparation.image_size
+    if final is not None:
+        return size
+    recorded: int | None = trial.evaluation.rungs[-1].numerics.get("image_size")
+    return recorded or study.spec.trained_size(size)
+
+
 def _recipe(spec: StudySpec) -> dict[str, object]:
-    """Return the study without the path of its images, which would name this machine."""
+    """Return the study without paths of this machine.
+
+    The folder of the images becomes its name. Start networks and baselines are left out, since they
+    say nothing of how the network was trained.
+    """
     folder = spec.data.folder and Path(spec.data.folder).name
-    return replace(spec, data=replace(spec.data, folder=folder)).to_dict()
+    values = replace(spec, data=replace(spec.data, folder=folder)).to_dict()
+    return {key: value for key, value in values.items() if key not in {"baselines", "first"}}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
+from nas.analysis.finals import latest_results
 from nas.core.errors import InvalidValueError, next_command
 from nas.core.recipe import Candidate, FinalTraining, Recipe
 from nas.core.seeds import final_seed
@@ -25,23 +26,28 @@ Listener = Callable[[Candidate, FinalTask, EpochDone | FinalTraining], None]
 def teacher_of(
     study: str, recipe: Recipe, trials: Sequence[Trial], finals: Sequence[FinalTraining]
 ) -> Weights | None:
-    """Return the recipe's teacher: the first training of its trial that had no teacher itself.
-    `study` is the name of the trials' study.
+    """Return the recipe's teacher: the trial's training by the recipe that was used last without a
+    teacher, with its first seed. `study` is the name of the trials' study.
 
-    It is not the one with the lowest test error, because test images select nothing. Raises
-    `InvalidValueError` if there is none.
+    It is not the one with the lowest test error, because test images select nothing. Recorded
+    trainings by the same recipe keep their teacher, since their results are averaged with new ones.
+    Raises `InvalidValueError` if there is none.
     """
     if recipe.teacher is None:
         return None
-    network = next((t.architecture for t in trials if t.number == recipe.teacher), None)
+    trial = next((trial for trial in trials if trial.number == recipe.teacher), None)
     untaught = [final for final in finals if final.recipe.teacher is None]
-    teacher = next((f for f in untaught if network and f.network == network.digest), None)
-    if network is None or teacher is None or teacher.reached.checkpoint is None:
+    same = [final for final in finals if final.recipe.digest == recipe.digest]
+    taught = {final.reached.numerics.get("teacher") for final in same}
+    before = [f for f in untaught if Path(str(f.reached.checkpoint)).parent.name in taught]
+    result = trial and latest_results(before or untaught, [trial]).get(trial.number)
+    path = result and result.first.reached.checkpoint
+    if not (trial and path):
         raise InvalidValueError(
             f"trial {recipe.teacher} cannot teach before it is trained itself: "
             f"{next_command('train', study, '--trial', recipe.teacher)}"
         )
-    return Weights(architecture=network, path=teacher.reached.checkpoint)
+    return Weights(architecture=trial.architecture, path=path)
 
 
 def missing_trainings(  # noqa: PLR0917

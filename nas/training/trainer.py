@@ -8,6 +8,7 @@ device with the same number of threads.
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ TOP_CLASSES = 5
 STEPS_BETWEEN_CHECKS = 16
 """Steps between two checks of the losses. On CUDA a check waits for the device."""
 
-ORDER, AUGMENTATION = 0, 1
+ORDER, AUGMENTATION, MASKS = 0, 1, 2
 """The purposes of random streams."""
 
 
@@ -115,6 +116,17 @@ class Trainer:
         """The side in pixels of the images that the network is trained with."""
         return self.train_images.images.shape[-1]
 
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """The number formats, and what else results depend on to the bit, as rungs record it."""
+        return {
+            **self.numerics.to_dict(),
+            "device": self.device.type,
+            "threads": self.threads or torch.get_num_threads(),
+            "torch": torch.__version__,
+            "image_size": self.image_size,
+        }
+
     def run(self, start_epochs: float, end_epochs: float) -> Rung:
         """Train from `start_epochs`, at which the model must stand, to `end_epochs`, and validate.
 
@@ -133,7 +145,6 @@ class Trainer:
             trained_s = self._working_s()
             metrics = self._judge(self.validation_images)
             validated_s = self._working_s()
-            threads = torch.get_num_threads()
         self.epochs = end_epochs
         return Rung(
             epochs=end_epochs,
@@ -142,13 +153,7 @@ class Trainer:
             images=len(steps) * self.batch_size,
             train_s=trained_s - started_s,
             validation_s=validated_s - trained_s,
-            numerics={
-                **self.numerics.to_dict(),
-                "device": self.device.type,
-                "threads": threads,
-                "torch": torch.__version__,
-                "image_size": self.image_size,
-            },
+            numerics=self.conditions,
         )
 
     def step(self, step: int, learning_rate: float) -> Tensor:
@@ -237,8 +242,15 @@ class Trainer:
         self.epochs = checkpoint.epochs
 
     def _batch_loss(self, batch: Tensor, step: int) -> Tensor:
-        """Return the loss of the images with these indices, as they are augmented in this step."""
+        """Return the loss of the images with these indices, as they are augmented in this step.
+
+        Layers such as dropout draw from torch's own generators, which begin anew in each step.
+        """
         inputs = self._augmented(self.train_images.images[batch], step)
+        # torch.manual_seed takes 0.1 ms where there is no GPU
+        on_cpu = self.device.type == "cpu"
+        begin = torch.default_generator.manual_seed if on_cpu else torch.manual_seed
+        begin(self._stream(MASKS, step).initial_seed())
         with self.numerics.autocast(self.device):
             logits = self._forward(inputs)
         return self._loss(logits.float(), self.train_images.labels[batch], inputs)
@@ -295,7 +307,8 @@ class Trainer:
         if self.spec.flip:
             batch = augment.flip(batch, random)
         scale = batch.shape[-1] / self._full_side if self._full_side else 1.0
-        shift, erased = round(self.spec.translate * scale), round(self.spec.cutout * scale)
+        shift = min(round(self.spec.translate * scale), batch.shape[-1] - 1)
+        erased = round(self.spec.cutout * scale)
         if shift:
             batch = augment.translate(batch, shift, random)
         inputs = self._normalised(batch)
@@ -342,19 +355,25 @@ def validation_batch(device_type: str, image_size: int) -> int:
 def sgd(model: nn.Module, spec: TrainingSpec) -> torch.optim.SGD:
     """Return Nesterov SGD in one fused kernel. Weight decay acts on kernels and matrices, not on
     BatchNorm and biases.
+
+    Momentum begins at zero, with which the first step is the same as without any. Buffers that the
+    first step makes would keep arbitrary values if fp16 skips that step.
     """
     parameters = list(model.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": spec.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         [group for group in groups if group["params"]],
         lr=spec.learning_rate,
         momentum=spec.momentum,
         nesterov=spec.momentum > 0,
         fused=True,
     )
+    for parameter in parameters if spec.momentum else ():
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def _check(losses: Tensor, steps: range, rates: list[float]) -> None:

@@ -14,6 +14,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,16 @@ from nas.core.errors import (
     MissingDependencyError,
     NasError,
 )
-from nas.export import export_bundle
+from nas.core.preparation import Preparation
+from nas.core.study import DataSpec, Objective, RungSpec, StudySpec
+from nas.core.trial import Evaluation, Rung, Trial, TrialState
+from nas.export import export_bundle, export_trial
 from nas.export.card import card
-from nas.export.verify import Bundle, check_files, check_sums
+from nas.export.verify import MACHINE_PATHS, Bundle, check_files, check_sums
 from nas.model import build
+from nas.record import StudyRecord
+from nas.report.drawing import draw
+from nas.training import Checkpoint, write_checkpoint
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -249,6 +256,54 @@ class TestBundle:
         assert "A CPU, 1 thread" in text
         assert "12.50 % | after 3 epochs" in text
         assert "| energy | unavailable: no energy sensor | not measured |" in text
+
+
+@pytest.mark.parametrize("recorded", [{"image_size": 16}, {}])
+def test_a_trial_is_exported_without_paths_and_at_its_own_size(
+    export_arguments, monkeypatch, tmp_path: Path, recorded: dict[str, int]
+) -> None:
+    """A budget ended its training at the first rung. Older records do not name a rung's size."""
+    given = export_arguments("registered")
+    network, weights, path = given["architecture"], given["weights"], "/home/ada/net.json"
+    spec = StudySpec(
+        name="s",
+        space="osa_tiny",
+        objectives=(Objective(metric="error", reference=1.0),),
+        rungs=(RungSpec(epochs=1, image_size=16), RungSpec(epochs=2, image_size=24)),
+        data=DataSpec(dataset="folder", folder="/home/ada/images"),
+        baselines=(path,),
+        first=(path,),
+    )
+    study = StudyRecord(
+        spec=spec,
+        dataset="folder",
+        classes=3,
+        artifacts=str(tmp_path),
+        numerics=Preparation(data=spec.data, classes=given["classes"]).to_dict(),
+        identity=None,
+        version="0",
+        created_at=datetime.now(UTC),
+        counts={},
+    )
+    rung = Rung(epochs=1, metrics={"error": 0.5}, numerics=recorded, checkpoint="rung")
+    write_checkpoint(
+        tmp_path / "rung", Checkpoint(epochs=1, digest=network.digest, weights=weights)
+    )
+    trial = Trial(
+        number=0,
+        params={},
+        architecture=network,
+        seed=0,
+        state=TrialState.STOPPED,
+        evaluation=Evaluation(rungs=(rung,)),
+    )
+    monkeypatch.setattr("nas.export.trial.export_bundle", lambda **arguments: arguments)
+    exported: Any = export_trial(study, trial, None, destination=tmp_path / "bundle")
+    size = recorded.get("image_size", 24)
+    assert exported["image_size"] == size
+    assert exported["drawing"] == draw(network, size, 3)
+    assert not MACHINE_PATHS.search(json.dumps(exported["record"]).encode())
+    assert StudySpec.from_dict(exported["record"]["recipe"]).rungs == spec.rungs
 
 
 @pytest.mark.slow

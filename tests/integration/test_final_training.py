@@ -21,6 +21,7 @@ from nas.core.errors import DatabaseError, InvalidValueError, NasError
 from nas.core.recipe import Candidate, FinalTraining, Recipe
 from nas.core.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec
 from nas.core.tasks import FinalTask
+from nas.core.trial import Rung, Trial, TrialState
 from nas.data import Dataset, load
 from nas.model import build
 from nas.record import ArtifactKind, Store
@@ -340,7 +341,7 @@ def test_a_killed_training_resumes_from_its_last_epoch(folder):
 
 def test_an_image_folder_is_trained_on_and_tested_on_its_test_part(tmp_path, monkeypatch):
     """Each of the three classes has one colour, so that a network separates them after some steps.
-    There are 6 test images.
+    There are 6 test images. A recipe whose shifts are as large as the images is refused.
     """
     image = pytest.importorskip("PIL.Image")
     monkeypatch.chdir(tmp_path)
@@ -373,6 +374,12 @@ def test_an_image_folder_is_trained_on_and_tested_on_its_test_part(tmp_path, mon
         ) as found,
     ):
         found.run()
+    Path("recipe.yaml").write_text("training: {translate: 16}\n")
+    refused = CliRunner().invoke(
+        main, ["train", "photos", "--trial", "0", "--recipe", "recipe.yaml"]
+    )
+    problem = "training.translate must be less than the 16 pixels of the images, not 16"
+    assert (refused.exit_code, refused.output) == (2, f"error: {problem}\n")
     Path("recipe.yaml").write_text(
         "training: {batch_size: 30, learning_rate: 0.05, translate: 0}\naverage: 0\n"
     )
@@ -396,7 +403,7 @@ def test_an_image_folder_is_trained_on_and_tested_on_its_test_part(tmp_path, mon
 
 
 def test_a_teacher_must_have_been_trained(folder):
-    """The teacher is the first training of its network without a teacher, whatever its error."""
+    """The record names the weights that taught."""
     with Store.open("nas.db") as store:
         trials = store.trials("full")
     recipe = replace(RECIPE, teacher=1)
@@ -422,7 +429,42 @@ def test_a_teacher_must_have_been_trained(folder):
         "train", "full", "--trial", "0", "--seeds", "1", "--epochs", "0.2", "--teacher", "1"
     )
     assert "[1/1] trial 0" in output
-    assert finals(folder)[-1].recipe.teacher == 1
+    student = finals(folder)[-1]
+    assert student.recipe.teacher == 1
+    facts = {key: student.reached.numerics[key] for key in ("teacher", "threads", "image_size")}
+    assert facts == {"teacher": Path(teacher.path).parent.name, "threads": 1, "image_size": 32}
+
+
+def test_the_teacher_is_of_the_recipe_that_was_used_last():
+    """Of its seeds the first one teaches, whatever the test errors. Other students of a recipe have
+    the teacher of its first student.
+    """
+    trial = Trial(number=1, params={}, architecture=NETWORK, seed=0, state=TrialState.COMPLETE)
+
+    def trained(recipe: Recipe, folder: str, error: float, **numerics: str) -> FinalTraining:
+        path = f"full/final/{folder}/weights.safetensors"
+        reached = Rung(epochs=1.0, metrics={"error": error}, checkpoint=path, numerics=numerics)
+        return FinalTraining(
+            network=NETWORK.digest,
+            digest=NETWORK.digest,
+            recipe=recipe,
+            seed=0,
+            test_images=1,
+            reached=reached,
+        )
+
+    taught = replace(RECIPE, teacher=1)
+    found = [
+        trained(replace(RECIPE, epochs=0.1), "try", 0.1),
+        trained(RECIPE, "first", 0.3),
+        trained(RECIPE, "second", 0.2),
+        trained(replace(taught, temperature=2.0), "student", 0.05, teacher="try"),
+    ]
+    assert teacher_of("full", taught, [trial], found).name == "first"
+    found.append(trained(taught, "student", 0.1, teacher="first"))
+    found.append(trained(replace(RECIPE, epochs=9.0), "later", 0.2))
+    assert teacher_of("full", taught, [trial], found).name == "first"
+    assert teacher_of("full", replace(taught, epochs=2.0), [trial], found).name == "later"
 
 
 @pytest.mark.usefixtures("folder")

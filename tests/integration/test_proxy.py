@@ -2,14 +2,21 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from nas.bench.brief import BriefTrainings
 from nas.bench.json_lines import read_lines
 from nas.cli import main
 from nas.cli.schemas import differences
+from nas.core.brief import BriefRecipe
+from nas.core.errors import InvalidValueError
+from nas.core.study import TrainingSpec
+from nas.data import load
+from nas.searching.study_file import read_study
 
 STUDY = """
 name: truth
@@ -105,3 +112,17 @@ def test_proxies_are_compared_on_the_networks_for_development(study):
     (study / "proxies.yaml").write_text("short: {rungs: [{epochs: 1}]}")
     assert "another recipe named 'short'" in nas("proxy", study, code=2)
     assert "no 'long' in" in nas("proxy", study, "--only", "long", code=2)
+
+
+def test_a_recipe_whose_shifts_are_as_large_as_the_images_is_refused(tmp_path, monkeypatch):
+    """No line is written."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    spec = read_study(tmp_path / "study.yaml")
+    digits = load(spec.data)
+    small = replace(digits, train=digits.train.reduced(8))
+    monkeypatch.setattr("nas.bench.brief.load", lambda _: small)
+    trainings = BriefTrainings(spec, tmp_path / "lines.jsonl", test=False)
+    recipe = BriefRecipe(rungs=spec.rungs, training=TrainingSpec(translate=8))
+    with pytest.raises(InvalidValueError, match="must be less than the 8 pixels of the images"):
+        next(trainings.advance(None, "short", recipe, 0))
+    assert not (tmp_path / "lines.jsonl").exists()

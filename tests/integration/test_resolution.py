@@ -33,7 +33,7 @@ def parts():
     return dataset, whole, tuple(each.reduced(16) for each in whole)
 
 
-def trainer(parts, seed=3):
+def trainer(parts, seed=3, translate=2):
     dataset, (train, validation), _ = parts
     torch.manual_seed(seed)
     architecture = nas.Architecture(
@@ -47,7 +47,7 @@ def trainer(parts, seed=3):
         validation=validation,
         mean=dataset.mean,
         std=dataset.std,
-        spec=TrainingSpec(batch_size=64, cutout=2),
+        spec=TrainingSpec(batch_size=64, translate=translate, cutout=2),
         numerics=Numerics(),
         seed=seed,
         threads=1,
@@ -69,6 +69,15 @@ def test_a_training_that_grows_resumes_to_the_bit(parts, tmp_path):
     resumed = again.run(0.5, 1.0)
     assert (first.numerics["image_size"], second.numerics["image_size"]) == (16, 32)
     assert (resumed.metrics, resumed.train_loss) == (second.metrics, second.train_loss)
+
+
+def test_a_shrunk_shift_is_smaller_than_the_images(parts):
+    """16 of 17 pixels are 7.5 of 8, and images are shifted by at most 7."""
+    dataset, images, reduced = parts
+    sizes = [tuple(each.reduced(side) for each in images) for side in (17, 8)]
+    one = trainer((dataset, sizes[0], reduced), translate=16)
+    one.use_images(*sizes[1])
+    assert one.run(0, 0.3).numerics["image_size"] == 8
 
 
 def test_other_images_are_refused(parts):

@@ -1,15 +1,20 @@
 """Weights are exchanged with timm's VovNets, and timm loads exported networks."""
 
 import importlib
+import json
+import subprocess
+import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from nas.core.architecture import Architecture, Attention, OsaStage
 from nas.core.published import PUBLISHED
 from nas.core.study import DataSpec
 from nas.data.folder import FOLDER
-from nas.export.timm_config import timm_config
+from nas.export.standalone import registry_source
+from nas.export.timm_config import REGISTRY, timm_config
 from nas.model import VoVNet, build
 
 timm = pytest.importorskip("timm")
@@ -121,6 +126,40 @@ def test_training_steps_are_equal_too(name):
     assert all(torch.equal(value.grad, gradients[key]) for key, value in ours.named_parameters())
     statistics = dict(theirs.named_buffers())
     assert all(torch.equal(value, statistics[key]) for key, value in ours.named_buffers())
+
+
+ALL_FEATURES = f"""
+import sys
+import {REGISTRY}, timm, torch
+for name in sys.argv[1:]:
+    net = timm.create_model(f"local-dir:{{name}}", pretrained=True, features_only=True).eval()
+    print([feature.shape[1] for feature in net(torch.rand(1, 3, 64, 64))])
+"""
+
+
+def test_a_backbone_gives_all_features_by_default(export_arguments, tmp_path):
+    """The call of docs/detection.md, in a fresh process: the stem and three or four stages."""
+    channels = {
+        "stock": [6, 16, 20, 24, 36],
+        "registered": [4, 12, 16, 13],
+        "paper": [8, 12, 13, 11],
+    }
+    names = ("classes", "mean", "std", "image_size")
+    (tmp_path / f"{REGISTRY}.py").write_text(registry_source())
+    for name in channels:
+        given = export_arguments(name)
+        (tmp_path / name).mkdir()
+        config = timm_config(given["architecture"], **{key: given[key] for key in names})
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        save_file(given["weights"], tmp_path / name / "model.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-c", ALL_FEATURES, *channels],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines() == [str(each) for each in channels.values()], done.stderr
 
 
 @pytest.mark.slow

@@ -125,6 +125,25 @@ def test_a_resumed_training_gives_the_bits_of_an_uninterrupted_one(digits, tmp_p
     assert_equal(weights(resumed), weights(whole))
 
 
+def test_a_resumed_training_drops_the_same_outputs(digits, tmp_path):
+    """Other random numbers are drawn between the two parts, as another process would."""
+
+    def dropping() -> Trainer:
+        one = trainer(digits)
+        one.model.head.fc = nn.Sequential(nn.Dropout(0.5), one.model.head.fc)
+        return one
+
+    whole = dropping()
+    whole.run(0, 0.4)
+    whole.save(tmp_path / "rung", DIGEST)
+    whole.run(0.4, 0.8)
+    resumed = dropping()
+    resumed.load(tmp_path / "rung", DIGEST)
+    torch.rand(7)
+    resumed.run(0.4, 0.8)
+    assert_equal(weights(resumed), weights(whole))
+
+
 SHAPES = [((8, 8), (8, 16), (8, 16 + 8 * index)) for index in range(8)]
 
 
@@ -349,6 +368,32 @@ def test_one_step_is_nesterov_sgd_on_the_smoothed_loss(digits):
     )
 
 
+@pytest.mark.parametrize("numerics", LAYOUTS, ids=["fp32 nhwc", "fp32 nchw", "bf16 nhwc"])
+def test_momentum_begins_at_zero_and_leaves_the_first_steps_as_they_are(digits, numerics):
+    """The second way are buffers that the first step makes."""
+    ours, torchs = trainer(digits, numerics=numerics), trainer(digits, numerics=numerics)
+    buffers = [state["momentum_buffer"] for state in ours._optimizer.state.values()]
+    assert len(buffers) == len(list(ours.model.parameters()))
+    assert not any(buffer.any() for buffer in buffers)
+    torchs._optimizer.state.clear()
+    for step in range(3):
+        assert torch.equal(ours.step(step, 0.1), torchs.step(step, 0.1))
+    assert_equal(weights(ours), weights(torchs))
+
+
+def test_a_step_that_fp16_skips_leaves_momentum_at_zero():
+    """The loss scaler tells the optimizer of infinite gradients, and weights stay too."""
+    model = nn.Linear(3, 2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = sgd(model, SPEC)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, torch.inf)
+    optimizer.grad_scale, optimizer.found_inf = torch.ones(()), torch.ones(())
+    optimizer.step()
+    assert not any(state["momentum_buffer"].any() for state in optimizer.state.values())
+    assert_equal(dict(model.state_dict()), before)
+
+
 def test_labels_stay_with_their_images(digits):
     """Each class is one grey, so a network learns them. With labels of other images it stays near
     the error of guessing, which is 0.9; the bound leaves room for the last bits of other CPUs.
@@ -477,6 +522,13 @@ def test_a_slow_candidate_is_timed_once_and_has_its_figure():
     chosen, figures = figures_of_costs([*WARM_UP, 1.0, 1.25, 10.0, 10.0, 1.0, 1.25])
     assert figures == [8 / 1.0, 8 / 1.25, 8 / 10.0, 8 / 10.0]
     assert chosen == Numerics(precision=AutoPrecision.FP32, channels_last=True)
+
+
+def test_number_formats_are_timed_with_shifts_of_larger_images():
+    """A rung of 8 pixels shifts by less than the study says. All shifts take the same time."""
+    spec = replace(SPEC, batch_size=8, translate=8)
+    _, figures = choose_numerics(spec, "cpu", lambda: build(NETWORK, 10), image_size=8, rounds=1)
+    assert len(figures) == 4
 
 
 def test_nothing_is_measured_if_the_spec_leaves_one_candidate():

@@ -611,11 +611,7 @@ def _check_training(spec: StudySpec, data: DataSpec, images: Images) -> list[str
     """Return warnings. Raises `InvalidValueError` for settings with which the training of every
     network fails on these images.
     """
-    side, shift = images.images.shape[-1], spec.training.translate
-    if shift >= side:
-        raise InvalidValueError(
-            f"training.translate must be less than the {side} pixels of the images, not {shift}"
-        )
+    spec.training.check_side(images.images.shape[-1])
     count = min(len(images) - data.validation_images, data.train_images or len(images))
     return check_steps(spec, count)
 

@@ -55,6 +55,7 @@ class FullEvaluator(Replicator):
             trainer.finish(self._artifacts / weights, identity)
         with self._shared(trainer):
             metrics, seconds = trainer.judge(self._test_images)
+        taught_by = {"teacher": task.teacher.name} if task.teacher else {}
         yield Tested(
             test_images=len(self._test_images),
             rung=Rung(
@@ -65,11 +66,7 @@ class FullEvaluator(Replicator):
                 train_s=trainer.train_s,
                 validation_s=seconds,
                 checkpoint=weights,
-                numerics={
-                    **self._numerics.to_dict(),
-                    "device": trainer.device.type,
-                    "torch": torch.__version__,
-                },
+                numerics={**trainer.conditions, **taught_by},
             ),
             energy_j=None if math.isnan(trainer.energy_j) else trainer.energy_j,
         )

@@ -295,6 +295,7 @@ class Study:
         Raises `ExportError` if no weights were kept or a check fails.
         """
         from nas.export import export_trial
+        from nas.report.drawing import draw
 
         record, trial = self._record(), self.trial(number)
         own = recorded_evaluators(record).export
@@ -306,6 +307,7 @@ class Study:
             trial,
             self._final(trial),
             destination=Path(folder),
+            draw=draw,
             measure=measure,
             weights_license=weights_license,
         )

@@ -22,6 +22,7 @@ from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.core.units import format_trained, with_interval
 from nas.record import StudyRecord
+from nas.report.drawing import draw
 
 if TYPE_CHECKING:
     from nas.export import Manifest
@@ -115,6 +116,7 @@ def _export(
         trial,
         final,
         destination=destination,
+        draw=draw,
         measure=measure,
         weights_license=weights_license,
     )

@@ -1,17 +1,18 @@
 """Export a recorded trial as a bundle, with its checkpoint, its figures and facts of its data."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nas.analysis.finals import FinalResult
+from nas.core.architecture import Architecture
 from nas.core.errors import ExportError, next_command
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.export.bundle import export_bundle, plain
 from nas.export.manifest import Manifest
 from nas.record import StudyRecord
-from nas.report.drawing import draw
 from nas.training import read_checkpoint
 
 
@@ -21,13 +22,15 @@ def export_trial(
     final: FinalResult | None,
     *,
     destination: Path,
+    draw: Callable[[Architecture, int, int], str] = lambda *_: "",
     measure: bool = True,
     weights_license: str | None = None,
 ) -> Manifest:
     """Write a trial's weights and all its recorded figures to the new folder `destination`.
 
     The weights are those of the first of its `final` trainings, or without one those of its last
-    rung. The other arguments are those of `export_bundle`.
+    rung. `draw` returns the network as text for the side of its images and the number of classes.
+    The other arguments are those of `export_bundle`.
 
     Raises `ExportError` if no checkpoint of the trial was kept, and the errors of `export_bundle`.
     """

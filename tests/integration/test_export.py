@@ -298,7 +298,7 @@ def test_a_trial_is_exported_without_paths_and_at_its_own_size(
         evaluation=Evaluation(rungs=(rung,)),
     )
     monkeypatch.setattr("nas.export.trial.export_bundle", lambda **arguments: arguments)
-    exported: Any = export_trial(study, trial, None, destination=tmp_path / "bundle")
+    exported: Any = export_trial(study, trial, None, destination=tmp_path / "bundle", draw=draw)
     size = recorded.get("image_size", 24)
     assert exported["image_size"] == size
     assert exported["drawing"] == draw(network, size, 3)

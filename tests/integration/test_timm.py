@@ -149,7 +149,8 @@ def test_a_backbone_gives_all_features_by_default(export_arguments, tmp_path):
     for name in channels:
         given = export_arguments(name)
         (tmp_path / name).mkdir()
-        config = timm_config(given["architecture"], **{key: given[key] for key in names})
+        values = {key: given[key] for key in names}
+        config = timm_config(given["architecture"], **values, dataset="digits")
         (tmp_path / name / "config.json").write_text(json.dumps(config))
         save_file(given["weights"], tmp_path / name / "model.safetensors")
     done = subprocess.run(

@@ -81,4 +81,4 @@ class LocalWorkers:
                 task = engine.task(task.number)
             else:
                 return
-        engine.fail(task.number, reason)
+        engine.fail(task.number, reason, unexpected=True)

@@ -161,12 +161,14 @@ class Overlapped:
             return
         if event.kind is NasError:
             raise NasError(event.text)
+        worker.close()  # the error may have left the process unusable; another one takes its place
         self._attempts[task.number] += 1
         attempts = self._attempts[task.number]
         if attempts <= self._engine.spec.workers.retries:
             self._retries.append(task.number)
             return
-        self._engine.fail(task.number, f"{attempts} attempts failed, the last with: {event.text}")
+        reason = f"{attempts} attempts failed, the last with: {event.text}"
+        self._engine.fail(task.number, reason, unexpected=True)
 
 
 def serve(number: int) -> None:

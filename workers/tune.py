@@ -436,7 +436,8 @@ class RetryCallback(_NotPickled, tune.Callback):
         with self._errors.stored():
             if ACTOR_NEVER_RAN in error:
                 raise ClusterError(f"Ray started no worker in {attempts} attempts: {error}")
-            self._engine.fail(number, f"{attempts} attempts failed, the last with: {error}")
+            reason = f"{attempts} attempts failed, the last with: {error}"
+            self._engine.fail(number, reason, unexpected=True)
 
 
 ACTOR_NEVER_RAN = "The actor never ran"

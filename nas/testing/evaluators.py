@@ -120,6 +120,30 @@ class MistakenEvaluator(ArithmeticEvaluator):
         return super().train(task, epochs, parameters)
 
 
+class BrokenEvaluator(ArithmeticEvaluator):
+    """Has a programming error that every trial meets."""
+
+    def train(self, task: Task, epochs: float, parameters: int) -> Trained:
+        """Raise an error that is no `NasError`."""
+        raise KeyError("no such layer")
+
+
+class PoisonedEvaluator(ArithmeticEvaluator):
+    """Trains nothing more in a process in which trial 1 failed. That fails in one process only."""
+
+    poisoned = False
+
+    def train(self, task: Task, epochs: float, parameters: int) -> Trained:
+        """Return one rung, or raise an error that is no `NasError`."""
+        marker = Path(self.context.artifacts) / "poisoned"
+        if task.number == 1 and not marker.exists():
+            marker.touch()
+            self.poisoned = True
+        if self.poisoned:
+            raise RuntimeError("an illegal memory access was encountered")
+        return super().train(task, epochs, parameters)
+
+
 class DyingEvaluator(ArithmeticEvaluator):
     """Kills its own process with SIGKILL the first time trial 1 reaches its last rung.
 

@@ -46,6 +46,13 @@ class TestLocalWorkers(WorkersContract):
         rungs = (tmp_path / "rungs.log").read_text().splitlines()
         assert len(rungs) == len(set(rungs)) == len(EPOCHS) * spec.budget.trials
 
+    def test_an_unexpected_error_in_a_process_leaves_the_other_trials_alone(self, spec, tmp_path):
+        """Another process takes the place of the one in which it was raised."""
+        spec = replace(measured_elsewhere(spec), workers=WorkersSpec(retries=1))
+        trials = self.search(spec, tmp_path, "PoisonedEvaluator")
+        assert (tmp_path / "poisoned").exists()
+        assert all(trial.state == "complete" for trial in trials)
+
     def test_failures_and_mistakes_in_a_process_fail_their_trials(self, spec, tmp_path):
         spec = measured_elsewhere(replace(spec, workers=WorkersSpec(retries=0)))
         mistaken = self.search(spec, tmp_path, "MistakenEvaluator")

@@ -19,7 +19,7 @@ import socket
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ from nas.searching.engine import TaskSource
 from nas.searching.evaluators import Evaluates, Preparation, StudyContext
 from nas.searching.state import Finished, Wait
 from workers.checkpoints import CheckpointClient, CheckpointServer
-from workers.names import evaluator_class, worker_name
+from workers.names import evaluator_class, evaluator_of, worker_name
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are recorded with their trials
 
@@ -234,6 +234,7 @@ class Worker(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the first task."""
         self._evaluator: Evaluates | None = None
+        self._at_the_end = ExitStack()
         self._checkpoint_client: CheckpointClient | None = None
         self.reset_config(config)
 
@@ -255,8 +256,9 @@ class Worker(tune.Trainable):
             return {"error": error}
 
     def cleanup(self) -> None:
-        """Release the resources of an unfinished task."""
+        """Release the resources of an unfinished task, and those of the evaluator."""
         self._steps = iter(())
+        self._at_the_end.close()
 
     def _work(
         self, *, context: StudyContext, checkpoint_server: Any, task: AnyTask, **_: Any
@@ -267,7 +269,9 @@ class Worker(tune.Trainable):
             self._checkpoint_client = CheckpointClient(
                 context, None if checkpoint_server is None else partial(_ask, checkpoint_server)
             )
-            self._evaluator = evaluator_class(context)(self._checkpoint_client.context)
+            self._evaluator = self._at_the_end.enter_context(
+                evaluator_of(self._checkpoint_client.context)
+            )
         self._checkpoint_client.fetch(task)
         for event in self._evaluator.steps(task):
             self._checkpoint_client.deliver(task, event)

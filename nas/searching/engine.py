@@ -422,10 +422,11 @@ class Engine:
         self._commit(self.state.fail(number, reason, self._now()))
         self._num_unexpected += unexpected
         if self._num_unexpected >= MAX_UNEXPECTED:
+            retry = next_command("study", "retry", self.spec.name)
             raise NasError(
                 f"{self._num_unexpected} networks in a row failed unexpectedly, trial {number}: "
                 f"{reason.splitlines()[0]}; the study's code or the device may be at fault: "
-                f"correct it, then {next_command('study', 'retry', self.spec.name)}, and search again"
+                f"correct it, then {retry}, and search again"
             )
 
     def add_figures(self, events: Mapping[int, Measured]) -> None:

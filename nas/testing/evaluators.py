@@ -120,6 +120,22 @@ class MistakenEvaluator(ArithmeticEvaluator):
         return super().train(task, epochs, parameters)
 
 
+class ClosedEvaluator(ArithmeticEvaluator):
+    """Logs in which processes it is built and closed."""
+
+    def __init__(self, context: StudyContext) -> None:
+        super().__init__(context)
+        self._log("built")
+
+    def close(self) -> None:
+        """Log the end."""
+        self._log("closed")
+
+    def _log(self, what: str) -> None:
+        with (Path(self.context.artifacts) / f"{what}.log").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+
+
 class BrokenEvaluator(ArithmeticEvaluator):
     """Has a programming error that every trial meets."""
 

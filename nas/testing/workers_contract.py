@@ -128,6 +128,12 @@ class WorkersContract:
         states = Counter(trial.state for trial in trials if trial.duplicate_of is None)
         assert states == {TrialState.FAILED: 5, TrialState.COMPLETE: TRIALS - 5}
 
+    def test_every_evaluator_is_closed_at_the_end(self, spec: StudySpec, tmp_path: Path) -> None:
+        """It may hold connections to devices elsewhere."""
+        self.search(spec, tmp_path, "ClosedEvaluator")
+        built, closed = ((tmp_path / f"{what}.log").read_text() for what in ("built", "closed"))
+        assert sorted(built.split()) == sorted(closed.split())
+
     def test_the_same_call_resumes_where_the_last_one_ended(
         self, spec: StudySpec, tmp_path: Path
     ) -> None:

@@ -46,6 +46,9 @@ class TestLocalWorkers(WorkersContract):
         rungs = (tmp_path / "rungs.log").read_text().splitlines()
         assert len(rungs) == len(set(rungs)) == len(EPOCHS) * spec.budget.trials
 
+    def test_every_evaluator_of_another_process_is_closed_at_the_end(self, spec, tmp_path):
+        self.test_every_evaluator_is_closed_at_the_end(measured_elsewhere(spec), tmp_path)
+
     def test_an_unexpected_error_in_a_process_leaves_the_other_trials_alone(self, spec, tmp_path):
         """Another process takes the place of the one in which it was raised."""
         spec = replace(measured_elsewhere(spec), workers=WorkersSpec(retries=1))

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import io
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,6 +28,7 @@ from nas.core.errors import (
 from nas.core.measurement import MeasurementPlan, Status
 from nas.measuring.devices import book
 from nas.measuring.devices.archive import write_agent
+from nas.measuring.devices.connection import SSH_VARIABLE
 from nas.measuring.devices.meter import RemoteMeter, RemoteNetwork, device_of
 from nas.measuring.methods import energy, interleaved_latency, latency
 from nas.testing.fake_meter import FakeMeter
@@ -410,3 +412,34 @@ def test_a_step_that_takes_too_long_fails_and_is_not_lost(monkeypatch, tmp_path)
     session.begin(1, {"do": "look", "readings": False})
     assert running.expire() == "a step took more than -1 s"
     assert session.wait(1, 60) == {"error": "a step took more than -1 s", "lost": False}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_ssh_ends_with_a_killed_driver(tmp_path):
+    """Here `ssh` is a program that holds a pipe, and writes to it unless it is ended."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        "#!/bin/sh\n"
+        "exec 9> pipe\n"
+        'while [ "$1" != -L ]; do shift; done\n'
+        ': > "${2%%:*}"\n'
+        "sleep 10 9>&-\n"
+        "echo late >&9\n"
+    )
+    ssh.chmod(0o755)
+    os.mkfifo(tmp_path / "pipe")
+    pipe = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    program = (
+        "import os, signal\n"
+        "from nas.measuring.devices.book import Entry\n"
+        "from nas.measuring.devices.connection import Route\n"
+        "Route(Entry(address='ssh://board/agent.sock')).connection()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {**os.environ, SSH_VARIABLE: str(ssh), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    killed = subprocess.run(command, cwd=tmp_path, env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    os.set_blocking(pipe, True)
+    assert os.read(pipe, 9) == b""
+    os.close(pipe)

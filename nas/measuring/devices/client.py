@@ -80,8 +80,8 @@ class Client:
     def session(self) -> Iterator["Session"]:
         """Hold the device in a session.
 
-        Waits while it measures for another driver, for at most `BUSY_S`. Raises `UnavailableError`
-        after that.
+        Waits while it measures for another driver, for at most `BUSY_S`. Raises `DeviceLostError`
+        after that, so that a search asks again.
         """
         session = Session(self, str(uuid.uuid4()))
         self._open(session.name)
@@ -106,7 +106,7 @@ class Client:
                 if error.status != BUSY:
                     raise self._translated(error) from error
                 if time.monotonic() > end_s:
-                    raise UnavailableError(f"{self.name} is {error.reason}") from error
+                    raise DeviceLostError(f"{self.name} is {error.reason}") from error
                 time.sleep(BUSY_PAUSE_S)
                 continue
             if "error" in answer:

@@ -199,3 +199,13 @@ class UnpreparedEvaluator(ArithmeticEvaluator):
     def prepare(cls, context: StudyContext) -> Preparation:
         """Raise an `UnavailableError`."""
         raise UnavailableError(f"this machine cannot do it, nor can it do {context.spec.name}")
+
+
+class KilledEvaluator(ArithmeticEvaluator):
+    """Kills its own process while it is prepared."""
+
+    @classmethod
+    def prepare(cls, context: StudyContext) -> Preparation:
+        """End the process."""
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super().prepare(context)

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -28,6 +30,7 @@ from nas.core.errors import (
 from nas.core.measurement import MeasurementPlan, Status
 from nas.measuring.devices import book
 from nas.measuring.devices.archive import write_agent
+from nas.measuring.devices.client import Client
 from nas.measuring.devices.connection import SSH_VARIABLE
 from nas.measuring.devices.meter import RemoteMeter, RemoteNetwork, device_of
 from nas.measuring.methods import energy, interleaved_latency, latency
@@ -443,3 +446,26 @@ def test_ssh_ends_with_a_killed_driver(tmp_path):
     os.set_blocking(pipe, True)
     assert os.read(pipe, 9) == b""
     os.close(pipe)
+
+
+@pytest.mark.parametrize("answer", [b"<html></html>\n", b"\xff\n", b"[]\n"])
+def test_another_web_server_at_the_address_is_one_clear_line(answer, tmp_path):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            """Print nothing."""
+
+    (tmp_path / "token").write_text("secret-of-this-test")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        entry = book.Entry(address=address, token_file=str(tmp_path / "token"))
+        with Client("board", entry) as client:
+            with pytest.raises(UnavailableError, match=r"^board: another program than the agent"):
+                client.device()
+            client.touch("session")  # as the thread that shows that the driver lives
+        server.shutdown()

@@ -131,7 +131,7 @@ class Client:
             return
         try:
             self._once("GET", f"/v1/sessions/{session}", None, {})
-        except (OSError, http.client.HTTPException, EOFError, _Refused):
+        except (OSError, http.client.HTTPException, EOFError, _Refused, UnavailableError):
             self._drop()  # the next step finds out
         finally:
             self._turn.release()
@@ -207,7 +207,7 @@ class Client:
                 last = line
         if not last.endswith(b"\n"):
             raise EOFError("the answer was cut off")
-        answer: dict[str, Any] = json.loads(last)
+        answer = self._read(last)
         if response.will_close:
             self._drop()
         if response.status >= 400:
@@ -217,6 +217,17 @@ class Client:
         if answer.get("event") == "progress":
             raise EOFError("the answer was cut off")
         return answer
+
+    def _read(self, line: bytes) -> dict[str, Any]:
+        """Return the object in a JSON line. Raises `UnavailableError` if it is none."""
+        with contextlib.suppress(ValueError):
+            if isinstance(answer := json.loads(line), dict):
+                return answer
+        self._drop()
+        raise UnavailableError(
+            f"{self.name}: another program than the agent answers at its address; start the agent "
+            f"{self._route.expected}"
+        )
 
     def _drop(self) -> None:
         if self._connection is not None:

@@ -6,7 +6,7 @@ from nas.core.tasks import AnyTask, Decision
 from nas.searching.engine import TaskSource
 from nas.searching.evaluators import Evaluates, Preparation, StudyContext
 from nas.searching.state import Finished, Wait
-from workers.names import ANOTHER_SEARCH, evaluator_class, worker_name
+from workers.names import ANOTHER_SEARCH, evaluator_class, evaluator_of, worker_name
 from workers.overlapped import Overlapped
 
 
@@ -44,15 +44,13 @@ class LocalWorkers:
         """
         if engine.measured_ahead:
             return Overlapped(engine, context).run(1 + engine.measured_ahead)
-        evaluator = evaluator_class(context)(context)
-        while True:
-            task = engine.propose()
-            if isinstance(task, Finished):
-                return task.reason
-            if isinstance(task, Wait):
-                raise NasError(ANOTHER_SEARCH)
-            engine.begin(task.number, worker_name())
-            self._work_with_retries(engine, evaluator, task)
+        with evaluator_of(context) as evaluator:
+            while not isinstance(task := engine.propose(), Finished):
+                if isinstance(task, Wait):
+                    raise NasError(ANOTHER_SEARCH)
+                engine.begin(task.number, worker_name())
+                self._work_with_retries(engine, evaluator, task)
+            return task.reason
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""
@@ -81,4 +79,4 @@ class LocalWorkers:
                 task = engine.task(task.number)
             else:
                 return
-        engine.fail(task.number, reason)
+        engine.fail(task.number, reason, unexpected=True)

@@ -2,6 +2,8 @@
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from nas.core import plugins
 from nas.searching.evaluators import Evaluates, StudyContext
@@ -22,3 +24,15 @@ def evaluator_class(context: StudyContext) -> type[Evaluates]:
     plugins.add_import_folder(context.folder)
     evaluator: type[Evaluates] = plugins.load("evaluators", context.evaluator)
     return evaluator
+
+
+@contextmanager
+def evaluator_of(context: StudyContext) -> Iterator[Evaluates]:
+    """Build the context's evaluator for the `with` block. At its end the evaluator is closed, if it
+    has a method `close`.
+    """
+    evaluator = evaluator_class(context)(context)
+    try:
+        yield evaluator
+    finally:
+        getattr(evaluator, "close", lambda: None)()

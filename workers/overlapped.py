@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from threading import Thread
@@ -22,7 +22,7 @@ from nas.core.tasks import AnyTask, Decision, Event
 from nas.searching.engine import TaskSource
 from nas.searching.evaluators import StudyContext
 from nas.searching.state import Finished, Wait
-from workers.names import ANOTHER_SEARCH, evaluator_class
+from workers.names import ANOTHER_SEARCH, evaluator_of
 
 PROGRAM = "import sys; from workers.overlapped import serve; serve(int(sys.argv[1]))"
 END_S = 5.0
@@ -161,25 +161,31 @@ class Overlapped:
             return
         if event.kind is NasError:
             raise NasError(event.text)
+        worker.close()  # the error may have left the process unusable; another one takes its place
         self._attempts[task.number] += 1
         attempts = self._attempts[task.number]
         if attempts <= self._engine.spec.workers.retries:
             self._retries.append(task.number)
             return
-        self._engine.fail(task.number, f"{attempts} attempts failed, the last with: {event.text}")
+        reason = f"{attempts} attempts failed, the last with: {event.text}"
+        self._engine.fail(task.number, reason, unexpected=True)
 
 
 def serve(number: int) -> None:
     """Evaluate tasks that come through this socket, until the other end closes it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the search, which ends this
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    with Connection(number) as connection, suppress(EOFError, BrokenPipeError):
+    with (
+        Connection(number) as connection,
+        suppress(EOFError, BrokenPipeError),
+        ExitStack() as stack,
+    ):
         context = connection.recv()
         evaluator = None
         while True:
             task = connection.recv()
             try:
-                evaluator = evaluator or evaluator_class(context)(context)
+                evaluator = evaluator or stack.enter_context(evaluator_of(context))
                 for event in evaluator.steps(task):
                     connection.send(event)
                     if connection.recv() is Decision.END:

@@ -19,7 +19,7 @@ import socket
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray import tune
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -50,7 +50,7 @@ from nas.searching.engine import TaskSource
 from nas.searching.evaluators import Evaluates, Preparation, StudyContext
 from nas.searching.state import Finished, Wait
 from workers.checkpoints import CheckpointClient, CheckpointServer
-from workers.names import evaluator_class, worker_name
+from workers.names import evaluator_class, evaluator_of, worker_name
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are recorded with their trials
 
@@ -68,12 +68,24 @@ class TuneWorkers:
         self._address = address
 
     def prepare(self, context: StudyContext) -> Preparation:
-        """Prepare the study on a worker of the cluster, with the resources that trials get."""
+        """Prepare the study on a worker of the cluster, with the resources that trials get.
+
+        Raises `ClusterError` if no machine has them, or if the worker dies.
+        """
         self._connect(context)
         workers = context.spec.workers
         self._check_resources(workers)
-        remote = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_calls=1)(_prepare)
-        outcome: Preparation | NasError = ray.get(remote.remote(context, str(Path.cwd())))
+        remote = ray.remote(
+            num_cpus=workers.cpus, num_gpus=workers.gpus, max_calls=1, max_retries=0
+        )(_prepare)
+        try:
+            outcome: Preparation | NasError = ray.get(remote.remote(context, str(Path.cwd())))
+        except RayTaskError:
+            raise  # a mistake in a plugin
+        except RayError as error:
+            raise ClusterError(
+                f"the study could not be prepared on the cluster: {first_line(error)}"
+            ) from error
         if isinstance(outcome, NasError):
             raise outcome
         return outcome
@@ -169,14 +181,18 @@ class TuneWorkers:
 
     @staticmethod
     def _check_resources(workers: WorkersSpec) -> None:
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        for name, count in (("CPU", workers.cpus), ("GPU", workers.gpus)):
-            available = resources.get(name, 0)
-            if count > available:
-                raise ClusterError(
-                    f"a worker needs {count:g} {name} and the whole cluster has {available:g}; "
-                    f"lower workers.{name.lower()}s"
-                )
+        """Raise `ClusterError` if no machine has a worker's resources. Ray would wait for one."""
+        machines = {
+            (node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0))
+            for node in ray.nodes()  # type: ignore[no-untyped-call]
+            if node["Alive"]
+        }
+        if not any(workers.cpus <= cpus and workers.gpus <= gpus for cpus, gpus in machines):
+            have = ", ".join(f"{cpus:g} CPU and {gpus:g} GPU" for cpus, gpus in sorted(machines))
+            raise ClusterError(
+                f"a worker needs {workers.cpus:g} CPU and {workers.gpus:g} GPU of one machine, and "
+                f"the machines of the cluster have: {have}; lower workers.cpus or workers.gpus"
+            )
 
 
 def _resources(workers: WorkersSpec, ahead: int) -> dict[str, float]:
@@ -234,6 +250,7 @@ class Worker(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the first task."""
         self._evaluator: Evaluates | None = None
+        self._at_the_end = ExitStack()
         self._checkpoint_client: CheckpointClient | None = None
         self.reset_config(config)
 
@@ -255,8 +272,9 @@ class Worker(tune.Trainable):
             return {"error": error}
 
     def cleanup(self) -> None:
-        """Release the resources of an unfinished task."""
+        """Release the resources of an unfinished task, and those of the evaluator."""
         self._steps = iter(())
+        self._at_the_end.close()
 
     def _work(
         self, *, context: StudyContext, checkpoint_server: Any, task: AnyTask, **_: Any
@@ -267,7 +285,9 @@ class Worker(tune.Trainable):
             self._checkpoint_client = CheckpointClient(
                 context, None if checkpoint_server is None else partial(_ask, checkpoint_server)
             )
-            self._evaluator = evaluator_class(context)(self._checkpoint_client.context)
+            self._evaluator = self._at_the_end.enter_context(
+                evaluator_of(self._checkpoint_client.context)
+            )
         self._checkpoint_client.fetch(task)
         for event in self._evaluator.steps(task):
             self._checkpoint_client.deliver(task, event)
@@ -436,7 +456,8 @@ class RetryCallback(_NotPickled, tune.Callback):
         with self._errors.stored():
             if ACTOR_NEVER_RAN in error:
                 raise ClusterError(f"Ray started no worker in {attempts} attempts: {error}")
-            self._engine.fail(number, f"{attempts} attempts failed, the last with: {error}")
+            reason = f"{attempts} attempts failed, the last with: {error}"
+            self._engine.fail(number, reason, unexpected=True)
 
 
 ACTOR_NEVER_RAN = "The actor never ran"

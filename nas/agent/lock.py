@@ -9,15 +9,15 @@ import contextlib
 import fcntl
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Iterator
 
 
 def lock_folder() -> Path:
-    """Return the folder of the lock files."""
-    folder = os.environ.get("NAS_LOCK_DIR")
-    return Path(folder) if folder else Path(tempfile.gettempdir()) / "osa-nas-locks"
+    """Return the folder of the lock files. It must be one for all processes of a machine, therefore
+    it does not follow TMPDIR, which batch systems set to another folder for each job.
+    """
+    return Path(os.environ.get("NAS_LOCK_DIR") or "/tmp/osa-nas-locks")  # noqa: S108 - shared on purpose
 
 
 def lock_files(identity: str, folder: Path) -> tuple[Path, Path]:

@@ -82,7 +82,7 @@ class UnavailableError(NasError):
 
 
 class DeviceLostError(NasError):
-    """A device elsewhere that does not answer, or that lost a measurement.
+    """A device elsewhere that does not answer, that is busy, or that lost a measurement.
 
     The measurement can be repeated once the device answers.
     """

@@ -67,9 +67,9 @@ class Address:
         if "://" in name:
             raise _unreadable("this")
         try:
-            path = Path(name).expanduser().absolute()
+            path = Path(name).expanduser().resolve()  # one file has one lock and one log
             path.is_symlink()  # of a closed folder, or a name that no file can have, it raises
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
             raise DatabaseError(
                 f"{name[:MAX_SHOWN]} cannot be the file of a record: {reason}"

@@ -53,7 +53,8 @@ def _conflict(study: str, holder: str) -> StudyConflictError:
 def claim_file(database: Path, study: str) -> Iterator[None]:
     """Hold the study beside an SQLite file.
 
-    Raises `StudyConflictError` if another process or store holds it.
+    Raises `StudyConflictError` if another process or store holds it, and `DatabaseError` if the
+    lock file cannot be locked or written.
     """
     path = _lock_file(database, study)
     try:
@@ -63,10 +64,15 @@ def claim_file(database: Path, study: str) -> Iterator[None]:
     try:
         try:
             _lock(descriptor)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, _this_process().encode(), 0)
         except BlockingIOError:
             raise _conflict(study, _read_name(descriptor)) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _this_process().encode(), 0)
+        except OSError as error:
+            raise DatabaseError(
+                f"{path} cannot be locked or written: {error.strerror}; make room, or move the "
+                "record to a disk on which files can be locked"
+            ) from error
         yield
     finally:
         os.close(descriptor)

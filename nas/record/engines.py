@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
 
 from nas.core.errors import DatabaseError, InvalidValueError, MissingDependencyError
 from nas.record.address import Address
@@ -97,7 +97,7 @@ def _sqlite(path: Path, *, read_only: bool, busy_timeout_s: float) -> Engine:
     engine = create_engine(
         "sqlite+pysqlite://",
         creator=open_file,
-        poolclass=QueuePool,
+        poolclass=NullPool if read_only else QueuePool,
         json_serializer=to_json,
         json_deserializer=from_json,
     )
@@ -147,7 +147,8 @@ def _read_only_mode(path: Path) -> str:
     """Return the options that open a file for reading only.
 
     If the folder cannot be written and no program has the record open, SQLite must be given
-    `immutable`, because it could not create its own files.
+    `immutable`, because it could not create its own files. Such a connection never sees a program
+    that opens the record later, so it must not be kept.
     """
     has_writer = path.with_name(f"{path.name}-wal").exists()
     if has_writer or os.access(path.parent, os.W_OK):

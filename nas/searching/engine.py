@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from nas.core.complexity import totals
+from nas.core.errors import NasError, next_command
 from nas.core.measurement import Kind, Measurement, Status
 from nas.core.pareto import ParetoFront
 from nas.core.study import StudySpec
@@ -27,6 +28,8 @@ MAX_POSTPONED = 3
 """Number of trials that wait for a quiet device before the search begins no other one."""
 MAX_CONTENDED = 90
 """Number of contended measurements in a row after which the search ends; an hour by default."""
+MAX_UNEXPECTED = 5
+"""Number of trials in a row that fail by unexpected errors, after which the search ends."""
 
 
 class Record(Protocol):
@@ -88,8 +91,10 @@ class TaskSource(Protocol):
     def report(self, number: int, event: Event) -> Decision:
         """Record a result, and return whether its worker continues with the task."""
 
-    def fail(self, number: int, reason: str) -> None:
-        """Record that a task cannot be finished."""
+    def fail(self, number: int, reason: str, *, unexpected: bool = False) -> None:
+        """Record that a task cannot be finished. `unexpected` says that no `TrialFailedError` is
+        the reason, but any other exception or the end of a process.
+        """
 
 
 Listener = Callable[[Trial], None]
@@ -139,6 +144,7 @@ class Engine:
         self._waited_s: dict[int, float] = {}
         """Seconds for which trials waited for a training or a quiet device, without a worker."""
         self._num_contended = 0
+        self._num_unexpected = 0
         self._spent_s = spent_s
         self._started = now()
         self._stop_reason: str | None = None
@@ -403,11 +409,25 @@ class Engine:
             return f"for at most {format_duration(max(remaining_s, 0.0))} of searching"
         return f"at most {MAX_CONTENDED - self._num_contended} more times"
 
-    def fail(self, number: int, reason: str) -> None:
-        """Record that a trial cannot be finished, unless it has ended."""
+    def fail(self, number: int, reason: str, *, unexpected: bool = False) -> None:
+        """Record that a trial cannot be finished, unless it has ended.
+
+        Raises `NasError`, which ends the search, if this and the last trials that were not skipped
+        failed unexpectedly: the process or its device may be broken, and every other trial would
+        fail too.
+        """
         self._release(number)
-        if self.state.is_running(number):
-            self._commit(self.state.fail(number, reason, self._now()))
+        if not self.state.is_running(number):
+            return
+        self._commit(self.state.fail(number, reason, self._now()))
+        self._num_unexpected += unexpected
+        if self._num_unexpected >= MAX_UNEXPECTED:
+            retry = next_command("study", "retry", self.spec.name)
+            raise NasError(
+                f"{self._num_unexpected} networks in a row failed unexpectedly, trial {number}: "
+                f"{reason.splitlines()[0]}; the study's code or the device may be at fault: "
+                f"correct it, then {retry}, and search again"
+            )
 
     def add_figures(self, events: Mapping[int, Measured]) -> None:
         """Record figures of members of the front, by trial. No decision depends on them."""
@@ -463,6 +483,8 @@ class Engine:
         ended = trial.state is not TrialState.RUNNING
         changed = [trial, *state.followers(trial)] if ended else [trial]
         front = state.front_with(trial)
+        if ended and trial.state is not TrialState.FAILED and not trial.skipped:
+            self._num_unexpected = 0
         with self._record.transaction():
             if isinstance(event, Measured):
                 self._record.add_measurements(

@@ -63,7 +63,7 @@ class TaskList(Generic[T]):
         self._tasks[number] = remaining
         return Decision.CONTINUE
 
-    def fail(self, number: int, reason: str) -> None:
+    def fail(self, number: int, reason: str, *, unexpected: bool = False) -> None:
         """Note that a task cannot be finished."""
         self._running.discard(number)
         self.failures[number] = reason

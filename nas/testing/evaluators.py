@@ -120,6 +120,46 @@ class MistakenEvaluator(ArithmeticEvaluator):
         return super().train(task, epochs, parameters)
 
 
+class ClosedEvaluator(ArithmeticEvaluator):
+    """Logs in which processes it is built and closed."""
+
+    def __init__(self, context: StudyContext) -> None:
+        super().__init__(context)
+        self._log("built")
+
+    def close(self) -> None:
+        """Log the end."""
+        self._log("closed")
+
+    def _log(self, what: str) -> None:
+        with (Path(self.context.artifacts) / f"{what}.log").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+
+
+class BrokenEvaluator(ArithmeticEvaluator):
+    """Has a programming error that every trial meets."""
+
+    def train(self, task: Task, epochs: float, parameters: int) -> Trained:
+        """Raise an error that is no `NasError`."""
+        raise KeyError("no such layer")
+
+
+class PoisonedEvaluator(ArithmeticEvaluator):
+    """Trains nothing more in a process in which trial 1 failed. That fails in one process only."""
+
+    poisoned = False
+
+    def train(self, task: Task, epochs: float, parameters: int) -> Trained:
+        """Return one rung, or raise an error that is no `NasError`."""
+        marker = Path(self.context.artifacts) / "poisoned"
+        if task.number == 1 and not marker.exists():
+            marker.touch()
+            self.poisoned = True
+        if self.poisoned:
+            raise RuntimeError("an illegal memory access was encountered")
+        return super().train(task, epochs, parameters)
+
+
 class DyingEvaluator(ArithmeticEvaluator):
     """Kills its own process with SIGKILL the first time trial 1 reaches its last rung.
 
@@ -159,3 +199,13 @@ class UnpreparedEvaluator(ArithmeticEvaluator):
     def prepare(cls, context: StudyContext) -> Preparation:
         """Raise an `UnavailableError`."""
         raise UnavailableError(f"this machine cannot do it, nor can it do {context.spec.name}")
+
+
+class KilledEvaluator(ArithmeticEvaluator):
+    """Kills its own process while it is prepared."""
+
+    @classmethod
+    def prepare(cls, context: StudyContext) -> Preparation:
+        """End the process."""
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super().prepare(context)

@@ -115,6 +115,25 @@ class WorkersContract:
             t.state is TrialState.COMPLETE for t in trials if t.number != 1 and t.duplicate_of != 1
         )
 
+    def test_a_search_whose_trials_all_fail_unexpectedly_ends_and_keeps_its_budget(
+        self, spec: StudySpec, tmp_path: Path
+    ) -> None:
+        """Five trials fail, and the next call does the others."""
+        spec = replace(spec, workers=replace(spec.workers, retries=0))
+        with pytest.raises(
+            NasError, match=r"5 networks in a row failed .*'no such layer'; .*retry"
+        ):
+            self.search(spec, tmp_path, "BrokenEvaluator")
+        trials = self.search(spec, tmp_path, "ArithmeticEvaluator")
+        states = Counter(trial.state for trial in trials if trial.duplicate_of is None)
+        assert states == {TrialState.FAILED: 5, TrialState.COMPLETE: TRIALS - 5}
+
+    def test_every_evaluator_is_closed_at_the_end(self, spec: StudySpec, tmp_path: Path) -> None:
+        """It may hold connections to devices elsewhere."""
+        self.search(spec, tmp_path, "ClosedEvaluator")
+        built, closed = ((tmp_path / f"{what}.log").read_text() for what in ("built", "closed"))
+        assert sorted(built.split()) == sorted(closed.split())
+
     def test_the_same_call_resumes_where_the_last_one_ended(
         self, spec: StudySpec, tmp_path: Path
     ) -> None:

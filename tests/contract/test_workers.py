@@ -46,6 +46,16 @@ class TestLocalWorkers(WorkersContract):
         rungs = (tmp_path / "rungs.log").read_text().splitlines()
         assert len(rungs) == len(set(rungs)) == len(EPOCHS) * spec.budget.trials
 
+    def test_every_evaluator_of_another_process_is_closed_at_the_end(self, spec, tmp_path):
+        self.test_every_evaluator_is_closed_at_the_end(measured_elsewhere(spec), tmp_path)
+
+    def test_an_unexpected_error_in_a_process_leaves_the_other_trials_alone(self, spec, tmp_path):
+        """Another process takes the place of the one in which it was raised."""
+        spec = replace(measured_elsewhere(spec), workers=WorkersSpec(retries=1))
+        trials = self.search(spec, tmp_path, "PoisonedEvaluator")
+        assert (tmp_path / "poisoned").exists()
+        assert all(trial.state == "complete" for trial in trials)
+
     def test_failures_and_mistakes_in_a_process_fail_their_trials(self, spec, tmp_path):
         spec = measured_elsewhere(replace(spec, workers=WorkersSpec(retries=0)))
         mistaken = self.search(spec, tmp_path, "MistakenEvaluator")
@@ -159,13 +169,30 @@ class TestTuneWorkers(WorkersContract):
         assert len(numbers) >= 12
         assert numbers[-1] - before <= 3
 
-    def test_more_processors_than_the_cluster_has_are_refused(self, spec, tmp_path):
-        spec = replace(spec, workers=WorkersSpec(kind="tune", cpus=10_000))
+    def test_a_worker_that_fits_on_no_machine_is_refused(self, spec, tmp_path, monkeypatch):
+        """Ray would wait for a machine, also if two machines together are large enough."""
+        spec = replace(spec, workers=WorkersSpec(kind="tune", cpus=3))
+        with pytest.raises(ClusterError, match=r"have: 2 CPU and 0 GPU; lower workers\.cpus"):
+            self.search(spec, tmp_path, "ArithmeticEvaluator")
+        machines = [
+            {"Alive": alive, "Resources": resources}
+            for alive, resources in [
+                (True, {"CPU": 2.0, "GPU": 1.0}),
+                (True, {"CPU": 8.0}),
+                (False, {"CPU": 8.0, "GPU": 8.0}),
+            ]
+        ]
+        monkeypatch.setattr("workers.tune.ray.nodes", lambda: machines)
+        spec = replace(spec, workers=WorkersSpec(kind="tune", cpus=3, gpus=1))
         with pytest.raises(
             ClusterError,
-            match=r"needs 10000 CPU and the whole cluster has .*lower workers\.cpus",
+            match=r"needs 3 CPU and 1 GPU of one machine, .*: 2 CPU and 1 GPU, 8 CPU and 0 GPU; ",
         ):
             self.search(spec, tmp_path, "ArithmeticEvaluator")
+
+    def test_a_worker_that_is_killed_while_it_prepares_is_one_clear_line(self, spec, tmp_path):
+        with pytest.raises(ClusterError, match=r"prepared on the cluster: The worker died"):
+            self.search(spec, tmp_path, "KilledEvaluator")
 
     def test_the_error_for_an_unreachable_cluster_names_its_address(self, spec, tmp_path):
         self.address = "127.0.0.1:1"

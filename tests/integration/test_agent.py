@@ -147,8 +147,10 @@ def test_a_network_with_numbers_that_are_not_finite_fails_its_trial(unix):
                 pass
 
 
-def test_one_driver_at_a_time(connect, unix):
-    """A second session is refused as busy, and begins when the first one has ended."""
+def test_one_driver_at_a_time(connect, unix, monkeypatch):
+    """A second session is refused as busy, and begins when the first one has ended. After the
+    longest wait its error lets a search ask again.
+    """
     first, second = connect(unix[0]), connect(unix[0])
     waiting = threading.Event()
     assert first.device()["busy"] == ""
@@ -156,6 +158,10 @@ def test_one_driver_at_a_time(connect, unix):
         assert second.device()["busy"].startswith("another driver has measured for ")
         with pytest.raises(client._Refused, match="busy: another driver has measured for"):
             second._request("POST", f"/v1/sessions/{uuid.uuid4()}", b"{}")
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "BUSY_S", -1.0)
+            with pytest.raises(DeviceLostError, match="is busy: another driver"), second.session():
+                pass
 
         def wait():
             with second.session():

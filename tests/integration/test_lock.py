@@ -203,9 +203,11 @@ def test_two_users_share_one_lock():
             assert child.stdout.readline() == "in\n"
 
 
-def test_the_folder_is_the_same_for_all_users(monkeypatch):
-    """NAS_LOCK_DIR names it; by default it is in the system's temporary folder."""
+def test_the_folder_is_the_same_for_all_users(monkeypatch, tmp_path):
+    """NAS_LOCK_DIR names it. A folder for temporary files that a job has for itself does not."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("NAS_LOCK_DIR", "/somewhere")
     assert lock_folder() == Path("/somewhere")
     monkeypatch.delenv("NAS_LOCK_DIR")
-    assert lock_folder().name == "osa-nas-locks"
+    assert lock_folder() == Path("/tmp/osa-nas-locks")  # noqa: S108 - shared on purpose

@@ -1,5 +1,6 @@
 """Any problem with a database gives one clear line, and recorded data is never lost."""
 
+import errno
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from nas.cli import main
 from nas.cli.options import pick_trial
-from nas.core.errors import DatabaseError, MissingDependencyError, NasError
+from nas.core.errors import DatabaseError, MissingDependencyError, NasError, StudyConflictError
 from nas.record import Address, Store
 from nas.record.faults import translate_errors
 from nas.sampling.optuna_study import export_study
@@ -56,6 +57,48 @@ def one_line(error):
     assert "\n" not in message
     assert "sqlalche" not in message
     return message
+
+
+def test_a_reader_in_a_closed_folder_sees_a_search_that_begins_later(path, monkeypatch):
+    """It found no writer when it first read, so that it could not create SQLite's files."""
+    monkeypatch.setattr("nas.record.engines.os.access", lambda *_: False)
+    with Store.open(path, read_only=True) as reader:
+        assert len(reader.trials("first")) == 1
+        with Store.open(path) as searching:
+            searching.add_trial("first", trial(1))
+            assert len(reader.trials("first")) == 2
+            assert searching.give_space_back()
+            searching.add_trial("first", trial(2))
+            assert len(reader.trials("first")) == 3
+
+
+def test_a_record_has_one_claim_under_all_its_names(path, tmp_path):
+    """A link in another folder is the same record, also for a reader in its folder."""
+    folder = tmp_path / "links"
+    folder.mkdir()
+    link = folder / "other.db"
+    link.symlink_to(path)
+    with Store.open(path) as store, Store.open(link) as other, store.claim("first"):
+        assert other.driver("first") is not None
+        with pytest.raises(StudyConflictError), other.claim("first"):
+            pass
+    assert [each.name for each in folder.iterdir()] == ["other.db"]
+
+
+def test_a_claim_on_a_full_disk(path, monkeypatch):
+    """The error names the lock file, and the study can be claimed afterwards."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Store.open(path) as store:
+        monkeypatch.setattr("nas.record.claims.os.pwrite", full)
+        with pytest.raises(DatabaseError) as error, store.claim("first"):
+            pass
+        assert f"{path}.first.lock cannot be locked or written: No space" in one_line(error)
+        monkeypatch.undo()
+        with store.claim("first"):
+            pass
 
 
 def test_a_file_that_is_no_database(tmp_path):
@@ -157,10 +200,10 @@ def test_a_database_in_memory(address):
         Store.open(address)
 
 
-@pytest.mark.parametrize("name", ["n" * 300, "~no_such_user/nas.db"])
+@pytest.mark.parametrize("name", ["n" * 300, "~no_such_user/nas.db", "a\0b"])
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_name_that_no_file_can_have(name, read_only, tmp_path, monkeypatch):
-    """It is too long, or in the folder of a user who does not exist."""
+    """It is too long, of a user who does not exist, or has an impossible character."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DatabaseError, match="cannot be the file of a record: ") as error:
         Store.open(name, read_only=read_only)

@@ -7,11 +7,14 @@ import contextlib
 import hashlib
 import io
 import os
+import signal
 import socket
 import subprocess
 import sys
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -33,6 +36,8 @@ from nas.core.errors import (
 from nas.core.measurement import MeasurementPlan, Status
 from nas.measuring.devices import book, client
 from nas.measuring.devices.archive import write_agent
+from nas.measuring.devices.client import Client
+from nas.measuring.devices.connection import SSH_VARIABLE
 from nas.measuring.devices.meter import RemoteMeter, RemoteNetwork, device_of
 from nas.measuring.methods import build, energy, interleaved_latency, latency, peak_memory
 from nas.measuring.metrics.measured import PEAK_MEMORY
@@ -656,3 +661,57 @@ def test_an_agent_that_stays_away_is_lost(monkeypatch, turn, status):
     with pytest.raises(DeviceLostError, match="board does not answer"):
         line.client.device()
     assert line.now_s <= 2 * turn[0] + client.RETRY_S + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_ssh_ends_with_a_killed_driver(tmp_path):
+    """Here `ssh` is a program that holds a pipe, and writes to it unless it is ended."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        "#!/bin/sh\n"
+        "exec 9> pipe\n"
+        'while [ "$1" != -L ]; do shift; done\n'
+        ': > "${2%%:*}"\n'
+        "sleep 10 9>&-\n"
+        "echo late >&9\n"
+    )
+    ssh.chmod(0o755)
+    os.mkfifo(tmp_path / "pipe")
+    pipe = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    program = (
+        "import os, signal\n"
+        "from nas.measuring.devices.book import Entry\n"
+        "from nas.measuring.devices.connection import Route\n"
+        "Route(Entry(address='ssh://board/agent.sock')).connection()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = {**os.environ, SSH_VARIABLE: str(ssh), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    killed = subprocess.run(command, cwd=tmp_path, env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    os.set_blocking(pipe, True)
+    assert os.read(pipe, 9) == b""
+    os.close(pipe)
+
+
+@pytest.mark.parametrize("answer", [b"<html></html>\n", b"\xff\n", b"[]\n"])
+def test_another_web_server_at_the_address_is_one_clear_line(answer, tmp_path):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            """Print nothing."""
+
+    (tmp_path / "token").write_text("secret-of-this-test")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        entry = book.Entry(address=address, token_file=str(tmp_path / "token"))
+        with Client("board", entry) as client:
+            with pytest.raises(UnavailableError, match=r"^board: another program than the agent"):
+                client.device()
+            client.touch("session")  # as the thread that shows that the driver lives
+        server.shutdown()

@@ -1,11 +1,20 @@
-"""What becomes of a figure on a machine that is never quiet: fail, wait, or record as noisy."""
+"""What becomes of a figure on a machine that is never quiet: fail, wait, or record as noisy; and on
+a device that is away: wait.
+"""
+
+from dataclasses import replace
 
 import pytest
 
-from nas.core.errors import InvalidValueError
+from nas.core.errors import DeviceLostError, InvalidValueError, UnavailableError
 from nas.core.measurement import Busy, Measurement, MeasurementPlan, Status, plan_key
+from nas.core.preparation import Preparation
+from nas.core.tasks import CertifyTask, Task
 from nas.measuring.methods.timing import HELD, as_noisy
-from nas.searching.evaluators.classification import evaluator
+from nas.searching.evaluators import StudyContext
+from nas.searching.evaluators.classification import certifier, evaluator
+from nas.testing.fake_meter import FakeMeter
+from nas.testing.sample_records import architecture, spec
 
 CONTENDED = Measurement(
     metric="latency",
@@ -70,6 +79,48 @@ def test_waiting_ends_with_the_time_of_the_task(pauses):
 def test_a_quiet_device_is_not_waited_for(pauses):
     assert measured([QUIET], MeasurementPlan(busy=Busy.NOISY, busy_wait_s=0)) is QUIET
     assert pauses == []
+
+
+def test_a_device_that_is_away_is_waited_for(pauses):
+    """What it answers at last is returned. Each pause is announced with its reason."""
+    answers, reasons = iter([DeviceLostError("it is off")] * 2), []
+
+    def find():
+        for error in answers:
+            raise error
+        return "the meter"
+
+    found = evaluator.retry_while_lost(find, lambda figure: reasons.append(figure.reason))
+    assert (found, pauses, reasons) == ("the meter", [2, 8], ["it is off"] * 2)
+
+
+@pytest.mark.parametrize("kind", [evaluator.Evaluator, certifier.Certifier])
+def test_a_device_that_is_away_before_its_first_measurement_is_waited_for(
+    kind, pauses, monkeypatch, tmp_path
+):
+    """Then the one that answers is another device, which ends the search."""
+    answers = iter([DeviceLostError("it is off"), UnavailableError("another device answers")])
+
+    def find_meter(name=None):
+        if name is None:
+            return FakeMeter()
+        raise next(answers)
+
+    monkeypatch.setattr(evaluator, "find_meter", find_meter)
+    monkeypatch.setattr(certifier, "find_meter", find_meter)
+    study = spec()
+    context = StudyContext(
+        spec=replace(study, measurement=MeasurementPlan(device="board", runtime="onnxruntime")),
+        artifacts=str(tmp_path),
+        folder=str(tmp_path),
+        preparation=Preparation(data=study.data, classes=("a", "b")),
+    )
+    task = Task(number=0, architecture=architecture(), seed=1)
+    if kind is certifier.Certifier:
+        task = CertifyTask(number=0, architectures=(architecture(),))
+    with pytest.raises(UnavailableError, match="another device answers"):
+        list(kind(context).steps(task))
+    assert pauses == [2]
 
 
 def test_only_contended_figures_with_blocks_become_noisy():

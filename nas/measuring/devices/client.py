@@ -82,8 +82,8 @@ class Client:
     def session(self) -> Iterator["Session"]:
         """Hold the device in a session.
 
-        Waits while it measures for another driver, for at most `BUSY_S`. Raises `UnavailableError`
-        after that.
+        Waits while it measures for another driver, for at most `BUSY_S`. Raises `DeviceLostError`
+        after that, so that a search asks again.
         """
         session = Session(self, str(uuid.uuid4()))
         self._open(session.name)
@@ -108,7 +108,7 @@ class Client:
                 if error.status != BUSY:
                     raise self._translated(error) from error
                 if time.monotonic() > end_s:
-                    raise UnavailableError(f"{self.name} is {error.reason}") from error
+                    raise DeviceLostError(f"{self.name} is {error.reason}") from error
                 time.sleep(BUSY_PAUSE_S)
                 continue
             if "error" in answer:
@@ -133,7 +133,7 @@ class Client:
             return
         try:
             self._once("GET", f"/v1/sessions/{session}", None, {})
-        except (OSError, http.client.HTTPException, EOFError, _Refused):
+        except (OSError, http.client.HTTPException, EOFError, _Refused, UnavailableError):
             self._drop()  # the next step finds out
         finally:
             self._turn.release()
@@ -215,7 +215,7 @@ class Client:
                 last, self._answered = line, response.status < 400
         if not last.endswith(b"\n"):
             raise EOFError("the answer was cut off")
-        answer: dict[str, Any] = json.loads(last)
+        answer = self._read(last)
         if response.will_close:
             self._drop()
         if response.status >= 400:
@@ -225,6 +225,17 @@ class Client:
         if answer.get("event") == "progress":
             raise EOFError("the answer was cut off")
         return answer
+
+    def _read(self, line: bytes) -> dict[str, Any]:
+        """Return the object in a JSON line. Raises `UnavailableError` if it is none."""
+        with contextlib.suppress(ValueError):
+            if isinstance(answer := json.loads(line), dict):
+                return answer
+        self._drop()
+        raise UnavailableError(
+            f"{self.name}: another program than the agent answers at its address; start the agent "
+            f"{self._route.expected}"
+        )
 
     def _drop(self) -> None:
         if self._connection is not None:

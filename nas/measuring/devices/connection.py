@@ -4,11 +4,14 @@
 the command to use in place of `ssh`, with its options.
 """
 
+import ctypes
 import http.client
 import os
 import shlex
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -30,6 +33,8 @@ SSH_OPTIONS = {
     "ServerAliveCountMax": "3",
     "StreamLocalBindUnlink": "yes",
 }
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -112,7 +117,11 @@ class Route:
         try:
             with output.open("wb") as file:
                 process = subprocess.Popen(  # noqa: S603 - the user's own ssh
-                    command, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=file,
+                    preexec_fn=_end_with_parent,  # noqa: PLW1509 - it makes one system call
                 )
         except OSError as error:
             raise DeviceLostError(f"{command[0]} cannot be started: {error.strerror}") from error
@@ -126,3 +135,11 @@ class Route:
                 raise DeviceLostError(f"ssh cannot reach {host}: {reason}")
             time.sleep(0.02)
         return process
+
+
+def _end_with_parent() -> None:
+    """Let Linux end this new process when the thread that started it ends, even after `kill -9`. A
+    forward that ends too early is made again.
+    """
+    if sys.platform == "linux":
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -9,10 +9,10 @@ training step of each trainer and cannot starve. Each check takes two system cal
 2.3 GHz Xeon).
 
 `flock` belongs to the open file: each holder opens its own, in threads as in processes, and `kill
--9` releases it. The files lie in NAS_LOCK_DIR, or by default in `osa-nas-locks` in the system's
-folder for temporary files. This is one place for all users of a machine; with a folder for each
-user, two users could measure at once. The folder is sticky, and read permission is enough to lock,
-so every user can lock and no user can remove another's files.
+-9` releases it. The files lie in NAS_LOCK_DIR, by default `/tmp/osa-nas-locks`, whatever TMPDIR is.
+This is one place for all users of a machine; with a folder for each user, two users could measure
+at once. The folder is sticky, and read permission is enough to lock, so every user can lock and no
+user can remove another's files.
 """
 
 import contextlib

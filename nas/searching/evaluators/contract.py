@@ -71,7 +71,10 @@ class StudyContext:
 
 
 class Evaluates(Protocol):
-    """An evaluator, built once in each worker process, which does one task after the other."""
+    """An evaluator, built once in each worker process, which does one task after the other.
+
+    If it has a method `close`, workers call it at the end.
+    """
 
     @classmethod
     def prepare(cls, context: StudyContext) -> Preparation:

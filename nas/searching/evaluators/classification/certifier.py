@@ -5,6 +5,7 @@ reference network.
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from torch import nn
 
@@ -22,6 +23,7 @@ from nas.searching.evaluators.classification.evaluator import (
     EnergyCounter,
     fails_trial,
     plan_on,
+    retry_while_lost,
 )
 from nas.searching.evaluators.contract import StudyContext
 
@@ -53,10 +55,10 @@ class Certifier:
 
     def steps(self, task: CertifyTask) -> Iterator[Measured]:
         """Measure the latency of each network, and its energy if that is an objective, on each
-        device on which latency is an objective.
+        device on which latency is an objective. A device elsewhere is waited for, as in the search.
         """
         sessions = [
-            self._session(device, task)
+            retry_while_lost(partial(self._session, device, task))
             for device in self._spec.devices
             if "latency" in self._metrics(device)
         ]

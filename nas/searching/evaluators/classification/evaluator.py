@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain, pairwise, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -68,6 +68,8 @@ CLASSES_WITHOUT_DATA = tuple(str(number) for number in range(10))
 
 RETRY_PAUSES_S = (2.0, 8.0, 30.0)
 """Pauses before a contended measurement is tried again."""
+
+T = TypeVar("T")
 
 LOST_S = 3600.0
 """Longest time for which a search waits for a device that does not answer."""
@@ -264,7 +266,10 @@ class Evaluator:
     def _measure(self, task: Task, metrics: Sequence[Metric], device: str | None) -> Measured:
         """Take figures of one phase on one device, None being that of the study's plan."""
         counted = metrics[0].phase is Phase.COUNTED
-        meter = self._meter if counted else self._meter_of(device)
+        asked_s = time.perf_counter()
+        find = partial(self._meter_of, device)
+        meter = self._meter if counted else retry_while_lost(find, self.on_wait)
+        found_s = time.perf_counter() - asked_s
         subject = self._subject(task, plan_on(device, self._spec.measurement, meter), meter)
         with fails_trial():
             if counted:
@@ -292,7 +297,7 @@ class Evaluator:
             measurements=figures,
             seconds=seconds,
             energy_j=energy_j,
-            waiting_s=max(time.perf_counter() - started_s - seconds, 0.0),
+            waiting_s=max(found_s + time.perf_counter() - started_s - seconds, 0.0),
         )
 
     def _subject(self, task: Task, plan: MeasurementPlan, meter: Meter) -> Subject:
@@ -693,10 +698,9 @@ def retry_while_contended(
 
 
 def retry_while_lost(
-    measure: Callable[[], tuple[Measurement, ...]],
-    on_wait: Callable[[Measurement], object] = lambda _: None,
-) -> tuple[Measurement, ...]:
-    """Return the figures of `measure`, called again after pauses while the device does not answer.
+    measure: Callable[[], T], on_wait: Callable[[Measurement], object] = lambda _: None
+) -> T:
+    """Return what `measure` returns, called again after pauses while the device does not answer.
 
     Nothing of a lost measurement is used. Raises `DeviceLostError` after `LOST_S`.
     """

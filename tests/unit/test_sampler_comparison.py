@@ -518,7 +518,7 @@ def test_latencies_are_measured_once_and_stored(tmp_path):
     again = comparison.run(benchmarks[1], "random", seed=0, budget=2)
     assert (tmp_path / "latency.csv").read_text().splitlines() == lines
     assert again.volumes.tolist() == run.volumes.tolist()
-    assert 0 < run.volumes[-1] < 1
+    assert 0 <= run.volumes[-1] < 1  # on a busy machine both may be slower than the reference
 
 
 class Undisturbed(FakeMeter):

@@ -239,7 +239,7 @@
     Plotly.react("history", [{ type: "scatter", mode: "lines", line: { shape: "hv", color: colour("front"), width: 2.2 }, fill: "tozeroy", fillcolor: `${colour("front")}22`,
       x, y, hovertemplate: `%{y:${box ? ".3~%" : ".4g"}}<extra></extra>` }],
     layout({ showlegend: false, hovermode: "x", xaxis: { title: { text: $("clock").selectedOptions[0].text + (clock === "after" ? "" : " [s]") }, gridcolor: colour("edge"), zeroline: false, automargin: true },
-      yaxis: { title: { text: box ? "hypervolume, share of the reference box" : "hypervolume" }, tickformat: box ? "~%" : "~g", exponentformat: "power", gridcolor: colour("edge"), zeroline: false, rangemode: "tozero", automargin: true }, uirevision: clock }), SETTINGS);
+      yaxis: { title: { text: box ? "share of the reference box" : "hypervolume" }, tickformat: box ? "~%" : "~g", exponentformat: "power", gridcolor: colour("edge"), zeroline: false, rangemode: "tozero", automargin: true }, uirevision: clock }), SETTINGS);
   }
 
   // Parallel coordinates on a canvas: five thousand lines take milliseconds without a graphics card
@@ -458,7 +458,7 @@
     make("p", { className: "note" }, facts.join("; ") + "."), picture,
     make("table", { id: "figures" }, make("tbody", {}, ...metrics.map((m) => make("tr", {}, make("th", { scope: "row" }, m.name.replaceAll("_", " ")), make("td", { className: "number" }, withInterval(i, m.name)),
       make("td", { className: "dim" }, [m.kind === "trained" && T.seeds[i] > 1 ? `mean of ${T.seeds[i]} seeds` : m.kind, T.status[m.name]?.[i]].filter((s) => s && s !== "ok").join(", ")))),
-    ...T.rungs[i].flatMap(([epochs, figures, seconds]) => metrics.filter((m) => m.name in figures).map((m) => make("tr", {}, make("th", { scope: "row" }, `${m.name.replaceAll("_", " ")} after ${epochs} epochs`), make("td", { className: "number" }, quantity(figures[m.name], m)), make("td", { className: "dim" }, `${seconds === null ? "unknown time" : duration(seconds)} of training`)))))),
+    ...T.rungs[i].flatMap(([epochs, figures, seconds]) => metrics.filter((m) => m.name in figures).map((m) => make("tr", {}, make("th", { scope: "row" }, `${m.name.replaceAll("_", " ")} after ${Number(epochs.toPrecision(3))} epochs`), make("td", { className: "number" }, quantity(figures[m.name], m)), make("td", { className: "dim" }, `${seconds === null ? "unknown time" : duration(seconds)} of training`)))))),
     make("h3", {}, "Export"), command ? make("div", { className: "command" }, make("code", { id: "command" }, command), copy)
       : make("p", { className: "note" }, "Its weights are not stored: only a network that is on the front when its training ends keeps them. Train it again with nas train."),
     make("h3", {}, "Most similar trials"), make("table", {}, make("tbody", {}, ...T.nearest[i].map((n) => make("tr", {}, make("td", {}, trialLink(n)),

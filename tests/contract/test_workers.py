@@ -134,6 +134,7 @@ class TestTuneWorkers(WorkersContract):
         trials = self.search(spec, tmp_path, "ArithmeticEvaluator")
         assert len({trial.architecture.digest for trial in trials}) == spec.budget.trials
 
+    @pytest.mark.long
     def test_tune_releases_finished_trials(self, spec, tmp_path):
         """The driver's memory does not grow: when the last trial ends, at most it and two others
         exist.

@@ -207,7 +207,8 @@ def check(spec, folder, engine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_search_killed_at_any_point_is_resumed(tmp_path, workers):
     """The search is killed before and after every write. No answered rung is lost or done again.
     With one worker the trials are those of a search that was never killed.

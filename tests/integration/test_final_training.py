@@ -291,6 +291,7 @@ def test_training_is_recorded_shown_and_done_once(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_training_resumes_from_its_last_epoch(folder):
     """It is killed after the first checkpoint. The same command gives the error of a training that
     was never killed.

@@ -98,6 +98,7 @@ def test_energy_of_the_work_and_of_the_engine_is_recorded():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("energy_counter")
+@pytest.mark.long
 def test_energy_of_certifying_and_of_final_trainings_is_recorded():
     """Each member gets its share of the session. Final trainings count whole epochs and the test,
     for energy as for seconds.

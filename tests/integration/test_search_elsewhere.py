@@ -79,6 +79,7 @@ def check(search, count):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_device_that_disappears_and_a_killed_search_lose_nothing(agents, tmp_path, search):
     """The search waits for its device and measures the lost figure again. Killed, it resumes."""
     with agents.unix(tmp_path) as (entry, process):

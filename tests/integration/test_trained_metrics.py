@@ -71,6 +71,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_study_of_the_top5_error_runs_to_its_bundle(folder):
     """It is searched, replicated, shown, trained fully and exported."""
     (folder / "study.yaml").write_text(

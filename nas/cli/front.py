@@ -148,7 +148,7 @@ def front(
             finals=finals,
         )
     )
-    for line in [] if there is None else _device_lines(there, device, database):
+    for line in _device_lines(there, device, database):
         console.print(line, soft_wrap=not console.is_terminal)
     if limit is not None and len(shown.front.members) > limit:
         console.print(
@@ -182,13 +182,17 @@ def _shown_there(there: "FrontOnDevice", shown: ShownFront) -> ShownFront:
     )
 
 
-def _device_lines(there: "FrontOnDevice", device: str | None, database: str) -> Iterator[str]:
-    """Return which members of the study's front are not shown, and why."""
+def _device_lines(
+    there: "FrontOnDevice | None", device: str | None, database: str
+) -> Iterator[str]:
+    """Return which members of the study's front are not shown on a device, and why."""
+    if there is None or device is None:
+        return
     if there.fallen:
         reasons = ", ".join(f"{number} ({reason})" for number, reason in there.fallen.items())
         yield f"off the front on {device}: {reasons}"
     if there.missing:
-        words = ("remeasure", there.spec.name, *(["--device", device] if device else []))
+        words = ("remeasure", there.spec.name, "--device", device)
         command = command_to_paste(*words, database=database)
         yield f"not measured on {device}: {', '.join(map(str, there.missing))}; {command}"
 

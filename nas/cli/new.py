@@ -1,12 +1,11 @@
 """`nas new`: a study file from a wish."""
 
-import shlex
 from pathlib import Path
 
 import click
 
 from nas.cli import main
-from nas.cli.options import device_option
+from nas.cli.options import DATABASE, command_to_paste, device_option
 from nas.core.errors import NasError, WriteError
 from nas.core.plugins import names
 
@@ -88,5 +87,5 @@ def new(
         raise WriteError(path, error) from error
     for note in written.notes:
         click.echo(note)
-    next_step = shlex.join(["nas", "search", str(path)])
+    next_step = command_to_paste("search", path, database=DATABASE)
     click.echo(f"wrote {path}; look at it, then search with: {next_step}")

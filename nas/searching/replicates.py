@@ -83,8 +83,8 @@ def final_replicates(spec: StudySpec, trials: Sequence[Trial]) -> list[tuple[Tri
     Their epochs are that share of all epochs, those of the search being the rest. Members that
     are best in the first trained objective come first, because selection biased them most. There
     are none if no trial is feasible. Finished ones count, also those of trials that are no members
-    any more. Replicates that were copied with their trials are kept, and
-    are none of the study's own trainings, like the trials themselves.
+    any more. Replicates that were copied with their trials are kept, and are none of the study's
+    own trainings, like the trials themselves.
     """
     final_front = front(trials, spec.objectives)
     if not final_front.feasible or not spec.needs_training:

@@ -1,6 +1,5 @@
 """The study of one-shot against dense aggregation: its command trains, goes on, and compares."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +10,9 @@ SCRIPT = Path(__file__).parents[2] / "studies" / "osa-vs-dense" / "run.py"
 
 
 @pytest.fixture(scope="module")
-def study():
+def study(script_module):
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("osa_vs_dense", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return script_module(SCRIPT)
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """The study of noisy trainings: its command on a small table, and the gain of another seed."""
 
 import csv
-import importlib.util
 import sys
 from itertools import product
 from pathlib import Path
@@ -13,14 +12,9 @@ SCRIPT = Path(__file__).parents[2] / "studies" / "noisy-trainings" / "run.py"
 
 
 @pytest.fixture(scope="module")
-def study():
+def study(script_module):
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("noisy_trainings", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return script_module(SCRIPT)
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ quarters of the time. The exporter records the source lines of every node, with 
 machine, which are removed.
 """
 
-import importlib
 import io
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -30,15 +30,12 @@ AXES = {0: "batch", 2: "height", 3: "width"}
 
 
 def require_packages() -> None:
-    """Import the packages of the extra `export`.
-
-    Raises `MissingDependencyError` for the first that is not installed.
+    """Raise `MissingDependencyError` for the first package of the extra `export` that is not
+    installed. None is imported: onnxscript takes a second, and only `torch.export` needs it.
     """
     for package in PACKAGES:
-        try:
-            importlib.import_module(package)
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError(package, "export") from error
+        if find_spec(package) is None:
+            raise MissingDependencyError(package, "export")
 
 
 def to_onnx(

@@ -8,7 +8,7 @@ Frames are pandas data frames whose column names end in the unit: `latency_s`, `
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -384,7 +384,9 @@ class AskTell:
                 f"your own loop tells the end of each training, so rungs must be one, not "
                 f"{len(spec.rungs)}"
             )
-        self._spec, self._database, self._classes = spec, str(database), classes
+        budget = replace(spec.budget, fresh=0.0)  # the loop trains nothing with new seeds
+        self._spec, self._database = replace(spec, budget=budget), str(database)
+        self._classes = classes
         self._stack = ExitStack()
         self._engine: Engine | None = None
 

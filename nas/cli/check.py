@@ -52,8 +52,8 @@ def check(study_file: Path, *, database: str, as_json: bool) -> None:
     It checks the file, the space, the start networks, the baselines, the data and the device,
     measures a few networks of the space and the published ones in it, compares them with the
     limits, and says how long the search will take and how much memory it needs. It takes a minute
-    or two, writes nothing, and downloads data as the search would. A study file that names
-    module:attribute runs that module's code.
+    or two and records nothing. Missing data is downloaded, as by the search. A study file that
+    names module:attribute runs that module's code.
     """
     show_check(study_file, database, as_json=as_json)
 
@@ -132,7 +132,7 @@ def _print(console: Console, result: "StudyCheck") -> None:
     if result.forecast is not None:
         for line in _forecast_lines(spec, result.forecast):
             console.print(line, soft_wrap=True)
-    console.print("nothing is written")
+    console.print("nothing is recorded")
 
 
 def _forecast_lines(spec: StudySpec, forecast: "Forecast") -> Iterator[str]:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from nas.cli import main
 from nas.cli.files import OutputKind, check_outputs, write_file
 from nas.cli.json_output import echo_json, json_option
-from nas.cli.measure import figure_rows, figures_table
+from nas.cli.measure import figure_rows, figures_of, figures_table, latency_failures
 from nas.cli.options import (
     FILE,
     FOLDER,
@@ -27,7 +27,7 @@ from nas.cli.options import (
 )
 from nas.cli.tables import echo_wide, plain_table, terminal
 from nas.cli.training_progress import progress_bars
-from nas.core.errors import InvalidValueError
+from nas.core.errors import InvalidValueError, NasError
 from nas.core.measurement import MeasurementPlan
 
 if TYPE_CHECKING:
@@ -54,7 +54,10 @@ def detect() -> None:
 @click.argument("target")
 @database_option
 @click.option(
-    "--system", required=True, metavar="NAME", help="dsod300, refinedet320, mask_rcnn or fcos."
+    "--system",
+    required=True,
+    metavar="NAME",
+    help="dsod300, refinedet320, refinedet512, mask_rcnn or fcos.",
 )
 @data_option
 @click.option("--split", default="train", show_default=True, help="Train on these images.")
@@ -294,7 +297,6 @@ def measure(*, folder: Path, database: str, conditions: Conditions, as_json: boo
     from nas.detection.measuring import targets_of
     from nas.detection.systems import TrainedDetector
     from nas.measuring.meters import find_meter
-    from nas.measuring.session import measure_all
     from nas.record import Store
 
     trained = TrainedDetector(folder)
@@ -303,14 +305,18 @@ def measure(*, folder: Path, database: str, conditions: Conditions, as_json: boo
     with find_meter(conditions.device) as meter, Store.open(database) as store:
         if not as_json:
             click.echo(f"{meter.device.name}: {conditions.describe(plan)}")
-        macs, rows = targets[0].macs(plan.image_size), []
-        for target, figures in zip(targets, measure_all(targets, plan, meter), strict=True):
+        macs, rows, failures = targets[0].macs(plan.image_size), [], []
+        measured = figures_of(targets, plan, meter, conditions.tier)
+        for target, figures in zip(targets, measured, strict=True):
             store.add_single(target.name, figures, digest=trained.spec.architecture.digest)
             rows += figure_rows(target.name, macs, figures)
+            failures += latency_failures(target.name, figures)
             if not as_json:
                 echo_wide(figures_table(target.name, figures, macs, plan.batch_size))
     if as_json:
         echo_json("measure", {"figures": rows})
+    if failures:
+        raise NasError("\n".join(failures))
 
 
 @detect.command()

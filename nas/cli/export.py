@@ -78,7 +78,7 @@ def export(
         if front or len(selected) > 1:
             destination = output / f"trial-{number}"
             if any((destination / name).exists() for name in ("manifest.json", "detector.json")):
-                click.echo(f"{destination} is there already")
+                click.echo(f"{destination} is there already, and stays as it is")
                 continue
         _export(
             record,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
@@ -21,6 +21,10 @@ from nas.core.errors import NasError
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.units import format_duration, format_quantity, with_interval
 from nas.measuring.meters import find_meter
+
+if TYPE_CHECKING:
+    from nas.measuring.meters import Meter
+    from nas.measuring.targets import Target
 
 PLAN = MeasurementPlan(image_size=224)
 LABELS = {
@@ -47,7 +51,6 @@ def measure(
     timm:NAME, torchvision:NAME, or module:callable (which runs that module's code). With a .onnx
     file the default runtime is onnxruntime.
     """
-    from nas.measuring.session import certify_targets, measure_all, measure_hot
     from nas.measuring.targets import default_runtime, load_target
 
     plan = conditions.plan(replace(PLAN, runtime=default_runtime(targets)))
@@ -58,18 +61,11 @@ def measure(
     with find_meter(conditions.device) as meter, open_or_create_record(database) as store:
         if not as_json:
             click.echo(f"{meter.device.name}: {conditions.describe(plan)}")
-        measured: Iterable[Sequence[Measurement]]
-        if conditions.certify:
-            certified = certify_targets(loaded, plan, meter, energy=True)
-            measured = [certified[target.name] for target in loaded]
-        elif conditions.tier == "hot":
-            measured = measure_hot(loaded, plan, meter)
-        else:
-            measured = measure_all(loaded, plan, meter)
+        measured = figures_of(loaded, plan, meter, conditions.tier)
         for target, figures in zip(loaded, measured, strict=True):
             digest = target.architecture.digest if target.architecture else None
             store.add_single(target.name, figures, digest=digest)
-            failures += [f"{target.name}: {reason}" for reason in _failures(figures)]
+            failures += latency_failures(target.name, figures)
             macs = target.macs(plan.image_size)
             rows += figure_rows(target.name, macs, figures)
             if not as_json:
@@ -80,6 +76,18 @@ def measure(
         raise NasError("\n".join(failures))
 
 
+def figures_of(
+    targets: Sequence["Target"], plan: MeasurementPlan, meter: "Meter", tier: str
+) -> Iterable[Sequence[Measurement]]:
+    """Return the figures of every target in order, measured as the tier says."""
+    from nas.measuring.session import certify_targets, measure_all, measure_hot
+
+    if tier == "certify":
+        certified = certify_targets(targets, plan, meter, energy=True)
+        return [certified[target.name] for target in targets]
+    return (measure_hot if tier == "hot" else measure_all)(targets, plan, meter)
+
+
 def figure_rows(
     target: str, macs: int | None, figures: Sequence[Measurement]
 ) -> list[dict[str, Any]]:
@@ -87,10 +95,11 @@ def figure_rows(
     return [{"target": target, "macs": macs, **asdict(figure)} for figure in figures]
 
 
-def _failures(figures: Sequence[Measurement]) -> Iterator[str]:
+def latency_failures(target: str, figures: Sequence[Measurement]) -> Iterator[str]:
+    """Yield a line for each latency that has no value."""
     for figure in figures:
         if figure.metric in ("latency", "hot_latency") and figure.value is None:
-            yield f"no {figure.metric}, {figure.status}: {figure.reason}"
+            yield f"{target}: no {figure.metric}, {figure.status}: {figure.reason}"
 
 
 def figures_table(name: str, figures: Sequence[Measurement], macs: int | None, batch: int) -> Table:

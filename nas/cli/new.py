@@ -26,7 +26,7 @@ from nas.core.plugins import names
     help="The worst figure that you accept, such as 'latency 4 ms', or 'latency@NAME 4 ms' on a "
     "device of nas device list. May be repeated.",
 )
-@device_option
+@device_option()
 @click.option("--budget", default="30min", show_default=True, help="Time to search, such as 2h.")
 @click.option(
     "--image-size",

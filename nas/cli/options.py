@@ -114,11 +114,17 @@ class Conditions:
         )
 
 
-def measuring_options(base: MeasurementPlan | None, *, tier: str, hot: bool = False) -> Decorator:
+def measuring_options(
+    base: MeasurementPlan | None,
+    *,
+    tier: str,
+    hot: bool = False,
+    device: str = "the GPU if there is one",
+) -> Decorator:
     """Add the options of a measurement, passed to the command as `conditions`.
 
     `base` is the plan that they change, for the defaults in the help; None if it is the study's.
-    With `hot` the command has that tier too.
+    With `hot` the command has that tier too. `device` is the default in words.
     """
     tiers = TIERS if hot else TIERS[:2]
     heat = (
@@ -130,7 +136,7 @@ def measuring_options(base: MeasurementPlan | None, *, tier: str, hot: bool = Fa
         return "" if base is None else f" [default: {getattr(base, field)}]"
 
     options = (
-        device_option,
+        device_option(device),
         click.option(
             "--batch",
             "batch_size",
@@ -178,14 +184,13 @@ def measuring_options(base: MeasurementPlan | None, *, tier: str, hot: bool = Fa
     return decorate
 
 
-def device_option(command: Command) -> Command:
+def device_option(default: str = "the GPU if there is one") -> Decorator:
     """Add `--device NAME`, passed as `device`."""
     return click.option(
         "--device",
         metavar="NAME",
-        help="Measure on this device: cpu, cuda, or one of nas device list. [default: the GPU if "
-        "there is one]",
-    )(command)
+        help=f"Measure on this device: cpu, cuda, or one of nas device list. [default: {default}]",
+    )
 
 
 def trial_option(text: str) -> Decorator:

@@ -110,6 +110,9 @@ class SearchDisplay(SearchObserver):
             spec.data.dataset,
             spec.data.fallback or "",
             spec.workers.kind,
+            spec.evaluator,
+            spec.measurement.runtime,
+            *(device or spec.measurement.device or "" for device in spec.devices),
             *(objective.metric for objective in spec.objectives),
         )
         for file in plugins.code_outside(named, Path()):

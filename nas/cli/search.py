@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     "events_to",
     metavar="FILE",
     help="Write an event for every trial that was recorded to this file or named pipe, as JSON "
-    "lines by the schema event; - is standard output. See docs/output.md.",
+    "lines by the schema event; an event file that is there is continued, and - is standard "
+    "output. See docs/output.md.",
 )
 @click.option("--dry-run", is_flag=True, hidden=True, help="The former name of nas check.")
 def search(

@@ -167,11 +167,11 @@ objectives:
 {costs}
 measurement:{device}
   runtime: {runtime}              # as the network will be deployed
-  batch_size: 1
-  image_size: {size}
-  threads: 1
+  batch_size: 1             # images at once, as deployed
+  image_size: {size}            # pixels of a side, as deployed
+  threads: 1                # CPU threads, as deployed
   busy: noisy               # if others use the device for longer than busy_wait_s; or fail, wait
-  busy_wait_s: 10
+  busy_wait_s: 10           # seconds
 # Few pixels and many steps rank networks best for their time.
 rungs: [{{images: {images}, image_size: {side}}}]
 data:
@@ -180,7 +180,7 @@ data:
 budget:
   wall_time_s: {budget_s}         # seconds of searching
   trials: {trials}                # more networks than fit, so that time is the limit
-workers: {{kind: tune, count: {workers}, cpus: 1}}
+workers: {{kind: tune, count: {workers}, cpus: 1}}     # processes, and the cores of each
 """
 
 
@@ -229,7 +229,7 @@ def _objective(figures: Sequence[Measurement], limit: str) -> str:
     name, device = metric_and_device(figures[0].metric)
     metric = name if device is None else f"{name}, device: {yaml_text(device)}"
     if limit:
-        return f"  - {{metric: {metric}, limit: {limit}}}"
+        return f"  - {{metric: {metric}, limit: {limit}}}     # the worst that you accept"
     worst = max(_value(each) for each in figures)
     shown = format_quantity(worst, figures[0].unit)
     return f"  - {{metric: {metric}, reference: {worst:.3g}}}     # {shown}, of random networks"
@@ -280,7 +280,7 @@ def _seconds_per_image(spec: StudySpec, side: int) -> float:
         key=lambda each: totals(each, image_size=side, num_classes=1)["macs"],
     )
     middle = partial(build, networks[len(networks) // 2], 10)
-    with closing(find_meter(spec.measurement.device)) as meter:
+    with closing(find_meter()) as meter:  # the one that trains
         _, figures = choose_numerics(
             spec.training, meter.torch_device, middle, image_size=side, rounds=2
         )

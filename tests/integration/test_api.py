@@ -167,6 +167,16 @@ def test_ask_and_tell(tmp_path):
     assert second.number in study.front().index
 
 
+def test_the_whole_budget_is_asked_for(tmp_path):
+    """Nothing is reserved for new seeds, which the caller's loop does not train."""
+    spec = replace(OWN, sampler="random", budget=nas.Budget(trials=20))
+    with nas.AskTell(spec, database=tmp_path / "nas.db") as loop:
+        while (proposal := loop.ask()) is not None:
+            loop.tell(proposal.number, error=0.5)
+    states = nas.open(tmp_path / "nas.db").study().trials()["state"]
+    assert list(states) == ["complete"] * 20
+
+
 def test_networks_over_a_limit_are_not_proposed(tmp_path):
     """Counts are known before anything is trained."""
     spec = nas.StudySpec(

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ from nas.detection.systems import (
     recipe_for,
 )
 from nas.detection.training import CHECKPOINT, train_detector
+from nas.measuring import session
+from nas.measuring.methods.certify import Cycles
 from nas.training.checkpoint import Checkpoint, write_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -112,6 +115,32 @@ def test_train_evaluate_measure_and_export(run, data, tmp_path, system):
     assert done.exit_code == 0, done.output
     assert "boxes of decoder.py: found" in done.output
     assert_decoder_stands_alone(tmp_path / "out")
+
+
+CYCLES = Cycles(candidate_s=0.05, reference_s=0.05, dropped_s=0.0, min_cycles=2, max_cycles=2)
+"""Far shorter than those of the protocol."""
+
+
+def test_a_detector_is_certified_against_the_reference(run, data, monkeypatch):
+    """`--tier certify` interleaves the network and the whole detector with the reference."""
+    short = partial(session.certify_targets, cycles=CYCLES)
+    monkeypatch.setattr(session, "certify_targets", short)
+    common = ("--data", str(data), "--device", "cpu", "--epochs", "1", "--batch", "3")
+    done = run(
+        *("detect", "train", "tiny.json", "--system", "dsod300", *common, "-o", "squares"),
+        *SIZES["dsod300"],
+    )
+    assert done.exit_code == 0, done.output
+    done = run("detect", "measure", "squares", "--device", "cpu", "--tier", "certify", "--json")
+    figures = json.loads(done.stdout)["figures"]
+    latencies = [figure for figure in figures if figure["metric"] == "latency"]
+    assert [figure["target"] for figure in latencies] == [
+        "squares, network",
+        "squares, with post-processing",
+    ]
+    assert all("vovnet27_slim" in str(figure["details"]) for figure in latencies)
+    without_value = [figure for figure in latencies if figure["value"] is None]
+    assert done.exit_code == (2 if without_value else 0), done.stderr
 
 
 def assert_decoder_stands_alone(folder: Path) -> None:

@@ -103,7 +103,7 @@ class TestExport:
         assert f"{place}: trial {knee['trial']}, " in first.output
         all_of_them = nas("export", *asked, "--front", "-o", tmp_path, "--no-latency")
         assert all_of_them.exit_code == 0, all_of_them.output
-        assert lines(all_of_them, f"{place} ") == ["is there already"]
+        assert lines(all_of_them, f"{place} ") == ["is there already, and stays as it is"]
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
             f"trial-{m['trial']}" for m in members
         )
@@ -133,7 +133,10 @@ class TestExport:
         words = ("export", "two", "--trial", "0", "--trial", "1", "-o", tmp_path)
         done = nas(*words, "--database", searched)
         assert done.exit_code == 0, done.output
-        assert lines(done, f"{tmp_path}/trial-") == ["0 is there already", "1 is there already"]
+        assert lines(done, f"{tmp_path}/trial-") == [
+            "0 is there already, and stays as it is",
+            "1 is there already, and stays as it is",
+        ]
 
     @pytest.mark.parametrize("which", [(), ("--front", "--knee"), ("--front", "--trial", "0")])
     def test_exactly_one_option_names_the_trials(self, searched, tmp_path, which):

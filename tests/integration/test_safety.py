@@ -110,6 +110,13 @@ def test_a_search_names_code_from_outside_the_current_folder(tmp_path, monkeypat
             .output
         )
 
+    (outside / "outside_evaluator.py").write_text(
+        "from nas.searching.evaluators.classification import CLASSIFICATION as MINE\n"
+    )
+    (here / "other.yaml").write_text(STUDY + "evaluator: outside_evaluator:MINE\n")
+    monkeypatch.syspath_prepend(outside)
+    evaluator = outside / "outside_evaluator.py"
+    assert f"outside the current folder: {evaluator}\n" in output("other.yaml")
     where = outside / "outside_space.py"
     assert f"runs code from outside the current folder: {where}\n" in output(
         "../outside/study.yaml"

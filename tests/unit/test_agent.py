@@ -18,6 +18,7 @@ from threading import Thread
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from torch import nn
 
 import nas.agent
@@ -26,6 +27,7 @@ from nas.agent.errors import RefusedError, SensorError
 from nas.agent.sensors import Sensors
 from nas.agent.sessions import Sessions, start_worker
 from nas.agent.store import NetworkStore
+from nas.cli import main
 from nas.core.errors import (
     CorruptFileError,
     DeviceLostError,
@@ -488,6 +490,15 @@ def test_a_device_is_added_once_and_removed():
     book.remove("pi5")
     with pytest.raises(UnknownNameError, match="no 'pi5' in the device book; there are: none"):
         book.remove("pi5")
+
+
+@pytest.mark.usefixtures("empty_book")
+def test_training_is_not_timed_for_a_device_elsewhere():
+    """Trainings run on this machine, so their speed is not that of the device."""
+    book.add("pi5", book.Entry(address="unix:/x"))
+    done = CliRunner().invoke(main, ["bench", "training", "--device", "pi5"])
+    assert done.exit_code == 2
+    assert done.stderr == ("error: networks are trained on this machine: cpu or cuda, not pi5\n")
 
 
 @pytest.mark.usefixtures("empty_book")

@@ -30,7 +30,7 @@ NAMES = ("coverage", "energy", "copy", "repeat", "rank", "neighbour")
     type=click.IntRange(min=1),
     help="Number of repetitions. [default: each part's own number]",
 )
-@device_option
+@device_option()
 @click.option(
     "--runtime",
     default="eager",

@@ -4,7 +4,8 @@ import click
 
 from nas.cli.bench import bench
 from nas.cli.json_output import echo_json, json_option
-from nas.cli.options import THREADS, device_option
+from nas.cli.options import THREADS
+from nas.core.errors import InvalidValueError
 
 
 @bench.command()
@@ -16,7 +17,9 @@ from nas.cli.options import THREADS, device_option
     help="Time for each figure.",
 )
 @click.option("--threads", type=THREADS, default=1, show_default=True, help="CPU threads.")
-@device_option
+@click.option(
+    "--device", metavar="KIND", help="Train on cpu or cuda. [default: the GPU if there is one]"
+)
 @json_option("bench training")
 def training(*, seconds: float, threads: int, device: str | None, as_json: bool) -> None:
     """Measure images per second of the training loop.
@@ -24,8 +27,10 @@ def training(*, seconds: float, threads: int, device: str | None, as_json: bool)
     It is compared with bare steps on one resident batch, and with a plain loop with a DataLoader.
     """
     from nas.bench.training import bench_training
-    from nas.measuring.meters import find_meter
+    from nas.measuring.meters import elsewhere, find_meter
 
+    if elsewhere(device):
+        raise InvalidValueError(f"networks are trained on this machine: cpu or cuda, not {device}")
     with find_meter(device) as meter:
         name, torch_device = meter.device.name, meter.torch_device
     rows = bench_training(seconds=seconds, threads=threads, device=torch_device)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @group.command()
 @click.argument("study", required=False)
 @database_option
-@measuring_options(None, tier="certify")
+@measuring_options(None, tier="certify", device="the study's device")
 @json_option("remeasure")
 def remeasure(*, study: str | None, database: str, conditions: Conditions, as_json: bool) -> None:
     """Measure the front of a study under other conditions.

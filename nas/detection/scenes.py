@@ -303,10 +303,13 @@ class _Reader:
         names: Mapping[Any, str],
     ) -> None:
         """Add an image of a COCO file with its objects, and its crowds after them. A crowd without
-        a mask fills its box.
+        a mask fills its box, and one without a box or a class of the file is left out.
         """
         rows, shapes = [], []
         for each in sorted(objects, key=lambda one: bool(one.get("iscrowd"))):
+            if each.get("iscrowd") and not ("bbox" in each and each.get("category_id") in names):
+                self.notes.append(f"{path}: a crowd without a box or a class: left out")
+                continue
             x, y, width, height = each["bbox"]
             corners = [x, y, x + width, y + height]
             label = names.get(each["category_id"], f"category {each['category_id']}")

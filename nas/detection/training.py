@@ -23,6 +23,8 @@ from nas.training import FullTrainer, Numerics
 CHECKPOINT = "training.safetensors"
 AUGMENTATION = 2
 """The purpose of the random stream of augmented images."""
+SINGLE_VALUE = "Expected more than 1 value per channel"
+"""The beginning of torch's error for a batch of one image on a map of one pixel."""
 MAX_SETTLING_IMAGES = 400
 """BatchNorm's statistics are estimated again from at most this many training images."""
 MAX_ZOOM_OUT = 4.0
@@ -96,7 +98,7 @@ class DetectorTrainer(FullTrainer):
             try:
                 losses: dict[str, Tensor] = self.model(list(images), list(targets))
             except ValueError as error:
-                if len(batch) > 1:
+                if len(batch) > 1 or SINGLE_VALUE not in str(error):
                     raise
                 raise TrialFailedError(
                     f"the detector cannot be trained with one image in a batch: {error}; use "

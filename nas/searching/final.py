@@ -40,6 +40,8 @@ def teacher_of(
     same = [final for final in finals if final.recipe.digest == recipe.digest]
     taught = {final.reached.numerics.get("teacher") for final in same}
     before = [f for f in untaught if Path(str(f.reached.checkpoint)).parent.name in taught]
+    if trial and None in taught:  # older records do not say it, and the first one taught then
+        before = [f for f in untaught if f.network == trial.architecture.digest][:1]
     result = trial and latest_results(before or untaught, [trial]).get(trial.number)
     path = result and result.first.reached.checkpoint
     if not (trial and path):
@@ -70,6 +72,9 @@ def missing_trainings(  # noqa: PLR0917
             if (candidate.network, recipe.digest, seed) in finished:
                 continue
             name = hashlib.sha256(candidate.network.encode()).hexdigest()[:16]
+            folder = f"{spec.name}/final/{name}-{recipe.digest[:8]}-{seed}"
+            if teacher:  # an unfinished training is not continued with another teacher
+                folder += f"-{hashlib.sha256(teacher.name.encode()).hexdigest()[:8]}"
             missing.append(
                 (
                     candidate,
@@ -79,7 +84,7 @@ def missing_trainings(  # noqa: PLR0917
                         architecture=candidate.architecture,
                         recipe=recipe,
                         seed=seed,
-                        folder=f"{spec.name}/final/{name}-{recipe.digest[:8]}-{seed}",
+                        folder=folder,
                         teacher=teacher,
                     ),
                 )

@@ -385,7 +385,7 @@ class SearchState:
 
     def _judge_figures(self, trial: Trial, now: datetime) -> Trial:
         """Return the trial after a measurement. It ends if a figure is missing or over its limit,
-        if the study needs no training, or if the sampler skips it. It stays as it is if a figure is
+        if no training is missing, or if the sampler skips it. It stays as it is if a figure is
         contended, since that says nothing of the network.
         """
         objectives = self.spec.objectives
@@ -403,7 +403,8 @@ class SearchState:
             if objective.violation(figure.value) > 0:
                 reason = limit_reason(objective, figure.value, figure.unit)
                 return trial.moved_to(TrialState.STOPPED, reason=reason, finished_at=now)
-        if trial.losses(objectives) is not None and not self.spec.needs_training:
+        is_trained = len(trial.evaluation.rungs) >= len(self.spec.rungs)
+        if trial.losses(objectives) is not None and (is_trained or not self.spec.needs_training):
             return trial.moved_to(TrialState.COMPLETE, finished_at=now)
         noisy = any(figure.status is Status.NOISY for _, figure in figures)
         if not noisy and not trial.evaluation.rungs and self._sampler.skips(trial):

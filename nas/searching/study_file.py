@@ -23,6 +23,7 @@ from nas.core.recipe import Recipe
 from nas.core.study import (
     PARTS,
     REMOVED_KEYS,
+    DataSpec,
     Objective,
     RungSpec,
     StoppingSpec,
@@ -128,6 +129,8 @@ def parse_study(text: str, source: str = "study", recorded: StudySpec | None = N
         problems += [_problem(dict(each)) for each in error.errors()]
     if spec is not None:
         problems += [*name_problems(spec.name), *_values_out_of_range(spec)]
+        if recorded is None or recorded.data.folder is None:
+            problems += _unread_folder(spec.data)
         problems += [] if problems else _devices_of_counts(spec)
     if problems or spec is None:
         raise StudyFileError(source, list(dict.fromkeys(problems)))
@@ -220,7 +223,12 @@ def _values_out_of_range(spec: StudySpec) -> Iterator[str]:
     ):
         if value > largest:
             yield f"{where}: must be at most {largest}, not {value}"
-    data = spec.data
+
+
+def _unread_folder(data: DataSpec) -> Iterator[str]:
+    """Yield a line if no data set of the study reads the folder. Older records have such studies,
+    which resume.
+    """
     if data.folder is not None and {data.dataset, data.fallback or data.dataset} <= WITHOUT_FOLDER:
         yield f"data.folder: {data.dataset} does not read it; say dataset: folder too"
 

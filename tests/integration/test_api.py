@@ -16,6 +16,10 @@ import pytest
 import torch
 
 import nas
+from nas.core.tasks import Trained
+from nas.core.trial import Rung
+from nas.record import Store
+from nas.searching.retry import retry
 
 STUDY = """
 name: small
@@ -212,6 +216,27 @@ def test_a_training_that_is_told_is_recorded_over_a_limit_too(measured_loop, tmp
     trials = nas.open(tmp_path / "nas.db").study().trials()
     assert trials["state"].tolist() == ["complete", "stopped"]
     assert trials.loc[both.number, "error"] == 0.25
+
+
+def test_a_trained_network_ends_with_its_last_figure(tmp_path):
+    """A record may hold a training without the latency: the trial failed, is tried again, and
+    completes when the latency is told.
+    """
+    latency = nas.Objective(metric="latency", limit=0.01)
+    spec = replace(OWN, objectives=(OWN.objectives[0], latency))
+    database = tmp_path / "nas.db"
+    with nas.AskTell(spec, database=database) as loop:
+        number = loop.ask().number
+        loop._engine.report(number, Trained(rung=Rung(epochs=1.0, metrics={"error": 0.25})))
+        assert loop.outstanding == ()
+    with Store.open(database) as store:
+        retry(store, "own")
+    with nas.AskTell(spec, database=database) as loop:
+        assert loop.ask().number == number
+        loop.tell(number, latency=0.005)
+        assert loop.outstanding == ()
+    trial = nas.open(database).study().trials().loc[number]
+    assert (trial["state"], trial["error"]) == ("complete", 0.25)
 
 
 def test_a_training_without_a_measured_objective_is_refused(measured_loop):

@@ -20,7 +20,7 @@ from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.errors import DatabaseError, InvalidValueError, NasError
 from nas.core.recipe import Candidate, FinalTraining, Recipe
 from nas.core.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec
-from nas.core.tasks import FinalTask
+from nas.core.tasks import FinalTask, Weights
 from nas.core.trial import Rung, Trial, TrialState
 from nas.data import Dataset, load
 from nas.model import build
@@ -466,6 +466,23 @@ def test_the_teacher_is_of_the_recipe_that_was_used_last():
     found.append(trained(replace(RECIPE, epochs=9.0), "later", 0.2))
     assert teacher_of("full", taught, [trial], found).name == "first"
     assert teacher_of("full", replace(taught, epochs=2.0), [trial], found).name == "later"
+    older = replace(taught, epochs=3.0)  # a record that does not name the teacher
+    found.append(trained(older, "student", 0.1))
+    assert teacher_of("full", older, [trial], found).name == "try"
+
+
+def test_a_training_is_not_continued_with_another_teacher():
+    """Each teacher has a folder of its own for its unfinished students."""
+    candidate = Candidate(name="a:b", architecture=None)
+    taught = replace(RECIPE, teacher=1)
+    folders = [
+        missing_trainings(SPEC, [candidate], taught, 1, [], teacher)[0][1].folder
+        for teacher in (
+            Weights(architecture=NETWORK, path="full/final/first/weights.safetensors"),
+            Weights(architecture=NETWORK, path="full/final/later/weights.safetensors"),
+        )
+    ]
+    assert len(set(folders)) == 2
 
 
 @pytest.mark.usefixtures("folder")

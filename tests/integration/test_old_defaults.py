@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import nas
 from nas.cli import main
 from nas.data.cifar import CIFAR10
 from nas.record import Store
+from nas.searching.study_file import parse_study
 
 pytestmark = pytest.mark.skipif(
     not (Path(os.environ.get("NAS_DATA_DIR", "")) / CIFAR10.layout).is_dir(),
@@ -133,3 +135,14 @@ def test_the_python_api_warns_about_recorded_values():
     with pytest.warns(UserWarning, match=r"training\.batch_size 128 \(default 64\)"):
         study = nas.search("study.yaml", database="nas.db")
     assert study.spec.training.batch_size == 128
+
+
+@pytest.mark.parametrize(
+    "line", ["data: {dataset: digits, folder: mine}", "data: {dataset: digits}"]
+)
+def test_an_older_study_with_a_folder_that_is_not_read_resumes(line):
+    """It began before such files were refused, and its figures are those of the data set."""
+    text = f"name: s\nspace: osa_tiny\nobjectives: [{{metric: macs}}]\n{line}\n"
+    fresh = parse_study(text.replace(", folder: mine", ""))
+    older = replace(fresh, data=replace(fresh.data, folder="mine"))
+    assert parse_study(text, recorded=older).data == older.data

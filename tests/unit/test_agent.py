@@ -705,11 +705,14 @@ def test_ssh_ends_with_a_killed_driver(tmp_path):
     os.close(pipe)
 
 
-@pytest.mark.parametrize("answer", [b"<html></html>\n", b"\xff\n", b"[]\n"])
+@pytest.mark.parametrize(
+    "answer", [b"<html></html>\n", b"\xff\n", b"[]\n", b"<html></html>", b'{"status": "ok"}', b""]
+)
 def test_another_web_server_at_the_address_is_one_clear_line(answer, tmp_path):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
 

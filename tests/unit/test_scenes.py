@@ -113,6 +113,18 @@ class TestLayouts:
         assert (reference["area"][0], bool(reference["area"][1].isnan())) == (150, True)
         assert reference["masks"].sum((1, 2)).tolist() == [20 * 10, 9 * 9]
 
+    @pytest.mark.parametrize("missing", ["bbox", "category_id"])
+    def test_a_crowd_of_coco_without_box_or_class(self, tmp_path, missing):
+        """It is left out and noted, as it would count neither way. Its image stays."""
+        folder = coco(tmp_path)
+        path = next(folder.rglob("*train.json"))
+        values = json.loads(path.read_text())
+        del values["annotations"][1][missing]
+        path.write_text(json.dumps(values))
+        scenes = read_scenes(folder, "train")
+        assert scenes[0].reference()["boxes"].tolist() == [[10, 5, 30, 15]]
+        assert [note for note in scenes.notes if "a crowd without a box or a class" in note]
+
     def test_an_image_of_coco_without_objects(self, tmp_path):
         """It has no masks to miss, so that all images have masks. One object without is missed."""
         folder = coco(tmp_path)

@@ -212,8 +212,11 @@ class Client:
         with self._connection.getresponse() as response:
             last = b""
             while line := response.readline():
-                last, self._answered = line, response.status < 400
+                last = line
+                self._answered = line.endswith(b"\n") and response.status < 400
         if not last.endswith(b"\n"):
+            if response.length == 0:  # whole, and no line of the agent
+                raise self._foreign()
             raise EOFError("the answer was cut off")
         answer = self._read(last)
         if response.will_close:
@@ -231,8 +234,12 @@ class Client:
         with contextlib.suppress(ValueError):
             if isinstance(answer := json.loads(line), dict):
                 return answer
+        raise self._foreign()
+
+    def _foreign(self) -> UnavailableError:
+        """Return the error for an answer that is not the agent's."""
         self._drop()
-        raise UnavailableError(
+        return UnavailableError(
             f"{self.name}: another program than the agent answers at its address; start the agent "
             f"{self._route.expected}"
         )

@@ -147,13 +147,16 @@ class RemoteMeter(CommonMeter):
         return None if self.provider in CUDA_PROVIDERS else self.only_runtime
 
     def built_elsewhere(self, network: Any, plan: MeasurementPlan) -> Any:
-        """Return the network as an ONNX file that the device reads.
+        """Return the network as an ONNX file that the device reads; a file stays as it is.
 
         Raises `UnavailableError` if its ONNX Runtime is too old.
         """
+        from nas.measuring.runtimes import OnnxFile
         from nas.measuring.runtimes.exported import exported
         from nas.model.onnx_file import OPSET
 
+        if isinstance(network, OnnxFile):
+            return network
         opset, ir_version = self.facts["opset"], self.facts["ir"]
         if opset is None or opset < LOWEST_OPSET:
             raise UnavailableError(

@@ -87,12 +87,13 @@ def write_file(path: Path, content: str | bytes, kind: OutputKind) -> None:
     text = content.encode() if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, kind.marked(text))
+        replace_file(path, kind.marked(text))
     except OSError as error:
         raise WriteError(path, error) from error
 
 
-def _write(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file as a whole; an earlier one stays if the disk is full. Raises `OSError`."""
     place = Path(os.path.realpath(path))
     in_place = place.exists() and (not place.is_file() or not os.access(place.parent, os.W_OK))
     if in_place:  # a pipe or a device, or a folder that takes no second file

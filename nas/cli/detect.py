@@ -34,7 +34,7 @@ from nas.core.measurement import MeasurementPlan
 if TYPE_CHECKING:
     from nas.detection.scenes import Scenes
 
-PAGE = OutputKind(name="page", command="nas detect evaluate", format="html")
+PAGE = OutputKind(name="page", command="nas detect evaluate", format="html", packages=("jinja2",))
 PLAN = MeasurementPlan()
 SINGLE_IMAGES = "single images; give --device cpu"
 """What is judged at once, and what to do if the device has too little memory."""

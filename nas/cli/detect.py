@@ -168,7 +168,7 @@ def train(
             if bars is not None and task is not None:
                 bars.update(task, completed=done, loss=f"loss {loss:.3f}")
 
-        with _memory(f"batches of {recipe.batch_size} images; give a smaller --batch"):
+        with _memory(f"batches of {recipe.training.batch_size} images; give a smaller --batch"):
             train_detector(spec, scenes, output, device=place, threads=threads, progress=show)
     console.print(f"{output}: {system} on {target}, {len(scenes.classes)} classes", soft_wrap=True)
     console.print(f"next: nas detect evaluate {output} --data {data} --split val", soft_wrap=True)

@@ -469,5 +469,5 @@ def _last_error(trial: TuneTrial) -> str:
     """Return the last line that Tune wrote about a trial's failures. `trial.get_error` reads a
     copy, which is written too late.
     """
-    text = Path(trial.error_file).read_text().strip() if trial.error_file else ""
+    text = Path(trial.error_file).read_text(encoding="utf-8").strip() if trial.error_file else ""
     return text.splitlines()[-1] if text else "no message from Ray"

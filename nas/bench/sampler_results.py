@@ -100,7 +100,11 @@ class ComparisonFile:
         if not self.path.exists() or self.path.stat().st_size == 0:
             return
         try:
-            with gzip.open(self.path, "rt") if self._is_compressed else self.path.open() as file:
+            with (
+                gzip.open(self.path, "rt", encoding="utf-8")
+                if self._is_compressed
+                else self.path.open(encoding="utf-8")
+            ) as file:
                 rows = csv.DictReader(file)
                 if tuple(rows.fieldnames or ()) != COLUMNS:
                     raise NasError(

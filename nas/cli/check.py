@@ -16,7 +16,7 @@ from rich.table import Table
 from nas.cli import main
 from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import FILE, database_option, is_new_file, open_record
-from nas.cli.tables import echo_wide, terminal
+from nas.cli.tables import draws_over, echo_wide, terminal
 from nas.core.measurement import Measurement, Status
 from nas.core.study import Objective, StudySpec
 from nas.core.units import format_duration, format_quantity
@@ -226,7 +226,7 @@ class _CostProgress:
 
     def shown(self, costs: "Iterator[Member]") -> "Iterator[Member]":
         """Yield the members under the progress, until the time is over."""
-        if self._console.is_terminal:
+        if draws_over(self._console):
             costs = iter(
                 track(
                     costs,
@@ -242,7 +242,7 @@ class _CostProgress:
             now_s = self._clock()
             if now_s - started_s >= MAX_TIME_S:
                 return
-            if not self._console.is_terminal and now_s - printed_s >= LINE_EVERY_S:
+            if not draws_over(self._console) and now_s - printed_s >= LINE_EVERY_S:
                 printed_s = now_s
                 left_s = (now_s - started_s) / done * (self._total - done)
                 self._console.print(

@@ -1,6 +1,7 @@
 """`nas detect`: detectors on a network, trained on your boxes, evaluated, measured, exported."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,8 +34,10 @@ from nas.core.measurement import MeasurementPlan
 if TYPE_CHECKING:
     from nas.detection.scenes import Scenes
 
-PAGE = OutputKind(name="page", command="nas detect evaluate", format="html")
+PAGE = OutputKind(name="page", command="nas detect evaluate", format="html", packages=("jinja2",))
 PLAN = MeasurementPlan()
+SINGLE_IMAGES = "single images; give --device cpu"
+"""What is judged at once, and what to do if the device has too little memory."""
 
 data_option = click.option(
     "--data",
@@ -135,6 +138,7 @@ def train(
     from nas.detection.systems import recipe_for, specification
     from nas.detection.training import train_detector
 
+    place = _torch_device(device)
     recipe = recipe_for(system, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     scenes = read_scenes(data, split)
     spec = specification(
@@ -164,9 +168,8 @@ def train(
             if bars is not None and task is not None:
                 bars.update(task, completed=done, loss=f"loss {loss:.3f}")
 
-        train_detector(
-            spec, scenes, output, device=device or _device(), threads=threads, progress=show
-        )
+        with _memory(f"batches of {recipe.training.batch_size} images; give a smaller --batch"):
+            train_detector(spec, scenes, output, device=place, threads=threads, progress=show)
     console.print(f"{output}: {system} on {target}, {len(scenes.classes)} classes", soft_wrap=True)
     console.print(f"next: nas detect evaluate {output} --data {data} --split val", soft_wrap=True)
 
@@ -198,10 +201,11 @@ def evaluate(
     from nas.detection.systems import TrainedDetector
 
     check_outputs([(output, PAGE)])
+    place = _torch_device(device)
     trained = TrainedDetector(folder)
     scenes = read_scenes(data, split, trained.spec.classes)
-    place = device or _device()
-    detections = detect_all(trained.model().to(place), scenes, place)
+    with _memory(SINGLE_IMAGES):
+        detections = detect_all(trained.model().to(place), scenes, place)
     evaluation = evaluate_scenes(detections, scenes)
     if as_json:
         echo_json("detection", asdict(evaluation))
@@ -257,7 +261,7 @@ def compare(
     from nas.detection.scenes import read_scenes
     from nas.detection.systems import TrainedDetector
 
-    place = device or _device()
+    place = _torch_device(device)
     trained = [TrainedDetector(folder) for folder in (*folders, *against)]
     classes = trained[0].spec.classes
     for each in trained:
@@ -267,7 +271,8 @@ def compare(
                 f"{trained[0].folder} has {', '.join(classes)}: only equal classes can be compared"
             )
     scenes = read_scenes(data, split, classes)
-    found = [detect_all(each.model().to(place), scenes, place) for each in trained]
+    with _memory(SINGLE_IMAGES):
+        found = [detect_all(each.model().to(place), scenes, place) for each in trained]
     result = compare(found[: len(folders)], found[len(folders) :], scenes)
     if as_json:
         echo_json("detection comparison", asdict(result))
@@ -367,7 +372,22 @@ def _options(texts: Sequence[str]) -> dict[str, int]:
     return values
 
 
-def _device() -> str:
-    import torch
+def _torch_device(name: str | None) -> str:
+    """Return torch's name of a device of this machine. Raises `NasError` if there is none."""
+    from nas.measuring.meters import find_trainer
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    with find_trainer(name) as meter:
+        return meter.torch_device
+
+
+@contextmanager
+def _memory(work: str) -> Iterator[None]:
+    """Turn a device's lack of memory for this work into `NasError`."""
+    from nas.model.torch_settings import is_out_of_memory
+
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise NasError(f"the device has too little memory for {work}") from error

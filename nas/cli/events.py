@@ -34,6 +34,15 @@ CLOSING_TIME_S = 5.0
 """Seconds in which a reader can take the last events after the search."""
 
 
+def event_file(output: str | None) -> Path | None:
+    """Return the file that an output of events names, None for standard output or a named pipe. To
+    open a pipe would wait for its reader.
+    """
+    if output is None or output == STDOUT or Path(output).is_fifo():
+        return None
+    return Path(output)
+
+
 class EventLog:
     """Writes events to a file, which is continued if it is there, or to standard output.
 
@@ -51,10 +60,8 @@ class EventLog:
                 raise NasError("--events -: standard output is closed")
             self._open: Callable[[], int] = partial(os.dup, sys.stdout.fileno())
         else:
-            path = Path(output)
-            if not path.is_fifo():  # to open a pipe would wait for its reader
-                check_outputs([(path, EVENT_FILE)])
-            self._open = partial(_opened, path)
+            check_outputs([(event_file(output), EVENT_FILE)])
+            self._open = partial(_opened, Path(output))
         self._thread = threading.Thread(target=self._write_lines, daemon=True)
         self._thread.start()
 

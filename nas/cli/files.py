@@ -14,12 +14,13 @@ import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import click
 
-from nas.core.errors import NasError, WriteError
+from nas.core.errors import MissingDependencyError, NasError, WriteError
 from nas.measuring.devices.archive import PACKAGE
 from nas.searching.artifacts import check_writable
 
@@ -38,13 +39,15 @@ class OutputKind:
     """One kind of file that commands write.
 
     `name` is what messages call it, `command` the command that writes it. `header` is a regular
-    expression that the first line of a CSV table matches.
+    expression that the first line of a CSV table matches. Writing it needs the `packages` of the
+    extra `report`.
     """
 
     name: str
     command: str
     format: Literal["html", "svg", "png", "csv", "pyz"]
     header: str = ""
+    packages: tuple[str, ...] = ()
 
     def marked(self, content: bytes) -> bytes:
         """Return the content with the mark of this kind; CSV tables and archives need none."""
@@ -87,12 +90,13 @@ def write_file(path: Path, content: str | bytes, kind: OutputKind) -> None:
     text = content.encode() if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, kind.marked(text))
+        replace_file(path, kind.marked(text))
     except OSError as error:
         raise WriteError(path, error) from error
 
 
-def _write(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file as a whole; an earlier one stays if the disk is full. Raises `OSError`."""
     place = Path(os.path.realpath(path))
     in_place = place.exists() and (not place.is_file() or not os.access(place.parent, os.W_OK))
     if in_place:  # a pipe or a device, or a folder that takes no second file
@@ -126,7 +130,8 @@ def check_outputs(outputs: Iterable[tuple[Path | None, OutputKind]]) -> None:
     """Refuse outputs that `write_file` would refuse, before long work; None is skipped.
 
     Raises `NasError` if a file holds anything but an earlier output of its kind, or if two outputs
-    have the same file; `WriteError` if a file cannot be written. No file is left behind.
+    have the same file; `WriteError` if a file cannot be written; `MissingDependencyError` without a
+    package that writing needs. No file is left behind.
     """
     places: set[Path] = set()
     for path, kind in outputs:
@@ -134,6 +139,9 @@ def check_outputs(outputs: Iterable[tuple[Path | None, OutputKind]]) -> None:
             continue
         _check_replaceable(path, kind)
         check_writable(path)
+        for package in kind.packages:
+            if find_spec(package) is None:
+                raise MissingDependencyError(package, "report")
         place = Path(os.path.realpath(path))
         if place in places:
             raise NasError(f"{path} is named for two outputs; give each a file of its own")
@@ -160,6 +168,8 @@ def is_sqlite(path: Path) -> bool:
 
 def _check_replaceable(path: Path, kind: OutputKind) -> None:
     """Raise `NasError` unless the file is new, empty, a device or an earlier output of its kind."""
+    if path.parts[:1] == ("-",):
+        raise NasError(f"{path}: - is no output here; name a file, or a folder for several")
     check_no_sidecar(path)
     place = Path(os.path.realpath(path))
     try:

@@ -33,6 +33,8 @@ PLAIN = {
     "µ": "u",
     "\N{EN DASH}": "-",
     "²": "^2",
+    "°": "deg ",
+    **dict(zip("●·│─└┌┐┘┬┴▼", "*.|-++++++v", strict=True)),
 }
 """Characters that have a plain replacement; any other that the terminal lacks becomes `?`."""
 PLAIN_ASCII = "nas_ascii"

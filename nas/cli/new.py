@@ -5,8 +5,9 @@ from pathlib import Path
 import click
 
 from nas.cli import main
+from nas.cli.files import replace_file
 from nas.cli.options import DATABASE, command_to_paste, device_option
-from nas.core.errors import NasError, WriteError
+from nas.core.errors import InvalidValueError, NasError, WriteError
 from nas.core.plugins import names
 
 
@@ -67,6 +68,7 @@ def new(
     spec = DataSpec(dataset=data)
     if data not in names("nas.datasets"):
         folder = Path(data).absolute()
+        _require_text(folder)
         size = image_size or picture_size(folder)
         spec = DataSpec(dataset="folder", folder=str(folder), image_size=size)
     elif image_size is not None:
@@ -82,10 +84,21 @@ def new(
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(written.text)
+        replace_file(path, written.text.encode())
     except OSError as error:
         raise WriteError(path, error) from error
     for note in written.notes:
         click.echo(note)
     next_step = command_to_paste("search", path, database=DATABASE)
     click.echo(f"wrote {path}; look at it, then search with: {next_step}")
+
+
+def _require_text(path: Path) -> None:
+    """Raise `InvalidValueError` for a path that a study file cannot hold."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValueError(
+            f"the name {str(path)!r} is no text in this locale, as a study file needs it; rename "
+            "the folder, or set LC_ALL=C.UTF-8"
+        ) from error

@@ -14,7 +14,7 @@ from nas.cli import main
 from nas.cli.group import INTERRUPTED
 from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import PRESENT_FILE
-from nas.cli.tables import echo_wide, terminal
+from nas.cli.tables import draws_over, echo_wide, terminal
 from nas.core.errors import InvalidValueError
 from nas.core.study import RungSpec, StudySpec
 from nas.core.units import format_duration, format_quantity
@@ -73,7 +73,7 @@ def plan(*, study: Path, limit: str, as_json: bool) -> None:
         TextColumn(f"of {format_duration(limit_s)}"),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not draws_over(console),
     )
     clock.add_task("")
     try:

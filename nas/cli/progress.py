@@ -28,6 +28,7 @@ from nas.cli.tables import (
     NO_STANDINGS,
     PAGE_ROWS,
     baseline_table,
+    draws_over,
     front_table,
     hypervolume_phrase,
     terminal,
@@ -155,7 +156,7 @@ class SearchDisplay(SearchObserver):
         """Show the search while it runs."""
         self._engine = search.engine
         self._write_event("begun")
-        if not self._console.is_terminal:
+        if not draws_over(self._console):
             yield
             return
         self._body = self._draw(search.engine)  # before `Live` is made, which draws at once
@@ -278,7 +279,7 @@ class SearchDisplay(SearchObserver):
             front, trials, unbiased = now.front, now.members, now.unbiased
             outcomes, standings = now.outcomes, now.standings
         units = metric_units(trials.values(), spec)
-        for line in terminal_plot(outcomes, front.members, spec, units):
+        for line in terminal_plot(outcomes, front.members, spec, units, width=self._console.width):
             self._console.print(Text(line), soft_wrap=True)
         self._console.print(front_table(spec, trials, front, limit=PAGE_ROWS, standings=standings))
         if baselines := store.baselines(spec.name):

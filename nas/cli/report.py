@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from nas.record import Store
 
 
-PICTURE = OutputKind(name="picture", command="nas report --png", format="png")
+PICTURE = OutputKind(
+    name="picture", command="nas report --png", format="png", packages=("matplotlib",)
+)
 
 
 @main.command()

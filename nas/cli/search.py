@@ -75,11 +75,11 @@ def search(
     code is 2 if no network within the limits was found. A study file that names module:attribute
     runs that module's code.
     """
-    from nas.cli.events import STDOUT, EventLog
+    from nas.cli.events import EVENT_FILE, STDOUT, EventLog, event_file
     from nas.cli.progress import SearchDisplay
     from nas.searching.run import run_study
 
-    check_outputs([(page, PAGE)])
+    check_outputs([(page, PAGE), (event_file(events_to), EVENT_FILE)])
     if dry_run:
         from nas.cli.check import show_check
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nas.record import Store
 
 
-PAGE = OutputKind(name="page", command="nas report", format="html")
+PAGE = OutputKind(name="page", command="nas report", format="html", packages=("jinja2", "plotly"))
 
 
 def write_page(

@@ -231,6 +231,11 @@ def terminal(*, stderr: bool = False) -> Console:
     return Console(highlight=False, markup=False, stderr=stderr)
 
 
+def draws_over(console: Console) -> bool:
+    """Return whether the console shows a live view; Rich draws none on a terminal that is dumb."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 def print_table(table: Table) -> None:
     """Print a table within the width of the terminal."""
     terminal().print(FittedTable(table))

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from nas.cli.group import INTERRUPTED
-from nas.cli.tables import terminal
+from nas.cli.tables import draws_over, terminal
 from nas.core import plugins
 from nas.core.study import StudySpec
 from nas.core.tasks import Task
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 def progress_bars(
     console: Console, *columns: ProgressColumn, resumes: str
 ) -> Iterator[Progress | None]:
-    """Show bars of these columns while trainings run; None if the console is no terminal.
+    """Show bars of these columns while trainings run; None if it shows no live view.
 
     After Ctrl-C it prints what is kept, `resumes`, and ends the command.
     """
     try:
-        if not console.is_terminal:
+        if not draws_over(console):
             yield None
             return
         times = (TimeElapsedColumn(), TimeRemainingColumn())

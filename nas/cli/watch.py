@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from nas.cli.tables import draws_over
 from nas.core.errors import NasError
 
 
@@ -20,10 +21,12 @@ def watch(
 ) -> None:
     """Show what `draw` prints, again and again.
 
-    Raises `NasError` if the output is no terminal.
+    Raises `NasError` if the output is no terminal, or a dumb one.
     """
-    if not console.is_terminal:
-        raise NasError("--watch needs a terminal; without --watch the same is printed once")
+    if not draws_over(console):
+        raise NasError(
+            "--watch needs a terminal that can be drawn over; without it the same is printed once"
+        )
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             # a console of its own, since the live one draws itself again at every print

@@ -23,7 +23,7 @@ Progress = Callable[[int, int | None], None]
 
 Channels = tuple[float, float, float]
 """One value for each of red, green and blue."""
-REDUCED_AT_ONCE = 4096
+REDUCED_AT_ONCE = 256
 """Images that are floating-point numbers at once while they are reduced."""
 
 

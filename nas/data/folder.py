@@ -17,6 +17,7 @@ from nas.core.errors import DataNotFoundError, InvalidValueError
 from nas.core.study import DataSpec
 from nas.data import Dataset, Images, Progress
 from nas.data.image_file import check_readable, stack
+from nas.data.memory import check_memory
 from nas.data.statistics import channel_statistics
 
 if TYPE_CHECKING:
@@ -41,10 +42,11 @@ class ImageFolder:
         """Check both parts and return the number of training images.
 
         Raises `DataNotFoundError` if there are no training images of two classes,
-        `InvalidValueError` if the test part has other classes, and `CorruptFileError` that lists
-        the damaged files of both parts.
+        `InvalidValueError` if the test part has other classes or the images need more memory than
+        there is, and `CorruptFileError` that lists the damaged files of both parts.
         """
         train, test = _both_parts(_root(spec))
+        check_memory(len(_files(train)), spec.image_size or DEFAULT_IMAGE_SIZE)
         check_readable([*_files(train), *_files(test)])
         return len(_files(train))
 
@@ -166,17 +168,15 @@ def _visible_files(folder: Path) -> list[Path]:
 def _left_out(part: Path) -> Iterator[str]:
     """Yield a line for each reason for which folders or files of a part are not read."""
     classes = _class_folders(part)
-    deeper = [
-        path
-        for folder in classes
-        for path in sorted(folder.rglob("[!.]*"))
-        if path.is_file() and path.parent != folder
-    ]
+    inside = [path for folder in classes for path in sorted(folder.rglob("[!.]*"))]
+    deeper = [path for path in inside if path.is_file() and path.parent not in classes]
+    links = [path for path in (*sorted(part.glob("[!.]*")), *inside) if path.is_symlink()]
     for paths, reason in (
         ([folder for folder in _folders(part) if not _may_be_class(folder)], "they are no classes"),
         ([folder for folder in classes if not _visible_files(folder)], "they hold no images"),
         (_visible_files(part), "they are in no class folder"),
         (deeper, "images must be directly in their class folder"),
+        ([path for path in links if not path.exists()], "their links lead nowhere"),
     ):
         if paths:
             names = [str(path.relative_to(part)) for path in paths]

@@ -76,13 +76,13 @@ def stack(paths: Sequence[Path], square: Callable[["Image"], "Image"], size: int
 
     Raises `CorruptFileError` that lists the damaged files.
     """
-    pixels = np.empty((len(paths), size, size, 3), dtype=np.uint8)
+    pixels = np.empty((len(paths), 3, size, size), dtype=np.uint8)
 
     def read(index: int, path: Path) -> None:
-        pixels[index] = np.asarray(square(read_rgb(path)))
+        pixels[index] = np.asarray(square(read_rgb(path))).transpose(2, 0, 1)
 
     _for_each(read, paths)
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(pixels)
 
 
 def check_readable(paths: Iterable[Path]) -> None:

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from nas.data import Channels
 
+IMAGES_AT_ONCE = 256
+"""Images whose pixels are 64-bit integers at once."""
+
 
 def channel_statistics(images: Tensor) -> tuple[Channels, Channels]:
     """Return mean and standard deviation of each channel of uint8 (N, 3, H, W), scaled to [0, 1].
@@ -17,7 +20,10 @@ def channel_statistics(images: Tensor) -> tuple[Channels, Channels]:
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
     for channel in images.unbind(1):
-        share = torch.bincount(channel.flatten().to(torch.int64), minlength=256).double()
+        counts = torch.zeros(256, dtype=torch.int64)
+        for part in channel.split(IMAGES_AT_ONCE):
+            counts += torch.bincount(part.flatten().to(torch.int64), minlength=256)
+        share = counts.double()
         share /= share.sum()
         mean = share @ levels
         means.append(mean.item())

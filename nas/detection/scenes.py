@@ -470,13 +470,27 @@ class _Reader:
     def _xml(self, path: Path) -> ET.Element | None:
         """Return the root of an XML file; a missing or damaged one is a problem."""
         try:
-            return ET.parse(path).getroot()  # noqa: S314 - Python's parser fetches nothing
-        except (OSError, ET.ParseError) as error:
+            return _parse_xml(path.read_bytes())
+        except (OSError, ET.ParseError, ValueError, LookupError) as error:
             self.problems.append(f"{path} is not readable XML: {error}")
             return None
 
 
+XML_ENCODING = re.compile(rb"""<\?xml[^>]*\bencoding\s*=\s*["']([\w.:-]+)["']""")
 CORNERS, SIDES = ("xmin", "ymin", "xmax", "ymax"), ("height", "width")
+
+
+def _parse_xml(content: bytes) -> ET.Element:
+    """Return the root of a file. Python decodes the encodings that its parser does not, such as
+    gb2312 and shift_jis.
+    """
+    try:
+        return ET.fromstring(content)  # noqa: S314 - Python's parser fetches nothing
+    except (ValueError, LookupError):
+        declared = XML_ENCODING.match(content)
+        if declared is None:
+            raise
+        return ET.fromstring(content.decode(declared[1].decode()))  # noqa: S314 - the same
 
 
 def _objects(root: ET.Element | None) -> list[ET.Element]:

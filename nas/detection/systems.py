@@ -289,7 +289,7 @@ class TrainedDetector:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")
-            part.write_text(json.dumps(spec.to_dict(), indent=2) + "\n")
+            part.write_text(json.dumps(spec.to_dict(), indent=2) + "\n", encoding="utf-8")
             part.replace(path)
         except OSError as error:
             raise WriteError(path, error) from error

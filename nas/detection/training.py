@@ -17,7 +17,8 @@ from nas.core.errors import InvalidValueError, TrialFailedError
 from nas.data import Images
 from nas.detection.evaluation import detect_all, evaluate_scenes
 from nas.detection.scenes import Scenes
-from nas.detection.systems import WEIGHTS, DetectorSpec, TrainedDetector, find_system
+from nas.detection.systems import DESCRIPTION, WEIGHTS, DetectorSpec, TrainedDetector, find_system
+from nas.searching.artifacts import check_writable
 from nas.training import FullTrainer, Numerics
 
 CHECKPOINT = "training.safetensors"
@@ -207,16 +208,19 @@ def train_detector(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         trainer = DetectorTrainer(spec=spec, scenes=scenes, device=device, threads=threads)
-    place.begin(spec)
-    checkpoint, digest = folder / CHECKPOINT, place.digest
+    checkpoint = folder / CHECKPOINT
+    check_writable(folder / DESCRIPTION)
     if checkpoint.exists():
-        trainer.load(checkpoint, digest)
+        trainer.load(checkpoint, place.digest)
     total = spec.recipe.epochs
     while trainer.epochs < total:
         if progress is not None:
             progress(trainer.epochs, trainer.last_loss)
         trainer.advance(min(trainer.epochs + 1, total))
-        trainer.save(checkpoint, digest)
-    trainer.finish(folder / WEIGHTS, digest)
+        place.begin(
+            spec
+        )  # only now, as a first epoch that fails leaves the folder to other settings
+        trainer.save(checkpoint, place.digest)
+    trainer.finish(folder / WEIGHTS, place.digest)
     checkpoint.unlink(missing_ok=True)
     return trainer.model.eval()

@@ -60,6 +60,8 @@ class Address:
 
     @classmethod
     def _file(cls, name: str) -> Self:
+        if name == "-":
+            raise DatabaseError("- is no file of a record; name one such as nas.db")
         if name in {"", ":memory:"}:
             raise DatabaseError(
                 "the record must outlive the program: name a file, not a database in memory"

@@ -15,13 +15,18 @@ MEMBER, OTHER = "●", "·"
 
 
 def terminal_plot(
-    outcomes: Outcomes, members: Collection[int], spec: StudySpec, units: Mapping[str, str]
+    outcomes: Outcomes,
+    members: Collection[int],
+    spec: StudySpec,
+    units: Mapping[str, str],
+    *,
+    width: int = 80,
 ) -> list[str]:
     """Draw the first objective upwards over the second one, each from its best to its worst value.
 
     The front's `members` are dots, other complete trials small points; if several fall on one
-    character, a member is shown. `units` are by metric. Returns nothing for fewer than two
-    objectives or two trials.
+    character, a member is shown. `units` are by metric. No line has more than `width` characters.
+    Returns nothing for fewer than two objectives or two trials, or for a width without room.
     """
     if len(spec.objectives) < 2:
         return []
@@ -31,25 +36,30 @@ def terminal_plot(
     if shown.sum() < 2:
         return []
     heights, widths = values[shown].T
-    columns, rows = _places(widths, WIDTH), _places(heights, HEIGHT)
-    is_member = np.isin(outcomes.numbers[shown], list(members))
-    cells = [[" "] * WIDTH for _ in range(HEIGHT)]
-    for index in np.argsort(is_member, kind="stable"):
-        cells[HEIGHT - 1 - rows[index]][columns[index]] = MEMBER if is_member[index] else OTHER
     y, x = (objective.key for objective in spec.objectives[:2])
     bottom, top = _ends(heights, units.get(y, "1"), share=spec.is_share(y))
     left, right = _ends(widths, units.get(x, "1"), share=spec.is_share(x))
     labels = [top, *[""] * (HEIGHT - 2), bottom]
     margin = max(map(len, labels))
+    indent = f"  {'':>{margin}}  "
+    area = min(WIDTH, width - len(indent))
+    if area <= len(left) + len(right):
+        return []
+    columns, rows = _places(widths, area), _places(heights, HEIGHT)
+    is_member = np.isin(outcomes.numbers[shown], list(members))
+    cells = [[" "] * area for _ in range(HEIGHT)]
+    for index in np.argsort(is_member, kind="stable"):
+        cells[HEIGHT - 1 - rows[index]][columns[index]] = MEMBER if is_member[index] else OTHER
     lines = [f"  {y}"]
     lines += [
         f"  {label:>{margin}} │{''.join(row)}" for label, row in zip(labels, cells, strict=True)
     ]
-    lines.append(f"  {'':>{margin}} └{'─' * WIDTH}")
-    title = f"{x}   {MEMBER} on the front  {OTHER} other trials"
-    lines.append(f"  {'':>{margin}}  {left}{right:>{WIDTH - len(left)}}")
-    lines.append(f"  {'':>{margin}}  {title}")
-    return lines
+    lines.append(f"  {'':>{margin}} └{'─' * area}")
+    lines.append(f"{indent}{left}{right:>{area - len(left)}}")
+    legend = f"{MEMBER} on the front  {OTHER} other trials"
+    title = f"{indent}{x}   {legend}"
+    lines += [title] if len(title) <= width else [f"{indent}{x}", f"  {legend}"]
+    return lines if max(map(len, lines)) <= width else []
 
 
 def _places(values: NDArray[np.float64], cells: int) -> list[int]:

@@ -24,6 +24,7 @@ from nas.core.study import DataSpec, Objective, StudySpec
 from nas.core.units import format_quantity, parse_quantity
 from nas.data import load
 from nas.data.image_file import size_of
+from nas.data.memory import check_memory
 from nas.measuring.meters import elsewhere, find_meter
 from nas.measuring.metrics import Phase, find_metric
 from nas.model import build
@@ -115,6 +116,8 @@ def draft(
     size = int(dataset.train.images.shape[-1])
     judges = min(5000, max(len(dataset.train) // 5, 1))
     workers = len(os.sched_getaffinity(0))
+    if workers > 1:
+        check_memory(len(dataset.train), size, workers)
     spec = StudySpec(
         name=name,
         space="osa_cifar" if size <= LARGE_PIXELS else "osa_detection",

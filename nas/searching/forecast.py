@@ -220,6 +220,6 @@ def _memory(spec: StudySpec, imported_bytes: int) -> Interval:
 
 def _memory_bytes(*names: str) -> int:
     """Return the sum of these lines of what Linux says of this process's memory."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
     kilobytes = [int(line.split()[1]) for line in lines if line.startswith(names)]
     return 1024 * sum(kilobytes)

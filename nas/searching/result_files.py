@@ -71,7 +71,10 @@ def _json_entries(text: str) -> Iterator[Entry]:
         raise InvalidValueError(_json_problem(error)) from error
     common: dict[str, Any] = {}
     if isinstance(document, dict) and "members" in document:  # of nas front --json
-        common = {"study": document.get("study"), **document.get("conditions", {})}
+        conditions = document.get("conditions") or {}
+        if not isinstance(conditions, dict):
+            raise InvalidValueError("conditions must be an object")
+        common = {"study": document.get("study"), **conditions}
         document = document["members"]
     for index, values in enumerate(document if isinstance(document, list) else [document]):
         yield _entry(f"entry {index}", values, common)

@@ -20,8 +20,11 @@ def name_problems(name: str) -> Iterator[str]:
         yield f"name must not begin with a dash, for commands take that for an option, not {name!r}"
     if "\\" in name or name != name.strip():
         yield f"name must have no backslash and no spaces at its ends, not {name!r}"
-    if len(name.encode()) > MAX_NAME_BYTES:
-        yield f"name must have at most {MAX_NAME_BYTES} bytes, not {len(name.encode())}"
+    size = len(name.encode(errors="surrogatepass"))
+    if size > MAX_NAME_BYTES:
+        yield f"name must have at most {MAX_NAME_BYTES} bytes, not {size}"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        yield f"name must be text in this locale, not {name!r}"
 
 
 def require_usable_name(name: str) -> None:

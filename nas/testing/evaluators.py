@@ -113,7 +113,9 @@ class MistakenEvaluator(ArithmeticEvaluator):
     def train(self, task: Task, epochs: float, parameters: int) -> Trained:
         """Return one rung, or raise an error that is no `NasError`."""
         if task.number == 1:
-            with (Path(self.context.artifacts) / "attempts.log").open("a") as file:
+            with (Path(self.context.artifacts) / "attempts.log").open(
+                "a", encoding="utf-8"
+            ) as file:
                 file.write(f"{epochs:g}\n")
             if epochs > (self.context.spec.rungs[0].epochs or 0.0):
                 raise KeyError("no such layer")
@@ -132,7 +134,7 @@ class ClosedEvaluator(ArithmeticEvaluator):
         self._log("closed")
 
     def _log(self, what: str) -> None:
-        with (Path(self.context.artifacts) / f"{what}.log").open("a") as file:
+        with (Path(self.context.artifacts) / f"{what}.log").open("a", encoding="utf-8") as file:
             file.write(f"{os.getpid()}\n")
 
 
@@ -177,7 +179,7 @@ class DyingEvaluator(ArithmeticEvaluator):
         ):
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        with log.open("a") as file:
+        with log.open("a", encoding="utf-8") as file:
             file.write(f"{task.number} {epochs:g}\n")
         return super().train(task, epochs, parameters)
 

@@ -213,7 +213,7 @@ def _worked_ns() -> dict[str, int]:
     worked = {}
     for thread in THREADS.iterdir():
         try:
-            worked[thread.name] = int((thread / "schedstat").read_text().split()[0])
+            worked[thread.name] = int((thread / "schedstat").read_text(encoding="utf-8").split()[0])
         except (FileNotFoundError, ProcessLookupError):  # the thread has ended
             continue
     return worked

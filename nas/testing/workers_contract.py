@@ -110,7 +110,7 @@ class WorkersContract:
         failed = trials[1]
         assert failed.state is TrialState.FAILED
         assert failed.reason == "2 attempts failed, the last with: KeyError: 'no such layer'"
-        assert (tmp_path / "attempts.log").read_text().split() == ["1", "2", "2"]
+        assert (tmp_path / "attempts.log").read_text(encoding="utf-8").split() == ["1", "2", "2"]
         assert all(
             t.state is TrialState.COMPLETE for t in trials if t.number != 1 and t.duplicate_of != 1
         )
@@ -131,7 +131,9 @@ class WorkersContract:
     def test_every_evaluator_is_closed_at_the_end(self, spec: StudySpec, tmp_path: Path) -> None:
         """It may hold connections to devices elsewhere."""
         self.search(spec, tmp_path, "ClosedEvaluator")
-        built, closed = ((tmp_path / f"{what}.log").read_text() for what in ("built", "closed"))
+        built, closed = (
+            (tmp_path / f"{what}.log").read_text(encoding="utf-8") for what in ("built", "closed")
+        )
         assert sorted(built.split()) == sorted(closed.split())
 
     def test_the_same_call_resumes_where_the_last_one_ended(

@@ -231,7 +231,7 @@ def main() -> None:
         for seed in range(2000, 2000 + options.seeds)
         for row in searched(table, deviation, seed, arm)
     ]
-    with options.output.open("w", newline="") as file:
+    with options.output.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

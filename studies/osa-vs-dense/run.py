@@ -145,7 +145,8 @@ def train(
                 "finished_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
             }
         )
-        + "\n"
+        + "\n",
+        encoding="utf-8",
     )
     going.unlink()
 
@@ -156,7 +157,7 @@ def trained(name: str, seed: int, folder: Path) -> Run:
     return Run(
         before=block_maps(seeded(name, seed).state_dict()),
         after=block_maps(after),
-        result=json.loads((folder / f"{name}-{seed}.json").read_text()),
+        result=json.loads((folder / f"{name}-{seed}.json").read_text(encoding="utf-8")),
     )
 
 
@@ -227,7 +228,7 @@ def hypothesis(runs: Mapping[str, list[Run]]) -> Iterator[dict[str, object]]:
 
 def write(path: Path, lines: list[dict[str, object]]) -> None:
     """As CSV."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
@@ -283,7 +284,7 @@ def compare(folder: Path, seeds: range) -> None:
         for name, each in runs.items()
         for when in ("before", "after")
     }
-    (folder / "connections.html").write_text(as_page(maps, datetime.now(UTC)))
+    (folder / "connections.html").write_text(as_page(maps, datetime.now(UTC)), encoding="utf-8")
     for name, blocks in maps.items():
         network, when = name.split(",")[0], name.split()[1]
         (folder / f"{network}-{when}.png").write_bytes(as_png(blocks))

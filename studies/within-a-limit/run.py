@@ -60,7 +60,7 @@ Values = dict[str, Any]
 def search(name: str, values: Values, results: Path) -> None:
     """Run or resume this search to its end."""
     file = results / f"{name}.yaml"
-    file.write_text(yaml.safe_dump({**values, "name": name}, sort_keys=False))
+    file.write_text(yaml.safe_dump({**values, "name": name}, sort_keys=False), encoding="utf-8")
     found = nas.search(file, database=results / "nas.db")
     click.echo(f"{name}: {len(found.front())} networks on the front")
 
@@ -77,16 +77,18 @@ def limit_of(study: Path, results: Path) -> float:
         if None in costs:
             sys.exit("a network could not be measured; is the machine idle?")
         ordered = sorted(cost for cost in costs if cost is not None)
-        file.write_text(json.dumps({"limit": ordered[KEPT - 1], "costs": costs}) + "\n")
-    return float(json.loads(file.read_text())["limit"])
+        file.write_text(
+            json.dumps({"limit": ordered[KEPT - 1], "costs": costs}) + "\n", encoding="utf-8"
+        )
+    return float(json.loads(file.read_text(encoding="utf-8"))["limit"])
 
 
 def arms_of(study: Path, results: Path) -> dict[str, Values]:
     """Return the keys of the searches of each arm, without name and seed."""
-    values = yaml.safe_load(study.read_text())
+    values = yaml.safe_load(study.read_text(encoding="utf-8"))
     error, cost = values["objectives"]
     values["objectives"] = [error, {**cost, "limit": limit_of(study, results)}]
-    arms = yaml.safe_load((study.parent / "arms.yaml").read_text())
+    arms = yaml.safe_load((study.parent / "arms.yaml").read_text(encoding="utf-8"))
     return {name: {**values, **changes} for name, changes in arms.items()}
 
 
@@ -178,7 +180,7 @@ def hypervolume(points: Sequence[tuple[float, float]], corner: tuple[float, floa
 
 def write(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     """Write the rows as CSV."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -231,7 +233,7 @@ def read(files: Sequence[Path]) -> list[Values]:
     """
     rows: dict[tuple[str, int], Values] = {}
     for path in files:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 key = (row["arm"], int(row["seed"]))
                 if key in rows:
@@ -269,7 +271,7 @@ def main() -> None:
         for arm in order:
             search(f"{arm}-{seed}", {**arms[arm], "seed": seed}, results)
     names = [f"{arm}-{seed}" for seed in seeds for arm in arms]
-    judge(names, yaml.safe_load(options.study.read_text()), results)
+    judge(names, yaml.safe_load(options.study.read_text(encoding="utf-8")), results)
     with Store.open(results / "nas.db", read_only=True) as store:
         rows = list(outcomes(list(arms), seeds, store))
     write(rows, results / "searches.csv")

@@ -29,7 +29,7 @@ from nas.detection.systems import (
     TrainedDetector,
     recipe_for,
 )
-from nas.detection.training import CHECKPOINT, train_detector
+from nas.detection.training import CHECKPOINT, DetectorTrainer, train_detector
 from nas.measuring import session
 from nas.measuring.methods.certify import Cycles
 from nas.training.checkpoint import Checkpoint, write_checkpoint
@@ -273,3 +273,47 @@ def test_wrong_input_is_one_line(run, data, tmp_path, changes, message):
     assert done.exit_code == 2, done.output
     assert any(part in done.output for part in message.split("|"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("detect", "train", "tiny.json", "--system", "dsod300", "-o", "out"),
+        ("detect", "evaluate", "empty"),
+        ("detect", "compare", "empty", "--against", "empty"),
+    ],
+)
+def test_an_unknown_device_is_one_line(run, data, tmp_path, command):
+    """It is refused before anything is read or written, as any other device that is not here."""
+    (tmp_path / "empty").mkdir()
+    done = run(*command, "--data", str(data), "--device", "gpu")
+    assert (done.exit_code, done.output) == (
+        2,
+        "error: no 'gpu' in devices; there are: cpu, cuda\n",
+    )
+    if not torch.cuda.is_available():
+        done = run(*command, "--data", str(data), "--device", "cuda")
+        assert done.exit_code == 2
+        assert done.output.startswith("error: no CUDA device: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_little_memory_is_one_line(run, data, monkeypatch):
+    """The same folder takes a smaller batch, since nothing is in it before the first epoch."""
+
+    def advance(trainer, epochs):
+        if trainer.batch_size > 2:
+            torch.empty(2**60, dtype=torch.uint8)
+        return train(trainer, epochs)
+
+    train = DetectorTrainer.advance
+    monkeypatch.setattr(DetectorTrainer, "advance", advance)
+    command = ("detect", "train", "tiny.json", "--system", "dsod300", "--data", str(data))
+    options = ("-o", "out", "--device", "cpu", "--epochs", "1", *SIZES["dsod300"])
+    done = run(*command, *options, "--batch", "3")
+    assert done.exit_code == 2, done.output
+    assert done.output.splitlines()[-1] == (
+        "error: the device has too little memory for batches of 3 images; give a smaller --batch"
+    )
+    done = run(*command, *options, "--batch", "2")
+    assert done.exit_code == 0, done.output

@@ -43,18 +43,18 @@ class Screen(NamedTuple):
         return [line for line in self.lines if all(word in line for word in words)]
 
 
-def on_a_terminal(command: list[str], folder: Path) -> Screen:
-    """Run the command with a terminal as its input and output."""
+def on_a_terminal(words: list[str], folder: Path, term: str = "xterm-256color") -> Screen:
+    """Run `nas` with these words with a terminal as its input and output."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, COLUMNS))
     environment = {key: value for key, value in os.environ.items() if key not in OVERRULES}
     with subprocess.Popen(
-        command,
+        [sys.executable, "-c", "from nas.cli import main; main()", *words],
         cwd=folder,
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env=environment | {"TERM": "xterm-256color", "PYTHONUTF8": "1"},
+        env=environment | {"TERM": term, "PYTHONUTF8": "1"},
     ) as process:
         os.close(theirs)
         drawn = b""
@@ -71,9 +71,7 @@ def screen(tmp_path_factory):
     """The search from its first line to its last."""
     folder = tmp_path_factory.mktemp("live")
     (folder / "study.yaml").write_text(STUDY)
-    return on_a_terminal(
-        [sys.executable, "-c", "from nas.cli import main; main()", "search", "study.yaml"], folder
-    )
+    return on_a_terminal(["search", "study.yaml"], folder)
 
 
 @pytest.mark.slow
@@ -122,3 +120,15 @@ def test_ends_with_the_front_and_the_next_commands(screen):
 def test_fits_the_terminal(screen):
     """A longer line would be broken, and the live view would leave parts of itself behind."""
     assert [line for line in screen.lines if len(line) > COLUMNS] == []
+
+
+@pytest.mark.slow
+def test_a_terminal_that_cannot_be_drawn_over_gets_a_line_for_each_trial(tmp_path):
+    """A shell in Emacs is one. There is nothing to watch on it."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    screen = on_a_terminal(["search", "study.yaml"], tmp_path, "dumb")
+    assert screen.code == 0, screen.lines
+    assert [len(screen.having(f"[{number}/3] trial")) for number in (1, 2, 3)] == [1, 1, 1]
+    watched = on_a_terminal(["status", "--watch"], tmp_path, "dumb")
+    assert watched.code == 2
+    assert watched.having("error: --watch needs a terminal that can be drawn over")

@@ -1,6 +1,8 @@
 """`nas study`: studies are renamed and deleted with their checkpoints, and never while driven."""
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 
@@ -171,6 +173,21 @@ def test_nothing_is_deleted_without_an_answer(database):
     assert result.exit_code == 2
     assert "needs --yes" in result.output
     assert checkpoints(database, "first") == [CHECKPOINT]
+
+
+def test_nothing_is_deleted_with_a_closed_input(database):
+    """As by `<&-` or a service without one; Python has no object for it then."""
+    code = "from nas.cli import main; main()"
+    words = ("study", "delete", "first", "--database", str(database))
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "needs --yes" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [("rename", "first", "mine"), ("delete", "first", "--yes")])

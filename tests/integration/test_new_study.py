@@ -1,6 +1,9 @@
 """`nas new`: a wish becomes a study file that a search takes as it stands."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -185,3 +188,40 @@ def test_a_name_stays_the_same_text_in_the_file(text):
     assert parse_yaml(f"name: {yaml_text(text)}") == {"name": text}
     assert parse_yaml(f"- {{device: {yaml_text(text)}}}") == [{"device": text}]
     assert yaml_text("my study") == "my study"
+
+
+def in_ascii(folder, *arguments):
+    """Run `nas new` in a locale without any letters but ASCII's, with a draft that is there."""
+    code = (
+        "from nas.cli import main\n"
+        "from nas.searching import draft\n"
+        "text = '# 216 \\xb5s\\n'\n"
+        "draft.draft = lambda **_: draft.Draft(text=text, notes=())\n"
+        "main()"
+    )
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    return subprocess.run(
+        [sys.executable, "-c", code, "new", *arguments],
+        cwd=folder,
+        env=os.environ | locale,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_study_file_does_not_depend_on_the_locale(folder):
+    """It is in UTF-8, as a search reads it, and no other file is left."""
+    done = in_ascii(folder, "mine", "--data", "digits")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "mine" / "study.yaml").read_bytes() == "# 216 µs\n".encode()
+    assert list((folder / "mine").iterdir()) == [folder / "mine" / "study.yaml"]
+
+
+@pytest.mark.parametrize("arguments", [("mine", "--data", "图片"), ("图片", "--data", "digits")])
+def test_a_name_that_is_no_text_in_the_locale_is_one_line(folder, arguments):
+    """Nothing is measured first, and nothing is written."""
+    done = in_ascii(folder, *arguments)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "in this locale" in done.stderr
+    assert list(folder.iterdir()) == []

@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import sqlite3
+import sys
 
 import click
 import pytest
@@ -134,7 +135,7 @@ def contents(folder):
 
 
 def refused(arguments, folder):
-    """Run a command that must fail with one line and leave all files as they are."""
+    """Run a command that must leave all files as they are. Return the one line of its error."""
     before = contents(folder)
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 2, done.output
@@ -142,6 +143,7 @@ def refused(arguments, folder):
     assert len(lines) == 1, done.output
     assert lines[0].startswith("error: "), done.output
     assert contents(folder) == before
+    return lines[0]
 
 
 def test_every_parameter_that_names_a_file_is_known_here():
@@ -243,3 +245,46 @@ def test_a_database_of_another_program_stays_as_it_is(tmp_path, monkeypatch):
     ):
         refused([*words, "--database", "other.db"], tmp_path)
     refused(["db", "copy", "other.db", "new.db"], tmp_path)
+
+
+def test_events_and_page_of_one_search_need_two_files(folder):
+    """Else the page could not be written at the end of the search."""
+    refused(["search", "study.yaml", "--events", "x", "--report", "./x"], folder)
+
+
+@pytest.mark.parametrize("parameter", [name for name in FILES if name != "search --events"])
+def test_a_dash_is_no_file(folder, parameter):
+    """Only events go to standard output. Other commands would write a file of this name."""
+    refused([word.format(file="-") for word in FILES[parameter]], folder)
+    assert not (folder / "-").exists()
+
+
+@pytest.mark.parametrize("parameter", FOLDERS)
+def test_a_dash_is_no_folder(folder, parameter):
+    words, _ = FOLDERS[parameter]
+    refused([word.format(folder="-") for word in words], folder)
+    assert not (folder / "-").exists()
+
+
+@pytest.mark.parametrize(
+    ("package", "words"),
+    [
+        ("plotly", ("search", "study.yaml", "--report", "new.html")),
+        ("jinja2", ("search", "study.yaml", "--report", "new.html")),
+        ("jinja2", ("detect", "evaluate", ".", "--data", ".", "-o", "new.html")),
+        ("matplotlib", ("bench", "stopping", "pages", "--plot", "new.svg")),
+    ],
+)
+def test_a_package_that_an_output_needs_is_missed_before_the_work(
+    folder, monkeypatch, package, words
+):
+    """The line says how to install it."""
+    monkeypatch.setitem(sys.modules, package, None)
+    line = refused(words, folder)
+    assert line == f"error: this needs the package {package!r}: pip install 'osa-nas[report]'"
+
+
+def test_a_database_that_is_cut_short_is_left_alone(folder):
+    """It could be anything."""
+    (folder / "cut.db").write_bytes((folder / "nas.db").read_bytes()[:3000])
+    refused(["study", "export-optuna", "pages", "cut.db"], folder)

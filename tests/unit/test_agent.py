@@ -518,6 +518,9 @@ def test_a_name_that_a_device_cannot_have(name, problem):
         "unix:agent.sock",
         "ftp://x",
         "ssh://-oProxy=x",
+        "ssh://pi@raspberrypi:home/pi/agent.sock",
+        "ssh://board:99999",
+        "ssh://pi@[fe80::1",
     ],
 )
 def test_an_address_that_no_agent_has(address):

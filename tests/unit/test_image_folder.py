@@ -3,6 +3,7 @@
 import io
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from click.testing import CliRunner
 
 from nas.cli import main
 from nas.core.errors import CorruptFileError, DataNotFoundError, InvalidValueError, NasError
-from nas.core.study import DataSpec
-from nas.data import load, resolve
+from nas.core.study import DataSpec, Objective, StudySpec, WorkersSpec
+from nas.data import load, memory, resolve
 from nas.data.folder import center_crops
 from nas.data.image_file import read_rgb
+from nas.data.memory import available_bytes
+from nas.searching.evaluators.classification import evaluator
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -74,6 +77,98 @@ def test_files_that_are_in_no_class_folder_or_deeper_are_named(tmp_path):
     )
     assert deeper.endswith(", dog/more/4.png and 2 more")
     assert beside == f"{tmp_path}/test: left out because they are in no class folder: labels.csv"
+
+
+def test_links_that_lead_nowhere_are_named(tmp_path):
+    """A link to a picture is read as one, and a link to a folder as a class."""
+    spec = write_images(tmp_path)
+    (tmp_path / "train" / "dog").rename(tmp_path / "dogs")
+    (tmp_path / "train" / "dog").symlink_to(tmp_path / "dogs")
+    (tmp_path / "train" / "wolf").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "dogs" / "9.png").symlink_to(tmp_path / "dogs" / "1.png")
+    (tmp_path / "train" / "cat" / "8.png").symlink_to(tmp_path / "unmounted" / "8.png")
+    assert len(load(spec).train) == 13
+    (warning,) = resolve(spec).warnings
+    assert warning == (
+        f"{tmp_path}/train: left out because their links lead nowhere: wolf, cat/8.png"
+    )
+
+
+def machine(root: Path, *, free_kb: int, limits: dict[str, str]) -> Path:
+    """Write Linux's files on memory below `root`: control groups by their names."""
+    files = {
+        "proc/meminfo": f"MemTotal: 999999999 kB\nMemAvailable: {free_kb} kB\n",
+        "proc/self/cgroup": "0::/user/session\n",
+        **{f"sys/fs/cgroup/{name}/memory.max": limit for name, limit in limits.items()},
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, 2_048_000),
+        ({"user": "max", "user/session": "1000\n"}, 1000),
+        ({"user": "3000\n", "user/session": "max\n"}, 3000),
+        ({"user": "9999999\n"}, 2_048_000),
+        ({"other": "1000\n"}, 2_048_000),
+    ],
+)
+def test_free_memory_is_at_most_that_of_the_control_groups(tmp_path, limits, expected):
+    """A group has the limits of those above it too."""
+    assert available_bytes(machine(tmp_path, free_kb=2000, limits=limits)) == expected
+    assert available_bytes(tmp_path / "nowhere") is None
+
+
+def test_images_that_do_not_fit_into_memory_are_refused_before_one_is_read(tmp_path, monkeypatch):
+    """Twelve images of 16 pixels take 18,432 bytes twice; of 8 pixels 4,608."""
+    spec = write_images(tmp_path)
+    (tmp_path / "train" / "cat" / "1.png").write_bytes(b"no image")
+    monkeypatch.setattr(memory, "available_bytes", lambda: 18_431)
+    with pytest.raises(InvalidValueError) as caught:
+        resolve(spec)
+    assert str(caught.value) == (
+        "data.image_size 16: 12 images of 16 x 16 pixels need 18.4 kB of memory, and 18.4 kB are "
+        "free; take image_size 8"
+    )
+    with pytest.raises(CorruptFileError):
+        resolve(replace(spec, image_size=8))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 18_432)
+    with pytest.raises(CorruptFileError):
+        resolve(spec)
+
+
+@pytest.mark.parametrize(
+    ("available", "cure"),
+    [(4 * 18_432, None), (4 * 18_432 - 1, "image_size 8"), (1000, "fewer images")],
+)
+def test_every_worker_holds_the_images(monkeypatch, available, cure):
+    """Either fewer pixels or fewer workers fit."""
+    monkeypatch.setattr(memory, "available_bytes", lambda: available)
+    if cure is None:
+        memory.check_memory(12, 16, 4)
+        return
+    with pytest.raises(InvalidValueError, match=rf"in each of 4 workers .*; take {cure} or fewer"):
+        memory.check_memory(12, 16, 4)
+
+
+def test_a_study_whose_workers_do_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
+    """As many of them count as have cores on this machine."""
+    data = write_images(tmp_path)
+    study = StudySpec(
+        name="large",
+        space="osa_tiny",
+        objectives=(Objective(metric="error"),),
+        data=data,
+        workers=WorkersSpec(kind="tune", count=8),
+    )
+    monkeypatch.setattr(memory, "available_bytes", lambda: 20_000)
+    monkeypatch.setattr(evaluator, "affinity", lambda: [0, 1])
+    with pytest.raises(InvalidValueError, match=r"in each of 2 workers need 36\.9 kB"):
+        evaluator.Evaluator.prepare_training(study, data)
 
 
 def test_deeper_folders_alone_are_no_classes(tmp_path):

@@ -1,5 +1,6 @@
 """The repository as text: it refers to nothing outside, and every page and heading can be found."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,3 +106,23 @@ def test_every_anchor_leads_to_a_heading() -> None:
         if anchor and anchor not in anchors(target)
     ]
     assert findings == []
+
+
+def text_files_in_the_locale(path: Path) -> Iterator[str]:
+    """Yield the places where a module opens a text file without naming its encoding."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or any(word.arg == "encoding" for word in node.keywords):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        values = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+        modes = [value for value in values if re.fullmatch("[rwaxbt+]+", str(value))]
+        opens = name in {"open", "fdopen"} and (modes or not node.args)
+        if name in {"read_text", "write_text"} or (opens and "b" not in "".join(modes)):
+            yield f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_text_files_do_not_depend_on_the_locale() -> None:
+    """Every one is in UTF-8, so that a file is read on another machine as it was written."""
+    folders = ("nas", "search_spaces", "studies", "workers")
+    modules = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert [place for path in modules for place in text_files_in_the_locale(path)] == []

@@ -38,6 +38,10 @@ READ = {"params.width": 8, "error": 0.5}
             json.dumps({"study": "s", "members": [ONE], "conditions": {"recipe": "ab"}}),
             [("entry 0", {"study": "s", "recipe": "ab", **READ})],
         ),
+        (
+            json.dumps({"study": "s", "members": [ONE], "conditions": None}),
+            [("entry 0", {"study": "s", **READ})],
+        ),
     ],
 )
 def test_each_form_gives_the_same_entries(tmp_path, text, expected):
@@ -54,6 +58,7 @@ def test_each_form_gives_the_same_entries(tmp_path, text, expected):
         ('[{"error": 1},\n', "results, line 2: no JSON: "),
         ("[7]", "results, entry 0: must be an object"),
         ('{"params": 3}', "results, entry 0: params must be an object"),
+        ('{"members": [], "conditions": 3}', "results, conditions must be an object"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_line(tmp_path, text, message):

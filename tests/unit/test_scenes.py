@@ -257,6 +257,35 @@ class TestProblems:
         assert "has no image a" in lines[1]
         assert lines[2] == "b: the class 'cow' is none of dog, cat"
 
+    @pytest.mark.parametrize(
+        ("encoding", "name"),
+        [
+            ("gb2312", "狗"),
+            ("big5", "狗"),
+            ("shift_jis", "犬"),
+            ("euc-kr", "개"),
+            ("iso-8859-1", "vélo"),
+            ("utf-8", "狗"),
+            ("utf-16", "狗"),
+        ],
+    )
+    def test_xml_is_read_in_the_encoding_that_it_names(self, tmp_path, encoding, name):
+        """Python's parser knows only encodings of single bytes and of Unicode."""
+        folder = voc(tmp_path, a="")
+        text = f'<?xml version="1.0" encoding="{encoding}"?>\n{voc_xml((name, 1, 1, 5, 5))}'
+        (folder / "Annotations" / "a.xml").write_bytes(text.encode(encoding))
+        assert read_scenes(folder, "train").classes == (name,)
+
+    @pytest.mark.parametrize("encoding", ["klingon", "gb2312", "rot13"])
+    def test_xml_in_no_known_encoding_is_one_line(self, tmp_path, encoding):
+        """An encoding that does not fit the bytes is wrong too."""
+        folder = voc(tmp_path, a="")
+        declaration = f'<?xml version="1.0" encoding="{encoding}"?>'.encode()
+        (folder / "Annotations" / "a.xml").write_bytes(declaration + b"<annotation>\xff\xff")
+        with pytest.raises(CorruptFileError, match=r"a\.xml is not readable XML: ") as error:
+            read_scenes(folder, "train")
+        assert len(str(error.value).splitlines()) == 1
+
     @pytest.mark.parametrize("line", ["dog 1 1 1 1", "1 0.5 0.5 0.5"])
     def test_wrong_lines_of_yolo(self, tmp_path, line):
         """A line of another form is shown with its file."""

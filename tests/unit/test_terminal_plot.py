@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import pytest
+
+from nas.cli.group import PLAIN
 from nas.core.measurement import Measurement
 from nas.core.pareto import Outcomes
 from nas.core.study import Objective, StudySpec
@@ -24,9 +27,9 @@ def trial(number, error, latency_s, state=TrialState.COMPLETE):
     return replace(known, state=state, evaluation=evaluation)
 
 
-def plot(trials, members, spec=SPEC):
+def plot(trials, members, spec=SPEC, **options):
     outcomes = Outcomes.of(trials, spec.objectives)
-    return terminal_plot(outcomes, members, spec, {"error": "1", "latency": "s"})
+    return terminal_plot(outcomes, members, spec, {"error": "1", "latency": "s"}, **options)
 
 
 def area(lines):
@@ -66,3 +69,24 @@ def test_only_complete_trials_are_drawn_and_two_are_needed():
 def test_a_member_covers_another_trial_at_the_same_place():
     trials = [trial(0, 0.5, 0.001), trial(1, 0.5, 0.001), trial(2, 0.1, 0.002)]
     assert area(plot(trials, {0, 2}))[0][0] == "●"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_no_line_is_longer_than_the_terminal_is_wide(width):
+    """The area of the points shrinks, and the legend gets a line of its own."""
+    lines = plot([trial(0, 0.5, 0.001), trial(1, 0.1, 0.003)], {1}, width=width)
+    assert max(map(len, lines)) <= width
+    rows = area(lines)
+    assert (rows[0][0], rows[-1][-1]) == ("·", "●")
+    assert {len(row) for row in rows} == {min(WIDTH, width - len("  50.00 %  "))}
+    assert "● on the front  · other trials" in "\n".join(lines)
+
+
+def test_nothing_is_drawn_on_a_terminal_without_room():
+    assert plot([trial(0, 0.5, 0.001), trial(1, 0.1, 0.003)], {1}, width=25) == []
+
+
+def test_every_character_has_a_plain_replacement():
+    """Terminals of ASCII show those in place of `?`."""
+    lines = plot([trial(0, 0.5, 0.001), trial(1, 0.1, 0.003)], {1})
+    assert {each for each in "".join(lines) if not each.isascii()} <= set(PLAIN)

@@ -154,7 +154,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def memory_bytes() -> float:
     """Return the memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 

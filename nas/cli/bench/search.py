@@ -33,7 +33,9 @@ SAMPLERS = "known-cost,mutate_front,random,tpe,tpe-multivariate,nsga2,nsga2-p50,
 """Samplers that are compared by default."""
 MARKS = (25, 50, 100, 200)
 """Evaluations after which hypervolumes are shown."""
-PLOT = OutputKind(name="plot", command="nas bench search --plot", format="svg")
+PLOT = OutputKind(
+    name="plot", command="nas bench search --plot", format="svg", packages=("matplotlib",)
+)
 RESULTS = OutputKind(
     name="table",
     command="nas bench search --results",

@@ -36,7 +36,9 @@ CURVES = OutputKind(
     format="csv",
     header="trial,(choice:.*,)?accuracy:0,error:.*",
 )
-PLOT = OutputKind(name="plot", command="nas bench stopping --plot", format="svg")
+PLOT = OutputKind(
+    name="plot", command="nas bench stopping --plot", format="svg", packages=("matplotlib",)
+)
 
 
 @bench.command()

@@ -5,7 +5,6 @@ import click
 from nas.cli.bench import bench
 from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import THREADS
-from nas.core.errors import InvalidValueError
 
 
 @bench.command()
@@ -27,11 +26,9 @@ def training(*, seconds: float, threads: int, device: str | None, as_json: bool)
     It is compared with bare steps on one resident batch, and with a plain loop with a DataLoader.
     """
     from nas.bench.training import bench_training
-    from nas.measuring.meters import elsewhere, find_meter
+    from nas.measuring.meters import find_trainer
 
-    if elsewhere(device):
-        raise InvalidValueError(f"networks are trained on this machine: cpu or cuda, not {device}")
-    with find_meter(device) as meter:
+    with find_trainer(device) as meter:
         name, torch_device = meter.device.name, meter.torch_device
     rows = bench_training(seconds=seconds, threads=threads, device=torch_device)
     if as_json:

@@ -13,7 +13,7 @@ from nas.cli.options import FOLDER
 from nas.cli.paper import paper as group
 from nas.cli.tables import echo_note, echo_wide, plain_table
 
-PAGE = OutputKind(name="page", command="nas connections", format="html")
+PAGE = OutputKind(name="page", command="nas connections", format="html", packages=("jinja2",))
 PICTURE = OutputKind(name="picture", command="nas connections", format="png")
 TABLE = OutputKind(
     name="table",

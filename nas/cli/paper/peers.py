@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nas.paper.peers_page import Row
 
 PLAN = MeasurementPlan(image_size=224, max_time_s=3.0)
-PAGE = OutputKind(name="page", command="nas peers", format="html")
+PAGE = OutputKind(name="page", command="nas peers", format="html", packages=("jinja2",))
 TABLE = OutputKind(
     name="table",
     command="nas peers",

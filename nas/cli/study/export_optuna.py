@@ -67,6 +67,9 @@ def optuna_url(target: str) -> str:
 def _is_optuna(path: Path) -> bool:
     if not is_sqlite(path):
         return False
-    with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.DatabaseError:  # it is cut short or damaged
+        return False
     return tables >= OPTUNA_TABLES and RECORD_TABLE not in tables

@@ -107,7 +107,7 @@ def delete(study: str, database: str, *, yes: bool) -> None:
         held = (
             f"{trials} trials and {format_quantity(size_bytes(store, study), 'B')} of checkpoints"
         )
-        if not yes and not sys.stdin.isatty():
+        if not yes and not (sys.stdin and sys.stdin.isatty()):  # None if it is closed
             raise click.UsageError(
                 f"{study} has {held}; deleting it without a terminal needs --yes"
             )

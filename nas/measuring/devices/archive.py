@@ -21,7 +21,7 @@ def write_agent(path: Path) -> None:
         for module in sorted(source.glob("*.py")):
             shutil.copyfile(module, package / module.name)
         content = "import sys\n\nfrom osa_nas_agent.command import main\n\nsys.exit(main())\n"
-        (Path(folder) / "__main__.py").write_text(content)
+        (Path(folder) / "__main__.py").write_text(content, encoding="utf-8")
         try:
             zipapp.create_archive(folder, path, "/usr/bin/env python3", compressed=True)
         except OSError as error:

@@ -46,12 +46,18 @@ class Entry:
             value = getattr(self, field.name)
             if not isinstance(value, str) and (value is not None or field.name != "token_file"):
                 raise InvalidValueError(f"{field.name} must be text, not {value!r}")
-        parts = urlsplit(self.address)
+        try:
+            parts = urlsplit(self.address)
+            port = parts.port
+        except ValueError as error:
+            raise InvalidValueError(
+                f"address {self.address!r}: {error}; it must be {ADDRESSES}"
+            ) from error
         problem = None
         if parts.scheme == "unix":
             problem = None if parts.path.startswith("/") else "the path must begin with /"
         elif parts.scheme == "http":
-            if parts.hostname not in LOOPBACK or not _port(self.address):
+            if parts.hostname not in LOOPBACK or not port:
                 problem = "an agent listens on the loopback interface only; forward a port to it"
         elif parts.scheme != "ssh" or not parts.hostname or parts.hostname.startswith("-"):
             problem = f"it must be {ADDRESSES}"
@@ -67,13 +73,6 @@ class Entry:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise InvalidValueError(f"token file {self.token_file}: {reason}") from error
-
-
-def _port(address: str) -> int | None:
-    try:
-        return urlsplit(address).port
-    except ValueError:
-        return None
 
 
 def book_file() -> Path:

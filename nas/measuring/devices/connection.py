@@ -130,7 +130,7 @@ class Route:
             if process.poll() is not None or time.monotonic() > end_s:
                 process.kill()
                 process.wait()
-                lines = output.read_text(errors="replace").strip().splitlines()
+                lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 reason = lines[-1] if lines else "it does not answer"
                 raise DeviceLostError(f"ssh cannot reach {host}: {reason}")
             time.sleep(0.02)

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from nas.agent import host
 from nas.agent.host import HostLoad
 from nas.core import plugins
-from nas.core.errors import UnavailableError, UnknownNameError
+from nas.core.errors import InvalidValueError, UnavailableError, UnknownNameError
 from nas.core.measurement import Device, MeasurementPlan
 from nas.measuring.meters.energy import EnergyReader
 from nas.measuring.meters.lock import DeviceLock
@@ -308,6 +308,16 @@ def find_meter(name: str | None = None) -> Meter:
     make: Any = plugins.load("nas.meters", name)
     meter: Meter = make()
     return meter
+
+
+def find_trainer(name: str | None = None) -> Meter:
+    """Return the meter of this machine's device on which networks are trained.
+
+    Raises `InvalidValueError` for a device elsewhere, and the errors of `find_meter`.
+    """
+    if elsewhere(name):
+        raise InvalidValueError(f"networks are trained on this machine: cpu or cuda, not {name}")
+    return find_meter(name)
 
 
 def elsewhere(name: str | None) -> bool:

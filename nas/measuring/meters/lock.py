@@ -168,7 +168,7 @@ def _processes(descriptor: int) -> tuple[int, ...]:
     file = os.fstat(descriptor)
     name = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
     with contextlib.suppress(OSError):
-        lines = [line.split() for line in LOCKS.read_text().splitlines()]
+        lines = [line.split() for line in LOCKS.read_text(encoding="utf-8").splitlines()]
         return tuple(
             sorted({int(words[4]) for words in lines if words[1] == "FLOCK" and words[5] == name})
         )

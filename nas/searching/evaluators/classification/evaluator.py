@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from nas.agent.host import affinity
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.complexity import COUNTED_METRICS
 from nas.core.errors import (
@@ -40,6 +41,7 @@ from nas.core.study import DataSpec, RungSpec, StudySpec
 from nas.core.tasks import Event, Measured, OutOfTime, Task, Trained
 from nas.core.trial import Rung
 from nas.data import Dataset, Images, file_digests, load, resolve, split
+from nas.data.memory import check_memory
 from nas.measuring.meters import Meter, find_meter
 from nas.measuring.meters.lock import DeviceLock, Training
 from nas.measuring.methods.timing import as_noisy
@@ -159,6 +161,10 @@ class Evaluator:
         _check_classes(spec, dataset.classes)
         warnings = _check_training(spec, data, dataset.train)
         size = dataset.train.images.shape[-1]
+        if not spec.workers.gpus:  # else the images are on the GPU
+            most = max(len(affinity()) // spec.workers.cpus, 1)
+            if (workers := min(spec.workers.count, most)) > 1:
+                check_memory(len(dataset.train), size, workers)
         reduced = reduced_side(space_of(spec), size)
         torch.set_num_threads(spec.workers.cpus)
         with find_meter() as own, own.exclusive():
@@ -418,10 +424,10 @@ class Evaluator:
         self._deadline.check()
 
     def _trainer(self, task: Task) -> Trainer:
-        dataset, train, validation = self._images
+        dataset, validation = self._images
         return Trainer(
             model=build_any(task.architecture, len(self._prepared.classes)),
-            train=train,
+            train=dataset.train,
             validation=validation,
             mean=dataset.mean,
             std=dataset.std,
@@ -436,7 +442,8 @@ class Evaluator:
         """Return the training and the validation images, reduced for this rung. Those of the last
         size are stored.
         """
-        _, train, validation = self._images
+        dataset, validation = self._images
+        train = dataset.train
         side = rung.side(full := train.images.shape[-1])
         if side == full:
             return train, validation
@@ -462,8 +469,8 @@ class Evaluator:
         return Path(self._context.artifacts)
 
     @cached_property
-    def _images(self) -> tuple[Dataset, Images, Images]:
-        """The data set, its training images and its validation images, on the device."""
+    def _images(self) -> tuple[Dataset, Images]:
+        """The data set without its validation images, and these, on the device."""
         data = self._prepared.data
         dataset = load(data)
         train, validation = split(
@@ -471,8 +478,7 @@ class Evaluator:
         )
         device = self._meter.torch_device
         return (
-            dataset,
-            dataset.train.take(train).to(device),
+            replace(dataset, train=dataset.train.take(train).to(device)),
             dataset.train.take(validation).to(device),
         )
 

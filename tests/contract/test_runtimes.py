@@ -36,6 +36,11 @@ class TestOnnxRuntime(RuntimeContract):
     def make(self):
         return find_runtime("onnxruntime")
 
+    @pytest.mark.long
+    def test_each_of_many_networks_of_a_session_gives_its_own_outputs(self):
+        """Forty networks are exported, which takes a minute."""
+        super().test_each_of_many_networks_of_a_session_gives_its_own_outputs()
+
 
 @pytest.mark.slow
 class TestOpenVino(RuntimeContract):

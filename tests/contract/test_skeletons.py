@@ -69,6 +69,7 @@ def outcomes(tmp_path_factory) -> dict[str, list[str]]:
     return results
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("group", plugins.GROUPS)
 def test_the_skeleton_passes_its_contract(group, outcomes):
@@ -78,6 +79,7 @@ def test_the_skeleton_passes_its_contract(group, outcomes):
     assert [failure for failure in failures if failure] == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_entry_point_is_a_plugin_of_its_group(outcomes):
     """What it names can be loaded, and has what the group requires."""

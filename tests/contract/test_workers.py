@@ -90,6 +90,21 @@ class TestTuneWorkers(WorkersContract):
     def workers(self):
         return plugins.load("nas.workers", "tune")(self.address)
 
+    @pytest.mark.long
+    def test_a_search_whose_trials_all_fail_unexpectedly_ends_and_keeps_its_budget(
+        self, spec, tmp_path
+    ):
+        """As with local workers."""
+        super().test_a_search_whose_trials_all_fail_unexpectedly_ends_and_keeps_its_budget(
+            spec, tmp_path
+        )
+
+    @pytest.mark.long
+    def test_measuring_elsewhere_overlaps_training(self, spec, tmp_path):
+        """As with local workers."""
+        super().test_measuring_elsewhere_overlaps_training(spec, tmp_path)
+
+    @pytest.mark.long
     def test_without_an_address_a_new_cluster_is_started(self, tmp_path):
         """This runs in another process: Ray turns token authentication on there for good, which
         this file's cluster lacks.

@@ -204,6 +204,7 @@ def test_the_lock_of_the_device_is_held(unix):
         assert DeviceLock(meter.device.identity).holders().use is Use.FREE
 
 
+@pytest.mark.long
 def test_a_driver_that_is_gone_frees_the_device(connect, agents, tmp_path):
     """15 s after its last sign of life; the log says so."""
     with agents.unix(tmp_path) as (entry, process):
@@ -326,6 +327,7 @@ with meter.exclusive(), prepare(OnnxFile(data=data, name="x"), plan, meter) as r
 """
 
 
+@pytest.mark.long
 def test_a_killed_driver_leaves_the_device_to_the_next(agents, tmp_path, network):
     """The next driver waits until the dead one's time is over, and measures."""
     (tmp_path / "x.onnx").write_bytes(network.data)
@@ -620,6 +622,7 @@ def test_an_ssh_that_is_refused_says_why(sshd, monkeypatch):
         RemoteMeter("board", Entry(address=address))
 
 
+@pytest.mark.long
 def test_devices_from_the_command_line(agents, tmp_path, nas, network):
     """Add, list, show, measure, ask the doctor, remove."""
     (tmp_path / "x.onnx").write_bytes(network.data)

@@ -81,7 +81,9 @@ def spec(**changes) -> DetectorSpec:
     return DetectorSpec(**{**values, **changes})
 
 
-@pytest.mark.parametrize("system", SIZES)
+@pytest.mark.parametrize(
+    "system", ["dsod300", pytest.param("refinedet320", marks=pytest.mark.long)]
+)
 def test_train_evaluate_measure_and_export(run, data, tmp_path, system):
     """A detector is trained, judged, drawn, measured and exported by four commands."""
     common = ("--data", str(data), "--device", "cpu")
@@ -117,10 +119,19 @@ def test_train_evaluate_measure_and_export(run, data, tmp_path, system):
     assert_decoder_stands_alone(tmp_path / "out")
 
 
-CYCLES = Cycles(candidate_s=0.05, reference_s=0.05, dropped_s=0.0, min_cycles=2, max_cycles=2)
+CYCLES = Cycles(
+    candidate_s=0.05,
+    reference_s=0.05,
+    dropped_s=0.0,
+    min_cycles=2,
+    max_cycles=2,
+    max_rejected=1,
+    patience_s=0.0,
+)
 """Far shorter than those of the protocol."""
 
 
+@pytest.mark.long
 def test_a_detector_is_certified_against_the_reference(run, data, monkeypatch):
     """`--tier certify` interleaves the network and the whole detector with the reference."""
     short = partial(session.certify_targets, cycles=CYCLES)

@@ -306,6 +306,7 @@ def test_a_trial_is_exported_without_paths_and_at_its_own_size(
     assert StudySpec.from_dict(exported["record"]["recipe"]).rungs == spec.rungs
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_same_network_same_files(bundle_of, export_arguments, tmp_path: Path) -> None:
     """Exporting twice gives the same bytes, also into an empty folder that exists."""
@@ -476,6 +477,7 @@ class TestRefusals:
         weights = build(export_arguments("stock")["architecture"], 3).state_dict()
         refused(CorruptFileError, "never trained", weights=weights)
 
+    @pytest.mark.long
     @pytest.mark.slow
     def test_logits_that_overflow(self, refused, export_arguments) -> None:
         """Finite weights with infinite logits are refused, because no runtime can agree on them.

@@ -89,6 +89,7 @@ def searched(tmp_path_factory):
 class TestExport:
     """`nas export` writes the trials that its options name."""
 
+    @pytest.mark.long
     def test_knee_and_front(self, searched, tmp_path):
         """`--knee` and `--front` export the same members as `nas front` shows.
 
@@ -169,6 +170,7 @@ class TestVerify:
         assert facts["passed"]
         assert len(facts["checks"]) == 36
 
+    @pytest.mark.long
     def test_a_good_bundle_of_another_device(self, bundle_of):
         """Every loader has a line with its result, and no check fails. Both runtimes are measured,
         and a doubt about the latency fails with `--strict`.
@@ -198,6 +200,7 @@ class TestVerify:
             for line in lines(outcome, "WARNING: ")
         )
 
+    @pytest.mark.long
     def test_changed_files(self, damaged):
         """Each damage fails its own check beside that of the checksum.
 

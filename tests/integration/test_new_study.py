@@ -75,6 +75,7 @@ def test_a_wish_becomes_a_study(folder, monkeypatch):
     assert written.read_bytes() == before
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_wish_for_a_device_elsewhere(folder, agents, monkeypatch):
     """Its random networks are measured there, and so will be those of the search."""

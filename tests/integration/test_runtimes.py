@@ -177,6 +177,7 @@ def test_several_networks_run_on_onnx_runtime_in_one_session(measure, monkeypatc
     assert {figure.plan.runtime for figure in figures} == {"onnxruntime"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs g++")
 def test_compiled_networks_give_torchs_outputs():

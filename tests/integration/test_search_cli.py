@@ -130,7 +130,8 @@ def refused(outcome, *words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sign", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
+    ("sign", "code"),
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.long), (signal.SIGKILL, -signal.SIGKILL)],
 )
 def test_an_interrupted_search_ends_as_one_that_was_not(nas, whole, tmp_path, sign, code):
     """The same command resumes it and finds the architectures of an uninterrupted search."""

@@ -107,6 +107,7 @@ def test_another_device_under_the_name_ends_the_search(agents, tmp_path, search)
     assert "error: another device answers at unix:" in output
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_one_training_serves_this_machine_and_a_device(agents, tmp_path, search):
     """An objective that names the device is measured there, on its runtime; the other one here."""

@@ -463,6 +463,7 @@ def test_a_killed_writer_loses_nothing(engine, tmp_path, request):
         store.add_trial("first", trial(len(trials)))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_killed_server_loses_nothing(start_postgresql):
     """After `kill -9` of PostgreSQL the error is clear, and no acknowledged write is lost.

@@ -110,6 +110,7 @@ def test_a_study_of_the_top5_error_runs_to_its_bundle(folder):
     assert record["rungs"][-1]["metrics"].keys() == {"error", "top5_error"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_trained_objectives_and_a_latency_are_certified(folder):
     """The study is searched by known-cost, its front is certified, and the record is sound."""

@@ -147,6 +147,7 @@ def test_a_resumed_training_drops_the_same_outputs(digits, tmp_path):
 SHAPES = [((8, 8), (8, 16), (8, 16 + 8 * index)) for index in range(8)]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_each_of_eight_networks_of_a_worker_is_trained_compiled(digits, monkeypatch):
     """Each has a graph for training and one for validation, and only graphs run."""
@@ -595,6 +596,7 @@ def test_the_training_benchmark_times_three_loops(digits):
 # the real data set
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(
     not (Path(os.environ.get("NAS_DATA_DIR", "")) / CIFAR10.layout).is_dir(),

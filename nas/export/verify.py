@@ -38,6 +38,7 @@ from nas.measuring.meters import Meter, find_meter
 from nas.measuring.runtimes import OnnxFile
 from nas.model import VoVNet, build
 from nas.model.hooks import count_by_hooks
+from nas.model.onnx_file import import_package, require_packages
 from nas.model.weights_file import load_weights
 
 FORMAT = 1
@@ -204,6 +205,7 @@ def verify_bundle(folder: Path, *, measure: bool = True) -> Verification:
     The latency is measured alone on the device, if all checks pass. A failed check is part of the
     result and raises no error. Raises `CorruptFileError` if the folder cannot be read as a bundle.
     """
+    require_packages("timm")
     bundle = Bundle(folder)
     checks = (*check_sums(bundle), *check_files(bundle))
     passed = all(check.passed for check in checks)
@@ -276,8 +278,7 @@ def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def _onnx_rules(folder: Path) -> Iterator[Check]:
     """Check that the ONNX files are valid and that their BatchNorms are folded."""
-    import onnx
-
+    onnx = import_package("onnx")
     for name in ONNX_FILES:
         try:
             proto = onnx.load(folder / name)

@@ -5,6 +5,7 @@ quarters of the time. The exporter records the source lines of every node, with 
 machine, which are removed.
 """
 
+import importlib
 import io
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.core.errors import ExportError, MissingDependencyError
+from nas.core.errors import (
+    BrokenDependencyError,
+    ExportError,
+    MissingDependencyError,
+    first_line,
+)
 from nas.model.vovnet import VoVNet
 
 OPSET = 20
@@ -29,13 +35,30 @@ AXES = {0: "batch", 2: "height", 3: "width"}
 """Names of the axes of the images that a file may leave free."""
 
 
-def require_packages() -> None:
-    """Raise `MissingDependencyError` for the first package of the extra `export` that is not
-    installed. None is imported: onnxscript takes a second, and only `torch.export` needs it.
+def require_packages(*others: str) -> None:
+    """Raise `MissingDependencyError` for the first package of the extra `export`, of `PACKAGES` and
+    `others`, that is not installed. None is imported: onnxscript takes a second, and only
+    `torch.export` needs it.
     """
-    for package in PACKAGES:
+    for package in (*PACKAGES, *others):
         if find_spec(package) is None:
             raise MissingDependencyError(package, "export")
+
+
+def import_package(name: str) -> Any:
+    """Return a package of the extra `export`.
+
+    Raises `MissingDependencyError` if it is not installed, and `BrokenDependencyError` if it cannot
+    be imported, for whatever error: a library may be missing, or be of another version.
+    """
+    if find_spec(name) is None:
+        raise MissingDependencyError(name, "export")
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise BrokenDependencyError(
+            f"{name} cannot be imported: {first_line(error)}; install it again"
+        ) from error
 
 
 def to_onnx(
@@ -55,8 +78,9 @@ def to_onnx(
     module whose attribute `has_fixed_graph` is true. Other modules may choose their operations by
     the input, and go through `torch.export`.
 
-    Raises `ExportError` if the file would be too large.
+    Raises `ExportError` if the file would be too large, and the errors of `import_package`.
     """
+    import_package("onnx")
     # with a batch of 1 the exporter would fix the batch at 1
     example = torch.zeros(2, 3, image_size, image_size)
     if isinstance(model, VoVNet) or getattr(model, "has_fixed_graph", False):
@@ -105,8 +129,9 @@ def onnx_bytes(
     """Export a module (with an example input) or an exported program, with its only input named
     `images`.
 
-    `options` are those of `torch.onnx.export`. Raises `ExportError` if the file would be too large.
+    `options` are those of `torch.onnx.export`. Raises the errors of `to_onnx`.
     """
+    import_package("onnxscript")
     _require_small(weights)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they concern the exporter's own code

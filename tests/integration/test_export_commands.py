@@ -262,6 +262,16 @@ class TestVerify:
         assert outcome.stderr.startswith(f"error: {path}")
         assert reason in outcome.stderr
 
+    @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "timm"])
+    def test_without_the_extra(self, damaged, package, monkeypatch):
+        """One line says what to install; the files are not called damaged."""
+        monkeypatch.setitem(sys.modules, package, None)
+        outcome = nas("verify", damaged)
+        assert outcome.exit_code == 2
+        assert outcome.output == (
+            f"error: this needs the package {package!r}: pip install 'osa-nas[export]'\n"
+        )
+
     @pytest.mark.parametrize(
         "name", ["manifest.json", "architecture.json", "record.json", "model.safetensors"]
     )

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from nas.cli import main
 from nas.cli.schemas import differences
+from nas.export.manifest import BundleFile
 from nas.record import Store
 from nas.training import read_checkpoint
 
@@ -198,6 +199,16 @@ class TestVerify:
             for line in lines(outcome, "WARNING: ")
         )
 
+    def test_a_latency_that_cannot_be_measured_here(self, damaged):
+        """It is a warning, and every check has its line. The runtime needs another device."""
+        change_plan(damaged, runtime="graph")
+        outcome = nas("verify", damaged)
+        assert outcome.exit_code == 0, outcome.output
+        assert len(lines(outcome, "ok   ")) > 30
+        (doubt,) = (line for line in lines(outcome, "WARNING: ") if "in graph" in line)
+        assert doubt.startswith("latency in graph is unavailable: runtime graph is a CUDA graph")
+        assert lines(outcome, "latency in graph: unavailable: runtime graph") != []
+
     def test_changed_files(self, damaged):
         """Each damage fails its own check beside that of the checksum.
 
@@ -282,6 +293,19 @@ class TestVerify:
         assert outcome.exit_code == 2
         (error,) = lines(outcome, "error: ")
         assert str(damaged / name) in error
+
+
+def change_plan(folder, **changes):
+    """Let the record say that the search measured on a CPU under a plan with these changes."""
+    path = folder / "record.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    latency = next(m for m in record["measurements"] if m["metric"] == "latency")
+    latency["device"]["kind"] = "cpu"
+    latency["plan"] |= changes
+    path.write_text(json.dumps(record), encoding="utf-8")
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"]["record.json"]["sha256"] = BundleFile.read(path).sha256
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def leave_a_norm(path):

@@ -156,6 +156,12 @@ class Bundle:
                 std=_three(values["std"]),
             )
 
+    @property
+    def origin(self) -> tuple[str, int]:
+        """The study, and the number of the trial in it."""
+        with self._json("record.json") as record:
+            return str(record["study"]), int(record["trial"])
+
     @cached_property
     def model(self) -> VoVNet:
         """The network of this package with the weights of the bundle, in eval mode."""

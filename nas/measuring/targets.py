@@ -21,6 +21,7 @@ from nas.measuring.metrics import seeded_network
 from nas.measuring.runtimes import Network, OnnxFile
 from nas.model import build
 from nas.model.foreign import build_foreign, foreign_code, require_module
+from nas.model.onnx_file import read_onnx
 from nas.model.weights_file import load_weights
 
 KINDS = (
@@ -97,7 +98,7 @@ def load_target(  # noqa: PLR0911 - one return for each kind
     if os.path.isdir(text):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         return _from_bundle(path)
     if path.suffix == ".onnx":
-        return Target(name=text, network=OnnxFile(data=_read(path), name=text))
+        return Target(name=text, network=OnnxFile(data=read_onnx(path), name=text))
     if path.suffix == ".json":
         architecture, num_classes = read_architecture(path)
         return _from_architecture(text, architecture, num_classes or NUM_CLASSES, plan)
@@ -129,13 +130,6 @@ def _from_architecture(
 ) -> Target:
     network = seeded_network(architecture, num_classes, plan.image_size, name)
     return Target(name=name, network=network, architecture=architecture, num_classes=num_classes)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidValueError(f"{path}: {error.strerror}") from error
 
 
 def _from_bundle(folder: Path) -> Target:

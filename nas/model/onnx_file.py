@@ -1,4 +1,5 @@
-"""Export of a network to one ONNX file with its BatchNorms folded into the convolutions.
+"""ONNX files: reading one, and the export of a network to one with its BatchNorms folded into the
+convolutions.
 
 The default optimisation of `torch.onnx.export` folds them. With it ONNX Runtime takes about three
 quarters of the time. The exporter records the source lines of every node, with paths of this
@@ -10,6 +11,7 @@ import io
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from nas.core.errors import (
     BrokenDependencyError,
     ExportError,
+    InvalidValueError,
     MissingDependencyError,
     first_line,
 )
@@ -95,6 +98,52 @@ def to_onnx(
         opset=opset,
         max_ir=max_ir,
     )
+
+
+def read_onnx(path: Path) -> bytes:
+    """Return an ONNX file as one message, with the weights that `torch.onnx.export` writes into
+    other files beside it.
+
+    A file that is no ONNX file is returned as it is, since the runtime reports what is wrong. So is
+    every file without the package `onnx`: runtimes here need that package and report it, and
+    devices elsewhere do not. Raises `InvalidValueError` if a file cannot be read, or if the message
+    would be too large.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidValueError(f"{path}: {error.strerror}") from error
+    if find_spec("onnx") is None:
+        return data
+    onnx = import_package("onnx")
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception:  # noqa: BLE001 - protobuf has several implementations without a common base
+        return data
+    names = {
+        entry.value
+        for tensor in model.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    if not names:
+        return data
+    weights = f"{path} has its weights in {', '.join(sorted(names))}"
+    try:
+        size = len(data) + sum((path.parent / name).stat().st_size for name in names)
+        if size <= MAX_BYTES:
+            onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:  # errors of the operating system and of ONNX have no common base
+        raise InvalidValueError(
+            f"{weights}, which cannot be read: {first_line(error)}; keep all files of an export in "
+            "one folder"
+        ) from error
+    if size > MAX_BYTES:
+        raise InvalidValueError(
+            f"{weights}; these are {size:,} bytes, and at most {MAX_BYTES:,} can be measured"
+        )
+    return bytes(model.SerializeToString())
 
 
 def _traced(model: nn.Module, example: Tensor, outputs: Sequence[str], opset: int) -> bytes:

@@ -1,5 +1,6 @@
 """Targets of a measurement, found by the name or file that a user types."""
 
+import copy
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -53,16 +54,23 @@ class Target:
     num_classes: int = NUM_CLASSES
 
     def macs(self, image_size: int) -> int | None:
-        """Return the multiply-accumulates for one image; None for an ONNX file, whose operations
-        are not counted here.
+        """Return the multiply-accumulates for one image.
+
+        The operations of a network that is not ours are counted in a copy in float32 on the CPU.
+        Returns None if that copy does not run, and for an ONNX file, whose operations are not
+        counted here.
         """
         if self.architecture is not None:
             return count(self.architecture, image_size, self.num_classes).macs
         if isinstance(self.network, OnnxFile):
             return None
         counter = FlopCounterMode(display=False)
-        with counter, torch.no_grad():
-            self.network.eval()(torch.zeros(1, 3, image_size, image_size))
+        try:
+            network = copy.deepcopy(self.network).cpu().float().eval()
+            with counter, torch.no_grad():
+                network(torch.zeros(1, 3, image_size, image_size))
+        except Exception:  # noqa: BLE001 - the network is not ours and may raise anything
+            return None
         return int(counter.get_total_flops()) // 2
 
 

@@ -323,6 +323,25 @@ def test_operations_of_a_foreign_network_are_counted_by_torch():
     assert target.macs(8) == 3 * 9 * 4 * 64
 
 
+@pytest.mark.parametrize("change", [nn.Module.half, nn.Module.bfloat16, nn.Module.double])
+def test_operations_of_a_network_in_another_number_format_are_counted(change):
+    """They are as many, and the network that was measured stays as it is."""
+    network = change(nn.Conv2d(3, 4, 3, padding=1)).train()
+    before = network.weight.dtype
+    assert Target(name="net", network=network).macs(8) == 3 * 9 * 4 * 64
+    assert (network.weight.dtype, network.training) == (before, True)
+
+
+def test_operations_of_a_network_that_does_not_run_here_are_unknown():
+    """Its own code may take half precision only, or a GPU only."""
+
+    class Net(nn.Conv2d):
+        def forward(self, images):
+            return super().forward(images.half())
+
+    assert Target(name="net", network=Net(3, 4, 3)).macs(8) is None
+
+
 def test_models_of_timm_and_torchvision_are_found():
     """They are found by their own names. An unknown name is an error."""
     pytest.importorskip("timm")

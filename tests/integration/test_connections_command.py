@@ -51,6 +51,19 @@ def test_each_model_has_files_of_its_own():
     assert _file_names(models) == ["net-2", "net", "net-3", "net-4"]
 
 
+def test_a_folder_without_a_name_of_its_own_has_one(tmp_path, monkeypatch):
+    """`.` and `..` are bundles too. A link has its own name, not that of its target."""
+    (tmp_path / "backbone" / "inner").mkdir(parents=True)
+    (tmp_path / "backbone" / "best").symlink_to("inner")
+    monkeypatch.chdir(tmp_path / "backbone")
+    assert _file_names([Path(), Path("best"), Path("inner/.."), Path("inner")]) == [
+        "backbone",
+        "best",
+        "backbone-2",
+        "inner",
+    ]
+
+
 def test_a_cut_is_tested_before_and_after(run):
     """The test images are those of the digits. The layers of a block lose all of its input."""
     done = run(

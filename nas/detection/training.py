@@ -190,8 +190,8 @@ def train_detector(
     """Train a detector into a folder, or resume it there, and return it in eval mode.
 
     `progress` receives the epochs and the last mean loss before each epoch.
-    Raises `InvalidValueError` if the folder holds another training or if masks are missing, and
-    `TrialFailedError` if the loss is not finite.
+    Raises `InvalidValueError` if the folder holds another training or other files, or if masks are
+    missing, and `TrialFailedError` if the loss is not finite.
     """
     if find_system(spec.system).needs_masks and not scenes.has_masks:
         raise InvalidValueError(

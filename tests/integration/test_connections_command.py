@@ -107,6 +107,19 @@ def test_a_cut_is_tested_on_images_of_the_users_own(run, tmp_path):
     assert done.output.count("of 10 images right") == 2
 
 
+def test_images_of_other_classes_than_the_network_s_are_refused(run, tmp_path):
+    """Labels are places among the folders, so that an accuracy would be that of other classes."""
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.new("RGB", (60, 50)).save(tmp_path / "images" / name / "one.png")
+    cut = ("--block", "1", "--layers", "3", "--sources", "1")
+    done = run("ablate", "small.pth", *cut, "--images", "images")
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    (error,) = done.stderr.splitlines()
+    assert error.startswith("error: small.pth has 10 classes and images has 2: ")
+
+
 @pytest.mark.parametrize("command", [("connections",), ("ablate",)])
 def test_prefixes_are_reported_and_diverged_weights_are_refused(run, tmp_path, command):
     """Both commands say which prefix they take off, and what is not finite in which file."""

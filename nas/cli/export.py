@@ -15,7 +15,7 @@ from nas.cli.options import (
     pick_study,
     trial_option,
 )
-from nas.core.errors import InvalidValueError
+from nas.core.errors import ExportError, InvalidValueError
 from nas.core.measurement import metric_and_device
 from nas.core.moved import import_attribute
 from nas.core.study import StudySpec
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     required=True,
     metavar="DIR",
-    help="A new folder for one network; for several, each is in DIR/trial-N.",
+    help="A new folder for one network; for several, each is in DIR/trial-N. One that is there "
+    "already with the same weights is kept.",
 )
 @click.option(
     "--license",
@@ -73,21 +74,47 @@ def export(
             selected = front_numbers(store, record, front=front, knee=knee)
         trials = [store.trial(record.name, number) for number in selected]
         finals = latest_results(store.finals(record.name), trials)
-    for number, trial in zip(selected, trials, strict=True):
-        destination = output
-        if front or len(selected) > 1:
-            destination = output / f"trial-{number}"
-            if any((destination / name).exists() for name in ("manifest.json", "detector.json")):
-                click.echo(f"{destination} is there already, and stays as it is")
-                continue
+    several = front or len(trials) > 1
+    places = {
+        trial.number: output / f"trial-{trial.number}" if several else output for trial in trials
+    }
+    kept = {
+        trial.number
+        for trial in trials
+        if several and _is_kept(record, trial, finals.get(trial.number), places[trial.number])
+    }
+    for trial in trials:
+        if trial.number in kept:
+            click.echo(f"{places[trial.number]} is there already, and stays as it is")
+            continue
         _export(
             record,
             trial,
-            destination,
-            finals.get(number),
+            places[trial.number],
+            finals.get(trial.number),
             measure=not no_latency,
             weights_license=weights_license,
         )
+
+
+def _is_kept(record: StudyRecord, trial: Trial, final: FinalResult | None, folder: Path) -> bool:
+    """Return whether the trial was exported to this folder before.
+
+    Raises `ExportError` if the folder holds another trial, other weights or other files.
+    """
+    from nas.searching.launch import recorded_evaluators
+
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    plugin = recorded_evaluators(record)
+    holds = "nas.export:holds_trial" if plugin.export is None else plugin.holds
+    if holds is None or not import_attribute(holds)(record, trial, final, folder):
+        training = "search" if final is None else "final training"
+        raise ExportError(
+            f"{folder} holds something else than trial {trial.number} of {record.name} with the "
+            f"weights of its {training}; name a new folder with -o"
+        )
+    return True
 
 
 def _export(

@@ -61,6 +61,10 @@ class MissingDependencyError(NasError):
         super().__init__(f"this needs the package {package!r}: pip install 'osa-nas[{extra}]'")
 
 
+class BrokenDependencyError(NasError):
+    """An installed package that cannot be imported."""
+
+
 class DataNotFoundError(NasError):
     """A data set that is neither on disk nor can be downloaded."""
 

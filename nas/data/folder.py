@@ -94,7 +94,7 @@ def center_crops(
     """
     files = [
         (path, label)
-        for label, folder in enumerate(_class_folders(root))
+        for label, folder in enumerate(class_folders(root))
         for path in _visible_files(folder)
     ]
     if not files:
@@ -145,11 +145,12 @@ def _training_classes(root: Path) -> Classes:
 
 def _classes(part: Path) -> Classes:
     """Return the classes that have images."""
-    folders = _class_folders(part)
+    folders = class_folders(part)
     return {folder.name: files for folder in folders if (files := _visible_files(folder))}
 
 
-def _class_folders(part: Path) -> list[Path]:
+def class_folders(part: Path) -> list[Path]:
+    """Return the folders of the classes in the order of their names, also those without images."""
     return [folder for folder in _folders(part) if _may_be_class(folder)]
 
 
@@ -167,7 +168,7 @@ def _visible_files(folder: Path) -> list[Path]:
 
 def _left_out(part: Path) -> Iterator[str]:
     """Yield a line for each reason for which folders or files of a part are not read."""
-    classes = _class_folders(part)
+    classes = class_folders(part)
     inside = [path for folder in classes for path in sorted(folder.rglob("[!.]*"))]
     deeper = [path for path in inside if path.is_file() and path.parent not in classes]
     links = [path for path in (*sorted(part.glob("[!.]*")), *inside) if path.is_symlink()]

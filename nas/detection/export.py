@@ -22,7 +22,7 @@ from nas.detection.systems import DESCRIPTION, WEIGHTS, TrainedDetector
 from nas.detection.training import network_of
 from nas.export import Check
 from nas.export.bundle import renamed_at_the_end, write_through
-from nas.model.onnx_file import require_packages, to_onnx
+from nas.model.onnx_file import import_package, require_packages, to_onnx
 
 TOLERANCE = 1e-4
 """Largest difference to ONNX Runtime, as a share of the largest output."""
@@ -90,8 +90,7 @@ def _settings(detector: Multibox, classes: tuple[str, ...]) -> dict[str, Any]:
 
 def _same_outputs(data: bytes, example: Tensor, outputs: tuple[Tensor, ...]) -> Check:
     """Compare ONNX Runtime with torch, for a batch of another size too."""
-    import onnxruntime
-
+    onnxruntime = import_package("onnxruntime")
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     worst = 0.0
     for count in (2, 1):

@@ -36,6 +36,8 @@ from nas.training import read_checkpoint
 
 FORMAT = "osa-nas detector 1"
 DESCRIPTION, WEIGHTS = "detector.json", "weights.safetensors"
+PART = "detector.part"
+"""The description while it is written."""
 FINAL_AVERAGE = 0.99
 """Decay of the running mean of the weights in a full training."""
 MAX_ASPECT = 5 / 3
@@ -268,10 +270,15 @@ class TrainedDetector:
         return spec.trained(self.folder / WEIGHTS, self.digest)
 
     def check_same(self, spec: DetectorSpec) -> None:
-        """Raise `InvalidValueError`, which names the differences, if the folder holds another
-        training.
+        """Raise `InvalidValueError` if the folder holds another training, whose differences are
+        named, or other files.
         """
         if not (self.folder / DESCRIPTION).exists():
+            if self.folder.exists() and {path.name for path in self.folder.iterdir()} - {PART}:
+                raise InvalidValueError(
+                    f"{self.folder} holds other files than a training of nas detect train; name a "
+                    "new folder with -o"
+                )
             return
         mine, theirs = spec.to_dict(), self.spec.to_dict()
         other = [name for name in mine if mine[name] != theirs[name]]
@@ -288,7 +295,7 @@ class TrainedDetector:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
+            part = self.folder / PART
             part.write_text(json.dumps(spec.to_dict(), indent=2) + "\n", encoding="utf-8")
             part.replace(path)
         except OSError as error:

@@ -193,8 +193,8 @@ def train_detector(
     """Train a detector into a folder, or resume it there, and return it in eval mode.
 
     `progress` receives the epochs and the last mean loss before each epoch.
-    Raises `InvalidValueError` if the folder holds another training or if masks are missing, and
-    `TrialFailedError` if the loss is not finite.
+    Raises `InvalidValueError` if the folder holds another training or other files, or if masks are
+    missing, and `TrialFailedError` if the loss is not finite.
     """
     if find_system(spec.system).needs_masks and not scenes.has_masks:
         raise InvalidValueError(
@@ -217,9 +217,7 @@ def train_detector(
         if progress is not None:
             progress(trainer.epochs, trainer.last_loss)
         trainer.advance(min(trainer.epochs + 1, total))
-        place.begin(
-            spec
-        )  # only now, as a first epoch that fails leaves the folder to other settings
+        place.begin(spec)  # only now: a first epoch that fails leaves the folder to other settings
         trainer.save(checkpoint, place.digest)
     trainer.finish(folder / WEIGHTS, place.digest)
     checkpoint.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from nas.export.bundle import export_bundle
 from nas.export.manifest import BundleFile, Check, Manifest
 from nas.export.programs import feature_names
-from nas.export.trial import export_trial
+from nas.export.trial import export_trial, holds_trial
 from nas.export.verify import Bundle, Verification, verify_bundle
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "export_bundle",
     "export_trial",
     "feature_names",
+    "holds_trial",
     "verify_bundle",
 ]

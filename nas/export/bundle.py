@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +31,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from nas.core.architecture import Architecture
-from nas.core.errors import CorruptFileError, ExportError, InvalidValueError, MissingDependencyError
+from nas.core.errors import CorruptFileError, ExportError, InvalidValueError
 from nas.export.card import card
 from nas.export.manifest import BundleFile, Manifest
 from nas.export.programs import backbone_onnx, classifier_onnx, exported, half_precision, to_pt2
@@ -88,9 +87,7 @@ def export_bundle(
     `export`, and `ExportError` if the folder cannot be written or a check fails. After an error
     the destination is as it was.
     """
-    require_packages()
-    if find_spec("timm") is None:
-        raise MissingDependencyError("timm", "export")
+    require_packages("timm")
     facts = _facts(architecture, classes, tuple(mean), tuple(std), image_size)
     common: dict[str, Any] = {
         "classes": classes,

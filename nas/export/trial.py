@@ -1,19 +1,23 @@
 """Export a recorded trial as a bundle, with its checkpoint, its figures and facts of its data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from nas.analysis.finals import FinalResult
 from nas.core.architecture import Architecture
-from nas.core.errors import ExportError, next_command
+from nas.core.errors import CorruptFileError, ExportError, next_command
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.export.bundle import export_bundle, plain
 from nas.export.manifest import Manifest
+from nas.export.verify import Bundle
 from nas.record import StudyRecord
-from nas.training import read_checkpoint
+from nas.training import Checkpoint, read_checkpoint
 
 
 def export_trial(
@@ -34,9 +38,8 @@ def export_trial(
 
     Raises `ExportError` if no checkpoint of the trial was kept, and the errors of `export_bundle`.
     """
-    spec, preparation, artifacts = study.spec, study.preparation, Path(study.artifacts)
-    name = checkpoint_name(study, trial, final)
-    checkpoint = read_checkpoint(artifacts / name, trial.architecture.digest)
+    spec, preparation = study.spec, study.preparation
+    checkpoint = kept_checkpoint(study, trial, final)
     record: dict[str, Any] = {
         "study": spec.name,
         "trial": trial.number,
@@ -73,13 +76,39 @@ def export_trial(
     )
 
 
-def checkpoint_name(study: StudyRecord, trial: Trial, final: FinalResult | None) -> str:
-    """Return the file, among the artifacts, of the first of the final trainings, or of the last
-    rung. Raises `ExportError` if there is none.
+def holds_trial(study: StudyRecord, trial: Trial, final: FinalResult | None, folder: Path) -> bool:
+    """Return whether a folder is the bundle of this trial, with the weights that `export_trial`
+    would write now. Raises the errors of `kept_checkpoint`.
     """
+    weights, bundle = kept_checkpoint(study, trial, final).weights, Bundle(folder)
+    try:
+        return (
+            bundle.origin == (study.spec.name, trial.number)
+            and bundle.facts.digest == trial.architecture.digest
+            and same_weights(bundle.model.state_dict(), weights)
+        )
+    except CorruptFileError:
+        return False
+
+
+def same_weights(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Return whether two state dicts have the same names and values."""
+    return one.keys() == other.keys() and all(
+        torch.equal(value, other[name].to(value.dtype)) for name, value in one.items()
+    )
+
+
+def kept_checkpoint(study: StudyRecord, trial: Trial, final: FinalResult | None) -> Checkpoint:
+    """Return the checkpoint of the first of the final trainings, or of the last rung.
+
+    Raises `ExportError` if none was kept, and the errors of `read_checkpoint`.
+    """
+    artifacts = Path(study.artifacts)
     if final is not None:
-        return str(final.first.reached.checkpoint)
-    return _last_checkpoint(trial, study.spec.name, Path(study.artifacts))
+        name = str(final.first.reached.checkpoint)
+    else:
+        name = _last_checkpoint(trial, study.spec.name, artifacts)
+    return read_checkpoint(artifacts / name, trial.architecture.digest)
 
 
 def _last_checkpoint(trial: Trial, study: str, artifacts: Path) -> str:

@@ -27,17 +27,26 @@ from torch import Tensor
 
 from nas.core.architecture import Architecture
 from nas.core.complexity import COUNTED_METRICS, count
-from nas.core.errors import MALFORMED, CorruptFileError, ExportError, first_line
+from nas.core.errors import (
+    MALFORMED,
+    CorruptFileError,
+    ExportError,
+    InvalidValueError,
+    TrialFailedError,
+    UnavailableError,
+    first_line,
+)
 from nas.core.measurement import Measurement, MeasurementPlan, Precision, same_class
 from nas.export.manifest import BundleFile, Check
 from nas.export.programs import feature_names
 from nas.export.standalone import template
 from nas.export.timm_config import reductions, timm_support
 from nas.measuring import methods
-from nas.measuring.meters import Meter, find_meter
-from nas.measuring.runtimes import OnnxFile
+from nas.measuring.meters import find_meter
+from nas.measuring.runtimes import Network, OnnxFile
 from nas.model import VoVNet, build
 from nas.model.hooks import count_by_hooks
+from nas.model.onnx_file import import_package, require_packages
 from nas.model.weights_file import load_weights
 
 FORMAT = 1
@@ -103,6 +112,7 @@ class SearchedLatency:
     value: float
     ci_low: float | None
     ci_high: float | None
+    device_kind: str | None
     device_class: str | None
     plan: MeasurementPlan | None
 
@@ -146,6 +156,12 @@ class Bundle:
                 std=_three(values["std"]),
             )
 
+    @property
+    def origin(self) -> tuple[str, int]:
+        """The study, and the number of the trial in it."""
+        with self._json("record.json") as record:
+            return str(record["study"]), int(record["trial"])
+
     @cached_property
     def model(self) -> VoVNet:
         """The network of this package with the weights of the bundle, in eval mode."""
@@ -167,11 +183,13 @@ class Bundle:
         with self._json("record.json") as record:
             for m in record["measurements"]:
                 if m["metric"] == "latency" and m["value"] is not None:
+                    device = m["device"] or {}
                     return SearchedLatency(
                         value=float(m["value"]),
                         ci_low=m["ci_low"] and float(m["ci_low"]),
                         ci_high=m["ci_high"] and float(m["ci_high"]),
-                        device_class=(m["device"] or {}).get("device_class"),
+                        device_kind=device.get("kind"),
+                        device_class=device.get("device_class"),
                         plan=MeasurementPlan.from_dict(m["plan"]) if m["plan"] else None,
                     )
             return None
@@ -202,8 +220,12 @@ def verify_bundle(folder: Path, *, measure: bool = True) -> Verification:
     """Check the bundle in `folder`, and with `measure` its latency on this machine.
 
     The latency is measured alone on the device, if all checks pass. A failed check is part of the
-    result and raises no error. Raises `CorruptFileError` if the folder cannot be read as a bundle.
+    result and raises no error, and so is a latency that this machine cannot measure.
+
+    Raises `CorruptFileError` if the folder cannot be read as a bundle, `MissingDependencyError`
+    without the extra `export`, and `BrokenDependencyError` if ONNX cannot be imported.
     """
+    require_packages("timm")
     bundle = Bundle(folder)
     checks = (*check_sums(bundle), *check_files(bundle))
     passed = all(check.passed for check in checks)
@@ -276,8 +298,7 @@ def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def _onnx_rules(folder: Path) -> Iterator[Check]:
     """Check that the ONNX files are valid and that their BatchNorms are folded."""
-    import onnx
-
+    onnx = import_package("onnx")
     for name in ONNX_FILES:
         try:
             proto = onnx.load(folder / name)
@@ -433,26 +454,25 @@ def measure_latency(bundle: Bundle) -> tuple[Measurement, ...]:
     """Measure the latency of the network under the plan of the search, in seconds per batch.
 
     It is measured once as in the search, and once for `classifier.onnx` in ONNX Runtime on the CPU
-    with the threads of the plan.
+    with the threads of the plan. A latency that the search measured on a CPU is measured on the
+    CPU, any other on the default device. One that cannot be measured here is unavailable, with the
+    reason.
     """
-    plan = bundle.plan
-    with find_meter() as meter:
-        built = methods.build(bundle.model, plan, meter)
-        with (
-            meter.exclusive(),
-            methods.prepare(built, plan, meter) as run,
-        ):
-            figures = [run.with_runtime(methods.latency(run, meter, plan))]
-    with find_meter("cpu") as meter, meter.exclusive():
-        figures.append(_onnx_latency(bundle.folder / "classifier.onnx", plan, meter))
-    return tuple(figures)
+    plan, searched = bundle.plan, bundle.searched_latency
+    device = "cpu" if searched and searched.device_kind == "cpu" else None
+    file = OnnxFile(data=(bundle.folder / "classifier.onnx").read_bytes(), name="classifier.onnx")
+    onnx_plan = replace(plan, runtime="onnxruntime", precision=Precision.FP32, channels_last=None)
+    return _latency(bundle.model, plan, device), _latency(file, onnx_plan, "cpu")
 
 
-def _onnx_latency(path: Path, plan: MeasurementPlan, meter: Meter) -> Measurement:
-    plan = replace(plan, runtime="onnxruntime", precision=Precision.FP32, channels_last=None)
-    file = OnnxFile(data=path.read_bytes(), name=path.name)
-    with methods.prepare(file, plan, meter) as run:
-        return run.with_runtime(methods.latency(run, meter, plan))
+def _latency(network: Network, plan: MeasurementPlan, device: str | None) -> Measurement:
+    try:
+        with find_meter(device) as meter:
+            built = methods.build(network, plan, meter)
+            with meter.exclusive(), methods.prepare(built, plan, meter) as run:
+                return run.with_runtime(methods.latency(run, meter, plan))
+    except (InvalidValueError, TrialFailedError, UnavailableError) as error:
+        return Measurement.unavailable("latency", "s", str(error), plan=plan)
 
 
 def compare_latency(bundle: Bundle, figures: tuple[Measurement, ...]) -> tuple[str, ...]:

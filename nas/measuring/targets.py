@@ -1,5 +1,6 @@
 """Targets of a measurement, found by the name or file that a user types."""
 
+import copy
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from nas.measuring.metrics import seeded_network
 from nas.measuring.runtimes import Network, OnnxFile
 from nas.model import build
 from nas.model.foreign import build_foreign, foreign_code, require_module
+from nas.model.onnx_file import read_onnx
 from nas.model.weights_file import load_weights
 
 KINDS = (
@@ -52,16 +54,23 @@ class Target:
     num_classes: int = NUM_CLASSES
 
     def macs(self, image_size: int) -> int | None:
-        """Return the multiply-accumulates for one image; None for an ONNX file, whose operations
-        are not counted here.
+        """Return the multiply-accumulates for one image.
+
+        The operations of a network that is not ours are counted in a copy in float32 on the CPU.
+        Returns None if that copy does not run, and for an ONNX file, whose operations are not
+        counted here.
         """
         if self.architecture is not None:
             return count(self.architecture, image_size, self.num_classes).macs
         if isinstance(self.network, OnnxFile):
             return None
         counter = FlopCounterMode(display=False)
-        with counter, torch.no_grad():
-            self.network.eval()(torch.zeros(1, 3, image_size, image_size))
+        try:
+            network = copy.deepcopy(self.network).cpu().float().eval()
+            with counter, torch.no_grad():
+                network(torch.zeros(1, 3, image_size, image_size))
+        except Exception:  # noqa: BLE001 - the network is not ours and may raise anything
+            return None
         return int(counter.get_total_flops()) // 2
 
 
@@ -97,7 +106,7 @@ def load_target(  # noqa: PLR0911 - one return for each kind
     if os.path.isdir(text):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         return _from_bundle(path)
     if path.suffix == ".onnx":
-        return Target(name=text, network=OnnxFile(data=_read(path), name=text))
+        return Target(name=text, network=OnnxFile(data=read_onnx(path), name=text))
     if path.suffix == ".json":
         architecture, num_classes = read_architecture(path)
         return _from_architecture(text, architecture, num_classes or NUM_CLASSES, plan)
@@ -129,13 +138,6 @@ def _from_architecture(
 ) -> Target:
     network = seeded_network(architecture, num_classes, plan.image_size, name)
     return Target(name=name, network=network, architecture=architecture, num_classes=num_classes)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidValueError(f"{path}: {error.strerror}") from error
 
 
 def _from_bundle(folder: Path) -> Target:

@@ -1,20 +1,29 @@
-"""Export of a network to one ONNX file with its BatchNorms folded into the convolutions.
+"""ONNX files: reading one, and the export of a network to one with its BatchNorms folded into the
+convolutions.
 
 The default optimisation of `torch.onnx.export` folds them. With it ONNX Runtime takes about three
 quarters of the time. The exporter records the source lines of every node, with paths of this
 machine, which are removed.
 """
 
+import importlib
 import io
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nas.core.errors import ExportError, MissingDependencyError
+from nas.core.errors import (
+    BrokenDependencyError,
+    ExportError,
+    InvalidValueError,
+    MissingDependencyError,
+    first_line,
+)
 from nas.model.vovnet import VoVNet
 
 OPSET = 20
@@ -29,13 +38,30 @@ AXES = {0: "batch", 2: "height", 3: "width"}
 """Names of the axes of the images that a file may leave free."""
 
 
-def require_packages() -> None:
-    """Raise `MissingDependencyError` for the first package of the extra `export` that is not
-    installed. None is imported: onnxscript takes a second, and only `torch.export` needs it.
+def require_packages(*others: str) -> None:
+    """Raise `MissingDependencyError` for the first package of the extra `export`, of `PACKAGES` and
+    `others`, that is not installed. None is imported: onnxscript takes a second, and only
+    `torch.export` needs it.
     """
-    for package in PACKAGES:
+    for package in (*PACKAGES, *others):
         if find_spec(package) is None:
             raise MissingDependencyError(package, "export")
+
+
+def import_package(name: str) -> Any:
+    """Return a package of the extra `export`.
+
+    Raises `MissingDependencyError` if it is not installed, and `BrokenDependencyError` if it cannot
+    be imported, for whatever error: a library may be missing, or be of another version.
+    """
+    if find_spec(name) is None:
+        raise MissingDependencyError(name, "export")
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise BrokenDependencyError(
+            f"{name} cannot be imported: {first_line(error)}; install it again"
+        ) from error
 
 
 def to_onnx(
@@ -55,8 +81,9 @@ def to_onnx(
     module whose attribute `has_fixed_graph` is true. Other modules may choose their operations by
     the input, and go through `torch.export`.
 
-    Raises `ExportError` if the file would be too large.
+    Raises `ExportError` if the file would be too large, and the errors of `import_package`.
     """
+    import_package("onnx")
     # with a batch of 1 the exporter would fix the batch at 1
     example = torch.zeros(2, 3, image_size, image_size)
     if isinstance(model, VoVNet) or getattr(model, "has_fixed_graph", False):
@@ -71,6 +98,52 @@ def to_onnx(
         opset=opset,
         max_ir=max_ir,
     )
+
+
+def read_onnx(path: Path) -> bytes:
+    """Return an ONNX file as one message, with the weights that `torch.onnx.export` writes into
+    other files beside it.
+
+    A file that is no ONNX file is returned as it is, since the runtime reports what is wrong. So is
+    every file without the package `onnx`: runtimes here need that package and report it, and
+    devices elsewhere do not. Raises `InvalidValueError` if a file cannot be read, or if the message
+    would be too large.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidValueError(f"{path}: {error.strerror}") from error
+    if find_spec("onnx") is None:
+        return data
+    onnx = import_package("onnx")
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception:  # noqa: BLE001 - protobuf has several implementations without a common base
+        return data
+    names = {
+        entry.value
+        for tensor in model.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    if not names:
+        return data
+    weights = f"{path} has its weights in {', '.join(sorted(names))}"
+    try:
+        size = len(data) + sum((path.parent / name).stat().st_size for name in names)
+        if size <= MAX_BYTES:
+            onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:  # errors of the operating system and of ONNX have no common base
+        raise InvalidValueError(
+            f"{weights}, which cannot be read: {first_line(error)}; keep all files of an export in "
+            "one folder"
+        ) from error
+    if size > MAX_BYTES:
+        raise InvalidValueError(
+            f"{weights}; these are {size:,} bytes, and at most {MAX_BYTES:,} can be measured"
+        )
+    return bytes(model.SerializeToString())
 
 
 def _traced(model: nn.Module, example: Tensor, outputs: Sequence[str], opset: int) -> bytes:
@@ -105,8 +178,9 @@ def onnx_bytes(
     """Export a module (with an example input) or an exported program, with its only input named
     `images`.
 
-    `options` are those of `torch.onnx.export`. Raises `ExportError` if the file would be too large.
+    `options` are those of `torch.onnx.export`. Raises the errors of `to_onnx`.
     """
+    import_package("onnxscript")
     _require_small(weights)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they concern the exporter's own code

@@ -51,6 +51,19 @@ def test_each_model_has_files_of_its_own():
     assert _file_names(models) == ["net-2", "net", "net-3", "net-4"]
 
 
+def test_a_folder_without_a_name_of_its_own_has_one(tmp_path, monkeypatch):
+    """`.` and `..` are bundles too. A link has its own name, not that of its target."""
+    (tmp_path / "backbone" / "inner").mkdir(parents=True)
+    (tmp_path / "backbone" / "best").symlink_to("inner")
+    monkeypatch.chdir(tmp_path / "backbone")
+    assert _file_names([Path(), Path("best"), Path("inner/.."), Path("inner")]) == [
+        "backbone",
+        "best",
+        "backbone-2",
+        "inner",
+    ]
+
+
 def test_a_cut_is_tested_before_and_after(run):
     """The test images are those of the digits. The layers of a block lose all of its input."""
     done = run(
@@ -92,6 +105,19 @@ def test_a_cut_is_tested_on_images_of_the_users_own(run, tmp_path):
     )
     assert done.exit_code == 0, done.output
     assert done.output.count("of 10 images right") == 2
+
+
+def test_images_of_other_classes_than_the_network_s_are_refused(run, tmp_path):
+    """Labels are places among the folders, so that an accuracy would be that of other classes."""
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.new("RGB", (60, 50)).save(tmp_path / "images" / name / "one.png")
+    cut = ("--block", "1", "--layers", "3", "--sources", "1")
+    done = run("ablate", "small.pth", *cut, "--images", "images")
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    (error,) = done.stderr.splitlines()
+    assert error.startswith("error: small.pth has 10 classes and images has 2: ")
 
 
 @pytest.mark.parametrize("command", [("connections",), ("ablate",)])

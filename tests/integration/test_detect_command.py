@@ -24,6 +24,7 @@ from nas.core.errors import InvalidValueError, TrialFailedError
 from nas.detection.scenes import read_scenes
 from nas.detection.systems import (
     DESCRIPTION,
+    PART,
     WEIGHTS,
     DetectorSpec,
     TrainedDetector,
@@ -236,6 +237,20 @@ def test_another_training_in_the_same_folder_is_refused(data, tmp_path):
     changed = spec(seed=1, data=scenes.digest)
     with pytest.raises(InvalidValueError, match="a training with another seed, data;"):
         train_detector(changed, scenes, tmp_path / "out")
+
+
+def test_a_folder_with_other_files_is_refused(data, tmp_path):
+    """They stay alone, for example those of the bundle on which the detector is trained. An
+    unfinished description is none of them.
+    """
+    scenes, out = read_scenes(data, "train"), tmp_path / "out"
+    out.mkdir()
+    (out / "model.safetensors").write_text("a bundle")
+    with pytest.raises(InvalidValueError, match=r"out holds other files .*; name a new folder"):
+        train_detector(spec(), scenes, out)
+    assert [path.name for path in out.iterdir()] == ["model.safetensors"]
+    (out / "model.safetensors").rename(out / PART)
+    TrainedDetector(out).check_same(spec())
 
 
 def test_a_folder_with_epochs_in_whole_numbers_is_read(tmp_path):

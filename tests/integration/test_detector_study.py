@@ -13,6 +13,7 @@ pytest.importorskip("torchvision")
 pytest.importorskip("PIL")
 
 import nas
+from nas.analysis.finals import FinalResult
 from nas.cli import main
 from nas.cli.study.remeasure import measured_network_of
 from nas.core.architecture import Architecture, OsaStage
@@ -21,6 +22,7 @@ from nas.core.measurement import MeasurementPlan
 from nas.core.study import DataSpec
 from nas.data import resolve
 from nas.detection.evaluator.data import BOXES, all_training, train_and_validation
+from nas.detection.evaluator.export import holds_trial
 from nas.detection.evaluator.trials import DetectorEvaluator, measured_network
 from nas.record import Store
 from nas.searching.evaluators import StudyContext
@@ -154,6 +156,11 @@ def test_a_found_detector_is_trained_fully_and_exported(run, place, squares):
     shown = run("detect", "evaluate", "final", "--data", str(squares), "--split", "test", "--json")
     with Store.open("nas.db", read_only=True) as store:
         (result,) = store.finals("squares")
+        record, trial = store.study("squares"), store.trial("squares", number)
+    final = FinalResult(trainings=(result,))
+    assert not holds_trial(record, trial, final, place / "brief")
+    assert holds_trial(record, trial, None, place / "brief")
+    assert holds_trial(record, trial, final, place / "final")
     figures = json.loads(shown)["coco"]
     assert figures["ap50"] == pytest.approx(result.reached.metrics["box_ap50"], abs=1e-6)
     assert result.recipe.training.learning_rate == 0.02

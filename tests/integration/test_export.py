@@ -37,7 +37,14 @@ from nas.core.study import DataSpec, Objective, RungSpec, StudySpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.export import export_bundle, export_trial
 from nas.export.card import card
-from nas.export.verify import MACHINE_PATHS, Bundle, check_files, check_sums
+from nas.export.verify import (
+    MACHINE_PATHS,
+    Bundle,
+    check_files,
+    check_sums,
+    compare_latency,
+    measure_latency,
+)
 from nas.model import build
 from nas.record import StudyRecord
 from nas.report.drawing import draw
@@ -359,6 +366,27 @@ class TestDamagedBundles:
         assert zipfile.is_zipfile(path)
         names = [check.name for check in islice(check_files(bundle), 10)]
         assert "files that name a path of a machine" in names
+
+    def test_a_precision_that_the_device_of_the_search_lacks(
+        self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The latency is unavailable, and a warning. It is not measured on a GPU instead."""
+        path = bundle.folder / "record.json"
+        record = json.loads(path.read_text())
+        latency = {"metric": "latency", "value": 1e-3, "ci_low": None, "ci_high": None}
+        latency["device"] = {"kind": "cpu", "device_class": "A CPU"}
+        latency["plan"] = {"precision": "tf32", "max_time_s": 0.3}
+        path.write_text(json.dumps({**record, "measurements": [latency]}))
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        first, second = measure_latency(bundle)
+        assert first.value is None
+        assert first.reason.startswith("precision tf32 is a mode of NVIDIA GPUs")
+        assert second.plan is not None
+        assert second.plan.runtime == "onnxruntime"
+        assert any(
+            line.startswith("latency in eager is unavailable: precision tf32")
+            for line in compare_latency(bundle, (first, second))
+        )
 
     @pytest.mark.parametrize("name", ["../bundle/README.md", "x" * 5000, "a\0b", ""])
     def test_a_manifest_that_names_no_file_of_the_folder(self, bundle: Bundle, name: str) -> None:

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from nas.cli import main
 from nas.cli.schemas import differences
+from nas.export.manifest import BundleFile
+from nas.export.verify import FORMAT
 from nas.record import Store
 from nas.training import read_checkpoint
 
@@ -86,6 +88,34 @@ def searched(tmp_path_factory):
     return folder / "nas.db"
 
 
+@pytest.fixture
+def members(searched):
+    """The trials of the front, in its order."""
+    with Store.open(searched, read_only=True) as store:
+        return [store.trial("two", number) for number in store.fronts("two")[-1].members]
+
+
+def as_exported(database, trial, output):
+    """Write those files of a trial's bundle by which it is known, without exporting it."""
+    folder = output / f"trial-{trial.number}"
+    folder.mkdir()
+    with Store.open(database, read_only=True) as store:
+        (study,) = store.studies()
+    checkpoint = database.parent / study.artifacts / trial.evaluation.rungs[-1].checkpoint
+    save_file(dict(read_checkpoint(checkpoint).weights), folder / "model.safetensors")
+    facts = {
+        "format": FORMAT,
+        "digest": trial.architecture.digest,
+        "architecture": trial.architecture.to_dict(),
+        "classes": study.preparation.classes,
+        "image_size": 24,
+        "mean": study.preparation.mean,
+        "std": study.preparation.std,
+    }
+    (folder / "architecture.json").write_text(json.dumps(facts))
+    (folder / "record.json").write_text(json.dumps({"study": "two", "trial": trial.number}))
+
+
 class TestExport:
     """`nas export` writes the trials that its options name."""
 
@@ -126,18 +156,39 @@ class TestExport:
             assert weights.keys() == checkpoint.weights.keys()
             assert all(weights[name].equal(value) for name, value in checkpoint.weights.items())
 
-    def test_several_trials_have_a_folder_each(self, searched, tmp_path):
+    def test_several_trials_have_a_folder_each(self, searched, members, tmp_path):
         """A repeated `--trial` exports to DIR/trial-N, as `--front` does; a bundle is kept."""
-        for number in (0, 1):
-            (tmp_path / f"trial-{number}").mkdir()
-            (tmp_path / f"trial-{number}" / "manifest.json").write_text("{}")
-        words = ("export", "two", "--trial", "0", "--trial", "1", "-o", tmp_path)
-        done = nas(*words, "--database", searched)
+        for trial in members:
+            as_exported(searched, trial, tmp_path)
+        options = [word for trial in members for word in ("--trial", trial.number)]
+        done = nas("export", "two", *options, "-o", tmp_path, "--database", searched)
         assert done.exit_code == 0, done.output
         assert lines(done, f"{tmp_path}/trial-") == [
-            "0 is there already, and stays as it is",
-            "1 is there already, and stays as it is",
+            f"{trial.number} is there already, and stays as it is" for trial in members
         ]
+
+    @pytest.mark.parametrize("other", ["weights", "study", "trial", "files"])
+    def test_a_folder_with_something_else_is_refused(self, searched, members, tmp_path, other):
+        """One line names it, and no other member is written."""
+        folder = tmp_path / f"trial-{members[-1].number}"
+        as_exported(searched, members[-1], tmp_path)
+        if other == "weights":  # as those of another training
+            weights = load_file(folder / "model.safetensors")
+            weights["head.fc.bias"] += 1
+            save_file(weights, folder / "model.safetensors")
+        elif other == "files":
+            (folder / "record.json").unlink()
+        else:
+            record = json.loads((folder / "record.json").read_text())
+            record |= {"study": "one"} if other == "study" else {"trial": 99}
+            (folder / "record.json").write_text(json.dumps(record))
+        done = nas("export", "two", "--front", "-o", tmp_path, "--database", searched)
+        assert done.exit_code == 2
+        assert done.output == (
+            f"error: {folder} holds something else than trial {members[-1].number} of two with the "
+            "weights of its search; name a new folder with -o\n"
+        )
+        assert list(tmp_path.iterdir()) == [folder]
 
     @pytest.mark.parametrize("which", [(), ("--front", "--knee"), ("--front", "--trial", "0")])
     def test_exactly_one_option_names_the_trials(self, searched, tmp_path, which):
@@ -199,6 +250,16 @@ class TestVerify:
             "the search measured on A CPU, 1 thread" in line or "latency in " in line
             for line in lines(outcome, "WARNING: ")
         )
+
+    def test_a_latency_that_cannot_be_measured_here(self, damaged):
+        """It is a warning, and every check has its line. The runtime needs another device."""
+        change_plan(damaged, runtime="graph")
+        outcome = nas("verify", damaged)
+        assert outcome.exit_code == 0, outcome.output
+        assert len(lines(outcome, "ok   ")) > 30
+        (doubt,) = (line for line in lines(outcome, "WARNING: ") if "in graph" in line)
+        assert doubt.startswith("latency in graph is unavailable: runtime graph is a CUDA graph")
+        assert lines(outcome, "latency in graph: unavailable: runtime graph") != []
 
     @pytest.mark.long
     def test_changed_files(self, damaged):
@@ -265,6 +326,16 @@ class TestVerify:
         assert outcome.stderr.startswith(f"error: {path}")
         assert reason in outcome.stderr
 
+    @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "timm"])
+    def test_without_the_extra(self, damaged, package, monkeypatch):
+        """One line says what to install; the files are not called damaged."""
+        monkeypatch.setitem(sys.modules, package, None)
+        outcome = nas("verify", damaged)
+        assert outcome.exit_code == 2
+        assert outcome.output == (
+            f"error: this needs the package {package!r}: pip install 'osa-nas[export]'\n"
+        )
+
     @pytest.mark.parametrize(
         "name", ["manifest.json", "architecture.json", "record.json", "model.safetensors"]
     )
@@ -275,6 +346,19 @@ class TestVerify:
         assert outcome.exit_code == 2
         (error,) = lines(outcome, "error: ")
         assert str(damaged / name) in error
+
+
+def change_plan(folder, **changes):
+    """Let the record say that the search measured on a CPU under a plan with these changes."""
+    path = folder / "record.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    latency = next(m for m in record["measurements"] if m["metric"] == "latency")
+    latency["device"]["kind"] = "cpu"
+    latency["plan"] |= changes
+    path.write_text(json.dumps(record), encoding="utf-8")
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"]["record.json"]["sha256"] = BundleFile.read(path).sha256
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def leave_a_norm(path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 
 import pytest
@@ -322,6 +323,25 @@ def test_operations_of_a_foreign_network_are_counted_by_torch():
     assert target.macs(8) == 3 * 9 * 4 * 64
 
 
+@pytest.mark.parametrize("change", [nn.Module.half, nn.Module.bfloat16, nn.Module.double])
+def test_operations_of_a_network_in_another_number_format_are_counted(change):
+    """They are as many, and the network that was measured stays as it is."""
+    network = change(nn.Conv2d(3, 4, 3, padding=1)).train()
+    before = network.weight.dtype
+    assert Target(name="net", network=network).macs(8) == 3 * 9 * 4 * 64
+    assert (network.weight.dtype, network.training) == (before, True)
+
+
+def test_operations_of_a_network_that_does_not_run_here_are_unknown():
+    """Its own code may take half precision only, or a GPU only."""
+
+    class Net(nn.Conv2d):
+        def forward(self, images):
+            return super().forward(images.half())
+
+    assert Target(name="net", network=Net(3, 4, 3)).macs(8) is None
+
+
 def test_models_of_timm_and_torchvision_are_found():
     """They are found by their own names. An unknown name is an error."""
     pytest.importorskip("timm")
@@ -342,6 +362,65 @@ def test_an_onnx_file_is_measured_by_onnx_runtime(run, tmp_path):
     assert result.stdout, result.stderr
     figures = figures_of(result)
     assert {figure["plan"]["runtime"] for figure in figures} == {"onnxruntime"}
+
+
+@pytest.fixture
+def in_two_files(tmp_path):
+    """An ONNX file whose weights lie in `net.onnx.data`, as `torch.onnx.export` writes them.
+    `whole.onnx` is the same network in one file.
+    """
+    onnx = pytest.importorskip("onnx")
+    data = to_onnx(seeded_network(TINY, 10, 32), 32)
+    (tmp_path / "whole.onnx").write_bytes(data)
+    model = onnx.load_model_from_string(data)
+    onnx.save(
+        model,
+        tmp_path / "net.onnx",
+        save_as_external_data=True,
+        location="net.onnx.data",
+        size_threshold=0,
+    )
+    return tmp_path / "net.onnx"
+
+
+def outputs(data):
+    """What ONNX Runtime gives for an image of ones."""
+    session = pytest.importorskip("onnxruntime").InferenceSession(data)
+    return session.run(None, {"images": torch.ones(1, 3, 32, 32).numpy()})[0].tolist()
+
+
+def test_an_onnx_file_with_its_weights_in_another_file(in_two_files, monkeypatch):
+    """The target is one message with the weights, from any working folder."""
+    whole = in_two_files.with_name("whole.onnx").read_bytes()
+    assert b"net.onnx.data" in in_two_files.read_bytes()
+    target = load_target(str(in_two_files), PLAN, no_trial)
+    assert outputs(target.network.data) == outputs(whole)
+    monkeypatch.chdir(in_two_files.parent)
+    target = load_target("net.onnx", PLAN, no_trial)
+    assert outputs(target.network.data) == outputs(whole)
+    assert load_target("whole.onnx", PLAN, no_trial).network.data == whole
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        (None, "which cannot be read: .*No such file"),
+        (7, "which cannot be read: .*length"),
+        (2**31, "at most 2,147,483,647 can be measured"),
+    ],
+    ids=["missing", "truncated", "too large"],
+)
+def test_weights_beside_an_onnx_file_that_cannot_be_read(run, in_two_files, size, reason):
+    """One line names both files."""
+    weights = in_two_files.with_name("net.onnx.data")
+    if size is None:
+        weights.unlink()
+    else:
+        os.truncate(weights, size)  # a longer file is sparse
+    done = run("measure", "net.onnx", "--size", "32")
+    assert done.exit_code == 2
+    (error,) = done.stderr.splitlines()
+    assert re.search(f"^error: net.onnx has its weights in net.onnx.data.*{reason}", error)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """A traced network of this package runs on ONNX Runtime exactly as one that `torch.export` gave."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from nas.core.architecture import Architecture, Attention, OsaStage, PoolPadding, Stem
+from nas.core.errors import BrokenDependencyError
 from nas.model import build
 from nas.model.onnx_file import to_onnx
 
@@ -77,3 +80,16 @@ def test_no_path_of_this_machine_is_in_a_traced_file():
     pytest.importorskip("onnx")
     data = to_onnx(build(NETWORKS["dense"], 10).eval(), SIZE)
     assert b".py" not in data
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_a_package_that_cannot_be_imported(package, tmp_path, monkeypatch):
+    """One line has its name and the reason, whatever it raises: here as under another protobuf."""
+    pytest.importorskip(package)
+    reason = "Descriptors cannot be created directly."
+    (tmp_path / f"{package}.py").write_text(f"raise TypeError('''{reason}\nRegenerate them.''')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    with pytest.raises(BrokenDependencyError) as raised:
+        to_onnx(nn.Sequential(nn.Conv2d(3, 4, 3)).eval(), SIZE)
+    assert str(raised.value) == f"{package} cannot be imported: {reason}; install it again"

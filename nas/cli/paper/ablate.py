@@ -1,7 +1,8 @@
 """`nas paper ablate`: what a network loses without some of its connections."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import PRESENT_FOLDER
 from nas.cli.paper import paper as group
 from nas.cli.tables import echo_note
-from nas.core.errors import NasError
+from nas.core.errors import InvalidValueError, NasError
 
 if TYPE_CHECKING:
     from nas.data import Channels, Images
@@ -36,6 +37,19 @@ def numbers(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]
             last = int(match[3] or MAX_LAYERS)
         numbers += range(first, last + 1)
     return tuple(dict.fromkeys(numbers))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestImages:
+    """Test images: the number of their classes, a function that reads them in batches, and the mean
+    and deviation to normalise them with.
+    """
+
+    name: str
+    classes: int
+    batches: "Callable[[], Iterable[Images]]"
+    mean: "Channels"
+    std: "Channels"
 
 
 @group.command()
@@ -92,6 +106,12 @@ def ablate(
     weights = read_weights(model, echo_note)
     cut = ablation.Cut(block=block, layers=layers, sources=sources)
     ablated = ablation.without(weights, cut)
+    test = _test_images(dataset, images)
+    networks = {}
+    if test is not None:
+        networks["before"] = ablation.densenet_of(weights)
+        networks["after"] = ablation.densenet_of(ablated.weights)
+        _require_same_classes(model, networks["before"].classifier.out_features, test)
     say = echo_note if as_json else click.echo
     say(
         f"{ablated.zeroed:,} of {ablated.total:,} weights ({ablated.share:.2%}) of the "
@@ -99,16 +119,16 @@ def ablate(
     )
     accuracies: list[float] = []
     count = None
-    is_tested = bool(dataset or images)
-    if not is_tested:
+    if test is None:
         say("accuracy: not measured, give --data or --images")
-    for label, tested in (("before", weights), ("after", ablated.weights)) if is_tested else ():
-        batches, mean, std = _test_images(dataset, images)
-        shown = track(batches, description=label, console=Console(stderr=True), transient=True)
-        right, count = ablation.accuracy(ablation.densenet_of(tested), shown, mean, std)
-        say(f"{label}: {right / count:.2%} of {count:,} images right")
-        accuracies.append(right / count)
-    if is_tested:
+    else:
+        for label, network in networks.items():
+            shown = track(
+                test.batches(), description=label, console=Console(stderr=True), transient=True
+            )
+            right, count = ablation.accuracy(network, shown, test.mean, test.std)
+            say(f"{label}: {right / count:.2%} of {count:,} images right")
+            accuracies.append(right / count)
         say(f"change: {100 * (accuracies[1] - accuracies[0]):+.2f} points")
     if as_json:
         before, after = accuracies or (None, None)
@@ -116,16 +136,38 @@ def ablate(
         echo_json("ablate", {**facts, "accuracy_before": before, "accuracy_after": after})
 
 
-def _test_images(
-    dataset: str | None, images: Path | None
-) -> "tuple[Iterable[Images], Channels, Channels]":
-    """Return batches of test images, and the mean and deviation to normalise them with."""
+def _test_images(dataset: str | None, images: Path | None) -> TestImages | None:
+    """Return the images to test with, None if there are none."""
     from nas.core.study import DataSpec
     from nas.data import load
-    from nas.data.folder import center_crops
+    from nas.data.folder import center_crops, class_folders
     from nas.paper.connections.ablation import batches
 
     if images is not None:
-        return center_crops(images), *IMAGENET
-    data = load(DataSpec(dataset=dataset or "", validation_images=1))
-    return batches(data.test()), data.mean, data.std
+        mean, std = IMAGENET
+        return TestImages(
+            name=str(images),
+            classes=len(class_folders(images)),
+            batches=lambda: center_crops(images),
+            mean=mean,
+            std=std,
+        )
+    if dataset is None:
+        return None
+    data = load(DataSpec(dataset=dataset, validation_images=1))
+    return TestImages(
+        name=dataset,
+        classes=len(data.classes),
+        batches=lambda: batches(data.test()),
+        mean=data.mean,
+        std=data.std,
+    )
+
+
+def _require_same_classes(model: Path, outputs: int, test: TestImages) -> None:
+    """Raise `InvalidValueError` if the labels of the images are no outputs of the network."""
+    if outputs != test.classes:
+        raise InvalidValueError(
+            f"{model} has {outputs:,} classes and {test.name} has {test.classes:,}: give images "
+            "with one folder for each class, in the order of the outputs; a folder may be empty"
+        )

@@ -1,5 +1,6 @@
 """`nas paper connections`: how strongly the layers of a network are connected."""
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import chain, count
@@ -83,12 +84,14 @@ def connections(models: Sequence[Path], weak: float, output: Path | None, *, as_
 
 
 def _file_names(models: Sequence[Path]) -> list[str]:
-    """Return a name for the files of each model: its own without folder and ending.
+    """Return a name for the files of each model: its own without folder and ending. A folder such
+    as `.` has the name that its parent folder gives it.
 
     Models of one name are numbered. A model that is given twice has one name.
     """
     names: list[str] = []
     for model in dict.fromkeys(models):
-        numbered = (f"{model.stem}-{number}" for number in count(2))
-        names.append(next(name for name in chain([model.stem], numbered) if name not in names))
+        stem = Path(os.path.abspath(model)).stem  # noqa: PTH100 - a link keeps its own name
+        numbered = (f"{stem}-{number}" for number in count(2))
+        names.append(next(name for name in chain([stem], numbered) if name not in names))
     return names

@@ -90,4 +90,5 @@ DETECTOR = EvaluatorPlugin(
     network=f"{__name__}.trials:network",
     measured=f"{__name__}.trials:measured_network",
     export=f"{__name__}.export:export_trial",
+    holds=f"{__name__}.export:holds_trial",
 )

@@ -32,12 +32,13 @@ class EvaluatorPlugin:
     `settings` is the class of the study's `evaluator_settings`, None if there are none.
     `final_recipe` gives the defaults of final training, None for those of `Recipe`.
 
-    `network`, `measured` and `export` are functions as `module:function`; None stands for a
-    classifier and a bundle. `network` builds a trial's network from the study's record and an
+    `network`, `measured`, `export` and `holds` are functions as `module:function`; None stands for
+    a classifier and a bundle. `network` builds a trial's network from the study's record and an
     architecture. `measured` builds the network whose latency is measured, with the same weights
     every time, from the study, the classes and an architecture. `export` writes a trial from the
     study's record, the trial, its final trainings or None, and the new folder, and returns lines to
-    print.
+    print. `holds` returns whether a folder, the last of the same arguments, holds what `export`
+    would write.
     """
 
     search: str
@@ -52,6 +53,7 @@ class EvaluatorPlugin:
     network: str | None = None
     measured: str | None = None
     export: str | None = None
+    holds: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,9 @@ from nas.cli.options import (
 from nas.cli.tables import FittedTable, terminal
 from nas.cli.training_progress import progress_bars, run_trainings
 from nas.core.errors import InvalidValueError
+from nas.core.large import HUGGING_FACE, UNSUPPORTED_PREFIXES
 from nas.core.moved import equivalent_names
+from nas.core.presets import PRESETS
 from nas.core.published import PUBLISHED, published
 from nas.core.recipe import Candidate, FinalTraining, Recipe
 from nas.core.study import Direction, StudySpec
@@ -62,7 +64,8 @@ from nas.record import StudyRecord
     "--recipe",
     "file",
     type=FILE,
-    help="The recipe as YAML. [default: 30 epochs, see docs/training.md]",
+    help="The recipe: a YAML file, or paper, modern or short. [default: 30 epochs, see "
+    "docs/training.md]",
 )
 @click.option(
     "--epochs",
@@ -71,6 +74,25 @@ from nas.record import StudyRecord
 )
 @click.option(
     "--teacher", type=int, metavar="N", help="Distil from trial N, which was trained before."
+)
+@click.option(
+    "--data",
+    metavar="DIR",
+    help="Train on the image files in this folder, or on hfds/NAME, by a recipe for image files.",
+)
+@click.option(
+    "--from",
+    "start",
+    metavar="DIR|N",
+    help="Start from the weights of a bundle, of a .safetensors file, or of trial N, which was "
+    "trained before.",
+)
+@click.option(
+    "--loaders",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Processes that read image files; no result depends on it. [default: the cores of a "
+    "worker]",
 )
 @workers_options
 def train(
@@ -85,26 +107,37 @@ def train(
     file: Path | None,
     epochs: float | None,
     teacher: int | None,
+    data: str | None,
+    start: str | None,
+    loaders: int | None,
     workers: str | None,
     address: str | None,
 ) -> None:
     """Train networks of a study fully, and test them.
 
     Each is trained on all training images of the study and tested once on the test images. Press
-    Ctrl-C at any time: the same command continues at the last whole epoch.
+    Ctrl-C at any time: the same command continues at the last checkpoint.
     """
-    from nas.searching.final import missing_trainings, open_final, teacher_of
+    from nas.searching.final import (
+        file_digest,
+        missing_trainings,
+        open_final,
+        start_file,
+        teacher_of,
+        training_classes,
+    )
     from nas.searching.launch import code_folder
 
     with change_record(database) as store:
         record = pick_study(store, study)
-        recipe = _recipe(record, file)
+        recipe = _recipe(record, file, data)
         recipe = replace(
             recipe,
             epochs=recipe.epochs if epochs is None else epochs,
             teacher=recipe.teacher if teacher is None else teacher,
         )
-        recipe.training.check_side(record.preparation.image_size)
+        side = recipe.large.image_size if recipe.large else record.preparation.image_size
+        recipe.training.check_side(side)
         trials, finals = store.trials(record.name), store.finals(record.name)
         wanted = [*numbers, *front_numbers(store, record, front=front, knee=knee)]
         candidates = _of_trials(record, trials, wanted)
@@ -113,8 +146,15 @@ def train(
             raise InvalidValueError(
                 "say what to train by --front, --knee, --trial N or --network NAME"
             )
+        classes = training_classes(record, recipe)
+        weights = start and start_file(record, start, trials, finals)
+        if weights:
+            _check_start(record, weights, candidates, classes)
+            recipe = replace(recipe, start=file_digest(weights))
         teaching = teacher_of(record.name, recipe, trials, finals)
         todo = missing_trainings(record.spec, candidates, recipe, seeds, finals, teaching)
+        options = {"start": weights and str(weights), "loaders": loaders}
+        todo = [(candidate, replace(task, **options)) for candidate, task in todo]
         total = len(candidates) * seeds
         display = FinalDisplay(record.spec, recipe, total, total - len(todo))
         if todo:
@@ -128,14 +168,49 @@ def train(
         display.summary(trials, store.finals(record.name), names)
 
 
-def _recipe(record: StudyRecord, file: Path | None) -> Recipe:
-    """Return the recipe of the file, or that of the study's evaluator."""
+def _recipe(record: StudyRecord, file: Path | None, data: str | None) -> Recipe:
+    """Return the recipe of that name or file, or that of the study's evaluator. Its image files are
+    those of `data` if it is given.
+    """
+    from nas.searching.final import require_classifiers
     from nas.searching.launch import recorded_evaluators
     from nas.searching.study_file import read_recipe
 
-    make = recorded_evaluators(record).final_recipe
-    default = make and make(record.spec)
-    return read_recipe(file, default) if file else default or Recipe()
+    if file is not None and str(file) in PRESETS:
+        require_classifiers(record, f"--recipe {file}")
+        recipe = PRESETS[str(file)]
+    else:
+        make = recorded_evaluators(record).final_recipe
+        default = make and make(record.spec)
+        recipe = read_recipe(file, default) if file else default or Recipe()
+    if recipe.large is None:
+        if data is not None:
+            raise InvalidValueError(
+                "--data needs a recipe for image files: --recipe paper, modern, or a file with "
+                "the key large"
+            )
+        return recipe
+    place = data or recipe.large.data
+    if place and not place.startswith((HUGGING_FACE, *UNSUPPORTED_PREFIXES)):
+        place = str(Path(place).resolve())
+    return replace(recipe, large=replace(recipe.large, data=place))
+
+
+def _check_start(
+    record: StudyRecord, path: Path, candidates: Sequence[Candidate], classes: int
+) -> None:
+    """Raise the error of `start_from` unless all networks can start from this file. Say if its
+    classifier is left out.
+    """
+    from nas.model import build
+    from nas.searching.final import require_classifiers
+    from nas.training.start import start_from
+
+    require_classifiers(record, "--from")
+    architectures = [each.architecture for each in candidates if each.architecture is not None]
+    others = {start_from(build(architecture, classes), path) for architecture in architectures}
+    for number in others - {None}:
+        click.echo(f"{path}: its classifier of {number} classes is left out; there are {classes}")
 
 
 def _of_trials(

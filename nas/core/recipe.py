@@ -12,8 +12,12 @@ from typing import Any, Self
 
 from nas.core.architecture import Architecture
 from nas.core.checks import make_floats, require, require_whole
+from nas.core.large import LargeSpec
 from nas.core.study import TrainingSpec
 from nas.core.trial import Rung, Trial
+
+OPTIONAL_KEYS = frozenset({"large", "start"})
+"""Keys that a recipe without them does not have, so that older recipes keep their digests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,9 @@ class Recipe:
     whose finally trained network teaches. `distillation` is the share of the loss that compares
     with the teacher's answers, which are softened by `temperature`.
 
+    `large` trains on other data than the study's, which is read from files. `start` is the SHA-256
+    (hex) of the file of weights that the training starts from, None for random weights.
+
     Defaults follow common practice for small networks on CIFAR; they were not tuned.
     """
 
@@ -35,6 +42,8 @@ class Recipe:
     teacher: int | None = None
     distillation: float = 0.5
     temperature: float = 4.0
+    large: LargeSpec | None = None
+    start: str | None = None
 
     def __post_init__(self) -> None:
         require_whole(optional=True, teacher=self.teacher)
@@ -45,15 +54,26 @@ class Recipe:
             0 < self.distillation <= 1, f"distillation must be in (0, 1], not {self.distillation}"
         )
         require(self.temperature > 0, f"temperature must be positive, not {self.temperature}")
+        if self.large is not None:
+            require(self.teacher is None, "a recipe with `large` has no teacher; leave it out")
+            require(
+                not self.large.mixes or self.training.batch_size % 2 == 0,
+                f"training.batch_size must be even for mixup and cutmix, not "
+                f"{self.training.batch_size}",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {k: v for k, v in values.items() if v is not None or k not in OPTIONAL_KEYS}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the recipe that `to_dict` wrote."""
-        return cls(**{**values, "training": TrainingSpec(**values["training"])})
+        parts: dict[str, Any] = {"training": TrainingSpec(**values["training"])}
+        if "large" in values:
+            parts["large"] = LargeSpec(**values["large"])
+        return cls(**{**values, **parts})
 
     @property
     def digest(self) -> str:

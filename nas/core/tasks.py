@@ -84,7 +84,8 @@ class FinalTask:
 
     If `architecture` is None, the callable `network` (`module:callable`) makes the network.
     `folder` is the folder among the artifacts for its weights and for the state from which it
-    resumes after an interruption.
+    resumes after an interruption. `start` is the file of weights that it starts from. `loaders`
+    processes read image files; None stands for the cores of a worker.
     """
 
     number: int
@@ -94,6 +95,8 @@ class FinalTask:
     seed: int
     folder: str
     teacher: Weights | None = None
+    start: str | None = None
+    loaders: int | None = None
 
     @property
     def resume_file(self) -> str:
@@ -103,9 +106,10 @@ class FinalTask:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochDone:
-    """A report that `epochs` epochs of a final training are done.
+    """A report that `epochs` epochs of a final training are done and stored.
 
-    `loss` is the mean over the last of them. Nothing is recorded.
+    `loss` is the mean over the last of them. Nothing is recorded. Of a training on image files the
+    last epoch may be a part of one.
     """
 
     epochs: float

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -59,6 +59,18 @@ def size_of(path: Path) -> tuple[int, int]:
         return image.size
 
 
+def decode(file: IO[bytes]) -> "Image":
+    """Decode an open image file in mode RGB. Raises whatever Pillow raises."""
+    # Pillow's warnings do not name the file
+    with warnings.catch_warnings(action="ignore"), _pillow().open(file) as image:
+        return _rgb(image)
+
+
+def unreadable(name: object, error: Exception) -> CorruptFileError:
+    """Return the error of the image `name`, of which Pillow raised `error`."""
+    return CorruptFileError(f"{name} is not a readable image: {_reason(error)}")
+
+
 @contextmanager
 def _opened(path: Path) -> "Iterator[Image]":
     """Open an image file. Whatever fails while it is open is a `CorruptFileError` with the path."""
@@ -68,7 +80,7 @@ def _opened(path: Path) -> "Iterator[Image]":
         with warnings.catch_warnings(action="ignore"), pillow.open(path) as image:
             yield image
     except Exception as error:  # the decoders' errors have many classes, zlib.error for one
-        raise CorruptFileError(f"{path} is not a readable image: {_reason(error)}") from error
+        raise unreadable(path, error) from error
 
 
 def stack(paths: Sequence[Path], square: Callable[["Image"], "Image"], size: int) -> Tensor:

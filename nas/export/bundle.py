@@ -67,6 +67,7 @@ def export_bundle(
     drawing: str = "",
     measure: bool = True,
     weights_license: str | None = None,
+    crop_pct: float | None = None,
 ) -> Manifest:
     """Write a trained network to the folder `destination`, which must be new or empty.
 
@@ -80,7 +81,9 @@ def export_bundle(
 
     `drawing` is the text of `architecture.txt`. With `measure`, the latency of the written files
     is measured on this machine. `weights_license` is the identifier of the licence that the model
-    card states for the weights; with None it states none.
+    card states for the weights; with None it states none. If it was tested on the
+    middle square of each image, `crop_pct` is the side of that square as a share of the shorter
+    side; None stands for the way of the record's data set.
 
     Raises `InvalidValueError` for arguments of another form, `CorruptFileError` for weights of
     another network or with values that are not finite, `MissingDependencyError` without the extra
@@ -94,6 +97,7 @@ def export_bundle(
         "mean": mean,
         "std": std,
         "image_size": image_size,
+        "crop_pct": crop_pct,
     }
     texts = {
         "architecture.json": _json(facts),

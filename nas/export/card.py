@@ -38,6 +38,7 @@ def card(
     image_size: int,
     record: Mapping[str, Any],
     weights_license: str | None = None,
+    crop_pct: float | None = None,
 ) -> str:
     """Return the text of the card. The arguments are those of `export_bundle`.
 
@@ -71,7 +72,7 @@ def card(
         trial=record["trial"],
         study=record["study"],
         dataset=record["dataset"],
-        scaling=SCALING if record["dataset"] == SQUASHED else "",
+        scaling=SCALING if record["dataset"] == SQUASHED and crop_pct is None else "",
         mean=list(mean),
         std=list(std),
         parameters=counts.parameters,

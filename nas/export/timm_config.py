@@ -86,13 +86,14 @@ def timm_config(
     std: Sequence[float],
     image_size: int,
     dataset: str,
+    crop_pct: float | None = None,
 ) -> dict[str, Any]:
     """Return the JSON values of `config.json`. The arguments are those of `export_bundle`.
 
     `dataset` is the name in its record. timm shall scale images as that data set does.
     """
     support = timm_support(architecture)
-    is_squashed = dataset == SQUASHED
+    is_squashed = dataset == SQUASHED and crop_pct is None
     stages = count(architecture, image_size, len(classes)).stages
     stock = support.kind == "stock"
     return {
@@ -108,7 +109,7 @@ def timm_config(
             "input_size": [3, image_size, image_size],
             "fixed_input_size": False,
             "interpolation": "bicubic" if is_squashed else "bilinear",
-            "crop_pct": 1.0,
+            "crop_pct": crop_pct or 1.0,
             "crop_mode": "squash" if is_squashed else "center",
             "mean": list(mean),
             "std": list(std),

@@ -11,6 +11,8 @@ from torch import Tensor
 from nas.analysis.finals import FinalResult
 from nas.core.architecture import Architecture
 from nas.core.errors import CorruptFileError, ExportError, next_command
+from nas.core.large import LargeSpec
+from nas.core.measurement import Kind
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.export.bundle import export_bundle, plain
@@ -51,29 +53,51 @@ def export_trial(
         "rungs": [{**plain(rung), "checkpoint": None} for rung in trial.evaluation.rungs],
         "recipe": _recipe(spec),
     }
+    data: dict[str, Any] = {
+        "classes": preparation.classes,
+        "mean": preparation.mean,
+        "std": preparation.std,
+        "image_size": _image_size(study, trial, final),
+    }
     if final is not None:
         first = final.first
+        recipe = first.recipe
+        if recipe.large is not None:
+            data = _of_files(recipe.large, checkpoint)
+            # errors of the search are of other images, and counts of a classifier of other classes
+            measured = [m for m in record["measurements"] if m["kind"] != Kind.COUNTED]
+            record |= {"dataset": recipe.large.name, "rungs": [], "measurements": measured}
+            recipe = replace(recipe, large=replace(recipe.large, data=recipe.large.name))
         record["final"] = {
-            "recipe": first.recipe.to_dict(),
+            "recipe": recipe.to_dict(),
             "seed": first.seed,
             "test_images": first.test_images,
             "seeds": {name: list(final.of_seeds(name)) for name in first.reached.metrics},
             "reached": {**plain(first.reached), "checkpoint": None},
         }
-    image_size = _image_size(study, trial, final)
     return export_bundle(
         architecture=trial.architecture,
         weights=checkpoint.weights,
-        classes=preparation.classes,
-        mean=preparation.mean,
-        std=preparation.std,
-        image_size=image_size,
+        **data,
         record=record,
         destination=destination,
-        drawing=draw(trial.architecture, image_size, len(preparation.classes)),
+        drawing=draw(trial.architecture, data["image_size"], len(data["classes"])),
         measure=measure,
         weights_license=weights_license,
     )
+
+
+def _of_files(large: LargeSpec, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the arguments of `export_bundle` that depend on the image files of a training."""
+    if not checkpoint.classes:
+        raise ExportError("the weights of this final training do not name their classes")
+    return {
+        "classes": checkpoint.classes,
+        "mean": large.mean,
+        "std": large.std,
+        "image_size": large.image_size,
+        "crop_pct": large.test_crop,
+    }
 
 
 def holds_trial(study: StudyRecord, trial: Trial, final: FinalResult | None, folder: Path) -> bool:

@@ -1,22 +1,24 @@
 """Final trainings: networks of a study trained by a recipe, with several seeds, on all images.
 
 The test images are read when a training is finished, and its figures are recorded once. The same
-call resumes an interrupted training from its last whole epoch.
+call resumes an interrupted training from its last checkpoint.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from nas.analysis.finals import latest_results
-from nas.core.errors import InvalidValueError, next_command
+from nas.core.errors import InvalidValueError, MissingDependencyError, next_command
 from nas.core.recipe import Candidate, FinalTraining, Recipe
 from nas.core.seeds import final_seed
 from nas.core.study import StudySpec
 from nas.core.tasks import EpochDone, Event, FinalTask, Tested, Weights
 from nas.core.trial import Trial
-from nas.record import Artifact, ArtifactKind, Store
+from nas.record import Artifact, ArtifactKind, Store, StudyRecord
+from nas.searching.evaluators.classification import CLASSIFICATION
 from nas.searching.launch import Trainings, Workers, open_trainings, recorded_evaluators
 
 Listener = Callable[[Candidate, FinalTask, EpochDone | FinalTraining], None]
@@ -36,7 +38,7 @@ def teacher_of(
     if recipe.teacher is None:
         return None
     trial = next((trial for trial in trials if trial.number == recipe.teacher), None)
-    untaught = [final for final in finals if final.recipe.teacher is None]
+    untaught = [f for f in finals if f.recipe.teacher is None and f.recipe.large is None]
     same = [final for final in finals if final.recipe.digest == recipe.digest]
     taught = {final.reached.numerics.get("teacher") for final in same}
     before = [f for f in untaught if Path(str(f.reached.checkpoint)).parent.name in taught]
@@ -90,6 +92,59 @@ def missing_trainings(  # noqa: PLR0917
                 )
             )
     return missing
+
+
+def start_file(
+    record: StudyRecord, text: str, trials: Sequence[Trial], finals: Sequence[FinalTraining]
+) -> Path:
+    """Return the file of weights that `text` names: a trial's number, which stands for its final
+    training, a bundle's folder, or a file.
+
+    Raises `InvalidValueError` if there is none.
+    """
+    if text.isdigit():
+        result = latest_results(finals, trials).get(int(text))
+        if result is None:
+            raise InvalidValueError(
+                f"trial {text} has no final training to start from: "
+                f"{next_command('train', record.name, '--trial', text)}"
+            )
+        return Path(record.artifacts, str(result.first.reached.checkpoint)).resolve()
+    path = Path(text, "model.safetensors") if Path(text).is_dir() else Path(text)
+    if not path.is_file():
+        raise InvalidValueError(
+            f"there are no weights {path}: --from takes a bundle's folder, a .safetensors file or "
+            "the number of a trial"
+        )
+    return path.resolve()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_classifiers(record: StudyRecord, what: str) -> None:
+    """Raise `InvalidValueError` unless final trainings of the study are those of classifiers."""
+    if recorded_evaluators(record).final != CLASSIFICATION.final:
+        raise InvalidValueError(f"{what} is for classifiers, which {record.name} does not train")
+
+
+def training_classes(record: StudyRecord, recipe: Recipe) -> int:
+    """Return the number of classes that a recipe trains: those of its image files or the study's.
+
+    Raises `MissingDependencyError` without timm, `InvalidValueError` for a study that trains no
+    classifiers, and the errors of `open_images`.
+    """
+    if recipe.large is None:
+        return len(record.preparation.classes)
+    require_classifiers(record, "a recipe for image files")
+    if find_spec("timm") is None:
+        raise MissingDependencyError("timm", "train")
+    from nas.training.large import open_images
+
+    return len(open_images(recipe)[0].classes)
 
 
 def open_final(

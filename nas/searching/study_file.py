@@ -18,7 +18,9 @@ from nas.core import plugins
 from nas.core.brief import BriefRecipe
 from nas.core.errors import InvalidValueError, NasError, StudyFileError
 from nas.core.foreign import kind_problem
+from nas.core.large import LargeSpec
 from nas.core.measurement import AUTO_RUNTIME, MAX_IMAGE_SIZE
+from nas.core.presets import PRESETS
 from nas.core.recipe import Recipe
 from nas.core.study import (
     PARTS,
@@ -52,6 +54,7 @@ LISTS = {"objectives": Objective, "rungs": RungSpec}
 for _kind in (
     StudySpec,
     Recipe,
+    LargeSpec,
     BriefRecipe,
     Objective,
     RungSpec,
@@ -148,21 +151,34 @@ def _filled(raw: Mapping[str, Any], recorded: StudySpec) -> dict[str, Any]:
 
 
 def read_recipe(path: str | PathLike[str], default: Recipe | None = None) -> Recipe:
-    """Read the recipe of this YAML file. Keys that it leaves out are those of `default`, or have
-    their defaults. Raises `StudyFileError` as `read_study` does.
+    """Read the recipe of this YAML file. Keys that it leaves out are those of the recipe that its
+    key `preset` names or else of `default`, or have their defaults. Raises `StudyFileError` as
+    `read_study` does.
     """
     source = str(path)
     raw = _parse_mapping(_read_text(path), source)
+    if "start" in raw:
+        raise StudyFileError(source, ["start: the weights to start from are given by --from"])
+    if "preset" in raw:
+        default = _preset(raw.pop("preset"), source)
     if default is not None:
-        values, given = default.to_dict(), raw.get("training", {})
-        if isinstance(given, dict):
-            raw["training"] = {**values["training"], **given}
+        values = default.to_dict()
+        for part in ("training", "large"):
+            if part in values and isinstance(given := raw.get(part, {}), dict):
+                raw[part] = {**values[part], **given}
         raw = {**values, **raw}
     try:
         return _RECIPE_ADAPTER.validate_json(json.dumps(raw))
     except ValidationError as error:
         problems = [_problem(dict(each), Recipe) for each in error.errors()]
         raise StudyFileError(source, list(dict.fromkeys(problems))) from error
+
+
+def _preset(name: Any, source: str) -> Recipe:
+    if not isinstance(name, str) or name not in PRESETS:
+        problem = f"preset: must be {', '.join(sorted(PRESETS))}, not {name!r}"
+        raise StudyFileError(source, [problem])
+    return PRESETS[name]
 
 
 def read_brief_recipes(path: str | PathLike[str], training: TrainingSpec) -> dict[str, BriefRecipe]:
@@ -496,5 +512,5 @@ def _fields(location: list[int | str], kind_of_file: Any) -> list[str]:
     """Return the keys that are allowed at this place of a file."""
     kind: Any = kind_of_file
     if location:
-        kind = LISTS.get(str(location[0])) or PARTS.get(str(location[0]), kind_of_file)
+        kind = {**PARTS, **LISTS, "large": LargeSpec}.get(str(location[0]), kind_of_file)
     return [name for name in kind.__dataclass_fields__ if (kind, name) != (StudySpec, "trained")]

@@ -29,10 +29,12 @@ class Checkpoint:
     """A network after `epochs`.
 
     `weights` is its state dict, `momentum` has one buffer for each parameter that has one, and
-    `digest` names the architecture. `scaler` is the state of fp16's loss scaler, empty without.
-    `average` is the running mean of the state dict, empty without. `train_s` and `energy_j` are the
-    seconds and the joules that training took so far, and `loss` is the last mean loss. The last two
-    are NaN if they were not recorded.
+    `digest` names the architecture. Other state of an optimizer is in `momentum` too, as
+    `PARAMETER:KEY`, or `:NUMBER` for the steps of a group of parameters. `scaler` is the state of
+    fp16's loss scaler, empty without. `average` is the running mean of the state dict, empty
+    without. `train_s` and `energy_j` are the seconds and the joules that training took so far, and
+    `loss` is the last mean loss. The last two are NaN if they were not recorded. `classes` are
+    those of a network that was trained on image files, in the order of the logits.
     """
 
     epochs: float
@@ -44,6 +46,7 @@ class Checkpoint:
     train_s: float = 0.0
     energy_j: float = math.nan
     loss: float = math.nan
+    classes: tuple[str, ...] = ()
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -69,6 +72,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "energy_j": repr(float(checkpoint.energy_j)),
         "loss": repr(float(checkpoint.loss)),
     }
+    if checkpoint.classes:
+        metadata["classes"] = json.dumps(checkpoint.classes)
     part = path.with_name(f"{path.name}.part{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +114,7 @@ def read_checkpoint(path: Path, digest: str | None = None) -> Checkpoint:
             train_s=float(metadata.get("train_s", 0.0)),
             energy_j=float(metadata.get("energy_j", math.nan)),
             loss=float(metadata.get("loss", math.nan)),
+            classes=tuple(json.loads(metadata.get("classes", "[]"))),
         )
         require_finite(path, checkpoint.weights)
         require_finite(path, checkpoint.average)

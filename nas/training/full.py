@@ -42,6 +42,7 @@ class FullTrainer(Trainer):
         self.recipe = recipe
         self.train_s, self.energy_j, self.last_loss = 0.0, 0.0, math.nan
         self._teacher = teacher
+        self.classes: tuple[str, ...] = ()
         self._steps = round(recipe.epochs * self.steps_per_epoch)
         if self._steps == 0:
             raise InvalidValueError(
@@ -57,7 +58,7 @@ class FullTrainer(Trainer):
         """
         first, end = (round(epochs * self.steps_per_epoch) for epochs in (self.epochs, end_epochs))
         if steps := range(first, end):
-            shares = [at_step(step, self._steps, self.spec.warmup) for step in steps]
+            shares = [self._share(step) for step in steps]
             with self.numerics.settings(self.threads):
                 started_s = self._working_s()
                 self.last_loss = self._train(steps, shares)
@@ -72,6 +73,11 @@ class FullTrainer(Trainer):
         return loss
 
     @property
+    def next_end(self) -> float:
+        """The epochs at which the next checkpoint is due: the end of this epoch."""
+        return min(math.floor(self.epochs) + 1.0, self.recipe.epochs)
+
+    @property
     def images_seen(self) -> int:
         """Training images so far, each counted as often as it was used."""
         return round(self.epochs * self.steps_per_epoch) * self.batch_size
@@ -82,7 +88,13 @@ class FullTrainer(Trainer):
             self.model.load_state_dict(self._average.values)
         self._settle()
         write_checkpoint(
-            path, Checkpoint(epochs=self.epochs, digest=digest, weights=self.model.state_dict())
+            path,
+            Checkpoint(
+                epochs=self.epochs,
+                digest=digest,
+                weights=self.model.state_dict(),
+                classes=self.classes,
+            ),
         )
 
     def judge(self, images: Images) -> tuple[dict[str, float], float]:
@@ -93,6 +105,10 @@ class FullTrainer(Trainer):
 
     def _settle(self) -> None:
         """Adapt the finished network to its last weights; there is nothing to do here."""
+
+    def _share(self, step: int) -> float:
+        """Return the share of the highest learning rate that this step has."""
+        return at_step(step, self._steps, self.spec.warmup)
 
     def _decay(self, step: int) -> float:
         """Return the share of the running mean that this step leaves of it."""

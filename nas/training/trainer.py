@@ -6,7 +6,7 @@ device with the same number of threads.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ STEPS_BETWEEN_CHECKS = 16
 ORDER, AUGMENTATION, MASKS = 0, 1, 2
 """The purposes of random streams."""
 
+MOMENTUM = "momentum_buffer"
+"""The key of SGD's state, which names of buffers leave out."""
 
 TIMED_RATE = 1e-4
 """Learning rate of steps that are only timed."""
@@ -86,14 +88,13 @@ class Trainer:
         self.model = numerics.prepared(model, self.device)
         self.epochs = 0.0
         self.batch_size = min(spec.batch_size, len(train))
-        self.steps_per_epoch = len(train) // self.batch_size
         self._normalised = augment.Normalisation(
             mean, std, self.device, numerics.dtype, numerics.memory_format
         )
         self._forward: Callable[[Tensor], Tensor] = (
             Compiled(self.model) if numerics.compile else self.model
         )
-        self._optimizer = sgd(self.model, spec)
+        self._optimizer: torch.optim.Optimizer = sgd(self.model, spec)
         self._scaler = torch.amp.GradScaler(
             self.device.type, enabled=numerics.precision is AutoPrecision.FP16
         )
@@ -110,6 +111,11 @@ class Trainer:
             raise InvalidValueError("the images in another size must be as many as before")
         self._full_side = self._full_side or self.image_size
         self.train_images, self.validation_images = train, validation
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """The number of batches in an epoch: all whole ones."""
+        return len(self.train_images) // self.batch_size
 
     @property
     def image_size(self) -> int:
@@ -162,8 +168,7 @@ class Trainer:
 
         On CUDA nothing here waits for the device, so the host runs ahead of it.
         """
-        epoch, place = divmod(step, self.steps_per_epoch)
-        batch = self._epoch_order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        batch = self._batch(step)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         loss = self._batch_loss(batch, step)
@@ -217,11 +222,15 @@ class Trainer:
 
     def _checkpoint(self, digest: str) -> Checkpoint:
         """Return all that the training resumes from."""
-        buffers = {
-            name: self._optimizer.state[parameter].get("momentum_buffer")
+        momentum = {
+            f"{name}:{key}".removesuffix(f":{MOMENTUM}"): value
             for name, parameter in self.model.named_parameters()
+            for key, value in self._optimizer.state[parameter].items()
+            if value is not None
         }
-        momentum = {name: buffer for name, buffer in buffers.items() if buffer is not None}
+        for number, group in enumerate(self._optimizer.param_groups):
+            if "step" in group:
+                momentum[f":{number}"] = group["step"]
         return Checkpoint(
             epochs=self.epochs,
             digest=digest,
@@ -233,10 +242,15 @@ class Trainer:
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Take the state in which the checkpoint was made."""
         self.model.load_state_dict(dict(checkpoint.weights))
-        for name, value in checkpoint.momentum.items():
+        for place, value in checkpoint.momentum.items():
+            name, _, key = place.partition(":")
+            if not name:
+                self._optimizer.param_groups[int(key)]["step"] = value
+                continue
             parameter = self.model.get_parameter(name)
-            buffer = torch.empty_like(parameter, requires_grad=False).copy_(value)
-            self._optimizer.state[parameter]["momentum_buffer"] = buffer
+            buffer = torch.empty_like(parameter, requires_grad=False)
+            buffer = buffer.copy_(value) if value.ndim else value  # a count has no dimension
+            self._optimizer.state[parameter][key or MOMENTUM] = buffer
         if checkpoint.scaler:
             self._scaler.load_state_dict(dict(checkpoint.scaler))
         self.epochs = checkpoint.epochs
@@ -246,14 +260,24 @@ class Trainer:
 
         Layers such as dropout draw from torch's own generators, which begin anew in each step.
         """
-        inputs = self._augmented(self.train_images.images[batch], step)
+        inputs, labels = self._inputs(batch, step)
         # torch.manual_seed takes 0.1 ms where there is no GPU
         on_cpu = self.device.type == "cpu"
         begin = torch.default_generator.manual_seed if on_cpu else torch.manual_seed
         begin(self._stream(MASKS, step).initial_seed())
         with self.numerics.autocast(self.device):
             logits = self._forward(inputs)
-        return self._loss(logits.float(), self.train_images.labels[batch], inputs)
+        return self._loss(logits.float(), labels, inputs)
+
+    def _batch(self, step: int) -> Tensor:
+        """Return the indices of the images of this step."""
+        epoch, place = divmod(step, len(self.train_images) // self.batch_size)
+        return self._epoch_order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+
+    def _inputs(self, batch: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Return the images of this step as the network sees them, and their labels."""
+        images, labels = self.train_images.images[batch], self.train_images.labels[batch]
+        return self._augmented(images, step), labels
 
     def _loss(self, logits: Tensor, labels: Tensor, inputs: Tensor) -> Tensor:
         """Return the loss of one batch, a scalar. `inputs` are what the network saw."""
@@ -282,10 +306,7 @@ class Trainer:
         right, in_top5 = torch.zeros(2, dtype=torch.int64, device=self.device)
         classes = 0
         finite = torch.ones((), dtype=torch.bool, device=self.device)
-        size = validation_batch(self.device.type, judges.images.shape[-1])
-        for images, labels in zip(
-            torch.split(judges.images, size), torch.split(judges.labels, size), strict=True
-        ):
+        for images, labels in self._judged(judges):
             with self.numerics.autocast(self.device):
                 logits = self._forward(self._normalised(images))
             right += (logits.argmax(1) == labels).sum()
@@ -300,6 +321,11 @@ class Trainer:
         if classes > TOP_CLASSES:
             metrics["top5_error"] = (count - int(in_top5)) / count
         return metrics
+
+    def _judged(self, judges: Images) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches of these images and their labels, on the device."""
+        size = validation_batch(self.device.type, judges.images.shape[-1])
+        yield from zip(judges.images.split(size), judges.labels.split(size), strict=True)
 
     def _augmented(self, batch: Tensor, step: int) -> Tensor:
         """Return the batch as the network sees it in this step: augmented and normalised."""

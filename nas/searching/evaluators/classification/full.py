@@ -1,6 +1,7 @@
 """The evaluator of final trainings: a full recipe on all training images, then one test.
 
-After any interruption, a training resumes from the checkpoint of its last whole epoch.
+After any interruption, a training resumes from its last checkpoint: that of its last whole epoch,
+and on image files also one within an epoch.
 """
 
 import hashlib
@@ -8,6 +9,8 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -25,6 +28,7 @@ from nas.searching.evaluators.classification.evaluator import (
 )
 from nas.searching.evaluators.classification.replicator import Replicator
 from nas.training import FullTrainer, read_checkpoint
+from nas.training.start import start_from
 
 WEIGHTS = "weights.safetensors"
 """File of the trained weights in the folder of a training."""
@@ -46,7 +50,7 @@ class FullEvaluator(Replicator):
                 trainer.load(resume_file, identity)
         while trainer.epochs < task.recipe.epochs:
             with self._shared(trainer):
-                trainer.advance(min(math.floor(trainer.epochs) + 1.0, task.recipe.epochs))
+                trainer.advance(trainer.next_end)
             with self._sharing():
                 trainer.save(resume_file, identity)
             yield EpochDone(epochs=trainer.epochs, loss=trainer.last_loss)
@@ -54,10 +58,11 @@ class FullEvaluator(Replicator):
         with self._sharing():
             trainer.finish(self._artifacts / weights, identity)
         with self._shared(trainer):
-            metrics, seconds = trainer.judge(self._test_images)
+            images = self._images_to_test(task)
+            metrics, seconds = trainer.judge(images)
         taught_by = {"teacher": task.teacher.name} if task.teacher else {}
         yield Tested(
-            test_images=len(self._test_images),
+            test_images=len(images),
             rung=Rung(
                 epochs=trainer.epochs,
                 metrics=metrics,
@@ -84,20 +89,37 @@ class FullEvaluator(Replicator):
         trainer.energy_j += math.nan if drawn_j is None else drawn_j
 
     def _full_trainer(self, task: FinalTask) -> FullTrainer:
+        settings: dict[str, Any] = {
+            "recipe": task.recipe,
+            "numerics": self._numerics,
+            "device": self._meter.torch_device,
+            "seed": task.seed,
+            "threads": self._spec.workers.cpus,
+        }
+        if task.recipe.large is not None:
+            from nas.training.large import LargeTrainer, open_images
+
+            files, _ = open_images(task.recipe, task.seed)
+            loaders = self._spec.workers.cpus if task.loaders is None else task.loaders
+            model = network_of(task, len(files.classes))
+            return LargeTrainer(model=model, train=files, loaders=loaders, **settings)
         dataset, train = self._all_images
         teacher = self._teacher(task.teacher, len(dataset.classes)) if task.teacher else None
         return FullTrainer(
-            recipe=task.recipe,
             model=network_of(task, len(dataset.classes)),
             train=train,
             mean=dataset.mean,
             std=dataset.std,
-            numerics=self._numerics,
-            device=self._meter.torch_device,
-            seed=task.seed,
-            threads=self._spec.workers.cpus,
             teacher=teacher,
+            **settings,
         )
+
+    def _images_to_test(self, task: FinalTask) -> Images:
+        if task.recipe.large is None:
+            return self._test_images
+        from nas.training.large import open_images
+
+        return cast("Images", open_images(task.recipe)[1])
 
     def _teacher(self, weights: Weights, classes: int) -> nn.Module:
         model = build(weights.architecture, classes)
@@ -119,11 +141,19 @@ class FullEvaluator(Replicator):
 
 
 def network_of(task: FinalTask, classes: int) -> nn.Module:
-    """Build the network with random weights.
+    """Build the network with random weights, or those that the task starts from.
 
     A `module:callable` is called with `num_classes`, which runs the module's code. Raises
-    `NasError` if the callable cannot be loaded or makes no network.
+    `NasError` if the callable cannot be loaded or makes no network, and `CorruptFileError` if the
+    weights are of another one.
     """
+    model = _new_network(task, classes)
+    if task.start is not None:
+        start_from(model, Path(task.start))
+    return model
+
+
+def _new_network(task: FinalTask, classes: int) -> nn.Module:
     if task.architecture is not None:
         return build(task.architecture, classes)
     try:

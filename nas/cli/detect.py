@@ -310,7 +310,8 @@ def measure(*, folder: Path, database: str, conditions: Conditions, as_json: boo
     with find_meter(conditions.device) as meter, Store.open(database) as store:
         if not as_json:
             click.echo(f"{meter.device.name}: {conditions.describe(plan)}")
-        macs, rows, failures = targets[0].macs(plan.image_size), [], []
+        macs, rows = targets[0].macs(plan.image_size), []
+        failures: list[str] = []
         measured = figures_of(targets, plan, meter, conditions.tier)
         for target, figures in zip(targets, measured, strict=True):
             store.add_single(target.name, figures, digest=trained.spec.architecture.digest)

@@ -153,8 +153,10 @@ def train(
             recipe = replace(recipe, start=file_digest(weights))
         teaching = teacher_of(record.name, recipe, trials, finals)
         todo = missing_trainings(record.spec, candidates, recipe, seeds, finals, teaching)
-        options = {"start": weights and str(weights), "loaders": loaders}
-        todo = [(candidate, replace(task, **options)) for candidate, task in todo]
+        begin = str(weights) if weights else None
+        todo = [
+            (candidate, replace(task, start=begin, loaders=loaders)) for candidate, task in todo
+        ]
         total = len(candidates) * seeds
         display = FinalDisplay(record.spec, recipe, total, total - len(todo))
         if todo:

@@ -21,7 +21,7 @@ def channel_statistics(images: Tensor) -> tuple[Channels, Channels]:
     means, stds = [], []
     for channel in images.unbind(1):
         counts = torch.zeros(256, dtype=torch.int64)
-        for part in channel.split(IMAGES_AT_ONCE):
+        for part in torch.split(channel, IMAGES_AT_ONCE):
             counts += torch.bincount(part.flatten().to(torch.int64), minlength=256)
         share = counts.double()
         share /= share.sum()

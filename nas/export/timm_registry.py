@@ -135,7 +135,7 @@ class OsaVoVNet(nn.Module):
         }
 
 
-@register_model
+@register_model  # type: ignore[untyped-decorator]
 def osa_vovnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Build any network of the OSA design space from the values of its architecture."""
     features = {

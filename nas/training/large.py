@@ -314,7 +314,7 @@ def _reader(data: str, parts: Sequence[str]) -> Any:
     if data.startswith(HUGGING_FACE):
         if find_spec("datasets") is None:
             raise UnavailableError(f"{data} needs the package 'datasets': pip install datasets")
-        places = [(data, None, part) for part in parts]
+        places: list[tuple[str, str | None, str]] = [(data, None, part) for part in parts]
     else:
         paths = [Path(data) / f"{part}{suffix}" for part in parts for suffix in ("", ".tar")]
         places = [("", str(path), "") for path in paths if path.exists()]
@@ -330,7 +330,7 @@ def _reader(data: str, parts: Sequence[str]) -> Any:
 def _collated(items: Sequence[Any]) -> Any:
     """Return images and labels as two tensors, or the first error."""
     errors = (item for item in items if isinstance(item, CorruptFileError))
-    return next(errors, None) or default_collate(items)
+    return next(errors, None) or default_collate(list(items))
 
 
 def _large_of(recipe: Recipe) -> LargeSpec:

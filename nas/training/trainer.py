@@ -325,7 +325,8 @@ class Trainer:
     def _judged(self, judges: Images) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches of these images and their labels, on the device."""
         size = validation_batch(self.device.type, judges.images.shape[-1])
-        yield from zip(judges.images.split(size), judges.labels.split(size), strict=True)
+        images, labels = torch.split(judges.images, size), torch.split(judges.labels, size)
+        yield from zip(images, labels, strict=True)
 
     def _augmented(self, batch: Tensor, step: int) -> Tensor:
         """Return the batch as the network sees it in this step: augmented and normalised."""

@@ -36,7 +36,7 @@ from nas.training import read_checkpoint
 
 FORMAT = "osa-nas detector 1"
 DESCRIPTION, WEIGHTS = "detector.json", "weights.safetensors"
-PART = "detector.part"
+PART_FILE = "detector.part"
 """The description while it is written."""
 FINAL_AVERAGE = 0.99
 """Decay of the running mean of the weights in a full training."""
@@ -274,7 +274,7 @@ class TrainedDetector:
         named, or other files.
         """
         if not (self.folder / DESCRIPTION).exists():
-            if self.folder.exists() and {path.name for path in self.folder.iterdir()} - {PART}:
+            if self.folder.exists() and {path.name for path in self.folder.iterdir()} - {PART_FILE}:
                 raise InvalidValueError(
                     f"{self.folder} holds other files than a training of nas detect train; name a "
                     "new folder with -o"
@@ -295,7 +295,7 @@ class TrainedDetector:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            part = self.folder / PART
+            part = self.folder / PART_FILE
             part.write_text(json.dumps(spec.to_dict(), indent=2) + "\n", encoding="utf-8")
             part.replace(path)
         except OSError as error:

@@ -1,6 +1,6 @@
 """Workers in this process, which run one trial after the other: for laptops and tests."""
 
-from nas.agent.host import affinity
+from nas.agent.host import usable_cores
 from nas.core.errors import NasError, TrialFailedError
 from nas.core.tasks import AnyTask, Decision
 from nas.searching.engine import TaskSource
@@ -29,7 +29,7 @@ class LocalWorkers:
 
         Raises `NasError` if the process has fewer cores than `workers.cpus`.
         """
-        cpus, cores = context.spec.workers.cpus, len(affinity())
+        cpus, cores = context.spec.workers.cpus, usable_cores()
         if cpus > cores:
             raise NasError(
                 f"a worker needs {cpus} CPU and this process has {cores}; lower workers.cpus"

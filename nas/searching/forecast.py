@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.agent.host import affinity
+from nas.agent.host import usable_cores
 from nas.analysis.rank_agreement import Interval
 from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError, TrialFailedError
@@ -131,7 +131,7 @@ def seconds_each(spec: StudySpec, *, alone_s: float, building_s: float, training
 
 def _at_once(spec: StudySpec) -> float:
     """Return how many workers have cores at the same time, at least one."""
-    return max(min(spec.workers.count, len(affinity()) / spec.workers.cpus), 1.0)
+    return max(min(spec.workers.count, usable_cores() / spec.workers.cpus), 1.0)
 
 
 def _macs(evaluation: Evaluation) -> float:

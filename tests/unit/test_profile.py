@@ -367,7 +367,7 @@ def test_a_budget_of_time_ends_a_search_in_time():
     ):
         spec = replace(SPEC, budget=budget, workers=workers)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("nas.searching.forecast.affinity", lambda: {0, 1})
+            patch.setattr("nas.searching.forecast.usable_cores", lambda: 2)
             expected = forecast(spec, evaluator, sampled, private_bytes(), {})
         assert expected.limit == limit
         assert expected.searching_s.value == pytest.approx(seconds)
@@ -409,7 +409,7 @@ def test_a_forecast_has_all_that_is_known(changes, seconds, networks, baselines_
     spec = replace(SPEC, workers=WorkersSpec(kind="tune", count=2), **values)
     baselines = dict.fromkeys(spec.baselines, sampled[0].architecture)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nas.searching.forecast.affinity", lambda: {0, 1})
+        patch.setattr("nas.searching.forecast.usable_cores", lambda: 2)
         expected = forecast(spec, evaluator, sampled, private_bytes(), baselines)
     assert expected.searching_s.value == pytest.approx(seconds)
     assert expected.networks.value == pytest.approx(networks)

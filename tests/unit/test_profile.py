@@ -11,8 +11,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from nas.analysis.rank_agreement import Interval
 from nas.cli import main
-from nas.cli.check import show_check
+from nas.cli.check import _forecast_lines, show_check
 from nas.cli.schemas import differences
 from nas.core.complexity import count
 from nas.core.errors import InvalidValueError, UnavailableError
@@ -44,7 +45,7 @@ from nas.searching.evaluators.classification.evaluator import (
     energy_problem,
 )
 from nas.searching.evaluators.classification.full import FullEvaluator
-from nas.searching.forecast import forecast, private_bytes
+from nas.searching.forecast import Forecast, _memory, forecast, private_bytes
 from nas.searching.profile import NUM_MEASURED_NETWORKS, costs_only, members, profile
 from nas.testing.fake_meter import FakeMeter
 from search_spaces.osa_detection import SPACE as DETECTION
@@ -349,6 +350,27 @@ def test_a_check_forecasts_time_and_memory(tmp_path, monkeypatch):
         assert low < value < high
         assert high - low <= value / 2
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+def test_without_the_file_of_its_memory_a_check_leaves_the_line_out(monkeypatch, tmp_path):
+    """As on macOS."""
+    spec = StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),))
+    interval = Interval.around(60.0, 0.1)
+    known = Forecast(
+        searching_s=interval,
+        networks=interval,
+        limit="trials",
+        memory_bytes=interval,
+        baselines_s=0.0,
+        new_seeds_s=0.0,
+    )
+    monkeypatch.setattr("nas.searching.forecast.MEMORY_FILE", tmp_path / "smaps_rollup")
+    assert private_bytes() is None
+    assert _memory(spec, private_bytes()) is None
+    with_memory = list(_forecast_lines(spec, known))
+    without = list(_forecast_lines(spec, replace(known, memory_bytes=None)))
+    assert [line for line in with_memory if not line.startswith("memory: ")] == without
+    assert len(without) == len(with_memory) - 1
 
 
 def test_a_budget_of_time_ends_a_search_in_time():

@@ -4,7 +4,7 @@ from nas.agent.host import usable_cores
 from nas.core.errors import NasError, TrialFailedError
 from nas.core.tasks import AnyTask, Decision
 from nas.searching.engine import TaskSource
-from nas.searching.evaluators import Evaluates, Preparation, StudyContext
+from nas.searching.evaluators import Evaluates, Preparation, StudyContext, prepared_by
 from nas.searching.state import Finished, Wait
 from workers.names import ANOTHER_SEARCH, evaluator_class, evaluator_of, worker_name
 from workers.overlapped import Overlapped
@@ -34,7 +34,7 @@ class LocalWorkers:
             raise NasError(
                 f"a worker needs {cpus} CPU and this process has {cores}; lower workers.cpus"
             )
-        return evaluator_class(context).prepare(context)
+        return prepared_by(evaluator_class(context), context)
 
     def run(self, engine: TaskSource, context: StudyContext) -> str:
         """Work until the search is finished, and return its reason.

@@ -47,7 +47,7 @@ from nas.core.errors import ClusterError, NasError, TrialFailedError, first_line
 from nas.core.study import WorkersSpec
 from nas.core.tasks import AnyTask, Decision
 from nas.searching.engine import TaskSource
-from nas.searching.evaluators import Evaluates, Preparation, StudyContext
+from nas.searching.evaluators import Evaluates, Preparation, StudyContext, prepared_by
 from nas.searching.state import Finished, Wait
 from workers.checkpoints import CheckpointClient, CheckpointServer
 from workers.names import evaluator_class, evaluator_of, worker_name
@@ -83,7 +83,7 @@ class TuneWorkers:
         try:
             outcome: Preparation | NasError = ray.get(remote.remote(context, str(Path.cwd())))
         except RayTaskError:
-            raise  # a mistake in a plugin
+            raise  # a bug
         except RayError as error:
             raise ClusterError(
                 f"the study could not be prepared on the cluster: {first_line(error)}"
@@ -269,7 +269,7 @@ def _prepare(context: StudyContext, folder: str) -> Preparation | NasError:
     """Prepare the study on a worker. A `NasError` is returned, so that Ray does not wrap it."""
     _change_folder(folder)
     try:
-        return evaluator_class(context).prepare(context)
+        return prepared_by(evaluator_class(context), context)
     except NasError as error:
         return error
 

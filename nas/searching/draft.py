@@ -27,7 +27,7 @@ from nas.data.image_file import size_of
 from nas.measuring.meters import elsewhere, find_meter
 from nas.measuring.metrics import Phase, find_metric
 from nas.model import build
-from nas.searching.profile import Member, members, profile, reduced_side, space_of
+from nas.searching.profile import Member, profile, random_members, reduced_side, space_of
 from nas.searching.yaml_file import parse_yaml
 from nas.training.choice import choose_numerics
 
@@ -256,7 +256,7 @@ def _value(figure: Measurement) -> float:
 
 
 def _random_members(spec: StudySpec) -> list[Member]:
-    return [member for member in members(space_of(spec), SAMPLE, seed=0) if not member.name]
+    return random_members(space_of(spec), SAMPLE, seed=0)
 
 
 def _random_networks(spec: StudySpec) -> list[Architecture]:

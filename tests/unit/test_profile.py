@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -46,7 +46,15 @@ from nas.searching.evaluators.classification.evaluator import (
 )
 from nas.searching.evaluators.classification.full import FullEvaluator
 from nas.searching.forecast import Forecast, _memory, forecast, private_bytes
-from nas.searching.profile import NUM_MEASURED_NETWORKS, costs_only, members, profile
+from nas.searching.profile import (
+    NUM_MEASURED_NETWORKS,
+    check_sizes,
+    costs_only,
+    members,
+    profile,
+    random_members,
+    reduced_side,
+)
 from nas.testing.fake_meter import FakeMeter
 from search_spaces.osa_detection import SPACE as DETECTION
 from search_spaces.osa_tiny import SPACE as TINY
@@ -88,6 +96,33 @@ def test_members_are_different_random_networks_and_the_published_ones():
     assert len({m.architecture.digest for m in published}) == len(published)
     few = members(TINY, 1000, 0)
     assert len({m.architecture.digest for m in few}) == len(few) <= TINY.cardinality
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("no"), KeyError("stem"), IndexError()])
+def test_a_space_that_cannot_encode_other_networks_has_no_published_ones(error):
+    """Reduced images are found for it too."""
+
+    class Bare(type(TINY)):
+        def encode(self, architecture):
+            raise error
+
+    space = Bare(**{each.name: getattr(TINY, each.name) for each in fields(TINY)})
+    assert members(space, 8, 0) == random_members(TINY, 8, 0)
+    assert reduced_side(space, 32) == reduced_side(TINY, 32)
+
+
+def test_a_space_that_cannot_decode_its_own_params_is_one_line():
+    """With the params and the error."""
+
+    class Broken:
+        choices = TINY.choices
+
+        def decode(self, params):
+            raise KeyError("stage9")
+
+    line = r"the space cannot decode its own params \{.*\}: KeyError: 'stage9'"
+    with pytest.raises(InvalidValueError, match=line):
+        check_sizes(Broken(), {"rungs": 32}, 0)
 
 
 def test_costs_are_compared_with_the_limits(tmp_path):

@@ -91,7 +91,7 @@ def holders_of(descriptor: int, proc: Path = PROC) -> tuple[int, ...]:
     )
 
 
-_reported = set()
+_reported: set[str] = set()
 """Descriptions of holders that this process has reported."""
 
 

@@ -1,10 +1,10 @@
 """Workers in this process, which run one trial after the other: for laptops and tests."""
 
-from nas.agent.host import affinity
+from nas.agent.host import usable_cores
 from nas.core.errors import NasError, TrialFailedError
 from nas.core.tasks import AnyTask, Decision
 from nas.searching.engine import TaskSource
-from nas.searching.evaluators import Evaluates, Preparation, StudyContext
+from nas.searching.evaluators import Evaluates, Preparation, StudyContext, prepared_by
 from nas.searching.state import Finished, Wait
 from workers.names import ANOTHER_SEARCH, evaluator_class, evaluator_of, worker_name
 from workers.overlapped import Overlapped
@@ -29,12 +29,12 @@ class LocalWorkers:
 
         Raises `NasError` if the process has fewer cores than `workers.cpus`.
         """
-        cpus, cores = context.spec.workers.cpus, len(affinity())
+        cpus, cores = context.spec.workers.cpus, usable_cores()
         if cpus > cores:
             raise NasError(
                 f"a worker needs {cpus} CPU and this process has {cores}; lower workers.cpus"
             )
-        return evaluator_class(context).prepare(context)
+        return prepared_by(evaluator_class(context), context)
 
     def run(self, engine: TaskSource, context: StudyContext) -> str:
         """Work until the search is finished, and return its reason.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nas.core import plugins
-from nas.searching.evaluators import Evaluates, StudyContext
+from nas.searching.evaluators import Evaluates, StudyContext, built_by
 
 ANOTHER_SEARCH = (
     "a trial is running, but not in this process: does another search work on this study?"
@@ -31,7 +31,7 @@ def evaluator_of(context: StudyContext) -> Iterator[Evaluates]:
     """Build the context's evaluator for the `with` block. At its end the evaluator is closed, if it
     has a method `close`.
     """
-    evaluator = evaluator_class(context)(context)
+    evaluator = built_by(evaluator_class(context), context)
     try:
         yield evaluator
     finally:

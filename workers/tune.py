@@ -14,7 +14,6 @@ it sometimes reports one death twice and then ends them too early (Ray 2.60).
 import logging
 import math
 import os
-import shutil
 import socket
 import tempfile
 from collections import Counter
@@ -43,11 +42,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from nas.agent.host import usable_cores
 from nas.core.errors import ClusterError, NasError, TrialFailedError, first_line
 from nas.core.study import WorkersSpec
 from nas.core.tasks import AnyTask, Decision
 from nas.searching.engine import TaskSource
-from nas.searching.evaluators import Evaluates, Preparation, StudyContext
+from nas.searching.evaluators import Evaluates, Preparation, StudyContext, prepared_by
 from nas.searching.state import Finished, Wait
 from workers.checkpoints import CheckpointClient, CheckpointServer
 from workers.names import evaluator_class, evaluator_of, worker_name
@@ -57,6 +57,8 @@ logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are recorde
 
 CONNECT_TIMEOUT_S = 5
 """Seconds until a cluster must accept a connection."""
+MAX_FOLDER_BYTES = 107 - len("/ray/session_2026-01-31_23-59-59_000000_4194304/sockets/plasma_store")
+"""Longest path of a folder for temporary files in which Ray can open its sockets."""
 EXCLUDED_FILES = ["*.db", "*.db-*", "*.lock", "*.safetensors", "*.onnx", "__pycache__"]
 """Files of a study's folder that are not sent to the nodes."""
 
@@ -81,7 +83,7 @@ class TuneWorkers:
         try:
             outcome: Preparation | NasError = ray.get(remote.remote(context, str(Path.cwd())))
         except RayTaskError:
-            raise  # a mistake in a plugin
+            raise  # a bug
         except RayError as error:
             raise ClusterError(
                 f"the study could not be prepared on the cluster: {first_line(error)}"
@@ -96,43 +98,53 @@ class TuneWorkers:
         Raises `KeyboardInterrupt` after Ctrl-C.
         """
         self._connect(context)
-        workers = context.spec.workers
         errors = FirstNasError()
         searcher = EngineSearcher(engine, errors)
-        folder = tempfile.mkdtemp(prefix="nas-tune-")
         try:
-            tune.Tuner(
-                tune.with_resources(Worker, _resources(workers, engine.measured_ahead)),
-                param_space={
-                    "context": context,
-                    "checkpoint_server": self._checkpoint_server(context),
-                    "folder": str(Path.cwd()),
-                },
-                tune_config=tune.TuneConfig(
-                    search_alg=searcher,
-                    scheduler=EngineScheduler(engine, errors),
-                    num_samples=-1,
-                    max_concurrent_trials=workers.count + engine.measured_ahead,
-                    reuse_actors=True,
-                ),
-                run_config=tune.RunConfig(
-                    name="study",
-                    storage_path=folder,
-                    verbose=0,
-                    callbacks=[RetryCallback(engine, searcher, errors), NoProgress()],
-                    failure_config=tune.FailureConfig(max_failures=0),
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                ),
-            ).fit()
-        except (tune.TuneError, NasError) as error:
-            raise errors.first or ClusterError(
-                f"Ray Tune: {str(error).strip().splitlines()[-1]}"
-            ) from error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            with tempfile.TemporaryDirectory(
+                prefix="nas-tune-", ignore_cleanup_errors=True
+            ) as folder:
+                self._tuner(engine, context, folder, searcher, errors).fit()
+        except (tune.TuneError, NasError, OSError) as error:
+            problem = str(error).strip() or type(error).__name__
+            raise errors.first or ClusterError(f"Ray Tune: {problem.splitlines()[-1]}") from error
         if not searcher.finished:  # after Ctrl-C Tune stops and returns
             raise KeyboardInterrupt
         return searcher.finished
+
+    def _tuner(
+        self,
+        engine: TaskSource,
+        context: StudyContext,
+        folder: str,
+        searcher: "EngineSearcher",
+        errors: "FirstNasError",
+    ) -> tune.Tuner:
+        """Return what runs the tasks. Tune's own files go to this folder."""
+        workers = context.spec.workers
+        return tune.Tuner(
+            tune.with_resources(Worker, _resources(workers, engine.measured_ahead)),
+            param_space={
+                "context": context,
+                "checkpoint_server": self._checkpoint_server(context),
+                "folder": str(Path.cwd()),
+            },
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=EngineScheduler(engine, errors),
+                num_samples=-1,
+                max_concurrent_trials=workers.count + engine.measured_ahead,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="study",
+                storage_path=folder,
+                verbose=0,
+                callbacks=[RetryCallback(engine, searcher, errors), NoProgress()],
+                failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
 
     def close(self) -> None:
         """Leave the cluster. A cluster that `prepare` or `run` started is shut down."""
@@ -143,7 +155,12 @@ class TuneWorkers:
             return
         runtime_env: dict[str, Any] = {"env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}}
         # Without an address Ray joins any cluster that it finds.
-        options: dict[str, Any] = {"address": "local", "include_dashboard": False}
+        options: dict[str, Any] = {
+            "address": "local",
+            "include_dashboard": False,
+            "num_cpus": usable_cores(),
+            "_temp_dir": _short_folder(),
+        }
         if self._address:
             _check_address(self._address)
             runtime_env |= {"working_dir": context.folder, "excludes": EXCLUDED_FILES}
@@ -156,14 +173,17 @@ class TuneWorkers:
                 runtime_env=runtime_env,
                 **options,
             )
-        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-            cluster = "a Ray cluster on this machine"
-            if self._address:
-                cluster = f"the Ray cluster at {self._address}"
+        except Exception as error:  # Ray raises plain exceptions and those of the system too
             problem = first_line(error)
+            if not self._address:
+                raise ClusterError(
+                    f"cannot start a Ray cluster on this machine: {problem}"
+                ) from error
             if isinstance(error, ConnectionError):
                 problem += "; does this machine have its token (ray get-auth-token)?"
-            raise ClusterError(f"cannot reach {cluster}: {problem}") from error
+            raise ClusterError(
+                f"cannot reach the Ray cluster at {self._address}: {problem}"
+            ) from error
 
     def _checkpoint_server(self, context: StudyContext) -> Any:
         """Start the server of checkpoints on the driver's machine, for nodes without access to its
@@ -211,6 +231,16 @@ def _resources(workers: WorkersSpec, ahead: int) -> dict[str, float]:
     }
 
 
+def _short_folder() -> str | None:
+    """Return a folder for Ray's files if the paths of its sockets would be too long in the folder
+    for temporary files, else None.
+    """
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or ""
+    if len(os.fsencode(folder)) <= MAX_FOLDER_BYTES:
+        return None
+    return f"/tmp/ray-{os.getuid()}"  # noqa: S108 - Ray's own default is /tmp/ray
+
+
 def _check_address(address: str) -> None:
     """Raise `ClusterError` if nothing listens at the address. Ray itself would try for minutes."""
     if address.startswith("ray://"):
@@ -239,7 +269,7 @@ def _prepare(context: StudyContext, folder: str) -> Preparation | NasError:
     """Prepare the study on a worker. A `NasError` is returned, so that Ray does not wrap it."""
     _change_folder(folder)
     try:
-        return evaluator_class(context).prepare(context)
+        return prepared_by(evaluator_class(context), context)
     except NasError as error:
         return error
 

@@ -10,6 +10,7 @@ Reading all of it takes about 0.2 ms, so it is done between blocks.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
 import socket
@@ -103,6 +104,31 @@ def affinity() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Return how many processes of one thread can work here at the same time, at least one: the
+    number of cores that this process may use, or the quota of its container if that is smaller.
+    """
+    return max(int(min(len(affinity()), _cpu_quota(root))), 1)
+
+
+def _cpu_quota(root: Path) -> float:
+    """Return the cores' worth of time that this container may use, infinity without a limit.
+
+    Each of both versions of Linux's control groups states a quota and a period in microseconds, or
+    `max` or -1 as the quota if there is no limit.
+    """
+    folder = root / "sys/fs/cgroup"
+    fields = (read_stripped(folder / "cpu.max") or "").split()
+    if not fields:
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        fields = [read_stripped(folder / "cpu" / name) or "" for name in names]
+    try:
+        quota_us, period_us = map(int, fields)
+    except ValueError:
+        return math.inf
+    return quota_us / period_us if quota_us > 0 and period_us > 0 else math.inf
 
 
 def program_name(number: int, proc: Path = PROC) -> str | None:

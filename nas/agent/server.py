@@ -116,7 +116,7 @@ class Agent:
             "gpus": host.gpu_names(),
             "machine": os.uname().machine,
             "cores": os.cpu_count(),
-            "usable_cores": len(host.affinity()),
+            "usable_cores": host.usable_cores(),
             "power_mode": host.read_stripped(Path("/var/lib/nvpmodel/status")),
             "neighbours": host.host_load() is not None,
             "energy": sensors.energy(),
@@ -393,7 +393,7 @@ def _checked_network(values: Mapping[str, Any], agent: Agent) -> dict[str, Any]:
         "path": str(path),
         "batch": batch,
         "size": size,
-        "threads": _whole(values, "threads", 1, len(host.affinity())),
+        "threads": _whole(values, "threads", 1, host.usable_cores()),
         "provider": values["provider"],
     }
 

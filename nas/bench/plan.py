@@ -42,7 +42,14 @@ from nas.measuring.meters import find_meter
 from nas.model import build
 from nas.searching.evaluators.classification.evaluator import REFERENCE
 from nas.searching.forecast import networks_by_limit, seconds_each
-from nas.searching.profile import Member, members, profile, reduced_side, size_problem, space_of
+from nas.searching.profile import (
+    Member,
+    profile,
+    random_members,
+    reduced_side,
+    size_problem,
+    space_of,
+)
 from nas.training.choice import choose_numerics
 
 MAX_NETWORKS = 32
@@ -396,8 +403,8 @@ def _draw(spec: StudySpec, trainings: BriefTrainings) -> list[Network]:
                 ),
                 set_aside=False,
             )
-            for member in members(space_of(spec), POOL, spec.seed)
-            if not member.name and not size_problem(member.architecture, smallest)
+            for member in random_members(space_of(spec), POOL, spec.seed)
+            if not size_problem(member.architecture, smallest)
         ),
         key=lambda network: (network.macs, network.name),
     )

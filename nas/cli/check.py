@@ -149,8 +149,9 @@ def _forecast_lines(spec: StudySpec, forecast: "Forecast") -> Iterator[str]:
     )
     if forecast.limit != "trials":
         yield f"networks: {networks.value:.0f}  [{networks.low:.0f} to {networks.high:.0f}]"
-    ends = f"{format_quantity(memory.low, 'B')} to {format_quantity(memory.high, 'B')}"
-    yield f"memory: {format_quantity(memory.value, 'B')}  [{ends}] in all processes"
+    if memory is not None:
+        ends = f"{format_quantity(memory.low, 'B')} to {format_quantity(memory.high, 'B')}"
+        yield f"memory: {format_quantity(memory.value, 'B')}  [{ends}] in all processes"
     if forecast.baselines_s:
         yield f"baselines come before it: about {format_duration(forecast.baselines_s)}"
     if forecast.new_seeds_s:

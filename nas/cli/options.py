@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from nas.agent.host import affinity
+from nas.agent.host import usable_cores
 from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError, NasError, next_command
 from nas.core.measurement import MAX_IMAGE_SIZE, MeasurementPlan, Precision
@@ -62,7 +62,7 @@ class Threads(click.IntRange):
 
 def too_many(threads: int) -> str | None:
     """Return why this machine cannot run this many threads, None if it can."""
-    cores = len(affinity())
+    cores = usable_cores()
     return (
         f"there are {cores} cores, so at most {cores}, not {threads}" if threads > cores else None
     )

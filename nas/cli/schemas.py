@@ -263,7 +263,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "forecast.searching_s": "value, low and high of the seconds of searching",
             "forecast.networks": "the same of the networks that are trained",
             "forecast.limit": "the budget that ends the search",
-            "forecast.memory_bytes": "the same of the memory of all processes together",
+            "forecast.memory_bytes": "the same of the memory of all processes; null if unknown",
             "forecast.baselines_s": "seconds of the baselines, which are no searching",
             "forecast.new_seeds_s": "seconds of the trainings with new seeds after the search",
         },

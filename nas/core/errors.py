@@ -6,7 +6,8 @@ Every other error ends the search, since a problem of the machine would affect e
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -116,6 +117,25 @@ class ExportError(NasError):
 
 class TrialFailedError(NasError):
     """A trial that cannot be finished for a reason of its own, while the study continues."""
+
+
+@contextmanager
+def foreign_code(problem: str) -> Iterator[None]:
+    """Turn every error of a plugin's or another package's code into an `InvalidValueError` of one
+    line: the problem and the error. A `NasError` stays as it is.
+    """
+    try:
+        yield
+    except NasError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InvalidValueError(f"{problem}: {described(error)}") from error
+
+
+def described(error: BaseException) -> str:
+    """Return the class of an error and the first line of its message."""
+    reason = next(iter(str(error).strip().splitlines()), "no reason given")
+    return f"{type(error).__name__}: {reason}"
 
 
 MALFORMED = (

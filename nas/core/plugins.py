@@ -80,11 +80,13 @@ def load(group: str, name: str) -> Any:
         raise UnknownNameError(group, name, names(group))
     try:
         plugin = entry.load() if entry else import_attribute(name)
-    except Exception as error:  # a foreign module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a foreign module may raise anything
         reason = f"{type(error).__name__}: {error}"
         module, _, _ = name.partition(":")
         if isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]:
             reason += ", neither installed nor in the folder of the study file"
+        if isinstance(error, SystemExit):
+            reason += ", when it is imported; call its main function only if __name__ is __main__"
         raise UnknownNameError(f"{group} ({reason})", name, names(group)) from error
     _require(group, name, plugin)
     return plugin

@@ -1,5 +1,6 @@
 """Search spaces: choices with their values, and the maps between choices and architectures."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,17 @@ class SearchSpace(Protocol):
 
         Raises `InvalidValueError` if the architecture is not in the space.
         """
+
+
+def decoded(space: SearchSpace, params: Params) -> Architecture:
+    """Decode params. Raises `InvalidValueError` for any error of the space's own code."""
+    try:
+        return space.decode(params)
+    except Exception as error:  # the code of a study's own space may raise anything
+        raise InvalidValueError(
+            f"the space cannot decode its own params {json.dumps(dict(params), default=str)}: "
+            f"{type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
 
 
 STAGE_FIELDS = ("mid_channels", "out_channels", "num_layers", "num_blocks", "kernel_size")

@@ -6,6 +6,7 @@ images are read when `Dataset.test` is called, which only the training of finish
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self, runtime_checkable
 
@@ -15,7 +16,12 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from nas.core import plugins
-from nas.core.errors import DataNotFoundError, InvalidValueError, MissingDependencyError
+from nas.core.errors import (
+    DataNotFoundError,
+    InvalidValueError,
+    MissingDependencyError,
+    foreign_code,
+)
 from nas.core.study import DataSpec
 
 Progress = Callable[[int, int | None], None]
@@ -158,7 +164,8 @@ def resolve(spec: DataSpec, *, progress: Progress | None = None) -> Resolution:
     """
     source = _source(spec)
     try:
-        total = source.prepare(spec, progress)
+        with _foreign(spec):
+            total = source.prepare(spec, progress)
     except DataNotFoundError as error:
         if spec.fallback is None:
             raise
@@ -167,13 +174,15 @@ def resolve(spec: DataSpec, *, progress: Progress | None = None) -> Resolution:
         except MissingDependencyError as missing:
             raise DataNotFoundError(f"{error}; of the fallback: {missing}") from missing
     if isinstance(source, SplitSource):
-        spec = replace(spec, validation_images=source.validation_images(spec))
+        with _foreign(spec):
+            spec = replace(spec, validation_images=source.validation_images(spec))
     elif spec.validation_images >= total:
         raise InvalidValueError(
             f"data.validation_images must be less than the {total} training images of "
             f"{spec.dataset}, not {spec.validation_images}"
         )
-    left_out = source.left_out(spec) if isinstance(source, PartialSource) else ()
+    with _foreign(spec):
+        left_out = source.left_out(spec) if isinstance(source, PartialSource) else ()
     return Resolution(spec=replace(spec, fallback=None), warnings=tuple(left_out))
 
 
@@ -183,13 +192,15 @@ def load(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
     Raises the errors of `resolve`, and `CorruptFileError`.
     """
     resolved = resolve(spec, progress=progress).spec
-    return _source(resolved).load(resolved)
+    with _foreign(resolved):
+        return _source(resolved).load(resolved)
 
 
 def file_digests(spec: DataSpec) -> dict[str, str]:
     """Return a SHA-256 (hex) of the files of each part and class; nothing for other data sets."""
     source = _source(spec)
-    return dict(source.file_digests(spec)) if isinstance(source, FileSource) else {}
+    with _foreign(spec):
+        return dict(source.file_digests(spec)) if isinstance(source, FileSource) else {}
 
 
 def split(
@@ -220,9 +231,15 @@ def _source(spec: DataSpec) -> DataSource:
     return source
 
 
+def _foreign(spec: DataSpec) -> AbstractContextManager[None]:
+    """Turn every error of a data set's own code into one line that names the data set."""
+    return foreign_code(f"data set {spec.dataset!r} cannot be read")
+
+
 def _fallback(spec: DataSpec, reason: str, progress: Progress | None) -> Resolution:
     resolved = replace(spec, dataset=spec.fallback or spec.dataset, fallback=None)
-    total = _source(resolved).prepare(resolved, progress)
+    with _foreign(resolved):
+        total = _source(resolved).prepare(resolved, progress)
     reason = "; ".join(reason.splitlines())
     warnings = [f"using the fallback {resolved.dataset!r} instead of {spec.dataset!r}: {reason}"]
     if spec.validation_images > total / 2:

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nas.core.architecture import Architecture
 from nas.core.architecture_file import read_architecture
 from nas.core.complexity import count
-from nas.core.errors import InvalidValueError, UnknownNameError
+from nas.core.errors import InvalidValueError, UnknownNameError, foreign_code
 from nas.core.foreign import is_foreign
 from nas.core.measurement import MeasurementPlan
 from nas.core.moved import import_attribute
@@ -21,7 +21,7 @@ from nas.core.published import PUBLISHED
 from nas.measuring.metrics import seeded_network
 from nas.measuring.runtimes import Network, OnnxFile
 from nas.model import build
-from nas.model.foreign import build_foreign, foreign_code, require_module
+from nas.model.foreign import build_foreign, require_module
 from nas.model.onnx_file import read_onnx
 from nas.model.weights_file import load_weights
 
@@ -159,7 +159,7 @@ def _from_bundle(folder: Path) -> Target:
 
 def _from_callable(text: str) -> nn.Module:
     """Return the network that the named object is, or that it returns when it is called."""
-    with foreign_code(text):
+    with foreign_code(f"{text} cannot be built"):
         try:
             made = import_attribute(text)
         except (ImportError, AttributeError) as error:

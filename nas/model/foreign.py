@@ -2,13 +2,11 @@
 
 import importlib
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from torch import nn
 
 from nas.core.architecture import Architecture
-from nas.core.errors import InvalidValueError, MissingDependencyError, NasError
+from nas.core.errors import InvalidValueError, MissingDependencyError, foreign_code
 from nas.core.foreign import ForeignNetwork
 from nas.model import build
 
@@ -30,26 +28,12 @@ def build_foreign(text: str, num_classes: int | None = None) -> nn.Module:
     if importlib.util.find_spec(package) is None:
         raise MissingDependencyError(package, "all")
     classes = {} if num_classes is None else {"num_classes": num_classes}
-    with foreign_code(text):
+    with foreign_code(f"{text} cannot be built"):
         if package == "timm":
             model = importlib.import_module("timm").create_model(name, pretrained=False, **classes)
         else:
             model = importlib.import_module("torchvision.models").get_model(name, **classes)
     return require_module(model, text)
-
-
-@contextmanager
-def foreign_code(text: str) -> Iterator[None]:
-    """Turn all errors of foreign code into one line that names the network and the reason."""
-    try:
-        yield
-    except NasError:
-        raise
-    except (Exception, SystemExit) as error:
-        reason = next(iter(str(error).strip().splitlines()), "no reason given")
-        raise InvalidValueError(
-            f"{text} cannot be built: {type(error).__name__}: {reason}"
-        ) from error
 
 
 def require_module(made: object, text: str) -> nn.Module:

@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Double, Executable, case, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Double, Executable, cast, func, literal, select
 
 from nas.core.trial import TrialState, Usage
 from nas.record.records import Summary
@@ -154,14 +154,12 @@ def _count_and_usage(connection: Connection, query: Executable) -> tuple[int, Us
 def _searched_s(connection: Connection, study_id: int) -> float:
     """Return the seconds in which at least one trial was worked on.
 
-    A running trial counts with the recorded seconds of its measurements and rungs.
+    A running trial counts with the recorded seconds of its measurements and rungs. Duplicates do
+    not count, because they end with their originals and need no work.
     """
-    in_study = TRIAL.c.study_id == study_id
+    in_study = (TRIAL.c.study_id == study_id) & TRIAL.c.duplicate_of.is_(None)
     seconds = (EVALUATION.c[name] for name in ("measure_s", "waiting_s", "train_s", "validation_s"))
-    worked = case(
-        (TRIAL.c.duplicate_of.is_(None), sum(func.coalesce(each, 0.0) for each in seconds)),
-        else_=0.0,
-    )
+    worked = sum((func.coalesce(each, 0.0) for each in seconds), start=literal(0.0))
     running = [
         (begin.timestamp(), begin.timestamp() + worked_s)
         for begin, worked_s in connection.execute(

@@ -80,11 +80,16 @@ def device_seconds(trial: Trial) -> float:
 
 
 class SearchClock:
-    """A clock that runs while at least one of the trials is running, and stops in between."""
+    """A clock that runs while at least one of the trials is running, and stops in between.
+
+    Duplicates do not count, because they end with their originals and need no work.
+    """
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         spans = sorted(
-            (t.started_at.timestamp(), t.finished_at.timestamp()) for t in trials if t.finished_at
+            (t.started_at.timestamp(), t.finished_at.timestamp())
+            for t in trials
+            if t.finished_at and t.duplicate_of is None
         )
         self._busy: list[tuple[float, float]] = []
         for start, end in spans:

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from nas.core.architecture import Architecture
-from nas.core.search_space import Choice, Params, SearchSpace, Value
+from nas.core.search_space import Choice, Params, SearchSpace, Value, decoded
 from nas.core.seeds import derived_seed
 from nas.core.study import ERROR, Direction, Objective, TrainedMetric
 from nas.core.trial import Evaluation, Trial, TrialState
@@ -88,8 +88,8 @@ class Proposer:
             choices=space.choices,
             objectives=objectives,
             distributions=self._distributions,
-            identify=lambda params: space.decode(params).digest,
-            counts=lambda params: counts(space.decode(params)),
+            identify=lambda params: decoded(space, params).digest,
+            counts=lambda params: counts(decoded(space, params)),
             trained=trained,
         )
         self._ignores_trials = isinstance(self._sampler(seed), optuna.samplers.RandomSampler)

@@ -9,7 +9,7 @@ from nas.core.measurement import Measurement
 from nas.core.preparation import Preparation
 from nas.core.study import Objective, StudySpec
 from nas.record import Store
-from nas.searching.evaluators import StudyContext
+from nas.searching.evaluators import StudyContext, built_by, prepared_by
 from nas.searching.evaluators.classification.evaluator import Evaluator
 from nas.searching.forecast import Forecast, forecast, private_bytes
 from nas.searching.launch import (
@@ -88,7 +88,7 @@ def check_study(
     kind = own or Evaluator
     prepared_spec = spec if own or reads_data(spec) else costs_only(spec)
     context = StudyContext(spec=prepared_spec, artifacts="", folder=str(folder.resolve()))
-    preparation = kind.prepare(context)
+    preparation = prepared_by(kind, context)
     spec = with_choices(spec, preparation)
     require_fitting_sizes(spec, preparation)
     objectives = costs_only(spec).objectives
@@ -101,7 +101,7 @@ def check_study(
     usable = sum(not member.failure for member in sampled)
     if own is not None and usable >= MIN_NETWORKS:
         prepared = replace(context, spec=spec, preparation=preparation)
-        expected = forecast(spec, own(prepared), sampled, imported_bytes, baselines)
+        expected = forecast(spec, built_by(own, prepared), sampled, imported_bytes, baselines)
     return StudyCheck(
         spec=spec,
         preparation=preparation,

@@ -22,7 +22,7 @@ from nas.core.errors import InvalidValueError, NasError
 from nas.core.foreign import is_foreign
 from nas.core.measurement import Kind
 from nas.core.pareto import front
-from nas.core.search_space import SearchSpace
+from nas.core.search_space import SearchSpace, decoded
 from nas.core.seeds import trial_seed
 from nas.core.study import StudySpec
 from nas.core.tasks import Measured, Trained
@@ -215,7 +215,7 @@ def _judged(trial: Trial, spec: StudySpec, space: SearchSpace, valid: _Validity)
         evaluation = replace(evaluation, rungs=(), replicates=())
     if state is TrialState.COMPLETE and missing:
         return f"no figure for {', '.join(missing)}"
-    architecture = space.decode(params)
+    architecture = decoded(space, params)
     return replace(
         trial,
         params=params,

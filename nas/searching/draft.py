@@ -5,7 +5,6 @@ speed of training, so that the budget trains enough networks to compare.
 """
 
 import json
-import os
 import random
 import re
 import statistics
@@ -16,11 +15,12 @@ from functools import partial
 from math import ceil, floor
 from pathlib import Path
 
+from nas.agent.host import usable_cores
 from nas.core.architecture import Architecture
 from nas.core.complexity import totals
 from nas.core.errors import CorruptFileError, InvalidValueError, TrialFailedError, UnavailableError
 from nas.core.measurement import Measurement, MeasurementPlan, metric_and_device
-from nas.core.study import DataSpec, Objective, StudySpec
+from nas.core.study import DataSpec, Objective, StudySpec, WorkersSpec
 from nas.core.units import format_quantity, parse_quantity
 from nas.data import load
 from nas.data.image_file import size_of
@@ -28,7 +28,7 @@ from nas.data.memory import check_memory
 from nas.measuring.meters import elsewhere, find_meter
 from nas.measuring.metrics import Phase, find_metric
 from nas.model import build
-from nas.searching.profile import Member, members, profile, reduced_side, space_of
+from nas.searching.profile import Member, profile, random_members, reduced_side, space_of
 from nas.searching.yaml_file import parse_yaml
 from nas.training.choice import choose_numerics
 
@@ -42,6 +42,8 @@ SHARE_OF_TRAINING = 0.85
 """Share of the budget that is left for the networks by certifying and new seeds."""
 MAX_EPOCHS = 3.0
 """Longest brief training of the draft."""
+GPU_WORKERS = 2
+"""Workers that share one GPU, so that one trains while the other builds or waits."""
 SAMPLE = 8
 """Number of random networks whose costs are measured."""
 WAIT_S = 10.0
@@ -95,7 +97,7 @@ def draft(
     device: str | None = None,
     on_step: Callable[[str], object] = lambda _: None,
 ) -> Draft:
-    """Return a study file that works here as it stands, with one worker for each core.
+    """Return a study file that works here as it stands, with the workers of `workers_of`.
 
     `limits` are such as `latency 4 ms` and `latency@pi5 4 ms`; latency is an objective in any case.
     Measuring is done on `device`, or on the one that a limit names; None leaves it to the machine.
@@ -115,9 +117,10 @@ def draft(
     dataset = load(replace(data, validation_images=1))
     size = int(dataset.train.images.shape[-1])
     judges = min(5000, max(len(dataset.train) // 5, 1))
-    workers = len(os.sched_getaffinity(0))
-    if workers > 1:
-        check_memory(len(dataset.train), size, workers)
+    with closing(find_meter()) as meter:  # the one that trains
+        workers = workers_of(meter.device.kind, usable_cores())
+    if workers.count > 1 and not workers.gpus:  # else the images are on the GPU
+        check_memory(len(dataset.train), size, workers.count)
     spec = StudySpec(
         name=name,
         space="osa_cifar" if size <= LARGE_PIXELS else "osa_detection",
@@ -135,7 +138,7 @@ def draft(
     on_step("timing their training")
     side = reduced_side(space_of(spec), size)
     pace_s = _seconds_per_image(spec, side)
-    images, networks = amount(budget_s, workers, pace_s, len(dataset.train) - judges)
+    images, networks = amount(budget_s, at_once(workers), pace_s, len(dataset.train) - judges)
     pace = (
         f"training takes {format_quantity(pace_s, 's')} an image of {side} pixels: with {images:,} "
         f"images each, some {networks} networks fit into the budget"
@@ -155,7 +158,7 @@ def draft(
         judges=judges,
         budget_s=f"{budget_s:.15g}",
         trials=max(4 * networks, 100),
-        workers=workers,
+        workers=_workers_line(workers),
     )
     notes = (pace, *(_note(costs[metric], limit) for metric, limit in bounds.items()))
     return Draft(text=text, notes=notes)
@@ -183,7 +186,7 @@ data:
 budget:
   wall_time_s: {budget_s}         # seconds of searching
   trials: {trials}                # more networks than fit, so that time is the limit
-workers: {{kind: tune, count: {workers}, cpus: 1}}     # processes, and the cores of each
+workers: {workers}
 """
 
 
@@ -256,7 +259,7 @@ def _value(figure: Measurement) -> float:
 
 
 def _random_members(spec: StudySpec) -> list[Member]:
-    return [member for member in members(space_of(spec), SAMPLE, seed=0) if not member.name]
+    return random_members(space_of(spec), SAMPLE, seed=0)
 
 
 def _random_networks(spec: StudySpec) -> list[Architecture]:
@@ -290,23 +293,44 @@ def _seconds_per_image(spec: StudySpec, side: int) -> float:
     return 1 / max(figure.images_per_s for figure in figures)
 
 
+def workers_of(device_kind: str, cores: int) -> WorkersSpec:
+    """Return the workers that train on a device of this kind: one for each core, or two that share
+    one GPU.
+    """
+    if device_kind == "cuda":
+        return WorkersSpec(kind="tune", count=GPU_WORKERS, gpus=1 / GPU_WORKERS)
+    return WorkersSpec(kind="tune", count=cores)
+
+
+def at_once(workers: WorkersSpec) -> int:
+    """Return how many networks these workers train at the pace of one that trains alone."""
+    return round(workers.count * workers.gpus) if workers.gpus else workers.count
+
+
+def _workers_line(workers: WorkersSpec) -> str:
+    share = f", gpus: {workers.gpus:g}" if workers.gpus else ""
+    text = f"{{kind: {workers.kind}, count: {workers.count}, cpus: {workers.cpus}{share}}}"
+    return f"{text}     # processes, and the {'share of a GPU' if share else 'cores'} of each"
+
+
 def _macs(side: int, network: Architecture) -> float:
     return totals(network, image_size=side, num_classes=1)["macs"]
 
 
-def amount(budget_s: float, workers: int, pace_s: float, available: int) -> tuple[int, int]:
+def amount(budget_s: float, trained_at_once: int, pace_s: float, available: int) -> tuple[int, int]:
     """Return the images to train each network with, and the number of networks that fit.
 
-    `pace_s` are seconds for each image, `available` the training images. Raises `InvalidValueError`
-    if fewer than twelve networks fit.
+    `pace_s` are seconds for each image of one of the networks that are trained at once, and
+    `available` is the number of training images. Raises `InvalidValueError` if fewer than twelve
+    networks fit.
     """
-    seconds = SHARE_OF_TRAINING * budget_s * workers
+    seconds = SHARE_OF_TRAINING * budget_s * trained_at_once
     images = floor((seconds / NETWORKS - OTHER_WORK_S) / pace_s)
     fewest = min(4000, available)
     images = min(max(images, fewest), floor(MAX_EPOCHS * available))
     networks = floor(seconds / (OTHER_WORK_S + images * pace_s))
     if networks < FEWEST_NETWORKS:
-        needed_s = FEWEST_NETWORKS * (OTHER_WORK_S + images * pace_s) / workers
+        needed_s = FEWEST_NETWORKS * (OTHER_WORK_S + images * pace_s) / trained_at_once
         raise InvalidValueError(
             f"only {networks} networks can be trained in the budget; give it at least "
             f"{ceil(needed_s / SHARE_OF_TRAINING / 60)} min"

@@ -5,6 +5,7 @@ not safe for several threads at once.
 """
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -30,6 +31,10 @@ MAX_CONTENDED = 90
 """Number of contended measurements in a row after which the search ends; an hour by default."""
 MAX_UNEXPECTED = 5
 """Number of trials in a row that fail by unexpected errors, after which the search ends."""
+CLOCK_GAP_S = 1.0
+"""Seconds by which the two clocks drift apart only if the machine was suspended or its wall clock
+was set.
+"""
 
 
 class Record(Protocol):
@@ -107,6 +112,9 @@ class Engine:
     Trials that an earlier call left running are proposed first, with their results so far.
     `spent_s` are the seconds of searching of earlier calls.
 
+    `now` is the wall clock, for the times in the record. `steady_s` measures the time of searching.
+    It stops while the machine is suspended, and it is never set.
+
     Two kinds of trials stay running although no worker has them. A trial is paused if a budget was
     spent when it reached a rung, or if it is not expected to reach the next one in the remaining
     time, or did not: it resumes in a later call with a larger budget. A trial whose figures were
@@ -123,11 +131,13 @@ class Engine:
         record: Record,
         spent_s: float = 0.0,
         now: Callable[[], datetime] = utc_now,
+        steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state = state
         self._record = record
         self.listeners: Sequence[Listener] = ()
-        self._now = now
+        self._now, self._steady_s = now, steady_s
+        self._wall_ahead_s = self._wall_clock_ahead_s()
         self._interrupted = [trial.number for trial in state.running]
         self._paused: set[int] = set()
         self._postponed: list[int] = []
@@ -139,14 +149,14 @@ class Engine:
         """With `overlap`: trials that a worker trains."""
         self._measured: list[int] = []
         """With `overlap`: trials that wait for a training."""
-        self._measured_at: dict[int, datetime] = {}
-        """When they began to wait."""
+        self._measured_at_s: dict[int, float] = {}
+        """When they began to wait, by the steady clock."""
         self._waited_s: dict[int, float] = {}
         """Seconds for which trials waited for a training or a quiet device, without a worker."""
         self._num_contended = 0
         self._num_unexpected = 0
         self._spent_s = spent_s
-        self._started = now()
+        self._started_s = steady_s()
         self._stop_reason: str | None = None
         self._paces = [Pace() for _ in state.spec.rungs]
         for trial in state.last_trained:
@@ -167,6 +177,7 @@ class Engine:
         """Return the next task, which is recorded as running. Duplicates that the sampler proposes
         before it are recorded too.
         """
+        self._follow_wall_clock()
         while self._continues():
             if self._ahead and (task := self._overlapped()) is not None:
                 return task
@@ -224,8 +235,8 @@ class Engine:
                 self._stop_for_time()
                 return None
             self._training.add(self._measured.pop(0))
-            if (since := self._measured_at.pop(number, None)) is not None:
-                self._add_waiting(number, (self._now() - since).total_seconds())
+            if (since_s := self._measured_at_s.pop(number, None)) is not None:
+                self._add_waiting(number, self._steady_s() - since_s)
             return self._resume(number) if number in self._begun_before else self.task(number)
         full = len(self._measuring) >= self._ahead or len(self._measured) >= count
         return Wait() if full else None
@@ -304,7 +315,7 @@ class Engine:
 
     def set_clock(self, elapsed_s: float) -> None:
         """Let the searching time continue from this value, after work that is no searching."""
-        self._spent_s, self._started = elapsed_s, self._now()
+        self._spent_s, self._started_s = elapsed_s, self._steady_s()
 
     def _time_limit_s(self) -> float:
         """Return the seconds of searching in all calls; infinity without a limit."""
@@ -343,13 +354,14 @@ class Engine:
         A trial that has ended stays as it is, because a worker may be late. A rung without a
         trained objective, or with an impossible value, fails its trial and is not recorded.
         """
+        self._follow_wall_clock()
         decision = self._reported(number, event)
         if decision is Decision.END:
             self._release(number)
         elif number in self._measuring and is_measured(self.spec, self.state.trial(number)):
             self._release(number)
             self._measured.append(number)
-            self._measured_at[number] = self._now()
+            self._measured_at_s[number] = self._steady_s()
             self._record_progress(replace(self.state.trial(number), worker=""))
             return Decision.END
         return decision
@@ -416,6 +428,7 @@ class Engine:
         failed unexpectedly: the process or its device may be broken, and every other trial would
         fail too.
         """
+        self._follow_wall_clock()
         self._release(number)
         if not self.state.is_running(number):
             return
@@ -450,7 +463,24 @@ class Engine:
 
     def elapsed_s(self) -> float:
         """Return the seconds of searching of all calls of the study."""
-        return self._spent_s + (self._now() - self._started).total_seconds()
+        return self._spent_s + self._steady_s() - self._started_s
+
+    def _wall_clock_ahead_s(self) -> float:
+        return self._now().timestamp() - self._steady_s()
+
+    def _follow_wall_clock(self) -> None:
+        """If the machine was suspended or its wall clock was set, move the start of this call's
+        trials by as much, because that is no time of searching.
+        """
+        ahead_s = self._wall_clock_ahead_s()
+        gap_s = ahead_s - self._wall_ahead_s
+        if abs(gap_s) < CLOCK_GAP_S:
+            return
+        self._wall_ahead_s = ahead_s
+        for trial in self.state.running:
+            if trial.number not in self._begun_before:
+                begin = trial.started_at + timedelta(seconds=gap_s)
+                self._record_progress(replace(trial, started_at=begin))
 
     def _resume(self, number: int) -> Task:
         """Return an unfinished trial. If an earlier call left it, its start is moved by the pause,

@@ -4,9 +4,8 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from nas.agent.host import affinity
+from nas.agent.host import PROC, read_stripped, usable_cores
 from nas.analysis.rank_agreement import Interval
 from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError, TrialFailedError
@@ -31,6 +30,8 @@ MAX_SPREAD = 0.24
 """Largest relative half width of an interval."""
 RAY_BYTES = 0.4e9
 """Memory of Ray's own processes."""
+MEMORY_FILE = PROC / "self/smaps_rollup"
+"""Linux's sums of this process's memory. macOS and gVisor have no such file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +39,15 @@ class Forecast:
     """What a search will take on this machine, if it stays as busy as it is.
 
     `searching_s` are seconds of searching until a budget is spent: the `limit`. `networks` are
-    those that are trained until then. `memory_bytes` is that of all processes together. Beside the
-    searching, `baselines_s` are the seconds of the baselines, and `new_seeds_s` those of the
-    trainings with new seeds after it.
+    those that are trained until then. `memory_bytes` is that of all processes together, None if
+    this system does not show it. Beside the searching, `baselines_s` are the seconds of the
+    baselines, and `new_seeds_s` those of the trainings with new seeds after it.
     """
 
     searching_s: Interval
     networks: Interval
     limit: str
-    memory_bytes: Interval
+    memory_bytes: Interval | None
     baselines_s: float
     new_seeds_s: float
 
@@ -55,7 +56,7 @@ def forecast(
     spec: StudySpec,
     evaluator: Evaluator,
     sampled: Sequence[Member],
-    imported_bytes: int,
+    imported_bytes: int | None,
     baselines: Mapping[str, Architecture | ForeignNetwork],
 ) -> Forecast:
     """Time the training of a few of these random networks, and add their measuring.
@@ -131,7 +132,7 @@ def seconds_each(spec: StudySpec, *, alone_s: float, building_s: float, training
 
 def _at_once(spec: StudySpec) -> float:
     """Return how many workers have cores at the same time, at least one."""
-    return max(min(spec.workers.count, len(affinity()) / spec.workers.cpus), 1.0)
+    return max(min(spec.workers.count, usable_cores() / spec.workers.cpus), 1.0)
 
 
 def _macs(evaluation: Evaluation) -> float:
@@ -198,19 +199,24 @@ def _spread(seconds: Sequence[float], trials: int, limits: float) -> float:
     return min(math.hypot(sampled, limits, SAMPLER_SPREAD), MAX_SPREAD)
 
 
-def private_bytes() -> int:
-    """Return the memory of this process that no other process shares."""
+def private_bytes() -> int | None:
+    """Return the memory of this process that no other process shares, None if this system does not
+    show it.
+    """
     return _memory_bytes("Private_Clean:", "Private_Dirty:")
 
 
-def _memory(spec: StudySpec, imported_bytes: int) -> Interval:
-    """Return the memory of the search from that of this process.
+def _memory(spec: StudySpec, imported_bytes: int | None) -> Interval | None:
+    """Return the memory of the search from that of this process, None if that is unknown.
 
     The libraries are in memory once, and each process has its own `imported_bytes`. This process
     holds the data twice, once for preparing and once for timing; a worker holds them once.
     """
-    libraries_bytes = _memory_bytes("Rss:") - private_bytes()
-    data_bytes = (private_bytes() - imported_bytes) / 2
+    resident_bytes, own_bytes = _memory_bytes("Rss:"), private_bytes()
+    if resident_bytes is None or own_bytes is None or imported_bytes is None:
+        return None
+    libraries_bytes = resident_bytes - own_bytes
+    data_bytes = (own_bytes - imported_bytes) / 2
     workers = 1 if spec.workers.kind == "local" else spec.workers.count
     total = libraries_bytes + workers * (imported_bytes + data_bytes)
     if spec.workers.kind != "local":
@@ -218,8 +224,13 @@ def _memory(spec: StudySpec, imported_bytes: int) -> Interval:
     return Interval.around(total, MAX_SPREAD)
 
 
-def _memory_bytes(*names: str) -> int:
-    """Return the sum of these lines of what Linux says of this process's memory."""
-    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
+def _memory_bytes(*names: str) -> int | None:
+    """Return the sum of these lines of what Linux says of this process's memory, None if this
+    system has no such file.
+    """
+    text = read_stripped(MEMORY_FILE)
+    if text is None:
+        return None
+    lines = text.splitlines()
     kilobytes = [int(line.split()[1]) for line in lines if line.startswith(names)]
     return 1024 * sum(kilobytes)

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from nas.core import plugins
-from nas.core.architecture import Architecture
 from nas.core.errors import InvalidValueError, StudyConflictError
-from nas.core.search_space import Params, SearchSpace, Value
+from nas.core.search_space import Params, SearchSpace, Value, decoded
 from nas.core.seeds import derived_seed
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
@@ -108,7 +107,7 @@ def _require_none(study: str, problems: Sequence[str]) -> None:
 def _describe_space(space: SearchSpace) -> dict[str, Any]:
     networks = []
     for params in _probes(space):
-        network = _decode(space, params)
+        network = decoded(space, params)
         networks.append(
             {"params": dict(params), "digest": network.digest, "network": network.to_dict()}
         )
@@ -129,17 +128,6 @@ def _probes(space: SearchSpace) -> Iterator[Params]:
             ]
             for choice in space.choices
         }
-
-
-def _decode(space: SearchSpace, params: Params) -> Architecture:
-    """Decode params. Raises `InvalidValueError` for any error of the space's own code."""
-    try:
-        return space.decode(params)
-    except Exception as error:  # the code of a study's own space may raise anything
-        raise InvalidValueError(
-            f"the space cannot decode its own params {json.dumps(dict(params), default=str)}: "
-            f"{type(error).__name__}: {' '.join(str(error).split())}"
-        ) from error
 
 
 def _space_differences(recorded: Mapping[str, Any], space: SearchSpace) -> list[str]:
@@ -181,14 +169,14 @@ def _network_difference(
 ) -> str:
     """Return how the network that these params now decode to differs; nothing if it does not."""
     try:
-        decoded = _decode(space, params)
+        network_now = decoded(space, params)
     except InvalidValueError as error:
         return str(error)
-    if decoded.digest == digest:
+    if network_now.digest == digest:
         return ""
     return ", ".join(
         f"{path} is {now}, and was {before}"
-        for path, before, now in differences(dict(network), decoded.to_dict())
+        for path, before, now in differences(dict(network), network_now.to_dict())
     )
 
 

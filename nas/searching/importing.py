@@ -19,7 +19,7 @@ from nas.core.checks import require_finite, shortened
 from nas.core.errors import MALFORMED, InvalidValueError, NasError, next_command
 from nas.core.measurement import Kind, Measurement, Status, same_class
 from nas.core.pareto import front
-from nas.core.search_space import Choice, Params, SearchSpace
+from nas.core.search_space import Choice, Params, SearchSpace, decoded
 from nas.core.seeds import trial_seed
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.core.units import parse_quantity
@@ -216,7 +216,7 @@ class _Target:
         """Return the trial of an entry, or add its problems."""
         try:
             params = self._params(entry.values)
-            network = self.space.decode(params)
+            network = decoded(self.space, params)
         except NasError as error:
             problems.append(str(error))
             return None

@@ -4,6 +4,7 @@ Each start prepares the workers, records the study, and resumes what the last ca
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -170,13 +171,15 @@ def open_search(
     fetch: Callable[[DataSpec], object] = lambda _: None,
     prepared: Preparation | None = None,
     now: Callable[[], datetime] = utc_now,
+    steady_s: Callable[[], float] = time.monotonic,
 ) -> Iterator[Search]:
     """Do everything between a study file and the first proposal of a new or a resumed study.
     Nothing is written unless all of it works.
 
     `fetch` is called with the data of a study that reads it, before the workers look for it
     themselves. `prepared` is the result of `prepare` for a new study. `artifacts` is the folder of
-    checkpoints. It may differ from the recorded one if the study's files were moved to it.
+    checkpoints. It may differ from the recorded one if the study's files were moved to it. `now`
+    and `steady_s` are the engine's clocks.
 
     Raises `StudyConflictError` if another process drives a study of this name, or if the recorded
     study has other settings or was begun with other parts. Raises `InvalidValueError` if
@@ -250,7 +253,11 @@ def open_search(
             first=first,
         )
         engine = Engine(
-            state=state, record=store, spent_s=store.summary(spec.name).searched_s, now=now
+            state=state,
+            record=store,
+            spent_s=store.summary(spec.name).searched_s,
+            now=now,
+            steady_s=steady_s,
         )
         keeper = CheckpointKeeper(store, engine, Path(context.artifacts))
         engine.listeners = [keeper, listener]

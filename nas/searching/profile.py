@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING
 from nas.core import plugins
 from nas.core.architecture import Architecture
 from nas.core.complexity import stage_sizes
-from nas.core.errors import InvalidValueError, TrialFailedError
+from nas.core.errors import InvalidValueError, NasError, TrialFailedError, described
 from nas.core.measurement import Busy, Measurement, MeasurementPlan
-from nas.core.moved import import_attribute
 from nas.core.preparation import Preparation
 from nas.core.published import PUBLISHED
-from nas.core.search_space import SearchSpace
+from nas.core.search_space import SearchSpace, decoded
 from nas.core.study import Budget, Objective, StoppingSpec, StudySpec, rungs_at
 from nas.core.tasks import Measured, Task
 from nas.core.trial import Evaluation
-from nas.searching.evaluators import StudyContext
+from nas.searching.evaluators import StudyContext, built_by, prepared_by
 
 if TYPE_CHECKING:
     from nas.searching.evaluators.classification.evaluator import Evaluator
@@ -75,18 +74,23 @@ def members(space: SearchSpace, count: int, seed: int) -> list[Member]:
     """Return up to `count` different random networks, then the published ones, each under one
     name.
     """
+    published = {
+        network.digest: Member(name=name, architecture=network)
+        for name, network in reversed(PUBLISHED.items())
+        if _contains(space, network)
+    }
+    return [*random_members(space, count, seed), *reversed(published.values())]
+
+
+def random_members(space: SearchSpace, count: int, seed: int) -> list[Member]:
+    """Return up to `count` different random networks."""
     generator, drawn = random.Random(seed), dict[str, Member]()
     for _ in range(DRAWS_PER_NETWORK * count):
         network = _draw(space, generator)
         drawn.setdefault(network.digest, Member(name="", architecture=network))
         if len(drawn) == min(count, space.cardinality):
             break
-    published = {
-        network.digest: Member(name=name, architecture=network)
-        for name, network in reversed(PUBLISHED.items())
-        if _contains(space, network)
-    }
-    return [*drawn.values(), *reversed(published.values())]
+    return list(drawn.values())
 
 
 def check_sizes(space: SearchSpace, sizes: Mapping[str, int], seed: int) -> None:
@@ -111,7 +115,7 @@ def reduced_side(space: SearchSpace, side: int, share: float = 0.5) -> int:
 
     It is at least `MIN_REDUCED_SIDE`, and at most the side itself.
     """
-    networks = [each.architecture for each in members(space, NUM_SIZE_NETWORKS, 0) if not each.name]
+    networks = [each.architecture for each in random_members(space, NUM_SIZE_NETWORKS, 0)]
     for reduced in range(max(2 * ceil(share * side / 2), MIN_REDUCED_SIDE), side, 2):
         if not any(size_problem(network, reduced) for network in networks):
             return reduced
@@ -153,10 +157,10 @@ def profile(
     context = StudyContext(spec=costs_only(spec), artifacts="", folder=str(folder))
     if preparation is None:
         classes = classes_of(spec) or CLASSES_WITHOUT_DATA
-        preparation = replace(kind.prepare(context), classes=classes)
+        preparation = replace(prepared_by(kind, context), classes=classes)
     plan = replace(spec.measurement, runtime=preparation.runtime, busy=Busy.NOISY)
     context = replace(context, spec=replace(context.spec, measurement=plan))
-    with closing(kind(replace(context, preparation=preparation))) as evaluator:
+    with closing(built_by(kind, replace(context, preparation=preparation))) as evaluator:
         evaluator.on_wait = on_wait
         yield from _costs(evaluator, plan, wanted, spec.seed)
 
@@ -179,6 +183,11 @@ def _costs(
                     waiting_s += event.waiting_s
         except TrialFailedError as error:
             yield replace(member, evaluation=evaluation, failure=str(error))
+            continue
+        except NasError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            yield replace(member, evaluation=evaluation, failure=described(error))
             continue
         reasons = [
             f"{m.metric} is {m.status}: {m.reason}"
@@ -211,8 +220,8 @@ def evaluator_of(spec: StudySpec) -> "type[Evaluator] | None":
     """
     from nas.searching.evaluators.classification.evaluator import Evaluator
 
-    kind = import_attribute(plugins.load("nas.evaluators", spec.evaluator).search)
-    return kind if issubclass(kind, Evaluator) else None
+    kind = plugins.load("evaluators", plugins.load("nas.evaluators", spec.evaluator).search)
+    return kind if isinstance(kind, type) and issubclass(kind, Evaluator) else None
 
 
 def space_of(spec: StudySpec) -> SearchSpace:
@@ -222,7 +231,8 @@ def space_of(spec: StudySpec) -> SearchSpace:
 
 
 def _draw(space: SearchSpace, generator: random.Random) -> Architecture:
-    return space.decode({choice.name: generator.choice(choice.values) for choice in space.choices})
+    params = {choice.name: generator.choice(choice.values) for choice in space.choices}
+    return decoded(space, params)
 
 
 def size_problem(network: Architecture, pixels: int) -> str:
@@ -237,5 +247,5 @@ def size_problem(network: Architecture, pixels: int) -> str:
 def _contains(space: SearchSpace, network: Architecture) -> bool:
     try:
         return space.decode(space.encode(network)).digest == network.digest
-    except InvalidValueError:
+    except Exception:  # noqa: BLE001 - a study's own space may raise anything for other networks
         return False

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nas.core.architecture import Architecture
-from nas.core.errors import InvalidValueError, NasError
-from nas.core.search_space import Params, SearchSpace
+from nas.core.errors import InvalidValueError, NasError, foreign_code
+from nas.core.search_space import Params, SearchSpace, decoded
 from nas.core.study import StudySpec
 from nas.record import Store
 from nas.record.differences import differences
@@ -63,10 +63,11 @@ def encoded(space: SearchSpace, architecture: Architecture) -> dict[str, Any]:
 
     Raises `InvalidValueError` if it is not in the space.
     """
-    try:
-        return space.encode(architecture)
-    except InvalidValueError:
-        return space.encode(architecture.canonical)
+    with foreign_code("the space's encode fails"):
+        try:
+            return space.encode(architecture)
+        except InvalidValueError:
+            return space.encode(architecture.canonical)
 
 
 def nearest_params(space: SearchSpace, architecture: Architecture) -> Params:
@@ -79,7 +80,7 @@ def nearest_params(space: SearchSpace, architecture: Architecture) -> Params:
     wanted = architecture.to_dict()
 
     def distance(name: str, value: Any) -> float:
-        network = space.decode({**params, name: value}).to_dict()
+        network = decoded(space, {**params, name: value}).to_dict()
         return sum(_apart(left, right) for _, left, right in differences(wanted, network))
 
     before = None

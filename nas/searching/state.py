@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from nas.core.dominance import dominators
 from nas.core.measurement import Status
 from nas.core.pareto import ParetoFront, front
-from nas.core.search_space import Params, SearchSpace
+from nas.core.search_space import Params, SearchSpace, decoded
 from nas.core.seeds import trial_seed
 from nas.core.stopping import (
     Curve,
@@ -204,7 +204,7 @@ class SearchState:
             return Finished(reason=reason)
         start = self._untried()
         number, params, state = self._sampler.ask(start[0] if start else None)
-        architecture = self._space.decode(params)
+        architecture = decoded(self._space, params)
         trial = Trial(
             number=number,
             params=params,
@@ -227,7 +227,7 @@ class SearchState:
         self._first = [
             params
             for params in self._first
-            if bytes.fromhex(self._space.decode(params).digest) not in self._originals
+            if bytes.fromhex(decoded(self._space, params).digest) not in self._originals
         ]
         return self._first
 

@@ -1,8 +1,11 @@
 """Both kinds of workers pass the contract, and keep the promises of their own kind."""
 
 import gc
+import os
+import re
 import subprocess
 import sys
+import tempfile
 import warnings
 from dataclasses import replace
 
@@ -106,10 +109,12 @@ class TestTuneWorkers(WorkersContract):
 
     @pytest.mark.long
     def test_without_an_address_a_new_cluster_is_started(self, tmp_path):
-        """This runs in another process: Ray turns token authentication on there for good, which
-        this file's cluster lacks.
+        """Also if the folder for temporary files is too long for Ray's sockets. This runs in
+        another process: Ray turns token authentication on there for good, which this file's cluster
+        lacks.
         """
-        database = tmp_path / "nas.db"
+        database, scratch = tmp_path / "nas.db", tmp_path / ("long" * 20)
+        scratch.mkdir()
         command = [
             "bench",
             "engine",
@@ -121,7 +126,9 @@ class TestTuneWorkers(WorkersContract):
             str(database),
         ]
         subprocess.run(
-            [sys.executable, "-c", "from nas.cli import main; main()", *command], check=True
+            [sys.executable, "-c", "from nas.cli import main; main()", *command],
+            check=True,
+            env={**os.environ, "TMPDIR": str(scratch)},
         )
         with Store.open(database, read_only=True) as store:
             assert [trial.state for trial in store.trials("bench-engine")] == ["complete"] * 2
@@ -216,12 +223,48 @@ class TestTuneWorkers(WorkersContract):
             self.search(spec, tmp_path, "ArithmeticEvaluator")
 
 
-def test_an_address_of_rays_client_is_refused_with_the_alternative(tmp_path):
-    """The driver holds the database, so that it must run on a machine of the cluster."""
-    context = StudyContext(
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        BlockingIOError(11, "Resource temporarily unavailable"),
+        Exception("The current node timed out during startup\nand more"),
+    ],
+)
+def test_a_cluster_that_cannot_be_started_is_one_line(context, error, monkeypatch):
+    """Ray raises errors of many classes."""
+
+    def fail(**_):
+        raise error
+
+    monkeypatch.setattr("workers.tune.ray.init", fail)
+    line = f"cannot start a Ray cluster on this machine: {str(error).splitlines()[0]}"
+    with pytest.raises(ClusterError, match=f"^{re.escape(line)}$"):
+        plugins.load("nas.workers", "tune")().prepare(context)
+
+
+def test_without_a_place_for_temporary_files_the_search_ends_with_one_line(
+    context, tmp_path, monkeypatch
+):
+    """Tune's own files go there."""
+    workers = plugins.load("nas.workers", "tune")
+    monkeypatch.setattr("workers.tune.ray.is_initialized", lambda: True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(ClusterError, match=r"^Ray Tune: .*No such file or directory: .*gone"):
+        workers().run(None, context)
+
+
+@pytest.fixture
+def context(tmp_path):
+    """Return a study that counts."""
+    return StudyContext(
         spec=StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),)),
         artifacts=str(tmp_path),
         folder=str(tmp_path),
     )
+
+
+def test_an_address_of_rays_client_is_refused_with_the_alternative(context):
+    """The driver holds the database, so that it must run on a machine of the cluster."""
     with pytest.raises(ClusterError, match="run nas search on a machine of the cluster"):
         plugins.load("nas.workers", "tune")("ray://head:10001").prepare(context)

@@ -190,6 +190,7 @@ def test_baselines_are_no_time_of_searching(database):
         def prepared(self, search):
             self.engine = search.engine
             self.engine._now = lambda: NOW + timedelta(seconds=self.seconds)
+            self.engine._steady_s = lambda: self.seconds
             self.engine.set_clock(0.0)
 
         def update(self, trial):

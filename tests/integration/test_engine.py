@@ -88,6 +88,15 @@ for _name in (
     setattr(MortalStore, _name, _mortal(_name))
 
 
+def clocks(clock):
+    """Return both clocks of a search, which show `clock[0]`."""
+
+    def steady_s():
+        return clock[0].timestamp()
+
+    return {"now": lambda: clock[0], "steady_s": steady_s}
+
+
 class Hands:
     """Workers in this process that do up to `count` tasks interleaved, and write checkpoint files.
 
@@ -654,7 +663,7 @@ def test_waiting_for_a_quiet_device_is_time_of_searching(tmp_path, monkeypatch):
             workers=Waiting(tmp_path),
             folder=tmp_path,
             artifacts=tmp_path,
-            now=lambda: clock[0],
+            **clocks(clock),
         ) as search,
     ):
         search.run()
@@ -732,7 +741,7 @@ def test_no_new_trial_begins_when_the_time_is_spent(tmp_path):
                 workers=Slow(tmp_path),
                 folder=tmp_path,
                 artifacts=tmp_path,
-                now=lambda: clock[0],
+                **clocks(clock),
             ) as prepared,
         ):
             limit = "200 s of searching have passed, the limit of budget.wall_time_s"
@@ -778,7 +787,7 @@ def test_pauses_between_calls_do_not_count_as_searching(tmp_path):
                 workers=hands,
                 folder=tmp_path,
                 artifacts=tmp_path,
-                now=lambda: clock[0],
+                **clocks(clock),
             ) as prepared,
         ):
             prepared.run()
@@ -908,6 +917,7 @@ def test_the_wait_for_a_trainer_is_no_work_on_a_network(tmp_path, monkeypatch):
             folder=tmp_path,
             artifacts=tmp_path,
             now=lambda: datetime(2026, 1, 2, tzinfo=UTC) + timedelta(seconds=seconds),
+            steady_s=lambda: seconds,
         ) as prepared,
     ):
         engine = prepared.engine

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -51,6 +52,14 @@ try:
 except Exception as error:
     print(error)
 """
+PATIENT = """
+import sys
+from pathlib import Path
+from nas.agent import lock
+lock.NOTICE_AFTER_S = 0.0
+with lock.exclusive("GPU-1", Path(sys.argv[1])):
+    print("in", flush=True)
+"""
 COUNTER = """
 import sys, time
 from pathlib import Path
@@ -68,7 +77,8 @@ for _ in range(50):
 def process(code, *arguments):
     """Run the code in a child process, which is killed at the end."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as child:
         try:
             yield child
         finally:
@@ -139,6 +149,24 @@ def test_the_holders_are_reported_without_disturbing_them(tmp_path):
         with process(HOLDER, tmp_path) as measuring:
             assert measuring.stdout.readline() == "in\n"
             assert lock.holders() == Holders(use=Use.MEASURING, processes=(measuring.pid,))
+
+
+@pytest.mark.parametrize("code", [HOLDER, TRAINER])
+def test_a_wait_for_a_stopped_process_names_it(tmp_path, code):
+    """The line says how to continue the process. Once it is gone, the wait ends."""
+    with process(code, tmp_path) as holder:
+        assert holder.stdout.readline() == "in\n"
+        holder.send_signal(signal.SIGSTOP)
+        os.waitpid(holder.pid, os.WUNTRACED)
+        with process(PATIENT, tmp_path) as waiting:
+            assert re.fullmatch(
+                rf"waiting for the device, held by process {holder.pid} \(python.*\), which is "
+                rf"stopped \(`kill -CONT {holder.pid}` continues it\)\n",
+                waiting.stderr.readline(),
+            )
+            holder.kill()
+            assert waiting.stdout.readline() == "in\n"
+            assert waiting.stderr.read() == ""
 
 
 def test_devices_do_not_lock_each_other(tmp_path):

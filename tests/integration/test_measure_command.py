@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import nas
+from nas.agent.host import usable_cores
 from nas.cli import main
 from nas.cli.schemas import differences
 from nas.core.architecture import Architecture, OsaStage, Stem
@@ -277,7 +278,7 @@ def test_a_number_that_is_too_large_is_refused_with_the_limit(run, tmp_path, wor
     """It is refused before anything is written. The last line of click's error has the limit."""
     result = run(*words)
     assert result.exit_code == 2
-    assert limit.format(cores=len(os.sched_getaffinity(0))) in result.stderr.splitlines()[-1]
+    assert limit.format(cores=usable_cores()) in result.stderr.splitlines()[-1]
     assert not (tmp_path / "nas.db").exists()
 
 

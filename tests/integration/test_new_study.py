@@ -13,7 +13,15 @@ from nas.cli import main
 from nas.core.errors import InvalidValueError
 from nas.measuring.devices import book
 from nas.searching import draft
-from nas.searching.draft import amount, parse_duration, picture_size, yaml_text
+from nas.searching.draft import (
+    _workers_line,
+    amount,
+    at_once,
+    parse_duration,
+    picture_size,
+    workers_of,
+    yaml_text,
+)
 from nas.searching.study_file import read_study
 from nas.searching.yaml_file import parse_yaml
 
@@ -181,6 +189,15 @@ def test_the_budget_is_divided_among_48_networks():
     with pytest.raises(InvalidValueError, match=r"only 8 networks .* at least 2 min"):
         amount(50, 2, 1e-3, 45_000)
     assert amount(120, 2, 1e-3, 45_000)[1] >= 12
+
+
+def test_one_gpu_trains_at_the_pace_of_one():
+    """Two workers share it. Of a processor each core has one."""
+    gpu, cpu = workers_of("cuda", 64), workers_of("cpu", 64)
+    assert (gpu.count, gpu.gpus, at_once(gpu)) == (2, 0.5, 1)
+    assert (cpu.count, cpu.cpus, cpu.gpus, at_once(cpu)) == (64, 1, 0, 64)
+    assert "{kind: tune, count: 2, cpus: 1, gpus: 0.5} " in _workers_line(gpu)
+    assert "{kind: tune, count: 64, cpus: 1} " in _workers_line(cpu)
 
 
 @pytest.mark.parametrize("text", ["2026", "yes", "null", "1.5", "my #1", "@home", "a, b", "é: x"])

@@ -28,11 +28,16 @@ class Clocked:
     of the network's MACs by a clock that nothing else moves.
     """
 
+    wall_ahead_s = 0.0
+
     def __init__(self, per_mac_s: float, constant_s: float = 0.0) -> None:
         self.now_s, self._per_mac_s, self._constant_s = 0.0, per_mac_s, constant_s
 
     def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.now_s)
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.now_s + self.wall_ahead_s)
+
+    def steady_s(self) -> float:
+        return self.now_s
 
     def prepare(self, context):
         return ArithmeticEvaluator.prepare(context)
@@ -67,7 +72,13 @@ def searched(folder, spec, workers):
     with (
         Store.open(folder / "nas.db") as store,
         open_search(
-            spec, store=store, workers=workers, folder=folder, artifacts=folder, now=workers.now
+            spec,
+            store=store,
+            workers=workers,
+            folder=folder,
+            artifacts=folder,
+            now=workers.now,
+            steady_s=workers.steady_s,
         ) as search,
     ):
         return search.run(), search.engine.elapsed_s()
@@ -117,6 +128,40 @@ def test_a_search_ends_while_unfinished_trials_have_no_worker(tmp_path, seed):
         "13 networks were tried, the limit of budget.trials; unfinished networks, which a larger "
         "budget resumes: 1"
     )
+
+
+class Suspended(Clocked):
+    """The machine is suspended for `gap_s` during the training of trial 2, or its wall clock is
+    set by as much.
+    """
+
+    gap_s = 0.0
+
+    def _timed(self, event, engine, number):
+        if isinstance(event, Trained) and number == 2:
+            self.wall_ahead_s = self.gap_s
+        return super()._timed(event, engine, number)
+
+
+@pytest.mark.parametrize("gap", [timedelta(hours=3), timedelta(days=-30)])
+def test_a_suspended_machine_and_a_clock_that_is_set_spend_no_budget(tmp_path, gap):
+    """The search, the record's sum of seconds and the trial's own ones are those of a steady
+    clock.
+    """
+    outcomes = []
+    for gap_s in (0.0, gap.total_seconds()):
+        folder = tmp_path / str(gap_s)
+        folder.mkdir()
+        workers = Suspended(3 / 1e6)
+        workers.gap_s = gap_s
+        outcome = searched(folder, SPEC, workers)
+        with Store.open(folder / "nas.db", read_only=True) as store:
+            summary, trials = store.summary("timed"), store.trials("timed")
+        lasted_s = (trials[2].finished_at - trials[2].started_at).total_seconds()
+        outcomes.append((*outcome, len(trials), summary.searched_s, summary.engine_s, lasted_s))
+    steady, suspended = outcomes
+    assert suspended[0] == steady[0]
+    assert suspended[1:] == pytest.approx(steady[1:], abs=0.01)
 
 
 def test_an_earlier_call_tells_the_pace(tmp_path):

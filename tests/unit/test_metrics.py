@@ -1,11 +1,11 @@
 """Metrics that are counted or measured, and the reasons why a machine cannot measure one."""
 
-import os
 from dataclasses import replace
 
 import pytest
 import torch
 
+from nas.agent.host import usable_cores
 from nas.core import plugins
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.complexity import count
@@ -126,7 +126,7 @@ def test_an_unknown_runtime_is_refused_before_the_start(subject):
 
 def test_more_threads_than_cores_are_refused_before_the_start(subject):
     """This holds for a processor. Figures of a GPU do not depend on threads."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     subject.meter.device = replace(subject.meter.device, kind="cpu")
     assert check_available([LATENCY], subject.meter, MeasurementPlan(threads=cores)) == []
     plan = MeasurementPlan(threads=cores + 1)

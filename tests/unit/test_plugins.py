@@ -56,6 +56,14 @@ def test_a_folder_that_joins_the_import_path_brings_its_plugins(read, tmp_path, 
     assert read
 
 
+def test_a_module_that_ends_the_program_is_refused(tmp_path, monkeypatch):
+    """As a training script does that reads its options wherever it is imported."""
+    (tmp_path / "train_at_import.py").write_text("import sys\nsys.exit(2)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UnknownNameError, match="SystemExit: 2, when it is imported"):
+        plugins.load("nas.spaces", "train_at_import:SPACE")
+
+
 def test_a_package_installed_during_the_process_is_found(tmp_path, monkeypatch):
     """As in a notebook. A name that is nowhere is told with those that are."""
     monkeypatch.syspath_prepend(tmp_path)

@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +11,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from nas.analysis.rank_agreement import Interval
 from nas.cli import main
-from nas.cli.check import show_check
+from nas.cli.check import _forecast_lines, show_check
 from nas.cli.schemas import differences
 from nas.core.complexity import count
 from nas.core.errors import InvalidValueError, UnavailableError
@@ -44,8 +45,16 @@ from nas.searching.evaluators.classification.evaluator import (
     energy_problem,
 )
 from nas.searching.evaluators.classification.full import FullEvaluator
-from nas.searching.forecast import forecast, private_bytes
-from nas.searching.profile import NUM_MEASURED_NETWORKS, costs_only, members, profile
+from nas.searching.forecast import Forecast, _memory, forecast, private_bytes
+from nas.searching.profile import (
+    NUM_MEASURED_NETWORKS,
+    check_sizes,
+    costs_only,
+    members,
+    profile,
+    random_members,
+    reduced_side,
+)
 from nas.testing.fake_meter import FakeMeter
 from search_spaces.osa_detection import SPACE as DETECTION
 from search_spaces.osa_tiny import SPACE as TINY
@@ -87,6 +96,33 @@ def test_members_are_different_random_networks_and_the_published_ones():
     assert len({m.architecture.digest for m in published}) == len(published)
     few = members(TINY, 1000, 0)
     assert len({m.architecture.digest for m in few}) == len(few) <= TINY.cardinality
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("no"), KeyError("stem"), IndexError()])
+def test_a_space_that_cannot_encode_other_networks_has_no_published_ones(error):
+    """Reduced images are found for it too."""
+
+    class Bare(type(TINY)):
+        def encode(self, architecture):
+            raise error
+
+    space = Bare(**{each.name: getattr(TINY, each.name) for each in fields(TINY)})
+    assert members(space, 8, 0) == random_members(TINY, 8, 0)
+    assert reduced_side(space, 32) == reduced_side(TINY, 32)
+
+
+def test_a_space_that_cannot_decode_its_own_params_is_one_line():
+    """With the params and the error."""
+
+    class Broken:
+        choices = TINY.choices
+
+        def decode(self, params):
+            raise KeyError("stage9")
+
+    line = r"the space cannot decode its own params \{.*\}: KeyError: 'stage9'"
+    with pytest.raises(InvalidValueError, match=line):
+        check_sizes(Broken(), {"rungs": 32}, 0)
 
 
 def test_costs_are_compared_with_the_limits(tmp_path):
@@ -351,6 +387,27 @@ def test_a_check_forecasts_time_and_memory(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
+def test_without_the_file_of_its_memory_a_check_leaves_the_line_out(monkeypatch, tmp_path):
+    """As on macOS."""
+    spec = StudySpec(name="s", space="osa_tiny", objectives=(Objective(metric="macs"),))
+    interval = Interval.around(60.0, 0.1)
+    known = Forecast(
+        searching_s=interval,
+        networks=interval,
+        limit="trials",
+        memory_bytes=interval,
+        baselines_s=0.0,
+        new_seeds_s=0.0,
+    )
+    monkeypatch.setattr("nas.searching.forecast.MEMORY_FILE", tmp_path / "smaps_rollup")
+    assert private_bytes() is None
+    assert _memory(spec, private_bytes()) is None
+    with_memory = list(_forecast_lines(spec, known))
+    without = list(_forecast_lines(spec, replace(known, memory_bytes=None)))
+    assert [line for line in with_memory if not line.startswith("memory: ")] == without
+    assert len(without) == len(with_memory) - 1
+
+
 def test_a_budget_of_time_ends_a_search_in_time():
     """A network takes 2 s of measuring and 4 s of training, and two workers train at once."""
     evaluator = SimpleNamespace(training_s=lambda _architecture, _min_s: 4.0, training_epochs=0.5)
@@ -367,7 +424,7 @@ def test_a_budget_of_time_ends_a_search_in_time():
     ):
         spec = replace(SPEC, budget=budget, workers=workers)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("nas.searching.forecast.affinity", lambda: {0, 1})
+            patch.setattr("nas.searching.forecast.usable_cores", lambda: 2)
             expected = forecast(spec, evaluator, sampled, private_bytes(), {})
         assert expected.limit == limit
         assert expected.searching_s.value == pytest.approx(seconds)
@@ -409,7 +466,7 @@ def test_a_forecast_has_all_that_is_known(changes, seconds, networks, baselines_
     spec = replace(SPEC, workers=WorkersSpec(kind="tune", count=2), **values)
     baselines = dict.fromkeys(spec.baselines, sampled[0].architecture)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nas.searching.forecast.affinity", lambda: {0, 1})
+        patch.setattr("nas.searching.forecast.usable_cores", lambda: 2)
         expected = forecast(spec, evaluator, sampled, private_bytes(), baselines)
     assert expected.searching_s.value == pytest.approx(seconds)
     assert expected.networks.value == pytest.approx(networks)

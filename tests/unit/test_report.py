@@ -74,6 +74,12 @@ def test_the_search_clock_stops_while_no_trial_runs():
     ]
 
 
+def test_a_duplicate_that_waited_for_its_original_is_no_time_of_searching():
+    """An interrupted search of 10 s was resumed a day later for 5 s, which ended the duplicate."""
+    duplicate = replace(trial(1, 5, 86400), duplicate_of=0)
+    assert SearchClock([trial(0, 86385, 86400), duplicate]).total_s == 15
+
+
 def test_steps_hold_the_time_spent_until_each_front():
     """Trial 1 ended first: 3 s of measuring, 4 s of training, 0.5 s of validation."""
     trials = [trial(0, 0, 30, (1, 0.5, 6.0)), trial(1, 0, 10, (1, 0.4, 4.0), measure_s=3.0)]

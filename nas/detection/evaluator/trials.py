@@ -40,7 +40,7 @@ from nas.searching.evaluators.classification.certifier import Certifier
 from nas.searching.evaluators.classification.evaluator import Evaluator, check_steps
 from nas.searching.evaluators.classification.full import FullEvaluator
 from nas.searching.evaluators.classification.replicator import Replicator
-from nas.searching.profile import members
+from nas.searching.profile import random_members
 from nas.training import Numerics
 
 NUM_PROBES = 8
@@ -253,7 +253,7 @@ def _check_space(spec: StudySpec, classes: tuple[str, ...]) -> None:
     """Raise `InvalidValueError` if none of a few random networks of the space fits the detector."""
     space: SearchSpace = plugins.load("nas.spaces", spec.space)
     problem = ""
-    for member in members(space, NUM_PROBES, spec.seed)[:NUM_PROBES]:
+    for member in random_members(space, NUM_PROBES, spec.seed):
         try:
             detector_spec(spec, classes, member.architecture).build()
         except InvalidValueError as error:

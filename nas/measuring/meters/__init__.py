@@ -211,7 +211,7 @@ class CommonMeter:
 
     def usable_cores(self) -> int:
         """Return the number of cores that this process may use."""
-        return len(host.affinity())
+        return host.usable_cores()
 
     def expect(self, run: Run, calls: int, seconds: float) -> None:
         """Do nothing, since each block is timed when it is asked for."""

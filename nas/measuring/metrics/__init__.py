@@ -17,7 +17,7 @@ from torch import nn
 
 from nas.core import plugins
 from nas.core.architecture import Architecture
-from nas.core.errors import TrialFailedError, first_line
+from nas.core.errors import TrialFailedError, first_line, foreign_code
 from nas.core.foreign import ForeignNetwork
 from nas.core.measurement import Kind, Measurement, MeasurementPlan
 from nas.core.study import Direction, Objective
@@ -190,5 +190,10 @@ def check_available(metrics: Sequence[Metric], meter: Meter, plan: MeasurementPl
     """Return one line for each metric that this machine cannot measure, with the reason. To be
     called before a study starts.
     """
-    obstacles = [(metric.name, metric.obstacle(meter, plan)) for metric in metrics]
+    obstacles = [(metric.name, _obstacle(metric, meter, plan)) for metric in metrics]
     return [f"{name}: {obstacle}" for name, obstacle in obstacles if obstacle]
+
+
+def _obstacle(metric: Metric, meter: Meter, plan: MeasurementPlan) -> str | None:
+    with foreign_code(f"the obstacle of metric {metric.name!r} fails"):
+        return metric.obstacle(meter, plan)

@@ -5,6 +5,12 @@ name in the entry-point group `nas.evaluators`.
 """
 
 from nas.core.preparation import Preparation
-from nas.searching.evaluators.contract import Evaluates, EvaluatorPlugin, StudyContext
+from nas.searching.evaluators.contract import (
+    Evaluates,
+    EvaluatorPlugin,
+    StudyContext,
+    built_by,
+    prepared_by,
+)
 
-__all__ = ["Evaluates", "EvaluatorPlugin", "Preparation", "StudyContext"]
+__all__ = ["Evaluates", "EvaluatorPlugin", "Preparation", "StudyContext", "built_by", "prepared_by"]

@@ -1,9 +1,11 @@
 """The study as its workers see it, and the contract of evaluators."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from nas.core.errors import foreign_code
 from nas.core.preparation import Preparation
 from nas.core.recipe import Recipe
 from nas.core.study import ERROR, StudySpec, TrainedMetric
@@ -96,3 +98,31 @@ class Evaluates(Protocol):
         `task.evaluation` has. An evaluator that cannot stop within a rung may ignore
         `task.remaining_s`. Raises `TrialFailedError`.
         """
+
+
+E = TypeVar("E", bound=Evaluates)
+
+
+def prepared_by(kind: type[Evaluates], context: StudyContext) -> Preparation:
+    """Prepare the study with this class.
+
+    Raises the errors of `prepare`, and `InvalidValueError` for any other error of a class of
+    another package.
+    """
+    with nullcontext() if _is_ours(kind) else foreign_code(f"{_name(kind)}.prepare fails"):
+        return kind.prepare(context)
+
+
+def built_by(kind: type[E], context: StudyContext) -> E:
+    """Build the evaluator of this class, with the same errors as `prepared_by`."""
+    with nullcontext() if _is_ours(kind) else foreign_code(f"{_name(kind)} cannot be built"):
+        return kind(context)
+
+
+def _is_ours(kind: type[Evaluates]) -> bool:
+    """Return whether the class ships with osa-nas, so that an unexpected error is a bug."""
+    return kind.__module__.partition(".")[0] == "nas"
+
+
+def _name(kind: type[Evaluates]) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"

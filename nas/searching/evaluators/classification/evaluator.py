@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from nas.agent.host import affinity
+from nas.agent.host import usable_cores
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.complexity import COUNTED_METRICS
 from nas.core.errors import (
@@ -162,7 +162,7 @@ class Evaluator:
         warnings = _check_training(spec, data, dataset.train)
         size = dataset.train.images.shape[-1]
         if not spec.workers.gpus:  # else the images are on the GPU
-            most = max(len(affinity()) // spec.workers.cpus, 1)
+            most = max(usable_cores() // spec.workers.cpus, 1)
             if (workers := min(spec.workers.count, most)) > 1:
                 check_memory(len(dataset.train), size, workers)
         reduced = reduced_side(space_of(spec), size)

@@ -562,12 +562,12 @@ def contended(event: Event) -> bool:
 
 
 def _rung_seconds(trial: Trial) -> list[float]:
-    """Return the seconds that led to each rung of a recorded trial, with the measuring and all
-    waiting in those of the first.
+    """Return the seconds that led to each rung of a recorded trial, with the measuring in those of
+    the first. Waiting is left out, since it may have been for a quiet device, without a worker.
     """
     spent, later = trial.evaluation.spent, trial.evaluation.rungs[1:]
     later_s = [_seconds_of(rung) for rung in later]
-    return [spent.device_s + spent.waiting_s - sum(later_s), *later_s]
+    return [spent.device_s - sum(later_s), *later_s]
 
 
 def _seconds_of(rung: Rung) -> float:

@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from nas.core.architecture import Architecture, OsaStage
 from nas.core.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec, rungs_at
 from nas.core.tasks import Decision, Trained
-from nas.core.trial import TrialState
+from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.record import Store
+from nas.searching.engine import _rung_seconds
 from nas.searching.launch import open_search
 from nas.searching.state import Finished
 from nas.testing.evaluators import ArithmeticEvaluator
@@ -218,3 +220,16 @@ def test_a_training_that_does_not_end_is_stopped_with_the_budget(tmp_path):
     assert trial.evaluation.rungs == ()
     assert trial.evaluation.value("macs") is not None
     assert not (tmp_path / "files").exists()
+
+
+def test_waiting_is_no_pace_of_a_recorded_network():
+    """It may have been for a quiet device, and says nothing of the time that another one takes."""
+    evaluation = Evaluation().with_measurements((), 1.0).with_usage(3600.0, None, measuring=True)
+    rung = Rung(epochs=1.0, metrics={"error": 0.5}, train_s=20.0, validation_s=2.0)
+    network = Architecture(
+        stem_channels=(8, 8, 8), stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=2),)
+    )
+    trial = Trial(
+        number=0, params={}, architecture=network, seed=0, evaluation=evaluation.with_rung(rung)
+    )
+    assert _rung_seconds(trial) == [23.0]

@@ -227,7 +227,8 @@ def test_waiting_is_no_pace_of_a_recorded_network():
     evaluation = Evaluation().with_measurements((), 1.0).with_usage(3600.0, None, measuring=True)
     rung = Rung(epochs=1.0, metrics={"error": 0.5}, train_s=20.0, validation_s=2.0)
     network = Architecture(
-        stem_channels=(8, 8, 8), stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=2),)
+        stem_channels=(8, 8, 8),
+        stages=(OsaStage(mid_channels=8, out_channels=16, num_layers=2),) * 3,
     )
     trial = Trial(
         number=0, params={}, architecture=network, seed=0, evaluation=evaluation.with_rung(rung)

@@ -473,7 +473,8 @@ class StoreContract:
         assert store.rung_values("first", "error") == [{1.0: 1 / 3, 2.0: 1 / 3}, {0.5: 1 / 3}]
 
     def test_a_summary_adds_up_trials_and_seconds(self, store: Store) -> None:
-        """Trial 1 begins while 0 is at work, and 2 repeats 0. Then nothing is done for an hour.
+        """Trial 1 begins while 0 is at work, and 2 repeats 0. Then nothing is done for an hour, at
+        whose end trial 2 ends too, as after a pause of the search; it needs no work.
         Trial 3 counts the seconds of its figures and its rung; of trial 4 nothing was reported yet.
         """
         begin = datetime(2026, 3, 1, tzinfo=UTC)
@@ -513,6 +514,9 @@ class StoreContract:
         )
         assert summary.searched_s == pytest.approx(20.5 + 2.25, abs=0.002)
         assert summary.engine_s == pytest.approx(20.0 + 4.75)
+        repeat = trial(2, 16, started_at=at[2], duplicate_of=0)
+        store.finish_trial("first", repeat.moved_to(TrialState.COMPLETE, finished_at=at[4]))
+        assert store.summary("first").searched_s == summary.searched_s
 
     def test_trials_of_given_numbers_are_read_in_order(self, store: Store) -> None:
         for number in range(4):

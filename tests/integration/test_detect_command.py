@@ -24,7 +24,7 @@ from nas.core.errors import InvalidValueError, TrialFailedError
 from nas.detection.scenes import read_scenes
 from nas.detection.systems import (
     DESCRIPTION,
-    PART,
+    PART_FILE,
     WEIGHTS,
     DetectorSpec,
     TrainedDetector,
@@ -249,7 +249,7 @@ def test_a_folder_with_other_files_is_refused(data, tmp_path):
     with pytest.raises(InvalidValueError, match=r"out holds other files .*; name a new folder"):
         train_detector(spec(), scenes, out)
     assert [path.name for path in out.iterdir()] == ["model.safetensors"]
-    (out / "model.safetensors").rename(out / PART)
+    (out / "model.safetensors").rename(out / PART_FILE)
     TrainedDetector(out).check_same(spec())
 
 

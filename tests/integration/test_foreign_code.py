@@ -126,6 +126,6 @@ def test_an_evaluator_that_cannot_be_built_ends_the_search(run):
 
 def test_a_metric_that_raises_is_a_failure_of_each_network_in_a_check(run):
     """As it fails each trial of a search."""
-    done = run("check", metric="MEASURE")
+    done = run("check", metric="MEASURE", evaluator="UNBROKEN")
     assert done.exit_code == 0, done.output
     assert "KeyError: 'colour'" in done.output

@@ -262,22 +262,24 @@ class Study:
         """Return the trial's network as a torch module in evaluation mode.
 
         It has the weights of its final training or of its last rung if they were kept, else random
-        ones; its attribute `trained` says which.
+        ones; its attribute `trained` says which. Weights of a training on other images have their
+        classes.
         """
         from nas.model import build
         from nas.training import read_checkpoint
 
         record, trial = self._record(), self.trial(number)
         own = recorded_evaluators(record).network
+        path = self._checkpoint(record, trial)
+        kept = path and read_checkpoint(path, trial.architecture.digest)
         if own is None:
-            model: nn.Module = build(trial.architecture, record.classes)
+            classes = len(kept.classes) if kept and kept.classes else record.classes
+            model: nn.Module = build(trial.architecture, classes)
         else:
             model = import_attribute(own)(record, trial.architecture)
-        path = self._checkpoint(record, trial)
-        if path is not None:
-            weights = read_checkpoint(path, trial.architecture.digest).weights
-            model.load_state_dict(dict(weights))
-        setattr(model, "trained", path is not None)  # noqa: B010 - mypy sees a module
+        if kept:
+            model.load_state_dict(dict(kept.weights))
+        setattr(model, "trained", kept is not None)  # noqa: B010 - mypy sees a module
         return model.eval()
 
     def export(

@@ -68,6 +68,11 @@ def results(finals: Sequence[FinalTraining]) -> list[FinalResult]:
     return [FinalResult(trainings=tuple(group)) for group in groups.values()]
 
 
+def on_images_of_the_study(finals: Sequence[FinalTraining]) -> list[FinalTraining]:
+    """Return the trainings whose test images are the study's, which its own errors compare with."""
+    return [final for final in finals if final.recipe.large is None]
+
+
 def latest_results(
     finals: Sequence[FinalTraining], trials: Sequence[Trial]
 ) -> dict[int, FinalResult]:
@@ -157,6 +162,7 @@ def _with_common_recipe(
         trial
         for trial in trials
         if trial.number in final_results
+        and on_images_of_the_study(final_results[trial.number].trainings)
         and final_results[trial.number].of_seeds(metric)
         and trial.duplicate_of is None
         and trial.evaluation.value(metric) is not None

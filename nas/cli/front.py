@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nas.analysis.finals import latest_results
+from nas.analysis.finals import latest_results, on_images_of_the_study
 from nas.analysis.selection import condition, ordered
 from nas.cli import main
 from nas.cli.json_output import echo_json, json_option
@@ -108,7 +108,9 @@ def front(
         shown = fronts.read_front(
             store, record, at, sure=sure, limit=None if selecting or baselines else limit
         )
-        finals = latest_results(store.finals(record.name), list(shown.trials.values()))
+        finals = latest_results(
+            on_images_of_the_study(store.finals(record.name)), list(shown.trials.values())
+        )
         there = None if device is None else _on_device(store, record, shown, device)
     spec, members = record.spec, list(shown.trials.values())
     if there is not None:

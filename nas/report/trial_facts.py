@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.analysis.finals import FinalResult, results
+from nas.analysis.finals import FinalResult, on_images_of_the_study, results
 from nas.analysis.relations import choices_seen, neighbours, positions
 from nas.analysis.study_front import outcomes_of
 from nas.core.architecture import Architecture
@@ -94,7 +94,7 @@ def trial_facts(store: "Store", record: StudyRecord, trial: Trial, database: str
         trial=trial,
         finals=tuple(
             result
-            for result in results(store.finals(record.name))
+            for result in results(on_images_of_the_study(store.finals(record.name)))
             if result.first.network == trial.architecture.digest
         ),
         rank=_rank(store, record, trial),

@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 from torch.nn import functional as F  # noqa: N812 - torch's own habit
 
+import nas
 from nas.cli import main
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.errors import CorruptFileError, DataNotFoundError, InvalidValueError
@@ -468,6 +469,7 @@ def train(images, *more, code=0):
     )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_network_is_trained_on_files_and_exported_with_their_classes(folder, images):
     """The bundle holds what belongs to the files, and no path of this machine. Its weights start
@@ -480,6 +482,8 @@ def test_a_network_is_trained_on_files_and_exported_with_their_classes(folder, i
     assert set(final.reached.metrics) == {"error"}
     assert final.reached.numerics["image_size"] == 32
     assert "1 of them recorded" in train(images)
+    network = nas.open("nas.db").study("full").network(0)
+    assert network(torch.rand(1, 3, 32, 32)).shape == (1, len(CLASSES))
     run("export", "full", "--trial", 0, "-o", "bundle", "--no-latency", "--license", "cc0-1.0")
     config = json.loads(Path("bundle/config.json").read_text())
     assert tuple(config["label_names"]) == CLASSES

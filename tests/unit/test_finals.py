@@ -2,13 +2,15 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
-from nas.analysis.finals import latest_results, ranking, results
+from nas.analysis.finals import latest_results, on_images_of_the_study, ranking, results
 from nas.core.architecture import Architecture, OsaStage
 from nas.core.brief import BriefRecipe
 from nas.core.errors import InvalidValueError, StudyFileError
+from nas.core.large import LargeSpec
 from nas.core.measurement import Measurement
 from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining, Recipe
@@ -130,6 +132,14 @@ def test_equal_rankings_give_no_warning():
     )
     assert (compared.tau, compared.wrong) == (1.0, ())
     assert len(list(compared.lines())) == 1
+
+
+def test_trainings_on_other_images_are_not_compared_with_the_search():
+    """Their errors are of other classes: there is no ranking, and no front shows them."""
+    large = replace(LONG, large=LargeSpec(data="photos"))
+    finals = [*final(0, 0.10, recipe=large), *final(1, 0.20, recipe=large), *final(2, 0.3)]
+    assert ranking(TRIALS, latest_results(finals, TRIALS), ERROR) is None
+    assert on_images_of_the_study(finals) == finals[2:]
 
 
 def test_the_front_shows_final_results():

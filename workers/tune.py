@@ -19,6 +19,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,8 @@ class TuneWorkers:
     ) -> tune.Tuner:
         """Return what runs the tasks. Tune's own files go to this folder."""
         workers = context.spec.workers
+        if self._address is None:
+            workers = _fitting(workers)
         return tune.Tuner(
             tune.with_resources(Worker, _resources(workers, engine.measured_ahead)),
             param_space={
@@ -213,6 +216,16 @@ class TuneWorkers:
                 f"a worker needs {workers.cpus:g} CPU and {workers.gpus:g} GPU of one machine, and "
                 f"the machines of the cluster have: {have}; lower workers.cpus or workers.gpus"
             )
+
+
+def _fitting(workers: WorkersSpec) -> WorkersSpec:
+    """Return these workers, at most as many as this machine has resources for. The others would
+    hold trials on which nobody works.
+    """
+    have: dict[str, float] = ray.cluster_resources()
+    shares = {"CPU": workers.cpus, "GPU": workers.gpus}
+    fitting = (int(have.get(name, 0) / share + 1e-9) for name, share in shares.items() if share)
+    return replace(workers, count=max(min(workers.count, *fitting), 1))
 
 
 def _resources(workers: WorkersSpec, ahead: int) -> dict[str, float]:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import warnings
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 
@@ -268,3 +269,18 @@ def test_an_address_of_rays_client_is_refused_with_the_alternative(context):
     """The driver holds the database, so that it must run on a machine of the cluster."""
     with pytest.raises(ClusterError, match="run nas search on a machine of the cluster"):
         plugins.load("nas.workers", "tune")("ray://head:10001").prepare(context)
+
+
+@pytest.mark.parametrize(
+    ("workers", "have", "count"),
+    [
+        (WorkersSpec(kind="tune", count=2), {"CPU": 1.0}, 1),
+        (WorkersSpec(kind="tune", count=2), {"CPU": 64.0}, 2),
+        (WorkersSpec(kind="tune", count=9, cpus=8), {"CPU": 64.0}, 8),
+        (WorkersSpec(kind="tune", count=12, gpus=0.1), {"CPU": 64.0, "GPU": 1.0}, 10),
+    ],
+)
+def test_no_more_workers_than_this_machine_has_resources_for(workers, have, count, monkeypatch):
+    """A trial that waits for a worker would count as begun."""
+    monkeypatch.setattr("workers.tune.ray.cluster_resources", lambda: have)
+    assert import_module("workers.tune")._fitting(workers).count == count

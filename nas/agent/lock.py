@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Iterator
 
-from nas.agent.host import PROC, program_name, read_stripped
+from .host import PROC, program_name, read_stripped
 
 NOTICE_AFTER_S = 3.0
 """Seconds of waiting for a device after which the processes that hold it are reported."""

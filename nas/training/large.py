@@ -26,6 +26,7 @@ from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
+from nas.agent.host import end_with_parent
 from nas.core.errors import (
     CorruptFileError,
     DataNotFoundError,
@@ -209,6 +210,7 @@ class LargeTrainer(FullTrainer):
             collate_fn=_collated,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),
+            worker_init_fn=_begin_loader,
         )
         for batch in loader:
             if isinstance(batch, CorruptFileError):
@@ -325,6 +327,11 @@ def _reader(data: str, parts: Sequence[str]) -> Any:
         except (AssertionError, OSError, RuntimeError, ValueError, tarfile.TarError) as error:
             problem = f"no images in {root or split}: {first_line(error)}"
     raise DataNotFoundError(f"{data} has {problem}")
+
+
+def _begin_loader(_: int) -> None:
+    """Let a loader process end with the training, whose claim on the study it has inherited."""
+    end_with_parent()
 
 
 def _collated(items: Sequence[Any]) -> Any:

@@ -732,3 +732,14 @@ def test_another_web_server_at_the_address_is_one_clear_line(answer, tmp_path):
                 client.device()
             client.touch("session")  # as the thread that shows that the driver lives
         server.shutdown()
+
+
+def test_the_agent_imports_nothing_of_the_rest():
+    """On the device its package has another name, so its modules name each other relatively."""
+    for path in Path(nas.agent.__file__).parent.glob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+        names += [
+            each.name for node in nodes if isinstance(node, ast.Import) for each in node.names
+        ]
+        assert [name for name in names if name.partition(".")[0] == "nas"] == [], path

@@ -166,7 +166,7 @@ def test_a_study_whose_workers_do_not_fit_into_memory_is_refused(tmp_path, monke
         workers=WorkersSpec(kind="tune", count=8),
     )
     monkeypatch.setattr(memory, "available_bytes", lambda: 20_000)
-    monkeypatch.setattr(evaluator, "affinity", lambda: [0, 1])
+    monkeypatch.setattr(evaluator, "usable_cores", lambda: 2)
     with pytest.raises(InvalidValueError, match=r"in each of 2 workers need 36\.9 kB"):
         evaluator.Evaluator.prepare_training(study, data)
 

@@ -4,20 +4,18 @@
 the command to use in place of `ssh`, with its options.
 """
 
-import ctypes
 import http.client
 import os
 import shlex
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from nas.agent.command import PORT
+from nas.agent.host import end_with_parent
 from nas.core.errors import DeviceLostError
 from nas.measuring.devices.book import Entry
 
@@ -33,8 +31,6 @@ SSH_OPTIONS = {
     "ServerAliveCountMax": "3",
     "StreamLocalBindUnlink": "yes",
 }
-PR_SET_PDEATHSIG = 1
-LIBC = ctypes.CDLL(None)
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -121,7 +117,8 @@ class Route:
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=file,
-                    preexec_fn=_end_with_parent,  # noqa: PLW1509 - it makes one system call
+                    # a forward that ends too early is made again
+                    preexec_fn=end_with_parent,  # noqa: PLW1509 - it makes one system call
                 )
         except OSError as error:
             raise DeviceLostError(f"{command[0]} cannot be started: {error.strerror}") from error
@@ -135,11 +132,3 @@ class Route:
                 raise DeviceLostError(f"ssh cannot reach {host}: {reason}")
             time.sleep(0.02)
         return process
-
-
-def _end_with_parent() -> None:
-    """Let Linux end this new process when the thread that started it ends, even after `kill -9`. A
-    forward that ends too early is made again.
-    """
-    if sys.platform == "linux":
-        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

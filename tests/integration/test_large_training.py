@@ -163,19 +163,6 @@ def test_a_training_resumed_within_an_epoch_equals_an_undisturbed_one(images, tm
     assert last.images_seen == whole.images_seen == 2 * TRAIN_IMAGES
 
 
-def test_the_number_of_loader_processes_changes_nothing(images):
-    """Neither the weights nor the figures on the test images depend on it."""
-    recipe = recipe_of(images)
-    results = []
-    for loaders in (0, 2):
-        trainer = trainer_of(recipe, loaders=loaders)
-        trainer.advance(6 / trainer.steps_per_epoch)
-        metrics, _ = trainer.judge(open_images(recipe)[1])
-        results.append((trainer.model.state_dict(), trainer.last_loss, metrics))
-    assert_equal(results[0][0], results[1][0])
-    assert results[0][1:] == results[1][1:]
-
-
 def test_drawing_leaves_the_generators_of_the_process_as_they_were(images):
     """Python's and NumPy's numbers after a step are those without it."""
     trainer = trainer_of(recipe_of(images))
@@ -238,13 +225,12 @@ def test_every_image_is_read_once_an_epoch(images, tmp_path):
     )
 
 
-@pytest.mark.parametrize("loaders", [0, 1])
-def test_an_unreadable_image_stops_the_training_with_its_name(images, tmp_path, loaders):
-    """One line, without the traceback of a loader process."""
+def test_an_unreadable_image_stops_the_training_with_its_name(images, tmp_path):
+    """The error has one line."""
     shutil.copytree(images, tmp_path / "images")
     damaged = min((tmp_path / "images" / "train" / "dog").glob("*.jpg"))
     damaged.write_bytes(damaged.read_bytes()[:200])
-    trainer = trainer_of(recipe_of(tmp_path / "images"), loaders=loaders)
+    trainer = trainer_of(recipe_of(tmp_path / "images"))
     with pytest.raises(CorruptFileError) as caught:
         trainer.advance(1.0)
     assert str(caught.value).startswith(f"{damaged} is not a readable image: ")
@@ -546,7 +532,9 @@ def test_a_damaged_file_ends_the_command_in_one_line(folder, images, tmp_path):
 
 @pytest.mark.long
 def test_a_killed_training_gives_the_weights_of_an_undisturbed_one(searched, images, tmp_path):
-    """Three processes are killed after a checkpoint, the first of which is within an epoch."""
+    """Three processes are killed after a checkpoint, the first of which is within an epoch. They
+    have two loader processes, and the undisturbed training has none.
+    """
     few = "import nas.training.large as large; large.STEPS_PER_CHECKPOINT = 4; "
     command = [
         sys.executable,
@@ -561,9 +549,10 @@ def test_a_killed_training_gives_the_weights_of_an_undisturbed_one(searched, ima
         "--epochs",
         "4",
     ]
-    command += ["--recipe", "recipe.yaml", "--data", str(images), "--loaders", "2"]
+    command += ["--recipe", "recipe.yaml", "--data", str(images), "--loaders"]
     undisturbed = copied(searched, tmp_path / "undisturbed")
-    subprocess.run(command, cwd=undisturbed, check=True, capture_output=True)
+    subprocess.run([*command, "0"], cwd=undisturbed, check=True, capture_output=True)
+    command.append("2")
     killed = copied(searched, tmp_path / "killed")
 
     def stored():

@@ -28,8 +28,8 @@ def subject(mid_channels, plan):
 
 @pytest.mark.slow
 def test_latency_agrees_with_the_timer_of_torch(tmp_path):
-    """With the plan's threads it is within a factor of 1.5 of the fastest block of
-    `torch.utils.benchmark`, which counts its waiting for a core beside other processes.
+    """With the plan's threads it is not far below the fastest block of `torch.utils.benchmark`, and
+    not far above its median, which counts its waiting for a core beside other processes.
     """
     plan = MeasurementPlan(max_time_s=4)
     measured = subject(16, plan)
@@ -44,7 +44,7 @@ def test_latency_agrees_with_the_timer_of_torch(tmp_path):
     if figure.status not in USABLE_STATUSES:
         pytest.skip(f"the machine is too busy: {figure.reason}")
     assert figure.ci_low <= figure.value <= figure.ci_high
-    assert figure.value == pytest.approx(min(reference.times), rel=0.5)
+    assert 0.5 * min(reference.times) <= figure.value <= 1.5 * reference.median
     assert all(sample > 0 for sample in figure.samples)
 
 

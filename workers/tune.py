@@ -222,7 +222,7 @@ def _fitting(workers: WorkersSpec) -> WorkersSpec:
     """Return these workers, at most as many as this machine has resources for. The others would
     hold trials on which nobody works.
     """
-    have: dict[str, float] = ray.cluster_resources()
+    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     shares = {"CPU": workers.cpus, "GPU": workers.gpus}
     fitting = (int(have.get(name, 0) / share + 1e-9) for name, share in shares.items() if share)
     return replace(workers, count=max(min(workers.count, *fitting), 1))

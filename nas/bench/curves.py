@@ -1,14 +1,13 @@
 """Curves with bands as SVG, such as the hypervolume of several samplers by evaluations."""
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from io import StringIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.core.errors import MissingDependencyError
+from nas.core.errors import require_package
 
 Array = NDArray[np.float64]
 
@@ -30,8 +29,7 @@ def curves_svg(curves: Mapping[str, Array], *, title: str, across: str, up: str)
     the last mean, and the colours follow the mapping's order. The lower edge is the smallest of the
     means after a tenth of the steps. Raises `MissingDependencyError` without matplotlib.
     """
-    if find_spec("matplotlib") is None:
-        raise MissingDependencyError("matplotlib", "report")
+    require_package("matplotlib", "report")
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -30,7 +30,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -42,7 +41,7 @@ from torch.utils.data import DataLoader
 
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.complexity import count
-from nas.core.errors import MissingDependencyError
+from nas.core.errors import require_package
 from nas.core.study import DataSpec, TrainingSpec
 from nas.data import Dataset, Images, load
 from nas.model import build
@@ -151,7 +150,7 @@ def bench_training(
     """
     device = torch.device(device)
     data = data or load(DataSpec())
-    _torchvision()
+    require_package("torchvision", "bench")
     torch.set_num_threads(threads)
     workers = max(1, (os.cpu_count() or 1) // threads) if device.type == "cpu" else 1
     setups = (
@@ -370,8 +369,3 @@ def _plain_batches(data: Dataset, workers: int) -> Iterator[tuple[Tensor, Tensor
         drop_last=True,
     )
     return itertools.chain.from_iterable(itertools.repeat(loader))
-
-
-def _torchvision() -> None:
-    if find_spec("torchvision") is None:
-        raise MissingDependencyError("torchvision", "bench")

@@ -14,13 +14,12 @@ import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import click
 
-from nas.core.errors import MissingDependencyError, NasError, WriteError
+from nas.core.errors import NasError, WriteError, require_package
 from nas.measuring.devices.archive import PACKAGE
 from nas.searching.artifacts import check_writable
 
@@ -140,8 +139,7 @@ def check_outputs(outputs: Iterable[tuple[Path | None, OutputKind]]) -> None:
         _check_replaceable(path, kind)
         check_writable(path)
         for package in kind.packages:
-            if find_spec(package) is None:
-                raise MissingDependencyError(package, "report")
+            require_package(package, "report")
         place = Path(os.path.realpath(path))
         if place in places:
             raise NasError(f"{path} is named for two outputs; give each a file of its own")

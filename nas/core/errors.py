@@ -8,6 +8,7 @@ Every other error ends the search, since a problem of the machine would affect e
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -60,6 +61,12 @@ class MissingDependencyError(NasError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"this needs the package {package!r}: pip install 'osa-nas[{extra}]'")
+
+
+def require_package(name: str, extra: str) -> None:
+    """Raise `MissingDependencyError` if this package is not installed. It is not imported."""
+    if find_spec(name) is None:
+        raise MissingDependencyError(name, extra)
 
 
 class BrokenDependencyError(NasError):

@@ -1,12 +1,11 @@
 """Networks of timm and torchvision, which are installed separately."""
 
 import importlib
-import importlib.util
 
 from torch import nn
 
 from nas.core.architecture import Architecture
-from nas.core.errors import InvalidValueError, MissingDependencyError, foreign_code
+from nas.core.errors import InvalidValueError, foreign_code, require_package
 from nas.core.foreign import ForeignNetwork
 from nas.model import build
 
@@ -25,8 +24,7 @@ def build_foreign(text: str, num_classes: int | None = None) -> nn.Module:
     without the package, and `InvalidValueError` if the package cannot build it.
     """
     package, _, name = text.partition(":")
-    if importlib.util.find_spec(package) is None:
-        raise MissingDependencyError(package, "all")
+    require_package(package, "all")
     classes = {} if num_classes is None else {"num_classes": num_classes}
     with foreign_code(f"{text} cannot be built"):
         if package == "timm":

@@ -21,8 +21,8 @@ from nas.core.errors import (
     BrokenDependencyError,
     ExportError,
     InvalidValueError,
-    MissingDependencyError,
     first_line,
+    require_package,
 )
 from nas.model.vovnet import VoVNet
 
@@ -44,8 +44,7 @@ def require_packages(*others: str) -> None:
     `torch.export` needs it.
     """
     for package in (*PACKAGES, *others):
-        if find_spec(package) is None:
-            raise MissingDependencyError(package, "export")
+        require_package(package, "export")
 
 
 def import_package(name: str) -> Any:
@@ -54,8 +53,7 @@ def import_package(name: str) -> Any:
     Raises `MissingDependencyError` if it is not installed, and `BrokenDependencyError` if it cannot
     be imported, for whatever error: a library may be missing, or be of another version.
     """
-    if find_spec(name) is None:
-        raise MissingDependencyError(name, "export")
+    require_package(name, "export")
     try:
         return importlib.import_module(name)
     except Exception as error:

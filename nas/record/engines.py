@@ -13,13 +13,12 @@ import logging
 import os
 import sqlite3
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
 
-from nas.core.errors import DatabaseError, InvalidValueError, MissingDependencyError
+from nas.core.errors import DatabaseError, InvalidValueError, require_package
 from nas.record.address import Address
 from nas.record.schema.upgrade import VERSION_TABLE
 
@@ -71,8 +70,7 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())  # our errors pri
 
 
 def _postgresql(url: URL) -> Engine:
-    if find_spec("psycopg") is None:
-        raise MissingDependencyError("psycopg", "postgresql")
+    require_package("psycopg", "postgresql")
     timeout = {} if "connect_timeout" in url.query else {"connect_timeout": 10}
     return create_engine(url, connect_args=timeout, pool_pre_ping=True, json_serializer=to_json)
 

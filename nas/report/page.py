@@ -13,10 +13,9 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
-from importlib.util import find_spec
 from typing import Any
 
-from nas.core.errors import MissingDependencyError
+from nas.core.errors import require_package
 from nas.report.contents import Study, contents
 from nas.report.history import finished
 from nas.report.svg import STYLE, draw_svg
@@ -64,7 +63,7 @@ def embedded(value: Any) -> Any:
 
 def trusted(text: str) -> Any:
     """Mark text as markup that must not be escaped. It must come from this program."""
-    _require_package("markupsafe")
+    require_package("markupsafe", "report")
     from markupsafe import Markup
 
     return Markup(text)  # noqa: S704 - callers pass constant text or text that `embedded` escaped
@@ -96,18 +95,13 @@ def asset(name: str) -> str:
 @cache
 def plotly() -> str:
     """Return plotly.js from the package plotly. Raises `MissingDependencyError`."""
-    _require_package("plotly")
+    require_package("plotly", "report")
     return (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
 
 
 @cache
 def _environment() -> Any:
-    _require_package("jinja2")
+    require_package("jinja2", "report")
     from jinja2 import Environment, PackageLoader
 
     return Environment(loader=PackageLoader("nas.report"), autoescape=True)
-
-
-def _require_package(package: str) -> None:
-    if find_spec(package) is None:
-        raise MissingDependencyError(package, "report")

@@ -5,12 +5,11 @@ readers with colour-blindness too. Shapes show the same distinctions as colours.
 """
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from io import BytesIO
 from itertools import combinations
 from typing import Any
 
-from nas.core.errors import MissingDependencyError
+from nas.core.errors import require_package
 from nas.report.contents import Study, contents
 
 FRONT_COLOUR, OTHER_COLOUR = "#0072B2", "#999999"
@@ -24,8 +23,7 @@ def pictures(study: Study) -> Mapping[str, bytes]:
     There is a front for each pair of objectives, with X across. The hypervolume needs references,
     the importance enough trials. Raises `MissingDependencyError` without matplotlib.
     """
-    if find_spec("matplotlib") is None:
-        raise MissingDependencyError("matplotlib", "report")
+    require_package("matplotlib", "report")
     values = contents(study)
     metrics = [objective["metric"] for objective in values["objectives"]]
     files = {f"front-{x}-{y}.png": _front(values, x, y) for y, x in combinations(metrics, 2)}

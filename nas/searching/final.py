@@ -7,11 +7,10 @@ call resumes an interrupted training from its last checkpoint.
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 
 from nas.analysis.finals import latest_results
-from nas.core.errors import InvalidValueError, MissingDependencyError, next_command
+from nas.core.errors import InvalidValueError, next_command, require_package
 from nas.core.recipe import Candidate, FinalTraining, Recipe
 from nas.core.seeds import final_seed
 from nas.core.study import StudySpec
@@ -140,8 +139,7 @@ def training_classes(record: StudyRecord, recipe: Recipe) -> int:
     if recipe.large is None:
         return len(record.preparation.classes)
     require_classifiers(record, "a recipe for image files")
-    if find_spec("timm") is None:
-        raise MissingDependencyError("timm", "train")
+    require_package("timm", "train")
     from nas.training.large import open_images
 
     return len(open_images(recipe)[0].classes)

@@ -346,7 +346,7 @@ def test_a_database_that_is_not_on_the_server(postgresql):
 
 def test_postgresql_without_its_driver(monkeypatch):
     """The error says what to install."""
-    monkeypatch.setattr("nas.record.engines.find_spec", lambda _: None)
+    monkeypatch.setattr("nas.core.errors.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"osa-nas\[postgresql\]"):
         Store.open("postgresql://localhost/nas")
 

@@ -110,6 +110,42 @@ def searched(database, spec):
 
 
 @pytest.fixture(scope="session")
+def search_study():
+    """A function that searches a study in this process, with real trainings, into a folder: the
+    record `nas.db` and the folder `checkpoints`.
+    """
+
+    def search(folder, spec):
+        with (
+            Store.open(folder / "nas.db") as store,
+            open_search(
+                spec,
+                store=store,
+                workers=plugins.load("nas.workers", "local")(),
+                folder=folder,
+                artifacts=folder / "checkpoints",
+            ) as found,
+        ):
+            found.run()
+
+    return search
+
+
+@pytest.fixture(scope="session")
+def copy_study():
+    """A function that copies a folder of `search_study` with its only study."""
+
+    def copy(searched, folder):
+        shutil.copytree(searched, folder)
+        with Store.open(folder / "nas.db") as store:
+            (study,) = store.studies()
+            store.set_artifacts(study.name, folder / "checkpoints")
+        return folder
+
+    return copy
+
+
+@pytest.fixture(scope="session")
 def record(tmp_path_factory):
     """A record with the study `pages` of 60 trials and studies of hostile names."""
     database = tmp_path_factory.mktemp("record") / "nas.db"

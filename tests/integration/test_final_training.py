@@ -27,9 +27,7 @@ from nas.model import build
 from nas.record import ArtifactKind, Store
 from nas.searching.evaluators.classification.full import network_of
 from nas.searching.final import missing_trainings, teacher_of
-from nas.searching.launch import open_search
 from nas.training import FullTrainer, Numerics, read_checkpoint
-from workers.local import LocalWorkers
 
 SPEC = StudySpec(
     name="full",
@@ -189,34 +187,17 @@ def test_a_student_learns_the_answers_of_its_teacher(digits):
     assert metrics["error"] == pytest.approx(1 - float((images.labels == 3).float().mean()))
 
 
-def search(folder: Path) -> None:
-    with (
-        Store.open(folder / "nas.db") as store,
-        open_search(
-            SPEC,
-            store=store,
-            workers=LocalWorkers(),
-            folder=folder,
-            artifacts=folder / "checkpoints",
-        ) as found,
-    ):
-        found.run()
-
-
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory):
+def searched(tmp_path_factory, search_study):
     folder = tmp_path_factory.mktemp("searched")
-    search(folder)
+    search_study(folder, SPEC)
     return folder
 
 
 @pytest.fixture
-def folder(searched, tmp_path, monkeypatch):
+def folder(searched, copy_study, tmp_path, monkeypatch):
     """Copy a searched study with its files, change to the copy, and write a small recipe."""
-    shutil.copytree(searched, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
-    with Store.open("nas.db") as store:
-        store.set_artifacts("full", tmp_path / "copy" / "checkpoints")
+    monkeypatch.chdir(copy_study(searched, tmp_path / "copy"))
     Path("recipe.yaml").write_text(
         "epochs: 0.3\ntraining: {batch_size: 64, learning_rate: 0.05}\naverage: 0.9\n"
     )
@@ -340,7 +321,9 @@ def test_a_killed_training_resumes_from_its_last_epoch(folder):
     assert resumed.seed == whole.seed
 
 
-def test_an_image_folder_is_trained_on_and_tested_on_its_test_part(tmp_path, monkeypatch):
+def test_an_image_folder_is_trained_on_and_tested_on_its_test_part(
+    search_study, tmp_path, monkeypatch
+):
     """Each of the three classes has one colour, so that a network separates them after some steps.
     There are 6 test images. A recipe whose shifts are as large as the images is refused.
     """
@@ -364,17 +347,7 @@ def test_an_image_folder_is_trained_on_and_tested_on_its_test_part(tmp_path, mon
         ),
         training=replace(SPEC.training, batch_size=30),
     )
-    with (
-        Store.open("nas.db") as store,
-        open_search(
-            spec,
-            store=store,
-            workers=LocalWorkers(),
-            folder=tmp_path,
-            artifacts=tmp_path / "checkpoints",
-        ) as found,
-    ):
-        found.run()
+    search_study(tmp_path, spec)
     Path("recipe.yaml").write_text("training: {translate: 16}\n")
     refused = CliRunner().invoke(
         main, ["train", "photos", "--trial", "0", "--recipe", "recipe.yaml"]

@@ -32,10 +32,8 @@ from nas.core.recipe import FinalTraining, Recipe
 from nas.core.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec
 from nas.model import build
 from nas.record import Store
-from nas.searching.launch import open_search
 from nas.training import Numerics, read_checkpoint
 from nas.training.start import start_from
-from workers.local import LocalWorkers
 
 pytest.importorskip("timm")
 image = pytest.importorskip("PIL.Image")
@@ -403,35 +401,17 @@ def test_wrong_data_is_refused_in_one_line(images, tmp_path, *, change, values, 
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory):
+def searched(tmp_path_factory, search_study):
     folder = tmp_path_factory.mktemp("searched")
-    with (
-        Store.open(folder / "nas.db") as store,
-        open_search(
-            SPEC,
-            store=store,
-            workers=LocalWorkers(),
-            folder=folder,
-            artifacts=folder / "checkpoints",
-        ) as search,
-    ):
-        search.run()
-    return folder
-
-
-def copied(searched, folder):
-    """Copy the searched study to this folder."""
-    shutil.copytree(searched, folder)
-    with Store.open(folder / "nas.db") as store:
-        store.set_artifacts("full", folder / "checkpoints")
+    search_study(folder, SPEC)
     (folder / "recipe.yaml").write_text(RECIPE_FILE)
     return folder
 
 
 @pytest.fixture
-def folder(searched, tmp_path, monkeypatch):
+def folder(searched, copy_study, tmp_path, monkeypatch):
     """The current folder, with a copy of the searched study and a recipe."""
-    monkeypatch.chdir(copied(searched, tmp_path / "copy"))
+    monkeypatch.chdir(copy_study(searched, tmp_path / "copy"))
     return tmp_path / "copy"
 
 
@@ -531,7 +511,9 @@ def test_a_damaged_file_ends_the_command_in_one_line(folder, images, tmp_path):
 
 
 @pytest.mark.long
-def test_a_killed_training_gives_the_weights_of_an_undisturbed_one(searched, images, tmp_path):
+def test_a_killed_training_gives_the_weights_of_an_undisturbed_one(
+    searched, copy_study, images, tmp_path
+):
     """Three processes are killed after a checkpoint, the first of which is within an epoch. They
     have two loader processes, and the undisturbed training has none.
     """
@@ -550,10 +532,10 @@ def test_a_killed_training_gives_the_weights_of_an_undisturbed_one(searched, ima
         "4",
     ]
     command += ["--recipe", "recipe.yaml", "--data", str(images), "--loaders"]
-    undisturbed = copied(searched, tmp_path / "undisturbed")
+    undisturbed = copy_study(searched, tmp_path / "undisturbed")
     subprocess.run([*command, "0"], cwd=undisturbed, check=True, capture_output=True)
     command.append("2")
-    killed = copied(searched, tmp_path / "killed")
+    killed = copy_study(searched, tmp_path / "killed")
 
     def stored():
         return [(f, f.stat().st_mtime_ns) for f in killed.rglob("going.safetensors")]

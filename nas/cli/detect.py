@@ -102,6 +102,11 @@ def detect() -> None:
     help="ssd distorts colours, zooms out, crops and mirrors. [default: the system's]",
 )
 @click.option(
+    "--freeze-norm",
+    is_flag=True,
+    help="Keep the bundle's BatchNorms as they are, as batches of few large images need it.",
+)
+@click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
@@ -124,6 +129,7 @@ def train(
     image_size: int | None,
     options: Sequence[str],
     augment: str | None,
+    freeze_norm: bool,
     seed: int,
     device: str | None,
     threads: int | None,
@@ -150,6 +156,7 @@ def train(
         options=_options(options),
         recipe=recipe,
         augment=augment,
+        freeze_norm=freeze_norm,
         seed=seed,
         data=scenes.digest,
     )

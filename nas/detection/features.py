@@ -6,7 +6,7 @@ Levels have the bundle's names: `c2` is the output of the first stage, and so on
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +85,26 @@ class Features(nn.Module):
             )
         self.stage_indices = [names.index(level) for level in levels]
         self.stem, self.stages = model.stem, model.stages[: self.stage_indices[-1] + 1]
+        self._frozen: list[nn.Module] = []
         self.out_channels, self.strides = channels_and_strides(self.train())
+
+    def freeze_norm(self) -> None:
+        """Keep the statistics, factors and shifts of all BatchNorms, also in training.
+
+        Raises `InvalidValueError` if there are none.
+        """
+        self._frozen = [each for each in self.modules() if isinstance(each, nn.BatchNorm2d)]
+        if not self._frozen:
+            raise InvalidValueError("this network has no BatchNorm to freeze")
+        for norm in self._frozen:
+            norm.requires_grad_(requires_grad=False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all layers but the frozen ones."""
+        super().train(mode)
+        for norm in self._frozen:
+            norm.eval()
+        return self
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         """Return the features by level."""

@@ -163,7 +163,8 @@ class DetectorSpec:
     """All that a training depends on but the pixels.
 
     `bundle` is the folder whose weights start the body, None for random ones. `options` are those
-    of the system. `augment` is one of none, flip and ssd. `data` is the digest of the scenes.
+    of the system. `augment` is one of none, flip and ssd. With `freeze_norm` the BatchNorms of the
+    body keep what the bundle has. `data` is the digest of the scenes.
     """
 
     system: str
@@ -175,6 +176,7 @@ class DetectorSpec:
     recipe: Recipe
     options: Mapping[str, int] = field(default_factory=dict)
     augment: str = "ssd"
+    freeze_norm: bool = False
     seed: int = 0
     bundle: str | None = None
     network: str = ""
@@ -182,11 +184,16 @@ class DetectorSpec:
 
     def __post_init__(self) -> None:
         check_options(self.system, self.options)
+        if self.freeze_norm and self.bundle is None:
+            raise InvalidValueError("--freeze-norm needs a bundle, whose BatchNorms are trained")
 
     def build(self) -> nn.Module:
         """Build the detector, with the bundle's weights in its body or random ones."""
         source: Source = self.architecture if self.bundle is None else Path(self.bundle)
-        return self._built(source)
+        detector = self._built(source)
+        if self.freeze_norm:
+            next(each for each in detector.modules() if isinstance(each, Features)).freeze_norm()
+        return detector
 
     def _built(self, source: Source) -> nn.Module:
         kind = find_system(self.system)

@@ -128,13 +128,13 @@ class DetectorTrainer(FullTrainer):
 
         No part is smaller than a training batch: one image has no variance on a map of one pixel.
         """
-        norms = [m for m in self.model.modules() if isinstance(m, nn.BatchNorm2d)]
+        self.model.train()
+        norms = [m for m in self.model.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
         if not norms:
             return
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
-        self.model.train()
         count = min(len(self.scenes), MAX_SETTLING_IMAGES)
         network: Callable[[Tensor], object] = network_of(self.model)
         for part in torch.arange(count).tensor_split(count // self.batch_size or 1):

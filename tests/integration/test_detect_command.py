@@ -21,6 +21,7 @@ pytest.importorskip("torchvision")
 pytest.importorskip("PIL")
 
 from nas.core.errors import InvalidValueError, TrialFailedError
+from nas.detection.features import Features
 from nas.detection.scenes import read_scenes
 from nas.detection.systems import (
     DESCRIPTION,
@@ -223,6 +224,38 @@ def test_statistics_are_those_of_the_training_images(data, tmp_path, count, batc
     assert norm.momentum == 0.1
 
 
+def test_frozen_norms_stay_those_of_the_bundle(data, bundle_of, tmp_path):
+    """All their values do, beside kernels that are trained. The other norms are estimated again."""
+    bundle = bundle_of("stock")
+    frozen = spec(
+        architecture=bundle.architecture,
+        bundle=str(bundle.folder),
+        freeze_norm=True,
+        recipe=replace(recipe_for("dsod300", epochs=1, batch_size=3), average=0.9),
+    )
+    before = frozen.build().state_dict()
+    detector = train_detector(frozen, read_scenes(data, "train"), tmp_path / "out")
+    after, bodies = (
+        detector.state_dict(),
+        [m for m in detector.modules() if isinstance(m, Features)],
+    )
+    norms = {id(norm): norm for body in bodies for norm in body.modules() if is_norm(norm)}
+    names = [name for name, module in detector.named_modules() if id(module) in norms]
+    others = [name for name, module in detector.named_modules() if is_norm(module)]
+    changed = {
+        name.rpartition(".")[0] for name in after if not torch.equal(before[name], after[name])
+    }
+    assert names
+    assert not changed.intersection(names)
+    assert changed.issuperset({*others} - {*names})
+    assert any(name.startswith(names[0].rpartition(".")[0]) for name in changed)
+    assert TrainedDetector(tmp_path / "out").spec.freeze_norm
+
+
+def is_norm(module):
+    return isinstance(module, nn.BatchNorm2d)
+
+
 def test_one_image_alone_cannot_train_a_map_of_one_pixel(data, tmp_path):
     """The error says what the batch must be."""
     scenes = read_scenes(data, "train").take(torch.arange(1))
@@ -288,6 +321,7 @@ def test_mask_rcnn_trains_on_masks(data, tmp_path):
         (("--option", "down"), "must be NAME=N"),
         (("--split", "dev"), "with the split dev"),
         (("--size", "8"), "too small|image"),
+        (("--freeze-norm",), "--freeze-norm needs a bundle"),
     ],
 )
 def test_wrong_input_is_one_line(run, data, tmp_path, changes, message):

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PROC = Path("/proc")
+"""The kernel's files about processes."""
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
-"""The kernel's files about processes."""
 
 
 class HostLoad(NamedTuple):
@@ -104,12 +104,15 @@ def gpu_names(proc: Path = PROC) -> list[str]:
     return sorted(names)
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int) -> None:
     """Let Linux end this new process when the thread that started it ends, even after `kill -9`.
-    Files that it has inherited stay locked no longer than that.
+    Files that it has inherited stay locked no longer than that. `parent` is the process of that
+    thread, which may be gone already.
     """
     if sys.platform == "linux":
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def affinity() -> list[int]:

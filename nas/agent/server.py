@@ -142,12 +142,12 @@ def _runtime_facts(settings: Mapping[str, Any]) -> dict[str, Any]:
     try:
         output, _ = process.communicate(timeout=FACTS_S)
         facts: dict[str, Any] = json.loads(output)
-    except (subprocess.TimeoutExpired, ValueError):
+    except (subprocess.TimeoutExpired, ValueError) as error:
         process.kill()
         process.communicate()
-        facts = {"error": "ONNX Runtime could not be started"}
+        raise RefusedError(503, "ONNX Runtime could not be started") from error
     if "error" in facts:
-        raise RefusedError(503, facts["error"])
+        raise RefusedError(501, facts["error"])
     return facts
 
 

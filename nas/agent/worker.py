@@ -56,6 +56,7 @@ def main() -> None:
         _send(answers, runtime_facts())
         return
     if "memory" in settings:
+        host.end_with_parent(settings["parent"])
         _send(answers, peak_memory(settings["memory"]))
         return
     sensors = Sensors(Path(settings.get("sys") or SYS), settings.get("rails") or ())
@@ -137,7 +138,7 @@ class Worker:
 
     def _memory(self, command: dict[str, Any]) -> dict[str, Any]:
         """Measure a network's memory in a process of its own, which no other network has used."""
-        process = start_worker({"memory": command})
+        process = start_worker({"memory": command, "parent": os.getpid()})
         output, _ = process.communicate()
         if process.returncode or not output:
             raise NetworkError(f"the process that measures memory ended with {process.returncode}")

@@ -83,6 +83,9 @@ def export(
         for trial in trials
         if several and _is_kept(record, trial, finals.get(trial.number), places[trial.number])
     }
+    if weights_license is not None:
+        for number in kept:
+            _check_license(places[number], weights_license)
     for trial in trials:
         if trial.number in kept:
             click.echo(f"{places[trial.number]} is there already, and stays as it is")
@@ -115,6 +118,15 @@ def _is_kept(record: StudyRecord, trial: Trial, final: FinalResult | None, folde
             f"weights of its {training}; name a new folder with -o"
         )
     return True
+
+
+def _check_license(folder: Path, weights_license: str) -> None:
+    """Raise `ExportError` if the card of a bundle states another licence, or none."""
+    card = folder / "README.md"
+    if card.is_file() and f"\nlicense: {weights_license}\n" not in card.read_text("utf-8"):
+        raise ExportError(
+            f"{card} does not state the licence {weights_license}; name a new folder with -o"
+        )
 
 
 def _export(

@@ -11,25 +11,32 @@ COPIES = 2
 """A process holds its images twice for a moment: as they were read, and split."""
 
 
-def check_memory(images: int, side: int, processes: int = 1) -> None:
+def check_memory(
+    images: int, side: int, processes: int = 1, *, resizable: bool = True, held: int = 0
+) -> None:
     """Refuse square RGB images of `side` pixels that do not fit into this machine's memory.
 
-    Each of the `processes` holds all of them. Raises `InvalidValueError` with the side that fits.
+    Each of the `processes` holds all of them. `resizable` says that a study can choose another
+    side. `held` copies are in this process now and will be gone by then. Raises
+    `InvalidValueError` with the side that fits.
     """
     available = available_bytes()
     if available is None:
         return
+    available += held * images * 3 * side**2
     pixels = COPIES * processes * images * 3
     if pixels * side**2 <= available:
         return
     each = f" in each of {processes} workers" if processes > 1 else ""
-    fewer = " or fewer workers" if processes > 1 else ""
     fitting = math.isqrt(int(available // pixels)) // 8 * 8
-    cure = f"image_size {fitting}" if fitting else "fewer images"
+    smaller = f"image_size {fitting}" if fitting else "fewer images"
+    cures = [smaller] if resizable else []
+    cures += ["fewer workers"] if processes > 1 else []
+    key = f"data.image_size {side}: " if resizable else ""
     raise InvalidValueError(
-        f"data.image_size {side}: {images:,} images of {side} x {side} pixels{each} need "
+        f"{key}{images:,} images of {side} x {side} pixels{each} need "
         f"{format_quantity(pixels * side**2, 'B')} of memory, and "
-        f"{format_quantity(available, 'B')} are free; take {cure}{fewer}"
+        f"{format_quantity(available, 'B')} are free; take {' or '.join(cures)}"
     )
 
 

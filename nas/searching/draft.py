@@ -120,7 +120,8 @@ def draft(
     with closing(find_meter()) as meter:  # the one that trains
         workers = workers_of(meter.device.kind, usable_cores())
     if workers.count > 1 and not workers.gpus:  # else the images are on the GPU
-        check_memory(len(dataset.train), size, workers.count)
+        resizable = data.folder is not None
+        check_memory(len(dataset.train), size, workers.count, resizable=resizable, held=1)
     spec = StudySpec(
         name=name,
         space="osa_cifar" if size <= LARGE_PIXELS else "osa_detection",

@@ -433,7 +433,7 @@ class Engine:
         if not self.state.is_running(number):
             return
         self._commit(self.state.fail(number, reason, self._now()))
-        self._num_unexpected += unexpected
+        self._num_unexpected = self._num_unexpected + 1 if unexpected else 0
         if self._num_unexpected >= MAX_UNEXPECTED:
             retry = next_command("study", "retry", self.spec.name)
             raise NasError(

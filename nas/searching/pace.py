@@ -13,7 +13,8 @@ MIN_NETWORKS = 3
 class Pace:
     """Seconds that networks take from their start to their first rung, as `a + b * macs`.
 
-    The constant part is measuring, exporting and waiting; training grows with the MACs. The line is
+    The constant part is measuring and what surrounds it, such as exporting (which is not recorded,
+    so that networks of an earlier call count without it); training grows with the MACs. The line is
     that of Theil and Sen (b is the median of the slopes between two networks, a that of the rests),
     which single disturbed networks hardly move. Neither part is negative.
     """

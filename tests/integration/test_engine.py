@@ -696,6 +696,24 @@ def test_a_search_says_what_it_waits_for_and_how_long(tmp_path, capsys):
     ]
 
 
+class Failing(Hands):
+    """Every second task fails unexpectedly, and the others fail by their networks."""
+
+    def run(self, engine, context):
+        while not isinstance(task := engine.propose(), Finished):
+            engine.begin(task.number, "w")
+            engine.fail(task.number, "too little memory", unexpected=task.number % 2 == 0)
+        return task.reason
+
+
+def test_networks_that_fail_by_themselves_show_that_the_process_works(tmp_path):
+    """Unexpected failures between them are not in a row."""
+    spec = replace(SPEC, budget=Budget(trials=12, fresh=0))
+    reason, trials, _ = run_once(tmp_path, spec, Failing(tmp_path))
+    assert reason.startswith("12 networks were tried")
+    assert [trial.state for trial in trials] == [TrialState.FAILED] * 12
+
+
 def test_a_search_ends_when_the_space_is_exhausted(tmp_path):
     """With a larger budget than the space has networks, it also ends if the sampler finds no new
     ones.

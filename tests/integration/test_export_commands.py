@@ -167,6 +167,20 @@ class TestExport:
             f"{trial.number} is there already, and stays as it is" for trial in members
         ]
 
+    def test_a_bundle_of_another_licence_is_not_kept(self, searched, members, tmp_path):
+        """One line names its card. With the licence that it states, it is kept."""
+        for trial in members:
+            as_exported(searched, trial, tmp_path)
+            (tmp_path / f"trial-{trial.number}" / "README.md").write_text(
+                "---\nlicense: mit\n---\n"
+            )
+        options = [word for trial in members for word in ("--trial", trial.number)]
+        command = ("export", "two", *options, "-o", tmp_path, "--database", searched, "--license")
+        refused = nas(*command, "cc0-1.0")
+        assert refused.exit_code == 2
+        assert "README.md does not state the licence cc0-1.0" in refused.output
+        assert len(lines(nas(*command, "mit"), f"{tmp_path}/trial-")) == len(members)
+
     @pytest.mark.parametrize("other", ["weights", "study", "trial", "files"])
     def test_a_folder_with_something_else_is_refused(self, searched, members, tmp_path, other):
         """One line names it, and no other member is written."""

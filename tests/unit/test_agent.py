@@ -677,6 +677,14 @@ def test_an_agent_that_stays_away_is_lost(monkeypatch, turn, status):
     assert line.now_s <= 2 * turn[0] + client.RETRY_S + 1
 
 
+def test_an_agent_whose_runtime_is_broken_is_not_waited_for(monkeypatch):
+    """It answers, and says what is missing."""
+    line = Line(monkeypatch, (0.0, b'{"error": "no ONNX Runtime"}\n'), status=501)
+    with pytest.raises(UnavailableError, match="board: no ONNX Runtime"):
+        line.client.device()
+    assert (line.requests, line.now_s) == (1, 0.0)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 def test_ssh_ends_with_a_killed_driver(tmp_path):
     """Here `ssh` is a program that holds a pipe, and writes to it unless it is ended."""

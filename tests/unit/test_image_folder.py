@@ -141,6 +141,23 @@ def test_images_that_do_not_fit_into_memory_are_refused_before_one_is_read(tmp_p
         resolve(spec)
 
 
+def test_images_that_this_process_holds_do_not_count_twice(monkeypatch):
+    """Workers read them again after this process has ended."""
+    monkeypatch.setattr(memory, "available_bytes", lambda: 4 * 18_432 - 9_216)
+    memory.check_memory(12, 16, 4, held=1)
+    with pytest.raises(InvalidValueError):
+        memory.check_memory(12, 16, 4)
+
+
+def test_images_of_one_size_need_fewer_workers(monkeypatch):
+    """As those of CIFAR, for which a study cannot choose another size."""
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    with pytest.raises(InvalidValueError) as caught:
+        memory.check_memory(12, 16, 4, resizable=False)
+    assert str(caught.value).startswith("12 images of 16 x 16 pixels in each of 4 workers need")
+    assert str(caught.value).endswith("; take fewer workers")
+
+
 @pytest.mark.parametrize(
     ("available", "cure"),
     [(4 * 18_432, None), (4 * 18_432 - 1, "image_size 8"), (1000, "fewer images")],

@@ -224,8 +224,8 @@ def test_the_rungs_of_a_plan_can_be_pasted():
 
 
 def test_networks_over_a_limit_cost_their_measurements(tmp_path):
-    """Every second network is over a limit. With 1 s of measuring and 10 s of training, a network
-    costs 12 s of device time.
+    """Of four networks one is over a limit, and one cannot be measured. With 1 s of measuring and
+    10 s of training, a network costs 12 s of device time.
     """
     spec = StudySpec(
         name="s",
@@ -234,6 +234,7 @@ def test_networks_over_a_limit_cost_their_measurements(tmp_path):
         budget=Budget(trials=1000, device_s=120.0, fresh=0),
     )
     planner = Planner(spec, tmp_path, limit_s=1.0)
-    planner._alone_s, planner._building_s, planner._over_limits = [1.0] * 4, [0.0] * 4, 2
+    planner._alone_s, planner._building_s = [1.0] * 4, [0.0] * 4
+    planner._over_limits = planner._left_out = 1
     planner._seconds["brief"], planner._epochs["brief"] = [10.0], 1.0
     assert planner._budgeted("brief").networks == 10

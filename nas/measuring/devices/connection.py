@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -118,7 +119,7 @@ class Route:
                     stdout=file,
                     stderr=file,
                     # a forward that ends too early is made again
-                    preexec_fn=end_with_parent,  # noqa: PLW1509 - it makes one system call
+                    preexec_fn=partial(end_with_parent, os.getpid()),  # noqa: PLW1509 - two calls
                 )
         except OSError as error:
             raise DeviceLostError(f"{command[0]} cannot be started: {error.strerror}") from error

@@ -164,7 +164,8 @@ class Evaluator:
         if not spec.workers.gpus:  # else the images are on the GPU
             most = max(usable_cores() // spec.workers.cpus, 1)
             if (workers := min(spec.workers.count, most)) > 1:
-                check_memory(len(dataset.train), size, workers)
+                resizable = data.dataset == "folder"
+                check_memory(len(dataset.train), size, workers, resizable=resizable, held=1)
         reduced = reduced_side(space_of(spec), size)
         torch.set_num_threads(spec.workers.cpus)
         with find_meter() as own, own.exclusive():

@@ -1,4 +1,4 @@
-"""Workers that run trials on a Ray cluster, through Ray Tune. The only module that imports Ray.
+"""Workers that run trials on a Ray cluster, through Ray Tune.
 
 Tune schedules trials and resources and notices lost nodes; it decides and stores nothing.
 
@@ -194,24 +194,14 @@ class TuneWorkers:
         """
         if self._address is None or not context.spec.needs_training:
             return None
-        node = ray.get_runtime_context().get_node_id()
-        on_this_node = NodeAffinitySchedulingStrategy(node, soft=False)
-        return (
-            ray.remote(CheckpointServer)
-            .options(num_cpus=0, scheduling_strategy=on_this_node)
-            .remote(context.artifacts)
-        )
+        return beside_the_driver(CheckpointServer, context.artifacts)
 
     @staticmethod
     def _check_resources(workers: WorkersSpec) -> None:
         """Raise `ClusterError` if no machine has a worker's resources. Ray would wait for one."""
-        machines = {
-            (node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0))
-            for node in ray.nodes()  # type: ignore[no-untyped-call]
-            if node["Alive"]
-        }
-        if not any(workers.cpus <= cpus and workers.gpus <= gpus for cpus, gpus in machines):
-            have = ", ".join(f"{cpus:g} CPU and {gpus:g} GPU" for cpus, gpus in sorted(machines))
+        if not places_for(workers):
+            machines = sorted({(each.get("CPU", 0), each.get("GPU", 0)) for each in _machines()})
+            have = ", ".join(f"{cpus:g} CPU and {gpus:g} GPU" for cpus, gpus in machines)
             raise ClusterError(
                 f"a worker needs {workers.cpus:g} CPU and {workers.gpus:g} GPU of one machine, and "
                 f"the machines of the cluster have: {have}; lower workers.cpus or workers.gpus"
@@ -222,10 +212,36 @@ def _fitting(workers: WorkersSpec) -> WorkersSpec:
     """Return these workers, at most as many as this machine has resources for. The others would
     hold trials on which nobody works.
     """
-    have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return replace(workers, count=max(min(workers.count, places_for(workers)), 1))
+
+
+def places_for(workers: WorkersSpec) -> int:
+    """Return how many of these workers the machines of the cluster have resources for. A share of a
+    GPU is one of the same GPU.
+    """
     shares = {"CPU": workers.cpus, "GPU": workers.gpus}
-    fitting = (int(have.get(name, 0) / share + 1e-9) for name, share in shares.items() if share)
-    return replace(workers, count=max(min(workers.count, *fitting), 1))
+    return sum(
+        min(_fits(have.get(name, 0), share) for name, share in shares.items() if share)
+        for have in _machines()
+    )
+
+
+def _fits(units: float, share: float) -> int:
+    return int(units) * int(1 / share + 1e-9) if share < 1 else int(units / share)
+
+
+def _machines() -> list[dict[str, float]]:
+    """Return the resources of each machine of the cluster."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in nodes if node["Alive"]]
+
+
+def beside_the_driver(kind: type, *arguments: Any) -> Any:
+    """Start an actor of this class on the driver's machine, which takes none of its resources."""
+    node = ray.get_runtime_context().get_node_id()
+    on_this_node = NodeAffinitySchedulingStrategy(node, soft=False)
+    actor: Any = ray.remote(kind)
+    return actor.options(num_cpus=0, scheduling_strategy=on_this_node).remote(*arguments)
 
 
 def _resources(workers: WorkersSpec, ahead: int) -> dict[str, float]:
@@ -271,7 +287,7 @@ def _check_address(address: str) -> None:
             ) from error
 
 
-def _change_folder(folder: str) -> None:
+def change_folder(folder: str) -> None:
     """Change to the folder in which the search was started, where ./data is, or to the home folder
     on a machine without it. Ray's copy of the study's folder may be deleted during the work.
     """
@@ -280,7 +296,7 @@ def _change_folder(folder: str) -> None:
 
 def _prepare(context: StudyContext, folder: str) -> Preparation | NasError:
     """Prepare the study on a worker. A `NasError` is returned, so that Ray does not wrap it."""
-    _change_folder(folder)
+    change_folder(folder)
     try:
         return prepared_by(evaluator_class(context), context)
     except NasError as error:
@@ -299,7 +315,7 @@ class Worker(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin the next task. Tune has just changed to a folder of the trial."""
-        _change_folder(new_config["folder"])
+        change_folder(new_config["folder"])
         self._steps = self._work(**new_config)
         return True
 
@@ -326,7 +342,7 @@ class Worker(tune.Trainable):
         yield {"worker": worker_name()}
         if self._evaluator is None or self._checkpoint_client is None:
             self._checkpoint_client = CheckpointClient(
-                context, None if checkpoint_server is None else partial(_ask, checkpoint_server)
+                context, None if checkpoint_server is None else partial(ask, checkpoint_server)
             )
             self._evaluator = self._at_the_end.enter_context(
                 evaluator_of(self._checkpoint_client.context)
@@ -337,8 +353,9 @@ class Worker(tune.Trainable):
             yield {"event": event}
 
 
-def _ask(checkpoint_server: Any, method: str, *arguments: Any) -> Any:
-    return ray.get(getattr(checkpoint_server, method).remote(*arguments))
+def ask(actor: Any, method: str, *arguments: Any) -> Any:
+    """Call a method of an actor, and wait for what it returns."""
+    return ray.get(getattr(actor, method).remote(*arguments))
 
 
 class _NotPickled:

@@ -27,7 +27,7 @@ from nas.cli.options import (
 from nas.cli.tables import FittedTable, terminal
 from nas.cli.training_progress import progress_bars, run_trainings
 from nas.core.errors import InvalidValueError
-from nas.core.large import HUGGING_FACE, UNSUPPORTED_PREFIXES
+from nas.core.large import HUGGING_FACE, LOCAL_FOLDER, UNSUPPORTED_PREFIXES
 from nas.core.moved import equivalent_names
 from nas.core.presets import PRESETS
 from nas.core.published import PUBLISHED, published
@@ -94,6 +94,13 @@ from nas.record import StudyRecord
     help="Processes that read image files; no result depends on it. [default: the cores of a "
     "worker]",
 )
+@click.option(
+    "--devices",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Train each network on N devices of the Ray cluster together, by a recipe for image "
+    "files; results depend on it by rounding only.",
+)
 @workers_options
 def train(
     *,
@@ -110,6 +117,7 @@ def train(
     data: str | None,
     start: str | None,
     loaders: int | None,
+    devices: int | None,
     workers: str | None,
     address: str | None,
 ) -> None:
@@ -138,6 +146,8 @@ def train(
         )
         side = recipe.large.image_size if recipe.large else record.preparation.image_size
         recipe.training.check_side(side)
+        if devices is not None:
+            _check_devices(recipe, devices)
         trials, finals = store.trials(record.name), store.finals(record.name)
         wanted = [*numbers, *front_numbers(store, record, front=front, knee=knee)]
         candidates = _of_trials(record, trials, wanted)
@@ -161,7 +171,9 @@ def train(
         display = FinalDisplay(record.spec, recipe, total, total - len(todo))
         if todo:
             kind = workers or record.spec.workers.kind
-            open_trainings = partial(open_final, store, record.name, todo)
+            if devices is not None:
+                kind = "workers.train:TrainWorkers"
+            open_trainings = partial(open_final, store, record.name, todo, count=devices)
             # a callable that makes a network lies in the current folder
             named = any(candidate.architecture is None for candidate in candidates)
             folder = Path.cwd() if named else code_folder(record)
@@ -192,10 +204,23 @@ def _recipe(record: StudyRecord, file: Path | None, data: str | None) -> Recipe:
                 "the key large"
             )
         return recipe
-    place = data or recipe.large.data
+    place, teacher = data or recipe.large.data, recipe.large.teacher
     if place and not place.startswith((HUGGING_FACE, *UNSUPPORTED_PREFIXES)):
         place = str(Path(place).resolve())
-    return replace(recipe, large=replace(recipe.large, data=place))
+    if teacher.startswith(LOCAL_FOLDER):
+        teacher = LOCAL_FOLDER + str(Path(teacher.removeprefix(LOCAL_FOLDER)).resolve())
+    return replace(recipe, large=replace(recipe.large, data=place, teacher=teacher))
+
+
+def _check_devices(recipe: Recipe, devices: int) -> None:
+    """Raise `InvalidValueError` unless the recipe's batches can be computed on so many devices."""
+    if recipe.large is None:
+        raise InvalidValueError("--devices needs a recipe for image files, as --data does")
+    if recipe.large.micro_batches % devices:
+        raise InvalidValueError(
+            f"--devices must divide large.micro_batches of the recipe, which is "
+            f"{recipe.large.micro_batches}, not {devices}"
+        )
 
 
 def _check_start(

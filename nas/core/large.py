@@ -1,12 +1,15 @@
 """Settings of training on images that are read from files while it runs, with timm's parts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import Self
 
 from nas.core.checks import make_floats, require, require_finite, require_whole
 
 HUGGING_FACE = "hfds/"
 """Prefix of a data set of Hugging Face, as timm names it."""
+LOCAL_FOLDER = "local-dir:"
+"""Prefix of a network in a folder, as timm names it."""
 UNSUPPORTED_PREFIXES = ("hfids/", "tfds/", "torch/", "wds/")
 """timm's prefixes of streams, which have no order to resume in, and of torchvision's data sets."""
 NAMES = {
@@ -25,6 +28,7 @@ RANGES = {
     "decay_epochs": (0.01, 100_000),
     "warmup_epochs": (0, 100_000),
     "base_batch": (1, 1_000_000),
+    "micro_batches": (1, 10_000),
 }
 """Smallest and largest values of keys that are numbers."""
 SQUARE_ROOT_SCALED = frozenset({"adamw", "lamb"})
@@ -50,6 +54,14 @@ class LargeSpec:
     `decay_epochs`). The last two rise for `warmup_epochs` first. The learning rate is stated for
     batches of `base_batch` images. For others it is scaled linearly, and by the square root of the
     ratio for adamw and lamb.
+
+    A batch is computed in `micro_batches` equal parts, whose gradients are averaged: one after the
+    other, or on as many devices as divide their number. BatchNorm sees one part, and its running
+    statistics are those of the first part of each batch. With `sync_batch_norm` it sees all parts
+    that several GPUs compute at the same time.
+
+    `teacher` is a pretrained network of timm with the classes of the data, by its name or as
+    `local-dir:FOLDER`. The recipe's `distillation` and `temperature` say how it teaches.
     """
 
     data: str = ""
@@ -68,6 +80,9 @@ class LargeSpec:
     decay_epochs: float = 30.0
     warmup_epochs: float = 0.0
     base_batch: int = 256
+    micro_batches: int = 1
+    sync_batch_norm: bool = False
+    teacher: str = ""
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -76,8 +91,9 @@ class LargeSpec:
             for value in values:
                 require_finite(**{name: value})
             object.__setattr__(self, name, tuple(map(float, values)))
-        require_whole(image_size=self.image_size, base_batch=self.base_batch)
-        make_floats(self, *(RANGES.keys() - {"image_size", "base_batch"}))
+        whole = ("image_size", "base_batch", "micro_batches")
+        require_whole(**{name: getattr(self, name) for name in whole})
+        make_floats(self, *(RANGES.keys() - {*whole}))
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             require(low <= value <= high, f"{name} must be from {low} to {high}, not {value}")
@@ -96,12 +112,14 @@ class LargeSpec:
         """True if images of a batch are mixed with each other."""
         return self.mixup > 0 or self.cutmix > 0
 
-    @property
-    def name(self) -> str:
-        """The name of the data, without paths of this machine."""
-        if self.data.startswith(HUGGING_FACE):
-            return self.data.removeprefix(HUGGING_FACE)
-        return PurePath(self.data).name
+    def without_paths(self) -> Self:
+        """Return the same with the names of folders in place of their paths on this machine."""
+        data, teacher = self.data.removeprefix(HUGGING_FACE), self.teacher
+        if data == self.data:
+            data = PurePath(data).name
+        if teacher.startswith(LOCAL_FOLDER):
+            teacher = LOCAL_FOLDER + PurePath(teacher).name
+        return replace(self, data=data, teacher=teacher)
 
     def scale(self, batch_size: int) -> float:
         """Return the factor of the learning rate for batches of this size."""

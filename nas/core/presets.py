@@ -18,7 +18,7 @@ PRESETS: Mapping[str, Recipe] = {
             label_smoothing=0.0,
             translate=0,
         ),
-        large=LargeSpec(optimizer="momentum", schedule="step", decay_epochs=30),
+        large=LargeSpec(optimizer="momentum", schedule="step", decay_epochs=30, micro_batches=4),
     ),
     # procedure A2 of "ResNet strikes back", arXiv 2110.00476
     "modern": Recipe(
@@ -36,6 +36,7 @@ PRESETS: Mapping[str, Recipe] = {
             schedule="cosine",
             warmup_epochs=5,
             base_batch=2048,
+            micro_batches=8,
             loss="bce",
             auto_augment="rand-m7-mstd0.5-inc1",
             mixup=0.1,

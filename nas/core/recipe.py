@@ -55,11 +55,17 @@ class Recipe:
         )
         require(self.temperature > 0, f"temperature must be positive, not {self.temperature}")
         if self.large is not None:
-            require(self.teacher is None, "a recipe with `large` has no teacher; leave it out")
+            require(self.teacher is None, "a recipe with `large` takes large.teacher, not teacher")
+            batch, parts = self.training.batch_size, self.large.micro_batches
             require(
-                not self.large.mixes or self.training.batch_size % 2 == 0,
-                f"training.batch_size must be even for mixup and cutmix, not "
-                f"{self.training.batch_size}",
+                batch % parts == 0,
+                f"training.batch_size must be a multiple of large.micro_batches, which is {parts}, "
+                f"not {batch}",
+            )
+            require(
+                not self.large.mixes or batch // parts % 2 == 0,
+                f"mixup and cutmix need an even number of images in a micro-batch, not "
+                f"{batch // parts}",
             )
 
     def to_dict(self) -> dict[str, Any]:

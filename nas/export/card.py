@@ -12,7 +12,7 @@ from nas.core.architecture import Architecture
 from nas.core.complexity import count
 from nas.core.errors import InvalidValueError
 from nas.core.study import ERROR, TrainedMetric
-from nas.core.units import format_trained
+from nas.core.units import format_trained, sparkline
 from nas.export.programs import feature_names
 from nas.export.standalone import template
 from nas.export.timm_config import REGISTRY, SQUASHED, reductions, timm_support
@@ -131,6 +131,12 @@ def _final_rows(final: Mapping[str, Any] | None, trained: Sequence[TrainedMetric
         f"| weights | final training with seed {final['seed']} | {reached['epochs']:g} epochs on "
         "all training images; the recipe is in `record.json` |"
     )
+    if curve := final.get("curve"):
+        losses = [loss for _, loss in curve]
+        yield (
+            f"| training loss | {sparkline(losses)} | from {losses[0]:.3f} to {losses[-1]:.3f}; "
+            "means over parts of the training |"
+        )
     for metric in trained:
         if metric.name not in reached["metrics"]:
             continue

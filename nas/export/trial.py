@@ -12,7 +12,7 @@ from nas.analysis.finals import FinalResult
 from nas.core.architecture import Architecture
 from nas.core.errors import CorruptFileError, ExportError, next_command
 from nas.core.large import LargeSpec
-from nas.core.measurement import Kind
+from nas.core.measurement import Kind, Measurement
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
 from nas.export.bundle import export_bundle, plain
@@ -42,14 +42,15 @@ def export_trial(
     """
     spec, preparation = study.spec, study.preparation
     checkpoint = kept_checkpoint(study, trial, final)
+    measurements = list(trial.evaluation.measurements.values())
+    if final is not None and (files := final.first.recipe.large) is not None:
+        measurements = [each for each in measurements if _is_of(each, files)]
     record: dict[str, Any] = {
         "study": spec.name,
         "trial": trial.number,
         "params": dict(trial.params),
         "dataset": study.dataset,
-        "measurements": [
-            plain(measurement) for measurement in trial.evaluation.measurements.values()
-        ],
+        "measurements": [plain(measurement) for measurement in measurements],
         "rungs": [{**plain(rung), "checkpoint": None} for rung in trial.evaluation.rungs],
         "recipe": _recipe(spec),
     }
@@ -64,14 +65,17 @@ def export_trial(
         recipe = first.recipe
         if recipe.large is not None:
             data = _of_files(recipe.large, checkpoint)
-            # errors of the search are of other images, and counts of a classifier of other classes
-            measured = [m for m in record["measurements"] if m["kind"] != Kind.COUNTED]
-            record |= {"dataset": recipe.large.name, "rungs": [], "measurements": measured}
-            recipe = replace(recipe, large=replace(recipe.large, data=recipe.large.name))
+            large = recipe.large.without_paths()
+            record |= {
+                "dataset": large.data,
+                "rungs": [],
+            }  # the search's errors are of other images
+            recipe = replace(recipe, large=large)
         record["final"] = {
             "recipe": recipe.to_dict(),
             "seed": first.seed,
             "test_images": first.test_images,
+            "curve": [list(point) for point in checkpoint.curve],
             "seeds": {name: list(final.of_seeds(name)) for name in first.reached.metrics},
             "reached": {**plain(first.reached), "checkpoint": None},
         }
@@ -84,6 +88,16 @@ def export_trial(
         drawing=draw(trial.architecture, data["image_size"], len(data["classes"])),
         measure=measure,
         weights_license=weights_license,
+    )
+
+
+def _is_of(measurement: Measurement, large: LargeSpec) -> bool:
+    """Return whether a figure of the search is one of the network that was trained on files: not a
+    count of a classifier of other classes, nor a figure of images of another size.
+    """
+    plan = measurement.plan
+    return measurement.kind != Kind.COUNTED and (
+        plan is None or plan.image_size == large.image_size
     )
 
 

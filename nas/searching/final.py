@@ -20,6 +20,9 @@ from nas.record import Artifact, ArtifactKind, Store, StudyRecord
 from nas.searching.evaluators.classification import CLASSIFICATION
 from nas.searching.launch import Trainings, Workers, open_trainings, recorded_evaluators
 
+FROM_FILES = "nas.searching.evaluators.classification.full:FilesEvaluator"
+"""The evaluator of recipes for image files."""
+
 Listener = Callable[[Candidate, FinalTask, EpochDone | FinalTraining], None]
 """Called after every epoch and every finished training."""
 
@@ -96,20 +99,23 @@ def missing_trainings(  # noqa: PLR0917
 def start_file(
     record: StudyRecord, text: str, trials: Sequence[Trial], finals: Sequence[FinalTraining]
 ) -> Path:
-    """Return the file of weights that `text` names: a trial's number, which stands for its final
-    training, a bundle's folder, or a file.
+    """Return the file of weights that `text` names: a trial's number, a bundle's folder, or a file.
 
-    Raises `InvalidValueError` if there is none.
+    A trial stands for its last final training that began with random weights, so that the same
+    command names the same file after the trainings that it began with it. Raises
+    `InvalidValueError` if there is no such file.
     """
     if text.isdigit():
-        result = latest_results(finals, trials).get(int(text))
+        first = [final for final in finals if final.recipe.start is None]
+        result = latest_results(first, trials).get(int(text))
         if result is None:
             raise InvalidValueError(
                 f"trial {text} has no final training to start from: "
                 f"{next_command('train', record.name, '--trial', text)}"
             )
-        return Path(record.artifacts, str(result.first.reached.checkpoint)).resolve()
-    path = Path(text, "model.safetensors") if Path(text).is_dir() else Path(text)
+        path = Path(record.artifacts, str(result.first.reached.checkpoint))
+    else:
+        path = Path(text, "model.safetensors") if Path(text).is_dir() else Path(text)
     if not path.is_file():
         raise InvalidValueError(
             f"there are no weights {path}: --from takes a bundle's folder, a .safetensors file or "
@@ -154,6 +160,7 @@ def open_final(
     folder: Path,
     listener: Listener = lambda *_: None,
     kind: str | None = None,
+    count: int | None = None,
 ) -> AbstractContextManager[Trainings[FinalTask]]:
     """Prepare the trainings that `missing_trainings` returned. Raises as `open_trainings`."""
     candidates = [candidate for candidate, _ in todo]
@@ -193,6 +200,9 @@ def open_final(
         listener(candidate, task, final)
         return None
 
+    evaluator = recorded_evaluators(store.study(study)).final
+    if any(task.recipe.large for _, task in todo):
+        evaluator = FROM_FILES
     names = [f"{candidate.name} with seed {task.seed}" for candidate, task in todo]
     return open_trainings(
         store,
@@ -203,5 +213,6 @@ def open_final(
         workers=workers,
         folder=folder,
         kind=kind,
-        evaluator=recorded_evaluators(store.study(study)).final,
+        count=count,
+        evaluator=evaluator,
     )

@@ -307,9 +307,10 @@ def open_trainings(
     workers: Workers,
     folder: Path,
     kind: str | None = None,
+    count: int | None = None,
 ) -> Iterator[Trainings[T]]:
     """Do everything before the first training, as the study's only driver. `folder` is put
-    on the import path. `kind` replaces the kind of the study's workers.
+    on the import path. `kind` and `count` replace those of the study's workers.
 
     Raises `StudyConflictError` while the study is searched or if the files of its data differ from
     the recorded ones, and the errors of the evaluator's `prepare`.
@@ -318,6 +319,8 @@ def open_trainings(
     spec = study_record.spec
     if kind is not None:
         spec = replace(spec, workers=spec.workers.of_kind(kind))
+    if count is not None:
+        spec = replace(spec, workers=replace(spec.workers, count=count))
     context = StudyContext(
         spec=spec,
         artifacts=study_record.artifacts,

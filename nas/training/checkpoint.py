@@ -34,7 +34,8 @@ class Checkpoint:
     fp16's loss scaler, empty without. `average` is the running mean of the state dict, empty
     without. `train_s` and `energy_j` are the seconds and the joules that training took so far, and
     `loss` is the last mean loss. The last two are NaN if they were not recorded. `classes` are
-    those of a network that was trained on image files, in the order of the logits.
+    those of a network that was trained on image files, in the order of the logits. `curve` has the
+    epochs at the end of each part of a final training, with the mean loss of that part.
     """
 
     epochs: float
@@ -47,6 +48,7 @@ class Checkpoint:
     energy_j: float = math.nan
     loss: float = math.nan
     classes: tuple[str, ...] = ()
+    curve: tuple[tuple[float, float], ...] = ()
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -74,6 +76,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     if checkpoint.classes:
         metadata["classes"] = json.dumps(checkpoint.classes)
+    if checkpoint.curve:
+        metadata["curve"] = json.dumps(checkpoint.curve)
     part = path.with_name(f"{path.name}.part{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +119,7 @@ def read_checkpoint(path: Path, digest: str | None = None) -> Checkpoint:
             energy_j=float(metadata.get("energy_j", math.nan)),
             loss=float(metadata.get("loss", math.nan)),
             classes=tuple(json.loads(metadata.get("classes", "[]"))),
+            curve=tuple((epochs, loss) for epochs, loss in json.loads(metadata.get("curve", "[]"))),
         )
         require_finite(path, checkpoint.weights)
         require_finite(path, checkpoint.average)

@@ -32,8 +32,11 @@ class FullTrainer(Trainer):
     `teacher`, in eval mode on the device, gives logits for the same inputs. `settings` are the
     other arguments of `Trainer` except `spec` and `validation`, as nothing is judged during the
     training. The caller adds measured joules to `energy_j`, which checkpoints hold too; it is NaN
-    once a part was not measured.
+    once a part was not measured. `rank` is the number of this process among the `world` processes
+    that train the network together.
     """
+
+    rank, world = 0, 1
 
     def __init__(
         self, *, recipe: Recipe, train: Images, teacher: nn.Module | None = None, **settings: Any
@@ -41,6 +44,7 @@ class FullTrainer(Trainer):
         super().__init__(spec=recipe.training, train=train, validation=train, **settings)
         self.recipe = recipe
         self.train_s, self.energy_j, self.last_loss = 0.0, 0.0, math.nan
+        self.curve: tuple[tuple[float, float], ...] = ()
         self._teacher = teacher
         self.classes: tuple[str, ...] = ()
         self._steps = round(recipe.epochs * self.steps_per_epoch)
@@ -63,6 +67,7 @@ class FullTrainer(Trainer):
                 started_s = self._working_s()
                 self.last_loss = self._train(steps, shares)
                 self.train_s += self._working_s() - started_s
+            self.curve += ((end_epochs, self.last_loss),)
         self.epochs = end_epochs
 
     def step(self, step: int, learning_rate: float) -> Tensor:
@@ -94,6 +99,7 @@ class FullTrainer(Trainer):
                 digest=digest,
                 weights=self.model.state_dict(),
                 classes=self.classes,
+                curve=self.curve,
             ),
         )
 
@@ -119,7 +125,7 @@ class FullTrainer(Trainer):
         """Return the loss towards the labels and towards the teacher's answers (Hinton et al.,
         arXiv 1503.02531).
         """
-        own = super()._loss(logits, labels, inputs)
+        own = self._label_loss(logits, labels)
         if self._teacher is None:
             return own
         share, heat = self.recipe.distillation, self.recipe.temperature
@@ -140,12 +146,13 @@ class FullTrainer(Trainer):
             train_s=self.train_s,
             energy_j=self.energy_j,
             loss=self.last_loss,
+            curve=self.curve,
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         super()._restore(checkpoint)
         self.train_s, self.energy_j = checkpoint.train_s, checkpoint.energy_j
-        self.last_loss = checkpoint.loss
+        self.last_loss, self.curve = checkpoint.loss, checkpoint.curve
         if self._average:
             self._average.load(checkpoint.average)
         elif checkpoint.average:

@@ -1,22 +1,26 @@
 """Full training on images that are read from files while it runs, put together from timm's parts.
 
 timm gives the readers, transforms, mixup and CutMix, random erasing, losses, optimizers and
-schedules. The loop is that of full training. Everything random is a function of (seed, epoch,
-image) or of (seed, step). Therefore neither the number of loader processes nor an interruption
-within an epoch changes a bit of the result.
+schedules. The loop is that of full training, and torch's DistributedDataParallel connects several
+devices. Everything random is a function of (seed, epoch, image) or of (seed, micro-batch).
+Therefore neither the number of loader processes nor an interruption within an epoch changes a bit
+of the result, and the number of devices changes no more than the rounding of sums.
 """
 
 import random
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from importlib.util import find_spec
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import timm
 import torch
+import torch.distributed as dist
 from timm.data import Mixup, create_transform
 from timm.data.random_erasing import RandomErasing
 from timm.data.readers import create_reader
@@ -24,6 +28,7 @@ from timm.loss import BinaryCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, default_collate
 
 from nas.agent.host import end_with_parent
@@ -38,6 +43,7 @@ from nas.core.large import HUGGING_FACE, LargeSpec
 from nas.core.recipe import Recipe
 from nas.data import Images
 from nas.data.image_file import decode, unreadable
+from nas.model.compiling import Compiled
 from nas.training.full import FullTrainer
 from nas.training.trainer import validation_batch
 
@@ -77,19 +83,16 @@ class ImageFiles:
             return self.transform(image), int(label)
 
 
-def draw(
-    images: int, batch_size: int, steps: range, *, seed: int, rank: int = 0, world: int = 1
-) -> Iterator[list[Sample]]:
-    """Yield the samples of each of these steps.
+def draw(images: int, batch_size: int, numbers: range, *, seed: int) -> Iterator[list[Sample]]:
+    """Yield the samples of these batches, which are counted from the beginning of epoch 0.
 
     The batches follow one another across the ends of epochs: every image is used once in each
-    epoch, and every batch is full. `rank` is the number of this process of `world` processes, each
-    of which takes every `world`-th image of a batch.
+    epoch, and every batch is full.
     """
     order: tuple[int, Sequence[int]] = (-1, ())
-    for step in steps:
+    for number in numbers:
         batch = []
-        for position in range(step * batch_size + rank, (step + 1) * batch_size, world):
+        for position in range(number * batch_size, (number + 1) * batch_size):
             epoch, place = divmod(position, images)
             if order[0] != epoch:
                 generator = np.random.default_rng((seed, ORDER, epoch))
@@ -101,12 +104,23 @@ def draw(
 class LargeTrainer(FullTrainer):
     """Trains by a recipe with `large` on image files, which `loaders` processes read and change. 0
     stands for this process.
+
+    If torch's process group is there, its processes train one network together: each computes
+    every `world`-th micro-batch. The weights of all are the same. The statistics of BatchNorm are
+    those of the process with `rank` 0.
     """
 
     def __init__(
         self, *, recipe: Recipe, train: ImageFiles, loaders: int = 0, **settings: Any
     ) -> None:
         self._large = large = _large_of(recipe)
+        if dist.is_available() and dist.is_initialized():
+            self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        if large.sync_batch_norm and self.world > 1:
+            if torch.device(settings.get("device", "cpu")).type == "cpu":
+                raise InvalidValueError("large.sync_batch_norm needs a GPU for each process")
+            convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+            settings["model"] = convert(settings["model"])
         super().__init__(
             recipe=recipe,
             train=cast("Images", train),
@@ -116,6 +130,7 @@ class LargeTrainer(FullTrainer):
         )
         self.classes = train.classes
         self._files, self._loaders = train, loaders
+        self._micro_batch = self.batch_size // large.micro_batches
         self._batches: tuple[int, Iterator[Any]] = (-1, iter(()))
         spec = self.spec
         self._optimizer = create_optimizer_v2(
@@ -125,6 +140,17 @@ class LargeTrainer(FullTrainer):
             weight_decay=spec.weight_decay,
             momentum=spec.momentum,
         )
+        self._statistics = [each for each in self.model.buffers() if each.is_floating_point()]
+        self._parallel: DistributedDataParallel | None = None
+        if self.world > 1:
+            self._parallel = DistributedDataParallel(
+                self.model,
+                device_ids=None if self.device.type == "cpu" else [self.device],
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
+            compiles = self.numerics.compile
+            self._forward = Compiled(self._parallel) if compiles else self._parallel
         self._schedule = schedule_of(large, recipe.epochs, self.steps_per_epoch)
         self._erasing = RandomErasing(large.erase, mode="pixel", device="cpu")
         is_binary = large.loss == "bce"
@@ -153,8 +179,31 @@ class LargeTrainer(FullTrainer):
         end = (parts + 1) * STEPS_PER_CHECKPOINT / self.steps_per_epoch
         return min(end, super().next_end)
 
-    def _batch(self, step: int) -> Tensor:
-        return torch.empty(0)  # the images are drawn by the loader
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What results depend on to the bit, as in `Trainer`."""
+        return {**super().conditions, "devices": self.world}
+
+    def _backward(self, step: int) -> Tensor:
+        """Compute the gradients of the micro-batches of this process, and average those of all."""
+        parts = self._large.micro_batches
+        own = range(step * parts + self.rank, (step + 1) * parts, self.world)
+        first: list[Tensor] = []
+        total = torch.zeros((), device=self.device)
+        for number in own:
+            is_last = number == own[-1]
+            parallel = None if is_last else self._parallel
+            with parallel.no_sync() if parallel else nullcontext():
+                loss = self._batch_loss(torch.empty(0), number) / len(own)
+                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+            if not is_last and not first:
+                first = [each.clone() for each in self._statistics]
+        if first:
+            torch._foreach_copy_(self._statistics, first)
+        if self._parallel is not None:
+            dist.all_reduce(total)
+        return total / self.world
 
     def _inputs(self, batch: Tensor, step: int) -> tuple[Tensor, Tensor]:
         images, labels = self._read(step)
@@ -166,9 +215,9 @@ class LargeTrainer(FullTrainer):
                 inputs, labels = self._mixup(inputs, labels)
         return inputs, labels
 
-    def _loss(self, logits: Tensor, labels: Tensor, inputs: Tensor) -> Tensor:
+    def _label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         if self._bce is None:
-            return super()._loss(logits, labels, inputs)
+            return super()._label_loss(logits, labels)
         loss: Tensor = self._bce(logits, labels)
         return loss
 
@@ -180,21 +229,23 @@ class LargeTrainer(FullTrainer):
             share = self._schedule.optimizer.param_groups[0]["lr"]
         return share * self._large.scale(self.batch_size)
 
-    def _read(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return images and labels of this step. The loader begins at the first step and after a
-        jump, and ends with the training.
+    def _read(self, number: int) -> tuple[Tensor, Tensor]:
+        """Return images and labels of this micro-batch. The loader begins at the first one and
+        after a jump, and ends with the training.
         """
         due, batches = self._batches
-        if step != due:
-            steps = range(step, self._steps)
-            samples = draw(len(self._files), self.batch_size, steps, seed=self.seed)
+        end = self._steps * self._large.micro_batches
+        if number != due:
+            numbers = range(number, end, self.world)
+            samples = draw(len(self._files), self._micro_batch, numbers, seed=self.seed)
             batches = self._loaded(self._files, samples)
         batch: tuple[Tensor, Tensor] = next(batches)
-        self._batches = (step + 1, batches) if step + 1 < self._steps else (-1, iter(()))
+        following = number + self.world
+        self._batches = (following, batches) if following < end else (-1, iter(()))
         return batch
 
     def _judged(self, judges: Images) -> Iterator[tuple[Tensor, Tensor]]:
-        size = min(validation_batch(self.device.type, self.image_size), self.batch_size)
+        size = min(validation_batch(self.device.type, self.image_size), self._micro_batch)
         samples = [(0, index) for index in range(len(judges))]
         batches = (samples[first : first + size] for first in range(0, len(samples), size))
         yield from self._loaded(cast("ImageFiles", judges), batches)
@@ -258,6 +309,50 @@ def open_images(recipe: Recipe, seed: int = 0) -> tuple[ImageFiles, ImageFiles]:
     return ImageFiles(train, classes, changes, seed), ImageFiles(test, classes, crop)
 
 
+def timm_teacher(large: LargeSpec, classes: int) -> nn.Module:
+    """Return the pretrained teacher of a recipe, for the inputs of the network that it teaches.
+
+    Raises `InvalidValueError` if timm cannot build it or if its classes are of another number.
+    """
+    try:
+        network = timm.create_model(large.teacher, pretrained=True)
+    except Exception as error:  # timm, the hub and safetensors raise errors of many classes
+        raise InvalidValueError(
+            f"large.teacher must be a network of timm with weights, or local-dir:FOLDER, not "
+            f"{large.teacher}: {first_line(error)}"
+        ) from error
+    cfg = network.pretrained_cfg
+    if network.num_classes != classes:
+        raise InvalidValueError(
+            f"the teacher {large.teacher} has {network.num_classes} classes, and the training "
+            f"images have {classes}"
+        )
+    return Renormalised(network, large, cfg["mean"], cfg["std"])
+
+
+class Renormalised(nn.Module):
+    """A network whose inputs are normalised by the mean and the std of a recipe."""
+
+    def __init__(
+        self, network: nn.Module, large: LargeSpec, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.factor: Tensor
+        self.shift: Tensor
+        own_mean, own_std, to_mean, to_std = (
+            torch.tensor(values, dtype=torch.float32).reshape(1, 3, 1, 1)
+            for values in (large.mean, large.std, mean, std)
+        )
+        self.register_buffer("factor", own_std / to_std)
+        self.register_buffer("shift", (own_mean - to_mean) / to_std)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the network's logits."""
+        logits: Tensor = self.network(inputs * self.factor + self.shift)
+        return logits
+
+
 def schedule_of(large: LargeSpec, epochs: float, steps_per_epoch: float) -> Any:
     """Return timm's schedule of a rate that is 1 at its highest; None for one cycle."""
     if large.schedule == "one_cycle":
@@ -296,7 +391,9 @@ def seeded(*key: int) -> Iterator[None]:
 def _parts(data: str) -> tuple[list[str], Any, Any]:
     """Return the classes in the order of their numbers, and timm's readers of both parts."""
     readers = _reader(data, TRAIN_PARTS), _reader(data, TEST_PARTS)
-    numbers = [getattr(r, "class_to_idx", None) or r.class_name_to_idx for r in readers]
+    numbers = [
+        getattr(r, "class_to_idx", None) or getattr(r, "class_name_to_idx", {}) for r in readers
+    ]
     classes, others = (sorted(each, key=each.__getitem__) for each in numbers)
     if len(classes) < 2 or "" in classes:
         raise InvalidValueError(
@@ -331,7 +428,9 @@ def _reader(data: str, parts: Sequence[str]) -> Any:
 
 def _begin_loader(_: int) -> None:
     """Let a loader process end with the training, whose claim on the study it has inherited."""
-    end_with_parent()
+    parent = parent_process()
+    if parent is not None and parent.pid is not None:
+        end_with_parent(parent.pid)
 
 
 def _collated(items: Sequence[Any]) -> Any:

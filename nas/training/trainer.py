@@ -168,18 +168,16 @@ class Trainer:
 
         On CUDA nothing here waits for the device, so the host runs ahead of it.
         """
-        batch = self._batch(step)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
-        loss = self._batch_loss(batch, step)
         self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        loss = self._backward(step)
         if self.max_gradient_norm is not None:
             self._scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.max_gradient_norm)
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        return loss.detach()
+        return loss
 
     def pace(self, min_s: float) -> tuple[float, float]:
         """Return the seconds of one training step and of judging one image.
@@ -255,6 +253,12 @@ class Trainer:
             self._scaler.load_state_dict(dict(checkpoint.scaler))
         self.epochs = checkpoint.epochs
 
+    def _backward(self, step: int) -> Tensor:
+        """Compute the gradients of this step, and return its loss."""
+        loss = self._batch_loss(self._batch(step), step)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
     def _batch_loss(self, batch: Tensor, step: int) -> Tensor:
         """Return the loss of the images with these indices, as they are augmented in this step.
 
@@ -281,6 +285,10 @@ class Trainer:
 
     def _loss(self, logits: Tensor, labels: Tensor, inputs: Tensor) -> Tensor:
         """Return the loss of one batch, a scalar. `inputs` are what the network saw."""
+        return self._label_loss(logits, labels)
+
+    def _label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss towards the labels."""
         return F.cross_entropy(logits, labels, label_smoothing=self.spec.label_smoothing)
 
     def _train(self, steps: range, shares: Sequence[float]) -> float:

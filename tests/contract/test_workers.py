@@ -278,9 +278,12 @@ def test_an_address_of_rays_client_is_refused_with_the_alternative(context):
         (WorkersSpec(kind="tune", count=2), {"CPU": 64.0}, 2),
         (WorkersSpec(kind="tune", count=9, cpus=8), {"CPU": 64.0}, 8),
         (WorkersSpec(kind="tune", count=12, gpus=0.1), {"CPU": 64.0, "GPU": 1.0}, 10),
+        (WorkersSpec(kind="tune", count=5, gpus=0.4), {"CPU": 64.0, "GPU": 2.0}, 4),
+        (WorkersSpec(kind="tune", count=5, gpus=2), {"CPU": 64.0, "GPU": 5.0}, 2),
     ],
 )
 def test_no_more_workers_than_this_machine_has_resources_for(workers, have, count, monkeypatch):
     """A trial that waits for a worker would count as begun."""
-    monkeypatch.setattr("workers.tune.ray.cluster_resources", lambda: have)
+    machine = {"Alive": True, "Resources": have}
+    monkeypatch.setattr("workers.tune.ray.nodes", lambda: [machine, {**machine, "Alive": False}])
     assert import_module("workers.tune")._fitting(workers).count == count

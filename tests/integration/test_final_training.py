@@ -101,6 +101,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(digits, tmp_p
         dict(read_checkpoint(tmp_path / "whole").weights),
         dict(read_checkpoint(tmp_path / "parts").weights),
     )
+    curve = read_checkpoint(tmp_path / "parts").curve
+    assert [epochs for epochs, _ in curve] == [0.4, 1.5]
+    assert curve[-1][1] == second.last_loss
     assert second.images_seen == whole.images_seen == 15 * 64
     assert second.train_s > 0
 

@@ -1,9 +1,13 @@
 """Full training on image files: resumable within an epoch to the bit, each image once an epoch,
-exported with the data's own classes.
+exported with the data's own classes, and on several devices.
+
+NAS_TEST_KILLS sets how often a process of two devices is killed in a longer run, and
+NAS_TEST_IMAGES the folder of images that it trains on.
 """
 
 import json
 import math
+import os
 import random
 import shutil
 import signal
@@ -11,7 +15,9 @@ import subprocess
 import sys
 import tarfile
 import time
+import warnings
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,13 +35,14 @@ from nas.core.errors import CorruptFileError, DataNotFoundError, InvalidValueErr
 from nas.core.large import LargeSpec
 from nas.core.presets import PRESETS
 from nas.core.recipe import FinalTraining, Recipe
-from nas.core.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec
+from nas.core.study import Budget, DataSpec, Objective, StudySpec, TrainingSpec, WorkersSpec
 from nas.model import build
 from nas.record import Store
 from nas.training import Numerics, read_checkpoint
 from nas.training.start import start_from
 
 pytest.importorskip("timm")
+psutil = pytest.importorskip("psutil")
 image = pytest.importorskip("PIL.Image")
 
 from nas.training.large import (  # noqa: E402
@@ -44,11 +51,13 @@ from nas.training.large import (  # noqa: E402
     draw,
     open_images,
     schedule_of,
+    timm_teacher,
 )
 
 CLASSES = ("cat", "dog", "ox2", "ox10")
 """In timm's order, in which 2 comes before 10."""
 TRAIN_IMAGES, TEST_IMAGES = 152, 24
+KILLS = int(os.environ.get("NAS_TEST_KILLS", "2"))
 NETWORK = Architecture(
     stem=Stem.CODE,
     stem_channels=(8, 8, 8),
@@ -63,6 +72,7 @@ SPEC = StudySpec(
     objectives=(Objective(metric="error", reference=1.0), Objective(metric="macs", reference=1e7)),
     data=DataSpec(dataset="digits", validation_images=100, train_images=128),
     training=TrainingSpec(precision="fp32", channels_last=False),
+    workers=WorkersSpec(retries=KILLS),
 )
 RECIPE_FILE = """
 epochs: 1
@@ -115,12 +125,12 @@ def recipe_of(images, **large):
     )
 
 
-def trainer_of(recipe, seed=5, **settings):
+def trainer_of(recipe, seed=5, network=lambda: build(NETWORK, len(CLASSES)), **settings):
     torch.manual_seed(seed)
     files, _ = open_images(recipe, seed)
     return LargeTrainer(
         recipe=recipe,
-        model=build(NETWORK, len(files.classes)),
+        model=network(),
         train=files,
         seed=seed,
         numerics=Numerics(),
@@ -188,13 +198,109 @@ def test_each_image_is_drawn_once_in_each_epoch():
     assert list(draw(20, 8, range(8), seed=2)) != batches
 
 
-def test_processes_share_each_batch():
-    """Together they draw what one process draws."""
+def test_devices_share_the_micro_batches():
+    """Micro-batches are parts of the batches, and each device draws every second one."""
     batches = list(draw(20, 8, range(5), seed=1))
-    shares = [list(draw(20, 8, range(5), seed=1, rank=r, world=2)) for r in range(2)]
-    for batch, *parts in zip(batches, *shares, strict=True):
-        assert [len(part) for part in parts] == [4, 4]
-        assert Counter(batch) == Counter(parts[0] + parts[1])
+    parts = list(draw(20, 4, range(10), seed=1))
+    assert [parts[2 * k] + parts[2 * k + 1] for k in range(5)] == batches
+    assert list(draw(20, 4, range(1, 10, 2), seed=1)) == parts[1::2]
+
+
+class Plain(torch.nn.Module):
+    """A network without BatchNorm."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3, stride=2)
+        self.fc = torch.nn.Linear(4 * 7 * 7, len(CLASSES))
+
+    def forward(self, images):
+        return self.fc(self.conv(images).relu().flatten(1))
+
+
+@pytest.mark.parametrize("optimizer", ["lamb", "momentum"])
+def test_micro_batches_have_the_gradient_of_their_batch(images, optimizer):
+    """Nothing is changed or mixed by micro-batches here, and there is no BatchNorm."""
+
+    def trained(parts):
+        recipe = recipe_of(
+            images,
+            optimizer=optimizer,
+            loss="cross_entropy",
+            micro_batches=parts,
+            mixup=0,
+            cutmix=0,
+            erase=0,
+        )
+        recipe = replace(recipe, training=replace(recipe.training, translate=0, flip=False))
+        trainer = trainer_of(recipe, network=Plain)
+        trainer.advance(1.0)
+        return trainer.model.state_dict(), trainer.last_loss
+
+    whole, parts = trained(1), trained(4)
+    torch.testing.assert_close(parts[0], whole[0], rtol=1e-4, atol=1e-5)
+    assert parts[1] == pytest.approx(whole[1], rel=1e-4)
+
+
+def test_batch_norm_keeps_the_statistics_of_the_first_micro_batch(images):
+    """They are those of a batch that is this micro-batch alone."""
+    twice = trainer_of(recipe_of(images, micro_batches=2))
+    once = recipe_of(images)
+    once = trainer_of(replace(once, training=replace(once.training, batch_size=8)))
+    for trainer in (twice, once):
+        trainer.advance(1 / trainer.steps_per_epoch)
+    statistics = [
+        {name: value for name, value in trainer.model.state_dict().items() if "running" in name}
+        for trainer in (twice, once)
+    ]
+    assert_equal(*statistics)
+
+
+TOGETHER = """
+import json, sys
+from pathlib import Path
+import torch.distributed as dist
+sys.path.insert(0, sys.argv[1])
+import test_large_training as tests
+
+rank, folder = int(sys.argv[2]), Path(sys.argv[3])
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+trainer = tests.trainer_of(tests.recipe_of(sys.argv[4], **json.loads(sys.argv[5])))
+trainer.advance(1.0)
+if rank == 0:
+    trainer.finish(folder / "together", "d")
+    print(json.dumps([trainer.last_loss, trainer.judge(tests.open_images(trainer.recipe)[1])[0]]))
+"""
+
+
+@pytest.mark.parametrize("optimizer", ["lamb", "momentum"])
+def test_two_processes_give_the_weights_of_one(images, tmp_path, optimizer):
+    """They differ by the order in which two gradients are added. All that is random is the same."""
+    values = {"optimizer": optimizer, "micro_batches": 2, "base_batch": 64}
+    alone = trainer_of(recipe_of(images, **values))
+    alone.advance(1.0)
+    arguments = [str(tmp_path), str(images), json.dumps(values)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, str(Path(__file__).parent), str(rank), *arguments],
+            stdout=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    loss, errors = json.loads(outputs[0])
+    weights = finished(alone, tmp_path / "alone").weights
+    together = read_checkpoint(tmp_path / "together").weights
+    real = [name for name, value in weights.items() if value.is_floating_point()]
+    torch.testing.assert_close(
+        {name: together[name] for name in real},
+        {name: weights[name] for name in real},
+        rtol=1e-3,
+        atol=1e-4,
+    )
+    assert loss == pytest.approx(alone.last_loss, rel=1e-4)
+    assert errors.keys() == {"error"}
 
 
 def test_every_image_is_read_once_an_epoch(images, tmp_path):
@@ -324,6 +430,50 @@ def test_the_binary_loss_is_that_of_each_class(images):
     expected = -(targets * np.log(shares) + (1 - targets) * np.log(1 - shares)).mean()
     loss = trainer._loss(torch.from_numpy(logits), torch.from_numpy(labels), torch.empty(0))
     assert loss.item() == pytest.approx(expected)
+
+
+class Answers(torch.nn.Module):
+    """A network of timm's kind that keeps what it sees, and is sure of the third class."""
+
+    num_classes = len(CLASSES)
+    pretrained_cfg = {"mean": (0.5, 0.4, 0.3), "std": (0.25, 0.5, 1.0)}  # noqa: RUF012
+
+    def forward(self, images):
+        self.seen = images
+        return 20 * torch.eye(len(CLASSES))[2].repeat(len(images), 1)
+
+
+def test_a_teacher_of_timm_sees_images_as_it_was_trained_with_them(images, monkeypatch):
+    """They are normalised by its own mean and std. The student learns its answers."""
+    network = Answers()
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: network)
+    recipe = recipe_of(images, teacher="x", mixup=0, cutmix=0, erase=0)
+    recipe = replace(recipe, epochs=3.0, distillation=1.0)
+    teacher = timm_teacher(recipe.large, len(CLASSES))
+    trainer = trainer_of(recipe, teacher=teacher)
+    trainer.advance(3.0)
+    pixels = torch.rand(2, 3, 8, 8)
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (recipe.large.mean, recipe.large.std))
+    teacher((pixels - mean) / std)
+    own = (
+        torch.tensor(Answers.pretrained_cfg[name]).reshape(1, 3, 1, 1) for name in ("mean", "std")
+    )
+    own_mean, own_std = own
+    torch.testing.assert_close(network.seen, (pixels - own_mean) / own_std)
+    _, test = open_images(recipe)
+    metrics, _ = trainer.judge(test)
+    third = sum(label == 2 for _, label in (test[0, index] for index in range(len(test))))
+    assert metrics["error"] == pytest.approx(1 - third / len(test))
+    with pytest.raises(InvalidValueError, match=r"the teacher x has 4 classes, and .* have 7"):
+        timm_teacher(recipe.large, 7)
+
+
+@pytest.mark.parametrize("name", ["no-such-network", "local-dir:nowhere", "resnet10t.no_tag"])
+def test_an_unknown_teacher_is_refused(images, name):
+    """The error is one line with the name."""
+    with pytest.raises(InvalidValueError, match=f"not {name}: ") as caught:
+        timm_teacher(recipe_of(images, teacher=name).large, len(CLASSES))
+    assert "\n" not in str(caught.value)
 
 
 def test_all_test_images_are_judged(images):
@@ -468,7 +618,8 @@ def test_a_network_is_trained_on_files_and_exported_with_their_classes(folder, i
     short = ("--recipe", "short", "--epochs", 0.1, "--seeds", 1)
     output = run("train", "full", "--trial", 0, *short, "--from", "bundle")
     assert "its classifier of 4 classes is left out; there are 10" in output
-    assert run("train", "full", "--trial", 0, *short, "--from", 0).count("classes") == 0
+    assert "its classifier of 4 classes" in run("train", "full", "--trial", 0, *short, "--from", 0)
+    assert "1 of them recorded" in run("train", "full", "--trial", 0, *short, "--from", 0)
     started = [each.recipe.start for each in finals(folder)]
     assert started[0] is None
     assert len({*started}) == 3
@@ -482,7 +633,9 @@ def test_a_network_is_trained_on_files_and_exported_with_their_classes(folder, i
         (("--recipe", "modern", "--data", "nowhere"), "has no part train"),
         (("--recipe", "paper", "--data", "wds/x"), "a stream cannot resume"),
         (("--recipe", "paper", "--data", "{images}"), "must be at most the 152 training images"),
-        (("--recipe", "paper", "--data", "{images}", "--teacher", "0"), "has no teacher"),
+        (("--recipe", "paper", "--data", "{images}", "--teacher", "0"), "takes large.teacher"),
+        (("--recipe", "short", "--devices", "2"), "--devices needs a recipe for image files"),
+        (("--recipe", "paper", "--data", "{images}", "--devices", "3"), "micro_batches of the rec"),
         (("--from", "nowhere"), "there are no weights nowhere"),
         (("--from", "0"), "trial 0 has no final training"),
         (("--from", "recipe.yaml"), "is not a readable file of weights"),
@@ -498,6 +651,33 @@ def test_a_wrong_command_writes_nothing(folder, images, arguments, message):
     assert message in lines[0]
     assert sorted(folder.rglob("*")) == before
     assert finals(folder) == []
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_study_s_own_images_need_not_be_there(images, monkeypatch):
+    """Recipes for image files do not read them."""
+    monkeypatch.setattr(
+        "nas.searching.evaluators.classification.replicator.resolve",
+        lambda *_: pytest.fail("they were looked for"),
+    )
+    assert f"on {TEST_IMAGES} test images" in train(images, "--epochs", 0.1)
+
+
+def test_a_trial_without_its_weights_cannot_be_started_from(folder, images):
+    """The command names the file."""
+    train(images, "--epochs", 0.1)
+    (weights,) = folder.rglob("weights.safetensors")
+    weights.unlink()
+    output = run("train", "full", "--trial", 0, "--recipe", "short", "--from", 0, code=2)
+    assert f"there are no weights {weights}" in output
+
+
+def test_a_data_set_without_names_of_classes_is_refused(images, monkeypatch):
+    """So does timm read a data set of Hugging Face whose labels have another name."""
+    reader = type("Reader", (), {"class_to_idx": {}})
+    monkeypatch.setattr("nas.training.large._reader", lambda *_: reader())
+    with pytest.raises(InvalidValueError, match="must lie in a folder for each of two or more"):
+        open_images(recipe_of(images / "unlabelled"))
 
 
 def test_a_damaged_file_ends_the_command_in_one_line(folder, images, tmp_path):
@@ -554,3 +734,167 @@ def test_a_killed_training_gives_the_weights_of_an_undisturbed_one(
     )
     assert_equal(first.weights, second.weights)
     assert finals(killed)[0].reached.metrics == finals(undisturbed)[0].reached.metrics
+
+
+class Devices:
+    """Full trainings of trial 0 by the command, in a process of their own, with and without
+    several devices.
+    """
+
+    def __init__(self, searched, copy_study, images, tmp_path):
+        self.searched, self.copy_study = searched, copy_study
+        self.images, self.folder = images, tmp_path
+        recipe = RECIPE_FILE + "  micro_batches: 2\n"
+        (tmp_path / "parts.yaml").write_text(recipe)
+
+    @contextmanager
+    def training(self, name, *arguments):
+        """Train in a copy of the study; the `with` block gets the copy and the process."""
+        folder = self.copy_study(self.searched, self.folder / name)
+        command = [sys.executable, "-c", "from nas.cli import main; main()", "train", "full"]
+        command += [
+            "--trial",
+            "0",
+            "--seeds",
+            "1",
+            "--epochs",
+            "4",
+            "--recipe",
+            str(self.folder / "parts.yaml"),
+        ]
+        command += ["--data", str(self.images), "--loaders", "0", *arguments]
+        with subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            yield folder, process
+            output = process.communicate()[0]
+        assert process.returncode == 0, output
+
+    @staticmethod
+    def result(folder):
+        """The only training's figures, and its weights."""
+        (final,) = finals(folder)
+        weights = read_checkpoint(folder / "checkpoints" / final.reached.checkpoint).weights
+        return final.reached, weights
+
+    def disturbed(self, name, disturb, *arguments, times=2):
+        """Train, and call `disturb` with the process after some checkpoints."""
+        disturbed, before, generator = 0, [], random.Random(0)
+        with self.training(name, *arguments) as (folder, process):
+            while process.poll() is None:
+                stored = [f.stat().st_mtime_ns for f in folder.rglob("going.safetensors")]
+                if stored not in ([], before) and disturbed < times:
+                    time.sleep(generator.uniform(0, 0.1))
+                    if disturb(process):
+                        before, disturbed = stored, disturbed + 1
+                time.sleep(0.005)
+        assert disturbed == times
+        return self.result(folder)
+
+
+@pytest.fixture(scope="module")
+def devices(searched, copy_study, images, tmp_path_factory):
+    images = Path(os.environ.get("NAS_TEST_IMAGES", images))
+    return Devices(searched, copy_study, images, tmp_path_factory.mktemp("devices"))
+
+
+@pytest.fixture(scope="module")
+def by_two(devices):
+    """The result of an undisturbed training by two processes."""
+    with devices.training("undisturbed", "--devices", "2") as (folder, _):
+        pass
+    return devices.result(folder)
+
+
+def training_processes(of):
+    """The processes of Ray that train, among the descendants of a process."""
+    return [
+        each
+        for each in psutil.Process(of.pid).children(recursive=True)
+        if "ray::RayTrainWorker" in "".join(each.cmdline()[:1])
+    ]
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_two_devices_give_the_weights_of_one(devices, by_two):
+    """The command trains on one device without Ray."""
+    with devices.training("alone") as (folder, _):
+        pass
+    one, two = devices.result(folder), by_two
+    real = [name for name, value in one[1].items() if value.is_floating_point()]
+    torch.testing.assert_close(
+        {name: two[1][name] for name in real},
+        {name: one[1][name] for name in real},
+        rtol=1e-3,
+        atol=1e-4,
+    )
+    assert two[0].train_loss == pytest.approx(one[0].train_loss, rel=1e-4)
+    assert (one[0].numerics["devices"], two[0].numerics["devices"]) == (1, 2)
+    assert one[0].images == two[0].images == 4 * TRAIN_IMAGES
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_killed_processes_of_several_devices_resume_to_the_bit(devices, by_two):
+    """One of both processes is killed after a checkpoint, twice."""
+    generator = random.Random(0)
+
+    def kill(process):
+        victims = training_processes(process)
+        if len(victims) == 2:
+            generator.choice(victims).kill()
+        return len(victims) == 2
+
+    reached, weights = devices.disturbed("killed", kill, "--devices", "2", times=KILLS)
+    assert_equal(weights, by_two[1])
+    assert reached.metrics == by_two[0].metrics
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_a_lost_node_of_several_devices_is_replaced(devices, by_two):
+    """Of three nodes with one processor each, that of one process is killed, twice. A new one joins
+    after the second time.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Ray itself
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
+
+        def kill(_):
+            for node in nodes:
+                raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+                if training_processes(raylet):
+                    break
+            else:
+                return False
+            for process in raylet.children(recursive=True):
+                process.kill()
+            cluster.remove_node(node, allow_graceful=False)
+            nodes.remove(node)
+            if len(nodes) < 2:
+                nodes.append(cluster.add_node(num_cpus=1))
+            return True
+
+        reached, weights = devices.disturbed(
+            "node", kill, "--devices", "2", "--address", cluster.address
+        )
+    finally:
+        cluster.shutdown()
+    assert_equal(weights, by_two[1])
+    assert reached.metrics == by_two[0].metrics
+
+
+@pytest.mark.slow
+@pytest.mark.skipif((os.cpu_count() or 1) >= 76, reason="this machine has enough devices")
+def test_too_few_devices_are_one_line(folder, images):
+    """Ray would wait for them for ever."""
+    recipe = RECIPE_FILE.replace("batch_size: 8", "batch_size: 152") + "  micro_batches: 76\n"
+    Path("recipe.yaml").write_text(recipe)
+    [line] = train(images, "--devices", 76, code=2).splitlines()[-1:]
+    assert "there are 76 devices to train on, each with 1 CPU and 0 GPU" in line
+    assert finals(folder) == []

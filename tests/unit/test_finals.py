@@ -202,6 +202,7 @@ def test_a_card_describes_the_weights_of_a_bundle():
         "seed": 7,
         "test_images": 360,
         "seeds": {"error": [0.25, 0.5]},
+        "curve": [[1.0, 2.25], [2.0, 1.0], [3.0, 0.5]],
         "reached": {"metrics": {"error": 0.25}, "epochs": 30.0},
     }
     full = card(TRIALS[0].architecture, **dataset, record=record | {"final": final})
@@ -209,6 +210,7 @@ def test_a_card_describes_the_weights_of_a_bundle():
     assert (
         "| error on the test images | 25.00 % (all 2 seeds: 25.00 %, 50.00 %) | 360 images" in full
     )
+    assert "| training loss | █▄▂ | from 2.250 to 0.500;" in full
     assert "brief training" not in full
 
 

@@ -66,8 +66,19 @@ def test_each_preset_is_what_a_file_that_names_it_gives(tmp_path, name):
         ("large: {std: [1, 1, 0]}", "std must be positive"),
         ("large: {test_crop: 0}", "test_crop must be from 0.01 to 1, not 0"),
         ("large: {mixup: -1}", "mixup must be from 0 to 100, not -1"),
-        ("large: {mixup: 1}\ntraining: {batch_size: 63}", "batch_size must be even"),
-        ("large: {}\nteacher: 3", "a recipe with `large` has no teacher"),
+        (
+            "large: {mixup: 1}\ntraining: {batch_size: 63}",
+            "even number of images in a micro-batch, not 63",
+        ),
+        (
+            "large: {mixup: 1, micro_batches: 2}\ntraining: {batch_size: 6}",
+            "even number of images in a micro-batch, not 3",
+        ),
+        (
+            "large: {micro_batches: 3}\ntraining: {batch_size: 64}",
+            "must be a multiple of large.micro_batches, which is 3, not 64",
+        ),
+        ("large: {}\nteacher: 3", "a recipe with `large` takes large.teacher"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path, text, problem):

@@ -17,6 +17,7 @@ from torch import nn
 
 from nas.core.errors import NasError
 from nas.core.moved import import_attribute
+from nas.core.preparation import Preparation
 from nas.core.tasks import EpochDone, Event, FinalTask, Tested, Weights
 from nas.core.trial import Rung
 from nas.data import Dataset, Images, load
@@ -26,7 +27,11 @@ from nas.searching.evaluators.classification.evaluator import (
     fails_trial,
     oom_fails_trial,
 )
-from nas.searching.evaluators.classification.replicator import Replicator
+from nas.searching.evaluators.classification.replicator import (
+    Replicator,
+    recorded_preparation,
+)
+from nas.searching.evaluators.contract import StudyContext
 from nas.training import FullTrainer, read_checkpoint
 from nas.training.start import start_from
 
@@ -41,7 +46,10 @@ class FullEvaluator(Replicator):
     """
 
     def steps(self, task: FinalTask) -> Iterator[Event | EpochDone]:  # type: ignore[override]
-        """Train epoch by epoch, then test. The test images are read only then."""
+        """Train epoch by epoch, then test. The test images are read only then.
+
+        Of several processes that train the network together, the first one writes and tests.
+        """
         torch.manual_seed(task.seed)
         identity, resume_file = identity_of(task), self._artifacts / task.resume_file
         with self._sharing(), fails_trial():
@@ -51,9 +59,12 @@ class FullEvaluator(Replicator):
         while trainer.epochs < task.recipe.epochs:
             with self._shared(trainer):
                 trainer.advance(trainer.next_end)
-            with self._sharing():
-                trainer.save(resume_file, identity)
+            if trainer.rank == 0:
+                with self._sharing():
+                    trainer.save(resume_file, identity)
             yield EpochDone(epochs=trainer.epochs, loss=trainer.last_loss)
+        if trainer.rank > 0:
+            return
         weights = f"{task.folder}/{WEIGHTS}"
         with self._sharing():
             trainer.finish(self._artifacts / weights, identity)
@@ -85,7 +96,7 @@ class FullEvaluator(Replicator):
         with self._sharing() as share, oom_fails_trial():
             trainer.step_aside = partial(self._between_steps, share)
             yield
-        drawn_j = counter.drawn_j()
+        drawn_j = None if trainer.world > 1 else counter.drawn_j()  # of one device of several
         trainer.energy_j += math.nan if drawn_j is None else drawn_j
 
     def _full_trainer(self, task: FinalTask) -> FullTrainer:
@@ -97,12 +108,18 @@ class FullEvaluator(Replicator):
             "threads": self._spec.workers.cpus,
         }
         if task.recipe.large is not None:
-            from nas.training.large import LargeTrainer, open_images
+            from nas.training.large import LargeTrainer, open_images, timm_teacher
 
+            large = task.recipe.large
             files, _ = open_images(task.recipe, task.seed)
-            loaders = self._spec.workers.cpus if task.loaders is None else task.loaders
-            model = network_of(task, len(files.classes))
-            return LargeTrainer(model=model, train=files, loaders=loaders, **settings)
+            classes = len(files.classes)
+            return LargeTrainer(
+                model=network_of(task, classes),
+                train=files,
+                loaders=self._spec.workers.cpus if task.loaders is None else task.loaders,
+                teacher=self._teaching(timm_teacher(large, classes)) if large.teacher else None,
+                **settings,
+            )
         dataset, train = self._all_images
         teacher = self._teacher(task.teacher, len(dataset.classes)) if task.teacher else None
         return FullTrainer(
@@ -127,6 +144,9 @@ class FullEvaluator(Replicator):
             path = self._artifacts / weights.path
             checkpoint = read_checkpoint(path, weights.architecture.digest)
             model.load_state_dict(dict(checkpoint.weights))
+        return self._teaching(model)
+
+    def _teaching(self, model: nn.Module) -> nn.Module:
         return self._numerics.prepared(model, torch.device(self._meter.torch_device)).eval()
 
     @cached_property
@@ -138,6 +158,15 @@ class FullEvaluator(Replicator):
     @cached_property
     def _test_images(self) -> Images:
         return self._all_images[0].test().to(self._meter.torch_device)
+
+
+class FilesEvaluator(FullEvaluator):
+    """Trains by recipes for image files, without the study's own data, which need not be there."""
+
+    @classmethod
+    def prepare(cls, context: StudyContext) -> Preparation:
+        """Return the recorded preparation. The command has opened the image files."""
+        return recorded_preparation(context)
 
 
 def network_of(task: FinalTask, classes: int) -> nn.Module:

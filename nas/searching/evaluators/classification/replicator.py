@@ -11,18 +11,24 @@ from nas.searching.evaluators.classification.evaluator import Evaluator
 from nas.searching.evaluators.contract import StudyContext
 
 
+def recorded_preparation(context: StudyContext) -> Preparation:
+    """Return the preparation of the study's search. Raises `NasError` if there was none."""
+    if context.preparation is None:
+        raise NasError(
+            f"study {context.spec.name!r} was never prepared: search it before replicates"
+        )
+    return context.preparation
+
+
 class Replicator(Evaluator):
     """Trains with the images, the recipe and the number formats of the search; measures nothing."""
 
     @classmethod
     def prepare(cls, context: StudyContext) -> Preparation:
         """Find or download the study's data. Raises `DataNotFoundError`."""
-        if context.preparation is None:
-            raise NasError(
-                f"study {context.spec.name!r} was never prepared: search it before replicates"
-            )
-        resolution = resolve(context.preparation.data)
-        return replace(context.preparation, files=file_digests(resolution.spec))
+        prepared = recorded_preparation(context)
+        resolution = resolve(prepared.data)
+        return replace(prepared, files=file_digests(resolution.spec))
 
     def steps(self, task: Task) -> Iterator[Event]:
         """Train rung by rung, without the rungs that `task.evaluation` has."""

@@ -642,7 +642,7 @@ class Line:
             raise TimeoutError("timed out")
         file = io.BytesIO(b"".join(self._lines))
         response = contextlib.closing(file)
-        file.status, file.will_close = self.status, False
+        file.status, file.reason, file.will_close = self.status, "refused", False
         return response
 
     def close(self):

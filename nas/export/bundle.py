@@ -108,7 +108,7 @@ def export_bundle(
         "README.md": card(architecture, **common, record=record, weights_license=weights_license),
     }
     support = timm_support(architecture)
-    if support.kind == "registered":
+    if support["timm"] == "registered":
         texts[f"{REGISTRY}.py"] = registry_source()
     if drawing:
         texts["architecture.txt"] = f"{drawing}\n"
@@ -128,7 +128,7 @@ def export_bundle(
         manifest = Manifest(
             files=tuple(BundleFile.read(path) for path in sorted(folder.iterdir())),
             checks={check.name: check for check in checks},
-            timm=support.to_dict(),
+            timm=support,
             versions={
                 package: version(package)
                 for package in ("osa-nas", "torch", "safetensors", "timm", *PACKAGES)

@@ -87,7 +87,7 @@ def card(
 
 def _timm_values(architecture: Architecture) -> dict[str, Any]:
     """Return what the snippets say of timm and of the features."""
-    support = timm_support(architecture).to_dict()
+    support = timm_support(architecture)
     widths = [stage.out_channels for stage in architecture.stages]
     strides = reductions(architecture)
     indices = tuple(range(1, len(widths) + 1))
@@ -110,7 +110,7 @@ def _timm_values(architecture: Architecture) -> dict[str, Any]:
 def _license_values(architecture: Architecture, weights_license: str | None) -> dict[str, str]:
     """Return the texts about the licences of the source files and of the weights."""
     sources = "`modeling.py` is a source file"
-    if timm_support(architecture).kind == "registered":
+    if timm_support(architecture)["timm"] == "registered":
         sources = f"`modeling.py` and `{REGISTRY}.py` are source files"
     if weights_license is None:
         return {"sources": sources, "front_matter": "", "weights_note": ""}

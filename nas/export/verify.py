@@ -320,7 +320,7 @@ def _loaders(bundle: Bundle) -> Iterator[Check]:
     outputs: dict[str, Tensor] = {}
     with ThreadPoolExecutor() as pool:  # most of the time of the probes is imports
         probes = [
-            pool.submit(_probe, bundle.folder, probe, images, support.kind, str(stages))
+            pool.submit(_probe, bundle.folder, probe, images, support["timm"], str(stages))
             for probe in PROBES
         ]
     for probe in probes:

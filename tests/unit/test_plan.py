@@ -236,4 +236,4 @@ def test_networks_over_a_limit_cost_their_measurements(tmp_path):
     planner = Planner(spec, tmp_path, limit_s=1.0)
     planner._alone_s, planner._building_s, planner._over_limits = [1.0] * 4, [0.0] * 4, 2
     planner._seconds["brief"], planner._epochs["brief"] = [10.0], 1.0
-    assert planner._budgeted("brief").networks == 10
+    assert planner._budgeted("brief")[1] == 10

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from nas.core.architecture import Architecture
 from nas.core.errors import CorruptFileError, ExportError, InvalidValueError
 from nas.export.card import card
-from nas.export.manifest import BundleFile, Manifest
+from nas.export.manifest import Manifest, file_facts
 from nas.export.programs import backbone_onnx, classifier_onnx, exported, half_precision, to_pt2
 from nas.export.standalone import modeling_source, registry_source, template
 from nas.export.timm_config import REGISTRY, timm_config, timm_support
@@ -117,7 +117,7 @@ def export_bundle(
             raise ExportError("\n".join(failed))
         figures = measure_latency(bundle) if measure else ()
         manifest = Manifest(
-            files=tuple(BundleFile.read(path) for path in sorted(folder.iterdir())),
+            files={path.name: file_facts(path) for path in sorted(folder.iterdir())},
             checks={check.name: check for check in checks},
             timm=support,
             versions={

@@ -37,7 +37,7 @@ from nas.core.errors import (
     first_line,
 )
 from nas.core.measurement import Measurement, MeasurementPlan, Precision, same_class
-from nas.export.manifest import BundleFile, Check
+from nas.export.manifest import Check, file_facts
 from nas.export.programs import feature_names
 from nas.export.standalone import template
 from nas.export.timm_config import reductions, timm_support
@@ -246,7 +246,7 @@ def check_sums(bundle: Bundle) -> Iterator[Check]:
     files = {path.name: path for path in bundle.folder.iterdir() if path.is_file()}
     for name, sha256 in bundle.checksums().items():
         path = files.get(name)
-        same = path is not None and BundleFile.read(path).sha256 == sha256
+        same = path is not None and file_facts(path)["sha256"] == sha256
         yield Check(
             name=f"{name}{' (missing)' if path is None else ''}: checksums that differ",
             found=float(not same),

@@ -145,8 +145,9 @@ class TestBundle:
             "LICENSE",
         }
         assert ("osa_nas_timm.py" in files) == (written["timm"] == "registered")
-        assert {file.name: (file.size_bytes, file.sha256) for file in manifest.files} == {
-            name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()
+        assert written["files"] == {
+            name: {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in files.items()
         }
         assert written == manifest.to_dict()
         assert len(manifest.checks) > 15

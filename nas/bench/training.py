@@ -42,6 +42,8 @@ from nas.training.trainer import Trainer, sgd
 
 Step = Callable[[], Tensor]
 """One step of a loop, which returns the loss."""
+Setup = tuple[str, int, int]
+"""A loop, the threads of each of its processes (0 for torch's own number), and its processes."""
 
 SPEC = TrainingSpec(batch_size=128)
 """All three loops take batches of 128, the size that most plain loops take."""
@@ -90,17 +92,6 @@ class Spread:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopSetup:
-    """A training loop in `processes` processes at once, each with `threads` threads (0 for torch's
-    own number).
-    """
-
-    loop: str
-    threads: int = 0
-    processes: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
 class Throughput:
     """Training speed of one network in images per second. The ratios are those of single rounds.
 
@@ -142,11 +133,11 @@ def bench_training(
     torch.set_num_threads(threads)
     workers = max(1, (os.cpu_count() or 1) // threads) if device.type == "cpu" else 1
     setups = (
-        LoopSetup(loop="ours", threads=threads),
-        LoopSetup(loop="bare", threads=threads),
-        LoopSetup(loop="plain", threads=threads),
-        LoopSetup(loop="ours", threads=threads, processes=workers),
-        LoopSetup(loop="plain"),
+        ("ours", threads, 1),
+        ("bare", threads, 1),
+        ("plain", threads, 1),
+        ("ours", threads, workers),
+        ("plain", 0, 1),
     )
     for name, architecture in networks.items():
         numerics, _ = choose_numerics(SPEC, device, partial(build, architecture, len(data.classes)))
@@ -211,7 +202,7 @@ class LoopTask:
 
 
 def _interleaved(
-    setups: Sequence[LoopSetup], task: LoopTask, turn_s: float, rounds: int
+    setups: Sequence[Setup], task: LoopTask, turn_s: float, rounds: int
 ) -> list[list[float]]:
     """Return the images per second of each setup in each round.
 
@@ -220,8 +211,8 @@ def _interleaved(
     speeds: list[list[float]] = [[] for _ in setups]
     with ExitStack() as stack:
         pipes = [
-            [stack.enter_context(_started(setup, task)) for _ in range(setup.processes)]
-            for setup in setups
+            [stack.enter_context(_started(loop, threads, task)) for _ in range(processes)]
+            for loop, threads, processes in setups
         ]
         for _ in range(rounds):
             for setup_pipes, setup_speeds in zip(pipes, speeds, strict=True):
@@ -232,14 +223,14 @@ def _interleaved(
 
 
 @contextmanager
-def _started(setup: LoopSetup, task: LoopTask) -> Iterator[Connection]:
+def _started(loop: str, threads: int, task: LoopTask) -> Iterator[Connection]:
     """Start a process with this loop.
 
     It receives a number of seconds, makes steps for that time, and returns images per second.
     """
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, setup, task), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, loop, threads, task), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -250,10 +241,10 @@ def _started(setup: LoopSetup, task: LoopTask) -> Iterator[Connection]:
         process.join()
 
 
-def _serve(pipe: Connection, setup: LoopSetup, task: LoopTask) -> None:
-    if setup.threads:
-        torch.set_num_threads(setup.threads)
-    step = task.step(setup.loop)
+def _serve(pipe: Connection, loop: str, threads: int, task: LoopTask) -> None:
+    if threads:
+        torch.set_num_threads(threads)
+    step = task.step(loop)
     pipe.send(step().item())
     with suppress(EOFError):  # the other end was closed, which ends the process
         while True:

@@ -234,41 +234,28 @@ def paper_cells(rows: Sequence[Row]) -> Iterator[list[str]]:
 
 def as_csv(rows: Sequence[Row], conditions: str) -> str:
     """Return all numbers in SI units, with the conditions, the paper's columns and its hardware."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    ends = ("", "_low", "_high", "_rounds", "_noisy_rounds")
-    writer.writerow(
-        [
-            "network",
-            "family",
-            "target",
-            "image_size",
-            *COUNTS,
-            *(f"{name}{end}" for name in MEASURED for end in ends),
-            "conditions",
-            *(f"paper_{name}" for name in ("detector", *PAPER_FIGURES)),
-            "paper_hardware",
-        ]
-    )
+    lines = []
     for network in rows:
-        paper = network.paper
-        figures: list[float | None] = []
+        line: dict[str, Any] = {
+            "network": network.name,
+            "family": network.family,
+            "target": network.target,
+            "image_size": network.image_size,
+            **{name: network.counts.get(name) for name in COUNTS},
+        }
         for name in MEASURED:
             figure = network.figures[name]
-            figures += [figure.value, figure.low, figure.high, figure.rounds, figure.noisy]
-        writer.writerow(
-            [
-                network.name,
-                network.family,
-                network.target,
-                network.image_size,
-                *(network.counts.get(name) for name in COUNTS),
-                *figures,
-                conditions,
-                *(getattr(paper, name) if paper else None for name in ("detector", *PAPER_FIGURES)),
-                HARDWARE if paper else None,
-            ]
-        )
+            line |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+            line |= {f"{name}_rounds": figure.rounds, f"{name}_noisy_rounds": figure.noisy}
+        line["conditions"] = conditions
+        for name in ("detector", *PAPER_FIGURES):
+            line[f"paper_{name}"] = getattr(network.paper, name, None)
+        line["paper_hardware"] = HARDWARE if network.paper else None
+        lines.append(line)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=lines[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     return file.getvalue()
 
 

@@ -307,7 +307,8 @@ def _loaders(bundle: Bundle) -> Iterator[Check]:
     """Compare the outputs of every loader in a fresh process with those of this process."""
     images = _images(bundle)
     expected = dict(_expected(bundle, images))
-    support, stages = timm_support(bundle.facts.architecture), len(bundle.facts.architecture.stages)
+    architecture = bundle.facts.architecture
+    support, stages = timm_support(architecture), len(architecture.stages)
     outputs: dict[str, Tensor] = {}
     with ThreadPoolExecutor() as pool:  # most of the time of the probes is imports
         probes = [
@@ -319,27 +320,18 @@ def _loaders(bundle: Bundle) -> Iterator[Check]:
             outputs |= probe.result()
         except ExportError as error:
             yield Check(name=str(error), found=1.0)
-    widths, strides = outputs.pop("timm channels", None), outputs.pop("timm reductions", None)
-    shapes = [expected[f"{_size(images['even'])} {name}"].shape for name in feature_names(stages)]
-    if widths is not None and strides is not None:
-        yield Check(
-            name="stages whose channels are not those timm announces",
-            found=sum(int(w) != shape[1] for w, shape in zip(widths, shapes, strict=True)),
-        )
-        yield Check(
-            name="stages whose stride is not the one timm announces",
-            found=sum(
-                int(s) != images["even"].shape[2] // shape[2]
-                for s, shape in zip(strides, shapes, strict=True)
-            ),
-        )
-    yield Check(
-        name="stages whose stride is not the architecture's",
-        found=sum(
-            images["even"].shape[2] != s * shape[2]
-            for s, shape in zip(reductions(bundle.facts.architecture), shapes, strict=True)
-        ),
-    )
+    even, none = images["even"], torch.empty(0)  # of timm, if its probe fails
+    shapes = [expected[f"{_size(even)} {name}"].shape for name in feature_names(stages)]
+    channels = [float(shape[1]) for shape in shapes]
+    strides = [even.shape[2] / shape[2] for shape in shapes]
+    for what, named, found in (
+        ("channels are not those timm announces", outputs.pop("timm channels", none), channels),
+        ("stride is not the one timm announces", outputs.pop("timm reductions", none), strides),
+        ("stride is not the architecture's", torch.tensor(reductions(architecture)), strides),
+    ):
+        if len(named):
+            differ = sum(int(a) != b for a, b in zip(named, found, strict=True))
+            yield Check(name=f"stages whose {what}", found=differ)
     yield from _differences(outputs, expected)
 
 

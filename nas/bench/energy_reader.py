@@ -62,16 +62,14 @@ def energy_errors(
     draws_w: float,
     *,
     piece_s: float = 0.002,
-    window_s: float = 1.0,
     sessions: int = SESSIONS,
-    seed: int = 0,
 ) -> EnergyErrors:
-    """Return the errors in windows of `window_s` and, at random, up to a tenth of a second more.
+    """Return the errors in windows of 1.0 to 1.1 s, at random.
 
     The work comes in pieces of `piece_s`, give or take a fifth. In each session a new reader finds
     the period and phase of the counter. Raises `UnavailableError` as the reader does.
     """
-    rng = random.Random(seed)
+    rng = random.Random(0)
     truth_j = draws_w / FRAMES_PER_S
 
     def work() -> float:
@@ -82,7 +80,7 @@ def energy_errors(
     ours, naive = [], []
     for _ in range(sessions):
         sensor.sleep(rng.random())
-        seconds = window_s + rng.uniform(0, 0.1)
+        seconds = 1.0 + rng.uniform(0, 0.1)
         begin_j, begin_s = sensor.energy_j(), sensor.time_s()
         Load(sensor, work).until(begin_s + seconds)
         frames = (sensor.time_s() - begin_s) * FRAMES_PER_S

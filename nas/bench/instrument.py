@@ -31,7 +31,7 @@ from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.published import PUBLISHED
 from nas.core.search_space import SearchSpace
 from nas.measuring.meters import Meter
-from nas.measuring.methods import build, certify, latency, prepare
+from nas.measuring.methods import certify
 from nas.measuring.methods.certify import SHARED_CPU_CYCLES, Cycles, shared_with
 from nas.measuring.metrics import seeded_network
 from nas.measuring.metrics.certified import REFERENCE
@@ -86,13 +86,7 @@ class Bench:
         self, network: Target, meter: Meter | None = None, plan: MeasurementPlan | None = None
     ) -> Measurement:
         """Measure the latency with the tier `screen`."""
-        plan = plan or self.plan
-        built = build(network.network, plan, self.meter)
-        with (
-            self.meter.exclusive(),
-            prepare(built, plan, self.meter) as run,
-        ):
-            return run.with_runtime(latency(run, meter or self.meter, plan))
+        return latencies([network], plan or self.plan, meter or self.meter)[network.name]
 
     def certified(
         self, targets: Sequence[Target], meter: Meter | None = None

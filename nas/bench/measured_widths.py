@@ -19,10 +19,11 @@ from nas.bench.tables import Table
 from nas.bench.width_resnet import FULL, QUARTERS, WidthResNet
 from nas.core.dominance import hypervolume
 from nas.core.errors import NasError
-from nas.core.measurement import Measurement, MeasurementPlan
+from nas.core.measurement import MeasurementPlan
 from nas.core.study import ERROR, Objective
 from nas.measuring.meters import Meter
-from nas.measuring.methods import latency, prepare
+from nas.measuring.session import latencies
+from nas.measuring.targets import Target
 from nas.sampling.problem import Problem
 from nas.searching.evaluators.classification.evaluator import retry_while_contended
 
@@ -130,16 +131,11 @@ class MeasuredWidths:
         return f"{self.meter.device.identity} {self.meter.device.device_class}"
 
     def _measured(self, network: tuple[int, ...]) -> float:
-        model = WidthResNet([position + 1 for position in network])
-
-        def measure() -> tuple[Measurement]:
-            with (
-                self.meter.exclusive(),
-                prepare(model, self.plan, self.meter) as run,
-            ):
-                return (latency(run, self.meter, self.plan),)
-
-        (figure,) = retry_while_contended(measure, self.plan)
+        name = "-".join(map(str, network))
+        target = Target(name=name, network=WidthResNet([position + 1 for position in network]))
+        (figure,) = retry_while_contended(
+            lambda: tuple(latencies([target], self.plan, self.meter).values()), self.plan
+        )
         if figure.value is None:
-            raise NasError(f"no latency for {'-'.join(map(str, network))}: {figure.reason}")
+            raise NasError(f"no latency for {name}: {figure.reason}")
         return figure.value

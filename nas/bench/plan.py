@@ -71,26 +71,19 @@ OWN = "the study's rungs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budgeted:
-    """What the study's budget buys with one recipe.
-
-    `seconds` are those of a training with its judging on this machine, `networks` the number of
-    networks that the search trains.
-    """
-
-    seconds: float
-    networks: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class RecipePlan:
-    """One recipe, what it costs, and what it distinguishes. What is unknown is None."""
+    """One recipe, what it costs, and what it distinguishes. What is unknown is None.
+
+    `seconds` are those of a training with its judging on this machine, and `networks` is the number
+    that the search trains within the study's budget.
+    """
 
     name: str
     rungs: tuple[RungSpec, ...]
     trained: int
     failed: int
-    budgeted: Budgeted | None
+    seconds: float | None
+    networks: int | None
     noise: Noise | None
     outlook: Outlook | None
 
@@ -289,8 +282,10 @@ class Planner:
             parts.append(f"yardstick {100 * self._long[network.name]:.1f} %")
         return "; ".join(parts)
 
-    def _budgeted(self, name: str) -> Budgeted:
-        """Return what the budget of the search, without the share for new seeds, buys."""
+    def _budgeted(self, name: str) -> tuple[float, int]:
+        """Return the seconds of a training with this recipe, and the number of networks that the
+        budget of the search, without the share for new seeds, buys.
+        """
         seconds = statistics.fmean(self._seconds[name])
         alone_s, building_s = map(statistics.median, (self._alone_s, self._building_s))
         within = max(len(self._alone_s) - self._over_limits - self._left_out, 1)
@@ -306,14 +301,14 @@ class Planner:
             device_s=tried * alone_s + seconds,
             epochs=self._epochs[name],
         )
-        return Budgeted(seconds=seconds, networks=math.floor(min(limits.values())))
+        return seconds, math.floor(min(limits.values()))
 
     def result(self) -> StudyPlan:
         """Return the plan from what is finished."""
         budgeted = {name: self._budgeted(name) for name in self._recipes if self._seconds[name]}
         tried = {
-            name: Tried(name=name, errors=self._errors[name], networks=each.networks)
-            for name, each in budgeted.items()
+            name: Tried(name=name, errors=self._errors[name], networks=networks)
+            for name, (_, networks) in budgeted.items()
         }
         expected = outlooks(list(tried.values()), self._long)
         recipes = tuple(
@@ -322,7 +317,8 @@ class Planner:
                 rungs=recipe.rungs,
                 trained=len(self._errors[name]),
                 failed=self._failed[name],
-                budgeted=budgeted.get(name),
+                seconds=budgeted[name][0] if name in budgeted else None,
+                networks=budgeted[name][1] if name in budgeted else None,
                 noise=tried[name].noise if name in tried else None,
                 outlook=expected.get(name),
             )
@@ -347,10 +343,9 @@ class Planner:
 
 def _fresh(best: RecipePlan | None, spec: StudySpec) -> Interval | None:
     """Return the best share of new seeds with this recipe, None if it is unknown."""
-    if best is None or best.noise is None or best.budgeted is None:
+    if best is None or best.noise is None or best.networks is None:
         return None
-    networks = best.budgeted.networks / (1 - spec.fresh)
-    share = share_for_seeds(networks, best.noise.reliability)
+    share = share_for_seeds(best.networks / (1 - spec.fresh), best.noise.reliability)
     return None if share.is_vague(SHARES[-1]) else share
 
 

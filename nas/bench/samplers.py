@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
@@ -25,6 +25,14 @@ from nas.core import plugins
 from nas.core.search_space import Params
 from nas.core.seeds import derived_seed
 from nas.sampling.problem import FIGURES, Counts, InformedSampler, Problem
+
+if TYPE_CHECKING:
+    from nas.bench.measured_widths import MeasuredWidths
+    from nas.bench.synthetic import SyntheticError
+    from nas.bench.tables import Table
+
+    BenchmarkProblem = Table | MeasuredWidths | SyntheticError
+    """Networks with known errors and costs."""
 
 Array = NDArray[np.float64]
 Network = tuple[int, ...]
@@ -41,38 +49,6 @@ DIGITS = 5
 """Digits of a hypervolume. All are rounded, so that a stored run equals a new one."""
 MIN_PAIRS = 6
 """With fewer pairs the signed-rank test cannot give a p-value below 0.05."""
-
-
-class BenchmarkProblem(Protocol):
-    """Networks with known errors and costs."""
-
-    @property
-    def name(self) -> str:
-        """Name under which results are shown."""
-
-    @property
-    def key(self) -> str:
-        """Key under which results are stored. It differs if any figure differs."""
-
-    def problem(self, *, with_reference: bool) -> Problem:
-        """Return what a sampler receives: choices, costs as counts, and the reference if wanted."""
-
-    def errors_of(self, network: Network) -> Array:
-        """Return the error in percent for each training seed."""
-
-    def costs_of(self, network: Network) -> Array:
-        """Return the costs, which are positive, in the order of the problem's objectives."""
-
-    def canonical(self, network: Network) -> Network:
-        """Return the encoding under which this network is stored.
-
-        A proposal with an equivalent encoding is a repeat.
-        """
-
-    def hypervolume(self, networks: Sequence[Network]) -> float:
-        """Return the hypervolume of these networks by their mean errors, as a share of the
-        hypervolume of the best known front.
-        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +80,7 @@ def sampler_named(name: str) -> Callable[[int], BaseSampler]:
 
 
 def run(
-    benchmark: BenchmarkProblem,
+    benchmark: "BenchmarkProblem",
     name: str,
     *,
     seed: int,

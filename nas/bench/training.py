@@ -10,16 +10,6 @@ Each loop runs in its own process, and the loops are interleaved in short rounds
 moment of the machine affects all of them. Therefore the ratios are reliable. For the whole machine,
 our loop runs in as many processes as there are cores, and the plain loop with torch's own number of
 threads.
-
-An idle Xeon VM with two cores, AVX-512 but no bf16 instructions, torch 2.14, `--seconds 5`, one run
-of 10 rounds. Small, middle, large: 875, 400 and 145 images per second, 0.95, 0.97 and 0.98 times
-bare, 1.59, 1.71 and 1.66 times plain. The whole machine: 2.79, 2.04 and 1.92 times plain. One
-worker can hardly be faster there: bare itself is no faster, bf16 loses without its instructions,
-and torch.compile, huge pages and smaller batches gain nothing.
-
-An AMD EPYC VM with two cores and bf16 instructions, idle, `--seconds 12`, one run of 10 rounds:
-1291, 640 and 238 images per second, 0.99, 1.00 and 0.98 times bare, 2.15 (2.02 to 2.24), 2.62 (2.45
-to 3.34) and 2.83 (2.74 to 4.32) times plain. The whole machine: 4.34, 5.25 and 6.45 times plain.
 """
 
 import itertools
@@ -52,6 +42,8 @@ from nas.training.trainer import Trainer, sgd
 
 Step = Callable[[], Tensor]
 """One step of a loop, which returns the loss."""
+Setup = tuple[str, int, int]
+"""A loop, the threads of each of its processes (0 for torch's own number), and its processes."""
 
 SPEC = TrainingSpec(batch_size=128)
 """All three loops take batches of 128, the size that most plain loops take."""
@@ -100,17 +92,6 @@ class Spread:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopSetup:
-    """A training loop in `processes` processes at once, each with `threads` threads (0 for torch's
-    own number).
-    """
-
-    loop: str
-    threads: int = 0
-    processes: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
 class Throughput:
     """Training speed of one network in images per second. The ratios are those of single rounds.
 
@@ -138,15 +119,13 @@ def bench_training(
     data: Dataset | None = None,
     device: torch.device | str = "cpu",
     networks: Mapping[str, Architecture] = NETWORKS,
-    plain_workers: int = 0,
     rounds: int = ROUNDS,
 ) -> Iterator[Throughput]:
     """Yield one result for each network as soon as it is measured. Each of its five figures takes
     about `seconds`.
 
     `threads` is the number for one worker. The default for `data` is CIFAR-10 as `nas.data.load`
-    finds it. `plain_workers` is the number of processes of the plain loop's DataLoader. Raises
-    `MissingDependencyError` without torchvision.
+    finds it. Raises `MissingDependencyError` without torchvision.
     """
     device = torch.device(device)
     data = data or load(DataSpec())
@@ -154,11 +133,11 @@ def bench_training(
     torch.set_num_threads(threads)
     workers = max(1, (os.cpu_count() or 1) // threads) if device.type == "cpu" else 1
     setups = (
-        LoopSetup(loop="ours", threads=threads),
-        LoopSetup(loop="bare", threads=threads),
-        LoopSetup(loop="plain", threads=threads),
-        LoopSetup(loop="ours", threads=threads, processes=workers),
-        LoopSetup(loop="plain"),
+        ("ours", threads, 1),
+        ("bare", threads, 1),
+        ("plain", threads, 1),
+        ("ours", threads, workers),
+        ("plain", 0, 1),
     )
     for name, architecture in networks.items():
         numerics, _ = choose_numerics(SPEC, device, partial(build, architecture, len(data.classes)))
@@ -167,7 +146,6 @@ def bench_training(
             data=data,
             numerics=numerics,
             device=device,
-            plain_workers=plain_workers,
         )
         ours, bare, plain, machine, machine_plain = _interleaved(
             setups, task, seconds / rounds, rounds
@@ -199,7 +177,6 @@ class LoopTask:
     data: Dataset
     numerics: Numerics
     device: torch.device
-    plain_workers: int
 
     def model(self) -> nn.Module:
         """Return a new network."""
@@ -208,7 +185,7 @@ class LoopTask:
     def step(self, loop: str) -> Step:
         """Return a step of the loop of this name."""
         if loop == "plain":
-            return _plain(self.model(), _plain_batches(self.data, self.plain_workers), self.device)
+            return _plain(self.model(), _plain_batches(self.data), self.device)
         keep_memory()
         train = self.data.train.to(self.device)
         trainer = Trainer(
@@ -225,7 +202,7 @@ class LoopTask:
 
 
 def _interleaved(
-    setups: Sequence[LoopSetup], task: LoopTask, turn_s: float, rounds: int
+    setups: Sequence[Setup], task: LoopTask, turn_s: float, rounds: int
 ) -> list[list[float]]:
     """Return the images per second of each setup in each round.
 
@@ -234,8 +211,8 @@ def _interleaved(
     speeds: list[list[float]] = [[] for _ in setups]
     with ExitStack() as stack:
         pipes = [
-            [stack.enter_context(_started(setup, task)) for _ in range(setup.processes)]
-            for setup in setups
+            [stack.enter_context(_started(loop, threads, task)) for _ in range(processes)]
+            for loop, threads, processes in setups
         ]
         for _ in range(rounds):
             for setup_pipes, setup_speeds in zip(pipes, speeds, strict=True):
@@ -246,16 +223,14 @@ def _interleaved(
 
 
 @contextmanager
-def _started(setup: LoopSetup, task: LoopTask) -> Iterator[Connection]:
+def _started(loop: str, threads: int, task: LoopTask) -> Iterator[Connection]:
     """Start a process with this loop.
 
     It receives a number of seconds, makes steps for that time, and returns images per second.
     """
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(
-        target=_serve, args=(theirs, setup, task), daemon=not task.plain_workers
-    )
+    process = context.Process(target=_serve, args=(theirs, loop, threads, task), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -266,10 +241,10 @@ def _started(setup: LoopSetup, task: LoopTask) -> Iterator[Connection]:
         process.join()
 
 
-def _serve(pipe: Connection, setup: LoopSetup, task: LoopTask) -> None:
-    if setup.threads:
-        torch.set_num_threads(setup.threads)
-    step = task.step(setup.loop)
+def _serve(pipe: Connection, loop: str, threads: int, task: LoopTask) -> None:
+    if threads:
+        torch.set_num_threads(threads)
+    step = task.step(loop)
     pipe.send(step().item())
     with suppress(EOFError):  # the other end was closed, which ends the process
         while True:
@@ -338,7 +313,7 @@ def _plain(
     return step
 
 
-def _plain_batches(data: Dataset, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _plain_batches(data: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield endless batches of torchvision's CIFAR10 on these images, with the usual transforms and
     a DataLoader.
     """
@@ -365,7 +340,6 @@ def _plain_batches(data: Dataset, workers: int) -> Iterator[tuple[Tensor, Tensor
         Resident(data.train, transform),
         batch_size=SPEC.batch_size,
         shuffle=True,
-        num_workers=workers,
         drop_last=True,
     )
     return itertools.chain.from_iterable(itertools.repeat(loader))

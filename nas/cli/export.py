@@ -186,8 +186,8 @@ def _weights(spec: StudySpec, final: FinalResult | None) -> str:
 
 def _details(trial: Trial, manifest: "Manifest") -> Iterator[str]:
     """Return lines on the files, their deviations and their latency."""
-    for file in manifest.files:
-        yield f"{file.name:24} {file.size_bytes:>12,} bytes"
+    for name, file in manifest.files.items():
+        yield f"{name:24} {file['size_bytes']:>12,} bytes"
     for check in manifest.checks.values():
         if check.allowed:
             yield f"{check.name}: {check.found:.3g}, at most {check.allowed:.3g} allowed"

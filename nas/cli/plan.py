@@ -96,7 +96,7 @@ def _show(done: "StudyPlan", spec: StudySpec, limit: str) -> None:
     console = terminal()
     for note in done.notes:
         console.print(f"note: {note}", soft_wrap=True)
-    if not any(each.budgeted for each in done.recipes):
+    if all(each.seconds is None for each in done.recipes):
         limits = f"; {done.over_limits} networks are over a limit" if done.over_limits else ""
         console.print(f"no training was finished, so nothing is known{limits}: try a longer --for")
         return
@@ -129,10 +129,10 @@ def _table(done: "StudyPlan", spec: StudySpec) -> Table:
 
 
 def _cells(recipe: "RecipePlan") -> list[str]:
-    noise, outlook, budgeted = recipe.noise, recipe.outlook, recipe.budgeted
+    noise, outlook = recipe.noise, recipe.outlook
     return [
-        f"{budgeted.seconds:.1f}" if budgeted else "-",
-        f"{budgeted.networks:,}" if budgeted else "-",
+        "-" if recipe.seconds is None else f"{recipe.seconds:.1f}",
+        "-" if recipe.networks is None else f"{recipe.networks:,}",
         _points(noise.seeds) if noise else "-",
         _points(noise.between) if noise else "-",
         _chance(noise.right_order) if noise else "-",
@@ -226,14 +226,14 @@ def _facts(done: "StudyPlan", spec: StudySpec) -> dict[str, Any]:
 
 
 def _row(recipe: "RecipePlan") -> dict[str, Any]:
-    noise, outlook, budgeted = recipe.noise, recipe.outlook, recipe.budgeted
+    noise, outlook = recipe.noise, recipe.outlook
     return {
         "name": recipe.name,
         "rungs": [_rung(each) for each in recipe.rungs],
         "trained": recipe.trained,
         "failed": recipe.failed,
-        "seconds": budgeted.seconds if budgeted else None,
-        "networks": budgeted.networks if budgeted else None,
+        "seconds": recipe.seconds,
+        "networks": recipe.networks,
         "seed_deviation": noise.seeds if noise else None,
         "network_deviation": noise.between if noise else None,
         "right_order": noise.right_order if noise else None,

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from nas.core.architecture import Architecture
 from nas.core.errors import CorruptFileError, ExportError, InvalidValueError
 from nas.export.card import card
-from nas.export.manifest import BundleFile, Manifest
+from nas.export.manifest import Manifest, file_facts
 from nas.export.programs import backbone_onnx, classifier_onnx, exported, half_precision, to_pt2
 from nas.export.standalone import modeling_source, registry_source, template
 from nas.export.timm_config import REGISTRY, timm_config, timm_support
@@ -41,15 +41,6 @@ from nas.export.verify import FORMAT, Bundle, check_files, compare_latency, meas
 from nas.model import VoVNet, build
 from nas.model.onnx_file import PACKAGES, require_packages
 
-RECORD_TYPES = {
-    "study": str,
-    "trial": int,
-    "params": Mapping,
-    "measurements": list,
-    "rungs": list,
-    "dataset": str,
-}
-"""Type of each key that a record must have."""
 MAX_PROBLEMS_SHOWN = 3
 """Largest number of wrong tensors that an error lists."""
 
@@ -101,14 +92,14 @@ def export_bundle(
     }
     texts = {
         "architecture.json": _json(facts),
-        "record.json": _json(_checked_record(record)),
+        "record.json": _json(record),
         "modeling.py": modeling_source(),
         "LICENSE": template("LICENSE"),
         "config.json": _json(timm_config(architecture, **common, dataset=record["dataset"])),
         "README.md": card(architecture, **common, record=record, weights_license=weights_license),
     }
     support = timm_support(architecture)
-    if support.kind == "registered":
+    if support["timm"] == "registered":
         texts[f"{REGISTRY}.py"] = registry_source()
     if drawing:
         texts["architecture.txt"] = f"{drawing}\n"
@@ -126,9 +117,9 @@ def export_bundle(
             raise ExportError("\n".join(failed))
         figures = measure_latency(bundle) if measure else ()
         manifest = Manifest(
-            files=tuple(BundleFile.read(path) for path in sorted(folder.iterdir())),
+            files={path.name: file_facts(path) for path in sorted(folder.iterdir())},
             checks={check.name: check for check in checks},
-            timm=support.to_dict(),
+            timm=support,
             versions={
                 package: version(package)
                 for package in ("osa-nas", "torch", "safetensors", "timm", *PACKAGES)
@@ -186,15 +177,6 @@ def _facts(
         "mean": list(mean),
         "std": list(std),
     }
-
-
-def _checked_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    for name, kind in RECORD_TYPES.items():
-        if not isinstance(record.get(name), kind):
-            raise InvalidValueError(
-                f"record[{name!r}] must be of type {kind.__name__}, not {record.get(name)!r}"
-            )
-    return record
 
 
 def _json(values: Mapping[str, Any]) -> str:

@@ -42,8 +42,7 @@ def card(
 ) -> str:
     """Return the text of the card. The arguments are those of `export_bundle`.
 
-    Raises `InvalidValueError` if a measurement or a rung of the record lacks a field, or if the
-    licence is no identifier.
+    Raises `InvalidValueError` if the licence is no identifier.
     """
     if weights_license is not None and not LICENSE_ID.fullmatch(weights_license):
         raise InvalidValueError(
@@ -53,16 +52,11 @@ def card(
     counts = count(architecture, image_size, len(classes))
     recipe = record.get("recipe", {})
     trained = [TrainedMetric(**each) for each in recipe.get("trained") or (asdict(ERROR),)]
-    try:
-        rows = [
-            *_rung_rows(record["rungs"][-1:], trained),
-            *_final_rows(record.get("final"), trained),
-            *_measurement_rows(record["measurements"]),
-        ]
-    except (KeyError, TypeError) as error:
-        raise InvalidValueError(
-            f"a measurement or rung of the record is not complete: {error}"
-        ) from error
+    rows = [
+        *_rung_rows(record["rungs"][-1:], trained),
+        *_final_rows(record.get("final"), trained),
+        *_measurement_rows(record["measurements"]),
+    ]
     return template("card.md").format(
         **_timm_values(architecture),
         **_license_values(architecture, weights_license),
@@ -87,7 +81,7 @@ def card(
 
 def _timm_values(architecture: Architecture) -> dict[str, Any]:
     """Return what the snippets say of timm and of the features."""
-    support = timm_support(architecture).to_dict()
+    support = timm_support(architecture)
     widths = [stage.out_channels for stage in architecture.stages]
     strides = reductions(architecture)
     indices = tuple(range(1, len(widths) + 1))
@@ -110,7 +104,7 @@ def _timm_values(architecture: Architecture) -> dict[str, Any]:
 def _license_values(architecture: Architecture, weights_license: str | None) -> dict[str, str]:
     """Return the texts about the licences of the source files and of the weights."""
     sources = "`modeling.py` is a source file"
-    if timm_support(architecture).kind == "registered":
+    if timm_support(architecture)["timm"] == "registered":
         sources = f"`modeling.py` and `{REGISTRY}.py` are source files"
     if weights_license is None:
         return {"sources": sources, "front_matter": "", "weights_note": ""}

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,31 +24,23 @@ class Check:
         return f"{self.name}: found {self.found:.3g}, allowed is {self.allowed:.3g}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class BundleFile:
-    """One file of a bundle, with its SHA-256 in hexadecimal digits."""
-
-    name: str
-    size_bytes: int
-    sha256: str
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read the size and the checksum of a file."""
-        data = path.read_bytes()
-        return cls(name=path.name, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+def file_facts(path: Path) -> dict[str, Any]:
+    """Return the `size_bytes` and the `sha256` of a file, in hexadecimal digits."""
+    data = path.read_bytes()
+    return {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The content of `manifest.json`.
 
-    `files` are all files but the manifest itself. `versions` are those of the packages that wrote
-    them. `timm` says how timm loads the network and why. `figures` are the latencies of the files,
-    as fields of `Measurement`, and `warnings` compare them with the latency in the search.
+    `files` are the facts of all files but the manifest itself. `versions` are those of the packages
+    that wrote them. `timm` says how timm loads the network and why. `figures` are the latencies of
+    the files, as fields of `Measurement`, and `warnings` compare them with the latency in the
+    search.
     """
 
-    files: tuple[BundleFile, ...]
+    files: Mapping[str, Mapping[str, Any]]
     checks: Mapping[str, Check]
     versions: Mapping[str, str]
     timm: Mapping[str, str]
@@ -59,10 +51,7 @@ class Manifest:
         """Return plain JSON values."""
         return {
             **self.timm,
-            "files": {
-                file.name: {"size_bytes": file.size_bytes, "sha256": file.sha256}
-                for file in self.files
-            },
+            "files": dict(self.files),
             "checks": {
                 name: {"found": check.found, "allowed": check.allowed}
                 for name, check in self.checks.items()

@@ -7,7 +7,6 @@ would inherit.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from nas.core.architecture import Architecture, Attention, PoolPadding, Stem
@@ -23,31 +22,16 @@ SQUASHED = "folder"
 """The data set that scales images of any shape to squares, with Pillow's bicubic filter."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TimmSupport:
-    """The way in which timm loads a network.
+def timm_support(architecture: Architecture) -> dict[str, str]:
+    """Return how timm loads the network, under `timm`, and `why`, both as the manifest has them.
 
-    `kind` is `stock`, or `registered` if one import must come first. `reason` then says what stock
-    timm lacks.
+    It is `stock`, or `registered` if one import must come first (holds for timm 0.9.16 to 1.0.31).
     """
-
-    kind: str
-    reason: str = ""
-
-    def to_dict(self) -> dict[str, str]:
-        """Return plain JSON values."""
-        return {
-            "timm": self.kind,
-            "why": self.reason or "stock timm's VovNet has every setting of this network",
-        }
-
-
-def timm_support(architecture: Architecture) -> TimmSupport:
-    """Return whether stock timm can build the network (holds for timm 0.9.16 to 1.0.31)."""
-    obstacles = list(_obstacles(architecture.canonical))
-    if obstacles:
-        return TimmSupport(kind="registered", reason="; ".join(obstacles))
-    return TimmSupport(kind="stock")
+    obstacles = "; ".join(_obstacles(architecture.canonical))
+    return {
+        "timm": "registered" if obstacles else "stock",
+        "why": obstacles or "stock timm's VovNet has every setting of this network",
+    }
 
 
 def _obstacles(a: Architecture) -> Iterator[str]:
@@ -95,7 +79,7 @@ def timm_config(
     support = timm_support(architecture)
     is_squashed = dataset == SQUASHED and crop_pct is None
     stages = count(architecture, image_size, len(classes)).stages
-    stock = support.kind == "stock"
+    stock = support["timm"] == "stock"
     return {
         "architecture": STOCK if stock else REGISTERED,
         "num_classes": len(classes),
@@ -118,7 +102,7 @@ def timm_config(
             "first_conv": "stem.0.conv",
             "classifier": "head.fc",
         },
-        "nas": {"digest": architecture.digest, **support.to_dict()},
+        "nas": {"digest": architecture.digest, **support},
     }
 
 

@@ -14,7 +14,7 @@ HARDWARE = "Titan X, Caffe, power by nvidia-smi"
 """Hardware and software of the paper's figures; it states neither batch size nor clocks."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Peer:
     """A network that the paper or a successor compares.
 
@@ -45,52 +45,54 @@ class PaperRow:
         return None if self.energy_j is None else self.energy_j * self.fps
 
 
-def _peers() -> dict[str, Peer]:
-    rows = (
-        ("AlexNet", "mobile", "torchvision:alexnet"),
-        ("SqueezeNet 1.0", "mobile", "torchvision:squeezenet1_0"),
-        ("SqueezeNet 1.1", "mobile", "torchvision:squeezenet1_1"),
-        ("MobileNet V1", "mobile", "timm:mobilenetv1_100"),
-        ("MobileNet V2", "mobile", "torchvision:mobilenet_v2"),
-        ("ShuffleNetV2 x1", "mobile", "torchvision:shufflenet_v2_x1_0"),
-        ("ShuffleNetV2 x1.5", "mobile", "torchvision:shufflenet_v2_x1_5"),
-        ("ResNet-50", "ResNet", "torchvision:resnet50"),
-        ("ResNet-101", "ResNet", "torchvision:resnet101"),
-        ("DenseNet-121", "DenseNet", "torchvision:densenet121"),
-        ("DenseNet-161", "DenseNet", "torchvision:densenet161"),
-        ("DenseNet-201", "DenseNet", "torchvision:densenet201"),
-        ("PeleeNet", "DenseNet", "nas.model.peleenet:PeleeNet"),
-        ("DenseNet-67", "DenseNet", "nas.model.densenet:DsodTrunk"),
-        ("DenseNet-40", "DenseNet", "nas.model.densenet:densenet40"),
-        ("VoVNet-27-slim", "VoVNet", "vovnet27_slim"),
-        ("VoVNet-27-slim, paper's stem", "VoVNet", "vovnet27_slim_paper"),
-        ("VoVNet-39", "VoVNet", "vovnet39"),
-        ("VoVNet-57", "VoVNet", "vovnet57"),
-        ("VoVNetV2-19-slim-dw", "VoVNetV2", "vovnet_v2_19_slim_dw"),
-        ("VoVNetV2-19-dw", "VoVNetV2", "vovnet_v2_19_dw"),
-        ("VoVNetV2-19-slim", "VoVNetV2", "vovnet_v2_19_slim"),
-        ("VoVNetV2-19", "VoVNetV2", "vovnet_v2_19"),
-        ("VoVNetV2-39", "VoVNetV2", "vovnet_v2_39"),
-        ("VoVNetV2-57", "VoVNetV2", "vovnet_v2_57"),
-        ("VoVNetV2-99", "VoVNetV2", "vovnet_v2_99"),
-        ("PP-HGNet tiny", "HGNet", "timm:hgnet_tiny"),
-        ("PP-HGNet small", "HGNet", "timm:hgnet_small"),
-        ("HGNetV2-B0", "HGNet", "timm:hgnetv2_b0"),
-        ("HGNetV2-B4", "HGNet", "timm:hgnetv2_b4"),
+PEERS: Mapping[str, Peer] = {
+    peer.name: peer
+    for peer in (
+        Peer("AlexNet", "mobile", "torchvision:alexnet"),
+        Peer("SqueezeNet 1.0", "mobile", "torchvision:squeezenet1_0"),
+        Peer("SqueezeNet 1.1", "mobile", "torchvision:squeezenet1_1"),
+        Peer("MobileNet V1", "mobile", "timm:mobilenetv1_100"),
+        Peer("MobileNet V2", "mobile", "torchvision:mobilenet_v2"),
+        Peer("ShuffleNetV2 x1", "mobile", "torchvision:shufflenet_v2_x1_0"),
+        Peer("ShuffleNetV2 x1.5", "mobile", "torchvision:shufflenet_v2_x1_5"),
+        Peer("ResNet-50", "ResNet", "torchvision:resnet50"),
+        Peer("ResNet-101", "ResNet", "torchvision:resnet101"),
+        Peer("DenseNet-121", "DenseNet", "torchvision:densenet121"),
+        Peer("DenseNet-161", "DenseNet", "torchvision:densenet161"),
+        Peer("DenseNet-201", "DenseNet", "torchvision:densenet201"),
+        Peer("PeleeNet", "DenseNet", "nas.model.peleenet:PeleeNet"),
+        Peer("DenseNet-67", "DenseNet", "nas.model.densenet:DsodTrunk"),
+        Peer("DenseNet-40", "DenseNet", "nas.model.densenet:densenet40", 32),
+        Peer("VoVNet-27-slim", "VoVNet", "vovnet27_slim"),
+        Peer("VoVNet-27-slim, paper's stem", "VoVNet", "vovnet27_slim_paper"),
+        Peer("VoVNet-39", "VoVNet", "vovnet39"),
+        Peer("VoVNet-57", "VoVNet", "vovnet57"),
+        Peer("VoVNetV2-19-slim-dw", "VoVNetV2", "vovnet_v2_19_slim_dw"),
+        Peer("VoVNetV2-19-dw", "VoVNetV2", "vovnet_v2_19_dw"),
+        Peer("VoVNetV2-19-slim", "VoVNetV2", "vovnet_v2_19_slim"),
+        Peer("VoVNetV2-19", "VoVNetV2", "vovnet_v2_19"),
+        Peer("VoVNetV2-39", "VoVNetV2", "vovnet_v2_39"),
+        Peer("VoVNetV2-57", "VoVNetV2", "vovnet_v2_57"),
+        Peer("VoVNetV2-99", "VoVNetV2", "vovnet_v2_99"),
+        Peer("PP-HGNet tiny", "HGNet", "timm:hgnet_tiny"),
+        Peer("PP-HGNet small", "HGNet", "timm:hgnet_small"),
+        Peer("HGNetV2-B0", "HGNet", "timm:hgnetv2_b0"),
+        Peer("HGNetV2-B4", "HGNet", "timm:hgnetv2_b4"),
     )
-    return {
-        name: Peer(
-            name=name,
-            family=family,
-            target=target,
-            image_size=32 if name == "DenseNet-40" else None,
-        )
-        for name, family, target in rows
-    }
+}
+"""All peers by name, in the order of the tables."""
 
-
-def _paper() -> dict[str, PaperRow]:
-    rows = (  # detector, G, M parameters, FPS, MB, J per image, G per second
+PAPER: Mapping[str, PaperRow] = {
+    name: PaperRow(
+        detector=detector,
+        macs=giga * 1e9,
+        parameters=mega_parameters * 1e6,
+        fps=fps,
+        memory_bytes=mega * 1e6,
+        energy_j=joules,
+        macs_per_s=rate * 1e9,
+    )
+    for name, detector, giga, mega_parameters, fps, mega, joules, rate in (
         ("MobileNet V1", "SSD300", 1.1, 5.7, 37, 766, 2.3, 42),
         ("PeleeNet", "Pelee304", 1.2, 5.4, 35, 1104, 2.4, 43),
         ("DenseNet-67", "DSOD300", 5.3, 5.9, 35, 1294, 3.7, 189),
@@ -102,29 +104,12 @@ def _paper() -> dict[str, PaperRow]:
         ("DenseNet-161", "RefineDet320", 32.74, 66.76, 12.8, 3628, 10.0, 419.7),
         ("VoVNet-57", "RefineDet320", 36.45, 70.32, 21.2, 2511, 5.9, 775.5),
     )
-    return {
-        name: PaperRow(
-            detector=detector,
-            macs=giga * 1e9,
-            parameters=mega_parameters * 1e6,
-            fps=fps,
-            memory_bytes=mega * 1e6,
-            energy_j=joules,
-            macs_per_s=rate * 1e9,
-        )
-        for name, detector, giga, mega_parameters, fps, mega, joules, rate in rows
-    }
-
-
-PEERS: Mapping[str, Peer] = _peers()
-"""All peers by name, in the order of the tables."""
-
-PAPER: Mapping[str, PaperRow] = _paper()
+}
 """Rows of the paper's tables 2 and 4, by the name of the peer that is the backbone."""
 
-
-def _detectors() -> dict[str, Peer]:
-    rows = (  # the function in nas.paper.detectors
+DETECTORS: Mapping[str, Peer] = {
+    name: Peer(name, family, f"nas.paper.detectors:{function}", size)
+    for name, family, function, size in (
         ("DSOD300 DenseNet-67", "DenseNet", "dsod_densenet67", 300),
         ("DSOD300 VoVNet-27-slim, paper's stem", "VoVNet", "dsod_vovnet27_slim", 300),
         ("DSOD300 VoVNet-27-slim, bottleneck", "VoVNet", "dsod_bottleneck", 300),
@@ -139,18 +124,7 @@ def _detectors() -> dict[str, Peer]:
         ("Mask R-CNN VoVNet-39", "VoVNet", "mask_rcnn_vovnet39", 800),
         ("Mask R-CNN VoVNet-57", "VoVNet", "mask_rcnn_vovnet57", 800),
     )
-    return {
-        name: Peer(
-            name=name,
-            family=family,
-            target=f"nas.paper.detectors:{function}",
-            image_size=size,
-        )
-        for name, family, function, size in rows
-    }
-
-
-DETECTORS: Mapping[str, Peer] = _detectors()
+}
 """The detectors of tables 2 to 5, without post-processing, by name. Of Mask R-CNN these are the
 body and the pyramid.
 """

@@ -38,27 +38,16 @@ MEASURED = {
     "macs_per_s": ("MACs/s", "1"),
 }
 """Measured and derived quantities with their headings and units."""
-PAPER_COLUMNS = {
-    "detector": "detector",
-    "parameters": "parameters",
-    "macs": "FLOPs",
-    "fps": "frames/s",
-    "memory_bytes": "memory",
-    "energy_j": "energy/image",
-    "macs_per_s": "FLOPs/s",
-    "power_w": "implied power",
+PAPER_FIGURES = {
+    "parameters": ("parameters", "1"),
+    "macs": ("FLOPs", "1"),
+    "fps": ("frames/s", "1"),
+    "memory_bytes": ("memory", "B"),
+    "energy_j": ("energy/image", "J"),
+    "macs_per_s": ("FLOPs/s", "1"),
+    "power_w": ("implied power", "W"),
 }
-"""Columns of `PaperRow` and their headings."""
-PAPER_UNITS = {
-    "parameters": "1",
-    "macs": "1",
-    "fps": "1",
-    "memory_bytes": "B",
-    "energy_j": "J",
-    "macs_per_s": "1",
-    "power_w": "W",
-}
-"""Units of the columns that are numbers."""
+"""Figures of `PaperRow` with their headings and units."""
 RATES = {
     f"{format_quantity(rate, '1')}MACs/s": rate
     for rate in (2e9, 5e9, 1e10, 2e10, 5e10, 1e11, 2e11, 1e12, 1e13)
@@ -233,53 +222,40 @@ def cells(rows: Sequence[Row]) -> Iterator[list[str]]:
 
 def paper_cells(rows: Sequence[Row]) -> Iterator[list[str]]:
     """Yield the headings, then the paper's figures of the networks that it has."""
-    yield ["network", *PAPER_COLUMNS.values()]
+    yield ["network", "detector", *(heading for heading, _ in PAPER_FIGURES.values())]
     for network in rows:
         if network.paper is not None:
             figures = [
                 format_quantity(getattr(network.paper, name), unit)
-                for name, unit in PAPER_UNITS.items()
+                for name, (_, unit) in PAPER_FIGURES.items()
             ]
             yield [network.name, network.paper.detector, *figures]
 
 
 def as_csv(rows: Sequence[Row], conditions: str) -> str:
     """Return all numbers in SI units, with the conditions, the paper's columns and its hardware."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    ends = ("", "_low", "_high", "_rounds", "_noisy_rounds")
-    writer.writerow(
-        [
-            "network",
-            "family",
-            "target",
-            "image_size",
-            *COUNTS,
-            *(f"{name}{end}" for name in MEASURED for end in ends),
-            "conditions",
-            *(f"paper_{name}" for name in PAPER_COLUMNS),
-            "paper_hardware",
-        ]
-    )
+    lines = []
     for network in rows:
-        paper = network.paper
-        figures: list[float | None] = []
+        line: dict[str, Any] = {
+            "network": network.name,
+            "family": network.family,
+            "target": network.target,
+            "image_size": network.image_size,
+            **{name: network.counts.get(name) for name in COUNTS},
+        }
         for name in MEASURED:
             figure = network.figures[name]
-            figures += [figure.value, figure.low, figure.high, figure.rounds, figure.noisy]
-        writer.writerow(
-            [
-                network.name,
-                network.family,
-                network.target,
-                network.image_size,
-                *(network.counts.get(name) for name in COUNTS),
-                *figures,
-                conditions,
-                *(getattr(paper, name) if paper else None for name in PAPER_COLUMNS),
-                HARDWARE if paper else None,
-            ]
-        )
+            line |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+            line |= {f"{name}_rounds": figure.rounds, f"{name}_noisy_rounds": figure.noisy}
+        line["conditions"] = conditions
+        for name in ("detector", *PAPER_FIGURES):
+            line[f"paper_{name}"] = getattr(network.paper, name, None)
+        line["paper_hardware"] = HARDWARE if network.paper else None
+        lines.append(line)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=lines[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     return file.getvalue()
 
 

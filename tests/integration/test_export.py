@@ -145,8 +145,9 @@ class TestBundle:
             "LICENSE",
         }
         assert ("osa_nas_timm.py" in files) == (written["timm"] == "registered")
-        assert {file.name: (file.size_bytes, file.sha256) for file in manifest.files} == {
-            name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()
+        assert written["files"] == {
+            name: {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in files.items()
         }
         assert written == manifest.to_dict()
         assert len(manifest.checks) > 15
@@ -528,9 +529,7 @@ class TestRefusals:
             ({"mean": (0.5, 0.5)}, "mean must be three"),
             ({"std": (0.2, 0.2, 0.0)}, "std must be three positive"),
             ({"image_size": 0}, "image_size must be a whole number"),
-            ({"record": {"trial": "7"}}, r"record\['trial'\] must be of type int"),
             ({"record": {"params": {"width": float("nan")}}}, "only JSON values"),
-            ({"record": {"rungs": [{"epochs": 1.0}]}}, "not complete: 'metrics'"),
         ],
     )
     def test_wrong_arguments(self, refused, changes: dict[str, Any], match: str) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from nas.cli import main
 from nas.cli.schemas import differences
-from nas.export.manifest import BundleFile
+from nas.export.manifest import file_facts
 from nas.export.verify import FORMAT
 from nas.record import Store
 from nas.training import read_checkpoint
@@ -371,7 +371,7 @@ def change_plan(folder, **changes):
     latency["plan"] |= changes
     path.write_text(json.dumps(record), encoding="utf-8")
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    manifest["files"]["record.json"]["sha256"] = BundleFile.read(path).sha256
+    manifest["files"]["record.json"]["sha256"] = file_facts(path)["sha256"]
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ from nas.core.published import PUBLISHED
 from nas.data import Images
 from nas.model.densenet import DenseNet, densenet40
 from nas.paper.cifar_osa import CifarOsa, with_bottleneck
-from nas.paper.connections.ablation import Cut, accuracy, batches, densenet_of, without
+from nas.paper.connections.ablation import accuracy, batches, densenet_of, without
 from nas.paper.connections.heat_map import CELL, LEFT, SCALE, TOP, as_png, as_svg
 from nas.paper.connections.page import as_csv, cells, over_blocks
 from nas.paper.connections.strength import BlockMap, correlation, group_means, statistics
@@ -167,8 +167,8 @@ def test_the_shares_of_the_2022_analysis():
         ).state_dict()
     layers = range(9, 17)
     first, rest = (
-        without(weights, Cut(block=4, layers=layers, sources=range(1, 5))),
-        without(weights, Cut(block=4, layers=layers, sources=range(5, 1000))),
+        without(weights, block=4, layers=layers, sources=range(1, 5)),
+        without(weights, block=4, layers=layers, sources=range(5, 1000)),
     )
     assert (first.zeroed, first.total) == (128 * 1024, 128 * 7040)
     assert (f"{first.share:.2%}", f"{rest.share:.2%}") == ("14.55%", "27.27%")
@@ -179,7 +179,7 @@ def test_a_cut_zeroes_its_own_connections_only():
     not change.
     """
     weights = constructed()
-    cut = without(weights, Cut(block=2, layers=[3], sources=[1]))
+    cut = without(weights, block=2, layers=[3], sources=[1])
     name = "features.denseblock2.denselayer3.conv1.weight"
     assert [other for other in weights if not torch.equal(weights[other], cut.weights[other])] == [
         name
@@ -194,18 +194,11 @@ def test_a_cut_zeroes_its_own_connections_only():
     assert (weights[name] != 0).all()
 
 
-@pytest.mark.parametrize(
-    "cut",
-    [
-        Cut(block=3, layers=[1], sources=[0]),
-        Cut(block=2, layers=[4], sources=[0]),
-        Cut(block=2, layers=[], sources=[0]),
-    ],
-)
-def test_a_cut_of_an_unknown_block_or_layer_is_refused(cut):
+@pytest.mark.parametrize(("block", "layers"), [(3, [1]), (2, [4]), (2, [])])
+def test_a_cut_of_an_unknown_block_or_layer_is_refused(block, layers):
     """The error lists the existing ones."""
     with pytest.raises(InvalidValueError, match=r"there are: 1, 2|layers 1 to 3"):
-        without(constructed(), cut)
+        without(constructed(), block=block, layers=layers, sources=[0])
 
 
 @pytest.mark.parametrize(

@@ -104,8 +104,7 @@ def ablate(
     if dataset and images:
         raise NasError("give --data or --images, not both")
     weights = read_weights(model, echo_note)
-    cut = ablation.Cut(block=block, layers=layers, sources=sources)
-    ablated = ablation.without(weights, cut)
+    ablated = ablation.without(weights, block=block, layers=layers, sources=sources)
     test = _test_images(dataset, images)
     networks = {}
     if test is not None:

@@ -16,24 +16,11 @@ from nas.paper.connections.weights import Weights, dense_blocks, source_widths
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
-    """Connections to remove from one dense block: from `sources` to `layers`.
-
-    Layers are counted from 1, and source 0 is the block's input. A layer reads only sources before
-    it; the others have no effect on it.
-    """
-
-    block: int
-    layers: Sequence[int]
-    sources: Sequence[int]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Ablated:
-    """Weights without the connections of a cut.
+    """Weights without some connections.
 
-    `zeroed` of the `total` weights are set to zero, where `total` counts the weights of the cut's
-    layers that read the concatenation.
+    `zeroed` of the `total` weights are set to zero, where `total` counts the weights of the layers
+    that read the concatenation.
     """
 
     weights: Weights
@@ -46,28 +33,33 @@ class Ablated:
         return self.zeroed / self.total
 
 
-def without(weights: Weights, cut: Cut) -> Ablated:
-    """Copy the weights without the connections of the cut.
+def without(
+    weights: Weights, *, block: int, layers: Sequence[int], sources: Sequence[int]
+) -> Ablated:
+    """Copy the weights without the connections of one dense block from `sources` to `layers`.
+
+    Layers are counted from 1, and source 0 is the block's input. A layer reads only sources before
+    it; the others have no effect on it.
 
     Raises `InvalidValueError` for a block or a layer that does not exist.
     """
     blocks = dense_blocks(weights)
-    if cut.block not in blocks:
+    if block not in blocks:
         names = ", ".join(map(str, blocks)) or "none"
-        raise InvalidValueError(f"there is no dense block {cut.block}; there are: {names}")
-    kernels = blocks[cut.block]
-    unknown = [layer for layer in cut.layers if not 1 <= layer <= len(kernels)]
-    if unknown or not cut.layers:
+        raise InvalidValueError(f"there is no dense block {block}; there are: {names}")
+    kernels = blocks[block]
+    unknown = [layer for layer in layers if not 1 <= layer <= len(kernels)]
+    if unknown or not layers:
         raise InvalidValueError(
-            f"block {cut.block} has the layers 1 to {len(kernels)}, not {unknown or 'none'}"
+            f"block {block} has the layers 1 to {len(kernels)}, not {unknown or 'none'}"
         )
     widths = source_widths(kernels)
     ends = [sum(widths[: number + 1]) for number in range(len(widths))]
     changed, zeroed, total = dict(weights), 0, 0
-    for layer in cut.layers:
-        name = f"features.denseblock{cut.block}.denselayer{layer}.conv1.weight"
+    for layer in layers:
+        name = f"features.denseblock{block}.denselayer{layer}.conv1.weight"
         kernel = weights[name].clone()
-        for source in {source for source in cut.sources if 0 <= source < layer}:
+        for source in {source for source in sources if 0 <= source < layer}:
             part = kernel[:, ends[source] - widths[source] : ends[source]]
             zeroed += part.numel()
             part.zero_()

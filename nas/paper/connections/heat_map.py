@@ -49,15 +49,15 @@ class _Cell:
         return red, green, blue
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Label:
     """A text at its place in the picture."""
 
     x: int
     y: int
     text: str
-    kind: str
     anchor: str
+    kind: str = "dim"
 
 
 def as_svg(blocks: Sequence[BlockMap]) -> str:
@@ -134,30 +134,12 @@ def _cells(block: BlockMap, left: int) -> Iterator[_Cell]:
 
 
 def _labels(block: BlockMap, left: int) -> Iterator[_Label]:
-    yield _Label(x=left, y=14, text=block.name, kind="head", anchor="start")
-    down = TOP + CELL * block.strengths.shape[1]
+    yield _Label(left, 14, block.name, "start", kind="head")
+    sources = block.strengths.shape[1]
     for target, name in enumerate(block.targets[:-1]):
         if target == 0 or (target + 1) % 4 == 0:
-            yield _Label(
-                x=left + CELL * target + CELL // 2,
-                y=TOP - 5,
-                text=name,
-                kind="dim",
-                anchor="middle",
-            )
-    yield _Label(
-        x=left + CELL * len(block.targets),
-        y=down + 14,
-        text=block.targets[-1],
-        kind="dim",
-        anchor="end",
-    )
-    for source in range(block.strengths.shape[1]):
-        if source % 4 == 0:
-            yield _Label(
-                x=left - 5,
-                y=TOP + CELL * source + 12,
-                text=str(source or "input"),
-                kind="dim",
-                anchor="end",
-            )
+            yield _Label(left + CELL * target + CELL // 2, TOP - 5, name, "middle")
+    end_x, end_y = left + CELL * len(block.targets), TOP + CELL * sources + 14
+    yield _Label(end_x, end_y, block.targets[-1], "end")
+    for source in range(0, sources, 4):
+        yield _Label(left - 5, TOP + CELL * source + 12, str(source or "input"), "end")

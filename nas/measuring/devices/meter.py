@@ -23,7 +23,7 @@ from nas.core.errors import NasError, UnavailableError, next_command
 from nas.core.measurement import Device, Measurement, MeasurementPlan, Precision
 from nas.measuring.devices import book
 from nas.measuring.devices.client import Client, Session
-from nas.measuring.meters import REMOTE_RUNTIME, CommonMeter, Run
+from nas.measuring.meters import REMOTE_RUNTIME, Meter, Run
 from nas.measuring.meters.energy import RAIL
 from nas.measuring.meters.lock import drivers_lock
 from nas.measuring.meters.watch import DeviceState, Watch
@@ -64,7 +64,7 @@ class RemoteNetwork:
         return replace(figure, details={**figure.details, "runtime": facts})
 
 
-class RemoteMeter(CommonMeter):
+class RemoteMeter(Meter):
     """The meter of the device with this name in the device book.
 
     Raises `DeviceLostError` if it does not answer, and `UnavailableError` if another device than

@@ -11,12 +11,12 @@ from torch import Tensor
 from nas.agent.worker import LOWEST_IR, LOWEST_OPSET, identity_model, refuse_fallback
 from nas.core.errors import InvalidValueError, MissingDependencyError, UnavailableError, first_line
 from nas.core.measurement import MeasurementPlan, Precision
-from nas.measuring.runtimes import CommonRuntime, Loaded, Network, OnnxFile
+from nas.measuring.runtimes import Loaded, Network, OnnxFile, Runtime
 from nas.measuring.runtimes.exported import exported
 from nas.model.onnx_file import require_packages
 
 
-class OnnxRuntime(CommonRuntime):
+class OnnxRuntime(Runtime):
     """Runs the network as an ONNX file, on the device on which the inputs lie."""
 
     package = "onnxruntime"

@@ -53,6 +53,9 @@ from nas.record.schema.tables import (
     FRONT,
     FRONT_MEMBER,
     OBJECTIVE,
+    REPLICATE_RUNG,
+    REPLICATE_RUNG_METRIC,
+    SINGLE_MEASUREMENT,
     STUDY,
     TRIAL,
 )
@@ -464,7 +467,12 @@ class Store:
         The figures are never on a front, therefore they need not be comparable.
         """
         with self._writing() as connection:
-            writing.write_single(connection, target, digest, tuple(measurements))
+            writing.insert_figures(
+                connection,
+                SINGLE_MEASUREMENT,
+                {"target": target, "digest": digest},
+                tuple(measurements),
+            )
 
     def singles(self, target: str | None = None) -> list[tuple[str, Measurement]]:
         """Return the figures outside any study with their targets, the oldest first.
@@ -501,12 +509,13 @@ class Store:
         """
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
-            writing.write_replicate(
+            evaluation = writing.evaluation_id(connection, study_id, number)
+            writing.add_rung(
                 connection,
-                writing.evaluation_id(connection, study_id, number),
-                seed,
+                (REPLICATE_RUNG, REPLICATE_RUNG_METRIC),
+                {"evaluation_id": evaluation, "seed": seed},
                 rung,
-                energy_j,
+                energy_j=energy_j,
             )
 
     def add_final(

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Engine, Select, func, insert, select, update
 
 from nas.core.architecture import Architecture
 from nas.core.errors import DatabaseError, InvalidValueError, StudyConflictError, UnknownNameError
@@ -46,7 +46,7 @@ from nas.record.loading import (
     load_trials,
 )
 from nas.record.records import Artifact, ArtifactKind, StudyRecord, Summary
-from nas.record.rows import of_objectives, of_progress, to_artifact
+from nas.record.rows import of_artifact, of_objectives, of_progress, to_artifact, to_study
 from nas.record.schema import HEAD, revision, upgrade
 from nas.record.schema.tables import (
     ARTIFACT,
@@ -668,18 +668,11 @@ class Store:
 
     def add_artifact(self, study: str, artifact: Artifact) -> None:
         """Record a file that was written. It replaces an older file of the same path."""
-        values = {
-            "kind": artifact.kind,
-            "trial": artifact.trial,
-            "sha256": artifact.sha256,
-            "size_bytes": artifact.size_bytes,
-            "created_at": artifact.created_at,
-        }
         with self._writing() as connection:
-            key = {"study_id": self._study_id(connection, study), "path": artifact.path}
-            here = (ARTIFACT.c.study_id == key["study_id"]) & (ARTIFACT.c.path == key["path"])
+            values = of_artifact(self._study_id(connection, study), artifact)
+            here = (ARTIFACT.c.study_id == values["study_id"]) & (ARTIFACT.c.path == artifact.path)
             if connection.execute(update(ARTIFACT).where(here).values(values)).rowcount == 0:
-                connection.execute(insert(ARTIFACT).values(**key, **values))
+                connection.execute(insert(ARTIFACT).values(values))
 
     def artifacts(
         self, study: str, *, trial: int | None = None, kind: ArtifactKind | None = None
@@ -812,7 +805,7 @@ class Store:
             .group_by(TRIAL.c.study_id, TRIAL.c.state)
         ):
             counts[study_id][TrialState(state)] = count
-        return [_record(row, counts[row.id]) for row in rows]
+        return [to_study(row, counts[row.id]) for row in rows]
 
     def _update_study(self, name: str, **values: Any) -> None:
         with self._writing() as connection:
@@ -850,18 +843,3 @@ class Store:
             )
             for row in connection.execute(select(FRONT).where(fronts).order_by(FRONT.c.sequence))
         ]
-
-
-def _record(row: Row[Any], counts: Mapping[TrialState, int]) -> StudyRecord:
-    return StudyRecord(
-        spec=StudySpec.from_dict(row.spec),
-        dataset=row.dataset,
-        classes=row.classes,
-        artifacts=row.artifacts,
-        numerics=row.numerics,
-        identity=row.identity,
-        version=row.version,
-        created_at=row.created_at,
-        counts=counts,
-        archived_at=row.archived_at,
-    )

@@ -253,7 +253,7 @@ def _note(figures: Sequence[Measurement], limit: str) -> str:
 
 def _value(figure: Measurement) -> float:
     if figure.value is None:
-        raise UnavailableError(f"{figure.metric} is {figure.status}: {figure.reason}")
+        raise UnavailableError(figure.problem)
     return figure.value
 
 

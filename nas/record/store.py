@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine, Select, func, insert, select, update
 from nas.core.architecture import Architecture
 from nas.core.errors import DatabaseError, InvalidValueError, StudyConflictError, UnknownNameError
 from nas.core.measurement import Measurement
+from nas.core.moved import equivalent_names
 from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining
 from nas.core.search_space import Params
@@ -41,8 +42,7 @@ from nas.record.loading import (
     load_finals,
     load_last_measured,
     load_rung_values,
-    load_single,
-    load_singles_of,
+    load_singles,
     load_trials,
 )
 from nas.record.records import Artifact, ArtifactKind, StudyRecord, Summary
@@ -477,17 +477,22 @@ class Store:
     def singles(self, target: str | None = None) -> list[tuple[str, Measurement]]:
         """Return the figures outside any study with their targets, the oldest first.
 
-        With `target` only those of this target are returned.
+        With `target` only those of this target are returned, which is also found by the former name
+        of its module.
         """
+        names = None if target is None else equivalent_names(target)
         with self._reading() as connection:
-            return load_single(connection, target)
+            return [(name, figure) for name, _, figure in load_singles(connection, names)]
 
     def singles_of(self, study: str, trials: Iterable[Trial]) -> dict[int, list[Measurement]]:
         """Return the figures of these trials outside the study by number, the oldest first."""
-        digests = {f"{study}:{trial.number}": trial.architecture.digest for trial in trials}
+        targets = {f"{study}:{trial.number}": trial for trial in trials}
+        figures: dict[int, list[Measurement]] = {each.number: [] for each in targets.values()}
         with self._reading() as connection:
-            rows = load_singles_of(connection, digests)
-        return {int(name.rpartition(":")[2]): figures for name, figures in rows.items()}
+            for target, digest, figure in load_singles(connection, list(targets)):
+                if digest == targets[target].architecture.digest:
+                    figures[targets[target].number].append(figure)
+        return figures
 
     def add_rung(self, study: str, number: int, rung: Rung) -> None:
         """Add a rung to a trial's evaluation.

@@ -15,7 +15,7 @@ from typing import Any
 
 from nas.core import plugins
 from nas.core.architecture import Architecture
-from nas.core.checks import require_finite, shortened
+from nas.core.checks import require_finite, shortened, shortlist
 from nas.core.errors import MALFORMED, InvalidValueError, NasError, next_command
 from nas.core.measurement import Kind, Measurement, Status, same_class
 from nas.core.pareto import front
@@ -90,7 +90,10 @@ def import_results(
                 seen.add(trial.architecture.digest)
                 new.append(replace(trial, started_at=now, finished_at=now))
         if problems:
-            lines = [f"{results.source}, {_shown(p)}: {text}" for text, p in problems.items()]
+            lines = [
+                f"{results.source}, {shortlist(p, MAX_PLACES)}: {text}"
+                for text, p in problems.items()
+            ]
             raise InvalidValueError("\n".join(lines))
         if new:
             _write(store, record, [*trials, *new], new)
@@ -111,11 +114,6 @@ def _write(
         new_front = front(trials, record.spec.objectives)
         if new_front.members:
             store.add_front(record.name, new_front)
-
-
-def _shown(places: Sequence[str]) -> str:
-    more = len(places) - MAX_PLACES
-    return ", ".join(places[:MAX_PLACES]) + (f" and {more} more" if more > 0 else "")
 
 
 class _Target:

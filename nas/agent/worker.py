@@ -235,7 +235,7 @@ def load(command: dict[str, Any]) -> Runner:
         raise NetworkError(f"ONNX Runtime cannot load it: {_first_line(error)}") from error
     if provider not in session.get_providers():  # it fell back, with a line in its log
         raise NetworkError(f"ONNX Runtime cannot use its {provider} here")
-    name = _image_input(session, shape)
+    name = image_input(session, shape)
     place = "cuda" if provider in CUDA_PROVIDERS else "cpu"
     generator = np.random.RandomState(0)
     bindings, inputs = [], []
@@ -308,7 +308,7 @@ def peak_memory(command: dict[str, Any]) -> dict[str, Any]:
     return {"peak_bytes": None if before is None or after is None else after - before}
 
 
-def _image_input(session: Any, shape: tuple[int, ...]) -> str:
+def image_input(session: Any, shape: tuple[int, ...], network: str = "it") -> str:
     """Return the name of the only input. Raises `NetworkError` if it takes no such images."""
     inputs = session.get_inputs()
     if len(inputs) == 1 and inputs[0].type == "tensor(float)" and len(inputs[0].shape) == 4:
@@ -316,7 +316,7 @@ def _image_input(session: Any, shape: tuple[int, ...]) -> str:
         if all(fixed == given for fixed, given in axes if isinstance(fixed, int)):
             return str(inputs[0].name)
     takes = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
-    raise NetworkError(f"it takes {takes}, not float images {list(shape)}")
+    raise NetworkError(f"{network} takes {takes}, not float images {list(shape)}")
 
 
 def _first_line(error: Exception) -> str:

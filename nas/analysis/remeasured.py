@@ -120,8 +120,8 @@ def _reason_off_front(
     """Return the reason why one of a front's former members is no longer on it."""
     for objective in objectives:
         figure = trial.evaluation.measurements.get(objective.key)
-        if figure is not None and figure.value is None:
-            return f"{figure.metric} is {figure.status}: {figure.reason}"
+        if figure is not None and figure.problem:
+            return figure.problem
     violated = [
         objective.key
         for objective in objectives

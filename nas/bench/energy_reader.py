@@ -10,7 +10,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from nas.measuring.meters import CommonMeter
+from nas.measuring.meters import Meter
 from nas.measuring.meters.energy import EnergyReader, Load, Sensor
 
 FRAMES_PER_S = 1000
@@ -19,7 +19,7 @@ SESSIONS = 50
 """Default number of sessions."""
 
 
-class CountingBoard(CommonMeter):
+class CountingBoard(Meter):
     """A board of constant power with its own clock. The counter advances every `period_s`, first at
     `phase_s`.
     """

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from nas.agent.host import HostLoad
 from nas.core.measurement import Device
-from nas.measuring.meters import CommonMeter
+from nas.measuring.meters import Meter
 
 
-class DriftingDevice(CommonMeter):
+class DriftingDevice(Meter):
     """A device that gets slower by 1 to 4 % as it warms up (time constant 20 to 90 s).
 
     Its speed steps by 0.76 % about every 30 s, and every call has AR(1) noise (correlation 0.5)

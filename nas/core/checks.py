@@ -1,6 +1,9 @@
-"""Checks of the numbers in settings, for settings that are built in Python as well as read."""
+"""Checks of the numbers in settings, for settings that are built in Python as well as read, and
+short forms of what a message shows.
+"""
 
 import sys
+from collections.abc import Sequence
 
 from nas.core.errors import InvalidValueError
 
@@ -52,6 +55,12 @@ def make_floats(settings: object, *names: str, optional: bool = False) -> None:
         require_finite(optional=optional, **{name: value})
         if value is not None:
             object.__setattr__(settings, name, float(value))
+
+
+def shortlist(items: Sequence[str], most: int, *, separator: str = ", ", last: str = " ") -> str:
+    """Join the first items, and say after `last` how many more there are."""
+    more = len(items) - most
+    return separator.join(items[:most]) + (f"{last}and {more} more" if more > 0 else "")
 
 
 def shortened(value: object) -> str:

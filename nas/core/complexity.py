@@ -109,11 +109,12 @@ def _separable(layer: Layer) -> Iterator[Layer]:
     yield replace(layer, name=f"{layer.name}.conv_pw", in_size=layer.out_size, kernel_size=1)
 
 
-def _stem(architecture: Architecture, size: Size) -> Iterator[Layer]:
-    strides_of = {Stem.CIFAR: (1, 1, 1), Stem.CODE: (2, 1, 2), Stem.PAPER: (2, 1, 1)}
-    strides = strides_of[architecture.stem]
+def _stem(
+    stem: Stem, widths: tuple[int, int, int], size: Size, *, depthwise: bool
+) -> Iterator[Layer]:
+    strides = {Stem.CIFAR: (1, 1, 1), Stem.CODE: (2, 1, 2), Stem.PAPER: (2, 1, 1)}[stem]
     channels = 3
-    for index, (width, stride) in enumerate(zip(architecture.stem_channels, strides, strict=True)):
+    for index, (width, stride) in enumerate(zip(widths, strides, strict=True)):
         layer = Layer(
             name=f"stem.{index}",
             in_channels=channels,
@@ -122,16 +123,22 @@ def _stem(architecture: Architecture, size: Size) -> Iterator[Layer]:
             out_size=strided(size, stride),
             kernel_size=3,
         )
-        yield from _separable(layer) if architecture.depthwise and index else [layer]
+        yield from _separable(layer) if depthwise and index else [layer]
         channels, size = width, layer.out_size
 
 
+def _attended(stage: OsaStage, attention: Attention) -> list[bool]:
+    """Return for each block of a stage whether it ends with attention."""
+    every, last = attention is Attention.ALL, attention is not Attention.NONE
+    return [every] * (stage.num_blocks - 1) + [last]
+
+
 def _block(
-    architecture: Architecture, stage: OsaStage, name: str, channels: int, size: Size, *, last: bool
+    stage: OsaStage, name: str, channels: int, size: Size, *, depthwise: bool, attended: bool
 ) -> Iterator[Layer]:
     mid = stage.mid_channels
     width = channels
-    if architecture.depthwise and channels != mid:
+    if depthwise and channels != mid:
         yield Layer(
             name=f"{name}.conv_reduction",
             in_channels=channels,
@@ -149,7 +156,7 @@ def _block(
             out_size=size,
             kernel_size=stage.kernel_size,
         )
-        yield from _separable(layer) if architecture.depthwise else [layer]
+        yield from _separable(layer) if depthwise else [layer]
         width = mid
     out = stage.out_channels
     yield Layer(
@@ -159,9 +166,7 @@ def _block(
         in_size=size,
         out_size=size,
     )
-    if architecture.attention is Attention.ALL or (
-        architecture.attention is Attention.LAST and last
-    ):
+    if attended:
         yield Layer(
             name=f"{name}.attn.fc",
             in_channels=out,
@@ -204,18 +209,13 @@ def layers(
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     sizes = stage_sizes(architecture, size)
-    yield from _stem(architecture, size)
-    channels = architecture.stem_channels[-1]
+    depthwise, widths = architecture.depthwise, architecture.stem_channels
+    yield from _stem(architecture.stem, widths, size, depthwise=depthwise)
+    channels = widths[-1]
     for index, (stage, here) in enumerate(zip(architecture.stages, sizes, strict=True)):
-        for block in range(stage.num_blocks):
-            yield from _block(
-                architecture,
-                stage,
-                f"stages.{index}.blocks.{block}",
-                channels,
-                here,
-                last=block == stage.num_blocks - 1,
-            )
+        for block, attended in enumerate(_attended(stage, architecture.attention)):
+            name = f"stages.{index}.blocks.{block}"
+            yield from _block(stage, name, channels, here, depthwise=depthwise, attended=attended)
             channels = stage.out_channels
     if num_classes:
         yield _classifier(channels, num_classes)
@@ -298,11 +298,7 @@ def _sums(parts: Iterable[Layer]) -> Totals:
 @lru_cache(maxsize=10_000)
 def _stem_totals(stem: Stem, channels: tuple[int, int, int], depthwise: bool, size: Size) -> Totals:
     """Return the totals of a stem."""
-    smallest = OsaStage(mid_channels=1, out_channels=1, num_layers=1)
-    network = Architecture(
-        stem_channels=channels, stages=(smallest,) * 3, stem=stem, depthwise=depthwise
-    )
-    return _sums(_stem(network, size))
+    return _sums(_stem(stem, channels, size, depthwise=depthwise))
 
 
 @lru_cache(maxsize=200_000)
@@ -312,9 +308,7 @@ def _stage_totals(
     """Return the totals of a stage with this number of input channels."""
     shape = (stage.mid_channels, stage.out_channels, stage.kernel_size)
     parts = []
-    for block in range(stage.num_blocks):
-        last = block == stage.num_blocks - 1
-        attended = attention is Attention.ALL or (attention is Attention.LAST and last)
+    for attended in _attended(stage, attention):
         one, further = _block_totals(shape, channels, size, depthwise, attended)
         parts += [one, *[further] * (stage.num_layers - 1)]
         channels = stage.out_channels
@@ -324,19 +318,14 @@ def _stage_totals(
 
 @lru_cache(maxsize=200_000)
 def _block_totals(
-    shape: tuple[int, int, int], channels: int, size: Size, depthwise: bool, attention: bool
+    shape: tuple[int, int, int], channels: int, size: Size, depthwise: bool, attended: bool
 ) -> tuple[Totals, Totals]:
     """Return the totals of a block with one layer, and those that each further layer adds."""
     mid, out, kernel = shape
     sums = []
     for depth in (1, 2):
         stage = OsaStage(mid_channels=mid, out_channels=out, num_layers=depth, kernel_size=kernel)
-        network = Architecture(
-            stem_channels=(1, 1, 1),
-            stages=(stage,) * 3,
-            depthwise=depthwise,
-            attention=Attention.ALL if attention else Attention.NONE,
-        )
-        sums.append(_sums(_block(network, stage, "block", channels, size, last=True)))
+        block = _block(stage, "", channels, size, depthwise=depthwise, attended=attended)
+        sums.append(_sums(block))
     one, two = sums
     return one, (two[0] - one[0], two[1] - one[1], two[2] - one[2])

@@ -258,6 +258,11 @@ class Measurement:
         if self.value is None and not self.reason:
             raise InvalidValueError(f"{self.metric}: a figure without a value needs a reason")
 
+    @property
+    def problem(self) -> str:
+        """Why there is no value, as in "latency is contended: ..."; empty if there is one."""
+        return "" if self.value is not None else f"{self.metric} is {self.status}: {self.reason}"
+
     @classmethod
     def counted(cls, metric: str, unit: str, value: float) -> Self:
         """Return a figure that was counted exactly, with a point as its interval."""

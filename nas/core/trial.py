@@ -219,6 +219,11 @@ class Evaluation:
             return None
         return " ".join(sorted({str(figure.details.get("session")) for figure in figures}))
 
+    def usable(self) -> Self:
+        """Return the evaluation without the figures that have no value."""
+        figures = {name: m for name, m in self.measurements.items() if m.value is not None}
+        return replace(self, measurements=figures)
+
     def with_measurements(
         self, measurements: Sequence[Measurement], measure_s: float = 0.0
     ) -> Self:

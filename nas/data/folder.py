@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from nas.core.checks import shortlist
 from nas.core.errors import DataNotFoundError, InvalidValueError
 from nas.core.study import DataSpec
 from nas.data import Dataset, Images, Progress
@@ -122,7 +123,8 @@ def _both_parts(root: Path) -> tuple[Classes, Classes]:
             "a search does not look at them, nas train judges networks with them"
         )
     problems = [
-        f"{root / part} has no images of classes that {other} has: {_shortlist(names)}"
+        f"{root / part} has no images of classes that {other} has: "
+        f"{shortlist(names, MAX_LISTED_NAMES)}"
         for part, other, names in (
             ("test", "train", [name for name in train if name not in test]),
             ("train", "test", [name for name in test if name not in train]),
@@ -181,13 +183,7 @@ def _left_out(part: Path) -> Iterator[str]:
     ):
         if paths:
             names = [str(path.relative_to(part)) for path in paths]
-            yield f"{part}: left out because {reason}: {_shortlist(names)}"
-
-
-def _shortlist(names: Sequence[str]) -> str:
-    """Join the first names and say how many more there are."""
-    more = len(names) - MAX_LISTED_NAMES
-    return ", ".join(names[:MAX_LISTED_NAMES]) + (f" and {more} more" if more > 0 else "")
+            yield f"{part}: left out because {reason}: {shortlist(names, MAX_LISTED_NAMES)}"
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -27,13 +27,13 @@ IR_VERSION = 10
 """The version of ONNX's files to which these operators belong."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Finding:
     """A part that is available here, with its details, or the reason why it is not."""
 
     what: str
-    available: bool
     detail: str
+    available: bool = True
 
 
 def findings() -> Iterator[Finding]:
@@ -59,43 +59,41 @@ def remote_findings(name: str) -> Iterator[Finding]:
         hypervisor = facts["hypervisor"]
         inside = f", virtual machine ({hypervisor})" if hypervisor else ""
         yield Finding(
-            what="host",
-            available=True,
-            detail=f"{facts['name']}, {facts['usable_cores']} of {facts['cores']} cores, "
+            "host",
+            f"{facts['name']}, {facts['usable_cores']} of {facts['cores']} cores, "
             f"{facts['machine']}, Linux {facts['kernel']}, governor {facts['governor']}{inside}",
         )
         yield Finding(
-            what="runtime",
-            available=True,
-            detail=f"ONNX Runtime {facts['onnxruntime']}, Python {facts['python']}, up to opset "
+            "runtime",
+            f"ONNX Runtime {facts['onnxruntime']}, Python {facts['python']}, up to opset "
             f"{facts['opset']} and IR {facts['ir']}; networks run on {meter.provider}, of "
             f"{', '.join(facts['providers'])}",
         )
         yield Finding(
-            what="neighbours",
-            available=facts["neighbours"],
-            detail="waiting for cores and other processes' time are visible"
+            "neighbours",
+            "waiting for cores and other processes' time are visible"
             if facts["neighbours"]
             else "the system does not report how busy other processes are",
+            available=facts["neighbours"],
         )
         reason = meter.energy_unavailable_reason()
         energy = facts["energy"]
         sources = [energy[key] for key in ("counter", "power") if key in energy]
-        yield Finding(what="energy", available=reason is None, detail=reason or ", ".join(sources))
+        yield Finding("energy", reason or ", ".join(sources), available=reason is None)
         state = facts["state"]
         slowed = None if state is None else state["slowed"]
         yield Finding(
-            what="full speed",
-            available=slowed == [],
-            detail="the device does not report whether it slows itself down"
+            "full speed",
+            "the device does not report whether it slows itself down"
             if slowed is None
             else ", ".join(slowed) or f"no slowdown now, {state['temperature_c']} °C",
+            available=slowed == [],
         )
         if facts.get("busy"):
-            yield Finding(what="device lock", available=False, detail=facts["busy"])
+            yield Finding("device lock", facts["busy"], available=False)
             return
         with meter.exclusive():
-            yield Finding(what="device lock", available=True, detail="the device is free")
+            yield Finding("device lock", "the device is free")
 
 
 def _host() -> Finding:
@@ -105,11 +103,7 @@ def _host() -> Finding:
         inside = (
             f"virtual machine ({hypervisor}): clocks and neighbours of the host are not visible"
         )
-    return Finding(
-        what="host",
-        available=True,
-        detail=f"{host.cpu_name()}, {len(cores)} of {os.cpu_count()} cores, {inside}",
-    )
+    return Finding("host", f"{host.cpu_name()}, {len(cores)} of {os.cpu_count()} cores, {inside}")
 
 
 def _load() -> Finding:
@@ -117,39 +111,31 @@ def _load() -> Finding:
     quiet = load < max(len(host.affinity()) / 2, 0.5)
     warning = "" if quiet else "; other processes are busy, figures will be noisy or contended"
     return Finding(
-        what="quiet",
-        available=quiet,
-        detail=f"load average {load:.2f} over the last minute{warning}",
+        "quiet", f"load average {load:.2f} over the last minute{warning}", available=quiet
     )
 
 
 def _lock() -> Finding:
     try:
         with DeviceLock("doctor").training():
-            return Finding(
-                what="device lock", available=True, detail=f"{lock_folder()} can be used"
-            )
+            return Finding("device lock", f"{lock_folder()} can be used")
     except NasError as error:
-        return Finding(what="device lock", available=False, detail=str(error))
+        return Finding("device lock", str(error), available=False)
 
 
 def _meter(name: str, meter: Meter) -> Iterator[Finding]:
-    yield Finding(
-        what=f"{name} latency", available=True, detail=f"{meter.device.name}, {meter.clock}"
-    )
+    yield Finding(f"{name} latency", f"{meter.device.name}, {meter.clock}")
     load = meter.host_load()
     yield Finding(
-        what=f"{name} neighbours",
-        available=load is not None,
-        detail="waiting for cores and other processes' time are visible"
+        f"{name} neighbours",
+        "waiting for cores and other processes' time are visible"
         if load is not None
         else "this system does not report how busy other processes are; contention is not noticed",
+        available=load is not None,
     )
     reason = meter.energy_unavailable_reason()
-    yield Finding(
-        what=f"{name} energy", available=reason is None, detail=reason or _best_sensor(meter)
-    )
-    yield Finding(what=f"{name} peak memory", available=True, detail=meter.memory_method)
+    yield Finding(f"{name} energy", reason or _best_sensor(meter), available=reason is None)
+    yield Finding(f"{name} peak memory", meter.memory_method)
 
 
 def _best_sensor(meter: Meter) -> str:
@@ -164,32 +150,30 @@ def _best_sensor(meter: Meter) -> str:
 def _gpus() -> Iterator[Finding]:
     try:
         uuids = gpu_uuids()
-        yield Finding(
-            what="NVML", available=bool(uuids), detail=f"GPUs: {', '.join(uuids) or 'none'}"
-        )
+        yield Finding("NVML", f"GPUs: {', '.join(uuids) or 'none'}", available=bool(uuids))
         for number, uuid in enumerate(uuids):
             with contextlib.closing(NvmlDevice(uuid)) as board:
                 yield from board_findings(f"GPU {number}", board)
     except NasError as error:
-        yield Finding(what="NVML", available=False, detail=str(error))
+        yield Finding("NVML", str(error), available=False)
     try:
         with find_meter("cuda") as meter:
-            yield Finding(what="GPU class", available=True, detail=meter.device.device_class)
+            yield Finding("GPU class", meter.device.device_class)
             yield from _meter("GPU", meter)
     except NasError as error:
-        yield Finding(what="GPU", available=False, detail=str(error))
+        yield Finding("GPU", str(error), available=False)
 
 
 def board_findings(name: str, board: NvmlDevice) -> Iterator[Finding]:
     """Yield what the driver reports of one GPU. The counter's rhythm takes a second to find."""
     partitioned = board.partitioned
     yield Finding(
-        what=f"{name} whole",
-        available=not partitioned,
-        detail="split by MIG: its sensors cover all partitions, so energy cannot be measured; the "
+        f"{name} whole",
+        "split by MIG: its sensors cover all partitions, so energy cannot be measured; the "
         "administrator can turn MIG off"
         if partitioned
         else "not split by MIG",
+        available=not partitioned,
     )
     yield _counter(name, board)
     for kind in board.power_kinds:
@@ -204,11 +188,10 @@ def _counter(name: str, board: NvmlDevice) -> Finding:
     try:
         steps = find_steps(board, lambda: board.sleep(POLL_S))
     except UnavailableError as error:
-        return Finding(what=what, available=False, detail=str(error))
+        return Finding(what, str(error), available=False)
     return Finding(
-        what=what,
-        available=True,
-        detail=f"steps every {steps.period_s * 1e3:.1f} ms, up to {steps.spread:.0%} off "
+        what,
+        f"steps every {steps.period_s * 1e3:.1f} ms, up to {steps.spread:.0%} off "
         f"(seen idle, in readings every {steps.poll_s * 1e3:.1f} ms)",
     )
 
@@ -217,26 +200,26 @@ def _power(name: str, board: NvmlDevice, kind: str) -> Finding:
     try:
         now, limit_w = f"{board.power_w(kind):.0f} W now", board.max_power_w()
     except UnavailableError as error:
-        return Finding(what=f"{name} {kind} power", available=False, detail=str(error))
+        return Finding(f"{name} {kind} power", str(error), available=False)
     limit = f"at most {limit_w:.0f} W" if limit_w else "limit not reported"
-    return Finding(what=f"{name} {kind} power", available=True, detail=f"{now}, {limit}")
+    return Finding(f"{name} {kind} power", f"{now}, {limit}")
 
 
 def _slowdown(name: str, state: DeviceState) -> Finding:
     what = f"{name} full speed"
     if state.slowed is None:
         return Finding(
-            what=what,
-            available=False,
-            detail="the driver does not report whether the GPU slows itself down; "
+            what,
+            "the driver does not report whether the GPU slows itself down; "
             "throttling is noticed only by its clock",
+            available=False,
         )
     slowdowns = ", ".join(state.slowed) or "no slowdown"
     limit = ", at its power limit" if state.power_capped else ""
     return Finding(
-        what=what,
+        what,
+        f"{slowdowns} now, {state.sm_clock_mhz} MHz, {state.temperature_c} °C{limit}",
         available=not state.slowed,
-        detail=f"{slowdowns} now, {state.sm_clock_mhz} MHz, {state.temperature_c} °C{limit}",
     )
 
 
@@ -247,15 +230,13 @@ def _others(name: str, board: NvmlDevice, state: DeviceState) -> Finding:
     what, busy = f"{name} to itself", board.busy_percent()
     load = "utilisation not reported" if busy is None else f"{busy} % busy"
     if state.programs is None:
-        return Finding(what=what, available=not busy, detail=f"the driver hides processes; {load}")
+        return Finding(what, f"the driver hides processes; {load}", available=not busy)
     programs = ", ".join(
         f"{program} ({host.program_name(program) or 'of another container or user'})"
         for program in sorted(state.programs)
     )
     return Finding(
-        what=what,
-        available=not (programs or busy),
-        detail=f"other processes: {programs or 'none'}; {load}",
+        what, f"other processes: {programs or 'none'}; {load}", available=not (programs or busy)
     )
 
 
@@ -264,9 +245,9 @@ def runtime_findings(meter: Meter) -> Iterator[Finding]:
     for name in plugins.names("nas.runtimes"):
         what = f"runtime {name}"
         try:
-            yield Finding(what=what, available=True, detail=_tried(name, meter))
+            yield Finding(what, _tried(name, meter))
         except Exception as error:  # noqa: BLE001 - runtimes come from others and may raise anything
-            yield Finding(what=what, available=False, detail=one_line(error))
+            yield Finding(what, one_line(error), available=False)
 
 
 def _tried(name: str, meter: Meter) -> str:

@@ -2,7 +2,7 @@
 
 import gc
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,6 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, select
 
 from nas.core.architecture import Architecture
 from nas.core.measurement import Device, Measurement, MeasurementPlan
-from nas.core.moved import equivalent_names
 from nas.core.recipe import FinalTraining
 from nas.core.trial import Baseline, Evaluation, Replicate, Trial, TrialState, sum_measured
 from nas.record.rows import to_device, to_final, to_measurement, to_rung
@@ -209,33 +208,21 @@ def load_rung_values(
     return list(values.values())
 
 
-def load_single(connection: Connection, target: str | None) -> list[tuple[str, Measurement]]:
-    """Return the target and the figure of measurements outside any study, the oldest first.
-
-    A target is also found by the former name of its module.
+def load_singles(
+    connection: Connection, targets: Collection[str] | None
+) -> list[tuple[str, str | None, Measurement]]:
+    """Return target, digest and figure of measurements outside any study, the oldest first: those
+    of these targets, or all of them.
     """
     devices, plans = _contexts(connection)
-    wanted = select(SINGLE_MEASUREMENT).order_by(SINGLE_MEASUREMENT.c.id)
-    if target is not None:
-        wanted = wanted.where(SINGLE_MEASUREMENT.c.target.in_(equivalent_names(target)))
-    return [(row.target, to_measurement(row, devices, plans)) for row in connection.execute(wanted)]
-
-
-def load_singles_of(
-    connection: Connection, digests: Mapping[str, str]
-) -> dict[str, list[Measurement]]:
-    """Return the figures outside any study of these targets, whose networks have these digests.
-
-    The oldest figure of each target comes first.
-    """
-    devices, plans = _contexts(connection)
-    figures: dict[str, list[Measurement]] = {target: [] for target in digests}
     its = SINGLE_MEASUREMENT.c
-    wanted = select(SINGLE_MEASUREMENT).where(its.target.in_(list(digests))).order_by(its.id)
-    for row in connection.execute(wanted):
-        if row.digest == digests[row.target]:
-            figures[row.target].append(to_measurement(row, devices, plans))
-    return figures
+    wanted = select(SINGLE_MEASUREMENT).order_by(its.id)
+    if targets is not None:
+        wanted = wanted.where(its.target.in_(targets))
+    return [
+        (row.target, row.digest, to_measurement(row, devices, plans))
+        for row in connection.execute(wanted)
+    ]
 
 
 def load_last_measured(connection: Connection, study_id: int) -> tuple[int, Measurement] | None:

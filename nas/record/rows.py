@@ -4,7 +4,8 @@ A value that is read equals the written one to the last bit.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Row
@@ -12,11 +13,22 @@ from sqlalchemy import Row
 from nas.core.measurement import Device, Measurement, MeasurementPlan, plan_key
 from nas.core.recipe import FinalTraining, Recipe
 from nas.core.study import StudySpec
-from nas.core.trial import Rung, Trial
+from nas.core.trial import Rung, Trial, TrialState
 from nas.record.engines import to_json
-from nas.record.records import Artifact
+from nas.record.records import Artifact, StudyRecord
 
 Values = dict[str, Any]
+
+RUNG = tuple(field.name for field in fields(Rung) if field.name != "metrics")
+"""Columns of a rung that have the names of its fields, as those below."""
+DEVICE = tuple(field.name for field in fields(Device))
+ARTIFACT = tuple(field.name for field in fields(Artifact))
+STUDY = tuple(field.name for field in fields(StudyRecord) if field.name not in {"spec", "counts"})
+
+
+def _by_name(source: Any, names: Sequence[str]) -> Values:
+    """Return the attributes of these names of a value or a row."""
+    return {name: getattr(source, name) for name in names}
 
 
 def of_objectives(study_id: int, spec: StudySpec) -> list[Values]:
@@ -75,16 +87,7 @@ def _storable(text: str) -> str:
 
 def of_rung(rung: Rung) -> Values:
     """Return the row of a rung without the keys of the trained network and without its figures."""
-    return {
-        "epochs": rung.epochs,
-        "train_loss": rung.train_loss,
-        "images": rung.images,
-        "train_s": rung.train_s,
-        "validation_s": rung.validation_s,
-        "numerics": dict(rung.numerics),
-        "checkpoint": rung.checkpoint,
-        "finished_at": rung.finished_at,
-    }
+    return {**_by_name(rung, RUNG), "numerics": dict(rung.numerics)}
 
 
 def of_metrics(rung: Rung, key: Mapping[str, Any]) -> list[Values]:
@@ -141,15 +144,8 @@ def of_measurement(measurement: Measurement) -> Values:
 
 def of_device(device: Device) -> Values:
     """Return the whole row of a device. Only equal devices have the same digest."""
-    values = {
-        "kind": device.kind,
-        "name": device.name,
-        "identity": device.identity,
-        "device_class": device.device_class,
-        "details": dict(device.details),
-    }
-    text = to_json(values)
-    return {"digest": hashlib.sha256(text.encode()).hexdigest(), **values}
+    values = {**_by_name(device, DEVICE), "details": dict(device.details)}
+    return {"digest": hashlib.sha256(to_json(values).encode()).hexdigest(), **values}
 
 
 def of_plan(plan: MeasurementPlan) -> Values:
@@ -159,13 +155,7 @@ def of_plan(plan: MeasurementPlan) -> Values:
 
 def to_device(row: Row[Any]) -> Device:
     """Return the device in a row of `device`."""
-    return Device(
-        kind=row.kind,
-        name=row.name,
-        identity=row.identity,
-        device_class=row.device_class,
-        details=row.details,
-    )
+    return Device(**_by_name(row, DEVICE))
 
 
 def to_measurement(
@@ -192,26 +182,19 @@ def to_measurement(
 
 def to_rung(row: Row[Any], metrics: Mapping[str, float]) -> Rung:
     """Return a rung in a row of `rung`, `replicate_rung` or `final_training`, with its figures."""
-    return Rung(
-        epochs=row.epochs,
-        metrics=metrics,
-        train_loss=row.train_loss,
-        images=row.images,
-        train_s=row.train_s,
-        validation_s=row.validation_s,
-        numerics=row.numerics,
-        checkpoint=row.checkpoint,
-        finished_at=row.finished_at,
-    )
+    return Rung(metrics=metrics, **_by_name(row, RUNG))
+
+
+def of_artifact(study_id: int, artifact: Artifact) -> Values:
+    """Return the whole row of a file of this study."""
+    return {"study_id": study_id, **_by_name(artifact, ARTIFACT)}
 
 
 def to_artifact(row: Row[Any]) -> Artifact:
     """Return the file in a row of `artifact`."""
-    return Artifact(
-        path=row.path,
-        sha256=row.sha256,
-        size_bytes=row.size_bytes,
-        kind=row.kind,
-        trial=row.trial,
-        created_at=row.created_at,
-    )
+    return Artifact(**_by_name(row, ARTIFACT))
+
+
+def to_study(row: Row[Any], counts: Mapping[TrialState, int]) -> StudyRecord:
+    """Return the study in a row of `study`, with its number of trials by state."""
+    return StudyRecord(spec=StudySpec.from_dict(row.spec), counts=counts, **_by_name(row, STUDY))

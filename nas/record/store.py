@@ -16,11 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Engine, Select, func, insert, select, update
 
 from nas.core.architecture import Architecture
 from nas.core.errors import DatabaseError, InvalidValueError, StudyConflictError, UnknownNameError
 from nas.core.measurement import Measurement
+from nas.core.moved import equivalent_names
 from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining
 from nas.core.search_space import Params
@@ -41,18 +42,20 @@ from nas.record.loading import (
     load_finals,
     load_last_measured,
     load_rung_values,
-    load_single,
-    load_singles_of,
+    load_singles,
     load_trials,
 )
 from nas.record.records import Artifact, ArtifactKind, StudyRecord, Summary
-from nas.record.rows import of_objectives, of_progress, to_artifact
+from nas.record.rows import of_artifact, of_objectives, of_progress, to_artifact, to_study
 from nas.record.schema import HEAD, revision, upgrade
 from nas.record.schema.tables import (
     ARTIFACT,
     FRONT,
     FRONT_MEMBER,
     OBJECTIVE,
+    REPLICATE_RUNG,
+    REPLICATE_RUNG_METRIC,
+    SINGLE_MEASUREMENT,
     STUDY,
     TRIAL,
 )
@@ -464,22 +467,32 @@ class Store:
         The figures are never on a front, therefore they need not be comparable.
         """
         with self._writing() as connection:
-            writing.write_single(connection, target, digest, tuple(measurements))
+            writing.insert_figures(
+                connection,
+                SINGLE_MEASUREMENT,
+                {"target": target, "digest": digest},
+                tuple(measurements),
+            )
 
     def singles(self, target: str | None = None) -> list[tuple[str, Measurement]]:
         """Return the figures outside any study with their targets, the oldest first.
 
-        With `target` only those of this target are returned.
+        With `target` only those of this target are returned, which is also found by the former name
+        of its module.
         """
+        names = None if target is None else equivalent_names(target)
         with self._reading() as connection:
-            return load_single(connection, target)
+            return [(name, figure) for name, _, figure in load_singles(connection, names)]
 
     def singles_of(self, study: str, trials: Iterable[Trial]) -> dict[int, list[Measurement]]:
         """Return the figures of these trials outside the study by number, the oldest first."""
-        digests = {f"{study}:{trial.number}": trial.architecture.digest for trial in trials}
+        targets = {f"{study}:{trial.number}": trial for trial in trials}
+        figures: dict[int, list[Measurement]] = {each.number: [] for each in targets.values()}
         with self._reading() as connection:
-            rows = load_singles_of(connection, digests)
-        return {int(name.rpartition(":")[2]): figures for name, figures in rows.items()}
+            for target, digest, figure in load_singles(connection, list(targets)):
+                if digest == targets[target].architecture.digest:
+                    figures[targets[target].number].append(figure)
+        return figures
 
     def add_rung(self, study: str, number: int, rung: Rung) -> None:
         """Add a rung to a trial's evaluation.
@@ -501,12 +514,13 @@ class Store:
         """
         with self._writing() as connection:
             study_id = self._study_id(connection, study)
-            writing.write_replicate(
+            evaluation = writing.evaluation_id(connection, study_id, number)
+            writing.add_rung(
                 connection,
-                writing.evaluation_id(connection, study_id, number),
-                seed,
+                (REPLICATE_RUNG, REPLICATE_RUNG_METRIC),
+                {"evaluation_id": evaluation, "seed": seed},
                 rung,
-                energy_j,
+                energy_j=energy_j,
             )
 
     def add_final(
@@ -659,18 +673,11 @@ class Store:
 
     def add_artifact(self, study: str, artifact: Artifact) -> None:
         """Record a file that was written. It replaces an older file of the same path."""
-        values = {
-            "kind": artifact.kind,
-            "trial": artifact.trial,
-            "sha256": artifact.sha256,
-            "size_bytes": artifact.size_bytes,
-            "created_at": artifact.created_at,
-        }
         with self._writing() as connection:
-            key = {"study_id": self._study_id(connection, study), "path": artifact.path}
-            here = (ARTIFACT.c.study_id == key["study_id"]) & (ARTIFACT.c.path == key["path"])
+            values = of_artifact(self._study_id(connection, study), artifact)
+            here = (ARTIFACT.c.study_id == values["study_id"]) & (ARTIFACT.c.path == artifact.path)
             if connection.execute(update(ARTIFACT).where(here).values(values)).rowcount == 0:
-                connection.execute(insert(ARTIFACT).values(**key, **values))
+                connection.execute(insert(ARTIFACT).values(values))
 
     def artifacts(
         self, study: str, *, trial: int | None = None, kind: ArtifactKind | None = None
@@ -803,7 +810,7 @@ class Store:
             .group_by(TRIAL.c.study_id, TRIAL.c.state)
         ):
             counts[study_id][TrialState(state)] = count
-        return [_record(row, counts[row.id]) for row in rows]
+        return [to_study(row, counts[row.id]) for row in rows]
 
     def _update_study(self, name: str, **values: Any) -> None:
         with self._writing() as connection:
@@ -841,18 +848,3 @@ class Store:
             )
             for row in connection.execute(select(FRONT).where(fronts).order_by(FRONT.c.sequence))
         ]
-
-
-def _record(row: Row[Any], counts: Mapping[TrialState, int]) -> StudyRecord:
-    return StudyRecord(
-        spec=StudySpec.from_dict(row.spec),
-        dataset=row.dataset,
-        classes=row.classes,
-        artifacts=row.artifacts,
-        numerics=row.numerics,
-        identity=row.identity,
-        version=row.version,
-        created_at=row.created_at,
-        counts=counts,
-        archived_at=row.archived_at,
-    )

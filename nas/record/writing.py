@@ -38,11 +38,8 @@ from nas.record.schema.tables import (
     MEASUREMENT,
     MEASUREMENT_PLAN,
     METRIC_CONTEXT,
-    REPLICATE_RUNG,
-    REPLICATE_RUNG_METRIC,
     RUNG,
     RUNG_METRIC,
-    SINGLE_MEASUREMENT,
     TRIAL,
 )
 
@@ -120,7 +117,7 @@ def write_measurements(
     Raises `StudyConflictError` for a figure that cannot be compared with the others of its metric.
     """
     key = {"evaluation_id": evaluation}
-    _insert_figures(connection, MEASUREMENT, key, measurements, study_id)
+    insert_figures(connection, MEASUREMENT, key, measurements, study_id)
     connection.execute(
         update(EVALUATION)
         .where(EVALUATION.c.id == evaluation)
@@ -145,15 +142,6 @@ def write_engine(connection: Connection, evaluation: int, lasted_s: float) -> No
     recorded_s = its.measure_s + func.coalesce(its.waiting_s, 0.0) + its.train_s + its.validation_s
     connection.execute(
         update(EVALUATION).where(its.id == evaluation).values(engine_s=lasted_s - recorded_s)
-    )
-
-
-def write_single(
-    connection: Connection, target: str, digest: str | None, measurements: Sequence[Measurement]
-) -> None:
-    """Add figures outside any study."""
-    _insert_figures(
-        connection, SINGLE_MEASUREMENT, {"target": target, "digest": digest}, measurements
     )
 
 
@@ -191,9 +179,9 @@ def write_baseline_event(
     key = {"baseline_id": baseline}
     measure_s = 0.0
     if isinstance(event, Trained):
-        _add_rung(connection, (BASELINE_RUNG, BASELINE_RUNG_METRIC), key, event.rung)
+        add_rung(connection, (BASELINE_RUNG, BASELINE_RUNG_METRIC), key, event.rung)
     else:
-        _insert_figures(connection, BASELINE_MEASUREMENT, key, event.measurements, study_id)
+        insert_figures(connection, BASELINE_MEASUREMENT, key, event.measurements, study_id)
         measure_s = event.seconds
     its = BASELINE.c
     values: dict[str, Any] = {
@@ -207,7 +195,7 @@ def write_baseline_event(
 
 def write_rung(connection: Connection, evaluation: int, rung: Rung) -> None:
     """Add a rung. Raises `InvalidValueError` unless it has more epochs than the last one."""
-    _add_rung(connection, (RUNG, RUNG_METRIC), {"evaluation_id": evaluation}, rung)
+    add_rung(connection, (RUNG, RUNG_METRIC), {"evaluation_id": evaluation}, rung)
     connection.execute(
         update(EVALUATION)
         .where(EVALUATION.c.id == evaluation)
@@ -216,22 +204,6 @@ def write_rung(connection: Connection, evaluation: int, rung: Rung) -> None:
             train_s=EVALUATION.c.train_s + (rung.train_s or 0.0),
             validation_s=EVALUATION.c.validation_s + (rung.validation_s or 0.0),
         )
-    )
-
-
-def write_replicate(
-    connection: Connection, evaluation: int, seed: int, rung: Rung, energy_j: float | None
-) -> None:
-    """Add a rung to the replicate with this seed.
-
-    Raises `InvalidValueError` unless it has more epochs than the last one.
-    """
-    _add_rung(
-        connection,
-        (REPLICATE_RUNG, REPLICATE_RUNG_METRIC),
-        {"evaluation_id": evaluation, "seed": seed},
-        rung,
-        energy_j=energy_j,
     )
 
 
@@ -245,14 +217,17 @@ def write_final(connection: Connection, study_id: int, final: FinalTraining) -> 
         connection.execute(insert(FINAL_TRAINING_METRIC), figures)
 
 
-def _add_rung(
+def add_rung(
     connection: Connection,
     tables: tuple[Table, Table],
     key: dict[str, int],
     rung: Rung,
     **others: Any,
 ) -> None:
-    """Add a rung to the first table, and its figures to the second one."""
+    """Add a rung to the first table, and its figures to the second one.
+
+    Raises `InvalidValueError` unless it has more epochs than the last one.
+    """
     table, figures = tables
     last = connection.execute(select(func.max(table.c.epochs)).filter_by(**key)).scalar_one()
     if last is not None and rung.epochs <= last:
@@ -262,7 +237,7 @@ def _add_rung(
         connection.execute(insert(figures), of_metrics(rung, {**key, "epochs": rung.epochs}))
 
 
-def _insert_figures(
+def insert_figures(
     connection: Connection,
     table: Table,
     key: dict[str, Any],

@@ -23,7 +23,7 @@ from optuna.trial import TrialState as OptunaState
 from nas.core.architecture import Architecture
 from nas.core.search_space import Choice, Params, SearchSpace, Value, decoded
 from nas.core.seeds import derived_seed
-from nas.core.study import ERROR, Direction, Objective, TrainedMetric
+from nas.core.study import ERROR, Objective, TrainedMetric
 from nas.core.trial import Evaluation, Trial, TrialState
 from nas.sampling.problem import CURVE, FIGURES, InformedSampler, Problem
 
@@ -36,11 +36,6 @@ STATES = {
     TrialState.FAILED: OptunaState.FAIL,
 }
 """Optuna's state for each of ours."""
-DIRECTIONS = {
-    Direction.MINIMIZE: StudyDirection.MINIMIZE,
-    Direction.MAXIMIZE: StudyDirection.MAXIMIZE,
-}
-"""Optuna's direction for each of ours."""
 CONSTRAINT = "constraints:"
 """Prefix of the system attributes in which Optuna 5 stores constraints. The constraint `name` is
 `constraints:name`, and at most 0 is feasible.
@@ -112,19 +107,32 @@ class Proposer:
                 self._storage.set_study_system_attr(self._id, key.removeprefix(OF_STUDY), value)
             else:
                 of_trial[key] = value
-        return Rebuilt(
-            number=trial.number,
-            trial_id=trial.number,
-            state=STATES[trial.state],
-            params=self._indices(trial.params),
-            distributions=self._distributions,
-            value=None,
+        return self._frozen(
+            trial.number,
+            STATES[trial.state],
+            trial.params,
+            now,
             values=self._values(trial) if trial.state is TrialState.COMPLETE else None,
             user_attrs=self._user_attributes(trial),
             system_attrs={**of_trial, **self._constraints(trial)},
+        )
+
+    def _frozen(
+        self, number: int, state: OptunaState, params: Params, now: datetime, **results: Any
+    ) -> Rebuilt:
+        """Return a trial for Optuna, which has no results unless they are given."""
+        nothing: dict[str, Any] = {"values": None, "user_attrs": {}, "system_attrs": {}}
+        return Rebuilt(
+            number=number,
+            trial_id=number,
+            state=state,
+            params=self._indices(params),
+            distributions=self._distributions,
+            value=None,
             intermediate_values={},
             datetime_start=now,
-            datetime_complete=None if trial.state is TrialState.RUNNING else now,
+            datetime_complete=None if state is OptunaState.RUNNING else now,
+            **{**nothing, **results},
         )
 
     def ask(self, start: Params | None = None) -> tuple[int, dict[str, Any], dict[str, Any]]:
@@ -136,7 +144,8 @@ class Proposer:
         self._count += 1
         if start is not None:
             if not self._ignores_trials:
-                self._study.add_trial(self._running(number, start))
+                now = datetime.now()  # noqa: DTZ005 - as Optuna keeps times
+                self._study.add_trial(self._frozen(number, OptunaState.RUNNING, start, now))
             return number, dict(start), {}
         if self._ignores_trials:
             self._study = self._new_study()
@@ -154,23 +163,6 @@ class Proposer:
             if key not in attributes_before
         }
         return number, params, {**of_trial, **of_study}
-
-    def _running(self, number: int, params: Params) -> Rebuilt:
-        """Return a running trial for Optuna."""
-        return Rebuilt(
-            number=number,
-            trial_id=number,
-            state=OptunaState.RUNNING,
-            params=self._indices(params),
-            distributions=self._distributions,
-            value=None,
-            values=None,
-            user_attrs={},
-            system_attrs={},
-            intermediate_values={},
-            datetime_start=datetime.now(),  # noqa: DTZ005 - as Optuna keeps times
-            datetime_complete=None,
-        )
 
     def tell(self, trial: Trial) -> None:
         """Learn how a trial ended that was asked for, or rebuilt as running."""
@@ -201,7 +193,7 @@ class Proposer:
         return sampler.skips(others, network, self._measured_figures(trial))
 
     def _new_study(self) -> optuna.Study:
-        directions = [DIRECTIONS[objective.direction] for objective in self._objectives]
+        directions = [StudyDirection[each.direction.name] for each in self._objectives]
         return optuna.create_study(directions=directions, sampler=self._sampler(self._seed))
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:

@@ -6,14 +6,13 @@ them, and they use none of the study's budgets. Figures and rungs are recorded w
 reached, and the next call tries again what failed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from nas.analysis.baselines import is_finished
 from nas.core.architecture import Architecture
 from nas.core.foreign import ForeignNetwork
-from nas.core.measurement import Measurement
 from nas.core.seeds import trial_seed
 from nas.core.study import StudySpec
 from nas.core.tasks import Result, Task, Trained
@@ -59,7 +58,7 @@ def open_baselines(
             evaluation = evaluation.with_rung(event.rung)
         else:
             evaluation = evaluation.with_measurements(event.measurements, event.seconds)
-            if problem := _without_value(event.measurements):
+            if problem := "; ".join(each.problem for each in event.measurements if each.problem):
                 task_list.fail(task.number, problem)
                 return None
         task = replace(task, evaluation=evaluation)
@@ -83,18 +82,10 @@ def open_baselines(
 
 def _task(spec: StudySpec, number: int, baseline: Baseline, networks: Networks) -> Task:
     """Return the work that is left of a baseline; figures without a value are taken again."""
-    figures = baseline.evaluation.measurements
-    usable = {name: figure for name, figure in figures.items() if figure.value is not None}
     return Task(
         number=number,
         architecture=networks[baseline.name],
         seed=trial_seed(spec.seed, baseline.digest),
-        evaluation=replace(baseline.evaluation, measurements=usable),
+        evaluation=baseline.evaluation.usable(),
         folder=f"{spec.name}/baselines/{baseline.digest[:16]}",
     )
-
-
-def _without_value(figures: Sequence[Measurement]) -> str:
-    """Return why a figure has no value, or an empty string."""
-    reasons = [f"{m.metric} is {m.status}: {m.reason}" for m in figures if m.value is None]
-    return "; ".join(reasons)

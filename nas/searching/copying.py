@@ -249,7 +249,7 @@ def _baselines(
     kept = []
     for recorded in store.baselines(record.name, spec.baselines):
         evaluation = valid.part(recorded.evaluation)
-        figures = {name: m for name, m in evaluation.measurements.items() if m.value is not None}
+        figures = evaluation.usable().measurements
         rungs = (
             evaluation.rungs if is_finished(spec, replace(recorded, evaluation=evaluation)) else ()
         )

@@ -16,7 +16,6 @@ from math import ceil, floor
 from pathlib import Path
 
 from nas.agent.host import usable_cores
-from nas.core.architecture import Architecture
 from nas.core.complexity import totals
 from nas.core.errors import CorruptFileError, InvalidValueError, TrialFailedError, UnavailableError
 from nas.core.measurement import Measurement, MeasurementPlan, metric_and_device
@@ -255,16 +254,12 @@ def _note(figures: Sequence[Measurement], limit: str) -> str:
 
 def _value(figure: Measurement) -> float:
     if figure.value is None:
-        raise UnavailableError(f"{figure.metric} is {figure.status}: {figure.reason}")
+        raise UnavailableError(figure.problem)
     return figure.value
 
 
 def _random_members(spec: StudySpec) -> list[Member]:
     return random_members(space_of(spec), SAMPLE, seed=0)
-
-
-def _random_networks(spec: StudySpec) -> list[Architecture]:
-    return [member.architecture for member in _random_members(spec)]
 
 
 def _costs(spec: StudySpec) -> dict[str, list[Measurement]]:
@@ -283,7 +278,7 @@ def _costs(spec: StudySpec) -> dict[str, list[Measurement]]:
 def _seconds_per_image(spec: StudySpec, side: int) -> float:
     """Return the seconds of training for each image, with the middle one of random networks."""
     networks = sorted(
-        _random_networks(spec),
+        (member.architecture for member in _random_members(spec)),
         key=lambda each: totals(each, image_size=side, num_classes=1)["macs"],
     )
     middle = partial(build, networks[len(networks) // 2], 10)
@@ -312,10 +307,6 @@ def _workers_line(workers: WorkersSpec) -> str:
     share = f", gpus: {workers.gpus:g}" if workers.gpus else ""
     text = f"{{kind: {workers.kind}, count: {workers.count}, cpus: {workers.cpus}{share}}}"
     return f"{text}     # processes, and the {'share of a GPU' if share else 'cores'} of each"
-
-
-def _macs(side: int, network: Architecture) -> float:
-    return totals(network, image_size=side, num_classes=1)["macs"]
 
 
 def amount(budget_s: float, trained_at_once: int, pace_s: float, available: int) -> tuple[int, int]:

@@ -300,16 +300,11 @@ class Engine:
         before, are measured again.
         """
         trial = self.state.trial(number)
-        figures = {
-            name: figure
-            for name, figure in trial.evaluation.measurements.items()
-            if figure.value is not None
-        }
         return Task(
             number=number,
             architecture=trial.architecture,
             seed=trial.seed,
-            evaluation=replace(trial.evaluation, measurements=figures),
+            evaluation=trial.evaluation.usable(),
             remaining_s=self._remaining_s() + OVERRUN * self._time_limit_s(),
         )
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.core import plugins
+from nas.core.checks import shortlist
 from nas.core.errors import InvalidValueError, StudyConflictError
 from nas.core.search_space import Params, SearchSpace, Value, decoded
 from nas.core.seeds import derived_seed
@@ -92,11 +93,9 @@ def require_fitting_trials(study: str, trials: Iterable[Trial], space: SearchSpa
 def _require_none(study: str, problems: Sequence[str]) -> None:
     if not problems:
         return
-    shown = list(problems[:MAX_SHOWN_DIFFERENCES])
-    if len(problems) > len(shown):
-        shown.append(f"and {len(problems) - len(shown)} more")
+    shown = shortlist(problems, MAX_SHOWN_DIFFERENCES, separator="; ", last="; ")
     raise StudyConflictError(
-        f"study {study!r} was begun with other parts than its file names now: {'; '.join(shown)}; "
+        f"study {study!r} was begun with other parts than its file names now: {shown}; "
         "change them back or give the study another name"
     )
 

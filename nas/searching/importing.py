@@ -15,7 +15,7 @@ from typing import Any
 
 from nas.core import plugins
 from nas.core.architecture import Architecture
-from nas.core.checks import require_finite, shortened
+from nas.core.checks import require_finite, shortened, shortlist
 from nas.core.errors import MALFORMED, InvalidValueError, NasError, next_command
 from nas.core.measurement import Kind, Measurement, Status, same_class
 from nas.core.pareto import front
@@ -77,14 +77,7 @@ def import_results(
     store.study(study)
     with store.claim(study), find_meter("cpu") as meter:
         record, trials = store.study(study), store.trials(study)
-        target = _Target.of(
-            store=store,
-            record=record,
-            trials=trials,
-            folder=results.folder,
-            confirmed=confirmed,
-            meter=meter,
-        )
+        target = _Target(store, record, trials, results.folder, confirmed=confirmed, meter=meter)
         seen = {trial.architecture.digest for trial in trials}
         new: list[Trial] = []
         problems: dict[str, list[str]] = defaultdict(list)
@@ -97,7 +90,10 @@ def import_results(
                 seen.add(trial.architecture.digest)
                 new.append(replace(trial, started_at=now, finished_at=now))
         if problems:
-            lines = [f"{results.source}, {_shown(p)}: {text}" for text, p in problems.items()]
+            lines = [
+                f"{results.source}, {shortlist(p, MAX_PLACES)}: {text}"
+                for text, p in problems.items()
+            ]
             raise InvalidValueError("\n".join(lines))
         if new:
             _write(store, record, [*trials, *new], new)
@@ -120,71 +116,43 @@ def _write(
             store.add_front(record.name, new_front)
 
 
-def _shown(places: Sequence[str]) -> str:
-    more = len(places) - MAX_PLACES
-    return ", ".join(places[:MAX_PLACES]) + (f" and {more} more" if more > 0 else "")
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Target:
     """The study into which results come. `reference` is a complete trial, with whose figures those
     of the results must be comparable. `counted` are the metrics that are counted here.
+
+    Raises `InvalidValueError` without a complete trial, and `StudyConflictError` if the space is
+    another one than when the study began.
     """
 
-    store: Store
-    record: StudyRecord
-    space: SearchSpace
-    reference: Trial
-    counted: tuple[str, ...]
-    folder: Path
-    confirmed: Confirmed
-    meter: Meter
-
-    @classmethod
-    def of(
-        cls,
-        *,
+    def __init__(
+        self,
         store: Store,
         record: StudyRecord,
         trials: Sequence[Trial],
         folder: Path,
+        *,
         confirmed: Confirmed,
         meter: Meter,
-    ) -> "_Target":
-        """Return the study as a target.
-
-        Raises `InvalidValueError` without a complete trial, and `StudyConflictError` if the space
-        is another one than when the study began.
-        """
+    ) -> None:
         code_folder(record)
-        space: SearchSpace = plugins.load("nas.spaces", record.spec.space)
+        self.store, self.record, self.meter = store, record, meter
+        self.folder, self.confirmed = folder, confirmed
+        self.space: SearchSpace = plugins.load("nas.spaces", record.spec.space)
         if record.identity is not None:
-            require_same_parts(record.name, record.identity, space, {})
+            require_same_parts(record.name, record.identity, self.space, {})
         complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
         if not complete:
             raise InvalidValueError(
                 f"{record.name} has no complete trial yet, with which others could be compared; "
                 "let its search finish one first"
             )
-        reference = min(complete, key=lambda trial: bool(trial.origin))
-        target = cls(
-            store=store,
-            record=record,
-            space=space,
-            reference=reference,
-            counted=(),
-            folder=folder,
-            confirmed=confirmed,
-            meter=meter,
-        )
-        figures = reference.evaluation.measurements
-        counts = [name for name, figure in figures.items() if figure.kind is Kind.COUNTED]
-        equal = [
+        self.reference = min(complete, key=lambda trial: bool(trial.origin))
+        network = self.reference.architecture
+        self.counted = tuple(
             name
-            for name in counts
-            if target.count(name, reference.architecture) == figures[name].value
-        ]
-        return replace(target, counted=tuple(equal))
+            for name, figure in self.reference.evaluation.measurements.items()
+            if figure.kind is Kind.COUNTED and self.count(name, network) == figure.value
+        )
 
     def count(self, name: str, network: Architecture) -> float | None:
         """Return a counted metric of a network as the classification evaluator counts it."""

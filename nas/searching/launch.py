@@ -204,7 +204,10 @@ def open_search(
         else:
             spec = with_recorded_choices(spec, record.spec)
             store.require_same(spec)
-            _require_same_parts(store, record, space, identity)
+            if record.identity is None:
+                require_fitting_trials(record.name, store.each_trial(record.name), space)
+            else:
+                require_same_parts(record.name, record.identity, space, identity["code"])
             if context.artifacts != record.artifacts:
                 _require_checkpoints(store, record, context.artifacts)
             before = record.preparation if record.is_prepared else None
@@ -449,18 +452,6 @@ def require_fitting_sizes(spec: StudySpec, preparation: Preparation) -> None:
             name = f"the images of {preparation.data.dataset} at {rung}"
             sizes[name] = rung.side(image_size)
     check_sizes(plugins.load("nas.spaces", spec.space), sizes, spec.seed)
-
-
-def _require_same_parts(
-    store: Store, record: StudyRecord, space: SearchSpace, identity: Mapping[str, Any]
-) -> None:
-    """Raise `StudyConflictError` unless the names in the study file stand for what they stood for
-    when the study began. If that was not recorded, the recorded trials must be of the space.
-    """
-    if record.identity is None:
-        require_fitting_trials(record.name, store.each_trial(record.name), space)
-        return
-    require_same_parts(record.name, record.identity, space, identity["code"])
 
 
 def _require_same_files(record: StudyRecord, preparation: Preparation) -> None:

@@ -189,16 +189,12 @@ def _costs(
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             yield replace(member, evaluation=evaluation, failure=described(error))
             continue
-        reasons = [
-            f"{m.metric} is {m.status}: {m.reason}"
-            for m in evaluation.measurements.values()
-            if m.value is None
-        ]
+        problems = [figure.problem for figure in evaluation.measurements.values() if figure.problem]
         building_s = time.perf_counter() - started_s - evaluation.measure_s - waiting_s
         yield replace(
             member,
             evaluation=evaluation,
-            failure="; ".join(reasons),
+            failure="; ".join(problems),
             building_s=max(building_s, 0.0),
         )
 

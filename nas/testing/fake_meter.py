@@ -10,12 +10,12 @@ from collections.abc import Callable
 from nas.agent.host import HostLoad
 from nas.core.errors import UnavailableError
 from nas.core.measurement import Device
-from nas.measuring.meters import CommonMeter
+from nas.measuring.meters import Meter
 from nas.measuring.meters.live_tensors import peak_live_bytes
 from nas.measuring.meters.watch import DeviceState
 
 
-class FakeMeter(CommonMeter):
+class FakeMeter(Meter):
     """A meter whose clock moves only by `work` and `sleep`.
 
     The device draws `power_w`. Its energy counter is updated every `step_s`, the first time at

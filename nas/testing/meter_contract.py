@@ -21,7 +21,7 @@ class MeterContract(ABC):
         """Return a new meter, of the same physical device each time."""
 
     def test_it_is_a_meter(self) -> None:
-        """It has the attributes of the protocol, and names its methods."""
+        """It is one, and names its methods."""
         with self.make() as meter:
             assert isinstance(meter, Meter)
             assert all((meter.clock, meter.energy_method, meter.memory_method))

@@ -13,7 +13,7 @@ from nas.measuring.doctor import runtime_findings
 from nas.measuring.meters.cuda import driver_branch
 from nas.measuring.meters.nvml import process_shares
 from nas.measuring.meters.watch import DeviceState, Watch
-from nas.measuring.runtimes import CommonRuntime
+from nas.measuring.runtimes import Runtime
 from nas.measuring.runtimes.compiled import COMPILE
 from nas.measuring.runtimes.eager import EAGER
 from nas.testing.fake_meter import FakeMeter
@@ -109,7 +109,7 @@ def test_compiling_names_what_it_needs(tmp_path, monkeypatch, kind, tools, expec
     assert obstacle == (expected and f"torch.compile {expected}")
 
 
-class Foreign(CommonRuntime):
+class Foreign(Runtime):
     """A runtime of somebody else's, with a mistake in one of its methods."""
 
     def __init__(self, method):

@@ -13,7 +13,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -23,7 +22,7 @@ from nas.core.errors import NasError, UnavailableError, next_command
 from nas.core.measurement import Device, Measurement, MeasurementPlan, Precision
 from nas.measuring.devices import book
 from nas.measuring.devices.client import Client, Session
-from nas.measuring.meters import REMOTE_RUNTIME, CommonMeter, Run
+from nas.measuring.meters import REMOTE_RUNTIME, Meter, Run
 from nas.measuring.meters.energy import RAIL
 from nas.measuring.meters.lock import drivers_lock
 from nas.measuring.meters.watch import DeviceState, Watch
@@ -64,7 +63,7 @@ class RemoteNetwork:
         return replace(figure, details={**figure.details, "runtime": facts})
 
 
-class RemoteMeter(CommonMeter):
+class RemoteMeter(Meter):
     """The meter of the device with this name in the device book.
 
     Raises `DeviceLostError` if it does not answer, and `UnavailableError` if another device than
@@ -165,25 +164,20 @@ class RemoteMeter(CommonMeter):
             )
         return exported(network, plan.image_size, opset=min(OPSET, opset), max_ir=ir_version)
 
-    def prepared_elsewhere(
-        self, built: Any, plan: MeasurementPlan
-    ) -> AbstractContextManager[RemoteNetwork]:
+    @contextlib.contextmanager
+    def prepared_elsewhere(self, built: Any, plan: MeasurementPlan) -> Iterator[RemoteNetwork]:
         """Load an ONNX file on the device in the `with` block.
 
         Raises `TrialFailedError` for a network that fails there.
         """
-        return self._loaded(built, plan)
-
-    @contextlib.contextmanager
-    def _loaded(self, file: Any, plan: MeasurementPlan) -> Iterator[RemoteNetwork]:
         conditions = {
             "batch": plan.batch_size,
             "size": plan.image_size,
             "threads": plan.threads,
             "provider": self.provider,
         }
-        answer = self._open_session.load("load", file.data, **conditions)
-        yield RemoteNetwork(self, answer["network"], file, conditions)
+        answer = self._open_session.load("load", built.data, **conditions)
+        yield RemoteNetwork(self, answer["network"], built, conditions)
         self._open_session.step(do="unload", network=answer["network"])
 
     def host_details(self) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from nas.agent.host import HostLoad
 from nas.agent.rapl import POWERCAP, Rapl
 from nas.core.errors import UnavailableError
 from nas.core.measurement import Device, minor_version
-from nas.measuring.meters import CommonMeter
+from nas.measuring.meters import Meter
 from nas.measuring.meters.live_tensors import peak_live_bytes
 
 
-class CpuMeter(CommonMeter):
+class CpuMeter(Meter):
     """The meter of the processor. `powercap` is the folder of the RAPL counters.
 
     The device class is processor model, cores and torch version; the number of threads is part of

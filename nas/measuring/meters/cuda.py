@@ -14,12 +14,12 @@ from nas.agent import host
 from nas.agent.host import HostLoad
 from nas.core.errors import UnavailableError
 from nas.core.measurement import Device, minor_version
-from nas.measuring.meters import CommonMeter
+from nas.measuring.meters import Meter
 from nas.measuring.meters.nvml import NvmlDevice
 from nas.measuring.meters.watch import DeviceState
 
 
-class CudaMeter(CommonMeter):
+class CudaMeter(Meter):
     """The meter of CUDA device `index`, by default torch's current one.
 
     The device class has the driver's branch; its patch level differs between machines of one kind

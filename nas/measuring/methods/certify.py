@@ -52,7 +52,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from nas.core.errors import UnavailableError
 from nas.core.measurement import Device, Measurement, MeasurementPlan, Status
@@ -244,20 +244,6 @@ class _Candidate:
         return self.precise or enough or self.late or self.given_up
 
 
-class Gauge(Protocol):
-    """The instrument of a segment."""
-
-    metric: str
-    unit: str
-    method: str
-
-    def calls(self, run: Run) -> int:
-        """Warm up and return the calls in a piece of a segment."""
-
-    def figure(self, run: Run, calls: int, seconds: float) -> float | None:
-        """Return the figure of a segment in the unit, None if it cannot be determined."""
-
-
 def certify(
     candidates: Mapping[str, Run | Copies],
     reference: Run | Copies,
@@ -350,7 +336,7 @@ class _Cycle:
 class _Session:
     """Cycles of all candidates against the reference."""
 
-    gauge: Gauge
+    gauge: "Gauge"
     meter: Meter
     plan: MeasurementPlan
     cycles: Cycles
@@ -640,3 +626,7 @@ class _EnergyGauge:
         if long_waiting(load, meter.host_load(), meter.time_s() - start_s):
             return None
         return window.energy_j / window.frames
+
+
+Gauge = LatencyGauge | _EnergyGauge
+"""The instrument of a segment."""

@@ -45,19 +45,20 @@ def watched(method: Method[P]) -> Method[P]:
             if problem is None or figure.value is None:
                 return figure
             if len(spoiled) == len(PAUSES_S):
-                return _without_value(figure, problem, len(spoiled) + 1)
+                return without_value(figure, problem, f" (the last of {len(spoiled) + 1} tries)")
             meter.sleep(PAUSES_S[len(spoiled)])
             spoiled.append(problem.reason)
 
     return watched_method
 
 
-def _without_value(figure: Measurement, problem: Disturbance, tries: int) -> Measurement:
+def without_value(figure: Measurement, problem: Disturbance, tries: str = "") -> Measurement:
+    """Return the figure without its value, with the status and the reason of the disturbance."""
     return replace(
         figure,
         value=None,
         ci_low=None,
         ci_high=None,
         status=problem.status,
-        reason=f"{problem.reason} (the last of {tries} tries)",
+        reason=problem.reason + tries,
     )

@@ -18,6 +18,7 @@ from typing import Any
 
 from nas.core.measurement import Measurement, MeasurementPlan
 from nas.measuring.meters import Meter, Run
+from nas.measuring.methods.guard import without_value
 from nas.measuring.methods.timing import WarmUp, latency, segment, timed, warm_up
 
 METRIC = "hot_latency"
@@ -76,14 +77,7 @@ def hot_latency(
     settled = timed(run, meter, plan, warmth, metric=METRIC)
     problem = meter.watch.problem(slowdowns=False)
     if problem is not None and settled.value is not None:
-        settled = replace(
-            settled,
-            value=None,
-            ci_low=None,
-            ci_high=None,
-            status=problem.status,
-            reason=problem.reason,
-        )
+        settled = without_value(settled, problem)
     details: dict[str, Any] = {
         **settled.details,
         **meter.watch.details(),

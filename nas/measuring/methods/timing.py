@@ -136,8 +136,8 @@ class Attempt:
     seconds: float = 0.0
     neighbour_cores: float = 0.0
     """Cores that other processes kept busy, on average."""
-    free_cores: int = 0
-    """Cores that the measurement leaves free."""
+    neighbours: str = ""
+    """What other processes did, if they used more than their share of the cores left free."""
     interval: Interval | None = None
 
     @property
@@ -149,11 +149,6 @@ class Attempt:
     def contended(self) -> bool:
         """True if others left too few blocks undisturbed."""
         return self.rejected > 0 and self.interval is None
-
-    @property
-    def crowded(self) -> bool:
-        """True if others used more than their share of the cores left free."""
-        return self.free_cores > 0 and self.neighbour_cores > MAX_NEIGHBOUR_SHARE * self.free_cores
 
 
 @watched
@@ -289,7 +284,7 @@ def _attempt(run: Run, meter: Meter, plan: MeasurementPlan, calls: int) -> Attem
                 break
     if first and after:
         attempt.neighbour_cores = (after.foreign_s - first.foreign_s) / attempt.seconds
-        attempt.free_cores = after.cores - plan.threads
+    attempt.neighbours = foreign_work(first, after, attempt.seconds, plan)
     return attempt
 
 
@@ -345,10 +340,8 @@ def _doubts(attempt: Attempt, warmth: WarmUp, plan: MeasurementPlan) -> list[str
     doubts += _interval_doubts(attempt.interval, plan, taken)
     if _narrow(attempt.interval, plan) and len(attempt.samples) < plan.min_blocks:
         doubts.append(f"{taken}, the plan requires {plan.min_blocks}")
-    if attempt.crowded:
-        doubts.append(
-            f"other processes used {attempt.neighbour_cores:.1f} of {attempt.free_cores} free cores"
-        )
+    if attempt.neighbours:
+        doubts.append(attempt.neighbours)
     return doubts
 
 

@@ -2,26 +2,36 @@
 device exclusively.
 """
 
+from collections.abc import Callable
+
 from nas.core.measurement import Kind, Measurement, MeasurementPlan
 from nas.measuring import methods
 from nas.measuring.meters import Meter
-from nas.measuring.methods import plan_problem
+from nas.measuring.methods import Prepared, plan_problem
 from nas.measuring.metrics import Metric, Phase, Subject
 
 
-def _latency(subject: Subject) -> Measurement:
-    with subject.prepared() as run:
-        return run.with_runtime(methods.latency(run, subject.meter, subject.plan))
+def _metric(
+    name: str,
+    unit: str,
+    method: Callable[[Prepared, Meter, MeasurementPlan], Measurement],
+    obstacle: Callable[[Meter, MeasurementPlan], str | None],
+) -> Metric:
+    """Return the metric that this method measures with the network loaded on its runtime."""
 
+    def measure(subject: Subject) -> Measurement:
+        with subject.prepared() as run:
+            return run.with_runtime(method(run, subject.meter, subject.plan))
 
-def _energy(subject: Subject) -> Measurement:
-    with subject.prepared() as run:
-        return run.with_runtime(methods.energy(run, subject.meter, subject.plan))
-
-
-def _peak_memory(subject: Subject) -> Measurement:
-    with subject.prepared() as run:
-        return run.with_runtime(methods.peak_memory(run, subject.meter, subject.plan))
+    return Metric(
+        name=name,
+        unit=unit,
+        kind=Kind.MEASURED,
+        phase=Phase.MEASURED,
+        on_runtime=True,
+        measure=measure,
+        obstacle=obstacle,
+    )
 
 
 def _obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
@@ -60,30 +70,6 @@ def _memory_obstacle(meter: Meter, plan: MeasurementPlan) -> str | None:
     )
 
 
-LATENCY = Metric(
-    name="latency",
-    unit="s",
-    kind=Kind.MEASURED,
-    phase=Phase.MEASURED,
-    on_runtime=True,
-    measure=_latency,
-    obstacle=_obstacle,
-)
-ENERGY = Metric(
-    name="energy",
-    unit="J",
-    kind=Kind.MEASURED,
-    phase=Phase.MEASURED,
-    on_runtime=True,
-    measure=_energy,
-    obstacle=_energy_obstacle,
-)
-PEAK_MEMORY = Metric(
-    name="peak_memory",
-    unit="B",
-    kind=Kind.MEASURED,
-    phase=Phase.MEASURED,
-    on_runtime=True,
-    measure=_peak_memory,
-    obstacle=_memory_obstacle,
-)
+LATENCY = _metric("latency", "s", methods.latency, _obstacle)
+ENERGY = _metric("energy", "J", methods.energy, _energy_obstacle)
+PEAK_MEMORY = _metric("peak_memory", "B", methods.peak_memory, _memory_obstacle)

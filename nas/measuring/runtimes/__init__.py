@@ -10,7 +10,7 @@ error. A new runtime needs one class that passes `nas.testing.runtime_contract`.
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,11 +46,6 @@ Network = nn.Module | OnnxFile
 """Anything that can be measured."""
 
 
-def unchanged(output: Any) -> Any:
-    """Return the output as it is."""
-    return output
-
-
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
     """A network on its runtime, with the conditions under which the runtime really executes it."""
@@ -64,63 +59,48 @@ class Loaded:
     """Batches that run at once."""
     layout: str = "chosen by the runtime"
     """The order of the axes in memory."""
-    tensors: Callable[[Any], Any] = unchanged
+    tensors: Callable[[Any], Any] = lambda output: output
     """Converts an output of `forward` to torch tensors, in whatever container."""
 
 
-@runtime_checkable
-class Runtime(Protocol):
-    """One way to execute networks. It keeps no state between networks.
-
-    `package` is the name of the package that executes. `version` is the package's version, which
-    may only be asked for if there is no obstacle. With `reads_onnx`, it also executes ONNX files.
-    With `one_copy`, loading takes too long for several copies of a network, over which its places
-    in memory would average out.
+class Runtime:
+    """One way to execute networks. It keeps no state between networks. By default PyTorch executes,
+    nothing is slow to build, and every device can run every plan.
     """
 
-    package: str
-    reads_onnx: bool
-    one_copy: bool
+    package = "torch"
+    """The name of the package that executes."""
+    reads_onnx = False
+    """True if it also executes ONNX files."""
+    one_copy = False
+    """True if loading takes too long for several copies of a network, over which its places in
+    memory would average out.
+    """
 
     @property
     def version(self) -> str:
-        """The version of the package, such as `2.14.1`."""
+        """The version of the package, such as `2.14.1`. It may only be asked for if there is no
+        obstacle.
+        """
+        return str(torch.__version__)
 
     def obstacle(self, device_kind: str, plan: MeasurementPlan) -> str | None:
         """Return why a device of this kind cannot run the plan, and what to change; None if it
         can. A package that is not installed is named with the extra that brings it.
         """
+        return None
 
-    def build(self, network: Network, plan: MeasurementPlan, device: str) -> Any:
+    def build(self, network: Any, plan: MeasurementPlan, device: str) -> Any:
         """Do the slow part, which needs no exclusive use of `device` (torch's name), and return
         what `load` takes. It must not change the network.
         """
+        return network
 
     def load(self, built: Any, inputs: Sequence[Tensor], plan: MeasurementPlan) -> Loaded:
         """Return the network with these inputs, each (B, 3, H, W), which lie on the device in the
         plan's precision and layout. Called under the settings of `settings_of`.
         """
-
-
-class CommonRuntime:
-    """Defaults for runtimes: PyTorch executes, nothing is slow to build, and every device can."""
-
-    package = "torch"
-    reads_onnx = False
-    one_copy = False
-
-    @property
-    def version(self) -> str:
-        """The version of PyTorch."""
-        return str(torch.__version__)
-
-    def obstacle(self, device_kind: str, plan: MeasurementPlan) -> str | None:
-        """Return None, since every device can run every plan."""
-        return None
-
-    def build(self, network: Any, plan: MeasurementPlan, device: str) -> Any:
-        """Return the network, since nothing is slow."""
-        return network
+        raise NotImplementedError
 
 
 def find_runtime(name: str) -> Runtime:

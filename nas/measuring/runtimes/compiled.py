@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.core.measurement import MeasurementPlan
-from nas.measuring.runtimes import PRECISIONS, CommonRuntime, Loaded, settings_of
+from nas.measuring.runtimes import PRECISIONS, Loaded, Runtime, settings_of
 from nas.measuring.runtimes.torch_model import loaded, memory_format, placed
 from nas.model.compiling import Compiled
 
@@ -24,7 +24,7 @@ class CompiledNetwork:
     compiled: Compiled
 
 
-class CompileRuntime(CommonRuntime):
+class CompileRuntime(Runtime):
     """Compiles the network as one graph, for the plan's shape.
 
     Inductor keeps its code on disk by a digest of the graph, so that an equal network is compiled

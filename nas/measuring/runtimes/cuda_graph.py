@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from nas.core.measurement import MeasurementPlan
-from nas.measuring.runtimes import CommonRuntime, Loaded
+from nas.measuring.runtimes import Loaded, Runtime
 from nas.measuring.runtimes.torch_model import loaded, placed
 
 CALLS_BEFORE_CAPTURE = 3
 """Calls before a CUDA graph is captured, in which cuDNN chooses its algorithms and allocates."""
 
 
-class GraphRuntime(CommonRuntime):
+class GraphRuntime(Runtime):
     """Captures one CUDA graph for each input, all in one memory pool. A call is a replay, and
     nothing is copied.
     """

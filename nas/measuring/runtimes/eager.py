@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nas.core.measurement import MeasurementPlan
-from nas.measuring.runtimes import CommonRuntime, Loaded
+from nas.measuring.runtimes import Loaded, Runtime
 from nas.measuring.runtimes.torch_model import loaded, placed
 
 
-class EagerRuntime(CommonRuntime):
+class EagerRuntime(Runtime):
     """Runs the network operation by operation."""
 
     def load(self, built: nn.Module, inputs: Sequence[Tensor], plan: MeasurementPlan) -> Loaded:

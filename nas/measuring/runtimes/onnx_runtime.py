@@ -8,15 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas.agent.worker import LOWEST_IR, LOWEST_OPSET, identity_model, refuse_fallback
+from nas.agent.errors import NetworkError
+from nas.agent.worker import (
+    LOWEST_IR,
+    LOWEST_OPSET,
+    identity_model,
+    image_input,
+    refuse_fallback,
+)
 from nas.core.errors import InvalidValueError, MissingDependencyError, UnavailableError, first_line
 from nas.core.measurement import MeasurementPlan, Precision
-from nas.measuring.runtimes import CommonRuntime, Loaded, Network, OnnxFile
+from nas.measuring.runtimes import Loaded, Network, OnnxFile, Runtime
 from nas.measuring.runtimes.exported import exported
 from nas.model.onnx_file import require_packages
 
 
-class OnnxRuntime(CommonRuntime):
+class OnnxRuntime(Runtime):
     """Runs the network as an ONNX file, on the device on which the inputs lie."""
 
     package = "onnxruntime"
@@ -54,7 +61,10 @@ class OnnxRuntime(CommonRuntime):
         `UnavailableError` if ONNX Runtime cannot use the device.
         """
         session = _session(built, inputs[0], plan)
-        name = _image_input(session, inputs[0], built.name)
+        try:
+            name = image_input(session, tuple(inputs[0].shape), built.name)
+        except NetworkError as error:
+            raise InvalidValueError(f"{error}; choose --batch and --size to fit") from None
         outputs = [output.name for output in session.get_outputs()]
         device, number = inputs[0].device.type, inputs[0].device.index or 0
         bindings = []
@@ -113,29 +123,6 @@ def _session(file: OnnxFile, example: Tensor, plan: MeasurementPlan) -> Any:
         raise InvalidValueError(
             f"ONNX Runtime cannot load {file.name}: {first_line(error)}"
         ) from error
-
-
-def _image_input(session: Any, example: Tensor, name: str) -> str:
-    """Return the name of the session's only input. Raises `InvalidValueError` if it takes no such
-    images.
-    """
-    inputs = session.get_inputs()
-    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not _fits(inputs[0], example):
-        takes = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
-        raise InvalidValueError(
-            f"{name} takes {takes}, not float images {list(example.shape)}; "
-            "choose --batch and --size to fit"
-        )
-    return str(inputs[0].name)
-
-
-def _fits(image_input: Any, example: Tensor) -> bool:
-    """Return true if each fixed axis of the input is as long as the example's."""
-    shape = image_input.shape
-    if len(shape) != example.ndim:
-        return False
-    axes = zip(shape, example.shape, strict=True)
-    return all(fixed == given for fixed, given in axes if isinstance(fixed, int))
 
 
 ONNX_RUNTIME = OnnxRuntime()

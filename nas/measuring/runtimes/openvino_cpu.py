@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nas.core.errors import InvalidValueError, MissingDependencyError, UnavailableError
 from nas.core.measurement import MeasurementPlan, Precision
-from nas.measuring.runtimes import CommonRuntime, Loaded, Network, OnnxFile
+from nas.measuring.runtimes import Loaded, Network, OnnxFile, Runtime
 from nas.measuring.runtimes.exported import exported
 from nas.model.onnx_file import require_packages
 
@@ -20,7 +20,7 @@ FLOATS = ("bf16", "f16", "f32")
 """OpenVINO's names of floating-point types, from the fewest bits of mantissa to the most."""
 
 
-class OpenVinoRuntime(CommonRuntime):
+class OpenVinoRuntime(Runtime):
     """Runs the network as an ONNX file that OpenVINO compiles for the plan's shape, precision and
     threads, in one stream.
     """

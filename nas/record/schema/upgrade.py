@@ -9,23 +9,12 @@ from sqlalchemy import Connection, inspect, text
 
 from nas.core.errors import DatabaseError
 
-REVISIONS = (
-    "0001",
-    "0002",
-    "0003",
-    "0004",
-    "0005",
-    "0006",
-    "0007",
-    "0008",
-    "0009",
-    "0010",
-    "0011",
-    "0012",
-    "0013",
-    "0014",
-    "0015",
-    "0016",
+MIGRATIONS = Path(__file__).parent / "migrations"
+"""Folder of the migrations."""
+REVISIONS = tuple(
+    sorted(
+        path.stem.removeprefix("revision_") for path in MIGRATIONS.glob("versions/revision_*.py")
+    )
 )
 """All revisions in order."""
 HEAD = REVISIONS[-1]
@@ -36,8 +25,6 @@ VERSION_TABLE = "nas_schema_version"
 Its name differs from Alembic's default, because another program may use Alembic in the same
 PostgreSQL database.
 """
-MIGRATIONS = Path(__file__).parent / "migrations"
-"""Folder of the migrations."""
 UPGRADE_LOCK = 0x6E6173
 """Key of the lock by which programs upgrade a PostgreSQL database one by one. It spells "nas"."""
 

@@ -148,8 +148,22 @@ class Evaluator:
 
     @classmethod
     def with_runtime(cls, spec: StudySpec, meter: Meter) -> tuple[StudySpec, tuple[str, ...]]:
-        """Return the study with a runtime in place of `auto`, and warnings."""
-        return with_deployed_runtime(spec, meter)
+        """Replace the runtime `auto` by the one that people deploy on this device, or its only one.
+
+        Return the study, and a warning if the runtime is eager instead. Peak memory can be measured
+        in eager only.
+        """
+        plan = spec.measurement
+        if plan.runtime != AUTO_RUNTIME:
+            return spec, ()
+        if meter.only_runtime:
+            runtime, reason = meter.only_runtime, ""
+        elif any(objective.key == "peak_memory" for objective in spec.objectives):
+            runtime, reason = "eager", "peak_memory is measured in eager only"
+        else:
+            runtime, reason = deployed_runtime(meter.device.kind, plan.precision)
+        warnings = (f"measurement.runtime auto is eager here: {reason}",) if reason else ()
+        return replace(spec, measurement=replace(plan, runtime=runtime)), warnings
 
     @classmethod
     def prepare_training(cls, spec: StudySpec, data: DataSpec) -> Preparation:
@@ -503,25 +517,6 @@ class Deadline:
         """Raise `DeadlineError` if the time is over."""
         if self.remaining_s < 0:
             raise DeadlineError("the time of the search is over")
-
-
-def with_deployed_runtime(spec: StudySpec, meter: Meter) -> tuple[StudySpec, tuple[str, ...]]:
-    """Replace the runtime `auto` by the one that people deploy on this device, or its only one.
-
-    Return the study, and a warning if the runtime is eager instead. Peak memory can be measured in
-    eager only.
-    """
-    plan = spec.measurement
-    if plan.runtime != AUTO_RUNTIME:
-        return spec, ()
-    if meter.only_runtime:
-        runtime, reason = meter.only_runtime, ""
-    elif any(objective.key == "peak_memory" for objective in spec.objectives):
-        runtime, reason = "eager", "peak_memory is measured in eager only"
-    else:
-        runtime, reason = deployed_runtime(meter.device.kind, plan.precision)
-    warnings = (f"measurement.runtime auto is eager here: {reason}",) if reason else ()
-    return replace(spec, measurement=replace(plan, runtime=runtime)), warnings
 
 
 def plan_on(device: str | None, plan: MeasurementPlan, meter: Meter) -> MeasurementPlan:

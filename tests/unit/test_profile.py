@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from output_schemas import differences
 
 from nas.analysis.rank_agreement import Interval
 from nas.cli import main
 from nas.cli.check import _forecast_lines, show_check
-from nas.cli.schemas import differences
 from nas.core.complexity import count
 from nas.core.errors import InvalidValueError, UnavailableError
 from nas.core.measurement import Measurement, Status

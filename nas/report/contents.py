@@ -30,6 +30,7 @@ from nas.record.summary import covered_s
 from nas.report.at_work import AtWork, at_work
 from nas.report.export_command import export_command, exportable
 from nas.report.history import busy_spans, finished, ledger, steps
+from nas.report.study_facts import objective_values
 from nas.sampling.importance import MIN_TRIALS, importances
 
 if TYPE_CHECKING:
@@ -87,15 +88,7 @@ def contents(study: Study) -> dict[str, Any]:
     return {
         "study": record.name,
         "at_work": study.at_work and study.at_work.to_dict(),
-        "objectives": [
-            {
-                "metric": o.key,
-                "direction": o.direction,
-                "limit": o.limit,
-                "reference": o.reference,
-            }
-            for o in spec.objectives
-        ],
+        "objectives": [objective_values(objective) for objective in spec.objectives],
         "metrics": _metrics(study, means),
         "choices": [{"name": c.name, "values": c.values, "ordered": c.ordered} for c in choices],
         "trials": {

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from nas.cli import main
 from nas.cli.files import OutputKind, check_outputs, write_file
 from nas.cli.json_output import echo_json, json_option
-from nas.cli.measure import figure_rows, figures_of, figures_table, latency_failures
+from nas.cli.measure import measure_targets
 from nas.cli.options import (
     FILE,
     FOLDER,
@@ -301,28 +301,19 @@ def measure(*, folder: Path, database: str, conditions: Conditions, as_json: boo
     """
     from nas.detection.measuring import targets_of
     from nas.detection.systems import TrainedDetector
-    from nas.measuring.meters import find_meter
-    from nas.record import Store
 
     trained = TrainedDetector(folder)
     plan = conditions.plan(MeasurementPlan(image_size=trained.spec.image_size))
     targets = targets_of(str(folder), trained.model())
-    with find_meter(conditions.device) as meter, Store.open(database) as store:
-        if not as_json:
-            click.echo(f"{meter.device.name}: {conditions.describe(plan)}")
-        macs, rows = targets[0].macs(plan.image_size), []
-        failures: list[str] = []
-        measured = figures_of(targets, plan, meter, conditions.tier)
-        for target, figures in zip(targets, measured, strict=True):
-            store.add_single(target.name, figures, digest=trained.spec.architecture.digest)
-            rows += figure_rows(target.name, macs, figures)
-            failures += latency_failures(target.name, figures)
-            if not as_json:
-                echo_wide(figures_table(target.name, figures, macs, plan.batch_size))
-    if as_json:
-        echo_json("measure", {"figures": rows})
-    if failures:
-        raise NasError("\n".join(failures))
+    measure_targets(
+        targets,
+        plan,
+        conditions,
+        database,
+        as_json=as_json,
+        digest=trained.spec.architecture.digest,
+        macs=targets[0].macs(plan.image_size),
+    )
 
 
 @detect.command()

@@ -25,7 +25,6 @@ from nas.cli.events import EventLog
 from nas.cli.options import command_to_paste, database_to_paste, password_note, shown_url
 from nas.cli.tables import (
     MAX_COMPARED_TRIALS,
-    NO_STANDINGS,
     PAGE_ROWS,
     baseline_table,
     draws_over,
@@ -36,7 +35,7 @@ from nas.cli.tables import (
 from nas.cli.training_progress import ReplicateDisplay
 from nas.core import plugins
 from nas.core.measurement import Status
-from nas.core.pareto import Outcomes, ParetoFront
+from nas.core.pareto import Outcomes
 from nas.core.study import Budget, DataSpec, StudySpec
 from nas.core.tasks import Task
 from nas.core.trial import Baseline, Evaluated, Trial, TrialState
@@ -44,7 +43,7 @@ from nas.core.units import format_duration, format_hypervolume, format_quantity,
 from nas.record import Store
 from nas.report.at_work import activity, overlap_line
 from nas.report.export_command import export_command
-from nas.report.fronts import cells
+from nas.report.fronts import ShownFront, cells
 from nas.report.study_facts import objective_values
 from nas.report.terminal_plot import terminal_plot
 from nas.report.trial_facts import trial_values
@@ -271,24 +270,23 @@ class SearchDisplay(SearchObserver):
         engine = self._engine
         if engine is None:
             return
-        spec, front, unbiased = engine.spec, engine.state.front, None
-        trials: Mapping[int, Trial] = {trial.number: trial for trial in engine.state.members()}
-        outcomes, standings = Outcomes.of(list(trials.values()), spec.objectives), NO_STANDINGS
+        spec, shown = engine.spec, _shown(engine)
+        outcomes = Outcomes.of(list(shown.trials.values()), spec.objectives)
         if engine.state.num_trials <= MAX_COMPARED_TRIALS:
             now = study_front(store, spec)
-            front, trials, unbiased = now.front, now.members, now.unbiased
-            outcomes, standings = now.outcomes, now.standings
-        units = metric_units(trials.values(), spec)
-        for line in terminal_plot(outcomes, front.members, spec, units, width=self._console.width):
+            shown, outcomes = ShownFront.of(now), now.outcomes
+        units = metric_units(shown.trials.values(), spec)
+        members = shown.front.members
+        for line in terminal_plot(outcomes, members, spec, units, width=self._console.width):
             self._console.print(Text(line), soft_wrap=True)
-        self._console.print(front_table(spec, trials, front, limit=PAGE_ROWS, standings=standings))
+        self._console.print(front_table(spec, shown, limit=PAGE_ROWS))
         if baselines := store.baselines(spec.name):
-            self._console.print(baseline_table(spec, baselines, list(trials.values())))
-        if unbiased is not None:
-            self._console.print(str(unbiased), soft_wrap=True)
+            self._console.print(baseline_table(spec, baselines, list(shown.trials.values())))
+        if shown.unbiased is not None:
+            self._console.print(str(shown.unbiased), soft_wrap=True)
         if overlap := overlap_line(spec, store.summary(spec.name)):
             self._console.print(overlap, soft_wrap=True)
-        steps = self._next_steps(engine, front, trials)
+        steps = self._next_steps(engine, shown)
         if steps:
             self._console.print("\n  ".join(["next:", *steps]), soft_wrap=True)
         note = password_note(self._database)
@@ -346,19 +344,17 @@ class SearchDisplay(SearchObserver):
                 f"{len(state.running)} of them unfinished"
             )
 
-    def _next_steps(
-        self, engine: Engine, front: ParetoFront, trials: Mapping[int, Trial]
-    ) -> list[str]:
+    def _next_steps(self, engine: Engine, shown: ShownFront) -> list[str]:
         """Return the commands that a user may want to run next."""
         study, database = engine.spec.name, self._database
         steps = []
         if engine.state.num_failed:
             steps.append(command_to_paste("study", "retry", study, database=database))
-        if front.members:
-            best = front.members[len(front.members) // 2]
+        if members := shown.front.members:
+            best = members[len(members) // 2]
             steps.append(command_to_paste("front", study, database=database))
             steps.append(command_to_paste("show", f"{study}:{best}", database=database))
-            if trials[best].evaluation.rungs:  # else there are no weights
+            if shown.trials[best].evaluation.rungs:  # else there are no weights
                 steps.append(export_command(study, best, database_to_paste(database)))
         return steps
 
@@ -390,9 +386,7 @@ class SearchDisplay(SearchObserver):
             worker = f", {trial.worker}" if trial.worker else ""
             line = f"trial {trial.number}: {activity(trial, spec)}{worker}"
             running.append(Text(line, style="dim"))
-        members = {member.number: member for member in state.members()}
-        front = front_table(spec, members, state.front, limit=LIVE_ROWS)
-        return Group(bar, history, front, *running)
+        return Group(bar, history, front_table(spec, _shown(engine), limit=LIVE_ROWS), *running)
 
     def _waiting(self, engine: Engine, trial: Trial) -> str:
         """Return a line for a trial that could not be measured, once for each attempt."""
@@ -419,6 +413,12 @@ class SearchDisplay(SearchObserver):
             f"{trial.reason or _objectives(spec, trial)}{hypervolume_phrase(spec, front)}, "
             f"{time_left(engine)}"
         )
+
+
+def _shown(engine: Engine) -> ShownFront:
+    """Return the front of a search at this moment."""
+    state = engine.state
+    return ShownFront(front=state.front, trials={trial.number: trial for trial in state.members()})
 
 
 def _objectives(spec: StudySpec, network: Evaluated) -> str:

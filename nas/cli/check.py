@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from nas.cli import main
 from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import FILE, database_option, is_new_file, open_record
-from nas.cli.tables import draws_over, echo_wide, terminal
+from nas.cli.tables import Terminal, draws_over, echo_wide, terminal
 from nas.core.measurement import Measurement, Status
 from nas.core.study import Objective, StudySpec
 from nas.core.units import format_duration, format_quantity
@@ -74,14 +73,13 @@ def show_check(
     from nas.searching.study_file import read_study
 
     spec = read_study(study_file)
-    errors = Console(stderr=True, highlight=False, markup=False)
+    errors = terminal(stderr=True)
 
     def announce(networks: "Sequence[Member]") -> "_CostProgress":
-        errors.print(
+        errors.one_line(
             f"measuring the costs of {len(networks)} networks: at most "
             f"{format_duration(MAX_TIME_S)}, with up to "
-            f"{format_duration(spec.measurement.busy_wait_s)} of waiting if others use the device",
-            soft_wrap=True,
+            f"{format_duration(spec.measurement.busy_wait_s)} of waiting if others use the device"
         )
         return _CostProgress(errors, len(networks), clock)
 
@@ -102,20 +100,19 @@ def show_check(
         _print(terminal(), result)
 
 
-def _print(console: Console, result: "StudyCheck") -> None:
+def _print(console: Terminal, result: "StudyCheck") -> None:
     spec, preparation = result.spec, result.preparation
-    console.print(f"study {spec.name}: the file is right", soft_wrap=True)
+    console.one_line(f"study {spec.name}: the file is right")
     if result.dataset is not None:
         classes = len(preparation.classes)
-        console.print(f"data {result.dataset}: {classes} classes", soft_wrap=True)
+        console.one_line(f"data {result.dataset}: {classes} classes")
     device = preparation.device.get("name", "no device")
-    console.print(f"device {device}, runtime {preparation.runtime}", soft_wrap=True)
+    console.one_line(f"device {device}, runtime {preparation.runtime}")
     for warning in preparation.warnings:
-        console.print(f"WARNING: {warning}", soft_wrap=True)
-    console.print(
+        console.one_line(f"WARNING: {warning}")
+    console.one_line(
         f"space {spec.space}: {result.cardinality:,} networks; {len(result.sampled)} random ones "
-        f"(seed {spec.seed})",
-        soft_wrap=True,
+        f"(seed {spec.seed})"
     )
     if result.left_out:
         console.print(
@@ -131,7 +128,7 @@ def _print(console: Console, result: "StudyCheck") -> None:
         console.print("the space holds none of the published VoVNets")
     if result.forecast is not None:
         for line in _forecast_lines(spec, result.forecast):
-            console.print(line, soft_wrap=True)
+            console.one_line(line)
     console.print("nothing is recorded")
 
 
@@ -222,7 +219,7 @@ def _cost(objective: Objective, sampled: "Sequence[Member]") -> dict[str, Any]:
 class _CostProgress:
     """Progress of measuring: a bar on a terminal, elsewhere a line every `LINE_EVERY_S` seconds."""
 
-    def __init__(self, console: Console, total: int, clock: Callable[[], float]) -> None:
+    def __init__(self, console: Terminal, total: int, clock: Callable[[], float]) -> None:
         self._console, self._total, self._clock = console, total, clock
 
     def shown(self, costs: "Iterator[Member]") -> "Iterator[Member]":
@@ -246,26 +243,24 @@ class _CostProgress:
             if not draws_over(self._console) and now_s - printed_s >= LINE_EVERY_S:
                 printed_s = now_s
                 left_s = (now_s - started_s) / done * (self._total - done)
-                self._console.print(
-                    f"{done} of {self._total} networks, about {format_duration(left_s)} left",
-                    soft_wrap=True,
+                self._console.one_line(
+                    f"{done} of {self._total} networks, about {format_duration(left_s)} left"
                 )
 
 
 class _Waiting:
     """Prints, the first time that a figure has to wait, the reason and what follows."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console, self._is_printed = console, False
 
     def __call__(self, figure: Measurement) -> None:
         if self._is_printed:
             return
         self._is_printed = True
-        self._console.print(
+        self._console.one_line(
             f"waiting for others on this device: {figure.metric} is {figure.status}, "
-            f"{figure.reason}; after the waiting time figures are noisy",
-            soft_wrap=True,
+            f"{figure.reason}; after the waiting time figures are noisy"
         )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
 from nas.cli import main
@@ -170,8 +169,8 @@ def train(
 
         with _memory(f"batches of {recipe.training.batch_size} images; give a smaller --batch"):
             train_detector(spec, scenes, output, device=place, threads=threads, progress=show)
-    console.print(f"{output}: {system} on {target}, {len(scenes.classes)} classes", soft_wrap=True)
-    console.print(f"next: nas detect evaluate {output} --data {data} --split val", soft_wrap=True)
+    console.one_line(f"{output}: {system} on {target}, {len(scenes.classes)} classes")
+    console.one_line(f"next: nas detect evaluate {output} --data {data} --split val")
 
 
 @detect.command()
@@ -342,14 +341,12 @@ def export(*, folder: Path, output: Path) -> None:
 
 def _describe(scenes: "Scenes", split: str) -> None:
     """Print what was read, and which boxes were left out or clipped."""
-    console = Console(stderr=True, soft_wrap=True)
+    console = terminal(stderr=True)
     for note in scenes.notes:
-        console.print(note, highlight=False, markup=False)
+        console.one_line(note)
     truths = sum(len(scene.truths) for scene in scenes)
-    console.print(
-        f"{split}: {len(scenes)} images, {truths} boxes of {', '.join(scenes.classes)}",
-        highlight=False,
-        markup=False,
+    console.one_line(
+        f"{split}: {len(scenes)} images, {truths} boxes of {', '.join(scenes.classes)}"
     )
 
 

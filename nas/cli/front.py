@@ -136,7 +136,7 @@ def front(
     console = terminal()
     console.print(front_table(spec, shown, limit=limit, finals=finals))
     for line in _device_lines(there, device, database):
-        console.print(line, soft_wrap=not console.is_terminal)
+        console.sentence(line)
     if limit is not None and len(shown.front.members) > limit:
         console.print(
             "all of them: --all, or --format csv; others first: --sort; some: --where, --knee"
@@ -144,10 +144,7 @@ def front(
     if baselines:
         console.print(baseline_table(spec, baselines, members))
     if shown.unbiased is not None:
-        console.print(
-            f"trained figures are posterior means over seeds; {shown.unbiased}",
-            soft_wrap=not console.is_terminal,
-        )
+        console.sentence(f"trained figures are posterior means over seeds; {shown.unbiased}")
 
 
 def _on_device(

@@ -79,7 +79,7 @@ def plan(*, study: Path, limit: str, as_json: bool) -> None:
     try:
         with clock:
             for line in planner.work():
-                console.print(line, soft_wrap=True)
+                console.one_line(line)
     except KeyboardInterrupt:
         interrupted = True
     done = planner.result()
@@ -95,14 +95,14 @@ def _show(done: "StudyPlan", spec: StudySpec, limit: str) -> None:
     """Print the plan: a table of the recipes, what it distinguishes, and lines to paste."""
     console = terminal()
     for note in done.notes:
-        console.print(f"note: {note}", soft_wrap=True)
+        console.one_line(f"note: {note}")
     if not any(each.budgeted for each in done.recipes):
         limits = f"; {done.over_limits} networks are over a limit" if done.over_limits else ""
         console.print(f"no training was finished, so nothing is known{limits}: try a longer --for")
         return
     echo_wide(_table(done, spec))
     for line in _sentences(done, spec, limit):
-        console.print(line, soft_wrap=True)
+        console.one_line(line)
 
 
 def _table(done: "StudyPlan", spec: StudySpec) -> Table:

@@ -94,15 +94,13 @@ class SearchDisplay(SearchObserver):
         """
         objectives = ", ".join(objective.key for objective in spec.objectives)
         workers = "worker" if spec.workers.count == 1 else "workers"
-        self._console.print(
+        self._console.sentence(
             f"study {spec.name}: {objectives} over {spec.space} by {spec.sampler}, "
             f"{spec.workers.count} {spec.workers.kind} {workers}; record "
-            f"{shown_url(self._database)}",
-            soft_wrap=not self._console.is_terminal,
+            f"{shown_url(self._database)}"
         )
-        self._console.print(
-            f"the search ends after {_limits(spec.search_budget)} (budget in the study file)",
-            soft_wrap=not self._console.is_terminal,
+        self._console.sentence(
+            f"the search ends after {_limits(spec.search_budget)} (budget in the study file)"
         )
         named = (
             spec.space,
@@ -116,14 +114,12 @@ class SearchDisplay(SearchObserver):
             *(objective.metric for objective in spec.objectives),
         )
         for file in plugins.code_outside(named, Path()):
-            self._console.print(
-                f"this study runs code from outside the current folder: {file}", soft_wrap=True
-            )
+            self._console.one_line(f"this study runs code from outside the current folder: {file}")
         self._console.print("preparing: data, device, number formats …")
 
     def resuming(self, note: str) -> None:
         """Print which recorded values differ from the defaults."""
-        self._console.print(note, soft_wrap=True)
+        self._console.one_line(note)
 
     def fetch(self, data: DataSpec) -> None:
         """Find the data set on this machine, or download it under a progress bar."""
@@ -183,20 +179,17 @@ class SearchDisplay(SearchObserver):
             count = engine.state.num_skipped
             if count & (count - 1) == 0:
                 # only the 1st, 2nd, 4th, 8th, …, since a tight limit skips nearly all networks
-                self._console.print(
-                    f"{count} not trained so far, the last: {trial.reason}", soft_wrap=True
-                )
+                self._console.one_line(f"{count} not trained so far, the last: {trial.reason}")
         elif ended:
-            self._console.print(self._line(engine, trial), soft_wrap=True)
+            self._console.one_line(self._line(engine, trial))
         elif line := self._waiting(engine, trial):
-            self._console.print(line, soft_wrap=True)
+            self._console.one_line(line)
 
     @contextmanager
     def baselines(self, trainings: Trainings[Task]) -> Iterator[None]:
         """Print which baselines are measured and trained."""
-        self._console.print(
-            f"baselines, measured and trained like the trials: {', '.join(trainings.names)} …",
-            soft_wrap=not self._console.is_terminal,
+        self._console.sentence(
+            f"baselines, measured and trained like the trials: {', '.join(trainings.names)} …"
         )
         yield
 
@@ -205,31 +198,24 @@ class SearchDisplay(SearchObserver):
         engine = self._engine
         if engine is not None:
             spec = engine.spec
-            self._console.print(
-                f"baseline {baseline.name}: {_objectives(spec, baseline)}", soft_wrap=True
-            )
+            self._console.one_line(f"baseline {baseline.name}: {_objectives(spec, baseline)}")
 
     def baselines_failed(self, failures: Mapping[str, str]) -> None:
         """Print why baselines could not be finished."""
         for name, reason in failures.items():
-            self._console.print(
-                f"baseline {name}: {reason}; the same command tries it again", soft_wrap=True
-            )
+            self._console.one_line(f"baseline {name}: {reason}; the same command tries it again")
 
     def certifying(self, members: Sequence[Trial]) -> None:
         """Print what takes so long at the end of a search."""
-        self._console.print(
+        self._console.sentence(
             f"certifying the front, networks: {len(members)}, half a minute or more each "
-            "(budget.certify: false leaves that out)",
-            soft_wrap=not self._console.is_terminal,
+            "(budget.certify: false leaves that out)"
         )
 
     def interrupted(self, command: str) -> None:
         """Print, after Ctrl-C, the command that continues the search."""
         self.failed("interrupted")
-        self._console.print(
-            f"stopped; all that is finished is kept. Continue with: {command}", soft_wrap=True
-        )
+        self._console.one_line(f"stopped; all that is finished is kept. Continue with: {command}")
 
     def failed(self, reason: str) -> None:
         """Write the event of the end, unless the search had ended already."""
@@ -245,10 +231,7 @@ class SearchDisplay(SearchObserver):
         self.failed(reason)
         failed = f"; failed trials: {engine.state.num_failed}" if engine.state.num_failed else ""
         duration = format_duration(engine.elapsed_s())
-        self._console.print(
-            f"\nfinished after {duration} of searching: {reason}{failed}",
-            soft_wrap=not self._console.is_terminal,
-        )
+        self._console.sentence(f"\nfinished after {duration} of searching: {reason}{failed}")
 
     def replicating(self, trainings: Trainings[Task]) -> AbstractContextManager[None]:
         """Show the trainings with new seeds while they run."""
@@ -278,20 +261,20 @@ class SearchDisplay(SearchObserver):
         units = metric_units(shown.trials.values(), spec)
         members = shown.front.members
         for line in terminal_plot(outcomes, members, spec, units, width=self._console.width):
-            self._console.print(Text(line), soft_wrap=True)
+            self._console.one_line(Text(line))
         self._console.print(front_table(spec, shown, limit=PAGE_ROWS))
         if baselines := store.baselines(spec.name):
             self._console.print(baseline_table(spec, baselines, list(shown.trials.values())))
         if shown.unbiased is not None:
-            self._console.print(str(shown.unbiased), soft_wrap=True)
+            self._console.one_line(str(shown.unbiased))
         if overlap := overlap_line(spec, store.summary(spec.name)):
-            self._console.print(overlap, soft_wrap=True)
+            self._console.one_line(overlap)
         steps = self._next_steps(engine, shown)
         if steps:
-            self._console.print("\n  ".join(["next:", *steps]), soft_wrap=True)
+            self._console.one_line("\n  ".join(["next:", *steps]))
         note = password_note(self._database)
         if steps and note:
-            self._console.print(note, soft_wrap=True)
+            self._console.one_line(note)
 
     def _write_event(
         self, kind: str, *, reason: str | None = None, trial: Trial | None = None
@@ -319,9 +302,7 @@ class SearchDisplay(SearchObserver):
         """Print the data, the number formats, and how many trials are recorded already."""
         if self._show_artifacts:
             folder = search.context.artifacts
-            self._console.print(
-                f"checkpoints are read from and written to {folder}", soft_wrap=True
-            )
+            self._console.one_line(f"checkpoints are read from and written to {folder}")
         preparation = search.context.preparation
         if preparation is not None:
             for warning in preparation.warnings:

@@ -188,9 +188,21 @@ def plain_table(lines: Sequence[Sequence[str]]) -> Table:
     return table
 
 
-def terminal(*, stderr: bool = False) -> Console:
+class Terminal(Console):
+    """A console with two ways to print a text that may be longer than a line of the terminal."""
+
+    def sentence(self, text: str) -> None:
+        """Print a text that wraps between words on a terminal; elsewhere it is one line."""
+        self.print(text, soft_wrap=not self.is_terminal)
+
+    def one_line(self, text: str | Text) -> None:
+        """Print a text that is never wrapped, so that it can be pasted."""
+        self.print(text, soft_wrap=True)
+
+
+def terminal(*, stderr: bool = False) -> Terminal:
     """Return a console that prints texts as they are, without markup and colours."""
-    return Console(highlight=False, markup=False, stderr=stderr)
+    return Terminal(highlight=False, markup=False, stderr=stderr)
 
 
 def draws_over(console: Console) -> bool:

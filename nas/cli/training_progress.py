@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from nas.cli.group import INTERRUPTED
-from nas.cli.tables import draws_over, terminal
+from nas.cli.tables import Terminal, draws_over, terminal
 from nas.core import plugins
 from nas.core.study import StudySpec
 from nas.core.tasks import Task
@@ -87,7 +87,7 @@ class ReplicateDisplay:
     """Progress of trainings with other seeds: `total` of them, `done` are recorded already."""
 
     def __init__(
-        self, spec: StudySpec, total: int, done: int, console: Console | None = None
+        self, spec: StudySpec, total: int, done: int, console: Terminal | None = None
     ) -> None:
         self._console, self._metrics = console or terminal(), spec.quality_metrics
         self._total, self._done = total, done
@@ -119,9 +119,8 @@ class ReplicateDisplay:
                 format_trained(metric, each.metrics.get(metric.name)) for each in (rung, searched)
             )
             figures.append(f"{metric.name} {again} with seed {task.seed}, {before} in the search")
-        self._console.print(
-            f"[{self._done}/{self._total}] trial {trial.number}: {'; '.join(figures)}",
-            soft_wrap=True,
+        self._console.one_line(
+            f"[{self._done}/{self._total}] trial {trial.number}: {'; '.join(figures)}"
         )
         if self._bar is not None:
             bars, bar = self._bar

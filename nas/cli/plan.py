@@ -109,9 +109,6 @@ def _table(done: "StudyPlan", spec: StudySpec) -> Table:
     """Return a row for each recipe."""
     low, high = (format_quantity(each, "1") for each in done.macs or (None, None))
     table = Table(
-        title=f"{done.networks} networks of {spec.space}, {low} to {high} MACs; 95 % intervals"
-    )
-    for heading in (
         "recipe",
         "seconds",
         "networks in the budget",
@@ -121,8 +118,8 @@ def _table(done: "StudyPlan", spec: StudySpec) -> Table:
         "tau with the yardstick",
         "lead",
         "best in",
-    ):
-        table.add_column(heading)
+        title=f"{done.networks} networks of {spec.space}, {low} to {high} MACs; 95 % intervals",
+    )
     for each in done.recipes:
         table.add_row(each.name, *_cells(each))
     return table

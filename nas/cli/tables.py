@@ -135,10 +135,8 @@ def baseline_table(
     spec: StudySpec, baselines: Sequence[Baseline], members: Sequence[Trial]
 ) -> FittedTable:
     """Return the baselines as a table, with the members of the front that beat each."""
-    headings, *lines = baseline_cells(spec, baselines, members)
-    table = Table(*headings, title="baselines, measured and trained like the trials")
-    for line in lines:
-        table.add_row(*line)
+    table = plain_table(baseline_cells(spec, baselines, members))
+    table.title = "baselines, measured and trained like the trials"
     return FittedTable(table)
 
 
@@ -182,7 +180,7 @@ def _seeds_caption(spec: StudySpec, shown: ShownFront, limit: int | None) -> str
 
 def plain_table(lines: Sequence[Sequence[str]]) -> Table:
     """Return a table of texts; the first line has the headings."""
-    table = Table(*lines[0], box=box.SIMPLE)
+    table = Table(*lines[0])
     for line in lines[1:]:
         table.add_row(*line)
     return table

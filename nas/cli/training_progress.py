@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -50,20 +50,9 @@ def progress_bars(
         raise click.exceptions.Exit(INTERRUPTED) from None
 
 
-class TrainingDisplay(Protocol):
-    """Progress of trainings."""
-
-    @property
-    def update(self) -> Callable[..., None]:
-        """The listener of the trainings' recorded steps."""
-
-    def live(self, trainings: Any) -> AbstractContextManager[None]:
-        """Return the context in which the trainings run."""
-
-
 def run_trainings(
     open_trainings: Callable[..., AbstractContextManager["Trainings[Any]"]],
-    display: TrainingDisplay,
+    display: Any,
     *,
     kind: str,
     address: str | None,
@@ -71,7 +60,8 @@ def run_trainings(
 ) -> None:
     """Run trainings by workers of a kind, for a study whose code lies in this folder.
 
-    `open_trainings` prepares them, such as `open_final` with its first arguments.
+    `open_trainings` prepares them, such as `open_final` with its first arguments. `display.update`
+    gets the recorded steps, and the trainings run in the context `display.live`.
     """
     workers = plugins.load("nas.workers", kind)(address)
     with (

@@ -201,7 +201,7 @@ def test_a_check_on_a_busy_machine_says_once_why_it_waits(tmp_path, monkeypatch)
     (tmp_path / "study.yaml").write_text(
         STUDY.replace(TRAINED, "").replace("macs, limit: 1.5 M", "latency, limit: 2 ms")
     )
-    result = CliRunner().invoke(main, ["search", str(tmp_path / "study.yaml"), "--dry-run"])
+    result = CliRunner().invoke(main, ["check", str(tmp_path / "study.yaml")])
     assert result.exit_code == 0, result.output
     drawn = len(members(TINY, NUM_MEASURED_NETWORKS, 0))
     assert len(figures) == 2 * drawn

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,13 +76,15 @@ def show_check(
     spec = read_study(study_file)
     errors = terminal(stderr=True)
 
-    def announce(networks: "Sequence[Member]") -> "_CostProgress":
-        errors.one_line(
-            f"measuring the costs of {len(networks)} networks: at most "
-            f"{format_duration(MAX_TIME_S)}, with up to "
-            f"{format_duration(spec.measurement.busy_wait_s)} of waiting if others use the device"
-        )
-        return _CostProgress(errors, len(networks), clock)
+    waits: list[Measurement] = []
+
+    def on_wait(figure: Measurement) -> None:
+        waits.append(figure)
+        if len(waits) == 1:
+            errors.one_line(
+                f"waiting for others on this device: {figure.metric} is {figure.status}, "
+                f"{figure.reason}; after the waiting time figures are noisy"
+            )
 
     names = [name for name in (*spec.first, *spec.baselines) if isinstance(name, str)]
     names_trials = any(name.rpartition(":")[2].isdigit() for name in names)
@@ -91,8 +94,8 @@ def show_check(
             spec,
             store,
             study_file.parent,
-            shown=lambda networks, costs: announce(networks).shown(costs),
-            on_wait=_Waiting(errors),
+            shown=partial(_progress, errors, spec.measurement.busy_wait_s, clock),
+            on_wait=on_wait,
         )
     if as_json:
         echo_json("check", _values(result))
@@ -216,52 +219,34 @@ def _cost(objective: Objective, sampled: "Sequence[Member]") -> dict[str, Any]:
     }
 
 
-class _CostProgress:
-    """Progress of measuring: a bar on a terminal, elsewhere a line every `LINE_EVERY_S` seconds."""
-
-    def __init__(self, console: Terminal, total: int, clock: Callable[[], float]) -> None:
-        self._console, self._total, self._clock = console, total, clock
-
-    def shown(self, costs: "Iterator[Member]") -> "Iterator[Member]":
-        """Yield the members under the progress, until the time is over."""
-        if draws_over(self._console):
-            costs = iter(
-                track(
-                    costs,
-                    total=self._total,
-                    description="costs",
-                    console=self._console,
-                    transient=True,
-                )
-            )
-        started_s = printed_s = self._clock()
-        for done, member in enumerate(costs, start=1):
-            yield member
-            now_s = self._clock()
-            if now_s - started_s >= MAX_TIME_S:
-                return
-            if not draws_over(self._console) and now_s - printed_s >= LINE_EVERY_S:
-                printed_s = now_s
-                left_s = (now_s - started_s) / done * (self._total - done)
-                self._console.one_line(
-                    f"{done} of {self._total} networks, about {format_duration(left_s)} left"
-                )
-
-
-class _Waiting:
-    """Prints, the first time that a figure has to wait, the reason and what follows."""
-
-    def __init__(self, console: Terminal) -> None:
-        self._console, self._is_printed = console, False
-
-    def __call__(self, figure: Measurement) -> None:
-        if self._is_printed:
+def _progress(
+    console: Terminal,
+    busy_wait_s: float,
+    clock: Callable[[], float],
+    networks: "Sequence[Member]",
+    costs: "Iterator[Member]",
+) -> "Iterator[Member]":
+    """Yield the members under their progress until the time is over: a bar on a terminal, elsewhere
+    a line every `LINE_EVERY_S` seconds.
+    """
+    total = len(networks)
+    console.one_line(
+        f"measuring the costs of {total} networks: at most {format_duration(MAX_TIME_S)}, with up "
+        f"to {format_duration(busy_wait_s)} of waiting if others use the device"
+    )
+    has_bar = draws_over(console)
+    if has_bar:
+        costs = iter(track(costs, "costs", total=total, console=console, transient=True))
+    started_s = printed_s = clock()
+    for done, member in enumerate(costs, start=1):
+        yield member
+        now_s = clock()
+        if now_s - started_s >= MAX_TIME_S:
             return
-        self._is_printed = True
-        self._console.one_line(
-            f"waiting for others on this device: {figure.metric} is {figure.status}, "
-            f"{figure.reason}; after the waiting time figures are noisy"
-        )
+        if not has_bar and now_s - printed_s >= LINE_EVERY_S:
+            printed_s = now_s
+            left_s = (now_s - started_s) / done * (total - done)
+            console.one_line(f"{done} of {total} networks, about {format_duration(left_s)} left")
 
 
 def _distribution(objectives: Sequence[Objective], sampled: "Sequence[Member]") -> Table:

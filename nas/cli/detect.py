@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -215,14 +214,7 @@ def evaluate(
     if output is not None:
         title = f"{trained.spec.system} on {trained.spec.network}"
         conditions = f"{len(scenes)} images of the split {split}"
-        text = as_page(
-            title,
-            evaluation,
-            scenes,
-            detections,
-            conditions=conditions,
-            made_at=datetime.now(UTC),
-        )
+        text = as_page(title, evaluation, scenes, detections, conditions=conditions)
         write_file(output, text, PAGE)
         click.echo(f"{output}: open it in a browser", err=as_json)
 

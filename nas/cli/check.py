@@ -4,19 +4,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from nas.cli import main
 from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import FILE, database_option, is_new_file, open_record
-from nas.cli.tables import draws_over, echo_wide, terminal
+from nas.cli.tables import Terminal, draws_over, echo_wide, terminal
 from nas.core.measurement import Measurement, Status
 from nas.core.study import Objective, StudySpec
 from nas.core.units import format_duration, format_quantity
@@ -74,16 +74,17 @@ def show_check(
     from nas.searching.study_file import read_study
 
     spec = read_study(study_file)
-    errors = Console(stderr=True, highlight=False, markup=False)
+    errors = terminal(stderr=True)
 
-    def announce(networks: "Sequence[Member]") -> "_CostProgress":
-        errors.print(
-            f"measuring the costs of {len(networks)} networks: at most "
-            f"{format_duration(MAX_TIME_S)}, with up to "
-            f"{format_duration(spec.measurement.busy_wait_s)} of waiting if others use the device",
-            soft_wrap=True,
-        )
-        return _CostProgress(errors, len(networks), clock)
+    waits: list[Measurement] = []
+
+    def on_wait(figure: Measurement) -> None:
+        waits.append(figure)
+        if len(waits) == 1:
+            errors.one_line(
+                f"waiting for others on this device: {figure.metric} is {figure.status}, "
+                f"{figure.reason}; after the waiting time figures are noisy"
+            )
 
     names = [name for name in (*spec.first, *spec.baselines) if isinstance(name, str)]
     names_trials = any(name.rpartition(":")[2].isdigit() for name in names)
@@ -93,8 +94,8 @@ def show_check(
             spec,
             store,
             study_file.parent,
-            shown=lambda networks, costs: announce(networks).shown(costs),
-            on_wait=_Waiting(errors),
+            shown=partial(_progress, errors, spec.measurement.busy_wait_s, clock),
+            on_wait=on_wait,
         )
     if as_json:
         echo_json("check", _values(result))
@@ -102,20 +103,19 @@ def show_check(
         _print(terminal(), result)
 
 
-def _print(console: Console, result: "StudyCheck") -> None:
+def _print(console: Terminal, result: "StudyCheck") -> None:
     spec, preparation = result.spec, result.preparation
-    console.print(f"study {spec.name}: the file is right", soft_wrap=True)
+    console.one_line(f"study {spec.name}: the file is right")
     if result.dataset is not None:
         classes = len(preparation.classes)
-        console.print(f"data {result.dataset}: {classes} classes", soft_wrap=True)
+        console.one_line(f"data {result.dataset}: {classes} classes")
     device = preparation.device.get("name", "no device")
-    console.print(f"device {device}, runtime {preparation.runtime}", soft_wrap=True)
+    console.one_line(f"device {device}, runtime {preparation.runtime}")
     for warning in preparation.warnings:
-        console.print(f"WARNING: {warning}", soft_wrap=True)
-    console.print(
+        console.one_line(f"WARNING: {warning}")
+    console.one_line(
         f"space {spec.space}: {result.cardinality:,} networks; {len(result.sampled)} random ones "
-        f"(seed {spec.seed})",
-        soft_wrap=True,
+        f"(seed {spec.seed})"
     )
     if result.left_out:
         console.print(
@@ -131,7 +131,7 @@ def _print(console: Console, result: "StudyCheck") -> None:
         console.print("the space holds none of the published VoVNets")
     if result.forecast is not None:
         for line in _forecast_lines(spec, result.forecast):
-            console.print(line, soft_wrap=True)
+            console.one_line(line)
     console.print("nothing is recorded")
 
 
@@ -219,54 +219,34 @@ def _cost(objective: Objective, sampled: "Sequence[Member]") -> dict[str, Any]:
     }
 
 
-class _CostProgress:
-    """Progress of measuring: a bar on a terminal, elsewhere a line every `LINE_EVERY_S` seconds."""
-
-    def __init__(self, console: Console, total: int, clock: Callable[[], float]) -> None:
-        self._console, self._total, self._clock = console, total, clock
-
-    def shown(self, costs: "Iterator[Member]") -> "Iterator[Member]":
-        """Yield the members under the progress, until the time is over."""
-        if draws_over(self._console):
-            costs = iter(
-                track(
-                    costs,
-                    total=self._total,
-                    description="costs",
-                    console=self._console,
-                    transient=True,
-                )
-            )
-        started_s = printed_s = self._clock()
-        for done, member in enumerate(costs, start=1):
-            yield member
-            now_s = self._clock()
-            if now_s - started_s >= MAX_TIME_S:
-                return
-            if not draws_over(self._console) and now_s - printed_s >= LINE_EVERY_S:
-                printed_s = now_s
-                left_s = (now_s - started_s) / done * (self._total - done)
-                self._console.print(
-                    f"{done} of {self._total} networks, about {format_duration(left_s)} left",
-                    soft_wrap=True,
-                )
-
-
-class _Waiting:
-    """Prints, the first time that a figure has to wait, the reason and what follows."""
-
-    def __init__(self, console: Console) -> None:
-        self._console, self._is_printed = console, False
-
-    def __call__(self, figure: Measurement) -> None:
-        if self._is_printed:
+def _progress(
+    console: Terminal,
+    busy_wait_s: float,
+    clock: Callable[[], float],
+    networks: "Sequence[Member]",
+    costs: "Iterator[Member]",
+) -> "Iterator[Member]":
+    """Yield the members under their progress until the time is over: a bar on a terminal, elsewhere
+    a line every `LINE_EVERY_S` seconds.
+    """
+    total = len(networks)
+    console.one_line(
+        f"measuring the costs of {total} networks: at most {format_duration(MAX_TIME_S)}, with up "
+        f"to {format_duration(busy_wait_s)} of waiting if others use the device"
+    )
+    has_bar = draws_over(console)
+    if has_bar:
+        costs = iter(track(costs, "costs", total=total, console=console, transient=True))
+    started_s = printed_s = clock()
+    for done, member in enumerate(costs, start=1):
+        yield member
+        now_s = clock()
+        if now_s - started_s >= MAX_TIME_S:
             return
-        self._is_printed = True
-        self._console.print(
-            f"waiting for others on this device: {figure.metric} is {figure.status}, "
-            f"{figure.reason}; after the waiting time figures are noisy",
-            soft_wrap=True,
-        )
+        if not has_bar and now_s - printed_s >= LINE_EVERY_S:
+            printed_s = now_s
+            left_s = (now_s - started_s) / done * (total - done)
+            console.one_line(f"{done} of {total} networks, about {format_duration(left_s)} left")
 
 
 def _distribution(objectives: Sequence[Objective], sampled: "Sequence[Member]") -> Table:

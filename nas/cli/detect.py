@@ -3,18 +3,16 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
 from nas.cli import main
 from nas.cli.files import OutputKind, check_outputs, write_file
 from nas.cli.json_output import echo_json, json_option
-from nas.cli.measure import figure_rows, figures_of, figures_table, latency_failures
+from nas.cli.measure import measure_targets
 from nas.cli.options import (
     FILE,
     FOLDER,
@@ -177,8 +175,8 @@ def train(
 
         with _memory(f"batches of {recipe.training.batch_size} images; give a smaller --batch"):
             train_detector(spec, scenes, output, device=place, threads=threads, progress=show)
-    console.print(f"{output}: {system} on {target}, {len(scenes.classes)} classes", soft_wrap=True)
-    console.print(f"next: nas detect evaluate {output} --data {data} --split val", soft_wrap=True)
+    console.one_line(f"{output}: {system} on {target}, {len(scenes.classes)} classes")
+    console.one_line(f"next: nas detect evaluate {output} --data {data} --split val")
 
 
 @detect.command()
@@ -223,14 +221,7 @@ def evaluate(
     if output is not None:
         title = f"{trained.spec.system} on {trained.spec.network}"
         conditions = f"{len(scenes)} images of the split {split}"
-        text = as_page(
-            title,
-            evaluation,
-            scenes,
-            detections,
-            conditions=conditions,
-            made_at=datetime.now(UTC),
-        )
+        text = as_page(title, evaluation, scenes, detections, conditions=conditions)
         write_file(output, text, PAGE)
         click.echo(f"{output}: open it in a browser", err=as_json)
 
@@ -308,28 +299,19 @@ def measure(*, folder: Path, database: str, conditions: Conditions, as_json: boo
     """
     from nas.detection.measuring import targets_of
     from nas.detection.systems import TrainedDetector
-    from nas.measuring.meters import find_meter
-    from nas.record import Store
 
     trained = TrainedDetector(folder)
     plan = conditions.plan(MeasurementPlan(image_size=trained.spec.image_size))
     targets = targets_of(str(folder), trained.model())
-    with find_meter(conditions.device) as meter, Store.open(database) as store:
-        if not as_json:
-            click.echo(f"{meter.device.name}: {conditions.describe(plan)}")
-        macs, rows = targets[0].macs(plan.image_size), []
-        failures: list[str] = []
-        measured = figures_of(targets, plan, meter, conditions.tier)
-        for target, figures in zip(targets, measured, strict=True):
-            store.add_single(target.name, figures, digest=trained.spec.architecture.digest)
-            rows += figure_rows(target.name, macs, figures)
-            failures += latency_failures(target.name, figures)
-            if not as_json:
-                echo_wide(figures_table(target.name, figures, macs, plan.batch_size))
-    if as_json:
-        echo_json("measure", {"figures": rows})
-    if failures:
-        raise NasError("\n".join(failures))
+    measure_targets(
+        targets,
+        plan,
+        conditions,
+        database,
+        as_json=as_json,
+        digest=trained.spec.architecture.digest,
+        macs=targets[0].macs(plan.image_size),
+    )
 
 
 @detect.command()
@@ -358,14 +340,12 @@ def export(*, folder: Path, output: Path) -> None:
 
 def _describe(scenes: "Scenes", split: str) -> None:
     """Print what was read, and which boxes were left out or clipped."""
-    console = Console(stderr=True, soft_wrap=True)
+    console = terminal(stderr=True)
     for note in scenes.notes:
-        console.print(note, highlight=False, markup=False)
+        console.one_line(note)
     truths = sum(len(scene.truths) for scene in scenes)
-    console.print(
-        f"{split}: {len(scenes)} images, {truths} boxes of {', '.join(scenes.classes)}",
-        highlight=False,
-        markup=False,
+    console.one_line(
+        f"{split}: {len(scenes)} images, {truths} boxes of {', '.join(scenes.classes)}"
     )
 
 

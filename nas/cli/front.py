@@ -14,7 +14,6 @@ from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import command_to_paste, database_option, open_record, pick_study
 from nas.cli.tables import (
     MAX_COMPARED_TRIALS,
-    NO_STANDINGS,
     PAGE_ROWS,
     baseline_table,
     front_table,
@@ -117,15 +116,10 @@ def front(
         spec, shown = there.spec, _shown_there(there, shown)
     if selecting:
         shown = _selected(spec, shown, conditions, sort, knee=knee)
-    values = spec, shown.trials, shown.front
     stated = conditions_of(replace(record, spec=spec), shown.trials.values())
     if form == "json":
         facts = fronts.front_values(
-            *values,
-            standing_of=shown.standings,
-            finals=finals,
-            baselines=baselines,
-            conditions=stated,
+            spec, shown, finals=finals, baselines=baselines, conditions=stated
         )
         if there is not None:
             facts |= {"device": device, "fallen": there.fallen, "missing": there.missing}
@@ -136,22 +130,13 @@ def front(
             "csv": partial(fronts.as_csv, conditions=stated),
             "md": partial(fronts.as_markdown, baselines=baselines),
         }
-        text = writers[form](*values, standing_of=shown.standings, finals=finals)
+        text = writers[form](spec, shown, finals=finals)
         click.echo(text.rstrip("\n"))
         return
     console = terminal()
-    console.print(
-        front_table(
-            spec,
-            shown.trials,
-            shown.front,
-            limit=limit,
-            standings=shown.standings or NO_STANDINGS,
-            finals=finals,
-        )
-    )
+    console.print(front_table(spec, shown, limit=limit, finals=finals))
     for line in _device_lines(there, device, database):
-        console.print(line, soft_wrap=not console.is_terminal)
+        console.sentence(line)
     if limit is not None and len(shown.front.members) > limit:
         console.print(
             "all of them: --all, or --format csv; others first: --sort; some: --where, --knee"
@@ -159,10 +144,7 @@ def front(
     if baselines:
         console.print(baseline_table(spec, baselines, members))
     if shown.unbiased is not None:
-        console.print(
-            f"trained figures are posterior means over seeds; {shown.unbiased}",
-            soft_wrap=not console.is_terminal,
-        )
+        console.sentence(f"trained figures are posterior means over seeds; {shown.unbiased}")
 
 
 def _on_device(

@@ -1,8 +1,8 @@
 """`nas measure`: figures of single networks."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
@@ -23,7 +23,6 @@ from nas.core.units import format_duration, format_quantity, with_interval
 from nas.measuring.meters import find_meter
 
 if TYPE_CHECKING:
-    from nas.measuring.meters import Meter
     from nas.measuring.targets import Target
 
 PLAN = MeasurementPlan(image_size=224)
@@ -56,50 +55,54 @@ def measure(
     plan = conditions.plan(replace(PLAN, runtime=default_runtime(targets)))
     find_trial = trial_finder(database, classifiers=True)
     loaded = [load_target(text, plan, find_trial) for text in targets]
-    rows: list[dict[str, Any]] = []
-    failures: list[str] = []
+    measure_targets(loaded, plan, conditions, database, as_json=as_json)
+
+
+def measure_targets(
+    targets: Sequence["Target"],
+    plan: MeasurementPlan,
+    conditions: Conditions,
+    database: str,
+    *,
+    as_json: bool,
+    digest: str | None = None,
+    macs: int | None = None,
+) -> None:
+    """Measure targets as the tier says, record their figures and print them.
+
+    The digest and the MACs are those of each target unless they are given. Raises `NasError` with a
+    line for each latency that has no value.
+    """
+    from nas.measuring.session import certify_targets, measure_all, measure_hot
+
+    rows, failures = [], []
     with find_meter(conditions.device) as meter, open_or_create_record(database) as store:
         if not as_json:
             click.echo(f"{meter.device.name}: {conditions.describe(plan)}")
-        measured = figures_of(loaded, plan, meter, conditions.tier)
-        for target, figures in zip(loaded, measured, strict=True):
-            digest = target.architecture.digest if target.architecture else None
-            store.add_single(target.name, figures, digest=digest)
-            failures += latency_failures(target.name, figures)
-            macs = target.macs(plan.image_size)
-            rows += figure_rows(target.name, macs, figures)
+        measured: Iterable[Sequence[Measurement]]
+        if conditions.tier == "certify":
+            certified = certify_targets(targets, plan, meter, energy=True)
+            measured = [certified[target.name] for target in targets]
+        else:
+            measured = (measure_hot if conditions.tier == "hot" else measure_all)(
+                targets, plan, meter
+            )
+        for target, figures in zip(targets, measured, strict=True):
+            own = target.architecture.digest if target.architecture else None
+            store.add_single(target.name, figures, digest=digest or own)
+            counted = target.macs(plan.image_size) if macs is None else macs
+            for figure in figures:
+                rows.append({"target": target.name, "macs": counted, **asdict(figure)})
+                if figure.metric in ("latency", "hot_latency") and figure.value is None:
+                    failures.append(
+                        f"{target.name}: no {figure.metric}, {figure.status}: {figure.reason}"
+                    )
             if not as_json:
-                echo_wide(figures_table(target.name, figures, macs, plan.batch_size))
+                echo_wide(figures_table(target.name, figures, counted, plan.batch_size))
     if as_json:
         echo_json("measure", {"figures": rows})
     if failures:
         raise NasError("\n".join(failures))
-
-
-def figures_of(
-    targets: Sequence["Target"], plan: MeasurementPlan, meter: "Meter", tier: str
-) -> Iterable[Sequence[Measurement]]:
-    """Return the figures of every target in order, measured as the tier says."""
-    from nas.measuring.session import certify_targets, measure_all, measure_hot
-
-    if tier == "certify":
-        certified = certify_targets(targets, plan, meter, energy=True)
-        return [certified[target.name] for target in targets]
-    return (measure_hot if tier == "hot" else measure_all)(targets, plan, meter)
-
-
-def figure_rows(
-    target: str, macs: int | None, figures: Sequence[Measurement]
-) -> list[dict[str, Any]]:
-    """Return the figures of one target as values of the schema `measure`."""
-    return [{"target": target, "macs": macs, **asdict(figure)} for figure in figures]
-
-
-def latency_failures(target: str, figures: Sequence[Measurement]) -> Iterator[str]:
-    """Yield a line for each latency that has no value."""
-    for figure in figures:
-        if figure.metric in ("latency", "hot_latency") and figure.value is None:
-            yield f"{target}: no {figure.metric}, {figure.status}: {figure.reason}"
 
 
 def figures_table(name: str, figures: Sequence[Measurement], macs: int | None, batch: int) -> Table:

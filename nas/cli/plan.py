@@ -79,7 +79,7 @@ def plan(*, study: Path, limit: str, as_json: bool) -> None:
     try:
         with clock:
             for line in planner.work():
-                console.print(line, soft_wrap=True)
+                console.one_line(line)
     except KeyboardInterrupt:
         interrupted = True
     done = planner.result()
@@ -95,23 +95,20 @@ def _show(done: "StudyPlan", spec: StudySpec, limit: str) -> None:
     """Print the plan: a table of the recipes, what it distinguishes, and lines to paste."""
     console = terminal()
     for note in done.notes:
-        console.print(f"note: {note}", soft_wrap=True)
+        console.one_line(f"note: {note}")
     if all(each.seconds is None for each in done.recipes):
         limits = f"; {done.over_limits} networks are over a limit" if done.over_limits else ""
         console.print(f"no training was finished, so nothing is known{limits}: try a longer --for")
         return
     echo_wide(_table(done, spec))
     for line in _sentences(done, spec, limit):
-        console.print(line, soft_wrap=True)
+        console.one_line(line)
 
 
 def _table(done: "StudyPlan", spec: StudySpec) -> Table:
     """Return a row for each recipe."""
     low, high = (format_quantity(each, "1") for each in done.macs or (None, None))
     table = Table(
-        title=f"{done.networks} networks of {spec.space}, {low} to {high} MACs; 95 % intervals"
-    )
-    for heading in (
         "recipe",
         "seconds",
         "networks in the budget",
@@ -121,8 +118,8 @@ def _table(done: "StudyPlan", spec: StudySpec) -> Table:
         "tau with the yardstick",
         "lead",
         "best in",
-    ):
-        table.add_column(heading)
+        title=f"{done.networks} networks of {spec.space}, {low} to {high} MACs; 95 % intervals",
+    )
     for each in done.recipes:
         table.add_row(each.name, *_cells(each))
     return table

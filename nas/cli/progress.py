@@ -25,7 +25,6 @@ from nas.cli.events import EventLog
 from nas.cli.options import command_to_paste, database_to_paste, password_note, shown_url
 from nas.cli.tables import (
     MAX_COMPARED_TRIALS,
-    NO_STANDINGS,
     PAGE_ROWS,
     baseline_table,
     draws_over,
@@ -36,7 +35,7 @@ from nas.cli.tables import (
 from nas.cli.training_progress import ReplicateDisplay
 from nas.core import plugins
 from nas.core.measurement import Status
-from nas.core.pareto import Outcomes, ParetoFront
+from nas.core.pareto import Outcomes
 from nas.core.study import Budget, DataSpec, StudySpec
 from nas.core.tasks import Task
 from nas.core.trial import Baseline, Evaluated, Trial, TrialState
@@ -44,7 +43,7 @@ from nas.core.units import format_duration, format_hypervolume, format_quantity,
 from nas.record import Store
 from nas.report.at_work import activity, overlap_line
 from nas.report.export_command import export_command
-from nas.report.fronts import cells
+from nas.report.fronts import ShownFront, cells
 from nas.report.study_facts import objective_values
 from nas.report.terminal_plot import terminal_plot
 from nas.report.trial_facts import trial_values
@@ -95,15 +94,13 @@ class SearchDisplay(SearchObserver):
         """
         objectives = ", ".join(objective.key for objective in spec.objectives)
         workers = "worker" if spec.workers.count == 1 else "workers"
-        self._console.print(
+        self._console.sentence(
             f"study {spec.name}: {objectives} over {spec.space} by {spec.sampler}, "
             f"{spec.workers.count} {spec.workers.kind} {workers}; record "
-            f"{shown_url(self._database)}",
-            soft_wrap=not self._console.is_terminal,
+            f"{shown_url(self._database)}"
         )
-        self._console.print(
-            f"the search ends after {_limits(spec.search_budget)} (budget in the study file)",
-            soft_wrap=not self._console.is_terminal,
+        self._console.sentence(
+            f"the search ends after {_limits(spec.search_budget)} (budget in the study file)"
         )
         named = (
             spec.space,
@@ -117,14 +114,12 @@ class SearchDisplay(SearchObserver):
             *(objective.metric for objective in spec.objectives),
         )
         for file in plugins.code_outside(named, Path()):
-            self._console.print(
-                f"this study runs code from outside the current folder: {file}", soft_wrap=True
-            )
+            self._console.one_line(f"this study runs code from outside the current folder: {file}")
         self._console.print("preparing: data, device, number formats …")
 
     def resuming(self, note: str) -> None:
         """Print which recorded values differ from the defaults."""
-        self._console.print(note, soft_wrap=True)
+        self._console.one_line(note)
 
     def fetch(self, data: DataSpec) -> None:
         """Find the data set on this machine, or download it under a progress bar."""
@@ -184,20 +179,17 @@ class SearchDisplay(SearchObserver):
             count = engine.state.num_skipped
             if count & (count - 1) == 0:
                 # only the 1st, 2nd, 4th, 8th, …, since a tight limit skips nearly all networks
-                self._console.print(
-                    f"{count} not trained so far, the last: {trial.reason}", soft_wrap=True
-                )
+                self._console.one_line(f"{count} not trained so far, the last: {trial.reason}")
         elif ended:
-            self._console.print(self._line(engine, trial), soft_wrap=True)
+            self._console.one_line(self._line(engine, trial))
         elif line := self._waiting(engine, trial):
-            self._console.print(line, soft_wrap=True)
+            self._console.one_line(line)
 
     @contextmanager
     def baselines(self, trainings: Trainings[Task]) -> Iterator[None]:
         """Print which baselines are measured and trained."""
-        self._console.print(
-            f"baselines, measured and trained like the trials: {', '.join(trainings.names)} …",
-            soft_wrap=not self._console.is_terminal,
+        self._console.sentence(
+            f"baselines, measured and trained like the trials: {', '.join(trainings.names)} …"
         )
         yield
 
@@ -206,31 +198,24 @@ class SearchDisplay(SearchObserver):
         engine = self._engine
         if engine is not None:
             spec = engine.spec
-            self._console.print(
-                f"baseline {baseline.name}: {_objectives(spec, baseline)}", soft_wrap=True
-            )
+            self._console.one_line(f"baseline {baseline.name}: {_objectives(spec, baseline)}")
 
     def baselines_failed(self, failures: Mapping[str, str]) -> None:
         """Print why baselines could not be finished."""
         for name, reason in failures.items():
-            self._console.print(
-                f"baseline {name}: {reason}; the same command tries it again", soft_wrap=True
-            )
+            self._console.one_line(f"baseline {name}: {reason}; the same command tries it again")
 
     def certifying(self, members: Sequence[Trial]) -> None:
         """Print what takes so long at the end of a search."""
-        self._console.print(
+        self._console.sentence(
             f"certifying the front, networks: {len(members)}, half a minute or more each "
-            "(budget.certify: false leaves that out)",
-            soft_wrap=not self._console.is_terminal,
+            "(budget.certify: false leaves that out)"
         )
 
     def interrupted(self, command: str) -> None:
         """Print, after Ctrl-C, the command that continues the search."""
         self.failed("interrupted")
-        self._console.print(
-            f"stopped; all that is finished is kept. Continue with: {command}", soft_wrap=True
-        )
+        self._console.one_line(f"stopped; all that is finished is kept. Continue with: {command}")
 
     def failed(self, reason: str) -> None:
         """Write the event of the end, unless the search had ended already."""
@@ -246,10 +231,7 @@ class SearchDisplay(SearchObserver):
         self.failed(reason)
         failed = f"; failed trials: {engine.state.num_failed}" if engine.state.num_failed else ""
         duration = format_duration(engine.elapsed_s())
-        self._console.print(
-            f"\nfinished after {duration} of searching: {reason}{failed}",
-            soft_wrap=not self._console.is_terminal,
-        )
+        self._console.sentence(f"\nfinished after {duration} of searching: {reason}{failed}")
 
     def replicating(self, trainings: Trainings[Task]) -> AbstractContextManager[None]:
         """Show the trainings with new seeds while they run."""
@@ -271,29 +253,28 @@ class SearchDisplay(SearchObserver):
         engine = self._engine
         if engine is None:
             return
-        spec, front, unbiased = engine.spec, engine.state.front, None
-        trials: Mapping[int, Trial] = {trial.number: trial for trial in engine.state.members()}
-        outcomes, standings = Outcomes.of(list(trials.values()), spec.objectives), NO_STANDINGS
+        spec, shown = engine.spec, _shown(engine)
+        outcomes = Outcomes.of(list(shown.trials.values()), spec.objectives)
         if engine.state.num_trials <= MAX_COMPARED_TRIALS:
             now = study_front(store, spec)
-            front, trials, unbiased = now.front, now.members, now.unbiased
-            outcomes, standings = now.outcomes, now.standings
-        units = metric_units(trials.values(), spec)
-        for line in terminal_plot(outcomes, front.members, spec, units, width=self._console.width):
-            self._console.print(Text(line), soft_wrap=True)
-        self._console.print(front_table(spec, trials, front, limit=PAGE_ROWS, standings=standings))
+            shown, outcomes = ShownFront.of(now), now.outcomes
+        units = metric_units(shown.trials.values(), spec)
+        members = shown.front.members
+        for line in terminal_plot(outcomes, members, spec, units, width=self._console.width):
+            self._console.one_line(Text(line))
+        self._console.print(front_table(spec, shown, limit=PAGE_ROWS))
         if baselines := store.baselines(spec.name):
-            self._console.print(baseline_table(spec, baselines, list(trials.values())))
-        if unbiased is not None:
-            self._console.print(str(unbiased), soft_wrap=True)
+            self._console.print(baseline_table(spec, baselines, list(shown.trials.values())))
+        if shown.unbiased is not None:
+            self._console.one_line(str(shown.unbiased))
         if overlap := overlap_line(spec, store.summary(spec.name)):
-            self._console.print(overlap, soft_wrap=True)
-        steps = self._next_steps(engine, front, trials)
+            self._console.one_line(overlap)
+        steps = self._next_steps(engine, shown)
         if steps:
-            self._console.print("\n  ".join(["next:", *steps]), soft_wrap=True)
+            self._console.one_line("\n  ".join(["next:", *steps]))
         note = password_note(self._database)
         if steps and note:
-            self._console.print(note, soft_wrap=True)
+            self._console.one_line(note)
 
     def _write_event(
         self, kind: str, *, reason: str | None = None, trial: Trial | None = None
@@ -321,9 +302,7 @@ class SearchDisplay(SearchObserver):
         """Print the data, the number formats, and how many trials are recorded already."""
         if self._show_artifacts:
             folder = search.context.artifacts
-            self._console.print(
-                f"checkpoints are read from and written to {folder}", soft_wrap=True
-            )
+            self._console.one_line(f"checkpoints are read from and written to {folder}")
         preparation = search.context.preparation
         if preparation is not None:
             for warning in preparation.warnings:
@@ -346,19 +325,17 @@ class SearchDisplay(SearchObserver):
                 f"{len(state.running)} of them unfinished"
             )
 
-    def _next_steps(
-        self, engine: Engine, front: ParetoFront, trials: Mapping[int, Trial]
-    ) -> list[str]:
+    def _next_steps(self, engine: Engine, shown: ShownFront) -> list[str]:
         """Return the commands that a user may want to run next."""
         study, database = engine.spec.name, self._database
         steps = []
         if engine.state.num_failed:
             steps.append(command_to_paste("study", "retry", study, database=database))
-        if front.members:
-            best = front.members[len(front.members) // 2]
+        if members := shown.front.members:
+            best = members[len(members) // 2]
             steps.append(command_to_paste("front", study, database=database))
             steps.append(command_to_paste("show", f"{study}:{best}", database=database))
-            if trials[best].evaluation.rungs:  # else there are no weights
+            if shown.trials[best].evaluation.rungs:  # else there are no weights
                 steps.append(export_command(study, best, database_to_paste(database)))
         return steps
 
@@ -390,9 +367,7 @@ class SearchDisplay(SearchObserver):
             worker = f", {trial.worker}" if trial.worker else ""
             line = f"trial {trial.number}: {activity(trial, spec)}{worker}"
             running.append(Text(line, style="dim"))
-        members = {member.number: member for member in state.members()}
-        front = front_table(spec, members, state.front, limit=LIVE_ROWS)
-        return Group(bar, history, front, *running)
+        return Group(bar, history, front_table(spec, _shown(engine), limit=LIVE_ROWS), *running)
 
     def _waiting(self, engine: Engine, trial: Trial) -> str:
         """Return a line for a trial that could not be measured, once for each attempt."""
@@ -419,6 +394,12 @@ class SearchDisplay(SearchObserver):
             f"{trial.reason or _objectives(spec, trial)}{hypervolume_phrase(spec, front)}, "
             f"{time_left(engine)}"
         )
+
+
+def _shown(engine: Engine) -> ShownFront:
+    """Return the front of a search at this moment."""
+    state = engine.state
+    return ShownFront(front=state.front, trials={trial.number: trial for trial in state.members()})
 
 
 def _objectives(spec: StudySpec, network: Evaluated) -> str:

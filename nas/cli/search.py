@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     "lines by the schema event; an event file that is there is continued, and - is standard "
     "output. See docs/output.md.",
 )
-@click.option("--dry-run", is_flag=True, hidden=True, help="The former name of nas check.")
 def search(
     *,
     study_file: Path,
@@ -67,7 +66,6 @@ def search(
     first: tuple[str, ...],
     page: Path | None,
     events_to: str | None,
-    dry_run: bool,
 ) -> None:
     """Run a study: sample, measure and briefly train networks.
 
@@ -80,11 +78,6 @@ def search(
     from nas.searching.run import run_study
 
     check_outputs([(page, PAGE), (event_file(events_to), EVENT_FILE)])
-    if dry_run:
-        from nas.cli.check import show_check
-
-        show_check(study_file, database)
-        return
     events = None if events_to is None else EventLog(events_to)
     display = SearchDisplay(
         database,

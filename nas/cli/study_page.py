@@ -1,6 +1,5 @@
 """The page of a study, as `nas report` and a finished `nas search` write it."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,6 @@ def write_page(
     from nas.report.contents import read
     from nas.report.page import report
 
-    text = report(read(store, study, database_to_paste(database)), datetime.now(UTC))
+    text = report(read(store, study, database_to_paste(database)))
     write_file(output, text, PAGE)
     click.echo(f"{output}: {len(text.encode()) / 1e6:.1f} MB, open it in a browser", err=note)

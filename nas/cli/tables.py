@@ -1,10 +1,8 @@
 """Tables for a terminal, readable from 40 columns on."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from types import MappingProxyType
 
 import click
 from rich import box
@@ -15,16 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.analysis.finals import FinalResult
-from nas.core.pareto import ParetoFront, Standing
-from nas.core.study import StudySpec, TrainedMetric
+from nas.core.pareto import ParetoFront
+from nas.core.study import StudySpec
 from nas.core.trial import Baseline, Trial
 from nas.core.units import format_hypervolume
 from nas.report.fronts import (
-    MEMBERSHIP,
     NO_FINALS,
+    PARAMETERS,
+    ShownFront,
     baseline_cells,
-    cells,
-    final_headings,
+    front_cells,
     possible,
 )
 
@@ -32,10 +30,6 @@ MAX_COMPARED_TRIALS = 5000
 """In larger studies standings are shown only with `--sure`, since they compare all trials."""
 PAGE_ROWS = 50
 """Rows of a front that are shown unless all are asked for."""
-NO_STANDINGS: Mapping[int, Standing] = MappingProxyType({})
-"""Default for the standings of trials, by number."""
-PARAMETERS = "parameters"
-"""The metric that has a column of its own unless it is an objective."""
 
 
 @dataclass(frozen=True)
@@ -108,36 +102,32 @@ class FittedTable:
 
 def front_table(
     spec: StudySpec,
-    trials: Mapping[int, Trial],
-    front: ParetoFront,
+    shown: ShownFront,
     *,
     limit: int | None = None,
-    standings: Mapping[int, Standing] = NO_STANDINGS,
     finals: Mapping[int, FinalResult] = NO_FINALS,
 ) -> FittedTable:
     """Return the members of a front as a table, the lowest first objective first.
 
-    It has at most `limit` members. With `standings` it shows how sure each membership is. `finals`
+    It has at most `limit` members. With standings it shows how sure each membership is. `finals`
     are the results of final trainings, by trial.
     """
-    more = _more_columns(spec, front, standings, finals)
-    captions = [_front_caption(front, standings, limit)]
-    if standings:
-        shown = [trials[number] for number in front.members[:limit]]
-        captions.append(_seeds_caption(spec, shown))
+    captions = [_front_caption(shown, limit)]
+    if shown.standings:
+        captions.append(_seeds_caption(spec, shown, limit))
     table = Table(
-        title=_front_title(spec, front), caption="\n".join(filter(None, captions)) or None
+        title=_front_title(spec, shown.front), caption="\n".join(filter(None, captions)) or None
     )
-    table.add_column("trial", justify="right")
-    for objective in spec.objectives:
-        limited = "" if objective.limit is None else " (limited)"
-        table.add_column(f"{objective.key}{limited}")
-    for heading in more:
-        table.add_column(heading, justify="right" if heading == PARAMETERS else "left")
-    for number in front.members[:limit]:
-        trial = trials[number]
-        extra = (cell(trial) for cell in more.values())
-        table.add_row(str(number), *cells(spec, trial), *extra)
+    limited = {objective.key: objective.limit is not None for objective in spec.objectives}
+    headings, *lines = front_cells(spec, shown, limit=limit, finals=finals)
+    for heading in headings:
+        is_number = heading in ("trial", PARAMETERS) and heading not in limited
+        table.add_column(
+            f"{heading} (limited)" if limited.get(heading) else heading,
+            justify="right" if is_number else "left",
+        )
+    for line in lines:
+        table.add_row(*line)
     return FittedTable(table)
 
 
@@ -145,39 +135,9 @@ def baseline_table(
     spec: StudySpec, baselines: Sequence[Baseline], members: Sequence[Trial]
 ) -> FittedTable:
     """Return the baselines as a table, with the members of the front that beat each."""
-    headings, *lines = baseline_cells(spec, baselines, members)
-    table = Table(*headings, title="baselines, measured and trained like the trials")
-    for line in lines:
-        table.add_row(*line)
+    table = plain_table(baseline_cells(spec, baselines, members))
+    table.title = "baselines, measured and trained like the trials"
     return FittedTable(table)
-
-
-def _more_columns(
-    spec: StudySpec,
-    front: ParetoFront,
-    standings: Mapping[int, Standing],
-    finals: Mapping[int, FinalResult],
-) -> dict[str, Callable[[Trial], str]]:
-    """Return the columns after the objectives: headings, and functions from a trial to its cell."""
-    columns: dict[str, Callable[[Trial], str]] = {}
-    if all(objective.key != PARAMETERS for objective in spec.objectives):
-        columns[PARAMETERS] = _parameters
-    if standings:
-        columns["on the front"] = lambda trial: MEMBERSHIP[standings[trial.number]]
-    if any(number in finals for number in front.members):
-        for heading, metric in final_headings(spec).items():
-            columns[heading] = partial(_final_cell, finals, metric)
-    return columns
-
-
-def _final_cell(finals: Mapping[int, FinalResult], metric: TrainedMetric, trial: Trial) -> str:
-    result = finals.get(trial.number)
-    return "-" if result is None else result.text(metric)
-
-
-def _parameters(trial: Trial) -> str:
-    parameters = trial.evaluation.value(PARAMETERS)
-    return "-" if parameters is None else f"{parameters:,.0f}"
 
 
 def _front_title(spec: StudySpec, front: ParetoFront) -> str:
@@ -194,17 +154,17 @@ def hypervolume_phrase(spec: StudySpec, front: ParetoFront) -> str:
     return f", hypervolume {format_hypervolume(front.hypervolume, spec.reference_box)}"
 
 
-def _front_caption(
-    front: ParetoFront, standings: Mapping[int, Standing], limit: int | None
-) -> str | None:
-    if limit is not None and len(front.members) > limit:
-        return f"and {len(front.members) - limit} more"
-    others = ", ".join(map(str, possible(standings)))
+def _front_caption(shown: ShownFront, limit: int | None) -> str | None:
+    members = shown.front.members
+    if limit is not None and len(members) > limit:
+        return f"and {len(members) - limit} more"
+    others = ", ".join(map(str, possible(shown.standings or {})))
     return f"within the intervals perhaps too: {others}" if others else None
 
 
-def _seeds_caption(spec: StudySpec, members: Sequence[Trial]) -> str | None:
+def _seeds_caption(spec: StudySpec, shown: ShownFront, limit: int | None) -> str | None:
     """Return a note on figures without an interval, which are those of single trainings."""
+    members = [shown.trials[number] for number in shown.front.members[:limit]]
     alone = [
         objective.key
         for objective in spec.objectives
@@ -220,15 +180,27 @@ def _seeds_caption(spec: StudySpec, members: Sequence[Trial]) -> str | None:
 
 def plain_table(lines: Sequence[Sequence[str]]) -> Table:
     """Return a table of texts; the first line has the headings."""
-    table = Table(*lines[0], box=box.SIMPLE)
+    table = Table(*lines[0])
     for line in lines[1:]:
         table.add_row(*line)
     return table
 
 
-def terminal(*, stderr: bool = False) -> Console:
+class Terminal(Console):
+    """A console with two ways to print a text that may be longer than a line of the terminal."""
+
+    def sentence(self, text: str) -> None:
+        """Print a text that wraps between words on a terminal; elsewhere it is one line."""
+        self.print(text, soft_wrap=not self.is_terminal)
+
+    def one_line(self, text: str | Text) -> None:
+        """Print a text that is never wrapped, so that it can be pasted."""
+        self.print(text, soft_wrap=True)
+
+
+def terminal(*, stderr: bool = False) -> Terminal:
     """Return a console that prints texts as they are, without markup and colours."""
-    return Console(highlight=False, markup=False, stderr=stderr)
+    return Terminal(highlight=False, markup=False, stderr=stderr)
 
 
 def draws_over(console: Console) -> bool:

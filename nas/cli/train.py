@@ -295,10 +295,9 @@ class FinalDisplay:
             self._bars.remove_task(self._bar(self._bars, candidate, task))
         values = event.reached.metrics
         figures = [f"{m.name} {format_trained(m, values.get(m.name))}" for m in self._metrics]
-        self._console.print(
+        self._console.one_line(
             f"[{self._done}/{self._total}] {candidate.name}: {', '.join(figures)} on "
-            f"{event.test_images:,} test images with seed {task.seed}",
-            soft_wrap=True,
+            f"{event.test_images:,} test images with seed {task.seed}"
         )
 
     @contextmanager
@@ -340,7 +339,7 @@ class FinalDisplay:
         for metric in self._metrics:
             agreement = ranking(means, latest, metric)
             for line in agreement.lines() if agreement else ():
-                self._console.print(line, soft_wrap=not self._console.is_terminal)
+                self._console.sentence(line)
 
     def _loss(self, result: FinalResult) -> float:
         """Return a value by which the best result comes first."""

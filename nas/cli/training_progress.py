@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from nas.cli.group import INTERRUPTED
-from nas.cli.tables import draws_over, terminal
+from nas.cli.tables import Terminal, draws_over, terminal
 from nas.core import plugins
 from nas.core.study import StudySpec
 from nas.core.tasks import Task
@@ -50,20 +50,9 @@ def progress_bars(
         raise click.exceptions.Exit(INTERRUPTED) from None
 
 
-class TrainingDisplay(Protocol):
-    """Progress of trainings."""
-
-    @property
-    def update(self) -> Callable[..., None]:
-        """The listener of the trainings' recorded steps."""
-
-    def live(self, trainings: Any) -> AbstractContextManager[None]:
-        """Return the context in which the trainings run."""
-
-
 def run_trainings(
     open_trainings: Callable[..., AbstractContextManager["Trainings[Any]"]],
-    display: TrainingDisplay,
+    display: Any,
     *,
     kind: str,
     address: str | None,
@@ -71,7 +60,8 @@ def run_trainings(
 ) -> None:
     """Run trainings by workers of a kind, for a study whose code lies in this folder.
 
-    `open_trainings` prepares them, such as `open_final` with its first arguments.
+    `open_trainings` prepares them, such as `open_final` with its first arguments. `display.update`
+    gets the recorded steps, and the trainings run in the context `display.live`.
     """
     workers = plugins.load("nas.workers", kind)(address)
     with (
@@ -87,7 +77,7 @@ class ReplicateDisplay:
     """Progress of trainings with other seeds: `total` of them, `done` are recorded already."""
 
     def __init__(
-        self, spec: StudySpec, total: int, done: int, console: Console | None = None
+        self, spec: StudySpec, total: int, done: int, console: Terminal | None = None
     ) -> None:
         self._console, self._metrics = console or terminal(), spec.quality_metrics
         self._total, self._done = total, done
@@ -119,9 +109,8 @@ class ReplicateDisplay:
                 format_trained(metric, each.metrics.get(metric.name)) for each in (rung, searched)
             )
             figures.append(f"{metric.name} {again} with seed {task.seed}, {before} in the search")
-        self._console.print(
-            f"[{self._done}/{self._total}] trial {trial.number}: {'; '.join(figures)}",
-            soft_wrap=True,
+        self._console.one_line(
+            f"[{self._done}/{self._total}] trial {trial.number}: {'; '.join(figures)}"
         )
         if self._bar is not None:
             bars, bar = self._bar

@@ -12,14 +12,8 @@ from nas.cli.tables import draws_over
 from nas.core.errors import NasError
 
 
-def watch(
-    console: Console,
-    draw: Callable[[Console], None],
-    *,
-    every_s: float = 2.0,
-    sleep: Callable[[float], object] = time.sleep,
-) -> None:
-    """Show what `draw` prints, again and again.
+def watch(console: Console, draw: Callable[[Console], None]) -> None:
+    """Show what `draw` prints, again every two seconds.
 
     Raises `NasError` if the output is no terminal, or a dumb one.
     """
@@ -40,4 +34,4 @@ def watch(
             with sheet.capture() as drawn:
                 draw(sheet)
             live.update(Text.from_ansi(drawn.get()), refresh=True)
-            sleep(every_s)
+            time.sleep(2.0)

@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from html import escape
 
 from PIL import Image
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from nas.detection.evaluation import CURVE_POINTS, Evaluation
 from nas.detection.scenes import Scenes
-from nas.report.page import POLICY, asset, page, trusted
+from nas.report.page import single_page, trusted
 
 MAX_IMAGES = 12
 IMAGE_WIDTH = 420
@@ -54,7 +53,6 @@ def as_page(
     detections: Sequence[Mapping[str, Tensor]],
     *,
     conditions: str,
-    made_at: datetime,
 ) -> str:
     """Return the page. Raises `MissingDependencyError` without Jinja."""
     count = min(len(scenes), MAX_IMAGES)
@@ -62,18 +60,15 @@ def as_page(
         scenes[index].name: trusted(_drawing(scenes, index, detections[index]))
         for index in range(count)
     }
-    return page(
+    return single_page(
         "detector.html",
         title=title,
-        policy=POLICY,
-        inline={"style": trusted(asset("page.css")), "theme": trusted(asset("theme.js"))},
         conditions=conditions,
         figures=figure_cells(evaluation),
         classes=class_cells(evaluation),
         curves=trusted(_curves(evaluation)),
         images=drawings,
         min_score=MIN_SCORE,
-        made_at=f"made {made_at:%Y-%m-%d %H:%M} UTC",
     )
 
 

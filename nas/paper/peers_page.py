@@ -10,14 +10,12 @@ import io
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
 
 from nas.core.measurement import Measurement, MeasurementPlan, Status
 from nas.core.units import format_quantity
 from nas.paper.peers import HARDWARE, PRINTED, PaperRow
 from nas.paper.scatter import STYLE, Point, scatter
-from nas.report.page import POLICY, asset, page, trusted
+from nas.report.page import single_page, trusted
 
 COUNTS = {
     "parameters": "parameters",
@@ -291,22 +289,16 @@ def _points(rows: Sequence[Row], name: str) -> Iterator[Point]:
             )
 
 
-def as_page(rows: Sequence[Row], conditions: str, made_at: datetime) -> str:
+def as_page(rows: Sequence[Row], conditions: str) -> str:
     """Return an HTML page of drawings and tables. Raises `MissingDependencyError` without Jinja."""
-    inline: dict[str, Any] = {
-        "style": trusted(asset("page.css") + STYLE),
-        "theme": trusted(asset("theme.js")),
-    }
-    return page(
+    return single_page(
         "peers.html",
         title="The paper's networks on this device",
-        policy=POLICY,
-        inline=inline,
+        style=STYLE,
         conditions=conditions,
         table=list(cells(rows)),
         missing=missing(rows),
         paper=list(paper_cells(rows)),
         hardware=HARDWARE,
         drawings={name: trusted(text) for name, text in drawings(rows).items()},
-        made_at=f"made {made_at:%Y-%m-%d %H:%M} UTC",
     )

@@ -1,5 +1,7 @@
 """The summary of a study's trials, counted and summed by the database."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Double, Executable, cast, func, literal, select
@@ -171,8 +173,13 @@ def _searched_s(connection: Connection, study_id: int) -> float:
     spans = np.concatenate(
         [_ended_spans(connection, in_study), np.asarray(running, dtype=float).reshape(-1, 2)]
     )
-    starts, ends = spans[spans[:, 0].argsort()].T  # (n,), (n,)
-    busy_until = np.maximum.accumulate(np.concatenate([[-np.inf], ends]))[:-1]
+    return covered_s(spans)
+
+
+def covered_s(spans: NDArray[np.float64], until: float = math.inf) -> float:
+    """Return the seconds until a moment that are in at least one of the spans, of shape (n, 2)."""
+    starts, ends = np.minimum(spans[spans[:, 0].argsort()], until).T  # (n,), (n,)
+    busy_until = np.maximum.accumulate(np.append(-math.inf, ends))[:-1]
     return float(np.clip(ends - np.maximum(starts, busy_until), 0.0, None).sum())
 
 

@@ -26,9 +26,11 @@ from nas.core.published import PUBLISHED
 from nas.core.study import Objective, StudySpec
 from nas.core.trial import Baseline, Trial, TrialState, Usage
 from nas.record import StudyRecord
+from nas.record.summary import covered_s
 from nas.report.at_work import AtWork, at_work
 from nas.report.export_command import export_command, exportable
-from nas.report.history import SearchClock, finished, ledger, steps
+from nas.report.history import busy_spans, finished, ledger, steps
+from nas.report.study_facts import objective_values
 from nas.sampling.importance import MIN_TRIALS, importances
 
 if TYPE_CHECKING:
@@ -86,15 +88,7 @@ def contents(study: Study) -> dict[str, Any]:
     return {
         "study": record.name,
         "at_work": study.at_work and study.at_work.to_dict(),
-        "objectives": [
-            {
-                "metric": o.key,
-                "direction": o.direction,
-                "limit": o.limit,
-                "reference": o.reference,
-            }
-            for o in spec.objectives
-        ],
+        "objectives": [objective_values(objective) for objective in spec.objectives],
         "metrics": _metrics(study, means),
         "choices": [{"name": c.name, "values": c.values, "ordered": c.ordered} for c in choices],
         "trials": {
@@ -321,7 +315,7 @@ def _summary(study: Study, ended: Sequence[Trial]) -> dict[str, Any]:
         "hypervolume": newest.hypervolume if newest else None,
         "reference_box": study.record.spec.reference_box,
         "unbiased": unbiased and asdict(unbiased),
-        "searched_s": SearchClock(study.trials).total_s,
+        "searched_s": covered_s(busy_spans(study.trials)),
         "device_s": spent.device_s,
         "image_size": study.record.spec.measurement.image_size,
         "classes": study.record.classes,

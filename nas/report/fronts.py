@@ -2,15 +2,16 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from nas.analysis.baselines import beaten_by
 from nas.analysis.finals import FinalResult
 from nas.analysis.posterior import UnbiasedHypervolume
-from nas.analysis.study_front import standings_among, study_front
+from nas.analysis.study_front import StudyFront, standings_among, study_front
 from nas.core.measurement import Kind
 from nas.core.pareto import ParetoFront, Standing
 from nas.core.pareto import front as front_of
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from nas.record import Store
 
 
+PARAMETERS = "parameters"
+"""The metric that has a column of its own unless it is an objective."""
 MAX_BEATING = 4
 """At most so many members that beat a baseline are named."""
 NO_FINALS: Mapping[int, FinalResult] = MappingProxyType({})
@@ -49,6 +52,13 @@ class ShownFront:
     standings: Mapping[int, Standing] | None = None
     unbiased: UnbiasedHypervolume | None = None
 
+    @classmethod
+    def of(cls, now: StudyFront) -> Self:
+        """Return the present front of a study."""
+        return cls(
+            front=now.front, trials=now.members, standings=now.standings, unbiased=now.unbiased
+        )
+
 
 def read_front(
     store: "Store",
@@ -66,10 +76,7 @@ def read_front(
     """
     name, objectives = record.name, record.spec.objectives
     if at is None and sure:
-        now = study_front(store, record.spec)
-        return ShownFront(
-            front=now.front, trials=now.members, standings=now.standings, unbiased=now.unbiased
-        )
+        return ShownFront.of(study_front(store, record.spec))
     counts = store.summary(name).counts
     ended = sum(counts.values()) - counts[TrialState.RUNNING]
     standings = None
@@ -90,27 +97,26 @@ def read_front(
 
 def rows(
     spec: StudySpec,
-    trials: Mapping[int, Trial],
-    front: ParetoFront,
+    shown: ShownFront,
     *,
-    standing_of: Mapping[int, Standing] | None = None,
     finals: Mapping[int, FinalResult] = NO_FINALS,
 ) -> list[dict[str, Any]]:
     """Return a mapping for each member of the front.
 
     It holds the trial's number, the objectives in SI units with their intervals, counts, the result
-    of final training, the standing if it is in `standing_of`, and the digest.
+    of final training, the standing if it was computed, and the digest.
     """
-    standing_of = standing_of or {}
-    return [_row(spec, trials[number], standing_of, finals.get(number)) for number in front.members]
+    standing_of = shown.standings or {}
+    return [
+        _row(spec, shown.trials[number], standing_of, finals.get(number))
+        for number in shown.front.members
+    ]
 
 
 def front_values(
     spec: StudySpec,
-    trials: Mapping[int, Trial],
-    front: ParetoFront,
+    shown: ShownFront,
     *,
-    standing_of: Mapping[int, Standing] | None = None,
     finals: Mapping[int, FinalResult] = NO_FINALS,
     baselines: Sequence[Baseline] = (),
     conditions: Mapping[str, str] | None = None,
@@ -118,13 +124,14 @@ def front_values(
     """Return the front as plain values: its hypervolume, its members with architectures, the
     conditions of their figures if they are given, and the baselines.
 
-    With `standing_of` it also lists the trials that may be on the front within the intervals.
+    With standings it also lists the trials that may be on the front within the intervals.
     """
+    front = shown.front
     members = [
-        {**row, "architecture": trials[row["trial"]].architecture.to_dict()}
-        for row in rows(spec, trials, front, standing_of=standing_of, finals=finals)
+        {**row, "architecture": shown.trials[row["trial"]].architecture.to_dict()}
+        for row in rows(spec, shown, finals=finals)
     ]
-    others = {} if standing_of is None else {"possible": possible(standing_of)}
+    others = {} if shown.standings is None else {"possible": possible(shown.standings)}
     return {
         "study": spec.name,
         "feasible": front.feasible,
@@ -133,8 +140,34 @@ def front_values(
         "members": members,
         **({} if conditions is None else {"conditions": conditions}),
         **others,
-        "baselines": baseline_rows(spec, baselines, list(trials.values())),
+        "baselines": baseline_rows(spec, baselines, list(shown.trials.values())),
     }
+
+
+def front_cells(
+    spec: StudySpec,
+    shown: ShownFront,
+    *,
+    limit: int | None = None,
+    finals: Mapping[int, FinalResult] = NO_FINALS,
+) -> list[list[str]]:
+    """Return the headings of a table of the front, and a row of texts for each member, for at most
+    `limit` members.
+
+    With standings it shows how sure each membership is. `finals` are the results of final
+    trainings, by trial.
+    """
+    columns: dict[str, Callable[[Trial], str]] = {"trial": lambda trial: str(trial.number)}
+    for objective in spec.objectives:
+        columns[objective.key] = partial(cell, objective.key, spec=spec)
+    columns.setdefault(PARAMETERS, _parameters)
+    if standings := shown.standings:
+        columns["on the front"] = lambda trial: MEMBERSHIP[standings[trial.number]]
+    if any(number in finals for number in shown.front.members):
+        for heading, metric in final_headings(spec).items():
+            columns[heading] = partial(_final_cell, finals, metric)
+    members = [shown.trials[number] for number in shown.front.members[:limit]]
+    return [[*columns], *([text(trial) for text in columns.values()] for trial in members)]
 
 
 def baseline_rows(
@@ -158,7 +191,7 @@ def baseline_cells(
     spec: StudySpec, baselines: Sequence[Baseline], members: Sequence[Trial]
 ) -> list[list[str]]:
     """Return the headings of a table of baselines, and a row of texts for each."""
-    metrics = dict.fromkeys([*(o.key for o in spec.objectives), "parameters"])
+    metrics = dict.fromkeys([*(o.key for o in spec.objectives), PARAMETERS])
     table = [["baseline", *metrics, "beaten by"]]
     for each in baselines:
         texts = [cell(metric, each, spec) for metric in metrics]
@@ -184,10 +217,8 @@ def possible(standing_of: Mapping[int, Standing]) -> list[int]:
 
 def as_csv(
     spec: StudySpec,
-    trials: Mapping[int, Trial],
-    front: ParetoFront,
+    shown: ShownFront,
     *,
-    standing_of: Mapping[int, Standing] | None = None,
     finals: Mapping[int, FinalResult] = NO_FINALS,
     conditions: Mapping[str, str] | None = None,
 ) -> str:
@@ -196,10 +227,10 @@ def as_csv(
     With the `conditions` of the figures, the lines also have the study and its params, and can be
     imported.
     """
-    lines = rows(spec, trials, front, standing_of=standing_of, finals=finals)
+    lines = rows(spec, shown, finals=finals)
     if conditions is not None:
         for line in lines:
-            params = trials[line["trial"]].params.items()
+            params = shown.trials[line["trial"]].params.items()
             line |= {"study": spec.name, **conditions}
             line |= {f"params.{name}": value for name, value in params}
     out = io.StringIO()
@@ -212,36 +243,15 @@ def as_csv(
 
 def as_markdown(
     spec: StudySpec,
-    trials: Mapping[int, Trial],
-    front: ParetoFront,
+    shown: ShownFront,
     *,
-    standing_of: Mapping[int, Standing] | None = None,
     finals: Mapping[int, FinalResult] = NO_FINALS,
     baselines: Sequence[Baseline] = (),
 ) -> str:
     """Return a Markdown table with units and prefixes, and another one of the baselines."""
-    names = [
-        "trial",
-        *(objective.key for objective in spec.objectives),
-        *(["on the front"] if standing_of else []),
-    ]
-    trained = final_headings(spec) if any(number in finals for number in front.members) else {}
-    names += trained
-    lines = []
-    for number in front.members:
-        result = finals.get(number)
-        final = [result.text(metric) if result else "-" for metric in trained.values()]
-        lines.append(
-            [
-                str(number),
-                *cells(spec, trials[number]),
-                *([MEMBERSHIP[standing_of[number]]] if standing_of else []),
-                *final,
-            ]
-        )
-    tables = [[names, *lines]]
+    tables = [front_cells(spec, shown, finals=finals)]
     if baselines:
-        tables.append(baseline_cells(spec, baselines, list(trials.values())))
+        tables.append(baseline_cells(spec, baselines, list(shown.trials.values())))
     return "\n\n".join(_markdown_table(*table) for table in tables)
 
 
@@ -285,6 +295,16 @@ def rung_figures(spec: StudySpec, trial: Trial) -> Iterator[tuple[str, str]]:
 def final_headings(spec: StudySpec) -> dict[str, TrainedMetric]:
     """Return the metrics of final trainings that are shown, by the headings of their columns."""
     return {f"test {each.name}, trained fully": each for each in spec.quality_metrics}
+
+
+def _parameters(trial: Trial) -> str:
+    parameters = trial.evaluation.value(PARAMETERS)
+    return "-" if parameters is None else f"{parameters:,.0f}"
+
+
+def _final_cell(finals: Mapping[int, FinalResult], metric: TrainedMetric, trial: Trial) -> str:
+    result = finals.get(trial.number)
+    return "-" if result is None else result.text(metric)
 
 
 def _row(

@@ -4,16 +4,16 @@ the seconds.
 The fronts come from the record. None is computed again.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas.core.errors import InvalidValueError
 from nas.core.pareto import ParetoFront
 from nas.core.trial import Trial, TrialState, Usage
+from nas.record.summary import covered_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +62,12 @@ def steps(trials: Sequence[Trial], fronts: Sequence[ParetoFront]) -> list[Step]:
     """Return every recorded front with the time spent until then."""
     ended = finished(trials)
     spent = np.cumsum([0.0, *(device_seconds(trial) for trial in ended)])
-    clock = SearchClock(trials)
+    spans = busy_spans(trials)
     rows = []
     for front in fronts:
         count = min(front.after, len(ended))
         moment = ended[count - 1].finished_at if count else None
-        searched_s = clock.seconds_at(moment) if moment else 0.0
+        searched_s = covered_s(spans, moment.timestamp()) if moment else 0.0
         rows.append(Step(front=front, device_s=float(spent[count]), searched_s=searched_s))
     return rows
 
@@ -79,41 +79,17 @@ def device_seconds(trial: Trial) -> float:
     return 0.0 if trial.origin else trial.evaluation.spent.device_s
 
 
-class SearchClock:
-    """A clock that runs while at least one of the trials is running, and stops in between.
+def busy_spans(trials: Sequence[Trial]) -> NDArray[np.float64]:
+    """Return start and end of each ended trial in seconds since 1970, of shape (n, 2).
 
     Duplicates do not count, because they end with their originals and need no work.
     """
-
-    def __init__(self, trials: Sequence[Trial]) -> None:
-        spans = sorted(
-            (t.started_at.timestamp(), t.finished_at.timestamp())
-            for t in trials
-            if t.finished_at and t.duplicate_of is None
-        )
-        self._busy: list[tuple[float, float]] = []
-        for start, end in spans:
-            begun, ended = self._busy[-1] if self._busy else (start, -math.inf)
-            if start <= ended:
-                self._busy[-1] = (begun, max(end, ended))
-            else:
-                self._busy.append((start, max(end, start)))
-        self._starts = np.asarray([start for start, _ in self._busy])
-        self._before = np.cumsum([0.0, *(end - start for start, end in self._busy)])
-
-    @property
-    def total_s(self) -> float:
-        """Seconds until the last trial ended."""
-        return float(self._before[-1])
-
-    def seconds_at(self, moment: datetime) -> float:
-        """Return the seconds until a moment."""
-        now = moment.timestamp()
-        index = int(np.searchsorted(self._starts, now, side="right")) - 1
-        if index < 0:
-            return 0.0
-        start, end = self._busy[index]
-        return float(self._before[index]) + min(now, end) - start
+    spans = [
+        (t.started_at.timestamp(), t.finished_at.timestamp())
+        for t in trials
+        if t.finished_at and t.duplicate_of is None
+    ]
+    return np.asarray(spans, dtype=float).reshape(-1, 2)
 
 
 def ledger(trials: Sequence[Trial]) -> list[Mapping[str, float | str | None]]:

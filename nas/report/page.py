@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 from nas.core.errors import require_package
@@ -28,22 +29,36 @@ CHUNK_SIZE = 100
 """Number of drawings that are compressed together."""
 
 
-def report(study: Study, made_at: datetime) -> str:
+def report(study: Study) -> str:
     """Return the study's page. Raises `MissingDependencyError` without plotly or Jinja."""
-    inline = {
-        "style": asset("page.css") + STYLE,
-        "theme": asset("theme.js"),
-        "study": asset("study.js"),
-        "plotly": plotly(),
-    }
-    return page(
+    return single_page(
         "study.html",
         title=f"Study {study.record.name}",
-        policy=POLICY,
+        style=STYLE,
+        scripts={"study": asset("study.js"), "plotly": plotly()},
         contents=embedded(contents(study)),
         drawings=embedded(drawings(study)),
+    )
+
+
+def single_page(
+    template: str,
+    *,
+    style: str = "",
+    scripts: Mapping[str, str] = MappingProxyType({}),
+    **values: Any,
+) -> str:
+    """Render a template as one file, with its time, and with style and scripts beside its own.
+
+    Raises `MissingDependencyError` without Jinja.
+    """
+    inline = {"style": asset("page.css") + style, "theme": asset("theme.js"), **scripts}
+    return page(
+        template,
+        policy=POLICY,
         inline={name: trusted(text) for name, text in inline.items()},
-        made_at=f"made {made_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+        made_at=f"made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        **values,
     )
 
 

@@ -60,7 +60,6 @@ class StudyFacts:
     def to_dict(self) -> dict[str, Any]:
         """Return the values of the schema `study`."""
         spec, summary = self.record.spec, self.summary
-        budget = spec.search_budget
         return {
             "name": spec.name,
             "space": spec.space,
@@ -81,11 +80,8 @@ class StudyFacts:
             "finals": summary.finals,
             "spent_finally": _usage(summary.spent_finally),
             "budget": {
-                "trials": budget.trials,
-                "wall_time_s": budget.wall_time_s,
-                "epochs": budget.epochs,
-                "device_s": budget.device_s,
-                "energy_j": budget.energy_j,
+                name: getattr(spec.search_budget, name)
+                for name in ("trials", "wall_time_s", "epochs", "device_s", "energy_j")
             },
             "fresh": spec.fresh,
             "baselines": {

@@ -1,7 +1,7 @@
 """Facts about one network or trial: `nas show` and `nas compare` print them as text or as JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from nas.analysis.finals import FinalResult, on_images_of_the_study, results
 from nas.analysis.relations import choices_seen, neighbours, positions
 from nas.analysis.study_front import outcomes_of
 from nas.core.architecture import Architecture
-from nas.core.complexity import count
+from nas.core.complexity import COUNTED_METRICS, count
 from nas.core.dominance import dominators
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, TrialState
@@ -33,6 +33,10 @@ class Rank:
     compared: int
 
 
+NO_RANK = dict.fromkeys(field.name for field in fields(Rank))
+"""The same values of a trial without a rank."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialFacts:
     """Everything that `nas show` shows of a trial.
@@ -51,7 +55,6 @@ class TrialFacts:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values of the schema `show` that are about the trial."""
-        rank = self.rank
         return {
             "trial": trial_values(self.record.spec, self.trial),
             "final": [
@@ -65,9 +68,7 @@ class TrialFacts:
                 }
                 for result in self.finals
             ],
-            "dominates": None if rank is None else rank.dominates,
-            "dominated_by": None if rank is None else rank.dominated_by,
-            "compared": None if rank is None else rank.compared,
+            **(asdict(self.rank) if self.rank else NO_RANK),
             "similar": self.similar,
             "export": self.export,
         }
@@ -76,9 +77,7 @@ class TrialFacts:
 NO_TRIAL: Mapping[str, Any] = {
     "trial": None,
     "final": [],
-    "dominates": None,
-    "dominated_by": None,
-    "compared": None,
+    **NO_RANK,
     "similar": [],
     "export": None,
 }
@@ -132,11 +131,10 @@ def network_values(network: Architecture, image_size: int, classes: int) -> dict
         "classes": classes,
         "digest": network.digest,
         "architecture": network.to_dict(),
-        "parameters": totals.parameters,
-        "macs": totals.macs,
-        "memory_access_cost": totals.memory_access_cost,
-        "activations": totals.activations,
-        "convolutions": totals.convolutions,
+        **{
+            name: getattr(totals, name)
+            for name in (*COUNTED_METRICS, "activations", "convolutions")
+        },
     }
 
 

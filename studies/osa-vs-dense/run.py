@@ -284,7 +284,7 @@ def compare(folder: Path, seeds: range) -> None:
         for name, each in runs.items()
         for when in ("before", "after")
     }
-    (folder / "connections.html").write_text(as_page(maps, datetime.now(UTC)), encoding="utf-8")
+    (folder / "connections.html").write_text(as_page(maps), encoding="utf-8")
     for name, blocks in maps.items():
         network, when = name.split(",")[0], name.split()[1]
         (folder / f"{network}-{when}.png").write_bytes(as_png(blocks))

@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import torch
+from output_schemas import differences
 from torch import nn
 
-from nas.cli.schemas import differences
 from nas.core.errors import DeviceLostError, InvalidValueError, TrialFailedError
 from nas.core.measurement import MeasurementPlan, Status, same_class
 from nas.measuring.devices import book, client, connection

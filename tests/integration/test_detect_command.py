@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from output_schemas import differences
 from torch import nn
 
 from nas.cli import main
-from nas.cli.schemas import differences
 from nas.core.architecture import Architecture, OsaStage
 
 pytest.importorskip("torchvision")

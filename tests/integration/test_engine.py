@@ -22,7 +22,8 @@ from nas.core.study import Budget, Objective, StudySpec, rungs_at
 from nas.core.tasks import Decision, Measured, Task
 from nas.core.trial import TrialState, Usage
 from nas.record import Store
-from nas.report.history import SearchClock
+from nas.record.summary import covered_s
+from nas.report.history import busy_spans
 from nas.searching.launch import open_search
 from nas.searching.state import SKIP_REASON, Finished, Wait
 from nas.testing.evaluators import ArithmeticEvaluator
@@ -812,7 +813,7 @@ def test_pauses_between_calls_do_not_count_as_searching(tmp_path):
         with Store.open(tmp_path / "nas.db", read_only=True) as store:
             assert store.summary("s").searched_s == pytest.approx(searched_s, abs=0.002)
         clock[0] += timedelta(days=1)
-    assert SearchClock(recorded(tmp_path)).total_s == pytest.approx(40)
+    assert covered_s(busy_spans(recorded(tmp_path))) == pytest.approx(40)
 
 
 @pytest.mark.parametrize("jump", [timedelta(days=-30), timedelta(days=30)])

@@ -6,8 +6,7 @@ import subprocess
 import sys
 
 import pytest
-
-from nas.cli.schemas import differences
+from output_schemas import differences
 
 STUDY = """
 name: small

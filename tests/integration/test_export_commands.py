@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from output_schemas import differences
 from safetensors.torch import load_file, save_file
 
 from nas.cli import main
-from nas.cli.schemas import differences
 from nas.export.manifest import file_facts
 from nas.export.verify import FORMAT
 from nas.record import Store

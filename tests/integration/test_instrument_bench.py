@@ -6,10 +6,10 @@ import time
 
 import pytest
 from click.testing import CliRunner
+from output_schemas import differences
 
 from nas.bench.instrument import PARTS, Unguarded, neighbours
 from nas.cli import main
-from nas.cli.schemas import differences
 from nas.measuring.meters import find_meter
 
 

@@ -14,10 +14,10 @@ from unittest.mock import Mock
 import click
 import pytest
 from click.testing import CliRunner
+from output_schemas import differences
 from safetensors.torch import save_file
 
 from nas.cli import main
-from nas.cli.schemas import differences
 from nas.model.densenet import DenseNet
 from nas.record import Store
 

@@ -92,8 +92,8 @@ def test_a_long_front_is_cut_and_names_the_options_for_the_rest(nas, monkeypatch
 def test_the_knee_is_one_member_as_markdown(nas):
     """It has a heading, a rule, and one row with the objectives and how sure the membership is."""
     heading, rule, row = nas("front", "pages", "--knee", "--format", "md").splitlines()
-    assert heading == "| trial | error | latency | on the front |"
-    assert rule == "| --- | --- | --- | --- |"
+    assert heading == "| trial | error | latency | parameters | on the front |"
+    assert rule == "| --- | --- | --- | --- | --- |"
     assert row.split(" | ")[-1].rstrip(" |") in ("certainly", "probably")
     assert int(row.split("|")[1]) in members(nas("front", "pages", "--format", "json"))
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 from click.testing import CliRunner
+from output_schemas import differences
 from safetensors.torch import save_file
 from torch import nn
 
 import nas
 from nas.agent.host import usable_cores
 from nas.cli import main
-from nas.cli.schemas import differences
 from nas.core.architecture import Architecture, OsaStage, Stem
 from nas.core.complexity import count
 from nas.core.errors import CorruptFileError, InvalidValueError, UnknownNameError

@@ -6,10 +6,10 @@ from itertools import count
 
 import pytest
 from click.testing import CliRunner
+from output_schemas import differences
 
 from nas.bench.plan import OWN, Planner
 from nas.cli import main
-from nas.cli.schemas import differences
 
 STUDY = """
 name: mine

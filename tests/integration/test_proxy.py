@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from output_schemas import differences
 
 from nas.bench.brief import BriefTrainings
 from nas.bench.json_lines import read_lines
 from nas.cli import main
-from nas.cli.schemas import differences
 from nas.core.brief import BriefRecipe
 from nas.core.errors import InvalidValueError
 from nas.core.study import TrainingSpec

@@ -5,9 +5,9 @@ import sqlite3
 
 import pytest
 from click.testing import CliRunner
+from output_schemas import differences
 
 from nas.cli import main
-from nas.cli.schemas import differences
 from nas.core import plugins
 from nas.core.measurement import Kind
 from nas.core.study import Budget, Objective, StudySpec

@@ -176,7 +176,7 @@ def test_the_front_is_a_staircase(tab, record, tmp_path, direction, corner):
         fronts=[front(trials, objectives)],
     )
     path = tmp_path / "report.html"
-    path.write_text(report(study, NOW))
+    path.write_text(report(study))
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-ready]")
     drawn = tab.evaluate(STEPS)
@@ -193,7 +193,7 @@ def test_published_networks_that_do_not_fit_small_images_are_left_out(tab, recor
         known.record.spec, measurement=replace(known.record.spec.measurement, image_size=28)
     )
     path = tmp_path / "report.html"
-    path.write_text(report(replace(known, record=replace(known.record, spec=spec)), NOW))
+    path.write_text(report(replace(known, record=replace(known.record, spec=spec))))
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-ready]")
     assert "Published VoVNets do not fit images of 28 px." in tab.inner_text("#scatter-says")
@@ -256,9 +256,7 @@ def test_five_thousand_trials_open_in_seconds(tab, record, tmp_path):
     trials = [ended(trial, evaluator) for trial in many(5000)]
     path = tmp_path / "report.html"
     path.write_text(
-        report(
-            Study(record=known, trials=trials, fronts=[front(trials, known.spec.objectives)]), NOW
-        )
+        report(Study(record=known, trials=trials, fronts=[front(trials, known.spec.objectives)]))
     )
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-ready]")
@@ -273,7 +271,7 @@ def test_a_study_without_trials_has_a_page_too(tab, record, tmp_path):
     with Store.open(record, read_only=True) as store:
         known = store.study("pages")
     path = tmp_path / "report.html"
-    path.write_text(report(Study(record=known, trials=[], fronts=[]), NOW))
+    path.write_text(report(Study(record=known, trials=[], fronts=[])))
     tab.goto(path.as_uri())
     tab.wait_for_selector("html[data-ready]")
     assert tab.errors == []

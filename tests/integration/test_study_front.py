@@ -18,7 +18,7 @@ from nas.core.pareto import standings
 from nas.core.study import Direction, Objective
 from nas.core.trial import CERTIFIED_METRICS, TrialState
 from nas.record import Store, loading
-from nas.report.fronts import front_values, read_front
+from nas.report.fronts import ShownFront, front_values, read_front
 from nas.testing.sample_records import architecture, latency, rung, spec, trial
 
 RECORDS = Path(__file__).parent / "records"
@@ -96,8 +96,8 @@ def require_same(store, spec):
     assert now.front == front
     expected = standings(list(means.values()), objectives)
     shown = replace(store.study(study).spec, objectives=objectives)
-    assert front_values(shown, now.members, front, standing_of=now.standings) == front_values(
-        shown, means, front, standing_of=expected
+    assert front_values(shown, ShownFront.of(now)) == front_values(
+        shown, ShownFront(front=front, trials=means, standings=expected)
     )
     assert list(now.members) == list(front.members)
     assert list(now.standings.items()) == list(expected.items())

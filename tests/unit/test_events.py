@@ -10,10 +10,10 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from output_schemas import SCHEMAS
 
 from nas.cli import events
 from nas.cli.events import EventLog
-from nas.cli.schemas import SCHEMAS
 from nas.core.errors import NasError
 
 PAGE = Path(__file__).parents[2] / "docs" / "output.md"

@@ -17,7 +17,7 @@ from nas.core.recipe import FinalTraining, Recipe
 from nas.core.study import ERROR, Objective, RungSpec, StudySpec, TrainingSpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.export.card import card
-from nas.report.fronts import as_csv, as_markdown
+from nas.report.fronts import ShownFront, as_csv, as_markdown
 from nas.searching.study_file import read_recipe
 
 SHORT, LONG = Recipe(epochs=10.0), Recipe(epochs=20.0)
@@ -150,16 +150,16 @@ def test_the_front_shows_final_results():
         name="f", space="osa_tiny", objectives=(Objective(metric="error"), Objective(metric="macs"))
     )
     front = ParetoFront(members=(1, 0), hypervolume=None, after=3, feasible=True)
-    trials = {t.number: t for t in TRIALS}
+    shown = ShownFront(front=front, trials={t.number: t for t in TRIALS})
     latest = latest_results(final(1, 0.03, 0.01), TRIALS)
-    table = list(csv.DictReader(io.StringIO(as_csv(spec, trials, front, finals=latest))))
+    table = list(csv.DictReader(io.StringIO(as_csv(spec, shown, finals=latest))))
     assert [(row["final_error"], row["final_seeds"]) for row in table] == [("0.02", "2"), ("", "")]
     assert (
-        as_markdown(spec, trials, front, finals=latest)
+        as_markdown(spec, shown, finals=latest)
         .splitlines()[2]
         .endswith("| 2.00 % ± 1.41, 2 seeds |")
     )
-    assert "test error" not in as_markdown(spec, trials, front)
+    assert "test error" not in as_markdown(spec, shown)
 
 
 def test_a_recipe_file_is_checked_like_a_study_file(tmp_path):

@@ -12,7 +12,7 @@ from nas.core.measurement import Measurement, Status
 from nas.core.pareto import ParetoFront, standings
 from nas.core.study import Objective, StudySpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
-from nas.report.fronts import as_csv, cells, front_values, rows
+from nas.report.fronts import ShownFront, as_csv, cells, front_values, rows
 
 SPEC = StudySpec(
     name="hand",
@@ -63,13 +63,14 @@ TRIALS = {
 }
 """Trial 1 is beaten by trial 0; all readings of trial 2 were the same."""
 STANDINGS = standings(list(TRIALS.values()), SPEC.objectives)
+SHOWN = ShownFront(front=FRONT, trials=TRIALS, standings=STANDINGS)
 
 
 def test_a_row_has_a_member_s_figures_in_si_units():
     """Rows have the order of the front. Measurements have an interval, even one of zero width;
     counts have none.
     """
-    assert rows(SPEC, TRIALS, FRONT, standing_of=STANDINGS) == [
+    assert rows(SPEC, SHOWN) == [
         {
             "trial": 2,
             "error": 0.25,
@@ -99,17 +100,14 @@ def test_a_violation_is_the_share_over_the_limit():
     """5 ms are a quarter more than the limit of 4 ms."""
     slow = {0: trial(0, 0.5, latency(0.005, 0.005, 0.005))}
     front = ParetoFront(members=(0,), hypervolume=0.0, after=1, feasible=False)
-    assert rows(SPEC, slow, front)[0]["violation"] == pytest.approx(0.25)
+    assert rows(SPEC, ShownFront(front=front, trials=slow))[0]["violation"] == pytest.approx(0.25)
 
 
 def test_csv_has_the_rows_under_their_names():
     """The text is parsed by Python's own reader."""
-    table = list(csv.DictReader(io.StringIO(as_csv(SPEC, TRIALS, FRONT, standing_of=STANDINGS))))
-    assert table == [
-        {key: str(value) for key, value in row.items()}
-        for row in rows(SPEC, TRIALS, FRONT, standing_of=STANDINGS)
-    ]
-    assert as_csv(SPEC, TRIALS, FRONT, standing_of=STANDINGS).splitlines()[0] == (
+    table = list(csv.DictReader(io.StringIO(as_csv(SPEC, SHOWN))))
+    assert table == [{key: str(value) for key, value in row.items()} for row in rows(SPEC, SHOWN)]
+    assert as_csv(SPEC, SHOWN).splitlines()[0] == (
         "trial,error,latency,latency_low,latency_high,parameters,violation,standing,digest"
     )
 
@@ -120,7 +118,8 @@ def test_csv_holds_figures_that_only_some_members_have():
         metric="peak_memory", unit="B", value=64.0, ci_low=60.0, ci_high=70.0, method="counter"
     )
     more = replace(TRIALS[0], evaluation=TRIALS[0].evaluation.with_measurements([memory]))
-    table = list(csv.DictReader(io.StringIO(as_csv(SPEC, TRIALS | {0: more}, FRONT))))
+    shown = ShownFront(front=FRONT, trials=TRIALS | {0: more})
+    table = list(csv.DictReader(io.StringIO(as_csv(SPEC, shown))))
     assert [(row["peak_memory_low"], row["peak_memory_high"]) for row in table] == [
         ("", ""),
         ("60.0", "70.0"),
@@ -129,15 +128,13 @@ def test_csv_holds_figures_that_only_some_members_have():
 
 def test_csv_of_an_empty_front_is_a_heading():
     """A program that reads it finds the heading."""
-    assert (
-        as_csv(SPEC, {}, ParetoFront(members=(), hypervolume=None, after=0, feasible=False))
-        == "trial\n"
-    )
+    front = ParetoFront(members=(), hypervolume=None, after=0, feasible=False)
+    assert as_csv(SPEC, ShownFront(front=front, trials={})) == "trial\n"
 
 
 def test_json_has_the_rows_with_their_architectures():
     """The same networks can be built from the architectures."""
-    found = front_values(SPEC, TRIALS, FRONT, standing_of=STANDINGS)
+    found = front_values(SPEC, SHOWN)
     members = found.pop("members")
     assert found == {
         "study": "hand",
@@ -150,7 +147,7 @@ def test_json_has_the_rows_with_their_architectures():
     assert [Architecture.from_dict(member.pop("architecture")) for member in members] == [
         TRIALS[number].architecture for number in FRONT.members
     ]
-    assert members == rows(SPEC, TRIALS, FRONT, standing_of=STANDINGS)
+    assert members == rows(SPEC, SHOWN)
 
 
 def test_a_terminal_shows_objectives_with_intervals():

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from output_schemas import differences
 
 from nas.analysis.rank_agreement import Interval
 from nas.cli import main
 from nas.cli.check import _forecast_lines, show_check
-from nas.cli.schemas import differences
 from nas.core.complexity import count
 from nas.core.errors import InvalidValueError, UnavailableError
 from nas.core.measurement import Measurement, Status
@@ -201,7 +201,7 @@ def test_a_check_on_a_busy_machine_says_once_why_it_waits(tmp_path, monkeypatch)
     (tmp_path / "study.yaml").write_text(
         STUDY.replace(TRAINED, "").replace("macs, limit: 1.5 M", "latency, limit: 2 ms")
     )
-    result = CliRunner().invoke(main, ["search", str(tmp_path / "study.yaml"), "--dry-run"])
+    result = CliRunner().invoke(main, ["check", str(tmp_path / "study.yaml")])
     assert result.exit_code == 0, result.output
     drawn = len(members(TINY, NUM_MEASURED_NETWORKS, 0))
     assert len(figures) == 2 * drawn

@@ -19,8 +19,9 @@ from nas.core.search_space import Choice
 from nas.core.study import ERROR, Objective, StudySpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.record import StudyRecord
+from nas.record.summary import covered_s
 from nas.report import contents
-from nas.report.history import SearchClock, device_seconds, front_at, ledger, steps
+from nas.report.history import busy_spans, device_seconds, front_at, ledger, steps
 from nas.report.page import embedded
 from nas.report.svg import as_file, draw_svg
 from nas.sampling.importance import importances
@@ -63,21 +64,17 @@ def snapshot(after, *members):
 
 def test_the_search_clock_stops_while_no_trial_runs():
     """Two trials overlap from 0 to 20 s, and one runs from 100 to 130 s: 50 seconds."""
-    clock = SearchClock([trial(0, 0, 10), trial(1, 5, 20), trial(2, 100, 130)])
-    assert clock.total_s == 50
-    assert [clock.seconds_at(START + timedelta(seconds=s)) for s in (-5, 10, 50, 110, 999)] == [
-        0,
-        10,
-        20,
-        30,
-        50,
-    ]
+    spans = busy_spans([trial(0, 0, 10), trial(1, 5, 20), trial(2, 100, 130)])
+    assert covered_s(spans) == 50
+    moments = [(START + timedelta(seconds=s)).timestamp() for s in (-5, 10, 50, 110, 999)]
+    assert [covered_s(spans, moment) for moment in moments] == [0, 10, 20, 30, 50]
+    assert covered_s(busy_spans([])) == 0
 
 
 def test_a_duplicate_that_waited_for_its_original_is_no_time_of_searching():
     """An interrupted search of 10 s was resumed a day later for 5 s, which ended the duplicate."""
     duplicate = replace(trial(1, 5, 86400), duplicate_of=0)
-    assert SearchClock([trial(0, 86385, 86400), duplicate]).total_s == 15
+    assert covered_s(busy_spans([trial(0, 86385, 86400), duplicate])) == 15
 
 
 def test_steps_hold_the_time_spent_until_each_front():

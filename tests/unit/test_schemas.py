@@ -1,22 +1,17 @@
-"""The page on output for programs: schemas, exit codes, and the commands that print JSON.
+"""The page on output for programs, and the commands that print JSON."""
 
-`./run python tests/unit/test_schemas.py` writes the table of schemas.
-"""
-
+import re
 from collections.abc import Iterator
 from dataclasses import fields
-from pathlib import Path
 
 import click
 import pytest
+from output_schemas import SCHEMAS, Schema, differences
 
 from nas.bench.training import Throughput
 from nas.cli import main
-from nas.cli.json_output import plain
-from nas.cli.schemas import SCHEMAS, Schema, differences
+from nas.cli.json_output import VERSIONS, plain
 
-PAGE = Path(__file__).parents[2] / "docs" / "output.md"
-BEGIN, END = "<!-- schemas -->\n", "<!-- /schemas -->"
 ACTIONS = {
     "new",
     "search",
@@ -55,27 +50,19 @@ def commands(group: click.Group, *path: str) -> Iterator[tuple[str, click.Comman
             yield " ".join([*path, name]), command
 
 
-def table() -> str:
-    """Return the table of all schemas in Markdown."""
-    rows = ["| schema | command | key | meaning |", "|---|---|---|---|"]
-    for name, schema in SCHEMAS.items():
-        head = f"| {name}, version {schema.version} | `{schema.command}` |"
-        for key, meaning in schema.keys.items():
-            rows.append(f"{head} `{key}` | {meaning.replace('|', chr(92) + '|')} |")
-            head = "| | |"
-    return "\n".join(rows) + "\n"
-
-
-def with_table(text: str) -> str:
-    """Return the page with this table."""
-    before, _, rest = text.partition(BEGIN)
-    return before + BEGIN + table() + END + rest.partition(END)[2]
-
-
-def test_the_page_has_all_schemas() -> None:
-    """A change of a schema needs a new table; this module's first lines name the command."""
-    text = PAGE.read_text()
-    assert text == with_table(text), "write it: ./run python tests/unit/test_schemas.py"
+def test_every_schema_that_a_command_names_is_on_the_page() -> None:
+    """Help names schemas with their versions; `nas search --events` prints the schema `event`."""
+    named = {("event", VERSIONS.get("event", 1))}
+    for _, command in commands(main):
+        for option in command.params:
+            if "--json" in option.opts:
+                assert isinstance(option, click.Option)
+                names = (option.help or "").partition(" by the schema ")[2].removesuffix(".")
+                for name in names.split(" or "):
+                    match = re.fullmatch(r"(.+) \(version (\d+)\)", name)
+                    assert match is not None
+                    named.add((match[1], int(match[2])))
+    assert named == {(name, schema.version) for name, schema in SCHEMAS.items()}
 
 
 @pytest.mark.parametrize(
@@ -119,7 +106,3 @@ def test_the_schema_of_the_training_speed_has_the_fields_of_its_rows() -> None:
 def test_numbers_that_json_lacks_become_null() -> None:
     """Strict readers refuse NaN and Infinity."""
     assert plain({"a": float("nan"), "b": (float("inf"), 1.5)}) == {"a": None, "b": [None, 1.5]}
-
-
-if __name__ == "__main__":
-    PAGE.write_text(with_table(PAGE.read_text()))

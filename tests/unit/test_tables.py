@@ -12,6 +12,7 @@ from nas.core.measurement import Measurement
 from nas.core.pareto import ParetoFront, Standing
 from nas.core.study import Objective
 from nas.core.trial import Evaluation, TrialState
+from nas.report.fronts import ShownFront
 from nas.testing.sample_records import latency, rung, spec, trial
 
 HEADINGS = ("study", "trials", "hypervolume", "data", "begun (UTC)")
@@ -71,12 +72,12 @@ def front_of_two(**figures: Measurement) -> str:
         for number in (0, 1)
     }
     front = ParetoFront(members=(0, 1), hypervolume=None, after=2, feasible=True)
+    standings = dict.fromkeys(trials, Standing.CERTAIN)
+    shown = ShownFront(front=front, trials=trials, standings=standings)
     study = spec(objectives=(Objective(metric="error"), Objective(metric="latency")))
     console = Console(width=200, file=io.StringIO())
     with console.capture() as capture:
-        console.print(
-            front_table(study, trials, front, standings=dict.fromkeys(trials, Standing.CERTAIN))
-        )
+        console.print(front_table(study, shown))
     return capture.get()
 
 

@@ -56,9 +56,7 @@ def instrument(
     """
     from nas.bench.instrument import PARTS, Bench
 
-    table = Table()
-    for heading in ("figure", "measured", "required", "holds"):
-        table.add_column(heading, overflow="fold")
+    table = Table("figure", "measured", "required", "holds")
     with find_meter(device) as meter:
         plan = MeasurementPlan(image_size=32, runtime=runtime, threads=threads)
         settings = Bench(meter=meter, plan=plan, sessions=sessions)

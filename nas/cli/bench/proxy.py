@@ -11,7 +11,7 @@ from rich.table import Table
 from nas.cli.bench import bench
 from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import PRESENT_FILE
-from nas.cli.tables import FittedTable, terminal
+from nas.cli.tables import print_table
 from nas.core.errors import UnknownNameError
 from nas.searching.study_file import read_brief_recipes, read_study
 
@@ -81,16 +81,12 @@ def proxy(
         facts = {"epochs": truth.epochs, "networks": len(truth.errors)}
         echo_json("bench proxy", {**facts, "recipes": results})
         return
-    terminal(stderr=False).print(table_of(results, truth, next(iter(recipes))))
+    print_table(table_of(results, truth, next(iter(recipes))))
 
 
-def table_of(results: Sequence["ProxyResult"], truth: "Truth", first: str) -> FittedTable:
+def table_of(results: Sequence["ProxyResult"], truth: "Truth", first: str) -> Table:
     """Return a row for each recipe. The others are compared with the `first` one."""
     table = Table(
-        title=f"brief trainings compared with {truth.epochs:g} epochs of {len(truth.errors)} "
-        "networks; 95 % bootstrap intervals"
-    )
-    for heading in (
         "recipe",
         "networks",
         "seeds",
@@ -102,8 +98,9 @@ def table_of(results: Sequence["ProxyResult"], truth: "Truth", first: str) -> Fi
         f"above {first}",
         "tau of two seeds",
         "deviation of seeds",
-    ):
-        table.add_column(heading)
+        title=f"brief trainings compared with {truth.epochs:g} epochs of {len(truth.errors)} "
+        "networks; 95 % bootstrap intervals",
+    )
     for each in results:
         table.add_row(
             each.name,
@@ -118,4 +115,4 @@ def table_of(results: Sequence["ProxyResult"], truth: "Truth", first: str) -> Fi
             str(each.seed_tau or "-"),
             "-" if each.seed_deviation is None else f"{100 * each.seed_deviation:.2f} %",
         )
-    return FittedTable(table)
+    return table

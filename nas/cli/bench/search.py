@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from nas.cli.bench import bench
 from nas.cli.files import OutputKind, check_outputs, write_file
@@ -374,10 +374,8 @@ def _sampler_values(runs: Runs, budget: int) -> list[dict[str, Any]]:
 def _hypervolumes(samplers: Sequence[Mapping[str, Any]]) -> Table:
     """Return these values as a table."""
     marks = [volume["evaluations"] for volume in samplers[0]["hypervolumes"]]
-    table = Table()
-    table.add_column("sampler", justify="left")
-    for heading in ("seeds", *(f"at {mark}" for mark in marks), "distinct", "CPU s/proposal"):
-        table.add_column(heading, justify="right")
+    numbers = ("seeds", *(f"at {mark}" for mark in marks), "distinct", "CPU s/proposal")
+    table = Table("sampler", *(Column(heading, justify="right") for heading in numbers))
     for row in samplers:
         table.add_row(
             row["sampler"],
@@ -412,22 +410,14 @@ def _lead_values(runs: Runs) -> list[dict[str, Any]]:
 
 def _lead(first: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return these values as a table."""
-    table = Table()
-    table.add_column("final value of", justify="left")
-    for heading in (
-        f"{first} needs",
-        "of",
-        "repeats not charged",
-        "of",
-        "p (Wilcoxon, Holm)",
-        "behind at",
-    ):
-        table.add_column(heading, justify="right")
+    needed = (f"{first} needs", "of", "repeats not charged", "of")
+    numbers = (*needed, "p (Wilcoxon, Holm)", "behind at")
+    table = Table("final value of", *(Column(heading, justify="right") for heading in numbers))
     for row in rows:
         cells = []
         for suffix in ("", "_without_repeats"):
-            needed = row[f"needed{suffix}"]
-            cells += ["more" if needed is None else str(needed), str(row[f"of{suffix}"])]
+            count = row[f"needed{suffix}"]
+            cells += ["more" if count is None else str(count), str(row[f"of{suffix}"])]
         p_value = row["p_value"]
         shown_p = "too few pairs" if p_value is None else f"{p_value:.4f}"
         table.add_row(row["sampler"], *cells, shown_p, row["behind"])

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -169,7 +168,7 @@ def _rung_values(table: ReplayTable) -> list[dict[str, Any]]:
 
 def _rungs(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return these values as a table."""
-    shown = Table("epochs", "tau with the last", "of the best quarter", "futility", box=box.SIMPLE)
+    shown = Table("epochs", "tau with the last", "of the best quarter", "futility")
     for row in rows:
         taus = ["-" if tau is None else f"{tau:.2f}" for tau in (row["tau"], row["top_tau"])]
         shown.add_row(f"{row['epochs']:g}", *taus, row["futility"])
@@ -204,7 +203,6 @@ def _comparison(rows: Sequence[Mapping[str, Any]]) -> Table:
         "of the front",
         *(f"at {volume['epochs']:g} epochs" for volume in rows[0]["hypervolumes"]),
         f"epochs to {GOAL:g}",
-        box=box.SIMPLE,
     )
     for row in rows:
         reached = [epochs for epochs in row["epochs_to_goal"] if epochs is not None]

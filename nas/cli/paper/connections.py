@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
 
@@ -75,7 +74,7 @@ def connections(models: Sequence[Path], weak: float, output: Path | None, *, as_
         click.echo(page.HYPOTHESIS)
     if output is not None:
         files: dict[str, tuple[str | bytes, OutputKind]] = {
-            "connections.html": (page.as_page(maps, datetime.now(UTC), weak), PAGE)
+            "connections.html": (page.as_page(maps, weak), PAGE)
         }
         for name, blocks in zip(names, maps.values(), strict=True):
             files[f"{name}.csv"] = page.as_csv(blocks), TABLE

@@ -222,7 +222,7 @@ def _write(rows: "Sequence[Row]", conditions: str, folder: Path, *, note: bool) 
 
     files: dict[str, str | bytes] = {
         "peers.csv": as_csv(rows, conditions),
-        "peers.html": as_page(rows, conditions, datetime.now(UTC)),
+        "peers.html": as_page(rows, conditions),
     }
     for name, drawing in drawings(rows).items():
         files[f"{name}.svg"] = as_file(drawing, STYLE)

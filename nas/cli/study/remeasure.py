@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
+from rich.table import Column, Table
 
 from nas.cli.json_output import echo_json, json_option
 from nas.cli.options import (
@@ -119,13 +119,9 @@ def _under_metrics(trial: Trial, objectives: Sequence[Objective]) -> Trial:
 
 
 def _table(spec: StudySpec, members: Sequence[Trial], result: "Remeasured") -> Table:
-    table = Table()
-    table.add_column("trial", justify="right")
     metrics = [order.metric for order in result.orders]
-    for metric in metrics:
-        for heading in (metric, f"{metric} here", "change"):
-            table.add_column(heading)
-    table.add_column("on the front")
+    figures = [text for metric in metrics for text in (metric, f"{metric} here", "change")]
+    table = Table(Column("trial", justify="right"), *figures, "on the front")
     for before, now in zip(members, result.trials, strict=True):
         row = [str(now.number)]
         for metric in metrics:

@@ -4,14 +4,13 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from nas.paper.connections.heat_map import STYLE, as_svg
 from nas.paper.connections.strength import WEAK_SHARE, BlockMap, Statistics, correlation, statistics
-from nas.report.page import POLICY, asset, page, trusted
+from nas.report.page import single_page, trusted
 
 HEADINGS = (
     "block",
@@ -92,17 +91,11 @@ def over_blocks(blocks: Sequence[BlockMap]) -> str:
     )
 
 
-def as_page(
-    maps: Mapping[str, Sequence[BlockMap]], made_at: datetime, weak: float = WEAK_SHARE
-) -> str:
+def as_page(maps: Mapping[str, Sequence[BlockMap]], weak: float = WEAK_SHARE) -> str:
     """Return an HTML page of one or more networks by their names.
 
     Raises `MissingDependencyError` without Jinja.
     """
-    inline: dict[str, Any] = {
-        "style": trusted(asset("page.css") + STYLE),
-        "theme": trusted(asset("theme.js")),
-    }
     networks = [
         {
             "name": name,
@@ -112,15 +105,13 @@ def as_page(
         }
         for name, blocks in maps.items()
     ]
-    return page(
+    return single_page(
         "connections.html",
         title="Connection strengths",
-        policy=POLICY,
-        inline=inline,
+        style=STYLE,
         networks=networks,
         weak=f"{weak:g}",
         hypothesis=HYPOTHESIS,
-        made_at=f"made {made_at:%Y-%m-%d %H:%M} UTC",
     )
 
 

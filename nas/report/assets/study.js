@@ -24,6 +24,11 @@
     element.append(...children.filter((child) => child !== null));
     return element;
   }
+  const tr = (...cells) => make("tr", {}, ...cells), td = (...children) => make("td", {}, ...children);
+  const figure = (...children) => make("td", { className: "number" }, ...children);
+  const headings = (...texts) => make("thead", {}, tr(...texts.map((text) => make("th", { scope: "col" }, text))));
+  const note = (text) => make("p", { className: "note" }, text);
+  const words = (name) => name.replaceAll("_", " ");
   const fill = (id, ...children) => $(id).replaceChildren(...children.filter((child) => child !== null));
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const PREFIXES = { "-3": "n", "-2": "µ", "-1": "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T" };
@@ -116,7 +121,7 @@
 
   const SETTINGS = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
   function axis(metric, log) {
-    return { title: { text: metric.name.replaceAll("_", " ") }, ticksuffix: metric.unit === "1" ? "" : metric.unit,
+    return { title: { text: words(metric.name) }, ticksuffix: metric.unit === "1" ? "" : metric.unit,
       type: log ? "log" : "linear", dtick: log ? "D2" : undefined, tickformat: metric.share ? ".0%" : "~s", gridcolor: colour("edge"),
       zeroline: false, linecolor: colour("edge"), automargin: true };
   }
@@ -126,7 +131,7 @@
       legend: { orientation: "h", yanchor: "bottom", y: 1.01 }, hoverlabel: { bgcolor: colour("card"), bordercolor: colour("edge"), font: { color: colour("ink") } }, ...more };
   }
   const hover = (i) => [`trial ${T.number[i]}, ${STANDINGS[standing(i)][0]}`,
-    ...metrics.slice(0, 6).map((m) => `${m.name.replaceAll("_", " ")} ${withInterval(i, m.name)}`)].join("<br>");
+    ...metrics.slice(0, 6).map((m) => `${words(m.name)} ${withInterval(i, m.name)}`)].join("<br>");
   function bars(indices, name) {
     if (!(name in T.low)) return undefined;
     const v = (i) => value(i, name);
@@ -152,7 +157,7 @@
       customdata: order, hoverinfo: "text", hovertext: order.map(hover),
       marker: { color: order.map((i) => value(i, name)), colorscale: "Cividis", size: order.map((i) => T.front[i] ? 12 : 6),
         symbol: order.map((i) => T.front[i] ? "diamond" : "circle"), line: { width: order.map((i) => T.front[i] ? 1.5 : 0.7), color: order.map((i) => colour(T.front[i] ? "ink" : "dim")) },
-        colorbar: { title: { text: name.replaceAll("_", " "), side: "right" }, tickformat: metric.share ? ".0%" : "~s", thickness: 12, outlinewidth: 0 } } };
+        colorbar: { title: { text: words(name), side: "right" }, tickformat: metric.share ? ".0%" : "~s", thickness: 12, outlinewidth: 0 } } };
   }
   const short = (net) => net.name.replace("vovnet_v2_", "V2-").replace("vovnet", "V1-").replaceAll("_", "-");
   function grouped(nets, name, apart) {  // neighbours share one label
@@ -187,7 +192,7 @@
           ...(name === x ? { x: at, yref: "paper", y: 1, textangle: -90, xanchor: "right", yanchor: "top" } : { y: at, xref: "paper", x: 1, xanchor: "right", yanchor: "bottom" }) });
       }
       const smallest = nets.reduce((a, b) => (a[name] < b[name] ? a : b));
-      says.push(`Lines are published VoVNets at their counted ${name.replaceAll("_", " ")}; they were not trained here and therefore have no other coordinate.`);
+      says.push(`Lines are published VoVNets at their counted ${words(name)}; they were not trained here and therefore have no other coordinate.`);
       if (!near.length) says.push(`None is in this view: the smallest, ${short(smallest)}, has ${quantity(smallest[name], metricOf[name])}.`);
     } else if (nets.length) {
       says.push("Published VoVNets were neither trained nor measured here: choose parameters, macs or memory access cost as an axis to see what they cost.");
@@ -200,7 +205,7 @@
     const some = data.baselines.filter((one) => one.values[x] !== null && one.values[y] !== null);
     return { type: "scatter", mode: "markers+text", name: "baselines", x: some.map((one) => one.values[x]), y: some.map((one) => one.values[y]),
       text: some.map((one) => one.name), textposition: "top center", textfont: { size: 10, color: colour("known") }, hoverinfo: "text",
-      hovertext: some.map((one) => [`${one.name}, beaten by ${beating(one)}`, ...metrics.slice(0, 6).map((m) => `${m.name.replaceAll("_", " ")} ${ofBaseline(one, m.name)}`)].join("<br>")),
+      hovertext: some.map((one) => [`${one.name}, beaten by ${beating(one)}`, ...metrics.slice(0, 6).map((m) => `${words(m.name)} ${ofBaseline(one, m.name)}`)].join("<br>")),
       marker: { symbol: "diamond", size: 10, color: colour("known") } };
   }
   function ring() {  // marks the selected point above the plot, so that five thousand points need not be drawn again
@@ -329,9 +334,8 @@
   function drawBaselines() {
     const names = metrics.map((m) => m.name);
     $("baselines-section").hidden = !data.baselines.length;
-    fill("baselines-body", make("thead", {}, make("tr", {}, ...["baseline", ...names.map((n) => n.replaceAll("_", " ")), "beaten by"].map((text) => make("th", { scope: "col" }, text)))),
-      make("tbody", {}, ...data.baselines.map((one) => make("tr", {}, make("td", {}, one.name),
-        ...names.map((n) => make("td", { className: "number" }, ofBaseline(one, n))), make("td", {}, beating(one))))));
+    fill("baselines-body", headings("baseline", ...names.map(words), "beaten by"),
+      make("tbody", {}, ...data.baselines.map((one) => tr(td(one.name), ...names.map((n) => figure(ofBaseline(one, n))), td(beating(one))))));
   }
   function drawMembers() {
     const names = metrics.map((m) => m.name), only = $("rows").value === "front";
@@ -339,13 +343,11 @@
     const rows = shown.filter((i) => !only || T.front[i]).sort((a, b) => (key(a) - key(b)) * (chosen.falling ? -1 : 1));
     const head = (name, text) => make("th", { className: "number", scope: "col", "aria-sort": by === name ? (chosen.falling ? "descending" : "ascending") : "none" },
       make("button", { type: "button", onclick: () => { chosen.falling = by === name && !chosen.falling; chosen.sort = name; drawMembers(); } }, text + (by === name ? (chosen.falling ? " ▼" : " ▲") : "")));
-    fill("members", make("thead", {}, make("tr", {}, head("trial", "trial"), make("th", { scope: "col" }, "standing"), ...names.map((n) => head(n, n.replaceAll("_", " "))))),
-      make("tbody", {}, ...rows.slice(0, 500).map((i) => {
-        const row = make("tr", { className: i === chosen.index ? "chosen" : "", "data-trial": T.number[i], onclick: () => choose(i) },
-          make("td", { className: "number" }, trialLink(i)), make("td", {}, STANDINGS[standing(i)][0] + (T.front[i] && T.certainty[i] === "certain" && "latency" in T.low ? ", certain" : "")),
-          ...names.map((n) => make("td", { className: "number" }, withInterval(i, n))));
-        return row;
-      })));
+    fill("members", make("thead", {}, tr(head("trial", "trial"), make("th", { scope: "col" }, "standing"), ...names.map((n) => head(n, words(n))))),
+      make("tbody", {}, ...rows.slice(0, 500).map((i) =>
+        make("tr", { className: i === chosen.index ? "chosen" : "", "data-trial": T.number[i], onclick: () => choose(i) },
+          figure(trialLink(i)), td(STANDINGS[standing(i)][0] + (T.front[i] && T.certainty[i] === "certain" && "latency" in T.low ? ", certain" : "")),
+          ...names.map((n) => figure(withInterval(i, n)))))));
     if (rows.length > 500) $("members").append(make("caption", {}, `The first 500 of ${rows.length}; filter for fewer.`));
     if (!rows.length) $("members").append(make("caption", {}, "No trial passes the filter."));
   }
@@ -363,7 +365,7 @@
       ...data.objectives.map(({ metric, direction }) => {
         const of = T.number.map((_, i) => i).filter((i) => T.front[i] && value(i, metric) !== null), sign = direction === "maximize" ? -1 : 1;
         const best = of.length ? of.reduce((a, b) => sign * value(a, metric) <= sign * value(b, metric) ? a : b) : null;
-        return tile(best === null ? "–" : quantity(value(best, metric), metricOf[metric]), `best ${metric.replaceAll("_", " ")} on the front`);
+        return tile(best === null ? "–" : quantity(value(best, metric), metricOf[metric]), `best ${words(metric)} on the front`);
       }), tile(duration(s.searched_s), `searched, ${s.repeated} repeated proposals cost nothing`));
   }
   function drawAtWork() {
@@ -371,31 +373,31 @@
     $("at-work").hidden = !now || !(now.busy || source.dataset.live);
     if (!now) return;
     fill("at-work-body", make("p", {}, now.heading),
-      now.works.length ? make("table", {}, make("thead", {}, make("tr", {}, ...["worker", "trial", "step", "for"].map((h) => make("th", { scope: "col" }, h)))),
-        make("tbody", {}, ...now.works.map((one) => make("tr", {}, ...[one.worker, String(one.trial), one.doing, one.lasted].map((text) => make("td", {}, text)))))) : null,
-      ...now.device.map((line) => make("p", { className: "note" }, line)));
+      now.works.length ? make("table", {}, headings("worker", "trial", "step", "for"),
+        make("tbody", {}, ...now.works.map((one) => tr(...[one.worker, String(one.trial), one.doing, one.lasted].map((text) => td(text)))))) : null,
+      ...now.device.map(note));
   }
   function drawImportance() {
     const able = data.importance.filter((one) => Object.keys(one.shares).length);
-    if (!able.length) { fill("importance-body", make("p", { className: "note" }, `This needs at least ${data.importance_needs} trials with different values.`)); return; }
+    if (!able.length) { fill("importance-body", note(`This needs at least ${data.importance_needs} trials with different values.`)); return; }
     const total = (name) => able.reduce((sum, one) => sum + (one.shares[name] ?? 0), 0);
     const names = data.choices.map((c) => c.name).filter((n) => total(n) > 0).sort((a, b) => total(b) - total(a));
-    fill("importance-body", make("p", { className: "note" }, "PED-ANOVA: how much the best tenth of the trials differ from all trials in one choice, as shares of 1 for each objective. It shows what the best networks have in common, not how much a choice changes an average network."),
-      make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "choice"), ...able.map((one) => make("th", { scope: "col" }, `${one.metric.replaceAll("_", " ")} (${one.trials} trials)`)))),
-        make("tbody", {}, ...names.map((name) => make("tr", {}, make("td", {}, name), ...able.map((one) => {
+    fill("importance-body", note("PED-ANOVA: how much the best tenth of the trials differ from all trials in one choice, as shares of 1 for each objective. It shows what the best networks have in common, not how much a choice changes an average network."),
+      make("table", {}, headings("choice", ...able.map((one) => `${words(one.metric)} (${one.trials} trials)`)),
+        make("tbody", {}, ...names.map((name) => tr(td(name), ...able.map((one) => {
           const share = one.shares[name] ?? 0, bar = make("span", { className: "bar" });
           bar.style.width = `${Math.max(share * 70, 0.3)}%`;
-          return make("td", {}, bar, ` ${(100 * share).toFixed(0)} %`);
+          return td(bar, ` ${(100 * share).toFixed(0)} %`);
         }))))));
   }
   function drawRungs() {
-    if (!data.agreement.length) { fill("rungs-body", make("p", { className: "note" }, "This needs several rungs, and at least three trials that reached two of them.")); return; }
-    fill("rungs-body", make("p", { className: "note" }, "Kendall's tau between a trained metric at two rungs: 1 is the same order, 0 no relation. If trials are stopped, only the survivors and the one trial in ten that is exempt are compared, which lowers tau."),
-      make("table", {}, make("thead", {}, make("tr", {}, ...["metric", "epochs", "and", "tau", "trials", "tau of the best quarter", "trials"].map((h) => make("th", { scope: "col" }, h)))),
+    if (!data.agreement.length) { fill("rungs-body", note("This needs several rungs, and at least three trials that reached two of them.")); return; }
+    fill("rungs-body", note("Kendall's tau between a trained metric at two rungs: 1 is the same order, 0 no relation. If trials are stopped, only the survivors and the one trial in ten that is exempt are compared, which lowers tau."),
+      make("table", {}, headings("metric", "epochs", "and", "tau", "trials", "tau of the best quarter", "trials"),
         make("tbody", {}, ...data.agreement.map((a) => {
           const bar = make("span", { className: "bar" });
           bar.style.width = `${Math.max(a.tau, 0) * 120}px`;
-          return make("tr", {}, make("td", {}, a.metric.replaceAll("_", " ")), make("td", {}, String(a.first)), make("td", {}, String(a.second)), make("td", {}, `${a.tau.toFixed(2)} `, bar), make("td", {}, String(a.trials)), make("td", {}, a.top_tau === null ? "-" : a.top_tau.toFixed(2)), make("td", {}, String(a.top)));
+          return tr(td(words(a.metric)), td(String(a.first)), td(String(a.second)), td(`${a.tau.toFixed(2)} `, bar), td(String(a.trials)), td(a.top_tau === null ? "-" : a.top_tau.toFixed(2)), td(String(a.top)));
         }))));
   }
   function drawCost() {
@@ -406,23 +408,22 @@
     const rows = data.ledger.filter((row) => row.trials).map((row) => {
       const stack = make("div", { className: "stack", title: kinds.map(([kind]) => `${kind} ${duration(row[kind])}`).join(", ") });
       for (const [kind, tint] of kinds) { const part = make("i"); part.style.width = `${100 * row[kind] / most}%`; part.style.background = `var(--${tint})`; stack.append(part); }
-      return make("tr", {}, make("td", {}, `${row.trials} ${row.state}`), ...kinds.map(([kind]) => make("td", { className: "number" }, duration(row[kind]))), make("td", { style: "width:40%" }, stack));
+      return tr(td(`${row.trials} ${row.state}`), ...kinds.map(([kind]) => figure(duration(row[kind]))), make("td", { style: "width:40%" }, stack));
     });
-    fill("cost-body", key, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "trials"), ...kinds.map(([kind]) => make("th", { className: "number", scope: "col" }, kind)), make("th", {}, ""))), make("tbody", {}, ...rows)),
-      make("p", { className: "note" }, "Waiting is for the device. Other is the rest of the time from a trial's start to its end: building and saving networks, and the search itself."));
+    fill("cost-body", key, make("table", {}, make("thead", {}, tr(make("th", { scope: "col" }, "trials"), ...kinds.map(([kind]) => make("th", { className: "number", scope: "col" }, kind)), make("th", {}, ""))), make("tbody", {}, ...rows)),
+      note("Waiting is for the device. Other is the rest of the time from a trial's start to its end: building and saving networks, and the search itself."));
   }
   function drawQuality() {
     const percent = (share) => share === null ? "–" : `${(100 * share).toFixed(2)} %`;
-    const heads = ["metric", "figures by status", "median half width", "largest", "readings", "method", "device class", "plan"];
-    if (!data.quality.length) { fill("quality-body", make("p", { className: "note" }, "Nothing was measured: all figures are counted.")); return; }
-    fill("quality-body", make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((h) => make("th", { scope: "col" }, h)))), make("tbody", {}, ...data.quality.map((q) => make("tr", {},
-      make("td", {}, `${q.metric.replaceAll("_", " ")} (${q.kinds})`), make("td", {}, Object.entries(q.statuses).filter(([, n]) => n).map(([s, n]) => `${n} ${s}`).join(", "),
+    if (!data.quality.length) { fill("quality-body", note("Nothing was measured: all figures are counted.")); return; }
+    fill("quality-body", make("table", {}, headings("metric", "figures by status", "median half width", "largest", "readings", "method", "device class", "plan"), make("tbody", {}, ...data.quality.map((q) => tr(
+      td(`${words(q.metric)} (${q.kinds})`), td(Object.entries(q.statuses).filter(([, n]) => n).map(([s, n]) => `${n} ${s}`).join(", "),
         q.rejected ? make("div", { className: "dim" }, `${q.rejected} cycles were rejected and measured again`) : "", ...Object.entries(q.reasons).map(([reason, n]) => make("div", { className: "dim" }, `${n} × ${reason}`))),
-      make("td", { className: "number" }, percent(q.median_half_width)), make("td", { className: "number" }, percent(q.largest_half_width)), make("td", { className: "number" }, String(q.samples)),
-      make("td", {}, q.methods.slice(0, 3).join("; ") + (q.methods.length > 3 ? `; and ${q.methods.length - 3} more` : "")), make("td", {}, q.devices.join("; ") || "–"),
-      make("td", {}, q.plan ? `batch ${q.plan.batch_size} at ${q.plan.image_size} px, ${q.plan.precision}, ${q.plan.threads} thread(s), ${q.plan.runtime}` : "–"))))));
+      figure(percent(q.median_half_width)), figure(percent(q.largest_half_width)), figure(String(q.samples)),
+      td(q.methods.slice(0, 3).join("; ") + (q.methods.length > 3 ? `; and ${q.methods.length - 3} more` : "")), td(q.devices.join("; ") || "–"),
+      td(q.plan ? `batch ${q.plan.batch_size} at ${q.plan.image_size} px, ${q.plan.precision}, ${q.plan.threads} thread(s), ${q.plan.runtime}` : "–"))))));
   }
-  const drawProvenance = () => fill("provenance-body", make("tbody", {}, ...data.provenance.map(([name, text]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, text)))));
+  const drawProvenance = () => fill("provenance-body", make("tbody", {}, ...data.provenance.map(([name, text]) => tr(make("th", { scope: "row" }, name), td(text)))));
 
   // The selected trial
 
@@ -445,7 +446,7 @@
   }
   async function drawDetails() {
     const i = chosen.index;
-    if (i === null) { fill("details", make("h2", {}, "The selected trial"), make("p", { className: "note" }, "Select a point or a row to see its network, figures and export command.")); return; }
+    if (i === null) { fill("details", make("h2", {}, "The selected trial"), note("Select a point or a row to see its network, figures and export command.")); return; }
     const command = T.export[i], kind = standing(i);
     const copy = make("button", { type: "button", onclick: async () => {
       try { await navigator.clipboard.writeText(command); copy.textContent = "copied"; } catch { getSelection().selectAllChildren(copy.previousSibling); copy.textContent = "selected"; }
@@ -455,15 +456,15 @@
       T.rank[i] === null ? [] : [`rank ${T.rank[i]}, dominated by ${T.dominated_by[i]}, dominates ${T.dominates[i]}`], T.reason[T.number[i]] ? [T.reason[T.number[i]]] : []].flat();
     fill("details", make("div", { className: "heading" }, make("h2", {}, `Trial ${T.number[i]} `, make("span", { className: `badge ${kind}` }, T.state[i])),
       make("button", { type: "button", onclick: () => walk(-1), "aria-label": "Previous on the front" }, "←"), make("button", { type: "button", onclick: () => walk(1), "aria-label": "Next on the front" }, "→")),
-    make("p", { className: "note" }, facts.join("; ") + "."), picture,
-    make("table", { id: "figures" }, make("tbody", {}, ...metrics.map((m) => make("tr", {}, make("th", { scope: "row" }, m.name.replaceAll("_", " ")), make("td", { className: "number" }, withInterval(i, m.name)),
+    note(facts.join("; ") + "."), picture,
+    make("table", { id: "figures" }, make("tbody", {}, ...metrics.map((m) => tr(make("th", { scope: "row" }, words(m.name)), figure(withInterval(i, m.name)),
       make("td", { className: "dim" }, [m.kind === "trained" && T.seeds[i] > 1 ? `mean of ${T.seeds[i]} seeds` : m.kind, T.status[m.name]?.[i]].filter((s) => s && s !== "ok").join(", ")))),
-    ...T.rungs[i].flatMap(([epochs, figures, seconds]) => metrics.filter((m) => m.name in figures).map((m) => make("tr", {}, make("th", { scope: "row" }, `${m.name.replaceAll("_", " ")} after ${Number(epochs.toPrecision(3))} epochs`), make("td", { className: "number" }, quantity(figures[m.name], m)), make("td", { className: "dim" }, `${seconds === null ? "unknown time" : duration(seconds)} of training`)))))),
+    ...T.rungs[i].flatMap(([epochs, figures, seconds]) => metrics.filter((m) => m.name in figures).map((m) => tr(make("th", { scope: "row" }, `${words(m.name)} after ${Number(epochs.toPrecision(3))} epochs`), figure(quantity(figures[m.name], m)), make("td", { className: "dim" }, `${seconds === null ? "unknown time" : duration(seconds)} of training`)))))),
     make("h3", {}, "Export"), command ? make("div", { className: "command" }, make("code", { id: "command" }, command), copy)
-      : make("p", { className: "note" }, "Its weights are not stored: only a network that is on the front when its training ends keeps them. Train it again with nas train."),
-    make("h3", {}, "Most similar trials"), make("table", {}, make("tbody", {}, ...T.nearest[i].map((n) => make("tr", {}, make("td", {}, trialLink(n)),
-      make("td", {}, data.objectives.map(({ metric }) => quantity(value(n, metric), metricOf[metric])).join(", ")), make("td", { className: "dim" }, differences(i, n)))))),
-    make("h3", {}, "Choices"), make("p", { className: "note" }, data.choices.map((c) => `${c.name} ${valueOfChoice(i, choiceOf[c.name])}`).join(", ")),
+      : note("Its weights are not stored: only a network that is on the front when its training ends keeps them. Train it again with nas train."),
+    make("h3", {}, "Most similar trials"), make("table", {}, make("tbody", {}, ...T.nearest[i].map((n) => tr(td(trialLink(n)),
+      td(data.objectives.map(({ metric }) => quantity(value(n, metric), metricOf[metric])).join(", ")), make("td", { className: "dim" }, differences(i, n)))))),
+    make("h3", {}, "Choices"), note(data.choices.map((c) => `${c.name} ${valueOfChoice(i, choiceOf[c.name])}`).join(", ")),
     make("p", { className: "dim" }, `digest ${T.digest[i]}`));
     const text = await drawing(i);
     if (chosen.index === i) picture.replaceChildren(...new DOMParser().parseFromString(text, "text/html").body.childNodes);
@@ -491,7 +492,7 @@
   }
   function refilter() { if (readFilter()) { drawScatter(); drawMembers(); drawParallel(); } }
   function drawAll() {
-    const entries = metrics.map((m) => [m.name, m.name.replaceAll("_", " ")]), objectives = data.objectives.map((o) => o.metric);
+    const entries = metrics.map((m) => [m.name, words(m.name)]), objectives = data.objectives.map((o) => o.metric);
     const second = objectives[1] ?? metrics.find((m) => m.name !== objectives[0])?.name ?? objectives[0];
     options("x", entries, second); options("y", entries, objectives[0]);
     options("colour", [["", "by standing"], ...entries], ""); options("parallel-colour", entries, objectives[0]);

@@ -153,13 +153,7 @@ def _add_api(app: FastAPI, store: Store) -> None:
         """The front now, or as it was after `at` finished trials."""
         record = store.study(study)
         shown = fronts.read_front(store, record, at)
-        return fronts.front_values(
-            record.spec,
-            shown.trials,
-            shown.front,
-            standing_of=shown.standings,
-            baselines=store.baselines(study),
-        )
+        return fronts.front_values(record.spec, shown, baselines=store.baselines(study))
 
     @app.get("/api/trial")
     def trial(study: StudyName, trial: TrialNumber) -> dict[str, Any]:

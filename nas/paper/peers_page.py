@@ -10,6 +10,7 @@ import io
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from nas.core.measurement import Measurement, MeasurementPlan, Status
 from nas.core.units import format_quantity

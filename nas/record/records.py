@@ -1,11 +1,15 @@
 """Values of the record beside trials: a study, its summary, and its files."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nas.core.errors import InvalidValueError
 from nas.core.preparation import Preparation
@@ -109,6 +113,13 @@ class Summary:
     def copied(self) -> int:
         """Number of architectures whose evaluation was made elsewhere."""
         return sum(self.copies.values())
+
+
+def covered_s(spans: NDArray[np.float64], until: float = math.inf) -> float:
+    """Return the seconds until a moment that are in at least one of the spans, of shape (n, 2)."""
+    starts, ends = np.minimum(spans[spans[:, 0].argsort()], until).T  # (n,), (n,)
+    busy_until = np.maximum.accumulate(np.append(-math.inf, ends))[:-1]
+    return float(np.clip(ends - np.maximum(starts, busy_until), 0.0, None).sum())
 
 
 class ArtifactKind(StrEnum):

@@ -1,13 +1,11 @@
 """The summary of a study's trials, counted and summed by the database."""
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Double, Executable, cast, func, literal, select
 
 from nas.core.trial import TrialState, Usage
-from nas.record.records import Summary
+from nas.record.records import Summary, covered_s
 from nas.record.schema.tables import EVALUATION, FINAL_TRAINING, REPLICATE_RUNG, TRIAL
 
 SUM_COLUMNS = (
@@ -174,13 +172,6 @@ def _searched_s(connection: Connection, study_id: int) -> float:
         [_ended_spans(connection, in_study), np.asarray(running, dtype=float).reshape(-1, 2)]
     )
     return covered_s(spans)
-
-
-def covered_s(spans: NDArray[np.float64], until: float = math.inf) -> float:
-    """Return the seconds until a moment that are in at least one of the spans, of shape (n, 2)."""
-    starts, ends = np.minimum(spans[spans[:, 0].argsort()], until).T  # (n,), (n,)
-    busy_until = np.maximum.accumulate(np.append(-math.inf, ends))[:-1]
-    return float(np.clip(ends - np.maximum(starts, busy_until), 0.0, None).sum())
 
 
 def _ended_spans(connection: Connection, in_study: ColumnElement[bool]) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ from nas.core.published import PUBLISHED
 from nas.core.study import Objective, StudySpec
 from nas.core.trial import Baseline, Trial, TrialState, Usage
 from nas.record import StudyRecord
-from nas.record.summary import covered_s
+from nas.record.records import covered_s
 from nas.report.at_work import AtWork, at_work
 from nas.report.export_command import export_command, exportable
 from nas.report.history import busy_spans, finished, ledger, steps

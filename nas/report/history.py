@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nas.core.errors import InvalidValueError
 from nas.core.pareto import ParetoFront
 from nas.core.trial import Trial, TrialState, Usage
-from nas.record.summary import covered_s
+from nas.record.records import covered_s
 
 
 @dataclass(frozen=True, kw_only=True)

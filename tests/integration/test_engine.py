@@ -22,7 +22,7 @@ from nas.core.study import Budget, Objective, StudySpec, rungs_at
 from nas.core.tasks import Decision, Measured, Task
 from nas.core.trial import TrialState, Usage
 from nas.record import Store
-from nas.record.summary import covered_s
+from nas.record.records import covered_s
 from nas.report.history import busy_spans
 from nas.searching.launch import open_search
 from nas.searching.state import SKIP_REASON, Finished, Wait

@@ -19,7 +19,7 @@ from nas.core.search_space import Choice
 from nas.core.study import ERROR, Objective, StudySpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.record import StudyRecord
-from nas.record.summary import covered_s
+from nas.record.records import covered_s
 from nas.report import contents
 from nas.report.history import busy_spans, device_seconds, front_at, ledger, steps
 from nas.report.page import embedded

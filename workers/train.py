@@ -26,9 +26,15 @@ from nas.core.tasks import AnyTask, Decision, Event
 from nas.searching.engine import TaskSource
 from nas.searching.evaluators import Preparation, StudyContext
 from nas.searching.state import Finished, Wait
-from workers.checkpoints import CheckpointClient
 from workers.names import ANOTHER_SEARCH, evaluator_of, worker_name
-from workers.tune import TuneWorkers, ask, beside_the_driver, change_folder, places_for
+from workers.tune import (
+    TuneWorkers,
+    ask,
+    beside_the_driver,
+    change_folder,
+    checkpoint_client,
+    places_for,
+)
 
 POLL_S = 0.2
 """Seconds between two looks at the reports of a training."""
@@ -58,14 +64,18 @@ class TrainWorkers(TuneWorkers):
     def run(self, engine: TaskSource, context: StudyContext) -> str:
         """Train until all is done, and return the reason."""
         self._connect(context)
+        checkpoint_server = self._checkpoint_server(context)
         while not isinstance(task := engine.propose(), Finished):
             if isinstance(task, Wait):
                 raise NasError(ANOTHER_SEARCH)
             engine.begin(task.number, worker_name())
-            self._train(engine, context, task)
+            self._train(engine, context, task, checkpoint_server)
         return task.reason
 
-    def _train(self, engine: TaskSource, context: StudyContext, task: AnyTask) -> None:
+    @staticmethod
+    def _train(
+        engine: TaskSource, context: StudyContext, task: AnyTask, checkpoint_server: Any
+    ) -> None:
         """Train one network, and give the engine what the processes report.
 
         Raises the first `NasError` of a process, except for `TrialFailedError`.
@@ -77,7 +87,7 @@ class TrainWorkers(TuneWorkers):
             "task": task,
             "folder": str(Path.cwd()),
             "reports": reports,
-            "checkpoint_server": self._checkpoint_server(context),
+            "checkpoint_server": checkpoint_server,
         }
         pool = ThreadPoolExecutor(1)
         with tempfile.TemporaryDirectory(prefix="nas-train-", ignore_cleanup_errors=True) as folder:
@@ -145,13 +155,13 @@ class Reports:
 
 def _train(settings: dict[str, Any]) -> None:
     """Train in one of the processes. Ray Train calls it again in new ones if one of them died."""
-    task, server = settings["task"], settings["checkpoint_server"]
+    task = settings["task"]
     report: Callable[[Any], Any] = partial(ask, settings["reports"], "put")
     if ask(settings["reports"], "has_failed"):
         return
     change_folder(settings["folder"])
     try:
-        client = CheckpointClient(settings["context"], server and partial(ask, server))
+        client = checkpoint_client(settings["context"], settings["checkpoint_server"])
         with evaluator_of(client.context) as evaluator:
             client.fetch(task)
             for event in evaluator.steps(task):

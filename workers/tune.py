@@ -341,9 +341,7 @@ class Worker(tune.Trainable):
         """Yield the results of a task. The evaluator is built for the first one."""
         yield {"worker": worker_name()}
         if self._evaluator is None or self._checkpoint_client is None:
-            self._checkpoint_client = CheckpointClient(
-                context, None if checkpoint_server is None else partial(ask, checkpoint_server)
-            )
+            self._checkpoint_client = checkpoint_client(context, checkpoint_server)
             self._evaluator = self._at_the_end.enter_context(
                 evaluator_of(self._checkpoint_client.context)
             )
@@ -356,6 +354,13 @@ class Worker(tune.Trainable):
 def ask(actor: Any, method: str, *arguments: Any) -> Any:
     """Call a method of an actor, and wait for what it returns."""
     return ray.get(getattr(actor, method).remote(*arguments))
+
+
+def checkpoint_client(context: StudyContext, checkpoint_server: Any) -> CheckpointClient:
+    """Return what transfers the checkpoints of a worker. Without a server it has access."""
+    return CheckpointClient(
+        context, None if checkpoint_server is None else partial(ask, checkpoint_server)
+    )
 
 
 class _NotPickled:

@@ -139,7 +139,7 @@ class Planner:
         self._alone_s: list[float] = []
         self._building_s: list[float] = []
         self._macs: list[int] = []
-        self._over_limits = self._left_out = 0
+        self._over_limits = 0
         self._network_s = 0.0
         self._notes: list[str] = []
 
@@ -235,7 +235,6 @@ class Planner:
             violation = member.violation(self._spec.measured_objectives)
             shown = f"network {number}, {format_quantity(network.macs, '1')} MACs"
             if violation is None:
-                self._left_out += 1
                 yield f"{shown}: left out, {member.failure}"
                 continue
             if violation > 0:
@@ -288,8 +287,8 @@ class Planner:
         """
         seconds = statistics.fmean(self._seconds[name])
         alone_s, building_s = map(statistics.median, (self._alone_s, self._building_s))
-        within = max(len(self._alone_s) - self._over_limits - self._left_out, 1)
-        tried = len(self._alone_s) / within  # measured networks for each that is trained
+        # measured networks for each that is trained
+        tried = len(self._alone_s) / max(len(self._macs), 1)
         limits = networks_by_limit(
             self._spec.search_budget,
             each_s=seconds_each(

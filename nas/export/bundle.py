@@ -31,6 +31,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from nas.core.architecture import Architecture
+from nas.core.checks import shortlist
 from nas.core.errors import CorruptFileError, ExportError, InvalidValueError
 from nas.export.card import card
 from nas.export.manifest import Manifest, file_facts
@@ -192,10 +193,8 @@ def _network(architecture: Architecture, weights: Mapping[str, Tensor], num_clas
         model = build(architecture, num_classes)
     problems = list(_problems(weights, model.state_dict()))
     if problems:
-        shown = "; ".join(problems[:MAX_PROBLEMS_SHOWN])
-        hidden = len(problems) - MAX_PROBLEMS_SHOWN
-        more = f"; and {hidden} more" if hidden > 0 else ""
-        raise CorruptFileError(f"these weights are not of this network: {shown}{more}")
+        shown = shortlist(problems, MAX_PROBLEMS_SHOWN, separator="; ", last="; ")
+        raise CorruptFileError(f"these weights are not of this network: {shown}")
     model.to_empty(device="cpu").load_state_dict(weights)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     if any(_is_new(norm) for norm in norms):

@@ -43,14 +43,12 @@ def export_trial(
     spec, preparation = study.spec, study.preparation
     checkpoint = kept_checkpoint(study, trial, final)
     measurements = list(trial.evaluation.measurements.values())
-    if final is not None and (files := final.first.recipe.large) is not None:
-        measurements = [each for each in measurements if _is_of(each, files)]
     record: dict[str, Any] = {
         "study": spec.name,
         "trial": trial.number,
         "params": dict(trial.params),
         "dataset": study.dataset,
-        "measurements": [plain(measurement) for measurement in measurements],
+        "measurements": [plain(each) for each in measurements],
         "rungs": [{**plain(rung), "checkpoint": None} for rung in trial.evaluation.rungs],
         "recipe": _recipe(spec),
     }
@@ -63,19 +61,18 @@ def export_trial(
     if final is not None:
         first = final.first
         recipe = first.recipe
-        if recipe.large is not None:
-            data = _of_files(recipe.large, checkpoint)
-            large = recipe.large.without_paths()
-            record |= {
-                "dataset": large.data,
-                "rungs": [],
-            }  # the search's errors are of other images
+        if (large := recipe.large) is not None:
+            data = _of_files(large, checkpoint)
+            kept = [plain(each) for each in measurements if _is_of(each, large)]
+            large = large.without_paths()
+            # the search's errors are of other images
+            record |= {"dataset": large.data, "rungs": [], "measurements": kept}
             recipe = replace(recipe, large=large)
         record["final"] = {
             "recipe": recipe.to_dict(),
             "seed": first.seed,
             "test_images": first.test_images,
-            "curve": [list(point) for point in checkpoint.curve],
+            "curve": checkpoint.curve,
             "seeds": {name: list(final.of_seeds(name)) for name in first.reached.metrics},
             "reached": {**plain(first.reached), "checkpoint": None},
         }

@@ -12,6 +12,7 @@ from nas.analysis.baselines import beaten_by
 from nas.analysis.finals import FinalResult
 from nas.analysis.posterior import UnbiasedHypervolume
 from nas.analysis.study_front import StudyFront, standings_among, study_front
+from nas.core.checks import shortlist
 from nas.core.measurement import Kind
 from nas.core.pareto import ParetoFront, Standing
 from nas.core.pareto import front as front_of
@@ -204,10 +205,9 @@ def _judgement(baseline: Baseline, members: Sequence[Trial], spec: StudySpec) ->
     if baseline.losses(spec.objectives) is None:
         return "unfinished"
     numbers = beaten_by(baseline, members, spec.objectives)
-    shown = ", ".join(map(str, numbers[:MAX_BEATING]))
-    more = f" and {len(numbers) - MAX_BEATING} more" if len(numbers) > MAX_BEATING else ""
+    shown = shortlist([str(number) for number in numbers], MAX_BEATING)
     over = ", over a limit" if baseline.violation(spec.objectives) > 0 else ""
-    return f"{shown}{more}{over}" if numbers else f"no member{over}"
+    return f"{shown}{over}" if numbers else f"no member{over}"
 
 
 def possible(standing_of: Mapping[int, Standing]) -> list[int]:

@@ -119,7 +119,7 @@ def draft(
     with closing(find_meter()) as meter:  # the one that trains
         workers = workers_of(meter.device.kind, usable_cores())
     if workers.count > 1 and not workers.gpus:  # else the images are on the GPU
-        resizable = data.folder is not None
+        resizable = data.dataset == "folder"
         check_memory(len(dataset.train), size, workers.count, resizable=resizable, held=1)
     spec = StudySpec(
         name=name,

@@ -235,6 +235,6 @@ def test_networks_over_a_limit_cost_their_measurements(tmp_path):
     )
     planner = Planner(spec, tmp_path, limit_s=1.0)
     planner._alone_s, planner._building_s = [1.0] * 4, [0.0] * 4
-    planner._over_limits = planner._left_out = 1
+    planner._macs = [1, 1]
     planner._seconds["brief"], planner._epochs["brief"] = [10.0], 1.0
     assert planner._budgeted("brief")[1] == 10

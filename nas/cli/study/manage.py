@@ -10,6 +10,7 @@ import click
 
 from nas.cli.options import FILE, change_record, command_to_paste, database_option
 from nas.cli.study import study as group
+from nas.core.checks import shortlist
 from nas.core.errors import InvalidValueError
 from nas.core.units import format_quantity
 
@@ -81,9 +82,7 @@ def copy_command(source: str, name: str, file: Path | None, database: str) -> No
     if copied.changed:
         click.echo(f"other settings of training or measuring: {'; '.join(copied.changed)}")
     for reason, numbers in copied.left_out.items():
-        shown = ", ".join(map(str, numbers[:MAX_SHOWN]))
-        more = f" and {len(numbers) - MAX_SHOWN} more" if len(numbers) > MAX_SHOWN else ""
-        click.echo(f"left out, {reason}: {shown}{more}")
+        click.echo(f"left out, {reason}: {shortlist([str(n) for n in numbers], MAX_SHOWN)}")
     if candidates := copied.candidates:
         options = [word for n in candidates[:MAX_SHOWN] for word in ("--first", f"{source}:{n}")]
         command = command_to_paste("search", file or "STUDY.yaml", *options, database=database)

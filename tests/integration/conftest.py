@@ -93,8 +93,13 @@ def tab(chromium, request):
     context.close()
 
 
-def searched(database, spec):
-    """The study of this spec, searched with figures that are arithmetic."""
+ARITHMETIC = "nas.testing.evaluators:ArithmeticEvaluator"
+
+
+def searched(database, spec, *, artifacts=None, evaluator=ARITHMETIC):
+    """The study of this spec, searched in this process, by default with figures that are
+    arithmetic.
+    """
     with (
         Store.open(database) as store,
         open_search(
@@ -102,8 +107,8 @@ def searched(database, spec):
             store=store,
             workers=plugins.load("nas.workers", "local")(),
             folder=database.parent,
-            artifacts=database.parent,
-            evaluator="nas.testing.evaluators:ArithmeticEvaluator",
+            artifacts=artifacts or database.parent,
+            evaluator=evaluator,
         ) as found,
     ):
         found.run()
@@ -111,22 +116,13 @@ def searched(database, spec):
 
 @pytest.fixture(scope="session")
 def search_study():
-    """A function that searches a study in this process, with real trainings, into a folder: the
-    record `nas.db` and the folder `checkpoints`.
+    """A function that searches a study in this process into a folder: the record `nas.db` and the
+    folder `checkpoints`. The trainings are real ones unless it is given another evaluator.
     """
 
-    def search(folder, spec):
-        with (
-            Store.open(folder / "nas.db") as store,
-            open_search(
-                spec,
-                store=store,
-                workers=plugins.load("nas.workers", "local")(),
-                folder=folder,
-                artifacts=folder / "checkpoints",
-            ) as found,
-        ):
-            found.run()
+    def search(folder, spec, evaluator=None):
+        artifacts = folder / "checkpoints"
+        searched(folder / "nas.db", spec, artifacts=artifacts, evaluator=evaluator)
 
     return search
 

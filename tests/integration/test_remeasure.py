@@ -8,12 +8,10 @@ from click.testing import CliRunner
 from output_schemas import differences
 
 from nas.cli import main
-from nas.core import plugins
 from nas.core.measurement import Kind
 from nas.core.study import Budget, Objective, StudySpec
 from nas.core.trial import TrialState
 from nas.record import Store
-from nas.searching.launch import open_search
 from nas.testing.sample_records import latency, rung, spec, trial
 
 SPEC = StudySpec(
@@ -26,22 +24,11 @@ SPEC = StudySpec(
 
 
 @pytest.fixture
-def nas(tmp_path, monkeypatch):
+def nas(tmp_path, monkeypatch, search_study):
     """Return a function that runs a command in a folder with a searched study and its own locks."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NAS_LOCK_DIR", str(tmp_path / "locks"))
-    with (
-        Store.open(tmp_path / "nas.db") as store,
-        open_search(
-            SPEC,
-            store=store,
-            workers=plugins.load("nas.workers", "local")(),
-            folder=tmp_path,
-            artifacts=tmp_path,
-            evaluator="nas.testing.evaluators:ArithmeticEvaluator",
-        ) as search,
-    ):
-        search.run()
+    search_study(tmp_path, SPEC, "nas.testing.evaluators:ArithmeticEvaluator")
     return lambda *words: CliRunner().invoke(main, words)
 
 

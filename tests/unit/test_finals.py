@@ -11,12 +11,13 @@ from nas.core.architecture import Architecture, OsaStage
 from nas.core.brief import BriefRecipe
 from nas.core.errors import InvalidValueError, StudyFileError
 from nas.core.large import LargeSpec
-from nas.core.measurement import Measurement
+from nas.core.measurement import Measurement, MeasurementPlan
 from nas.core.pareto import ParetoFront
 from nas.core.recipe import FinalTraining, Recipe
 from nas.core.study import ERROR, Objective, RungSpec, StudySpec, TrainingSpec
 from nas.core.trial import Evaluation, Rung, Trial, TrialState
 from nas.export.card import card
+from nas.export.trial import _is_of
 from nas.report.fronts import ShownFront, as_csv, as_markdown
 from nas.searching.study_file import read_recipe
 
@@ -212,6 +213,16 @@ def test_a_card_describes_the_weights_of_a_bundle():
     )
     assert "| training loss | █▄▂ | from 2.250 to 0.500;" in full
     assert "brief training" not in full
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_figures_of_a_network_trained_on_files_are_of_its_images(size):
+    """Latencies of images of another size are not, nor counts of a classifier of other classes."""
+    latency = Measurement(
+        metric="latency", unit="s", value=1.0, method="x", plan=MeasurementPlan(image_size=size)
+    )
+    assert _is_of(latency, LargeSpec(image_size=224)) is (size == 224)
+    assert not _is_of(Measurement.counted("macs", "1", 3.0), LargeSpec())
 
 
 def test_a_recipe_with_a_wrong_value_is_refused():

@@ -1,5 +1,8 @@
 """The machine around the device, read from a made-up tree of Linux's files."""
 
+import subprocess
+import sys
+
 import pytest
 
 from nas.agent import host
@@ -36,3 +39,17 @@ def test_without_affinity_all_cores_are_usable(monkeypatch, tmp_path):
     monkeypatch.delattr(host.os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(host.os, "cpu_count", lambda: 6)
     assert host.usable_cores(tmp_path) == 6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+@pytest.mark.parametrize(("parent", "output"), [("os.getppid()", "alive\n"), ("2**22", "")])
+def test_a_process_whose_parent_is_gone_ends_at_once(parent, output):
+    """Its parent is another process by then. Else it goes on."""
+    program = f"import os; from nas.agent import host; host.end_with_parent({parent})"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}; print('alive')"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == (output, 0 if output else 1)
